@@ -1,0 +1,2 @@
+//! The commands: one file each.
+//! Never holds logic that another room could own.

@@ -1,0 +1,2 @@
+//! Turns `agents.toml` and plan files into model types, or into all their mistakes at once.
+//! Never connects to anything.

@@ -1,0 +1,28 @@
+//! Gets answers from people, or from rules that people wrote.
+//! Never decides what an answer means.
+
+use crate::model::{Answer, Question};
+
+/// Somebody who can be asked. Dropping the future withdraws the question.
+#[async_trait::async_trait]
+pub trait Human: Send + Sync {
+    /// Asks; never waits for ever where nobody can answer.
+    async fn ask(&self, question: &Question) -> Reply;
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// An answer, valid by the question's form.
+    Answered {
+        /// What was said.
+        answer: Answer,
+        /// Who said it: `person`, `answers file`, `no input`.
+        by: String,
+    },
+    /// Nobody here can answer; only approvals end so.
+    LeftOpen {
+        /// Why.
+        reason: String,
+    },
+}

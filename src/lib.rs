@@ -1,0 +1,16 @@
+//! kapell: runs task graphs over MCP agent servers, durably, and merges the results into one answer.
+//! The rooms and what each may name are described in `ARCHITECTURE.md`.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod engine;
+pub mod expression;
+pub mod human;
+pub mod journal;
+pub mod llm;
+pub mod mcp;
+pub mod model;
+pub mod report;
+pub mod runtime;
+pub mod synthesizer;

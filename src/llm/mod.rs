@@ -1,0 +1,11 @@
+//! Asks a language model.
+//! Never decides who may ask.
+
+use crate::model::{ChatError, ChatReply, ChatRequest};
+
+/// A language model. Dropping the future ends the request at the endpoint.
+#[async_trait::async_trait]
+pub trait Llm: Send + Sync {
+    /// Asks for one reply.
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError>;
+}

@@ -1,0 +1,3 @@
+//! The `kapell` command: a thin shell around the library.
+
+fn main() {}

@@ -1,0 +1,192 @@
+//! What is known of an agent: how to reach it (from `agents.toml`) and what it offers (from itself).
+//! Never holds a connection.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{AgentId, AgentPolicy, Effect, JsonObject};
+
+/// An agent of `agents.toml`, variables expanded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentSpec {
+    /// The section's name.
+    pub id: AgentId,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Which protocol era to speak.
+    pub protocol: Protocol,
+    /// How long connecting may take, the handshake included.
+    pub startup_timeout: std::time::Duration,
+    /// What the engine needs of the section.
+    pub policy: AgentPolicy,
+    /// The only tools that may be called; all where absent.
+    pub enabled_tools: Option<Vec<String>>,
+    /// Tools that may not be called.
+    pub disabled_tools: Vec<String>,
+    /// Capabilities that the agent serves, each with the tool that does so (none: the task names it).
+    pub capabilities: IndexMap<String, Option<String>>,
+}
+
+impl AgentSpec {
+    /// Whether the agents file lets `tool` be called.
+    pub fn allows(&self, tool: &str) -> bool {
+        self.enabled_tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
+            && !self.disabled_tools.iter().any(|name| name == tool)
+    }
+}
+
+/// How an agent is reached.
+#[derive(Clone, PartialEq)]
+pub enum Transport {
+    /// A child process that speaks over its standard input and output.
+    Stdio(ChildProcess),
+    /// Streamable HTTP.
+    Http {
+        /// The endpoint, `http` or `https`.
+        url: String,
+        /// Headers of every request, secrets included: never logged.
+        headers: Vec<(String, String)>,
+        /// The token of the `Authorization: Bearer` header: never logged.
+        bearer_token: Option<String>,
+        /// A server that the host starts first and ends with the run.
+        server: Option<ChildProcess>,
+    },
+}
+
+impl std::fmt::Debug for Transport {
+    /// Leaves out every header and token: they may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdio(child) => f.debug_tuple("Stdio").field(&child.command).finish(),
+            Self::Http { url, .. } => f.debug_struct("Http").field("url", url).finish_non_exhaustive(),
+        }
+    }
+}
+
+/// A program to start, with all that it is given.
+#[derive(Clone, PartialEq)]
+pub struct ChildProcess {
+    /// The program: a path, or a name that is looked up in `PATH`.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, on top of the minimal base; may hold secrets: never logged.
+    pub env: IndexMap<String, String>,
+    /// Its working directory; the host's own where absent.
+    pub cwd: Option<std::path::PathBuf>,
+}
+
+/// Which protocol era to speak with an agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Probe for 2026-07-28, then fall back to the `initialize` handshake.
+    #[default]
+    Auto,
+    /// The `initialize` handshake: 2025-11-25 and before.
+    Legacy,
+    /// 2026-07-28 and later: no handshake.
+    Modern,
+}
+
+/// The language-model endpoint of `[llm]`.
+#[derive(Clone, PartialEq)]
+pub struct LlmSpec {
+    /// The base URL of an OpenAI-compatible API, such as `http://127.0.0.1:11434/v1`.
+    pub base_url: String,
+    /// The model's name as the endpoint knows it.
+    pub model: String,
+    /// The key, read from the variable that the file names: never logged, sent to `base_url` alone.
+    pub api_key: Option<String>,
+    /// How the endpoint calls the output limit.
+    pub max_tokens_field: MaxTokensField,
+    /// How long a request may take in all, retries included.
+    pub timeout: std::time::Duration,
+    /// Further headers of each request: never logged.
+    pub headers: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for LlmSpec {
+    /// Leaves out the key and the headers.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LlmSpec").field("base_url", &self.base_url).field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+/// The name of the output limit in a chat-completions request; providers differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxTokensField {
+    /// What most endpoints take.
+    #[default]
+    MaxTokens,
+    /// What OpenAI's reasoning models insist on.
+    MaxCompletionTokens,
+}
+
+/// A tool as an agent described it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolInfo {
+    /// Its name on that agent.
+    pub name: String,
+    /// What a person reads instead of the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What it does, in the agent's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The JSON Schema of its arguments.
+    pub input_schema: JsonObject,
+    /// The JSON Schema of its structured content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<JsonObject>,
+    /// What its annotations claim of a repeated call: a hint, used only where no person said more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// What a connected agent said of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// The negotiated protocol revision, such as `2025-11-25`.
+    pub protocol: String,
+    /// The server's name and version, if it gave them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Its tools, as the agents file lets them be used.
+    pub tools: Vec<ToolInfo>,
+}
+
+impl AgentInfo {
+    /// The tool of that name.
+    pub fn tool(&self, name: &str) -> Option<&ToolInfo> {
+        self.tools.iter().find(|tool| tool.name == name)
+    }
+}
+
+/// A progress notification of a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// How far it is, in the agent's own unit.
+    pub progress: f64,
+    /// What `progress` ends at, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<f64>,
+    /// What it is doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A log message that an agent sent over the protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogMessage {
+    /// MCP's level: `debug`, `info`, `notice`, `warning`, `error`, `critical`, `alert` or `emergency`.
+    pub level: String,
+    /// The agent's own logger, if named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logger: Option<String>,
+    /// Text or any other JSON.
+    pub data: Value,
+}

@@ -1,0 +1,68 @@
+//! What follows from events: orders to a driver, given after the events are durable.
+//! Never a fact.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{AgentId, Answer, AttemptId, ChatError, ChatReply, ChatRequest, JsonObject, Question, RequestId};
+
+/// An order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Connect to the agent and read its catalogue.
+    ConnectAgent {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Call a tool.
+    StartAttempt(StartAttempt),
+    /// End a call: tell the agent, and report the attempt as ended.
+    CancelAttempt {
+        /// Task and number.
+        attempt: AttemptId,
+    },
+    /// Ask a person.
+    Ask {
+        /// The question.
+        question: Arc<Question>,
+    },
+    /// Give an agent the answer to its elicitation.
+    AnswerElicitation {
+        /// The agent's request.
+        request: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Ask the language model.
+    Sample {
+        /// The agent's request.
+        request: RequestId,
+        /// What to ask.
+        chat: Arc<ChatRequest>,
+    },
+    /// Give an agent the reply to its sampling request.
+    AnswerSampling {
+        /// The agent's request.
+        request: RequestId,
+        /// The reply.
+        result: Result<ChatReply, ChatError>,
+    },
+    /// Nothing more will follow.
+    EndRun,
+}
+
+/// A call of a tool, arguments rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartAttempt {
+    /// Task and number.
+    pub attempt: AttemptId,
+    /// The agent to call.
+    pub agent: AgentId,
+    /// The tool to call.
+    pub tool: Arc<str>,
+    /// Its arguments.
+    pub arguments: JsonObject,
+    /// Longest silence.
+    pub timeout: Duration,
+    /// Longest duration, if bounded.
+    pub deadline: Option<Duration>,
+}

@@ -1,0 +1,234 @@
+//! The facts of a run, in the order in which they were decided.
+//! Never an order and never a wish: an event has happened.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Failure, LogMessage, Origin, Outcome,
+    Plan, Progress, Question, QuestionId, RequestId, TaskId, Timestamp, ToolOutput,
+};
+
+/// An event with its place and time in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// 0 for the first event of the run, then without a gap.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The fact.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A fact. `run == fold(events)` holds for every field of `engine::Run`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The run began.
+    RunStarted {
+        /// The plan, as validated.
+        plan: Arc<Plan>,
+        /// Its inputs, defaults filled in.
+        inputs: Arc<Value>,
+        /// The seed of every delay that has jitter.
+        seed: u64,
+    },
+    /// A connection to the agent was asked for.
+    AgentConnecting {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The agent answered, with what a decision may rest on.
+    AgentConnected {
+        /// The agent.
+        agent: AgentId,
+        /// Its protocol, name and tools, as seen.
+        info: Arc<AgentInfo>,
+    },
+    /// The agent cannot be used in this run.
+    AgentUnavailable {
+        /// The agent.
+        agent: AgentId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A `foreach` task became one task for each item, `TASK[0]` to `TASK[n-1]`.
+    TasksAdded {
+        /// The `foreach` task.
+        parent: TaskId,
+        /// The items, in order.
+        items: Arc<Vec<Value>>,
+    },
+    /// A call is about to leave.
+    AttemptStarted {
+        /// Task and number.
+        attempt: AttemptId,
+        /// The agent that is called.
+        agent: AgentId,
+        /// The tool that is called.
+        tool: Arc<str>,
+    },
+    /// The agent reported progress.
+    AttemptProgressed {
+        /// Task and number.
+        attempt: AttemptId,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// The agent asked for input before it goes on (`InputRequiredResult`); the requests follow as events of
+    /// their own, and the call is repeated with their results.
+    InputRequired {
+        /// Task and number.
+        attempt: AttemptId,
+        /// 1 for the first round.
+        round: u32,
+        /// The server's opaque state, to be echoed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request_state: Option<String>,
+        /// The requests as the server made them, by its keys.
+        requests: Value,
+    },
+    /// The call succeeded, and so did its task.
+    AttemptSucceeded {
+        /// Task and number.
+        attempt: AttemptId,
+        /// What the tool returned.
+        output: Arc<ToolOutput>,
+    },
+    /// The call failed; what follows for the task is the next event about it.
+    AttemptFailed {
+        /// Task and number.
+        attempt: AttemptId,
+        /// Why.
+        failure: Failure,
+    },
+    /// The task will be tried again.
+    RetryScheduled {
+        /// The task.
+        task: TaskId,
+        /// When it becomes ready.
+        at: Timestamp,
+        /// The agent to try; another than before after a reroute.
+        agent: AgentId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The task ended other than by a successful attempt.
+    TaskEnded {
+        /// The task.
+        task: TaskId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A person is asked.
+    QuestionAsked {
+        /// The question.
+        question: Arc<Question>,
+        /// The agent's request that waits for the answer; absent for approvals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<RequestId>,
+    },
+    /// A person answered, or the rules did.
+    QuestionAnswered {
+        /// The question.
+        question: QuestionId,
+        /// What was said.
+        answer: Answer,
+        /// Who said it: `person`, `answers file`, `no input`, ….
+        by: String,
+    },
+    /// Nobody here can answer the question; the run pauses when nothing else is left to do.
+    QuestionLeftOpen {
+        /// The question.
+        question: QuestionId,
+        /// Why.
+        reason: String,
+    },
+    /// An agent's sampling request is about to go to the language model.
+    SamplingStarted {
+        /// The agent's request.
+        request: RequestId,
+        /// Who asked.
+        origin: Origin,
+        /// What was asked.
+        chat: Arc<ChatRequest>,
+    },
+    /// The language model replied, or failed.
+    SamplingFinished {
+        /// The agent's request.
+        request: RequestId,
+        /// The reply.
+        result: Result<ChatReply, ChatError>,
+    },
+    /// An agent sent a log message.
+    AgentLogged {
+        /// Who.
+        origin: Origin,
+        /// What.
+        message: LogMessage,
+    },
+    /// A person asked for the run to end.
+    CancelRequested,
+    /// The run ended.
+    RunEnded {
+        /// How.
+        status: RunStatus,
+        /// Why, where the status alone does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<EndCause>,
+        /// The plan's `outputs`, evaluated; absent when the plan has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outputs: Option<IndexMap<String, Value>>,
+        /// Outputs that could not be evaluated, each with the reason.
+        #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+        output_errors: IndexMap<String, String>,
+    },
+}
+
+/// How a run stands, or how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Not ended. A run whose process is gone still says this.
+    Running,
+    /// Every task succeeded or was skipped by its own condition.
+    Succeeded,
+    /// Some tasks failed, and the plan said to go on without them.
+    Partial,
+    /// A task failed whose failure fails the run, or a required agent is unavailable.
+    Failed,
+    /// Only questions that nobody here can answer are left.
+    Paused,
+    /// A person ended it.
+    Cancelled,
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// Why a run ended as it did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// A required agent is unavailable.
+    RequiredAgentUnavailable {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The only failures are approvals that a person declined.
+    Denied,
+}

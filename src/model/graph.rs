@@ -1,0 +1,164 @@
+//! The validated plan as a directed acyclic graph; edges run dependency → dependent.
+//! Never persisted by index: outside a process, a task is known by its `TaskId`.
+
+use std::{collections::HashMap, sync::Arc};
+
+use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::Value;
+
+use super::{Task, TaskId};
+
+/// A task of the plan, or one item of a `foreach` task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its id: the task's own, or `TASK[index]`.
+    pub id: TaskId,
+    /// The task as planned; an item shares its parent's.
+    pub task: Arc<Task>,
+    /// For an item: which, and of which task.
+    pub item: Option<Item>,
+}
+
+/// An item's place under its `foreach` task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// The `foreach` task.
+    pub parent: NodeIndex,
+    /// 0 for the first.
+    pub index: usize,
+    /// All the items; this one's value is at `index`.
+    pub values: Arc<Vec<Value>>,
+}
+
+/// The graph. An edge from an item to its `foreach` task says that the task ends after its items.
+#[derive(Debug, Clone, Default)]
+pub struct TaskGraph {
+    graph: DiGraph<Node, ()>,
+    by_id: HashMap<TaskId, NodeIndex>,
+}
+
+/// Why tasks are no graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Two tasks have one id.
+    #[error("two tasks are called `{0}`")]
+    Duplicate(TaskId),
+    /// A task needs one that is not there.
+    #[error("task `{task}` needs `{needs}`, which is not in the plan")]
+    Unknown {
+        /// The task.
+        task: TaskId,
+        /// What it needs.
+        needs: TaskId,
+    },
+    /// Tasks wait for each other; each needs the next, and the last needs the first.
+    #[error("tasks wait for each other: {}", .0.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" needs "))]
+    Cycle(Vec<TaskId>),
+}
+
+impl TaskGraph {
+    /// Builds the graph of a plan's tasks, in their order.
+    ///
+    /// # Errors
+    /// The first duplicate, else the first unknown need, else one cycle.
+    pub fn new(tasks: &[Arc<Task>]) -> Result<Self, GraphError> {
+        let mut built = Self::default();
+        for task in tasks {
+            let node = built.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), item: None });
+            if built.by_id.insert(task.id.clone(), node).is_some() {
+                return Err(GraphError::Duplicate(task.id.clone()));
+            }
+        }
+        for (index, task) in tasks.iter().enumerate() {
+            for needs in &task.needs {
+                let Some(&from) = built.by_id.get(needs) else {
+                    return Err(GraphError::Unknown { task: task.id.clone(), needs: needs.clone() });
+                };
+                built.graph.update_edge(from, NodeIndex::new(index), ());
+            }
+        }
+        match built.find_cycle() {
+            Some(cycle) => Err(GraphError::Cycle(cycle)),
+            None => Ok(built),
+        }
+    }
+
+    /// Adds the items of the `foreach` task at `parent`.
+    pub fn add_items(
+        &mut self,
+        parent: NodeIndex,
+        values: &Arc<Vec<Value>>,
+    ) -> impl Iterator<Item = NodeIndex> + use<> {
+        let first = self.graph.node_count();
+        let Node { id, task, .. } = self.graph[parent].clone();
+        for index in 0..values.len() {
+            let item = Item { parent, index, values: Arc::clone(values) };
+            let id = id.item(index);
+            let node = self.graph.add_node(Node { id: id.clone(), task: Arc::clone(&task), item: Some(item) });
+            self.by_id.insert(id, node);
+            self.graph.add_edge(node, parent, ());
+        }
+        (first..self.graph.node_count()).map(NodeIndex::new)
+    }
+
+    /// Every node, in the order of the plan and then of expansion.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
+        self.graph.node_indices().map(|index| (index, &self.graph[index]))
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.graph.node_count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.graph.node_count() == 0
+    }
+
+    /// The node of that id.
+    pub fn find(&self, id: &str) -> Option<NodeIndex> {
+        self.by_id.get(id).copied()
+    }
+
+    /// What must end before `node`.
+    pub fn dependencies(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> {
+        self.graph.neighbors_directed(node, petgraph::Direction::Incoming)
+    }
+
+    /// What waits for `node`.
+    pub fn dependents(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> {
+        self.graph.neighbors_directed(node, petgraph::Direction::Outgoing)
+    }
+
+    /// The tasks of one cycle, each needing the next. Not recursive: a cycle of any length is found.
+    fn find_cycle(&self) -> Option<Vec<TaskId>> {
+        if petgraph::algo::toposort(&self.graph, None).is_ok() {
+            return None;
+        }
+        let component = petgraph::algo::kosaraju_scc(&self.graph)
+            .into_iter()
+            .find(|nodes| nodes.len() > 1 || self.graph.contains_edge(nodes[0], nodes[0]))?;
+        let within: std::collections::HashSet<_> = component.iter().copied().collect();
+        // Every node of a strongly connected component has a dependency inside it, so walking along them
+        // must come back to a node that was seen.
+        let mut path = vec![component[0]];
+        let mut place = HashMap::from([(component[0], 0)]);
+        loop {
+            let here = path[path.len() - 1];
+            let next = self.dependencies(here).find(|node| within.contains(node))?;
+            if let Some(&start) = place.get(&next) {
+                return Some(path[start..].iter().map(|&node| self.graph[node].id.clone()).collect());
+            }
+            place.insert(next, path.len());
+            path.push(next);
+        }
+    }
+}
+
+impl std::ops::Index<NodeIndex> for TaskGraph {
+    type Output = Node;
+    fn index(&self, index: NodeIndex) -> &Node {
+        &self.graph[index]
+    }
+}

@@ -1,0 +1,87 @@
+//! The names by which a run's parts are known.
+//! Never holds an index or a pointer: an id means the same after a restart.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl<T: Into<Arc<str>>> From<T> for $name {
+            fn from(text: T) -> Self {
+                Self(text.into())
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    };
+}
+
+id!(
+    /// A task of a plan (`find`) or an item of a `foreach` task (`read[3]`).
+    TaskId
+);
+id!(
+    /// An agent: the name of its section in `agents.toml`.
+    AgentId
+);
+id!(
+    /// One execution of a plan: a UUID of version 7, so that ids sort by start.
+    RunId
+);
+id!(
+    /// A question to a person, numbered within its run: `q1`, `q2`, ….
+    QuestionId
+);
+id!(
+    /// A request that an agent made of the host (an elicitation or a sampling request),
+    /// unique within the run.
+    RequestId
+);
+
+impl TaskId {
+    /// The id of item `index` of the `foreach` task `self`.
+    pub fn item(&self, index: usize) -> Self {
+        Self::from(format!("{self}[{index}]"))
+    }
+}
+
+/// One try of a task: the fence that makes late or repeated messages harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttemptId {
+    /// The task that is tried.
+    pub task: TaskId,
+    /// 1 for the first try; counts over all agents.
+    pub number: u32,
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.task, self.number)
+    }
+}

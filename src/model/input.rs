@@ -1,0 +1,107 @@
+//! What a driver observed. The engine turns it into events, or into nothing when it is late or repeated.
+//! Never a decision.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Failure, LogMessage, Origin,
+    Progress, QuestionId, RequestId, ToolOutput,
+};
+
+/// An observation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Connecting succeeded.
+    AgentConnected {
+        /// The agent.
+        agent: AgentId,
+        /// What it said of itself.
+        info: Arc<AgentInfo>,
+    },
+    /// Connecting failed for good.
+    AgentUnavailable {
+        /// The agent.
+        agent: AgentId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A call ended.
+    AttemptEnded {
+        /// Task and number.
+        attempt: AttemptId,
+        /// How.
+        result: Result<Arc<ToolOutput>, Failure>,
+    },
+    /// A call reported progress.
+    AttemptProgressed {
+        /// Task and number.
+        attempt: AttemptId,
+        /// How far it is.
+        progress: Progress,
+    },
+    /// A call came back with requests for input.
+    InputRequired {
+        /// Task and number.
+        attempt: AttemptId,
+        /// 1 for the first round.
+        round: u32,
+        /// The server's opaque state.
+        request_state: Option<String>,
+        /// The requests by the server's keys.
+        requests: Value,
+    },
+    /// An agent asks a person.
+    ElicitationRequested {
+        /// The agent's request.
+        request: RequestId,
+        /// Who asks.
+        origin: Origin,
+        /// What.
+        elicitation: Elicitation,
+    },
+    /// An agent asks the language model.
+    SamplingRequested {
+        /// The agent's request.
+        request: RequestId,
+        /// Who asks.
+        origin: Origin,
+        /// What.
+        chat: Arc<ChatRequest>,
+    },
+    /// The language model replied, or failed.
+    SamplingEnded {
+        /// The agent's request.
+        request: RequestId,
+        /// The reply.
+        result: Result<ChatReply, ChatError>,
+    },
+    /// A person answered, or the rules did.
+    QuestionAnswered {
+        /// The question.
+        question: QuestionId,
+        /// What was said.
+        answer: Answer,
+        /// Who said it.
+        by: String,
+    },
+    /// Nobody here can answer.
+    QuestionLeftOpen {
+        /// The question.
+        question: QuestionId,
+        /// Why.
+        reason: String,
+    },
+    /// An agent sent a log message.
+    AgentLogged {
+        /// Who.
+        origin: Origin,
+        /// What.
+        message: LogMessage,
+    },
+    /// A person asked for the run to end.
+    CancelRequested,
+    /// A moment that [`crate::engine::Run::next_wake`] named has come.
+    TimeReached,
+}

@@ -1,0 +1,32 @@
+//! The words of the house as plain, serialisable data: plans, tasks, agents, events, commands.
+//! Never waits, reads, writes or decides.
+
+mod agent;
+mod chat;
+mod command;
+mod event;
+mod graph;
+mod ids;
+mod input;
+mod outcome;
+mod plan;
+mod question;
+mod time;
+
+pub use agent::{
+    AgentInfo, AgentSpec, ChildProcess, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol, ToolInfo, Transport,
+};
+pub use chat::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, Usage};
+pub use command::{Command, StartAttempt};
+pub use event::{EndCause, Event, Record, RunStatus};
+pub use graph::{GraphError, Item, Node, TaskGraph};
+pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
+pub use input::Input;
+pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
+pub use petgraph::graph::NodeIndex;
+pub use plan::{
+    AgentPolicy, Backoff, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan, Retry, Route,
+    Task, Template,
+};
+pub use question::{Answer, Asker, Elicitation, Form, Origin, Question};
+pub use time::{SPAN_FORM, Span, Timestamp};

@@ -1,0 +1,218 @@
+//! A validated plan: what to do, on which agents, under which policy.
+//! Never holds file positions or spellings; `config::lower` turns a file into this or into errors.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{AgentId, Span, TaskId};
+
+/// A JSON object, keys in the order they were written.
+pub type JsonObject = serde_json::Map<String, Value>;
+
+/// A JSON value in which strings may hold `${{ expression }}`; kept as written.
+/// A string that is one whole expression takes that expression's JSON type.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Template(pub Value);
+
+/// An expression without its `${{ }}`; kept as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Expression(pub String);
+
+/// A plan that can run: every name in it resolves and its graph has no cycle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The plan's own name.
+    pub name: String,
+    /// What it is for, in the author's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Inputs by name.
+    pub inputs: IndexMap<String, InputSpec>,
+    /// Most attempts in flight at once, over the whole run.
+    pub max_parallel: usize,
+    /// Every task, in the order of the file.
+    pub tasks: Vec<Arc<Task>>,
+    /// What the run returns, by name; without it, the tasks' own answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<IndexMap<String, Template>>,
+    /// What the agents file said of each agent that a route names.
+    pub agents: IndexMap<AgentId, AgentPolicy>,
+}
+
+/// What a run must know of an agent to route to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentPolicy {
+    /// Whether the run fails when the agent cannot be reached.
+    pub required: bool,
+    /// Most attempts in flight on this agent at once.
+    pub max_concurrency: usize,
+    /// The idle timeout of a call where the task names none.
+    pub tool_timeout: Span,
+    /// The effect of the agent's tools where neither the task nor the plan names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// The type and default of an input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// The JSON type that a value must have.
+    pub kind: InputType,
+    /// Whether a run must be given a value. Never true together with a default.
+    pub required: bool,
+    /// The value where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// What the input is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// The JSON type of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    /// Text.
+    String,
+    /// A number with or without a fraction.
+    Number,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// A list.
+    Array,
+    /// A map.
+    Object,
+}
+
+/// One node of the graph: a call of one tool, on one of several routes, once or for each item of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The name by which others refer to it.
+    pub id: TaskId,
+    /// What a person reads above its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The tasks that must end first: those written under `needs` and those that expressions refer to.
+    pub needs: Vec<TaskId>,
+    /// Whether it runs at all.
+    #[serde(default, rename = "if", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Expression>,
+    /// Runs once for each item of a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreach: Option<Foreach>,
+    /// A question that a person must say yes to before each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve: Option<Template>,
+    /// Where it can run, best first; never empty.
+    pub routes: Vec<Route>,
+    /// The tool's arguments: an object.
+    #[serde(rename = "with")]
+    pub arguments: Template,
+    /// How often and when it is tried again.
+    pub retry: Retry,
+    /// What a repeated call does, if the task or the plan says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// Longest silence of a call; progress starts it again. The agent's `tool_timeout` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Longest duration of a call, progress or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// What its failure means for others.
+    pub on_failure: OnFailure,
+}
+
+/// The list that a `foreach` task runs over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Foreach {
+    /// Gives the list.
+    pub items: Template,
+    /// The name of the current item in the task's expressions.
+    #[serde(rename = "as")]
+    pub binding: String,
+    /// Most items in flight at once; the plan's `max_parallel` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<usize>,
+}
+
+/// One place where a task can run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The agent to call.
+    pub agent: AgentId,
+    /// Its tool's name.
+    pub tool: Arc<str>,
+    /// Routes of the same rank are equivalent (members of one capability), and the least busy is taken;
+    /// a higher rank is a fallback that is taken only when all lower ones are used up.
+    #[serde(default)]
+    pub rank: u32,
+}
+
+/// What a repeated call does, from safest to least safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It changes nothing.
+    ReadOnly,
+    /// It changes something, but a second call adds nothing to the first.
+    Idempotent,
+    /// A second call may do the thing twice. The assumption where nothing is known.
+    AtMostOnce,
+}
+
+/// What a task's failure means for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The run fails and dependents are skipped; tasks that do not depend on it go on.
+    #[default]
+    Fail,
+    /// Dependents run without its output; the run ends as partly done.
+    Continue,
+    /// Dependents are skipped; the run ends as partly done.
+    SkipDependents,
+}
+
+/// How often and when a task is tried again on the same route.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Most tries on one route, the first included; at least 1.
+    pub max_attempts: u32,
+    /// The pause between them.
+    pub backoff: Backoff,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_attempts: 1, backoff: Backoff::default() }
+    }
+}
+
+/// The pause before try n+1: `min(max, initial × factor^(n-1))`, of which `jitter` is left to chance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// The first pause.
+    pub initial: Span,
+    /// What each further pause is multiplied by; 1 for a fixed pause.
+    pub factor: f64,
+    /// The longest pause.
+    pub max: Span,
+    /// The part of the pause that is drawn at random, from 0 (none) to 1 (all of it).
+    pub jitter: f64,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        let seconds = |n| Span(std::time::Duration::from_secs(n));
+        Self { initial: seconds(1), factor: 2.0, max: seconds(30), jitter: 0.5 }
+    }
+}

@@ -1,0 +1,10 @@
+//! Shows a run to people and programs, from its events alone.
+//! Never keeps state that the events do not give.
+
+use crate::model::Record;
+
+/// Somebody who is told of every event, after it is durable, in order.
+pub trait Reporter: Send {
+    /// Takes the next events of the run.
+    fn report(&mut self, records: &[Record]);
+}

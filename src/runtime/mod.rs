@@ -1,0 +1,2 @@
+//! Carries out what the engine decides: one dispatcher, one executor for each attempt.
+//! Never decides.

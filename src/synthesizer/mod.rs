@@ -1,0 +1,2 @@
+//! Merges the results of a run into one answer. Pure.
+//! Never shows it.

@@ -12,5 +12,5 @@ pub mod llm;
 pub mod mcp;
 pub mod model;
 pub mod report;
-pub mod runtime;
+// pub mod runtime;
 pub mod synthesizer;

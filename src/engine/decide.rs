@@ -8,16 +8,16 @@ use serde_json::Value;
 use crate::{
     expression::{self, Reference},
     model::{
-        Answer, Asker, AttemptId, Command, Elicitation, Event, Expression, Failure, FailureKind, Form, Input, JsonObject,
-        NodeIndex, Outcome, Plan, Question, QuestionId, Record, RequestId, SkipReason, StartAttempt, Task, TaskId, Template,
-        Timestamp, ToolOutput,
+        Answer, Asker, AttemptId, Command, Elicitation, Event, Expression, Failure, FailureKind, Form, Input,
+        JsonObject, NodeIndex, Outcome, Plan, Question, QuestionId, Record, RequestId, SkipReason, StartAttempt, Task,
+        TaskId, Template, Timestamp, ToolOutput,
     },
 };
 
 use super::{
     retry::{self, Verdict},
     router::{self, Choice},
-    run::{Connection, Queues, QuestionState, Run, TaskState, Unknown},
+    run::{Connection, QuestionState, Queues, Run, TaskState, Unknown},
 };
 
 /// What a decision gave: facts to make durable, then orders to carry out.
@@ -194,9 +194,9 @@ impl Decision<'_> {
             Verdict::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes[route].tries;
-                let at = self.now.after(retry::pause(&planned.retry.backoff, tries, self.run.seed, &task));
+                let ready_at = self.now.after(retry::pause(&planned.retry.backoff, tries, self.run.seed, &task));
                 let agent = planned.routes[route].agent.clone();
-                self.emit(Event::RetryScheduled { task, at, agent, reason: failure.message });
+                self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
             Verdict::Reroute => {
                 let entry = &self.run.tasks[node.index()];
@@ -206,8 +206,8 @@ impl Decision<'_> {
                     Choice::Wait(agents) => agents[0].clone(),
                     Choice::None(_) => return self.give_up(node),
                 };
-                let at = self.now;
-                self.emit(Event::RetryScheduled { task, at, agent: next, reason: failure.message });
+                let ready_at = self.now;
+                self.emit(Event::RetryScheduled { task, ready_at, agent: next, reason: failure.message });
             }
         }
     }
@@ -217,9 +217,10 @@ impl Decision<'_> {
         let entry = &self.run.tasks[node.index()];
         let Some(failure) = entry.last_failure.clone() else { return };
         let task = self.run.graph[node].id.clone();
-        let last = entry.agent.as_ref().and_then(|agent| {
-            self.run.graph[node].task.routes.iter().position(|route| route.agent == *agent)
-        });
+        let last = entry
+            .agent
+            .as_ref()
+            .and_then(|agent| self.run.graph[node].task.routes.iter().position(|route| route.agent == *agent));
         let failure = match last {
             Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),
             None => failure,
@@ -336,7 +337,8 @@ impl Decision<'_> {
             return match expression::render(&foreach.items, &self.run.scope(node)) {
                 Ok(Value::Array(items)) => self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) }),
                 Ok(other) => {
-                    let message = format!("`foreach` needs a list, but `{}` gave {}", show(&foreach.items), kind(&other));
+                    let message =
+                        format!("`foreach` needs a list, but `{}` gave {}", show(&foreach.items), kind(&other));
                     self.fail(id, Failure::new(FailureKind::Expression, message));
                 }
                 Err(error) => self.fail(id, expression_failure("foreach", &error)),

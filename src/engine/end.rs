@@ -89,23 +89,24 @@ impl Tasks for Run {
     fn view(&self, id: &str) -> Option<TaskView<'_>> {
         let node = self.graph.find(id)?;
         let entry = &self.tasks[node.index()];
-        let mut view = entry.view();
+        let mut view = entry.view()?;
         if self.graph[node].task.foreach.is_some() {
-            view.items = Some(self.tasks[entry.items.clone()].iter().map(TaskEntry::view).collect());
+            view.items = Some(self.tasks[entry.items.clone()].iter().filter_map(TaskEntry::view).collect());
         }
         Some(view)
     }
 }
 
 impl TaskEntry {
-    fn view(&self) -> TaskView<'_> {
-        let (status, output, error) = match &self.state {
-            TaskState::Ended(Outcome::Succeeded(output)) => ("succeeded", Some(Arc::as_ref(output)), None),
-            TaskState::Ended(Outcome::Failed(failure)) => ("failed", None, Some(failure.message.as_str())),
-            TaskState::Ended(Outcome::Skipped(_)) => ("skipped", None, None),
-            TaskState::Ended(Outcome::Cancelled) => ("cancelled", None, None),
-            _ => ("pending", None, None),
+    /// What expressions see of the node, once it has ended.
+    fn view(&self) -> Option<TaskView<'_>> {
+        let TaskState::Ended(outcome) = &self.state else { return None };
+        let (status, output, error) = match outcome {
+            Outcome::Succeeded(output) => ("succeeded", Some(Arc::as_ref(output)), None),
+            Outcome::Failed(failure) => ("failed", None, Some(failure.message.as_str())),
+            Outcome::Skipped(_) => ("skipped", None, None),
+            Outcome::Cancelled => ("cancelled", None, None),
         };
-        TaskView { status, agent: self.agent.as_ref().map(|agent| agent.as_str()), error, output, items: None }
+        Some(TaskView { status, agent: self.agent.as_ref().map(|agent| agent.as_str()), error, output, items: None })
     }
 }

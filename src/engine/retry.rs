@@ -54,19 +54,15 @@ fn knowledge(kind: FailureKind) -> Knowledge {
     match kind {
         FailureKind::AgentUnavailable | FailureKind::NotSent | FailureKind::SessionLost => Knowledge::NotTaken,
         FailureKind::RateLimited => Knowledge::Throttled,
-        FailureKind::UnknownTool
-        | FailureKind::InvalidArguments
-        | FailureKind::Unauthorized
-        | FailureKind::Refused => Knowledge::Unwanted,
+        FailureKind::UnknownTool | FailureKind::InvalidArguments | FailureKind::Unauthorized | FailureKind::Refused => {
+            Knowledge::Unwanted
+        }
         FailureKind::ToolError | FailureKind::ServerError => Knowledge::Answered,
         FailureKind::InvalidResult | FailureKind::ResultTooLarge => Knowledge::Unusable,
-        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
-            Knowledge::Ambiguous
+        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
+        FailureKind::Expression | FailureKind::Denied | FailureKind::Cancelled | FailureKind::ItemsFailed => {
+            Knowledge::NotTheAgent
         }
-        FailureKind::Expression
-        | FailureKind::Denied
-        | FailureKind::Cancelled
-        | FailureKind::ItemsFailed => Knowledge::NotTheAgent,
     }
 }
 
@@ -165,7 +161,13 @@ mod tests {
         // the third.
         let rows = KINDS.map(|kind| {
             let of = |effect, tries| verdict(kind, effect, &retry(3), tries);
-            (kind, of(Effect::AtMostOnce, 1), of(Effect::Idempotent, 1), of(Effect::AtMostOnce, 3), of(Effect::ReadOnly, 3))
+            (
+                kind,
+                of(Effect::AtMostOnce, 1),
+                of(Effect::Idempotent, 1),
+                of(Effect::AtMostOnce, 3),
+                of(Effect::ReadOnly, 3),
+            )
         });
         let expected = |kind| match kind {
             FailureKind::AgentUnavailable
@@ -182,10 +184,9 @@ mod tests {
             FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
                 (Final, Retry, Final, Reroute)
             }
-            FailureKind::Expression
-            | FailureKind::Denied
-            | FailureKind::Cancelled
-            | FailureKind::ItemsFailed => (Final, Final, Final, Final),
+            FailureKind::Expression | FailureKind::Denied | FailureKind::Cancelled | FailureKind::ItemsFailed => {
+                (Final, Final, Final, Final)
+            }
         };
         for (kind, first, first_safe, last, last_safe) in rows {
             assert_eq!((first, first_safe, last, last_safe), expected(kind), "{kind:?}");

@@ -27,12 +27,13 @@ pub(super) fn choose(
     agents: &IndexMap<AgentId, AgentState>,
 ) -> Choice {
     let usable = |index: &usize| {
-        !states[*index].used_up && !matches!(agents[&routes[*index].agent].connection, Connection::Unavailable(_))
+        !used_up(states, *index) && !matches!(agents[&routes[*index].agent].connection, Connection::Unavailable(_))
     };
     let Some(rank) = (0..routes.len()).filter(usable).map(|index| routes[index].rank).min() else {
         return Choice::None(refusal(routes, agents));
     };
-    let candidates: Vec<usize> = (0..routes.len()).filter(|index| usable(index) && routes[*index].rank == rank).collect();
+    let candidates: Vec<usize> =
+        (0..routes.len()).filter(|index| usable(index) && routes[*index].rank == rank).collect();
     let preferred = preferred.filter(|index| candidates.contains(index));
     let candidates = preferred.map_or(candidates, |index| vec![index]);
     let free = |index: &usize| {
@@ -43,6 +44,11 @@ pub(super) fn choose(
         Some(index) => Choice::Start(index),
         None => Choice::Wait(candidates.into_iter().map(|index| routes[index].agent.clone()).collect()),
     }
+}
+
+/// Whether a route may not be tried again; before the first attempt nothing is known of any.
+fn used_up(states: &[RouteState], index: usize) -> bool {
+    states.get(index).is_some_and(|route| route.used_up)
 }
 
 /// How full an agent is, in millionths.

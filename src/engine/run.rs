@@ -195,8 +195,7 @@ impl Run {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
             }
-            run.apply(&record.event)
-                .map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
+            run.apply(&record.event).map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
         }
         Ok(run)
     }
@@ -341,13 +340,13 @@ impl Run {
                 entry.state = TaskState::Ready { preferred: route.filter(|_| !used_up) };
                 self.queues.due.push_back(node);
             }
-            Event::RetryScheduled { task, at, agent, .. } => {
+            Event::RetryScheduled { task, ready_at, agent, .. } => {
                 let node = self.find(task)?;
                 let preferred = self.graph[node].task.routes.iter().enumerate().position(|(index, route)| {
                     route.agent == *agent && !self.tasks[node.index()].routes.get(index).is_some_and(|r| r.used_up)
                 });
-                self.tasks[node.index()].state = TaskState::Waiting { until: *at, preferred };
-                self.queues.timers.insert((*at, node));
+                self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at, preferred };
+                self.queues.timers.insert((*ready_at, node));
             }
             Event::TaskEnded { task, outcome } => {
                 let node = self.find(task)?;

@@ -357,7 +357,8 @@ fn a_condition_about_the_item_is_asked_for_each_item() {
 
 #[test]
 fn an_item_that_never_starts_does_not_keep_the_others_waiting() {
-    let each = Task { arguments: Template(json!({"v": "${{ item.name }}"})), ..over(json!([1, 2, {"name": "n"}]), Some(1)) };
+    let each =
+        Task { arguments: Template(json!({"v": "${{ item.name }}"})), ..over(json!([1, 2, {"name": "n"}]), Some(1)) };
     let mut driver = Driver::connected(&plan(vec![each]));
     assert_eq!(driver.names(), ["each[2]#1@a"]);
 }

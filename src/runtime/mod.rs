@@ -62,3 +62,6 @@ fn call_meta(run: &RunId, attempt: &AttemptId) -> JsonObject {
     let key = format!("{run}/{}/{}", attempt.task, attempt.number);
     JsonObject::from_iter([(IDEMPOTENCY_KEY.to_owned(), key.into())])
 }
+
+#[cfg(test)]
+mod tests;

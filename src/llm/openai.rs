@@ -236,9 +236,11 @@ impl From<Refusal> for Failed {
                 advice: Some("check `base_url` in [llm]"),
                 ..Self::new(format!("answered {status} with {message} instead of JSON"))
             },
-            Refusal::Unreachable { message } => {
-                Self { again: Again::Later, unreachable: true, ..Self::new(format!("cannot be reached: {message}")) }
-            }
+            Refusal::Unreachable { message } => Self {
+                again: Again::Later,
+                advice: Some("is it running? check `base_url` in [llm]"),
+                ..Self::new(format!("cannot be reached: {message}"))
+            },
             Refusal::Lost { message } => Self::new(format!("closed the connection before it answered: {message}")),
         }
     }

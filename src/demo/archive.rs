@@ -117,8 +117,7 @@ pub(super) async fn fetch(call: &Call, documents: &Documents) -> Result<Reply, S
     let arguments: FetchArguments = call.arguments()?;
     call.pause(arguments.delay_ms).await?;
     let (document, text) = documents.read(&arguments.uri).await?;
-    let fetched =
-        Fetched { uri: document.uri(), format: document.format, bytes: document.bytes, text: text.clone() };
+    let fetched = Fetched { uri: document.uri(), format: document.format, bytes: document.bytes, text: text.clone() };
     Reply::new(text, &fetched)
 }
 

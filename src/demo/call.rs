@@ -249,9 +249,11 @@ impl Call {
         };
         match result.action {
             ElicitationAction::Decline => Ok(Said::Declined),
-            ElicitationAction::Accept => serde_json::from_value(result.content.unwrap_or_default())
-                .map(Said::Accepted)
-                .map_err(|error| Stop::Failed(format!("the answer to `{}` does not fit its form: {error}", question.key))),
+            ElicitationAction::Accept => {
+                serde_json::from_value(result.content.unwrap_or_default()).map(Said::Accepted).map_err(|error| {
+                    Stop::Failed(format!("the answer to `{}` does not fit its form: {error}", question.key))
+                })
+            }
             // Cancel, and whatever a later revision adds: only an acceptance is a yes.
             _ => Ok(Said::Dismissed),
         }
@@ -266,7 +268,8 @@ impl Call {
         if self.context.client_capabilities().and_then(|can| can.sampling).is_none() {
             return Ok(Sampled::Nothing("the host offers no language model".into()));
         }
-        let mut params = CreateMessageRequestParams::new(vec![SamplingMessage::user_text(prompt.text)], prompt.max_tokens);
+        let mut params =
+            CreateMessageRequestParams::new(vec![SamplingMessage::user_text(prompt.text)], prompt.max_tokens);
         params.system_prompt = Some(prompt.system);
         params.temperature = Some(prompt.temperature);
         let result: CreateMessageResult = if self.is_modern() {

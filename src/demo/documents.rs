@@ -127,7 +127,9 @@ impl Documents {
         let format = format_of(name).ok_or_else(|| DocumentError::Address { uri: uri.to_owned() })?;
         match tokio::fs::read_to_string(self.directory.join(name)).await {
             Ok(text) => Ok((Document { name: name.to_owned(), format, bytes: text.len() as u64 }, text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DocumentError::Unknown { uri: uri.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(DocumentError::Unknown { uri: uri.to_owned() })
+            }
             Err(source) => Err(self.unusable(source)),
         }
     }

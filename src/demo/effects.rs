@@ -47,8 +47,6 @@ impl Effects {
             file.write_all(&line).await?;
             file.flush().await
         };
-        append.await.map_err(|error| {
-            Stop::Failed(format!("cannot record the effect in `{}`: {error}", file.display()))
-        })
+        append.await.map_err(|error| Stop::Failed(format!("cannot record the effect in `{}`: {error}", file.display())))
     }
 }

@@ -9,24 +9,24 @@ use tokio::net::TcpListener;
 
 use super::{DemoError, server::DemoServer, sessions::Sessions};
 
-/// Serves on `port` until the process ends.
+/// Serves on `port` until the process ends, and says on standard error where that is.
 ///
 /// # Errors
 /// When the port cannot be listened on.
 pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| DemoError::Listen { port, source })?;
-    serve_on(server, listener).await
+    let address = listener.local_addr().map_err(|source| DemoError::Listen { port, source })?;
+    // Nobody may be reading standard error any more, which is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "demo agent `{}` listens on http://{address}/mcp", server.agent().name());
+    serve_on(server, listener).await.map_err(|source| DemoError::Http { address, source })
 }
 
-/// Serves on `listener` until the process ends, and says on standard error where that is.
+/// Serves on `listener` until the process ends.
 ///
 /// # Errors
 /// When the listener fails for good.
-pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> Result<(), DemoError> {
-    let address = listener.local_addr().map_err(|source| DemoError::Listen { port: 0, source })?;
-    // Nobody may be reading standard error any more, which is no reason to stop.
-    let _ = writeln!(std::io::stderr(), "demo agent `{}` listens on http://{address}/mcp", server.agent().name());
+pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::io::Result<()> {
     let service = StreamableHttpService::new(
         move || Ok(server.for_new_session()),
         Arc::new(Sessions::new()),
@@ -37,5 +37,5 @@ pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> Resul
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });
-    axum::serve(listener, router).await.map_err(|source| DemoError::Http { address, source })
+    axum::serve(listener, router).await
 }

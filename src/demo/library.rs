@@ -72,21 +72,13 @@ const SHELVES: &[Shelf] = &[
     (
         &["berlin", "germany"],
         &[
-            (
-                "Berlin Alexanderplatz",
-                "Alfred Döblin, 1929",
-                "The city of the twenties, in the voices of its streets.",
-            ),
+            ("Berlin Alexanderplatz", "Alfred Döblin, 1929", "The city of the twenties, in the voices of its streets."),
             (
                 "Goodbye to Berlin",
                 "Christopher Isherwood, 1939",
                 "Boarding houses and cabarets in the last years before 1933.",
             ),
-            (
-                "The Wall Jumper",
-                "Peter Schneider, 1982",
-                "Stories of people who crossed the Wall in both directions.",
-            ),
+            ("The Wall Jumper", "Peter Schneider, 1982", "Stories of people who crossed the Wall in both directions."),
         ],
     ),
     (

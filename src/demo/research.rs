@@ -86,10 +86,8 @@ pub(super) async fn research(call: &Call, effects: &Effects) -> Result<Reply, St
         read(call, topic, &findings, arguments.delay_ms.unwrap_or(STEP_MILLISECONDS)).await?;
     }
 
-    let listed: Vec<String> = findings
-        .iter()
-        .map(|finding| format!("- {} ({}): {}", finding.title, finding.source, finding.note))
-        .collect();
+    let listed: Vec<String> =
+        findings.iter().map(|finding| format!("- {} ({}): {}", finding.title, finding.source, finding.note)).collect();
     let listed = listed.join("\n");
     let state = format!("{:016x}", fingerprint(&[topic, &listed]));
     let prompt = Prompt {

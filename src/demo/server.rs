@@ -128,7 +128,9 @@ impl ServerHandler for DemoServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let (document, text) = match self.agent {
-            DemoAgent::Travel | DemoAgent::Research => return Err(unreadable(DocumentError::Unknown { uri: request.uri })),
+            DemoAgent::Travel | DemoAgent::Research => {
+                return Err(unreadable(DocumentError::Unknown { uri: request.uri }));
+            }
             DemoAgent::Archive => self.documents.read(&request.uri).await.map_err(unreadable)?,
         };
         let contents = ResourceContents::text(text, request.uri).with_mime_type(document.format.media_type());

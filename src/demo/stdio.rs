@@ -37,7 +37,11 @@ struct EndOfInput<R> {
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for EndOfInput<R> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.input).poll_read(context, buffer);
         if let Poll::Ready(result) = &read

@@ -115,9 +115,7 @@ impl House {
     async fn welcome(&self, guest: Guest, (era, wire): (Era, Wire)) -> RunningService<RoleClient, Guest> {
         let lifecycle = match era {
             Era::Legacy => ClientLifecycleMode::Initialize,
-            Era::Modern => {
-                ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
-            }
+            Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
         };
         match wire {
             Wire::Stdio => {
@@ -185,7 +183,8 @@ async fn books_a_trip_that_is_confirmed() {
         assert_eq!(house.effects(), [json!({"agent": "travel", "tool": "book_trip", "arguments": arguments})]);
 
         let heard = guest.heard.lock().expect("not poisoned");
-        let [ElicitRequestParams::FormElicitationParams { message, requested_schema, .. }] = &heard.questions[..] else {
+        let [ElicitRequestParams::FormElicitationParams { message, requested_schema, .. }] = &heard.questions[..]
+        else {
             panic!("{way:?}: {:?}", heard.questions)
         };
         assert_eq!(*message, format!("Book 2 nights in a hotel in Lisbon for an estimated {price} EUR?"));
@@ -270,16 +269,12 @@ async fn records_the_callers_key_with_an_effect() {
 #[tokio::test]
 async fn refuses_a_state_that_it_did_not_give() {
     let house = House::of(DemoAgent::Travel);
-    let client = house.welcome(
-        Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() },
-        (Era::Modern, Wire::Http),
-    );
+    let client = house
+        .welcome(Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() }, (Era::Modern, Wire::Http));
     let mut forged = call("book_trip", json!({"city": "Lisbon", "delay_ms": 0}));
     forged.request_state = Some("forged".into());
-    forged.input_responses = Some(InputResponses::from([(
-        "confirm".to_owned(),
-        json!({"action": "accept", "content": {"confirm": true}}),
-    )]));
+    forged.input_responses =
+        Some(InputResponses::from([("confirm".to_owned(), json!({"action": "accept", "content": {"confirm": true}}))]));
     let refused = client.await.call_tool_once(forged).await;
     let Err(ServiceError::McpError(error)) = refused else { panic!("{refused:?}") };
     assert_eq!(error.code, ErrorCode::INVALID_PARAMS);
@@ -489,9 +484,13 @@ async fn ends_with_its_input_even_while_a_call_runs() {
         ours.write_all(format!("{line}\n").as_bytes()).await.expect("written");
     }
     tokio::io::AsyncWriteExt::shutdown(&mut ours).await.expect("shut down");
-    let started = std::time::Instant::now();
     served.await.expect("not panicked").expect("served");
-    assert!(started.elapsed() < std::time::Duration::from_secs(1), "waited for {:?}", started.elapsed());
+    let mut said = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut ours, &mut said).await.expect("readable");
+    // Had the end of input waited for the call, its answer would never have come.
+    let last: Value = serde_json::from_str(said.lines().last().expect("an answer")).expect("JSON");
+    assert_eq!(last["id"], 2);
+    assert_eq!(last["error"]["message"], "the call was cancelled");
     assert_eq!(house.effects(), [] as [Value; 0]);
 }
 
@@ -500,7 +499,7 @@ async fn a_client_that_says_nothing_is_no_error_but_one_that_talks_nonsense_is()
     let server = || House::of(DemoAgent::Travel).server();
     let silent = stdio::serve(server(), tokio::io::empty(), tokio::io::sink()).await;
     assert!(matches!(silent, Ok(())), "{silent:?}");
-    let hello = &br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#[..];
+    let hello = &b"{\"jsonrpc\": \"2.0\", \"method\": \"notifications/initialized\"}\n"[..];
     let nonsense = stdio::serve(server(), hello, tokio::io::sink()).await;
     assert!(matches!(nonsense, Err(DemoError::Conversation(_))), "{nonsense:?}");
 }

@@ -84,8 +84,11 @@ enum Status {
 
 /// What the agent offers.
 pub(super) fn tools() -> Vec<Tool> {
-    let annotations =
-        ToolAnnotations::with_title("Book a trip").read_only(false).destructive(false).idempotent(false).open_world(false);
+    let annotations = ToolAnnotations::with_title("Book a trip")
+        .read_only(false)
+        .destructive(false)
+        .idempotent(false)
+        .open_world(false);
     vec![
         Tool::new(
             "book_trip",
@@ -113,9 +116,10 @@ impl Offer {
     fn new(arguments: &Arguments) -> Self {
         let city = arguments.city.trim().to_lowercase();
         let nightly = 70 + u32::from(fingerprint(&[&city]) as u8) / 3;
-        let journey = arguments.from.as_deref().map_or(0, |from| {
-            90 + u32::from(fingerprint(&[&from.trim().to_lowercase(), &city]) as u8)
-        });
+        let journey = arguments
+            .from
+            .as_deref()
+            .map_or(0, |from| 90 + u32::from(fingerprint(&[&from.trim().to_lowercase(), &city]) as u8));
         // In percent of the usual price, best first.
         let stays = [("grand hotel", 180), ("hotel", 100), ("guest house", 70)];
         let price = |percent: u32| journey + arguments.nights * nightly * percent / 100;

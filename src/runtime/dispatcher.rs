@@ -151,7 +151,8 @@ impl Dispatcher {
             }
             // Progress comes before the ends of the calls that it belongs to.
             let progress = self.hub.take_progress();
-            let progress = progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
+            let progress =
+                progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
             inputs.splice(0..0, progress);
             while let Ok(input) = inbox.inputs.try_recv() {
                 inputs.push(input);

@@ -150,7 +150,9 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             foreach: None,
             approve: None,
             routes: vec![Route { agent: "a".into(), tool: (*tool).into(), rank: 0 }],
-            arguments: Template(needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")}))),
+            arguments: Template(
+                needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
+            ),
             retry: Retry::default(),
             effect: None,
             timeout: None,
@@ -158,12 +160,8 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             on_failure: OnFailure::Fail,
         })
     };
-    let policy = AgentPolicy {
-        required: false,
-        max_concurrency: 8,
-        tool_timeout: Span(Duration::from_secs(9)),
-        effect: None,
-    };
+    let policy =
+        AgentPolicy { required: false, max_concurrency: 8, tool_timeout: Span(Duration::from_secs(9)), effect: None };
     Arc::new(Plan {
         name: "test".into(),
         description: None,
@@ -212,7 +210,8 @@ async fn drive(tasks: &[(&str, &str, &[&str])]) -> World {
 
 #[tokio::test(start_paused = true)]
 async fn data_passes_along_the_graph_and_no_call_leaves_before_its_start_is_durable() {
-    let world = drive(&[("a", "echo", &[]), ("b", "echo", &["a"]), ("c", "echo", &["a"]), ("d", "echo", &["b", "c"])]).await;
+    let world =
+        drive(&[("a", "echo", &[]), ("b", "echo", &["a"]), ("c", "echo", &["a"]), ("d", "echo", &["b", "c"])]).await;
     assert!(world.end.is_ok());
     assert_eq!(world.seen.output("d"), Some(json!({"got": {"got": {}}})));
     assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));

@@ -1,18 +1,34 @@
 //! Keeps the events of every run, durably.
 //! Never decides.
 
+mod error;
+mod memory;
+mod read;
+#[cfg(test)]
+pub(crate) mod samples;
+mod schema;
+mod sqlite;
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+
+pub use error::JournalError;
+pub use memory::MemoryJournal;
+pub use read::{RawRecord, RawRecords, Reader, Records, RunSummary};
+pub use schema::default_path;
+pub use sqlite::{Durability, SqliteJournal};
 
 use crate::model::{Record, RunId};
 
 /// Where events are kept. Appends are durable in the order in which `append` was called.
 pub trait Journal: Send + Sync {
     /// Queues the records at once; the future ends when they are durable.
+    ///
+    /// The records are kept even if the future is dropped. All of one append become durable together.
+    ///
+    /// # Errors
+    /// When they are not durable. The run's next append must then start with the same record:
+    /// a gap is refused with [`JournalError::Sequence`].
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
 }
-
-/// Why the journal could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {}

@@ -111,7 +111,7 @@ pub enum Event {
         /// The task.
         task: TaskId,
         /// When it becomes ready.
-        at: Timestamp,
+        ready_at: Timestamp,
         /// The agent to try; another than before after a reroute.
         agent: AgentId,
         /// Why, for people.

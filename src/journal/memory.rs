@@ -1,0 +1,75 @@
+//! Keeps the events of runs in memory, for tests and for drivers that need no durability.
+//! Never writes anywhere.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{Journal, JournalError};
+use crate::model::{Record, RunId};
+
+/// A journal that ends with its process. Clones share their records.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryJournal {
+    // A lock, since `append` takes `&self` and may be called from any thread; held only to push or clone.
+    runs: Arc<Mutex<HashMap<RunId, Vec<Record>>>>,
+}
+
+impl MemoryJournal {
+    /// The records of `run`, oldest first; none where the run is unknown.
+    pub fn records(&self, run: &RunId) -> Vec<Record> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(run).cloned().unwrap_or_default()
+    }
+}
+
+impl Journal for MemoryJournal {
+    fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = runs.entry(run.clone()).or_default();
+        let gap = records.iter().zip(kept.len() as u64..).find(|(record, expected)| record.seq != *expected);
+        let result = match gap {
+            Some((record, expected)) => Err(JournalError::Sequence { run: run.clone(), expected, found: record.seq }),
+            None => {
+                kept.extend_from_slice(&records);
+                Ok(())
+            }
+        };
+        futures::future::ready(result).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Event, Timestamp};
+
+    fn record(seq: u64) -> Record {
+        Record { seq, at: Timestamp(seq), event: Event::CancelRequested }
+    }
+
+    #[test]
+    fn keeps_each_run_apart_and_in_order() {
+        let journal = MemoryJournal::default();
+        let (first, second) = (RunId::from("one"), RunId::from("two"));
+        for (run, seqs) in [(&first, vec![0, 1]), (&second, vec![0]), (&first, vec![2])] {
+            let records: Vec<_> = seqs.into_iter().map(record).collect();
+            futures::executor::block_on(journal.append(run, records.into())).expect("appends");
+        }
+        assert_eq!(journal.records(&first), [record(0), record(1), record(2)]);
+        assert_eq!(journal.records(&second), [record(0)]);
+        assert_eq!(journal.records(&RunId::from("three")), []);
+    }
+
+    #[test]
+    fn refuses_a_gap_and_keeps_nothing_of_it() {
+        let journal = MemoryJournal::default();
+        let run = RunId::from("one");
+        let error = futures::executor::block_on(journal.append(&run, vec![record(0), record(2)].into()));
+        assert!(matches!(error, Err(JournalError::Sequence { expected: 1, found: 2, .. })), "{error:?}");
+        assert_eq!(journal.records(&run), []);
+    }
+}

@@ -1,0 +1,235 @@
+//! Reads what the journal holds, while others write to it.
+//! Never writes, and never holds a transaction open between two calls.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    vec,
+};
+
+use rusqlite::{Connection, Row, types::Type};
+use serde::{Deserialize, de::IntoDeserializer};
+
+use super::{JournalError, schema};
+use crate::model::{Record, RunId, RunStatus, Timestamp};
+
+/// A page of records ends with the one that makes it this long, so that reading takes little memory however long
+/// the run is. One record may be larger.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Most candidates that an error about a run's name shows: what fits a terminal.
+const CANDIDATES: usize = 8;
+
+/// A connection that reads.
+#[derive(Debug)]
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// A run as `kapell runs list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Its id.
+    pub run: RunId,
+    /// The name of its plan.
+    pub name: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it ended; absent while it runs, and for ever if its process died.
+    pub ended: Option<Timestamp>,
+    /// How it stands or ended.
+    pub status: RunStatus,
+    /// When its latest event was decided.
+    pub last_event: Timestamp,
+}
+
+/// A record as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Its number in the run.
+    pub seq: u64,
+    /// Its JSON on one line: what `serde_json::to_string` makes of a [`Record`].
+    pub json: String,
+}
+
+impl RawRecord {
+    /// The record.
+    ///
+    /// # Errors
+    /// [`JournalError::Record`] when the JSON is not one.
+    pub fn parse(&self, run: &RunId) -> Result<Record, JournalError> {
+        let mut json = serde_json::Deserializer::from_str(&self.json);
+        // An agent's answer may be nested as deeply as JSON from outside is let in, and its record is a few
+        // levels deeper. What the journal took in must come out again.
+        json.disable_recursion_limit();
+        Record::deserialize(&mut json).map_err(|source| JournalError::Record {
+            run: run.clone(),
+            seq: self.seq,
+            source: Arc::new(source),
+        })
+    }
+}
+
+impl Reader {
+    /// Opens the journal at `path`.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged, another kind of file, or of another format.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        Ok(Self { connection: schema::open_for_reading(path)?, path: path.to_path_buf() })
+    }
+
+    /// The latest `limit` runs, newest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
+        let query = "
+            SELECT run, name, started, ended, status,
+                (SELECT at FROM events WHERE events.run = runs.run ORDER BY seq DESC LIMIT 1)
+            FROM runs ORDER BY started DESC, run DESC LIMIT ?1";
+        self.rows(query, [i64::try_from(limit).unwrap_or(i64::MAX)], summary)
+    }
+
+    /// The one run whose id is `name`, or begins or ends with it; `last` is the one that started last.
+    ///
+    /// # Errors
+    /// [`JournalError::UnknownRun`] and [`JournalError::AmbiguousRun`], with runs that may have been meant.
+    pub fn find_run(&self, name: &str) -> Result<RunId, JournalError> {
+        let wanted = name.trim().to_lowercase();
+        let latest = |limit| self.ids("SELECT run FROM runs ORDER BY started DESC, run DESC LIMIT ?1", (limit,));
+        let mut found = match wanted.as_str() {
+            "" => Vec::new(),
+            "last" => latest(1)?,
+            _ => self.ids(
+                "SELECT run FROM runs
+                WHERE substr(run, 1, length(?1)) = ?1 OR substr(run, -length(?1)) = ?1
+                ORDER BY run <> ?1, started DESC, run DESC LIMIT ?2",
+                (&wanted, CANDIDATES),
+            )?,
+        };
+        match found.len() {
+            0 => Err(JournalError::UnknownRun { wanted: name.to_owned(), known: latest(CANDIDATES)? }),
+            // An id that is the beginning of another one is still its own name.
+            _ if found.len() == 1 || found[0].as_str() == wanted => Ok(found.swap_remove(0)),
+            _ => Err(JournalError::AmbiguousRun { wanted: name.to_owned(), candidates: found }),
+        }
+    }
+
+    /// The records of `run` from `from_seq` on, oldest first. After its end, the iterator may be asked again
+    /// for what has been appended since.
+    pub fn records<'a>(&'a self, run: &'a RunId, from_seq: u64) -> Records<'a> {
+        Records { raw: self.raw(run, from_seq) }
+    }
+
+    /// The same as JSON text, not parsed.
+    pub fn raw<'a>(&'a self, run: &'a RunId, from_seq: u64) -> RawRecords<'a> {
+        RawRecords { reader: self, run, next: from_seq, page: Vec::new().into_iter() }
+    }
+
+    /// The next records, up to [`PAGE_BYTES`]; none when there are no more.
+    fn page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
+        let read = || {
+            let mut query = self
+                .connection
+                .prepare_cached("SELECT seq, body FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq")?;
+            let mut rows = query.query((run.as_str(), from_seq))?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while bytes < PAGE_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let record = RawRecord { seq: row.get(0)?, json: row.get(1)? };
+                bytes += record.json.len();
+                page.push(record);
+            }
+            Ok(page)
+        };
+        read().map_err(|error| JournalError::from_sqlite(&self.path, error))
+    }
+
+    fn ids(&self, query: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunId>, JournalError> {
+        self.rows(query, parameters, |row| Ok(RunId::from(row.get::<_, String>(0)?)))
+    }
+
+    fn rows<T>(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, JournalError> {
+        let collect = || self.connection.prepare_cached(query)?.query_map(parameters, read)?.collect::<Result<_, _>>();
+        collect().map_err(|error| JournalError::from_sqlite(&self.path, error))
+    }
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
+    let status: String = row.get(4)?;
+    let status =
+        RunStatus::deserialize(status.as_str().into_deserializer()).map_err(|error: serde::de::value::Error| {
+            rusqlite::Error::FromSqlConversionFailure(4, Type::Text, error.into())
+        })?;
+    Ok(RunSummary {
+        run: RunId::from(row.get::<_, String>(0)?),
+        name: row.get(1)?,
+        started: Timestamp(row.get(2)?),
+        ended: row.get::<_, Option<u64>>(3)?.map(Timestamp),
+        status,
+        last_event: Timestamp(row.get(5)?),
+    })
+}
+
+/// Iterates over records as text; reads a page at a time.
+#[derive(Debug)]
+pub struct RawRecords<'a> {
+    reader: &'a Reader,
+    run: &'a RunId,
+    next: u64,
+    page: vec::IntoIter<RawRecord>,
+}
+
+impl Iterator for RawRecords<'_> {
+    type Item = Result<RawRecord, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.len() == 0 {
+            match self.reader.page(self.run, self.next) {
+                Ok(page) => self.page = page.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let record = self.page.next()?;
+        self.next = record.seq + 1;
+        Some(Ok(record))
+    }
+}
+
+/// Iterates over records.
+#[derive(Debug)]
+pub struct Records<'a> {
+    raw: RawRecords<'a>,
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let raw = self.raw.next()?;
+        Some(raw.and_then(|record| record.parse(self.raw.run)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::samples;
+
+    #[test]
+    fn every_kind_of_event_survives_being_written_and_read() {
+        for record in samples::journey() {
+            let json = serde_json::to_string(&record).expect("serialises");
+            let raw = RawRecord { seq: record.seq, json };
+            assert_eq!(raw.parse(&samples::run()).expect(&raw.json), record);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Writes events to a SQLite file: one thread, one transaction for all that is waiting (group commit).
+//! Never blocks its callers, except in [`SqliteJournal::open`] and when dropped.
+
+use std::{
+    iter,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
+
+use super::{Journal, JournalError, schema};
+use crate::model::{Event, Record, RunId, RunStatus};
+
+/// Most appends that wait for the writer.
+///
+/// A dispatcher awaits each append before it decides again, so there is one for each run of this process, and
+/// a thousand are a caller that does not wait. Such a caller gets an error: waiting for room in `append` would
+/// stop the runtime's thread, and waiting for it in the future would lose the order of the calls. A place in
+/// the queue is a pointer, since the records are shared with whoever appended them.
+const QUEUE: usize = 1024;
+
+/// The buffer that records are serialised into is given back when a large one has made it grow beyond this.
+const KEPT_BUFFER: usize = 1 << 20;
+
+/// What a power cut may cost. A process that is killed loses nothing that was confirmed, either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing that was confirmed: every commit reaches the disk.
+    #[default]
+    Full,
+    /// The last commits, but never the order: for tests and for runs that can be repeated.
+    Normal,
+}
+
+/// A journal in a SQLite file, which several processes may use at once.
+///
+/// Dropping it writes what is waiting and joins the thread: milliseconds, unless the disk is slow.
+#[derive(Debug)]
+pub struct SqliteJournal {
+    path: PathBuf,
+    // Taken only by `drop`, so that the writer sees the end of the queue.
+    queue: Option<SyncSender<Append>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Records that become durable together, and who waits for that.
+struct Append {
+    run: RunId,
+    records: Arc<[Record]>,
+    done: oneshot::Sender<Result<(), JournalError>>,
+}
+
+impl SqliteJournal {
+    /// Opens the journal at `path`, and creates it with its folders where there is none. Blocks while it does.
+    ///
+    /// # Errors
+    /// When the file cannot be created or written to, is not a journal, is damaged, or has another format.
+    pub fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
+        let connection = schema::open_for_writing(path)?;
+        Self::start(connection, path, durability)
+    }
+
+    /// Where the journal lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn start(connection: Connection, path: &Path, durability: Durability) -> Result<Self, JournalError> {
+        let synchronous = match durability {
+            Durability::Full => "full",
+            Durability::Normal => "normal",
+        };
+        connection
+            .pragma_update(None, "synchronous", synchronous)
+            .map_err(|error| JournalError::from_sqlite(path, error))?;
+        let (queue, appends) = sync_channel(QUEUE);
+        let writer = Writer { connection, path: path.to_path_buf(), buffer: Vec::new() };
+        let writer = thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(&appends))
+            .map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
+        Ok(Self { path: path.to_path_buf(), queue: Some(queue), writer: Some(writer) })
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
+        let (done, written) = oneshot::channel();
+        let append = Append { run: run.clone(), records, done };
+        // Queued here and not in the future: the order is that of the calls, however the futures are polled.
+        let queued = match &self.queue {
+            Some(queue) => queue.try_send(append).map_err(|error| match error {
+                TrySendError::Full(_) => JournalError::Overrun { waiting: QUEUE },
+                TrySendError::Disconnected(_) => JournalError::Closed,
+            }),
+            None => Err(JournalError::Closed),
+        };
+        async move {
+            queued?;
+            written.await.unwrap_or(Err(JournalError::Closed))
+        }
+        .boxed()
+    }
+}
+
+impl Drop for SqliteJournal {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has already said so, and its appends have ended with `Closed`.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// The thread's own state.
+struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    fn run(mut self, appends: &Receiver<Append>) {
+        while let Ok(first) = appends.recv() {
+            let batch: Vec<_> = iter::once(first).chain(appends.try_iter().take(QUEUE)).collect();
+            match self.commit(&batch) {
+                Err(error) if batch.len() > 1 && error.blames_the_append() => {
+                    for append in batch {
+                        let result = self.commit(std::slice::from_ref(&append));
+                        append.end(result);
+                    }
+                }
+                result => batch.into_iter().for_each(|append| append.end(result.clone())),
+            }
+        }
+    }
+
+    /// Makes the appends durable, all or none.
+    fn commit(&mut self, batch: &[Append]) -> Result<(), JournalError> {
+        let Self { connection, path, buffer } = self;
+        let failed = |error| JournalError::from_sqlite(path, error);
+        // Immediate, since a transaction that begins by reading cannot wait for another process's write.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        for append in batch {
+            write(&transaction, append, buffer).map_err(|error| match error {
+                WriteError::Journal(error) => error,
+                WriteError::Sqlite(error) => failed(error),
+            })?;
+        }
+        transaction.commit().map_err(failed)
+    }
+}
+
+impl Append {
+    fn end(self, result: Result<(), JournalError>) {
+        // Nobody may be waiting any more; the records are kept all the same.
+        let _ = self.done.send(result);
+    }
+}
+
+/// Why an append could not be written, before it is known which file that was.
+enum WriteError {
+    Journal(JournalError),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Writes the records of one append. Invariant: the events of a run are numbered from 0 without a gap.
+fn write(transaction: &Transaction<'_>, append: &Append, buffer: &mut Vec<u8>) -> Result<(), WriteError> {
+    let run = &append.run;
+    // Asked anew each time, a search of microseconds: another process may have written to the same run.
+    let last: Option<u64> = transaction
+        .prepare_cached("SELECT seq FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?
+        .query_row([run.as_str()], |row| row.get(0))
+        .optional()?;
+    let mut insert = transaction.prepare_cached("INSERT INTO events (run, seq, at, body) VALUES (?1, ?2, ?3, ?4)")?;
+    for (record, expected) in append.records.iter().zip(last.map_or(0, |seq| seq + 1)..) {
+        let found = record.seq;
+        if found != expected {
+            return Err(WriteError::Journal(JournalError::Sequence { run: run.clone(), expected, found }));
+        }
+        let body = serialise(run, record, buffer).map_err(WriteError::Journal)?;
+        insert.execute((run.as_str(), record.seq, record.at.0, body))?;
+        note(transaction, run, record)?;
+    }
+    buffer.shrink_to(KEPT_BUFFER);
+    Ok(())
+}
+
+/// The record as the line that `--output stream-json` prints.
+fn serialise<'a>(run: &RunId, record: &Record, buffer: &'a mut Vec<u8>) -> Result<&'a str, JournalError> {
+    buffer.clear();
+    serde_json::to_writer(&mut *buffer, record).map_err(|source| JournalError::Record {
+        run: run.clone(),
+        seq: record.seq,
+        source: Arc::new(source),
+    })?;
+    Ok(std::str::from_utf8(buffer).expect("serde_json writes UTF-8"))
+}
+
+/// Keeps the list of runs true to the events.
+fn note(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
+    match &record.event {
+        Event::RunStarted { plan, .. } => transaction.execute(
+            "INSERT INTO runs (run, name, started, status) VALUES (:run, :name, :at, :status)",
+            named_params! {
+                ":run": run.as_str(),
+                ":name": plan.name,
+                ":at": record.at.0,
+                ":status": RunStatus::Running.to_string(),
+            },
+        ),
+        Event::RunEnded { status, .. } => transaction.execute(
+            "UPDATE runs SET status = :status, ended = :at WHERE run = :run",
+            named_params! { ":run": run.as_str(), ":at": record.at.0, ":status": status.to_string() },
+        ),
+        _ => Ok(0),
+    }?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

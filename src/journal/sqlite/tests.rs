@@ -1,0 +1,431 @@
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use futures::executor::block_on;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    journal::{Reader, samples},
+    model::{EndCause, LogMessage, Origin, RunStatus, Timestamp},
+};
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("deep").join("journal.db");
+    (folder, path)
+}
+
+fn record(seq: u64) -> Record {
+    Record { seq, at: Timestamp(1_000 + seq), event: Event::CancelRequested }
+}
+
+fn append(journal: &SqliteJournal, run: &RunId, records: Vec<Record>) -> Result<(), JournalError> {
+    block_on(journal.append(run, records.into()))
+}
+
+fn read(path: &Path, run: &RunId) -> Vec<Record> {
+    let reader = Reader::open(path).expect("opens");
+    reader.records(run, 0).collect::<Result<_, _>>().expect("reads")
+}
+
+#[test]
+fn a_run_comes_back_as_it_was_appended() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    let records = samples::journey();
+    for part in records.chunks(7) {
+        append(&journal, &samples::run(), part.to_vec()).expect("appends");
+    }
+    assert_eq!(read(&path, &samples::run()), records);
+
+    let reader = Reader::open(&path).expect("opens");
+    let raw: Vec<_> = reader.raw(&samples::run(), 3).map(|raw| raw.expect("reads").json).collect();
+    let lines: Vec<_> = records[3..].iter().map(|record| serde_json::to_string(record).expect("serialises")).collect();
+    assert_eq!(raw, lines);
+}
+
+#[test]
+fn a_reader_sees_what_is_appended_after_its_end() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    append(&journal, &run, vec![record(0)]).expect("appends");
+    let reader = Reader::open(&path).expect("opens");
+    let mut records = reader.records(&run, 0);
+    assert_eq!(records.next().expect("one").expect("reads"), record(0));
+    assert!(records.next().is_none());
+    append(&journal, &run, vec![record(1)]).expect("appends");
+    assert_eq!(records.next().expect("one more").expect("reads"), record(1));
+}
+
+#[test]
+fn the_order_is_that_of_the_calls_however_the_futures_are_awaited() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    let mut waiting: Vec<_> = (0..100).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
+    // Half of the futures are dropped: their records are kept all the same.
+    waiting.truncate(50);
+    for append in waiting.into_iter().rev() {
+        block_on(append).expect("appends");
+    }
+    drop(journal);
+    assert_eq!(read(&path, &run), (0..100).map(record).collect::<Vec<_>>());
+}
+
+#[test]
+fn appends_that_wait_together_share_one_transaction() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    let run = RunId::from("run");
+    append(&journal, &run, vec![record(0)]).expect("appends");
+    let before = commits(&path);
+
+    // While somebody else writes, everything waits: at most one append is with the writer, the rest queue up.
+    let other = Connection::open(&path).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let waiting: Vec<_> = (1..200).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
+    other.execute_batch("ROLLBACK").expect("unlocks");
+    for append in waiting {
+        block_on(append).expect("appends");
+    }
+    // The writer may have taken a first part before the rest was queued, and never takes more parts than two.
+    let after = commits(&path) - before;
+    assert!((1..=2).contains(&after), "{after} transactions");
+    assert_eq!(read(&path, &run).len(), 200);
+}
+
+/// The transactions in the write-ahead log: the frames that say how large the database is after them
+/// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
+fn commits(path: &Path) -> usize {
+    let log = fs::read(path.with_extension("db-wal")).expect("a write-ahead log");
+    let page_size = u32::from_be_bytes(log[8..12].try_into().expect("four bytes")) as usize;
+    log[32..].chunks_exact(24 + page_size).filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[test]
+fn a_gap_is_refused_and_fails_nobody_else() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let (good, bad) = (RunId::from("good"), RunId::from("bad"));
+    // Held up by a lock, both are in one transaction.
+    let other = Connection::open(&path).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let first = journal.append(&good, vec![record(0)].into());
+    let gap = journal.append(&bad, vec![record(0), record(2)].into());
+    let second = journal.append(&good, vec![record(1)].into());
+    other.execute_batch("ROLLBACK").expect("unlocks");
+
+    block_on(first).expect("appends");
+    block_on(second).expect("appends");
+    let error = block_on(gap).expect_err("refuses");
+    assert_eq!(error.to_string(), "run `bad` has 1 events, so event 2 cannot follow");
+    assert_eq!(read(&path, &good), [record(0), record(1)]);
+    assert_eq!(read(&path, &bad), []);
+    append(&journal, &bad, vec![record(0), record(1)]).expect("goes on from where it was");
+}
+
+#[test]
+fn a_caller_that_never_waits_is_told_so_and_loses_nothing_it_had_queued() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    let other = Connection::open(&path).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let waiting: Vec<_> = (0..3 * QUEUE as u64).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
+    other.execute_batch("ROLLBACK").expect("unlocks");
+    let results: Vec<_> = waiting.into_iter().map(block_on).collect();
+    let kept = results.iter().take_while(|result| result.is_ok()).count();
+    assert!(kept >= QUEUE, "{kept}");
+    assert!(matches!(results[kept], Err(JournalError::Overrun { waiting: QUEUE })), "{:?}", results[kept]);
+    // The writer may have made room a moment later, for appends that no longer follow what is there.
+    for result in &results[kept..] {
+        assert!(matches!(result, Err(JournalError::Overrun { .. } | JournalError::Sequence { .. })), "{result:?}");
+    }
+    assert_eq!(read(&path, &run).len(), kept);
+}
+
+#[test]
+fn a_large_payload_and_a_deeply_nested_one_come_back_whole() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    let deep = (0..200).fold(json!("bottom"), |inner, _| json!([inner]));
+    let log = |seq, data| Record {
+        seq,
+        at: Timestamp(0),
+        event: Event::AgentLogged {
+            origin: Origin { agent: "research".into(), attempt: None },
+            message: LogMessage { level: "info".into(), logger: None, data },
+        },
+    };
+    let records = vec![log(0, json!("é\u{1b}\u{0}\n".repeat(4 << 20))), log(1, deep), record(2)];
+    append(&journal, &run, records.clone()).expect("appends");
+    assert_eq!(read(&path, &run), records);
+}
+
+#[test]
+fn lists_the_latest_runs_as_their_events_say() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let started =
+        |at| Record { at: Timestamp(at), ..samples::records(json!([samples::started(json!([]))])).swap_remove(0) };
+    let ended = Record {
+        seq: 1,
+        at: Timestamp(900),
+        event: Event::RunEnded {
+            status: RunStatus::Failed,
+            cause: Some(EndCause::Denied),
+            outputs: None,
+            output_errors: indexmap::IndexMap::new(),
+        },
+    };
+    append(&journal, &"aa-old-1".into(), vec![started(100), ended]).expect("appends");
+    append(&journal, &"ab-mid-2".into(), vec![started(200), record(1)]).expect("appends");
+    append(&journal, &"ab-new-22".into(), vec![started(300)]).expect("appends");
+
+    let reader = Reader::open(&path).expect("opens");
+    let summary = |run: &str, started, last_event| crate::journal::RunSummary {
+        run: run.into(),
+        name: "lisbon".into(),
+        started: Timestamp(started),
+        ended: None,
+        status: RunStatus::Running,
+        last_event: Timestamp(last_event),
+    };
+    let all = [
+        summary("ab-new-22", 300, 300),
+        summary("ab-mid-2", 200, 1_001),
+        crate::journal::RunSummary {
+            ended: Some(Timestamp(900)),
+            status: RunStatus::Failed,
+            ..summary("aa-old-1", 100, 900)
+        },
+    ];
+    assert_eq!(reader.runs(usize::MAX).expect("lists"), all);
+    assert_eq!(reader.runs(1).expect("lists"), all[..1]);
+
+    for (name, run) in [("last", "ab-new-22"), ("AA", "aa-old-1"), ("-22", "ab-new-22"), ("ab-mid-2", "ab-mid-2")] {
+        assert_eq!(reader.find_run(name).expect(name).as_str(), run);
+    }
+    for (name, message) in [
+        ("ab", "more than one run is called `ab`: `ab-new-22`, `ab-mid-2`"),
+        ("%", "no run is called `%`; the latest are `ab-new-22`, `ab-mid-2`, `aa-old-1`"),
+        ("", "no run is called ``; the latest are `ab-new-22`, `ab-mid-2`, `aa-old-1`"),
+    ] {
+        assert_eq!(reader.find_run(name).expect_err(name).to_string(), message);
+    }
+}
+
+#[test]
+fn an_older_or_newer_format_is_refused_and_left_alone() {
+    let (_folder, path) = folder();
+    drop(SqliteJournal::open(&path, Durability::Normal).expect("opens"));
+    for found in [schema::FORMAT - 1, schema::FORMAT + 1] {
+        Connection::open(&path).expect("opens").pragma_update(None, "user_version", found).expect("updates");
+        let before = fs::read(&path).expect("reads");
+        let message =
+            format!("the journal `{}` has format {found}, and this kapell works with format 1", path.display());
+        assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
+        assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
+        assert_eq!(fs::read(&path).expect("reads"), before);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_named_and_left_alone() {
+    let (folder, _) = folder();
+    let text = folder.path().join("notes.txt");
+    fs::write(&text, "shopping: bread, milk, and everything else for the whole of the week".repeat(40))
+        .expect("writes");
+    let database = folder.path().join("other.db");
+    Connection::open(&database).expect("opens").execute_batch("CREATE TABLE t (x)").expect("creates");
+    for path in [&text, &database] {
+        let before = fs::read(path).expect("reads");
+        let message = format!("`{}` is not a kapell journal", path.display());
+        assert_eq!(SqliteJournal::open(path, Durability::Full).expect_err("refuses").to_string(), message);
+        assert_eq!(Reader::open(path).expect_err("refuses").to_string(), message);
+        assert_eq!(&fs::read(path).expect("reads"), &before);
+    }
+}
+
+#[test]
+fn places_where_no_journal_can_be_are_named() {
+    let (folder, missing) = folder();
+    assert!(matches!(Reader::open(&missing), Err(JournalError::Missing { path }) if path == missing));
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("writes");
+    let below = file.join("journal.db");
+    assert!(
+        matches!(SqliteJournal::open(&below, Durability::Full), Err(JournalError::Create { path, .. }) if path == below)
+    );
+    let error = SqliteJournal::open(folder.path(), Durability::Full).expect_err("a folder is no file");
+    assert!(matches!(&error, JournalError::ReadOnly { path, .. } if path == folder.path()), "{error:?}");
+}
+
+#[test]
+fn a_damaged_journal_is_named() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = samples::run();
+    append(&journal, &run, samples::journey()).expect("appends");
+    drop(journal);
+    let mut bytes = fs::read(&path).expect("reads");
+    // Past the page that holds the header and the schema, nothing is left.
+    bytes[4096..].fill(0xa5);
+    fs::write(&path, bytes).expect("writes");
+
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("the schema is whole");
+    let error = append(&journal, &run, vec![record(0)]).expect_err("refuses");
+    assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
+    let error = Reader::open(&path).expect("opens").records(&run, 0).next().expect("an error").expect_err("refuses");
+    assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
+}
+
+#[test]
+fn a_full_disk_fails_the_append_and_the_journal_goes_on_when_there_is_room_again() {
+    let (_folder, path) = folder();
+    let connection = schema::open_for_writing(&path).expect("opens");
+    // A limit of SQLite's own gives the error that a full disk gives.
+    connection.pragma_update(None, "max_page_count", 40).expect("limits");
+    let journal = SqliteJournal::start(connection, &path, Durability::Full).expect("starts");
+    let run = RunId::from("run");
+    append(&journal, &run, vec![record(0)]).expect("appends");
+    let text = "x".repeat(1 << 20);
+    let large = samples::records(json!([
+        {"type": "cancel_requested"},
+        {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": text}},
+    ]));
+    let error = append(&journal, &run, large[1..].to_vec()).expect_err("fails");
+    assert!(matches!(&error, JournalError::Full { path: at, .. } if *at == path), "{error:?}");
+    append(&journal, &run, vec![record(1)]).expect("appends");
+    assert_eq!(read(&path, &run), [record(0), record(1)]);
+}
+
+#[test]
+fn a_torn_write_ahead_log_costs_only_what_was_torn() {
+    let (folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    let run = RunId::from("run");
+    for seq in 0..20 {
+        append(&journal, &run, vec![record(seq)]).expect("appends");
+    }
+    // The files as a power cut leaves them: the journal is open, and the log ends in the middle of a page.
+    let log = fs::read(path.with_extension("db-wal")).expect("reads");
+    for (name, log) in [("cut", log[..log.len() - 100].to_vec()), ("garbled", garbled(&log))] {
+        let copy = folder.path().join(format!("{name}.db"));
+        fs::copy(&path, &copy).expect("copies");
+        fs::write(copy.with_extension("db-wal"), log).expect("writes");
+        assert_eq!(read(&copy, &run), (0..19).map(record).collect::<Vec<_>>(), "{name}");
+        let journal = SqliteJournal::open(&copy, Durability::Full).expect("opens");
+        append(&journal, &run, vec![record(19), record(20)]).expect("goes on");
+        assert_eq!(read(&copy, &run), (0..21).map(record).collect::<Vec<_>>(), "{name}");
+    }
+}
+
+fn garbled(log: &[u8]) -> Vec<u8> {
+    let mut log = log.to_vec();
+    let last = log.len() - 1;
+    log[last] ^= 1;
+    log
+}
+
+#[test]
+fn many_may_open_a_new_journal_at_once() {
+    for _ in 0..10 {
+        let (_folder, path) = folder();
+        let start = std::sync::Barrier::new(8);
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (path, start) = (&path, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let journal = SqliteJournal::open(path, Durability::Normal).expect("opens");
+                    append(&journal, &format!("run {number}").into(), vec![record(0)]).expect("appends");
+                });
+            }
+        });
+        for number in 0..8 {
+            assert_eq!(read(&path, &format!("run {number}").into()), [record(0)]);
+        }
+    }
+}
+
+#[test]
+fn the_files_are_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    append(&journal, &"run".into(), vec![record(0)]).expect("appends");
+    let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().expect("a folder")), 0o700);
+    assert_eq!([mode(&path), mode(&path.with_extension("db-wal"))], [0o600, 0o600]);
+}
+
+const CHILD_JOURNAL: &str = "KAPELL_TEST_JOURNAL";
+const CHILD_RUN: &str = "KAPELL_TEST_RUN";
+const CHILD_APPENDS: &str = "KAPELL_TEST_APPENDS";
+
+/// Not a test of its own: other tests start this program again with the variables set, and then this appends.
+#[test]
+fn as_a_child_appends_and_says_what_is_durable() {
+    let Some(path) = std::env::var_os(CHILD_JOURNAL) else { return };
+    let run = RunId::from(std::env::var(CHILD_RUN).expect("a run"));
+    let appends: u64 = std::env::var(CHILD_APPENDS).expect("a number").parse().expect("a number");
+    let journal = SqliteJournal::open(Path::new(&path), Durability::Full).expect("opens");
+    for seq in 0..appends {
+        append(&journal, &run, vec![record(2 * seq), record(2 * seq + 1)]).expect("appends");
+        println!("\ndurable {}", 2 * seq + 1);
+    }
+}
+
+fn child(path: &Path, run: &str, appends: u64) -> Child {
+    Command::new(std::env::current_exe().expect("a program"))
+        .args(["--exact", "journal::sqlite::tests::as_a_child_appends_and_says_what_is_durable", "--nocapture"])
+        .envs([
+            (CHILD_JOURNAL, path.as_os_str()),
+            (CHILD_RUN, run.as_ref()),
+            (CHILD_APPENDS, appends.to_string().as_ref()),
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts")
+}
+
+#[test]
+fn what_was_confirmed_survives_kill_9() {
+    let (_folder, path) = folder();
+    let mut child = child(&path, "run", u64::MAX);
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let confirmed =
+        lines.map(|line| line.expect("reads")).filter_map(|line| line.strip_prefix("durable ")?.parse().ok());
+    let confirmed: u64 = confirmed.take(200).last().expect("confirms");
+    child.kill().expect("kills");
+    child.wait().expect("ends");
+
+    let run = RunId::from("run");
+    let records = read(&path, &run);
+    assert!(records.len() as u64 > confirmed);
+    assert_eq!(records.len() % 2, 0, "half of an append is there");
+    assert_eq!(records, (0..records.len() as u64).map(record).collect::<Vec<_>>());
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    append(&journal, &run, vec![record(records.len() as u64)]).expect("goes on");
+}
+
+#[test]
+fn two_processes_write_at_once() {
+    let (_folder, path) = folder();
+    let children = ["one", "two"].map(|run| child(&path, run, 300));
+    for child in children {
+        let output = child.wait_with_output().expect("ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    for run in ["one", "two"] {
+        assert_eq!(read(&path, &run.into()), (0..600).map(record).collect::<Vec<_>>());
+    }
+}

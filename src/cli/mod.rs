@@ -1,2 +1,129 @@
 //! The commands: one file each.
 //! Never holds logic that another room could own.
+
+mod agents;
+mod demo_agent;
+mod exit;
+mod files;
+mod graph;
+mod logs;
+mod run;
+mod runs;
+mod schema;
+mod validate;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use exit::{CliError, Exit};
+
+/// Runs task graphs over MCP agent servers, durably, and merges the results into one answer.
+#[derive(Debug, Parser)]
+#[command(name = "kapell", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a plan
+    Run(run::RunArgs),
+    /// Find every mistake in a plan and its agents file
+    Validate(validate::ValidateArgs),
+    /// Draw a plan's task graph
+    Graph(graph::GraphArgs),
+    /// List, test and look into agents
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    /// List runs, or show one
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
+    /// Print the events of a run
+    Logs(logs::LogsArgs),
+    /// Print the JSON Schema of a file format
+    Schema(schema::SchemaArgs),
+    /// Be one of the demo agents: an MCP server
+    DemoAgent(demo_agent::DemoAgentArgs),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the agents file is.
+#[derive(Debug, Clone, Args)]
+struct AgentsArg {
+    /// The agents file [default: agents.toml here, else the one in the platform's configuration directory]
+    #[arg(long, value_name = "PATH")]
+    agents: Option<PathBuf>,
+}
+
+/// Where the journal is.
+#[derive(Debug, Clone, Args)]
+struct JournalArg {
+    /// The journal [default: journal.db in the platform's state directory]
+    #[arg(long, value_name = "PATH")]
+    journal: Option<PathBuf>,
+}
+
+/// How a command that looks something up prints it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Reads the command line, does what it says, and gives the exit code.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    start_logging();
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::io("cannot start the runtime", source))
+        .and_then(|runtime| {
+            let result = runtime.block_on(dispatch(cli.command));
+            // A thread that still reads standard input must not keep the process.
+            runtime.shutdown_background();
+            result
+        });
+    result.unwrap_or_else(|error| error.report())
+}
+
+async fn dispatch(command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Validate(args) => validate::validate(args).await,
+        Command::Graph(args) => graph::graph(args),
+        Command::Agents(command) => agents::agents(command).await,
+        Command::Runs(command) => runs::runs(command),
+        Command::Logs(args) => logs::logs(args).await,
+        Command::Schema(args) => schema::schema(args),
+        Command::DemoAgent(args) => demo_agent::serve(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kapell", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Sends diagnostics of the host itself to stderr, as `KAPELL_LOG` asks (`warn` unless it says otherwise).
+fn start_logging() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("KAPELL_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // Only a second call in one process fails, and then the first one's logging goes on.
+    drop(started);
+}

@@ -1,2 +1,17 @@
 //! Decides what a run does next.
 //! Never reads a clock, a file or a socket; time, seeds and ids come in as data.
+//!
+//! A driver observes something ([`crate::model::Input`]), [`Run::handle`] turns it into events and commands, the driver
+//! makes the events durable and then carries the commands out. `Run::fold(events)` gives the same run again.
+
+mod decide;
+mod end;
+pub mod retry;
+mod router;
+mod run;
+
+pub use decide::Step;
+pub use run::{FoldError, Run};
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,218 @@
 //! Evaluates `${{ }}` over what is known of a run. Pure.
 //! Never reads a clock, a file or a socket, and never changes what it is shown.
+//!
+//! An expression is a path (`tasks.find-hotels.output.results[0].url`, `inputs.topic`, the name that `foreach`
+//! binds) or anything larger that Jinja's expression syntax can say over paths. Paths are found and resolved
+//! here, so that ids may hold hyphens, so that what is missing is named, and so that a plain path copies
+//! nothing but the value it gives. Only what is larger than a path goes through `minijinja`.
+
+mod evaluator;
+mod resolve;
+mod scan;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+pub use template::{Piece, pieces};
+
+use crate::model::{Expression, Template, ToolOutput};
+use scan::Path;
+
+/// What a task's expressions may ask of it: `tasks.ID.FIELD`.
+pub const TASK_FIELDS: [&str; 11] =
+    ["output", "text", "content", "resources", "status", "agent", "error", "succeeded", "failed", "skipped", "outputs"];
+
+/// What only a `foreach` task has beside [`TASK_FIELDS`].
+pub const ITEMS_FIELD: &str = "items";
+
+/// Names with a meaning of their own, which no `foreach` may bind.
+pub const RESERVED_NAMES: [&str; 17] = [
+    "inputs", "tasks", "and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None",
+    "loop", "self",
+];
+
+/// What names mean where an expression is evaluated.
+pub struct Scope<'a> {
+    /// The run's inputs: an object, defaults filled in.
+    pub inputs: &'a Value,
+    /// The name that `foreach` binds, and the current item.
+    pub binding: Option<(&'a str, &'a Value)>,
+    /// The tasks that have ended.
+    pub tasks: &'a dyn Tasks,
+}
+
+/// The tasks that an expression can see.
+pub trait Tasks {
+    /// The task of that id, if it has ended.
+    fn view(&self, id: &str) -> Option<TaskView<'_>>;
+}
+
+/// What an expression can see of a task, or of one item of a `foreach` task.
+#[derive(Debug, Clone)]
+pub struct TaskView<'a> {
+    /// `succeeded`, `failed`, `skipped` or `cancelled`.
+    pub status: &'static str,
+    /// The agent that ran it last.
+    pub agent: Option<&'a str>,
+    /// Why it did not succeed.
+    pub error: Option<&'a str>,
+    /// What it returned.
+    pub output: Option<&'a ToolOutput>,
+    /// For a `foreach` task, its items in order.
+    pub items: Option<Vec<TaskView<'a>>>,
+}
+
+/// Why an expression has no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExpressionError {
+    /// What is wrong, and where in the expression: lowercase, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// The bytes of the expression, or of the string that it stands in, that are at fault.
+    pub range: Option<Range<usize>>,
+}
+
+impl ExpressionError {
+    fn new(message: impl Into<String>, range: Range<usize>) -> Self {
+        Self { message: message.into(), help: None, range: Some(range) }
+    }
+
+    fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same error in a text in which the expression starts at byte `offset`.
+    fn moved_by(mut self, offset: usize) -> Self {
+        self.range = self.range.map(|range| range.start + offset..range.end + offset);
+        self
+    }
+}
+
+/// Something outside of an expression that it refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// `tasks.ID` and what follows it, as far as it is written literally.
+    Task {
+        /// The task's id.
+        id: String,
+        /// `output`, then keys and indices.
+        path: Vec<String>,
+    },
+    /// `inputs.NAME` and what follows it.
+    Input {
+        /// The input's name.
+        name: String,
+        /// Keys and indices.
+        path: Vec<String>,
+    },
+    /// Any other name: what `foreach` binds, or a mistake.
+    Name(String),
+}
+
+/// The value of an expression.
+///
+/// # Errors
+/// When it is no expression, refers to what is not there, or cannot be computed.
+pub fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    evaluate_text(&expression.0, scope)
+}
+
+/// Whether an expression holds: `false`, `null`, 0 and what is empty do not.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn condition(expression: &Expression, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
+    Ok(match evaluate(expression, scope)? {
+        Value::Null => false,
+        Value::Bool(value) => value,
+        Value::Number(number) => number.as_f64().is_none_or(|number| number != 0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    })
+}
+
+/// The template with every `${{ }}` replaced by its value. Values are never looked into for further ones.
+///
+/// # Errors
+/// As [`evaluate`]; the range counts from the start of the string that holds the expression.
+pub fn render(template: &Template, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    template::render(&template.0, scope)
+}
+
+/// All that an expression refers to, in order. Also finds every mistake that shows without values: syntax,
+/// and filters, tests and functions that do not exist.
+///
+/// # Errors
+/// The first such mistake.
+pub fn references(expression: &Expression) -> Result<Vec<Reference>, ExpressionError> {
+    Ok(located_references(&expression.0)?.into_iter().map(|(reference, _)| reference).collect())
+}
+
+/// All that the expressions of a template refer to, in order.
+///
+/// # Errors
+/// As [`references`].
+pub fn template_references(template: &Template) -> Result<Vec<Reference>, ExpressionError> {
+    let mut found = Vec::new();
+    template::collect_references(&template.0, &mut found)?;
+    Ok(found)
+}
+
+/// As [`references`], each with the bytes of `expression` that it stands at.
+///
+/// # Errors
+/// As [`references`].
+pub fn located_references(expression: &str) -> Result<Vec<(Reference, Range<usize>)>, ExpressionError> {
+    let scanned = scan::scan(expression)?;
+    if scanned.whole_path().is_none() {
+        evaluator::check(&scanned)?;
+    }
+    Ok(scanned.paths.iter().filter_map(|path| Some((reference(path)?, path.range.clone()))).collect())
+}
+
+/// Whether an expression asks how a task ended, rather than what it returned. Such a condition decides for
+/// itself what becomes of its task when a need failed or was skipped.
+pub fn looks_at_how_tasks_ended(expression: &Expression) -> bool {
+    const ENDINGS: [&str; 5] = ["status", "error", "succeeded", "failed", "skipped"];
+    scan::scan(&expression.0).is_ok_and(|scanned| {
+        scanned.paths.iter().any(|path| {
+            path.root == "tasks" && path.segments.get(1).is_some_and(|field| ENDINGS.contains(&&*field.text()))
+        })
+    })
+}
+
+fn evaluate_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    let scanned = scan::scan(text)?;
+    match scanned.whole_path() {
+        Some(path) => resolve::resolve(path, text, scope),
+        None => evaluator::evaluate(&scanned, scope),
+    }
+}
+
+/// What a path refers to; nothing where it is `inputs` as a whole.
+fn reference(path: &Path<'_>) -> Option<Reference> {
+    let mut names = path.segments.iter().map(|segment| segment.text().into_owned());
+    Some(match path.root {
+        "tasks" => Reference::Task { id: names.next()?, path: names.collect() },
+        "inputs" => Reference::Input { name: names.next()?, path: names.collect() },
+        root => Reference::Name(root.to_owned()),
+    })
+}
+
+/// The name closest to `wanted`, if one is close enough to be meant.
+pub(crate) fn closest<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .filter(|&(distance, name)| distance * 3 <= wanted.chars().count().max(name.chars().count()))
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, name)| name)
+}

@@ -1,6 +1,13 @@
 //! Asks a language model.
 //! Never decides who may ask.
 
+mod openai;
+mod transport;
+mod wire;
+
+pub use openai::OpenAi;
+pub use transport::EndpointError;
+
 use crate::model::{ChatError, ChatReply, ChatRequest};
 
 /// A language model. Dropping the future ends the request at the endpoint.

@@ -20,6 +20,13 @@ pub enum Command {
         /// Task and number.
         attempt: AttemptId,
     },
+    /// Let a call that came back with requests for input go on: they are durable.
+    ContinueRound {
+        /// Task and number.
+        attempt: AttemptId,
+        /// The round.
+        round: u32,
+    },
     /// Ask a person.
     Ask {
         /// The question.

@@ -12,7 +12,7 @@ use super::{
     Plan, Progress, Question, QuestionId, RequestId, TaskId, Timestamp, ToolOutput,
 };
 
-/// An event with its place and time in a run. In JSON one flat object, so no event has a field of the same name.
+/// An event with its place and time in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// 0 for the first event of the run, then without a gap.
@@ -110,9 +110,8 @@ pub enum Event {
     RetryScheduled {
         /// The task.
         task: TaskId,
-        /// When it becomes ready. Named apart in JSON, where `at` is the record's own time.
-        #[serde(rename = "ready_at")]
-        at: Timestamp,
+        /// When it becomes ready.
+        ready_at: Timestamp,
         /// The agent to try; another than before after a reroute.
         agent: AgentId,
         /// Why, for people.

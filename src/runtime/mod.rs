@@ -1,2 +1,44 @@
 //! Carries out what the engine decides: one dispatcher, one executor for each attempt.
 //! Never decides.
+
+mod clock;
+mod dispatcher;
+mod hub;
+pub mod shutdown;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput};
+
+pub use dispatcher::{RuntimeError, Services, Start, run};
+pub use hub::{Hub, Inbox};
+
+/// The agents of a run, as the dispatcher sees them.
+#[async_trait::async_trait]
+pub trait Agents: Send + Sync {
+    /// Connects and reads the catalogue; the failure is final for the run.
+    async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure>;
+    /// Makes one call; ends soon after `cancel` fires.
+    async fn call(
+        &self,
+        call: StartAttempt,
+        meta: JsonObject,
+        cancel: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure>;
+    /// Ends every connection and every child process.
+    async fn close(&self);
+}
+
+/// The `_meta` entry that names the call, so that an agent can tell a repetition from a new call.
+pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";
+
+/// What travels in `_meta` of every call: `RUN/TASK/ATTEMPT`.
+fn call_meta(run: &RunId, attempt: &AttemptId) -> JsonObject {
+    let key = format!("{run}/{}/{}", attempt.task, attempt.number);
+    JsonObject::from_iter([(IDEMPOTENCY_KEY.to_owned(), key.into())])
+}
+
+#[cfg(test)]
+mod tests;

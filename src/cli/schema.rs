@@ -1,0 +1,29 @@
+//! `kapell schema`: prints the JSON Schema of a file format.
+//! Never writes a file.
+
+use clap::{Args, ValueEnum};
+
+use super::{CliError, Exit, exit::print_json};
+use crate::config;
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaArgs {
+    /// Which file
+    format: Schema,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Schema {
+    /// A plan
+    Plan,
+    /// agents.toml
+    Agents,
+}
+
+pub(super) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
+    print_json(&match args.format {
+        Schema::Plan => config::plan_schema(),
+        Schema::Agents => config::agents_schema(),
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,129 @@
+//! The archive agent: keeps documents and gives them back, as a tool's answer or as a resource.
+//! Never changes or removes one.
+
+use rmcp::model::{Resource, Tool, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    call::{Call, Reply, Stop},
+    documents::{Document, DocumentError, Documents, Format},
+    effects::Effects,
+};
+
+/// A document to keep.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct StoreArguments {
+    /// The document's title, from which its name is made.
+    #[schemars(length(min = 1))]
+    title: String,
+    /// The document itself; at most 1 MiB.
+    text: String,
+    /// How it is written; Markdown if absent.
+    #[serde(default)]
+    format: Format,
+    /// The pause before it is stored, in milliseconds; none if absent.
+    #[serde(default)]
+    delay_ms: u64,
+}
+
+/// Where it was put.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Stored {
+    /// Its address, for `fetch_document` and `resources/read`.
+    uri: String,
+    /// Its size.
+    bytes: u64,
+}
+
+/// A document to give back.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FetchArguments {
+    /// Its address, as `store_document` returned it.
+    uri: String,
+    /// The pause before it is read, in milliseconds; none if absent.
+    #[serde(default)]
+    delay_ms: u64,
+}
+
+/// The document.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Fetched {
+    /// Its address.
+    uri: String,
+    /// How it is written.
+    format: Format,
+    /// Its size.
+    bytes: u64,
+    /// The document itself.
+    text: String,
+}
+
+/// What the agent offers.
+pub(super) fn tools() -> Vec<Tool> {
+    vec![
+        Tool::new(
+            "store_document",
+            "Keeps a document on this machine and returns a link to it. Storing the same document again changes nothing.",
+            rmcp::model::JsonObject::new(),
+        )
+        .with_title("Store a document")
+        .with_input_schema::<StoreArguments>()
+        .with_output_schema::<Stored>()
+        .with_annotations(
+            ToolAnnotations::with_title("Store a document")
+                .read_only(false)
+                .destructive(false)
+                .idempotent(true)
+                .open_world(false),
+        ),
+        Tool::new("fetch_document", "Gives back a document that was stored before.", rmcp::model::JsonObject::new())
+            .with_title("Fetch a document")
+            .with_input_schema::<FetchArguments>()
+            .with_output_schema::<Fetched>()
+            .with_annotations(
+                ToolAnnotations::with_title("Fetch a document").read_only(true).idempotent(true).open_world(false),
+            ),
+    ]
+}
+
+/// A document as MCP describes resources.
+pub(super) fn resource(document: &Document) -> Resource {
+    Resource::new(document.uri(), document.name.clone())
+        .with_mime_type(document.format.media_type())
+        .with_size(document.bytes)
+}
+
+/// Runs `store_document`.
+pub(super) async fn store(call: &Call, documents: &Documents, effects: &Effects) -> Result<Reply, Stop> {
+    let arguments: StoreArguments = call.arguments()?;
+    let title = arguments.title.trim();
+    if title.is_empty() {
+        return Err(Stop::Failed("`title` is empty: name the document".into()));
+    }
+    call.pause(arguments.delay_ms).await?;
+    let document = documents.store(title, &arguments.text, arguments.format).await?;
+    effects.record("archive", call).await?;
+    call.progress(100.0, format!("stored `{}`", document.name)).await;
+    let text = format!("Stored `{title}` as {} ({} bytes).", document.uri(), document.bytes);
+    let stored = Stored { uri: document.uri(), bytes: document.bytes };
+    Ok(Reply::new(text, &stored)?.with_link(resource(&document).with_title(title)))
+}
+
+/// Runs `fetch_document`.
+pub(super) async fn fetch(call: &Call, documents: &Documents) -> Result<Reply, Stop> {
+    let arguments: FetchArguments = call.arguments()?;
+    call.pause(arguments.delay_ms).await?;
+    let (document, text) = documents.read(&arguments.uri).await?;
+    let fetched = Fetched { uri: document.uri(), format: document.format, bytes: document.bytes, text: text.clone() };
+    Reply::new(text, &fetched)
+}
+
+impl From<DocumentError> for Stop {
+    /// The caller can mend all of them: another size, another address, another directory.
+    fn from(error: DocumentError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,52 @@
+//! The record of what the demo agents really did, to be held against the journal of the host.
+//! Never read by the agents themselves.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+
+use super::call::{Call, Stop};
+
+/// Where effects are recorded, if anywhere.
+#[derive(Debug, Clone)]
+pub(super) struct Effects(Option<PathBuf>);
+
+/// One line of the record.
+#[derive(Serialize)]
+struct Effect<'a> {
+    agent: &'a str,
+    tool: &'a str,
+    arguments: &'a rmcp::model::JsonObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a Value>,
+}
+
+impl Effects {
+    pub(super) fn new(file: Option<PathBuf>) -> Self {
+        Self(file)
+    }
+
+    /// Appends the call as one line. Several agents may share the file: each line is a single write at its end.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) async fn record(&self, agent: &str, call: &Call) -> Result<(), Stop> {
+        let Some(file) = &self.0 else { return Ok(()) };
+        let effect = Effect {
+            agent,
+            tool: call.tool(),
+            arguments: call.raw_arguments(),
+            idempotency_key: call.idempotency_key(),
+        };
+        let append = async {
+            let mut line = serde_json::to_vec(&effect)?;
+            line.push(b'\n');
+            let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(file).await?;
+            file.write_all(&line).await?;
+            file.flush().await
+        };
+        append.await.map_err(|error| Stop::Failed(format!("cannot record the effect in `{}`: {error}", file.display())))
+    }
+}

@@ -1,0 +1,41 @@
+//! Serves any number of clients over Streamable HTTP at `/mcp`, on this machine only.
+//! Never writes to standard output.
+
+use std::{io::Write as _, net::Ipv4Addr, sync::Arc};
+
+use axum::serve::ListenerExt as _;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::net::TcpListener;
+
+use super::{DemoError, server::DemoServer, sessions::Sessions};
+
+/// Serves on `port` until the process ends, and says on standard error where that is.
+///
+/// # Errors
+/// When the port cannot be listened on.
+pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| DemoError::Listen { port, source })?;
+    let address = listener.local_addr().map_err(|source| DemoError::Listen { port, source })?;
+    // Nobody may be reading standard error any more, which is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "demo agent `{}` listens on http://{address}/mcp", server.agent().name());
+    serve_on(server, listener).await.map_err(|source| DemoError::Http { address, source })
+}
+
+/// Serves on `listener` until the process ends.
+///
+/// # Errors
+/// When the listener fails for good.
+pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::io::Result<()> {
+    let service = StreamableHttpService::new(
+        move || Ok(server.for_new_session()),
+        Arc::new(Sessions::new()),
+        StreamableHttpServerConfig::default(),
+    );
+    let router = axum::Router::new().nest_service("/mcp", service);
+    // Without this, each small message would wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    axum::serve(listener, router).await
+}

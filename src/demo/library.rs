@@ -1,0 +1,159 @@
+//! The research agent's books: a few reading lists that are always the same.
+//! Never searches anything else, and says so.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Something to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct Finding {
+    /// Its title.
+    pub(super) title: String,
+    /// Who wrote it, and when it came out.
+    pub(super) source: String,
+    /// What it is about.
+    pub(super) note: String,
+}
+
+/// A shelf: the words that lead to it, and what stands on it, best first.
+type Shelf = (&'static [&'static str], &'static [(&'static str, &'static str, &'static str)]);
+
+const SHELVES: &[Shelf] = &[
+    (
+        &["lisbon", "lisboa", "portugal"],
+        &[
+            (
+                "The Book of Disquiet",
+                "Fernando Pessoa, 1982",
+                "Fragments of a clerk's inner life in the Baixa, the low town between the river and the hills.",
+            ),
+            (
+                "The Year of the Death of Ricardo Reis",
+                "José Saramago, 1984",
+                "A doctor comes back to the rainy Lisbon of 1936 and takes walks with a dead poet.",
+            ),
+            (
+                "Journey to Portugal",
+                "José Saramago, 1981",
+                "A traveller's account of churches, villages and people, with a long stay in Lisbon.",
+            ),
+            (
+                "Pereira Maintains",
+                "Antonio Tabucchi, 1994",
+                "A newspaper editor finds his courage in the hot summer of 1938, over omelettes and lemonade.",
+            ),
+            (
+                "Night Train to Lisbon",
+                "Pascal Mercier, 2004",
+                "A teacher leaves his class in Bern and follows a dead author through the city.",
+            ),
+        ],
+    ),
+    (
+        &["kyoto", "japan"],
+        &[
+            (
+                "The Old Capital",
+                "Yasunari Kawabata, 1962",
+                "A year of seasons and festivals in Kyoto, seen by the daughter of a kimono merchant.",
+            ),
+            (
+                "The Temple of the Golden Pavilion",
+                "Yukio Mishima, 1956",
+                "The novel of the monk who burnt down Kinkaku-ji in 1950.",
+            ),
+            (
+                "The Tale of Genji",
+                "Murasaki Shikibu, about 1010",
+                "The court of Heian-kyo, the Kyoto of a thousand years ago.",
+            ),
+        ],
+    ),
+    (
+        &["berlin", "germany"],
+        &[
+            ("Berlin Alexanderplatz", "Alfred Döblin, 1929", "The city of the twenties, in the voices of its streets."),
+            (
+                "Goodbye to Berlin",
+                "Christopher Isherwood, 1939",
+                "Boarding houses and cabarets in the last years before 1933.",
+            ),
+            ("The Wall Jumper", "Peter Schneider, 1982", "Stories of people who crossed the Wall in both directions."),
+        ],
+    ),
+    (
+        &["istanbul", "turkey"],
+        &[
+            (
+                "Istanbul: Memories and the City",
+                "Orhan Pamuk, 2003",
+                "A childhood in the melancholy of a fallen capital.",
+            ),
+            (
+                "The Museum of Innocence",
+                "Orhan Pamuk, 2008",
+                "A love story told through objects, which stand in a museum of the same name today.",
+            ),
+            (
+                "A Mind at Peace",
+                "Ahmet Hamdi Tanpınar, 1949",
+                "Walks along the Bosphorus on the eve of the Second World War.",
+            ),
+        ],
+    ),
+];
+
+/// At most `limit` findings on `topic`, best first; a general one where no shelf fits.
+pub(super) fn look_up(topic: &str, limit: usize) -> Vec<Finding> {
+    let wanted = topic.to_lowercase();
+    let shelf = SHELVES.iter().find(|(words, _)| words.iter().any(|word| wanted.contains(word)));
+    match shelf {
+        Some((_, books)) => books
+            .iter()
+            .take(limit)
+            .map(|(title, source, note)| Finding {
+                title: (*title).to_owned(),
+                source: (*source).to_owned(),
+                note: (*note).to_owned(),
+            })
+            .collect(),
+        None => vec![Finding {
+            title: format!("How to begin with {topic}"),
+            source: "kapell demo library".to_owned(),
+            note: format!(
+                "The demo library has nothing on {topic}: start with an encyclopedia, then follow its references."
+            ),
+        }],
+    }
+}
+
+/// A number that stands for `parts`: FNV-1a over their bytes, each part ended by a zero.
+pub(super) fn fingerprint(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_city_in_a_longer_topic_and_stops_at_the_limit() {
+        let titles: Vec<String> =
+            look_up("Novels set in LISBON, please", 2).into_iter().map(|finding| finding.title).collect();
+        assert_eq!(titles, ["The Book of Disquiet", "The Year of the Death of Ricardo Reis"]);
+    }
+
+    #[test]
+    fn admits_that_it_has_nothing_on_other_topics() {
+        let findings = look_up("basalt", 5);
+        assert_eq!(findings.len(), 1);
+        assert!(findings[0].note.starts_with("The demo library has nothing on basalt"));
+    }
+
+    #[test]
+    fn fingerprints_tell_where_a_part_ends() {
+        assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
+        assert_eq!(fingerprint(&[]), 0xcbf2_9ce4_8422_2325);
+    }
+}

@@ -1,0 +1,124 @@
+//! The research agent: finds things to read in its own small library and has the host's model sum them up.
+//! Never searches the web, and never writes a summary of its own.
+
+#![expect(deprecated, reason = "log levels are deprecated since 2026-07-28 and still in use everywhere")]
+
+use rmcp::model::{LoggingLevel, Tool, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    call::{Call, Prompt, Question, Reply, Sampled, Stop},
+    effects::Effects,
+    library::{self, Finding, fingerprint},
+};
+
+/// The pause before each finding where the caller names none.
+const STEP_MILLISECONDS: u64 = 100;
+/// The longest summary.
+const SUMMARY_TOKENS: u32 = 100;
+/// The logger of this agent's messages.
+const LOGGER: &str = "research";
+
+/// What to look for.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    /// What to find things to read about, such as a city.
+    #[schemars(length(min = 1))]
+    topic: String,
+    /// How many things to find at most; 3 if absent.
+    #[serde(default = "default_depth")]
+    #[schemars(range(min = 1, max = 5))]
+    depth: usize,
+    /// The pause before each finding, in milliseconds; 100 if absent.
+    #[serde(default)]
+    delay_ms: Option<u64>,
+}
+
+fn default_depth() -> usize {
+    3
+}
+
+/// What was found.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Research {
+    /// What was looked for.
+    topic: String,
+    /// What was found, best first.
+    findings: Vec<Finding>,
+    /// The summary; where there is none, a sentence that says why.
+    summary: String,
+    /// Whether `summary` is one.
+    summarised: bool,
+}
+
+/// What the agent offers.
+pub(super) fn tools() -> Vec<Tool> {
+    vec![
+        Tool::new(
+            "research",
+            "Finds things to read about a topic in a small built-in demo library, and asks the host's language model \
+             to sum them up. Searches nothing else.",
+            rmcp::model::JsonObject::new(),
+        )
+        .with_title("Find things to read")
+        .with_input_schema::<Arguments>()
+        .with_output_schema::<Research>()
+        .with_annotations(
+            ToolAnnotations::with_title("Find things to read").read_only(true).idempotent(true).open_world(false),
+        ),
+    ]
+}
+
+/// Runs `research`.
+pub(super) async fn research(call: &Call, effects: &Effects) -> Result<Reply, Stop> {
+    let arguments: Arguments = call.arguments()?;
+    let topic = arguments.topic.trim();
+    if topic.is_empty() {
+        return Err(Stop::Failed("`topic` is empty: say what to find things to read about".into()));
+    }
+    if !(1..=5).contains(&arguments.depth) {
+        return Err(Stop::Failed(format!("`depth` is {}: expected 1 to 5", arguments.depth)));
+    }
+    let findings = library::look_up(topic, arguments.depth);
+    if !call.is_continued() {
+        read(call, topic, &findings, arguments.delay_ms.unwrap_or(STEP_MILLISECONDS)).await?;
+    }
+
+    let listed: Vec<String> =
+        findings.iter().map(|finding| format!("- {} ({}): {}", finding.title, finding.source, finding.note)).collect();
+    let listed = listed.join("\n");
+    let state = format!("{:016x}", fingerprint(&[topic, &listed]));
+    let prompt = Prompt {
+        system: "You sum up reading lists for travellers in two or three plain sentences.".to_owned(),
+        text: format!("Sum up this reading list about {topic}:\n{listed}"),
+        max_tokens: SUMMARY_TOKENS,
+        temperature: 0.3,
+    };
+    let (summary, summarised) = match call.sample(Question { key: "summary", state: &state }, prompt).await? {
+        Sampled::Text(summary) => (summary, true),
+        Sampled::Nothing(reason) => {
+            call.log(LoggingLevel::Notice, LOGGER, format!("no summary: {reason}")).await;
+            (format!("Not summarised: {reason}."), false)
+        }
+    };
+    effects.record("research", call).await?;
+    call.progress(100.0, if summarised { "summed up" } else { "done, without a summary" }).await;
+
+    let text = format!("From the demo library, on {topic}:\n{listed}\n\n{summary}");
+    Reply::new(text, &Research { topic: topic.to_owned(), findings, summary, summarised })
+}
+
+/// Goes through the findings at a pace that a person can follow.
+async fn read(call: &Call, topic: &str, findings: &[Finding], delay: u64) -> Result<(), Stop> {
+    call.log(LoggingLevel::Info, LOGGER, format!("looking up `{topic}` in the demo library")).await;
+    for (index, finding) in findings.iter().enumerate() {
+        call.pause(delay).await?;
+        call.log(LoggingLevel::Debug, LOGGER, format!("read `{}`", finding.title)).await;
+        // The last tenth is left for the summary.
+        let percent = 90.0 * (index + 1) as f64 / findings.len() as f64;
+        call.progress(percent.round(), format!("read `{}`", finding.title)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! The demo agents as rmcp knows them: which tools and resources each has, and who answers.
+//! Never holds what a tool does.
+
+#![expect(deprecated, reason = "logging is deprecated since 2026-07-28 and still in use everywhere")]
+
+use std::sync::Arc;
+
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, Implementation, ListResourcesResult, ListToolsResult,
+        PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
+        ServerCapabilities, ServerConfig, SetLevelRequestParams, Tool,
+    },
+    service::RequestContext,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    DemoAgent, DemoSettings, archive,
+    call::{Call, LogLevel, Stop, respond},
+    documents::{DocumentError, Documents},
+    effects::Effects,
+    research, travel,
+};
+
+/// One demo agent towards one client.
+#[derive(Clone)]
+pub(super) struct DemoServer {
+    agent: DemoAgent,
+    tools: Arc<Vec<Tool>>,
+    effects: Effects,
+    documents: Documents,
+    closing: CancellationToken,
+    log_level: Arc<LogLevel>,
+}
+
+impl DemoServer {
+    pub(super) fn new(agent: DemoAgent, settings: DemoSettings) -> Self {
+        let tools = match agent {
+            DemoAgent::Travel => travel::tools(),
+            DemoAgent::Research => research::tools(),
+            DemoAgent::Archive => archive::tools(),
+        };
+        Self {
+            agent,
+            tools: Arc::new(tools),
+            effects: Effects::new(settings.effects),
+            documents: Documents::new(settings.directory),
+            closing: CancellationToken::new(),
+            log_level: Arc::default(),
+        }
+    }
+
+    /// Cancelled when the transport is about to end; every waiting call ends with it.
+    pub(super) fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// The agent as it said its name.
+    pub(super) fn agent(&self) -> DemoAgent {
+        self.agent
+    }
+
+    /// The same agent towards another client, whose log level is its own.
+    pub(super) fn for_new_session(&self) -> Self {
+        Self { log_level: Arc::default(), ..self.clone() }
+    }
+}
+
+impl ServerHandler for DemoServer {
+    fn get_info(&self) -> ServerConfig {
+        let builder = ServerCapabilities::builder().enable_tools();
+        let capabilities = match self.agent {
+            DemoAgent::Travel => builder.build(),
+            DemoAgent::Research => builder.enable_logging().build(),
+            DemoAgent::Archive => builder.enable_resources().build(),
+        };
+        let name = format!("kapell-demo-{}", self.agent.name());
+        ServerConfig::new(capabilities).with_server_info(Implementation::new(name, env!("CARGO_PKG_VERSION")))
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.tools.iter().find(|tool| tool.name == name).cloned()
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(self.tools.to_vec()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let call = Call::new(request, context, self.closing.clone(), &self.log_level);
+        respond(match (self.agent, call.tool()) {
+            (DemoAgent::Travel, "book_trip") => travel::book_trip(&call, &self.effects).await,
+            (DemoAgent::Research, "research") => research::research(&call, &self.effects).await,
+            (DemoAgent::Archive, "store_document") => archive::store(&call, &self.documents, &self.effects).await,
+            (DemoAgent::Archive, "fetch_document") => archive::fetch(&call, &self.documents).await,
+            (agent, tool) => {
+                let message = format!("the demo agent `{}` has no tool `{tool}`", agent.name());
+                Err(Stop::Refused(ErrorData::invalid_params(message, None)))
+            }
+        })
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let documents = match self.agent {
+            DemoAgent::Travel | DemoAgent::Research => Vec::new(),
+            DemoAgent::Archive => self.documents.list().await.map_err(unreadable)?,
+        };
+        Ok(ListResourcesResult::with_all_items(documents.iter().map(archive::resource).collect()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let (document, text) = match self.agent {
+            DemoAgent::Travel | DemoAgent::Research => {
+                return Err(unreadable(DocumentError::Unknown { uri: request.uri }));
+            }
+            DemoAgent::Archive => self.documents.read(&request.uri).await.map_err(unreadable)?,
+        };
+        let contents = ResourceContents::text(text, request.uri).with_mime_type(document.format.media_type());
+        Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.log_level.set(request.level);
+        Ok(())
+    }
+}
+
+/// A document error as a JSON-RPC error, for requests that are not tool calls.
+fn unreadable(error: DocumentError) -> ErrorData {
+    let message = error.to_string();
+    match error {
+        DocumentError::Unknown { .. } | DocumentError::Address { .. } => ErrorData::resource_not_found(message, None),
+        DocumentError::TooLarge { .. } | DocumentError::Directory { .. } => ErrorData::internal_error(message, None),
+    }
+}

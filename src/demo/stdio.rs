@@ -1,0 +1,54 @@
+//! Serves one client over a pair of byte streams, until the input ends.
+//! Never waits for a running call once the client has gone.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use rmcp::{ServiceExt as _, service::ServerInitializeError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use super::{DemoError, server::DemoServer};
+
+/// Serves until `input` ends.
+///
+/// # Errors
+/// When the conversation does not begin as MCP wants it.
+pub(super) async fn serve<R, W>(server: DemoServer, input: R, output: W) -> Result<(), DemoError>
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let input = EndOfInput { input, ended: server.closing().clone() };
+    match server.serve((input, output)).await {
+        Ok(service) => service.waiting().await.map(drop).map_err(DemoError::Panicked),
+        // A client that leaves before it said anything, as a health check does.
+        Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+        Err(error) => Err(DemoError::Conversation(Box::new(error))),
+    }
+}
+
+/// Tells the running calls that their client has gone, so that the end of input need not wait for them.
+struct EndOfInput<R> {
+    input: R,
+    ended: CancellationToken,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for EndOfInput<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.input).poll_read(context, buffer);
+        if let Poll::Ready(result) = &read
+            && (result.is_err() || buffer.filled().len() == before)
+        {
+            self.ended.cancel();
+        }
+        read
+    }
+}

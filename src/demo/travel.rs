@@ -1,0 +1,214 @@
+//! The travel agent: estimates a trip, asks whether to book it, and books it or lets it go.
+//! Never books without a yes.
+
+use rmcp::model::{ElicitationSchema, Tool, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    call::{Call, Question, Reply, Said, Stop},
+    effects::Effects,
+    library::fingerprint,
+};
+
+/// The pause before each progress step where the caller names none, so that a person sees the steps pass.
+const STEP_MILLISECONDS: u64 = 150;
+
+/// The trip to book.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Arguments {
+    /// The city to travel to.
+    #[schemars(length(min = 1))]
+    city: String,
+    /// How many nights to stay; 3 if absent.
+    #[serde(default = "default_nights")]
+    #[schemars(range(min = 1, max = 30))]
+    nights: u32,
+    /// The city to start from; the price then includes the journey there and back.
+    #[serde(default)]
+    from: Option<String>,
+    /// The most that the trip may cost, in euros; the best stay within it is offered.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    budget: Option<f64>,
+    /// The pause before each progress step, in milliseconds; 150 if absent.
+    #[serde(default)]
+    delay_ms: Option<u64>,
+}
+
+fn default_nights() -> u32 {
+    3
+}
+
+/// What the person answers.
+#[derive(Debug, Deserialize)]
+struct Confirmation {
+    confirm: bool,
+    #[serde(default)]
+    notes: String,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Booking {
+    /// Whether the trip is booked.
+    status: Status,
+    /// The city of the stay.
+    city: String,
+    /// The nights of the stay.
+    nights: u32,
+    /// The kind of stay that was offered.
+    stay: String,
+    /// The price of everything.
+    price: u32,
+    /// The currency of the price.
+    currency: String,
+    /// The booking's number; only of a booked trip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmation: Option<String>,
+    /// What the person wants the hotel to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<String>,
+    /// Why the trip is not booked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Booked,
+    Cancelled,
+}
+
+/// What the agent offers.
+pub(super) fn tools() -> Vec<Tool> {
+    let annotations = ToolAnnotations::with_title("Book a trip")
+        .read_only(false)
+        .destructive(false)
+        .idempotent(false)
+        .open_world(false);
+    vec![
+        Tool::new(
+            "book_trip",
+            "Estimates a trip to a city, asks the person to confirm the price, and books it. \
+             A trip that is not confirmed is cancelled, which is a normal result. Nothing leaves this machine.",
+            rmcp::model::JsonObject::new(),
+        )
+        .with_title("Book a trip")
+        .with_input_schema::<Arguments>()
+        .with_output_schema::<Booking>()
+        .with_annotations(annotations),
+    ]
+}
+
+/// The offer for a trip; the same for the same arguments.
+struct Offer {
+    stay: &'static str,
+    price: u32,
+    over_budget: bool,
+    /// Identifies the offer towards the client.
+    number: String,
+}
+
+impl Offer {
+    fn new(arguments: &Arguments) -> Self {
+        let city = arguments.city.trim().to_lowercase();
+        let nightly = 70 + u32::from(fingerprint(&[&city]) as u8) / 3;
+        let journey = arguments
+            .from
+            .as_deref()
+            .map_or(0, |from| 90 + u32::from(fingerprint(&[&from.trim().to_lowercase(), &city]) as u8));
+        // In percent of the usual price, best first.
+        let stays = [("grand hotel", 180), ("hotel", 100), ("guest house", 70)];
+        let price = |percent: u32| journey + arguments.nights * nightly * percent / 100;
+        let fits = |percent: u32| arguments.budget.is_some_and(|budget| f64::from(price(percent)) <= budget);
+        let (stay, percent) = match arguments.budget {
+            None => stays[1],
+            Some(_) => stays.into_iter().find(|(_, percent)| fits(*percent)).unwrap_or(stays[2]),
+        };
+        let price = price(percent);
+        let number = fingerprint(&[&city, &arguments.nights.to_string(), stay, &price.to_string()]);
+        Self {
+            stay,
+            price,
+            over_budget: arguments.budget.is_some() && !fits(percent),
+            number: format!("{number:016x}"),
+        }
+    }
+}
+
+/// Runs `book_trip`.
+pub(super) async fn book_trip(call: &Call, effects: &Effects) -> Result<Reply, Stop> {
+    let arguments: Arguments = call.arguments()?;
+    let city = arguments.city.trim();
+    if city.is_empty() {
+        return Err(Stop::Failed("`city` is empty: name the city to travel to".into()));
+    }
+    if !(1..=30).contains(&arguments.nights) {
+        return Err(Stop::Failed(format!("`nights` is {}: expected 1 to 30", arguments.nights)));
+    }
+    let nights = arguments.nights;
+    let delay = arguments.delay_ms.unwrap_or(STEP_MILLISECONDS);
+    let offer = Offer::new(&arguments);
+
+    if !call.is_continued() {
+        call.pause(delay).await?;
+        call.progress(25.0, format!("looking for a place to stay in {city}")).await;
+        call.pause(delay).await?;
+        call.progress(50.0, format!("found a {} for {nights} nights: {} EUR", offer.stay, offer.price)).await;
+    }
+
+    let budget = if offer.over_budget { ", which is more than the budget" } else { "" };
+    let message =
+        format!("Book {nights} nights in a {} in {city} for an estimated {} EUR{budget}?", offer.stay, offer.price);
+    let said = call.elicit(Question { key: "confirm", state: &offer.number }, message, form()).await?;
+    let (notes, reason) = match said {
+        Said::Accepted(Confirmation { confirm: true, notes }) => (notes, None),
+        Said::Accepted(Confirmation { confirm: false, notes }) => (notes, Some("the price was not confirmed")),
+        Said::Declined => (String::new(), Some("the question was declined")),
+        Said::Dismissed => (String::new(), Some("the question was dismissed")),
+        Said::NobodyToAsk => (String::new(), Some("the host cannot ask anybody to confirm the price")),
+    };
+
+    call.pause(delay).await?;
+    call.progress(75.0, if reason.is_none() { "booking the trip" } else { "letting the offer go" }).await;
+    call.pause(delay).await?;
+    let confirmation = reason.is_none().then(|| format!("TRIP-{}", offer.number[..8].to_uppercase()));
+    if confirmation.is_some() {
+        effects.record("travel", call).await?;
+    }
+    let (status, text) = match (&confirmation, reason) {
+        (Some(confirmation), _) => (
+            Status::Booked,
+            format!("Booked {nights} nights in a {} in {city} for {} EUR: {confirmation}.", offer.stay, offer.price),
+        ),
+        (None, reason) => (
+            Status::Cancelled,
+            format!("Cancelled the trip to {city}: {}. Nothing was booked.", reason.unwrap_or_default()),
+        ),
+    };
+    call.progress(100.0, if confirmation.is_some() { "booked" } else { "cancelled" }).await;
+    let booking = Booking {
+        status,
+        city: city.to_owned(),
+        nights,
+        stay: offer.stay.to_owned(),
+        price: offer.price,
+        currency: "EUR".to_owned(),
+        confirmation,
+        notes: (!notes.is_empty()).then_some(notes),
+        reason: reason.map(str::to_owned),
+    };
+    Reply::new(text, &booking)
+}
+
+/// The form `{confirm: boolean, notes: string}`.
+fn form() -> ElicitationSchema {
+    ElicitationSchema::builder()
+        .required_bool_property("confirm", |field| field.title("Book it").description("Whether to book at this price"))
+        .string_property("notes", |field| field.title("Notes").description("What the hotel should know"))
+        .build()
+        .expect("every required property is one of the properties")
+}

@@ -1,0 +1,112 @@
+//! Decides how a run ended, and evaluates what it returns.
+//! Never decides when.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::{
+    expression::{self, Scope, TaskView, Tasks},
+    model::{EndCause, FailureKind, NodeIndex, OnFailure, Outcome, RunStatus},
+};
+
+use super::run::{Run, Stop, TaskEntry, TaskState};
+
+/// How a run ended.
+pub(super) struct End {
+    pub(super) status: RunStatus,
+    pub(super) cause: Option<EndCause>,
+    pub(super) outputs: Option<IndexMap<String, Value>>,
+    pub(super) output_errors: IndexMap<String, String>,
+}
+
+impl Run {
+    /// How the run ends now; `paused` when only absent people could go on with it.
+    pub(super) fn verdict_of_run(&self, paused: bool) -> End {
+        let (status, cause) = match &self.stop {
+            Some(Stop::Failed(cause)) => (RunStatus::Failed, Some(cause.clone())),
+            Some(Stop::Cancelled) => (RunStatus::Cancelled, None),
+            None if paused => (RunStatus::Paused, None),
+            None => self.verdict_of_tasks(),
+        };
+        if matches!(status, RunStatus::Paused | RunStatus::Cancelled) {
+            return End { status, cause, outputs: None, output_errors: IndexMap::new() };
+        }
+        let (outputs, output_errors) = self.outputs();
+        // An output that cannot be had makes a run that did all else only partly done.
+        let short = status == RunStatus::Succeeded && !output_errors.is_empty();
+        End { status: if short { RunStatus::Partial } else { status }, cause, outputs, output_errors }
+    }
+
+    fn verdict_of_tasks(&self) -> (RunStatus, Option<EndCause>) {
+        let failures = self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| match &entry.state {
+            // A `foreach` task answers for its items.
+            TaskState::Ended(Outcome::Failed(failure)) if node.item.is_none() => {
+                Some((failure.kind, node.task.on_failure))
+            }
+            _ => None,
+        });
+        let (fatal, tolerated): (Vec<_>, Vec<_>) = failures.partition(|(_, policy)| *policy == OnFailure::Fail);
+        if fatal.is_empty() {
+            return (if tolerated.is_empty() { RunStatus::Succeeded } else { RunStatus::Partial }, None);
+        }
+        let denied = fatal.iter().all(|(kind, _)| *kind == FailureKind::Denied);
+        (RunStatus::Failed, denied.then_some(EndCause::Denied))
+    }
+
+    /// The plan's outputs; one that cannot be evaluated is null, with the reason beside it.
+    fn outputs(&self) -> (Option<IndexMap<String, Value>>, IndexMap<String, String>) {
+        let mut errors = IndexMap::new();
+        let Some(templates) = &self.plan.outputs else { return (None, errors) };
+        let scope = Scope { inputs: &self.inputs, binding: None, tasks: self };
+        let values = templates
+            .iter()
+            .map(|(name, template)| {
+                let value = expression::render(template, &scope).unwrap_or_else(|error| {
+                    errors.insert(name.clone(), error.to_string());
+                    Value::Null
+                });
+                (name.clone(), value)
+            })
+            .collect();
+        (Some(values), errors)
+    }
+
+    /// What names mean in the expressions of `node`.
+    pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
+        let node = &self.graph[node];
+        let binding = node.item.as_ref().zip(node.task.foreach.as_ref());
+        Scope {
+            inputs: &self.inputs,
+            binding: binding.map(|(item, foreach)| (foreach.binding.as_str(), &item.values[item.index])),
+            tasks: self,
+        }
+    }
+}
+
+impl Tasks for Run {
+    fn view(&self, id: &str) -> Option<TaskView<'_>> {
+        let node = self.graph.find(id)?;
+        let entry = &self.tasks[node.index()];
+        let mut view = entry.view()?;
+        if self.graph[node].task.foreach.is_some() {
+            view.items = Some(self.tasks[entry.items.clone()].iter().filter_map(TaskEntry::view).collect());
+        }
+        Some(view)
+    }
+}
+
+impl TaskEntry {
+    /// What expressions see of the node, once it has ended.
+    fn view(&self) -> Option<TaskView<'_>> {
+        let TaskState::Ended(outcome) = &self.state else { return None };
+        let (status, output, error) = match outcome {
+            Outcome::Succeeded(output) => ("succeeded", Some(Arc::as_ref(output)), None),
+            Outcome::Failed(failure) => ("failed", None, Some(failure.message.as_str())),
+            Outcome::Skipped(_) => ("skipped", None, None),
+            Outcome::Cancelled => ("cancelled", None, None),
+        };
+        Some(TaskView { status, agent: self.agent.as_ref().map(|agent| agent.as_str()), error, output, items: None })
+    }
+}

@@ -1,0 +1,229 @@
+//! What may follow a failed attempt: the table, and the pauses between tries.
+//! Never reads a clock or draws a random number; the seed is the run's.
+//!
+//! | failure | did the agent run it? | same agent again | another agent |
+//! |---|---|---|---|
+//! | `agent_unavailable`, `not_sent`, `session_lost` | no | yes, and at least once | yes |
+//! | `rate_limited` | no | yes | yes |
+//! | `unknown_tool`, `invalid_arguments`, `unauthorized`, `refused` | no | no: it would be refused again | yes |
+//! | `expression` | no | no: no agent is at fault | no |
+//! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
+//! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
+//! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
+//! | `denied`, `cancelled`, `items_failed` | | no | no |
+//!
+//! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
+//! connection before the request was taken says nothing about the task, so such a task is tried twice even where
+//! the plan asks for no retry.
+
+use std::time::Duration;
+
+use crate::model::{Backoff, Effect, Failure, FailureKind, Retry, TaskId};
+
+/// What may follow a failed attempt on its route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try the same route again, after a pause.
+    Retry,
+    /// This route is used up or of no use; another may be tried at once.
+    Reroute,
+    /// Neither: the task fails.
+    Final,
+}
+
+/// What is known of the request and of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// Never taken, and the same agent may take it a moment later.
+    NotTaken,
+    /// Never taken, for now.
+    Throttled,
+    /// Never taken, and the same agent never will.
+    Unwanted,
+    /// Taken, and answered with an error.
+    Answered,
+    /// Taken and done, but the answer is of no use.
+    Unusable,
+    /// Nobody knows.
+    Ambiguous,
+    /// No agent is at fault.
+    NotTheAgent,
+}
+
+fn knowledge(kind: FailureKind) -> Knowledge {
+    match kind {
+        FailureKind::AgentUnavailable | FailureKind::NotSent | FailureKind::SessionLost => Knowledge::NotTaken,
+        FailureKind::RateLimited => Knowledge::Throttled,
+        FailureKind::UnknownTool | FailureKind::InvalidArguments | FailureKind::Unauthorized | FailureKind::Refused => {
+            Knowledge::Unwanted
+        }
+        FailureKind::ToolError | FailureKind::ServerError => Knowledge::Answered,
+        FailureKind::InvalidResult | FailureKind::ResultTooLarge => Knowledge::Unusable,
+        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
+        FailureKind::Expression | FailureKind::Denied | FailureKind::Cancelled | FailureKind::ItemsFailed => {
+            Knowledge::NotTheAgent
+        }
+    }
+}
+
+/// Reads the table: what may follow `failure` after `tries` tries on its route.
+pub fn verdict(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) -> Verdict {
+    let again = |most: u32| if tries < most { Verdict::Retry } else { Verdict::Reroute };
+    let safe = effect != Effect::AtMostOnce;
+    match knowledge(failure) {
+        Knowledge::NotTaken => again(retry.max_attempts.max(2)),
+        Knowledge::Throttled | Knowledge::Answered => again(retry.max_attempts),
+        Knowledge::Ambiguous if safe => again(retry.max_attempts),
+        Knowledge::Unwanted => Verdict::Reroute,
+        Knowledge::Unusable if safe => Verdict::Reroute,
+        Knowledge::Ambiguous | Knowledge::Unusable | Knowledge::NotTheAgent => Verdict::Final,
+    }
+}
+
+/// The failure as the task ends with it: where only the effect forbade another try, it says so, and which key
+/// would allow one.
+pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
+    let outcome = match knowledge(failure.kind) {
+        Knowledge::Ambiguous => "it is unknown whether the call took effect",
+        Knowledge::Unusable => "the call took effect",
+        _ => return failure,
+    };
+    if effect != Effect::AtMostOnce {
+        return failure;
+    }
+    let advice = format!(
+        "{outcome}, so it was not repeated; if repeating it is safe, say `effect: idempotent` (or `read_only`) \
+         on task `{task}`, under `defaults`, or in the agent's section"
+    );
+    let help = match failure.help {
+        Some(help) => format!("{help}; {advice}"),
+        None => advice,
+    };
+    Failure { help: Some(help), ..failure }
+}
+
+/// The pause before the try after number `tries` on a route. The same seed, task and number give the same pause.
+pub fn pause(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
+    let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
+    let full = (backoff.initial.0.as_secs_f64() * backoff.factor.powi(exponent)).min(backoff.max.0.as_secs_f64());
+    let drawn = full * (1.0 - backoff.jitter * fraction(seed, task, tries));
+    Duration::try_from_secs_f64(drawn.max(0.0)).unwrap_or(backoff.max.0)
+}
+
+/// A number in [0, 1) that depends on nothing but its arguments: FNV-1a over them, mixed by SplitMix64's finaliser
+/// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+fn fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
+    for byte in task.as_str().bytes().chain(tries.to_le_bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Span;
+
+    const KINDS: [FailureKind; 19] = [
+        FailureKind::AgentUnavailable,
+        FailureKind::NotSent,
+        FailureKind::SessionLost,
+        FailureKind::RateLimited,
+        FailureKind::UnknownTool,
+        FailureKind::InvalidArguments,
+        FailureKind::Unauthorized,
+        FailureKind::Refused,
+        FailureKind::Expression,
+        FailureKind::ToolError,
+        FailureKind::ServerError,
+        FailureKind::InvalidResult,
+        FailureKind::ResultTooLarge,
+        FailureKind::ConnectionLost,
+        FailureKind::IdleTimeout,
+        FailureKind::DeadlineExceeded,
+        FailureKind::Denied,
+        FailureKind::Cancelled,
+        FailureKind::ItemsFailed,
+    ];
+
+    fn retry(max_attempts: u32) -> Retry {
+        Retry { max_attempts, ..Retry::default() }
+    }
+
+    #[test]
+    fn the_table_is_as_documented() {
+        use Verdict::{Final, Reroute, Retry};
+        // Columns: at most once on the first of three tries, the same with an idempotent effect, and either on
+        // the third.
+        let rows = KINDS.map(|kind| {
+            let of = |effect, tries| verdict(kind, effect, &retry(3), tries);
+            (
+                kind,
+                of(Effect::AtMostOnce, 1),
+                of(Effect::Idempotent, 1),
+                of(Effect::AtMostOnce, 3),
+                of(Effect::ReadOnly, 3),
+            )
+        });
+        let expected = |kind| match kind {
+            FailureKind::AgentUnavailable
+            | FailureKind::NotSent
+            | FailureKind::SessionLost
+            | FailureKind::RateLimited
+            | FailureKind::ToolError
+            | FailureKind::ServerError => (Retry, Retry, Reroute, Reroute),
+            FailureKind::UnknownTool
+            | FailureKind::InvalidArguments
+            | FailureKind::Unauthorized
+            | FailureKind::Refused => (Reroute, Reroute, Reroute, Reroute),
+            FailureKind::InvalidResult | FailureKind::ResultTooLarge => (Final, Reroute, Final, Reroute),
+            FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
+                (Final, Retry, Final, Reroute)
+            }
+            FailureKind::Expression | FailureKind::Denied | FailureKind::Cancelled | FailureKind::ItemsFailed => {
+                (Final, Final, Final, Final)
+            }
+        };
+        for (kind, first, first_safe, last, last_safe) in rows {
+            assert_eq!((first, first_safe, last, last_safe), expected(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_was_never_taken_is_tried_twice_even_without_a_retry_policy() {
+        assert_eq!(verdict(FailureKind::SessionLost, Effect::AtMostOnce, &retry(1), 1), Verdict::Retry);
+        assert_eq!(verdict(FailureKind::SessionLost, Effect::AtMostOnce, &retry(1), 2), Verdict::Reroute);
+        assert_eq!(verdict(FailureKind::ToolError, Effect::AtMostOnce, &retry(1), 1), Verdict::Reroute);
+    }
+
+    #[test]
+    fn only_an_ambiguous_or_unusable_end_names_the_key_that_would_allow_a_repetition() {
+        let task = TaskId::from("book");
+        for kind in KINDS {
+            let explained = explain(Failure::new(kind, "m"), Effect::AtMostOnce, &task);
+            let says = explained.help.is_some_and(|help| help.contains("effect: idempotent"));
+            assert_eq!(says, matches!(knowledge(kind), Knowledge::Ambiguous | Knowledge::Unusable), "{kind:?}");
+            assert_eq!(explain(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);
+        }
+    }
+
+    #[test]
+    fn pauses_grow_up_to_the_maximum_and_repeat_with_the_seed() {
+        let span = |millis| Span(Duration::from_millis(millis));
+        let plain = Backoff { initial: span(100), factor: 2.0, max: span(500), jitter: 0.0 };
+        let task = TaskId::from("t");
+        let pauses = [1, 2, 3, 4, 99].map(|tries| pause(&plain, tries, 7, &task).as_millis());
+        assert_eq!(pauses, [100, 200, 400, 500, 500]);
+        let jittered = Backoff { jitter: 0.5, ..plain };
+        for seed in 0..200 {
+            let once = pause(&jittered, 2, seed, &task);
+            assert!((100..=200).contains(&once.as_millis()), "{once:?}");
+            assert_eq!(once, pause(&jittered, 2, seed, &task));
+        }
+        assert_ne!(pause(&jittered, 2, 1, &task), pause(&jittered, 2, 2, &task));
+    }
+}

@@ -1,0 +1,518 @@
+//! A run as the fold of its events.
+//! Never decides: `apply` records what an event says and what follows from it by arithmetic alone.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::model::{
+    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, EndCause, Event, Failure, GraphError, NodeIndex,
+    Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason, TaskGraph, TaskId, Timestamp,
+};
+
+use super::retry::{self, Verdict};
+
+/// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
+#[derive(Debug)]
+pub struct Run {
+    pub(super) plan: Arc<Plan>,
+    pub(super) inputs: Arc<Value>,
+    pub(super) seed: u64,
+    pub(super) graph: TaskGraph,
+    /// By node index.
+    pub(super) tasks: Vec<TaskEntry>,
+    pub(super) agents: IndexMap<AgentId, AgentState>,
+    pub(super) questions: IndexMap<QuestionId, QuestionEntry>,
+    /// Sampling requests that wait for the model.
+    pub(super) sampling: BTreeSet<RequestId>,
+    /// Attempts in flight.
+    pub(super) running: usize,
+    /// Nodes that have not ended.
+    pub(super) open: usize,
+    pub(super) stop: Option<Stop>,
+    pub(super) status: RunStatus,
+    pub(super) next_seq: u64,
+    /// Nodes worth a look: hints, some of them stale, so not part of equality. After a fold they hold every node
+    /// that any event made ready, which is a superset of those that still are.
+    pub(super) queues: Queues,
+}
+
+/// Why nothing more is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// A person asked for it.
+    Cancelled,
+    /// The run cannot succeed any more.
+    Failed(EndCause),
+}
+
+/// What is known of a node.
+#[derive(Debug)]
+pub(super) struct TaskEntry {
+    pub(super) state: TaskState,
+    /// Dependencies that have not ended: needs, and for a `foreach` task its items.
+    pub(super) waiting_for: usize,
+    /// Attempts so far, over all routes.
+    pub(super) attempts: u32,
+    /// By route; empty before the first attempt.
+    pub(super) routes: Vec<RouteState>,
+    /// Whether a person said yes.
+    pub(super) approved: bool,
+    /// The agent of the last attempt.
+    pub(super) agent: Option<AgentId>,
+    /// Why the last attempt failed, until another starts.
+    pub(super) last_failure: Option<Failure>,
+    /// For a `foreach` task: its items' node indices.
+    pub(super) items: std::ops::Range<usize>,
+    /// For a `foreach` task: items in flight.
+    pub(super) running_items: usize,
+    /// Whether its condition was looked at already: saves work, is not part of equality.
+    pub(super) examined: bool,
+}
+
+/// Where a node stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum TaskState {
+    /// Dependencies have not ended.
+    Blocked,
+    /// It can start when there is room.
+    Ready {
+        /// The route to prefer: that of the failed attempt which is to be repeated.
+        preferred: Option<usize>,
+    },
+    /// A person is asked first.
+    AwaitingApproval,
+    /// It pauses before another try; when the moment has come, it can start like a ready one.
+    Waiting { until: Timestamp, preferred: Option<usize> },
+    /// An attempt is in flight.
+    Running { number: u32, route: usize },
+    /// A `foreach` task whose items have not all ended.
+    Expanded,
+    /// It is over.
+    Ended(Outcome),
+}
+
+/// What is known of one route of a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RouteState {
+    pub(super) tries: u32,
+    pub(super) used_up: bool,
+}
+
+/// What is known of an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct AgentState {
+    pub(super) policy: AgentPolicy,
+    pub(super) connection: Connection,
+    /// Attempts in flight on it.
+    pub(super) running: usize,
+}
+
+/// How an agent stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Connection {
+    NotAsked,
+    Connecting,
+    Connected(Arc<AgentInfo>),
+    Unavailable(Failure),
+}
+
+/// What is known of a question.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct QuestionEntry {
+    pub(super) question: Arc<Question>,
+    /// The agent's request that waits for the answer.
+    pub(super) request: Option<RequestId>,
+    pub(super) state: QuestionState,
+}
+
+/// How a question stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum QuestionState {
+    Open,
+    LeftOpen,
+    Answered(Answer),
+}
+
+/// Hints of what to look at next.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    /// Nodes whose dependencies have ended, to be examined.
+    pub(super) due: VecDeque<NodeIndex>,
+    /// Examined nodes, to be started when there is room.
+    pub(super) startable: VecDeque<NodeIndex>,
+    /// Nodes that wait for room on an agent, or for its connection.
+    pub(super) by_agent: IndexMap<AgentId, VecDeque<NodeIndex>>,
+    /// Items that wait for room under their `foreach` task.
+    pub(super) by_parent: IndexMap<NodeIndex, VecDeque<NodeIndex>>,
+    /// When pauses end.
+    pub(super) timers: BTreeSet<(Timestamp, NodeIndex)>,
+}
+
+/// Why records are not a run.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The first record is not `run_started`.
+    #[error("the first event of a run must be `run_started`")]
+    NoStart,
+    /// A record is missing, or there twice.
+    #[error("expected event {expected}, found event {found}")]
+    Gap {
+        /// The number that should have followed.
+        expected: u64,
+        /// The number that did.
+        found: u64,
+    },
+    /// The plan in the first record is no graph.
+    #[error("the plan of the run is not valid: {0}")]
+    Plan(#[from] GraphError),
+    /// An event names something that the run does not have.
+    #[error("event {seq} names `{name}`, which the run does not have")]
+    Unknown {
+        /// The event's number.
+        seq: u64,
+        /// The task, agent or question.
+        name: String,
+    },
+}
+
+impl Run {
+    /// The run that `records` tell of.
+    ///
+    /// # Errors
+    /// When they are not the whole history of one run from its start.
+    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self, FoldError> {
+        let mut records = records.into_iter();
+        let Some(Record { seq: 0, event: Event::RunStarted { plan, inputs, seed }, .. }) = records.next() else {
+            return Err(FoldError::NoStart);
+        };
+        let mut run = Self::new(plan, inputs, *seed)?;
+        for record in records {
+            if record.seq != run.next_seq {
+                return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
+            }
+            run.apply(&record.event).map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
+        }
+        Ok(run)
+    }
+
+    /// The run as `RunStarted` leaves it.
+    pub(super) fn new(plan: &Arc<Plan>, inputs: &Arc<Value>, seed: u64) -> Result<Self, GraphError> {
+        let graph = TaskGraph::new(&plan.tasks)?;
+        let mut run = Self {
+            plan: Arc::clone(plan),
+            inputs: Arc::clone(inputs),
+            seed,
+            tasks: Vec::with_capacity(graph.len()),
+            agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
+            questions: IndexMap::new(),
+            sampling: BTreeSet::new(),
+            running: 0,
+            open: graph.len(),
+            stop: None,
+            status: RunStatus::Running,
+            next_seq: 1,
+            queues: Queues::default(),
+            graph,
+        };
+        for index in (0..run.graph.len()).map(NodeIndex::new) {
+            let waiting_for = run.graph.dependencies(index).count();
+            let state = if waiting_for == 0 { TaskState::Ready { preferred: None } } else { TaskState::Blocked };
+            if waiting_for == 0 {
+                run.queues.due.push_back(index);
+            }
+            run.tasks.push(TaskEntry::new(state, waiting_for));
+        }
+        Ok(run)
+    }
+
+    /// How the run stands.
+    pub fn status(&self) -> RunStatus {
+        self.status
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// When [`super::Run::handle`] has something to do although nothing was observed.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.queues.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The attempts in flight, with their agents.
+    pub fn running_attempts(&self) -> impl Iterator<Item = (AttemptId, &AgentId)> {
+        self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| match entry.state {
+            TaskState::Running { number, route } => {
+                Some((AttemptId { task: node.id.clone(), number }, &node.task.routes[route].agent))
+            }
+            _ => None,
+        })
+    }
+
+    /// The agent's request that waits for the answer to `question`; none for an approval.
+    pub fn request_of(&self, question: &QuestionId) -> Option<&RequestId> {
+        self.questions.get(question)?.request.as_ref()
+    }
+
+    /// The node of a running attempt; none if the attempt is over or unknown.
+    pub(super) fn current(&self, attempt: &AttemptId) -> Option<NodeIndex> {
+        let node = self.graph.find(attempt.task.as_str())?;
+        matches!(self.tasks[node.index()].state, TaskState::Running { number, .. } if number == attempt.number)
+            .then_some(node)
+    }
+
+    pub(super) fn find(&self, id: &TaskId) -> Result<NodeIndex, Unknown> {
+        self.graph.find(id.as_str()).ok_or_else(|| Unknown(id.to_string()))
+    }
+
+    /// Takes in one event. The only place where a run changes.
+    pub(super) fn apply(&mut self, event: &Event) -> Result<(), Unknown> {
+        self.next_seq += 1;
+        match event {
+            Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
+            Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = Connection::Connecting,
+            Event::AgentConnected { agent, info } => {
+                self.agent_mut(agent)?.connection = Connection::Connected(Arc::clone(info));
+            }
+            Event::AgentUnavailable { agent, failure } => {
+                let state = self.agent_mut(agent)?;
+                state.connection = Connection::Unavailable(failure.clone());
+                if state.policy.required && self.stop.is_none() {
+                    self.stop = Some(Stop::Failed(EndCause::RequiredAgentUnavailable { agent: agent.clone() }));
+                }
+            }
+            Event::TasksAdded { parent, items } => {
+                let parent = self.find(parent)?;
+                let first = self.tasks.len();
+                for node in self.graph.add_items(parent, items) {
+                    self.tasks.push(TaskEntry::new(TaskState::Ready { preferred: None }, 0));
+                    self.queues.due.push_back(node);
+                }
+                self.open += items.len();
+                let entry = &mut self.tasks[parent.index()];
+                entry.state = TaskState::Expanded;
+                entry.items = first..first + items.len();
+                entry.waiting_for = items.len();
+                if items.is_empty() {
+                    self.queues.due.push_back(parent);
+                }
+            }
+            Event::AttemptStarted { attempt, agent, tool } => {
+                let node = self.find(&attempt.task)?;
+                let routes = &self.graph[node].task.routes;
+                let route = routes
+                    .iter()
+                    .position(|route| route.agent == *agent && route.tool == *tool)
+                    .ok_or_else(|| Unknown(format!("{agent}.{tool}")))?;
+                let entry = &mut self.tasks[node.index()];
+                entry.routes.resize(routes.len(), RouteState::default());
+                entry.routes[route].tries += 1;
+                entry.attempts = attempt.number;
+                entry.agent = Some(agent.clone());
+                entry.last_failure = None;
+                entry.state = TaskState::Running { number: attempt.number, route };
+                self.running += 1;
+                self.agent_mut(agent)?.running += 1;
+                if let Some(item) = &self.graph[node].item {
+                    self.tasks[item.parent.index()].running_items += 1;
+                }
+            }
+            Event::AttemptSucceeded { attempt, output } => {
+                let node = self.find(&attempt.task)?;
+                self.release(node);
+                self.end(node, Outcome::Succeeded(Arc::clone(output)));
+            }
+            Event::AttemptFailed { attempt, failure } => {
+                let node = self.find(&attempt.task)?;
+                let route = self.release(node);
+                let used_up = route.is_some_and(|route| self.verdict(node, route, failure) != Verdict::Retry);
+                let entry = &mut self.tasks[node.index()];
+                if let Some(route) = route {
+                    entry.routes[route].used_up |= used_up;
+                }
+                entry.last_failure = Some(failure.clone());
+                entry.state = TaskState::Ready { preferred: route.filter(|_| !used_up) };
+                self.queues.due.push_back(node);
+            }
+            Event::RetryScheduled { task, ready_at, agent, .. } => {
+                let node = self.find(task)?;
+                let preferred = self.graph[node].task.routes.iter().enumerate().position(|(index, route)| {
+                    route.agent == *agent && !self.tasks[node.index()].routes.get(index).is_some_and(|r| r.used_up)
+                });
+                self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at, preferred };
+                self.queues.timers.insert((*ready_at, node));
+            }
+            Event::TaskEnded { task, outcome } => {
+                let node = self.find(task)?;
+                self.end(node, outcome.clone());
+            }
+            Event::QuestionAsked { question, request } => {
+                if let Asker::Plan { task } = &question.asker {
+                    let node = self.find(task)?;
+                    self.tasks[node.index()].state = TaskState::AwaitingApproval;
+                }
+                let entry = QuestionEntry {
+                    question: Arc::clone(question),
+                    request: request.clone(),
+                    state: QuestionState::Open,
+                };
+                self.questions.insert(question.id.clone(), entry);
+            }
+            Event::QuestionAnswered { question, answer, .. } => {
+                let entry = self.question_mut(question)?;
+                entry.state = QuestionState::Answered(answer.clone());
+                let approved = matches!(answer, Answer::Accept { .. });
+                if let (Asker::Plan { task }, true) = (&entry.question.asker, approved) {
+                    let task = task.clone();
+                    let node = self.find(&task)?;
+                    let entry = &mut self.tasks[node.index()];
+                    entry.approved = true;
+                    entry.state = TaskState::Ready { preferred: None };
+                    self.queues.startable.push_back(node);
+                }
+            }
+            Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
+            Event::SamplingStarted { request, .. } => {
+                self.sampling.insert(request.clone());
+            }
+            Event::SamplingFinished { request, .. } => {
+                self.sampling.remove(request);
+            }
+            Event::CancelRequested => self.stop = Some(Stop::Cancelled),
+            Event::RunEnded { status, .. } => self.status = *status,
+            Event::AttemptProgressed { .. } | Event::InputRequired { .. } | Event::AgentLogged { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What may follow `failure` on `route`.
+    pub(super) fn verdict(&self, node: NodeIndex, route: usize, failure: &Failure) -> Verdict {
+        let tries = self.tasks[node.index()].routes[route].tries;
+        retry::verdict(failure.kind, self.effect(node, route), &self.graph[node].task.retry, tries)
+    }
+
+    /// What a repeated call on `route` does: what a person said, else what the tool claims, else the worst.
+    pub(super) fn effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
+        let task = &self.graph[node].task;
+        let route = &task.routes[route];
+        let agent = &self.agents[&route.agent];
+        let claimed = || match &agent.connection {
+            Connection::Connected(info) => info.tool(&route.tool)?.effect,
+            _ => None,
+        };
+        task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
+    }
+
+    /// Frees what a running attempt held; gives its route.
+    fn release(&mut self, node: NodeIndex) -> Option<usize> {
+        let TaskState::Running { route, .. } = self.tasks[node.index()].state else { return None };
+        self.running -= 1;
+        if let Some(agent) = self.agents.get_mut(&self.graph[node].task.routes[route].agent) {
+            agent.running -= 1;
+        }
+        if let Some(item) = &self.graph[node].item {
+            self.tasks[item.parent.index()].running_items -= 1;
+        }
+        Some(route)
+    }
+
+    /// Ends a node and makes ready what waited for it alone.
+    fn end(&mut self, node: NodeIndex, outcome: Outcome) {
+        let entry = &mut self.tasks[node.index()];
+        if matches!(entry.state, TaskState::Ended(_)) {
+            return;
+        }
+        entry.state = TaskState::Ended(outcome);
+        self.open -= 1;
+        for dependent in self.graph.dependents(node) {
+            let entry = &mut self.tasks[dependent.index()];
+            entry.waiting_for -= 1;
+            if entry.waiting_for == 0 {
+                if entry.state == TaskState::Blocked {
+                    entry.state = TaskState::Ready { preferred: None };
+                }
+                self.queues.due.push_back(dependent);
+            }
+        }
+    }
+
+    fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, Unknown> {
+        self.agents.get_mut(agent).ok_or_else(|| Unknown(agent.to_string()))
+    }
+
+    fn question_mut(&mut self, question: &QuestionId) -> Result<&mut QuestionEntry, Unknown> {
+        self.questions.get_mut(question).ok_or_else(|| Unknown(question.to_string()))
+    }
+}
+
+/// A name that the run does not have.
+#[derive(Debug)]
+pub(super) struct Unknown(pub(super) String);
+
+impl TaskEntry {
+    fn new(state: TaskState, waiting_for: usize) -> Self {
+        Self {
+            state,
+            waiting_for,
+            attempts: 0,
+            routes: Vec::new(),
+            approved: false,
+            agent: None,
+            last_failure: None,
+            items: 0..0,
+            running_items: 0,
+            examined: false,
+        }
+    }
+
+    /// The reason for which a dependent is skipped, if it is.
+    pub(super) fn blocks(&self, id: &TaskId, on_failure: crate::model::OnFailure) -> Option<SkipReason> {
+        let TaskState::Ended(outcome) = &self.state else { return None };
+        match outcome {
+            Outcome::Succeeded(_) => None,
+            Outcome::Failed(_) if on_failure == crate::model::OnFailure::Continue => None,
+            Outcome::Failed(_) => Some(SkipReason::NeedFailed { task: id.clone() }),
+            Outcome::Skipped(_) | Outcome::Cancelled => Some(SkipReason::NeedSkipped { task: id.clone() }),
+        }
+    }
+}
+
+impl PartialEq for TaskEntry {
+    /// Everything but `examined`, which only saves work.
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state
+            && self.waiting_for == other.waiting_for
+            && self.attempts == other.attempts
+            && self.routes == other.routes
+            && self.approved == other.approved
+            && self.agent == other.agent
+            && self.last_failure == other.last_failure
+            && self.items == other.items
+            && self.running_items == other.running_items
+    }
+}
+
+impl PartialEq for Run {
+    /// Everything but the queues, which are hints, and the graph's indices, which follow from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        self.plan == other.plan
+            && self.inputs == other.inputs
+            && self.seed == other.seed
+            && self.graph.nodes().eq(other.graph.nodes())
+            && self.tasks == other.tasks
+            && self.agents == other.agents
+            && self.questions == other.questions
+            && self.sampling == other.sampling
+            && self.running == other.running
+            && self.open == other.open
+            && self.stop == other.stop
+            && self.status == other.status
+            && self.next_seq == other.next_seq
+    }
+}

@@ -1,0 +1,676 @@
+//! The engine against a driver that is allowed to be unlucky: random plans, random ends, random order.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Run, Step};
+use crate::model::{
+    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Command, Effect, EndCause, Event, Expression,
+    Failure, FailureKind, Foreach, Input, OnFailure, Outcome, Plan, Record, Retry, Route, RunStatus, SkipReason, Span,
+    Task, TaskId, Template, Timestamp, ToolOutput,
+};
+
+fn agent_policy() -> AgentPolicy {
+    AgentPolicy { required: false, max_concurrency: 2, tool_timeout: Span(Duration::from_secs(60)), effect: None }
+}
+
+fn route(agent: &str, rank: u32) -> Route {
+    Route { agent: agent.into(), tool: "work".into(), rank }
+}
+
+fn task(id: &str, needs: &[&str]) -> Task {
+    Task {
+        id: id.into(),
+        title: None,
+        needs: needs.iter().map(|&id| TaskId::from(id)).collect(),
+        condition: None,
+        foreach: None,
+        approve: None,
+        routes: vec![route("a", 0)],
+        arguments: Template(json!({})),
+        retry: Retry::default(),
+        effect: None,
+        timeout: None,
+        deadline: None,
+        on_failure: OnFailure::Fail,
+    }
+}
+
+fn plan(tasks: Vec<Task>) -> Arc<Plan> {
+    let agents = tasks.iter().flat_map(|task| &task.routes).map(|route| (route.agent.clone(), agent_policy()));
+    Arc::new(Plan {
+        name: "test".into(),
+        description: None,
+        inputs: IndexMap::new(),
+        max_parallel: 8,
+        agents: agents.collect(),
+        tasks: tasks.into_iter().map(Arc::new).collect(),
+        outputs: None,
+    })
+}
+
+fn info() -> Arc<AgentInfo> {
+    Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: Vec::new() })
+}
+
+fn text(text: &str) -> Arc<ToolOutput> {
+    Arc::new(ToolOutput { content: vec![json!({"type": "text", "text": text})], structured: None })
+}
+
+/// Holds a run, all it recorded, and the orders that nobody has carried out.
+struct Driver {
+    run: Run,
+    records: Vec<Record>,
+    orders: Vec<Command>,
+    now: Timestamp,
+}
+
+impl Driver {
+    fn start(plan: &Arc<Plan>) -> Self {
+        let now = Timestamp(1_000);
+        let (run, step) = Run::start(plan, &Arc::new(json!({})), 7, now).expect("a graph");
+        let mut driver = Self { run, records: Vec::new(), orders: Vec::new(), now };
+        driver.take(step);
+        driver
+    }
+
+    /// Starts, with every agent connected.
+    fn connected(plan: &Arc<Plan>) -> Self {
+        let mut driver = Self::start(plan);
+        driver.connect_all();
+        driver
+    }
+
+    fn connect_all(&mut self) {
+        for agent in self.take_orders(|order| match order {
+            Command::ConnectAgent { agent } => Some(agent.clone()),
+            _ => None,
+        }) {
+            self.feed(Input::AgentConnected { agent, info: info() });
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        self.records.extend(step.records);
+        self.orders.extend(step.commands);
+    }
+
+    fn feed(&mut self, input: Input) {
+        let step = self.run.handle([input], self.now);
+        self.take(step);
+    }
+
+    fn take_orders<T>(&mut self, pick: impl Fn(&Command) -> Option<T>) -> Vec<T> {
+        let mut picked = Vec::new();
+        self.orders.retain(|order| match pick(order) {
+            Some(found) => {
+                picked.push(found);
+                false
+            }
+            None => true,
+        });
+        picked
+    }
+
+    /// The calls that were ordered since last asked.
+    fn calls(&mut self) -> Vec<(AttemptId, AgentId)> {
+        self.take_orders(|order| match order {
+            Command::StartAttempt(call) => Some((call.attempt.clone(), call.agent.clone())),
+            _ => None,
+        })
+    }
+
+    fn names(&mut self) -> Vec<String> {
+        self.calls().into_iter().map(|(attempt, agent)| format!("{attempt}@{agent}")).collect()
+    }
+
+    fn end(&mut self, task: &str, number: u32, result: Result<Arc<ToolOutput>, Failure>) {
+        self.feed(Input::AttemptEnded { attempt: AttemptId { task: task.into(), number }, result });
+    }
+
+    fn fail(&mut self, task: &str, number: u32, kind: FailureKind) {
+        self.end(task, number, Err(Failure::new(kind, "broke")));
+    }
+
+    fn sleep(&mut self) {
+        self.now = self.run.next_wake().expect("a pause");
+        self.feed(Input::TimeReached);
+    }
+
+    fn outcome(&self, task: &str) -> Option<Outcome> {
+        self.records.iter().find_map(|record| match &record.event {
+            Event::TaskEnded { task: ended, outcome } if ended.as_str() == task => Some(outcome.clone()),
+            Event::AttemptSucceeded { attempt, output } if attempt.task.as_str() == task => {
+                Some(Outcome::Succeeded(Arc::clone(output)))
+            }
+            _ => None,
+        })
+    }
+
+    fn ended(&self) -> Option<(RunStatus, Option<EndCause>)> {
+        self.records.iter().find_map(|record| match &record.event {
+            Event::RunEnded { status, cause, .. } => Some((*status, cause.clone())),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn a_task_starts_when_its_own_needs_are_done() {
+    let mut driver = Driver::connected(&plan(vec![task("a", &[]), task("b", &[]), task("c", &["a"])]));
+    assert_eq!(driver.names(), ["a#1@a", "b#1@a"]);
+    driver.end("a", 1, Ok(text("x")));
+    assert_eq!(driver.names(), ["c#1@a"], "`b` still runs, and `c` does not wait for it");
+    driver.end("b", 1, Ok(text("x")));
+    driver.end("c", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn a_dependent_is_called_with_the_output_it_refers_to() {
+    let mut second = task("b", &["a"]);
+    second.arguments = Template(json!({"text": "${{ tasks.a.output }}!"}));
+    let mut driver = Driver::connected(&plan(vec![task("a", &[]), second]));
+    driver.orders.clear();
+    driver.end("a", 1, Ok(text("hello")));
+    let Some(Command::StartAttempt(call)) = driver.orders.pop() else { panic!("no call") };
+    assert_eq!(Value::Object(call.arguments), json!({"text": "hello!"}));
+}
+
+#[test]
+fn reroutes_when_the_agent_cannot_be_reached_and_prefers_nothing_else() {
+    let mut only = task("t", &[]);
+    only.routes = vec![route("a", 0), route("b", 1)];
+    let mut driver = Driver::start(&plan(vec![only]));
+    assert_eq!(
+        driver.orders,
+        [Command::ConnectAgent { agent: "a".into() }],
+        "a fallback is connected only when it is needed"
+    );
+    driver.orders.clear();
+    let failure = Failure::new(FailureKind::AgentUnavailable, "not there");
+    driver.feed(Input::AgentUnavailable { agent: "a".into(), failure });
+    assert_eq!(driver.orders, [Command::ConnectAgent { agent: "b".into() }]);
+    driver.connect_all();
+    assert_eq!(driver.names(), ["t#1@b"]);
+}
+
+#[test]
+fn a_task_without_any_agent_left_fails_with_each_reason() {
+    let mut driver = Driver::start(&plan(vec![task("t", &[]), task("u", &["t"])]));
+    let failure = Failure::new(FailureKind::AgentUnavailable, "`nope` was not found");
+    driver.feed(Input::AgentUnavailable { agent: "a".into(), failure });
+    let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
+    assert_eq!(failure.message, "agent `a` is unavailable: `nope` was not found");
+    assert_eq!(driver.outcome("u"), Some(Outcome::Skipped(SkipReason::NeedFailed { task: "t".into() })));
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
+}
+
+#[test]
+fn a_required_agent_that_is_unavailable_ends_the_run() {
+    let mut other = task("u", &[]);
+    other.routes = vec![route("b", 0)];
+    let mut required = (*plan(vec![task("t", &[]), other])).clone();
+    required.agents[&AgentId::from("a")].required = true;
+    let mut driver = Driver::start(&Arc::new(required));
+    driver.feed(Input::AgentConnected { agent: "b".into(), info: info() });
+    let failure = Failure::new(FailureKind::AgentUnavailable, "gone");
+    driver.feed(Input::AgentUnavailable { agent: "a".into(), failure });
+    let attempt = AttemptId { task: "u".into(), number: 1 };
+    assert!(driver.orders.contains(&Command::CancelAttempt { attempt }), "{:?}", driver.orders);
+    driver.fail("u", 1, FailureKind::Cancelled);
+    let cause = EndCause::RequiredAgentUnavailable { agent: "a".into() };
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, Some(cause))));
+}
+
+#[test]
+fn an_ambiguous_call_is_never_repeated_unless_its_effect_allows_it() {
+    for (effect, calls) in [(None, 0), (Some(Effect::AtMostOnce), 0), (Some(Effect::Idempotent), 1)] {
+        let mut only = task("t", &[]);
+        only.effect = effect;
+        only.retry.max_attempts = 3;
+        only.routes = vec![route("a", 0), route("b", 1)];
+        let mut driver = Driver::connected(&plan(vec![only]));
+        driver.calls();
+        driver.fail("t", 1, FailureKind::ConnectionLost);
+        if calls > 0 {
+            driver.sleep();
+        }
+        assert_eq!(driver.calls().len(), calls, "{effect:?}");
+    }
+}
+
+#[test]
+fn an_ambiguous_end_says_which_key_would_allow_a_repetition() {
+    let mut driver = Driver::connected(&plan(vec![task("t", &[])]));
+    driver.fail("t", 1, FailureKind::IdleTimeout);
+    let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
+    assert!(failure.help.is_some_and(|help| help.contains("effect: idempotent")));
+}
+
+#[test]
+fn retries_after_a_pause_then_reroutes_then_fails() {
+    let mut only = task("t", &[]);
+    only.retry = Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() } };
+    only.routes = vec![route("a", 0), route("b", 1)];
+    let mut driver = Driver::connected(&plan(vec![only]));
+    assert_eq!(driver.names(), ["t#1@a"]);
+    driver.fail("t", 1, FailureKind::ToolError);
+    assert_eq!((driver.names(), driver.run.next_wake()), (vec![], Some(Timestamp(2_000))));
+    driver.sleep();
+    assert_eq!(driver.names(), ["t#2@a"]);
+    driver.fail("t", 2, FailureKind::ToolError);
+    driver.connect_all();
+    assert_eq!(driver.names(), ["t#3@b"], "a reroute does not wait");
+    driver.fail("t", 3, FailureKind::UnknownTool);
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
+}
+
+#[test]
+fn members_of_a_capability_share_the_work_by_how_busy_they_are() {
+    let tasks = ["t", "u", "v", "w"].map(|id| Task { routes: vec![route("a", 0), route("b", 0)], ..task(id, &[]) });
+    let mut driver = Driver::connected(&plan(tasks.to_vec()));
+    driver.feed(Input::TimeReached);
+    let mut agents: Vec<_> = driver.calls().into_iter().map(|(_, agent)| agent.to_string()).collect();
+    agents.sort();
+    assert_eq!(agents, ["a", "a", "b", "b"]);
+}
+
+#[test]
+fn on_failure_decides_for_dependents_and_for_the_run() {
+    for (policy, dependent_runs, status) in [
+        (OnFailure::Fail, false, RunStatus::Failed),
+        (OnFailure::SkipDependents, false, RunStatus::Partial),
+        (OnFailure::Continue, true, RunStatus::Partial),
+    ] {
+        let first = Task { on_failure: policy, ..task("t", &[]) };
+        let mut driver = Driver::connected(&plan(vec![first, task("u", &["t"]), task("v", &[])]));
+        driver.fail("t", 1, FailureKind::ToolError);
+        driver.end("v", 1, Ok(text("x")));
+        let runs = driver.names().iter().any(|name| name.starts_with("u#"));
+        assert_eq!(runs, dependent_runs, "{policy:?}");
+        if runs {
+            driver.end("u", 1, Ok(text("x")));
+        }
+        assert_eq!(driver.ended(), Some((status, None)), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_condition_that_looks_at_how_a_task_ended_decides_alone() {
+    let first = Task { on_failure: OnFailure::SkipDependents, ..task("t", &[]) };
+    let repair = Task { condition: Some(Expression("tasks.t.status == 'failed'".into())), ..task("u", &["t"]) };
+    let plain = Task { condition: Some(Expression("true".into())), ..task("v", &["t"]) };
+    let mut driver = Driver::connected(&plan(vec![first, repair, plain]));
+    driver.calls();
+    driver.fail("t", 1, FailureKind::ToolError);
+    assert_eq!(driver.names(), ["u#1@a"]);
+    assert_eq!(driver.outcome("v"), Some(Outcome::Skipped(SkipReason::NeedFailed { task: "t".into() })));
+}
+
+fn over(items: Value, max_parallel: Option<usize>) -> Task {
+    Task {
+        foreach: Some(Foreach { items: Template(items), binding: "item".into(), max_parallel }),
+        arguments: Template(json!({"value": "${{ item }}"})),
+        ..task("each", &[])
+    }
+}
+
+#[test]
+fn foreach_runs_once_for_each_item_within_its_own_limit() {
+    let last = Task { arguments: Template(json!({"all": "${{ tasks.each.outputs }}"})), ..task("z", &["each"]) };
+    let mut driver = Driver::connected(&plan(vec![over(json!([1, 2, 3]), Some(1)), last]));
+    assert_eq!(driver.names(), ["each[0]#1@a"]);
+    driver.end("each[0]", 1, Ok(text("p")));
+    assert_eq!(driver.names(), ["each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("q")));
+    assert_eq!(driver.names(), ["each[2]#1@a"]);
+    driver.end("each[2]", 1, Ok(text("r")));
+    let Some(Command::StartAttempt(call)) = driver.orders.pop() else { panic!("no call") };
+    assert_eq!(Value::Object(call.arguments), json!({"all": ["p", "q", "r"]}));
+}
+
+#[test]
+fn foreach_over_nothing_succeeds_and_over_no_list_fails() {
+    let driver = Driver::connected(&plan(vec![over(json!([]), None)]));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+    let driver = Driver::connected(&plan(vec![over(json!({"a": 1}), None)]));
+    let Some(Outcome::Failed(failure)) = driver.outcome("each") else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::Expression);
+}
+
+#[test]
+fn a_condition_about_the_item_is_asked_for_each_item() {
+    let each = Task { condition: Some(Expression("item > 1".into())), ..over(json!([1, 2]), None) };
+    let mut driver = Driver::connected(&plan(vec![each]));
+    assert_eq!(driver.names(), ["each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn an_item_that_never_starts_does_not_keep_the_others_waiting() {
+    let each =
+        Task { arguments: Template(json!({"v": "${{ item.name }}"})), ..over(json!([1, 2, {"name": "n"}]), Some(1)) };
+    let mut driver = Driver::connected(&plan(vec![each]));
+    assert_eq!(driver.names(), ["each[2]#1@a"]);
+}
+
+#[test]
+fn an_approval_is_asked_first_and_a_no_is_a_denial() {
+    let asked = Task { approve: Some(Template(json!("Do it?"))), ..task("t", &[]) };
+    for (answer, calls, ended) in [
+        (Answer::Accept { content: None }, 1, None),
+        (Answer::Decline, 0, Some((RunStatus::Failed, Some(EndCause::Denied)))),
+    ] {
+        let mut driver = Driver::connected(&plan(vec![asked.clone()]));
+        assert_eq!(driver.calls(), []);
+        driver.feed(Input::QuestionAnswered { question: "q1".into(), answer, by: "person".into() });
+        assert_eq!((driver.calls().len(), driver.ended()), (calls, ended));
+    }
+}
+
+#[test]
+fn a_question_that_nobody_can_answer_pauses_the_run_when_all_else_is_done() {
+    let asked = Task { approve: Some(Template(json!("Do it?"))), ..task("t", &[]) };
+    let mut driver = Driver::connected(&plan(vec![asked, task("u", &[]), task("v", &["t"])]));
+    driver.feed(Input::QuestionLeftOpen { question: "q1".into(), reason: "no terminal".into() });
+    assert_eq!(driver.ended(), None);
+    driver.end("u", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Paused, None)));
+}
+
+#[test]
+fn cancelling_stops_what_runs_and_starts_nothing_more() {
+    let mut driver = Driver::connected(&plan(vec![task("t", &[]), task("u", &["t"]), over(json!([1, 2, 3]), Some(1))]));
+    driver.calls();
+    driver.feed(Input::CancelRequested);
+    let cancelled = driver.take_orders(|order| matches!(order, Command::CancelAttempt { .. }).then_some(()));
+    assert_eq!(cancelled.len(), 2);
+    driver.end("t", 1, Ok(text("it was faster")));
+    driver.fail("each[0]", 1, FailureKind::Cancelled);
+    assert_eq!(driver.calls(), []);
+    assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
+    assert_eq!(driver.outcome("u"), Some(Outcome::Cancelled));
+    assert_eq!(driver.outcome("each"), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn outputs_are_evaluated_at_the_end_and_a_missing_one_is_named() {
+    let mut with_outputs = (*plan(vec![task("t", &[])])).clone();
+    with_outputs.outputs = Some(IndexMap::from([
+        ("good".to_owned(), Template(json!("${{ tasks.t.output }}"))),
+        ("bad".to_owned(), Template(json!("${{ tasks.t.output.missing }}"))),
+    ]));
+    let mut driver = Driver::connected(&Arc::new(with_outputs));
+    driver.end("t", 1, Ok(text("x")));
+    let Some(Event::RunEnded { status, outputs: Some(outputs), output_errors, .. }) =
+        driver.records.last().map(|record| &record.event)
+    else {
+        panic!("not ended")
+    };
+    assert_eq!(*status, RunStatus::Partial);
+    assert_eq!(outputs["good"], json!("x"));
+    assert_eq!(outputs["bad"], Value::Null);
+    assert!(output_errors.contains_key("bad"));
+}
+
+/// A task of a random plan; numbers are taken modulo what there is.
+#[derive(Debug, Clone)]
+struct Sketch {
+    needs: Vec<usize>,
+    routes: Vec<(u8, u32)>,
+    max_attempts: u32,
+    effect: Option<Effect>,
+    on_failure: OnFailure,
+    items: Option<(usize, Option<usize>)>,
+    approve: bool,
+    condition: Option<u8>,
+}
+
+fn sketch() -> impl Strategy<Value = Sketch> {
+    let effect = prop_oneof![
+        Just(None),
+        Just(Some(Effect::ReadOnly)),
+        Just(Some(Effect::Idempotent)),
+        Just(Some(Effect::AtMostOnce))
+    ];
+    let on_failure = prop_oneof![Just(OnFailure::Fail), Just(OnFailure::Continue), Just(OnFailure::SkipDependents)];
+    (
+        prop::collection::vec(0_usize..64, 0..4),
+        prop::collection::vec((0_u8..4, 0_u32..3), 1..4),
+        1_u32..4,
+        effect,
+        on_failure,
+        prop::option::weighted(0.3, (0_usize..5, prop::option::of(1_usize..3))),
+        prop::bool::weighted(0.15),
+        prop::option::weighted(0.2, 0_u8..3),
+    )
+        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition)| Sketch {
+            needs,
+            routes,
+            max_attempts,
+            effect,
+            on_failure,
+            items,
+            approve,
+            condition,
+        })
+}
+
+fn random_plan(sketches: &[Sketch], max_parallel: usize) -> Arc<Plan> {
+    let tasks = sketches.iter().enumerate().map(|(index, sketch)| {
+        let mut needs: Vec<String> =
+            sketch.needs.iter().filter(|_| index > 0).map(|need| format!("t{}", need % index)).collect();
+        needs.sort();
+        needs.dedup();
+        let condition = sketch.condition.map(|kind| match (kind, needs.first()) {
+            (0, _) | (_, None) => "true".to_owned(),
+            (1, _) => "false".to_owned(),
+            (_, Some(need)) => format!("tasks.{need}.status == 'failed'"),
+        });
+        let mut routes: Vec<Route> = Vec::new();
+        for (agent, rank) in &sketch.routes {
+            let route = route(&format!("agent{agent}"), *rank);
+            if !routes.iter().any(|known| known.agent == route.agent) {
+                routes.push(route);
+            }
+        }
+        let mut built = task(&format!("t{index}"), &needs.iter().map(String::as_str).collect::<Vec<_>>());
+        built.routes = routes;
+        built.retry.max_attempts = sketch.max_attempts;
+        built.effect = sketch.effect;
+        built.on_failure = sketch.on_failure;
+        built.condition = condition.map(Expression);
+        built.approve = sketch.approve.then(|| Template(json!("ok?")));
+        built.foreach = sketch.items.map(|(count, max_parallel)| Foreach {
+            items: Template(json!((0..count).collect::<Vec<_>>())),
+            binding: "item".into(),
+            max_parallel,
+        });
+        built
+    });
+    let mut built = (*plan(tasks.collect())).clone();
+    built.max_parallel = max_parallel;
+    Arc::new(built)
+}
+
+/// What the driver holds of a call, an approval or a connection that is under way.
+#[derive(Debug, Clone)]
+enum Effectful {
+    Connect(AgentId),
+    Call(AttemptId),
+    Ask(crate::model::QuestionId),
+}
+
+const ENDS: [FailureKind; 8] = [
+    FailureKind::ToolError,
+    FailureKind::ConnectionLost,
+    FailureKind::IdleTimeout,
+    FailureKind::SessionLost,
+    FailureKind::UnknownTool,
+    FailureKind::InvalidResult,
+    FailureKind::RateLimited,
+    FailureKind::Cancelled,
+];
+
+/// Drives a plan to its end; `dice` decides every end and every order.
+fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Vec<Record>, TestCaseError> {
+    let mut driver = Driver::start(plan);
+    let mut under_way: Vec<Effectful> = Vec::new();
+    for _ in 0..20_000 {
+        let folded = Run::fold(&driver.records).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert!(folded == driver.run, "fold(events) differs from the live run");
+        for order in std::mem::take(&mut driver.orders) {
+            match order {
+                Command::ConnectAgent { agent } => under_way.push(Effectful::Connect(agent)),
+                Command::StartAttempt(call) => under_way.push(Effectful::Call(call.attempt)),
+                Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
+                Command::EndRun => return Ok(driver.records),
+                _ => {}
+            }
+        }
+        if under_way.is_empty() {
+            prop_assert!(driver.run.next_wake().is_some(), "nothing is under way and the run has not ended");
+            driver.sleep();
+            continue;
+        }
+        let next = under_way.swap_remove(dice(under_way.len()));
+        let input = match next.clone() {
+            Effectful::Connect(agent) if dice(5) == 0 => {
+                Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
+            }
+            Effectful::Connect(agent) => Input::AgentConnected { agent, info: info() },
+            Effectful::Ask(question) => match dice(3) {
+                0 => Input::QuestionLeftOpen { question, reason: "nobody".into() },
+                1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
+                _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
+            },
+            Effectful::Call(attempt) => {
+                let result = match dice(2) {
+                    0 => Err(Failure::new(ENDS[dice(ENDS.len())], "broke")),
+                    _ => Ok(text("done")),
+                };
+                Input::AttemptEnded { attempt, result }
+            }
+        };
+        driver.feed(input.clone());
+        if dice(4) == 0 {
+            let before = driver.records.len();
+            driver.feed(input);
+            prop_assert_eq!(driver.records.len(), before, "a repeated input changed the run: {:?}", next);
+        }
+    }
+    Err(TestCaseError::fail("the run does not end"))
+}
+
+/// Checks what must hold of every history, whatever happened.
+fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
+    let base = |id: &TaskId| id.as_str().split('[').next().unwrap_or_default().to_owned();
+    let tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();
+    let mut ended: HashSet<String> = HashSet::new();
+    let mut expected: HashSet<String> = tasks.keys().cloned().collect();
+    let mut running: HashMap<AttemptId, AgentId> = HashMap::new();
+    let mut tries: HashMap<(String, AgentId), u32> = HashMap::new();
+    let mut done_for: HashSet<String> = HashSet::new();
+    for record in records {
+        match &record.event {
+            Event::TasksAdded { parent, items } => {
+                expected.extend((0..items.len()).map(|index| parent.item(index).to_string()));
+            }
+            Event::AttemptStarted { attempt, agent, .. } => {
+                let task = tasks[&base(&attempt.task)];
+                for need in &task.needs {
+                    prop_assert!(ended.contains(need.as_str()), "`{}` started before `{need}` ended", attempt.task);
+                }
+                prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` ran twice", attempt.task);
+                prop_assert!(!done_for.contains(attempt.task.as_str()), "`{}` was repeated", attempt.task);
+                prop_assert!(!running.keys().any(|other| other.task == attempt.task), "two attempts at once");
+                prop_assert!(running.insert(attempt.clone(), agent.clone()).is_none(), "{attempt} started twice");
+                let count = tries.entry((attempt.task.to_string(), agent.clone())).or_default();
+                *count += 1;
+                prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
+                prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
+                let on_agent = running.values().filter(|other| *other == agent).count();
+                prop_assert!(on_agent <= plan.agents[agent].max_concurrency, "agent `{agent}` is over its limit");
+                if let Some(most) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
+                    let siblings = running.keys().filter(|other| base(&other.task) == base(&attempt.task)).count();
+                    prop_assert!(siblings <= most, "`foreach` is over its limit");
+                }
+            }
+            Event::AttemptSucceeded { attempt, .. } => {
+                prop_assert!(running.remove(attempt).is_some(), "{attempt} ended without having started");
+                prop_assert!(ended.insert(attempt.task.to_string()), "`{}` ended twice", attempt.task);
+            }
+            Event::AttemptFailed { attempt, failure } => {
+                prop_assert!(running.remove(attempt).is_some(), "{attempt} ended without having started");
+                let effect = tasks[&base(&attempt.task)].effect.unwrap_or(Effect::AtMostOnce);
+                let ambiguous = matches!(
+                    failure.kind,
+                    FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::InvalidResult
+                );
+                if (ambiguous && effect == Effect::AtMostOnce) || failure.kind == FailureKind::Cancelled {
+                    done_for.insert(attempt.task.to_string());
+                }
+            }
+            Event::TaskEnded { task, .. } => {
+                prop_assert!(ended.insert(task.to_string()), "`{task}` ended twice");
+            }
+            _ => {}
+        }
+    }
+    prop_assert!(running.is_empty(), "attempts without an end: {running:?}");
+    let Some(Event::RunEnded { status, .. }) = records.last().map(|record| &record.event) else {
+        return Err(TestCaseError::fail("the last event is not the end of the run"));
+    };
+    if *status != RunStatus::Paused {
+        prop_assert_eq!(ended, expected, "tasks were lost");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_rules(
+        sketches in prop::collection::vec(sketch(), 1..14),
+        max_parallel in 1_usize..6,
+        seed in any::<u64>(),
+    ) {
+        let plan = random_plan(&sketches, max_parallel);
+        let mut state = seed | 1;
+        let records = simulate(&plan, |sides| {
+            // Xorshift (Marsaglia, 2003): enough for dice.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % sides.max(1) as u64) as usize
+        })?;
+        check(&plan, &records)?;
+        let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
+        let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
+        prop_assert_eq!(again, records);
+    }
+}
+
+#[test]
+fn an_approval_belongs_to_its_task() {
+    let asked = Task { approve: Some(Template(json!("Send to ${{ inputs.who }}?"))), ..task("t", &[]) };
+    let plan = plan(vec![asked]);
+    let (_, step) = Run::start(&plan, &Arc::new(json!({"who": "Ada"})), 7, Timestamp(0)).expect("a graph");
+    let question = step.commands.iter().find_map(|order| match order {
+        Command::Ask { question } => Some(question),
+        _ => None,
+    });
+    let question = question.expect("a question");
+    assert_eq!(question.asker, Asker::Plan { task: "t".into() });
+    assert_eq!(question.message, "Send to Ada?");
+}

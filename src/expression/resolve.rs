@@ -1,0 +1,286 @@
+//! Follows a path from its name to the value it means, and says what is missing where it ends early.
+//! Never copies more than the value it gives.
+
+use serde_json::Value;
+
+use super::{
+    ExpressionError, ITEMS_FIELD, Scope, TASK_FIELDS, TaskView, closest,
+    scan::{Path, Segment, Step},
+};
+use crate::model::ToolOutput;
+
+/// Most names that an error lists.
+const MAX_LISTED: usize = 8;
+
+/// The value of `path`, which stands in the expression `text`.
+pub(super) fn resolve(path: &Path<'_>, text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    let walk = Walk { path, text };
+    match path.root {
+        "inputs" => walk.follow(Place::Json(scope.inputs), 0),
+        "tasks" => {
+            let id = path.segments[0].text();
+            let Some(view) = scope.tasks.view(&id) else {
+                let message = format!("task `{id}` has not ended, or is not in the plan");
+                return Err(ExpressionError::new(message, walk.up_to(1)));
+            };
+            walk.follow(Place::Task(&view), 1)
+        }
+        root => match scope.binding {
+            Some((name, value)) if name == root => walk.follow(Place::Json(value), 0),
+            _ => Err(unknown_name(root, scope.binding.map(|(name, _)| name), walk.up_to(0))),
+        },
+    }
+}
+
+/// The error for a name that means nothing where it stands.
+pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
+    let known = binding.into_iter().chain(["inputs", "tasks"]);
+    let error = ExpressionError::new(format!("`{name}` means nothing here"), range);
+    match closest(name, known.clone()) {
+        Some(close) => error.with_help(format!("did you mean `{close}`?")),
+        None => error.with_help(format!("there is {}; texts stand in quotes", listed(known))),
+    }
+}
+
+/// What a part of a path means.
+enum Place<'v> {
+    Json(&'v Value),
+    Made(Value),
+    Task(&'v TaskView<'v>),
+    /// The outputs of a `foreach` task.
+    Outputs(Vec<&'v ToolOutput>),
+    /// The items of a `foreach` task.
+    Items(&'v [TaskView<'v>]),
+    /// Content blocks.
+    Blocks(Vec<&'v Value>),
+}
+
+impl Place<'_> {
+    fn into_value(self) -> Value {
+        match self {
+            Self::Json(value) => value.clone(),
+            Self::Made(value) => value,
+            Self::Task(view) => summary(view),
+            Self::Outputs(outputs) => outputs.into_iter().map(|output| output.value().into_owned()).collect(),
+            Self::Items(items) => items.iter().map(summary).collect(),
+            Self::Blocks(blocks) => blocks.into_iter().cloned().collect(),
+        }
+    }
+}
+
+/// A task or item as an object.
+fn summary(view: &TaskView<'_>) -> Value {
+    serde_json::json!({
+        "status": view.status,
+        "output": view.output.map(|output| output.value().into_owned()),
+        "text": view.output.map(ToolOutput::text),
+        "error": view.error,
+        "agent": view.agent,
+    })
+}
+
+struct Walk<'p> {
+    path: &'p Path<'p>,
+    text: &'p str,
+}
+
+impl Walk<'_> {
+    fn follow(&self, start: Place<'_>, from: usize) -> Result<Value, ExpressionError> {
+        let mut place = start;
+        for (index, segment) in self.path.segments.iter().enumerate().skip(from) {
+            place = self.step(place, segment, index)?;
+        }
+        Ok(place.into_value())
+    }
+
+    fn step<'v>(&self, place: Place<'v>, segment: &Segment<'_>, index: usize) -> Result<Place<'v>, ExpressionError> {
+        match place {
+            Place::Json(value) => self.json(value, segment, index).map(Place::Json),
+            // Values are made at the leaves only, from texts and truths: nothing is inside of them.
+            Place::Made(value) => self.json(&value, segment, index).map(|inside| Place::Made(inside.clone())),
+            Place::Task(view) => self.field(view, segment, index),
+            Place::Outputs(outputs) => self.element(&outputs, segment, index).map(|output| output_value(output)),
+            Place::Items(items) => self.element(items, segment, index).map(Place::Task),
+            Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| Place::Json(block)),
+        }
+    }
+
+    /// What is inside of a JSON value.
+    fn json<'v>(&self, value: &'v Value, segment: &Segment<'_>, index: usize) -> Result<&'v Value, ExpressionError> {
+        match value {
+            Value::Object(fields) => {
+                let key = segment.text();
+                fields.get(&*key).ok_or_else(|| {
+                    if self.path.root == "inputs" && index == 0 {
+                        return self.unknown_input(&key, fields);
+                    }
+                    let has = if fields.is_empty() {
+                        "it is empty".to_owned()
+                    } else {
+                        format!("it has {}", listed(fields.keys().map(String::as_str)))
+                    };
+                    let error = self.error(index, &format!("has no key `{key}`; {has}"));
+                    suggest(error, &key, fields.keys().map(String::as_str))
+                })
+            }
+            Value::Array(items) => self.element(items, segment, index),
+            _ => {
+                let key = segment.text();
+                let kind = kind(value);
+                let error = self.error(index, &format!("is {kind}, which has no `{key}`"));
+                Err(if value.is_string() && index > 1 && self.path.root == "tasks" {
+                    error.with_help("the tool returned text; `| fromjson` reads JSON out of a text")
+                } else {
+                    error
+                })
+            }
+        }
+    }
+
+    /// An element of a list.
+    fn element<'l, T>(&self, list: &'l [T], segment: &Segment<'_>, index: usize) -> Result<&'l T, ExpressionError> {
+        let position = match segment.step {
+            Step::Index(position) => Some(position),
+            Step::Name(name) => name.parse().ok(),
+        };
+        let Some(position) = position else {
+            let key = segment.text();
+            let error = self.error(index, &format!("is a list, which has no key `{key}`"));
+            return Err(error.with_help("an element is `[0]`; all of them in turn are what `foreach` is for"));
+        };
+        let from_start = if position < 0 { position + list.len() as i64 } else { position };
+        usize::try_from(from_start).ok().and_then(|at| list.get(at)).ok_or_else(|| {
+            let count = list.len();
+            self.error(index, &format!("has {count} elements, so there is no `[{position}]`"))
+        })
+    }
+
+    /// A field of a task or of an item.
+    fn field<'v>(
+        &self,
+        view: &'v TaskView<'v>,
+        segment: &Segment<'_>,
+        index: usize,
+    ) -> Result<Place<'v>, ExpressionError> {
+        let name = segment.text();
+        let output = || {
+            view.output.ok_or_else(|| {
+                let what = if view.status == "succeeded" { "returned nothing".to_owned() } else { ended(view) };
+                let error = self.error(index, &format!("has no `{name}`: it {what}"));
+                error.with_help(format!("`| default(…)` says what to take instead of a missing `{name}`"))
+            })
+        };
+        let text = |text: Option<&str>| Place::Made(text.map_or(Value::Null, Value::from));
+        Ok(match (&*name, view.items.as_deref()) {
+            ("status", _) => text(Some(view.status)),
+            ("agent", _) => text(view.agent),
+            ("error", _) => text(view.error),
+            ("succeeded" | "failed" | "skipped", None) => Place::Made((view.status == name).into()),
+            ("succeeded" | "failed" | "skipped", Some(items)) => {
+                Place::Made(items.iter().filter(|item| item.status == name).count().into())
+            }
+            ("output" | "outputs", Some(items)) => Place::Outputs(
+                items.iter().filter(|item| item.status == "succeeded").filter_map(|item| item.output).collect(),
+            ),
+            (ITEMS_FIELD, Some(items)) => Place::Items(items),
+            ("text" | "content" | "resources", Some(_)) => {
+                let error = self.error(index, &format!("ran once for each item, so it has no `{name}` of its own"));
+                return Err(error.with_help(format!("an item's own is `items[0].{name}`; all outputs are `outputs`")));
+            }
+            ("output", None) => output_value(output()?),
+            ("text", None) => Place::Made(output()?.text().into()),
+            ("content", None) => Place::Blocks(output()?.content.iter().collect()),
+            ("resources", None) => Place::Blocks(output()?.resources().collect()),
+            ("outputs" | ITEMS_FIELD, None) => {
+                let error = self.error(index, &format!("is no `foreach` task, so it has no `{name}`"));
+                return Err(error.with_help("its output is `output`"));
+            }
+            _ => {
+                let fields = TASK_FIELDS.into_iter().filter(|field| *field != "outputs");
+                let error = self.error(index, &format!("has no `{name}`; it has {}", listed(fields.clone())));
+                return Err(suggest(error, &name, fields));
+            }
+        })
+    }
+
+    fn unknown_input(&self, name: &str, fields: &serde_json::Map<String, Value>) -> ExpressionError {
+        let has = match fields.is_empty() {
+            true => "the plan has no inputs".to_owned(),
+            false => format!("the plan has {}", listed(fields.keys().map(String::as_str))),
+        };
+        let error = ExpressionError::new(format!("there is no input `{name}`; {has}"), self.up_to(1));
+        match name.split_once('-') {
+            Some((first, _)) if fields.contains_key(first) => {
+                error.with_help("a name after `inputs.` runs over hyphens: put spaces around a minus sign")
+            }
+            _ => suggest(error, name, fields.keys().map(String::as_str)),
+        }
+    }
+
+    /// An error about the part of the path before segment `index`.
+    fn error(&self, index: usize, problem: &str) -> ExpressionError {
+        let before = &self.text[self.up_to(index)];
+        ExpressionError::new(format!("`{before}` {problem}"), self.up_to(index + 1))
+    }
+
+    /// Where the path up to and without segment `count` stands.
+    fn up_to(&self, count: usize) -> std::ops::Range<usize> {
+        let start = self.path.range.start;
+        let end = count.checked_sub(1).map_or(start + self.path.root.len(), |last| self.path.segments[last].end);
+        start..end
+    }
+}
+
+fn output_value(output: &ToolOutput) -> Place<'_> {
+    match output.value() {
+        std::borrow::Cow::Borrowed(value) => Place::Json(value),
+        std::borrow::Cow::Owned(value) => Place::Made(value),
+    }
+}
+
+fn ended(view: &TaskView<'_>) -> String {
+    match view.status {
+        "skipped" | "cancelled" => format!("was {}", view.status),
+        status => status.to_owned(),
+    }
+}
+
+fn suggest<'n>(error: ExpressionError, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> ExpressionError {
+    match closest(wanted, names) {
+        Some(close) => error.with_help(format!("did you mean `{close}`?")),
+        None => error,
+    }
+}
+
+/// Names for a person: the first few, in backticks. They may come from an agent, so long ones are cut.
+pub(crate) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    let mut names = names.into_iter();
+    let mut shown: Vec<String> = names.by_ref().take(MAX_LISTED).map(|name| format!("`{}`", cut(name))).collect();
+    match names.count() {
+        0 => {}
+        more => shown.push(format!("{more} more")),
+    }
+    shown.join(", ")
+}
+
+fn cut(name: &str) -> String {
+    const LONGEST: usize = 40;
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => name[..end].chars().map(clean).chain(['…']).collect(),
+        None => name.chars().map(clean).collect(),
+    }
+}
+
+/// The JSON type of a value, with its article.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

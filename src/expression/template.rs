@@ -1,0 +1,122 @@
+//! Finds the `${{ }}` of a text and puts values in their place.
+//! Never looks for further ones in a value that it put there.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::{ExpressionError, Reference, Scope, evaluate_text, located_references};
+
+const OPEN: &str = "${{";
+const CLOSE: &str = "}}";
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece<'t> {
+    /// Text that stands for itself.
+    Text(&'t str),
+    /// What stands between `${{` and `}}`, and where in the text.
+    Expression(&'t str, Range<usize>),
+}
+
+/// Takes a text apart. `$${{` is a literal `${{`.
+///
+/// # Errors
+/// When a `${{` is not closed.
+pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, ExpressionError> {
+    let mut pieces = Vec::new();
+    let plain = |range: Range<usize>| Some(&text[range]).filter(|text| !text.is_empty()).map(Piece::Text);
+    let mut done = 0;
+    while let Some(open) = text[done..].find(OPEN).map(|at| done + at) {
+        let inside = open + OPEN.len();
+        if text[done..open].ends_with('$') {
+            pieces.extend(plain(done..open - 1));
+            pieces.push(Piece::Text(OPEN));
+            done = inside;
+            continue;
+        }
+        pieces.extend(plain(done..open));
+        let Some(length) = expression_length(&text[inside..]) else {
+            let error = ExpressionError::new("`${{` is not closed", open..inside);
+            return Err(error.with_help("close it with `}}`; a literal `${{` is written `$${{`"));
+        };
+        pieces.push(Piece::Expression(&text[inside..inside + length], inside..inside + length));
+        done = inside + length + CLOSE.len();
+    }
+    pieces.extend(plain(done..text.len()));
+    Ok(pieces)
+}
+
+/// How far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
+fn expression_length(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth, mut quote) = (0, 0_usize, None);
+    while let Some(&byte) = bytes.get(at) {
+        match (quote, byte) {
+            (Some(_), b'\\') => at += 1,
+            (Some(open), _) if byte == open => quote = None,
+            (Some(_), _) => {}
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'{') => depth += 1,
+            (None, b'}') if depth > 0 => depth -= 1,
+            (None, b'}') if bytes.get(at + 1) == Some(&b'}') => return Some(at),
+            (None, _) => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The value with every `${{ }}` of its strings replaced. As deep as the value is, so as deep as files may be.
+pub(super) fn render(template: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    Ok(match template {
+        Value::String(text) => render_text(text, scope)?,
+        Value::Array(items) => Value::Array(items.iter().map(|item| render(item, scope)).collect::<Result<_, _>>()?),
+        Value::Object(fields) => Value::Object(
+            fields.iter().map(|(key, value)| Ok((key.clone(), render(value, scope)?))).collect::<Result<_, _>>()?,
+        ),
+        other => other.clone(),
+    })
+}
+
+fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+    if !text.contains(OPEN) {
+        return Ok(Value::String(text.to_owned()));
+    }
+    let pieces = pieces(text)?;
+    let value = |expression, range: &Range<usize>| {
+        evaluate_text(expression, scope).map_err(|error| error.moved_by(range.start))
+    };
+    if let [Piece::Expression(expression, range)] = pieces.as_slice() {
+        return value(expression, range);
+    }
+    let mut rendered = String::with_capacity(text.len());
+    for piece in &pieces {
+        match piece {
+            Piece::Text(text) => rendered.push_str(text),
+            Piece::Expression(expression, range) => match value(expression, range)? {
+                Value::String(text) => rendered.push_str(&text),
+                other => rendered.push_str(&other.to_string()),
+            },
+        }
+    }
+    Ok(Value::String(rendered))
+}
+
+/// Adds what the expressions of `template` refer to.
+pub(super) fn collect_references(template: &Value, found: &mut Vec<Reference>) -> Result<(), ExpressionError> {
+    match template {
+        Value::String(text) => {
+            for piece in pieces(text)? {
+                if let Piece::Expression(expression, range) = piece {
+                    let references = located_references(expression).map_err(|error| error.moved_by(range.start))?;
+                    found.extend(references.into_iter().map(|(reference, _)| reference));
+                }
+            }
+            Ok(())
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| collect_references(item, found)),
+        Value::Object(fields) => fields.values().try_for_each(|value| collect_references(value, found)),
+        _ => Ok(()),
+    }
+}

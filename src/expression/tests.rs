@@ -1,0 +1,416 @@
+//! What expressions mean, shown on a run with a few tasks.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+struct Ended(HashMap<&'static str, TaskView<'static>>);
+
+impl Tasks for Ended {
+    fn view(&self, id: &str) -> Option<TaskView<'_>> {
+        self.0.get(id).cloned()
+    }
+}
+
+fn leaked(output: ToolOutput) -> Option<&'static ToolOutput> {
+    Some(Box::leak(Box::new(output)))
+}
+
+fn succeeded(structured: Value) -> TaskView<'static> {
+    let output = leaked(ToolOutput {
+        content: vec![
+            json!({"type": "text", "text": "one"}),
+            json!({"type": "resource_link", "uri": "doc://1"}),
+            json!({"type": "text", "text": "two"}),
+        ],
+        structured: Some(structured),
+    });
+    TaskView { status: "succeeded", agent: Some("travel"), error: None, output, items: None }
+}
+
+fn failed() -> TaskView<'static> {
+    TaskView { status: "failed", agent: Some("travel"), error: Some("it broke"), output: None, items: None }
+}
+
+fn run<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
+    let text = leaked(ToolOutput {
+        content: vec![json!({"type": "text", "text": "{\"a\": 1} ${{ inputs.limit }}"})],
+        structured: None,
+    });
+    let tasks = Ended(HashMap::from([
+        ("find-hotels", succeeded(json!({"results": [{"url": "u1"}, {"url": "u2"}], "total": 2, "big": u64::MAX}))),
+        ("say", TaskView { output: text, ..succeeded(Value::Null) }),
+        ("broken", failed()),
+        ("left", TaskView { status: "skipped", agent: None, error: None, output: None, items: None }),
+        (
+            "each",
+            TaskView {
+                items: Some(vec![succeeded(json!(1)), failed(), succeeded(json!({"n": 3}))]),
+                ..succeeded(Value::Null)
+            },
+        ),
+    ]));
+    let inputs =
+        json!({"topic": "sea", "limit": 5, "low": -3, "ratio": 1.0, "empty": [], "deep": {"a b": {"c": null}}});
+    let hit = json!({"url": "u9", "tags": ["x", "y"]});
+    body(&Scope { inputs: &inputs, binding: Some(("hit", &hit)), tasks: &tasks })
+}
+
+fn expression(text: &str) -> Expression {
+    Expression(text.to_owned())
+}
+
+#[test]
+fn a_path_gives_the_value_it_names() {
+    run(|scope| {
+        for (text, value) in [
+            ("inputs.topic", json!("sea")),
+            (" inputs.limit ", json!(5)),
+            ("inputs.low", json!(-3)),
+            ("inputs.ratio", json!(1.0)),
+            ("inputs['deep']['a b'].c", json!(null)),
+            ("hit.tags[0]", json!("x")),
+            ("hit.tags[-1]", json!("y")),
+            ("hit", json!({"url": "u9", "tags": ["x", "y"]})),
+            ("tasks.find-hotels.output.results[1].url", json!("u2")),
+            ("tasks['find-hotels'].output.big", json!(u64::MAX)),
+            ("tasks.find-hotels.text", json!("one\ntwo")),
+            ("tasks.find-hotels.content[1].uri", json!("doc://1")),
+            ("tasks.find-hotels.resources", json!([{"type": "resource_link", "uri": "doc://1"}])),
+            ("tasks.find-hotels.status", json!("succeeded")),
+            ("tasks.find-hotels.agent", json!("travel")),
+            ("tasks.find-hotels.error", json!(null)),
+            ("tasks.find-hotels.succeeded", json!(true)),
+            ("tasks.broken.failed", json!(true)),
+            ("tasks.broken.error", json!("it broke")),
+            ("tasks.left.skipped", json!(true)),
+            ("tasks.left.succeeded", json!(false)),
+            ("tasks.each.succeeded", json!(2)),
+            ("tasks.each.failed", json!(1)),
+            ("tasks.each.skipped", json!(0)),
+            ("tasks.each.outputs", json!([1, {"n": 3}])),
+            ("tasks.each.output[1].n", json!(3)),
+            ("tasks.each.items[1].error", json!("it broke")),
+            ("tasks.each.items[2].output.n", json!(3)),
+            (
+                "tasks.each.items[1]",
+                json!({"status": "failed", "output": null, "text": null, "error": "it broke", "agent": "travel"}),
+            ),
+        ] {
+            assert_eq!(evaluate(&expression(text), scope), Ok(value), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_larger_expression_is_computed() {
+    run(|scope| {
+        for (text, value) in [
+            ("tasks.find-hotels.output.total + 1", json!(3)),
+            ("tasks.find-hotels.output.big", json!(u64::MAX)),
+            ("[tasks.find-hotels.output.big, inputs.ratio, inputs.low]", json!([u64::MAX, 1.0, -3])),
+            ("9007199254740993 + 0", json!(9_007_199_254_740_993_u64)),
+            ("inputs.limit - 1", json!(4)),
+            ("tasks.each.succeeded >= 2 and not tasks.broken.succeeded", json!(true)),
+            ("inputs.topic ~ '-' ~ inputs.limit", json!("sea-5")),
+            ("{'a': {'b': inputs.topic}}", json!({"a": {"b": "sea"}})),
+            ("tasks.find-hotels.output.results | map(attribute='url') | join(', ')", json!("u1, u2")),
+            ("tasks.find-hotels.output.results | length", json!(2)),
+            ("tasks.find-hotels.output['resul' ~ 'ts'][0].url", json!("u1")),
+            ("tasks.broken.output | default('nothing')", json!("nothing")),
+            ("tasks.broken.output is defined", json!(false)),
+            ("inputs.topic is not defined", json!(false)),
+            ("inputs.nothing.at.all is undefined", json!(true)),
+            ("tasks.broken.output.n if tasks.broken.succeeded else 0", json!(0)),
+            ("tasks.broken.succeeded and tasks.broken.output.n > 2", json!(false)),
+            ("(tasks.say.output | replace(' ${{ inputs.limit }}', '') | fromjson).a", json!(1)),
+            ("hit | tojson", json!("{\"url\":\"u9\",\"tags\":[\"x\",\"y\"]}")),
+            ("inputs.deep | keys", json!(["a b"])),
+            ("inputs.deep | values", json!([{"c": null}])),
+            ("range(3) | list", json!([0, 1, 2])),
+            ("[hit.url, 'tasks.nope.output']", json!(["u9", "tasks.nope.output"])),
+            ("'sea' in inputs.topic", json!(true)),
+            ("hit.tags[inputs.limit - 4]", json!("y")),
+            ("1e3", json!(1000.0)),
+            ("'ä' ~ inputs.topic", json!("äsea")),
+        ] {
+            assert_eq!(evaluate(&expression(text), scope), Ok(value), "{text}");
+        }
+    });
+}
+
+#[test]
+fn what_is_missing_is_named_with_what_there_is() {
+    run(|scope| {
+        for (text, message, help, part) in [
+            (
+                "tasks.find-hotels.output.resluts",
+                "`tasks.find-hotels.output` has no key `resluts`; it has `results`, `total`, `big`",
+                Some("did you mean `results`?"),
+                "tasks.find-hotels.output.resluts",
+            ),
+            (
+                "1 + tasks.find-hotels.output.resluts",
+                "`tasks.find-hotels.output` has no key `resluts`; it has `results`, `total`, `big`",
+                Some("did you mean `results`?"),
+                "tasks.find-hotels.output.resluts",
+            ),
+            (
+                "tasks.find-hotels.output.resluts == 1",
+                "`tasks.find-hotels.output` has no key `resluts`; it has `results`, `total`, `big`",
+                Some("did you mean `results`?"),
+                "tasks.find-hotels.output.resluts",
+            ),
+            (
+                "tasks.find-hotels.output.results[7].url",
+                "`tasks.find-hotels.output.results` has 2 elements, so there is no `[7]`",
+                None,
+                "tasks.find-hotels.output.results[7]",
+            ),
+            (
+                "tasks.find-hotels.output.results.url",
+                "`tasks.find-hotels.output.results` is a list, which has no key `url`",
+                Some("an element is `[0]`; all of them in turn are what `foreach` is for"),
+                "tasks.find-hotels.output.results.url",
+            ),
+            (
+                "tasks.say.output.a",
+                "`tasks.say.output` is text, which has no `a`",
+                Some("the tool returned text; `| fromjson` reads JSON out of a text"),
+                "tasks.say.output.a",
+            ),
+            (
+                "tasks.broken.output",
+                "`tasks.broken` has no `output`: it failed",
+                Some("`| default(…)` says what to take instead of a missing `output`"),
+                "tasks.broken.output",
+            ),
+            (
+                "tasks.left.text",
+                "`tasks.left` has no `text`: it was skipped",
+                Some("`| default(…)` says what to take instead of a missing `text`"),
+                "tasks.left.text",
+            ),
+            (
+                "tasks.each.text",
+                "`tasks.each` ran once for each item, so it has no `text` of its own",
+                Some("an item's own is `items[0].text`; all outputs are `outputs`"),
+                "tasks.each.text",
+            ),
+            ("tasks.nope.output", "task `nope` has not ended, or is not in the plan", None, "tasks.nope"),
+            (
+                "inputs.topics",
+                "there is no input `topics`; the plan has `topic`, `limit`, `low`, `ratio`, `empty`, `deep`",
+                Some("did you mean `topic`?"),
+                "inputs.topics",
+            ),
+            (
+                "inputs.limit-1",
+                "there is no input `limit-1`; the plan has `topic`, `limit`, `low`, `ratio`, `empty`, `deep`",
+                Some("a name after `inputs.` runs over hyphens: put spaces around a minus sign"),
+                "inputs.limit-1",
+            ),
+            ("hti.url", "`hti` means nothing here", Some("did you mean `hit`?"), "hti"),
+            (
+                "1 + sea",
+                "`sea` means nothing here",
+                Some("there is `hit`, `inputs`, `tasks`; texts stand in quotes"),
+                "sea",
+            ),
+        ] {
+            let start = text.find(part).expect("the part is in the text");
+            let expected = ExpressionError {
+                message: message.to_owned(),
+                help: help.map(str::to_owned),
+                range: Some(start..start + part.len()),
+            };
+            assert_eq!(evaluate(&expression(text), scope), Err(expected), "{text}");
+        }
+    });
+}
+
+#[test]
+fn mistakes_of_syntax_are_found_without_values() {
+    for (text, message, part) in [
+        ("", "the expression is empty", ""),
+        ("tasks", "`tasks` must be followed by a task's id", "tasks"),
+        ("tasks[inputs.which].output", "`tasks` must be followed by a task's id", "tasks"),
+        ("inputs.a == 'x", "the text that starts with ' is not closed", "'x"),
+        ("inputs.topic | lenght", "there is no filter `lenght`", "lenght"),
+        ("inputs.topic is evn", "there is no test `evn`", "evn"),
+        ("rang(3)", "there is no function `rang`", "rang"),
+        ("inputs.topic | format(3)", "there is no filter `format`", "format"),
+        ("debug()", "there is no function `debug`", "debug"),
+    ] {
+        let error = references(&expression(text)).expect_err(text);
+        let start = text.find(part).expect("the part is in the text");
+        assert_eq!((error.message.as_str(), error.range), (message, Some(start..start + part.len())), "{text}");
+    }
+    for text in ["inputs.a +", "(inputs.a", "inputs.a inputs.b", "a && b", "inputs..a", "}}", "{% if %}", "{{ a }}"] {
+        let error = references(&expression(text)).expect_err(text);
+        assert!(error.message.starts_with("this is no expression: "), "{text}: {error}");
+        assert!(text.get(error.range.expect("syntax errors are located")).is_some(), "{text}");
+    }
+}
+
+#[test]
+fn a_template_keeps_types_and_splices_texts() {
+    run(|scope| {
+        let template = json!({
+            "whole": "${{ inputs.limit }}",
+            "list": ["${{ hit.tags }}", 1, null],
+            "text": "about ${{ inputs.topic }}: ${{ hit.tags }}, ${{ inputs.limit }}!",
+            "map": "${{ {'a': {'b': '}}'}} }}",
+            "escaped": "a $${{ literal }} and ${{ inputs.topic }}",
+            "data": "${{ tasks.say.output }}",
+            "data inside": "say ${{ tasks.say.output }}",
+            "money": "costs $5 {and} ${VAR}",
+        });
+        assert_eq!(
+            render(&Template(template), scope),
+            Ok(json!({
+                "whole": 5,
+                "list": [["x", "y"], 1, null],
+                "text": "about sea: [\"x\",\"y\"], 5!",
+                "map": {"a": {"b": "}}"}},
+                "escaped": "a ${{ literal }} and sea",
+                "data": "{\"a\": 1} ${{ inputs.limit }}",
+                "data inside": "say {\"a\": 1} ${{ inputs.limit }}",
+                "money": "costs $5 {and} ${VAR}",
+            }))
+        );
+    });
+}
+
+#[test]
+fn an_error_in_a_template_is_located_in_its_string() {
+    run(|scope| {
+        for (text, part) in [
+            ("so: ${{ inputs.nope }}", "inputs.nope"),
+            ("so: ${{ 1 + inputs.nope }}.", "inputs.nope"),
+            ("ä ${{ x", "${{"),
+        ] {
+            let error = render(&Template(json!([text])), scope).expect_err(text);
+            assert_eq!(&text[error.range.expect("the range is known")], part);
+        }
+    });
+}
+
+#[test]
+fn conditions_take_what_is_empty_for_false() {
+    run(|scope| {
+        for (text, holds) in [
+            ("inputs.empty", false),
+            ("inputs.topic", true),
+            ("inputs.deep['a b'].c", false),
+            ("0", false),
+            ("0.0", false),
+            ("''", false),
+            ("inputs.low", true),
+            ("tasks.broken.succeeded or tasks.left.skipped", true),
+        ] {
+            assert_eq!(condition(&expression(text), scope), Ok(holds), "{text}");
+        }
+        assert!(condition(&expression("inputs.nope"), scope).is_err());
+    });
+}
+
+#[test]
+fn references_are_found_wherever_they_stand() {
+    let task = |id: &str, path: &[&str]| Reference::Task {
+        id: id.to_owned(),
+        path: path.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let found = template_references(&Template(json!({
+        "a": "${{ tasks.find-hotels.output.results[0].url }} and ${{ inputs.q-1 | upper }}",
+        "b": ["${{ [hit.url, tasks['x y'].status][inputs] }}", "tasks.not.one"],
+    })));
+    assert_eq!(
+        found,
+        Ok(vec![
+            task("find-hotels", &["output", "results", "0", "url"]),
+            Reference::Input { name: "q-1".to_owned(), path: vec![] },
+            Reference::Name("hit".to_owned()),
+            task("x y", &["status"]),
+        ])
+    );
+}
+
+#[test]
+fn only_endings_make_a_condition_look_at_how_tasks_ended() {
+    for (text, looks) in [
+        ("tasks.a.succeeded >= 2", true),
+        ("inputs.x or tasks['a'].status == 'failed'", true),
+        ("tasks.a.error", true),
+        ("tasks.a.output.status", false),
+        ("inputs.failed", false),
+        ("'tasks.a.failed'", false),
+    ] {
+        assert_eq!(looks_at_how_tasks_ended(&expression(text)), looks, "{text}");
+    }
+}
+
+#[test]
+fn a_hostile_expression_ends_with_an_error() {
+    run(|scope| {
+        for text in [
+            "1+".repeat(8_000),
+            "-".repeat(16_000),
+            "not ".repeat(4_000),
+            format!("{}1{}", "(".repeat(8_000), ")".repeat(8_000)),
+            format!("{}1{}", "[".repeat(140), "]".repeat(140)) + "|nope",
+            format!("1{}", "|list".repeat(3_000)),
+            format!("inputs.deep{}", ".a".repeat(7_000)),
+            "'a' * 10000000000".to_owned(),
+            "range(99999) | map('string') | join('x' * 100000)".to_owned(),
+            "'aaaa' | replace('', 'b' * 10000000) | replace('', 'b' * 10000000)".to_owned(),
+            "range(10000000000)".to_owned(),
+            "2 ** 1000".to_owned(),
+            "1 / 0".to_owned(),
+            "x".repeat(20_000),
+        ] {
+            let shown: String = text.chars().take(40).collect();
+            assert!(evaluate(&expression(&text), scope).is_err(), "{shown}");
+        }
+        // As deep as they may be: they must have a value or an error, but not end the process.
+        for text in
+            ["1+".repeat(498) + "1", "not ".repeat(990) + "1", "-".repeat(990) + "1", "1 if 1 else ".repeat(240) + "1"]
+        {
+            let _ = evaluate(&expression(&text), scope);
+        }
+    });
+}
+
+#[test]
+fn every_filter_test_and_function_that_is_offered_exists() {
+    run(|scope| {
+        for name in evaluator::FILTERS {
+            let error = evaluate(&expression(&format!("inputs.topic | {name}")), scope).err();
+            assert!(!error.is_some_and(|error| error.message.contains("unknown")), "{name}");
+        }
+        for name in evaluator::TESTS {
+            let error = evaluate(&expression(&format!("inputs.topic is {name}")), scope).err();
+            assert!(!error.is_some_and(|error| error.message.contains("unknown")), "{name}");
+        }
+    });
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(inputs|tasks|hit|\\.|-|\\[|\\]|'|\"|\\{|\\}|\\$|\\||a|1| |\\(|\\)|ä|not|is|default){0,24}") {
+        run(|scope| {
+            for error in [
+                evaluate(&expression(&text), scope).err(),
+                references(&expression(&text)).err(),
+                render(&Template(json!(format!("${{{{ {text} }}}}"))), scope).err().map(|error| ExpressionError { range: None, ..error }),
+            ].into_iter().flatten() {
+                if let Some(range) = error.range {
+                    proptest::prop_assert!(text.get(range).is_some());
+                }
+            }
+            Ok(())
+        })?;
+    }
+}

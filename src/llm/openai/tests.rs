@@ -1,0 +1,431 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::model::{ChatMessage, ChatRole, MaxTokensField, Usage};
+
+fn spec(base_url: &str) -> LlmSpec {
+    LlmSpec {
+        base_url: base_url.to_owned(),
+        model: "small".to_owned(),
+        api_key: Some("sk-long-enough".to_owned()),
+        max_tokens_field: MaxTokensField::MaxTokens,
+        timeout: Duration::from_secs(20),
+        headers: Vec::new(),
+    }
+}
+
+fn question() -> ChatRequest {
+    ChatRequest {
+        system: Some("Be brief.".to_owned()),
+        messages: vec![ChatMessage { role: ChatRole::User, text: "Hello".to_owned() }],
+        max_tokens: 100,
+        temperature: Some(0.7),
+        stop: vec!["END".to_owned(), String::new()],
+        model_hints: vec!["huge".to_owned()],
+    }
+}
+
+/// A server that answers one request after the other with the given bytes, and tells what it was sent.
+struct Server {
+    base_url: String,
+    requests: tokio::sync::mpsc::Receiver<String>,
+}
+
+impl Server {
+    async fn start(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+        let (sender, requests) = tokio::sync::mpsc::channel(16);
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.expect("a connection");
+                sender.send(read_request(&mut socket).await).await.expect("a listener");
+                socket.write_all(answer.as_bytes()).await.expect("a client that reads");
+            }
+        });
+        Self { base_url, requests }
+    }
+
+    fn model(&self) -> OpenAi {
+        OpenAi::new(spec(&self.base_url)).expect("a client")
+    }
+}
+
+/// The head and the body of one request.
+async fn read_request(socket: &mut TcpStream) -> String {
+    let mut text = String::new();
+    loop {
+        let mut part = [0; 4096];
+        let read = socket.read(&mut part).await.expect("a request");
+        text.push_str(std::str::from_utf8(&part[..read]).expect("text"));
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return text;
+            }
+        }
+    }
+}
+
+fn response(head: &str, body: &str) -> String {
+    format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn reply(text: &str, model: &str, stop_reason: &str, usage: Option<(u64, u64)>) -> ChatReply {
+    ChatReply {
+        text: text.to_owned(),
+        model: model.to_owned(),
+        stop_reason: stop_reason.to_owned(),
+        usage: usage.map(|(input_tokens, output_tokens)| Usage { input_tokens, output_tokens }),
+    }
+}
+
+/// A model whose endpoint answers every request with these parts, exactly as they are cut.
+fn cut(parts: Vec<Bytes>) -> OpenAi {
+    let spec = spec("http://endpoint.test");
+    let endpoint = Endpoint::new(&spec).expect("an endpoint");
+    let service = tower::service_fn(move |_request| {
+        let parts = futures::stream::iter(parts.clone().into_iter().map(Ok::<_, std::io::Error>));
+        let response = http::Response::new(reqwest::Body::wrap_stream(parts)).into();
+        async { transport::streamed(response).await.map_err(|refusal| OpenAIError::Boxed(Box::new(refusal))) }
+    });
+    let client = Client::build(reqwest::Client::new(), endpoint.clone()).with_http_service(service);
+    OpenAi { spec, endpoint, client }
+}
+
+async fn told(body: &str) -> Result<ChatReply, ChatError> {
+    cut(vec![Bytes::copy_from_slice(body.as_bytes())]).chat(&question()).await
+}
+
+#[tokio::test]
+async fn asks_in_the_endpoints_words_and_sends_the_key() {
+    let answer =
+        response("200 OK", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n");
+    let mut server = Server::start(vec![answer]).await;
+    let said = server.model().chat(&question()).await;
+    assert_eq!(said, Ok(reply("Hi", "small", "endTurn", None)));
+
+    let request = server.requests.recv().await.expect("a request");
+    let (head, body) = request.split_once("\r\n\r\n").expect("a body");
+    assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1"), "{head}");
+    assert!(head.contains("authorization: Bearer sk-long-enough"), "{head}");
+    assert_eq!(
+        body,
+        json!({
+            "model": "small",
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+            "stream": true,
+            "stream_options": {"include_usage": true},
+            "max_tokens": 100,
+            "temperature": 0.7,
+            "stop": ["END"],
+        })
+        .to_string()
+    );
+}
+
+#[tokio::test]
+async fn sends_no_key_where_there_is_none_and_names_the_limit_as_the_endpoint_does() {
+    let answer = response("200 OK", r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"length"}]}"#);
+    let mut server = Server::start(vec![answer]).await;
+    let max_tokens_field = MaxTokensField::MaxCompletionTokens;
+    let spec = LlmSpec { api_key: None, max_tokens_field, ..spec(&server.base_url) };
+    let said = OpenAi::new(spec).expect("a client").chat(&question()).await;
+    assert_eq!(said, Ok(reply("Hi", "small", "maxTokens", None)));
+    let request = server.requests.recv().await.expect("a request");
+    assert!(!request.contains("authorization") && request.contains(r#""max_completion_tokens":100"#), "{request}");
+}
+
+#[tokio::test]
+async fn reads_every_form_of_reply() {
+    let usage = Some((3, 2));
+    for (body, expected) in [
+        // Comments, a role of its own, usage in a chunk without choices, an end mark.
+        (
+            ": PROCESSING\n\ndata: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1.5,\"model\":\"small-2\",\
+             \"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n\
+             data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Grüß \"}}]}\n\n\
+             data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Gott\"},\"finish_reason\":null}]}\n\n\
+             data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+             data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
+            reply("Grüß Gott", "small-2", "endTurn", usage),
+        ),
+        // No index, content parts, no end mark, line breaks of another system, an event name.
+        (
+            "event: message\r\ndata: {\"choices\":[{\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}]},\
+             \"finish_reason\":\"length\"}]}\r\n\r\n",
+            reply("Hi", "small", "maxTokens", None),
+        ),
+        // The stop sequence that was asked for, and a token's number that is none.
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\",\"stop_reason\":\"END\"}]}\n\n",
+            reply("Hi", "small", "stopSequence", None),
+        ),
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\",\"stop_reason\":2}]}\n\n",
+            reply("Hi", "small", "endTurn", None),
+        ),
+        // A word of the provider's own.
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":\"H\"},\"finish_reason\":\"content_filter\"}]}\n\n",
+            reply("H", "small", "content_filter", None),
+        ),
+        // A refusal, and a second alternative that nobody asked for.
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":null,\"refusal\":\"I can't\"}},{\"index\":1,\"delta\":\
+             {\"content\":\"Sure\"}}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+            reply("I can't", "small", "refusal", None),
+        ),
+        // Plain JSON, over several lines.
+        (
+            "\n{\n  \"model\": \"small-3\",\r\n  \"choices\": [{\"message\": {\"content\": \"a\\nb\"}, \
+             \"finish_reason\": \"stop\"}],\n  \"usage\": {\"prompt_tokens\": 3.0, \"completion_tokens\": 2}\n}\n",
+            reply("a\nb", "small-3", "endTurn", usage),
+        ),
+        ("{\"choices\":[{\"message\":{\"content\":\"\"}}]}", reply("", "small", "unknown", None)),
+    ] {
+        assert_eq!(told(body).await, Ok(expected), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_reply_is_the_same_wherever_the_stream_is_cut() {
+    let body = "data: {\"choices\":[{\"delta\":{\"content\":\"Grüße, 世界 🦀\"}}]}\r\n\r\n: still here\n\n\
+                data: {\"choices\":[{\"delta\":{\"content\":\"é\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let whole = Bytes::from_static(body.as_bytes());
+    let expected = Ok(reply("Grüße, 世界 🦀é", "small", "endTurn", None));
+    for at in 0..=whole.len() {
+        assert_eq!(cut(vec![whole.slice(..at), whole.slice(at..)]).chat(&question()).await, expected, "cut at {at}");
+    }
+    let bytes = (0..whole.len()).map(|at| whole.slice(at..=at)).collect();
+    assert_eq!(cut(bytes).chat(&question()).await, expected);
+
+    let plain = Bytes::from_static(
+        "{\"choices\":\n[{\"message\":{\"content\":\"世界\"},\"finish_reason\":\"stop\"}]}".as_bytes(),
+    );
+    let bytes = (0..plain.len()).map(|at| plain.slice(at..=at)).collect();
+    assert_eq!(cut(bytes).chat(&question()).await, Ok(reply("世界", "small", "endTurn", None)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_says_what_it_was() {
+    let at = "model `small` at `http://endpoint.test`";
+    for (body, message, status) in [
+        ("", "ended its reply before it began".to_owned(), None),
+        ("data: [DONE]\n\n", "ended its reply before it began".to_owned(), None),
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n",
+            "broke off its reply after 4 characters".to_owned(),
+            None,
+        ),
+        (
+            "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\ndata: {\"error\":{\"message\":\"gone\",\"code\":502}}\n\n",
+            "answered 502 Bad Gateway: gone".to_owned(),
+            Some(502),
+        ),
+        (
+            "{\"error\":{\"message\":\"no credit\",\"code\":402}}",
+            "answered 402 Payment Required: no credit; the account has no credit left".to_owned(),
+            Some(402),
+        ),
+        ("[{\"error\":{\"message\":\"odd\"}}]", "answered with an error: odd".to_owned(), None),
+        ("data: {\"error\":\"overloaded\"}\n\n", "answered with an error: overloaded".to_owned(), None),
+        ("data: <oops>\n\n", "sent what is not JSON: a web page".to_owned(), None),
+        ("{\"choices\":[", "sent what is not JSON: {\"choices\":[".to_owned(), None),
+        (
+            "<!doctype html><title>Sign in</title>",
+            "answered 200 with a web page titled `Sign in` instead of JSON; check `base_url` in [llm]".to_owned(),
+            Some(200),
+        ),
+    ] {
+        let message = format!("{at} {message}");
+        assert_eq!(told(body).await, Err(ChatError::Endpoint { message, status }), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_end_the_reply() {
+    let Err(ChatError::Endpoint { message, status: None }) =
+        cut(vec![Bytes::from_static(b"data: \xff\xfe\n\n")]).chat(&question()).await
+    else {
+        panic!("an endpoint's failure")
+    };
+    assert!(message.starts_with("model `small` at `http://endpoint.test` broke off its reply: "), "{message}");
+}
+
+#[tokio::test]
+async fn keeps_the_status_of_every_refusal_and_says_what_to_do() {
+    for (head, body, expected, status) in [
+        (
+            "401 Unauthorized",
+            r#"{"error":{"message":"Incorrect key sk-long-enough","code":"invalid_api_key"}}"#,
+            "answered 401 Unauthorized: Incorrect key [secret]; check `api_key_env_var` in [llm]",
+            401,
+        ),
+        (
+            "404 Not Found",
+            r#"{"error":{"message":"no model","code":404}}"#,
+            "answered 404 Not Found: no model; check `base_url` and `model` in [llm]",
+            404,
+        ),
+        (
+            "400 Bad Request",
+            r#"{"error":{"message":"use 'max_completion_tokens' instead"}}"#,
+            "answered 400 Bad Request: use 'max_completion_tokens' instead; \
+             set `max_tokens_field = \"max_completion_tokens\"` in [llm]",
+            400,
+        ),
+        (
+            "429 Too Many Requests",
+            r#"{"error":{"message":"pay first","type":"insufficient_quota","code":"insufficient_quota"}}"#,
+            "answered 429 Too Many Requests: pay first; the account has no credit left",
+            429,
+        ),
+        (
+            "503 Service Unavailable\r\nretry-after: 3600",
+            "<html><title>Back soon</title></html>",
+            "answered 503 Service Unavailable: a web page titled `Back soon` (asks to wait 1h)",
+            503,
+        ),
+        ("418 Odd", "", "answered 418 I'm a teapot", 418),
+    ] {
+        let server = Server::start(vec![response(head, body)]).await;
+        let message = format!("model `small` at `{}` {expected}", server.base_url);
+        let said = server.model().chat(&question()).await;
+        assert_eq!(said, Err(ChatError::Endpoint { message, status: Some(status) }));
+    }
+}
+
+#[tokio::test]
+async fn tries_again_when_the_endpoint_is_busy() {
+    let good = response("200 OK", r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#);
+    for head in ["408 Request Timeout", "409 Conflict", "429 Too Many Requests", "500 Oh", "529 Overloaded"] {
+        let busy = response(&format!("{head}\r\nretry-after-ms: 1"), "<html>");
+        let server = Server::start(vec![busy.clone(), busy, good.clone()]).await;
+        assert_eq!(server.model().chat(&question()).await, Ok(reply("Hi", "small", "endTurn", None)), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_takes_the_key_nowhere() {
+    let mut elsewhere = Server::start(vec![response("200 OK", "{}")]).await;
+    let moved = response(&format!("307 Temporary Redirect\r\nlocation: {}", elsewhere.base_url), "");
+    let server = Server::start(vec![moved]).await;
+    let message = format!(
+        "model `small` at `{}` answered 307, a redirect to `{}`, which is not followed; \
+         set `base_url` in [llm] to where it really is",
+        server.base_url, elsewhere.base_url
+    );
+    let said = server.model().chat(&question()).await;
+    assert_eq!(said, Err(ChatError::Endpoint { message, status: Some(307) }));
+    assert!(elsewhere.requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_told_from_one_that_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    drop(listener);
+    // Less time than the first pause, so that it fails without one.
+    let spec = LlmSpec { timeout: Duration::from_millis(400), ..spec(&base_url) };
+    let Err(ChatError::Endpoint { message, status: None }) =
+        OpenAi::new(spec).expect("a client").chat(&question()).await
+    else {
+        panic!("an endpoint's failure")
+    };
+    assert!(message.starts_with(&format!("model `small` at `{base_url}` cannot be reached: ")), "{message}");
+    assert!(message.ends_with("; is it running? check `base_url` in [llm]"), "{message}");
+}
+
+#[tokio::test]
+async fn dropping_the_request_closes_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let (began, has_begun) = tokio::sync::oneshot::channel();
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        read_request(&mut socket).await;
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+        let chunk = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+        socket.write_all(format!("{head}{chunk}").as_bytes()).await.expect("a client");
+        began.send(()).expect("a test");
+        socket.read(&mut [0; 16]).await.unwrap_or(0)
+    });
+    let model = OpenAi::new(spec(&base_url)).expect("a client");
+    let asking = tokio::spawn(async move { model.chat(&question()).await });
+    has_begun.await.expect("a beginning");
+    asking.abort();
+    assert_eq!(server.await.expect("a server"), 0);
+}
+
+#[tokio::test]
+async fn more_stops_than_endpoints_take_are_refused() {
+    let stop = (0..5).map(|n| format!("stop {n}")).collect();
+    let message = "the request has 5 stop sequences; at most 4 can be asked for".to_owned();
+    let said = cut(Vec::new()).chat(&ChatRequest { stop, ..question() }).await;
+    assert_eq!(said, Err(ChatError::Unsupported { message }));
+}
+
+fn busy(again: Again) -> Failed {
+    Failed { again, status: Some(503), ..Failed::new("answered 503") }
+}
+
+/// Tries with `again` until the limit; gives the failure, the number of tries and the time they took.
+async fn tries(limit: Duration, again: Again) -> (Failed, u32, Duration) {
+    let count = Arc::new(AtomicU32::new(0));
+    let start = Instant::now();
+    let failed = persist(limit, || {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move { Err(busy(again)) }
+    })
+    .await
+    .expect_err("a failure");
+    (failed, count.load(Ordering::Relaxed), start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_as_long_as_the_endpoint_asks_up_to_a_limit() {
+    let hour = Duration::from_secs(3_600);
+    let (failed, count, time) = tries(hour, Again::After(Duration::from_secs(7))).await;
+    assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 4, 21));
+    let (_, count, time) = tries(hour, Again::After(LONGEST_PAUSE + Duration::from_secs(1))).await;
+    assert_eq!((count, time), (1, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_longer_each_time_and_gives_up_after_four_tries() {
+    let (_, count, time) = tries(Duration::from_secs(3_600), Again::Later).await;
+    assert_eq!(count, 4);
+    assert!((3_500..=7_100).contains(&time.as_millis()), "{time:?}");
+    let (_, count, _) = tries(Duration::from_secs(3_600), Again::No).await;
+    assert_eq!(count, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_covers_pauses_and_tries() {
+    let (failed, count, time) = tries(Duration::from_secs(10), Again::After(Duration::from_secs(8))).await;
+    assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 2, 8));
+
+    let mut first = true;
+    let failed =
+        persist(Duration::from_secs(10), || {
+            let answers = std::mem::take(&mut first);
+            async move {
+                if answers { Err(busy(Again::After(Duration::from_secs(1)))) } else { std::future::pending().await }
+            }
+        })
+        .await;
+    let message = "gave no reply within 10s; before that it answered 503";
+    let advice = Some("a higher `timeout` in [llm] allows for more");
+    assert_eq!(failed, Err(Failed { status: Some(503), advice, ..Failed::new(message) }));
+}

@@ -1,0 +1,339 @@
+//! Carries requests to the endpoint: keeps the status and body of every refusal, and turns an answer in plain JSON
+//! into the stream that was asked for.
+//! Never retries, never follows a redirect, and never reads the environment for a key.
+
+use std::time::Duration;
+
+use async_openai::{config::Config, error::OpenAIError, middleware::HttpRequestFactory};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use reqwest::{
+    Response, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
+};
+use secrecy::SecretString;
+
+use super::wire::Trouble;
+use crate::model::LlmSpec;
+
+/// How long a connection to the endpoint may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes of an error body that are read; what explains an error comes first.
+const LONGEST_ERROR: usize = 64 * 1024;
+
+/// Most bytes of a reply, the framing of its stream included: about 200 000 tokens, so a stream without an end
+/// cannot fill the memory.
+const LONGEST_REPLY: usize = 64 * 1024 * 1024;
+
+/// Why an endpoint cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The base URL is none.
+    #[error("`base_url` in [llm] is `{url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`")]
+    BaseUrl {
+        /// As written.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The key cannot be sent in a header.
+    #[error(
+        "the key of [llm] holds a line break or another character that no header can carry; \
+         check the variable that `api_key_env_var` names"
+    )]
+    Key,
+    /// A header cannot be sent.
+    #[error("header `{name}` of [llm] has a name or a value that HTTP does not allow")]
+    Header {
+        /// Its name.
+        name: String,
+    },
+    /// The HTTP client could not be made.
+    #[error("the HTTP client for [llm] could not be set up: {message}")]
+    Client {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Where requests go, and what goes with each: nothing but what the agents file says.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    /// Without query and without a slash at the end; safe to show.
+    base: String,
+    query: Vec<(String, String)>,
+    headers: HeaderMap,
+    /// The crate wants a key to hand out; the real one is in `headers` alone.
+    no_key: SecretString,
+    /// What must not appear in a message.
+    secrets: Vec<String>,
+    scheme_is_plain: bool,
+}
+
+/// Secrets shorter than this are not looked for in messages: they would match ordinary words.
+const SHORTEST_SECRET: usize = 8;
+
+impl Endpoint {
+    pub(super) fn new(spec: &LlmSpec) -> Result<Self, EndpointError> {
+        let wrong = |problem| EndpointError::BaseUrl { url: spec.base_url.clone(), problem };
+        let mut url = Url::parse(spec.base_url.trim()).map_err(|_| wrong("which is no URL"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("which is neither http nor https"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            let problem = "which holds a name or a password: give the key through `api_key_env_var`";
+            return Err(EndpointError::BaseUrl { url: "(hidden)".to_owned(), problem });
+        }
+        let query = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        url.set_fragment(None);
+
+        let mut headers = HeaderMap::new();
+        for (name, value) in &spec.headers {
+            let wrong = || EndpointError::Header { name: name.clone() };
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
+            headers.insert(header, secret(value).ok_or_else(wrong)?);
+        }
+        if let Some(key) = &spec.api_key {
+            headers.insert(AUTHORIZATION, secret(&format!("Bearer {key}")).ok_or(EndpointError::Key)?);
+        }
+        let values = spec.headers.iter().map(|(_, value)| value).chain(&spec.api_key);
+        Ok(Self {
+            base: url.as_str().trim_end_matches('/').to_owned(),
+            query,
+            headers,
+            no_key: SecretString::default(),
+            secrets: values.filter(|value| value.len() >= SHORTEST_SECRET).cloned().collect(),
+            scheme_is_plain: url.scheme() == "http",
+        })
+    }
+
+    /// The text without this endpoint's secrets.
+    pub(super) fn redact(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
+    }
+
+    /// A client that sends the headers of this endpoint nowhere else.
+    pub(super) fn client(&self) -> Result<reqwest::Client, EndpointError> {
+        let builder =
+            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        // A proxy would read the key of a request that is not encrypted.
+        let builder = if self.scheme_is_plain { builder.no_proxy() } else { builder };
+        builder.build().map_err(|error| EndpointError::Client { message: cause(&error) })
+    }
+}
+
+fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+impl Config for Endpoint {
+    fn headers(&self) -> HeaderMap {
+        self.headers.clone()
+    }
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+    fn query(&self) -> Vec<(&str, &str)> {
+        self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+    fn api_base(&self) -> &str {
+        &self.base
+    }
+    fn api_key(&self) -> &SecretString {
+        &self.no_key
+    }
+}
+
+/// Why a request has no answer to read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The endpoint answered with another status than success.
+    #[error("{}", .trouble.message)]
+    Status {
+        status: u16,
+        trouble: Trouble,
+        /// How long it asks to wait.
+        wait: Option<Duration>,
+        /// Where a redirect points.
+        location: Option<String>,
+    },
+    /// A success that holds a web page: a login form or a wrong path.
+    #[error("{message}")]
+    WebPage { status: u16, message: String },
+    /// No connection was made.
+    #[error("{message}")]
+    Unreachable { message: String },
+    /// The connection was lost before the answer began.
+    #[error("{message}")]
+    Lost { message: String },
+}
+
+/// Sends a request once.
+pub(super) async fn send(client: reqwest::Client, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
+    let request = request.build().await?;
+    let boxed = |refusal: Refusal| OpenAIError::Boxed(Box::new(refusal));
+    let response = client.execute(request).await.map_err(|error| {
+        let message = cause(&error);
+        boxed(if error.is_connect() { Refusal::Unreachable { message } } else { Refusal::Lost { message } })
+    })?;
+    if response.status().is_success() {
+        streamed(response).await.map_err(boxed)
+    } else {
+        Err(boxed(refused(response).await))
+    }
+}
+
+async fn refused(response: Response) -> Refusal {
+    let status = response.status().as_u16();
+    let wait = retry_after(response.headers(), jiff::Timestamp::now());
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut body = Vec::new();
+    let mut parts = response.bytes_stream();
+    // What was read before the connection broke still explains the most.
+    while let Some(Ok(part)) = parts.next().await {
+        body.extend_from_slice(&part);
+        if body.len() >= LONGEST_ERROR {
+            break;
+        }
+    }
+    Refusal::Status { status, trouble: Trouble::from_body(&body), wait, location }
+}
+
+/// The response as a bounded stream of events, whatever the endpoint made of `stream: true`. The first byte tells:
+/// no line of an event stream begins with a brace, a bracket or an angle bracket. Headers often tell wrongly.
+pub(super) async fn streamed(response: Response) -> Result<Response, Refusal> {
+    let status = response.status();
+    let mut left = LONGEST_REPLY;
+    let parts = response.bytes_stream().map_err(std::io::Error::other).map(move |part| {
+        let part = part?;
+        left = left.checked_sub(part.len()).ok_or_else(|| std::io::Error::other("the reply is too large"))?;
+        Ok::<Bytes, std::io::Error>(part)
+    });
+    let mut parts = Box::pin(parts);
+    let mut head = Vec::new();
+    let first = loop {
+        match parts.next().await {
+            Some(Ok(part)) => head.extend_from_slice(&part),
+            Some(Err(error)) => return Err(Refusal::Lost { message: error.to_string() }),
+            None => break None,
+        }
+        if let Some(first) = head.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            break Some(*first);
+        }
+    };
+    let body = match first {
+        Some(b'<') => {
+            let message = Trouble::from_body(&head).message;
+            return Err(Refusal::WebPage { status: status.as_u16(), message });
+        }
+        // Inside JSON, a raw line break is only ever a space between tokens, so all of it fits one event.
+        Some(b'{' | b'[') => reqwest::Body::wrap_stream(
+            stream::iter([Ok(Bytes::from_static(b"data: "))])
+                .chain(stream::iter([Ok(Bytes::from(head))]).chain(parts).map_ok(on_one_line))
+                .chain(stream::iter([Ok(Bytes::from_static(b"\n\n"))])),
+        ),
+        _ => reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from(head))]).chain(parts)),
+    };
+    let mut answer = http::Response::new(body);
+    *answer.status_mut() = status;
+    Ok(answer.into())
+}
+
+fn on_one_line(part: Bytes) -> Bytes {
+    part.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
+}
+
+/// The pause that `retry-after-ms` or `retry-after` asks for; the latter in seconds or as a date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(millis / 1_000.0).ok();
+    }
+    let text = text("retry-after")?;
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+/// The innermost cause of an error: what the operating system or the library said, without the URL.
+pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(name: &'static str, value: &'static str) -> Option<Duration> {
+        let now = "2026-11-20T10:00:00Z".parse().expect("a moment");
+        retry_after(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]), now)
+    }
+
+    #[test]
+    fn reads_every_form_of_retry_after() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(asks("retry-after", "7"), seconds(7));
+        assert_eq!(asks("retry-after", " 1.5 "), Some(Duration::from_millis(1_500)));
+        assert_eq!(asks("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(asks("retry-after", "Fri, 20 Nov 2026 10:01:00 GMT"), seconds(60));
+        assert_eq!(asks("retry-after", "Fri, 20 Nov 2026 09:00:00 GMT"), seconds(0));
+        for nonsense in ["-1", "soon", "", "NaN", "1e400"] {
+            assert_eq!(asks("retry-after", nonsense), None, "{nonsense}");
+        }
+    }
+
+    fn spec(base_url: &str) -> LlmSpec {
+        LlmSpec {
+            base_url: base_url.to_owned(),
+            model: "m".to_owned(),
+            api_key: Some("sk-long-enough".to_owned()),
+            max_tokens_field: crate::model::MaxTokensField::MaxTokens,
+            timeout: Duration::from_secs(5),
+            headers: vec![("x-team".to_owned(), "secret-of-the-team".to_owned())],
+        }
+    }
+
+    fn refusal(spec: &LlmSpec) -> String {
+        Endpoint::new(spec).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn keeps_the_query_of_the_base_url_and_hides_every_secret() {
+        let endpoint =
+            Endpoint::new(&spec("https://example.test/v1/?api-version=2026-01-01#top")).expect("an endpoint");
+        assert_eq!(endpoint.url("/chat/completions"), "https://example.test/v1/chat/completions");
+        assert_eq!(endpoint.query(), [("api-version", "2026-01-01")]);
+        assert_eq!(endpoint.redact("Bearer sk-long-enough of secret-of-the-team"), "Bearer [secret] of [secret]");
+    }
+
+    #[test]
+    fn refuses_what_can_never_be_sent() {
+        for (base_url, problem) in [
+            ("127.0.0.1:1", "which is no URL"),
+            ("localhost:1/v1", "which is neither http nor https"),
+            ("ftp://example.test", "which is neither http nor https"),
+        ] {
+            let expected = format!(
+                "`base_url` in [llm] is `{base_url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`"
+            );
+            assert_eq!(refusal(&spec(base_url)), expected);
+        }
+        assert!(!refusal(&spec("https://me:hunter22@example.test")).contains("hunter22"));
+
+        let with_key = LlmSpec { api_key: Some("sk-1\n".to_owned()), ..spec("http://example.test") };
+        assert!(refusal(&with_key).starts_with("the key of [llm] holds a line break"));
+        let headers = vec![("bad name".to_owned(), "x".to_owned())];
+        let with_header = LlmSpec { headers, ..spec("http://example.test") };
+        assert!(refusal(&with_header).starts_with("header `bad name` of [llm]"));
+    }
+}

@@ -1,0 +1,292 @@
+//! The JSON of chat completions as endpoints really send it: every field may be absent, null or of another type.
+//! Never sends anything, and never refuses a chunk for a field that it does not need.
+
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::model::{ChatRequest, ChatRole, LlmSpec, MaxTokensField, Usage};
+
+/// The body of a request.
+#[derive(Debug, Serialize)]
+pub(super) struct Body<'a> {
+    model: &'a str,
+    messages: Vec<Message<'a>>,
+    stream: bool,
+    stream_options: StreamOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop: Vec<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+impl<'a> Body<'a> {
+    /// The request in the endpoint's words. Hints choose nothing: there is one model.
+    pub(super) fn new(spec: &'a LlmSpec, request: &'a ChatRequest) -> Self {
+        let system = request.system.iter().map(|text| Message { role: "system", content: text });
+        let turns = request.messages.iter().map(|message| Message {
+            role: match message.role {
+                ChatRole::User => "user",
+                ChatRole::Assistant => "assistant",
+            },
+            content: &message.text,
+        });
+        let (max_tokens, max_completion_tokens) = match spec.max_tokens_field {
+            MaxTokensField::MaxTokens => (Some(request.max_tokens), None),
+            MaxTokensField::MaxCompletionTokens => (None, Some(request.max_tokens)),
+        };
+        Self {
+            model: &spec.model,
+            messages: system.chain(turns).collect(),
+            stream: true,
+            stream_options: StreamOptions { include_usage: true },
+            max_tokens,
+            max_completion_tokens,
+            temperature: request.temperature,
+            stop: stops(request).collect(),
+        }
+    }
+}
+
+/// The stop sequences that mean something; an empty one would end every reply at once.
+pub(super) fn stops(request: &ChatRequest) -> impl Iterator<Item = &str> {
+    request.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty())
+}
+
+/// One event of the stream, or the whole answer of an endpoint that does not stream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Chunk {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) model: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) choices: Vec<Choice>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) usage: Option<Tokens>,
+    /// An error in place of an answer; see [`Trouble::read`].
+    pub(super) error: Option<Value>,
+}
+
+impl Chunk {
+    /// Reads what it can. An array (as one provider wraps its errors) stands for its first element.
+    pub(super) fn read(value: Value) -> Self {
+        let value = match value {
+            Value::Array(items) => items.into_iter().next().unwrap_or_default(),
+            value => value,
+        };
+        let mut chunk: Self = serde_json::from_value(value).unwrap_or_default();
+        chunk.error = chunk.error.filter(|error| !matches!(error, Value::Null | Value::Bool(false)) && error != "");
+        chunk
+    }
+}
+
+/// One of the alternatives; only the first is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Choice {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) index: Option<u64>,
+    /// A part of the message, in a stream.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) delta: Option<Part>,
+    /// The whole message.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) message: Option<Part>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) finish_reason: Option<String>,
+    /// The stop sequence that ended the reply, from endpoints that tell (a token's number, from some).
+    pub(super) stop_reason: Value,
+}
+
+/// A message or a part of one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Part {
+    content: Value,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) refusal: Option<String>,
+}
+
+impl Part {
+    /// Its text: a string, or the texts of content parts.
+    pub(super) fn text(&self) -> String {
+        match &self.content {
+            Value::String(text) => text.clone(),
+            Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Tokens used; some endpoints write them as floats.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Tokens {
+    prompt_tokens: Value,
+    completion_tokens: Value,
+}
+
+impl Tokens {
+    /// The counts, if both are there.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the cast saturates, and a count is whole"
+        )]
+        let count = |value: &Value| value.as_u64().or_else(|| value.as_f64().map(|count| count as u64));
+        Some(Usage { input_tokens: count(&self.prompt_tokens)?, output_tokens: count(&self.completion_tokens)? })
+    }
+}
+
+/// What an endpoint says of its own failure.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// What went wrong, in its words; shortened.
+    pub(super) message: String,
+    /// Its `code` or `type`, whichever is a word.
+    pub(super) code: Option<String>,
+    /// The HTTP status that a numeric `code` stands for.
+    pub(super) status: Option<u16>,
+}
+
+/// Most characters of an endpoint's words that are passed on.
+const LONGEST_MESSAGE: usize = 600;
+
+impl Trouble {
+    /// Reads an error body of any form: `{"error": {…}}` with a numeric or a textual code, `{"error": "text"}`,
+    /// an array of either, `{"message"}`, `{"detail"}`, a web page, or plain text.
+    pub(super) fn from_body(body: &[u8]) -> Self {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(Value::Array(items)) => Self::read(&items.into_iter().next().unwrap_or_default()),
+            Ok(value) => Self::read(&value),
+            Err(_) => Self { message: plain_text(body), ..Self::default() },
+        }
+    }
+
+    /// Reads the JSON of an error.
+    pub(super) fn read(value: &Value) -> Self {
+        let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
+        let message = match error {
+            Value::String(text) => text.clone(),
+            error => {
+                ["message", "detail"].iter().find_map(|key| error.get(key).or_else(|| value.get(key))).map_or_else(
+                    || error.to_string(),
+                    |found| found.as_str().map_or_else(|| found.to_string(), str::to_owned),
+                )
+            }
+        };
+        let word = |key: &str| error.get(key).and_then(Value::as_str).filter(|word| !word.is_empty());
+        let number = error.get("code").and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
+        Self {
+            message: shorten(&message),
+            code: word("code").or_else(|| word("type")).or_else(|| word("status")).map(str::to_owned),
+            status: number.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
+        }
+    }
+
+    /// Whether the account is used up, which waiting does not mend.
+    pub(super) fn is_out_of_credit(&self) -> bool {
+        self.code.as_deref() == Some("insufficient_quota")
+    }
+}
+
+/// The title of a web page, or the text as it is.
+fn plain_text(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    if !text.starts_with('<') {
+        return shorten(text);
+    }
+    let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    match title {
+        Some((title, _)) => shorten(&format!("a web page titled `{}`", title.trim())),
+        None => "a web page".to_owned(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A value of the expected type, or its default where it is null or anything else.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_the_errors_of_every_provider() {
+        let read = |body: &str| Trouble::from_body(body.as_bytes());
+        let trouble = |message: &str, code: Option<&str>, status| Trouble {
+            message: message.to_owned(),
+            code: code.map(str::to_owned),
+            status,
+        };
+        assert_eq!(
+            read(r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":null}}"#),
+            trouble("no", Some("invalid_request_error"), None)
+        );
+        assert_eq!(
+            read(r#"{"error":{"message":"slow down","code":429,"metadata":{}}}"#),
+            trouble("slow down", None, Some(429))
+        );
+        assert_eq!(
+            read(r#"[{"error":{"code":400,"message":"bad","status":"INVALID_ARGUMENT"}}]"#),
+            trouble("bad", Some("INVALID_ARGUMENT"), Some(400))
+        );
+        assert_eq!(read(r#"{"error":"model not found"}"#), trouble("model not found", None, None));
+        assert_eq!(read(r#"{"detail":[{"msg":"extra"}]}"#), trouble(r#"[{"msg":"extra"}]"#, None, None));
+        assert_eq!(read(r#"{"message":{"detail":"x"}}"#), trouble(r#"{"detail":"x"}"#, None, None));
+        assert_eq!(
+            read("<html><head><title>502 Bad Gateway</title></head>"),
+            trouble("a web page titled `502 Bad Gateway`", None, None)
+        );
+        assert_eq!(read(" upstream gone\n"), trouble("upstream gone", None, None));
+        assert_eq!(read(""), trouble("", None, None));
+    }
+
+    #[test]
+    fn takes_chunks_whose_fields_are_null_absent_or_of_another_type() {
+        for odd in [
+            json!({}),
+            json!(null),
+            json!(5),
+            json!([]),
+            json!({"choices": null, "usage": null, "error": null, "model": null}),
+            json!({"choices": "none", "model": 5, "usage": "many", "error": ""}),
+        ] {
+            let chunk = Chunk::read(odd);
+            assert!(chunk.choices.is_empty() && chunk.error.is_none() && chunk.model.is_none());
+        }
+        let chunk = Chunk::read(json!({
+            "created": 1.5, "service_tier": "on_demand",
+            "choices": [{"index": null, "delta": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}],
+            "usage": {"prompt_tokens": 3.0, "completion_tokens": 4},
+        }));
+        assert_eq!(chunk.choices[0].delta.as_ref().map(Part::text).as_deref(), Some("ab"));
+        assert_eq!(chunk.usage.and_then(|tokens| tokens.usage()), Some(Usage { input_tokens: 3, output_tokens: 4 }));
+    }
+}

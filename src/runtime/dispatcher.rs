@@ -1,0 +1,279 @@
+//! The one loop that drives a run: observe, decide, make durable, report, carry out.
+//! Never decides: `engine` does.
+
+use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Run, Step},
+    human::{Human, Reply},
+    journal::{Journal, JournalError},
+    llm::Llm,
+    model::{
+        Answer, AttemptId, ChatError, Command, Failure, FailureKind, GraphError, Input, Plan, Question, Record, RunId,
+        StartAttempt,
+    },
+    report::Reporter,
+};
+
+use super::{Agents, Hub, Inbox, call_meta, clock::Clock};
+
+/// What a run works with.
+pub struct Services {
+    /// Where events are kept.
+    pub journal: Arc<dyn Journal>,
+    /// The agents.
+    pub agents: Arc<dyn Agents>,
+    /// The language model, if one is configured.
+    pub llm: Option<Arc<dyn Llm>>,
+    /// Who answers questions.
+    pub human: Arc<dyn Human>,
+}
+
+/// Why a run could not be driven to its end. What is in the journal is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The plan is no graph.
+    #[error("the plan is not valid: {0}")]
+    Plan(#[from] GraphError),
+    /// An event could not be made durable, so nothing that follows from it was done.
+    #[error("run `{run}` stopped: its journal cannot be written")]
+    Journal {
+        /// The run.
+        run: RunId,
+        /// Why.
+        #[source]
+        source: JournalError,
+    },
+}
+
+/// Runs a plan to its end and tells `reporter` of every event once it is durable.
+///
+/// # Errors
+/// When the journal cannot be written. A task that fails is not an error: the run's last event says how it ended.
+pub async fn run(
+    start: Start<'_>,
+    services: Services,
+    (hub, inbox): (Arc<Hub>, Inbox),
+    reporter: &mut dyn Reporter,
+) -> Result<(), RuntimeError> {
+    let clock = Clock::start();
+    let (run, step) = Run::start(start.plan, start.inputs, start.seed, clock.now())?;
+    let agents = Arc::clone(&services.agents);
+    let mut dispatcher = Dispatcher {
+        id: start.run.clone(),
+        run,
+        clock,
+        hub,
+        services,
+        commits: FuturesOrdered::new(),
+        effects: JoinSet::new(),
+        attempts: HashMap::new(),
+    };
+    dispatcher.commit(step);
+    let end = dispatcher.drive(inbox, reporter).await;
+    dispatcher.effects.shutdown().await;
+    agents.close().await;
+    end
+}
+
+/// What a new run begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// Its id.
+    pub run: &'a RunId,
+    /// The plan.
+    pub plan: &'a Arc<Plan>,
+    /// The inputs, defaults filled in: a JSON object.
+    pub inputs: &'a Arc<serde_json::Value>,
+    /// The seed of its delays.
+    pub seed: u64,
+}
+
+struct Dispatcher {
+    id: RunId,
+    run: Run,
+    clock: Clock,
+    hub: Arc<Hub>,
+    services: Services,
+    /// Steps on their way to the disk, in order. Decisions go on meanwhile; the journal commits what has gathered
+    /// in one transaction. Bounded by what the engine can decide without an effect of these steps.
+    commits: FuturesOrdered<BoxFuture<'static, Result<Committed, JournalError>>>,
+    /// Connections, calls, questions and model requests under way.
+    effects: JoinSet<()>,
+    attempts: HashMap<AttemptId, CancellationToken>,
+}
+
+/// A step whose facts are durable.
+struct Committed {
+    records: Arc<[Record]>,
+    commands: Vec<Command>,
+}
+
+/// What the loop woke up for.
+enum Woken {
+    Input(Input),
+    Time,
+    Progress,
+    Committed(Result<Committed, JournalError>),
+}
+
+impl Dispatcher {
+    async fn drive(&mut self, mut inbox: Inbox, reporter: &mut dyn Reporter) -> Result<(), RuntimeError> {
+        loop {
+            while self.effects.try_join_next().is_some() {}
+            let wake = self.run.next_wake().map(|moment| self.clock.instant(moment));
+            let woken = tokio::select! {
+                Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
+                Some(input) = inbox.inputs.recv() => Woken::Input(input),
+                () = self.hub.progress_waits() => Woken::Progress,
+                () = sleep_until(wake) => Woken::Time,
+            };
+            let mut inputs = Vec::new();
+            match woken {
+                Woken::Committed(done) => {
+                    let done = done.map_err(|source| RuntimeError::Journal { run: self.id.clone(), source })?;
+                    reporter.report(&done.records);
+                    for command in done.commands {
+                        if command == Command::EndRun {
+                            return Ok(());
+                        }
+                        self.carry_out(command);
+                    }
+                    continue;
+                }
+                Woken::Input(input) => inputs.push(input),
+                Woken::Time => inputs.push(Input::TimeReached),
+                Woken::Progress => {}
+            }
+            // Progress comes before the ends of the calls that it belongs to.
+            let progress = self.hub.take_progress();
+            let progress =
+                progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
+            inputs.splice(0..0, progress);
+            while let Ok(input) = inbox.inputs.try_recv() {
+                inputs.push(input);
+            }
+            for input in &inputs {
+                if let Input::AttemptEnded { attempt, .. } = input {
+                    self.attempts.remove(attempt);
+                }
+            }
+            let step = self.run.handle(inputs, self.clock.now());
+            self.commit(step);
+        }
+    }
+
+    fn commit(&mut self, step: Step) {
+        if step.records.is_empty() && step.commands.is_empty() {
+            return;
+        }
+        let records: Arc<[Record]> = step.records.into();
+        let durable = self.services.journal.append(&self.id, Arc::clone(&records));
+        let commands = step.commands;
+        self.commits.push_back(durable.map(|done| done.map(|()| Committed { records, commands })).boxed());
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        let hub = Arc::clone(&self.hub);
+        match command {
+            Command::ConnectAgent { agent } => {
+                let agents = Arc::clone(&self.services.agents);
+                self.spawn(async move {
+                    let input = match agents.connect(&agent).await {
+                        Ok(info) => Input::AgentConnected { agent, info },
+                        Err(failure) => Input::AgentUnavailable { agent, failure },
+                    };
+                    hub.send(input).await;
+                });
+            }
+            Command::StartAttempt(call) => self.start_attempt(call),
+            Command::CancelAttempt { attempt } => {
+                if let Some(cancel) = self.attempts.get(&attempt) {
+                    cancel.cancel();
+                }
+            }
+            Command::ContinueRound { attempt, round } => hub.continue_round(attempt, round),
+            Command::Ask { question } => self.ask(question),
+            Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
+            Command::Sample { request, chat } => {
+                let llm = self.services.llm.clone();
+                self.spawn(async move {
+                    let withdrawn = hub.withdrawal(&request);
+                    let result = tokio::select! {
+                        result = sample(llm, &chat) => result,
+                        () = withdrawn.cancelled() => Err(failed_chat("the agent stopped waiting for the model")),
+                    };
+                    hub.send(Input::SamplingEnded { request, result }).await;
+                });
+            }
+            Command::AnswerSampling { request, result } => hub.answer_sampling(&request, result),
+            Command::EndRun => unreachable!("the loop ends before"),
+        }
+    }
+
+    fn start_attempt(&mut self, call: StartAttempt) {
+        let cancel = CancellationToken::new();
+        self.attempts.insert(call.attempt.clone(), cancel.clone());
+        let (agents, hub) = (Arc::clone(&self.services.agents), Arc::clone(&self.hub));
+        let meta = call_meta(&self.id, &call.attempt);
+        self.spawn(async move {
+            let attempt = call.attempt.clone();
+            // A defect of ours in one call must not take the other tasks along.
+            let result = AssertUnwindSafe(agents.call(call, meta, cancel)).catch_unwind().await.unwrap_or_else(|_| {
+                Err(Failure::new(FailureKind::ConnectionLost, "the host failed while it made the call (a defect)"))
+            });
+            hub.send(Input::AttemptEnded { attempt, result }).await;
+        });
+    }
+
+    fn ask(&mut self, question: Arc<Question>) {
+        let (human, hub) = (Arc::clone(&self.services.human), Arc::clone(&self.hub));
+        let withdrawn = match self.run.request_of(&question.id) {
+            Some(request) => self.hub.withdrawal(request),
+            None => CancellationToken::new(),
+        };
+        self.spawn(async move {
+            let reply = tokio::select! {
+                reply = human.ask(&question) => reply,
+                () = withdrawn.cancelled() => {
+                    Reply::Answered { answer: Answer::Cancel, by: "the agent, which stopped waiting".into() }
+                }
+            };
+            let question = question.id.clone();
+            hub.send(match reply {
+                Reply::Answered { answer, by } => Input::QuestionAnswered { question, answer, by },
+                Reply::LeftOpen { reason } => Input::QuestionLeftOpen { question, reason },
+            })
+            .await;
+        });
+    }
+
+    fn spawn(&mut self, effect: impl Future<Output = ()> + Send + 'static) {
+        self.effects.spawn(effect);
+    }
+}
+
+async fn sample(
+    llm: Option<Arc<dyn Llm>>,
+    chat: &crate::model::ChatRequest,
+) -> Result<crate::model::ChatReply, ChatError> {
+    match llm {
+        Some(llm) => llm.chat(chat).await,
+        None => Err(ChatError::Unsupported { message: "no language model is configured".into() }),
+    }
+}
+
+fn failed_chat(message: &str) -> ChatError {
+    ChatError::Endpoint { message: message.into(), status: None }
+}
+
+async fn sleep_until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

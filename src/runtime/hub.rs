@@ -1,0 +1,186 @@
+//! Takes what connections ask and tell, and hands back the answers.
+//! Never answers by itself.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    mcp::Host,
+    model::{
+        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Input, LogMessage, Origin, Progress,
+        RequestId,
+    },
+};
+
+/// Inputs that wait for the dispatcher. It takes all of them at every turn, so the number only has to cover what
+/// arrives during one decision; a full queue makes callers wait, never lose.
+const INBOX: usize = 1_024;
+
+/// Where connections, executors and people leave what they observed.
+pub struct Hub {
+    inputs: mpsc::Sender<Input>,
+    /// The latest progress of each call that the dispatcher has not seen: a flood replaces itself. Held only to
+    /// insert or to take all.
+    progress: Mutex<IndexMap<AttemptId, Progress>>,
+    progressed: Notify,
+    /// Agents' requests that wait. Held only to insert or remove.
+    waiting: Mutex<HashMap<RequestId, Waiting>>,
+    /// Rounds that wait until they are durable. Held only to insert or remove.
+    rounds: Mutex<HashMap<(AttemptId, u32), oneshot::Sender<()>>>,
+    requests: AtomicU64,
+}
+
+/// The dispatcher's end of a [`Hub`].
+pub struct Inbox {
+    pub(super) inputs: mpsc::Receiver<Input>,
+}
+
+struct Waiting {
+    reply: Reply,
+    withdrawn: CancellationToken,
+}
+
+enum Reply {
+    Elicitation(oneshot::Sender<Answer>),
+    Sampling(oneshot::Sender<Result<ChatReply, ChatError>>),
+}
+
+impl Hub {
+    /// A hub and its inbox.
+    pub fn new() -> (Arc<Self>, Inbox) {
+        let (sender, receiver) = mpsc::channel(INBOX);
+        let hub = Self {
+            inputs: sender,
+            progress: Mutex::default(),
+            progressed: Notify::new(),
+            waiting: Mutex::default(),
+            rounds: Mutex::default(),
+            requests: AtomicU64::new(1),
+        };
+        (Arc::new(hub), Inbox { inputs: receiver })
+    }
+
+    /// Leaves an input for the dispatcher. After the run has ended it goes nowhere.
+    pub async fn send(&self, input: Input) {
+        let _ = self.inputs.send(input).await;
+    }
+
+    /// Ends when progress waits to be taken.
+    pub(super) async fn progress_waits(&self) {
+        self.progressed.notified().await;
+    }
+
+    /// Takes the latest progress of every call that had some.
+    pub(super) fn take_progress(&self) -> IndexMap<AttemptId, Progress> {
+        std::mem::take(&mut *lock(&self.progress))
+    }
+
+    /// Gives the agent its answer, if it still waits.
+    pub(super) fn answer_elicitation(&self, request: &RequestId, answer: Answer) {
+        if let Some(Waiting { reply: Reply::Elicitation(reply), .. }) = lock(&self.waiting).remove(request) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Gives the agent its reply, if it still waits.
+    pub(super) fn answer_sampling(&self, request: &RequestId, result: Result<ChatReply, ChatError>) {
+        if let Some(Waiting { reply: Reply::Sampling(reply), .. }) = lock(&self.waiting).remove(request) {
+            let _ = reply.send(result);
+        }
+    }
+
+    /// Lets a call go on whose round is durable.
+    pub(super) fn continue_round(&self, attempt: AttemptId, round: u32) {
+        if let Some(go) = lock(&self.rounds).remove(&(attempt, round)) {
+            let _ = go.send(());
+        }
+    }
+
+    /// Fires when the agent no longer waits for `request`; at once if it does not wait now.
+    pub(super) fn withdrawal(&self, request: &RequestId) -> CancellationToken {
+        match lock(&self.waiting).get(request) {
+            Some(waiting) => waiting.withdrawn.clone(),
+            None => {
+                let gone = CancellationToken::new();
+                gone.cancel();
+                gone
+            }
+        }
+    }
+
+    /// Registers a request; the guard withdraws it when the asker stops waiting.
+    fn register(&self, origin: &Origin, reply: Reply) -> (RequestId, Withdraw<'_>) {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let request = RequestId::from(format!("{}/{number}", origin.agent));
+        let withdrawn = CancellationToken::new();
+        lock(&self.waiting).insert(request.clone(), Waiting { reply, withdrawn: withdrawn.clone() });
+        (request.clone(), Withdraw { hub: self, request, withdrawn })
+    }
+}
+
+/// Withdraws a request on drop. One that was answered is no longer there.
+struct Withdraw<'h> {
+    hub: &'h Hub,
+    request: RequestId,
+    withdrawn: CancellationToken,
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        lock(&self.hub.waiting).remove(&self.request);
+        self.withdrawn.cancel();
+    }
+}
+
+#[async_trait::async_trait]
+impl Host for Hub {
+    async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
+        let (sender, receiver) = oneshot::channel();
+        let (request, _withdraw) = self.register(&origin, Reply::Elicitation(sender));
+        self.send(Input::ElicitationRequested { request, origin, elicitation }).await;
+        receiver.await.unwrap_or(Answer::Cancel)
+    }
+
+    async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
+        let (sender, receiver) = oneshot::channel();
+        let (request, _withdraw) = self.register(&origin, Reply::Sampling(sender));
+        self.send(Input::SamplingRequested { request, origin, chat: Arc::new(chat) }).await;
+        receiver.await.unwrap_or_else(|_| {
+            Err(ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None })
+        })
+    }
+
+    async fn input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value) {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.rounds).insert((attempt.clone(), round), sender);
+        self.send(Input::InputRequired { attempt, round, request_state, requests }).await;
+        // An error says that the run is over, and then the call is cancelled anyway.
+        let _ = receiver.await;
+    }
+
+    fn progressed(&self, attempt: &AttemptId, progress: Progress) {
+        lock(&self.progress).insert(attempt.clone(), progress);
+        self.progressed.notify_one();
+    }
+
+    fn logged(&self, origin: Origin, message: LogMessage) {
+        if let Err(error) = self.inputs.try_send(Input::AgentLogged { origin, message }) {
+            tracing::warn!("a log message of an agent was dropped: {error}");
+        }
+    }
+}
+
+/// The guarded value, also after a panic elsewhere: every holder leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

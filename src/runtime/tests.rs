@@ -1,0 +1,276 @@
+//! The dispatcher with scripted agents, a scripted person and a journal that can be slow or broken.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{Agents, Hub, RuntimeError, Services, Start, run};
+use crate::{
+    human::{Human, Reply},
+    journal::{Journal, JournalError},
+    mcp::Host,
+    model::{
+        AgentId, AgentInfo, AgentPolicy, Answer, ChatRequest, Elicitation, Event, Failure, FailureKind, Form, Input,
+        JsonObject, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId, RunStatus, Span,
+        StartAttempt, Task, TaskId, Template, ToolOutput,
+    },
+    report::Reporter,
+};
+
+/// Takes its time; what it has kept is durable.
+#[derive(Default)]
+struct SlowJournal {
+    durable: Arc<Mutex<Vec<Record>>>,
+    broken: bool,
+}
+
+impl Journal for SlowJournal {
+    fn append(&self, _: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
+        let (durable, broken) = (Arc::clone(&self.durable), self.broken);
+        async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if broken {
+                return Err(JournalError::Closed);
+            }
+            durable.lock().expect("no panic").extend(records.iter().cloned());
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// Does what the tool's name says.
+struct Scripted {
+    hub: Arc<Hub>,
+    durable: Arc<Mutex<Vec<Record>>>,
+    closed: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Agents for Scripted {
+    async fn connect(&self, _: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+        Ok(Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: Vec::new() }))
+    }
+
+    async fn call(
+        &self,
+        call: StartAttempt,
+        meta: JsonObject,
+        cancel: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
+        assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
+        let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()) };
+        let said = match &*call.tool {
+            "echo" => Value::Object(call.arguments),
+            "key" => Value::Object(meta),
+            "panic" => panic!("a defect"),
+            "progress" => {
+                for step in 0..500 {
+                    let progress = Progress { progress: f64::from(step), total: Some(499.0), message: None };
+                    self.hub.progressed(&call.attempt, progress);
+                }
+                Value::Null
+            }
+            "ask" => {
+                let elicitation =
+                    Elicitation { message: "really?".into(), form: Form::Fields { schema: JsonObject::new() } };
+                json!(self.hub.elicit(origin, elicitation).await)
+            }
+            "think" => json!(self.hub.sample(origin, ChatRequest::default()).await.map_err(|error| error.to_string())),
+            "round" => {
+                self.hub.input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
+                let durable = self.durable.lock().expect("no panic");
+                json!(durable.iter().any(|record| matches!(record.event, Event::InputRequired { .. })))
+            }
+            "wait" => {
+                cancel.cancelled().await;
+                return Err(Failure::new(FailureKind::Cancelled, "cancelled"));
+            }
+            other => panic!("no tool `{other}`"),
+        };
+        Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said) }))
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Yes;
+
+#[async_trait::async_trait]
+impl Human for Yes {
+    async fn ask(&self, _: &Question) -> Reply {
+        Reply::Answered { answer: Answer::Accept { content: Some(json!({"ok": true})) }, by: "person".into() }
+    }
+}
+
+#[derive(Default)]
+struct Seen(Vec<Event>);
+
+impl Reporter for Seen {
+    fn report(&mut self, records: &[Record]) {
+        self.0.extend(records.iter().map(|record| record.event.clone()));
+    }
+}
+
+impl Seen {
+    fn output(&self, task: &str) -> Option<Value> {
+        self.0.iter().find_map(|event| match event {
+            Event::AttemptSucceeded { attempt, output } if attempt.task.as_str() == task => output.structured.clone(),
+            _ => None,
+        })
+    }
+
+    fn status(&self) -> Option<RunStatus> {
+        self.0.iter().find_map(|event| match event {
+            Event::RunEnded { status, .. } => Some(*status),
+            _ => None,
+        })
+    }
+}
+
+fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
+    let task = |(id, tool, needs): &(&str, &str, &[&str])| {
+        Arc::new(Task {
+            id: (*id).into(),
+            title: None,
+            needs: needs.iter().map(|&need| TaskId::from(need)).collect(),
+            condition: None,
+            foreach: None,
+            approve: None,
+            routes: vec![Route { agent: "a".into(), tool: (*tool).into(), rank: 0 }],
+            arguments: Template(
+                needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
+            ),
+            retry: Retry::default(),
+            effect: None,
+            timeout: None,
+            deadline: None,
+            on_failure: OnFailure::Fail,
+        })
+    };
+    let policy =
+        AgentPolicy { required: false, max_concurrency: 8, tool_timeout: Span(Duration::from_secs(9)), effect: None };
+    Arc::new(Plan {
+        name: "test".into(),
+        description: None,
+        inputs: IndexMap::new(),
+        max_parallel: 8,
+        tasks: tasks.iter().map(task).collect(),
+        outputs: None,
+        agents: IndexMap::from([(AgentId::from("a"), policy)]),
+    })
+}
+
+struct World {
+    seen: Seen,
+    closed: bool,
+    end: Result<(), RuntimeError>,
+}
+
+async fn drive_with(tasks: &[(&str, &str, &[&str])], broken: bool, interrupt: bool) -> World {
+    let (hub, inbox) = Hub::new();
+    let journal = SlowJournal { broken, ..SlowJournal::default() };
+    let durable = Arc::clone(&journal.durable);
+    let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed: AtomicBool::new(false) });
+    let services = Services {
+        journal: Arc::new(journal),
+        agents: Arc::clone(&agents) as Arc<dyn Agents>,
+        llm: None,
+        human: Arc::new(Yes),
+    };
+    if interrupt {
+        let hub = Arc::clone(&hub);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            hub.send(Input::CancelRequested).await;
+        });
+    }
+    let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
+    let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1 };
+    let mut seen = Seen::default();
+    let end = run(start, services, (hub, inbox), &mut seen).await;
+    World { seen, closed: agents.closed.load(Ordering::Relaxed), end }
+}
+
+async fn drive(tasks: &[(&str, &str, &[&str])]) -> World {
+    drive_with(tasks, false, false).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_passes_along_the_graph_and_no_call_leaves_before_its_start_is_durable() {
+    let world =
+        drive(&[("a", "echo", &[]), ("b", "echo", &["a"]), ("c", "echo", &["a"]), ("d", "echo", &["b", "c"])]).await;
+    assert!(world.end.is_ok());
+    assert_eq!(world.seen.output("d"), Some(json!({"got": {"got": {}}})));
+    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
+    assert!(world.closed, "agents are closed at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_carries_its_idempotency_key() {
+    let world = drive(&[("a", "key", &[])]).await;
+    assert_eq!(world.seen.output("a"), Some(json!({"kapell/idempotency-key": "r/a/1"})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_reaches_the_person_and_the_answer_reaches_the_agent() {
+    let world = drive(&[("a", "ask", &[])]).await;
+    assert_eq!(world.seen.output("a"), Some(json!({"action": "accept", "content": {"ok": true}})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sampling_without_a_model_is_refused() {
+    let world = drive(&[("a", "think", &[])]).await;
+    assert_eq!(world.seen.output("a"), Some(json!({"Err": "no language model is configured"})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_goes_on_only_when_it_is_durable() {
+    let world = drive(&[("a", "round", &[])]).await;
+    assert_eq!(world.seen.output("a"), Some(json!(true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_progress_replaces_itself_and_its_last_word_is_kept() {
+    let world = drive(&[("a", "progress", &[])]).await;
+    let progress = world.seen.0.iter().filter_map(|event| match event {
+        Event::AttemptProgressed { progress, .. } => Some(progress.progress),
+        _ => None,
+    });
+    let progress: Vec<f64> = progress.collect();
+    assert_eq!(progress, [499.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_defect_in_one_call_fails_that_task_alone() {
+    let world = drive(&[("a", "panic", &[]), ("b", "echo", &[])]).await;
+    assert_eq!(world.seen.output("b"), Some(json!({})));
+    assert_eq!(world.seen.status(), Some(RunStatus::Failed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_cancels_what_runs_and_ends_the_run() {
+    let world = drive_with(&[("a", "wait", &[]), ("b", "echo", &["a"])], false, true).await;
+    assert_eq!(world.seen.status(), Some(RunStatus::Cancelled));
+    assert!(world.closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_journal_ends_the_run_before_any_effect() {
+    let world = drive_with(&[("a", "echo", &[])], true, false).await;
+    assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
+    assert_eq!(world.seen.0, []);
+    assert!(world.closed);
+}

@@ -1,2 +1,8 @@
 //! Merges the results of a run into one answer. Pure.
 //! Never shows it.
+
+mod merge;
+mod text;
+
+pub use merge::{Merge, RunResult, TaskResult, TaskStatus, merge};
+pub use text::text;

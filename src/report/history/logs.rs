@@ -1,0 +1,314 @@
+//! Prints the events of a run, a plain line each (`kapell logs`), and goes on as more are appended (`-f`).
+//! Never changes them.
+
+use std::{borrow::Cow, io::Write, thread, time::Duration};
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use super::{
+    super::{
+        jsonl::{LinesError, unless_closed},
+        text::printable_line,
+    },
+    count, formatted,
+    show::{action, tokens},
+};
+use crate::{
+    journal::Reader,
+    model::{Asker, Event, Failure, Form, Outcome, Record, RunId},
+};
+
+/// How often to look for new events. Another process appends them, which this one cannot be told of; a person does
+/// not notice a fifth of a second, and a look costs microseconds.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Most characters of an agent's own text in a line; all of it is in the JSON.
+const LONGEST_TEXT: usize = 300;
+
+/// The events of a run, to be printed.
+#[derive(Debug)]
+pub struct Logs<'a> {
+    /// Where they are.
+    pub reader: &'a Reader,
+    /// Whose they are.
+    pub run: &'a RunId,
+    /// As what they are printed.
+    pub format: LogFormat,
+    /// Whether to wait for more.
+    pub follow: Follow,
+}
+
+/// As what events are printed.
+#[derive(Debug, Clone)]
+pub enum LogFormat {
+    /// Lines for people, with times in this zone.
+    Text(TimeZone),
+    /// Lines of JSON, as the journal keeps them.
+    Json,
+}
+
+/// Whether to wait for events that are yet to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// Only what is there.
+    No,
+    /// Until the run ends. A run whose process is gone never does; the person ends this program.
+    UntilTheRunEnds,
+}
+
+impl Logs<'_> {
+    /// Prints them. An output that nobody reads any more ends it without an error.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub fn print(&self, output: &mut impl Write) -> Result<(), LinesError> {
+        let mut records = self.reader.raw(self.run, 0);
+        let mut ended = false;
+        loop {
+            for raw in records.by_ref() {
+                let raw = raw?;
+                let record = raw.parse(self.run)?;
+                ended = matches!(record.event, Event::RunEnded { .. });
+                let line = match &self.format {
+                    LogFormat::Json => raw.json,
+                    LogFormat::Text(zone) => log_line(&record, zone),
+                };
+                if unless_closed(writeln!(output, "{line}"))?.is_none() {
+                    return Ok(());
+                }
+            }
+            if unless_closed(output.flush())?.is_none() || ended || self.follow == Follow::No {
+                return Ok(());
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+/// An event as a line of plain text: when, about what, and what happened.
+fn log_line(record: &Record, zone: &TimeZone) -> String {
+    let (subject, what) = describe(&record.event);
+    let at = formatted(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
+    format!("{at}  {}: {}", printable_line(&subject), printable_line(&what))
+}
+
+/// What an event is about, and what happened.
+fn describe(event: &Event) -> (String, String) {
+    let run = || "run".to_owned();
+    match event {
+        Event::RunStarted { plan, seed, .. } => {
+            (run(), format!("started plan `{}` with {}, seed {seed}", plan.name, count(plan.tasks.len(), "task")))
+        }
+        Event::AgentConnecting { agent } => (agent.to_string(), "connecting".to_owned()),
+        Event::AgentConnected { agent, info } => {
+            let server = info.server.as_deref().unwrap_or("a server without a name");
+            let tools = count(info.tools.len(), "tool");
+            let what = format!("connected to {server} over protocol {}, {tools}", info.protocol);
+            (agent.to_string(), what)
+        }
+        Event::AgentUnavailable { agent, failure } => (agent.to_string(), format!("unavailable: {}", told(failure))),
+        Event::TasksAdded { parent, items } => {
+            (parent.to_string(), format!("runs over {}", count(items.len(), "item")))
+        }
+        Event::AttemptStarted { attempt, agent, tool } => (attempt.to_string(), format!("calls {agent}.{tool}")),
+        Event::AttemptProgressed { attempt, progress } => {
+            let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
+            let message = progress.message.as_deref().map(|text| format!(": {}", short(text))).unwrap_or_default();
+            (attempt.to_string(), format!("progress {}{total}{message}", progress.progress))
+        }
+        Event::InputRequired { attempt, round, .. } => {
+            (attempt.to_string(), format!("needs input before it goes on, round {round}"))
+        }
+        Event::AttemptSucceeded { attempt, output } => {
+            (attempt.to_string(), format!("succeeded: {}", short(&brief(&output.value()))))
+        }
+        Event::AttemptFailed { attempt, failure } => (attempt.to_string(), format!("failed: {}", told(failure))),
+        Event::RetryScheduled { task, agent, reason, .. } => {
+            (task.to_string(), format!("will be tried again on {agent}: {}", short(reason)))
+        }
+        Event::TaskEnded { task, outcome } => (task.to_string(), outcome_in_words(outcome)),
+        Event::QuestionAsked { question, .. } => {
+            let asker = match &question.asker {
+                Asker::Plan { task } => format!("the plan, before `{task}`"),
+                Asker::Agent(origin) => origin.agent.to_string(),
+            };
+            let form = match &question.form {
+                Form::Approval | Form::Fields { .. } => String::new(),
+                Form::Url { url } => format!(" {}", short(url)),
+            };
+            (question.id.to_string(), format!("{asker} asks: {}{form}", short(&question.message)))
+        }
+        Event::QuestionAnswered { question, answer, by } => {
+            (question.to_string(), format!("{} by {by}", action(answer)))
+        }
+        Event::QuestionLeftOpen { question, reason } => (question.to_string(), format!("left open: {}", short(reason))),
+        Event::SamplingStarted { origin, chat, .. } => {
+            (origin.agent.to_string(), format!("asks the language model for up to {} tokens", chat.max_tokens))
+        }
+        Event::SamplingFinished { request, result } => {
+            let what = match result {
+                Ok(reply) => {
+                    let used = reply.usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
+                    format!("`{}` replied ({}{used})", reply.model, reply.stop_reason)
+                }
+                Err(error) => format!("the language model did not reply: {}", short(&error.to_string())),
+            };
+            (request.to_string(), what)
+        }
+        Event::AgentLogged { origin, message } => {
+            let logger = message.logger.as_deref().map(|logger| format!(" {logger}")).unwrap_or_default();
+            (origin.agent.to_string(), format!("{}{logger}: {}", message.level, short(&brief(&message.data))))
+        }
+        Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
+        Event::RunEnded { status, output_errors, .. } => {
+            let missing: Vec<_> = output_errors.keys().map(|name| format!("`{name}`")).collect();
+            let missing =
+                if missing.is_empty() { String::new() } else { format!(", without output {}", missing.join(", ")) };
+            (run(), format!("{status}{missing}"))
+        }
+    }
+}
+
+fn outcome_in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded(_) => "succeeded".to_owned(),
+        Outcome::Failed(failure) => format!("failed: {}", told(failure)),
+        Outcome::Skipped(reason) => format!("skipped: {reason}"),
+        Outcome::Cancelled => "cancelled".to_owned(),
+    }
+}
+
+fn told(failure: &Failure) -> String {
+    match &failure.help {
+        Some(help) => format!("{} ({})", short(&failure.message), short(help)),
+        None => short(&failure.message).into_owned(),
+    }
+}
+
+/// JSON on one line, but text as it is.
+fn brief(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+/// At most [`LONGEST_TEXT`] characters, and a sign where some are left out.
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::journal::{Durability, Journal, SqliteJournal, samples};
+
+    fn in_a_journal(events: &[Record], then: impl FnOnce(&SqliteJournal, &Reader)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        block_on(journal.append(&samples::run(), events.into())).expect("appends");
+        then(&journal, &Reader::open(&path).expect("opens"));
+    }
+
+    fn printed(reader: &Reader, format: LogFormat, follow: Follow) -> String {
+        let mut output = Vec::new();
+        let logs = Logs { reader, run: &samples::run(), format, follow };
+        logs.print(&mut output).expect("prints");
+        String::from_utf8(output).expect("UTF-8")
+    }
+
+    #[test]
+    fn every_event_is_one_line() {
+        in_a_journal(&samples::journey(), |_, reader| {
+            let text = printed(reader, LogFormat::Text(TimeZone::UTC), Follow::No);
+            assert_eq!(text.lines().count(), samples::journey().len());
+            insta::assert_snapshot!(text, @r#"
+            2023-11-14 22:13:20.000  run: started plan `lisbon` with 4 tasks, seed 18446744073709551615
+            2023-11-14 22:13:21.000  travel: connecting
+            2023-11-14 22:13:22.000  travel: connected to travel 1.0 over protocol 2025-11-25, 1 tool
+            2023-11-14 22:13:23.000  archive: unavailable: `archive` ended at once (run it by hand)
+            2023-11-14 22:13:24.000  book#1: calls travel.book
+            2023-11-14 22:13:25.000  book#1: progress 1 of 4: looking for hotels
+            2023-11-14 22:13:26.000  travel: info: {"found":[1,2.5,null]}
+            2023-11-14 22:13:27.000  q1: travel asks: Book for 420 €?
+            2023-11-14 22:13:28.000  q1: accepted by person
+            2023-11-14 22:13:29.000  book#1: failed: the connection was lost
+            2023-11-14 22:13:30.000  book: will be tried again on travel: the connection was lost
+            2023-11-14 22:13:31.000  book#2: calls travel.book
+            2023-11-14 22:13:32.000  book#2: needs input before it goes on, round 1
+            2023-11-14 22:13:33.000  book#2: succeeded: {"id":7}
+            2023-11-14 22:13:34.000  read: runs over 2 items
+            2023-11-14 22:13:35.000  read[1]#1: calls research.fetch
+            2023-11-14 22:13:36.000  research: asks the language model for up to 100 tokens
+            2023-11-14 22:13:37.000  r2: `m` replied (endTurn, 20 tokens in, 3 out)
+            2023-11-14 22:13:38.000  read[1]#1: succeeded: second page
+            2023-11-14 22:13:39.000  read[0]#1: calls research.fetch
+            2023-11-14 22:13:40.000  read[0]#1: failed: no such page
+            2023-11-14 22:13:41.000  read[0]: failed: no such page
+            2023-11-14 22:13:42.000  read: failed: 1 of 2 items failed (`on_failure: continue` goes on)
+            2023-11-14 22:13:43.000  file: skipped: its condition `false` is false
+            2023-11-14 22:13:44.000  q2: the plan, before `post` asks: Post it?
+            2023-11-14 22:13:45.000  q2: left open: nobody is there
+            2023-11-14 22:13:46.000  run: a person asked for it to end
+            2023-11-14 22:13:47.000  post: cancelled
+            2023-11-14 22:13:48.000  run: cancelled, without output `pages`
+            "#);
+        });
+    }
+
+    #[test]
+    fn the_json_lines_are_those_of_the_journal() {
+        in_a_journal(&samples::journey(), |_, reader| {
+            let lines: Vec<Record> = printed(reader, LogFormat::Json, Follow::No)
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("a record"))
+                .collect();
+            assert_eq!(lines, samples::journey());
+        });
+    }
+
+    #[test]
+    fn following_goes_on_until_the_run_ends() {
+        let events = samples::journey();
+        let (before, after) = events.split_at(5);
+        in_a_journal(before, |journal, reader| {
+            /// Appends the rest when the first part has been printed, as another process would.
+            struct Watched<'a>(Vec<u8>, Option<&'a SqliteJournal>, &'a [Record]);
+            impl Write for Watched<'_> {
+                fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                    self.0.write(bytes)
+                }
+                fn flush(&mut self) -> std::io::Result<()> {
+                    if let Some(journal) = self.1.take() {
+                        block_on(journal.append(&samples::run(), self.2.into())).expect("appends");
+                    }
+                    Ok(())
+                }
+            }
+            let mut output = Watched(Vec::new(), Some(journal), after);
+            let logs = Logs { reader, run: &samples::run(), format: LogFormat::Json, follow: Follow::UntilTheRunEnds };
+            logs.print(&mut output).expect("prints");
+            let lines = String::from_utf8(output.0).expect("UTF-8");
+            assert_eq!(lines.lines().count(), events.len());
+        });
+    }
+
+    #[test]
+    fn text_from_agents_is_cut_and_cannot_steer_the_terminal() {
+        let long = "\u{1b}[2J\n".to_owned() + &"é".repeat(1_000);
+        let events = samples::records(serde_json::json!([
+            {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": long}},
+        ]));
+        assert_eq!(
+            log_line(&events[0], &TimeZone::UTC),
+            format!("2023-11-14 22:13:20.000  research: info: \\u{{1b}}[2J\\n{}…", "é".repeat(LONGEST_TEXT - 5))
+        );
+    }
+}

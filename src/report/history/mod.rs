@@ -1,0 +1,140 @@
+//! Shows the runs that the journal holds: the list, one of them, its events.
+//! Never asks whether a run's process is alive: the journal does not know.
+
+mod logs;
+mod show;
+mod table;
+
+pub use logs::{Follow, LogFormat, Logs};
+pub use show::RunDetails;
+
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use table::{Row, Table};
+
+use super::text;
+use crate::{
+    journal::RunSummary,
+    model::{RunStatus, Timestamp},
+};
+
+/// When and where a person looks at a run.
+#[derive(Debug, Clone)]
+pub struct Viewpoint {
+    /// The moment.
+    pub now: Timestamp,
+    /// The time zone that moments are shown in.
+    pub zone: TimeZone,
+}
+
+/// `kapell runs list` as a table, newest first as given.
+pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
+    if runs.is_empty() {
+        return "no runs yet\n".to_owned();
+    }
+    let mut table = Table::default();
+    table.push(Row::of(["run", "plan", "status", "started", "duration"]));
+    for run in runs {
+        let (status, duration) = match run.ended {
+            Some(ended) => (run.status.to_string(), duration(run.started, ended)),
+            None => (not_ended(run.status), format!("last event {} ago", duration(run.last_event, viewpoint.now))),
+        };
+        let started = moment(run.started, &viewpoint.zone);
+        table.push(Row::of([run.run.as_str(), &run.name, &status, &started, &duration]));
+    }
+    let mut text = table.to_string();
+    if runs.iter().any(|run| run.ended.is_none()) {
+        text.push_str("`running?`: not ended so far as the journal knows; its process may be gone\n");
+    }
+    text
+}
+
+/// `kapell runs list` as JSON, moments in milliseconds since the Unix epoch.
+pub fn runs_json(runs: &[RunSummary]) -> Value {
+    let object = |run: &RunSummary| {
+        json!({
+            "run": run.run,
+            "name": run.name,
+            "status": run.status,
+            "started": run.started,
+            "ended": run.ended,
+            "last_event": run.last_event,
+        })
+    };
+    runs.iter().map(object).collect()
+}
+
+/// The status of a run that has no end: honest about what is not known.
+fn not_ended(status: RunStatus) -> String {
+    format!("{status}?")
+}
+
+/// A number of things, in words.
+fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// A moment as people read it, to the second.
+fn moment(at: Timestamp, zone: &TimeZone) -> String {
+    formatted(at, zone, "%Y-%m-%d %H:%M:%S")
+}
+
+fn formatted(at: Timestamp, zone: &TimeZone, format: &str) -> String {
+    let moment = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    match moment {
+        Some(moment) => moment.to_zoned(zone.clone()).strftime(format).to_string(),
+        // Further off than calendars go: a broken clock, shown as it is.
+        None => format!("{} ms", at.0),
+    }
+}
+
+/// The time between two moments as people read it.
+fn duration(from: Timestamp, to: Timestamp) -> String {
+    text::duration(to.since(from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(run: &str, ended: Option<u64>) -> RunSummary {
+        RunSummary {
+            run: run.into(),
+            name: "li\u{1b}sbon".into(),
+            started: Timestamp(1_700_000_000_000),
+            ended: ended.map(Timestamp),
+            status: if ended.is_some() { RunStatus::Succeeded } else { RunStatus::Running },
+            last_event: Timestamp(ended.unwrap_or(1_700_000_060_000)),
+        }
+    }
+
+    #[test]
+    fn the_list_says_honestly_which_runs_may_be_gone() {
+        let viewpoint = Viewpoint { now: Timestamp(1_700_010_860_000), zone: TimeZone::UTC };
+        let runs = [summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
+        assert_eq!(
+            runs_text(&runs, &viewpoint),
+            "run     plan          status     started              duration\n\
+             0199-b  li\\u{1b}sbon  running?   2023-11-14 22:13:20  last event 3h00m ago\n\
+             0199-a  li\\u{1b}sbon  succeeded  2023-11-14 22:13:20  12.3s\n\
+             `running?`: not ended so far as the journal knows; its process may be gone\n"
+        );
+        assert_eq!(runs_text(&[], &viewpoint), "no runs yet\n");
+    }
+
+    #[test]
+    fn the_list_is_json_for_programs() {
+        assert_eq!(
+            runs_json(&[summary("0199-b", None)]),
+            json!([{
+                "run": "0199-b", "name": "li\u{1b}sbon", "status": "running", "started": 1_700_000_000_000_u64,
+                "ended": null, "last_event": 1_700_000_060_000_u64,
+            }])
+        );
+    }
+
+    #[test]
+    fn a_moment_beyond_the_calendar_is_shown_as_it_is() {
+        assert_eq!(moment(Timestamp(u64::MAX), &TimeZone::UTC), "18446744073709551615 ms");
+    }
+}

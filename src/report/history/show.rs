@@ -1,0 +1,432 @@
+//! What `kapell runs show` says of a run: its tasks, agents, questions and sampling requests.
+//! Never keeps an answer twice: the tasks are the result's own.
+
+use std::fmt::Write as _;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use super::{
+    Viewpoint, count, duration, moment, not_ended,
+    table::{Row, Table},
+};
+use crate::{
+    model::{AgentId, Answer, Asker, Event, Failure, QuestionId, Record, RequestId, RunId, TaskId, Timestamp, Usage},
+    synthesizer::{Merge, RunResult, TaskResult},
+};
+
+/// A run in detail: the fold of its events. As JSON, its result with more beside it; moments in milliseconds since
+/// the Unix epoch.
+#[derive(Debug, Clone)]
+pub struct RunDetails {
+    merge: Merge,
+    more: More,
+    last_event: Timestamp,
+}
+
+/// What the result leaves out.
+#[derive(Debug, Clone, Default, Serialize)]
+struct More {
+    name: String,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+    agents: IndexMap<AgentId, AgentStanding>,
+    times: IndexMap<TaskId, Times>,
+    questions: IndexMap<QuestionId, QuestionStanding>,
+    sampling: IndexMap<RequestId, Sampling>,
+}
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    result: &'a RunResult,
+    #[serde(flatten)]
+    more: &'a More,
+}
+
+/// How an agent stands.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+enum AgentStanding {
+    Connecting,
+    Connected { protocol: String, server: Option<String>, tools: usize },
+    Unavailable { failure: Failure },
+}
+
+/// When a task's first attempt started, and when the task ended.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Times {
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+}
+
+/// A question and what came of it.
+#[derive(Debug, Clone, Serialize)]
+struct QuestionStanding {
+    asker: Asker,
+    message: String,
+    answer: Option<Answer>,
+    answered_by: Option<String>,
+    left_open_because: Option<String>,
+}
+
+/// A sampling request and what came of it; its text is among the events.
+#[derive(Debug, Clone, Serialize)]
+struct Sampling {
+    agent: AgentId,
+    model: Option<String>,
+    stop_reason: Option<String>,
+    usage: Option<Usage>,
+    error: Option<String>,
+}
+
+impl RunDetails {
+    /// A run without events.
+    pub fn new(run: &RunId) -> Self {
+        Self { merge: Merge::new(run), more: More::default(), last_event: Timestamp::default() }
+    }
+
+    /// Takes the next event.
+    pub fn apply(&mut self, record: &Record) {
+        self.merge.apply(record);
+        self.last_event = record.at;
+        let more = &mut self.more;
+        match &record.event {
+            Event::RunStarted { plan, .. } => {
+                more.name.clone_from(&plan.name);
+                more.started = Some(record.at);
+            }
+            Event::RunEnded { .. } => more.ended = Some(record.at),
+            Event::AgentConnecting { agent } => {
+                more.agents.insert(agent.clone(), AgentStanding::Connecting);
+            }
+            Event::AgentConnected { agent, info } => {
+                let standing = AgentStanding::Connected {
+                    protocol: info.protocol.clone(),
+                    server: info.server.clone(),
+                    tools: info.tools.len(),
+                };
+                more.agents.insert(agent.clone(), standing);
+            }
+            Event::AgentUnavailable { agent, failure } => {
+                more.agents.insert(agent.clone(), AgentStanding::Unavailable { failure: failure.clone() });
+            }
+            Event::AttemptStarted { attempt, .. } => {
+                more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
+            }
+            Event::TasksAdded { parent, .. } => {
+                more.times.entry(parent.clone()).or_default().started.get_or_insert(record.at);
+            }
+            Event::AttemptSucceeded { attempt, .. } => {
+                more.times.entry(attempt.task.clone()).or_default().ended = Some(record.at);
+            }
+            Event::TaskEnded { task, .. } => more.times.entry(task.clone()).or_default().ended = Some(record.at),
+            Event::QuestionAsked { question, .. } => {
+                let standing = QuestionStanding {
+                    asker: question.asker.clone(),
+                    message: question.message.clone(),
+                    answer: None,
+                    answered_by: None,
+                    left_open_because: None,
+                };
+                more.questions.insert(question.id.clone(), standing);
+            }
+            Event::QuestionAnswered { question, answer, by } => {
+                if let Some(standing) = more.questions.get_mut(question) {
+                    standing.answer = Some(answer.clone());
+                    standing.answered_by = Some(by.clone());
+                }
+            }
+            Event::QuestionLeftOpen { question, reason } => {
+                if let Some(standing) = more.questions.get_mut(question) {
+                    standing.left_open_because = Some(reason.clone());
+                }
+            }
+            Event::SamplingStarted { request, origin, .. } => {
+                let agent = origin.agent.clone();
+                let sampling = Sampling { agent, model: None, stop_reason: None, usage: None, error: None };
+                more.sampling.insert(request.clone(), sampling);
+            }
+            Event::SamplingFinished { request, result } => {
+                if let Some(sampling) = more.sampling.get_mut(request) {
+                    match result {
+                        Ok(reply) => {
+                            sampling.model = Some(reply.model.clone());
+                            sampling.stop_reason = Some(reply.stop_reason.clone());
+                            sampling.usage = reply.usage;
+                        }
+                        Err(error) => sampling.error = Some(error.to_string()),
+                    }
+                }
+            }
+            Event::AttemptProgressed { .. }
+            | Event::InputRequired { .. }
+            | Event::AttemptFailed { .. }
+            | Event::RetryScheduled { .. }
+            | Event::AgentLogged { .. }
+            | Event::CancelRequested => {}
+        }
+    }
+
+    /// The run as JSON.
+    ///
+    /// # Errors
+    /// None that is known: every key is a string.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(&Whole { result: self.merge.result(), more: &self.more })
+    }
+
+    /// The run as text.
+    pub fn text(&self, viewpoint: &Viewpoint) -> String {
+        let sections = [
+            ("", self.head(viewpoint)),
+            ("tasks", self.tasks(viewpoint.now)),
+            ("agents", self.agents()),
+            ("questions", self.questions()),
+            ("sampling", self.sampling()),
+        ];
+        let mut text = String::new();
+        for (title, table) in sections.into_iter().filter(|(_, table)| !table.is_empty()) {
+            if !title.is_empty() {
+                let _ = writeln!(text, "\n{title}");
+            }
+            let _ = write!(text, "{table}");
+        }
+        text
+    }
+
+    fn head(&self, viewpoint: &Viewpoint) -> Table {
+        let result = self.merge.result();
+        let zone = &viewpoint.zone;
+        let status = match self.more.ended {
+            Some(_) => result.status.to_string(),
+            None => not_ended(result.status),
+        };
+        let end = match (self.more.started, self.more.ended) {
+            (Some(started), Some(ended)) => format!("{}, after {}", moment(ended, zone), duration(started, ended)),
+            _ => format!(
+                "not so far as the journal knows; last event {} ago, and the process may be gone",
+                duration(self.last_event, viewpoint.now)
+            ),
+        };
+        let mut head = Table::default();
+        head.push(Row::of(["run", result.run.as_str()]));
+        head.push(Row::of(["plan", &self.more.name]));
+        head.push(Row::of(["status", &status]));
+        if let Some(started) = self.more.started {
+            head.push(Row::of(["started", &moment(started, zone)]));
+        }
+        head.push(Row::of(["ended", &end]));
+        head
+    }
+
+    fn tasks(&self, now: Timestamp) -> Table {
+        let mut table = Table::default();
+        for (id, task) in &self.merge.result().tasks {
+            table.push(self.task(id, task, now));
+            for (index, item) in task.items.iter().flatten().enumerate() {
+                table.push(self.task(&id.item(index), item, now));
+            }
+        }
+        table
+    }
+
+    fn task(&self, id: &TaskId, task: &TaskResult, now: Timestamp) -> Row {
+        let tool = match (&task.agent, &task.tool) {
+            (Some(agent), Some(tool)) => format!("{agent}.{tool}"),
+            _ => String::new(),
+        };
+        let attempts = match task.attempts {
+            0 => String::new(),
+            number => count(number as usize, "attempt"),
+        };
+        let times = self.more.times.get(id).copied().unwrap_or_default();
+        // What was cut off by the end of the run took until then.
+        let ended = times.ended.or(self.more.ended).unwrap_or(now);
+        let took = times.started.map(|started| duration(started, ended)).unwrap_or_default();
+        let mut row = Row::of([id.as_str(), &task.status.to_string(), &tool, &attempts, &took]);
+        if let Some(failure) = &task.error {
+            row = row.note(failure.message.clone());
+            if let Some(help) = &failure.help {
+                row = row.note(format!("help: {help}"));
+            }
+        }
+        match &task.skipped_because {
+            Some(reason) => row.note(reason.to_string()),
+            None => row,
+        }
+    }
+
+    fn agents(&self) -> Table {
+        let mut table = Table::default();
+        for (agent, standing) in &self.more.agents {
+            table.push(match standing {
+                AgentStanding::Connecting => Row::of([agent.as_str(), "connecting"]),
+                AgentStanding::Connected { protocol, server, tools } => {
+                    let server = server.as_deref().unwrap_or_default();
+                    Row::of([agent.as_str(), "connected", protocol, server, &count(*tools, "tool")])
+                }
+                AgentStanding::Unavailable { failure } => {
+                    Row::of([agent.as_str(), "unavailable"]).note(failure.message.clone())
+                }
+            });
+        }
+        table
+    }
+
+    fn questions(&self) -> Table {
+        let mut table = Table::default();
+        for (id, question) in &self.more.questions {
+            let asker = match &question.asker {
+                Asker::Plan { task } => format!("the plan, for {task}"),
+                Asker::Agent(origin) => origin.agent.to_string(),
+            };
+            let outcome = match (&question.answer, &question.answered_by, &question.left_open_because) {
+                (Some(answer), Some(by), _) => format!("{} by {by}", action(answer)),
+                (.., Some(reason)) => format!("open: {reason}"),
+                _ => "open".to_owned(),
+            };
+            table.push(Row::of([id.as_str(), &asker, &outcome, &question.message]));
+        }
+        table
+    }
+
+    fn sampling(&self) -> Table {
+        let mut table = Table::default();
+        let mut total = Usage::default();
+        for sampling in self.more.sampling.values() {
+            let word = |text: &Option<String>| text.clone().unwrap_or_default();
+            let used = sampling.usage.map(tokens).unwrap_or_default();
+            let row = Row::of([sampling.agent.as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
+            table.push(match &sampling.error {
+                Some(error) => row.note(format!("failed: {error}")),
+                None => row,
+            });
+            total.input_tokens += sampling.usage.map_or(0, |usage| usage.input_tokens);
+            total.output_tokens += sampling.usage.map_or(0, |usage| usage.output_tokens);
+        }
+        if self.more.sampling.len() > 1 {
+            table.push(Row::of(["all", "", "", &tokens(total)]));
+        }
+        table
+    }
+}
+
+/// What a person did with a question.
+pub(super) fn action(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Accept { .. } => "accepted",
+        Answer::Decline => "declined",
+        Answer::Cancel => "dismissed",
+    }
+}
+
+/// Tokens as people read them.
+pub(super) fn tokens(usage: Usage) -> String {
+    format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::journal::samples;
+
+    fn details(events: &[Record]) -> RunDetails {
+        let mut details = RunDetails::new(&samples::run());
+        events.iter().for_each(|record| details.apply(record));
+        details
+    }
+
+    fn viewpoint() -> Viewpoint {
+        Viewpoint { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC }
+    }
+
+    #[test]
+    fn a_run_that_ended_is_shown_with_all_that_happened() {
+        insta::assert_snapshot!(details(&samples::journey()).text(&viewpoint()), @r"
+        run      01990000-0000-7000-8000-00000000abcd
+        plan     lisbon
+        status   cancelled
+        started  2023-11-14 22:13:20
+        ended    2023-11-14 22:13:48, after 28.0s
+
+        tasks
+        book     succeeded  travel.book     2 attempts  9.0s
+        read     failed                     2 attempts  8.0s
+            1 of 2 items failed
+            help: `on_failure: continue` goes on
+        read[0]  failed     research.fetch  1 attempt   2.0s
+            no such page
+        read[1]  succeeded  research.fetch  1 attempt   3.0s
+        file     skipped
+            its condition `false` is false
+        post     cancelled
+
+        agents
+        travel   connected    2025-11-25  travel 1.0  1 tool
+        archive  unavailable
+            `archive` ended at once
+
+        questions
+        q1  travel              accepted by person     Book for 420 €?
+        q2  the plan, for post  open: nobody is there  Post it?
+
+        sampling
+        research  m  endTurn  20 tokens in, 3 out
+        ");
+    }
+
+    #[test]
+    fn a_run_without_an_end_may_be_gone_and_says_so() {
+        insta::assert_snapshot!(details(&samples::journey()[..8]).text(&viewpoint()), @r"
+        run      01990000-0000-7000-8000-00000000abcd
+        plan     lisbon
+        status   running?
+        started  2023-11-14 22:13:20
+        ended    not so far as the journal knows; last event 1m33s ago, and the process may be gone
+
+        tasks
+        book  running  travel.book  1 attempt  1m36s
+        read  waiting
+        file  waiting
+        post  waiting
+
+        agents
+        travel   connected    2025-11-25  travel 1.0  1 tool
+        archive  unavailable
+            `archive` ended at once
+
+        questions
+        q1  travel  open  Book for 420 €?
+        ");
+    }
+
+    #[test]
+    fn the_json_is_the_result_with_more_beside_it() {
+        let json: Value =
+            serde_json::from_str(&details(&samples::journey()).json().expect("serialises")).expect("parses");
+        assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
+        assert_eq!(
+            json["agents"],
+            json!({
+                "travel": {"status": "connected", "protocol": "2025-11-25", "server": "travel 1.0", "tools": 1},
+                "archive": {"status": "unavailable", "failure": {
+                    "kind": "agent_unavailable", "message": "`archive` ended at once", "help": "run it by hand",
+                }},
+            })
+        );
+        assert_eq!(json["times"]["book"], json!({"started": 1_700_000_004_000_u64, "ended": 1_700_000_013_000_u64}));
+        assert_eq!(
+            json["sampling"]["r2"],
+            json!({
+                "agent": "research", "model": "m", "stop_reason": "endTurn",
+                "usage": {"input_tokens": 20, "output_tokens": 3}, "error": null,
+            })
+        );
+        assert_eq!(json["questions"]["q2"]["left_open_because"], json!("nobody is there"));
+    }
+}

@@ -1,0 +1,231 @@
+//! Prints every event of a run as a line of JSON, and its result as the last one (`--output stream-json`).
+//! Never slows the run: a thread copies the lines from the journal as fast as they are taken, and keeps none.
+
+use std::{
+    io::{self, BufWriter, ErrorKind, Write},
+    path::Path,
+    thread::{self, JoinHandle},
+};
+
+use futures::executor::block_on;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Reporter;
+use crate::{
+    journal::{JournalError, Reader},
+    model::{Record, RunId},
+    synthesizer::RunResult,
+};
+
+/// Why lines are missing.
+#[derive(Debug, thiserror::Error)]
+pub enum LinesError {
+    /// The events could not be read.
+    #[error("the events of the run cannot be read back")]
+    Journal(#[from] JournalError),
+    /// They could not be written, for another reason than that nobody reads any more.
+    #[error("the events of the run cannot be written out")]
+    Output(#[source] io::Error),
+    /// The thread could not be started, or ended in a panic.
+    #[error("the thread that writes the events of the run has failed")]
+    Thread,
+}
+
+/// Prints a run as lines of JSON. It learns from the events only how far the journal is, so a reader of its output
+/// that stops for an hour costs no memory.
+#[derive(Debug)]
+pub struct JsonLines<W> {
+    /// How many events are durable: the number of the next one.
+    durable: watch::Sender<u64>,
+    writer: JoinHandle<Result<Option<W>, LinesError>>,
+}
+
+impl<W: Write + Send + 'static> JsonLines<W> {
+    /// Starts to print the events of `run` from number `from_seq` on.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or the thread cannot be started.
+    pub fn start(journal: &Path, run: &RunId, from_seq: u64, output: W) -> Result<Self, LinesError> {
+        let reader = Reader::open(journal)?;
+        let run = run.clone();
+        let (durable, seen) = watch::channel(from_seq);
+        let writer = thread::Builder::new()
+            .name("json lines".into())
+            .spawn(move || copy(&reader, &run, seen, BufWriter::new(output)))
+            .map_err(|_| LinesError::Thread)?;
+        Ok(Self { durable, writer })
+    }
+
+    /// Waits until every event is printed, then prints the result and gives the output back. Blocks for as long as
+    /// the output does; `None` when nobody reads it any more, which is no error.
+    ///
+    /// # Errors
+    /// When lines are missing.
+    pub fn finish(self, result: &RunResult) -> Result<Option<W>, LinesError> {
+        // Its end tells the thread that there will be no more.
+        drop(self.durable);
+        let Some(mut output) = self.writer.join().map_err(|_| LinesError::Thread)?? else { return Ok(None) };
+        let last = LastLine { kind: "result", result };
+        let written = serde_json::to_writer(&mut output, &last)
+            .map_err(io::Error::from)
+            .and_then(|()| output.write_all(b"\n"))
+            .and_then(|()| output.flush());
+        Ok(unless_closed(written)?.map(|()| output))
+    }
+}
+
+impl<W: Send> Reporter for JsonLines<W> {
+    fn report(&mut self, records: &[Record]) {
+        if let Some(last) = records.last() {
+            self.durable.send_replace(last.seq + 1);
+        }
+    }
+}
+
+/// The result as an event among events.
+#[derive(Serialize)]
+struct LastLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    result: &'a RunResult,
+}
+
+/// Copies lines until there will be no more; `None` when nobody reads them any more.
+fn copy<W: Write>(
+    reader: &Reader,
+    run: &RunId,
+    mut durable: watch::Receiver<u64>,
+    mut output: BufWriter<W>,
+) -> Result<Option<W>, LinesError> {
+    let mut next = *durable.borrow();
+    let mut records = reader.raw(run, next);
+    loop {
+        // Looked at before reading on, so that what was durable at the end is printed before the end is believed.
+        let more = block_on(durable.changed()).is_ok();
+        let until = *durable.borrow();
+        while next < until
+            && let Some(record) = records.next()
+        {
+            let record = record?;
+            next = record.seq + 1;
+            if unless_closed(writeln!(output, "{}", record.json))?.is_none() {
+                return Ok(None);
+            }
+        }
+        if unless_closed(output.flush())?.is_none() {
+            return Ok(None);
+        }
+        if !more {
+            return match output.into_inner() {
+                Ok(output) => Ok(Some(output)),
+                Err(error) => unless_closed(Err(error.into_error())),
+            };
+        }
+    }
+}
+
+/// A pipe that was closed is the reader's right: nothing to say, and nothing left to do.
+pub(super) fn unless_closed<T>(result: io::Result<T>) -> Result<Option<T>, LinesError> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
+        Err(error) => Err(LinesError::Output(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        journal::{Durability, Journal, SqliteJournal, samples},
+        synthesizer::merge,
+    };
+
+    /// A journal that takes what it is given and then tells the reporter, as a dispatcher does.
+    fn run_through<W: Write + Send + 'static>(output: W) -> Result<Option<W>, LinesError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let run = samples::run();
+        let mut lines = JsonLines::start(&path, &run, 0, output).expect("starts");
+        let events = samples::journey();
+        for part in events.chunks(4) {
+            block_on(journal.append(&run, part.into())).expect("appends");
+            lines.report(part);
+        }
+        lines.finish(&merge(&run, &events))
+    }
+
+    fn expected() -> String {
+        let events = samples::journey();
+        let mut expected = String::new();
+        for event in &events {
+            expected += &(serde_json::to_string(event).expect("serialises") + "\n");
+        }
+        let result = serde_json::to_string(&merge(&samples::run(), &events)).expect("serialises");
+        expected + "{\"type\":\"result\"," + &result[1..] + "\n"
+    }
+
+    #[test]
+    fn prints_every_event_in_order_and_the_result_last() {
+        let output = run_through(Vec::new()).expect("prints").expect("somebody reads");
+        assert_eq!(String::from_utf8(output).expect("UTF-8"), expected());
+    }
+
+    #[test]
+    fn an_output_that_takes_nothing_for_the_whole_run_holds_up_nobody_and_gets_everything() {
+        /// Writes nothing until it is told to.
+        struct Held(mpsc::Receiver<()>, Vec<u8>);
+        impl Write for Held {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                self.1.write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let run = samples::run();
+        let (release, held) = mpsc::channel();
+        let mut lines = JsonLines::start(&path, &run, 0, Held(held, Vec::new())).expect("starts");
+        let events = samples::journey();
+        for event in &events {
+            let part = std::slice::from_ref(event);
+            block_on(journal.append(&run, part.into())).expect("appends");
+            lines.report(part);
+        }
+        drop(release);
+        let output = lines.finish(&merge(&run, &events)).expect("prints").expect("somebody reads");
+        assert_eq!(String::from_utf8(output.1).expect("UTF-8"), expected());
+    }
+
+    /// Fails every write.
+    #[derive(Debug)]
+    struct Failing(ErrorKind);
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_output_ends_the_printing_and_nothing_else() {
+        assert!(run_through(Failing(ErrorKind::BrokenPipe)).expect("is no error").is_none());
+    }
+
+    #[test]
+    fn any_other_failure_of_the_output_is_told_at_the_end() {
+        let error = run_through(Failing(ErrorKind::StorageFull)).expect_err("fails");
+        assert!(matches!(&error, LinesError::Output(cause) if cause.kind() == ErrorKind::StorageFull), "{error:?}");
+    }
+}

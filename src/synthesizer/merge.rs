@@ -1,0 +1,341 @@
+//! Folds the events of a run into its result: the same events give the same result, whoever asks and when.
+//! Never copies an answer; results share what the events hold.
+
+use std::{collections::HashMap, sync::Arc};
+
+use indexmap::IndexMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::model::{
+    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput,
+};
+
+/// What came of a run: the object that `--output json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunResult {
+    /// The run.
+    pub run: RunId,
+    /// How it ended, or `running`.
+    pub status: RunStatus,
+    /// Why, where the status alone does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<EndCause>,
+    /// The plan's `outputs` by name; empty when it has none.
+    pub outputs: IndexMap<String, Value>,
+    /// The outputs that could not be evaluated, each with the reason.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub output_errors: IndexMap<String, String>,
+    /// The plan's tasks, in its order.
+    pub tasks: IndexMap<TaskId, TaskResult>,
+}
+
+/// What came of a task, or of one item of a `foreach` task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TaskResult {
+    /// What a person reads above its answer; the id serves where it is absent.
+    #[serde(skip)]
+    pub title: Option<String>,
+    /// How it stands or ended.
+    pub status: TaskStatus,
+    /// The agent of its latest attempt; absent when it had none, and for a `foreach` task.
+    pub agent: Option<AgentId>,
+    /// The tool of its latest attempt.
+    pub tool: Option<Arc<str>>,
+    /// How many attempts it had; for a `foreach` task, all its items together.
+    pub attempts: u32,
+    /// Its answer, when it succeeded; in JSON, what `tasks.X.output` means in a plan.
+    #[serde(serialize_with = "value_of")]
+    pub output: Option<Arc<ToolOutput>>,
+    /// Why it failed, when it did.
+    pub error: Option<Failure>,
+    /// Why it never started, when it was skipped.
+    #[serde(serialize_with = "in_words")]
+    pub skipped_because: Option<SkipReason>,
+    /// The items of a `foreach` task, in order; absent for any other task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<TaskResult>>,
+}
+
+/// How a task stands or ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// No attempt is under way: it waits for others, for its next attempt or for a person.
+    #[default]
+    Waiting,
+    /// An attempt is under way.
+    Running,
+    /// It has an answer.
+    Succeeded,
+    /// It has none.
+    Failed,
+    /// It never started.
+    Skipped,
+    /// The run was cancelled before it ended.
+    Cancelled,
+}
+
+impl std::fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// The result of the run that `records` are the events of, so far as they go.
+pub fn merge<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>) -> RunResult {
+    let mut merge = Merge::new(run);
+    for record in records {
+        merge.apply(record);
+    }
+    merge.into_result()
+}
+
+/// The fold behind [`merge()`], for records that come one at a time.
+#[derive(Debug, Clone)]
+pub struct Merge {
+    result: RunResult,
+    /// Items by id: the task they belong to, and their place in it.
+    items: HashMap<TaskId, (TaskId, usize)>,
+}
+
+impl Merge {
+    /// A run without events.
+    pub fn new(run: &RunId) -> Self {
+        let result = RunResult {
+            run: run.clone(),
+            status: RunStatus::Running,
+            cause: None,
+            outputs: IndexMap::new(),
+            output_errors: IndexMap::new(),
+            tasks: IndexMap::new(),
+        };
+        Self { result, items: HashMap::new() }
+    }
+
+    /// Takes the next event.
+    pub fn apply(&mut self, record: &Record) {
+        match &record.event {
+            Event::RunStarted { plan, .. } => self.result.tasks = planned(plan),
+            Event::TasksAdded { parent, items } => self.add_items(parent, items.len()),
+            Event::AttemptStarted { attempt, agent, tool } => {
+                let Some(task) = self.task(&attempt.task) else { return };
+                let more = attempt.number.saturating_sub(task.attempts);
+                task.status = TaskStatus::Running;
+                task.attempts += more;
+                task.agent = Some(agent.clone());
+                task.tool = Some(Arc::clone(tool));
+                if let Some(parent) = self.parent(&attempt.task) {
+                    parent.attempts += more;
+                }
+            }
+            Event::AttemptSucceeded { attempt, output } => {
+                let Some(task) = self.task(&attempt.task) else { return };
+                task.status = TaskStatus::Succeeded;
+                task.output = Some(Arc::clone(output));
+            }
+            Event::AttemptFailed { attempt, .. } => {
+                let Some(task) = self.task(&attempt.task) else { return };
+                task.status = TaskStatus::Waiting;
+            }
+            Event::TaskEnded { task, outcome } => {
+                let Some(task) = self.task(task) else { return };
+                end(task, outcome);
+            }
+            Event::RunEnded { status, cause, outputs, output_errors } => {
+                self.result.status = *status;
+                self.result.cause.clone_from(cause);
+                self.result.outputs = outputs.clone().unwrap_or_default();
+                self.result.output_errors.clone_from(output_errors);
+            }
+            Event::AgentConnecting { .. }
+            | Event::AgentConnected { .. }
+            | Event::AgentUnavailable { .. }
+            | Event::AttemptProgressed { .. }
+            | Event::InputRequired { .. }
+            | Event::RetryScheduled { .. }
+            | Event::QuestionAsked { .. }
+            | Event::QuestionAnswered { .. }
+            | Event::QuestionLeftOpen { .. }
+            | Event::SamplingStarted { .. }
+            | Event::SamplingFinished { .. }
+            | Event::AgentLogged { .. }
+            | Event::CancelRequested => {}
+        }
+    }
+
+    /// What came of the run so far.
+    pub fn result(&self) -> &RunResult {
+        &self.result
+    }
+
+    /// The same, when there are no more events.
+    pub fn into_result(self) -> RunResult {
+        self.result
+    }
+
+    fn add_items(&mut self, parent: &TaskId, count: usize) {
+        if let Some(task) = self.result.tasks.get_mut(parent) {
+            task.status = TaskStatus::Running;
+            task.items = Some(vec![TaskResult::default(); count]);
+            self.items.extend((0..count).map(|index| (parent.item(index), (parent.clone(), index))));
+        }
+    }
+
+    /// A task or an item; none where no event introduced the id.
+    fn task(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
+        match self.items.get(id) {
+            Some((parent, index)) => self.result.tasks.get_mut(parent)?.items.as_mut()?.get_mut(*index),
+            None => self.result.tasks.get_mut(id),
+        }
+    }
+
+    /// The task that the item belongs to.
+    fn parent(&mut self, item: &TaskId) -> Option<&mut TaskResult> {
+        self.result.tasks.get_mut(&self.items.get(item)?.0)
+    }
+}
+
+fn planned(plan: &Plan) -> IndexMap<TaskId, TaskResult> {
+    let unstarted = |title: &Option<String>, foreach: bool| TaskResult {
+        title: title.clone(),
+        items: foreach.then(Vec::new),
+        ..TaskResult::default()
+    };
+    plan.tasks.iter().map(|task| (task.id.clone(), unstarted(&task.title, task.foreach.is_some()))).collect()
+}
+
+fn end(task: &mut TaskResult, outcome: &Outcome) {
+    match outcome {
+        Outcome::Succeeded(output) => {
+            task.status = TaskStatus::Succeeded;
+            // The answers of a `foreach` task are those of its items.
+            task.output = task.items.is_none().then(|| Arc::clone(output));
+        }
+        Outcome::Failed(failure) => {
+            task.status = TaskStatus::Failed;
+            task.error = Some(failure.clone());
+        }
+        Outcome::Skipped(reason) => {
+            task.status = TaskStatus::Skipped;
+            task.skipped_because = Some(reason.clone());
+        }
+        Outcome::Cancelled => task.status = TaskStatus::Cancelled,
+    }
+}
+
+/// Serialises [`ToolOutput::value`] without copying it.
+fn value_of<S: Serializer>(output: &Option<Arc<ToolOutput>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match output {
+        None => serializer.serialize_none(),
+        Some(output) => match &output.structured {
+            Some(value) => value.serialize(serializer),
+            None => serializer.serialize_str(&output.text()),
+        },
+    }
+}
+
+fn in_words<S: Serializer>(reason: &Option<SkipReason>, serializer: S) -> Result<S::Ok, S::Error> {
+    match reason {
+        None => serializer.serialize_none(),
+        Some(reason) => serializer.collect_str(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::journal::samples;
+
+    #[test]
+    fn the_events_of_a_run_become_the_object_that_programs_read() {
+        let result = merge(&samples::run(), &samples::journey());
+        let expected = json!({
+            "run": "01990000-0000-7000-8000-00000000abcd",
+            "status": "cancelled",
+            "outputs": {"hotel": 7},
+            "output_errors": {"pages": "`read` failed"},
+            "tasks": {
+                "book": {
+                    "status": "succeeded", "agent": "travel", "tool": "book", "attempts": 2,
+                    "output": {"id": 7}, "error": null, "skipped_because": null,
+                },
+                "read": {
+                    "status": "failed", "agent": null, "tool": null, "attempts": 2, "output": null,
+                    "error": {
+                        "kind": "items_failed", "message": "1 of 2 items failed",
+                        "help": "`on_failure: continue` goes on",
+                    },
+                    "skipped_because": null,
+                    "items": [
+                        {
+                            "status": "failed", "agent": "research", "tool": "fetch", "attempts": 1, "output": null,
+                            "error": {"kind": "tool_error", "message": "no such page"}, "skipped_because": null,
+                        },
+                        {
+                            "status": "succeeded", "agent": "research", "tool": "fetch", "attempts": 1,
+                            "output": "second page", "error": null, "skipped_because": null,
+                        },
+                    ],
+                },
+                "file": {
+                    "status": "skipped", "agent": null, "tool": null, "attempts": 0, "output": null, "error": null,
+                    "skipped_because": "its condition `false` is false",
+                },
+                "post": {
+                    "status": "cancelled", "agent": null, "tool": null, "attempts": 0, "output": null, "error": null,
+                    "skipped_because": null,
+                },
+            },
+        });
+        assert_eq!(serde_json::to_string(&result).expect("serialises"), expected.to_string());
+    }
+
+    #[test]
+    fn a_run_that_goes_on_says_how_far_each_task_is() {
+        let events = samples::journey();
+        let statuses = |until: usize| -> Vec<_> {
+            merge(&samples::run(), &events[..until]).tasks.values().map(|task| task.status).collect()
+        };
+        use TaskStatus::{Running, Succeeded, Waiting};
+        assert_eq!(statuses(0), []);
+        assert_eq!(statuses(1), [Waiting; 4]);
+        assert_eq!(statuses(5), [Running, Waiting, Waiting, Waiting]);
+        assert_eq!(statuses(10), [Waiting; 4]);
+        assert_eq!(statuses(15), [Succeeded, Running, Waiting, Waiting]);
+    }
+
+    #[test]
+    fn a_result_shares_the_answers_of_the_events() {
+        let events = samples::journey();
+        let result = merge(&samples::run(), &events);
+        let shared = events.iter().any(|record| match &record.event {
+            Event::AttemptSucceeded { output, .. } => {
+                result.tasks["book"].output.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, output))
+            }
+            _ => false,
+        });
+        assert!(shared);
+    }
+
+    #[test]
+    fn events_about_tasks_that_nobody_planned_change_nothing() {
+        let mut events = samples::journey();
+        let before = merge(&samples::run(), &events);
+        events.extend(samples::records(json!([
+            {"type": "attempt_started", "attempt": {"task": "ghost", "number": 1}, "agent": "travel", "tool": "book"},
+            {"type": "tasks_added", "parent": "ghost", "items": [1]},
+            {"type": "task_ended", "task": "read[9]", "outcome": "cancelled"},
+        ])));
+        assert_eq!(merge(&samples::run(), &events), before);
+    }
+}

@@ -1,0 +1,184 @@
+//! Writes the result of a run as text for people and pipes.
+//! Never hides a task that has no answer, and never knows whether a terminal reads it.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::{RunResult, TaskResult, TaskStatus};
+use crate::model::{TaskId, ToolOutput};
+
+/// The plan's outputs, or else each task's answer under its title, in plan order. An output that is the only one
+/// stands alone, without a heading, so that it can be piped on.
+///
+/// Agents' text is written as it came; whoever shows it on a terminal must take its control characters out.
+/// Ends with a line break, unless there is nothing to say.
+pub fn text(result: &RunResult) -> String {
+    let RunResult { outputs, output_errors, tasks, .. } = result;
+    let sections: Vec<String> = match (outputs.len(), output_errors.len()) {
+        (0, 0) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
+        (1, 0) => outputs.values().map(|output| readable(output).into_owned()).collect(),
+        _ => {
+            let values = outputs.iter().map(|(name, output)| under(name, &readable(output)));
+            let errors = output_errors.iter().map(|(name, reason)| under(name, &format!("no value: {reason}")));
+            // What has no value has its cause among the tasks that have no answer.
+            let causes =
+                tasks.iter().filter(|(_, task)| !output_errors.is_empty() && task.status != TaskStatus::Succeeded);
+            values.chain(errors).chain(causes.map(|(id, task)| section(id, task))).collect()
+        }
+    };
+    let parts: Vec<_> =
+        sections.iter().map(|section| section.trim_end()).filter(|section| !section.is_empty()).collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => parts.join("\n\n") + "\n",
+    }
+}
+
+fn under(title: &str, body: &str) -> String {
+    format!("## {title}\n\n{body}")
+}
+
+/// A task under its title, and under that its items.
+fn section(id: &TaskId, task: &TaskResult) -> String {
+    let title = task.title.as_deref().unwrap_or(id.as_str());
+    let mut body = standing(task);
+    for (index, item) in task.items.iter().flatten().enumerate() {
+        body.push_str(&format!("\n\n### {}\n\n{}", id.item(index), standing(item)));
+    }
+    under(title, body.trim_start())
+}
+
+/// The answer, or why there is none.
+fn standing(task: &TaskResult) -> String {
+    match (&task.output, &task.error, &task.skipped_because) {
+        (Some(output), ..) => answer(output),
+        (_, Some(failure), _) => match &failure.help {
+            Some(help) => format!("failed: {failure}\nhelp: {help}"),
+            None => format!("failed: {failure}"),
+        },
+        (.., Some(reason)) => format!("skipped: {reason}"),
+        // The answers of a `foreach` task are those of its items.
+        _ if task.status == TaskStatus::Succeeded => match &task.items {
+            Some(items) if items.is_empty() => "no items".to_owned(),
+            _ => String::new(),
+        },
+        _ => task.status.to_string(),
+    }
+}
+
+/// What the tool returned: its value, and what it returned beside text.
+fn answer(output: &ToolOutput) -> String {
+    let value = output.value();
+    let mut lines = vec![readable(&value)];
+    lines.extend(output.content.iter().filter_map(beside_text).map(Cow::Owned));
+    lines.retain(|line| !line.is_empty());
+    lines.join("\n")
+}
+
+/// A content block that is no text, in a line: the address of a resource, or what kind of data it is.
+fn beside_text(block: &Value) -> Option<String> {
+    let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+    let kind = word(block, "type")?;
+    match kind.as_str() {
+        "text" => None,
+        "resource_link" => Some(match (word(block, "name"), word(block, "uri")?) {
+            (Some(name), uri) => format!("{name}: {uri}"),
+            (None, uri) => uri,
+        }),
+        "resource" => word(block.get("resource")?, "uri"),
+        _ => Some(match word(block, "mimeType") {
+            Some(media) => format!("({kind}, {media})"),
+            None => format!("({kind})"),
+        }),
+    }
+}
+
+/// Text as it is, other JSON over several lines.
+fn readable(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(format!("{other:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        journal::samples,
+        model::{RunId, RunStatus},
+        synthesizer::merge,
+    };
+
+    fn result(outputs: Value, output_errors: Value) -> RunResult {
+        RunResult {
+            outputs: serde_json::from_value(outputs).expect("an object"),
+            output_errors: serde_json::from_value(output_errors).expect("an object"),
+            ..merge(&samples::run(), &samples::journey())
+        }
+    }
+
+    #[test]
+    fn without_outputs_every_task_has_its_answer_or_its_reason() {
+        assert_eq!(
+            text(&result(json!({}), json!({}))),
+            "## Book a hotel\n\n{\n  \"id\": 7\n}\n\n\
+            ## read\n\nfailed: 1 of 2 items failed\nhelp: `on_failure: continue` goes on\n\n\
+            ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
+            ## file\n\nskipped: its condition `false` is false\n\n## post\n\ncancelled\n"
+        );
+    }
+
+    #[test]
+    fn an_only_output_stands_alone() {
+        assert_eq!(text(&result(json!({"brief": "# Brief\n"}), json!({}))), "# Brief\n");
+        assert_eq!(text(&result(json!({"brief": {"a": [1]}}), json!({}))), "{\n  \"a\": [\n    1\n  ]\n}\n");
+        assert_eq!(text(&result(json!({"brief": ""}), json!({}))), "");
+    }
+
+    #[test]
+    fn several_outputs_stand_under_their_names() {
+        assert_eq!(
+            text(&result(json!({"hotel": "Lapa", "price": 420}), json!({}))),
+            "## hotel\n\nLapa\n\n## price\n\n420\n"
+        );
+    }
+
+    #[test]
+    fn an_output_without_a_value_is_named_with_the_tasks_that_have_no_answer() {
+        assert_eq!(
+            text(&result(json!({"hotel": "Lapa"}), json!({"pages": "`read` failed"}))),
+            "## hotel\n\nLapa\n\n## pages\n\nno value: `read` failed\n\n\
+            ## read\n\nfailed: 1 of 2 items failed\nhelp: `on_failure: continue` goes on\n\n\
+            ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
+            ## file\n\nskipped: its condition `false` is false\n\n## post\n\ncancelled\n"
+        );
+    }
+
+    #[test]
+    fn a_run_without_tasks_says_nothing() {
+        let result = merge(&RunId::from("run"), &[]);
+        assert_eq!((text(&result), result.status), (String::new(), RunStatus::Running));
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let output: ToolOutput = serde_json::from_value(json!({"content": [
+            {"type": "text", "text": "stored"},
+            {"type": "resource_link", "name": "brief", "uri": "archive://1"},
+            {"type": "resource_link", "uri": "archive://2"},
+            {"type": "resource", "resource": {"uri": "archive://3", "text": "…"}},
+            {"type": "image", "mimeType": "image/png", "data": "AAAA"},
+            {"type": "hologram"},
+            {"no": "type"},
+        ]}))
+        .expect("an output");
+        assert_eq!(
+            answer(&output),
+            "stored\nbrief: archive://1\narchive://2\narchive://3\n(image, image/png)\n(hologram)"
+        );
+    }
+}

@@ -1,6 +1,12 @@
 //! Shows a run to people and programs, from its events alone.
 //! Never keeps state that the events do not give.
 
+pub mod plain;
+pub mod screen;
+pub mod story;
+pub mod terminal;
+pub mod text;
+
 use crate::model::Record;
 
 /// Somebody who is told of every event, after it is durable, in order.

@@ -1,0 +1,98 @@
+//! Makes text fit for a person's terminal: harmless, on one line, and of a known width.
+//! Never adds meaning.
+
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
+
+/// Most characters of an agent's text that a line shows.
+const LONGEST: usize = 400;
+
+/// Text of agents as one harmless line: line breaks and tabs become spaces, and characters that would command the
+/// terminal or reorder the line (control characters, directional marks, invisible tags) are shown as `\u{1b}`.
+/// Every text that comes from outside goes through here before it is shown.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| matches!(c, '\n' | '\r' | '\t') || is_harmful(c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\r' => {}
+            '\n' | '\t' => out.push(' '),
+            c if is_harmful(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// [`printable`], shortened to what a line of a report can hold.
+pub fn brief(text: &str) -> String {
+    let end = text.char_indices().nth(LONGEST).map(|(end, _)| end);
+    let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
+    if end.is_some() { shown + "…" } else { shown }
+}
+
+/// Text of several lines, each [`printable`].
+pub fn printable_lines(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    text.lines().map(printable)
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A duration as people read it: `0.3s`, `12s`, `1m05s`, `2h00m`.
+pub fn elapsed(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = match seconds {
+        0..10 => write!(text, "{:.1}s", f64::from(u32::try_from(time.as_millis() / 100).unwrap_or(0)) / 10.0),
+        10..60 => write!(text, "{seconds}s"),
+        60..3_600 => write!(text, "{}m{:02}s", seconds / 60, seconds % 60),
+        _ => write!(text, "{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+    };
+    text
+}
+
+/// `1 task`, `2 tasks`.
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_what_would_command_the_terminal() {
+        for (text, shown) in [
+            ("plain, Grüße 世界 👩‍💻", "plain, Grüße 世界 👩‍💻"),
+            ("\x1b[2J\x1b]0;owned\x07", r"\u{1b}[2J\u{1b}]0;owned\u{7}"),
+            ("a\r\nb\tc", "a b c"),
+            ("\u{9b}31m", r"\u{9b}31m"),
+            ("user\u{202e}txt.exe", r"user\u{202e}txt.exe"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+        assert_eq!(printable_lines("a\n\x08b").collect::<Vec<_>>(), ["a", r"\u{8}b"]);
+    }
+
+    #[test]
+    fn shortens_what_no_line_can_hold() {
+        assert_eq!(brief(" short\n"), "short");
+        assert_eq!(brief(&"é".repeat(1_000)), "é".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn writes_durations_as_people_read_them() {
+        for (millis, shown) in
+            [(0, "0.0s"), (340, "0.3s"), (9_990, "9.9s"), (12_400, "12s"), (65_000, "1m05s"), (7_261_000, "2h01m")]
+        {
+            assert_eq!(elapsed(Duration::from_millis(millis)), shown);
+        }
+    }
+}

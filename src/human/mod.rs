@@ -1,6 +1,9 @@
 //! Gets answers from people, or from rules that people wrote.
 //! Never decides what an answer means.
 
+pub mod answers;
+pub mod form;
+
 use crate::model::{Answer, Question};
 
 /// Somebody who can be asked. Dropping the future withdraws the question.

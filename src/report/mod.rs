@@ -3,6 +3,10 @@
 
 pub mod history;
 pub mod jsonl;
+pub mod plain;
+pub mod screen;
+pub mod story;
+pub mod terminal;
 pub mod text;
 
 use crate::model::Record;

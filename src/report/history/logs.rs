@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::printable_line,
+        text::printable,
     },
     count, formatted,
     show::{action, tokens},
@@ -90,7 +90,7 @@ impl Logs<'_> {
 fn log_line(record: &Record, zone: &TimeZone) -> String {
     let (subject, what) = describe(&record.event);
     let at = formatted(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
-    format!("{at}  {}: {}", printable_line(&subject), printable_line(&what))
+    format!("{at}  {}: {}", printable(&subject), printable(&what))
 }
 
 /// What an event is about, and what happened.

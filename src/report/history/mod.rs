@@ -90,7 +90,7 @@ fn formatted(at: Timestamp, zone: &TimeZone, format: &str) -> String {
 
 /// The time between two moments as people read it.
 fn duration(from: Timestamp, to: Timestamp) -> String {
-    text::duration(to.since(from))
+    text::elapsed(to.since(from))
 }
 
 #[cfg(test)]

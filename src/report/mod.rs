@@ -1,6 +1,10 @@
 //! Shows a run to people and programs, from its events alone.
 //! Never keeps state that the events do not give.
 
+mod graph;
+
+pub use graph::{dot, mermaid};
+
 pub mod history;
 pub mod jsonl;
 pub mod plain;

@@ -3,10 +3,12 @@
 
 use std::{
     error::Error,
-    io::{self, Write},
+    fmt,
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
+use miette::{MietteHandler, ReportHandler};
 use serde::Serialize;
 
 use crate::{
@@ -76,7 +78,6 @@ impl From<Exit> for ExitCode {
 pub enum CliError {
     /// A file is wrong.
     #[error(transparent)]
-    #[diagnostic(transparent)]
     File(#[from] Diagnostics),
     /// The command line is wrong.
     #[error("{message}")]
@@ -121,8 +122,26 @@ impl CliError {
             Self::Journal(JournalError::UnknownRun { .. } | JournalError::AmbiguousRun { .. }) => Exit::Usage,
             Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
         };
-        eprintln!("{:?}", miette::Report::new(self));
+        match self {
+            Self::File(mistakes) => show(&mistakes),
+            other => eprintln!("{:?}", miette::Report::new(other)),
+        }
         exit
+    }
+}
+
+/// Prints what is wrong with a file to stderr: with the places drawn for a person, one mistake a line elsewhere.
+pub(super) fn show(mistakes: &Diagnostics) {
+    struct Drawn<'d>(&'d Diagnostics);
+    impl fmt::Display for Drawn<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            MietteHandler::default().debug(&self.0.report(), f)
+        }
+    }
+    if io::stderr().is_terminal() {
+        eprintln!("{}", Drawn(mistakes));
+    } else {
+        eprintln!("{mistakes}");
     }
 }
 

@@ -6,11 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::Value;
+
 use super::{AgentsArg, CliError, JournalArg};
 use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
     journal,
     mcp::Options,
+    model::Timestamp,
+    report::history::Viewpoint,
 };
 
 /// Reads the agents file.
@@ -39,6 +43,14 @@ pub(super) fn plan(name: &str, agents: &AgentsFile, catalogue: Option<&Catalogue
     Ok(config::load_plan(name, &text, agents, catalogue)?)
 }
 
+/// Reads a file of plain YAML or JSON.
+///
+/// # Errors
+/// When it cannot be read or is neither.
+pub(super) fn data(path: &Path) -> Result<Value, CliError> {
+    Ok(config::read_data(&path.display().to_string(), &config::read_text(path)?)?)
+}
+
 /// The journal's path.
 ///
 /// # Errors
@@ -62,4 +74,10 @@ pub(super) fn pool_options() -> Result<Options, CliError> {
         client_name: env!("CARGO_PKG_NAME").into(),
         client_version: env!("CARGO_PKG_VERSION").into(),
     })
+}
+
+/// The moment and the time zone of the person at the command line.
+pub(super) fn viewpoint() -> Viewpoint {
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    Viewpoint { now: Timestamp(now), zone: jiff::tz::TimeZone::system() }
 }

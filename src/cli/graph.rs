@@ -4,7 +4,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{AgentsArg, CliError, Exit, exit::print, files};
-use crate::report::graph::{dot, mermaid};
+use crate::report::{dot, mermaid};
 
 #[derive(Debug, Args)]
 pub(super) struct GraphArgs {

@@ -1,23 +1,15 @@
 //! `kapell logs`: every event of a run, one a line.
 //! Never changes the journal.
 
-use std::{path::Path, time::Duration};
+use std::io::{self, BufWriter};
 
 use clap::Args;
 
-use super::{
-    CliError, Exit, Format, JournalArg,
-    exit::print,
-    files,
-};
+use super::{CliError, Exit, Format, JournalArg, files};
 use crate::{
     journal::Reader,
-    model::{Event, RunId},
-    report::history,
+    report::history::{Follow, LogFormat, Logs},
 };
-
-/// How often a followed journal is looked at: often enough to seem immediate, seldom enough to cost nothing.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
@@ -33,16 +25,16 @@ pub(super) struct LogsArgs {
     output: Format,
 }
 
-pub(super) async fn logs(args: LogsArgs) -> Result<Exit, CliError> {
-    let path = files::journal(&args.journal)?;
-    let reader = Reader::open(&path)?;
+pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
+    let reader = Reader::open(&files::journal(&args.journal)?)?;
     let run = reader.find_run(&args.run)?;
-    let mut next = 0;
-    loop {
-        let ended = print_from(&reader, &run, &mut next, args.output)?;
-        if ended || !args.follow {
-            return Ok(Exit::Done);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
+    let format = match args.output {
+        Format::Text => LogFormat::Text(jiff::tz::TimeZone::system()),
+        Format::Json => LogFormat::Json,
+    };
+    let follow = if args.follow { Follow::UntilTheRunEnds } else { Follow::No };
+    let logs = Logs { reader: &reader, run: &run, format, follow };
+    logs.print(&mut BufWriter::new(io::stdout().lock()))
+        .map_err(|error| CliError::failed(format!("the events of run `{run}` could not be printed"), error))?;
+    Ok(Exit::Done)
 }

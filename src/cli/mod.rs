@@ -109,7 +109,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Graph(args) => graph::graph(args),
         Command::Agents(command) => agents::agents(command).await,
         Command::Runs(command) => runs::runs(command),
-        Command::Logs(args) => logs::logs(args).await,
+        Command::Logs(args) => logs::logs(args),
         Command::Schema(args) => schema::schema(args),
         Command::DemoAgent(args) => demo_agent::serve(args).await,
         Command::Completions { shell } => {

@@ -8,12 +8,17 @@ use serde_json::Value;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    exit::{print, print_json},
+    exit::{print, print_json, show},
     files,
 };
 use crate::{
-    config::{self, AgentsFile},
-    human::{AnswersFile, Human, NoInput, Rules, Terminal},
+    config::{self, AgentsFile, Diagnostics},
+    human::{
+        Human,
+        answers::Answers,
+        policy::{NoInput, RulesFirst},
+        terminal::Terminal,
+    },
     journal::{Durability, SqliteJournal},
     llm::{Llm, OpenAi},
     mcp::{Options, Pool},
@@ -65,10 +70,11 @@ enum Output {
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let agents = files::agents(&args.agents)?;
     let lowered = files::plan(&args.plan, &agents, None)?;
-    for warning in lowered.warnings.iter() {
-        eprintln!("warning: {warning}");
+    if !lowered.warnings.is_empty() {
+        show(&lowered.warnings);
     }
-    let inputs = config::resolve_inputs(&lowered.plan.inputs, args.params_file.as_deref(), &args.params)?;
+    let given = args.params_file.as_deref().map(files::data).transpose()?;
+    let inputs = config::resolve_inputs(&lowered.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
     let plan = Arc::new(lowered.plan);
     if args.dry_run {
         print(&outline(&plan))?;
@@ -163,11 +169,12 @@ fn language_model(agents: &AgentsFile) -> Result<Option<Arc<dyn Llm>>, CliError>
 
 /// Who answers: the rules first, then a person if there may be one.
 fn human(args: &RunArgs, screen: &Screen) -> Result<Arc<dyn Human>, CliError> {
-    let last: Arc<dyn Human> =
-        if args.no_input || args.plan == "-" { Arc::new(NoInput) } else { Arc::new(Terminal::new(screen.clone())) };
-    let Some(path) = &args.answers else { return Ok(last) };
-    let rules = AnswersFile::load(path).map_err(|error| CliError::failed("the answers cannot be used", error))?;
-    Ok(Arc::new(Rules::new(rules, last)))
+    // A plan that came over standard input has used it up.
+    let last: Box<dyn Human> =
+        if args.no_input || args.plan == "-" { Box::new(NoInput) } else { Box::new(Terminal::new(screen.clone())) };
+    let Some(path) = &args.answers else { return Ok(last.into()) };
+    let rules = Answers::load(path).map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
+    Ok(Arc::new(RulesFirst::new(rules, last, screen.clone())))
 }
 
 /// A live view on a terminal, plain lines elsewhere.

@@ -8,7 +8,10 @@ use super::{
     exit::{print, print_json},
     files,
 };
-use crate::{journal::Reader, report::history};
+use crate::{
+    journal::Reader,
+    report::history::{self, RunDetails},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunsCommand {
@@ -46,18 +49,20 @@ pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
         RunsCommand::List(args) => {
             let runs = Reader::open(&files::journal(&args.journal)?)?.runs(args.limit)?;
             match args.output {
-                Format::Json => print_json(&runs)?,
-                Format::Text => print(&history::runs(&runs))?,
+                Format::Json => print_json(&history::runs_json(&runs))?,
+                Format::Text => print(&history::runs_text(&runs, &files::viewpoint()))?,
             }
         }
         RunsCommand::Show(args) => {
             let reader = Reader::open(&files::journal(&args.journal)?)?;
             let run = reader.find_run(&args.run)?;
-            let records = reader.records(&run, 0).collect::<Result<Vec<_>, _>>()?;
-            let show = history::Show::of(&run, &records);
+            let mut details = RunDetails::new(&run);
+            for record in reader.records(&run, 0) {
+                details.apply(&record?);
+            }
             match args.output {
-                Format::Json => print_json(&show)?,
-                Format::Text => print(&show.to_string())?,
+                Format::Json => print_json(&details.json())?,
+                Format::Text => print(&details.text(&files::viewpoint()))?,
             }
         }
     }

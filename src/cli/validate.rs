@@ -1,10 +1,16 @@
 //! `kapell validate`: finds every mistake in a plan and its agents file.
 //! Never calls a tool.
 
+use std::sync::Arc;
+
 use clap::Args;
 use serde_json::json;
 
-use super::{AgentsArg, CliError, Exit, Format, exit::print_json, files};
+use super::{
+    AgentsArg, CliError, Exit, Format,
+    exit::{print_json, show},
+    files,
+};
 use crate::{
     config::{Catalogue, Diagnostics},
     runtime::survey,
@@ -31,7 +37,7 @@ pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
                 Format::Json => print_json(&json!({"valid": true, "diagnostics": warnings}))?,
                 Format::Text => {
                     if !warnings.is_empty() {
-                        eprintln!("{:?}", miette::Report::new(warnings));
+                        show(&warnings);
                     }
                     eprintln!("{} is valid", args.plan);
                 }
@@ -59,7 +65,7 @@ async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
     let catalogue: Catalogue = survey(asked, files::pool_options()?)
         .await
         .into_iter()
-        .map(|survey| (survey.agent, survey.result.map_err(|failure| failure.message)))
+        .map(|survey| (survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
         .collect();
     Ok(files::plan(&args.plan, &agents, Some(&catalogue))?.warnings)
 }

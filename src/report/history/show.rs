@@ -169,12 +169,9 @@ impl RunDetails {
         }
     }
 
-    /// The run as JSON.
-    ///
-    /// # Errors
-    /// None that is known: every key is a string.
-    pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(&Whole { result: self.merge.result(), more: &self.more })
+    /// The run as it is printed as JSON.
+    pub fn json(&self) -> impl Serialize + '_ {
+        Whole { result: self.merge.result(), more: &self.more }
     }
 
     /// The run as text.

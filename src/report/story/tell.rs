@@ -73,7 +73,7 @@ impl Story {
                 // The next event about the task tells the failure, with what follows from it.
                 None
             }
-            Event::RetryScheduled { task, at: due, agent, reason } => {
+            Event::RetryScheduled { task, ready_at: due, agent, reason } => {
                 let ended = self.failed.remove(task).map(|ended| format!("{ended}: ")).unwrap_or_default();
                 let pause = due.since(at);
                 let when = if pause.is_zero() { String::new() } else { format!(" in {}", elapsed(pause)) };

@@ -362,4 +362,6 @@ impl Device for Stderr {
 }
 
 #[cfg(test)]
+pub(crate) mod memory;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,10 @@
 
 pub mod answers;
 pub mod form;
+mod lines;
+mod page;
+pub mod policy;
+pub mod terminal;
 
 use crate::model::{Answer, Question};
 

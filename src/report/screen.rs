@@ -52,7 +52,8 @@ pub struct Abilities {
 /// Draws the live view: lines for the room there is, from the thread of the screen.
 pub type Region = Arc<dyn Fn(Size) -> Vec<String> + Send + Sync>;
 
-/// The screen; clones share it. The last one to go waits until all is written.
+/// The screen; clones share it. The last one to go waits until all is written; who ends the process otherwise, or
+/// writes a result to the same terminal, calls [`Screen::flush`] before.
 #[derive(Clone)]
 pub struct Screen {
     handle: Arc<Handle>,
@@ -134,14 +135,14 @@ impl State {
 }
 
 impl Screen {
-    /// The screen on standard error. It is live on a terminal that is not `TERM=dumb`; `NO_COLOR` and the like
+    /// The screen on standard error. It is live on a terminal whose `TERM` is set and not `dumb`; `NO_COLOR` and the like
     /// decide about colours.
     ///
     /// # Errors
     /// When the system gives no further thread.
     pub fn stderr() -> io::Result<Self> {
         let stderr = io::stderr();
-        let live = stderr.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let live = stderr.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let colour = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
         Self::over(Stderr, Abilities { live, colour })
     }
@@ -361,5 +362,7 @@ impl Device for Stderr {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod memory;
 #[cfg(test)]
 mod tests;

@@ -1,23 +1,4 @@
-use super::*;
-
-/// A device that keeps what was written.
-#[derive(Clone, Default)]
-struct Memory(Arc<Mutex<String>>);
-
-impl Memory {
-    fn text(&self) -> String {
-        self.0.lock().expect("no panic").clone()
-    }
-}
-
-impl Device for Memory {
-    fn write(&mut self, text: &str) {
-        self.0.lock().expect("no panic").push_str(text);
-    }
-    fn size(&self) -> Size {
-        Size { rows: 24, columns: 80 }
-    }
-}
+use super::{memory::Memory, *};
 
 fn screen(live: bool) -> (Screen, Memory) {
     let memory = Memory::default();

@@ -203,9 +203,7 @@ fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit,
 /// A required agent that failed weighs more than another.
 fn exit(agents: &[AgentSpec], found: &[Survey]) -> Exit {
     let failed = |survey: &&Survey| survey.result.is_err();
-    let required = |survey: &Survey| {
-        agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required)
-    };
+    let required = |survey: &Survey| agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required);
     if found.iter().filter(failed).any(required) {
         Exit::AgentUnavailable
     } else if found.iter().any(|survey| survey.result.is_err()) {

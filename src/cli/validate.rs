@@ -60,7 +60,8 @@ async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
         return Ok(offline?.warnings);
     }
     // A plan that is wrong in itself may still name agents; ask all that it could mean, so that one pass finds all.
-    let used = |id: &crate::model::AgentId| offline.as_ref().map_or(true, |lowered| lowered.plan.agents.contains_key(id));
+    let used =
+        |id: &crate::model::AgentId| offline.as_ref().map_or(true, |lowered| lowered.plan.agents.contains_key(id));
     let asked = agents.agents.values().filter(|agent| used(&agent.id)).cloned().collect();
     let catalogue: Catalogue = survey(asked, files::pool_options()?)
         .await

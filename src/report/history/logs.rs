@@ -308,7 +308,7 @@ mod tests {
         ]));
         assert_eq!(
             log_line(&events[0], &TimeZone::UTC),
-            format!("2023-11-14 22:13:20.000  research: info: \\u{{1b}}[2J\\n{}…", "é".repeat(LONGEST_TEXT - 5))
+            format!("2023-11-14 22:13:20.000  research: info: \\u{{1b}}[2J {}…", "é".repeat(LONGEST_TEXT - 5))
         );
     }
 }

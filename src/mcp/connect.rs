@@ -111,8 +111,8 @@ pub(super) async fn over_stdio(
 ) -> Result<Connection, Failure> {
     let (child, ends) = start(opening.spec, process, log, Pipes::Protocol)?;
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
-    let probe = (opening.spec.startup_timeout / 2).min(LONGEST_PROBE);
-    let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe);
+    let probe_timeout = probe_timeout(opening.spec);
+    let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe_timeout);
     let limit = opening.spec.startup_timeout;
     let id = opening.spec.id.clone();
     let opened = match tokio::time::timeout(limit, open(opening, carrier, Some((child.clone(), Pipes::Protocol)))).await
@@ -142,7 +142,7 @@ pub(super) async fn over_http<'a>(
     let (limit, id) = (endpoint.startup_timeout, &endpoint.agent);
     let attempt = || async {
         let opening = opening();
-        let client = HttpClient::new(endpoint.client.clone(), opening.link.clone());
+        let client = HttpClient::new(endpoint.client.clone(), opening.link.clone(), probe_timeout(opening.spec));
         let config = endpoint.config(opening.spec.policy.max_concurrency);
         let carrier = StreamableHttpClientTransport::with_client(client, config);
         open(opening, carrier, server.clone().map(|server| (server, Pipes::Log))).await
@@ -323,6 +323,11 @@ fn not_opened(spec: &AgentSpec, error: &ClientInitializeError) -> NotOpened {
         Failure::new(FailureKind::AgentUnavailable, message)
     });
     NotOpened { failure, nobody_listens: failure::nobody_listens(error) }
+}
+
+/// How long a server has to answer `server/discover`; the rest of the startup timeout is for `initialize`.
+fn probe_timeout(spec: &AgentSpec) -> Duration {
+    (spec.startup_timeout / 2).min(LONGEST_PROBE)
 }
 
 fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {

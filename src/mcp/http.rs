@@ -121,6 +121,7 @@ fn shown(body: &str) -> String {
 pub(super) struct HttpClient {
     client: reqwest::Client,
     link: Arc<Link>,
+    probe_timeout: Duration,
     reconnects: Arc<Reconnects>,
 }
 
@@ -159,9 +160,37 @@ pub(super) fn display(url: &reqwest::Url) -> String {
 }
 
 impl HttpClient {
-    /// The HTTP side of a new connection.
-    pub(super) fn new(client: reqwest::Client, link: Arc<Link>) -> Self {
-        Self { client, link, reconnects: Arc::default() }
+    /// The HTTP side of a new connection; `probe_timeout` bounds the wait for an answer to `server/discover`.
+    pub(super) fn new(client: reqwest::Client, link: Arc<Link>, probe_timeout: Duration) -> Self {
+        Self { client, link, probe_timeout, reconnects: Arc::default() }
+    }
+
+    /// Asks whether the server speaks the modern era. Those that do not say so in many ways: statuses, silence, pages
+    /// for people. rmcp goes on with `initialize` only when it sees a JSON-RPC error, and so it is shown one. What
+    /// would end `initialize` as well is left as it is.
+    async fn probe(&self, uri: &str, message: ClientJsonRpcMessage, id: RequestId, headers: HeaderMap) -> PostResult {
+        let unknown = |what: String| {
+            let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id.clone()));
+            Ok(StreamableHttpPostResponse::Json(answer, None))
+        };
+        match tokio::time::timeout(self.probe_timeout, self.post(uri, message, headers)).await {
+            Err(_) => unknown("`server/discover` was not answered".to_owned()),
+            Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
+            Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. })))
+                if !matches!(status.as_u16(), 401 | 403 | 429) =>
+            {
+                match error {
+                    // A modern server says which versions it knows.
+                    Some(error) => {
+                        let answer = ServerJsonRpcMessage::error(error, Some(id.clone()));
+                        Ok(StreamableHttpPostResponse::Json(answer, None))
+                    }
+                    None => unknown(format!("HTTP {status}")),
+                }
+            }
+            Ok(Err(StreamableHttpError::Client(HttpError::NotMcp(what)))) => unknown(what),
+            Ok(other) => other,
+        }
     }
 
     async fn post(&self, uri: &str, mut message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
@@ -178,21 +207,7 @@ impl HttpClient {
             _ => None,
         };
         if !status.is_success() {
-            let error = refusal(response, in_session).await;
-            return match (request, error) {
-                (Some(request), HttpError::Status { status, body, error, .. })
-                    if matches!(request.request, ClientRequest::DiscoverRequest(_))
-                        && status.is_client_error()
-                        && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
-                {
-                    // A server that does not know `server/discover` says so in many ways; rmcp goes on with
-                    // `initialize` when it sees any JSON-RPC error.
-                    let error = error.unwrap_or_else(|| ErrorData::invalid_request(shown(&body), None));
-                    let answer = ServerJsonRpcMessage::error(error, Some(request.id.clone()));
-                    Ok(StreamableHttpPostResponse::Json(answer, None))
-                }
-                (_, error) => Err(error.into()),
-            };
+            return Err(refusal(response, in_session).await.into());
         }
         let Some(request) = request else { return Ok(StreamableHttpPostResponse::Accepted) };
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
@@ -339,7 +354,14 @@ impl StreamableHttpClient for HttpClient {
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> PostResult {
         let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
-        self.post(&uri, message, headers(custom_headers, auth_header, own)).await
+        let headers = headers(custom_headers, auth_header, own);
+        match &message {
+            JsonRpcMessage::Request(request) if matches!(request.request, ClientRequest::DiscoverRequest(_)) => {
+                let id = request.id.clone();
+                self.probe(&uri, message, id, headers).await
+            }
+            _ => self.post(&uri, message, headers).await,
+        }
     }
 
     async fn delete_session(

@@ -53,6 +53,24 @@ def text(words):
     return {"content": [{"type": "text", "text": words}]}
 
 
+def modern(params):
+    """One round with a request that no type of the protocol's libraries foresees, and one of mere patience."""
+    if MODE == "modern-task":
+        return {"resultType": "task", "taskId": "1", "status": "working", "createdAt": "", "lastUpdatedAt": ""}
+    state = params.get("requestState")
+    if state is None:
+        schema = {"type": "object", "properties": {"tree": {"type": "object"}}, "x-odd": True}
+        asked = {"method": "elicitation/create", "params": {"message": "who?", "requestedSchema": schema}}
+        if MODE == "modern-samples":
+            messages = [{"role": "user", "content": {"type": "image", "data": "", "mimeType": "image/png"}}]
+            asked = {"method": "sampling/createMessage", "params": {"messages": messages, "maxTokens": 1}}
+        return {"resultType": "input_required", "inputRequests": {"who": asked}, "requestState": "asked"}
+    if state == "asked":
+        answers = json.dumps(params["inputResponses"])
+        return {"resultType": "input_required", "requestState": "waited " + answers}
+    return {"resultType": "complete", **text(state)}
+
+
 def call(request):
     """Runs one tools/call; returns a result, or None when it has answered by itself."""
     params = request["params"]
@@ -67,6 +85,8 @@ def call(request):
     if params["name"] == "count":
         n = "many" if MODE == "breaks-schema" else 3
         return {**text(str(n)), "structuredContent": {"n": n}}
+    if MODE.startswith("modern"):
+        return modern(params)
     if MODE == "dies":
         sys.stderr.write("giving up\n")
         sys.stderr.flush()
@@ -99,6 +119,10 @@ def call(request):
             time.sleep(0.15)
             progress(n, 6, "step %d" % n)
         return text("slow but steady")
+    if MODE == "elicits-later":
+        time.sleep(arguments.get("after", 0))
+        answer = ask("elicitation/create", {"message": "who?", "requestedSchema": {"type": "object"}})
+        return text(answer["result"]["action"])
     if MODE == "elicits":
         schema = {"type": "object", "properties": {"name": TEXT}, "required": ["name"]}
         answer = ask("elicitation/create", {"message": "who?", "requestedSchema": schema})
@@ -136,6 +160,14 @@ def answer(request):
             "protocolVersion": version,
             "capabilities": {"tools": {"listChanged": True}, "logging": {}},
             "serverInfo": {"name": "odd", "version": "1"},
+        }
+    elif method == "server/discover" and MODE.startswith("modern"):
+        result = {
+            "resultType": "complete",
+            "supportedVersions": ["2026-07-28"],
+            "capabilities": {"tools": {}},
+            "ttlMs": 0,
+            "cacheScope": "private",
         }
     elif method == "tools/list":
         # One tool a page, and one that is none.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     Viewpoint, count, duration, moment, not_ended,
@@ -36,13 +36,17 @@ struct More {
     sampling: IndexMap<RequestId, Sampling>,
 }
 
-/// The JSON object.
-#[derive(Serialize)]
-struct Whole<'a> {
-    #[serde(flatten)]
-    result: &'a RunResult,
-    #[serde(flatten)]
-    more: &'a More,
+impl Serialize for RunDetails {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            #[serde(flatten)]
+            result: &'a RunResult,
+            #[serde(flatten)]
+            more: &'a More,
+        }
+        Whole { result: self.merge.result(), more: &self.more }.serialize(serializer)
+    }
 }
 
 /// How an agent stands.
@@ -167,14 +171,6 @@ impl RunDetails {
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}
         }
-    }
-
-    /// The run as JSON.
-    ///
-    /// # Errors
-    /// None that is known: every key is a string.
-    pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(&Whole { result: self.merge.result(), more: &self.more })
     }
 
     /// The run as text.
@@ -330,7 +326,7 @@ pub(super) fn tokens(usage: Usage) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::journal::samples;
@@ -407,8 +403,7 @@ mod tests {
 
     #[test]
     fn the_json_is_the_result_with_more_beside_it() {
-        let json: Value =
-            serde_json::from_str(&details(&samples::journey()).json().expect("serialises")).expect("parses");
+        let json = serde_json::to_value(details(&samples::journey())).expect("serialises");
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(
             json["agents"],

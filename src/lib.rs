@@ -1,7 +1,7 @@
 //! kapell: runs task graphs over MCP agent servers, durably, and merges the results into one answer.
 //! The rooms and what each may name are described in `ARCHITECTURE.md`.
 
-// pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod engine;

@@ -1,3 +1,7 @@
 //! The `kapell` command: a thin shell around the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kapell::cli::main().into()
+}

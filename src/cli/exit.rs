@@ -1,15 +1,20 @@
 //! How the process ends: its codes, and the errors that end it.
 //! Never ends it.
 
-use std::{error::Error, process::ExitCode};
+use std::{
+    error::Error,
+    fmt,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
-use miette::{Diagnostic as _, MietteHandlerOpts, ReportHandler};
+use miette::{MietteHandler, ReportHandler};
+use serde::Serialize;
 
 use crate::{
     config::Diagnostics,
     journal::JournalError,
     model::{EndCause, RunStatus},
-    runtime::RuntimeError,
 };
 
 /// The exit codes, as `README.md` lists them.
@@ -65,5 +70,105 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+/// Why a command ended without doing what it was asked to.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CliError {
+    /// A file is wrong.
+    #[error(transparent)]
+    File(#[from] Diagnostics),
+    /// The command line is wrong.
+    #[error("{message}")]
+    #[diagnostic(code(cli::usage))]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do about it.
+        #[help]
+        help: Option<String>,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// Something that the command needs failed.
+    #[error("{doing}")]
+    Failed {
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl CliError {
+    /// A mistake on the command line.
+    pub(super) fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), help: Some(help.into()) }
+    }
+
+    /// A failure of something that the command needs.
+    pub(super) fn failed(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed { doing: doing.into(), source: Box::new(source) }
+    }
+
+    /// Prints the error to stderr and gives its exit code.
+    pub(super) fn report(self) -> Exit {
+        let exit = match &self {
+            Self::File(_) | Self::Usage { .. } => Exit::Usage,
+            Self::Journal(JournalError::UnknownRun { .. } | JournalError::AmbiguousRun { .. }) => Exit::Usage,
+            Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
+        };
+        match self {
+            Self::File(mistakes) => show(&mistakes),
+            other => eprintln!("{:?}", miette::Report::new(other)),
+        }
+        exit
+    }
+}
+
+/// Prints what is wrong with a file to stderr: with the places drawn for a person, one mistake a line elsewhere.
+pub(super) fn show(mistakes: &Diagnostics) {
+    struct Drawn<'d>(&'d Diagnostics);
+    impl fmt::Display for Drawn<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            MietteHandler::default().debug(&self.0.report(), f)
+        }
+    }
+    if io::stderr().is_terminal() {
+        eprintln!("{}", Drawn(mistakes));
+    } else {
+        eprintln!("{mistakes}");
+    }
+}
+
+/// Prints text to stdout. A reader that went away is no error: it has what it wanted.
+///
+/// # Errors
+/// When stdout cannot be written for any other reason.
+pub(super) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    ignore_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Prints a value to stdout as one line of JSON.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
+    ignore_closed(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+}
+
+fn ignore_closed(written: io::Result<()>) -> Result<(), CliError> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed("the result could not be written to stdout", error))
+        }
+        _ => Ok(()),
     }
 }

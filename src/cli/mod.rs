@@ -92,7 +92,7 @@ pub fn main() -> Exit {
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| CliError::io("cannot start the runtime", source))
+        .map_err(|source| CliError::failed("the runtime could not be started", source))
         .and_then(|runtime| {
             let result = runtime.block_on(dispatch(cli.command));
             // A thread that still reads standard input must not keep the process.
@@ -109,7 +109,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Graph(args) => graph::graph(args),
         Command::Agents(command) => agents::agents(command).await,
         Command::Runs(command) => runs::runs(command),
-        Command::Logs(args) => logs::logs(args).await,
+        Command::Logs(args) => logs::logs(args),
         Command::Schema(args) => schema::schema(args),
         Command::DemoAgent(args) => demo_agent::serve(args).await,
         Command::Completions { shell } => {

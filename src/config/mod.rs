@@ -1,2 +1,21 @@
 //! Turns `agents.toml` and plan files into model types, or into all their mistakes at once.
 //! Never connects to anything.
+
+mod agents_file;
+mod diagnostic;
+mod environment;
+mod inputs;
+mod keys;
+mod lower;
+mod plan_file;
+mod schema;
+mod shape;
+mod tree;
+
+pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents, read_text};
+pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
+pub use environment::{Environment, ProcessEnvironment};
+pub use inputs::{InputError, resolve_inputs};
+pub use lower::{Catalogue, Lowered, load_plan};
+pub use plan_file::{read_data, write_data};
+pub use schema::{agents_schema, plan_schema};

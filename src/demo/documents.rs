@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::library::fingerprint;
+use super::fingerprint::fingerprint;
 
 /// What the addresses of documents begin with.
 const SCHEME: &str = "archive:///";
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(stored.bytes, 9);
         let again = documents.store("A brief", "# Lisbon\n", Format::Markdown).await.expect("stored again");
         assert_eq!(again, stored);
-        assert_eq!(documents.list().await.expect("one document"), [stored.clone()]);
+        assert_eq!(documents.list().await.expect("one document"), std::slice::from_ref(&stored));
         let read = documents.read(&stored.uri()).await.expect("read");
         assert_eq!(read, (stored, "# Lisbon\n".to_owned()));
     }

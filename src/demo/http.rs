@@ -30,7 +30,8 @@ pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::
     let service = StreamableHttpService::new(
         move || Ok(server.for_new_session()),
         Arc::new(Sessions::new()),
-        StreamableHttpServerConfig::default(),
+        // No page in a browser has any business here.
+        StreamableHttpServerConfig::default().enforce_origin_validation(),
     );
     let router = axum::Router::new().nest_service("/mcp", service);
     // Without this, each small message would wait for the acknowledgement of the one before.

@@ -10,6 +10,7 @@ mod call;
 mod documents;
 mod effects;
 mod event_store;
+mod fingerprint;
 mod http;
 mod library;
 mod research;

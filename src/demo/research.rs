@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     call::{Call, Prompt, Question, Reply, Sampled, Stop},
     effects::Effects,
-    library::{self, Finding, fingerprint},
+    fingerprint::fingerprint,
+    library::{self, Finding},
 };
 
 /// The pause before each finding where the caller names none.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     call::{Call, Question, Reply, Said, Stop},
     effects::Effects,
-    library::fingerprint,
+    fingerprint::fingerprint,
 };
 
 /// The pause before each progress step where the caller names none, so that a person sees the steps pass.

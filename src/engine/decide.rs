@@ -238,7 +238,8 @@ impl Decision<'_> {
 
     fn ask(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
         let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
-        let question = Arc::new(Question { id, asker, message, form });
+        let tool = self.run.tool_of(&asker);
+        let question = Arc::new(Question { id, asker, tool, message, form });
         self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
         self.order(Command::Ask { question });
     }
@@ -500,6 +501,17 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Run {
+    /// The tool whose call asks, or the first one that an approval is about.
+    fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
+        let (task, agent) = match asker {
+            Asker::Plan { task } => (task, None),
+            Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, Some(&origin.agent)),
+        };
+        let routes = &self.graph[self.graph.find(task.as_str())?].task.routes;
+        let route = routes.iter().find(|route| agent.is_none_or(|agent| route.agent == *agent))?;
+        Some(Arc::clone(&route.tool))
+    }
+
     /// Whether every open node waits, directly or through others, for a question that was left open.
     fn waits_only_for_absent_people(&self) -> bool {
         let open_question = self.questions.values().any(|entry| entry.state == QuestionState::Open);

@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+pub(crate) use resolve::{kind, listed};
 pub use template::{Piece, pieces};
 
 use crate::model::{Expression, Template, ToolOutput};
@@ -176,6 +177,12 @@ pub fn located_references(expression: &str) -> Result<Vec<(Reference, Range<usiz
         evaluator::check(&scanned)?;
     }
     Ok(scanned.paths.iter().filter_map(|path| Some((reference(path)?, path.range.clone()))).collect())
+}
+
+/// Whether an expression takes `inputs` as a whole, so that it may use any of them.
+pub(crate) fn takes_all_inputs(expression: &str) -> bool {
+    scan::scan(expression)
+        .is_ok_and(|scanned| scanned.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty()))
 }
 
 /// Whether an expression asks how a task ended, rather than what it returned. Such a condition decides for

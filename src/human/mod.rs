@@ -1,6 +1,13 @@
 //! Gets answers from people, or from rules that people wrote.
 //! Never decides what an answer means.
 
+pub mod answers;
+pub mod form;
+mod lines;
+mod page;
+pub mod policy;
+pub mod terminal;
+
 use crate::model::{Answer, Question};
 
 /// Somebody who can be asked. Dropping the future withdraws the question.

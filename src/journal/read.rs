@@ -8,7 +8,7 @@ use std::{
 };
 
 use rusqlite::{Connection, Row, types::Type};
-use serde::{Deserialize, Serialize, de::IntoDeserializer};
+use serde::{Deserialize, de::IntoDeserializer};
 
 use super::{JournalError, schema};
 use crate::model::{Record, RunId, RunStatus, Timestamp};
@@ -28,7 +28,7 @@ pub struct Reader {
 }
 
 /// A run as `kapell runs list` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSummary {
     /// Its id.
     pub run: RunId,

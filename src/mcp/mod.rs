@@ -1,9 +1,38 @@
 //! Speaks MCP with the agents, in both protocol eras; the only room that names rmcp as a client.
 //! Never decides what a failure means for a task.
 
+mod call;
+mod calls;
+mod catalog;
+mod child;
+mod connect;
+mod elicitation;
+mod failure;
+pub mod guard;
+mod handler;
+mod http;
+mod link;
+mod log;
+mod patience;
+mod pool;
+mod result;
+mod sampling;
+mod sse;
+mod stdio;
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use serde_json::Value;
 
 use crate::model::{Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Origin, Progress};
+
+pub use pool::Pool;
+
+/// The largest message that is read from an agent, in bytes.
+const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
 
 /// What connections ask of the host, and tell it.
 #[async_trait::async_trait]
@@ -18,4 +47,31 @@ pub trait Host: Send + Sync {
     fn progressed(&self, attempt: &AttemptId, progress: Progress);
     /// An agent sent a log message. Never waits.
     fn logged(&self, origin: Origin, message: LogMessage);
+}
+
+/// What holds for every connection of a run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where each agent's standard error goes, as `AGENT.log`; created when needed.
+    pub log_dir: PathBuf,
+    /// Whether agents are told that they may ask the language model.
+    pub sampling: bool,
+    /// The name by which agents know this host.
+    pub client_name: String,
+    /// The version that goes with it.
+    pub client_version: String,
+}
+
+/// Locks a mutex whose holders never leave it half changed, so that a panic in one does not matter to the next.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Cuts `text` to at most `limit` bytes and marks the cut.
+fn truncate(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let cut = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
 }

@@ -1,6 +1,8 @@
 //! What waits for a person, and what the person said.
 //! Never asks; that is `human`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,6 +26,9 @@ pub struct Question {
     pub id: QuestionId,
     /// Who asks.
     pub asker: Asker,
+    /// The tool whose call asks, or that waits to be approved, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Arc<str>>,
     /// What is asked: text, possibly from an agent, so data.
     pub message: String,
     /// The form of an answer.

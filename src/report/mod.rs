@@ -1,8 +1,16 @@
 //! Shows a run to people and programs, from its events alone.
 //! Never keeps state that the events do not give.
 
+mod graph;
+
+pub use graph::{dot, mermaid};
+
 pub mod history;
 pub mod jsonl;
+pub mod plain;
+pub mod screen;
+pub mod story;
+pub mod terminal;
 pub mod text;
 
 use crate::model::Record;

@@ -1,21 +1,51 @@
-//! Makes text from agents safe to show on a terminal, and durations short.
-//! Never changes what a program reads.
+//! Makes text fit for a person's terminal: harmless, on one line, and of a known width.
+//! Never adds meaning.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
-/// `text` with every control character escaped but line breaks and tabs: nothing in it can move the cursor, set a
-/// colour or a title, or turn the direction of what follows.
+/// Most characters of an agent's text that a line shows.
+const LONGEST: usize = 400;
+
+/// Text of agents as one harmless line: line breaks and tabs become spaces, and characters that would command the
+/// terminal or reorder the line (control characters, directional marks, invisible tags) are shown as `\u{1b}`.
+/// Every text that comes from outside goes through here before it is shown.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, |c| is_control(c) && !matches!(c, '\n' | '\t'))
+    if !text.chars().any(|c| matches!(c, '\n' | '\r' | '\t') || is_harmful(c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\r' => {}
+            '\n' | '\t' => out.push(' '),
+            c if is_harmful(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
 }
 
-/// The same on one line: line breaks and tabs are escaped too.
-pub fn printable_line(text: &str) -> Cow<'_, str> {
-    escape(text, is_control)
+/// [`printable`], shortened to what a line of a report can hold.
+pub fn brief(text: &str) -> String {
+    let end = text.char_indices().nth(LONGEST).map(|(end, _)| end);
+    let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
+    if end.is_some() { shown + "…" } else { shown }
+}
+
+/// Text of several lines, each [`printable`].
+pub fn printable_lines(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    text.lines().map(printable)
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A duration as people read it, to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
-pub fn duration(duration: Duration) -> String {
+pub fn elapsed(duration: Duration) -> String {
     let millis = duration.as_millis();
     let seconds = millis / 1_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -28,23 +58,9 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// Control characters, and the marks that turn the direction of text.
-fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn escape(text: &str, unsafe_to_show: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let Some(first) = text.find(&unsafe_to_show) else { return Cow::Borrowed(text) };
-    let mut escaped = String::with_capacity(text.len() + 8);
-    escaped.push_str(&text[..first]);
-    for c in text[first..].chars() {
-        if unsafe_to_show(c) {
-            let _ = write!(escaped, "{}", c.escape_default());
-        } else {
-            escaped.push(c);
-        }
-    }
-    Cow::Owned(escaped)
+/// `1 task`, `2 tasks`.
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -52,17 +68,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_about_three_digits() {
-        let shown =
-            [0, 340, 12_345, 59_999, 245_000, 3_720_000, 273_600_000].map(|ms| duration(Duration::from_millis(ms)));
-        assert_eq!(shown, ["0ms", "340ms", "12.3s", "59.9s", "4m05s", "1h02m", "3d04h"]);
+    fn shows_what_would_command_the_terminal() {
+        for (text, shown) in [
+            ("plain, Grüße 世界 👩‍💻", "plain, Grüße 世界 👩‍💻"),
+            ("\x1b[2J\x1b]0;owned\x07", r"\u{1b}[2J\u{1b}]0;owned\u{7}"),
+            ("a\r\nb\tc", "a b c"),
+            ("\u{9b}31m", r"\u{9b}31m"),
+            ("user\u{202e}txt.exe", r"user\u{202e}txt.exe"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+        assert_eq!(printable_lines("a\n\x08b").collect::<Vec<_>>(), ["a", r"\u{8}b"]);
     }
 
     #[test]
-    fn nothing_that_steers_a_terminal_is_left() {
-        let text = "é\u{1b}[31mred\u{7}\r\n\ttab\u{9b}2J\u{202e}x";
-        assert_eq!(printable(text), "é\\u{1b}[31mred\\u{7}\\r\n\ttab\\u{9b}2J\\u{202e}x");
-        assert_eq!(printable_line(text), "é\\u{1b}[31mred\\u{7}\\r\\n\\ttab\\u{9b}2J\\u{202e}x");
-        assert!(matches!(printable("plain\ntext\t"), Cow::Borrowed(_)));
+    fn shortens_what_no_line_can_hold() {
+        assert_eq!(brief(" short\n"), "short");
+        assert_eq!(brief(&"é".repeat(1_000)), "é".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn durations_have_about_three_digits() {
+        let shown =
+            [0, 340, 12_345, 59_999, 245_000, 3_720_000, 273_600_000].map(|ms| elapsed(Duration::from_millis(ms)));
+        assert_eq!(shown, ["0ms", "340ms", "12.3s", "59.9s", "4m05s", "1h02m", "3d04h"]);
     }
 }

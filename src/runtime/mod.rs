@@ -5,15 +5,20 @@ mod clock;
 mod dispatcher;
 mod hub;
 pub mod shutdown;
+mod survey;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput};
+use crate::{
+    mcp,
+    model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput},
+};
 
 pub use dispatcher::{RuntimeError, Services, Start, run};
 pub use hub::{Hub, Inbox};
+pub use survey::{Survey, survey};
 
 /// The agents of a run, as the dispatcher sees them.
 #[async_trait::async_trait]
@@ -29,6 +34,26 @@ pub trait Agents: Send + Sync {
     ) -> Result<Arc<ToolOutput>, Failure>;
     /// Ends every connection and every child process.
     async fn close(&self);
+}
+
+#[async_trait::async_trait]
+impl Agents for mcp::Pool {
+    async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+        Self::connect(self, agent).await
+    }
+
+    async fn call(
+        &self,
+        call: StartAttempt,
+        meta: JsonObject,
+        cancel: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        Self::call(self, call, meta, cancel).await
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
 }
 
 /// The `_meta` entry that names the call, so that an agent can tell a repetition from a new call.

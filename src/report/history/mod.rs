@@ -9,6 +9,7 @@ pub use logs::{Follow, LogFormat, Logs};
 pub use show::RunDetails;
 
 use jiff::tz::TimeZone;
+use serde_json::{Value, json};
 use table::{Row, Table};
 
 use super::text;
@@ -27,7 +28,7 @@ pub struct Viewpoint {
 }
 
 /// `kapell runs list` as a table, newest first as given.
-pub fn list(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
+pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
@@ -48,14 +49,24 @@ pub fn list(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
     text
 }
 
+/// `kapell runs list` as JSON, moments in milliseconds since the Unix epoch.
+pub fn runs_json(runs: &[RunSummary]) -> Value {
+    let object = |run: &RunSummary| {
+        json!({
+            "run": run.run,
+            "name": run.name,
+            "status": run.status,
+            "started": run.started,
+            "ended": run.ended,
+            "last_event": run.last_event,
+        })
+    };
+    runs.iter().map(object).collect()
+}
+
 /// The status of a run that has no end: honest about what is not known.
 fn not_ended(status: RunStatus) -> String {
     format!("{status}?")
-}
-
-/// A number of things, in words.
-fn count(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 /// A moment as people read it, to the second.
@@ -74,13 +85,11 @@ fn formatted(at: Timestamp, zone: &TimeZone, format: &str) -> String {
 
 /// The time between two moments as people read it.
 fn duration(from: Timestamp, to: Timestamp) -> String {
-    text::duration(to.since(from))
+    text::elapsed(to.since(from))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn summary(run: &str, ended: Option<u64>) -> RunSummary {
@@ -99,22 +108,22 @@ mod tests {
         let viewpoint = Viewpoint { now: Timestamp(1_700_010_860_000), zone: TimeZone::UTC };
         let runs = [summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
         assert_eq!(
-            list(&runs, &viewpoint),
+            runs_text(&runs, &viewpoint),
             "run     plan          status     started              duration\n\
              0199-b  li\\u{1b}sbon  running?   2023-11-14 22:13:20  last event 3h00m ago\n\
              0199-a  li\\u{1b}sbon  succeeded  2023-11-14 22:13:20  12.3s\n\
              `running?`: not ended so far as the journal knows; its process may be gone\n"
         );
-        assert_eq!(list(&[], &viewpoint), "no runs yet\n");
+        assert_eq!(runs_text(&[], &viewpoint), "no runs yet\n");
     }
 
     #[test]
     fn the_list_is_json_for_programs() {
         assert_eq!(
-            json!([summary("0199-b", None)]),
+            runs_json(&[summary("0199-b", None)]),
             json!([{
-                "run": "0199-b", "name": "li\u{1b}sbon", "started": 1_700_000_000_000_u64, "ended": null,
-                "status": "running", "last_event": 1_700_000_060_000_u64,
+                "run": "0199-b", "name": "li\u{1b}sbon", "status": "running", "started": 1_700_000_000_000_u64,
+                "ended": null, "last_event": 1_700_000_060_000_u64,
             }])
         );
     }

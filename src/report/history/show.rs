@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 
 use indexmap::IndexMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::{
-    Viewpoint, count, duration, moment, not_ended,
+    super::text::count,
+    Viewpoint, duration, moment, not_ended,
     table::{Row, Table},
 };
 use crate::{
@@ -36,17 +37,13 @@ struct More {
     sampling: IndexMap<RequestId, Sampling>,
 }
 
-impl Serialize for RunDetails {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Whole<'a> {
-            #[serde(flatten)]
-            result: &'a RunResult,
-            #[serde(flatten)]
-            more: &'a More,
-        }
-        Whole { result: self.merge.result(), more: &self.more }.serialize(serializer)
-    }
+/// The JSON object.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    result: &'a RunResult,
+    #[serde(flatten)]
+    more: &'a More,
 }
 
 /// How an agent stands.
@@ -171,6 +168,11 @@ impl RunDetails {
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}
         }
+    }
+
+    /// The run as it is printed as JSON.
+    pub fn json(&self) -> impl Serialize + '_ {
+        Whole { result: self.merge.result(), more: &self.more }
     }
 
     /// The run as text.
@@ -403,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_json_is_the_result_with_more_beside_it() {
-        let json = serde_json::to_value(details(&samples::journey())).expect("serialises");
+        let json = serde_json::to_value(details(&samples::journey()).json()).expect("serialises");
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(
             json["agents"],

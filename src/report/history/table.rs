@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::text::printable_line;
+use super::text::printable;
 
 /// Rows of one table.
 #[derive(Debug, Default)]
@@ -21,12 +21,12 @@ pub(super) struct Row {
 impl Row {
     /// A row of these cells.
     pub(super) fn of<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { cells: cells.into_iter().map(|cell| printable_line(cell).into_owned()).collect(), notes: Vec::new() }
+        Self { cells: cells.into_iter().map(|cell| printable(cell).into_owned()).collect(), notes: Vec::new() }
     }
 
     /// The same row with one more line under it.
     pub(super) fn note(mut self, note: impl Into<Cow<'static, str>>) -> Self {
-        self.notes.push(printable_line(&note.into()).into_owned());
+        self.notes.push(printable(&note.into()).into_owned());
         self
     }
 }

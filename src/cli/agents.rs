@@ -1,0 +1,214 @@
+//! `kapell agents`: what is in the agents file, what answers, and what it offers.
+//! Never calls a tool.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    AgentsArg, CliError, Exit, Format,
+    exit::{print, print_json},
+    files,
+};
+use crate::{
+    model::{AgentSpec, Effect, Protocol, Transport},
+    report::text::printable,
+    runtime::{Survey, survey},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentsCommand {
+    /// List the agents of the agents file, without connecting to them
+    List(AgentsArgs),
+    /// Connect to agents and say what answered
+    Test(AgentsArgs),
+    /// Connect to agents and list their tools
+    Tools(AgentsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentsArgs {
+    /// Only these agents
+    names: Vec<String>,
+    #[command(flatten)]
+    agents: AgentsArg,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
+    match command {
+        AgentsCommand::List(args) => list(&chosen(&args)?, args.output),
+        AgentsCommand::Test(args) => {
+            let specs = chosen(&args)?;
+            let found = survey(specs.clone(), files::pool_options()?).await;
+            test(&specs, &found, args.output)
+        }
+        AgentsCommand::Tools(args) => {
+            let specs = chosen(&args)?;
+            let found = survey(specs.clone(), files::pool_options()?).await;
+            tools(&specs, &found, args.output)
+        }
+    }
+}
+
+/// The agents that the command line names, or all.
+fn chosen(args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
+    let file = files::agents(&args.agents)?;
+    if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
+        let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
+        return Err(CliError::usage(
+            format!("agent `{unknown}` is not in the agents file"),
+            format!("it has {}", known.join(", ")),
+        ));
+    }
+    let wanted = |spec: &AgentSpec| args.names.is_empty() || args.names.iter().any(|name| name == spec.id.as_str());
+    Ok(file.agents.into_values().filter(wanted).collect())
+}
+
+fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
+    match format {
+        Format::Json => {
+            let list: Vec<_> = agents
+                .iter()
+                .map(|agent| {
+                    let (transport, address) = address(agent);
+                    json!({
+                        "agent": agent.id,
+                        "transport": transport,
+                        "address": address,
+                        "protocol": agent.protocol,
+                        "required": agent.policy.required,
+                        "max_concurrency": agent.policy.max_concurrency,
+                        "capabilities": agent.capabilities.keys().collect::<Vec<_>>(),
+                    })
+                })
+                .collect();
+            print_json(&list)?;
+        }
+        Format::Text => {
+            for agent in agents {
+                let (transport, address) = address(agent);
+                let mut line = format!("{}  {transport}  {address}", agent.id);
+                if agent.protocol != Protocol::Auto {
+                    line += if agent.protocol == Protocol::Legacy { "  legacy" } else { "  modern" };
+                }
+                if agent.policy.required {
+                    line += "  required";
+                }
+                if !agent.capabilities.is_empty() {
+                    let names: Vec<&str> = agent.capabilities.keys().map(String::as_str).collect();
+                    line += &format!("  ({})", names.join(", "));
+                }
+                print(&(line + "\n"))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The kind of transport, and what tells a person which agent it is. Arguments can hold secrets and stay out.
+fn address(agent: &AgentSpec) -> (&'static str, &str) {
+    match &agent.transport {
+        Transport::Stdio(child) => ("stdio", &child.command),
+        Transport::Http { url, .. } => ("http", url),
+    }
+}
+
+fn test(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, CliError> {
+    match format {
+        Format::Json => {
+            let list: Vec<_> = found
+                .iter()
+                .map(|Survey { agent, result, took }| match result {
+                    Ok(info) => json!({
+                        "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
+                        "tools": info.tools.len(), "milliseconds": took.as_millis(),
+                    }),
+                    Err(failure) => json!({
+                        "agent": agent, "ok": false, "error": failure, "milliseconds": took.as_millis(),
+                    }),
+                })
+                .collect();
+            print_json(&list)?;
+        }
+        Format::Text => {
+            for Survey { agent, result, took } in found {
+                let line = match result {
+                    Ok(info) => format!(
+                        "{agent}  ok  {}  MCP {}  {} tools  {} ms\n",
+                        printable(info.server.as_deref().unwrap_or("(unnamed server)")),
+                        printable(&info.protocol),
+                        info.tools.len(),
+                        took.as_millis()
+                    ),
+                    Err(failure) => {
+                        let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
+                        format!("{agent}  failed  {}{}\n", printable(&failure.message), help.collect::<String>())
+                    }
+                };
+                print(&line)?;
+            }
+        }
+    }
+    Ok(exit(agents, found))
+}
+
+fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, CliError> {
+    match format {
+        Format::Json => {
+            let list: Vec<_> = found
+                .iter()
+                .map(|Survey { agent, result, .. }| match result {
+                    Ok(info) => json!({"agent": agent, "ok": true, "tools": info.tools}),
+                    Err(failure) => json!({"agent": agent, "ok": false, "error": failure}),
+                })
+                .collect();
+            print_json(&list)?;
+        }
+        Format::Text => {
+            for Survey { agent, result, .. } in found {
+                match result {
+                    Ok(info) => {
+                        for tool in &info.tools {
+                            let effect = match tool.effect {
+                                Some(Effect::ReadOnly) => "  read_only",
+                                Some(Effect::Idempotent) => "  idempotent",
+                                Some(Effect::AtMostOnce) | None => "",
+                            };
+                            let about = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
+                            let first = about.lines().next().unwrap_or_default();
+                            let arguments: Vec<_> = tool
+                                .input_schema
+                                .get("properties")
+                                .and_then(|properties| properties.as_object())
+                                .map(|properties| properties.keys().map(String::as_str).collect())
+                                .unwrap_or_default();
+                            print(&format!(
+                                "{agent}.{}({}){effect}\n    {}\n",
+                                printable(&tool.name),
+                                printable(&arguments.join(", ")),
+                                printable(first)
+                            ))?;
+                        }
+                    }
+                    Err(failure) => eprintln!("{agent}  failed  {}", printable(&failure.message)),
+                }
+            }
+        }
+    }
+    Ok(exit(agents, found))
+}
+
+/// A required agent that failed weighs more than another.
+fn exit(agents: &[AgentSpec], found: &[Survey]) -> Exit {
+    let failed = |survey: &&Survey| survey.result.is_err();
+    let required = |survey: &Survey| agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required);
+    if found.iter().filter(failed).any(required) {
+        Exit::AgentUnavailable
+    } else if found.iter().any(|survey| survey.result.is_err()) {
+        Exit::Failed
+    } else {
+        Exit::Done
+    }
+}

@@ -1,0 +1,83 @@
+//! Finds and reads what several commands need: the agents file, a plan, the places where state is kept.
+//! Never decides what is in them.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::{AgentsArg, CliError, JournalArg};
+use crate::{
+    config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
+    journal,
+    mcp::Options,
+    model::Timestamp,
+    report::history::Viewpoint,
+};
+
+/// Reads the agents file.
+///
+/// # Errors
+/// With all that is wrong with it.
+pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
+    let path = config::agents_path(arg.agents.as_deref());
+    Ok(config::load_agents(&path, &ProcessEnvironment)?)
+}
+
+/// Reads and lowers a plan: a file, or `-` for standard input.
+///
+/// # Errors
+/// With all that is wrong with it.
+pub(super) fn plan(name: &str, agents: &AgentsFile, catalogue: Option<&Catalogue>) -> Result<Lowered, CliError> {
+    let (name, text) = if name == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| CliError::failed("the plan could not be read from standard input", error))?;
+        ("standard input", text)
+    } else {
+        (name, config::read_text(Path::new(name))?)
+    };
+    Ok(config::load_plan(name, &text, agents, catalogue)?)
+}
+
+/// Reads a file of plain YAML or JSON.
+///
+/// # Errors
+/// When it cannot be read or is neither.
+pub(super) fn data(path: &Path) -> Result<Value, CliError> {
+    Ok(config::read_data(&path.display().to_string(), &config::read_text(path)?)?)
+}
+
+/// The journal's path.
+///
+/// # Errors
+/// When none is named and the platform has no place for one.
+pub(super) fn journal(arg: &JournalArg) -> Result<PathBuf, CliError> {
+    match &arg.journal {
+        Some(path) => Ok(path.clone()),
+        None => Ok(journal::default_path()?),
+    }
+}
+
+/// How agents are connected to, without sampling.
+///
+/// # Errors
+/// When the platform has no place for their logs.
+pub(super) fn pool_options() -> Result<Options, CliError> {
+    let beside = journal::default_path()?;
+    Ok(Options {
+        log_dir: beside.with_file_name("agents"),
+        sampling: false,
+        client_name: env!("CARGO_PKG_NAME").into(),
+        client_version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+/// The moment and the time zone of the person at the command line.
+pub(super) fn viewpoint() -> Viewpoint {
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    Viewpoint { now: Timestamp(now), zone: jiff::tz::TimeZone::system() }
+}

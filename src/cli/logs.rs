@@ -1,0 +1,40 @@
+//! `kapell logs`: every event of a run, one a line.
+//! Never changes the journal.
+
+use std::io::{self, BufWriter};
+
+use clap::Args;
+
+use super::{CliError, Exit, Format, JournalArg, files};
+use crate::{
+    journal::Reader,
+    report::history::{Follow, LogFormat, Logs},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// The run: its id, the beginning or end of it, or `last`
+    run: String,
+    /// Go on until the run ends
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    journal: JournalArg,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
+    let reader = Reader::open(&files::journal(&args.journal)?)?;
+    let run = reader.find_run(&args.run)?;
+    let format = match args.output {
+        Format::Text => LogFormat::Text(jiff::tz::TimeZone::system()),
+        Format::Json => LogFormat::Json,
+    };
+    let follow = if args.follow { Follow::UntilTheRunEnds } else { Follow::No };
+    let logs = Logs { reader: &reader, run: &run, format, follow };
+    logs.print(&mut BufWriter::new(io::stdout().lock()))
+        .map_err(|error| CliError::failed(format!("the events of run `{run}` could not be printed"), error))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,72 @@
+//! `kapell validate`: finds every mistake in a plan and its agents file.
+//! Never calls a tool.
+
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    AgentsArg, CliError, Exit, Format,
+    exit::{print_json, show},
+    files,
+};
+use crate::{
+    config::{Catalogue, Diagnostics},
+    runtime::survey,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    /// The plan, or - for standard input
+    plan: String,
+    #[command(flatten)]
+    agents: AgentsArg,
+    /// Do not ask the agents for their tools and schemas
+    #[arg(long)]
+    offline: bool,
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
+    match check(&args).await {
+        Ok(warnings) => {
+            match args.output {
+                Format::Json => print_json(&json!({"valid": true, "diagnostics": warnings}))?,
+                Format::Text => {
+                    if !warnings.is_empty() {
+                        show(&warnings);
+                    }
+                    eprintln!("{} is valid", args.plan);
+                }
+            }
+            Ok(Exit::Done)
+        }
+        Err(CliError::File(mistakes)) if args.output == Format::Json => {
+            print_json(&json!({"valid": false, "diagnostics": mistakes}))?;
+            Ok(Exit::Usage)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The warnings of a valid plan.
+async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
+    let agents = files::agents(&args.agents)?;
+    let offline = files::plan(&args.plan, &agents, None);
+    if args.offline {
+        return Ok(offline?.warnings);
+    }
+    // A plan that is wrong in itself may still name agents; ask all that it could mean, so that one pass finds all.
+    let used =
+        |id: &crate::model::AgentId| offline.as_ref().map_or(true, |lowered| lowered.plan.agents.contains_key(id));
+    let asked = agents.agents.values().filter(|agent| used(&agent.id)).cloned().collect();
+    let catalogue: Catalogue = survey(asked, files::pool_options()?)
+        .await
+        .into_iter()
+        .map(|survey| (survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
+        .collect();
+    Ok(files::plan(&args.plan, &agents, Some(&catalogue))?.warnings)
+}

@@ -1,0 +1,151 @@
+//! What a file may take from outside of itself: variables, this program's path, a free port.
+//! Never shows a value that it put in.
+
+use super::{
+    diagnostic::{Extent, Findings},
+    tree::{Node, Tree},
+};
+
+/// The host's environment, as the agents file sees it.
+pub trait Environment {
+    /// The value of a variable, if it is set.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// The path of this executable; what `${KAPELL}` means.
+    ///
+    /// # Errors
+    /// Why it is not known.
+    fn executable(&self) -> Result<String, String>;
+    /// A loopback port on which nothing listens; what `${PORT}` means.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn free_port(&self) -> Result<u16, String>;
+}
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn executable(&self) -> Result<String, String> {
+        let path = std::env::current_exe().map_err(|error| error.to_string())?;
+        path.into_os_string().into_string().map_err(|_| "its path is not UTF-8".to_owned())
+    }
+
+    fn free_port(&self) -> Result<u16, String> {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
+        listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+    }
+}
+
+/// Replaces the `${…}` of every text below a node.
+pub(super) struct Expander<'e> {
+    environment: &'e dyn Environment,
+    /// Whether `${PORT}` has a meaning; the port, once it was asked for.
+    port: Port,
+}
+
+/// What `${PORT}` means in a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// Nothing: the host does not start a server there.
+    Meaningless,
+    /// A free port that nobody has asked for yet.
+    NotPicked,
+    /// This one.
+    Picked(u16),
+}
+
+impl<'e> Expander<'e> {
+    pub(super) fn new(environment: &'e dyn Environment, port: Port) -> Self {
+        Self { environment, port }
+    }
+
+    /// Expands all texts below `node`. What cannot be expanded is reported and becomes empty.
+    pub(super) fn expand(&mut self, node: &mut Node, findings: &mut Findings) {
+        let extent = node.extent;
+        match &mut node.tree {
+            Tree::Text(text) if text.contains('$') => {
+                let (expanded, hidden) = self.text(text, extent, findings);
+                *text = expanded;
+                node.hidden = hidden;
+            }
+            Tree::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, findings)),
+            Tree::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, findings)),
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
+        }
+    }
+
+    /// The text with its `${…}` replaced, and whether there were any.
+    fn text(&mut self, text: &str, at: Extent, findings: &mut Findings) -> (String, bool) {
+        let (mut expanded, mut hidden, mut rest) = (String::with_capacity(text.len()), false, text);
+        while let Some(dollar) = rest.find('$') {
+            expanded.push_str(&rest[..dollar]);
+            rest = &rest[dollar + 1..];
+            if let Some(after) = rest.strip_prefix('$') {
+                expanded.push('$');
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix('{') {
+                let Some(close) = after.find('}') else {
+                    findings.error("variable", at, "`${` is not closed").help("a literal `$` is written `$$`");
+                    return (expanded, hidden);
+                };
+                hidden = true;
+                match self.value(&after[..close]) {
+                    Ok(value) => expanded.push_str(&value),
+                    Err((message, help)) => {
+                        findings.error("variable", at, message).help(help);
+                    }
+                }
+                rest = &after[close + 1..];
+            } else {
+                expanded.push('$');
+            }
+        }
+        expanded.push_str(rest);
+        (expanded, hidden)
+    }
+
+    /// What stands for `NAME` or `NAME:-default`; else a message and advice.
+    fn value(&mut self, inside: &str) -> Result<String, (String, String)> {
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            let help = "write `${NAME}` or `${NAME:-default}`; a literal `$` is written `$$`".to_owned();
+            return Err((format!("`{name}` is no name of a variable"), help));
+        }
+        match (name, self.port) {
+            ("KAPELL", _) => self
+                .environment
+                .executable()
+                .map_err(|why| (format!("the path of this program is not known: {why}"), "write it out".to_owned())),
+            ("PORT", Port::Picked(port)) => Ok(port.to_string()),
+            ("PORT", Port::NotPicked) => {
+                let port = self.environment.free_port().map_err(|why| {
+                    (format!("there is no free port: {why}"), "write a port of your choice".to_owned())
+                })?;
+                self.port = Port::Picked(port);
+                Ok(port.to_string())
+            }
+            ("PORT", Port::Meaningless) => Err((
+                "`${PORT}` has no meaning here".to_owned(),
+                "it is a free port for a server that kapell starts: give both `command` and `url`".to_owned(),
+            )),
+            _ => match (self.environment.variable(name), default) {
+                (Some(value), None) => Ok(value),
+                (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+                (_, Some(default)) => Ok(default.to_owned()),
+                (None, None) => Err((
+                    format!("the environment variable `{name}` is not set"),
+                    format!("set it, or say what to take instead: `${{{name}:-default}}`"),
+                )),
+            },
+        }
+    }
+}

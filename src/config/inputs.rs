@@ -1,0 +1,140 @@
+//! Makes a run's inputs from what the person gave and what the plan asks for.
+//! Never reads a file.
+
+use serde_json::{Map, Value};
+
+use super::diagnostic::Diagnostics;
+use crate::{
+    expression::{closest, kind},
+    model::{InputSpec, InputType, Plan},
+};
+
+/// Why a run cannot have its inputs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct InputError {
+    /// What kind of mistake, such as `input::missing`.
+    pub code: &'static str,
+    /// What is wrong: lowercase, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// The inputs of a run: `parameters` (`name=value`, as on the command line) before the values of `file`, before
+/// the plan's defaults. An input that is neither given nor required is `null`.
+///
+/// # Errors
+/// All that is missing, unknown or of the wrong type.
+pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) -> Result<Value, Vec<InputError>> {
+    let mut errors = Vec::new();
+    let mut given = Map::new();
+    match file {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(values)) => {
+            for (name, value) in values {
+                if let Some(spec) = known(plan, name, &mut errors) {
+                    check_type(name, value, spec, &mut errors);
+                    given.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        Some(other) => errors.push(InputError {
+            code: "input::wrong_type",
+            message: format!("the file of parameters must be a map from names to values, not {}", kind(other)),
+            help: None,
+        }),
+    }
+    for parameter in parameters {
+        let Some((name, text)) = parameter.split_once('=') else {
+            let message = format!("the parameter `{parameter}` has no `=`");
+            let help = Some("write `--param name=value`".to_owned());
+            errors.push(InputError { code: "input::syntax", message, help });
+            continue;
+        };
+        if let Some(spec) = known(plan, name, &mut errors) {
+            match parse(text, spec.kind) {
+                Some(value) => drop(given.insert(name.to_owned(), value)),
+                None => {
+                    let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
+                    errors.push(InputError { code: "input::wrong_type", message, help: spec.description.clone() });
+                    // It was given, if wrongly: to call it missing too would be one mistake told twice.
+                    given.insert(name.to_owned(), Value::Null);
+                }
+            }
+        }
+    }
+    let mut inputs = Map::new();
+    for (name, spec) in &plan.inputs {
+        let value = given.remove(name).or_else(|| spec.default.clone());
+        if value.is_none() && spec.required {
+            let message = format!("the input `{name}` is missing");
+            let about = spec.description.as_ref().map(|about| format!(": {about}")).unwrap_or_default();
+            let help = Some(format!("give it with `--param {name}=…`{about}"));
+            errors.push(InputError { code: "input::missing", message, help });
+        }
+        inputs.insert(name.clone(), value.unwrap_or(Value::Null));
+    }
+    if errors.is_empty() { Ok(Value::Object(inputs)) } else { Err(errors) }
+}
+
+fn known<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> Option<&'p InputSpec> {
+    let spec = plan.inputs.get(name);
+    if spec.is_none() {
+        let names = || plan.inputs.keys().map(String::as_str);
+        let help = match closest(name, names()) {
+            Some(close) => format!("did you mean `{close}`?"),
+            None if plan.inputs.is_empty() => "the plan has no inputs".to_owned(),
+            None => format!("the plan has {}", crate::expression::listed(names())),
+        };
+        let message = format!("the plan has no input `{name}`");
+        errors.push(InputError { code: "input::unknown", message, help: Some(help) });
+    }
+    spec
+}
+
+fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<InputError>) {
+    let unset = value.is_null() && !spec.required;
+    if !unset && !has_type(value, spec.kind) {
+        let message = format!("the input `{name}` must be {}, not {}", type_name(spec.kind), kind(value));
+        errors.push(InputError { code: "input::wrong_type", message, help: spec.description.clone() });
+    }
+}
+
+/// The value that `text` spells; texts need no quotes, lists and maps are JSON.
+fn parse(text: &str, kind: InputType) -> Option<Value> {
+    if kind == InputType::String {
+        return Some(text.into());
+    }
+    serde_json::from_str(text.trim()).ok().filter(|value| has_type(value, kind))
+}
+
+/// Whether a value is of an input's type.
+pub(super) fn has_type(value: &Value, kind: InputType) -> bool {
+    match kind {
+        InputType::String => value.is_string(),
+        InputType::Number => value.is_number(),
+        InputType::Integer => value.is_i64() || value.is_u64(),
+        InputType::Boolean => value.is_boolean(),
+        InputType::Array => value.is_array(),
+        InputType::Object => value.is_object(),
+    }
+}
+
+/// What a person calls a type, with its article.
+pub(super) fn type_name(kind: InputType) -> &'static str {
+    match kind {
+        InputType::String => "text",
+        InputType::Number => "a number",
+        InputType::Integer => "an integer",
+        InputType::Boolean => "`true` or `false`",
+        InputType::Array => "a list",
+        InputType::Object => "a map",
+    }
+}
+
+impl From<Vec<InputError>> for Diagnostics {
+    fn from(errors: Vec<InputError>) -> Self {
+        Self::without_file("the inputs", errors.into_iter().map(|error| (error.code, error.message, error.help)))
+    }
+}

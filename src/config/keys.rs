@@ -1,0 +1,266 @@
+//! Every key of the plan file and of the agents file: its spelling, its meaning, its shape.
+//! Never says what follows from a value.
+
+use super::shape::{Key, Section, Shape};
+
+const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
+    Key { name, aliases: &[], about, shape }
+}
+
+const fn also(aliases: &'static [&'static str], key: Key) -> Key {
+    Key { name: key.name, aliases, about: key.about, shape: key.shape }
+}
+
+const EFFECTS: Shape = Shape::Choice(&[
+    ("read_only", "It changes nothing."),
+    ("idempotent", "A second call adds nothing to the first."),
+    ("at_most_once", "A second call may do the thing twice, so a call without an answer is never repeated."),
+]);
+
+const ON_FAILURE: Shape = Shape::Choice(&[
+    ("fail", "The run fails and dependents are skipped; what does not depend on it goes on."),
+    ("continue", "Dependents run without its output."),
+    ("skip_dependents", "Dependents are skipped; the run ends as partly done."),
+]);
+
+const PARALLEL: Shape = Shape::Whole(1, 100_000);
+
+/// The plan file.
+pub(super) static PLAN: Section = Section {
+    title: "a plan",
+    definition: "plan",
+    about: "A task graph that kapell runs on MCP agents.",
+    required: &["tasks"],
+    keys: &[
+        key("name", Shape::Text, "The plan's name; the file's where absent."),
+        key("description", Shape::Text, "What the plan is for."),
+        key("inputs", Shape::SectionMap(&INPUT), "What a run is given, as `inputs.NAME` in expressions."),
+        key("defaults", Shape::Section(&DEFAULTS), "What holds for every task that does not say otherwise."),
+        key("max_parallel", PARALLEL, "Most calls in flight at once, over the whole run; 8 where absent."),
+        key("tasks", Shape::Sections(&TASK), "The tasks. Each starts as soon as all that it needs has ended."),
+        key("outputs", Shape::Object, "What the run returns, by name; without it, every task's own answer."),
+        key("budget", Shape::NotYet("leave it out"), ""),
+        key("result", Shape::NotYet("say what the run returns under `outputs`"), ""),
+    ],
+};
+
+/// An input of a plan.
+pub(super) static INPUT: Section = Section {
+    title: "an input",
+    definition: "input",
+    about: "What a run can be given.",
+    required: &["type"],
+    keys: &[
+        key(
+            "type",
+            Shape::Choice(&[
+                ("string", "Text."),
+                ("number", "A number with or without a fraction."),
+                ("integer", "A whole number."),
+                ("boolean", "`true` or `false`."),
+                ("array", "A list."),
+                ("object", "A map."),
+            ]),
+            "The JSON type that a value must have.",
+        ),
+        key("required", Shape::Flag, "Whether a run must be given a value; `null` stands for one that is not given."),
+        key("default", Shape::Any, "The value where none is given."),
+        key("description", Shape::Text, "What the input is for."),
+    ],
+};
+
+/// What tasks share.
+pub(super) static DEFAULTS: Section = Section {
+    title: "`defaults`",
+    definition: "defaults",
+    about: "What holds for every task that does not say otherwise.",
+    required: &[],
+    keys: &[RETRY_KEY, EFFECT_KEY, TIMEOUT_KEY, DEADLINE_KEY, ON_FAILURE_KEY],
+};
+
+const RETRY_KEY: Key = key(
+    "retry",
+    Shape::Either("a number of tries, or a map with `max_attempts` and `backoff`", &RETRY_SHAPES),
+    "How often and when a failed call is tried again on the same agent. A number is `max_attempts`.",
+);
+static RETRY_SHAPES: [Shape; 2] = [Shape::Whole(1, 1_000), Shape::Section(&RETRY)];
+const EFFECT_KEY: Key = key(
+    "effect",
+    EFFECTS,
+    "What a repeated call does; decides whether a call that got no answer may be repeated or rerouted.",
+);
+const TIMEOUT_KEY: Key = key(
+    "timeout",
+    Shape::PositiveDuration,
+    "Longest silence of a call; progress starts it again. The agent's `tool_timeout` where absent.",
+);
+const DEADLINE_KEY: Key = key("deadline", Shape::PositiveDuration, "Longest duration of a call, progress or not.");
+const ON_FAILURE_KEY: Key = key("on_failure", ON_FAILURE, "What a failure means for others; `fail` where absent.");
+
+/// A task of a plan.
+pub(super) static TASK: Section = Section {
+    title: "a task",
+    definition: "task",
+    about: "A call of one tool, on one of several agents, once or for each item of a list.",
+    required: &["id"],
+    keys: &[
+        also(&["name"], key("id", Shape::Name, "The name by which others refer to it.")),
+        key("title", Shape::Text, "What a person reads above its result."),
+        key("description", Shape::Text, "What it is for; of no consequence."),
+        key("agent", Shape::Text, "The agent to call: a section of the agents file."),
+        key("capability", Shape::Text, "Instead of `agent`: any agent that lists this capability."),
+        key("tool", Shape::Text, "The tool to call."),
+        also(&["args"], key("with", Shape::Object, "The tool's arguments. Texts may hold `${{ }}`.")),
+        also(
+            &["depends_on"],
+            key("needs", Shape::TextOrTexts, "Tasks that must end first, beside those that expressions refer to."),
+        ),
+        key("if", Shape::Condition, "Runs the task only if this holds. An expression, with or without `${{ }}`."),
+        key("foreach", Shape::Items, "Runs the task once for each item of this list."),
+        key("as", Shape::Name, "The name of the current item in `with` and `approve`; `item` where absent."),
+        key("max_parallel", PARALLEL, "Most items of a `foreach` in flight at once."),
+        RETRY_KEY,
+        EFFECT_KEY,
+        TIMEOUT_KEY,
+        DEADLINE_KEY,
+        key("fallback", Shape::Sections(&FALLBACK), "Where to go, in this order, when the agent cannot do it."),
+        ON_FAILURE_KEY,
+        key("approve", Shape::Text, "A question that a person must say yes to before each call."),
+        key("prompt", Shape::NotYet("call a tool of an agent; tasks for the language model come later"), ""),
+        key("output_schema", Shape::NotYet("leave it out; it belongs to tasks for the language model"), ""),
+        key("plan", Shape::NotYet("put the other plan's tasks into this one"), ""),
+        key("tasks", Shape::NotYet("put these tasks into the plan's own list"), ""),
+        key("budget", Shape::NotYet("bound the task with `deadline`"), ""),
+        key("result", Shape::NotYet("say what the run returns under the plan's `outputs`"), ""),
+    ],
+};
+
+/// Another place where a task can run.
+pub(super) static FALLBACK: Section = Section {
+    title: "a fallback",
+    definition: "fallback",
+    about: "Another place where the task can run.",
+    required: &["agent"],
+    keys: &[
+        key("agent", Shape::Text, "The agent to call."),
+        key("tool", Shape::Text, "Its tool; the task's `tool` where absent."),
+    ],
+};
+
+/// Tries of a task.
+pub(super) static RETRY: Section = Section {
+    title: "`retry`",
+    definition: "retry",
+    about: "How often and when a failed call is tried again on the same agent.",
+    required: &[],
+    keys: &[
+        key("max_attempts", Shape::Whole(1, 1_000), "Most tries, the first included."),
+        key(
+            "backoff",
+            Shape::Either("`exponential`, `fixed` or a map", &[BACKOFF_KINDS, Shape::Section(&BACKOFF)]),
+            "The pauses between tries.",
+        ),
+    ],
+};
+
+const BACKOFF_KINDS: Shape = Shape::Choice(&[
+    ("exponential", "Each pause is longer than the last: 1s, 2s, 4s, … up to 30s, half of it left to chance."),
+    ("fixed", "Every pause is the same: 1s."),
+]);
+
+/// Pauses between tries.
+pub(super) static BACKOFF: Section = Section {
+    title: "`backoff`",
+    definition: "backoff",
+    about: "The pauses between tries.",
+    required: &[],
+    keys: &[
+        key("kind", BACKOFF_KINDS, "How pauses grow; `exponential` where absent."),
+        key("initial", Shape::Duration, "The first pause; 1s where absent."),
+        key("factor", Shape::Number(1.0, 1_000.0), "What each further pause is multiplied by; 2 where absent."),
+        key("max", Shape::Duration, "The longest pause; 30s where absent."),
+        key("jitter", Shape::Number(0.0, 1.0), "The part of a pause that is left to chance, from 0 to 1."),
+    ],
+};
+
+/// The agents file.
+pub(super) static AGENTS_FILE: Section = Section {
+    title: "an agents file",
+    definition: "agents_file",
+    about: "The MCP servers that kapell may use, and the language model that answers their sampling requests.",
+    required: &[],
+    keys: &[
+        key("agents", Shape::SectionMap(&AGENT), "The agents, by name."),
+        key("llm", Shape::Section(&LLM), "The language model that answers sampling requests of agents."),
+    ],
+};
+
+/// An agent.
+pub(super) static AGENT: Section = Section {
+    title: "an agent",
+    definition: "agent",
+    about: "An MCP server: a `command` that is started, a `url` that is connected to, or both. Texts may hold \
+            `${VAR}` and `${VAR:-default}`; `${KAPELL}` is this program, and `${PORT}` a free port where both \
+            `command` and `url` are given.",
+    required: &[],
+    keys: &[
+        key("command", Shape::Text, "The program to start. With `url` too, it is the server behind that."),
+        key("args", Shape::Texts, "Its arguments."),
+        key("env", Shape::TextMap, "Its environment, on top of a minimal one."),
+        key("env_vars", Shape::Texts, "Names of variables that it is given from kapell's own environment, if set."),
+        key("cwd", Shape::Text, "Its working directory; kapell's own where absent."),
+        key("url", Shape::Text, "The address of a Streamable HTTP server."),
+        key("http_headers", Shape::TextMap, "Headers of every request."),
+        key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
+        key("bearer_token_env_var", Shape::Text, "The variable that holds the bearer token."),
+        key(
+            "protocol",
+            Shape::Choice(&[
+                ("auto", "Ask the server."),
+                ("legacy", "The `initialize` handshake: 2025-11-25 and before."),
+                ("modern", "2026-07-28 and later: no handshake."),
+            ]),
+            "The protocol era to speak; `auto` where absent.",
+        ),
+        key("required", Shape::Flag, "Whether a run fails when the agent cannot be reached; `false` where absent."),
+        key("enabled", Shape::Flag, "Whether the agent may be used; `true` where absent."),
+        key("max_concurrency", PARALLEL, "Most calls in flight on this agent at once; 8 where absent."),
+        key("startup_timeout", Shape::PositiveDuration, "Longest that connecting may take; 30s where absent."),
+        key("tool_timeout", Shape::PositiveDuration, "Longest silence of a call; 5m where absent."),
+        key("effect", EFFECTS, "What a repeated call of this agent's tools does, where no task says so."),
+        key("enabled_tools", Shape::Texts, "The only tools that may be called."),
+        key("disabled_tools", Shape::Texts, "Tools that may not be called."),
+        key(
+            "capabilities",
+            Shape::Either(
+                "a map from capabilities to tools, or a list of capabilities",
+                &[Shape::TextMap, Shape::Texts],
+            ),
+            "What the agent can stand in for: each capability with the tool that serves it, or names alone.",
+        ),
+    ],
+};
+
+/// The language model.
+pub(super) static LLM: Section = Section {
+    title: "`llm`",
+    definition: "llm",
+    about: "An OpenAI-compatible endpoint.",
+    required: &["base_url", "model"],
+    keys: &[
+        key("base_url", Shape::Text, "The base of the API, such as `http://127.0.0.1:11434/v1`."),
+        key("model", Shape::Text, "The model, as the endpoint calls it."),
+        key("api_key_env_var", Shape::Text, "The variable that holds the key; read from nowhere else, never logged."),
+        key(
+            "max_tokens_field",
+            Shape::Choice(&[
+                ("max_tokens", "What most endpoints take."),
+                ("max_completion_tokens", "What OpenAI's reasoning models insist on."),
+            ]),
+            "What the endpoint calls the output limit; `max_tokens` where absent.",
+        ),
+        key("timeout", Shape::PositiveDuration, "Longest that a request may take, retries included; 2m where absent."),
+        key("http_headers", Shape::TextMap, "Further headers of every request."),
+        key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
+    ],
+};

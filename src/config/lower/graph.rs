@@ -1,0 +1,90 @@
+//! Finds the tasks of a plan that wait for each other.
+//! Never walks the graph recursively: a cycle may be as long as the plan.
+
+use std::sync::Arc;
+
+use crate::{
+    config::diagnostic::{Extent, Findings},
+    model::{GraphError, Task, TaskGraph, TaskId},
+};
+
+/// Most cycles that are reported: each costs a walk over the whole plan.
+const MAX_CYCLES: usize = 16;
+/// Most edges of a cycle that a message names.
+const MAX_NAMED: usize = 6;
+
+/// That a task needs another, and where the file says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edge {
+    /// The other's place among the plan's tasks.
+    pub(super) needs: usize,
+    /// The entry of `needs`, or the reference.
+    pub(super) at: Extent,
+}
+
+/// Reports each cycle, at the edge that closes it. `edges[i]` are those of `tasks[i]`.
+pub(super) fn check(tasks: &[Arc<Task>], edges: &[Vec<Edge>], findings: &mut Findings) {
+    for (task, edges) in tasks.iter().zip(edges) {
+        if let Some(edge) = edges.iter().find(|edge| tasks[edge.needs].id == task.id) {
+            let message = format!("task `{}` needs itself, so it can never start", task.id);
+            let found = findings.error("cycle", edge.at, message);
+            found.help("a task cannot know its own result: refer to another, or leave this out");
+        }
+    }
+    let mut tasks: Vec<Arc<Task>> = tasks.iter().map(without_itself).collect();
+    for _ in 0..MAX_CYCLES {
+        // Ids are unique and needs are known by construction, so a cycle is all that can be wrong.
+        let Err(GraphError::Cycle(cycle)) = TaskGraph::new(&tasks) else { return };
+        let places = places(&tasks, &cycle);
+        report(&tasks, edges, &places, findings);
+        let (last, first) = (places[places.len() - 1], places[0]);
+        let first = tasks[first].id.clone();
+        Arc::make_mut(&mut tasks[last]).needs.retain(|needs| *needs != first);
+    }
+}
+
+fn without_itself(task: &Arc<Task>) -> Arc<Task> {
+    let mut task = Arc::clone(task);
+    if task.needs.contains(&task.id) {
+        let id = task.id.clone();
+        Arc::make_mut(&mut task).needs.retain(|needs| *needs != id);
+    }
+    task
+}
+
+/// The places of a cycle's tasks, starting with the one that comes first in the file.
+fn places(tasks: &[Arc<Task>], cycle: &[TaskId]) -> Vec<usize> {
+    let by_id: std::collections::HashMap<&TaskId, usize> =
+        tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
+    let mut places: Vec<usize> = cycle.iter().filter_map(|id| by_id.get(id).copied()).collect();
+    let first = (0..places.len()).min_by_key(|&at| places[at]).unwrap_or(0);
+    places.rotate_left(first);
+    places
+}
+
+fn report(tasks: &[Arc<Task>], edges: &[Vec<Edge>], places: &[usize], findings: &mut Findings) {
+    let next = |at: usize| places[(at + 1) % places.len()];
+    let edge = |at: usize| edges[places[at]].iter().find(|edge| edge.needs == next(at)).map(|edge| edge.at);
+    let mut named = Vec::new();
+    let mut lines = Vec::new();
+    for at in 0..places.len() {
+        // Of a long cycle, the first edges and the one that closes it are enough to see it.
+        if at + 1 < places.len() && at >= MAX_NAMED - 1 {
+            continue;
+        }
+        if at + 1 == places.len() && places.len() > MAX_NAMED {
+            named.push(format!("… {} more …", places.len() - MAX_NAMED));
+        }
+        let (task, needs) = (&tasks[places[at]].id, &tasks[next(at)].id);
+        named.push(format!("`{task}` needs `{needs}`"));
+        if let Some(at) = edge(at) {
+            lines.push(findings.source.position(at).line.to_string());
+        }
+    }
+    let last = places.len() - 1;
+    let (closing, first) = (&tasks[places[last]].id, &tasks[places[0]].id);
+    let at = edge(last).unwrap_or_default();
+    let found = findings.error("cycle", at, format!("tasks wait for each other: {}", named.join(", ")));
+    found.label(format!("`{closing}` needs `{first}` here"));
+    found.help(format!("take one of these out: lines {}", lines.join(", ")));
+}

@@ -1,0 +1,65 @@
+//! Reads how a task is tried again: its own keys over the plan's defaults.
+//! Never knows which failures are worth a retry; that is `engine::retry`.
+
+use std::time::Duration;
+
+use crate::{
+    config::{
+        diagnostic::Findings,
+        keys::{BACKOFF, RETRY},
+        shape::Fields,
+        tree::{Node, Tree},
+    },
+    model::{Backoff, Retry, Span},
+};
+
+/// The retry policy that `task` and `defaults` give together.
+pub(super) fn retry(task: &Fields<'_>, defaults: Option<&Fields<'_>>, findings: &mut Findings) -> Retry {
+    let mut retry = Retry::default();
+    let sections = defaults.into_iter().chain([task]);
+    for node in sections.filter_map(|fields| fields.node("retry")) {
+        if let Tree::Number(attempts) = &node.tree {
+            retry.max_attempts = attempts.as_u64().and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(1);
+            continue;
+        }
+        let fields = Fields::of(node, &RETRY);
+        if let Some(attempts) = fields.whole("max_attempts") {
+            retry.max_attempts = attempts;
+        }
+        if let Some(node) = fields.node("backoff") {
+            retry.backoff = backoff(node, findings);
+        }
+    }
+    let pointless = task.node("retry").filter(|node| node.as_map().is_some_and(|map| map.contains_key("backoff")));
+    if let (1, Some(node)) = (retry.max_attempts, pointless) {
+        let found = findings.warning("pointless_backoff", node.extent, "there is a backoff, but only one try");
+        found.help("say how many tries there are: `max_attempts: 3`");
+    }
+    retry
+}
+
+fn backoff(node: &Node, findings: &mut Findings) -> Backoff {
+    let fields = Fields::of(node, &BACKOFF);
+    let exponential = Backoff::default();
+    if node.as_text().or_else(|| fields.text("kind")) == Some("fixed") {
+        if let Some(at) = fields.key_extent("factor") {
+            findings.error("backoff", at, "a fixed pause does not grow, so `factor` has no effect");
+        }
+        let initial = fields.duration("initial").unwrap_or(exponential.initial);
+        let max = fields.duration("max").unwrap_or(initial).min(initial);
+        return Backoff { initial: max, factor: 1.0, max, jitter: fields.number("jitter").unwrap_or(0.0) };
+    }
+    let initial = fields.duration("initial").unwrap_or(exponential.initial);
+    let max = fields.duration("max");
+    if let (Some(max), Some(at)) = (max, fields.key_extent("max"))
+        && max < initial
+    {
+        findings.error("backoff", at, format!("`max` is {max}, which is shorter than `initial`, {initial}"));
+    }
+    Backoff {
+        initial,
+        factor: fields.number("factor").unwrap_or(exponential.factor),
+        max: max.unwrap_or(Span(Duration::max(exponential.max.0, initial.0))),
+        jitter: fields.number("jitter").unwrap_or(exponential.jitter),
+    }
+}

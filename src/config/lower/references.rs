@@ -1,0 +1,230 @@
+//! Finds what the expressions of a plan refer to, and every reference that cannot mean anything.
+//! Never evaluates an expression.
+
+use std::collections::HashSet;
+
+use indexmap::{IndexMap, map};
+
+use super::graph::Edge;
+use crate::{
+    config::{
+        diagnostic::{Extent, Findings},
+        shape::Fields,
+        tree::{Node, Tree},
+    },
+    expression::{self, ExpressionError, ITEMS_FIELD, Piece, Reference, TASK_FIELDS},
+    model::InputSpec,
+};
+
+/// A task as far as others can refer to it.
+pub(super) struct Known<'n> {
+    pub(super) fields: Fields<'n>,
+    pub(super) repeats: bool,
+}
+
+/// What there is to refer to.
+pub(super) struct Names<'n> {
+    pub(super) inputs: &'n IndexMap<String, InputSpec>,
+    /// Every task with an id of its own, in the order of the file.
+    pub(super) tasks: IndexMap<&'n str, Known<'n>>,
+}
+
+impl<'n> Names<'n> {
+    /// Collects the tasks' ids; one that is taken already is a mistake, and its task is left out.
+    pub(super) fn new(
+        inputs: &'n IndexMap<String, InputSpec>,
+        written: &[Fields<'n>],
+        findings: &mut Findings,
+    ) -> Self {
+        let mut tasks: IndexMap<&str, Known<'n>> = IndexMap::with_capacity(written.len());
+        for fields in written {
+            let Some(id) = fields.text("id") else { continue };
+            match tasks.entry(id) {
+                map::Entry::Vacant(free) => {
+                    free.insert(Known { fields: *fields, repeats: fields.has("foreach") });
+                }
+                map::Entry::Occupied(taken) => {
+                    let at = |fields: &Fields<'_>| fields.node("id").map_or(fields.extent, |node| node.extent);
+                    let line = findings.source.position(at(&taken.get().fields)).line;
+                    let found = findings.error("duplicate_task", at(fields), format!("two tasks are called `{id}`"));
+                    found.help(format!("the first is in line {line}; call this one something else"));
+                }
+            }
+        }
+        Self { inputs, tasks }
+    }
+}
+
+/// What was referred to.
+#[derive(Default)]
+pub(super) struct Used {
+    inputs: HashSet<String>,
+    /// Whether some expression takes all inputs at once.
+    all_inputs: bool,
+}
+
+impl Used {
+    pub(super) fn warn_of_unused_inputs(&self, plan: &Fields<'_>, findings: &mut Findings) {
+        if self.all_inputs {
+            return;
+        }
+        for (name, entry) in plan.node("inputs").and_then(Node::as_map).into_iter().flatten() {
+            if !self.inputs.contains(name) {
+                findings.warning("unused_input", entry.key, format!("no expression uses the input `{name}`"));
+            }
+        }
+    }
+}
+
+/// Checks the expressions of all texts below `node`; gives the tasks that they refer to, as edges.
+pub(super) fn check(
+    node: &Node,
+    names: &Names<'_>,
+    binding: Option<&str>,
+    findings: &mut Findings,
+    used: &mut Used,
+) -> Vec<Edge> {
+    let mut checker = Checker { names, binding, findings, used, edges: Vec::new() };
+    checker.node(node);
+    checker.edges
+}
+
+/// Checks a text that is an expression as a whole, with or without `${{ }}`; gives the bare expression too.
+pub(super) fn check_expression<'n>(
+    node: &'n Node,
+    names: &Names<'_>,
+    findings: &mut Findings,
+    used: &mut Used,
+) -> (&'n str, Vec<Edge>) {
+    let mut checker = Checker { names, binding: None, findings, used, edges: Vec::new() };
+    let text = node.as_text().unwrap_or_default();
+    let bare = checker.bare(node, text);
+    (bare, checker.edges)
+}
+
+struct Checker<'c, 'n> {
+    names: &'c Names<'n>,
+    binding: Option<&'c str>,
+    findings: &'c mut Findings,
+    used: &'c mut Used,
+    edges: Vec<Edge>,
+}
+
+impl Checker<'_, '_> {
+    /// As deep as the file, which is bounded where it is read.
+    fn node(&mut self, node: &Node) {
+        match &node.tree {
+            Tree::Text(text) => match expression::pieces(text) {
+                Ok(pieces) => {
+                    for piece in pieces {
+                        if let Piece::Expression(expression, range) = piece {
+                            self.expression(node, expression, range.start);
+                        }
+                    }
+                }
+                Err(error) => self.report(node, error, 0),
+            },
+            Tree::List(nodes) => nodes.iter().for_each(|node| self.node(node)),
+            Tree::Map(map) => map.values().for_each(|entry| self.node(&entry.node)),
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) => {}
+        }
+    }
+
+    fn bare<'t>(&mut self, node: &Node, text: &'t str) -> &'t str {
+        let trimmed = text.trim();
+        if !trimmed.contains("${{") {
+            self.expression(node, text, 0);
+            return trimmed;
+        }
+        let start = text.len() - text.trim_start().len();
+        match expression::pieces(trimmed).as_deref() {
+            Ok([Piece::Expression(expression, range)]) => {
+                self.expression(node, expression, start + range.start);
+                expression.trim()
+            }
+            Ok(_) => {
+                let message = "this mixes text and `${{ }}`, but must be one expression";
+                self.findings.error("expression", node.extent, message).help("write the expression alone");
+                trimmed
+            }
+            Err(error) => {
+                self.report(node, error.clone(), start);
+                trimmed
+            }
+        }
+    }
+
+    /// Checks an expression that starts at byte `offset` of the text of `node`.
+    fn expression(&mut self, node: &Node, expression: &str, offset: usize) {
+        match expression::located_references(expression) {
+            Err(error) => self.report(node, error, offset),
+            Ok(references) => {
+                if !self.used.all_inputs {
+                    self.used.all_inputs = expression::takes_all_inputs(expression);
+                }
+                for (reference, range) in references {
+                    let range = range.start + offset..range.end + offset;
+                    let at = node.extent_within(range, &self.findings.source);
+                    self.reference(reference, at);
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, node: &Node, error: ExpressionError, offset: usize) {
+        let range = error.range.map(|range| range.start + offset..range.end + offset);
+        let at = range.map_or(node.extent, |range| node.extent_within(range, &self.findings.source));
+        self.findings.error("expression", at, error.message).maybe_help(error.help);
+    }
+
+    fn reference(&mut self, reference: Reference, at: Extent) {
+        match reference {
+            Reference::Input { name, .. } => {
+                if !self.names.inputs.contains_key(&name) {
+                    let names = || self.names.inputs.keys().map(String::as_str);
+                    let help = self.findings.did_you_mean(&name, names()).or_else(|| {
+                        Some(match self.names.inputs.is_empty() {
+                            true => "the plan has no `inputs`".to_owned(),
+                            false => format!("the plan has {}", expression::listed(names())),
+                        })
+                    });
+                    self.findings.error("unknown_input", at, format!("there is no input `{name}`")).maybe_help(help);
+                }
+                self.used.inputs.insert(name);
+            }
+            Reference::Task { id, path } => self.task(&id, &path, at),
+            Reference::Name(name) => {
+                if self.binding != Some(name.as_str()) {
+                    let known = self.binding.into_iter().chain(["inputs", "tasks"]);
+                    let help = self.findings.did_you_mean(&name, known.clone());
+                    let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
+                    self.findings.error("unknown_name", at, format!("`{name}` means nothing here")).help(help);
+                }
+            }
+        }
+    }
+
+    fn task(&mut self, id: &str, path: &[String], at: Extent) {
+        let Some((index, _, known)) = self.names.tasks.get_full(id) else {
+            let help = self.findings.did_you_mean(id, self.names.tasks.keys().copied());
+            let message = format!("`tasks.{id}` refers to a task that is not in the plan");
+            self.findings.error("unknown_task", at, message).maybe_help(help);
+            return;
+        };
+        self.edges.push(Edge { needs: index, at });
+        let Some(field) = path.first().map(String::as_str) else { return };
+        let fields = || TASK_FIELDS.into_iter().chain([ITEMS_FIELD]);
+        if !fields().any(|known| known == field) {
+            let help = self.findings.did_you_mean(field, fields());
+            let help = help.unwrap_or_else(|| format!("a task has {}", fields().collect::<Vec<_>>().join(", ")));
+            self.findings.error("unknown_field", at, format!("a task has no `{field}`")).help(help);
+        } else if !known.repeats && matches!(field, "outputs" | ITEMS_FIELD) {
+            let message = format!("`{id}` is no `foreach` task, so it has no `{field}`");
+            self.findings.error("unknown_field", at, message).help("its output is `output`");
+        } else if known.repeats && matches!(field, "text" | "content" | "resources") {
+            let message = format!("`{id}` runs once for each item, so it has no `{field}` of its own");
+            let help = format!("an item's own is `tasks.{id}.items[0].{field}`; all outputs are `tasks.{id}.outputs`");
+            self.findings.error("unknown_field", at, message).help(help);
+        }
+    }
+}

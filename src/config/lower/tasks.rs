@@ -1,0 +1,133 @@
+//! Reads one task.
+//! Never looks at another one, except for its id.
+
+use super::{
+    graph::Edge,
+    policy,
+    references::{self, Names, Used},
+    routes::Router,
+};
+use crate::{
+    config::{
+        diagnostic::Findings,
+        shape::Fields,
+        tree::{Node, Tree},
+    },
+    expression::RESERVED_NAMES,
+    model::{Expression, Foreach, JsonObject, Task, TaskId, Template},
+};
+
+/// The name of a `foreach` task's current item where the task gives none.
+const BINDING: &str = "item";
+
+/// Reads one task of the plan.
+pub(super) struct Reader<'r, 'n> {
+    pub(super) fields: &'r Fields<'n>,
+    pub(super) defaults: Option<&'r Fields<'n>>,
+    pub(super) names: &'r Names<'n>,
+}
+
+impl Reader<'_, '_> {
+    /// The task, and the tasks that it needs with the places that say so.
+    pub(super) fn task(&self, router: &mut Router<'_>, used: &mut Used, findings: &mut Findings) -> (Task, Vec<Edge>) {
+        let fields = self.fields;
+        let mut edges = self.needs(findings);
+        let condition = fields.node("if").map(|node| match node.tree {
+            Tree::Bool(value) => Expression(value.to_string()),
+            _ => {
+                let (bare, found) = references::check_expression(node, self.names, findings, used);
+                edges.extend(found);
+                Expression(bare.to_owned())
+            }
+        });
+        let foreach = self.foreach(&mut edges, findings, used);
+        let binding = foreach.as_ref().map(|foreach| foreach.binding.as_str());
+        for key in ["with", "approve"] {
+            if let Some(node) = fields.node(key) {
+                edges.extend(references::check(node, self.names, binding, findings, used));
+            }
+        }
+        edges.dedup_by_key(|edge| edge.needs);
+        let shared = |name| self.fields.node(name).map_or(self.defaults, |_| Some(self.fields));
+        let task = Task {
+            id: TaskId::from(self.id()),
+            title: fields.text("title").map(str::to_owned),
+            needs: self.unique(&edges),
+            condition,
+            foreach,
+            approve: fields.node("approve").map(|node| Template(node.to_json())),
+            routes: router.routes(fields, findings),
+            arguments: Template(fields.node("with").map_or_else(|| JsonObject::new().into(), Node::to_json)),
+            retry: policy::retry(fields, self.defaults, findings),
+            effect: shared("effect").and_then(|fields| fields.choice("effect")),
+            timeout: shared("timeout").and_then(|fields| fields.duration("timeout")),
+            deadline: shared("deadline").and_then(|fields| fields.duration("deadline")),
+            on_failure: shared("on_failure").and_then(|fields| fields.choice("on_failure")).unwrap_or_default(),
+        };
+        (task, edges)
+    }
+
+    fn id(&self) -> &str {
+        self.fields.text("id").unwrap_or_default()
+    }
+
+    /// The tasks under `needs`.
+    fn needs(&self, findings: &mut Findings) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        for (id, node) in self.fields.texts("needs") {
+            match self.names.tasks.get_index_of(id) {
+                Some(needs) => edges.push(Edge { needs, at: node.extent }),
+                None => {
+                    let help = findings.did_you_mean(id, self.names.tasks.keys().copied());
+                    let message = format!("task `{}` needs `{id}`, which is not in the plan", self.id());
+                    findings.error("unknown_task", node.extent, message).maybe_help(help);
+                }
+            }
+        }
+        edges
+    }
+
+    /// The ids of what the edges lead to, each once.
+    fn unique(&self, edges: &[Edge]) -> Vec<TaskId> {
+        let mut seen = std::collections::HashSet::with_capacity(edges.len());
+        let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
+        fresh.filter_map(|edge| self.names.tasks.get_index(edge.needs)).map(|(id, _)| TaskId::from(*id)).collect()
+    }
+
+    fn foreach(&self, edges: &mut Vec<Edge>, findings: &mut Findings, used: &mut Used) -> Option<Foreach> {
+        let fields = self.fields;
+        let Some(node) = fields.node("foreach") else {
+            for key in ["as", "max_parallel"] {
+                if let Some(at) = fields.key_extent(key).filter(|_| !fields.has("foreach")) {
+                    findings.error("useless_key", at, format!("`{key}` has no effect without `foreach`"));
+                }
+            }
+            return None;
+        };
+        let items = match &node.tree {
+            Tree::Text(_) => {
+                let (bare, found) = references::check_expression(node, self.names, findings, used);
+                edges.extend(found);
+                format!("${{{{ {bare} }}}}").into()
+            }
+            _ => {
+                edges.extend(references::check(node, self.names, None, findings, used));
+                node.to_json()
+            }
+        };
+        let binding = fields.text("as").unwrap_or(BINDING);
+        if let Some(node) = fields.node("as") {
+            if RESERVED_NAMES.contains(&binding) {
+                findings.error("bad_name", node.extent, format!("`{binding}` has a meaning of its own"));
+            } else if binding.contains('-') {
+                let message = format!("`{binding}` holds a hyphen, which an expression would take for a minus sign");
+                findings.error("bad_name", node.extent, message).help("use `_`");
+            }
+        }
+        Some(Foreach {
+            items: Template(items),
+            binding: binding.to_owned(),
+            max_parallel: fields.whole("max_parallel"),
+        })
+    }
+}

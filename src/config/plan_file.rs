@@ -1,0 +1,365 @@
+//! Reads YAML: plans with the place of every value, and plain data without. The only place that names YAML crates.
+//! Never knows what a plan's keys mean.
+//!
+//! YAML 1.2 with the core schema, one document, no merge keys. Nesting and the growth through aliases are
+//! bounded, and nothing here is recursive, so that no file can end the process.
+
+use std::{collections::HashMap, sync::Arc};
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use serde_json::Number;
+
+use super::{
+    diagnostic::{Diagnostics, Extent, Findings, Source},
+    tree::{Entry, Map, Node, Tree},
+};
+
+/// Deepest nesting of lists and maps.
+const MAX_DEPTH: usize = 64;
+/// Most that aliases may add, counted in values and bytes of text.
+const MAX_ALIASED: usize = 10_000_000;
+
+/// Reads a YAML file of plain data, such as a file of parameters.
+///
+/// # Errors
+/// When it is no YAML, or holds what JSON cannot say.
+pub fn read_data(name: &str, text: &str) -> Result<serde_json::Value, Diagnostics> {
+    serde_yaml::from_str(text).map_err(|error| {
+        let source = Arc::new(Source::new(name, text.to_owned()));
+        let mut findings = Findings::new("yaml", source);
+        match error.location() {
+            Some(place) => {
+                let at = Extent { start: place.index(), end: place.index() };
+                findings.error("syntax", at, format!("this is no YAML: {error}"));
+            }
+            None => {
+                findings.whole("syntax", format!("this is no YAML: {error}"));
+            }
+        }
+        findings.finish()
+    })
+}
+
+/// Writes data as YAML.
+///
+/// # Errors
+/// When the data holds what YAML cannot say.
+pub fn write_data(data: &impl serde::Serialize) -> Result<String, serde_yaml::Error> {
+    serde_yaml::to_string(data)
+}
+
+/// Reads a plan file. Syntax ends at the first mistake; duplicate keys and the like are all found.
+pub(super) fn read_tree(findings: &mut Findings) -> Option<Node> {
+    let source = Arc::clone(&findings.source);
+    let places = Places::new(&source.text);
+    let mut builder = Builder { findings, open: Vec::new(), anchors: HashMap::new(), aliased: 0, root: None, places };
+    for event in Parser::new_from_str(&source.text) {
+        let next = match event {
+            Ok((event, span)) => {
+                let extent = builder.places.extent(span.start.index(), span.end.index());
+                builder.take(event, extent)
+            }
+            Err(error) => Err(builder.syntax(&error)),
+        };
+        if next.is_err() {
+            return None;
+        }
+    }
+    builder.root
+}
+
+/// The file cannot be read any further; the reason is among the findings.
+struct Unreadable;
+
+/// Turns the parser's character offsets into bytes.
+struct Places<'s> {
+    text: &'s str,
+    /// The byte of every [`STRIDE`]th character; empty where characters are bytes.
+    marks: Vec<usize>,
+}
+
+const STRIDE: usize = 64;
+
+impl<'s> Places<'s> {
+    fn new(text: &'s str) -> Self {
+        let marks =
+            if text.is_ascii() { Vec::new() } else { text.char_indices().step_by(STRIDE).map(|(at, _)| at).collect() };
+        Self { text, marks }
+    }
+
+    fn byte(&self, character: usize) -> usize {
+        if self.marks.is_empty() {
+            return character.min(self.text.len());
+        }
+        let mark = self.marks.get(character / STRIDE).copied().unwrap_or(self.text.len());
+        let rest = &self.text[mark..];
+        mark + rest.char_indices().nth(character % STRIDE).map_or(rest.len(), |(at, _)| at)
+    }
+
+    fn extent(&self, start: usize, end: usize) -> Extent {
+        Extent { start: self.byte(start), end: self.byte(end) }
+    }
+}
+
+/// A list or map that is not closed yet.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key whose value comes next.
+    key: Option<(String, Extent)>,
+    /// How much it holds, for the bound on aliases.
+    weight: usize,
+    /// How deep it nests below itself.
+    height: usize,
+}
+
+/// A value that aliases can repeat.
+struct Anchor {
+    node: Node,
+    weight: usize,
+    height: usize,
+}
+
+struct Builder<'f, 's> {
+    findings: &'f mut Findings,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Anchor>,
+    aliased: usize,
+    root: Option<Node>,
+    places: Places<'s>,
+}
+
+impl Builder<'_, '_> {
+    fn syntax(&mut self, error: &ScanError) -> Unreadable {
+        let at = self.places.byte(error.marker().index());
+        let info = error.info();
+        let line_start = self.places.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let unquoted = self.places.text[line_start..at].contains("${{");
+        let found = self.findings.error("syntax", Extent { start: at, end: at }, format!("this is no YAML: {info}"));
+        if unquoted {
+            found.help("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes");
+        } else if info.contains("mapping values are not allowed") {
+            found.help("a text that holds `: ` must be put in quotes");
+        } else if info.contains("tab") {
+            found.help("indent with spaces");
+        } else if info.contains("recursion limit") {
+            found.help(format!("nest at most {MAX_DEPTH} lists and maps"));
+        }
+        Unreadable
+    }
+
+    fn fail(&mut self, code: &str, at: Extent, message: String) -> Unreadable {
+        self.findings.error(code, at, message);
+        Unreadable
+    }
+
+    fn take(&mut self, event: Event<'_>, extent: Extent) -> Result<(), Unreadable> {
+        match event {
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(self.fail("syntax", extent, "a second document starts here, but a plan is one".to_owned()))
+            }
+            Event::Scalar(text, style, anchor, tag) => self.scalar(&text, (style, tag.as_deref()), anchor, extent),
+            Event::SequenceStart(anchor, tag) => self.start(Tree::List(Vec::new()), anchor, (extent, tag.as_deref())),
+            Event::MappingStart(anchor, tag) => self.start(Tree::Map(Map::new()), anchor, (extent, tag.as_deref())),
+            Event::SequenceEnd | Event::MappingEnd => self.end(extent),
+            Event::Alias(id) => self.alias(id, extent),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self, tree: Tree, anchor: usize, (extent, tag): (Extent, Option<&Tag>)) -> Result<(), Unreadable> {
+        if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && matches!(&*tag.suffix, "seq" | "map"))) {
+            self.findings.error("tag", extent, format!("the tag `{tag}` has no meaning here")).help("leave it out");
+        }
+        if self.open.len() == MAX_DEPTH {
+            let message = format!("lists and maps are nested more than {MAX_DEPTH} deep");
+            return Err(self.fail("too_deep", extent, message));
+        }
+        self.key_must_be_text(extent)?;
+        self.open.push(Open { node: Node::new(tree, extent), anchor, key: None, weight: 1, height: 1 });
+        Ok(())
+    }
+
+    /// A list or map may stand where a value is due, not where a key is.
+    fn key_must_be_text(&mut self, extent: Extent) -> Result<(), Unreadable> {
+        match self.open.last() {
+            Some(Open { node: Node { tree: Tree::Map(_), .. }, key: None, .. }) => {
+                let error = self.findings.error("key", extent, "a key must be text, not a list or a map");
+                error.help("a text that starts with `{` or `[` must be put in quotes");
+                Err(Unreadable)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self, extent: Extent) -> Result<(), Unreadable> {
+        let Some(mut done) = self.open.pop() else { return Ok(()) };
+        done.node.extent.end =
+            done.node.extent.end.max(last_end(&done.node)).max(match self.places.text.as_bytes().get(extent.start) {
+                Some(b']' | b'}') => extent.end,
+                _ => 0,
+            });
+        self.value(done.node, done.anchor, (done.weight, done.height))
+    }
+
+    fn alias(&mut self, id: usize, extent: Extent) -> Result<(), Unreadable> {
+        let Some(anchor) = self.anchors.get(&id) else {
+            return Err(self.fail("alias", extent, "this alias stands inside of what it repeats".to_owned()));
+        };
+        let (weight, height) = (anchor.weight, anchor.height);
+        self.aliased += weight;
+        if self.aliased > MAX_ALIASED || self.open.len() + height > MAX_DEPTH {
+            return Err(self.fail("alias", extent, "the aliases of this file repeat too much".to_owned()));
+        }
+        let node = anchor.node.clone();
+        if let Some(Open { node: Node { tree: Tree::Map(_), .. }, key: None, .. }) = self.open.last() {
+            let Some(text) = node.as_text().map(str::to_owned) else { return self.key_must_be_text(extent) };
+            return self.key(text, extent);
+        }
+        self.value(node, 0, (weight, height))
+    }
+
+    fn scalar(
+        &mut self,
+        text: &str,
+        (style, tag): (ScalarStyle, Option<&Tag>),
+        anchor: usize,
+        extent: Extent,
+    ) -> Result<(), Unreadable> {
+        if let Some(Open { node: Node { tree: Tree::Map(_), .. }, key: None, .. }) = self.open.last() {
+            if style == ScalarStyle::Plain && text == "<<" {
+                self.findings.error("key", extent, "merge keys (`<<`) are not supported").help("write the keys out");
+            } else if style == ScalarStyle::Plain && text.is_empty() {
+                self.findings.error("key", extent, "a key is missing");
+            }
+            if anchor != 0 {
+                let node = Node::new(Tree::Text(text.to_owned()), extent);
+                self.anchors.insert(anchor, Anchor { node, weight: 1 + text.len(), height: 0 });
+            }
+            return self.key(text.to_owned(), extent);
+        }
+        let tree = match (tag, style) {
+            (None, ScalarStyle::Plain) => plain(text),
+            (None, _) => Ok(Tree::Text(text.to_owned())),
+            (Some(tag), _) if tag.is_yaml_core_schema() => tagged(text, &tag.suffix),
+            (Some(tag), _) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Tree::Text(text.to_owned())),
+            (Some(tag), _) => Err(format!("the tag `{tag}` has no meaning here")),
+        };
+        let tree = tree.unwrap_or_else(|message| {
+            self.findings.error("scalar", extent, message);
+            Tree::Null
+        });
+        self.value(Node::new(tree, extent), anchor, (1 + text.len(), 0))
+    }
+
+    fn key(&mut self, text: String, extent: Extent) -> Result<(), Unreadable> {
+        let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key));
+        if let Some(first) = first {
+            let line = self.findings.source.position(first).line;
+            let found = self.findings.error("duplicate_key", extent, format!("the key `{text}` is given twice"));
+            found.help(format!("it is first given in line {line}"));
+        }
+        if let Some(open) = self.open.last_mut() {
+            open.key = Some((text, extent));
+        }
+        Ok(())
+    }
+
+    /// Puts a finished value where it belongs.
+    fn value(&mut self, node: Node, anchor: usize, (weight, height): (usize, usize)) -> Result<(), Unreadable> {
+        if anchor != 0 {
+            // What an anchor keeps is a copy, so it counts like an alias.
+            self.aliased += weight;
+            if self.aliased > MAX_ALIASED {
+                return Err(self.fail("alias", node.extent, "the anchors of this file repeat too much".to_owned()));
+            }
+            self.anchors.insert(anchor, Anchor { node: node.clone(), weight, height });
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        open.weight += weight;
+        open.height = open.height.max(height + 1);
+        match &mut open.node.tree {
+            Tree::List(nodes) => nodes.push(node),
+            Tree::Map(map) => {
+                if let Some((text, key)) = open.key.take() {
+                    map.entry(text).or_insert(Entry { key, node });
+                }
+            }
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Where the last thing inside of a list or map ends.
+fn last_end(node: &Node) -> usize {
+    match &node.tree {
+        Tree::List(nodes) => nodes.last().map_or(0, |node| node.extent.end),
+        Tree::Map(map) => map.last().map_or(0, |(_, entry)| entry.node.extent.end.max(entry.key.end)),
+        _ => 0,
+    }
+}
+
+/// The value of a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2).
+fn plain(text: &str) -> Result<Tree, String> {
+    Ok(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Tree::Null,
+        "true" | "True" | "TRUE" => Tree::Bool(true),
+        "false" | "False" | "FALSE" => Tree::Bool(false),
+        _ => match number(text) {
+            Some(number) => Tree::Number(number?),
+            None => Tree::Text(text.to_owned()),
+        },
+    })
+}
+
+/// The value of a scalar with one of YAML's own tags.
+fn tagged(text: &str, kind: &str) -> Result<Tree, String> {
+    let tree = if kind == "str" { Tree::Text(text.to_owned()) } else { plain(text)? };
+    let fits = match (&tree, kind) {
+        (Tree::Text(_), "str") | (Tree::Null, "null") | (Tree::Bool(_), "bool") => true,
+        (Tree::Number(number), "int") => !number.is_f64(),
+        (Tree::Number(_), "float") => true,
+        _ => false,
+    };
+    if fits { Ok(tree) } else { Err(format!("`{text}` is no `!!{kind}`")) }
+}
+
+/// The number that a plain scalar spells, if it spells one.
+fn number(text: &str) -> Option<Result<Number, String>> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let too_large = || format!("`{text}` does not fit into 64 bits");
+    if let Some((digits, radix)) =
+        text.strip_prefix("0x").map(|digits| (digits, 16)).or_else(|| Some((text.strip_prefix("0o")?, 8)))
+    {
+        let spelled = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+        return spelled.then(|| u64::from_str_radix(digits, radix).map(Number::from).map_err(|_| too_large()));
+    }
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return Some(Err(format!("`{text}` is no JSON number")));
+    }
+    if !unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.')
+        || !unsigned.contains(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
+    if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+        let positive = text.strip_prefix('+').unwrap_or(text);
+        let whole = positive.parse::<u64>().map(Number::from).or_else(|_| positive.parse::<i64>().map(Number::from));
+        return Some(whole.map_err(|_| too_large()));
+    }
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let mantissa_fits = (before.is_empty() || digits(before)) && (after.is_empty() || digits(after)) && mantissa != ".";
+    if !mantissa_fits || !digits(exponent.strip_prefix(['-', '+']).unwrap_or(exponent)) {
+        return None;
+    }
+    let float = text.parse::<f64>().ok()?;
+    Some(Number::from_f64(float).ok_or_else(|| format!("`{text}` is too large for a number")))
+}

@@ -1,0 +1,310 @@
+//! Answers questions by the rules of a file that a person wrote beforehand (`--answers FILE`).
+//! Never asks, and never gives an answer that the question's form does not take.
+//!
+//! ```yaml
+//! - agent: travel               # every condition that is given must hold
+//!   message: book this trip     # a part of the message, in any case
+//!   accept: { confirm: true }   # the fields; defaults of the form fill the rest
+//! - task: publish
+//!   accept: true                # an approval, a page, or a form whose defaults suffice
+//! - tool: delete
+//!   decline: true               # or `cancel: true`
+//! ```
+//!
+//! The first rule that holds answers. A rule whose fields do not fit the form is passed over, and said so.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::form::Fields;
+use crate::model::{Answer, Asker, Form, JsonObject, Question};
+
+/// The rules, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answers {
+    rules: Vec<Rule>,
+}
+
+/// Why an answers file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswersError {
+    /// The file cannot be read.
+    #[error("the answers file `{}` cannot be read", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not a list of rules.
+    #[error("the answers file `{}` is wrong: {message}; expected a list of rules such as `- {{agent: travel, accept: {{confirm: true}}}}`", .path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and at which line and column.
+        message: String,
+    },
+}
+
+/// What the rules say to a question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The answer of the first rule that holds and fits.
+    pub answer: Option<Answer>,
+    /// The rules before it that hold but do not fit.
+    pub misfits: Vec<Misfit>,
+}
+
+/// A rule that holds for a question whose form does not take its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Its place in the file, from 1.
+    pub rule: usize,
+    /// What does not fit.
+    pub problem: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Rule {
+    agent: Option<String>,
+    tool: Option<String>,
+    task: Option<String>,
+    /// In lower case.
+    message: Option<String>,
+    then: Then,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Then {
+    Accept(JsonObject),
+    Decline,
+    Cancel,
+}
+
+/// A rule as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    agent: Option<String>,
+    tool: Option<String>,
+    task: Option<String>,
+    message: Option<String>,
+    accept: Option<Value>,
+    decline: Option<bool>,
+    cancel: Option<bool>,
+}
+
+impl TryFrom<Written> for Rule {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let then = match (written.accept, written.decline, written.cancel) {
+            (Some(Value::Bool(true)), None, None) => Then::Accept(JsonObject::new()),
+            (Some(Value::Object(fields)), None, None) => Then::Accept(fields),
+            (Some(_), None, None) => return Err("`accept` takes `true` or the fields of the answer"),
+            (None, Some(true), None) => Then::Decline,
+            (None, None, Some(true)) => Then::Cancel,
+            _ => return Err("a rule has exactly one of `accept`, `decline: true` and `cancel: true`"),
+        };
+        let message = written.message.map(|message| message.to_lowercase());
+        Ok(Self { agent: written.agent, tool: written.tool, task: written.task, message, then })
+    }
+}
+
+impl Answers {
+    /// Reads a file of rules.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no list of rules.
+    pub fn load(path: &Path) -> Result<Self, AnswersError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| AnswersError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|message| AnswersError::Wrong { path: path.to_owned(), message })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Ok(Self { rules: Vec::new() });
+        }
+        let written: Vec<Written> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+        let read =
+            |(index, written)| Rule::try_from(written).map_err(|problem| format!("rule {}: {problem}", index + 1));
+        Ok(Self { rules: written.into_iter().enumerate().map(read).collect::<Result<_, _>>()? })
+    }
+
+    /// What the rules say to `question`.
+    pub fn find(&self, question: &Question) -> Finding {
+        let mut misfits = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.holds(question)) {
+            match rule.then.answer(&question.form) {
+                Ok(answer) => return Finding { answer: Some(answer), misfits },
+                Err(problem) => misfits.push(Misfit { rule: index + 1, problem }),
+            }
+        }
+        Finding { answer: None, misfits }
+    }
+}
+
+impl Rule {
+    fn holds(&self, question: &Question) -> bool {
+        let (agent, task) = match &question.asker {
+            Asker::Plan { task } => (None, Some(task)),
+            Asker::Agent(origin) => (Some(&origin.agent), origin.attempt.as_ref().map(|attempt| &attempt.task)),
+        };
+        let is =
+            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|name| found == Some(name));
+        is(&self.agent, agent.map(|agent| agent.as_str()))
+            && is(&self.tool, question.tool.as_deref())
+            && self.task.as_deref().is_none_or(|name| task.is_some_and(|task| is_or_has_item(name, task.as_str())))
+            && self.message.as_deref().is_none_or(|part| question.message.to_lowercase().contains(part))
+    }
+}
+
+/// Whether `task` is the task `name` or an item of it.
+fn is_or_has_item(name: &str, task: &str) -> bool {
+    task.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+}
+
+impl Then {
+    fn answer(&self, form: &Form) -> Result<Answer, String> {
+        let fields = match self {
+            Self::Decline => return Ok(Answer::Decline),
+            Self::Cancel => return Ok(Answer::Cancel),
+            Self::Accept(fields) => fields,
+        };
+        match form {
+            Form::Fields { schema } => {
+                let content = Fields::read(schema).complete(fields.clone())?;
+                Ok(Answer::Accept { content: Some(content) })
+            }
+            Form::Approval | Form::Url { .. } if fields.is_empty() => Ok(Answer::Accept { content: None }),
+            Form::Approval | Form::Url { .. } => Err("it has fields, but only yes or no is asked".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{AttemptId, Origin};
+
+    fn asked(agent: &str, task: Option<&str>, message: &str) -> Question {
+        let attempt = task.map(|task| AttemptId { task: task.into(), number: 1 });
+        let Value::Object(schema) = json!({
+            "type": "object",
+            "properties": {"confirm": {"type": "boolean"}, "notes": {"type": "string", "default": "-"}},
+            "required": ["confirm"],
+        }) else {
+            panic!("an object")
+        };
+        Question {
+            id: "q1".into(),
+            asker: Asker::Agent(Origin { agent: agent.into(), attempt }),
+            tool: Some("book_trip".into()),
+            message: message.to_owned(),
+            form: Form::Fields { schema },
+        }
+    }
+
+    fn answers(text: &str) -> Answers {
+        Answers::parse(text).expect(text)
+    }
+
+    fn answer(text: &str, question: &Question) -> Option<Answer> {
+        answers(text).find(question).answer
+    }
+
+    #[test]
+    fn the_first_rule_whose_conditions_all_hold_answers() {
+        let question = asked("travel", Some("book[2]"), "Book THIS trip?");
+        let accepted = Some(Answer::Accept { content: Some(json!({"confirm": true, "notes": "-"})) });
+        for conditions in [
+            "agent: travel",
+            "tool: book_trip",
+            "task: book",
+            "task: 'book[2]'",
+            "message: this Trip",
+            "agent: travel, task: book",
+        ] {
+            assert_eq!(
+                answer(&format!("- {{{conditions}, accept: {{confirm: true}}}}"), &question),
+                accepted,
+                "{conditions}"
+            );
+        }
+        for conditions in [
+            "agent: trav",
+            "tool: book",
+            "task: boo",
+            "task: 'book[1]'",
+            "message: that trip",
+            "agent: travel, task: find",
+        ] {
+            assert_eq!(
+                answer(&format!("- {{{conditions}, accept: {{confirm: true}}}}"), &question),
+                None,
+                "{conditions}"
+            );
+        }
+        assert_eq!(
+            answer("- agent: other\n  decline: true\n- cancel: true\n- decline: true", &question),
+            Some(Answer::Cancel)
+        );
+        assert_eq!(answer("", &question), None);
+        assert_eq!(answer("[]", &question), None);
+    }
+
+    #[test]
+    fn a_rule_that_does_not_fit_is_passed_over_and_named() {
+        let question = asked("travel", None, "Book?");
+        let found =
+            answers("- accept: {confirm: maybe}\n- accept: true\n- accept: {confirm: false, notes: 5}").find(&question);
+        let problem = |text: &str| text.to_owned();
+        assert_eq!(
+            found,
+            Finding {
+                answer: None,
+                misfits: vec![
+                    Misfit { rule: 1, problem: problem("`confirm`: \"maybe\" does not fit: expected yes or no") },
+                    Misfit { rule: 2, problem: problem("`confirm` is required") },
+                    Misfit { rule: 3, problem: problem("`notes`: 5 does not fit: expected text") },
+                ]
+            }
+        );
+    }
+
+    #[test]
+    fn approvals_and_pages_are_accepted_without_fields() {
+        let asker = || Asker::Plan { task: "publish".into() };
+        let url = Form::Url { url: "https://example.com".to_owned() };
+        for form in [Form::Approval, url] {
+            let question = Question { asker: asker(), tool: None, form, ..asked("", None, "Post?") };
+            let accepted = Some(Answer::Accept { content: None });
+            assert_eq!(answer("- {task: publish, accept: true}", &question), accepted);
+            assert_eq!(answer("- {agent: publish, accept: true}", &question), None);
+            assert_eq!(answer("- accept: {confirm: true}", &question), None);
+        }
+    }
+
+    #[test]
+    fn says_where_a_file_is_wrong() {
+        for (text, start, place) in [
+            ("- agent: a\n  acept: true\n", "[0]: unknown field `acept`", "line 2 column 3"),
+            ("- cancel: true\n- decline: true\n  cancel: true\n", "rule 2: a rule has exactly one of", ""),
+            ("- accept: 5\n", "rule 1: `accept` takes `true` or the fields", ""),
+            ("agent: a\n", "invalid type: map, expected a sequence", ""),
+            ("- {agent: a\n", "", "line 2 column 1"),
+            ("- agent: [a]\n", "", "line 1 column 10"),
+        ] {
+            let problem = Answers::parse(text).expect_err(text);
+            assert!(problem.contains(start) && problem.contains(place), "{text:?} gave: {problem}");
+        }
+        let missing = Answers::load(Path::new("/nonexistent/answers.yaml")).expect_err("no file");
+        assert_eq!(missing.to_string(), "the answers file `/nonexistent/answers.yaml` cannot be read");
+    }
+}

@@ -1,0 +1,201 @@
+//! Reads lines that a person types, in a thread of its own, and only while somebody waits for one.
+//! Never makes the runtime wait, and never hands a line to a question that was withdrawn.
+
+use std::{
+    io::{self, BufRead, Read},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use crate::report::screen::Typed;
+
+/// The longest line that is read; what a person types is far shorter.
+const LONGEST_LINE: u64 = 1024 * 1024;
+
+/// Lines from a terminal or a pipe.
+pub(super) struct Lines {
+    shared: Arc<Shared>,
+    how: Typed,
+}
+
+struct Shared {
+    /// Held for moments only: nothing is read under it.
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+/// At most one line is asked for at a time, so one place is enough.
+#[derive(Default)]
+struct Slot {
+    asker: Option<oneshot::Sender<Option<String>>>,
+    /// The input has ended for good.
+    has_ended: bool,
+    /// Nobody will ask again.
+    is_closed: bool,
+}
+
+impl Slot {
+    /// Takes the asker, unless the question was withdrawn meanwhile.
+    fn take_asker(&mut self) -> Option<oneshot::Sender<Option<String>>> {
+        self.asker.take().filter(|asker| !asker.is_closed())
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| !asker.is_closed())
+    }
+}
+
+impl Shared {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        // Each change of the slot is whole before anything in it could panic.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until somebody asks; nothing when nobody will.
+    fn asked(&self) -> Option<MutexGuard<'_, Slot>> {
+        let mut slot = self.slot();
+        while !slot.is_asked() && !slot.is_closed {
+            slot = self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        (!slot.is_closed).then_some(slot)
+    }
+}
+
+impl Lines {
+    /// Lines of `input`.
+    pub(super) fn of(input: impl BufRead + Send + 'static, how: Typed) -> io::Result<Self> {
+        let shared = Arc::new(Shared { slot: Mutex::default(), changed: Condvar::new() });
+        let reader = Arc::clone(&shared);
+        // The thread may stay in a read for ever, so nobody waits for its end.
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read(input, how, &reader))?;
+        Ok(Self { shared, how })
+    }
+
+    /// Where the lines come from.
+    pub(super) fn how(&self) -> Typed {
+        self.how
+    }
+
+    /// The next line without its end, or nothing at the end of the input.
+    pub(super) async fn next(&self) -> Option<String> {
+        let (asker, answer) = oneshot::channel();
+        {
+            let mut slot = self.shared.slot();
+            if slot.has_ended {
+                return None;
+            }
+            slot.asker = Some(asker);
+        }
+        self.shared.changed.notify_one();
+        answer.await.ok().flatten()
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.shared.slot().is_closed = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+fn read(mut input: impl BufRead, how: Typed, shared: &Shared) {
+    loop {
+        if shared.asked().is_none() {
+            return;
+        }
+        let mut line = Vec::new();
+        let read = input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
+        let line = read.ok().filter(|count| *count > 0).map(|_| text(&line));
+        let is_end = line.is_none();
+        let slot = match how {
+            // What was typed for a question that is gone must not answer the next one.
+            Typed::OnTerminal => shared.slot(),
+            Typed::ThroughPipe => match shared.asked() {
+                Some(slot) => slot,
+                None => return,
+            },
+        };
+        if !deliver(slot, line, is_end && how == Typed::ThroughPipe) {
+            return;
+        }
+    }
+}
+
+/// Gives the line to who asks; says whether there can be more. At a terminal, the end of the input (Ctrl-D) ends
+/// one question only.
+fn deliver(mut slot: MutexGuard<'_, Slot>, line: Option<String>, is_last: bool) -> bool {
+    slot.has_ended |= is_last;
+    if let Some(asker) = slot.take_asker() {
+        // Withdrawn in this very moment: the same as a moment earlier.
+        let _ = asker.send(line);
+    }
+    !is_last
+}
+
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{io::BufReader, sync::mpsc};
+
+    use super::*;
+
+    /// Keys that a test presses when it wants.
+    pub(in crate::human) struct Keys(mpsc::Receiver<&'static str>);
+
+    impl Read for Keys {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let text = self.0.recv().unwrap_or_default();
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+
+    /// A keyboard and what it is connected to. An empty text is Ctrl-D.
+    pub(in crate::human) fn keyboard() -> (mpsc::Sender<&'static str>, BufReader<Keys>) {
+        let (keys, pressed) = mpsc::channel();
+        (keys, BufReader::new(Keys(pressed)))
+    }
+
+    #[tokio::test]
+    async fn a_pipe_gives_its_lines_in_order_and_then_ends() {
+        let input: &[u8] = b"one\r\ntw\xff\n\nlast";
+        let lines = Lines::of(input, Typed::ThroughPipe).expect("a thread");
+        for expected in [Some("one"), Some("tw\u{fffd}"), Some(""), Some("last"), None, None] {
+            assert_eq!(lines.next().await.as_deref(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_of_a_pipe_waits_for_the_next_question() {
+        let (keys, input) = keyboard();
+        let lines = Lines::of(input, Typed::ThroughPipe).expect("a thread");
+        let withdrawn = tokio::time::timeout(std::time::Duration::ZERO, lines.next());
+        assert!(withdrawn.await.is_err());
+        keys.send("kept\n").expect("a reader");
+        assert_eq!(lines.next().await.as_deref(), Some("kept"));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_terminals_input_ends_one_question_only() {
+        let (keys, input) = keyboard();
+        let lines = Lines::of(input, Typed::OnTerminal).expect("a thread");
+        keys.send("").expect("a reader");
+        assert_eq!(lines.next().await, None);
+        keys.send("again\n").expect("a reader");
+        assert_eq!(lines.next().await.as_deref(), Some("again"));
+    }
+
+    #[tokio::test]
+    async fn a_terminals_line_goes_to_the_question_that_is_open_when_it_is_typed() {
+        let (keys, input) = keyboard();
+        let lines = Lines::of(input, Typed::OnTerminal).expect("a thread");
+        let withdrawn = tokio::time::timeout(std::time::Duration::ZERO, lines.next());
+        assert!(withdrawn.await.is_err());
+        let (line, ()) = tokio::join!(lines.next(), async { keys.send("for the second\n").expect("a reader") });
+        assert_eq!(line.as_deref(), Some("for the second"));
+    }
+}

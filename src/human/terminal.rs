@@ -1,0 +1,217 @@
+//! Asks a person at the terminal, one question at a time.
+//! Never sends an agent's text to the terminal as it came, and never opens a page that nobody agreed to.
+
+use std::io::{self, IsTerminal};
+
+use owo_colors::OwoColorize;
+use serde_json::Value;
+
+use super::{
+    Human, Reply,
+    form::{Field, Fields},
+    lines::Lines,
+    page::{Browser, Page},
+    policy::nobody,
+};
+use crate::{
+    model::{Answer, Asker, Form, JsonObject, Question, RunId},
+    report::{
+        screen::{Prompt, Screen, Typed},
+        text::{brief, printable, printable_lines},
+    },
+};
+
+/// What a person types to say no, whatever is asked.
+const DECLINE: &str = ":decline";
+
+/// What a person types to say neither yes nor no.
+const CANCEL: &str = ":cancel";
+
+/// A person at standard input, who sees the questions on the screen.
+pub struct Terminal {
+    screen: Screen,
+    run: RunId,
+    lines: Lines,
+    browser: Browser,
+    /// Whose question is on the screen; the others queue here.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Terminal {
+    /// Asks for `run` on `screen` and reads standard input, a terminal or a pipe.
+    ///
+    /// # Errors
+    /// When the system gives no further thread.
+    pub fn stdin(screen: Screen, run: RunId) -> io::Result<Self> {
+        let stdin = io::stdin();
+        let how = if stdin.is_terminal() { Typed::OnTerminal } else { Typed::ThroughPipe };
+        let lines = Lines::of(io::BufReader::new(stdin), how)?;
+        Ok(Self { screen, run, lines, browser: Browser::default(), turn: tokio::sync::Mutex::default() })
+    }
+
+    fn head(&self, question: &Question) -> String {
+        let who = match &question.asker {
+            Asker::Plan { task } => format!("task `{task}` needs approval"),
+            Asker::Agent(origin) => match &origin.attempt {
+                Some(attempt) => format!("agent `{}` asks, in task `{}`", origin.agent, attempt.task),
+                None => format!("agent `{}` asks", origin.agent),
+            },
+        };
+        format!("{} {} (run {}):", "?".cyan(), brief(&who).bold(), self.run)
+    }
+}
+
+#[async_trait::async_trait]
+impl Human for Terminal {
+    async fn ask(&self, question: &Question) -> Reply {
+        let _turn = self.turn.lock().await;
+        let prompt = self.screen.prompt();
+        prompt.lines([self.head(question)]);
+        prompt.lines(printable_lines(&question.message).map(|line| format!("  {line}")));
+        let dialogue = Dialogue { prompt, lines: &self.lines };
+        let said = match &question.form {
+            Form::Approval => dialogue.yes_or_no("approve").await,
+            Form::Fields { schema } => dialogue.form(&Fields::read(schema)).await,
+            Form::Url { url } => dialogue.page(url, self.browser).await,
+        };
+        let answer = match said {
+            Ok(content) => Answer::Accept { content },
+            Err(Stop::Declined) => Answer::Decline,
+            Err(Stop::Cancelled) => Answer::Cancel,
+            Err(Stop::NoInput) => return nobody(question, "standard input is closed"),
+            Err(Stop::NoPage) => return Reply::Answered { answer: Answer::Decline, by: "the host".to_owned() },
+        };
+        Reply::Answered { answer, by: "person".to_owned() }
+    }
+}
+
+/// Why a question ended without a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The person said no.
+    Declined,
+    /// The person dismissed it.
+    Cancelled,
+    /// The input has ended.
+    NoInput,
+    /// There is no page that could be visited.
+    NoPage,
+}
+
+/// One question on the screen.
+struct Dialogue<'a> {
+    prompt: Prompt,
+    lines: &'a Lines,
+}
+
+impl Dialogue<'_> {
+    /// The next line that is no command.
+    async fn line(&self, label: &str) -> Result<String, Stop> {
+        self.prompt.write(&format!("  {label}> "));
+        let line = self.lines.next().await.ok_or(Stop::NoInput)?;
+        self.prompt.typed(&line, self.lines.how());
+        match line.trim() {
+            DECLINE => Err(Stop::Declined),
+            CANCEL => Err(Stop::Cancelled),
+            line => Ok(line.to_owned()),
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.prompt.lines([format!("  {}", printable(text))]);
+    }
+
+    /// A yes, or why not.
+    async fn yes_or_no(&self, verb: &str) -> Result<Option<Value>, Stop> {
+        loop {
+            match self.line(&format!("{verb}? [y/n, {CANCEL}]")).await?.to_lowercase().as_str() {
+                "y" | "yes" => return Ok(None),
+                "n" | "no" => return Err(Stop::Declined),
+                "" => self.say("type `y` or `n`"),
+                other => self.say(&format!("`{other}` is neither `y` nor `n`")),
+            }
+        }
+    }
+
+    /// The fields, each asked until it fits.
+    async fn form(&self, form: &Fields) -> Result<Option<Value>, Stop> {
+        if form.is_empty() {
+            return self.yes_or_no("accept").await.map(|_| Some(Value::Object(JsonObject::new())));
+        }
+        self.say(&format!("({DECLINE} says no, {CANCEL} dismisses the question)"));
+        loop {
+            let mut given = JsonObject::new();
+            for field in form.iter() {
+                if let Some(value) = self.field(field).await? {
+                    given.insert(field.name.clone(), value);
+                }
+            }
+            match form.complete(given) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(problem) => self.say(&problem),
+            }
+        }
+    }
+
+    /// The value of a field, or none for an optional one that was left empty.
+    async fn field(&self, field: &Field) -> Result<Option<Value>, Stop> {
+        self.describe(field);
+        let default = field.default.as_ref();
+        let hint = match default {
+            Some(default) => format!(" [{}]", brief(&field.show(default))),
+            None if field.required => String::new(),
+            None => " [skip]".to_owned(),
+        };
+        let label = format!("{}{hint}", brief(&field.name));
+        loop {
+            let line = self.line(&label).await?;
+            if line.is_empty() {
+                if default.is_some() || !field.required {
+                    return Ok(default.cloned());
+                }
+                self.say(&format!("an answer is required: {}", field.expects()));
+                continue;
+            }
+            match field.parse(&line) {
+                Ok(value) => return Ok(Some(value)),
+                Err(problem) => self.say(&problem),
+            }
+        }
+    }
+
+    fn describe(&self, field: &Field) {
+        let title = field.title.as_deref().unwrap_or(&field.name);
+        let description = field.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        let needed = if field.required { "required" } else { "optional" };
+        let (title, description, expects) = (brief(title), brief(&description), brief(&field.expects()));
+        self.prompt.lines([format!("  {}{description} ({expects}; {needed})", title.bold())]);
+        for (pick, choice) in field.choices() {
+            self.say(&format!("  {pick}) {}", choice.title));
+        }
+    }
+
+    /// A yes once the person has agreed to visit the page.
+    async fn page(&self, address: &str, browser: Browser) -> Result<Option<Value>, Stop> {
+        let page = match Page::read(address) {
+            Ok(page) => page,
+            Err(problem) => {
+                self.say(&problem);
+                return Err(Stop::NoPage);
+            }
+        };
+        self.say(&format!("address: {}", page.address()));
+        self.say(&format!("host:    {}", page.host()));
+        for warning in page.warnings() {
+            self.prompt.lines([format!("  {} {warning}", "warning:".yellow().bold())]);
+        }
+        self.yes_or_no("open it in the browser").await?;
+        if let Err(problem) = browser.open(&page).await {
+            self.say(&format!("{problem}; open the address yourself if you want to"));
+            return self.yes_or_no("go on").await;
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! Carries out one call of a tool: sends it, answers what it asks, waits as long as it may take, reads the result.
+//! Never tries twice, except where the agent says that it has not begun.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use rmcp::{
+    ServiceError,
+    model::{CallToolRequest, CallToolRequestParams, ClientRequest, ErrorData, InputResponses, RequestMetaObject},
+    service::PeerRequestOptions,
+};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    calls::{InFlight, Whom},
+    connect::Connection,
+    elicitation, failure,
+    patience::{Expired, Patience},
+    result::{self, Answered, Round},
+};
+use crate::model::{Answer, Failure, FailureKind, JsonObject, Progress, StartAttempt, ToolInfo, ToolOutput};
+
+/// Rounds of input that one call may ask for.
+const MOST_ROUNDS: u32 = 32;
+/// Progress reaches the host at most this often, and once more before the result.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long telling the agent about a cancellation may hold up the answer to the caller.
+const CANCEL_GRACE: Duration = Duration::from_millis(250);
+/// The longest pause before a call is repeated for a server that asks for nothing but patience.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// JSON-RPC's code for "a person has to visit a page first" (2025-11-25).
+const URL_ELICITATION_REQUIRED: i32 = -32042;
+
+/// A call on its way.
+pub(super) struct Call<'a> {
+    connection: &'a Connection,
+    request: StartAttempt,
+    meta: JsonObject,
+    cancel: CancellationToken,
+    flight: Arc<InFlight>,
+    patience: Patience,
+    progress: Reported,
+}
+
+/// What the host has been told of the progress.
+#[derive(Default)]
+struct Reported {
+    pending: Option<Progress>,
+    latest: Option<Progress>,
+    at: Option<Instant>,
+}
+
+/// Why a call stops before there is an answer.
+enum Stop {
+    Cancelled,
+    Expired(Expired),
+    Lost,
+    Condemned(Failure),
+}
+
+/// What woke a waiting call.
+enum Woken<T> {
+    Done(T),
+    Cancelled,
+    Lost,
+    Stirred,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.connection.link.calls.settled(&self.flight);
+        self.flight.ended.cancel();
+    }
+}
+
+/// Calls a tool over `connection`; `meta` goes into the request's `_meta`.
+///
+/// # Errors
+/// A failure whose kind says what is known of the request.
+pub(super) async fn run(
+    connection: &Connection,
+    mut request: StartAttempt,
+    meta: JsonObject,
+    cancel: CancellationToken,
+) -> Result<Arc<ToolOutput>, Failure> {
+    let catalog = tokio::select! {
+        catalog = connection.catalog_for(&request.tool) => catalog?,
+        () = cancel.cancelled() => return Err(cancelled(&request)),
+    };
+    let agent = request.agent.clone();
+    let tool = catalog.info.tool(&request.tool).ok_or_else(|| catalog.unknown(&connection.spec, &request.tool))?;
+    let arguments = Value::Object(std::mem::take(&mut request.arguments));
+    catalog.check_arguments(&agent, tool, &arguments)?;
+    if let Value::Object(arguments) = arguments {
+        request.arguments = arguments;
+    }
+    let patience = Patience::new(request.timeout, request.deadline, Instant::now());
+    let flight = InFlight::new(request.attempt.clone());
+    let progress = Reported::default();
+    let mut call = Call { connection, request, meta, cancel, flight, patience, progress };
+    let answered = call.rounds().await;
+    call.report_last().await;
+    let output = call.output(answered?, tool)?;
+    catalog.check_result(&agent, tool, output.structured.as_ref())?;
+    Ok(Arc::new(output))
+}
+
+fn cancelled(request: &StartAttempt) -> Failure {
+    Failure::new(FailureKind::Cancelled, format!("the call of `{}` was cancelled", request.tool))
+}
+
+impl Call<'_> {
+    /// Sends the request, and again with the input that it asks for, until there is a result.
+    async fn rounds(&mut self) -> Result<Answered, Failure> {
+        let mut params = self.params();
+        let mut visited = false;
+        for round in 1..=MOST_ROUNDS {
+            match self.exchange(params).await {
+                Ok(Answered::InputRequired(asked)) => {
+                    params = self.params();
+                    params.request_state.clone_from(&asked.state);
+                    params.input_responses = Some(self.answer(round, asked).await?);
+                }
+                Ok(answered) => return Ok(answered),
+                Err(Refusal::Pages(error)) if !visited => {
+                    self.visit(&error).await?;
+                    visited = true;
+                    params = self.params();
+                }
+                Err(Refusal::Pages(error)) => {
+                    let failure = failure::rpc(&self.request.agent, &error);
+                    return Err(failure.with_help("finish what the page asks for, then run the task again"));
+                }
+                Err(Refusal::Failed(failure)) => return Err(failure),
+            }
+        }
+        let message = format!("agent `{}` asked for input {MOST_ROUNDS} times without an end", self.request.agent);
+        Err(Failure::new(FailureKind::InvalidResult, message))
+    }
+
+    fn params(&self) -> CallToolRequestParams {
+        CallToolRequestParams::new(self.request.tool.to_string()).with_arguments(self.request.arguments.clone())
+    }
+
+    /// Sends one request and waits for its answer.
+    async fn exchange(&mut self, params: CallToolRequestParams) -> Result<Answered, Refusal> {
+        let mut meta = RequestMetaObject::from(self.meta.clone());
+        if self.connection.modern {
+            self.connection.ask_for_logs(&mut meta);
+        }
+        let mut options = PeerRequestOptions::no_options();
+        options.meta = Some(meta);
+        let mut request = CallToolRequest::new(params);
+        request.extensions.insert(self.flight.clone());
+        self.flight.prepare();
+        let peer = self.connection.peer.clone();
+        let send = async move { peer.send_cancellable_request(ClientRequest::CallToolRequest(request), options).await };
+        let mut handle = match self.wait(send).await {
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error)) => return Err(self.failed(&error).await.into()),
+            Err(stop) => return Err(self.stopped(stop).await.into()),
+        };
+        let answer = self.wait(&mut handle.rx).await;
+        self.connection.link.calls.settled(&self.flight);
+        match answer {
+            Ok(Ok(Ok(answer))) => Ok(result::read(answer)),
+            Ok(Ok(Err(ServiceError::McpError(error)))) if error.code.0 == URL_ELICITATION_REQUIRED => {
+                Err(Refusal::Pages(error))
+            }
+            Ok(Ok(Err(error))) => Err(self.failed(&error).await.into()),
+            Ok(Err(_)) => Err(self.failed(&ServiceError::TransportClosed).await.into()),
+            Err(stop) => {
+                if !matches!(stop, Stop::Lost) {
+                    let reason = Some(stop.reason().to_owned());
+                    // A child that does not read must not hold up the caller; the message stays queued.
+                    let _ = tokio::time::timeout(CANCEL_GRACE, handle.cancel(reason)).await;
+                }
+                Err(self.stopped(stop).await.into())
+            }
+        }
+    }
+
+    /// Answers a round of requests, all at once, after the host has made a durable note of it.
+    async fn answer(&mut self, number: u32, round: Round) -> Result<InputResponses, Failure> {
+        let link = self.connection.link.clone();
+        let flight = self.flight.clone();
+        let work = async move {
+            // The agent is not silent: it is the host's turn.
+            let _waiting = flight.waits_for(Whom::Host);
+            let requests = Value::Object(round.requests.clone());
+            link.host.input_required(flight.attempt.clone(), number, round.state, requests).await;
+            if round.requests.is_empty() {
+                let pause = PROGRESS_INTERVAL.saturating_mul(2_u32.saturating_pow(number));
+                tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+            }
+            let asker = link.asker_of(&flight);
+            join_all(round.requests.iter().map(async |(key, request)| {
+                let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+                let params = request.get("params").unwrap_or(&Value::Null);
+                (key.clone(), link.answer(&asker, method, params).await)
+            }))
+            .await
+        };
+        let answers = match self.wait(work).await {
+            Ok(answers) => answers,
+            Err(stop) => return Err(self.stopped(stop).await),
+        };
+        let mut responses = InputResponses::new();
+        for (key, answer) in answers {
+            let answer = answer.map_err(|error| {
+                let said = failure::words(&error.message);
+                let message = format!("agent `{}` asked for `{key}`, which failed: {said}", self.request.agent);
+                Failure::new(FailureKind::ServerError, message)
+            })?;
+            responses.insert(key, answer);
+        }
+        Ok(responses)
+    }
+
+    /// Has a person visit the pages that the agent names in its error.
+    async fn visit(&mut self, error: &ErrorData) -> Result<(), Failure> {
+        let pages = elicitation::required_pages(error.data.as_ref());
+        if pages.is_empty() {
+            return Err(failure::rpc(&self.request.agent, error));
+        }
+        for page in pages {
+            let link = self.connection.link.clone();
+            let asker = link.asker_of(&self.flight);
+            match self.wait(async move { link.elicit(&asker, page).await }).await {
+                Ok(Answer::Accept { .. }) => {}
+                Ok(Answer::Decline | Answer::Cancel) => {
+                    let agent = &self.request.agent;
+                    let message = format!("nobody visited the page that agent `{agent}` needs: {}", error.message);
+                    return Err(Failure::new(FailureKind::Denied, message));
+                }
+                Err(stop) => return Err(self.stopped(stop).await),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for `work` as long as the call may take, and reports progress meanwhile.
+    async fn wait<F: Future>(&mut self, work: F) -> Result<F::Output, Stop> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let look_again = self.patience.ends().into_iter().chain(self.progress.due()).min();
+            let woken = tokio::select! {
+                biased;
+                done = work.as_mut() => Woken::Done(done),
+                () = self.cancel.cancelled() => Woken::Cancelled,
+                () = self.connection.link.lost.cancelled() => Woken::Lost,
+                () = self.flight.stirred() => Woken::Stirred,
+                () = until(look_again) => Woken::Stirred,
+            };
+            match woken {
+                Woken::Done(done) => return Ok(done),
+                Woken::Cancelled => return Err(Stop::Cancelled),
+                Woken::Lost => {
+                    let verdict = self.flight.verdict().cloned();
+                    return Err(verdict.map_or(Stop::Lost, Stop::Condemned));
+                }
+                Woken::Stirred => {}
+            }
+            if let Some(failure) = self.flight.verdict() {
+                return Err(Stop::Condemned(failure.clone()));
+            }
+            let now = Instant::now();
+            if let Some(progress) = self.flight.news() {
+                self.patience.heard(now);
+                self.progress.pending = Some(progress);
+            }
+            self.patience.asked(self.flight.asking(), now);
+            if self.progress.due().is_some_and(|due| due <= now) {
+                self.report(now);
+            }
+            if let Some(expired) = self.patience.expired(now) {
+                return Err(Stop::Expired(expired));
+            }
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        if let Some(progress) = self.progress.pending.take() {
+            if self.progress.latest.as_ref() != Some(&progress) {
+                self.connection.link.host.progressed(&self.request.attempt, progress.clone());
+            }
+            self.progress.latest = Some(progress);
+            self.progress.at = Some(now);
+        }
+    }
+
+    /// Reports the furthest progress before the result follows. Each notification is handled in a task of its own, and
+    /// those that came before the response have only to get their turn.
+    async fn report_last(&mut self) {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        if let Some(progress) = self.flight.news() {
+            self.progress.pending = Some(progress);
+        }
+        self.report(Instant::now());
+    }
+
+    /// Says why the call ended without an answer.
+    async fn stopped(&mut self, stop: Stop) -> Failure {
+        let (agent, tool) = (&self.request.agent, &self.request.tool);
+        let latest = self.progress.pending.as_ref().or(self.progress.latest.as_ref());
+        let seen = match latest {
+            Some(Progress { progress, total, message }) => {
+                let total = total.map(|total| format!(" of {total}")).unwrap_or_default();
+                let message = message.as_ref().map(|text| format!(" (`{text}`)")).unwrap_or_default();
+                format!("its last progress was {progress}{total}{message}")
+            }
+            None => "it reported no progress".to_owned(),
+        };
+        match stop {
+            Stop::Cancelled => cancelled(&self.request),
+            Stop::Condemned(failure) => failure,
+            Stop::Lost => self.connection.lost(self.flight.was_sent()).await,
+            Stop::Expired(Expired::Silence(limit)) => {
+                let message = format!("`{tool}` of agent `{agent}` was silent for {limit:?}; {seen}");
+                Failure::new(FailureKind::IdleTimeout, message)
+                    .with_help("raise the task's `timeout` if it needs longer")
+            }
+            Stop::Expired(Expired::Whole(limit)) => {
+                let message = format!("`{tool}` of agent `{agent}` took longer than {limit:?}; {seen}");
+                let help = "raise the task's `deadline` if it needs longer";
+                Failure::new(FailureKind::DeadlineExceeded, message).with_help(help)
+            }
+        }
+    }
+
+    /// Says why the request has no answer.
+    async fn failed(&mut self, error: &ServiceError) -> Failure {
+        if let Some(verdict) = self.flight.verdict() {
+            return verdict.clone();
+        }
+        let Some(failure) = failure::service(&self.request.agent, error) else {
+            return self.connection.lost(self.flight.was_sent()).await;
+        };
+        if matches!(failure.kind, FailureKind::SessionLost | FailureKind::NotSent) {
+            self.connection.link.retire();
+        }
+        failure
+    }
+
+    fn output(&self, answered: Answered, tool: &ToolInfo) -> Result<ToolOutput, Failure> {
+        let agent = &self.request.agent;
+        let invalid = |what: String| {
+            Err(Failure::new(FailureKind::InvalidResult, format!("`{}` of agent `{agent}` {what}", tool.name)))
+        };
+        match answered {
+            Answered::Output(output) => Ok(output),
+            Answered::ToolError(output) => {
+                let text = output.text();
+                let said = match (text.trim(), &output.structured) {
+                    ("", Some(structured)) => failure::words(&structured.to_string()),
+                    ("", None) => format!("`{}` of agent `{agent}` failed and did not say why", tool.name),
+                    (text, _) => failure::words(text),
+                };
+                Err(Failure::new(FailureKind::ToolError, said))
+            }
+            Answered::Task => invalid("answered with a task to follow, which this host did not ask for".to_owned()),
+            Answered::Other(what) => invalid(format!("answered with something that is no result: {what}")),
+            Answered::InputRequired(_) => invalid("asked for input once more".to_owned()),
+        }
+    }
+}
+
+impl Reported {
+    /// When the pending progress is to be reported.
+    fn due(&self) -> Option<Instant> {
+        self.pending.as_ref()?;
+        Some(self.at.map_or_else(Instant::now, |at| at + PROGRESS_INTERVAL))
+    }
+}
+
+impl Stop {
+    /// What the agent is told.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "the run was cancelled",
+            Self::Expired(Expired::Silence(_)) => "the call was silent for too long",
+            Self::Expired(Expired::Whole(_)) => "the call took too long",
+            Self::Lost | Self::Condemned(_) => "the call failed",
+        }
+    }
+}
+
+/// Why a request has no result.
+enum Refusal {
+    /// A person has to visit pages first.
+    Pages(ErrorData),
+    Failed(Failure),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,313 @@
+//! Knows the tools of one agent, and checks arguments and results against their schemas.
+//! Never calls a tool.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, OnceLock},
+};
+
+use jsonschema::{PatternOptions, Validator};
+use rmcp::{
+    Peer, RoleClient, ServiceError,
+    model::{ClientRequest, ErrorCode, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo, ServerResult},
+};
+use serde_json::Value;
+
+use super::failure;
+use crate::model::{AgentId, AgentInfo, AgentSpec, Effect, Failure, FailureKind, JsonObject, ToolInfo};
+
+/// Pages of a list that are read: a server that never ends its list must not keep the host for ever.
+const MOST_PAGES: usize = 1_000;
+/// Violations of a schema that a failure names.
+const MOST_VIOLATIONS: usize = 10;
+/// Bytes of the description of a violation.
+const LONGEST_VIOLATION: usize = 200;
+
+/// What an agent offers, as it was last listed.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    /// What the agent said of itself.
+    pub(super) info: Arc<AgentInfo>,
+    schemas: HashMap<String, Schemas>,
+}
+
+/// The compiled schemas of a tool, made when they are first needed. `None`: there is none, or none that compiles.
+#[derive(Debug, Default)]
+struct Schemas {
+    input: OnceLock<Option<Validator>>,
+    output: OnceLock<Option<Validator>>,
+}
+
+impl Catalog {
+    /// Asks for every page of the list.
+    ///
+    /// # Errors
+    /// What the service said; an agent that does not know tools at all has none, which is no error.
+    pub(super) async fn list(peer: &Peer<RoleClient>, spec: &AgentSpec) -> Result<Self, ServiceError> {
+        let mut tools = Vec::new();
+        let mut cursor = None;
+        let mut seen = HashSet::new();
+        for _ in 0..MOST_PAGES {
+            let page = PaginatedRequestParams::default().with_cursor(cursor.take());
+            let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
+            let answer = match peer.send_request(request).await {
+                Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
+                other => other?,
+            };
+            let next = match answer {
+                ServerResult::ListToolsResult(page) => {
+                    tools.extend(page.tools.into_iter().filter_map(|tool| serde_json::to_value(tool).ok()));
+                    page.next_cursor
+                }
+                // One tool that is not what rmcp expects would otherwise take all others with it.
+                ServerResult::CustomResult(page) => {
+                    let list = page.0.get("tools").and_then(Value::as_array).ok_or(ServiceError::UnexpectedResponse)?;
+                    tools.extend(list.iter().cloned());
+                    page.0.get("nextCursor").and_then(Value::as_str).map(str::to_owned)
+                }
+                _ => return Err(ServiceError::UnexpectedResponse),
+            };
+            match next {
+                Some(next) if seen.insert(next.clone()) => cursor = Some(next),
+                _ => break,
+            }
+        }
+        let mut names = HashSet::new();
+        let tools = tools.iter().filter_map(|tool| {
+            let info = tool_info(tool);
+            if info.is_none() {
+                tracing::warn!(agent = %spec.id, "the agent lists a tool without a name or an input schema");
+            }
+            info.filter(|tool| spec.allows(&tool.name) && names.insert(tool.name.clone()))
+        });
+        let info = peer.peer_info();
+        Ok(Self::new(describe(info.as_deref(), tools.collect())))
+    }
+
+    fn new(info: AgentInfo) -> Self {
+        let schemas = info.tools.iter().map(|tool| (tool.name.clone(), Schemas::default())).collect();
+        Self { info: Arc::new(info), schemas }
+    }
+
+    /// Checks `arguments` against the tool's `inputSchema`.
+    ///
+    /// # Errors
+    /// [`FailureKind::InvalidArguments`] that names each violation.
+    pub(super) fn check_arguments(&self, agent: &AgentId, tool: &ToolInfo, arguments: &Value) -> Result<(), Failure> {
+        let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(()) };
+        let Some(validator) = schemas.input.get_or_init(|| compile(agent, tool, &tool.input_schema)) else {
+            return Ok(());
+        };
+        let violations = violations(validator, arguments);
+        if violations.is_empty() {
+            return Ok(());
+        }
+        let name = &tool.name;
+        let message = format!("the arguments for `{name}` of agent `{agent}` break its schema: {violations}");
+        Err(Failure::new(FailureKind::InvalidArguments, message).with_help("correct the task's `with`"))
+    }
+
+    /// Checks structured content against the tool's `outputSchema`, if it has one.
+    ///
+    /// # Errors
+    /// [`FailureKind::InvalidResult`] that names each violation, or says that there is no structured content.
+    pub(super) fn check_result(
+        &self,
+        agent: &AgentId,
+        tool: &ToolInfo,
+        structured: Option<&Value>,
+    ) -> Result<(), Failure> {
+        let (Some(schema), Some(schemas)) = (&tool.output_schema, self.schemas.get(&tool.name)) else { return Ok(()) };
+        let Some(validator) = schemas.output.get_or_init(|| compile(agent, tool, schema)) else { return Ok(()) };
+        let invalid = |what: String| {
+            let message = format!("the result of `{}` of agent `{agent}` {what}", tool.name);
+            Err(Failure::new(FailureKind::InvalidResult, message))
+        };
+        match structured.map(|structured| violations(validator, structured)) {
+            None => invalid("has no structured content, although the tool has an output schema".to_owned()),
+            Some(violations) if violations.is_empty() => Ok(()),
+            Some(violations) => invalid(format!("breaks its output schema: {violations}")),
+        }
+    }
+
+    /// The failure of a call whose tool is not in the catalogue.
+    pub(super) fn unknown(&self, spec: &AgentSpec, tool: &str) -> Failure {
+        let agent = &spec.id;
+        if !spec.allows(tool) {
+            let message = format!("tool `{tool}` of agent `{agent}` is not enabled");
+            let help = format!("see `enabled_tools` and `disabled_tools` of `[agents.{agent}]`");
+            return Failure::new(FailureKind::UnknownTool, message).with_help(help);
+        }
+        let failure = Failure::new(FailureKind::UnknownTool, format!("agent `{agent}` has no tool `{tool}`"));
+        let names = self.info.tools.iter().map(|tool| tool.name.as_str());
+        let near = names.clone().map(|name| (strsim::normalized_damerau_levenshtein(name, tool), name));
+        match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((likeness, name)) if likeness >= 0.6 => failure.with_help(format!("did you mean `{name}`?")),
+            Some(_) => {
+                let names: Vec<_> = names.map(|name| format!("`{name}`")).take(20).collect();
+                failure.with_help(format!("it has {}", names.join(", ")))
+            }
+            None => failure.with_help("it has no tools"),
+        }
+    }
+}
+
+fn describe(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
+    let server = info.and_then(|info| info.server_info.as_ref());
+    AgentInfo {
+        protocol: info.map(|info| info.protocol_version.to_string()).unwrap_or_default(),
+        server: server.map(|server| failure::words(&format!("{} {}", server.name, server.version))),
+        tools,
+    }
+}
+
+fn tool_info(tool: &Value) -> Option<ToolInfo> {
+    let text = |key: &str| tool.get(key).and_then(Value::as_str).map(str::to_owned);
+    let schema = |key: &str| tool.get(key).and_then(Value::as_object).cloned();
+    let hint = |name: &str| tool.pointer(&format!("/annotations/{name}")).and_then(Value::as_bool) == Some(true);
+    let effect = if hint("readOnlyHint") {
+        Some(Effect::ReadOnly)
+    } else {
+        hint("idempotentHint").then_some(Effect::Idempotent)
+    };
+    Some(ToolInfo {
+        name: text("name")?,
+        title: text("title").or_else(|| tool.pointer("/annotations/title")?.as_str().map(str::to_owned)),
+        description: text("description"),
+        input_schema: schema("inputSchema")?,
+        output_schema: schema("outputSchema"),
+        effect,
+    })
+}
+
+/// Compiles a schema. The linear engine comes first: a pattern of an agent must not be able to stop the host.
+fn compile(agent: &AgentId, tool: &ToolInfo, schema: &JsonObject) -> Option<Validator> {
+    let schema = Value::Object(schema.clone());
+    let linear = jsonschema::options().with_pattern_options(PatternOptions::regex()).build(&schema);
+    let bounded = PatternOptions::fancy_regex().backtrack_limit(10_000);
+    match linear.or_else(|_| jsonschema::options().with_pattern_options(bounded).build(&schema)) {
+        Ok(validator) => Some(validator),
+        Err(error) => {
+            tracing::warn!(%agent, tool = tool.name, %error, "a schema of the tool is not valid, and is not checked");
+            None
+        }
+    }
+}
+
+/// Says where and how `value` breaks the schema; empty when it does not.
+fn violations(validator: &Validator, value: &Value) -> String {
+    let mut errors = validator.iter_errors(value);
+    let mut said: Vec<_> = errors
+        .by_ref()
+        .take(MOST_VIOLATIONS)
+        .map(|error| {
+            let path = error.instance_path().to_string();
+            let mut what = error.to_string();
+            super::truncate(&mut what, LONGEST_VIOLATION);
+            if path.is_empty() { what } else { format!("`{path}`: {what}") }
+        })
+        .collect();
+    match errors.count() {
+        0 => {}
+        more => said.push(format!("{more} more")),
+    }
+    said.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{AgentPolicy, Protocol, Span, Transport};
+
+    fn catalog(tools: &[Value]) -> Catalog {
+        Catalog::new(describe(None, tools.iter().filter_map(tool_info).collect()))
+    }
+
+    fn spec() -> AgentSpec {
+        AgentSpec {
+            id: "a".into(),
+            transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+            protocol: Protocol::Auto,
+            startup_timeout: std::time::Duration::ZERO,
+            policy: AgentPolicy {
+                required: false,
+                max_concurrency: 1,
+                tool_timeout: Span(std::time::Duration::ZERO),
+                effect: None,
+            },
+            enabled_tools: None,
+            disabled_tools: vec!["drop".to_owned()],
+            capabilities: indexmap::IndexMap::new(),
+        }
+    }
+
+    #[test]
+    fn reads_what_a_tool_says_of_itself() {
+        let tool = json!({
+            "name": "t", "description": "d", "inputSchema": {"type": "object"}, "outputSchema": {"type": "object"},
+            "annotations": {"title": "T", "idempotentHint": true}, "icons": 7,
+        });
+        let object = json!({"type": "object"}).as_object().cloned().unwrap();
+        let expected = ToolInfo {
+            name: "t".to_owned(),
+            title: Some("T".to_owned()),
+            description: Some("d".to_owned()),
+            input_schema: object.clone(),
+            output_schema: Some(object),
+            effect: Some(Effect::Idempotent),
+        };
+        assert_eq!(tool_info(&tool), Some(expected));
+        assert_eq!(tool_info(&json!({"name": "t"})), None);
+    }
+
+    #[test]
+    fn names_every_violation_of_the_arguments() {
+        let schema = json!({
+            "type": "object", "required": ["q"],
+            "properties": {"limit": {"type": "integer"}, "q": {"type": "string"}}, "additionalProperties": false,
+        });
+        let catalog = catalog(&[json!({"name": "t", "inputSchema": schema})]);
+        let tool = catalog.info.tool("t").unwrap();
+        let agent = AgentId::from("a");
+        assert_eq!(catalog.check_arguments(&agent, tool, &json!({"q": "x", "limit": 1})), Ok(()));
+        let failure = catalog.check_arguments(&agent, tool, &json!({"limit": "many", "x": 1})).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::InvalidArguments);
+        for part in ["`/limit`: \"many\" is not of type \"integer\"", "\"q\" is a required property", "'x'"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_schema_that_is_none_is_not_checked() {
+        let catalog = catalog(&[json!({"name": "t", "inputSchema": {"type": "nonsense"}})]);
+        let tool = catalog.info.tool("t").unwrap();
+        assert_eq!(catalog.check_arguments(&AgentId::from("a"), tool, &json!({"x": 1})), Ok(()));
+    }
+
+    #[test]
+    fn a_result_keeps_to_its_schema_or_is_named_invalid() {
+        let output = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+        let tools = [json!({"name": "t", "inputSchema": {"type": "object"}, "outputSchema": output})];
+        let catalog = catalog(&tools);
+        let tool = catalog.info.tool("t").unwrap();
+        let check = |value: Option<Value>| {
+            let result = catalog.check_result(&AgentId::from("a"), tool, value.as_ref());
+            result.map_err(|failure| failure.kind)
+        };
+        assert_eq!(check(Some(json!({"n": 1}))), Ok(()));
+        assert_eq!(check(Some(json!({"n": "1"}))), Err(FailureKind::InvalidResult));
+        assert_eq!(check(None), Err(FailureKind::InvalidResult));
+    }
+
+    #[test]
+    fn suggests_the_tool_that_was_meant() {
+        let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
+        let catalog = catalog(&[tool("search"), tool("fetch")]);
+        let help = |name| catalog.unknown(&spec(), name).help.unwrap();
+        assert_eq!(help("serach"), "did you mean `search`?");
+        assert_eq!(help("zzz"), "it has `search`, `fetch`");
+        assert_eq!(help("drop"), "see `enabled_tools` and `disabled_tools` of `[agents.a]`");
+    }
+}

@@ -1,0 +1,413 @@
+//! Makes a connection to one agent: its transport, the handshake of its era, its catalogue.
+//! Never keeps more than one, and never makes another by itself.
+#![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use backon::{ExponentialBuilder, Retryable as _};
+use http::{HeaderName, HeaderValue};
+use rmcp::{
+    ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
+    model::{
+        ClientJsonRpcMessage, LoggingLevel, ProtocolVersion, RequestMetaObject, ServerJsonRpcMessage,
+        SetLevelRequestParams,
+    },
+    service::{ClientInitializeError, RunningService},
+    transport::{
+        Transport as Carrier,
+        common::client_side_sse::ExponentialBackoff,
+        streamable_http_client::{StreamableHttpClientTransport, StreamableHttpClientTransportConfig},
+    },
+};
+
+use super::{
+    Options,
+    catalog::Catalog,
+    child::{Child, Pipes},
+    failure,
+    handler::Handler,
+    http::{self as transport, HttpClient},
+    link::Link,
+    lock,
+    log::AgentLog,
+    stdio::Stdio,
+};
+use crate::model::{AgentId, AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
+
+/// How long rmcp may take to end a connection: a session is given back, an answer is written.
+const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
+/// The longest that the probe for the modern era waits; rmcp's own limit.
+const LONGEST_PROBE: Duration = Duration::from_secs(10);
+/// How long setting the log level may take; nothing waits for it.
+const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests beyond the agent's calls that may be under way at once: lists, log levels.
+const SPARE_REQUESTS: usize = 8;
+
+/// An open connection.
+pub(super) struct Connection {
+    pub(super) spec: Arc<AgentSpec>,
+    pub(super) link: Arc<Link>,
+    pub(super) peer: Peer<RoleClient>,
+    /// Whether requests carry everything themselves: 2026-07-28 and later.
+    pub(super) modern: bool,
+    /// Replaced when the agent announces another list; held for a clone.
+    catalog: Mutex<Arc<Catalog>>,
+    service: tokio::sync::Mutex<RunningService<RoleClient, Handler>>,
+    /// The process at the other end, and how it is spoken with.
+    child: Option<(Arc<Child>, Pipes)>,
+}
+
+/// What a connection is made with.
+pub(super) struct Opening<'a> {
+    pub(super) spec: &'a Arc<AgentSpec>,
+    pub(super) link: Arc<Link>,
+    pub(super) options: &'a Options,
+}
+
+/// Why there is no connection.
+pub(super) struct NotOpened {
+    pub(super) failure: Failure,
+    /// Whether nobody listens at the address, which may change while a server comes up.
+    pub(super) nobody_listens: bool,
+}
+
+impl From<Failure> for NotOpened {
+    fn from(failure: Failure) -> Self {
+        Self { failure, nobody_listens: false }
+    }
+}
+
+/// Starts `process` for the agent.
+///
+/// # Errors
+/// [`FailureKind::AgentUnavailable`] with what the system said.
+pub(super) fn start(
+    spec: &AgentSpec,
+    process: &ChildProcess,
+    log: &Arc<AgentLog>,
+    pipes: Pipes,
+) -> Result<(Arc<Child>, Option<super::stdio::Ends>), Failure> {
+    let (child, ends) = Child::spawn(process, log.clone(), pipes).map_err(|error| {
+        let message = format!("agent `{}`: `{}` cannot be started: {error}", spec.id, process.command);
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "is it installed and in `PATH`, and is `cwd` right?",
+            std::io::ErrorKind::PermissionDenied => "is it executable?",
+            _ => "does it start by hand?",
+        };
+        Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
+    })?;
+    Ok((Arc::new(child), ends))
+}
+
+/// Connects to a child over its pipes.
+pub(super) async fn over_stdio(
+    opening: Opening<'_>,
+    process: &ChildProcess,
+    log: &Arc<AgentLog>,
+) -> Result<Connection, Failure> {
+    let (child, ends) = start(opening.spec, process, log, Pipes::Protocol)?;
+    let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
+    let probe = (opening.spec.startup_timeout / 2).min(LONGEST_PROBE);
+    let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe);
+    let limit = opening.spec.startup_timeout;
+    let id = opening.spec.id.clone();
+    let opened = match tokio::time::timeout(limit, open(opening, carrier, Some((child.clone(), Pipes::Protocol)))).await
+    {
+        Ok(opened) => opened.map_err(|error| error.failure),
+        Err(_) => Err(Failure::new(
+            FailureKind::AgentUnavailable,
+            format!("agent `{id}` did not finish the handshake within {limit:?}"),
+        )),
+    };
+    match opened {
+        Ok(connection) => Ok(connection),
+        Err(mut failure) => {
+            failure.message = format!("{}; {}", failure.message, child.obituary().await);
+            Err(failure)
+        }
+    }
+}
+
+/// Connects over Streamable HTTP. With a `server` of the host's own, a refused connection is tried again until the
+/// server listens, has ended, or the startup timeout is over.
+pub(super) async fn over_http<'a>(
+    opening: impl Fn() -> Opening<'a>,
+    endpoint: &Endpoint,
+    server: Option<Arc<Child>>,
+) -> Result<Connection, Failure> {
+    let (limit, id) = (endpoint.startup_timeout, &endpoint.agent);
+    let attempt = || async {
+        let opening = opening();
+        let client = HttpClient::new(endpoint.client.clone(), opening.link.clone());
+        let config = endpoint.config(opening.spec.policy.max_concurrency);
+        let carrier = StreamableHttpClientTransport::with_client(client, config);
+        open(opening, carrier, server.clone().map(|server| (server, Pipes::Log))).await
+    };
+    let delays = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_millis(250))
+        .without_max_times();
+    let own_server = server.is_some();
+    let attempts = attempt.retry(delays).when(|error: &NotOpened| own_server && error.nobody_listens);
+    let gone = async {
+        match &server {
+            Some(server) => server.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{id}` {what}"));
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(limit, attempts) => match opened {
+            Ok(opened) => opened.map_err(|error| error.failure),
+            Err(_) => Err(unavailable(format!("at `{}` did not finish connecting within {limit:?}", endpoint.shown))),
+        },
+        () = gone => Err(unavailable("could not be reached: its server ended".to_owned())),
+    };
+    match (opened, server) {
+        (Err(mut failure), Some(server)) => {
+            failure.message = format!("{}; {}", failure.message, server.obituary().await);
+            Err(failure)
+        }
+        // Whoever answered, it was not the server that has ended.
+        (Ok(connection), Some(server)) if server.has_ended() => {
+            connection.close().await;
+            Err(unavailable(format!("could not be reached; {}", server.obituary().await)))
+        }
+        (opened, _) => opened,
+    }
+}
+
+/// A Streamable HTTP endpoint, with the connections to it.
+pub(super) struct Endpoint {
+    agent: AgentId,
+    startup_timeout: Duration,
+    uri: Arc<str>,
+    shown: String,
+    headers: HashMap<HeaderName, HeaderValue>,
+    token: Option<String>,
+    client: reqwest::Client,
+}
+
+impl Endpoint {
+    /// Checks what the agents file says.
+    ///
+    /// # Errors
+    /// [`FailureKind::AgentUnavailable`] that names what is wrong, never the value of a header.
+    pub(super) fn new(
+        spec: &AgentSpec,
+        url: &str,
+        headers: &[(String, String)],
+        token: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let wrong = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{}`: {what}", spec.id));
+        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(format!("`url` is not valid: {error}")))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(wrong(format!("`url` must be http or https, not `{}`", parsed.scheme())));
+        }
+        let headers = headers.iter().map(|(name, value)| {
+            let header = HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| wrong(format!("the value of header `{name}` is not valid")))?;
+            value.set_sensitive(true);
+            Ok((header, value))
+        });
+        let headers = headers.collect::<Result<_, Failure>>()?;
+        if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
+            return Err(wrong("the bearer token has characters that no header can hold".to_owned()));
+        }
+        let client = transport::client(&parsed, spec.startup_timeout)
+            .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
+        let shown = transport::display(&parsed);
+        Ok(Self {
+            agent: spec.id.clone(),
+            startup_timeout: spec.startup_timeout,
+            uri: url.into(),
+            shown,
+            headers,
+            token: token.map(str::to_owned),
+            client,
+        })
+    }
+
+    fn config(&self, calls: usize) -> StreamableHttpClientTransportConfig {
+        let mut retry = ExponentialBackoff::default();
+        retry.max_times = Some(5);
+        retry.base_duration = Duration::from_millis(250);
+        retry.max_delay = Some(Duration::from_secs(2));
+        let mut config = StreamableHttpClientTransportConfig::with_uri(self.uri.clone())
+            .custom_headers(self.headers.clone())
+            .max_concurrent_requests(calls.saturating_add(SPARE_REQUESTS))
+            // A lost session must not make rmcp send a call again behind the host's back.
+            .reinit_on_expired_session(false);
+        config.retry_config = Arc::new(retry);
+        config.auth_header.clone_from(&self.token);
+        config
+    }
+}
+
+/// Tells the link when nothing more can come. rmcp lets calls wait until every handler has ended.
+struct Watched<T> {
+    carrier: T,
+    link: Arc<Link>,
+}
+
+impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        message: ClientJsonRpcMessage,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        self.carrier.send(message)
+    }
+
+    async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
+        let message = self.carrier.receive().await;
+        if message.is_none() {
+            self.link.lost.cancel();
+        }
+        message
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.carrier.close().await
+    }
+}
+
+/// Does the handshake and lists the tools.
+async fn open<T>(opening: Opening<'_>, carrier: T, child: Option<(Arc<Child>, Pipes)>) -> Result<Connection, NotOpened>
+where
+    T: Carrier<RoleClient> + 'static,
+{
+    let Opening { spec, link, options } = opening;
+    let handler = Handler::new(link.clone(), options);
+    let carrier = Watched { carrier, link: link.clone() };
+    let handshake = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(spec.protocol)));
+    let service = handshake.await.map_err(|error| not_opened(spec, &error))?;
+    let peer = service.peer().clone();
+    let info = peer.peer_info();
+    let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+    if !modern && info.is_some_and(|info| info.capabilities.logging.is_some()) {
+        let peer = peer.clone();
+        tokio::spawn(async move {
+            let level = peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info));
+            if let Ok(Err(error)) = tokio::time::timeout(SET_LEVEL_TIMEOUT, level).await {
+                tracing::debug!(%error, "an agent did not take the log level");
+            }
+        });
+    }
+    let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
+        let failure = failure::service(&spec.id, &error);
+        let said = failure.map_or_else(|| "the connection was lost".to_owned(), |failure| failure.message);
+        let message = format!("agent `{}` did not list its tools: {said}", spec.id);
+        Failure::new(FailureKind::AgentUnavailable, message)
+    })?;
+    Ok(Connection {
+        spec: spec.clone(),
+        link,
+        peer,
+        modern,
+        catalog: Mutex::new(Arc::new(catalog)),
+        service: tokio::sync::Mutex::new(service),
+        child,
+    })
+}
+
+fn not_opened(spec: &AgentSpec, error: &ClientInitializeError) -> NotOpened {
+    let failure = failure::handshake(&spec.id, error).unwrap_or_else(|| {
+        let message = format!("agent `{}` closed the connection during the handshake", spec.id);
+        Failure::new(FailureKind::AgentUnavailable, message)
+    });
+    NotOpened { failure, nobody_listens: failure::nobody_listens(error) }
+}
+
+fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
+    let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
+    match protocol {
+        Protocol::Auto => ClientLifecycleMode::Auto {
+            preferred_versions,
+            legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+        },
+        Protocol::Legacy => ClientLifecycleMode::Initialize,
+        Protocol::Modern => ClientLifecycleMode::Discover { preferred_versions },
+    }
+}
+
+impl Connection {
+    /// Whether another call can go over it.
+    pub(super) fn is_usable(&self) -> bool {
+        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_ended());
+        let lost = self.link.lost.is_cancelled() || self.peer.is_transport_closed();
+        !lost && !gone && !self.link.stale.load(Ordering::Relaxed)
+    }
+
+    /// The tools as last listed.
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        lock(&self.catalog).clone()
+    }
+
+    /// The tools, listed again if the agent announced a change or if `tool` is not among them: announcements get lost.
+    ///
+    /// # Errors
+    /// When the connection is lost meanwhile; nothing was sent.
+    pub(super) async fn catalog_for(&self, tool: &str) -> Result<Arc<Catalog>, Failure> {
+        let catalog = self.catalog();
+        let changed = self.link.tools_changed.swap(false, Ordering::Relaxed);
+        if !changed && (catalog.info.tool(tool).is_some() || !self.spec.allows(tool)) {
+            return Ok(catalog);
+        }
+        let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
+        match listing.await {
+            Ok(Ok(catalog)) => {
+                let catalog = Arc::new(catalog);
+                *lock(&self.catalog) = catalog.clone();
+                Ok(catalog)
+            }
+            _ if !self.is_usable() => Err(self.lost(false).await),
+            _ => {
+                tracing::warn!(agent = %self.spec.id, "the agent's tools could not be listed again");
+                self.link.tools_changed.store(changed, Ordering::Relaxed);
+                Ok(catalog)
+            }
+        }
+    }
+
+    /// Asks for log messages of a request; on a modern connection there is no other way.
+    pub(super) fn ask_for_logs(&self, meta: &mut RequestMetaObject) {
+        meta.set_log_level(LoggingLevel::Info);
+    }
+
+    /// What there is to say of a connection that was lost while a call waited; `sent` says whether the request was
+    /// being written at least.
+    pub(super) async fn lost(&self, sent: bool) -> Failure {
+        self.link.retire();
+        let id = &self.spec.id;
+        let (kind, when) = match sent {
+            true => (FailureKind::ConnectionLost, "before it answered"),
+            false => (FailureKind::NotSent, "before the call was written"),
+        };
+        let message = format!("the connection to agent `{id}` was lost {when}");
+        match &self.child {
+            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.obituary().await)),
+            None => Failure::new(kind, message),
+        }
+    }
+
+    /// Ends the connection, and the child at its other end if it is spoken with over its pipes.
+    pub(super) async fn close(&self) {
+        self.link.retire();
+        // Whatever the agent still asks is withdrawn; rmcp would wait for the answers.
+        self.link.lost.cancel();
+        let mut service = self.service.lock().await;
+        if let Err(error) = service.close_with_timeout(CLOSE_GRACE).await {
+            tracing::warn!(agent = %self.spec.id, %error, "the connection did not end cleanly");
+        }
+        if let Some((child, pipes @ Pipes::Protocol)) = &self.child {
+            child.end(*pipes).await;
+        }
+    }
+}

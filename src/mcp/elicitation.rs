@@ -1,0 +1,92 @@
+//! Translates between MCP's elicitation and the house's questions.
+//! Never asks a person.
+
+use rmcp::model::{ElicitResult, ElicitationAction, ErrorData};
+use serde_json::Value;
+
+use crate::model::{Answer, Elicitation, Form};
+
+/// Reads the parameters of `elicitation/create`, either mode. Schemas are kept as they came: which of them can be
+/// asked is for the asker to say.
+///
+/// # Errors
+/// JSON-RPC -32602 that names what is missing.
+pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
+    let refuse = |what: &str| ErrorData::invalid_params(what.to_owned(), None);
+    let text = |key| params.get(key).and_then(Value::as_str).map(str::to_owned);
+    let form = match params.get("mode").and_then(Value::as_str) {
+        None | Some("form") => {
+            let schema = params.get("requestedSchema").and_then(Value::as_object);
+            Form::Fields { schema: schema.cloned().ok_or_else(|| refuse("`requestedSchema` must be an object"))? }
+        }
+        Some("url") => Form::Url { url: text("url").ok_or_else(|| refuse("`url` must be text"))? },
+        Some(_) => return Err(refuse("`mode` must be `form` or `url`")),
+    };
+    Ok(Elicitation { message: text("message").ok_or_else(|| refuse("`message` must be text"))?, form })
+}
+
+/// Writes the answer as MCP's result.
+pub(super) fn write(answer: Answer) -> ElicitResult {
+    match answer {
+        Answer::Accept { content: Some(content) } => ElicitResult::new(ElicitationAction::Accept).with_content(content),
+        Answer::Accept { content: None } => ElicitResult::new(ElicitationAction::Accept),
+        Answer::Decline => ElicitResult::new(ElicitationAction::Decline),
+        Answer::Cancel => ElicitResult::new(ElicitationAction::Cancel),
+    }
+}
+
+/// The pages that a person must visit first, from the data of JSON-RPC error -32042.
+pub(super) fn required_pages(data: Option<&Value>) -> Vec<Elicitation> {
+    let pages = data.and_then(|data| data.get("elicitations")).and_then(Value::as_array);
+    let pages = pages.into_iter().flatten().filter_map(|page| read(page).ok());
+    pages.filter(|page| matches!(page.form, Form::Url { .. })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_forms_with_and_without_a_mode_and_pages() {
+        let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "x-odd": [1]}}});
+        let fields = Elicitation {
+            message: "how many?".to_owned(),
+            form: Form::Fields { schema: schema.as_object().cloned().unwrap() },
+        };
+        let params = json!({"message": "how many?", "requestedSchema": schema});
+        assert_eq!(read(&params), Ok(fields.clone()));
+        let mut tagged = params;
+        tagged["mode"] = json!("form");
+        assert_eq!(read(&tagged), Ok(fields));
+
+        let url = "https://example.org/?a=1".to_owned();
+        let page = Elicitation { message: "log in".to_owned(), form: Form::Url { url: url.clone() } };
+        assert_eq!(read(&json!({"mode": "url", "message": "log in", "url": url})), Ok(page));
+    }
+
+    #[test]
+    fn says_what_a_request_lacks() {
+        for (params, said) in [
+            (json!({"message": "m"}), "`requestedSchema`"),
+            (json!({"requestedSchema": {}}), "`message`"),
+            (json!({"mode": "url", "message": "m"}), "`url`"),
+            (json!({"mode": "voice", "message": "m"}), "`mode`"),
+        ] {
+            assert!(read(&params).unwrap_err().message.contains(said));
+        }
+    }
+
+    #[test]
+    fn writes_the_three_actions() {
+        for (answer, written) in [
+            (Answer::Accept { content: Some(json!({"a": 1})) }, json!({"action": "accept", "content": {"a": 1}})),
+            (Answer::Accept { content: None }, json!({"action": "accept"})),
+            (Answer::Decline, json!({"action": "decline"})),
+            (Answer::Cancel, json!({"action": "cancel"})),
+        ] {
+            assert_eq!(serde_json::to_value(write(answer)).unwrap(), written);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Receives what an agent says of its own accord: requests, progress, log messages.
+//! Never answers by itself; the host does.
+#![expect(deprecated, reason = "sampling and logging are deprecated in 2026-07-28, and existing servers use them")]
+
+use std::sync::{Arc, atomic::Ordering};
+
+use rmcp::{
+    ClientHandler, RoleClient,
+    model::{
+        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
+        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, Extensions, FormElicitationCapability,
+        Implementation, LoggingMessageNotificationParam, ProgressNotificationParam, ProtocolVersion, RequestId,
+        SamplingCapability, UrlElicitationCapability,
+    },
+    service::{InboundStreamOrigin, NotificationContext, RequestContext},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{Options, link::Link};
+use crate::model::{LogMessage, Progress};
+
+/// The client's side of one connection.
+pub(super) struct Handler {
+    link: Arc<Link>,
+    config: ClientConfig,
+}
+
+impl Handler {
+    /// A handler that declares what this host can do, and nothing else.
+    pub(super) fn new(link: Arc<Link>, options: &Options) -> Self {
+        let mut capabilities = ClientCapabilities::default();
+        let form = FormElicitationCapability::new();
+        let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
+        capabilities.elicitation = Some(elicitation);
+        capabilities.sampling = link.sampling.then(SamplingCapability::default);
+        let client = Implementation::new(&options.client_name, &options.client_version);
+        // rmcp's default is a version without the handshake that carries this.
+        let config = ClientConfig::new(capabilities, client);
+        Self { link, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
+    }
+
+    async fn answer<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: P,
+        context: RequestContext<RoleClient>,
+    ) -> Result<R, ErrorData> {
+        let wrong = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
+        let params = serde_json::to_value(params).map_err(wrong)?;
+        let asker = self.link.asker(stream(&context.extensions), context.ct);
+        let result = self.link.answer(&asker, method, &params).await?;
+        serde_json::from_value(result).map_err(wrong)
+    }
+}
+
+/// The request on whose response stream a message arrived; only Streamable HTTP tells.
+fn stream(extensions: &Extensions) -> Option<&RequestId> {
+    match extensions.get::<InboundStreamOrigin>() {
+        Some(InboundStreamOrigin::OutboundRequest(id)) => Some(id),
+        Some(InboundStreamOrigin::Unassociated) | None => None,
+    }
+}
+
+impl ClientHandler for Handler {
+    fn get_info(&self) -> ClientConfig {
+        self.config.clone()
+    }
+
+    async fn create_message(
+        &self,
+        params: CreateMessageRequestParams,
+        context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        self.answer("sampling/createMessage", params, context).await
+    }
+
+    async fn create_elicitation(
+        &self,
+        params: ElicitRequestParams,
+        context: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        self.answer("elicitation/create", params, context).await
+    }
+
+    /// Known requests end here when their parameters are not what rmcp expects of them.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleClient>,
+    ) -> Result<CustomResult, ErrorData> {
+        self.answer(&request.method, request.params, context).await
+    }
+
+    async fn on_progress(&self, params: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        // Progress of a call that has ended is nobody's.
+        if let Some(call) = self.link.calls.find(&params.progress_token.0) {
+            call.report(Progress { progress: params.progress, total: params.total, message: params.message });
+        }
+    }
+
+    async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {
+        let level = match serde_json::to_value(params.level) {
+            Ok(Value::String(level)) => level,
+            _ => "info".to_owned(),
+        };
+        self.link.logged(LogMessage { level, logger: params.logger, data: params.data });
+    }
+
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.link.tools_changed.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,370 @@
+//! Sends messages over Streamable HTTP and tells precisely what came back.
+//! Never repeats a request.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+};
+use rmcp::{
+    model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    transport::{
+        common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID},
+        streamable_http_client::{SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
+    },
+};
+use serde_json::Value;
+use sse_stream::Sse;
+
+use super::{
+    LARGEST_MESSAGE,
+    calls::{InFlight, normal},
+    link::Link,
+    sse::{self, Reconnects, Reopened},
+};
+
+/// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
+/// closing connection has an unknown fate.
+const KEEP_IDLE: Duration = Duration::from_secs(3);
+/// Bytes of an error's body that are read.
+const LARGEST_ERROR: usize = 64 * 1024;
+/// How long the end of a session may take.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A body of this size is parsed on another thread.
+const LARGE_BODY: usize = 1024 * 1024;
+/// Redirects that are followed, all within the same origin.
+const MOST_REDIRECTS: usize = 5;
+const EVENT_STREAM: &str = "text/event-stream";
+const JSON: &str = "application/json";
+
+type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
+type EventStream = BoxStream<'static, Result<Sse, SseError>>;
+
+/// Why a request has no usable response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HttpError {
+    /// No connection to the server: the request was not sent.
+    #[error("no connection: {}", root(.0))]
+    Connect(#[source] reqwest::Error),
+    /// The request could not be built.
+    #[error("the request is not valid: {}", root(.0))]
+    Build(#[source] reqwest::Error),
+    /// A redirect that is not followed.
+    #[error("the server redirects elsewhere: {}", root(.0))]
+    Redirect(#[source] reqwest::Error),
+    /// The connection broke: the request may have been handled.
+    #[error("the connection broke: {}", root(.0))]
+    Broken(#[source] reqwest::Error),
+    /// Any other status than success.
+    #[error("HTTP {status}{}", shown(.body))]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The body, or the beginning of it.
+        body: String,
+        /// The JSON-RPC error in the body, if it is one.
+        error: Option<ErrorData>,
+        /// Whether the request belonged to a session.
+        in_session: bool,
+        /// The `Retry-After` header.
+        retry_after: Option<String>,
+    },
+    /// The body is larger than what is read.
+    #[error("the response is larger than {} MiB", LARGEST_MESSAGE / (1024 * 1024))]
+    TooLarge,
+    /// A body that is no answer to the request.
+    #[error("the response is not MCP: {0}")]
+    NotMcp(String),
+}
+
+impl From<HttpError> for StreamableHttpError<HttpError> {
+    fn from(error: HttpError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl HttpError {
+    fn sending(error: reqwest::Error) -> Self {
+        // A URL can hold secrets.
+        let error = error.without_url();
+        if error.is_connect() {
+            Self::Connect(error)
+        } else if error.is_builder() {
+            Self::Build(error)
+        } else if error.is_redirect() {
+            Self::Redirect(error)
+        } else {
+            Self::Broken(error)
+        }
+    }
+}
+
+/// The last cause of an error, which says the most.
+fn root(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+fn shown(body: &str) -> String {
+    let mut text = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    super::truncate(&mut text, 300);
+    if text.is_empty() { text } else { format!(": {text}") }
+}
+
+/// The HTTP side of one connection.
+#[derive(Clone)]
+pub(super) struct HttpClient {
+    client: reqwest::Client,
+    link: Arc<Link>,
+    reconnects: Arc<Reconnects>,
+}
+
+/// The client of a whole run for one endpoint: connections are used again.
+///
+/// # Errors
+/// When the system offers no TLS roots.
+pub(super) fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    let same_origin = reqwest::redirect::Policy::custom(|attempt| {
+        let from = attempt.previous().last().map(reqwest::Url::origin);
+        if from.as_ref() != Some(&attempt.url().origin()) {
+            // Headers may hold secrets, and only some of them are known to be.
+            let to = format!("`{}`, another origin", display(attempt.url()));
+            attempt.error(to)
+        } else if attempt.previous().len() > MOST_REDIRECTS {
+            attempt.error("too many redirects")
+        } else {
+            attempt.follow()
+        }
+    });
+    let builder = reqwest::Client::builder()
+        .redirect(same_origin)
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(KEEP_IDLE)
+        .tcp_nodelay(true);
+    let local = url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    if local { builder.no_proxy().build() } else { builder.build() }
+}
+
+/// The endpoint as errors show it: without user, password and query, which may be secrets.
+pub(super) fn display(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}
+
+impl HttpClient {
+    /// The HTTP side of a new connection.
+    pub(super) fn new(client: reqwest::Client, link: Arc<Link>) -> Self {
+        Self { client, link, reconnects: Arc::default() }
+    }
+
+    async fn post(&self, uri: &str, mut message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        let call = self.link.calls.outgoing(&mut message);
+        if let Some(call) = &call {
+            call.leaves();
+        }
+        let in_session = headers.contains_key(HEADER_SESSION_ID);
+        let response = self.client.post(uri).headers(headers).json(&message).send().await;
+        let response = response.map_err(HttpError::sending)?;
+        let status = response.status();
+        let request = match &message {
+            JsonRpcMessage::Request(request) => Some(request),
+            _ => None,
+        };
+        if !status.is_success() {
+            let error = refusal(response, in_session).await;
+            return match (request, error) {
+                (Some(request), HttpError::Status { status, body, error, .. })
+                    if matches!(request.request, ClientRequest::DiscoverRequest(_))
+                        && status.is_client_error()
+                        && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+                {
+                    // A server that does not know `server/discover` says so in many ways; rmcp goes on with
+                    // `initialize` when it sees any JSON-RPC error.
+                    let error = error.unwrap_or_else(|| ErrorData::invalid_request(shown(&body), None));
+                    let answer = ServerJsonRpcMessage::error(error, Some(request.id.clone()));
+                    Ok(StreamableHttpPostResponse::Json(answer, None))
+                }
+                (_, error) => Err(error.into()),
+            };
+        }
+        let Some(request) = request else { return Ok(StreamableHttpPostResponse::Accepted) };
+        if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+            return Ok(StreamableHttpPostResponse::Accepted);
+        }
+        let session = header(&response, HEADER_SESSION_ID);
+        match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
+            kind if kind.starts_with(EVENT_STREAM) => {
+                let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(call));
+                Ok(StreamableHttpPostResponse::Sse(events, session))
+            }
+            kind if kind.starts_with(JSON) => {
+                let body = read(response, LARGEST_MESSAGE).await?;
+                let answer = answer(body, &request.id).await?;
+                Ok(StreamableHttpPostResponse::Json(answer, session))
+            }
+            kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`")).into()),
+        }
+    }
+
+    fn overflow(&self, call: Option<Arc<InFlight>>) -> impl Fn() + Send + 'static {
+        let link = self.link.clone();
+        move || match &call {
+            Some(call) => call.condemn(super::failure::too_large(&link.agent)),
+            None => link.overflowed(),
+        }
+    }
+
+    async fn get(
+        &self,
+        uri: &str,
+        last_event: Option<String>,
+        headers: HeaderMap,
+    ) -> Result<EventStream, StreamableHttpError<HttpError>> {
+        // Both are final for rmcp, which otherwise tries for ever.
+        if !self.reconnects.may_open(last_event.as_deref()) {
+            return Err(StreamableHttpError::ServerDoesNotSupportSse);
+        }
+        let response = self.client.get(uri).headers(headers).send().await.map_err(HttpError::sending)?;
+        let kind = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+        match response.status() {
+            status if status.is_client_error() => Err(StreamableHttpError::ServerDoesNotSupportSse),
+            status if status.is_success() && kind.starts_with(EVENT_STREAM) => {
+                let last_event = last_event.unwrap_or_default();
+                let reopened = Reopened { reconnects: self.reconnects.clone(), last_event };
+                Ok(sse::events(response, LARGEST_MESSAGE, Some(reopened), self.overflow(None)))
+            }
+            status if status.is_success() => Err(StreamableHttpError::ServerDoesNotSupportSse),
+            _ => Err(refusal(response, true).await.into()),
+        }
+    }
+}
+
+/// The headers of a request; the protocol's own win over those of the agents file.
+fn headers(
+    custom: HashMap<HeaderName, HeaderValue>,
+    token: Option<String>,
+    own: [(&'static str, Option<&str>); 2],
+) -> HeaderMap {
+    let mut headers: HeaderMap = custom.into_iter().collect();
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+    if let Some(token) = token
+        && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}"))
+    {
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    for (name, value) in own {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_str)
+            && let Ok(name) = HeaderName::try_from(name)
+        {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn header(response: &reqwest::Response, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// Reads a response that is no success.
+async fn refusal(response: reqwest::Response, in_session: bool) -> HttpError {
+    let status = response.status();
+    let retry_after = header(&response, RETRY_AFTER.as_str());
+    let body = read(response, LARGEST_ERROR).await.unwrap_or_default();
+    let error = serde_json::from_slice::<Value>(&body).ok().and_then(|body| {
+        let error = body.get("error")?;
+        error.get("code")?.as_i64().and_then(|_| serde_json::from_value(error.clone()).ok())
+    });
+    let body = String::from_utf8_lossy(&body).into_owned();
+    HttpError::Status { status, body, error, in_session, retry_after }
+}
+
+async fn read(response: reqwest::Response, limit: usize) -> Result<Vec<u8>, HttpError> {
+    let mut body = Vec::new();
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| HttpError::Broken(error.without_url()))?;
+        if body.len() + chunk.len() > limit {
+            return Err(HttpError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Reads the answer to `request`. One without an id can only be this one's; rmcp would drop it and wait for ever.
+async fn answer(body: Vec<u8>, request: &RequestId) -> Result<ServerJsonRpcMessage, HttpError> {
+    let parse = |body: &[u8]| {
+        serde_json::from_slice::<ServerJsonRpcMessage>(body).map_err(|error| {
+            HttpError::NotMcp(format!("{error}{}", shown(&String::from_utf8_lossy(&body[..body.len().min(300)]))))
+        })
+    };
+    let mut message = if body.len() < LARGE_BODY {
+        parse(&body)?
+    } else {
+        let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
+        parsed.map_err(|error| HttpError::NotMcp(error.to_string()))??
+    };
+    let id = match &mut message {
+        JsonRpcMessage::Response(response) => &response.id,
+        JsonRpcMessage::Error(error) => error.id.get_or_insert_with(|| request.clone()),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {
+            return Err(HttpError::NotMcp("it is no response".to_owned()));
+        }
+    };
+    if normal(id) == *request {
+        Ok(message)
+    } else {
+        Err(HttpError::NotMcp(format!("it answers request `{id}`, which is another one")))
+    }
+}
+
+impl StreamableHttpClient for HttpClient {
+    type Error = HttpError;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> PostResult {
+        let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
+        self.post(&uri, message, headers(custom_headers, auth_header, own)).await
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        session_id: Arc<str>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<(), StreamableHttpError<HttpError>> {
+        let own = [(HEADER_SESSION_ID, Some(&*session_id)), (HEADER_LAST_EVENT_ID, None)];
+        let request = self.client.delete(&*uri).headers(headers(custom_headers, auth_header, own));
+        // Servers may refuse it, and the session is given up all the same.
+        request.timeout(DELETE_TIMEOUT).send().await.map(|_| ()).map_err(|error| HttpError::sending(error).into())
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<EventStream, StreamableHttpError<HttpError>> {
+        let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, last_event_id.as_deref())];
+        let headers = headers(custom_headers, auth_header, own);
+        self.get(&uri, last_event_id, headers).await
+    }
+}

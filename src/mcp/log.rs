@@ -1,0 +1,213 @@
+//! Owns the log file of one agent: what its process writes besides the protocol, and the tail of it for errors.
+//! Never interprets it.
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    fs::{File, OpenOptions},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::lock;
+use crate::model::AgentId;
+
+/// A log that has grown to this size becomes `AGENT.log.1`, and a new one is begun.
+const LARGEST_FILE: u64 = 10 * 1024 * 1024;
+/// Lines that an error shows.
+const TAIL_LINES: usize = 10;
+/// Bytes of a line that an error shows.
+const TAIL_LINE: usize = 400;
+/// Longest line that is kept in one piece; a longer one is cut into several.
+const LONGEST_LINE: u64 = 64 * 1024;
+/// Lines on their way to the file: a burst, not a backlog. A process that writes faster than the disk has to wait.
+const QUEUE: usize = 256;
+/// How long an error waits for the last words of a process that has ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// The log of one agent, over all processes that it has during a run.
+#[derive(Debug)]
+pub(super) struct AgentLog {
+    path: PathBuf,
+    /// Shared by the reader of the process and by errors; held for the copying of a few lines.
+    tail: Mutex<VecDeque<String>>,
+    entries: mpsc::Sender<Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(Vec<u8>),
+    Flush(oneshot::Sender<()>),
+}
+
+impl AgentLog {
+    /// The log `directory/AGENT.log`, which is created with its first line.
+    pub(super) fn new(directory: &Path, agent: &AgentId) -> Arc<Self> {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let name: String = agent.as_str().chars().map(safe).collect();
+        let path = directory.join(format!("{name}.log"));
+        let (entries, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write(path.clone(), queue));
+        Arc::new(Self { path, tail: Mutex::default(), entries })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins the account of a new process: the tail of the one before no longer counts.
+    pub(super) fn begin(&self, command: &str, pid: u32) {
+        lock(&self.tail).clear();
+        self.note(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
+    }
+
+    /// Adds a line that is not part of the tail; it is lost when the queue is full.
+    pub(super) fn note(&self, line: Vec<u8>) {
+        let _ = self.entries.try_send(Entry::Line(line));
+    }
+
+    /// Copies a process's output until it ends, into the file and the tail; `ended` is cancelled then.
+    pub(super) async fn copy(self: Arc<Self>, output: impl AsyncRead + Unpin, ended: CancellationToken) {
+        use tokio::io::AsyncReadExt as _;
+        let _ended = ended.drop_guard();
+        let mut reader = BufReader::new(output);
+        loop {
+            let mut line = Vec::new();
+            match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, path = %self.path.display(), "an agent's output could not be read");
+                    return;
+                }
+            }
+            self.remember(&line);
+            if self.entries.send(Entry::Line(line)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn remember(&self, line: &[u8]) {
+        let text = String::from_utf8_lossy(&line[..line.len().min(TAIL_LINE)]);
+        let text = text.trim_end();
+        if text.is_empty() {
+            return;
+        }
+        let mut tail = lock(&self.tail);
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(text.to_owned());
+    }
+
+    /// The last lines, for an error; waits a moment for what a process that has ended still had to say.
+    pub(super) async fn tail(&self, ended: &CancellationToken) -> Vec<String> {
+        let _ = tokio::time::timeout(LAST_WORDS, ended.cancelled()).await;
+        lock(&self.tail).iter().cloned().collect()
+    }
+
+    /// Waits a moment until everything is in the file.
+    pub(super) async fn flush(&self) {
+        let (done, written) = oneshot::channel();
+        let flush = async {
+            if self.entries.send(Entry::Flush(done)).await.is_ok() {
+                let _ = written.await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, flush).await;
+    }
+}
+
+/// Writes the entries to the file until the log is dropped. A file that cannot be written is reported once.
+async fn write(path: PathBuf, mut entries: mpsc::Receiver<Entry>) {
+    let mut file = None;
+    let mut failed = false;
+    while let Some(entry) = entries.recv().await {
+        let result = match entry {
+            Entry::Line(line) if !failed => append(&path, &mut file, &line).await,
+            Entry::Line(_) => Ok(()),
+            Entry::Flush(done) => {
+                let result = flush(&mut file).await;
+                let _ = done.send(());
+                result
+            }
+        };
+        // Tokio hands writes to another thread; what is not flushed is lost when the runtime ends.
+        let result = if entries.is_empty() { result.and(flush(&mut file).await) } else { result };
+        if let Err(error) = result
+            && !failed
+        {
+            failed = true;
+            tracing::warn!(%error, path = %path.display(), "the log of an agent cannot be written");
+        }
+    }
+}
+
+async fn flush(file: &mut Option<(File, u64)>) -> std::io::Result<()> {
+    match file {
+        Some((file, _)) => file.flush().await,
+        None => Ok(()),
+    }
+}
+
+async fn append(path: &Path, file: &mut Option<(File, u64)>, line: &[u8]) -> std::io::Result<()> {
+    if file.as_ref().is_some_and(|(_, size)| *size >= LARGEST_FILE) {
+        *file = None;
+        tokio::fs::rename(path, path.with_extension("log.1")).await?;
+    }
+    if file.is_none() {
+        if let Some(directory) = path.parent() {
+            tokio::fs::create_dir_all(directory).await?;
+        }
+        let opened = OpenOptions::new().create(true).append(true).open(path).await?;
+        let size = opened.metadata().await?.len();
+        *file = Some((opened, size));
+    }
+    if let Some((file, size)) = file {
+        file.write_all(line).await?;
+        *size += line.len() as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_everything_in_the_file_and_the_last_lines_for_errors() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AgentLog::new(&directory.path().join("logs"), &AgentId::from("a/b"));
+        let ended = CancellationToken::new();
+        let output: String = (1..=12).map(|n| format!("line {n}\n")).collect();
+        log.clone().copy(output.as_bytes(), ended.clone()).await;
+        log.note(b"a note\n".to_vec());
+        log.flush().await;
+        let tail: Vec<String> = (3..=12).map(|n| format!("line {n}")).collect();
+        assert_eq!(log.tail(&ended).await, tail);
+        assert_eq!(log.path(), directory.path().join("logs/a_b.log"));
+        assert_eq!(std::fs::read_to_string(log.path()).unwrap(), format!("{output}a note\n"));
+    }
+
+    #[tokio::test]
+    async fn begins_a_new_file_when_the_old_one_is_large() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let old = std::fs::File::create(&path).unwrap();
+        old.set_len(LARGEST_FILE).unwrap();
+        let log = AgentLog::new(directory.path(), &AgentId::from("a"));
+        log.note(b"first\n".to_vec());
+        log.note(b"second\n".to_vec());
+        log.flush().await;
+        assert_eq!(std::fs::read(&path).unwrap(), b"second\n");
+        assert_eq!(std::fs::metadata(path.with_extension("log.1")).unwrap().len(), LARGEST_FILE + 6);
+    }
+}

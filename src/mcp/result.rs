@@ -1,0 +1,150 @@
+//! Reads what a `tools/call` came back with, leniently: what rmcp's types do not know is read from the JSON.
+//! Never acts on it.
+
+use rmcp::model::ServerResult;
+use serde_json::Value;
+
+use crate::model::{JsonObject, ToolOutput};
+
+/// What a call came back with.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answered {
+    /// The tool succeeded.
+    Output(ToolOutput),
+    /// A result with `isError`.
+    ToolError(ToolOutput),
+    /// The server wants input first.
+    InputRequired(Round),
+    /// A handle on a task that runs on; only for hosts that declared that they can follow it.
+    Task,
+    /// No result of a tool.
+    Other(String),
+}
+
+/// A round of requests for input.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Round {
+    /// The server's opaque state, to be given back.
+    pub(super) state: Option<String>,
+    /// The requests by the server's keys, each with `method` and `params`.
+    pub(super) requests: JsonObject,
+}
+
+/// Reads a result.
+pub(super) fn read(result: ServerResult) -> Answered {
+    match result {
+        ServerResult::CallToolResult(result) => {
+            let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok()).collect();
+            output(content, result.structured_content, result.is_error)
+        }
+        ServerResult::CreateTaskResult(_) => Answered::Task,
+        ServerResult::CustomResult(result) => json(result.0),
+        // A result can look like another kind's to rmcp, which tries them in turn.
+        other => match serde_json::to_value(other) {
+            Ok(value) => json(value),
+            Err(error) => Answered::Other(error.to_string()),
+        },
+    }
+}
+
+fn output(content: Vec<Value>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
+    let output = ToolOutput { content, structured: structured.filter(|value| !value.is_null()) };
+    if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
+}
+
+fn json(mut result: Value) -> Answered {
+    match result.get("resultType").and_then(Value::as_str) {
+        Some("input_required") => {
+            let requests = result.get_mut("inputRequests").map(Value::take);
+            return match requests.unwrap_or(Value::Null) {
+                Value::Object(requests) => Answered::InputRequired(Round { state: state(&result), requests }),
+                Value::Null if state(&result).is_some() => {
+                    Answered::InputRequired(Round { state: state(&result), ..Round::default() })
+                }
+                _ => Answered::Other("it asks for input, but not for what".to_owned()),
+            };
+        }
+        Some("task") => return Answered::Task,
+        _ => {}
+    }
+    let content = match result.get_mut("content").map(Value::take) {
+        Some(Value::Array(content)) => content,
+        Some(_) => return Answered::Other("its `content` is not a list".to_owned()),
+        None => Vec::new(),
+    };
+    let structured = result.get_mut("structuredContent").map(Value::take);
+    if content.is_empty() && structured.is_none() {
+        let mut shown = result.to_string();
+        super::truncate(&mut shown, 200);
+        return Answered::Other(format!("it has neither `content` nor `structuredContent`: {shown}"));
+    }
+    output(content, structured, result.get("isError").and_then(Value::as_bool))
+}
+
+fn state(result: &Value) -> Option<String> {
+    result.get("requestState").and_then(Value::as_str).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answered(result: Value) -> Answered {
+        read(serde_json::from_value(result).unwrap())
+    }
+
+    #[test]
+    fn reads_results_of_tools() {
+        let content = vec![json!({"type": "text", "text": "hi"})];
+        let output = ToolOutput { content: content.clone(), structured: Some(json!({"a": 1})) };
+        assert_eq!(
+            answered(json!({"content": content, "structuredContent": {"a": 1}})),
+            Answered::Output(output.clone())
+        );
+        assert_eq!(
+            answered(json!({"content": content, "structuredContent": {"a": 1}, "isError": true})),
+            Answered::ToolError(output)
+        );
+        let bare = ToolOutput { content: content.clone(), structured: None };
+        assert_eq!(
+            answered(json!({"content": content, "structuredContent": null, "resultType": "complete"})),
+            Answered::Output(bare)
+        );
+        assert_eq!(answered(json!({"content": []})), Answered::Output(ToolOutput::default()));
+    }
+
+    #[test]
+    fn keeps_content_that_rmcp_does_not_know() {
+        let content = vec![json!({"type": "hologram", "data": 1})];
+        let output = ToolOutput { content: content.clone(), structured: None };
+        assert_eq!(answered(json!({"content": content})), Answered::Output(output));
+    }
+
+    #[test]
+    fn keeps_requests_for_input_as_they_came() {
+        let requests = json!({"who": {"method": "elicitation/create", "params": {"message": "name?",
+            "requestedSchema": {"type": "object", "properties": {"n": {"type": "string"}}}}},
+            "odd": {"method": "elicitation/create", "params": {"requestedSchema": {"x-odd": 1}}}});
+        let round = Round { state: Some("s".to_owned()), requests: requests.as_object().cloned().unwrap() };
+        assert_eq!(
+            answered(json!({"resultType": "input_required", "inputRequests": requests, "requestState": "s"})),
+            Answered::InputRequired(round)
+        );
+        let wait = Round { state: Some("s".to_owned()), ..Round::default() };
+        assert_eq!(
+            answered(json!({"resultType": "input_required", "requestState": "s"})),
+            Answered::InputRequired(wait)
+        );
+    }
+
+    #[test]
+    fn what_is_no_result_is_said_to_be_none() {
+        for result in [json!({}), json!({"tools": []}), json!("text"), json!({"content": "text"}), json!(null)] {
+            assert!(matches!(answered(result.clone()), Answered::Other(_)), "{result}");
+        }
+        let task = json!({"resultType": "task", "taskId": "1"});
+        assert_eq!(answered(task), Answered::Task);
+    }
+}

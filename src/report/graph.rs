@@ -1,0 +1,128 @@
+//! Draws a plan as a Mermaid flowchart or in Graphviz's DOT language.
+//! Never trusts a text of the plan to be harmless in either.
+
+use std::{collections::HashMap, fmt::Write};
+
+use crate::model::{Plan, Task, TaskId};
+
+/// Most characters of a condition, list or question that a node shows.
+const MAX_SHOWN: usize = 60;
+
+/// The plan as a Mermaid flowchart (<https://mermaid.js.org/syntax/flowchart.html>).
+///
+/// Tasks with `foreach` have double sides, tasks that ask first are hexagons, and what leads to a task with a
+/// condition is dotted.
+pub fn mermaid(plan: &Plan) -> String {
+    let mut drawn = String::from("flowchart TD\n");
+    for (index, task) in plan.tasks.iter().enumerate() {
+        let label: Vec<_> = lines(task).iter().map(|line| mermaid_text(line)).collect();
+        let label = label.join("<br/>");
+        let (open, close) = match (&task.foreach, &task.approve) {
+            (_, Some(_)) => ("{{", "}}"),
+            (Some(_), None) => ("[[", "]]"),
+            (None, None) => ("[", "]"),
+        };
+        push(&mut drawn, format_args!("  t{index}{open}\"{label}\"{close}\n"));
+    }
+    for (from, to) in edges(plan) {
+        let arrow = if plan.tasks[to].condition.is_some() { "-.->" } else { "-->" };
+        push(&mut drawn, format_args!("  t{from} {arrow} t{to}\n"));
+    }
+    drawn
+}
+
+/// The plan in DOT (<https://graphviz.org/doc/info/lang.html>), with the same marks as [`mermaid`].
+pub fn dot(plan: &Plan) -> String {
+    let mut drawn = format!("digraph \"{}\" {{\n  node [shape=box];\n", dot_text(&plan.name));
+    for (index, task) in plan.tasks.iter().enumerate() {
+        let label: Vec<_> = lines(task).iter().map(|line| dot_text(line)).collect();
+        let label = label.join("\\n");
+        let marks = match (&task.foreach, &task.approve) {
+            (None, None) => "",
+            (Some(_), None) => ", peripheries=2",
+            (None, Some(_)) => ", shape=hexagon",
+            (Some(_), Some(_)) => ", shape=hexagon, peripheries=2",
+        };
+        push(&mut drawn, format_args!("  t{index} [label=\"{label}\"{marks}];\n"));
+    }
+    for (from, to) in edges(plan) {
+        let style = if plan.tasks[to].condition.is_some() { " [style=dashed]" } else { "" };
+        push(&mut drawn, format_args!("  t{from} -> t{to}{style};\n"));
+    }
+    drawn.push_str("}\n");
+    drawn
+}
+
+fn push(drawn: &mut String, line: std::fmt::Arguments<'_>) {
+    drawn.write_fmt(line).expect("a String takes every write");
+}
+
+/// From each dependency to its dependent, by place in the plan.
+fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
+    let places: HashMap<&TaskId, usize> =
+        plan.tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
+    plan.tasks
+        .iter()
+        .enumerate()
+        .flat_map(|(to, task)| task.needs.iter().map(move |needs| (needs, to)))
+        .filter_map(move |(needs, to)| Some((*places.get(needs)?, to)))
+}
+
+/// What a node says: the task, where it runs, and what decides whether and how often.
+fn lines(task: &Task) -> Vec<String> {
+    let mut lines = vec![task.title.clone().unwrap_or_else(|| task.id.to_string())];
+    let routes = task.routes.iter().map(|route| {
+        let or = if route.rank == 0 { "" } else { "else " };
+        format!("{or}{} · {}", route.agent, route.tool)
+    });
+    lines.extend(routes);
+    if let Some(foreach) = &task.foreach {
+        lines.push(format!("for each {} of {}", foreach.binding, shown(&foreach.items.0)));
+    }
+    if let Some(condition) = &task.condition {
+        lines.push(format!("if {}", cut(&condition.0)));
+    }
+    if let Some(question) = &task.approve {
+        lines.push(format!("asks: {}", shown(&question.0)));
+    }
+    lines
+}
+
+fn shown(value: &serde_json::Value) -> String {
+    match value.as_str() {
+        Some(text) => cut(text),
+        None => cut(&value.to_string()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Everything that is not a letter, a digit or harmless becomes a character code.
+fn mermaid_text(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_alphanumeric() || " _-.,:/·…".contains(c) => safe.push(c),
+            c if c.is_whitespace() || c.is_control() => safe.push(' '),
+            c => push(&mut safe, format_args!("#{};", u32::from(c))),
+        }
+    }
+    safe
+}
+
+fn dot_text(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => safe.extend(['\\', c]),
+            c if c.is_control() => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}

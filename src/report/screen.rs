@@ -1,0 +1,368 @@
+//! Owns standard error: lines, a live view below them, and prompts, all written by one thread.
+//! Never decides what is shown, and never makes the runtime wait for a terminal that has stopped for a moment.
+
+mod paint;
+
+use std::{
+    collections::VecDeque,
+    io::{self, IsTerminal, Write},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use paint::{Painter, Step};
+
+/// The shortest time between two drawings of the live view.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// Most lines that wait to be written. A terminal that takes none for that long holds the run up: losing lines
+/// would be worse.
+const MOST_WAITING: usize = 4_096;
+
+/// Most lines that an open prompt holds back; beyond that they are written in spite of it.
+const MOST_HELD: usize = 256;
+
+/// How much room there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Lines.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+}
+
+/// What a screen is written to.
+pub trait Device: Send {
+    /// Writes all of `text` at once. A failure has nobody to be told.
+    fn write(&mut self, text: &str);
+    /// The room there is now.
+    fn size(&self) -> Size;
+}
+
+/// What a device can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether lines can be overwritten, so that there can be a live view.
+    pub live: bool,
+    /// Whether colours are wanted; styles are taken out of every line where not.
+    pub colour: bool,
+}
+
+/// Draws the live view: lines for the room there is, from the thread of the screen.
+pub type Region = Arc<dyn Fn(Size) -> Vec<String> + Send + Sync>;
+
+/// The screen; clones share it. The last one to go waits until all is written; who ends the process otherwise, or
+/// writes a result to the same terminal, calls [`Screen::flush`] before.
+#[derive(Clone)]
+pub struct Screen {
+    handle: Arc<Handle>,
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen").field("abilities", &self.handle.shared.abilities).finish_non_exhaustive()
+    }
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    abilities: Abilities,
+    /// Held for moments only: nothing is written or drawn under it.
+    state: Mutex<State>,
+    /// There is something to write.
+    filled: Condvar,
+    /// Something was written.
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is to be written, in order.
+    queue: VecDeque<Step>,
+    /// Lines that an open prompt holds back.
+    held: VecDeque<String>,
+    /// How many prompts are open.
+    asking: usize,
+    region: Option<Region>,
+    /// Whether the live view came, went or was covered since it was drawn.
+    stale: bool,
+    /// How many wait for all to be written, so that the next frame is drawn early.
+    hurrying: usize,
+    writing: bool,
+    closing: bool,
+    /// Whether the thread has ended; then nobody waits for it.
+    ended: bool,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change of the state is whole before anything in it could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state());
+        self.filled.notify_one();
+        result
+    }
+
+    fn wait_while(&self, waiting: impl Fn(&State) -> bool) {
+        let mut state = self.state();
+        while waiting(&state) && !state.ended {
+            state = self.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl State {
+    fn release(&mut self) {
+        self.queue.extend(self.held.drain(..).map(Step::Line));
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.stale
+    }
+
+    /// The view to draw, which neither a prompt nor the end covers.
+    fn view(&self, abilities: Abilities) -> Option<Region> {
+        self.region.clone().filter(|_| abilities.live && self.asking == 0 && !self.closing)
+    }
+}
+
+impl Screen {
+    /// The screen on standard error. It is live on a terminal whose `TERM` is set and not `dumb`; `NO_COLOR` and the like
+    /// decide about colours.
+    ///
+    /// # Errors
+    /// When the system gives no further thread.
+    pub fn stderr() -> io::Result<Self> {
+        let stderr = io::stderr();
+        let live = stderr.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let colour = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+        Self::over(Stderr, Abilities { live, colour })
+    }
+
+    /// A screen on any device.
+    ///
+    /// # Errors
+    /// When the system gives no further thread.
+    pub fn over(device: impl Device + 'static, abilities: Abilities) -> io::Result<Self> {
+        let shared =
+            Arc::new(Shared { abilities, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() });
+        let writer = Writer { shared: Arc::clone(&shared), painter: Painter::new(abilities), device };
+        let thread = std::thread::Builder::new().name("screen".to_owned()).spawn(move || writer.run())?;
+        Ok(Self { handle: Arc::new(Handle { shared, thread: Some(thread) }) })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
+    /// What can be shown.
+    pub fn abilities(&self) -> Abilities {
+        self.shared().abilities
+    }
+
+    /// Prints a line above the live view; after the prompt, while one is open on a live screen.
+    pub fn println(&self, line: impl Into<String>) {
+        let shared = self.shared();
+        shared.wait_while(|state| state.queue.len() >= MOST_WAITING);
+        shared.change(|state| {
+            if !shared.abilities.live || state.asking == 0 {
+                state.queue.push_back(Step::Line(line.into()));
+                return;
+            }
+            state.held.push_back(line.into());
+            if state.held.len() > MOST_HELD {
+                state.release();
+            }
+        });
+    }
+
+    /// Shows a live view, drawn anew ten times a second; nothing where the screen is not live.
+    pub fn show(&self, region: Region) {
+        self.shared().change(|state| {
+            state.region = Some(region);
+            state.stale = true;
+        });
+    }
+
+    /// Takes the live view away.
+    pub fn hide(&self) {
+        self.shared().change(|state| {
+            state.region = None;
+            state.stale = true;
+        });
+    }
+
+    /// Opens a prompt: until it is dropped there is no live view, and lines wait.
+    pub fn prompt(&self) -> Prompt {
+        self.shared().change(|state| {
+            state.asking += 1;
+            state.stale = true;
+        });
+        Prompt { screen: self.clone() }
+    }
+
+    /// Runs `act` while there is no live view and nothing is written, for output that goes past the screen.
+    pub fn suspend<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _prompt = self.prompt();
+        self.flush();
+        act()
+    }
+
+    /// Waits until all is written that no open prompt holds back.
+    pub fn flush(&self) {
+        let shared = self.shared();
+        shared.change(|state| state.hurrying += 1);
+        shared.wait_while(|state| !state.is_idle() || state.writing);
+        shared.change(|state| state.hurrying -= 1);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.change(|state| {
+            state.closing = true;
+            state.stale = true;
+            state.release();
+        });
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An open prompt.
+#[derive(Debug)]
+pub struct Prompt {
+    screen: Screen,
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typed {
+    /// A terminal, which has shown it and the line break.
+    OnTerminal,
+    /// A pipe, which shows nothing.
+    ThroughPipe,
+}
+
+impl Prompt {
+    /// Writes text as it is; the cursor stays behind it.
+    pub fn write(&self, text: &str) {
+        self.screen.shared().change(|state| state.queue.push_back(Step::Text(text.to_owned())));
+    }
+
+    /// Writes whole lines.
+    pub fn lines<Line: AsRef<str>>(&self, lines: impl IntoIterator<Item = Line>) {
+        let text = lines.into_iter().fold(String::new(), |text, line| text + line.as_ref() + "\n");
+        self.write(&text);
+    }
+
+    /// Notes that `line` was typed, so that the cursor is where it is expected.
+    pub fn typed(&self, line: &str, how: Typed) {
+        match how {
+            Typed::OnTerminal => self.screen.shared().change(|state| state.queue.push_back(Step::Typed)),
+            Typed::ThroughPipe => self.lines([super::text::printable(line)]),
+        }
+    }
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        self.screen.shared().change(|state| {
+            state.asking -= 1;
+            state.queue.push_back(Step::EndPrompt);
+            state.stale = true;
+            if state.asking == 0 {
+                state.release();
+            }
+        });
+    }
+}
+
+/// The thread's own.
+struct Writer<D> {
+    shared: Arc<Shared>,
+    painter: Painter,
+    device: D,
+}
+
+impl<D: Device> Writer<D> {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _end = Ended(&shared);
+        let mut drawn = None::<Instant>;
+        let mut state = shared.state();
+        loop {
+            let view = state.view(shared.abilities);
+            let due = drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed()));
+            let is_early = view.is_some() && state.hurrying == 0 && !due.is_zero();
+            if is_early {
+                state = shared.filled.wait_timeout(state, due).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            if state.is_idle() && (view.is_none() || state.hurrying > 0) {
+                if state.closing {
+                    return;
+                }
+                state = shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let steps = std::mem::take(&mut state.queue);
+            state.stale = false;
+            state.writing = true;
+            drop(state);
+            drawn = Some(Instant::now());
+            self.write(steps, view);
+            state = shared.state();
+            state.writing = false;
+            shared.emptied.notify_all();
+        }
+    }
+
+    fn write(&mut self, steps: VecDeque<Step>, view: Option<Region>) {
+        let size = self.device.size();
+        let view = view.map(|view| view(size)).unwrap_or_default();
+        let text = self.painter.paint(steps, view, size);
+        if !text.is_empty() {
+            self.device.write(&text);
+        }
+    }
+}
+
+/// Lets those go who wait for a thread that has ended, by a panic even.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.state().ended = true;
+        self.0.emptied.notify_all();
+    }
+}
+
+struct Stderr;
+
+impl Device for Stderr {
+    fn write(&mut self, text: &str) {
+        let mut stderr = io::stderr().lock();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+
+    fn size(&self) -> Size {
+        let (rows, columns) = console::Term::stderr().size_checked().unwrap_or((24, 80));
+        Size { rows: usize::from(rows), columns: usize::from(columns) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod memory;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Runs as events, for the tests of what shows them.
+//! Never made by an engine: each event is written by hand.
+
+use indexmap::IndexMap;
+use serde_json::json;
+
+use super::*;
+use crate::model::{
+    AgentInfo, AgentPolicy, Answer, Asker, AttemptId, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
+    LogMessage, OnFailure, Record, Retry, Route, SkipReason, Span, Task, Template, ToolOutput, Usage,
+};
+
+/// Numbers events and lets time pass.
+#[derive(Default)]
+struct Tape {
+    now: u64,
+    records: Vec<Record>,
+}
+
+impl Tape {
+    fn at(&mut self, millis: u64, event: Event) -> &mut Self {
+        self.now += millis;
+        let seq = self.records.len() as u64;
+        self.records.push(Record { seq, at: Timestamp(self.now), event });
+        self
+    }
+}
+
+fn plan(ids: &[&str]) -> Arc<Plan> {
+    let task = |id: &&str| {
+        Arc::new(Task {
+            id: (*id).into(),
+            title: None,
+            needs: Vec::new(),
+            condition: None,
+            foreach: None,
+            approve: None,
+            routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
+            arguments: Template(json!({})),
+            retry: Retry::default(),
+            effect: None,
+            timeout: None,
+            deadline: None,
+            on_failure: OnFailure::Fail,
+        })
+    };
+    let policy =
+        AgentPolicy { required: false, max_concurrency: 1, tool_timeout: Span(Duration::from_secs(1)), effect: None };
+    Arc::new(Plan {
+        name: "brief".to_owned(),
+        description: None,
+        inputs: IndexMap::new(),
+        max_parallel: 8,
+        tasks: ids.iter().map(task).collect(),
+        outputs: None,
+        agents: [("research".into(), policy)].into_iter().collect(),
+    })
+}
+
+fn run_started(ids: &[&str]) -> Event {
+    Event::RunStarted { plan: plan(ids), inputs: Arc::new(json!({})), seed: 1 }
+}
+
+fn attempt(task: &str, number: u32) -> AttemptId {
+    AttemptId { task: task.into(), number }
+}
+
+fn started(task: &str, number: u32, place: (&str, &str)) -> Event {
+    Event::AttemptStarted { attempt: attempt(task, number), agent: place.0.into(), tool: place.1.into() }
+}
+
+fn progressed(task: &str, progress: f64, message: &str) -> Event {
+    let progress = Progress { progress, total: Some(100.0), message: Some(message.to_owned()) };
+    Event::AttemptProgressed { attempt: attempt(task, 1), progress }
+}
+
+fn succeeded(task: &str, number: u32) -> Event {
+    Event::AttemptSucceeded { attempt: attempt(task, number), output: Arc::new(ToolOutput::default()) }
+}
+
+fn origin(agent: &str, task: Option<&str>) -> Origin {
+    Origin { agent: agent.into(), attempt: task.map(|task| attempt(task, 1)) }
+}
+
+fn question(id: &str, asker: Asker, message: &str) -> Event {
+    let question = Question { id: id.into(), asker, tool: None, message: message.to_owned(), form: Form::Approval };
+    Event::QuestionAsked { question: Arc::new(question), request: None }
+}
+
+/// Progress of the task `find`: pairs of a moment in milliseconds and the step of 1 000 that it reached.
+pub(in crate::report) fn progress(steps: impl Iterator<Item = (u64, u64)>) -> Vec<Record> {
+    let mut tape = Tape::default();
+    tape.at(0, run_started(&["find"])).at(0, started("find", 1, ("research", "search")));
+    for (at, step) in steps {
+        tape.now = at;
+        tape.at(0, progressed("find", step as f64 / 10.0, &format!("step {step}")));
+    }
+    tape.records
+}
+
+/// A run of `count` tasks, all of which started.
+pub(in crate::report) fn many_started(count: usize) -> Vec<Record> {
+    let ids: Vec<_> = (0..count).map(|n| format!("task-{n}")).collect();
+    let mut tape = Tape::default();
+    tape.at(1_000, run_started(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    for id in &ids {
+        tape.at(0, started(id, 1, ("research", "search")));
+    }
+    tape.records
+}
+
+/// A run in which nearly everything happens once.
+pub(in crate::report) fn whole_run() -> Vec<Record> {
+    let mut tape = Tape { now: 1_795_000_000_000, records: Vec::new() };
+    connect(&mut tape);
+    find(&mut tape);
+    book(&mut tape);
+    read(&mut tape);
+    let skipped = Outcome::Skipped(SkipReason::NeedFailed { task: "read".into() });
+    tape.at(0, Event::TaskEnded { task: "publish".into(), outcome: skipped })
+        .at(10, question("q2", Asker::Plan { task: "post".into() }, "Post it?"))
+        .at(10, Event::QuestionLeftOpen { question: "q2".into(), reason: "standard input is closed".to_owned() })
+        .at(10, Event::CancelRequested)
+        .at(10, Event::TaskEnded { task: "post".into(), outcome: Outcome::Cancelled })
+        .at(
+            0,
+            Event::RunEnded {
+                status: RunStatus::Failed,
+                cause: Some(crate::model::EndCause::RequiredAgentUnavailable { agent: "archive".into() }),
+                outputs: None,
+                output_errors: [("brief".to_owned(), "`read` has no output".to_owned())].into_iter().collect(),
+            },
+        );
+    tape.records
+}
+
+fn connect(tape: &mut Tape) {
+    let info = AgentInfo {
+        protocol: "2025-11-25".to_owned(),
+        server: Some("research-agent 1.0\x1b[31m".to_owned()),
+        tools: Vec::new(),
+    };
+    let failure = Failure::new(FailureKind::AgentUnavailable, "connection refused").with_help("is it running?");
+    tape.at(0, run_started(&["find", "book", "read", "publish", "post"]))
+        .at(0, Event::AgentConnecting { agent: "research".into() })
+        .at(0, Event::AgentConnecting { agent: "archive".into() })
+        .at(300, Event::AgentConnected { agent: "research".into(), info: Arc::new(info) })
+        .at(100, Event::AgentUnavailable { agent: "archive".into(), failure });
+}
+
+fn find(tape: &mut Tape) {
+    let message = LogMessage { level: "info".to_owned(), logger: None, data: json!("index\nloaded") };
+    let failure = Failure::new(FailureKind::ConnectionLost, "the connection was lost");
+    let chat = ChatRequest { max_tokens: 100, ..ChatRequest::default() };
+    let reply = ChatReply {
+        text: "short".to_owned(),
+        model: "small".to_owned(),
+        stop_reason: "endTurn".to_owned(),
+        usage: Some(Usage { input_tokens: 80, output_tokens: 12 }),
+    };
+    let due = Timestamp(tape.now + 3_530);
+    tape.at(10, started("find", 1, ("research", "search")))
+        .at(500, progressed("find", 25.0, "fetching\x07 page 1"))
+        .at(10, progressed("find", 10.0, "overtaken"))
+        .at(10, Event::AgentLogged { origin: origin("research", Some("find")), message })
+        .at(1_000, Event::AttemptFailed { attempt: attempt("find", 1), failure })
+        .at(
+            0,
+            Event::RetryScheduled {
+                task: "find".into(),
+                at: due,
+                agent: "mirror".into(),
+                reason: "the connection was lost".to_owned(),
+            },
+        )
+        .at(2_000, started("find", 2, ("mirror", "search")))
+        .at(
+            10,
+            Event::SamplingStarted {
+                request: "r1".into(),
+                origin: origin("mirror", Some("find")),
+                chat: Arc::new(chat),
+            },
+        )
+        .at(900, Event::SamplingFinished { request: "r1".into(), result: Ok(reply) })
+        .at(90, succeeded("find", 2));
+}
+
+fn book(tape: &mut Tape) {
+    let answer = Answer::Accept { content: Some(json!({"confirm": true})) };
+    let rounds = json!({"confirm": {"method": "elicitation/create"}});
+    tape.at(10, started("book", 1, ("travel", "book")))
+        .at(10, Event::InputRequired { attempt: attempt("book", 1), round: 1, request_state: None, requests: rounds })
+        .at(10, question("q1", Asker::Agent(origin("travel", Some("book"))), "Book for 120 EUR?"))
+        .at(9_000, Event::QuestionAnswered { question: "q1".into(), answer, by: "person".to_owned() })
+        .at(100, succeeded("book", 1));
+}
+
+fn read(tape: &mut Tape) {
+    let gone = || Failure::new(FailureKind::ToolError, "404 not found").with_help("check the address");
+    let items = Failure::new(FailureKind::ItemsFailed, "1 of 2 items failed");
+    tape.at(10, Event::TasksAdded { parent: "read".into(), items: Arc::new(vec![json!("a"), json!("b")]) })
+        .at(0, started("read[0]", 1, ("research", "fetch")))
+        .at(0, started("read[1]", 1, ("research", "fetch")))
+        .at(1_500, succeeded("read[0]", 1))
+        .at(70_000, Event::AttemptFailed { attempt: attempt("read[1]", 1), failure: gone() })
+        .at(0, Event::TaskEnded { task: "read[1]".into(), outcome: Outcome::Failed(gone()) })
+        .at(0, Event::TaskEnded { task: "read".into(), outcome: Outcome::Failed(items) });
+}

@@ -1,0 +1,56 @@
+//! The language-model engine of `tests/llm-engine`, for as long as a test needs it.
+//! Never outlives the test: it ends when its standard input closes, however the test ended.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use libtest_mimic::Failed;
+
+use crate::root;
+
+/// A running engine.
+pub(crate) struct Engine {
+    process: Child,
+    url: String,
+}
+
+impl Engine {
+    /// The name of its model.
+    pub(crate) const MODEL: &str = "tiny-random";
+
+    /// Starts it on a free port and waits until it answers.
+    pub(crate) fn start() -> Result<Self, Failed> {
+        let mut process = Command::new(root().join(".interop/llm/bin/python"))
+            .arg(root().join("tests/llm-engine/serve.py"))
+            .arg(root().join(".interop/llm/tiny.gguf"))
+            .args(["--alias", Self::MODEL, "--until-stdin-closes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let output = process.stdout.take().ok_or("the engine has no standard output")?;
+        let ready = BufReader::new(output)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("READY ").map(str::to_owned));
+        match ready {
+            Some(url) => Ok(Self { process, url }),
+            None => Err(format!("the engine ended before it was ready: {}", process.wait()?).into()),
+        }
+    }
+
+    /// Where it listens, without a path.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Both fail only if it has ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

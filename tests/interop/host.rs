@@ -1,0 +1,87 @@
+//! The real binary, run as a person would from the root of the repository, with nobody to ask.
+//! Never looks inside it: only its arguments, its exit code and what it prints.
+
+use std::{fmt::Display, path::PathBuf, process::Command};
+
+use libtest_mimic::Failed;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{engine::Engine, root};
+
+/// One run in the making.
+pub(crate) struct Host {
+    /// The journal, the documents and the logs of this run.
+    scratch: TempDir,
+    agents: PathBuf,
+    arguments: Vec<String>,
+}
+
+/// What a run ended with.
+pub(crate) struct Outcome {
+    code: Option<i32>,
+    /// The object on standard output.
+    pub(crate) result: Value,
+    talk: String,
+}
+
+impl Host {
+    /// A run with that agents file.
+    pub(crate) fn new(agents: &str) -> Result<Self, Failed> {
+        Ok(Self { scratch: tempfile::tempdir()?, agents: root().join(agents), arguments: Vec::new() })
+    }
+
+    /// Answers questions from that file instead of declining them.
+    pub(crate) fn with_answers(mut self, file: &str) -> Self {
+        self.arguments.extend(["--answers".to_owned(), file.to_owned()]);
+        self
+    }
+
+    /// Gives an input of the plan a value; lists and maps as JSON.
+    pub(crate) fn with_parameter(mut self, name: &str, value: impl Display) -> Self {
+        self.arguments.extend(["--param".to_owned(), format!("{name}={value}")]);
+        self
+    }
+
+    /// The same agents file with an `[llm]` section of the engine's.
+    pub(crate) fn with_llm(mut self, engine: &Engine) -> Result<Self, Failed> {
+        let agents = std::fs::read_to_string(&self.agents)?;
+        let section = format!("\n[llm]\nbase_url = \"{}/v1\"\nmodel = \"{}\"\n", engine.url(), Engine::MODEL);
+        self.agents = self.scratch.path().join("agents.toml");
+        std::fs::write(&self.agents, agents + &section)?;
+        Ok(self)
+    }
+
+    /// Runs `plan` to its end.
+    pub(crate) fn run(self, plan: &str) -> Result<Outcome, Failed> {
+        let output = Command::new(env!("CARGO_BIN_EXE_kapell"))
+            .args(["run", plan, "--output", "json", "--no-input", "--agents"])
+            .arg(&self.agents)
+            .arg("--journal")
+            .arg(self.scratch.path().join("journal.sqlite"))
+            .args(&self.arguments)
+            .current_dir(root())
+            .env("PWD", root())
+            .env("KAPELL_DEMO_DIR", self.scratch.path().join("documents"))
+            .stdin(std::process::Stdio::null())
+            .output()?;
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        let result = serde_json::from_slice(&output.stdout).map_err(|error| {
+            let printed = String::from_utf8_lossy(&output.stdout);
+            format!("standard output is no JSON ({error}), exit code {:?}:\n{printed}\n{talk}", output.status.code())
+        })?;
+        Ok(Outcome { code: output.status.code(), result, talk })
+    }
+}
+
+impl Outcome {
+    /// Fails with all there is to know unless the run and each of its tasks succeeded.
+    pub(crate) fn assert_succeeded(&self) -> Result<(), Failed> {
+        let tasks = self.result["tasks"].as_object().ok_or("the result has no `tasks`")?;
+        let all = tasks.values().all(|task| task["status"] == "succeeded");
+        if self.code == Some(0) && self.result["status"] == "succeeded" && all {
+            return Ok(());
+        }
+        Err(format!("exit code {:?}\n{:#}\n{}", self.code, self.result, self.talk).into())
+    }
+}

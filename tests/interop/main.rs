@@ -1,0 +1,206 @@
+//! Runs the shipped plans with the real binary against servers that others wrote, and the demo against a real engine.
+//! Never installs anything: what `tests/interop/setup.sh` has not put in place is reported as ignored, with the
+//! reason, or as failed where `KAPELL_REQUIRE_INTEROP=1`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+mod engine;
+mod host;
+
+use engine::Engine;
+use host::{Host, Outcome};
+
+const NPM: &str = ".interop/npm/stamp";
+const PYTHON: &str = ".interop/python/stamp";
+const LLM: &str = ".interop/llm/tiny.gguf.stamp";
+
+/// The shipped agents files.
+const DEMO: &str = "agents.toml";
+const INTEROP: &str = "plans/interop/agents.toml";
+const INTEROP_HTTP: &str = "plans/interop/agents-http.toml";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        trial("writes_down_what_changed_in_a_git_repository", &[NPM, PYTHON], git_week),
+        trial("counts_no_patches_in_a_quiet_week", &[NPM, PYTHON], quiet_week),
+        trial("uses_everything_over_stdio", &[NPM], || everything(INTEROP)),
+        trial("uses_everything_over_http", &[NPM], || everything(INTEROP_HTTP)),
+        trial("a_declined_question_is_an_answer_like_any_other", &[NPM], declined_question),
+        trial("remembers_and_recalls", &[NPM], memory),
+        trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
+        trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),
+        trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The root of the repository: where the shipped plans expect to be run.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A test that needs `pieces` to be installed.
+fn trial(name: &str, pieces: &[&str], test: fn() -> Result<(), Failed>) -> Trial {
+    let missing: Vec<&str> = pieces.iter().copied().filter(|piece| !root().join(piece).exists()).collect();
+    if missing.is_empty() {
+        return Trial::test(name, test);
+    }
+    let reason = format!("no `{}`: run tests/interop/setup.sh", missing.join("`, `"));
+    let required = std::env::var("KAPELL_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
+    let kind = reason.clone();
+    // It fails where it is run all the same, as `--include-ignored` does.
+    Trial::test(name, move || Err(reason.into())).with_kind(kind).with_ignored_flag(!required)
+}
+
+/// A repository with the commits of this week and one that is older, whose hashes do not matter.
+fn repository(messages: &[&str]) -> Result<TempDir, Failed> {
+    let directory = tempfile::tempdir()?;
+    let git = |arguments: &[&str], date: &str| -> Result<(), Failed> {
+        let output = Command::new("git")
+            .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .current_dir(directory.path())
+            .env("GIT_COMMITTER_DATE", date)
+            .env("GIT_AUTHOR_DATE", date)
+            .output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+        }
+    };
+    git(&["init", "--quiet"], "")?;
+    git(&["commit", "--quiet", "--allow-empty", "--message", "Long ago"], "2001-02-03T04:05:06Z")?;
+    for message in messages {
+        std::fs::write(directory.path().join("notes.txt"), message)?;
+        git(&["add", "notes.txt"], "")?;
+        git(&["commit", "--quiet", "--message", message], "")?;
+    }
+    std::fs::write(directory.path().join("draft.txt"), "not yet")?;
+    Ok(directory)
+}
+
+/// A directory of this test's own below the one that the files server may write to; the plan makes it.
+fn output_directory(name: &str) -> Result<PathBuf, Failed> {
+    let directory = Path::new(".interop/output").join(name);
+    match std::fs::remove_dir_all(root().join(&directory)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(directory),
+    }
+}
+
+fn run_git_week(name: &str, messages: &[&str]) -> Result<(Outcome, PathBuf), Failed> {
+    let repository = repository(messages)?;
+    let directory = output_directory(name)?;
+    let outcome = Host::new(INTEROP)?
+        .with_parameter("repository", repository.path().display())
+        .with_parameter("directory", directory.display())
+        .run("plans/interop/git-week.yaml")?;
+    outcome.assert_succeeded()?;
+    Ok((outcome, root().join(directory)))
+}
+
+fn git_week() -> Result<(), Failed> {
+    let (outcome, directory) = run_git_week("git-week", &["Write the first note", "Write the second note"])?;
+    assert_eq!(outcome.result["outputs"]["patches"], 2);
+    let report = std::fs::read_to_string(directory.join("report.md"))?;
+    assert!(report.contains("Write the first note") && report.contains("Write the second note"), "{report}");
+    assert!(!report.contains("Long ago") && report.contains("draft.txt"), "{report}");
+    let patches: Vec<String> = std::fs::read_dir(&directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .filter(|path| path.as_ref().is_ok_and(|path| path.extension().is_some_and(|kind| kind == "patch")))
+        .map(|path| std::fs::read_to_string(path?))
+        .collect::<Result<_, _>>()?;
+    assert_eq!(patches.len(), 2);
+    assert!(patches.iter().any(|patch| patch.contains("+Write the second note")), "{patches:?}");
+    Ok(())
+}
+
+fn quiet_week() -> Result<(), Failed> {
+    let (outcome, directory) = run_git_week("quiet-week", &[])?;
+    assert_eq!(outcome.result["outputs"]["patches"], 0);
+    assert_eq!(outcome.result["tasks"]["patches"]["items"], json!([]));
+    assert!(directory.join("report.md").exists());
+    Ok(())
+}
+
+fn everything(agents: &str) -> Result<(), Failed> {
+    let outcome = Host::new(agents)?
+        .with_answers("plans/interop/answers.yaml")
+        .with_parameter("seconds", 1)
+        .run("plans/interop/everything.yaml")?;
+    outcome.assert_succeeded()?;
+    let outputs = &outcome.result["outputs"];
+    assert_eq!(outputs["echo"], "Echo: hello from kapell");
+    assert_eq!(outputs["sum"], "The sum of 2 and 40 is 42.");
+    let weather = outputs["weather"].as_array().ok_or("`weather` is no list")?;
+    assert_eq!(weather.len(), 3);
+    for city in weather {
+        assert!(city["temperature"].is_number() && city["conditions"].is_string(), "{city}");
+    }
+    let links = outputs["links"].as_array().ok_or("`links` is no list")?;
+    assert_eq!(links.len(), 3);
+    assert!(links.iter().all(|link| link.as_str().is_some_and(|uri| uri.starts_with("demo://resource/"))), "{links:?}");
+    let said = outputs["question"].as_str().ok_or("`question` is no text")?;
+    assert!(said.contains("- Name: Ada Lovelace") && said.contains("- Favorite Integer: 7"), "{said}");
+    let together = outputs["together"].as_str().ok_or("`together` is no text")?;
+    assert!(together.starts_with("Echo: The sum of 2 and 40 is 42. "), "{together}");
+    assert!(together.contains("Long running operation completed. Duration: 1 seconds, Steps: 4."), "{together}");
+    assert_eq!(outcome.result["tasks"]["echo"]["agent"], "everything");
+    assert_eq!(outcome.result["tasks"]["echo"]["attempts"], 1);
+    Ok(())
+}
+
+fn declined_question() -> Result<(), Failed> {
+    let outcome = Host::new(INTEROP)?.with_parameter("seconds", 0.1).run("plans/interop/everything.yaml")?;
+    outcome.assert_succeeded()?;
+    let said = outcome.result["outputs"]["question"].as_str().ok_or("`question` is no text")?;
+    assert!(said.contains("declined"), "{said}");
+    Ok(())
+}
+
+fn memory() -> Result<(), Failed> {
+    let file = root().join(".interop/output/memory.jsonl");
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let outcome = Host::new(INTEROP)?
+        .with_parameter("country", "Japan")
+        .with_parameter("cities", json!(["Kyoto", "Nara"]))
+        .run("plans/interop/memory.yaml")?;
+    outcome.assert_succeeded()?;
+    assert_eq!(outcome.result["outputs"], json!({"cities": ["Kyoto", "Nara"]}));
+    Ok(())
+}
+
+fn sampling(agents: &str) -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let outcome = Host::new(agents)?.with_llm(&engine)?.run("plans/interop/everything-sampling.yaml")?;
+    outcome.assert_succeeded()?;
+    let said = outcome.result["outputs"]["said"].as_str().ok_or("`said` is no text")?;
+    let (_, reply) = said.split_once("LLM sampling result:").ok_or_else(|| format!("no result in {said}"))?;
+    let reply: Value = serde_json::from_str(reply)?;
+    assert_eq!((&reply["model"], &reply["role"]), (&json!(Engine::MODEL), &json!("assistant")));
+    assert!(["endTurn", "maxTokens"].map(|reason| json!(reason)).contains(&reply["stopReason"]), "{reply}");
+    assert!(reply["content"]["text"].is_string(), "{reply}");
+    Ok(())
+}
+
+fn summarised_demo() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let outcome =
+        Host::new(DEMO)?.with_llm(&engine)?.with_answers("plans/lisbon.answers.yaml").run("plans/lisbon.yaml")?;
+    outcome.assert_succeeded()?;
+    assert_eq!(outcome.result["tasks"]["reading"]["output"]["summarised"], true);
+    assert_eq!(outcome.result["outputs"]["trip"]["status"], "booked");
+    assert_eq!(outcome.result["tasks"]["notes"]["items"].as_array().map(Vec::len), Some(4));
+    Ok(())
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Installs what the interop tests talk to, pinned, below `.interop/` at the root of the repository: the servers of
+# `package.json` and `requirements.txt` here, and the language-model engine of `tests/llm-engine`.
+# Needs node 20 or later, npm, python3 3.11 or later with venv, and the package registries. Running it again does
+# only what has changed since.
+#   usage: tests/interop/setup.sh [npm] [python] [llm]        (all three where none is named)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=$root/.interop
+engine=$root/tests/llm-engine
+mkdir -p "$target/output"
+
+# up_to_date STAMP FILE...: whether STAMP was made from exactly these files.
+up_to_date() {
+  local stamp=$1
+  shift
+  [ -f "$stamp" ] && cat "$@" | cmp -s - "$stamp"
+}
+
+# A failed installation leaves no stamp, so that the next run starts it afresh.
+install_npm() {
+  local stamp=$target/npm/stamp
+  up_to_date "$stamp" "$here/package.json" "$here/package-lock.json" && return
+  echo "installing the npm servers" >&2
+  mkdir -p "$target/npm"
+  rm -f "$stamp"
+  cp "$here/package.json" "$here/package-lock.json" "$target/npm/"
+  npm ci --prefix "$target/npm" --no-audit --no-fund --loglevel=error >&2
+  cat "$here/package.json" "$here/package-lock.json" >"$stamp"
+}
+
+# install_python DIRECTORY REQUIREMENTS
+install_python() {
+  local directory=$target/$1 requirements=$2
+  up_to_date "$directory/stamp" "$requirements" && return
+  echo "installing $requirements" >&2
+  rm -rf "$directory"
+  python3 -m venv "$directory"
+  "$directory/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements" >&2
+  cp "$requirements" "$directory/stamp"
+}
+
+install_llm() {
+  install_python llm "$engine/requirements.txt"
+  local model=$target/llm/tiny.gguf
+  up_to_date "$model.stamp" "$engine/make_gguf.py" "$engine/chat_template.jinja" && return
+  echo "making the model" >&2
+  "$target/llm/bin/python" "$engine/make_gguf.py" "$model" >&2
+  cat "$engine/make_gguf.py" "$engine/chat_template.jinja" >"$model.stamp"
+}
+
+[ $# -gt 0 ] || set -- npm python llm
+for part in "$@"; do
+  case $part in
+    npm) install_npm ;;
+    python) install_python python "$here/requirements.txt" ;;
+    llm) install_llm ;;
+    *)
+      echo "unknown part \`$part\`: expected npm, python or llm" >&2
+      exit 2
+      ;;
+  esac
+done

@@ -12,7 +12,7 @@ mod runs;
 mod schema;
 mod validate;
 
-use std::path::PathBuf;
+use std::{io::IsTerminal, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -119,11 +119,13 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
     }
 }
 
-/// Sends diagnostics of the host itself to stderr, as `KAPELL_LOG` asks (`warn` unless it says otherwise).
+/// Writes what the host and its libraries say of their own working to stderr, if `KAPELL_LOG` asks for it (`debug`,
+/// `kapell=trace`, …). What a person needs to know is in the events and the errors, and comes without asking.
 fn start_logging() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("KAPELL_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    let started = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let Ok(filter) = EnvFilter::try_from_env("KAPELL_LOG") else { return };
+    let colour = std::io::stderr().is_terminal();
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     // Only a second call in one process fails, and then the first one's logging goes on.
-    drop(started);
+    drop(logging.try_init());
 }

@@ -112,10 +112,11 @@ async fn execute(
 ) -> Result<(RunResult, Exit), CliError> {
     let llm = language_model(agents)?;
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let human = human(args, &screen)?;
+
     let path = files::journal(&args.journal)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
     let run = RunId::from(uuid::Uuid::now_v7().to_string());
+    let human = human(args, &screen, &run)?;
 
     let (hub, inbox) = Hub::new();
     let options = Options { sampling: llm.is_some(), ..files::pool_options()? };
@@ -168,10 +169,14 @@ fn language_model(agents: &AgentsFile) -> Result<Option<Arc<dyn Llm>>, CliError>
 }
 
 /// Who answers: the rules first, then a person if there may be one.
-fn human(args: &RunArgs, screen: &Screen) -> Result<Arc<dyn Human>, CliError> {
+fn human(args: &RunArgs, screen: &Screen, run: &RunId) -> Result<Arc<dyn Human>, CliError> {
     // A plan that came over standard input has used it up.
-    let last: Box<dyn Human> =
-        if args.no_input || args.plan == "-" { Box::new(NoInput) } else { Box::new(Terminal::new(screen.clone())) };
+    let last: Box<dyn Human> = if args.no_input || args.plan == "-" {
+        Box::new(NoInput)
+    } else {
+        let terminal = Terminal::stdin(screen.clone(), run.clone());
+        Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)
+    };
     let Some(path) = &args.answers else { return Ok(last.into()) };
     let rules = Answers::load(path).map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
     Ok(Arc::new(RulesFirst::new(rules, last, screen.clone())))

@@ -198,11 +198,14 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
                 check(&entry.node, &Shape::Section(section), key, findings);
             }
         }
+        // An element, unlike a value of its own, may well be empty: an argument, a variable of the environment.
         (Shape::Texts | Shape::TextOrTexts, Tree::List(nodes)) => {
-            nodes.iter().for_each(|element| check(element, &Shape::Text, &format!("an element of {name}"), findings));
+            let others = nodes.iter().filter(|element| element.as_text().is_none());
+            others.for_each(|element| check(element, &Shape::Text, &format!("an element of {name}"), findings));
         }
         (Shape::TextMap, Tree::Map(map)) => {
-            map.iter().for_each(|(key, entry)| check(&entry.node, &Shape::Text, key, findings));
+            let others = map.iter().filter(|(_, entry)| entry.node.as_text().is_none());
+            others.for_each(|(key, entry)| check(&entry.node, &Shape::Text, key, findings));
         }
         (Shape::Either(_, shapes), tree) => {
             if let Some(shape) = shapes.iter().find(|shape| shape.fits(tree)) {

@@ -39,8 +39,8 @@ pub enum AnswersError {
         #[source]
         source: std::io::Error,
     },
-    /// It is not a list of rules.
-    #[error("the answers file `{}` is wrong: {message}; expected a list of rules such as `- {{agent: travel, accept: {{confirm: true}}}}`", .path.display())]
+    /// It does not hold rules.
+    #[error("the answers file `{}` is wrong: {message}; expected rules such as `answers: [{{agent: travel, accept: {{confirm: true}}}}]`", .path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
@@ -84,6 +84,13 @@ enum Then {
     Cancel,
 }
 
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    answers: Vec<Written>,
+}
+
 /// A rule as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,7 +125,7 @@ impl Answers {
     /// Reads a file of rules.
     ///
     /// # Errors
-    /// When the file cannot be read or is no list of rules.
+    /// When the file cannot be read or does not hold rules.
     pub fn load(path: &Path) -> Result<Self, AnswersError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| AnswersError::Unreadable { path: path.to_owned(), source })?;
@@ -129,7 +136,7 @@ impl Answers {
         if text.trim().is_empty() {
             return Ok(Self { rules: Vec::new() });
         }
-        let written: Vec<Written> = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+        let File { answers: written } = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
         let read =
             |(index, written)| Rule::try_from(written).map_err(|problem| format!("rule {}: {problem}", index + 1));
         Ok(Self { rules: written.into_iter().enumerate().map(read).collect::<Result<_, _>>()? })
@@ -212,7 +219,9 @@ mod tests {
     }
 
     fn answers(text: &str) -> Answers {
-        Answers::parse(text).expect(text)
+        let indented = text.replace('\n', "\n  ");
+        let file = if text.is_empty() { String::new() } else { format!("answers:\n  {indented}") };
+        Answers::parse(&file).expect(text)
     }
 
     fn answer(text: &str, question: &Question) -> Option<Answer> {
@@ -294,12 +303,12 @@ mod tests {
     #[test]
     fn says_where_a_file_is_wrong() {
         for (text, start, place) in [
-            ("- agent: a\n  acept: true\n", "[0]: unknown field `acept`", "line 2 column 3"),
-            ("- cancel: true\n- decline: true\n  cancel: true\n", "rule 2: a rule has exactly one of", ""),
-            ("- accept: 5\n", "rule 1: `accept` takes `true` or the fields", ""),
-            ("agent: a\n", "invalid type: map, expected a sequence", ""),
-            ("- {agent: a\n", "", "line 2 column 1"),
-            ("- agent: [a]\n", "", "line 1 column 10"),
+            ("answers:\n- agent: a\n  acept: true\n", "answers[0]: unknown field `acept`", "line 3 column 3"),
+            ("answers:\n- cancel: true\n- decline: true\n  cancel: true\n", "rule 2: a rule has exactly one of", ""),
+            ("answers:\n- accept: 5\n", "rule 1: `accept` takes `true` or the fields", ""),
+            ("- agent: a\n", "invalid type: sequence", ""),
+            ("answers:\n- {agent: a\n", "", "line 3 column 1"),
+            ("answers:\n- agent: [a]\n", "", "line 2 column 10"),
         ] {
             let problem = Answers::parse(text).expect_err(text);
             assert!(problem.contains(start) && problem.contains(place), "{text:?} gave: {problem}");

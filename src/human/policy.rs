@@ -107,7 +107,8 @@ mod tests {
     #[tokio::test]
     async fn rules_answer_before_anybody_is_asked_and_a_misfit_is_named_once() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
-        file.write_all(b"- {message: book, accept: {confirm: maybe}}\n- {message: rail, cancel: true}").expect("space");
+        file.write_all(b"answers:\n- {message: book, accept: {confirm: maybe}}\n- {message: rail, cancel: true}")
+            .expect("space");
         let memory = Memory::default();
         let abilities = Abilities { live: false, colour: false };
         let screen = Screen::over(memory.clone(), abilities).expect("a thread");

@@ -147,7 +147,7 @@ pub enum JournalError {
     },
     /// More appends are waiting than any honest caller has.
     #[error("{waiting} appends are waiting for the journal")]
-    #[diagnostic(code(journal::overrun), help("await each append before the next of the same run"))]
+    #[diagnostic(code(journal::overrun), help("await earlier appends before making so many more"))]
     Overrun {
         /// How many.
         waiting: usize,

@@ -19,10 +19,10 @@ use crate::model::{Event, Record, RunId, RunStatus};
 
 /// Most appends that wait for the writer.
 ///
-/// A dispatcher awaits each append before it decides again, so there is one for each run of this process, and
-/// a thousand are a caller that does not wait. Such a caller gets an error: waiting for room in `append` would
-/// stop the runtime's thread, and waiting for it in the future would lose the order of the calls. A place in
-/// the queue is a pointer, since the records are shared with whoever appended them.
+/// A dispatcher has a bounded number of appends on their way, and a process has few dispatchers, so a thousand are a
+/// caller that never waits. It gets an error: waiting for room in `append` would stop the runtime's thread, and
+/// waiting for it in the future would lose the order of the calls. A place in the queue is a pointer, since the
+/// records are shared with whoever appended them.
 const QUEUE: usize = 1024;
 
 /// The buffer that records are serialised into is given back when a large one has made it grow beyond this.

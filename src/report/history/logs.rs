@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::printable,
+        text::{brief, count, printable},
     },
-    count, formatted,
+    formatted,
     show::{action, tokens},
 };
 use crate::{
@@ -22,9 +22,6 @@ use crate::{
 /// How often to look for new events. Another process appends them, which this one cannot be told of; a person does
 /// not notice a fifth of a second, and a look costs microseconds.
 const POLL: Duration = Duration::from_millis(200);
-
-/// Most characters of an agent's own text in a line; all of it is in the JSON.
-const LONGEST_TEXT: usize = 300;
 
 /// The events of a run, to be printed.
 #[derive(Debug)]
@@ -114,18 +111,18 @@ fn describe(event: &Event) -> (String, String) {
         Event::AttemptStarted { attempt, agent, tool } => (attempt.to_string(), format!("calls {agent}.{tool}")),
         Event::AttemptProgressed { attempt, progress } => {
             let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
-            let message = progress.message.as_deref().map(|text| format!(": {}", short(text))).unwrap_or_default();
+            let message = progress.message.as_deref().map(|text| format!(": {}", brief(text))).unwrap_or_default();
             (attempt.to_string(), format!("progress {}{total}{message}", progress.progress))
         }
         Event::InputRequired { attempt, round, .. } => {
             (attempt.to_string(), format!("needs input before it goes on, round {round}"))
         }
         Event::AttemptSucceeded { attempt, output } => {
-            (attempt.to_string(), format!("succeeded: {}", short(&brief(&output.value()))))
+            (attempt.to_string(), format!("succeeded: {}", brief(&in_a_line(&output.value()))))
         }
         Event::AttemptFailed { attempt, failure } => (attempt.to_string(), format!("failed: {}", told(failure))),
         Event::RetryScheduled { task, agent, reason, .. } => {
-            (task.to_string(), format!("will be tried again on {agent}: {}", short(reason)))
+            (task.to_string(), format!("will be tried again on {agent}: {}", brief(reason)))
         }
         Event::TaskEnded { task, outcome } => (task.to_string(), outcome_in_words(outcome)),
         Event::QuestionAsked { question, .. } => {
@@ -135,14 +132,14 @@ fn describe(event: &Event) -> (String, String) {
             };
             let form = match &question.form {
                 Form::Approval | Form::Fields { .. } => String::new(),
-                Form::Url { url } => format!(" {}", short(url)),
+                Form::Url { url } => format!(" {}", brief(url)),
             };
-            (question.id.to_string(), format!("{asker} asks: {}{form}", short(&question.message)))
+            (question.id.to_string(), format!("{asker} asks: {}{form}", brief(&question.message)))
         }
         Event::QuestionAnswered { question, answer, by } => {
             (question.to_string(), format!("{} by {by}", action(answer)))
         }
-        Event::QuestionLeftOpen { question, reason } => (question.to_string(), format!("left open: {}", short(reason))),
+        Event::QuestionLeftOpen { question, reason } => (question.to_string(), format!("left open: {}", brief(reason))),
         Event::SamplingStarted { origin, chat, .. } => {
             (origin.agent.to_string(), format!("asks the language model for up to {} tokens", chat.max_tokens))
         }
@@ -152,13 +149,13 @@ fn describe(event: &Event) -> (String, String) {
                     let used = reply.usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
                     format!("`{}` replied ({}{used})", reply.model, reply.stop_reason)
                 }
-                Err(error) => format!("the language model did not reply: {}", short(&error.to_string())),
+                Err(error) => format!("the language model did not reply: {}", brief(&error.to_string())),
             };
             (request.to_string(), what)
         }
         Event::AgentLogged { origin, message } => {
             let logger = message.logger.as_deref().map(|logger| format!(" {logger}")).unwrap_or_default();
-            (origin.agent.to_string(), format!("{}{logger}: {}", message.level, short(&brief(&message.data))))
+            (origin.agent.to_string(), format!("{}{logger}: {}", message.level, brief(&in_a_line(&message.data))))
         }
         Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {
@@ -181,24 +178,16 @@ fn outcome_in_words(outcome: &Outcome) -> String {
 
 fn told(failure: &Failure) -> String {
     match &failure.help {
-        Some(help) => format!("{} ({})", short(&failure.message), short(help)),
-        None => short(&failure.message).into_owned(),
+        Some(help) => format!("{} ({})", brief(&failure.message), brief(help)),
+        None => brief(&failure.message),
     }
 }
 
 /// JSON on one line, but text as it is.
-fn brief(value: &Value) -> Cow<'_, str> {
+fn in_a_line(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         other => Cow::Owned(other.to_string()),
-    }
-}
-
-/// At most [`LONGEST_TEXT`] characters, and a sign where some are left out.
-fn short(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST_TEXT) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
-        None => Cow::Borrowed(text),
     }
 }
 
@@ -306,9 +295,8 @@ mod tests {
         let events = samples::records(serde_json::json!([
             {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": long}},
         ]));
-        assert_eq!(
-            log_line(&events[0], &TimeZone::UTC),
-            format!("2023-11-14 22:13:20.000  research: info: \\u{{1b}}[2J {}…", "é".repeat(LONGEST_TEXT - 5))
-        );
+        let line = log_line(&events[0], &TimeZone::UTC);
+        assert!(line.starts_with("2023-11-14 22:13:20.000  research: info: \\u{1b}[2J éé"), "{line}");
+        assert!(line.ends_with("éé…") && line.chars().count() < 500, "{line}");
     }
 }

@@ -69,11 +69,6 @@ fn not_ended(status: RunStatus) -> String {
     format!("{status}?")
 }
 
-/// A number of things, in words.
-fn count(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
 /// A moment as people read it, to the second.
 fn moment(at: Timestamp, zone: &TimeZone) -> String {
     formatted(at, zone, "%Y-%m-%d %H:%M:%S")

@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::{
-    Viewpoint, count, duration, moment, not_ended,
+    super::text::count,
+    Viewpoint, duration, moment, not_ended,
     table::{Row, Table},
 };
 use crate::{
@@ -327,7 +328,7 @@ pub(super) fn tokens(usage: Usage) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::tz::TimeZone;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::journal::samples;
@@ -404,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_json_is_the_result_with_more_beside_it() {
-        let json: Value = serde_json::to_value(details(&samples::journey()).json()).expect("serialises");
+        let json = serde_json::to_value(details(&samples::journey()).json()).expect("serialises");
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(
             json["agents"],

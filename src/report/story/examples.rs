@@ -168,7 +168,7 @@ fn find(tape: &mut Tape) {
             0,
             Event::RetryScheduled {
                 task: "find".into(),
-                at: due,
+                ready_at: due,
                 agent: "mirror".into(),
                 reason: "the connection was lost".to_owned(),
             },

@@ -10,6 +10,8 @@ mod lower;
 mod plan_file;
 mod schema;
 mod shape;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents, read_text};

@@ -20,7 +20,7 @@ use super::{
     patience::{Expired, Patience},
     result::{self, Answered, Round},
 };
-use crate::model::{Answer, Failure, FailureKind, JsonObject, Progress, StartAttempt, ToolInfo, ToolOutput};
+use crate::model::{Answer, Failure, FailureKind, JsonObject, Progress, StartAttempt, ToolOutput};
 
 /// Rounds of input that one call may ask for.
 const MOST_ROUNDS: u32 = 32;
@@ -45,11 +45,11 @@ pub(super) struct Call<'a> {
 }
 
 /// What the host has been told of the progress.
-#[derive(Default)]
 struct Reported {
     pending: Option<Progress>,
     latest: Option<Progress>,
-    at: Option<Instant>,
+    /// The next report is not before this.
+    next: Instant,
 }
 
 /// Why a call stops before there is an answer.
@@ -98,11 +98,11 @@ pub(super) async fn run(
     }
     let patience = Patience::new(request.timeout, request.deadline, Instant::now());
     let flight = InFlight::new(request.attempt.clone());
-    let progress = Reported::default();
+    let progress = Reported { pending: None, latest: None, next: Instant::now() };
     let mut call = Call { connection, request, meta, cancel, flight, patience, progress };
     let answered = call.rounds().await;
     call.report_last().await;
-    let output = call.output(answered?, tool)?;
+    let output = result::output(&agent, &tool.name, answered?)?;
     catalog.check_result(&agent, tool, output.structured.as_ref())?;
     Ok(Arc::new(output))
 }
@@ -287,7 +287,7 @@ impl Call<'_> {
                 self.connection.link.host.progressed(&self.request.attempt, progress.clone());
             }
             self.progress.latest = Some(progress);
-            self.progress.at = Some(now);
+            self.progress.next = now + PROGRESS_INTERVAL;
         }
     }
 
@@ -345,35 +345,12 @@ impl Call<'_> {
         }
         failure
     }
-
-    fn output(&self, answered: Answered, tool: &ToolInfo) -> Result<ToolOutput, Failure> {
-        let agent = &self.request.agent;
-        let invalid = |what: String| {
-            Err(Failure::new(FailureKind::InvalidResult, format!("`{}` of agent `{agent}` {what}", tool.name)))
-        };
-        match answered {
-            Answered::Output(output) => Ok(output),
-            Answered::ToolError(output) => {
-                let text = output.text();
-                let said = match (text.trim(), &output.structured) {
-                    ("", Some(structured)) => failure::words(&structured.to_string()),
-                    ("", None) => format!("`{}` of agent `{agent}` failed and did not say why", tool.name),
-                    (text, _) => failure::words(text),
-                };
-                Err(Failure::new(FailureKind::ToolError, said))
-            }
-            Answered::Task => invalid("answered with a task to follow, which this host did not ask for".to_owned()),
-            Answered::Other(what) => invalid(format!("answered with something that is no result: {what}")),
-            Answered::InputRequired(_) => invalid("asked for input once more".to_owned()),
-        }
-    }
 }
 
 impl Reported {
     /// When the pending progress is to be reported.
     fn due(&self) -> Option<Instant> {
-        self.pending.as_ref()?;
-        Some(self.at.map_or_else(Instant::now, |at| at + PROGRESS_INTERVAL))
+        self.pending.is_some().then_some(self.next)
     }
 }
 

@@ -3,13 +3,11 @@
 #![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use backon::{ExponentialBuilder, Retryable as _};
-use http::{HeaderName, HeaderValue};
 use rmcp::{
     ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
     model::{
@@ -17,26 +15,23 @@ use rmcp::{
         SetLevelRequestParams,
     },
     service::{ClientInitializeError, RunningService},
-    transport::{
-        Transport as Carrier,
-        common::client_side_sse::ExponentialBackoff,
-        streamable_http_client::{StreamableHttpClientTransport, StreamableHttpClientTransportConfig},
-    },
+    transport::{Transport as Carrier, streamable_http_client::StreamableHttpClientTransport},
 };
 
 use super::{
     Options,
     catalog::Catalog,
     child::{Child, Pipes},
+    endpoint::Endpoint,
     failure,
     handler::Handler,
-    http::{self as transport, HttpClient},
+    http::HttpClient,
     link::Link,
     lock,
     log::AgentLog,
     stdio::Stdio,
 };
-use crate::model::{AgentId, AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
+use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
 
 /// How long rmcp may take to end a connection: a session is given back, an answer is written.
 const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
@@ -44,8 +39,6 @@ const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
 /// How long setting the log level may take; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests beyond the agent's calls that may be under way at once: lists, log levels.
-const SPARE_REQUESTS: usize = 8;
 
 /// An open connection.
 pub(super) struct Connection {
@@ -111,8 +104,8 @@ pub(super) async fn over_stdio(
 ) -> Result<Connection, Failure> {
     let (child, ends) = start(opening.spec, process, log, Pipes::Protocol)?;
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
-    let probe = (opening.spec.startup_timeout / 2).min(LONGEST_PROBE);
-    let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe);
+    let probe_timeout = probe_timeout(opening.spec);
+    let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe_timeout);
     let limit = opening.spec.startup_timeout;
     let id = opening.spec.id.clone();
     let opened = match tokio::time::timeout(limit, open(opening, carrier, Some((child.clone(), Pipes::Protocol)))).await
@@ -142,7 +135,7 @@ pub(super) async fn over_http<'a>(
     let (limit, id) = (endpoint.startup_timeout, &endpoint.agent);
     let attempt = || async {
         let opening = opening();
-        let client = HttpClient::new(endpoint.client.clone(), opening.link.clone());
+        let client = HttpClient::new(endpoint.client.clone(), opening.link.clone(), probe_timeout(opening.spec));
         let config = endpoint.config(opening.spec.policy.max_concurrency);
         let carrier = StreamableHttpClientTransport::with_client(client, config);
         open(opening, carrier, server.clone().map(|server| (server, Pipes::Log))).await
@@ -178,74 +171,6 @@ pub(super) async fn over_http<'a>(
             Err(unavailable(format!("could not be reached; {}", server.obituary().await)))
         }
         (opened, _) => opened,
-    }
-}
-
-/// A Streamable HTTP endpoint, with the connections to it.
-pub(super) struct Endpoint {
-    agent: AgentId,
-    startup_timeout: Duration,
-    uri: Arc<str>,
-    shown: String,
-    headers: HashMap<HeaderName, HeaderValue>,
-    token: Option<String>,
-    client: reqwest::Client,
-}
-
-impl Endpoint {
-    /// Checks what the agents file says.
-    ///
-    /// # Errors
-    /// [`FailureKind::AgentUnavailable`] that names what is wrong, never the value of a header.
-    pub(super) fn new(
-        spec: &AgentSpec,
-        url: &str,
-        headers: &[(String, String)],
-        token: Option<&str>,
-    ) -> Result<Self, Failure> {
-        let wrong = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{}`: {what}", spec.id));
-        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(format!("`url` is not valid: {error}")))?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(wrong(format!("`url` must be http or https, not `{}`", parsed.scheme())));
-        }
-        let headers = headers.iter().map(|(name, value)| {
-            let header = HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
-            let mut value = HeaderValue::try_from(value)
-                .map_err(|_| wrong(format!("the value of header `{name}` is not valid")))?;
-            value.set_sensitive(true);
-            Ok((header, value))
-        });
-        let headers = headers.collect::<Result<_, Failure>>()?;
-        if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
-            return Err(wrong("the bearer token has characters that no header can hold".to_owned()));
-        }
-        let client = transport::client(&parsed, spec.startup_timeout)
-            .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
-        let shown = transport::display(&parsed);
-        Ok(Self {
-            agent: spec.id.clone(),
-            startup_timeout: spec.startup_timeout,
-            uri: url.into(),
-            shown,
-            headers,
-            token: token.map(str::to_owned),
-            client,
-        })
-    }
-
-    fn config(&self, calls: usize) -> StreamableHttpClientTransportConfig {
-        let mut retry = ExponentialBackoff::default();
-        retry.max_times = Some(5);
-        retry.base_duration = Duration::from_millis(250);
-        retry.max_delay = Some(Duration::from_secs(2));
-        let mut config = StreamableHttpClientTransportConfig::with_uri(self.uri.clone())
-            .custom_headers(self.headers.clone())
-            .max_concurrent_requests(calls.saturating_add(SPARE_REQUESTS))
-            // A lost session must not make rmcp send a call again behind the host's back.
-            .reinit_on_expired_session(false);
-        config.retry_config = Arc::new(retry);
-        config.auth_header.clone_from(&self.token);
-        config
     }
 }
 
@@ -325,6 +250,11 @@ fn not_opened(spec: &AgentSpec, error: &ClientInitializeError) -> NotOpened {
     NotOpened { failure, nobody_listens: failure::nobody_listens(error) }
 }
 
+/// How long a server has to answer `server/discover`; the rest of the startup timeout is for `initialize`.
+fn probe_timeout(spec: &AgentSpec) -> Duration {
+    (spec.startup_timeout / 2).min(LONGEST_PROBE)
+}
+
 fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
     let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
     match protocol {
@@ -381,11 +311,16 @@ impl Connection {
         meta.set_log_level(LoggingLevel::Info);
     }
 
-    /// What there is to say of a connection that was lost while a call waited; `sent` says whether the request was
-    /// being written at least.
+    /// What there is to say of a call whose connection was lost, or whose response ended without an answer; `sent`
+    /// says whether the request was being written at least.
     pub(super) async fn lost(&self, sent: bool) -> Failure {
-        self.link.retire();
         let id = &self.spec.id;
+        if sent && self.is_usable() {
+            // Over HTTP, each response has a stream of its own; the others go on.
+            let message = format!("agent `{id}` ended its response before it answered");
+            return Failure::new(FailureKind::ConnectionLost, message);
+        }
+        self.link.retire();
         let (kind, when) = match sent {
             true => (FailureKind::ConnectionLost, "before it answered"),
             false => (FailureKind::NotSent, "before the call was written"),

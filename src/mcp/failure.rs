@@ -161,7 +161,7 @@ mod tests {
     fn kind(status: u16, body: &str, in_session: bool) -> FailureKind {
         let error = serde_json::from_str::<serde_json::Value>(body)
             .ok()
-            .and_then(|body| serde_json::from_value(body.get("error")?.clone()).ok());
+            .and_then(|body| serde_json::from_value(body.get("error")?.clone()).ok().map(Box::new));
         let error = HttpError::Status {
             status: StatusCode::from_u16(status).unwrap(),
             body: body.to_owned(),

@@ -25,17 +25,12 @@ use super::{
     sse::{self, Reconnects, Reopened},
 };
 
-/// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
-/// closing connection has an unknown fate.
-const KEEP_IDLE: Duration = Duration::from_secs(3);
 /// Bytes of an error's body that are read.
 const LARGEST_ERROR: usize = 64 * 1024;
 /// How long the end of a session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A body of this size is parsed on another thread.
 const LARGE_BODY: usize = 1024 * 1024;
-/// Redirects that are followed, all within the same origin.
-const MOST_REDIRECTS: usize = 5;
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
@@ -65,7 +60,7 @@ pub(super) enum HttpError {
         /// The body, or the beginning of it.
         body: String,
         /// The JSON-RPC error in the body, if it is one.
-        error: Option<ErrorData>,
+        error: Option<Box<ErrorData>>,
         /// Whether the request belonged to a session.
         in_session: bool,
         /// The `Retry-After` header.
@@ -121,47 +116,42 @@ fn shown(body: &str) -> String {
 pub(super) struct HttpClient {
     client: reqwest::Client,
     link: Arc<Link>,
+    probe_timeout: Duration,
     reconnects: Arc<Reconnects>,
 }
 
-/// The client of a whole run for one endpoint: connections are used again.
-///
-/// # Errors
-/// When the system offers no TLS roots.
-pub(super) fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
-    let same_origin = reqwest::redirect::Policy::custom(|attempt| {
-        let from = attempt.previous().last().map(reqwest::Url::origin);
-        if from.as_ref() != Some(&attempt.url().origin()) {
-            // Headers may hold secrets, and only some of them are known to be.
-            let to = format!("`{}`, another origin", display(attempt.url()));
-            attempt.error(to)
-        } else if attempt.previous().len() > MOST_REDIRECTS {
-            attempt.error("too many redirects")
-        } else {
-            attempt.follow()
-        }
-    });
-    let builder = reqwest::Client::builder()
-        .redirect(same_origin)
-        .connect_timeout(connect_timeout)
-        .pool_idle_timeout(KEEP_IDLE)
-        .tcp_nodelay(true);
-    let local = url.host_str().is_some_and(|host| {
-        host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-    });
-    if local { builder.no_proxy().build() } else { builder.build() }
-}
-
-/// The endpoint as errors show it: without user, password and query, which may be secrets.
-pub(super) fn display(url: &reqwest::Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
-}
-
 impl HttpClient {
-    /// The HTTP side of a new connection.
-    pub(super) fn new(client: reqwest::Client, link: Arc<Link>) -> Self {
-        Self { client, link, reconnects: Arc::default() }
+    /// The HTTP side of a new connection; `probe_timeout` bounds the wait for an answer to `server/discover`.
+    pub(super) fn new(client: reqwest::Client, link: Arc<Link>, probe_timeout: Duration) -> Self {
+        Self { client, link, probe_timeout, reconnects: Arc::default() }
+    }
+
+    /// Asks whether the server speaks the modern era. Those that do not say so in many ways: statuses, silence, pages
+    /// for people. rmcp goes on with `initialize` only when it sees a JSON-RPC error, and so it is shown one. What
+    /// would end `initialize` as well is left as it is.
+    async fn probe(&self, uri: &str, message: ClientJsonRpcMessage, id: RequestId, headers: HeaderMap) -> PostResult {
+        let unknown = |what: String| {
+            let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id.clone()));
+            Ok(StreamableHttpPostResponse::Json(answer, None))
+        };
+        match tokio::time::timeout(self.probe_timeout, self.post(uri, message, headers)).await {
+            Err(_) => unknown("`server/discover` was not answered".to_owned()),
+            Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
+            Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. })))
+                if !matches!(status.as_u16(), 401 | 403 | 429) =>
+            {
+                match error {
+                    // A modern server says which versions it knows.
+                    Some(error) => {
+                        let answer = ServerJsonRpcMessage::error(*error, Some(id.clone()));
+                        Ok(StreamableHttpPostResponse::Json(answer, None))
+                    }
+                    None => unknown(format!("HTTP {status}")),
+                }
+            }
+            Ok(Err(StreamableHttpError::Client(HttpError::NotMcp(what)))) => unknown(what),
+            Ok(other) => other,
+        }
     }
 
     async fn post(&self, uri: &str, mut message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
@@ -178,21 +168,7 @@ impl HttpClient {
             _ => None,
         };
         if !status.is_success() {
-            let error = refusal(response, in_session).await;
-            return match (request, error) {
-                (Some(request), HttpError::Status { status, body, error, .. })
-                    if matches!(request.request, ClientRequest::DiscoverRequest(_))
-                        && status.is_client_error()
-                        && !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
-                {
-                    // A server that does not know `server/discover` says so in many ways; rmcp goes on with
-                    // `initialize` when it sees any JSON-RPC error.
-                    let error = error.unwrap_or_else(|| ErrorData::invalid_request(shown(&body), None));
-                    let answer = ServerJsonRpcMessage::error(error, Some(request.id.clone()));
-                    Ok(StreamableHttpPostResponse::Json(answer, None))
-                }
-                (_, error) => Err(error.into()),
-            };
+            return Err(refusal(response, in_session).await.into());
         }
         let Some(request) = request else { return Ok(StreamableHttpPostResponse::Accepted) };
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
@@ -281,7 +257,7 @@ async fn refusal(response: reqwest::Response, in_session: bool) -> HttpError {
     let body = read(response, LARGEST_ERROR).await.unwrap_or_default();
     let error = serde_json::from_slice::<Value>(&body).ok().and_then(|body| {
         let error = body.get("error")?;
-        error.get("code")?.as_i64().and_then(|_| serde_json::from_value(error.clone()).ok())
+        error.get("code")?.as_i64().and_then(|_| serde_json::from_value(error.clone()).ok().map(Box::new))
     });
     let body = String::from_utf8_lossy(&body).into_owned();
     HttpError::Status { status, body, error, in_session, retry_after }
@@ -339,7 +315,14 @@ impl StreamableHttpClient for HttpClient {
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> PostResult {
         let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
-        self.post(&uri, message, headers(custom_headers, auth_header, own)).await
+        let headers = headers(custom_headers, auth_header, own);
+        match &message {
+            JsonRpcMessage::Request(request) if matches!(request.request, ClientRequest::DiscoverRequest(_)) => {
+                let id = request.id.clone();
+                self.probe(&uri, message, id, headers).await
+            }
+            _ => self.post(&uri, message, headers).await,
+        }
     }
 
     async fn delete_session(

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Host, Options, call,
     child::{Child, Pipes},
-    connect::{self, Connection, Endpoint, Opening},
-    guard,
+    connect::{self, Connection, Opening},
+    endpoint::Endpoint,
     link::Link,
     log::AgentLog,
 };
@@ -71,7 +71,7 @@ impl Pool {
 
     /// Calls a tool, once: connects again if the connection was lost since, checks the arguments, answers what the
     /// agent asks in between, and checks the result. `meta` goes into the request's `_meta`. When `cancel` is
-    /// cancelled, the agent is told, and the call ends whether it listens or not.
+    /// cancelled, the agent is told, and the call ends whether it listens or not. Dropping the future tells it nothing.
     ///
     /// # Errors
     /// A failure whose kind says what is known of the request: whether it left, and whether an answer came.
@@ -145,10 +145,6 @@ impl Pool {
     }
 
     async fn open(&self, spec: &Arc<AgentSpec>, state: &mut State) -> Result<Connection, Failure> {
-        guard::start().map_err(|error| {
-            let message = format!("agent `{}`: no process can be started: {error}", spec.id);
-            Failure::new(FailureKind::AgentUnavailable, message)
-        })?;
         let old = state.connection.take();
         let log = state.log.get_or_insert_with(|| AgentLog::new(&self.options.log_dir, &spec.id));
         let opening = || Opening {

@@ -4,7 +4,8 @@
 use rmcp::model::ServerResult;
 use serde_json::Value;
 
-use crate::model::{JsonObject, ToolOutput};
+use super::failure;
+use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolOutput};
 
 /// What a call came back with.
 #[derive(Debug, PartialEq)]
@@ -35,7 +36,7 @@ pub(super) fn read(result: ServerResult) -> Answered {
     match result {
         ServerResult::CallToolResult(result) => {
             let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok()).collect();
-            output(content, result.structured_content, result.is_error)
+            tool_result(content, result.structured_content, result.is_error)
         }
         ServerResult::CreateTaskResult(_) => Answered::Task,
         ServerResult::CustomResult(result) => json(result.0),
@@ -47,7 +48,7 @@ pub(super) fn read(result: ServerResult) -> Answered {
     }
 }
 
-fn output(content: Vec<Value>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
+fn tool_result(content: Vec<Value>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
     let output = ToolOutput { content, structured: structured.filter(|value| !value.is_null()) };
     if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
 }
@@ -78,7 +79,31 @@ fn json(mut result: Value) -> Answered {
         super::truncate(&mut shown, 200);
         return Answered::Other(format!("it has neither `content` nor `structuredContent`: {shown}"));
     }
-    output(content, structured, result.get("isError").and_then(Value::as_bool))
+    tool_result(content, structured, result.get("isError").and_then(Value::as_bool))
+}
+
+/// The output of a call, or why there is none.
+///
+/// # Errors
+/// [`FailureKind::ToolError`] in the tool's own words, [`FailureKind::InvalidResult`] for what is no result.
+pub(super) fn output(agent: &AgentId, tool: &str, answered: Answered) -> Result<ToolOutput, Failure> {
+    let invalid =
+        |what: &str| Err(Failure::new(FailureKind::InvalidResult, format!("`{tool}` of agent `{agent}` {what}")));
+    match answered {
+        Answered::Output(output) => Ok(output),
+        Answered::ToolError(output) => {
+            let text = output.text();
+            let said = match (text.trim(), &output.structured) {
+                ("", Some(structured)) => failure::words(&structured.to_string()),
+                ("", None) => format!("`{tool}` of agent `{agent}` failed and did not say why"),
+                (text, _) => failure::words(text),
+            };
+            Err(Failure::new(FailureKind::ToolError, said))
+        }
+        Answered::InputRequired(_) => invalid("asked for input once more"),
+        Answered::Task => invalid("answered with a task to follow, which this host did not ask for"),
+        Answered::Other(what) => invalid(&format!("answered with something that is no result: {what}")),
+    }
 }
 
 fn state(result: &Value) -> Option<String> {

@@ -1,0 +1,117 @@
+//! Whole files in, whole plans or whole reports out.
+
+mod agents;
+mod hostile;
+mod inputs;
+mod plans;
+mod schemas;
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::model::{AgentId, AgentInfo, Effect, ToolInfo};
+
+/// An environment that a test makes up.
+struct Made(HashMap<&'static str, &'static str>);
+
+impl Made {
+    fn of(variables: &[(&'static str, &'static str)]) -> Self {
+        Self(variables.iter().copied().collect())
+    }
+}
+
+impl Environment for Made {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|&value| value.to_owned())
+    }
+    fn executable(&self) -> Result<String, String> {
+        Ok("/opt/kapell".to_owned())
+    }
+    fn free_port(&self) -> Result<u16, String> {
+        Ok(40_123)
+    }
+}
+
+const AGENTS: &str = r#"
+    [agents.travel]
+    command = "travel"
+    capabilities = ["booking"]
+    [agents.research]
+    url = "http://127.0.0.1:8006/mcp"
+    effect = "read_only"
+    enabled_tools = ["search", "fetch"]
+    capabilities = { web-search = "search" }
+    [agents.archive]
+    command = "archive"
+    capabilities = { web-search = "find", booking = "reserve" }
+    [agents.old]
+    command = "old"
+    enabled = false
+"#;
+
+fn agents() -> AgentsFile {
+    parse_agents("agents.toml", AGENTS, &Made::of(&[])).expect("the agents file is right")
+}
+
+fn tool(name: &str, schema: serde_json::Value) -> ToolInfo {
+    let input_schema = schema.as_object().expect("a schema is an object").clone();
+    ToolInfo {
+        name: name.to_owned(),
+        title: None,
+        description: None,
+        input_schema,
+        output_schema: None,
+        effect: Some(Effect::ReadOnly),
+    }
+}
+
+fn catalogue() -> Catalogue {
+    let search = tool(
+        "search",
+        json!({
+            "type": "object",
+            "properties": {
+                "query": {"type": "string", "description": "what to look for"},
+                "limit": {"type": "integer", "minimum": 1, "maximum": 50},
+                "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 1},
+            },
+            "required": ["query"],
+            "additionalProperties": false,
+        }),
+    );
+    let info = |tools| AgentInfo { protocol: "2025-11-25".to_owned(), server: None, tools };
+    [
+        ("research", Ok(info(vec![search, tool("fetch", json!({"type": "object", "required": ["url"]}))]))),
+        ("travel", Err("it exited at once".to_owned())),
+        ("archive", Ok(info(vec![tool("find", json!({"type": "nonsense"})), tool("reserve", json!({}))]))),
+    ]
+    .into_iter()
+    .map(|(id, info)| (AgentId::from(id), info))
+    .collect()
+}
+
+fn load(text: &str) -> Result<Lowered, Diagnostics> {
+    load_plan("plans/test.yaml", text, &agents(), Some(&catalogue()))
+}
+
+/// A report as a person sees it, without colours.
+fn rendered(diagnostics: &Diagnostics) -> String {
+    let mut text = String::new();
+    miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor())
+        .with_width(110)
+        .render_report(&mut text, &diagnostics.report())
+        .expect("a String takes every write");
+    text
+}
+
+/// The codes of all that is wrong, with their lines.
+fn codes(text: &str) -> Vec<(String, usize)> {
+    let diagnostics = match load(text) {
+        Ok(lowered) => lowered.warnings,
+        Err(diagnostics) => diagnostics,
+    };
+    let line = |found: &Diagnostic| found.position.map_or(0, |position| position.line);
+    diagnostics.list().iter().map(|found| (found.code.clone(), line(found))).collect()
+}

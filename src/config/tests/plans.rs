@@ -1,0 +1,305 @@
+//! Plans: what they mean, and what is said of those that mean nothing.
+
+use serde_json::json;
+
+use super::*;
+
+const GOOD: &str = r#"
+name: competitor-brief
+description: Compares what is found.
+inputs:
+  topic: { type: string, required: true, description: what to look for }
+  limit: { type: integer, default: 5 }
+defaults: { timeout: 2m, retry: { max_attempts: 3, backoff: exponential } }
+max_parallel: 4
+tasks:
+  - id: find
+    title: Find pages
+    capability: web-search
+    with: { query: "${{ inputs.topic }}", limit: "${{ inputs.limit }}" }
+  - name: read
+    foreach: ${{ tasks.find.output.results }}
+    as: hit
+    max_parallel: 3
+    agent: research
+    tool: fetch
+    args: { url: "${{ hit.url }}" }
+    retry: 5
+    fallback: [{ agent: archive }]
+    on_failure: continue
+  - id: store
+    if: tasks.read.succeeded >= 2
+    approve: Store ${{ tasks.read.succeeded }} pages?
+    agent: travel
+    tool: keep
+    depends_on: find
+    with:
+      pages: ${{ tasks.read.outputs }}
+    timeout: 10s
+    deadline: 1h
+    effect: idempotent
+    retry: { backoff: { kind: fixed, initial: 50ms } }
+outputs: { brief: "${{ tasks.store.text }}" }
+"#;
+
+#[test]
+fn a_plan_means_what_it_says() {
+    let agents = agents();
+    let Lowered { plan, warnings } =
+        load_plan("plans/x.yaml", GOOD, &agents, None).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(warnings.is_empty(), "{warnings}");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&plan).expect("a plan is JSON"));
+    let stored: crate::model::Plan =
+        serde_json::from_value(json!(plan)).expect("a plan is read back from what it was written as");
+    assert_eq!(stored, plan);
+}
+
+#[test]
+fn every_mistake_of_a_plan_is_told_at_once() {
+    let errors = load(include_str!("broken.yaml")).expect_err("the plan is broken");
+    insta::assert_snapshot!(rendered(&errors));
+    insta::assert_snapshot!("broken_plan_plain", errors.to_string());
+}
+
+#[test]
+fn mistakes_are_data_for_programs() {
+    let errors = load("tasks:\n  - id: a\n    agnet: travel\n    agent: travel\n    tool: x\n").expect_err("a typo");
+    assert_eq!(
+        json!(errors),
+        json!([{
+            "code": "plan::unknown_key",
+            "severity": "error",
+            "message": "a task has no key `agnet`",
+            "file": "plans/test.yaml",
+            "offset": 20, "length": 5, "line": 3, "column": 5,
+            "help": "did you mean `agent`?",
+        }, {
+            "code": "plan::unreachable_agent",
+            "severity": "warning",
+            "message": "the agent `travel` could not be asked for its tools: it exited at once",
+            "file": "plans/test.yaml",
+            "offset": 45, "length": 6, "line": 4, "column": 12,
+            "help": "its tools and their arguments are not checked",
+        }])
+    );
+}
+
+/// A plan with these tasks, each on an agent that takes anything.
+fn with_tasks(tasks: &[(&str, &str)]) -> String {
+    let task = |(id, more): &(&str, &str)| format!("  - {{ id: {id}, agent: archive, tool: reserve, {more} }}\n");
+    format!("tasks:\n{}", tasks.iter().map(task).collect::<String>())
+}
+
+#[test]
+fn each_mistake_has_its_code_and_line() {
+    for (more, code) in [
+        ("needs: [b]", "unknown_task"),
+        ("needs: a", "cycle"),
+        ("with: { x: '${{ tasks.a.output }}' }", "cycle"),
+        ("if: tasks.b.succeeded", "unknown_task"),
+        ("if: '${{ 1 + }}'", "expression"),
+        ("if: 'x ${{ 1 }}'", "expression"),
+        ("with: { x: '${{ 1' }", "expression"),
+        ("with: { x: '${{ inputs.y }}' }", "unknown_input"),
+        ("with: { x: '${{ item }}' }", "unknown_name"),
+        ("foreach: '${{ item }}'", "unknown_name"),
+        ("foreach: 5", "wrong_type"),
+        ("foreach: [1], as: tasks", "bad_name"),
+        ("foreach: [1], as: a-b", "bad_name"),
+        ("as: x", "useless_key"),
+        ("max_parallel: 2", "useless_key"),
+        ("foreach: [1], max_parallel: 0", "out_of_range"),
+        ("timeout: 5", "wrong_type"),
+        ("timeout: 5 parsecs", "duration"),
+        ("timeout: 0s", "duration"),
+        ("retry: 0", "out_of_range"),
+        ("retry: { max_attempts: 1.5 }", "wrong_type"),
+        ("retry: { backoff: { jitter: 2 }, max_attempts: 2 }", "out_of_range"),
+        ("retry: { backoff: { kind: fixed, factor: 2 }, max_attempts: 2 }", "backoff"),
+        ("retry: { backoff: { initial: 2s, max: 1s }, max_attempts: 2 }", "backoff"),
+        ("retry: { backoff: linear, max_attempts: 2 }", "unknown_word"),
+        ("retry: { backoff: fixed }", "pointless_backoff"),
+        ("effect: none", "unknown_word"),
+        ("on_failure: ask", "unknown_word"),
+        ("capability: booking", "two_routes"),
+        ("fallback: [{ tool: x }]", "missing_key"),
+        ("fallback: [{ agent: nobody }]", "unknown_agent"),
+        ("fallback: [{ agent: old }]", "disabled_agent"),
+        ("fallback: [{ agent: research }]", "tool_not_allowed"),
+        ("fallback: [{ agent: archive }]", "duplicate_route"),
+        ("fallback: [{ agent: archive, tool: x }]", "unknown_tool"),
+        ("fallback: [{ agent: archive, tool: find }]", "bad_schema"),
+        ("prompt: hello", "not_supported"),
+        ("name: b", "duplicate_key"),
+        ("title: 5", "wrong_type"),
+        ("title: ''", "empty"),
+        ("with: [1]", "wrong_type"),
+        ("with: { a: 1, a: 2 }", "duplicate_key"),
+        ("with: { a: .nan }", "scalar"),
+        ("with: { a: 99999999999999999999 }", "scalar"),
+        ("with: { a: !thing 1 }", "scalar"),
+        ("with: { <<: { a: 1 } }", "key"),
+    ] {
+        assert_eq!(codes(&with_tasks(&[("a", more)])), [(format!("plan::{code}"), 2)], "{more}");
+    }
+}
+
+#[test]
+fn the_plan_itself_has_mistakes_too() {
+    for (text, code) in [
+        ("", "plan::empty"),
+        ("# nothing\n", "plan::empty"),
+        ("5", "plan::wrong_type"),
+        ("name: x", "plan::missing_key"),
+        ("tasks: []", "plan::no_tasks"),
+        ("tasks:", "plan::no_tasks"),
+        ("a: b: c", "plan::syntax"),
+        ("tasks:\n\t- x", "plan::syntax"),
+        ("tasks: []\n---\ntasks: []", "plan::syntax"),
+        ("? [a]\n: b", "plan::key"),
+        ("tasks: &a [*a]", "plan::alias"),
+    ] {
+        let found = codes(text);
+        assert_eq!(found.first().map(|(code, _)| code.as_str()), Some(code), "{text}: {found:?}");
+    }
+    assert_eq!(
+        codes(
+            "budget: { tokens: 1 }\ninputs: { a b: { type: text }, c: { type: integer, default: x } }\nmax_parallel: 0\ntasks: [{}]"
+        ),
+        [
+            ("plan::not_supported".to_owned(), 1),
+            ("plan::bad_name".to_owned(), 2),
+            ("plan::unused_input".to_owned(), 2),
+            ("plan::unknown_word".to_owned(), 2),
+            ("plan::unused_input".to_owned(), 2),
+            ("plan::input_type".to_owned(), 2),
+            ("plan::out_of_range".to_owned(), 3),
+            ("plan::missing_key".to_owned(), 4),
+        ]
+    );
+}
+
+#[test]
+fn arguments_are_checked_where_they_are_known() {
+    let search = |with: &str| {
+        format!(
+            "inputs: {{ q: {{ type: string }} }}\ntasks:\n  - {{ id: a, agent: research, tool: search, with: {{ {with} }}, title: \"x\" }}\noutputs: {{ q: '${{{{ inputs.q }}}}' }}"
+        )
+    };
+    for (with, code) in [
+        ("query: x", None),
+        ("query: '${{ inputs.q }}', limit: '${{ inputs.q }}', tags: '${{ inputs.q }}'", None),
+        ("query: x, tags: [a, '${{ inputs.q }}']", None),
+        ("limit: 3", Some("missing_argument")),
+        ("query: x, limt: 3", Some("unknown_argument")),
+        ("query: '${{ inputs.q }}', limit: 99", Some("bad_argument")),
+        ("query: 5", Some("bad_argument")),
+        ("query: x, tags: []", Some("bad_argument")),
+        ("query: x, tags: [c]", Some("bad_argument")),
+        ("query: x, tags: { a: '${{ inputs.q }}' }", Some("bad_argument")),
+    ] {
+        let expected: Vec<_> = code.into_iter().map(|code| (format!("plan::{code}"), 3)).collect();
+        assert_eq!(codes(&search(with)), expected, "{with}");
+    }
+}
+
+#[test]
+fn a_capability_stands_for_all_agents_that_list_it() {
+    let routes = |more: &str| {
+        let text = format!("tasks:\n  - {{ id: a, {more} }}");
+        let plan = load_plan("x", &text, &agents(), None).unwrap_or_else(|errors| panic!("{errors}")).plan;
+        plan.tasks[0]
+            .routes
+            .iter()
+            .map(|route| format!("{} {} {}", route.rank, route.agent, route.tool))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(routes("capability: web-search"), ["0 research search", "0 archive find"]);
+    assert_eq!(
+        routes("capability: booking, tool: book, fallback: [{ agent: archive }, { agent: research, tool: fetch }]"),
+        ["0 travel book", "0 archive reserve", "1 archive book", "2 research fetch"]
+    );
+    assert_eq!(codes("tasks:\n  - { id: a, capability: booking }").first(), Some(&("plan::no_tool".to_owned(), 2)));
+    assert_eq!(codes("tasks:\n  - { id: a, capability: cooking }"), [("plan::unknown_capability".to_owned(), 2)]);
+    assert_eq!(codes("tasks:\n  - { id: a }"), [("plan::no_route".to_owned(), 2)]);
+}
+
+#[test]
+fn a_mistake_in_an_expression_is_located_wherever_it_is_written() {
+    let at = |value: &str, part: &str| {
+        let text = format!("tasks:\n  - id: a\n    agent: archive\n    tool: reserve\n    with:\n      x: {value}\n");
+        let errors = load(&text).expect_err(value);
+        let position = errors.list()[0].position.expect("it is located");
+        assert_eq!(&text[position.offset..position.offset + position.length], part, "{value}");
+    };
+    at("${{ inputs.nope }}", "inputs.nope");
+    at("\"a ${{ inputs.nope }}\"", "inputs.nope");
+    at("'it''s ${{ inputs.nope }}'", "inputs.nope");
+    at("\"tab \\t ${{ inputs.nope }}\"", "inputs.nope");
+    at("|\n        ä line\n        and ${{ inputs.nope }}\n", "inputs.nope");
+    at(">-\n        ${{ 1\n        + inputs.nope }}\n", "inputs.nope");
+    at("ä ${{ tasks.b.output }}", "tasks.b.output");
+    at("ä ${{ 'a' ~ }}", "'a' ~ ");
+}
+
+#[test]
+fn numbers_and_words_are_read_by_the_core_schema() {
+    let text = with_tasks(&[(
+        "a",
+        "with: { a: 0x10, b: 0o17, c: 1e3, d: -7, e: +7, f: .5, g: 18446744073709551615, h: yes, i: ~, j: '5', \
+         k: 1.0, l: 12:30, m: 1_000, n: True, o: -, p: 5., q: !!str 5, r: -9223372036854775808, s: 2026-11-20 }",
+    )]);
+    let plan = load(&text).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    assert_eq!(
+        plan.tasks[0].arguments.0,
+        json!({
+            "a": 16, "b": 15, "c": 1000.0, "d": -7, "e": 7, "f": 0.5, "g": u64::MAX, "h": "yes", "i": null, "j": "5",
+            "k": 1.0, "l": "12:30", "m": "1_000", "n": true, "o": "-", "p": 5.0, "q": "5", "r": i64::MIN,
+            "s": "2026-11-20",
+        })
+    );
+}
+
+#[test]
+fn cycles_are_told_with_the_edges_that_close_them() {
+    let text = with_tasks(&[
+        ("a", "needs: [b]"),
+        ("b", "with: { x: '${{ tasks.c.output }}' }"),
+        ("c", "needs: [a]"),
+        ("d", "needs: [e]"),
+        ("e", "needs: [d]"),
+        ("f", "needs: [f]"),
+    ]);
+    let errors = load(&text).expect_err("there are cycles");
+    let told: Vec<_> = errors
+        .list()
+        .iter()
+        .map(|found| {
+            (found.position.map_or(0, |position| position.line), found.message.as_str(), found.help.as_deref())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                4,
+                "tasks wait for each other: `a` needs `b`, `b` needs `c`, `c` needs `a`",
+                Some("take one of these out: lines 2, 3, 4")
+            ),
+            (6, "tasks wait for each other: `d` needs `e`, `e` needs `d`", Some("take one of these out: lines 5, 6")),
+            (
+                7,
+                "task `f` needs itself, so it can never start",
+                Some("a task cannot know its own result: refer to another, or leave this out")
+            ),
+        ]
+    );
+}
+
+#[test]
+fn anchors_and_aliases_repeat_values() {
+    let text = "tasks:\n  - { id: a, agent: &who archive, tool: &what reserve, with: &args { x: [1, { y: 2 }] } }\n  - { id: b, agent: *who, tool: *what, with: *args }\n";
+    let plan = load(text).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    assert_eq!(plan.tasks[1].arguments.0, json!({"x": [1, {"y": 2}]}));
+    assert_eq!(plan.tasks[1].routes, plan.tasks[0].routes);
+}

@@ -1,0 +1,78 @@
+//! The JSON Schemas: they are the committed files, and they agree with what is read.
+
+use serde_json::Value;
+
+use super::*;
+
+#[test]
+fn the_committed_schemas_are_what_the_tables_say() {
+    for (path, schema) in [("schemas/plan.schema.json", plan_schema()), ("schemas/agents.schema.json", agents_schema())]
+    {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&path, &text).expect("the schema is written");
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == text, "{} is out of date: run the tests with UPDATE_SCHEMAS=1", path.display());
+    }
+}
+
+#[test]
+fn the_keys_of_the_schemas_are_the_keys_that_are_read() {
+    let schema = plan_schema();
+    for section in
+        [&keys::PLAN, &keys::INPUT, &keys::DEFAULTS, &keys::TASK, &keys::FALLBACK, &keys::RETRY, &keys::BACKOFF]
+    {
+        assert_keys(&schema, section, &keys::PLAN);
+    }
+    let schema = agents_schema();
+    for section in [&keys::AGENTS_FILE, &keys::AGENT, &keys::LLM] {
+        assert_keys(&schema, section, &keys::AGENTS_FILE);
+    }
+}
+
+fn assert_keys(schema: &Value, section: &'static shape::Section, root: &'static shape::Section) {
+    let schema = if std::ptr::eq(section, root) { schema } else { &schema["$defs"][section.definition] };
+    let listed: Vec<_> =
+        schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
+    assert_eq!(listed, section.known_names().collect::<Vec<_>>(), "{}", section.definition);
+    for name in section.known_names() {
+        assert!(schema["properties"][name]["description"].as_str().is_some_and(|about| !about.is_empty()), "{name}");
+    }
+}
+
+#[test]
+fn a_plan_that_is_read_is_valid_by_the_schema_and_one_with_a_typo_is_not() {
+    let valid = |text: &str| {
+        let plan: Value = serde_yaml::from_str(text).expect("it is YAML");
+        let schema = jsonschema::validator_for(&plan_schema()).expect("the schema is one");
+        schema.is_valid(&plan)
+    };
+    let plan = "inputs: { q: { type: string } }\ntasks: [{ name: a, agent: travel, tool: x, retry: 3, if: true, foreach: [1], \
+                needs: b, timeout: 1h30m }, { id: b, capability: booking, tool: y, retry: { backoff: { jitter: 0 } } }]";
+    assert!(valid(plan));
+    assert!(load(&plan.replace("needs: b, ", "")).is_ok() && valid(&plan.replace("needs: b, ", "")));
+    assert!(!valid(&plan.replace("agent:", "agnet:")));
+    assert!(!valid(&plan.replace("1h30m", "soon")));
+    assert!(!valid(&plan.replace("{ name: a, ", "{ ")));
+}
+
+#[test]
+fn the_words_of_choices_are_the_model_s_own() {
+    use crate::model::{Effect, InputType, MaxTokensField, OnFailure, Protocol};
+    fn reads<T: serde::de::DeserializeOwned>(section: &'static shape::Section, name: &str) {
+        let shape::Shape::Choice(words) = &section.key(name).expect("the key is there").shape else {
+            panic!("{name} is no choice")
+        };
+        for (word, _) in *words {
+            assert!(serde_json::from_value::<T>((*word).into()).is_ok(), "{name}: {word}");
+        }
+    }
+    reads::<Effect>(&keys::TASK, "effect");
+    reads::<Effect>(&keys::AGENT, "effect");
+    reads::<OnFailure>(&keys::TASK, "on_failure");
+    reads::<InputType>(&keys::INPUT, "type");
+    reads::<Protocol>(&keys::AGENT, "protocol");
+    reads::<MaxTokensField>(&keys::LLM, "max_tokens_field");
+}

@@ -1,0 +1,123 @@
+//! Knows one Streamable HTTP endpoint: its address, its headers, the client that keeps connections to it.
+//! Never speaks MCP.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use rmcp::transport::{
+    common::client_side_sse::ExponentialBackoff, streamable_http_client::StreamableHttpClientTransportConfig,
+};
+
+use crate::model::{AgentId, AgentSpec, Failure, FailureKind};
+
+/// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
+/// closing connection has an unknown fate.
+const KEEP_IDLE: Duration = Duration::from_secs(3);
+/// Redirects that are followed, all within the same origin.
+const MOST_REDIRECTS: usize = 5;
+/// Requests beyond the agent's calls that may be under way at once: lists, log levels.
+const SPARE_REQUESTS: usize = 8;
+
+/// A Streamable HTTP endpoint, with the connections to it.
+pub(super) struct Endpoint {
+    pub(super) agent: AgentId,
+    pub(super) startup_timeout: Duration,
+    uri: Arc<str>,
+    /// The URL as errors show it.
+    pub(super) shown: String,
+    headers: HashMap<HeaderName, HeaderValue>,
+    token: Option<String>,
+    pub(super) client: reqwest::Client,
+}
+
+impl Endpoint {
+    /// Checks what the agents file says.
+    ///
+    /// # Errors
+    /// [`FailureKind::AgentUnavailable`] that names what is wrong, never the value of a header.
+    pub(super) fn new(
+        spec: &AgentSpec,
+        url: &str,
+        headers: &[(String, String)],
+        token: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let wrong = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{}`: {what}", spec.id));
+        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(format!("`url` is not valid: {error}")))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(wrong(format!("`url` must be http or https, not `{}`", parsed.scheme())));
+        }
+        let headers = headers.iter().map(|(name, value)| {
+            let header = HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| wrong(format!("the value of header `{name}` is not valid")))?;
+            value.set_sensitive(true);
+            Ok((header, value))
+        });
+        let headers = headers.collect::<Result<_, Failure>>()?;
+        if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
+            return Err(wrong("the bearer token has characters that no header can hold".to_owned()));
+        }
+        let client = client(&parsed, spec.startup_timeout)
+            .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
+        let shown = display(&parsed);
+        Ok(Self {
+            agent: spec.id.clone(),
+            startup_timeout: spec.startup_timeout,
+            uri: url.into(),
+            shown,
+            headers,
+            token: token.map(str::to_owned),
+            client,
+        })
+    }
+
+    /// How rmcp is to use the endpoint for up to `calls` calls at once.
+    pub(super) fn config(&self, calls: usize) -> StreamableHttpClientTransportConfig {
+        let mut retry = ExponentialBackoff::default();
+        retry.max_times = Some(5);
+        retry.base_duration = Duration::from_millis(250);
+        retry.max_delay = Some(Duration::from_secs(2));
+        let mut config = StreamableHttpClientTransportConfig::with_uri(self.uri.clone())
+            .custom_headers(self.headers.clone())
+            .max_concurrent_requests(calls.saturating_add(SPARE_REQUESTS))
+            // A lost session must not make rmcp send a call again behind the host's back.
+            .reinit_on_expired_session(false);
+        config.retry_config = Arc::new(retry);
+        config.auth_header.clone_from(&self.token);
+        config
+    }
+}
+
+/// The client of a whole run for one endpoint: connections are used again.
+///
+/// # Errors
+/// When the system offers no TLS roots.
+fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    let same_origin = reqwest::redirect::Policy::custom(|attempt| {
+        let from = attempt.previous().last().map(reqwest::Url::origin);
+        if from.as_ref() != Some(&attempt.url().origin()) {
+            // Headers may hold secrets, and only some of them are known to be.
+            let to = format!("`{}`, another origin", display(attempt.url()));
+            attempt.error(to)
+        } else if attempt.previous().len() > MOST_REDIRECTS {
+            attempt.error("too many redirects")
+        } else {
+            attempt.follow()
+        }
+    });
+    let builder = reqwest::Client::builder()
+        .redirect(same_origin)
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(KEEP_IDLE)
+        .tcp_nodelay(true);
+    let local = url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    if local { builder.no_proxy().build() } else { builder.build() }
+}
+
+/// The endpoint as errors show it: without user, password and query, which may be secrets.
+fn display(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}

@@ -1,0 +1,9 @@
+//! Whole commands, as a person runs them: the real binary, real agent processes, a journal on disk.
+
+mod bad_agents;
+mod bad_files;
+mod commands;
+mod ends;
+mod processes;
+mod support;
+mod talking;

@@ -1,0 +1,135 @@
+//! A place to run kapell in, and what it left behind.
+
+use std::{
+    ffi::OsStr,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The misbehaving agent; its first argument says how it misbehaves.
+pub(crate) fn odd_agent() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/odd.py").display().to_string()
+}
+
+/// A folder with a plan, an agents file, a journal and a home of its own.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
+        std::fs::write(self.path(name), text).expect("written");
+        self
+    }
+
+    /// Writes an agents file with the demo agents (stdio), and `odd-MODE` for each of `modes`.
+    pub(crate) fn agents(&self, modes: &[&str]) -> &Self {
+        let mut text = String::new();
+        for demo in ["travel", "research", "archive"] {
+            let folder = self.path("documents").display().to_string();
+            let _ = writeln!(
+                text,
+                "[agents.{demo}]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"{demo}\"]\n\
+                 env = {{ KAPELL_DEMO_DIR = {folder:?} }}\n"
+            );
+        }
+        for mode in modes {
+            let _ = writeln!(
+                text,
+                "[agents.odd-{mode}]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}]\nstartup_timeout = \"5s\"\n",
+                odd_agent(),
+                self.path("pids").display().to_string()
+            );
+        }
+        self.write("agents.toml", text)
+    }
+
+    pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("NO_COLOR", "1")
+            .env_remove("KAPELL_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn kapell(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command(arguments).output().expect("kapell starts"))
+    }
+
+    /// Writes and runs a plan; its agents file is `agents.toml` here.
+    pub(crate) fn run(&self, plan: &str, arguments: &[&str]) -> Ended {
+        self.write("plan.yaml", plan);
+        let mut all = vec!["run", "plan.yaml", "--output", "json", "--no-input"];
+        all.extend(arguments);
+        self.kapell(&all)
+    }
+
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts")
+    }
+}
+
+impl Ended {
+    pub(crate) fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("kapell prints UTF-8");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// The result that `--output json` printed.
+    pub(crate) fn result(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// A task's status, and its error's kind where it has one.
+    pub(crate) fn task(&self, id: &str) -> (String, Option<String>) {
+        let result = self.result();
+        let task = &result["tasks"][id];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        (text(&task["status"]).unwrap_or_default(), text(&task["error"]["kind"]))
+    }
+}
+
+/// Waits until `done` gives something, for as long as a slow machine may need.
+pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill");
+    assert!(sent.success(), "kill -{name}");
+}

@@ -1,0 +1,63 @@
+//! Kills a host in the middle of its work, and looks for what is left of its children.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use support::{Recorder, is_running, odd, pool, process, spec, until_gone};
+
+/// Set in the process that plays the host: the file into which its agents write their process ids.
+const HOST: &str = "KAPELL_TEST_GUARD_HOST";
+
+/// Not a test by itself: the host that the test below kills.
+#[tokio::test]
+async fn host() {
+    let Ok(file) = std::env::var(HOST) else { return };
+    let mut stubborn = odd("stubborn");
+    let kapell::model::Transport::Stdio(child) = &mut stubborn.transport else { unreachable!() };
+    child.args.push(file);
+    // A child whose `exec` fails leaves nothing behind in the guard.
+    let missing = spec("missing", kapell::model::Transport::Stdio(process("/no/such/program", &[])));
+    let pool = pool(vec![stubborn, missing], &Recorder::new());
+    assert!(pool.connect(&"missing".into()).await.is_err());
+    pool.connect(&"odd".into()).await.unwrap();
+    println!("ready");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_the_children_of_a_host_that_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pids");
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "host", "--nocapture"])
+        .env(HOST, &file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(host.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("ready") {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the host ended");
+    }
+    let pids = pids(&file);
+    assert_eq!(pids.len(), 3);
+    assert!(pids.iter().all(|pid| is_running(*pid)), "{pids:?}");
+    host.kill().unwrap();
+    host.wait().unwrap();
+    until_gone(&pids).await;
+    // Neither the guard nor a child holds the host's output open.
+    let closed = tokio::task::spawn_blocking(move || output.read_to_end(&mut Vec::new()));
+    tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap().unwrap().unwrap();
+}
+
+fn pids(file: &Path) -> Vec<u32> {
+    std::fs::read_to_string(file).unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect()
+}

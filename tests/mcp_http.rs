@@ -1,0 +1,500 @@
+//! Calls agents over Streamable HTTP, in both eras, and servers that answer with anything but MCP.
+#![allow(clippy::unwrap_used, deprecated, missing_docs)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, Response, StatusCode},
+    routing::any,
+};
+use kapell::{
+    mcp::Pool,
+    model::{AgentSpec, Answer, ChatReply, Failure, FailureKind, JsonObject, Protocol, Transport},
+};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+        CreateMessageRequestParams, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests,
+        InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, SamplingMessage,
+        ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use serde_json::{Value, json};
+use support::{Recorder, attempt, object, pool, process, spec};
+use tokio_util::sync::CancellationToken;
+
+/// An agent in both eras.
+#[derive(Clone, Default)]
+struct Agent {
+    cancelled: Arc<AtomicUsize>,
+}
+
+impl Agent {
+    fn question() -> ElicitRequestParams {
+        let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+        ElicitRequestParams::FormElicitationParams {
+            meta: None,
+            message: "who?".to_owned(),
+            requested_schema: serde_json::from_value(schema).unwrap(),
+        }
+    }
+
+    fn prompt() -> CreateMessageRequestParams {
+        CreateMessageRequestParams::new(vec![SamplingMessage::user_text("sum up")], 100)
+    }
+}
+
+fn text(text: impl Into<String>) -> Result<CallToolResponse, ErrorData> {
+    Ok(CallToolResult::success(vec![ContentBlock::text(text.into())]).into())
+}
+
+impl ServerHandler for Agent {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_logging().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = Arc::new(object(json!({"type": "object"})));
+        let tools = ["ask", "steps", "large", "forever", "endless"].map(|name| Tool::new(name, name, schema.clone()));
+        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
+        match request.name.as_ref() {
+            "ask" if modern => match (request.input_responses, request.request_state) {
+                (Some(answers), Some(state)) => {
+                    assert_eq!(context.meta.get("key"), Some(&json!("k")));
+                    text(format!("{state} {}", serde_json::to_string(&answers).unwrap()))
+                }
+                _ => {
+                    let mut requests = InputRequests::new();
+                    let ask = ElicitRequest::new(Self::question());
+                    requests.insert("who".to_owned(), InputRequest::Elicitation(ask));
+                    let sample = CreateMessageRequest::new(Self::prompt());
+                    requests.insert("sum".to_owned(), InputRequest::CreateMessage(sample));
+                    Ok(InputRequiredResult::new(Some(requests), Some("state".to_owned())).into())
+                }
+            },
+            "ask" => {
+                let internal = |error: rmcp::ServiceError| ErrorData::internal_error(error.to_string(), None);
+                let answer = context.peer.create_elicitation(Self::question()).await.map_err(internal)?;
+                let reply = context.peer.create_message(Self::prompt()).await.map_err(internal)?;
+                text(format!("{} {}", json!(answer), json!(reply)))
+            }
+            "endless" => Ok(InputRequiredResult::from_input_requests(InputRequests::from([(
+                "who".to_owned(),
+                InputRequest::Elicitation(ElicitRequest::new(Self::question())),
+            )]))
+            .into()),
+            "steps" => {
+                let token = context.meta.get_progress_token().unwrap();
+                for step in 1..=3 {
+                    let progress = ProgressNotificationParam::new(token.clone(), f64::from(step)).with_total(3.0);
+                    context.peer.notify_progress(progress).await.unwrap();
+                }
+                text("done")
+            }
+            "large" => text("x".repeat(20_000_000)),
+            _ => {
+                context.ct.cancelled().await;
+                self.cancelled.fetch_add(1, Ordering::SeqCst);
+                text("cancelled")
+            }
+        }
+    }
+}
+
+async fn listen(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}/mcp")
+}
+
+async fn serve(agent: &Agent, json: bool) -> String {
+    let agent = agent.clone();
+    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(!json).with_json_response(json);
+    let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
+    listen(Router::new().nest_service("/mcp", service)).await
+}
+
+fn http(url: &str, protocol: Protocol) -> AgentSpec {
+    let transport = Transport::Http {
+        url: url.to_owned(),
+        headers: Vec::new(),
+        bearer_token: Some("secret".to_owned()),
+        server: None,
+    };
+    AgentSpec { protocol, ..spec("odd", transport) }
+}
+
+fn helpful() -> Arc<Recorder> {
+    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
+    host.replies(Ok(ChatReply {
+        text: "in short".to_owned(),
+        model: "small".to_owned(),
+        stop_reason: "endTurn".to_owned(),
+        usage: None,
+    }));
+    host
+}
+
+async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
+    let meta = object(json!({"key": "k"}));
+    let output = pool.call(attempt(tool, json!({})), meta, CancellationToken::new()).await?;
+    Ok(output.text().into_owned())
+}
+
+#[tokio::test]
+async fn asks_the_person_and_the_model_in_both_eras() {
+    for (protocol, version) in
+        [(Protocol::Auto, "2026-07-28"), (Protocol::Modern, "2026-07-28"), (Protocol::Legacy, "2025-11-25")]
+    {
+        let url = serve(&Agent::default(), false).await;
+        let host = helpful();
+        let pool = pool(vec![http(&url, protocol)], &host);
+        assert_eq!(pool.connect(&"odd".into()).await.unwrap().protocol, version);
+        let said = call(&pool, "ask").await.unwrap();
+        assert!(said.contains("Ada") && said.contains("in short"), "{said}");
+        let attempt = Some(attempt("ask", json!({})).attempt);
+        assert_eq!(host.elicited()[0].0.attempt, attempt);
+        assert_eq!(host.sampled()[0].0.attempt, attempt);
+        let rounds = host.rounds();
+        if protocol == Protocol::Legacy {
+            assert_eq!(rounds, []);
+        } else {
+            let (number, state, requests) = &rounds[0];
+            assert_eq!((rounds.len(), *number, state.as_deref()), (1, 1, Some("state")));
+            assert_eq!(requests["who"]["method"], "elicitation/create");
+            assert_eq!(requests["sum"]["params"]["maxTokens"], 100);
+        }
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_never_has_enough_input_is_given_up() {
+    let url = serve(&Agent::default(), false).await;
+    let host = helpful();
+    let pool = pool(vec![http(&url, Protocol::Auto)], &host);
+    let failure = call(&pool, "endless").await.unwrap_err();
+    assert_eq!((failure.kind, host.rounds().len()), (FailureKind::InvalidResult, 32));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn reports_progress_and_reads_large_results_over_streams_and_plain_json() {
+    for (protocol, json) in [(Protocol::Auto, false), (Protocol::Legacy, false), (Protocol::Legacy, true)] {
+        let url = serve(&Agent::default(), json).await;
+        let host = helpful();
+        let pool = pool(vec![http(&url, protocol)], &host);
+        assert_eq!(call(&pool, "steps").await, Ok("done".to_owned()));
+        if !json {
+            assert_eq!(host.progress().last().map(|progress| progress.progress), Some(3.0));
+        }
+        assert_eq!(call(&pool, "large").await.map(|text| text.len()), Ok(20_000_000));
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn cancelling_reaches_the_server_in_both_eras() {
+    for protocol in [Protocol::Modern, Protocol::Legacy] {
+        let agent = Agent::default();
+        let url = serve(&agent, false).await;
+        let pool = pool(vec![http(&url, protocol)], &helpful());
+        pool.connect(&"odd".into()).await.unwrap();
+        let cancel = CancellationToken::new();
+        let calling = pool.call(attempt("forever", json!({})), JsonObject::new(), cancel.clone());
+        let cancelling = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cancel.cancel();
+            Instant::now()
+        };
+        let (result, since) = tokio::join!(calling, cancelling);
+        assert_eq!(result.unwrap_err().kind, FailureKind::Cancelled);
+        assert!(since.elapsed() < Duration::from_secs(2));
+        let noticed = async {
+            while agent.cancelled.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), noticed).await.unwrap();
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_calls_at_once_share_a_connection() {
+    let url = serve(&Agent::default(), false).await;
+    let mut agent = http(&url, Protocol::Auto);
+    agent.policy.max_concurrency = 100;
+    let pool = pool(vec![agent], &helpful());
+    let results = futures::future::join_all((0..100).map(|_| call(&pool, "steps"))).await;
+    assert!(results.into_iter().all(|result| result == Ok("done".to_owned())));
+    pool.close().await;
+}
+
+/// Speaks just enough of the legacy era, and answers calls as `answer` says.
+async fn raw(
+    answer: impl Fn(&Value, usize) -> Response<Body> + Clone + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = requests.clone();
+    let handler = move |request: Request<Body>| {
+        let (answer, counter) = (answer.clone(), counter.clone());
+        async move {
+            if request.method() != "POST" {
+                let n = counter.fetch_add(1, Ordering::SeqCst);
+                return answer(&json!({"method": request.method().as_str()}), n);
+            }
+            let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            let message: Value = serde_json::from_slice(&body).unwrap();
+            let reply = |result: Value| {
+                json_body(StatusCode::OK, &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}))
+            };
+            match message["method"].as_str().unwrap_or_default() {
+                "initialize" => {
+                    let result = json!({
+                        "protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                        "serverInfo": {"name": "raw", "version": "1"},
+                    });
+                    let mut response = reply(result);
+                    response.headers_mut().insert("mcp-session-id", "s".parse().unwrap());
+                    response
+                }
+                "tools/list" => reply(json!({"tools": [{"name": "t", "inputSchema": {"type": "object"}}]})),
+                "tools/call" => {
+                    let n = counter.fetch_add(1, Ordering::SeqCst);
+                    answer(&message, n)
+                }
+                _ => json_body(StatusCode::ACCEPTED, &json!({})),
+            }
+        }
+    };
+    (listen(Router::new().route("/mcp", any(handler))).await, requests)
+}
+
+fn json_body(status: StatusCode, body: &Value) -> Response<Body> {
+    let builder = Response::builder().status(status).header("content-type", "application/json");
+    builder.body(Body::from(body.to_string())).unwrap()
+}
+
+fn stream(body: &str) -> Response<Body> {
+    Response::builder().header("content-type", "text/event-stream").body(Body::from(body.to_owned())).unwrap()
+}
+
+#[tokio::test]
+async fn each_status_has_its_kind() {
+    type Answering = fn(&Value, usize) -> Response<Body>;
+    const TOO_LARGE: usize = 65 * 1024 * 1024;
+    let cases: [(Answering, FailureKind); 11] = [
+        (|_, _| json_body(StatusCode::UNAUTHORIZED, &json!({})), FailureKind::Unauthorized),
+        (|_, _| json_body(StatusCode::TOO_MANY_REQUESTS, &json!({})), FailureKind::RateLimited),
+        (|_, _| json_body(StatusCode::NOT_FOUND, &json!({})), FailureKind::SessionLost),
+        (
+            |_, _| {
+                let error = json!({"code": -32000, "message": "Bad Request: no valid session"});
+                json_body(StatusCode::BAD_REQUEST, &json!({"jsonrpc": "2.0", "id": null, "error": error}))
+            },
+            FailureKind::SessionLost,
+        ),
+        (|_, _| json_body(StatusCode::UNPROCESSABLE_ENTITY, &json!({})), FailureKind::Refused),
+        (|_, _| json_body(StatusCode::BAD_GATEWAY, &json!({})), FailureKind::ConnectionLost),
+        (
+            |_, _| {
+                let error = json!({"code": -32602, "message": "no"});
+                json_body(StatusCode::OK, &json!({"jsonrpc": "2.0", "id": null, "error": error}))
+            },
+            FailureKind::Refused,
+        ),
+        (
+            |_, _| Response::builder().header("content-type", "text/html").body(Body::from("<html>")).unwrap(),
+            FailureKind::InvalidResult,
+        ),
+        (|_, _| stream(": nothing\n\n"), FailureKind::ConnectionLost),
+        (|_, _| json_body(StatusCode::OK, &json!("x".repeat(TOO_LARGE))), FailureKind::ResultTooLarge),
+        (|_, _| stream(&format!("data: {}\n\n", "x".repeat(TOO_LARGE))), FailureKind::ResultTooLarge),
+    ];
+    for (answer, expected) in cases {
+        let (url, _) = raw(move |message, n| match message["method"].as_str() {
+            Some("tools/call") => answer(message, n),
+            _ => json_body(StatusCode::METHOD_NOT_ALLOWED, &json!({})),
+        })
+        .await;
+        let pool = pool(vec![http(&url, Protocol::Auto)], &helpful());
+        let failure = call(&pool, "t").await.unwrap_err();
+        assert_eq!(failure.kind, expected, "{}", failure.message);
+        assert!(!failure.message.contains("secret") && !failure.help.unwrap_or_default().contains("secret"));
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_session_is_not_sent_again_but_opened_anew_for_the_next_call() {
+    let (url, requests) = raw(|message, n| match message["method"].as_str() {
+        Some("tools/call") if n == 0 => json_body(StatusCode::NOT_FOUND, &json!({})),
+        Some("tools/call") => {
+            let result = json!({"content": [{"type": "text", "text": "again"}]});
+            json_body(StatusCode::OK, &json!({"jsonrpc": "2.0", "id": message["id"], "result": result}))
+        }
+        _ => json_body(StatusCode::METHOD_NOT_ALLOWED, &json!({})),
+    })
+    .await;
+    // The stream that a client may open for messages out of turn is counted too; it is refused.
+    let pool = pool(vec![http(&url, Protocol::Legacy)], &helpful());
+    pool.connect(&"odd".into()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    requests.store(0, Ordering::SeqCst);
+    assert_eq!(call(&pool, "t").await.unwrap_err().kind, FailureKind::SessionLost);
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    assert_eq!(call(&pool, "t").await, Ok("again".to_owned()));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_not_reopened_for_ever() {
+    for status in [StatusCode::OK, StatusCode::NOT_FOUND] {
+        let (url, requests) = raw(move |message, _| match message["method"].as_str() {
+            Some("tools/call") => stream("id: e1\nretry: 10\ndata: \n\n"),
+            _ if status == StatusCode::OK => stream(""),
+            _ => json_body(status, &json!({})),
+        })
+        .await;
+        let pool = pool(vec![http(&url, Protocol::Legacy)], &helpful());
+        let failure = tokio::time::timeout(Duration::from_secs(15), call(&pool, "t")).await.unwrap().unwrap_err();
+        assert_eq!(failure.kind, FailureKind::ConnectionLost, "{}", failure.message);
+        assert!(requests.load(Ordering::SeqCst) < 12, "{requests:?}");
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn headers_never_leave_the_origin() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = seen.clone();
+    let elsewhere = listen(Router::new().fallback(any(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { StatusCode::OK }
+    })))
+    .await;
+    let url = listen(Router::new().fallback(any(move || {
+        let to = elsewhere.clone();
+        async move { (StatusCode::TEMPORARY_REDIRECT, [("location", to)]) }
+    })))
+    .await;
+    let pool = pool(vec![http(&url, Protocol::Auto)], &helpful());
+    let failure = pool.connect(&"odd".into()).await.unwrap_err();
+    assert_eq!((failure.kind, seen.load(Ordering::SeqCst)), (FailureKind::AgentUnavailable, 0));
+    assert!(failure.message.contains("another origin"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn nobody_listening_is_said_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mcp?key=secret", listener.local_addr().unwrap());
+    drop(listener);
+    let pool = pool(vec![http(&url, Protocol::Auto)], &helpful());
+    let started = Instant::now();
+    let failure = pool.connect(&"odd".into()).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert_eq!(failure.kind, FailureKind::AgentUnavailable);
+    assert!(failure.message.contains("Connection refused") && !failure.message.contains("secret"), "{failure}");
+}
+
+/// A server that the host starts, which takes a moment to listen.
+const SLOW_SERVER: &str = r#"
+import http.server, json, sys, time
+print("starting", file=sys.stderr, flush=True)
+if sys.argv[2] == "exits":
+    sys.exit(5)
+time.sleep(0.4)
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def reply(self, status, body=b""):
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.reply(405)
+    def do_POST(self):
+        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if "id" not in message:
+            return self.reply(202)
+        answers = {
+            "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+                           "serverInfo": {"name": "slow", "version": "1"}},
+            "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]},
+            "tools/call": {"content": [{"type": "text", "text": "up"}]},
+        }
+        result = answers.get(message["method"])
+        body = {"jsonrpc": "2.0", "id": message["id"]}
+        body.update({"result": result} if result else {"error": {"code": -32601, "message": "no"}})
+        self.reply(200, json.dumps(body).encode())
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"#;
+
+fn started(mode: &str) -> AgentSpec {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let transport = Transport::Http {
+        url: format!("http://127.0.0.1:{port}/mcp"),
+        headers: Vec::new(),
+        bearer_token: None,
+        server: Some(process("python3", &["-c", SLOW_SERVER, &port.to_string(), mode])),
+    };
+    spec("odd", transport)
+}
+
+#[tokio::test]
+async fn a_server_of_the_hosts_own_is_started_waited_for_and_ended() {
+    let agent = started("serves");
+    let Transport::Http { url, .. } = agent.transport.clone() else { unreachable!() };
+    let host = helpful();
+    let pool = pool(vec![agent], &host);
+    assert_eq!(call(&pool, "t").await, Ok("up".to_owned()));
+    let started = Instant::now();
+    pool.close().await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(reqwest::get(url).await.is_err());
+    assert!(std::fs::read_to_string(host.logs().join("odd.log")).unwrap().contains("starting"));
+}
+
+#[tokio::test]
+async fn a_server_that_ends_at_once_is_not_waited_for() {
+    let pool = pool(vec![started("exits")], &helpful());
+    let begun = Instant::now();
+    let failure = pool.connect(&"odd".into()).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::AgentUnavailable);
+    assert!(failure.message.contains("exit status: 5") && failure.message.contains("starting"), "{failure}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}

@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
+use super::tree::Node;
+
 /// Most mistakes that a report shows in full; the count is never cut.
 pub const MAX_SHOWN: usize = 50;
 
@@ -114,17 +116,30 @@ impl miette::Diagnostic for Diagnostic {
 pub struct Diagnostics {
     source: Arc<Source>,
     list: Vec<Diagnostic>,
+    beyond: Beyond,
+}
+
+/// How many mistakes were counted without being kept.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beyond {
+    errors: usize,
+    warnings: usize,
 }
 
 impl Diagnostics {
-    /// The mistakes, in the order of the file.
+    /// The mistakes, in the order of the file; of a file with very many, a part.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
     }
 
-    /// How many are errors.
+    /// How many errors there are.
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|found| found.severity == Severity::Error).count()
+        self.list.iter().filter(|found| found.severity == Severity::Error).count() + self.beyond.errors
+    }
+
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.list.iter().filter(|found| found.severity == Severity::Warning).count() + self.beyond.warnings
     }
 
     /// Whether there are none, not even warnings.
@@ -162,14 +177,17 @@ impl Diagnostics {
 
     fn headline(&self) -> String {
         let file = &self.source.name;
-        let (errors, all) = (self.errors(), self.list.len());
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        let found = match (errors, all - errors) {
+        let (errors, warnings) = (self.errors(), self.warnings());
+        let found = match (errors, warnings) {
             (errors, 0) => count(errors, "mistake"),
             (0, warnings) => count(warnings, "warning"),
             (errors, warnings) => format!("{} and {}", count(errors, "mistake"), count(warnings, "warning")),
         };
-        let cut = if all > MAX_SHOWN { format!("; here are the first {MAX_SHOWN}") } else { String::new() };
+        let cut = match errors + warnings {
+            ..=MAX_SHOWN => String::new(),
+            _ => format!("; here are the first {MAX_SHOWN}"),
+        };
         format!("{found} in `{file}`{cut}")
     }
 }
@@ -246,6 +264,11 @@ impl Source {
         Self { name: name.into(), text, lines }
     }
 
+    /// The line in which an extent starts, from 1.
+    pub(super) fn line(&self, extent: Extent) -> usize {
+        self.lines.partition_point(|&start| start <= extent.start)
+    }
+
     /// The line and column of an extent.
     pub(super) fn position(&self, extent: Extent) -> Position {
         let offset = floor(&self.text, extent.start);
@@ -271,11 +294,20 @@ impl miette::SourceCode for Source {
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
         // `str` would count its way from the start of the file each time; the line starts are known here.
         let at = self.position(Extent { start: span.offset(), end: span.offset() + span.len() });
-        let last = self.lines.partition_point(|&start| start <= at.offset + at.length);
-        let (first, last) = ((at.line - 1).saturating_sub(before), (last + after).min(self.lines.len()));
-        let start = self.lines[first];
-        let end = self.lines.get(last).map_or(self.text.len(), |&next| next);
-        let column = if first + 1 == at.line { 0 } else { at.column - 1 };
+        let last_line = self.lines.partition_point(|&start| start <= at.offset + at.length);
+        let first = (at.line - 1).saturating_sub(before);
+        let last = (last_line + after).min(self.lines.len());
+        let context = self.lines[first]..self.lines.get(last).map_or(self.text.len(), |&next| next);
+        // Without lines before it, miette takes what is shown to start at the place itself.
+        let (start, end, first, column) = if before == 0 {
+            (at.offset, context.end, at.line - 1, at.column - 1)
+        } else if context.len() > MAX_CONTEXT {
+            let start = floor(&self.text, at.offset.saturating_sub(80).max(self.lines[at.line - 1]));
+            (start, context.end, at.line - 1, at.column - 1 - self.text[start..at.offset].chars().count())
+        } else {
+            (context.start, context.end, first, 0)
+        };
+        let end = floor(&self.text, end.min(start + MAX_CONTEXT)).max(start);
         Ok(Box::new(miette::MietteSpanContents::new_named(
             self.name.to_string(),
             &self.text.as_bytes()[start..end],
@@ -286,6 +318,9 @@ impl miette::SourceCode for Source {
         )))
     }
 }
+
+/// Most bytes of the file that a mistake is shown with: a file can be a single line.
+const MAX_CONTEXT: usize = 2_000;
 
 /// A part of a file, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -300,7 +335,13 @@ pub(super) struct Findings {
     family: &'static str,
     pub(super) source: Arc<Source>,
     list: Vec<Diagnostic>,
+    beyond: Beyond,
+    /// Takes what is said of mistakes that are counted only.
+    spare: Diagnostic,
 }
+
+/// Most mistakes that are kept; the rest is counted. More than anyone reads, and a bound on memory and time.
+const MAX_KEPT: usize = 1_000;
 
 /// From this many mistakes on, no names are compared any more: in a large file that would take minutes.
 const MAX_SUGGESTIONS: usize = 200;
@@ -308,7 +349,16 @@ const MAX_SUGGESTIONS: usize = 200;
 impl Findings {
     /// For a file whose codes start with `family::`.
     pub(super) fn new(family: &'static str, source: Arc<Source>) -> Self {
-        Self { family, source, list: Vec::new() }
+        let spare = Diagnostic {
+            code: String::new(),
+            severity: Severity::Error,
+            message: String::new(),
+            file: Arc::clone(&source.name),
+            position: None,
+            label: None,
+            help: None,
+        };
+        Self { family, source, list: Vec::new(), beyond: Beyond::default(), spare }
     }
 
     pub(super) fn error(&mut self, code: &str, at: Extent, message: impl Into<String>) -> &mut Diagnostic {
@@ -325,6 +375,13 @@ impl Findings {
     }
 
     fn push(&mut self, severity: Severity, code: &str, at: Option<Extent>, message: String) -> &mut Diagnostic {
+        if self.is_full() {
+            match severity {
+                Severity::Error => self.beyond.errors += 1,
+                Severity::Warning => self.beyond.warnings += 1,
+            }
+            return &mut self.spare;
+        }
         let code = if self.family.is_empty() { code.to_owned() } else { format!("{}::{code}", self.family) };
         let position = at.map(|extent| self.source.position(extent));
         let file = Arc::clone(&self.source.name);
@@ -341,6 +398,16 @@ impl Findings {
         crate::expression::closest(wanted, names).map(|close| format!("did you mean `{close}`?"))
     }
 
+    /// Whether mistakes are only counted from here on.
+    fn is_full(&self) -> bool {
+        self.list.len() >= MAX_KEPT
+    }
+
+    /// Where a part of a text stands in the file. Only as exact as it is worth.
+    pub(super) fn locate(&self, node: &Node, range: std::ops::Range<usize>) -> Extent {
+        if self.is_full() { node.extent } else { node.extent_within(range, &self.source) }
+    }
+
     /// Whether nothing was found so far.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -348,13 +415,13 @@ impl Findings {
 
     /// Whether anything found so far keeps the file from being used.
     pub(super) fn has_errors(&self) -> bool {
-        self.list.iter().any(|found| found.severity == Severity::Error)
+        self.beyond.errors > 0 || self.list.iter().any(|found| found.severity == Severity::Error)
     }
 
     /// All that was found, in the order of the file.
     pub(super) fn finish(self) -> Diagnostics {
         let mut list = self.list;
         list.sort_by_key(|found| found.position);
-        Diagnostics { source: self.source, list }
+        Diagnostics { source: self.source, list, beyond: self.beyond }
     }
 }

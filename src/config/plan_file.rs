@@ -257,7 +257,7 @@ impl Builder<'_, '_> {
     fn key(&mut self, text: String, extent: Extent) -> Result<(), Unreadable> {
         let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key));
         if let Some(first) = first {
-            let line = self.findings.source.position(first).line;
+            let line = self.findings.source.line(first);
             let found = self.findings.error("duplicate_key", extent, format!("the key `{text}` is given twice"));
             found.help(format!("it is first given in line {line}"));
         }

@@ -121,7 +121,7 @@ fn every_mistake_of_an_agents_file_is_told_at_once() {
 
 #[test]
 fn all_mistakes_of_syntax_are_told() {
-    let errors = parse_agents("agents.toml", "[agents.a\nx = \ny = 1 2\n", &Made::of(&[])).expect_err("no TOML");
+    let errors = parse_agents("agents.toml", "x = \ny = 1 2\nz = '\n", &Made::of(&[])).expect_err("no TOML");
     assert!(errors.list().iter().all(|found| found.code == "agents::syntax" && found.position.is_some()), "{errors}");
     assert!(errors.errors() > 1, "{errors}");
 }

@@ -2,7 +2,8 @@
 //! Never shows a value that it put in.
 
 use super::{
-    diagnostic::{Extent, Findings},
+    findings::Findings,
+    source::Extent,
     tree::{Node, Tree},
 };
 

@@ -4,7 +4,8 @@
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{
-    diagnostic::{Extent, Findings},
+    findings::Findings,
+    source::Extent,
     tree::{Map, Node, Tree},
 };
 use crate::model::Span;
@@ -291,7 +292,7 @@ fn check_section(at: Extent, map: &Map, section: &'static Section, findings: &mu
         let given = |name: &str| map.contains_key(name);
         if !given(required) && !section.key(required).is_some_and(|key| key.aliases.iter().any(|alias| given(alias))) {
             let first = map.first().map_or(at, |(_, entry)| entry.key);
-            findings.error("missing_key", first, format!("{} needs a `{required}`", section.title));
+            findings.error("missing_key", first, format!("{} must have `{required}`", section.title));
         }
     }
 }

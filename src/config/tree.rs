@@ -4,7 +4,10 @@
 use indexmap::IndexMap;
 use serde_json::{Number, Value};
 
-use super::diagnostic::{Extent, Findings, Source};
+use super::{
+    findings::Findings,
+    source::{Extent, Source},
+};
 
 /// A value and its place.
 #[derive(Debug, Clone)]

@@ -4,10 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{
-        diagnostic::{Extent, Findings},
-        tree::Spot,
-    },
+    config::{findings::Findings, source::Extent, tree::Spot},
     model::{GraphError, Task, TaskGraph, TaskId},
 };
 

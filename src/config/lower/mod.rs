@@ -20,10 +20,12 @@ use self::{
 };
 use super::{
     agents_file::AgentsFile,
-    diagnostic::{Diagnostics, Findings, Source},
+    diagnostic::Diagnostics,
+    findings::Findings,
     keys::{DEFAULTS, PLAN, TASK},
     plan_file,
     shape::{self, Fields, Shape},
+    source::Source,
     tree::Node,
 };
 use crate::model::{AgentId, AgentInfo, Plan, Template};

@@ -8,7 +8,7 @@ use indexmap::{IndexMap, map};
 use super::graph::Edge;
 use crate::{
     config::{
-        diagnostic::Findings,
+        findings::Findings,
         shape::Fields,
         tree::{Node, Spot, Tree},
     },

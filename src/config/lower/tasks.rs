@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{
-        diagnostic::Findings,
+        findings::Findings,
         shape::Fields,
         tree::{Node, Spot, Tree},
     },

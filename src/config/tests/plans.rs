@@ -84,6 +84,16 @@ fn mistakes_are_data_for_programs() {
     );
 }
 
+#[test]
+fn an_expression_without_its_quotes_is_told_apart() {
+    let errors = load("tasks:\n  - { id: a, with: { url: ${{ inputs.url }} } }").expect_err("it is no YAML");
+    assert_eq!(
+        errors.list()[0].help.as_deref(),
+        Some("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes"),
+        "{errors}"
+    );
+}
+
 /// A plan with these tasks, each on an agent that takes anything.
 fn with_tasks(tasks: &[(&str, &str)]) -> String {
     let task = |(id, more): &(&str, &str)| format!("  - {{ id: {id}, agent: archive, tool: reserve, {more} }}\n");

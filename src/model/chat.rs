@@ -2,10 +2,19 @@
 //! Never sends anything.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// A chat request. Text only: what a sampling request holds beyond that is refused where it is mapped.
+use super::JsonObject;
+
+/// A chat request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
+    /// The model to ask, by its name in the agents file; where absent, the preferences choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the asker would like of a model, where it names none.
+    #[serde(default, skip_serializing_if = "ModelPreferences::are_none")]
+    pub preferences: ModelPreferences,
     /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
@@ -19,42 +28,169 @@ pub struct ChatRequest {
     /// Texts at which the reply ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// Names of models that the asker would like, best first; matched by substring.
+    /// Tools that the model may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub model_hints: Vec<String>,
+    pub tools: Vec<ChatTool>,
+    /// Whether it must ask for one.
+    #[serde(default)]
+    pub tool_choice: ToolChoice,
+    /// The form that the reply's text must have; free text where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputForm>,
+}
+
+/// MCP's model preferences.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelPreferences {
+    /// Names of models, best first; matched by substring, in any case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+    /// How much a low price matters, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f32>,
+    /// How much speed matters, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<f32>,
+    /// How much ability matters, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intelligence: Option<f32>,
+}
+
+impl ModelPreferences {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// Who said it.
     pub role: ChatRole,
-    /// What was said.
-    pub text: String,
+    /// What was said, in order.
+    pub parts: Vec<ChatPart>,
+}
+
+impl ChatMessage {
+    /// A message of text alone.
+    pub fn text(role: ChatRole, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![ChatPart::Text { text: text.into() }] }
+    }
 }
 
 /// Who said a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatRole {
-    /// The asker.
+    /// The asker; also the results of tools.
     User,
     /// The model.
     Assistant,
 }
 
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ChatPart {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// An image; of the asker only.
+    Image {
+        /// Such as `image/png`.
+        mime_type: String,
+        /// Its bytes in base64.
+        data: String,
+    },
+    /// Sound; of the asker only.
+    Audio {
+        /// Such as `audio/wav`.
+        mime_type: String,
+        /// Its bytes in base64.
+        data: String,
+    },
+    /// A request for a tool; of the model only.
+    ToolUse {
+        /// Names the request in its result.
+        id: String,
+        /// The tool.
+        name: String,
+        /// Its arguments.
+        input: JsonObject,
+    },
+    /// What a tool gave; of the asker only.
+    ToolResult {
+        /// The request's id.
+        id: String,
+        /// The result, as text.
+        text: String,
+        /// Whether the tool failed.
+        is_error: bool,
+    },
+}
+
+/// A tool that a model may ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatTool {
+    /// Its name, as the asker knows it; any characters.
+    pub name: String,
+    /// What it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The JSON Schema of its arguments.
+    pub input_schema: JsonObject,
+}
+
+/// Whether a model must ask for a tool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It must.
+    Required,
+    /// It must not.
+    None,
+}
+
+/// The form of a reply: JSON by a schema.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputForm {
+    /// A name for the schema: letters, digits, `_` and `-`.
+    pub name: String,
+    /// The JSON Schema.
+    pub schema: Value,
+}
+
 /// What the model said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
-    /// The text; may be empty.
-    pub text: String,
+    /// The text and the requests for tools, in order; text may be empty.
+    pub parts: Vec<ChatPart>,
     /// The model that answered, as the endpoint reported it.
     pub model: String,
-    /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, or the provider's own word.
+    /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, `toolUse`, or the provider's own word.
     pub stop_reason: String,
     /// Tokens used, if the endpoint said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What it cost in US dollars, where the agents file has prices and the endpoint told its usage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+impl ChatReply {
+    /// All its text.
+    pub fn text(&self) -> String {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            ChatPart::Text { text } => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect()
+    }
 }
 
 /// Tokens that a request used.

@@ -16,7 +16,10 @@ mod time;
 pub use agent::{
     AgentInfo, AgentSpec, ChildProcess, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol, ToolInfo, Transport,
 };
-pub use chat::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, Usage};
+pub use chat::{
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm, ToolChoice,
+    Usage,
+};
 pub use command::{Command, StartAttempt};
 pub use event::{EndCause, Event, Record, RunStatus};
 pub use graph::{GraphError, Item, Node, TaskGraph};

@@ -11,7 +11,7 @@ use std::{
 
 use kapell::{
     mcp::Pool,
-    model::{Answer, ChatError, ChatReply, Failure, FailureKind, Form, JsonObject, Protocol, Transport},
+    model::{Answer, ChatError, ChatPart, ChatReply, Failure, FailureKind, Form, JsonObject, Protocol, Transport},
 };
 use serde_json::{Value, json};
 use support::{Recorder, attempt, is_running, odd, pool, spec};
@@ -279,7 +279,8 @@ async fn a_page_that_must_be_visited_first_is_shown_and_the_call_repeated() {
 async fn the_model_is_asked_for_a_legacy_agent_and_refuses_what_it_cannot_do() {
     let host = Recorder::new();
     host.replies(Ok(ChatReply {
-        text: "in short".to_owned(),
+        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
+        cost_usd: None,
         model: "small".to_owned(),
         stop_reason: "maxTokens".to_owned(),
         usage: None,

@@ -19,7 +19,7 @@ use axum::{
 };
 use kapell::{
     mcp::Pool,
-    model::{AgentSpec, Answer, ChatReply, Failure, FailureKind, JsonObject, Protocol, Transport},
+    model::{AgentSpec, Answer, ChatPart, ChatReply, Failure, FailureKind, JsonObject, Protocol, Transport},
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -155,7 +155,8 @@ fn http(url: &str, protocol: Protocol) -> AgentSpec {
 fn helpful() -> Arc<Recorder> {
     let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
     host.replies(Ok(ChatReply {
-        text: "in short".to_owned(),
+        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
+        cost_usd: None,
         model: "small".to_owned(),
         stop_reason: "endTurn".to_owned(),
         usage: None,

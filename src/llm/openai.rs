@@ -17,7 +17,7 @@ use super::{
     transport::{self, Endpoint, EndpointError, Refusal},
     wire::{Body, Chunk, Trouble, stops},
 };
-use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec};
+use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, LlmSpec};
 
 /// The pauses where the endpoint names none: 0.5, 1 and 2 seconds, each plus up to as much again by chance.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -291,9 +291,10 @@ impl Draft {
         };
         ChatReply {
             stop_reason: stop_reason.to_owned(),
-            text: if refused { self.refusal } else { self.text },
+            parts: vec![ChatPart::Text { text: if refused { self.refusal } else { self.text } }],
             model,
             usage: self.usage,
+            cost_usd: None,
         }
     }
 }

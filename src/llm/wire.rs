@@ -1,6 +1,8 @@
 //! The JSON of chat completions as endpoints really send it: every field may be absent, null or of another type.
 //! Never sends anything, and never refuses a chunk for a field that it does not need.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -31,19 +33,19 @@ struct StreamOptions {
 #[derive(Debug, Serialize)]
 struct Message<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Cow<'a, str>,
 }
 
 impl<'a> Body<'a> {
     /// The request in the endpoint's words. Hints choose nothing: there is one model.
     pub(super) fn new(spec: &'a LlmSpec, request: &'a ChatRequest) -> Self {
-        let system = request.system.iter().map(|text| Message { role: "system", content: text });
+        let system = request.system.iter().map(|text| Message { role: "system", content: Cow::Borrowed(text) });
         let turns = request.messages.iter().map(|message| Message {
             role: match message.role {
                 ChatRole::User => "user",
                 ChatRole::Assistant => "assistant",
             },
-            content: &message.text,
+            content: Cow::Owned(message.all_text()),
         });
         let (max_tokens, max_completion_tokens) = match spec.max_tokens_field {
             MaxTokensField::MaxTokens => (Some(request.max_tokens), None),

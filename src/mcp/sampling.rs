@@ -5,7 +5,7 @@
 use rmcp::model::{CreateMessageResult, ErrorData, SamplingMessage};
 use serde_json::Value;
 
-use crate::model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole};
+use crate::model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, ModelPreferences};
 
 /// Reads the parameters of `sampling/createMessage`.
 ///
@@ -40,11 +40,15 @@ pub(super) fn read(params: &Value) -> Result<ChatRequest, ErrorData> {
         max_tokens,
         temperature: params.get("temperature").and_then(Value::as_f64).map(|n| n as f32),
         stop: stop.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
-        model_hints: hints
-            .into_iter()
-            .flatten()
-            .filter_map(|hint| hint.get("name")?.as_str().map(str::to_owned))
-            .collect(),
+        preferences: ModelPreferences {
+            hints: hints
+                .into_iter()
+                .flatten()
+                .filter_map(|hint| hint.get("name")?.as_str().map(str::to_owned))
+                .collect(),
+            ..ModelPreferences::default()
+        },
+        ..ChatRequest::default()
     })
 }
 
@@ -69,12 +73,12 @@ fn message(message: &Value) -> Result<ChatMessage, String> {
             }
         }
     }
-    Ok(ChatMessage { role, text: texts.join("\n") })
+    Ok(ChatMessage::text(role, texts.join("\n")))
 }
 
 /// Writes the reply as MCP's result.
 pub(super) fn write(reply: ChatReply) -> CreateMessageResult {
-    CreateMessageResult::new(SamplingMessage::assistant_text(reply.text), reply.model)
+    CreateMessageResult::new(SamplingMessage::assistant_text(reply.text()), reply.model)
         .with_stop_reason(reply.stop_reason)
 }
 
@@ -91,6 +95,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::ChatPart;
 
     #[test]
     fn reads_everything_that_a_text_request_can_hold() {
@@ -105,14 +110,12 @@ mod tests {
         });
         let expected = ChatRequest {
             system: Some("be brief".to_owned()),
-            messages: vec![
-                ChatMessage { role: ChatRole::User, text: "hi".to_owned() },
-                ChatMessage { role: ChatRole::Assistant, text: "a\nb".to_owned() },
-            ],
+            messages: vec![ChatMessage::text(ChatRole::User, "hi"), ChatMessage::text(ChatRole::Assistant, "a\nb")],
             max_tokens: 100,
             temperature: Some(0.5),
             stop: vec!["END".to_owned()],
-            model_hints: vec!["small".to_owned()],
+            preferences: ModelPreferences { hints: vec!["small".to_owned()], ..ModelPreferences::default() },
+            ..ChatRequest::default()
         };
         assert_eq!(read(&params), Ok(expected));
     }
@@ -141,7 +144,8 @@ mod tests {
     #[test]
     fn reports_the_model_and_why_it_stopped() {
         let reply = ChatReply {
-            text: "hello".to_owned(),
+            parts: vec![ChatPart::Text { text: "hello".to_owned() }],
+            cost_usd: None,
             model: "m".to_owned(),
             stop_reason: "maxTokens".to_owned(),
             usage: None,

@@ -76,6 +76,11 @@ impl ChatMessage {
     pub fn text(role: ChatRole, text: impl Into<String>) -> Self {
         Self { role, parts: vec![ChatPart::Text { text: text.into() }] }
     }
+
+    /// All its text.
+    pub fn all_text(&self) -> String {
+        text_of(&self.parts)
+    }
 }
 
 /// Who said a message.
@@ -185,12 +190,16 @@ pub struct ChatReply {
 impl ChatReply {
     /// All its text.
     pub fn text(&self) -> String {
-        let texts = self.parts.iter().filter_map(|part| match part {
-            ChatPart::Text { text } => Some(text.as_str()),
-            _ => None,
-        });
-        texts.collect()
+        text_of(&self.parts)
     }
+}
+
+fn text_of(parts: &[ChatPart]) -> String {
+    let texts = parts.iter().filter_map(|part| match part {
+        ChatPart::Text { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// Tokens that a request used.

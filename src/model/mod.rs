@@ -17,8 +17,8 @@ pub use agent::{
     AgentInfo, AgentSpec, ChildProcess, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol, ToolInfo, Transport,
 };
 pub use chat::{
-    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm, ToolChoice,
-    Usage,
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm,
+    ToolChoice, Usage,
 };
 pub use command::{Command, StartAttempt};
 pub use event::{EndCause, Event, Record, RunStatus};

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::model::{ChatMessage, ChatRole, MaxTokensField, Usage};
+use crate::model::{ChatMessage, ChatPart, ChatRole, MaxTokensField, ModelPreferences, Usage};
 
 fn spec(base_url: &str) -> LlmSpec {
     LlmSpec {
@@ -27,11 +27,12 @@ fn spec(base_url: &str) -> LlmSpec {
 fn question() -> ChatRequest {
     ChatRequest {
         system: Some("Be brief.".to_owned()),
-        messages: vec![ChatMessage { role: ChatRole::User, text: "Hello".to_owned() }],
+        messages: vec![ChatMessage::text(ChatRole::User, "Hello")],
         max_tokens: 100,
         temperature: Some(0.7),
         stop: vec!["END".to_owned(), String::new()],
-        model_hints: vec!["huge".to_owned()],
+        preferences: ModelPreferences { hints: vec!["huge".to_owned()], ..ModelPreferences::default() },
+        ..ChatRequest::default()
     }
 }
 
@@ -83,7 +84,8 @@ fn response(head: &str, body: &str) -> String {
 
 fn reply(text: &str, model: &str, stop_reason: &str, usage: Option<(u64, u64)>) -> ChatReply {
     ChatReply {
-        text: text.to_owned(),
+        parts: vec![ChatPart::Text { text: text.to_owned() }],
+        cost_usd: None,
         model: model.to_owned(),
         stop_reason: stop_reason.to_owned(),
         usage: usage.map(|(input_tokens, output_tokens)| Usage { input_tokens, output_tokens }),

@@ -153,7 +153,8 @@ fn find(tape: &mut Tape) {
     let failure = Failure::new(FailureKind::ConnectionLost, "the connection was lost");
     let chat = ChatRequest { max_tokens: 100, ..ChatRequest::default() };
     let reply = ChatReply {
-        text: "short".to_owned(),
+        parts: vec![crate::model::ChatPart::Text { text: "short".to_owned() }],
+        cost_usd: None,
         model: "small".to_owned(),
         stop_reason: "endTurn".to_owned(),
         usage: Some(Usage { input_tokens: 80, output_tokens: 12 }),

@@ -23,7 +23,7 @@ use crate::{
     llm::{Llm, OpenAi},
     mcp::{Options, Pool},
     model::{AgentSpec, Plan, Record, RunId},
-    report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
+    report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal, text::count},
     runtime::{self, Hub, Services, Start, shutdown},
     synthesizer::{self, Merge, RunResult},
 };
@@ -91,7 +91,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
 
 /// What a plan would do, a task a line.
 fn outline(plan: &Plan) -> String {
-    let mut text = format!("{}: {} tasks\n", plan.name, plan.tasks.len());
+    let mut text = format!("{}: {}\n", plan.name, count(plan.tasks.len(), "task"));
     for task in &plan.tasks {
         let routes: Vec<String> = task.routes.iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();

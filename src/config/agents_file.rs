@@ -14,10 +14,14 @@ use toml::{
 };
 
 use super::{
-    diagnostic::{Diagnostics, Extent, Findings, Source},
+    diagnostic::Diagnostics,
     environment::{Environment, Expander, Port},
+    findings::Findings,
     keys::{AGENT, AGENTS_FILE, LLM},
+    read::read_text,
+    secrets,
     shape::{self, Fields, Shape},
+    source::{Extent, Source},
     tree::{Entry, Map, Node, Tree},
 };
 use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, LlmSpec, Span, Transport};
@@ -55,21 +59,6 @@ pub fn agents_path(chosen: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Reads a file of the user's.
-///
-/// # Errors
-/// When it cannot be read or is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String, Diagnostics> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| {
-        Diagnostics::whole_file(&name, "file::unreadable", format!("`{name}` cannot be read: {error}"))
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Diagnostics::whole_file(&name, "file::not_utf8", format!("`{name}` is not UTF-8: byte {at} is no text"))
-    })
-}
-
 /// Reads the agents file at `path`.
 ///
 /// # Errors
@@ -100,10 +89,12 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         findings.error("syntax", Extent { start: at.start, end: at.end }, message);
     }
     if findings.has_errors() {
+        secrets::conceal_quoted(text, findings);
         // What follows from half a file would only be noise.
         return file;
     }
     let mut root = node(Tree::Map(table_map(table.get_ref())), &table.span());
+    secrets::conceal(&root, findings);
     expand(&mut root, environment, findings);
     shape::check(&root, &Shape::Section(&AGENTS_FILE), "the file", findings);
     let fields = Fields::of(&root, &AGENTS_FILE);
@@ -271,9 +262,15 @@ impl Reader<'_> {
         Some(value)
     }
 
+    /// The value of the variable called `name`, which stands in `node`.
     fn variable(&self, name: &str, node: &Node, findings: &mut Findings) -> Option<String> {
+        if !secrets::is_variable(name) {
+            let found = findings.error("variable", node.extent, "this must be the name of an environment variable");
+            found.help("put the secret itself into a variable, and the name of that here");
+            return None;
+        }
         let value = self.environment.variable(name).filter(|value| !value.is_empty());
-        if value.is_none() && !node.hidden {
+        if value.is_none() {
             let message = format!("the environment variable `{name}` is not set");
             findings.error("variable", node.extent, message).help("set it, or leave this key out");
         }

@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
+use super::{findings::Findings, source::Source};
+
 /// Most mistakes that a report shows in full; the count is never cut.
 pub const MAX_SHOWN: usize = 50;
 
@@ -112,19 +114,32 @@ impl miette::Diagnostic for Diagnostic {
 /// `Display` is the plain form, one mistake a line with its help under it.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
-    source: Arc<Source>,
-    list: Vec<Diagnostic>,
+    pub(super) source: Arc<Source>,
+    pub(super) list: Vec<Diagnostic>,
+    pub(super) beyond: Beyond,
+}
+
+/// How many mistakes were counted without being kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beyond {
+    pub(super) errors: usize,
+    pub(super) warnings: usize,
 }
 
 impl Diagnostics {
-    /// The mistakes, in the order of the file.
+    /// The mistakes, in the order of the file; of a file with very many, a part.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
     }
 
-    /// How many are errors.
+    /// How many errors there are.
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|found| found.severity == Severity::Error).count()
+        self.list.iter().filter(|found| found.severity == Severity::Error).count() + self.beyond.errors
+    }
+
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.list.iter().filter(|found| found.severity == Severity::Warning).count() + self.beyond.warnings
     }
 
     /// Whether there are none, not even warnings.
@@ -162,14 +177,17 @@ impl Diagnostics {
 
     fn headline(&self) -> String {
         let file = &self.source.name;
-        let (errors, all) = (self.errors(), self.list.len());
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-        let found = match (errors, all - errors) {
+        let (errors, warnings) = (self.errors(), self.warnings());
+        let found = match (errors, warnings) {
             (errors, 0) => count(errors, "mistake"),
             (0, warnings) => count(warnings, "warning"),
             (errors, warnings) => format!("{} and {}", count(errors, "mistake"), count(warnings, "warning")),
         };
-        let cut = if all > MAX_SHOWN { format!("; here are the first {MAX_SHOWN}") } else { String::new() };
+        let cut = match errors + warnings {
+            ..=MAX_SHOWN => String::new(),
+            _ => format!("; here are the first {MAX_SHOWN}"),
+        };
         format!("{found} in `{file}`{cut}")
     }
 }
@@ -228,133 +246,5 @@ impl Diagnostics {
 impl Serialize for Diagnostics {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.list.serialize(serializer)
-    }
-}
-
-/// A file's name and text, with the places where its lines start.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) name: Arc<str>,
-    pub(super) text: String,
-    lines: Vec<usize>,
-}
-
-impl Source {
-    pub(super) fn new(name: &str, text: String) -> Self {
-        let starts = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
-        let lines = std::iter::once(0).chain(starts).collect();
-        Self { name: name.into(), text, lines }
-    }
-
-    /// The line and column of an extent.
-    pub(super) fn position(&self, extent: Extent) -> Position {
-        let offset = floor(&self.text, extent.start);
-        let end = floor(&self.text, extent.end).max(offset);
-        let line = self.lines.partition_point(|&start| start <= offset);
-        let column = self.text[self.lines[line - 1]..offset].chars().count() + 1;
-        Position { offset, length: end - offset, line, column }
-    }
-}
-
-/// The nearest character boundary at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let at = at.min(text.len());
-    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
-}
-
-impl miette::SourceCode for Source {
-    fn read_span<'a>(
-        &'a self,
-        span: &miette::SourceSpan,
-        before: usize,
-        after: usize,
-    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        // `str` would count its way from the start of the file each time; the line starts are known here.
-        let at = self.position(Extent { start: span.offset(), end: span.offset() + span.len() });
-        let last = self.lines.partition_point(|&start| start <= at.offset + at.length);
-        let (first, last) = ((at.line - 1).saturating_sub(before), (last + after).min(self.lines.len()));
-        let start = self.lines[first];
-        let end = self.lines.get(last).map_or(self.text.len(), |&next| next);
-        let column = if first + 1 == at.line { 0 } else { at.column - 1 };
-        Ok(Box::new(miette::MietteSpanContents::new_named(
-            self.name.to_string(),
-            &self.text.as_bytes()[start..end],
-            (start, end - start).into(),
-            first,
-            column,
-            last - first,
-        )))
-    }
-}
-
-/// A part of a file, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Extent {
-    pub(super) start: usize,
-    pub(super) end: usize,
-}
-
-/// Collects what is found while a file is read.
-#[derive(Debug)]
-pub(super) struct Findings {
-    family: &'static str,
-    pub(super) source: Arc<Source>,
-    list: Vec<Diagnostic>,
-}
-
-/// From this many mistakes on, no names are compared any more: in a large file that would take minutes.
-const MAX_SUGGESTIONS: usize = 200;
-
-impl Findings {
-    /// For a file whose codes start with `family::`.
-    pub(super) fn new(family: &'static str, source: Arc<Source>) -> Self {
-        Self { family, source, list: Vec::new() }
-    }
-
-    pub(super) fn error(&mut self, code: &str, at: Extent, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Error, code, Some(at), message.into())
-    }
-
-    pub(super) fn warning(&mut self, code: &str, at: Extent, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Warning, code, Some(at), message.into())
-    }
-
-    /// An error about the file as a whole.
-    pub(super) fn whole(&mut self, code: &str, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Error, code, None, message.into())
-    }
-
-    fn push(&mut self, severity: Severity, code: &str, at: Option<Extent>, message: String) -> &mut Diagnostic {
-        let code = if self.family.is_empty() { code.to_owned() } else { format!("{}::{code}", self.family) };
-        let position = at.map(|extent| self.source.position(extent));
-        let file = Arc::clone(&self.source.name);
-        self.list.push(Diagnostic { code, severity, message, file, position, label: None, help: None });
-        let last = self.list.len() - 1;
-        &mut self.list[last]
-    }
-
-    /// `did you mean …?`, where one of `names` is close to `wanted`.
-    pub(super) fn did_you_mean<'n>(&self, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
-        if self.list.len() >= MAX_SUGGESTIONS {
-            return None;
-        }
-        crate::expression::closest(wanted, names).map(|close| format!("did you mean `{close}`?"))
-    }
-
-    /// Whether nothing was found so far.
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    /// Whether anything found so far keeps the file from being used.
-    pub(super) fn has_errors(&self) -> bool {
-        self.list.iter().any(|found| found.severity == Severity::Error)
-    }
-
-    /// All that was found, in the order of the file.
-    pub(super) fn finish(self) -> Diagnostics {
-        let mut list = self.list;
-        list.sort_by_key(|found| found.position);
-        Diagnostics { source: self.source, list }
     }
 }

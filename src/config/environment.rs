@@ -2,7 +2,8 @@
 //! Never shows a value that it put in.
 
 use super::{
-    diagnostic::{Extent, Findings},
+    findings::Findings,
+    source::Extent,
     tree::{Node, Tree},
 };
 
@@ -65,14 +66,14 @@ impl<'e> Expander<'e> {
         Self { environment, port }
     }
 
-    /// Expands all texts below `node`. What cannot be expanded is reported and becomes empty.
+    /// Expands all texts below `node`. What cannot be expanded is reported and becomes nothing.
     pub(super) fn expand(&mut self, node: &mut Node, findings: &mut Findings) {
         let extent = node.extent;
         match &mut node.tree {
             Tree::Text(text) if text.contains('$') => {
-                let (expanded, hidden) = self.text(text, extent, findings);
-                *text = expanded;
-                node.hidden = hidden;
+                let expanded = self.text(text, extent, findings);
+                node.hidden = text.contains("${");
+                node.tree = expanded.map_or(Tree::Null, Tree::Text);
             }
             Tree::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, findings)),
             Tree::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, findings)),
@@ -80,34 +81,39 @@ impl<'e> Expander<'e> {
         }
     }
 
-    /// The text with its `${…}` replaced, and whether there were any.
-    fn text(&mut self, text: &str, at: Extent, findings: &mut Findings) -> (String, bool) {
-        let (mut expanded, mut hidden, mut rest) = (String::with_capacity(text.len()), false, text);
+    /// The text with its `${…}` replaced; nothing where one of them has no value.
+    fn text(&mut self, text: &str, at: Extent, findings: &mut Findings) -> Option<String> {
+        let (mut expanded, mut rest) = (Some(String::with_capacity(text.len())), text);
+        let push = |expanded: &mut Option<String>, part: &str| {
+            if let Some(expanded) = expanded {
+                expanded.push_str(part);
+            }
+        };
         while let Some(dollar) = rest.find('$') {
-            expanded.push_str(&rest[..dollar]);
+            push(&mut expanded, &rest[..dollar]);
             rest = &rest[dollar + 1..];
             if let Some(after) = rest.strip_prefix('$') {
-                expanded.push('$');
+                push(&mut expanded, "$");
                 rest = after;
             } else if let Some(after) = rest.strip_prefix('{') {
                 let Some(close) = after.find('}') else {
                     findings.error("variable", at, "`${` is not closed").help("a literal `$` is written `$$`");
-                    return (expanded, hidden);
+                    return None;
                 };
-                hidden = true;
                 match self.value(&after[..close]) {
-                    Ok(value) => expanded.push_str(&value),
+                    Ok(value) => push(&mut expanded, &value),
                     Err((message, help)) => {
                         findings.error("variable", at, message).help(help);
+                        expanded = None;
                     }
                 }
                 rest = &after[close + 1..];
             } else {
-                expanded.push('$');
+                push(&mut expanded, "$");
             }
         }
-        expanded.push_str(rest);
-        (expanded, hidden)
+        push(&mut expanded, rest);
+        expanded
     }
 
     /// What stands for `NAME` or `NAME:-default`; else a message and advice.

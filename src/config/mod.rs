@@ -4,20 +4,25 @@
 mod agents_file;
 mod diagnostic;
 mod environment;
+mod findings;
 mod inputs;
 mod keys;
 mod lower;
 mod plan_file;
+mod read;
 mod schema;
+mod secrets;
 mod shape;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents, read_text};
+pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents};
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
 pub use environment::{Environment, ProcessEnvironment};
 pub use inputs::{InputError, resolve_inputs};
 pub use lower::{Catalogue, Lowered, load_plan};
 pub use plan_file::{read_data, write_data};
+pub use read::read_text;
 pub use schema::{agents_schema, plan_schema};

@@ -10,14 +10,16 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Number;
 
 use super::{
-    diagnostic::{Diagnostics, Extent, Findings, Source},
+    diagnostic::Diagnostics,
+    findings::Findings,
+    source::{Extent, Source},
     tree::{Entry, Map, Node, Tree},
 };
 
 /// Deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 64;
 /// Most that aliases may add, counted in values and bytes of text.
-const MAX_ALIASED: usize = 10_000_000;
+const MAX_ALIASED: usize = 1_000_000;
 
 /// Reads a YAML file of plain data, such as a file of parameters.
 ///
@@ -134,7 +136,8 @@ impl Builder<'_, '_> {
         let at = self.places.byte(error.marker().index());
         let info = error.info();
         let line_start = self.places.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-        let unquoted = self.places.text[line_start..at].contains("${{");
+        let line = self.places.text[line_start..].lines().next().unwrap_or_default();
+        let unquoted = info.contains("flow") && line.contains("${{");
         let found = self.findings.error("syntax", Extent { start: at, end: at }, format!("this is no YAML: {info}"));
         if unquoted {
             found.help("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes");
@@ -257,7 +260,7 @@ impl Builder<'_, '_> {
     fn key(&mut self, text: String, extent: Extent) -> Result<(), Unreadable> {
         let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key));
         if let Some(first) = first {
-            let line = self.findings.source.position(first).line;
+            let line = self.findings.source.line(first);
             let found = self.findings.error("duplicate_key", extent, format!("the key `{text}` is given twice"));
             found.help(format!("it is first given in line {line}"));
         }

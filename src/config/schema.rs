@@ -78,6 +78,7 @@ fn property(key: &Key, about: String, definitions: &mut Map<String, Value>) -> V
 fn shape(shape_: &Shape, definitions: &mut Map<String, Value>) -> Value {
     match shape_ {
         Shape::Text => json!({"type": "string", "minLength": 1}),
+        Shape::AnyText => json!({"type": "string"}),
         Shape::Name => json!({"type": "string", "pattern": NAME_PATTERN}),
         Shape::Condition => json!({"type": ["string", "boolean"]}),
         Shape::Items => json!({"type": ["string", "array"]}),
@@ -91,9 +92,9 @@ fn shape(shape_: &Shape, definitions: &mut Map<String, Value>) -> Value {
             let words = words.iter().map(|(word, about)| json!({"const": word, "description": about}));
             json!({"type": "string", "oneOf": words.collect::<Vec<_>>()})
         }
-        Shape::Texts => json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
+        Shape::Texts => json!({"type": "array", "items": {"type": "string"}}),
         Shape::TextOrTexts => json!({"anyOf": [shape(&Shape::Text, definitions), shape(&Shape::Texts, definitions)]}),
-        Shape::TextMap => json!({"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}),
+        Shape::TextMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         Shape::Object => json!({"type": "object"}),
         Shape::Any | Shape::NotYet(_) => json!({}),
         Shape::Section(section) => reference(section, definitions),

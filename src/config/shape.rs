@@ -4,7 +4,8 @@
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{
-    diagnostic::{Extent, Findings},
+    findings::Findings,
+    source::Extent,
     tree::{Map, Node, Tree},
 };
 use crate::model::Span;
@@ -40,8 +41,10 @@ pub(super) struct Key {
 /// What may stand somewhere.
 #[derive(Debug)]
 pub(super) enum Shape {
-    /// Text.
+    /// Text that is not empty.
     Text,
+    /// Text.
+    AnyText,
     /// A name that expressions can use.
     Name,
     /// A condition: an expression, with or without `${{ }}`, or a boolean.
@@ -111,7 +114,7 @@ impl Shape {
     /// What must stand there, in words.
     fn expected(&self) -> String {
         match self {
-            Self::Text => "text".to_owned(),
+            Self::Text | Self::AnyText => "text".to_owned(),
             Self::Name => format!("a name of {NAME_FORM}"),
             Self::Condition => "an expression".to_owned(),
             Self::Items => "a list, or an expression that gives one".to_owned(),
@@ -140,7 +143,7 @@ impl Shape {
     /// Whether the outermost value is of the right type; what is inside is not looked at.
     fn fits(&self, tree: &Tree) -> bool {
         match self {
-            Self::Text | Self::Name | Self::Duration | Self::PositiveDuration | Self::Choice(_) => {
+            Self::Text | Self::AnyText | Self::Name | Self::Duration | Self::PositiveDuration | Self::Choice(_) => {
                 matches!(tree, Tree::Text(_))
             }
             Self::Condition => matches!(tree, Tree::Text(_) | Tree::Bool(_)),
@@ -174,13 +177,14 @@ impl Shape {
 
 /// Finds everything about `node` that is not of `shape`. `name` is what a person calls it.
 pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
-    if matches!(node.tree, Tree::Null) && shape.may_be_empty() {
+    // A hidden nothing is a variable that is not set, which was reported where it was looked up.
+    if matches!(node.tree, Tree::Null) && (shape.may_be_empty() || node.hidden) {
         return;
     }
     if !shape.fits(&node.tree) {
         let message = format!("`{name}` must be {}, not {}", shape.expected(), node.kind());
         let found = findings.error("wrong_type", node.extent, message);
-        if matches!(shape, Shape::Text | Shape::Texts) && matches!(node.tree, Tree::Number(_) | Tree::Bool(_)) {
+        if matches!(shape, Shape::Text | Shape::AnyText) && matches!(node.tree, Tree::Number(_) | Tree::Bool(_)) {
             found.help("put it in quotes");
         }
         return;
@@ -200,12 +204,12 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
         }
         // An element, unlike a value of its own, may well be empty: an argument, a variable of the environment.
         (Shape::Texts | Shape::TextOrTexts, Tree::List(nodes)) => {
-            let others = nodes.iter().filter(|element| element.as_text().is_none());
-            others.for_each(|element| check(element, &Shape::Text, &format!("an element of {name}"), findings));
+            nodes
+                .iter()
+                .for_each(|element| check(element, &Shape::AnyText, &format!("an element of {name}"), findings));
         }
         (Shape::TextMap, Tree::Map(map)) => {
-            let others = map.iter().filter(|(_, entry)| entry.node.as_text().is_none());
-            others.for_each(|(key, entry)| check(&entry.node, &Shape::Text, key, findings));
+            map.iter().for_each(|(key, entry)| check(&entry.node, &Shape::AnyText, key, findings));
         }
         (Shape::Either(_, shapes), tree) => {
             if let Some(shape) = shapes.iter().find(|shape| shape.fits(tree)) {
@@ -217,7 +221,8 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
 }
 
 fn check_scalar(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
-    let shown = |text: &str| if node.hidden { "its value".to_owned() } else { format!("`{text}`") };
+    // What the environment gave is not repeated.
+    let not = |text: &str| if node.hidden { String::new() } else { format!(", not `{text}`") };
     match (shape, &node.tree) {
         (Shape::Name, Tree::Text(text)) => check_name(text, node.extent, findings),
         (Shape::Text, Tree::Text(text)) if text.is_empty() => {
@@ -237,7 +242,7 @@ fn check_scalar(node: &Node, shape: &Shape, name: &str, findings: &mut Findings)
         }
         (Shape::Duration | Shape::PositiveDuration, Tree::Text(text)) => match Span::parse(text) {
             Err(_) => {
-                let message = format!("`{name}` is {}, but must be {}", shown(text), shape.expected());
+                let message = format!("`{name}` must be {}{}", shape.expected(), not(text));
                 findings.error("duration", node.extent, message);
             }
             Ok(span) if span.0.is_zero() && matches!(shape, Shape::PositiveDuration) => {
@@ -247,7 +252,8 @@ fn check_scalar(node: &Node, shape: &Shape, name: &str, findings: &mut Findings)
         },
         (Shape::Choice(words), Tree::Text(text)) if !words.iter().any(|(word, _)| word == text) => {
             let help = findings.did_you_mean(text, words.iter().map(|(word, _)| *word));
-            let message = format!("`{name}` is {}, but must be one of {}", shown(text), shape.expected());
+            let help = help.filter(|_| !node.hidden);
+            let message = format!("`{name}` must be one of {}{}", shape.expected(), not(text));
             findings.error("unknown_word", node.extent, message).maybe_help(help);
         }
         _ => {}
@@ -287,7 +293,7 @@ fn check_section(at: Extent, map: &Map, section: &'static Section, findings: &mu
         let given = |name: &str| map.contains_key(name);
         if !given(required) && !section.key(required).is_some_and(|key| key.aliases.iter().any(|alias| given(alias))) {
             let first = map.first().map_or(at, |(_, entry)| entry.key);
-            findings.error("missing_key", first, format!("{} needs a `{required}`", section.title));
+            findings.error("missing_key", first, format!("{} must have `{required}`", section.title));
         }
     }
 }

@@ -4,7 +4,10 @@
 use indexmap::IndexMap;
 use serde_json::{Number, Value};
 
-use super::diagnostic::{Extent, Source};
+use super::{
+    findings::Findings,
+    source::{Extent, Source},
+};
 
 /// A value and its place.
 #[derive(Debug, Clone)]
@@ -117,5 +120,21 @@ impl Node {
             node = next;
         }
         node
+    }
+}
+
+/// A value or a part of its text. Where exactly that is, is found out only when it must be told.
+#[derive(Debug, Clone)]
+pub(super) struct Spot<'n> {
+    pub(super) node: &'n Node,
+    pub(super) range: Option<std::ops::Range<usize>>,
+}
+
+impl Spot<'_> {
+    pub(super) fn extent(&self, findings: &Findings) -> Extent {
+        match &self.range {
+            Some(range) => findings.locate(self.node, range.clone()),
+            None => self.node.extent,
+        }
     }
 }

@@ -214,12 +214,18 @@ fn reference(path: &Path<'_>) -> Option<Reference> {
     })
 }
 
-/// The name closest to `wanted`, if one is close enough to be meant.
+/// The name closest to `wanted`, if one is close enough to be meant: at most a third of it differs.
 pub(crate) fn closest<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let length = wanted.chars().count();
     names
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
-        .filter(|&(distance, name)| distance * 3 <= wanted.chars().count().max(name.chars().count()))
+        .filter_map(|name| {
+            let other = name.chars().count();
+            let allowed = length.max(other) / 3;
+            // The distance is at least the difference in length, which is far cheaper to know.
+            let distance = (length.abs_diff(other) <= allowed).then(|| strsim::damerau_levenshtein(wanted, name))?;
+            (distance <= allowed).then_some((distance, name))
+        })
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, name)| name)
 }

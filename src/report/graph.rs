@@ -126,3 +126,55 @@ fn dot_text(text: &str) -> String {
     }
     safe
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        let retry =
+            json!({"max_attempts": 1, "backoff": {"initial": "1s", "factor": 2.0, "max": "30s", "jitter": 0.5}});
+        let route = |agent: &str, rank: u32| json!({"agent": agent, "tool": "go", "rank": rank});
+        serde_json::from_value(json!({
+            "name": "a \"quoted\" \\ name\nin two lines",
+            "inputs": {},
+            "max_parallel": 8,
+            "agents": {},
+            "tasks": [
+                {"id": "find", "title": "Find <b>\"it\"</b>; `now`", "needs": [], "routes": [route("x", 0)],
+                 "with": {}, "retry": retry, "on_failure": "fail"},
+                {"id": "read", "needs": ["find"], "routes": [route("x", 0), route("y", 1)], "with": {}, "retry": retry,
+                 "foreach": {"items": "${{ tasks.find.output }}", "as": "hit"}, "on_failure": "fail"},
+                {"id": "store", "needs": ["find", "read"], "if": "tasks.read.succeeded >= 2", "routes": [route("z", 0)],
+                 "approve": "Really\nstore?", "with": {}, "retry": retry, "on_failure": "fail"},
+            ],
+        }))
+        .expect("the plan is one")
+    }
+
+    #[test]
+    fn a_plan_is_drawn_as_a_mermaid_flowchart() {
+        assert_eq!(
+            mermaid(&plan()),
+            "flowchart TD\n  \
+             t0[\"Find #60;b#62;#34;it#34;#60;/b#62;#59; #96;now#96;<br/>x · go\"]\n  \
+             t1[[\"read<br/>x · go<br/>else y · go<br/>for each hit of #36;#123;#123; tasks.find.output #125;#125;\"]]\n  \
+             t2{{\"store<br/>z · go<br/>if tasks.read.succeeded #62;#61; 2<br/>asks: Really store#63;\"}}\n  \
+             t0 --> t1\n  t0 -.-> t2\n  t1 -.-> t2\n"
+        );
+    }
+
+    #[test]
+    fn a_plan_is_drawn_in_dot() {
+        assert_eq!(
+            dot(&plan()),
+            "digraph \"a \\\"quoted\\\" \\\\ name in two lines\" {\n  node [shape=box];\n  \
+             t0 [label=\"Find <b>\\\"it\\\"</b>; `now`\\nx · go\"];\n  \
+             t1 [label=\"read\\nx · go\\nelse y · go\\nfor each hit of ${{ tasks.find.output }}\", peripheries=2];\n  \
+             t2 [label=\"store\\nz · go\\nif tasks.read.succeeded >= 2\\nasks: Really store?\", shape=hexagon];\n  \
+             t0 -> t1;\n  t0 -> t2 [style=dashed];\n  t1 -> t2 [style=dashed];\n}\n"
+        );
+    }
+}

@@ -57,7 +57,7 @@ fn a_thousand_progress_messages_a_second_are_survived() {
 
 #[test]
 fn a_result_beyond_all_measure_is_an_error() {
-    failed("too-large", "", "result_too_large", "effect: idempotent");
+    failed("too-large", "", "result_too_large", "64 MiB");
 }
 
 #[test]
@@ -122,7 +122,10 @@ fn a_program_that_cannot_be_started_is_an_error_that_names_it() {
     place.agents(&[]).write("plain.txt", "not a program");
     let text = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     let file = place.path("plain.txt").display().to_string();
-    place.write("agents.toml", format!("{text}[agents.plain]\ncommand = {file:?}\n[agents.gone]\ncommand = \"no-such-program\"\n"));
+    place.write(
+        "agents.toml",
+        format!("{text}[agents.plain]\ncommand = {file:?}\n[agents.gone]\ncommand = \"no-such-program\"\n"),
+    );
     let ended = place.run(
         "name: x\ntasks:\n  - { id: a, agent: plain, tool: t, on_failure: continue }\n  - { id: b, agent: gone, tool: t, on_failure: continue }\n\
          \x20 - { id: c, agent: archive, tool: store_document, with: { title: t, text: x } }\n",

@@ -48,7 +48,9 @@ fn every_mistake_of_a_plan_is_found_in_one_pass() {
          \x20 - { id: e, agent: travel, tool: book_trip, needs: [d] }\n",
     );
     assert_eq!(ended.code, Some(2));
-    for expected in ["travl", "did you mean `travel`", "`z`", "`wiht`", "did you mean `with`", "plan.yaml:2:", "plan.yaml:5:"] {
+    for expected in
+        ["travl", "did you mean `travel`", "`z`", "`wiht`", "did you mean `with`", "plan.yaml:2:", "plan.yaml:5:"]
+    {
         assert!(ended.err.contains(expected), "`{expected}` is missing in:\n{}", ended.err);
     }
     assert!(ended.err.contains("cycle"), "{}", ended.err);
@@ -58,7 +60,8 @@ fn every_mistake_of_a_plan_is_found_in_one_pass() {
 fn a_cycle_of_a_thousand_tasks_is_named() {
     let mut plan = "name: x\ntasks:\n".to_owned();
     for task in 0..1_000 {
-        let _ = writeln!(plan, "  - {{ id: t{task}, agent: travel, tool: book_trip, needs: [t{}] }}", (task + 1) % 1_000);
+        let _ =
+            writeln!(plan, "  - {{ id: t{task}, agent: travel, tool: book_trip, needs: [t{}] }}", (task + 1) % 1_000);
     }
     let ended = validate(plan);
     assert_eq!(ended.code, Some(2));
@@ -70,7 +73,11 @@ fn a_plan_of_ten_megabytes_is_read() {
     let mut plan = "name: x\ntasks:\n".to_owned();
     let mut task = 0;
     while plan.len() < 10_000_000 {
-        let _ = writeln!(plan, "  - {{ id: t{task}, agent: travel, tool: book_trip, with: {{ city: \"{}\" }} }}", "x".repeat(200));
+        let _ = writeln!(
+            plan,
+            "  - {{ id: t{task}, agent: travel, tool: book_trip, with: {{ city: \"{}\" }} }}",
+            "x".repeat(200)
+        );
         task += 1;
     }
     let ended = validate(plan);

@@ -89,8 +89,8 @@ fn repository(messages: &[&str]) -> Result<TempDir, Failed> {
 
 /// A directory of this test's own below the one that the files server may write to; the plan makes it.
 fn output_directory(name: &str) -> Result<PathBuf, Failed> {
-    let directory = Path::new(".interop/output").join(name);
-    match std::fs::remove_dir_all(root().join(&directory)) {
+    let directory = root().join(".interop/output").join(name);
+    match std::fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(directory),
     }
@@ -101,10 +101,10 @@ fn run_git_week(name: &str, messages: &[&str]) -> Result<(Outcome, PathBuf), Fai
     let directory = output_directory(name)?;
     let outcome = Host::new(INTEROP)?
         .with_parameter("repository", repository.path().display())
-        .with_parameter("directory", directory.display())
+        .with_parameter("directory", name)
         .run("plans/interop/git-week.yaml")?;
     outcome.assert_succeeded()?;
-    Ok((outcome, root().join(directory)))
+    Ok((outcome, directory))
 }
 
 fn git_week() -> Result<(), Failed> {

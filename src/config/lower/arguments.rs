@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     config::{
-        diagnostic::Findings,
+        findings::Findings,
         shape::Fields,
         tree::{Node, Tree},
     },
@@ -85,7 +85,7 @@ fn holds_expressions(node: &Node) -> bool {
 
 fn report(
     error: &ValidationError<'_>,
-    (tool, place, at): (&ToolInfo, &Node, crate::config::diagnostic::Extent),
+    (tool, place, at): (&ToolInfo, &Node, crate::config::source::Extent),
     findings: &mut Findings,
 ) {
     let name = &tool.name;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::diagnostic::{Extent, Findings},
+    config::{findings::Findings, source::Extent, tree::Spot},
     model::{GraphError, Task, TaskGraph, TaskId},
 };
 
@@ -14,20 +14,20 @@ const MAX_CYCLES: usize = 16;
 const MAX_NAMED: usize = 6;
 
 /// That a task needs another, and where the file says so.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Edge {
+#[derive(Debug, Clone)]
+pub(super) struct Edge<'n> {
     /// The other's place among the plan's tasks.
     pub(super) needs: usize,
     /// The entry of `needs`, or the reference.
-    pub(super) at: Extent,
+    pub(super) spot: Spot<'n>,
 }
 
 /// Reports each cycle, at the edge that closes it. `edges[i]` are those of `tasks[i]`.
-pub(super) fn check(tasks: &[Arc<Task>], edges: &[Vec<Edge>], findings: &mut Findings) {
+pub(super) fn check(tasks: &[Arc<Task>], edges: &[Vec<Edge<'_>>], findings: &mut Findings) {
     for (task, edges) in tasks.iter().zip(edges) {
         if let Some(edge) = edges.iter().find(|edge| tasks[edge.needs].id == task.id) {
             let message = format!("task `{}` needs itself, so it can never start", task.id);
-            let found = findings.error("cycle", edge.at, message);
+            let found = findings.error("cycle", edge.spot.extent(findings), message);
             found.help("a task cannot know its own result: refer to another, or leave this out");
         }
     }
@@ -62,9 +62,9 @@ fn places(tasks: &[Arc<Task>], cycle: &[TaskId]) -> Vec<usize> {
     places
 }
 
-fn report(tasks: &[Arc<Task>], edges: &[Vec<Edge>], places: &[usize], findings: &mut Findings) {
+fn report(tasks: &[Arc<Task>], edges: &[Vec<Edge<'_>>], places: &[usize], findings: &mut Findings) {
     let next = |at: usize| places[(at + 1) % places.len()];
-    let edge = |at: usize| edges[places[at]].iter().find(|edge| edge.needs == next(at)).map(|edge| edge.at);
+    let edge = |at: usize| edges[places[at]].iter().find(|edge| edge.needs == next(at)).map(|edge| &edge.spot);
     let mut named = Vec::new();
     let mut lines = Vec::new();
     for at in 0..places.len() {
@@ -77,13 +77,13 @@ fn report(tasks: &[Arc<Task>], edges: &[Vec<Edge>], places: &[usize], findings: 
         }
         let (task, needs) = (&tasks[places[at]].id, &tasks[next(at)].id);
         named.push(format!("`{task}` needs `{needs}`"));
-        if let Some(at) = edge(at) {
-            lines.push(findings.source.position(at).line.to_string());
+        if let Some(spot) = edge(at) {
+            lines.push(findings.source.line(spot.extent(findings)).to_string());
         }
     }
     let last = places.len() - 1;
     let (closing, first) = (&tasks[places[last]].id, &tasks[places[0]].id);
-    let at = edge(last).unwrap_or_default();
+    let at = edge(last).map_or_else(Extent::default, |spot| spot.extent(findings));
     let found = findings.error("cycle", at, format!("tasks wait for each other: {}", named.join(", ")));
     found.label(format!("`{closing}` needs `{first}` here"));
     found.help(format!("take one of these out: lines {}", lines.join(", ")));

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 
 use crate::{
     config::{
-        diagnostic::Findings,
+        findings::Findings,
         inputs::{has_type, type_name},
         keys::INPUT,
         shape::Fields,

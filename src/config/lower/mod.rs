@@ -20,10 +20,12 @@ use self::{
 };
 use super::{
     agents_file::AgentsFile,
-    diagnostic::{Diagnostics, Findings, Source},
+    diagnostic::Diagnostics,
+    findings::Findings,
     keys::{DEFAULTS, PLAN, TASK},
     plan_file,
     shape::{self, Fields, Shape},
+    source::Source,
     tree::Node,
 };
 use crate::model::{AgentId, AgentInfo, Plan, Template};
@@ -91,7 +93,7 @@ impl Lowering<'_, '_> {
         let mut router = Router::new(self.agents, self.catalogue);
         let mut used = Used::default();
         let mut tasks = Vec::with_capacity(names.tasks.len());
-        let mut edges: Vec<Vec<Edge>> = Vec::with_capacity(names.tasks.len());
+        let mut edges: Vec<Vec<Edge<'_>>> = Vec::with_capacity(names.tasks.len());
         for known in names.tasks.values() {
             let reader = tasks::Reader { fields: &known.fields, defaults: defaults.as_ref(), names: &names };
             let (task, needs) = reader.task(&mut router, &mut used, self.findings);
@@ -99,7 +101,7 @@ impl Lowering<'_, '_> {
             edges.push(needs);
         }
         let outputs = fields.node("outputs").and_then(Node::as_map).map(|outputs| {
-            let mut template = |node: &Node, findings: &mut Findings| {
+            let mut template = |node, findings: &mut Findings| {
                 references::check(node, &names, None, findings, &mut used);
                 Template(node.to_json())
             };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        diagnostic::Findings,
+        findings::Findings,
         keys::{BACKOFF, RETRY},
         shape::Fields,
         tree::{Node, Tree},

@@ -8,9 +8,9 @@ use indexmap::{IndexMap, map};
 use super::graph::Edge;
 use crate::{
     config::{
-        diagnostic::{Extent, Findings},
+        findings::Findings,
         shape::Fields,
-        tree::{Node, Tree},
+        tree::{Node, Spot, Tree},
     },
     expression::{self, ExpressionError, ITEMS_FIELD, Piece, Reference, TASK_FIELDS},
     model::InputSpec,
@@ -45,7 +45,7 @@ impl<'n> Names<'n> {
                 }
                 map::Entry::Occupied(taken) => {
                     let at = |fields: &Fields<'_>| fields.node("id").map_or(fields.extent, |node| node.extent);
-                    let line = findings.source.position(at(&taken.get().fields)).line;
+                    let line = findings.source.line(at(&taken.get().fields));
                     let found = findings.error("duplicate_task", at(fields), format!("two tasks are called `{id}`"));
                     found.help(format!("the first is in line {line}; call this one something else"));
                 }
@@ -65,7 +65,8 @@ pub(super) struct Used {
 
 impl Used {
     pub(super) fn warn_of_unused_inputs(&self, plan: &Fields<'_>, findings: &mut Findings) {
-        if self.all_inputs {
+        // Next to mistakes it would only be noise: the name may be the one that is misspelled elsewhere.
+        if self.all_inputs || findings.has_errors() {
             return;
         }
         for (name, entry) in plan.node("inputs").and_then(Node::as_map).into_iter().flatten() {
@@ -77,26 +78,28 @@ impl Used {
 }
 
 /// Checks the expressions of all texts below `node`; gives the tasks that they refer to, as edges.
-pub(super) fn check(
-    node: &Node,
-    names: &Names<'_>,
+pub(super) fn check<'n>(
+    node: &'n Node,
+    names: &Names<'n>,
     binding: Option<&str>,
     findings: &mut Findings,
     used: &mut Used,
-) -> Vec<Edge> {
+) -> Vec<Edge<'n>> {
     let mut checker = Checker { names, binding, findings, used, edges: Vec::new() };
     checker.node(node);
     checker.edges
 }
 
-/// Checks a text that is an expression as a whole, with or without `${{ }}`; gives the bare expression too.
+/// Checks a text that is an expression as a whole, with or without `${{ }}`; gives the bare expression too. One that
+/// names what `foreach` binds is about each item, any other about the task.
 pub(super) fn check_expression<'n>(
     node: &'n Node,
-    names: &Names<'_>,
+    names: &Names<'n>,
+    binding: Option<&str>,
     findings: &mut Findings,
     used: &mut Used,
-) -> (&'n str, Vec<Edge>) {
-    let mut checker = Checker { names, binding: None, findings, used, edges: Vec::new() };
+) -> (&'n str, Vec<Edge<'n>>) {
+    let mut checker = Checker { names, binding, findings, used, edges: Vec::new() };
     let text = node.as_text().unwrap_or_default();
     let bare = checker.bare(node, text);
     (bare, checker.edges)
@@ -107,12 +110,12 @@ struct Checker<'c, 'n> {
     binding: Option<&'c str>,
     findings: &'c mut Findings,
     used: &'c mut Used,
-    edges: Vec<Edge>,
+    edges: Vec<Edge<'n>>,
 }
 
-impl Checker<'_, '_> {
+impl<'n> Checker<'_, 'n> {
     /// As deep as the file, which is bounded where it is read.
-    fn node(&mut self, node: &Node) {
+    fn node(&mut self, node: &'n Node) {
         match &node.tree {
             Tree::Text(text) => match expression::pieces(text) {
                 Ok(pieces) => {
@@ -130,7 +133,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn bare<'t>(&mut self, node: &Node, text: &'t str) -> &'t str {
+    fn bare<'t>(&mut self, node: &'n Node, text: &'t str) -> &'t str {
         let trimmed = text.trim();
         if !trimmed.contains("${{") {
             self.expression(node, text, 0);
@@ -155,7 +158,7 @@ impl Checker<'_, '_> {
     }
 
     /// Checks an expression that starts at byte `offset` of the text of `node`.
-    fn expression(&mut self, node: &Node, expression: &str, offset: usize) {
+    fn expression(&mut self, node: &'n Node, expression: &str, offset: usize) {
         match expression::located_references(expression) {
             Err(error) => self.report(node, error, offset),
             Ok(references) => {
@@ -164,23 +167,23 @@ impl Checker<'_, '_> {
                 }
                 for (reference, range) in references {
                     let range = range.start + offset..range.end + offset;
-                    let at = node.extent_within(range, &self.findings.source);
-                    self.reference(reference, at);
+                    self.reference(reference, Spot { node, range: Some(range) });
                 }
             }
         }
     }
 
-    fn report(&mut self, node: &Node, error: ExpressionError, offset: usize) {
+    fn report(&mut self, node: &'n Node, error: ExpressionError, offset: usize) {
         let range = error.range.map(|range| range.start + offset..range.end + offset);
-        let at = range.map_or(node.extent, |range| node.extent_within(range, &self.findings.source));
+        let at = Spot { node, range }.extent(self.findings);
         self.findings.error("expression", at, error.message).maybe_help(error.help);
     }
 
-    fn reference(&mut self, reference: Reference, at: Extent) {
+    fn reference(&mut self, reference: Reference, spot: Spot<'n>) {
         match reference {
             Reference::Input { name, .. } => {
                 if !self.names.inputs.contains_key(&name) {
+                    let at = spot.extent(self.findings);
                     let names = || self.names.inputs.keys().map(String::as_str);
                     let help = self.findings.did_you_mean(&name, names()).or_else(|| {
                         Some(match self.names.inputs.is_empty() {
@@ -192,9 +195,10 @@ impl Checker<'_, '_> {
                 }
                 self.used.inputs.insert(name);
             }
-            Reference::Task { id, path } => self.task(&id, &path, at),
+            Reference::Task { id, path } => self.task(&id, &path, spot),
             Reference::Name(name) => {
                 if self.binding != Some(name.as_str()) {
+                    let at = spot.extent(self.findings);
                     let known = self.binding.into_iter().chain(["inputs", "tasks"]);
                     let help = self.findings.did_you_mean(&name, known.clone());
                     let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
@@ -204,27 +208,32 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn task(&mut self, id: &str, path: &[String], at: Extent) {
+    fn task(&mut self, id: &str, path: &[String], spot: Spot<'n>) {
         let Some((index, _, known)) = self.names.tasks.get_full(id) else {
+            let at = spot.extent(self.findings);
             let help = self.findings.did_you_mean(id, self.names.tasks.keys().copied());
             let message = format!("`tasks.{id}` refers to a task that is not in the plan");
             self.findings.error("unknown_task", at, message).maybe_help(help);
             return;
         };
-        self.edges.push(Edge { needs: index, at });
+        self.edges.push(Edge { needs: index, spot: spot.clone() });
         let Some(field) = path.first().map(String::as_str) else { return };
         let fields = || TASK_FIELDS.into_iter().chain([ITEMS_FIELD]);
-        if !fields().any(|known| known == field) {
+        let (message, help) = if !fields().any(|known| known == field) {
             let help = self.findings.did_you_mean(field, fields());
             let help = help.unwrap_or_else(|| format!("a task has {}", fields().collect::<Vec<_>>().join(", ")));
-            self.findings.error("unknown_field", at, format!("a task has no `{field}`")).help(help);
+            (format!("a task has no `{field}`"), help)
         } else if !known.repeats && matches!(field, "outputs" | ITEMS_FIELD) {
             let message = format!("`{id}` is no `foreach` task, so it has no `{field}`");
-            self.findings.error("unknown_field", at, message).help("its output is `output`");
+            (message, "its output is `output`".to_owned())
         } else if known.repeats && matches!(field, "text" | "content" | "resources") {
             let message = format!("`{id}` runs once for each item, so it has no `{field}` of its own");
             let help = format!("an item's own is `tasks.{id}.items[0].{field}`; all outputs are `tasks.{id}.outputs`");
-            self.findings.error("unknown_field", at, message).help(help);
-        }
+            (message, help)
+        } else {
+            return;
+        };
+        let at = spot.extent(self.findings);
+        self.findings.error("unknown_field", at, message).help(help);
     }
 }

@@ -7,13 +7,7 @@ use indexmap::IndexMap;
 
 use super::{Catalogue, arguments::Arguments};
 use crate::{
-    config::{
-        agents_file::AgentsFile,
-        diagnostic::{Extent, Findings},
-        keys::FALLBACK,
-        shape::Fields,
-        tree::Node,
-    },
+    config::{agents_file::AgentsFile, findings::Findings, keys::FALLBACK, shape::Fields, source::Extent, tree::Node},
     model::{AgentId, AgentPolicy, AgentSpec, Route},
 };
 
@@ -184,12 +178,12 @@ impl<'a> Router<'a> {
         let id = &wanted.agent;
         match self.catalogue.and_then(|catalogue| catalogue.get(id)) {
             None => {}
+            Some(Err(_)) if self.unreachable.contains(id) => {}
             Some(Err(reason)) => {
-                if self.unreachable.insert(id.clone()) {
-                    let message = format!("the agent `{id}` could not be asked for its tools: {reason}");
-                    let found = findings.warning("unreachable_agent", wanted.agent_at, message);
-                    found.help("its tools and their arguments are not checked");
-                }
+                self.unreachable.insert(id.clone());
+                let message = format!("the agent `{id}` could not be asked for its tools: {reason}");
+                let found = findings.warning("unreachable_agent", wanted.agent_at, message);
+                found.help("its tools and their arguments are not checked");
             }
             Some(Ok(info)) => match info.tool(tool) {
                 Some(known) => self.arguments.check(id, known, task, findings),

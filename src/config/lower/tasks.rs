@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     config::{
-        diagnostic::Findings,
+        findings::Findings,
         shape::Fields,
-        tree::{Node, Tree},
+        tree::{Node, Spot, Tree},
     },
     expression::RESERVED_NAMES,
     model::{Expression, Foreach, JsonObject, Task, TaskId, Template},
@@ -27,21 +27,26 @@ pub(super) struct Reader<'r, 'n> {
     pub(super) names: &'r Names<'n>,
 }
 
-impl Reader<'_, '_> {
+impl<'n> Reader<'_, 'n> {
     /// The task, and the tasks that it needs with the places that say so.
-    pub(super) fn task(&self, router: &mut Router<'_>, used: &mut Used, findings: &mut Findings) -> (Task, Vec<Edge>) {
+    pub(super) fn task(
+        &self,
+        router: &mut Router<'_>,
+        used: &mut Used,
+        findings: &mut Findings,
+    ) -> (Task, Vec<Edge<'n>>) {
         let fields = self.fields;
         let mut edges = self.needs(findings);
+        let foreach = self.foreach(&mut edges, findings, used);
+        let binding = foreach.as_ref().map(|foreach| foreach.binding.as_str());
         let condition = fields.node("if").map(|node| match node.tree {
             Tree::Bool(value) => Expression(value.to_string()),
             _ => {
-                let (bare, found) = references::check_expression(node, self.names, findings, used);
+                let (bare, found) = references::check_expression(node, self.names, binding, findings, used);
                 edges.extend(found);
                 Expression(bare.to_owned())
             }
         });
-        let foreach = self.foreach(&mut edges, findings, used);
-        let binding = foreach.as_ref().map(|foreach| foreach.binding.as_str());
         for key in ["with", "approve"] {
             if let Some(node) = fields.node(key) {
                 edges.extend(references::check(node, self.names, binding, findings, used));
@@ -72,11 +77,11 @@ impl Reader<'_, '_> {
     }
 
     /// The tasks under `needs`.
-    fn needs(&self, findings: &mut Findings) -> Vec<Edge> {
+    fn needs(&self, findings: &mut Findings) -> Vec<Edge<'n>> {
         let mut edges = Vec::new();
         for (id, node) in self.fields.texts("needs") {
             match self.names.tasks.get_index_of(id) {
-                Some(needs) => edges.push(Edge { needs, at: node.extent }),
+                Some(needs) => edges.push(Edge { needs, spot: Spot { node, range: None } }),
                 None => {
                     let help = findings.did_you_mean(id, self.names.tasks.keys().copied());
                     let message = format!("task `{}` needs `{id}`, which is not in the plan", self.id());
@@ -88,13 +93,13 @@ impl Reader<'_, '_> {
     }
 
     /// The ids of what the edges lead to, each once.
-    fn unique(&self, edges: &[Edge]) -> Vec<TaskId> {
+    fn unique(&self, edges: &[Edge<'_>]) -> Vec<TaskId> {
         let mut seen = std::collections::HashSet::with_capacity(edges.len());
         let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
         fresh.filter_map(|edge| self.names.tasks.get_index(edge.needs)).map(|(id, _)| TaskId::from(*id)).collect()
     }
 
-    fn foreach(&self, edges: &mut Vec<Edge>, findings: &mut Findings, used: &mut Used) -> Option<Foreach> {
+    fn foreach(&self, edges: &mut Vec<Edge<'n>>, findings: &mut Findings, used: &mut Used) -> Option<Foreach> {
         let fields = self.fields;
         let Some(node) = fields.node("foreach") else {
             for key in ["as", "max_parallel"] {
@@ -106,7 +111,7 @@ impl Reader<'_, '_> {
         };
         let items = match &node.tree {
             Tree::Text(_) => {
-                let (bare, found) = references::check_expression(node, self.names, findings, used);
+                let (bare, found) = references::check_expression(node, self.names, None, findings, used);
                 edges.extend(found);
                 format!("${{{{ {bare} }}}}").into()
             }

@@ -120,8 +120,29 @@ fn every_mistake_of_an_agents_file_is_told_at_once() {
 }
 
 #[test]
+fn no_report_shows_a_secret() {
+    for text in [
+        "[llm]\nbase_url = \"http://x\"\nmodel = \"m\"\napi_key = \"hunter2\"",
+        "[llm]\nbase_url = \"ftp://u:hunter2@x\"\nmodel = \"m\"",
+        "[llm]\nbase_url = \"http://x\"\nmodel = \"m\"\napi_key_env_var = \"sk-hunter2\"",
+        "[agents.a]\nhttp_headers = { A = \"hunter2\" }\ncomand = \"x\"",
+        "[agents.a]\nhttp_headers = { A = \"hunter2\\n\" }\nurl = \"http://x\"",
+        "[agents.a]\nenv = { A = 'hunter2' }\nrequired = 1",
+        "[agents.a]\ncommand = \"x\"\nenv = \"A=hunter2\"",
+        "[agents.a]\nurl = \"http://x\"\nenv_http_headers = { A = \"Bearer hunter2\" }",
+        "[agents.a]\nurl = \"http://x\"\nbearer_token = \"ähunter2\"",
+        "[agents.a]\nenv = { A = \"hunter2 }\nb = = 'hunter2'",
+        "agents = [\"hunter2\"]\nx = 'hunter2'",
+    ] {
+        let errors = parse_agents("agents.toml", text, &Made::of(&[])).expect_err(text);
+        let shown = format!("{}{errors}{}{errors:?}", rendered(&errors), serde_json::json!(errors));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn all_mistakes_of_syntax_are_told() {
-    let errors = parse_agents("agents.toml", "[agents.a\nx = \ny = 1 2\n", &Made::of(&[])).expect_err("no TOML");
+    let errors = parse_agents("agents.toml", "x = \ny = 1 2\nz = '\n", &Made::of(&[])).expect_err("no TOML");
     assert!(errors.list().iter().all(|found| found.code == "agents::syntax" && found.position.is_some()), "{errors}");
     assert!(errors.errors() > 1, "{errors}");
 }

@@ -1,0 +1,98 @@
+//! A file's text and the places in it.
+//! Never reads the file.
+
+use std::sync::Arc;
+
+use super::diagnostic::Position;
+
+/// A file's name and text, with the places where its lines start.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) name: Arc<str>,
+    pub(super) text: String,
+    lines: Vec<usize>,
+}
+
+impl Source {
+    pub(super) fn new(name: &str, text: String) -> Self {
+        let starts = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(starts).collect();
+        Self { name: name.into(), text, lines }
+    }
+
+    /// The same file with stars for every byte of these extents, quotes and line breaks excepted.
+    pub(super) fn without(&self, extents: &[Extent]) -> Self {
+        let mut bytes = self.text.clone().into_bytes();
+        for extent in extents {
+            let (start, end) = (floor(&self.text, extent.start), floor(&self.text, extent.end));
+            let inside = bytes.get_mut(start..end).into_iter().flatten();
+            inside.filter(|byte| !matches!(byte, b'"' | b'\'' | b'\n' | b'\r')).for_each(|byte| *byte = b'*');
+        }
+        // Whole characters were replaced, so this loses nothing.
+        Self::new(&self.name, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The line in which an extent starts, from 1.
+    pub(super) fn line(&self, extent: Extent) -> usize {
+        self.lines.partition_point(|&start| start <= extent.start)
+    }
+
+    /// The line and column of an extent.
+    pub(super) fn position(&self, extent: Extent) -> Position {
+        let offset = floor(&self.text, extent.start);
+        let end = floor(&self.text, extent.end).max(offset);
+        let line = self.lines.partition_point(|&start| start <= offset);
+        let column = self.text[self.lines[line - 1]..offset].chars().count() + 1;
+        Position { offset, length: end - offset, line, column }
+    }
+}
+
+/// The nearest character boundary at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+impl miette::SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &miette::SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
+        // `str` would count its way from the start of the file each time; the line starts are known here.
+        let at = self.position(Extent { start: span.offset(), end: span.offset() + span.len() });
+        let last_line = self.lines.partition_point(|&start| start <= at.offset + at.length);
+        let first = (at.line - 1).saturating_sub(before);
+        let last = (last_line + after).min(self.lines.len());
+        let context = self.lines[first]..self.lines.get(last).map_or(self.text.len(), |&next| next);
+        // Without lines before it, miette takes what is shown to start at the place itself.
+        let (start, end, first, column) = if before == 0 {
+            (at.offset, context.end, at.line - 1, at.column - 1)
+        } else if context.len() > MAX_CONTEXT {
+            let start = floor(&self.text, at.offset.saturating_sub(80).max(self.lines[at.line - 1]));
+            (start, context.end, at.line - 1, at.column - 1 - self.text[start..at.offset].chars().count())
+        } else {
+            (context.start, context.end, first, 0)
+        };
+        let end = floor(&self.text, end.min(start + MAX_CONTEXT)).max(start);
+        Ok(Box::new(miette::MietteSpanContents::new_named(
+            self.name.to_string(),
+            &self.text.as_bytes()[start..end],
+            (start, end - start).into(),
+            first,
+            column,
+            last - first,
+        )))
+    }
+}
+
+/// Most bytes of the file that a mistake is shown with: a file can be a single line.
+const MAX_CONTEXT: usize = 2_000;
+
+/// A part of a file, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Extent {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}

@@ -1,0 +1,120 @@
+//! Signals, and what is left of the host's children after it ends, however it ends.
+
+use std::{collections::HashSet, process::Child};
+
+use crate::support::{Ended, Place, signal, wait_for};
+
+/// The process ids that the agent wrote down: its own, and two of its children that nobody waits for.
+fn pids(place: &Place) -> Vec<u32> {
+    wait_for("the agent to write down its processes", || {
+        let text = std::fs::read_to_string(place.path("pids")).ok()?;
+        let pids: Vec<u32> = text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+        (pids.len() == 3).then_some(pids)
+    })
+}
+
+/// Process groups of live processes (zombies are dead, and wait for init alone).
+fn live_groups() -> HashSet<u32> {
+    let listed = std::process::Command::new("ps").args(["-eo", "pgid=,stat="]).output().expect("ps");
+    String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(_, state)| !state.trim().starts_with('Z'))
+        .filter_map(|(group, _)| group.parse().ok())
+        .collect()
+}
+
+fn nothing_is_left(place: &Place) {
+    let group = pids(place)[0];
+    wait_for("every process of the agent's group to end", || (!live_groups().contains(&group)).then_some(()));
+}
+
+fn running(place: &Place, mode: &str, tool: &str) -> Child {
+    place.agents(&[mode]).write(
+        "plan.yaml",
+        format!("name: x\ntasks: [{{ id: a, agent: odd-{mode}, tool: {tool} }}, {{ id: b, agent: travel, tool: book_trip, with: {{ city: Lisbon, delay_ms: 60000 }} }}]\n"),
+    );
+    place.start(&["run", "plan.yaml", "--output", "json", "--no-input", "--journal", "journal.db"])
+}
+
+#[test]
+fn nothing_is_left_after_a_kill() {
+    let place = Place::new();
+    let mut child = running(&place, "stubborn", "work");
+    let group = pids(&place)[0];
+    assert!(live_groups().contains(&group));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    nothing_is_left(&place);
+}
+
+#[test]
+fn nothing_is_left_after_an_ordinary_end() {
+    let place = Place::new();
+    place.agents(&["stubborn"]);
+    let ended = place.run("name: x\ntasks: [{ id: a, agent: odd-stubborn, tool: work }]\n", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let group = pids(&place)[0];
+    assert!(!live_groups().contains(&group), "it was ended before kapell was");
+}
+
+#[test]
+fn one_interrupt_cancels_at_the_agents_and_is_journalled() {
+    let place = Place::new();
+    let child = running(&place, "silent", "work");
+    let log = place.path("state/kapell/agents/odd-silent.log");
+    wait_for("the call to be in the journal", || {
+        let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+        (logs.out.matches(": calls ").count() == 2).then_some(())
+    });
+    signal(&child, "INT");
+    let ended = Ended::of(child.wait_with_output().expect("ended"));
+    assert_eq!((ended.code, ended.result()["status"].as_str()), (Some(130), Some("cancelled")), "{ended:?}");
+    assert_eq!(ended.task("a").0, "cancelled");
+    let said = std::fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+    assert!(said.contains("cancelled: "), "{said}");
+    let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
+    assert!(listed.out.contains("cancelled"), "{}", listed.out);
+}
+
+#[test]
+fn two_interrupts_end_at_once() {
+    let place = Place::new();
+    let child = running(&place, "stubborn", "work");
+    pids(&place);
+    wait_for("the run to be in the journal", || {
+        place.kapell(&["runs", "list", "--journal", "journal.db"]).out.contains("running").then_some(())
+    });
+    signal(&child, "INT");
+    signal(&child, "INT");
+    let ended = Ended::of(child.wait_with_output().expect("ended"));
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    nothing_is_left(&place);
+}
+
+#[test]
+fn a_killed_run_is_still_in_the_journal() {
+    let place = Place::new();
+    let mut child = running(&place, "silent", "work");
+    wait_for("both calls to be in the journal", || {
+        let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+        (logs.out.matches(": calls ").count() == 2).then_some(())
+    });
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]);
+    assert_eq!(shown.result()["status"], "running", "{shown:?}");
+    assert_eq!(shown.result()["tasks"]["a"]["attempts"], 1);
+}
+
+#[test]
+fn a_child_gets_only_the_environment_that_it_is_given() {
+    let place = Place::new();
+    place
+        .agents(&["environment"])
+        .write("plan.yaml", "name: x\ntasks: [{ id: a, agent: odd-environment, tool: work }]\n");
+    let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
+    let ended = Ended::of(command.env("SECRET_OF_THE_HOST", "x").output().expect("kapell starts"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.contains("PATH") && !ended.out.contains("SECRET_OF_THE_HOST"), "{}", ended.out);
+}

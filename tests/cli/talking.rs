@@ -1,0 +1,172 @@
+//! Agents that ask back: people, rules and the language model answer; in both eras, on both transports.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::Stdio,
+};
+
+use serde_json::json;
+
+use crate::support::{Ended, Place};
+
+/// The demo agents in each era, travel over stdio and research over HTTP, started by the host.
+fn demo(place: &Place, protocol: &str, llm: &str) {
+    place.write(
+        "agents.toml",
+        format!(
+            "{llm}\n\
+             [agents.travel]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"travel\"]\nprotocol = \"{protocol}\"\n\
+             [agents.travel-http]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"travel\", \"--http\", \"${{PORT}}\"]\n\
+             url = \"http://127.0.0.1:${{PORT}}/mcp\"\nprotocol = \"{protocol}\"\n\
+             [agents.research]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"research\", \"--http\", \"${{PORT}}\"]\n\
+             url = \"http://127.0.0.1:${{PORT}}/mcp\"\nprotocol = \"{protocol}\"\n\
+             [agents.research-stdio]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"research\"]\nprotocol = \"{protocol}\"\n"
+        ),
+    );
+}
+
+const BOOK: &str = "name: x\ntasks:\n\
+    \x20 - { id: pipe, agent: travel, tool: book_trip, with: { city: Lisbon, delay_ms: 1 } }\n\
+    \x20 - { id: http, agent: travel-http, tool: book_trip, with: { city: Porto, delay_ms: 1 } }\n";
+
+#[test]
+fn rules_answer_in_both_eras_on_both_transports() {
+    for protocol in ["legacy", "modern", "auto"] {
+        let place = Place::new();
+        demo(&place, protocol, "");
+        place.write("answers.yaml", "answers: [{ tool: book_trip, message: lisbon, accept: { confirm: true, notes: quiet } }, { tool: book_trip, decline: true }]\n");
+        let ended = place.run(BOOK, &["--answers", "answers.yaml"]);
+        let result = ended.result();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(result["tasks"]["pipe"]["output"]["status"], "booked", "{protocol}: {result}");
+        assert_eq!(result["tasks"]["pipe"]["output"]["notes"], "quiet", "{protocol}");
+        assert_eq!(result["tasks"]["http"]["output"]["status"], "cancelled", "{protocol}: {result}");
+    }
+}
+
+#[test]
+fn without_input_questions_are_declined() {
+    let place = Place::new();
+    demo(&place, "auto", "");
+    let ended = place.run(BOOK, &[]);
+    assert_eq!((ended.code, &ended.result()["tasks"]["pipe"]["output"]["status"]), (Some(0), &json!("cancelled")));
+    // A closed standard input is nobody, too.
+    let closed = place.kapell(&["run", "plan.yaml", "--output", "json"]);
+    assert_eq!((closed.code, &closed.result()["tasks"]["http"]["output"]["status"]), (Some(0), &json!("cancelled")));
+}
+
+#[test]
+fn a_person_answers_line_by_line_and_is_asked_again_after_a_wrong_one() {
+    let place = Place::new();
+    demo(&place, "auto", "");
+    place.write(
+        "plan.yaml",
+        "name: x\ntasks: [{ id: pipe, agent: travel, tool: book_trip, with: { city: Lisbon, delay_ms: 1 } }]\n",
+    );
+    let mut command = place.command(["run", "plan.yaml", "--output", "json"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    child.stdin.take().expect("piped").write_all(b"perhaps\nyes\nby the window\n").expect("taken");
+    let ended = Ended::of(child.wait_with_output().expect("ends"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.result()["tasks"]["pipe"]["output"]["status"], "booked", "{ended:?}");
+    assert_eq!(ended.result()["tasks"]["pipe"]["output"]["notes"], "by the window");
+    assert!(ended.err.contains("perhaps"), "{}", ended.err);
+}
+
+/// A scripted chat-completions endpoint: one reply, streamed. Gives its address and what it was sent.
+fn endpoint() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap_or(0);
+                    }
+                    if line == "\r\n" {
+                        break;
+                    }
+                }
+                let mut body = vec![0; length];
+                let _ = reader.read_exact(&mut body);
+                let _ = sender.send(String::from_utf8_lossy(&body).into_owned());
+                let chunks = [
+                    r#"{"model":"tiny-7b","choices":[{"index":0,"delta":{"role":"assistant","content":"In short: "}}]}"#,
+                    r#"{"choices":[{"index":0,"delta":{"content":"go."},"finish_reason":"stop"}]}"#,
+                    r#"{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}"#,
+                    "[DONE]",
+                ];
+                let text: String = chunks.map(|chunk| format!("data: {chunk}\n\n")).concat();
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+                let _ = stream.write_all(format!("{head}{text}").as_bytes());
+            });
+        }
+    });
+    (address, receiver)
+}
+
+#[test]
+fn sampling_is_answered_by_the_model_in_both_eras_on_both_transports() {
+    for protocol in ["legacy", "modern"] {
+        let (address, requests) = endpoint();
+        let place = Place::new();
+        demo(&place, protocol, &format!("[llm]\nbase_url = \"{address}\"\nmodel = \"tiny\"\n"));
+        let ended = place.run(
+            "name: x\ntasks:\n\
+             \x20 - { id: http, agent: research, tool: research, with: { topic: Lisbon, delay_ms: 1 } }\n\
+             \x20 - { id: pipe, agent: research-stdio, tool: research, with: { topic: Lisbon, delay_ms: 1 } }\n",
+            &["--journal", "journal.db"],
+        );
+        let result = ended.result();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        for task in ["http", "pipe"] {
+            assert_eq!(result["tasks"][task]["output"]["summary"], "In short: go.", "{protocol} {task}: {result}");
+        }
+        let asked: serde_json::Value = serde_json::from_str(&requests.recv().expect("a request")).expect("JSON");
+        assert_eq!(
+            (&asked["model"], &asked["max_tokens"], &asked["stream"]),
+            (&json!("tiny"), &json!(100), &json!(true))
+        );
+        let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
+        assert!(shown.out.contains("tiny-7b"), "{}", shown.out);
+    }
+}
+
+#[test]
+fn without_a_model_sampling_is_not_offered() {
+    for protocol in ["legacy", "modern"] {
+        let place = Place::new();
+        demo(&place, protocol, "");
+        let ended = place.run(
+            "name: x\ntasks: [{ id: a, agent: research, tool: research, with: { topic: Lisbon, delay_ms: 1 } }]\n",
+            &[],
+        );
+        assert_eq!(ended.result()["tasks"]["a"]["output"]["summarised"], json!(false), "{protocol}: {ended:?}");
+    }
+}
+
+#[test]
+fn every_round_is_an_event() {
+    let place = Place::new();
+    demo(&place, "modern", "");
+    place.write("plan.yaml", BOOK);
+    let ended = place.kapell(&["run", "plan.yaml", "--no-input", "--output", "stream-json"]);
+    let events: Vec<serde_json::Value> =
+        ended.out.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+    assert_eq!((of("input_required"), of("question_asked"), of("question_answered")), (2, 2, 2), "{}", ended.out);
+    assert_eq!(events.last().map(|event| &event["type"]), Some(&json!("result")));
+    assert_eq!(events.first().map(|event| &event["type"]), Some(&json!("run_started")));
+}

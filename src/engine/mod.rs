@@ -4,6 +4,8 @@
 //! A driver observes something ([`crate::model::Input`]), [`Run::handle`] turns it into events and commands, the driver
 //! makes the events durable and then carries the commands out. `Run::fold(events)` gives the same run again.
 
+mod advance;
+mod apply;
 mod decide;
 mod end;
 pub mod retry;

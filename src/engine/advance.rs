@@ -1,0 +1,310 @@
+//! Does all that can be done now: skips, expands, asks, starts, and ends.
+//! Never observes; `decide` does, and then calls [`Decision::advance`].
+
+use std::{collections::VecDeque, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    expression::{self, Reference},
+    model::{
+        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome,
+        SkipReason, StartAttempt, Task, TaskId, Template, ToolOutput,
+    },
+};
+
+use super::{
+    decide::Decision,
+    router::{self, Choice},
+    run::{Connection, QuestionState, Queues, Run, TaskState},
+};
+
+impl Decision<'_> {
+    /// Does all that can be done now.
+    pub(super) fn advance(&mut self) {
+        loop {
+            while let Some(&(at, node)) = self.run.queues.timers.first() {
+                if at > self.now {
+                    break;
+                }
+                self.run.queues.timers.pop_first();
+                self.run.queues.startable.push_back(node);
+            }
+            if self.run.stop.is_some() {
+                self.end_what_has_not_started();
+            }
+            if let Some(node) = self.run.queues.due.pop_front() {
+                self.examine(node);
+            } else if self.run.running == self.run.plan.max_parallel {
+                break;
+            } else if let Some(node) = self.run.queues.startable.pop_front() {
+                self.start(node);
+            } else if !self.run.queue_what_has_room() {
+                break;
+            }
+        }
+        self.end_run_if_nothing_is_left();
+    }
+
+    /// Once the run stops, ends every node that has no attempt in flight.
+    fn end_what_has_not_started(&mut self) {
+        self.run.queues.due.clear();
+        self.run.queues.startable.clear();
+        let idle: Vec<TaskId> = (self.run.tasks.iter().zip(self.run.graph.nodes()))
+            .filter(|(entry, _)| match &entry.state {
+                TaskState::Running { .. } | TaskState::Ended(_) => false,
+                // A `foreach` task ends after its items.
+                TaskState::Expanded => entry.waiting_for == 0,
+                _ => true,
+            })
+            .map(|(_, (_, node))| node.id.clone())
+            .collect();
+        for task in idle {
+            self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+        }
+        // Ending items can leave a `foreach` task with nothing to wait for.
+        if self.run.queues.due.iter().any(|node| self.run.tasks[node.index()].state == TaskState::Expanded) {
+            self.end_what_has_not_started();
+        }
+        self.run.queues.due.clear();
+    }
+
+    /// Looks at a node whose dependencies have ended: skips it, expands it, asks first, or lets it start.
+    fn examine(&mut self, node: NodeIndex) {
+        let entry = &self.run.tasks[node.index()];
+        match entry.state {
+            TaskState::Expanded if entry.waiting_for == 0 => return self.close(node),
+            TaskState::Ready { .. } if entry.attempts == 0 && !entry.examined && !entry.approved => {}
+            TaskState::Ready { .. } => return self.run.queues.startable.push_back(node),
+            _ => return,
+        }
+        self.run.tasks[node.index()].examined = true;
+        let task = Arc::clone(&self.run.graph[node].task);
+        let id = self.run.graph[node].id.clone();
+        let is_item = self.run.graph[node].item.is_some();
+        if !is_item && let Some(reason) = self.unmet_need(node) {
+            return self.skip(id, reason);
+        }
+        if let Some(condition) = &task.condition
+            && asks_for_each_item(&task, condition) == is_item
+        {
+            match expression::condition(condition, &self.run.scope(node)) {
+                Ok(true) => {}
+                Ok(false) => return self.skip(id, SkipReason::ConditionFalse { condition: condition.0.clone() }),
+                Err(error) => return self.fail(id, expression_failure("if", &error)),
+            }
+        }
+        if let (Some(foreach), false) = (&task.foreach, is_item) {
+            return match expression::render(&foreach.items, &self.run.scope(node)) {
+                Ok(Value::Array(items)) => self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) }),
+                Ok(other) => {
+                    let message =
+                        format!("`foreach` needs a list, but `{}` gave {}", show(&foreach.items), kind(&other));
+                    self.fail(id, Failure::new(FailureKind::Expression, message));
+                }
+                Err(error) => self.fail(id, expression_failure("foreach", &error)),
+            };
+        }
+        if let Some(approve) = &task.approve {
+            return match expression::render(approve, &self.run.scope(node)) {
+                Ok(message) => {
+                    let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
+                    self.ask(Asker::Plan { task: id }, message, Form::Approval, None);
+                }
+                Err(error) => self.fail(id, expression_failure("approve", &error)),
+            };
+        }
+        self.run.queues.startable.push_back(node);
+    }
+
+    /// Why a node must be skipped because of how its dependencies ended.
+    fn unmet_need(&self, node: NodeIndex) -> Option<SkipReason> {
+        let condition = self.run.graph[node].task.condition.as_ref();
+        if condition.is_some_and(expression::looks_at_how_tasks_ended) {
+            return None;
+        }
+        self.run.graph.dependencies(node).find_map(|need| {
+            let dependency = &self.run.graph[need];
+            self.run.tasks[need.index()].blocks(&dependency.id, dependency.task.on_failure)
+        })
+    }
+
+    /// Ends a `foreach` task whose items have all ended.
+    fn close(&mut self, node: NodeIndex) {
+        let items = self.run.tasks[node.index()].items.clone();
+        let failed: Vec<(&TaskId, &Failure)> = items
+            .clone()
+            .filter_map(|index| match &self.run.tasks[index].state {
+                TaskState::Ended(Outcome::Failed(failure)) => {
+                    Some((&self.run.graph[NodeIndex::new(index)].id, failure))
+                }
+                _ => None,
+            })
+            .collect();
+        let outcome = match failed.first() {
+            None => Outcome::Succeeded(Arc::new(ToolOutput::default())),
+            Some((first, failure)) => {
+                let denied = failed.iter().all(|(_, failure)| failure.kind == FailureKind::Denied);
+                Outcome::Failed(Failure {
+                    kind: if denied { FailureKind::Denied } else { FailureKind::ItemsFailed },
+                    message: format!("{} of {} items failed; `{first}`: {failure}", failed.len(), items.len()),
+                    help: failure.help.clone(),
+                })
+            }
+        };
+        let task = self.run.graph[node].id.clone();
+        self.emit(Event::TaskEnded { task, outcome });
+    }
+
+    /// Starts a node if there is room for it, else queues it where room will come.
+    fn start(&mut self, node: NodeIndex) {
+        let entry = &self.run.tasks[node.index()];
+        let preferred = match entry.state {
+            TaskState::Ready { preferred } => preferred,
+            TaskState::Waiting { until, preferred } if until <= self.now => preferred,
+            _ => return,
+        };
+        let task = Arc::clone(&self.run.graph[node].task);
+        if let (Some(item), Some(foreach)) = (&self.run.graph[node].item, &task.foreach)
+            && foreach.max_parallel.is_some_and(|most| self.run.tasks[item.parent.index()].running_items >= most)
+        {
+            self.run.queues.by_parent.entry(item.parent).or_default().push_back(node);
+            return;
+        }
+        match router::choose(&task.routes, &entry.routes, preferred, &self.run.agents) {
+            Choice::Start(route) => self.start_on(node, route),
+            Choice::Wait(agents) => {
+                for agent in agents {
+                    self.connect(&agent);
+                    self.run.queues.by_agent.entry(agent).or_default().push_back(node);
+                }
+            }
+            Choice::None(refusal) if entry.last_failure.is_none() => {
+                self.fail(self.run.graph[node].id.clone(), refusal);
+            }
+            Choice::None(_) => self.give_up(node),
+        }
+    }
+
+    fn start_on(&mut self, node: NodeIndex, route: usize) {
+        let graph_node = &self.run.graph[node];
+        let (task, id) = (Arc::clone(&graph_node.task), graph_node.id.clone());
+        let arguments = match expression::render(&task.arguments, &self.run.scope(node)) {
+            Ok(Value::Object(arguments)) => arguments,
+            Ok(Value::Null) => JsonObject::new(),
+            Ok(other) => {
+                let message = format!("`with` needs a map of arguments, but gave {}", kind(&other));
+                return self.fail(id, Failure::new(FailureKind::Expression, message));
+            }
+            Err(error) => return self.fail(id, expression_failure("with", &error)),
+        };
+        let number = self.run.tasks[node.index()].attempts + 1;
+        let attempt = AttemptId { task: id, number };
+        let (agent, tool) = (task.routes[route].agent.clone(), Arc::clone(&task.routes[route].tool));
+        let timeout = task.timeout.unwrap_or(self.run.agents[&agent].policy.tool_timeout).0;
+        self.emit(Event::AttemptStarted { attempt: attempt.clone(), agent: agent.clone(), tool: Arc::clone(&tool) });
+        let deadline = task.deadline.map(|span| span.0);
+        self.order(Command::StartAttempt(StartAttempt { attempt, agent, tool, arguments, timeout, deadline }));
+    }
+
+    /// Ends the run when every node has ended, or when only questions that nobody here can answer are left.
+    fn end_run_if_nothing_is_left(&mut self) {
+        if self.run.is_over() || self.run.running > 0 {
+            return;
+        }
+        let paused = self.run.open > 0;
+        if paused && !self.run.waits_only_for_absent_people() {
+            return;
+        }
+        let end = self.run.verdict_of_run(paused);
+        self.emit(Event::RunEnded {
+            status: end.status,
+            cause: end.cause,
+            outputs: end.outputs,
+            output_errors: end.output_errors,
+        });
+        self.order(Command::EndRun);
+    }
+}
+
+/// Whether the condition of a `foreach` task is about its items rather than about the task as a whole.
+fn asks_for_each_item(task: &Task, condition: &Expression) -> bool {
+    task.foreach.as_ref().is_some_and(|foreach| {
+        expression::references(condition).is_ok_and(|references| {
+            references.iter().any(|reference| matches!(reference, Reference::Name(name) if *name == foreach.binding))
+        })
+    })
+}
+
+fn expression_failure(key: &str, error: &expression::ExpressionError) -> Failure {
+    let failure = Failure::new(FailureKind::Expression, format!("`{key}`: {error}"));
+    match &error.help {
+        Some(help) => failure.with_help(help.clone()),
+        None => failure,
+    }
+}
+
+fn show(template: &Template) -> String {
+    template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
+}
+
+/// A JSON value's type, with its article.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing (null)",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+impl Run {
+    /// Whether every open node waits, directly or through others, for a question that was left open.
+    fn waits_only_for_absent_people(&self) -> bool {
+        let open_question = self.questions.values().any(|entry| entry.state == QuestionState::Open);
+        let left_open = self.questions.values().any(|entry| entry.state == QuestionState::LeftOpen);
+        left_open
+            && !open_question
+            && self.queues.timers.is_empty()
+            && self.tasks.iter().all(|entry| {
+                matches!(
+                    entry.state,
+                    TaskState::AwaitingApproval | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
+                )
+            })
+    }
+
+    /// Moves nodes that waited for room to where they are started, as many as there is room for; says whether any
+    /// moved.
+    fn queue_what_has_room(&mut self) -> bool {
+        let Self { tasks, agents, graph, queues, .. } = self;
+        let Queues { startable, by_agent, by_parent, .. } = queues;
+        let before = startable.len();
+        let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {
+            let mut taken = 0;
+            while taken < room
+                && let Some(node) = waiting.pop_front()
+            {
+                if matches!(tasks[node.index()].state, TaskState::Ready { .. } | TaskState::Waiting { .. }) {
+                    startable.push_back(node);
+                    taken += 1;
+                }
+            }
+        };
+        for (agent, waiting) in by_agent {
+            let agent = &agents[agent];
+            match agent.connection {
+                Connection::Connected(_) => take(waiting, agent.policy.max_concurrency.saturating_sub(agent.running)),
+                Connection::Unavailable(_) => take(waiting, usize::MAX),
+                Connection::NotAsked | Connection::Connecting => {}
+            }
+        }
+        for (parent, waiting) in by_parent {
+            let most = graph[*parent].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
+            take(waiting, most.unwrap_or(usize::MAX).saturating_sub(tasks[parent.index()].running_items));
+        }
+        startable.len() > before
+    }
+}

@@ -1,0 +1,192 @@
+//! Takes one event into a run.
+//! Never decides: it records what the event says and what follows from it by arithmetic alone.
+
+use std::sync::Arc;
+
+use crate::model::{AgentId, Answer, Asker, EndCause, Event, Failure, NodeIndex, Outcome, QuestionId};
+
+use super::{
+    retry::{self, Verdict},
+    run::{AgentState, Connection, QuestionEntry, QuestionState, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
+};
+
+impl Run {
+    /// Takes in one event. The only place where a run changes.
+    pub(super) fn apply(&mut self, event: &Event) -> Result<(), Unknown> {
+        self.next_seq += 1;
+        match event {
+            Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
+            Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = Connection::Connecting,
+            Event::AgentConnected { agent, info } => {
+                self.agent_mut(agent)?.connection = Connection::Connected(Arc::clone(info));
+            }
+            Event::AgentUnavailable { agent, failure } => {
+                let state = self.agent_mut(agent)?;
+                state.connection = Connection::Unavailable(failure.clone());
+                if state.policy.required && self.stop.is_none() {
+                    self.stop = Some(Stop::Failed(EndCause::RequiredAgentUnavailable { agent: agent.clone() }));
+                }
+            }
+            Event::TasksAdded { parent, items } => {
+                let parent = self.find(parent)?;
+                let first = self.tasks.len();
+                for node in self.graph.add_items(parent, items) {
+                    self.tasks.push(TaskEntry::new(TaskState::Ready { preferred: None }, 0));
+                    self.queues.due.push_back(node);
+                }
+                self.open += items.len();
+                let entry = &mut self.tasks[parent.index()];
+                entry.state = TaskState::Expanded;
+                entry.items = first..first + items.len();
+                entry.waiting_for = items.len();
+                if items.is_empty() {
+                    self.queues.due.push_back(parent);
+                }
+            }
+            Event::AttemptStarted { attempt, agent, tool } => {
+                let node = self.find(&attempt.task)?;
+                let routes = &self.graph[node].task.routes;
+                let route = routes
+                    .iter()
+                    .position(|route| route.agent == *agent && route.tool == *tool)
+                    .ok_or_else(|| Unknown(format!("{agent}.{tool}")))?;
+                let entry = &mut self.tasks[node.index()];
+                entry.routes.resize(routes.len(), RouteState::default());
+                entry.routes[route].tries += 1;
+                entry.attempts = attempt.number;
+                entry.agent = Some(agent.clone());
+                entry.last_failure = None;
+                entry.state = TaskState::Running { number: attempt.number, route };
+                self.running += 1;
+                self.agent_mut(agent)?.running += 1;
+                if let Some(item) = &self.graph[node].item {
+                    self.tasks[item.parent.index()].running_items += 1;
+                }
+            }
+            Event::AttemptSucceeded { attempt, output } => {
+                let node = self.find(&attempt.task)?;
+                self.release(node);
+                self.end(node, Outcome::Succeeded(Arc::clone(output)));
+            }
+            Event::AttemptFailed { attempt, failure } => {
+                let node = self.find(&attempt.task)?;
+                let route = self.release(node);
+                let used_up = route.is_some_and(|route| self.verdict(node, route, failure) != Verdict::Retry);
+                let entry = &mut self.tasks[node.index()];
+                if let Some(route) = route {
+                    entry.routes[route].used_up |= used_up;
+                }
+                entry.last_failure = Some(failure.clone());
+                entry.state = TaskState::Ready { preferred: route.filter(|_| !used_up) };
+                self.queues.due.push_back(node);
+            }
+            Event::RetryScheduled { task, ready_at, agent, .. } => {
+                let node = self.find(task)?;
+                let preferred = self.graph[node].task.routes.iter().enumerate().position(|(index, route)| {
+                    route.agent == *agent && !self.tasks[node.index()].routes.get(index).is_some_and(|r| r.used_up)
+                });
+                self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at, preferred };
+                self.queues.timers.insert((*ready_at, node));
+            }
+            Event::TaskEnded { task, outcome } => {
+                let node = self.find(task)?;
+                self.end(node, outcome.clone());
+            }
+            Event::QuestionAsked { question, request } => {
+                if let Asker::Plan { task } = &question.asker {
+                    let node = self.find(task)?;
+                    self.tasks[node.index()].state = TaskState::AwaitingApproval;
+                }
+                let entry = QuestionEntry {
+                    question: Arc::clone(question),
+                    request: request.clone(),
+                    state: QuestionState::Open,
+                };
+                self.questions.insert(question.id.clone(), entry);
+            }
+            Event::QuestionAnswered { question, answer, .. } => {
+                let entry = self.question_mut(question)?;
+                entry.state = QuestionState::Answered(answer.clone());
+                let approved = matches!(answer, Answer::Accept { .. });
+                if let (Asker::Plan { task }, true) = (&entry.question.asker, approved) {
+                    let task = task.clone();
+                    let node = self.find(&task)?;
+                    let entry = &mut self.tasks[node.index()];
+                    entry.approved = true;
+                    entry.state = TaskState::Ready { preferred: None };
+                    self.queues.startable.push_back(node);
+                }
+            }
+            Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
+            Event::SamplingStarted { request, .. } => {
+                self.sampling.insert(request.clone());
+            }
+            Event::SamplingFinished { request, .. } => {
+                self.sampling.remove(request);
+            }
+            Event::CancelRequested => self.stop = Some(Stop::Cancelled),
+            Event::RunEnded { status, .. } => self.status = *status,
+            Event::AttemptProgressed { .. } | Event::InputRequired { .. } | Event::AgentLogged { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What may follow `failure` on `route`.
+    pub(super) fn verdict(&self, node: NodeIndex, route: usize, failure: &Failure) -> Verdict {
+        let tries = self.tasks[node.index()].routes[route].tries;
+        retry::verdict(failure.kind, self.effect(node, route), &self.graph[node].task.retry, tries)
+    }
+
+    /// What a repeated call on `route` does: what a person said, else what the tool claims, else the worst.
+    pub(super) fn effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
+        let task = &self.graph[node].task;
+        let route = &task.routes[route];
+        let agent = &self.agents[&route.agent];
+        let claimed = || match &agent.connection {
+            Connection::Connected(info) => info.tool(&route.tool)?.effect,
+            _ => None,
+        };
+        task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
+    }
+
+    /// Frees what a running attempt held; gives its route.
+    fn release(&mut self, node: NodeIndex) -> Option<usize> {
+        let TaskState::Running { route, .. } = self.tasks[node.index()].state else { return None };
+        self.running -= 1;
+        if let Some(agent) = self.agents.get_mut(&self.graph[node].task.routes[route].agent) {
+            agent.running -= 1;
+        }
+        if let Some(item) = &self.graph[node].item {
+            self.tasks[item.parent.index()].running_items -= 1;
+        }
+        Some(route)
+    }
+
+    /// Ends a node and makes ready what waited for it alone.
+    fn end(&mut self, node: NodeIndex, outcome: Outcome) {
+        let entry = &mut self.tasks[node.index()];
+        if matches!(entry.state, TaskState::Ended(_)) {
+            return;
+        }
+        entry.state = TaskState::Ended(outcome);
+        self.open -= 1;
+        for dependent in self.graph.dependents(node) {
+            let entry = &mut self.tasks[dependent.index()];
+            entry.waiting_for -= 1;
+            if entry.waiting_for == 0 {
+                if entry.state == TaskState::Blocked {
+                    entry.state = TaskState::Ready { preferred: None };
+                }
+                self.queues.due.push_back(dependent);
+            }
+        }
+    }
+
+    fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, Unknown> {
+        self.agents.get_mut(agent).ok_or_else(|| Unknown(agent.to_string()))
+    }
+
+    fn question_mut(&mut self, question: &QuestionId) -> Result<&mut QuestionEntry, Unknown> {
+        self.questions.get_mut(question).ok_or_else(|| Unknown(question.to_string()))
+    }
+}

@@ -1,7 +1,7 @@
 //! `kapell run`: runs a plan to its end and prints what came of it.
 //! Never prints anything but the result on stdout.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -23,7 +23,14 @@ use crate::{
     llm::{Llm, OpenAi},
     mcp::{Options, Pool},
     model::{AgentSpec, Plan, Record, RunId},
-    report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal, text::count},
+    report::{
+        Reporter,
+        jsonl::JsonLines,
+        plain::Plain,
+        screen::Screen,
+        terminal,
+        text::{count, printable_lines},
+    },
     runtime::{self, Hub, Services, Start, shutdown},
     synthesizer::{self, Merge, RunResult},
 };
@@ -82,11 +89,20 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     let (result, exit) = execute(&args, &agents, &plan, &Arc::new(inputs)).await?;
     match args.output {
-        Output::Text => print(&synthesizer::text(&result))?,
+        Output::Text => print_answer(&synthesizer::text(&result))?,
         Output::Json => print_json(&result)?,
         Output::StreamJson => {}
     }
     Ok(exit)
+}
+
+/// Prints the answer: untouched for a program, and harmless and apart from the talk before it for a person.
+fn print_answer(answer: &str) -> Result<(), CliError> {
+    if !std::io::stdout().is_terminal() {
+        return print(answer);
+    }
+    let lines = printable_lines(answer).fold(String::from("\n"), |text, line| text + &line + "\n");
+    print(&lines)
 }
 
 /// What a plan would do, a task a line.

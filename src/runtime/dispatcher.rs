@@ -93,14 +93,18 @@ pub struct Start<'a> {
     pub seed: u64,
 }
 
+/// Most steps on their way to the disk. A journal that stalls makes the dispatcher wait before it takes in more, so the
+/// bounded inbox makes everybody else wait; far fewer than the journal's own queue holds.
+const COMMITS: usize = 64;
+
 struct Dispatcher {
     id: RunId,
     run: Run,
     clock: Clock,
     hub: Arc<Hub>,
     services: Services,
-    /// Steps on their way to the disk, in order. Decisions go on meanwhile; the journal commits what has gathered
-    /// in one transaction. Bounded by what the engine can decide without an effect of these steps.
+    /// Steps on their way to the disk, in order, at most [`COMMITS`]. Decisions go on meanwhile; the journal commits
+    /// what has gathered in one transaction.
     commits: FuturesOrdered<BoxFuture<'static, Result<Committed, JournalError>>>,
     /// Connections, calls, questions and model requests under way.
     effects: JoinSet<()>,
@@ -126,11 +130,12 @@ impl Dispatcher {
         loop {
             while self.effects.try_join_next().is_some() {}
             let wake = self.run.next_wake().map(|moment| self.clock.instant(moment));
+            let room = self.commits.len() < COMMITS;
             let woken = tokio::select! {
                 Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
-                Some(input) = inbox.inputs.recv() => Woken::Input(input),
-                () = self.hub.progress_waits() => Woken::Progress,
-                () = sleep_until(wake) => Woken::Time,
+                Some(input) = inbox.inputs.recv(), if room => Woken::Input(input),
+                () = self.hub.progress_waits(), if room => Woken::Progress,
+                () = sleep_until(wake), if room => Woken::Time,
             };
             let mut inputs = Vec::new();
             match woken {

@@ -109,9 +109,10 @@ fn print_answer(answer: &str) -> Result<(), CliError> {
 fn outline(plan: &Plan) -> String {
     let mut text = format!("{}: {}\n", plan.name, count(plan.tasks.len(), "task"));
     for task in &plan.tasks {
-        let routes: Vec<String> = task.routes.iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
+        let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
+        let work = if routes.is_empty() { "asks the language model".to_owned() } else { routes.join(" or ") };
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();
-        text += &format!("  {}: {}", task.id, routes.join(" or "));
+        text += &format!("  {}: {}", task.id, work);
         if !needs.is_empty() {
             text += &format!(", after {}", needs.join(", "));
         }

@@ -51,6 +51,11 @@ impl Findings {
         self.push(Severity::Warning, code, Some(at), message.into())
     }
 
+    /// The file's name, as it was given.
+    pub(super) fn file(&self) -> &str {
+        &self.source.name
+    }
+
     /// An error about the file as a whole.
     pub(super) fn whole(&mut self, code: &str, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Severity::Error, code, None, message.into())

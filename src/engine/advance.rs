@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::{
     expression::{self, Reference},
     model::{
-        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome,
-        SkipReason, StartAttempt, Task, TaskId, Template, ToolOutput,
+        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome, Part,
+        SkipReason, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
 };
 
@@ -52,7 +52,7 @@ impl Decision<'_> {
         self.run.queues.startable.clear();
         let idle: Vec<TaskId> = (self.run.tasks.iter().zip(self.run.graph.nodes()))
             .filter(|(entry, _)| match &entry.state {
-                TaskState::Running { .. } | TaskState::Ended(_) => false,
+                TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
                 // A `foreach` task ends after its items.
                 TaskState::Expanded => entry.waiting_for == 0,
                 _ => true,
@@ -62,8 +62,9 @@ impl Decision<'_> {
         for task in idle {
             self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
         }
-        // Ending items can leave a `foreach` task with nothing to wait for.
-        if self.run.queues.due.iter().any(|node| self.run.tasks[node.index()].state == TaskState::Expanded) {
+        // Ending items or calls can leave the task that they belong to with nothing to wait for.
+        let open = |node: &NodeIndex| !matches!(self.run.tasks[node.index()].state, TaskState::Ended(_));
+        if self.run.queues.due.iter().any(open) {
             self.end_what_has_not_started();
         }
         self.run.queues.due.clear();
@@ -81,7 +82,11 @@ impl Decision<'_> {
         self.run.tasks[node.index()].examined = true;
         let task = Arc::clone(&self.run.graph[node].task);
         let id = self.run.graph[node].id.clone();
-        let is_item = self.run.graph[node].item.is_some();
+        let part = self.run.graph[node].part.clone();
+        if matches!(part, Part::ToolCall(_)) {
+            return self.run.queues.startable.push_back(node);
+        }
+        let is_item = matches!(part, Part::Item(_));
         if !is_item && let Some(reason) = self.unmet_need(node) {
             return self.skip(id, reason);
         }
@@ -165,13 +170,19 @@ impl Decision<'_> {
             _ => return,
         };
         let task = Arc::clone(&self.run.graph[node].task);
-        if let (Some(item), Some(foreach)) = (&self.run.graph[node].item, &task.foreach)
+        if let (Some(item), Some(foreach)) = (self.run.graph[node].item(), &task.foreach)
             && foreach.max_parallel.is_some_and(|most| self.run.tasks[item.parent.index()].running_items >= most)
         {
             self.run.queues.by_parent.entry(item.parent).or_default().push_back(node);
             return;
         }
-        match router::choose(&task.routes, &entry.routes, preferred, &self.run.agents) {
+        if let Work::Prompt(prompt) = &task.work {
+            return match entry.conversation {
+                Some(_) => self.continue_prompt(node, prompt),
+                None => self.start_prompt(node, prompt),
+            };
+        }
+        match router::choose(task.routes(), &entry.routes, preferred, &self.run.agents) {
             Choice::Start(route) => self.start_on(node, route),
             Choice::Wait(agents) => {
                 for agent in agents {
@@ -189,7 +200,7 @@ impl Decision<'_> {
     fn start_on(&mut self, node: NodeIndex, route: usize) {
         let graph_node = &self.run.graph[node];
         let (task, id) = (Arc::clone(&graph_node.task), graph_node.id.clone());
-        let arguments = match expression::render(&task.arguments, &self.run.scope(node)) {
+        let arguments = match self.run.arguments(node) {
             Ok(Value::Object(arguments)) => arguments,
             Ok(Value::Null) => JsonObject::new(),
             Ok(other) => {
@@ -200,7 +211,7 @@ impl Decision<'_> {
         };
         let number = self.run.tasks[node.index()].attempts + 1;
         let attempt = AttemptId { task: id, number };
-        let (agent, tool) = (task.routes[route].agent.clone(), Arc::clone(&task.routes[route].tool));
+        let (agent, tool) = (task.routes()[route].agent.clone(), Arc::clone(&task.routes()[route].tool));
         let timeout = task.timeout.unwrap_or(self.run.agents[&agent].policy.tool_timeout).0;
         self.emit(Event::AttemptStarted { attempt: attempt.clone(), agent: agent.clone(), tool: Arc::clone(&tool) });
         let deadline = task.deadline.map(|span| span.0);
@@ -236,7 +247,7 @@ fn asks_for_each_item(task: &Task, condition: &Expression) -> bool {
     })
 }
 
-fn expression_failure(key: &str, error: &expression::ExpressionError) -> Failure {
+pub(super) fn expression_failure(key: &str, error: &expression::ExpressionError) -> Failure {
     let failure = Failure::new(FailureKind::Expression, format!("`{key}`: {error}"));
     match &error.help {
         Some(help) => failure.with_help(help.clone()),
@@ -261,6 +272,15 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Run {
+    /// The arguments of a call: rendered, or as the model gave them.
+    fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
+        match (&self.graph[node].part, &self.graph[node].task.work) {
+            (Part::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
+            (_, Work::Call(call)) => expression::render(&call.arguments, &self.scope(node)),
+            (_, Work::Prompt(_)) => Ok(Value::Null),
+        }
+    }
+
     /// Whether every open node waits, directly or through others, for a question that was left open.
     fn waits_only_for_absent_people(&self) -> bool {
         let open_question = self.questions.values().any(|entry| entry.state == QuestionState::Open);

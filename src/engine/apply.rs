@@ -3,7 +3,12 @@
 
 use std::sync::Arc;
 
-use crate::model::{AgentId, Answer, Asker, EndCause, Event, Failure, NodeIndex, Outcome, QuestionId};
+use serde_json::Value;
+
+use crate::model::{
+    AgentId, Answer, Asker, Call, ChatMessage, ChatRole, EndCause, Event, Failure, NodeIndex, OnFailure, Outcome,
+    PromptCall, QuestionId, Route, Task, TaskId, Template, Work,
+};
 
 use super::{
     retry::{self, Verdict},
@@ -45,7 +50,7 @@ impl Run {
             }
             Event::AttemptStarted { attempt, agent, tool } => {
                 let node = self.find(&attempt.task)?;
-                let routes = &self.graph[node].task.routes;
+                let routes = self.graph[node].task.routes();
                 let route = routes
                     .iter()
                     .position(|route| route.agent == *agent && route.tool == *tool)
@@ -59,10 +64,33 @@ impl Run {
                 entry.state = TaskState::Running { number: attempt.number, route };
                 self.running += 1;
                 self.agent_mut(agent)?.running += 1;
-                if let Some(item) = &self.graph[node].item {
-                    self.tasks[item.parent.index()].running_items += 1;
-                }
+                self.count_item(node, 1);
             }
+            Event::ModelAsked { attempt, messages, repair } => {
+                let node = self.find(&attempt.task)?;
+                let entry = &mut self.tasks[node.index()];
+                let conversation = entry.conversation.get_or_insert_default();
+                conversation.turn = attempt.number;
+                conversation.messages.extend_from_slice(messages);
+                conversation.repaired |= repair;
+                conversation.calls.clear();
+                entry.attempts = attempt.number;
+                entry.state = TaskState::AskingModel;
+                self.running += 1;
+                self.count_item(node, 1);
+            }
+            Event::ModelReplied { attempt, result } => {
+                let node = self.find(&attempt.task)?;
+                self.release(node);
+                let entry = &mut self.tasks[node.index()];
+                if let (Ok(reply), Some(conversation)) = (result, &mut entry.conversation) {
+                    let parts = reply.parts.clone();
+                    conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
+                }
+                entry.state = TaskState::Ready { preferred: None };
+                self.queues.due.push_back(node);
+            }
+            Event::ToolCallsAdded { parent, calls } => self.add_tool_calls(parent, calls)?,
             Event::AttemptSucceeded { attempt, output } => {
                 let node = self.find(&attempt.task)?;
                 self.release(node);
@@ -82,7 +110,7 @@ impl Run {
             }
             Event::RetryScheduled { task, ready_at, agent, .. } => {
                 let node = self.find(task)?;
-                let preferred = self.graph[node].task.routes.iter().enumerate().position(|(index, route)| {
+                let preferred = self.graph[node].task.routes().iter().enumerate().position(|(index, route)| {
                     route.agent == *agent && !self.tasks[node.index()].routes.get(index).is_some_and(|r| r.used_up)
                 });
                 self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at, preferred };
@@ -140,7 +168,7 @@ impl Run {
     /// What a repeated call on `route` does: what a person said, else what the tool claims, else the worst.
     pub(super) fn effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
         let task = &self.graph[node].task;
-        let route = &task.routes[route];
+        let route = &task.routes()[route];
         let agent = &self.agents[&route.agent];
         let claimed = || match &agent.connection {
             Connection::Connected(info) => info.tool(&route.tool)?.effect,
@@ -149,15 +177,60 @@ impl Run {
         task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
     }
 
-    /// Frees what a running attempt held; gives its route.
-    fn release(&mut self, node: NodeIndex) -> Option<usize> {
-        let TaskState::Running { route, .. } = self.tasks[node.index()].state else { return None };
-        self.running -= 1;
-        if let Some(agent) = self.agents.get_mut(&self.graph[node].task.routes[route].agent) {
-            agent.running -= 1;
+    /// Makes a node of each call that a model asked for.
+    fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), Unknown> {
+        let node = self.find(parent)?;
+        let asked = Arc::clone(&self.graph[node].task);
+        let earlier = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
+        for (index, call) in calls.iter().enumerate() {
+            let route = Route { agent: call.agent.clone(), tool: Arc::clone(&call.tool), rank: 0 };
+            let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null) });
+            let task = Task {
+                id: parent.call(earlier + index + 1),
+                title: None,
+                needs: Vec::new(),
+                condition: None,
+                foreach: None,
+                approve: None,
+                work,
+                on_failure: OnFailure::Continue,
+                ..(*asked).clone()
+            };
+            let added = self.graph.add_tool_call(node, task, call.arguments.clone());
+            self.tasks.push(TaskEntry::new(TaskState::Ready { preferred: None }, 0));
+            self.queues.due.push_back(added);
+            if let Some(conversation) = &mut self.tasks[node.index()].conversation {
+                conversation.calls.push((call.id.clone(), added));
+                conversation.total_calls += 1;
+            }
         }
-        if let Some(item) = &self.graph[node].item {
-            self.tasks[item.parent.index()].running_items -= 1;
+        self.open += calls.len();
+        let entry = &mut self.tasks[node.index()];
+        entry.state = TaskState::Expanded;
+        entry.waiting_for = calls.len();
+        Ok(())
+    }
+
+    /// Counts an attempt or turn of an item under its `foreach` task.
+    fn count_item(&mut self, node: NodeIndex, change: isize) {
+        if let Some(item) = self.graph[node].item() {
+            let running = &mut self.tasks[item.parent.index()].running_items;
+            *running = running.saturating_add_signed(change);
+        }
+    }
+
+    /// Frees what a running attempt or turn held; gives the attempt's route.
+    fn release(&mut self, node: NodeIndex) -> Option<usize> {
+        let route = match self.tasks[node.index()].state {
+            TaskState::Running { route, .. } => Some(route),
+            TaskState::AskingModel => None,
+            _ => return None,
+        };
+        self.running -= 1;
+        self.count_item(node, -1);
+        let route = route?;
+        if let Some(agent) = self.agents.get_mut(&self.graph[node].task.routes()[route].agent) {
+            agent.running -= 1;
         }
         Some(route)
     }
@@ -174,7 +247,9 @@ impl Run {
             let entry = &mut self.tasks[dependent.index()];
             entry.waiting_for -= 1;
             if entry.waiting_for == 0 {
-                if entry.state == TaskState::Blocked {
+                // A prompt goes on when its calls have ended; a `foreach` task is over then.
+                let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
+                if entry.state == TaskState::Blocked || goes_on {
                     entry.state = TaskState::Ready { preferred: None };
                 }
                 self.queues.due.push_back(dependent);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::model::{
     Answer, Asker, AttemptId, Command, Elicitation, Event, Failure, FailureKind, Form, Input, NodeIndex, Outcome, Plan,
-    Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput,
+    Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput, Work,
 };
 
 use super::{
@@ -90,8 +90,13 @@ impl Decision<'_> {
     fn connect_first_choices(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in &plan.tasks {
-            let Some(first) = task.routes.iter().map(|route| route.rank).min() else { continue };
-            for route in task.routes.iter().filter(|route| route.rank == first) {
+            if let Work::Prompt(prompt) = &task.work {
+                for tool in &prompt.tools {
+                    self.connect(&tool.agent);
+                }
+            }
+            let Some(first) = task.routes().iter().map(|route| route.rank).min() else { continue };
+            for route in task.routes().iter().filter(|route| route.rank == first) {
                 self.connect(&route.agent);
             }
         }
@@ -146,6 +151,20 @@ impl Decision<'_> {
                     self.order(Command::AnswerSampling { request, result });
                 }
             }
+            Input::ModelReplied { attempt, result } => {
+                let Some(node) = self.run.current(&attempt) else { return };
+                if self.run.tasks[node.index()].state != TaskState::AskingModel {
+                    return;
+                }
+                let task = attempt.task.clone();
+                let failed = result.as_ref().err().map(ToString::to_string);
+                self.emit(Event::ModelReplied { attempt, result });
+                match failed {
+                    _ if self.run.stop.is_some() => self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled }),
+                    Some(message) => self.turn_failed(task, message),
+                    None => {}
+                }
+            }
             Input::QuestionAnswered { question, answer, by } => self.answered(question, answer, by),
             Input::QuestionLeftOpen { question, reason } => {
                 if matches!(self.run.questions.get(&question), Some(entry) if entry.state == QuestionState::Open) {
@@ -164,7 +183,7 @@ impl Decision<'_> {
     }
 
     fn cancel_running(&mut self) {
-        let attempts: Vec<AttemptId> = self.run.running_attempts().map(|(attempt, _)| attempt).collect();
+        let attempts: Vec<AttemptId> = self.run.in_flight().collect();
         for attempt in attempts {
             self.order(Command::CancelAttempt { attempt });
         }
@@ -191,12 +210,12 @@ impl Decision<'_> {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes[route].tries;
                 let ready_at = self.now.after(retry::pause(&planned.retry.backoff, tries, self.run.seed, &task));
-                let agent = planned.routes[route].agent.clone();
+                let agent = planned.routes()[route].agent.clone();
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
             Verdict::Reroute => {
                 let entry = &self.run.tasks[node.index()];
-                let routes = &self.run.graph[node].task.routes;
+                let routes = self.run.graph[node].task.routes();
                 let next = match router::choose(routes, &entry.routes, None, &self.run.agents) {
                     Choice::Start(index) => routes[index].agent.clone(),
                     Choice::Wait(agents) => agents[0].clone(),
@@ -216,7 +235,7 @@ impl Decision<'_> {
         let last = entry
             .agent
             .as_ref()
-            .and_then(|agent| self.run.graph[node].task.routes.iter().position(|route| route.agent == *agent));
+            .and_then(|agent| self.run.graph[node].task.routes().iter().position(|route| route.agent == *agent));
         let failure = match last {
             Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),
             None => failure,
@@ -264,7 +283,7 @@ impl Run {
             Asker::Plan { task } => (task, None),
             Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, Some(&origin.agent)),
         };
-        let routes = &self.graph[self.graph.find(task.as_str())?].task.routes;
+        let routes = &self.graph[self.graph.find(task.as_str())?].task.routes();
         let route = routes.iter().find(|route| agent.is_none_or(|agent| route.agent == *agent))?;
         Some(Arc::clone(&route.tool))
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     expression::{self, Scope, TaskView, Tasks},
-    model::{EndCause, FailureKind, NodeIndex, OnFailure, Outcome, RunStatus},
+    model::{EndCause, FailureKind, NodeIndex, OnFailure, Outcome, Part, RunStatus},
 };
 
 use super::run::{Run, Stop, TaskEntry, TaskState};
@@ -42,7 +42,7 @@ impl Run {
     fn verdict_of_tasks(&self) -> (RunStatus, Option<EndCause>) {
         let failures = self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| match &entry.state {
             // A `foreach` task answers for its items.
-            TaskState::Ended(Outcome::Failed(failure)) if node.item.is_none() => {
+            TaskState::Ended(Outcome::Failed(failure)) if node.part == Part::Planned => {
                 Some((failure.kind, node.task.on_failure))
             }
             _ => None,
@@ -76,7 +76,7 @@ impl Run {
     /// What names mean in the expressions of `node`.
     pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
         let node = &self.graph[node];
-        let binding = node.item.as_ref().zip(node.task.foreach.as_ref());
+        let binding = node.item().zip(node.task.foreach.as_ref());
         Scope {
             inputs: &self.inputs,
             binding: binding.map(|(item, foreach)| (foreach.binding.as_str(), &item.values[item.index])),

@@ -8,6 +8,7 @@ mod advance;
 mod apply;
 mod decide;
 mod end;
+mod prompt;
 pub mod retry;
 mod router;
 mod run;

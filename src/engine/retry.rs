@@ -10,7 +10,7 @@
 //! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
 //! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
 //! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
-//! | `denied`, `cancelled`, `items_failed` | | no | no |
+//! | `denied`, `cancelled`, `items_failed`, `model_failed` | | no | no |
 //!
 //! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
 //! connection before the request was taken says nothing about the task, so such a task is tried twice even where
@@ -60,9 +60,11 @@ fn knowledge(kind: FailureKind) -> Knowledge {
         FailureKind::ToolError | FailureKind::ServerError => Knowledge::Answered,
         FailureKind::InvalidResult | FailureKind::ResultTooLarge => Knowledge::Unusable,
         FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
-        FailureKind::Expression | FailureKind::Denied | FailureKind::Cancelled | FailureKind::ItemsFailed => {
-            Knowledge::NotTheAgent
-        }
+        FailureKind::Expression
+        | FailureKind::Denied
+        | FailureKind::Cancelled
+        | FailureKind::ItemsFailed
+        | FailureKind::ModelFailed => Knowledge::NotTheAgent,
     }
 }
 
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
     use crate::model::Span;
 
-    const KINDS: [FailureKind; 19] = [
+    const KINDS: [FailureKind; 20] = [
         FailureKind::AgentUnavailable,
         FailureKind::NotSent,
         FailureKind::SessionLost,
@@ -148,6 +150,7 @@ mod tests {
         FailureKind::Denied,
         FailureKind::Cancelled,
         FailureKind::ItemsFailed,
+        FailureKind::ModelFailed,
     ];
 
     fn retry(max_attempts: u32) -> Retry {
@@ -184,9 +187,11 @@ mod tests {
             FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
                 (Final, Retry, Final, Reroute)
             }
-            FailureKind::Expression | FailureKind::Denied | FailureKind::Cancelled | FailureKind::ItemsFailed => {
-                (Final, Final, Final, Final)
-            }
+            FailureKind::Expression
+            | FailureKind::Denied
+            | FailureKind::Cancelled
+            | FailureKind::ItemsFailed
+            | FailureKind::ModelFailed => (Final, Final, Final, Final),
         };
         for (kind, first, first_safe, last, last_safe) in rows {
             assert_eq!((first, first_safe, last, last_safe), expected(kind), "{kind:?}");

@@ -10,8 +10,8 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, EndCause, Event, Failure, GraphError, NodeIndex, Outcome, Plan,
-    Question, QuestionId, Record, RequestId, RunStatus, SkipReason, TaskGraph, TaskId, Timestamp,
+    AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, ChatMessage, EndCause, Event, Failure, GraphError, NodeIndex,
+    Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason, TaskGraph, TaskId, Timestamp,
 };
 
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
@@ -62,6 +62,8 @@ pub(super) struct TaskEntry {
     pub(super) approved: bool,
     /// The agent of the last attempt.
     pub(super) agent: Option<AgentId>,
+    /// For a prompt that was asked: what was said.
+    pub(super) conversation: Option<Box<Conversation>>,
     /// Why the last attempt failed, until another starts.
     pub(super) last_failure: Option<Failure>,
     /// For a `foreach` task: its items' node indices.
@@ -88,10 +90,27 @@ pub(super) enum TaskState {
     Waiting { until: Timestamp, preferred: Option<usize> },
     /// An attempt is in flight.
     Running { number: u32, route: usize },
-    /// A `foreach` task whose items have not all ended.
+    /// A language model is asked.
+    AskingModel,
+    /// A `foreach` task whose items have not all ended, or a prompt whose tool calls have not.
     Expanded,
     /// It is over.
     Ended(Outcome),
+}
+
+/// What was said in answer to a prompt.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Conversation {
+    /// The current turn, from 1.
+    pub(super) turn: u32,
+    /// Everything said, oldest first.
+    pub(super) messages: Vec<ChatMessage>,
+    /// The calls that the model asked for in this turn: its name for each, and the node.
+    pub(super) calls: Vec<(String, NodeIndex)>,
+    /// Calls of all turns.
+    pub(super) total_calls: usize,
+    /// Whether it was asked to mend its answer.
+    pub(super) repaired: bool,
 }
 
 /// What is known of one route of a task.
@@ -243,13 +262,11 @@ impl Run {
         self.queues.timers.first().map(|(at, _)| *at)
     }
 
-    /// The attempts in flight, with their agents.
-    pub fn running_attempts(&self) -> impl Iterator<Item = (AttemptId, &AgentId)> {
-        self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| match entry.state {
-            TaskState::Running { number, route } => {
-                Some((AttemptId { task: node.id.clone(), number }, &node.task.routes[route].agent))
-            }
-            _ => None,
+    /// The attempts and turns in flight.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = AttemptId> {
+        self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| {
+            let number = entry.in_flight()?;
+            Some(AttemptId { task: node.id.clone(), number })
         })
     }
 
@@ -258,11 +275,10 @@ impl Run {
         self.questions.get(question)?.request.as_ref()
     }
 
-    /// The node of a running attempt; none if the attempt is over or unknown.
+    /// The node of a running attempt or turn; none if the attempt is over or unknown.
     pub(super) fn current(&self, attempt: &AttemptId) -> Option<NodeIndex> {
         let node = self.graph.find(attempt.task.as_str())?;
-        matches!(self.tasks[node.index()].state, TaskState::Running { number, .. } if number == attempt.number)
-            .then_some(node)
+        (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
     }
 
     pub(super) fn find(&self, id: &TaskId) -> Result<NodeIndex, Unknown> {
@@ -283,10 +299,20 @@ impl TaskEntry {
             routes: Vec::new(),
             approved: false,
             agent: None,
+            conversation: None,
             last_failure: None,
             items: 0..0,
             running_items: 0,
             examined: false,
+        }
+    }
+
+    /// The number of its attempt or turn in flight.
+    pub(super) fn in_flight(&self) -> Option<u32> {
+        match (&self.state, &self.conversation) {
+            (TaskState::Running { number, .. }, _) => Some(*number),
+            (TaskState::AskingModel, Some(conversation)) => Some(conversation.turn),
+            _ => None,
         }
     }
 
@@ -311,6 +337,7 @@ impl PartialEq for TaskEntry {
             && self.routes == other.routes
             && self.approved == other.approved
             && self.agent == other.agent
+            && self.conversation == other.conversation
             && self.last_failure == other.last_failure
             && self.items == other.items
             && self.running_items == other.running_items

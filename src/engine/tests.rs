@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::{Run, Step};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Command, Effect, EndCause, Event, Expression,
-    Failure, FailureKind, Foreach, Input, OnFailure, Outcome, Plan, Record, Retry, Route, RunStatus, SkipReason, Span,
-    Task, TaskId, Template, Timestamp, ToolOutput,
+    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Call, ChatError, ChatPart, ChatReply,
+    ChatRequest, Command, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach, Input, OnFailure,
+    Outcome, Plan, Prompt, PromptTool, Record, Retry, Route, RunStatus, SkipReason, Span, Task, TaskId, Template,
+    Timestamp, ToolChoice, ToolInfo, ToolOutput, Work,
 };
 
 fn agent_policy() -> AgentPolicy {
@@ -25,6 +26,20 @@ fn route(agent: &str, rank: u32) -> Route {
     Route { agent: agent.into(), tool: "work".into(), rank }
 }
 
+fn call(routes: Vec<Route>, arguments: Value) -> Work {
+    Work::Call(Call { routes, arguments: Template(arguments) })
+}
+
+/// The same task on other routes.
+fn on(routes: Vec<Route>, task: Task) -> Task {
+    Task { work: call(routes, json!({})), ..task }
+}
+
+/// The same task with other arguments.
+fn with(arguments: Value, task: Task) -> Task {
+    Task { work: call(vec![route("a", 0)], arguments), ..task }
+}
+
 fn task(id: &str, needs: &[&str]) -> Task {
     Task {
         id: id.into(),
@@ -33,8 +48,7 @@ fn task(id: &str, needs: &[&str]) -> Task {
         condition: None,
         foreach: None,
         approve: None,
-        routes: vec![route("a", 0)],
-        arguments: Template(json!({})),
+        work: call(vec![route("a", 0)], json!({})),
         retry: Retry::default(),
         effect: None,
         timeout: None,
@@ -44,7 +58,12 @@ fn task(id: &str, needs: &[&str]) -> Task {
 }
 
 fn plan(tasks: Vec<Task>) -> Arc<Plan> {
-    let agents = tasks.iter().flat_map(|task| &task.routes).map(|route| (route.agent.clone(), agent_policy()));
+    let routed = tasks.iter().flat_map(Task::routes).map(|route| route.agent.clone());
+    let prompted = tasks.iter().flat_map(|task| match &task.work {
+        Work::Prompt(prompt) => prompt.tools.as_slice(),
+        Work::Call(_) => &[],
+    });
+    let agents = routed.chain(prompted.map(|tool| tool.agent.clone())).map(|agent| (agent, agent_policy()));
     Arc::new(Plan {
         name: "test".into(),
         description: None,
@@ -57,7 +76,15 @@ fn plan(tasks: Vec<Task>) -> Arc<Plan> {
 }
 
 fn info() -> Arc<AgentInfo> {
-    Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: Vec::new() })
+    let tool = ToolInfo {
+        name: "work".into(),
+        title: None,
+        description: None,
+        input_schema: serde_json::Map::new(),
+        output_schema: None,
+        effect: None,
+    };
+    Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: vec![tool] })
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {
@@ -175,8 +202,7 @@ fn a_task_starts_when_its_own_needs_are_done() {
 
 #[test]
 fn a_dependent_is_called_with_the_output_it_refers_to() {
-    let mut second = task("b", &["a"]);
-    second.arguments = Template(json!({"text": "${{ tasks.a.output }}!"}));
+    let second = with(json!({"text": "${{ tasks.a.output }}!"}), task("b", &["a"]));
     let mut driver = Driver::connected(&plan(vec![task("a", &[]), second]));
     driver.orders.clear();
     driver.end("a", 1, Ok(text("hello")));
@@ -186,8 +212,7 @@ fn a_dependent_is_called_with_the_output_it_refers_to() {
 
 #[test]
 fn reroutes_when_the_agent_cannot_be_reached_and_prefers_nothing_else() {
-    let mut only = task("t", &[]);
-    only.routes = vec![route("a", 0), route("b", 1)];
+    let only = on(vec![route("a", 0), route("b", 1)], task("t", &[]));
     let mut driver = Driver::start(&plan(vec![only]));
     assert_eq!(
         driver.orders,
@@ -215,8 +240,7 @@ fn a_task_without_any_agent_left_fails_with_each_reason() {
 
 #[test]
 fn a_required_agent_that_is_unavailable_ends_the_run() {
-    let mut other = task("u", &[]);
-    other.routes = vec![route("b", 0)];
+    let other = on(vec![route("b", 0)], task("u", &[]));
     let mut required = (*plan(vec![task("t", &[]), other])).clone();
     required.agents[&AgentId::from("a")].required = true;
     let mut driver = Driver::start(&Arc::new(required));
@@ -233,10 +257,9 @@ fn a_required_agent_that_is_unavailable_ends_the_run() {
 #[test]
 fn an_ambiguous_call_is_never_repeated_unless_its_effect_allows_it() {
     for (effect, calls) in [(None, 0), (Some(Effect::AtMostOnce), 0), (Some(Effect::Idempotent), 1)] {
-        let mut only = task("t", &[]);
+        let mut only = on(vec![route("a", 0), route("b", 1)], task("t", &[]));
         only.effect = effect;
         only.retry.max_attempts = 3;
-        only.routes = vec![route("a", 0), route("b", 1)];
         let mut driver = Driver::connected(&plan(vec![only]));
         driver.calls();
         driver.fail("t", 1, FailureKind::ConnectionLost);
@@ -257,9 +280,8 @@ fn an_ambiguous_end_says_which_key_would_allow_a_repetition() {
 
 #[test]
 fn retries_after_a_pause_then_reroutes_then_fails() {
-    let mut only = task("t", &[]);
+    let mut only = on(vec![route("a", 0), route("b", 1)], task("t", &[]));
     only.retry = Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() } };
-    only.routes = vec![route("a", 0), route("b", 1)];
     let mut driver = Driver::connected(&plan(vec![only]));
     assert_eq!(driver.names(), ["t#1@a"]);
     driver.fail("t", 1, FailureKind::ToolError);
@@ -275,7 +297,7 @@ fn retries_after_a_pause_then_reroutes_then_fails() {
 
 #[test]
 fn members_of_a_capability_share_the_work_by_how_busy_they_are() {
-    let tasks = ["t", "u", "v", "w"].map(|id| Task { routes: vec![route("a", 0), route("b", 0)], ..task(id, &[]) });
+    let tasks = ["t", "u", "v", "w"].map(|id| on(vec![route("a", 0), route("b", 0)], task(id, &[])));
     let mut driver = Driver::connected(&plan(tasks.to_vec()));
     driver.feed(Input::TimeReached);
     let mut agents: Vec<_> = driver.calls().into_iter().map(|(_, agent)| agent.to_string()).collect();
@@ -318,14 +340,14 @@ fn a_condition_that_looks_at_how_a_task_ended_decides_alone() {
 fn over(items: Value, max_parallel: Option<usize>) -> Task {
     Task {
         foreach: Some(Foreach { items: Template(items), binding: "item".into(), max_parallel }),
-        arguments: Template(json!({"value": "${{ item }}"})),
+        work: call(vec![route("a", 0)], json!({"value": "${{ item }}"})),
         ..task("each", &[])
     }
 }
 
 #[test]
 fn foreach_runs_once_for_each_item_within_its_own_limit() {
-    let last = Task { arguments: Template(json!({"all": "${{ tasks.each.outputs }}"})), ..task("z", &["each"]) };
+    let last = with(json!({"all": "${{ tasks.each.outputs }}"}), task("z", &["each"]));
     let mut driver = Driver::connected(&plan(vec![over(json!([1, 2, 3]), Some(1)), last]));
     assert_eq!(driver.names(), ["each[0]#1@a"]);
     driver.end("each[0]", 1, Ok(text("p")));
@@ -357,8 +379,7 @@ fn a_condition_about_the_item_is_asked_for_each_item() {
 
 #[test]
 fn an_item_that_never_starts_does_not_keep_the_others_waiting() {
-    let each =
-        Task { arguments: Template(json!({"v": "${{ item.name }}"})), ..over(json!([1, 2, {"name": "n"}]), Some(1)) };
+    let each = with(json!({"v": "${{ item.name }}"}), over(json!([1, 2, {"name": "n"}]), Some(1)));
     let mut driver = Driver::connected(&plan(vec![each]));
     assert_eq!(driver.names(), ["each[2]#1@a"]);
 }
@@ -422,6 +443,149 @@ fn outputs_are_evaluated_at_the_end_and_a_missing_one_is_named() {
     assert!(output_errors.contains_key("bad"));
 }
 
+fn prompt(id: &str, tools: &[&str], output_schema: Option<Value>) -> Task {
+    let tools = tools.iter().map(|&agent| PromptTool { agent: agent.into(), tool: None }).collect();
+    let prompt = Template(json!("Why ${{ inputs.what }}?"));
+    let asked = Prompt { model: None, system: None, prompt, output_schema, tools, max_turns: 3, max_tokens: 100 };
+    Task { work: Work::Prompt(Box::new(asked)), ..task(id, &[]) }
+}
+
+fn says(parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
+    Ok(ChatReply { parts, model: "m".into(), stop_reason: "endTurn".into(), usage: None, cost_usd: None })
+}
+
+fn says_text(text: &str) -> Result<ChatReply, ChatError> {
+    says(vec![ChatPart::Text { text: text.into() }])
+}
+
+fn asks_for(calls: &[(&str, &str)]) -> Result<ChatReply, ChatError> {
+    let call = |(id, name): &(&str, &str)| {
+        let input = json!({"text": "${{ inputs.secret }}"});
+        let Value::Object(input) = input else { unreachable!("an object") };
+        ChatPart::ToolUse { id: (*id).into(), name: (*name).into(), input }
+    };
+    says(calls.iter().map(call).collect())
+}
+
+impl Driver {
+    /// The turns that were ordered since last asked.
+    fn turns(&mut self) -> Vec<(String, ChatRequest)> {
+        self.take_orders(|order| match order {
+            Command::AskModel { attempt, chat } => Some((attempt.to_string(), (**chat).clone())),
+            _ => None,
+        })
+    }
+
+    fn reply(&mut self, task: &str, number: u32, result: Result<ChatReply, ChatError>) {
+        self.feed(Input::ModelReplied { attempt: AttemptId { task: task.into(), number }, result });
+    }
+}
+
+fn answered_by(task: Task) -> Driver {
+    let mut driver = Driver { now: Timestamp(1_000), ..Driver::start(&plan(vec![task])) };
+    driver.connect_all();
+    driver
+}
+
+#[test]
+fn a_prompt_is_answered_in_text() {
+    let mut asked = prompt("p", &[], None);
+    if let Work::Prompt(prompt) = &mut asked.work {
+        prompt.prompt = Template(json!("Why?"));
+    }
+    let mut driver = answered_by(asked);
+    let turns = driver.turns();
+    assert_eq!(turns.iter().map(|(turn, _)| turn.as_str()).collect::<Vec<_>>(), ["p#1"]);
+    assert_eq!(turns[0].1.messages[0].all_text(), "Why?");
+    driver.reply("p", 1, says_text("Because."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Because."))));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+fn plain(task: Task) -> Task {
+    let mut task = task;
+    if let Work::Prompt(prompt) = &mut task.work {
+        prompt.prompt = Template(json!("Why?"));
+    }
+    task
+}
+
+#[test]
+fn the_calls_that_a_model_asks_for_are_attempts_like_any_other() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    let offered = driver.turns().remove(0).1.tools;
+    assert_eq!(offered.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["a.work"]);
+    driver.reply("p", 1, asks_for(&[("c1", "a.work"), ("c2", "a.none"), ("c3", "a.work")]));
+    let calls = driver.take_orders(|order| match order {
+        Command::StartAttempt(call) => Some((call.attempt.to_string(), Value::Object(call.arguments.clone()))),
+        _ => None,
+    });
+    // What a model says is data: it is never evaluated.
+    let said = json!({"text": "${{ inputs.secret }}"});
+    assert_eq!(calls, [("p/1#1".to_owned(), said.clone()), ("p/2#1".to_owned(), said)]);
+    driver.end("p/1", 1, Ok(text("found")));
+    assert_eq!(driver.turns(), [], "the model hears of all its calls at once");
+    driver.fail("p/2", 1, FailureKind::ToolError);
+    let turns = driver.turns();
+    let results = ChatPart::ToolResult { id: "c1".into(), text: "found".into(), is_error: false };
+    let missing =
+        ChatPart::ToolResult { id: "c2".into(), text: "there is no tool `a.none` here".into(), is_error: true };
+    let broken = ChatPart::ToolResult { id: "c3".into(), text: "broke".into(), is_error: true };
+    assert_eq!(turns[0].1.messages.last().map(|message| message.parts.clone()), Some(vec![results, missing, broken]));
+    driver.reply("p", 2, says_text("Done."));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)), "a failed call of the loop is the model's affair");
+}
+
+#[test]
+fn the_last_turn_has_no_tools_and_its_text_is_the_answer() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    for turn in 1..3 {
+        assert_eq!(driver.turns()[0].1.tool_choice, ToolChoice::Auto);
+        driver.reply("p", turn, asks_for(&[("c", "a.none")]));
+    }
+    assert_eq!(driver.turns()[0].1.tool_choice, ToolChoice::None);
+    driver.reply("p", 3, says_text("Enough."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Enough."))));
+}
+
+#[test]
+fn an_answer_that_breaks_its_schema_is_repaired_once_and_then_fails() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    for (second, ends_well) in [("```json\n{\"n\": 2}\n```", true), ("{\"n\": \"two\"}", false)] {
+        let mut driver = answered_by(plain(prompt("p", &[], Some(schema.clone()))));
+        driver.turns();
+        driver.reply("p", 1, says_text("{\"n\": 1.5}"));
+        let turns = driver.turns();
+        assert!(turns[0].1.messages[2].all_text().contains("at `/n`"), "{turns:?}");
+        driver.reply("p", 2, says_text(second));
+        match driver.outcome("p") {
+            Some(Outcome::Succeeded(output)) if ends_well => assert_eq!(output.structured, Some(json!({"n": 2}))),
+            Some(Outcome::Failed(failure)) if !ends_well => assert_eq!(failure.kind, FailureKind::ModelFailed),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_model_that_fails_or_says_nothing_fails_the_task() {
+    for reply in [Err(ChatError::Endpoint { message: "down".into(), status: None }), says_text(" ")] {
+        let mut driver = answered_by(plain(prompt("p", &[], None)));
+        driver.reply("p", 1, reply);
+        let Some(Outcome::Failed(failure)) = driver.outcome("p") else { panic!("not failed") };
+        assert_eq!(failure.kind, FailureKind::ModelFailed);
+    }
+}
+
+#[test]
+fn cancelling_ends_a_turn_too() {
+    let mut driver = answered_by(plain(prompt("p", &[], None)));
+    driver.feed(Input::CancelRequested);
+    let attempt = AttemptId { task: "p".into(), number: 1 };
+    assert!(driver.orders.contains(&Command::CancelAttempt { attempt }));
+    driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
+    assert_eq!((driver.outcome("p"), driver.ended()), (Some(Outcome::Cancelled), Some((RunStatus::Cancelled, None))));
+}
+
 /// A task of a random plan; numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
 struct Sketch {
@@ -433,6 +597,8 @@ struct Sketch {
     items: Option<(usize, Option<usize>)>,
     approve: bool,
     condition: Option<u8>,
+    /// Whether it is a prompt, with the agents of its routes as tools.
+    prompt: bool,
 }
 
 fn sketch() -> impl Strategy<Value = Sketch> {
@@ -452,8 +618,9 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         prop::option::weighted(0.3, (0_usize..5, prop::option::of(1_usize..3))),
         prop::bool::weighted(0.15),
         prop::option::weighted(0.2, 0_u8..3),
+        prop::bool::weighted(0.2),
     )
-        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition)| Sketch {
+        .prop_map(|(needs, routes, max_attempts, effect, on_failure, items, approve, condition, prompt)| Sketch {
             needs,
             routes,
             max_attempts,
@@ -462,6 +629,7 @@ fn sketch() -> impl Strategy<Value = Sketch> {
             items,
             approve,
             condition,
+            prompt,
         })
 }
 
@@ -484,7 +652,13 @@ fn random_plan(sketches: &[Sketch], max_parallel: usize) -> Arc<Plan> {
             }
         }
         let mut built = task(&format!("t{index}"), &needs.iter().map(String::as_str).collect::<Vec<_>>());
-        built.routes = routes;
+        built.work = match sketch.prompt {
+            false => call(routes, json!({})),
+            true => {
+                let tools: Vec<&str> = routes.iter().map(|route| route.agent.as_str()).collect();
+                plain(prompt("p", &tools, None)).work
+            }
+        };
         built.retry.max_attempts = sketch.max_attempts;
         built.effect = sketch.effect;
         built.on_failure = sketch.on_failure;
@@ -507,6 +681,7 @@ fn random_plan(sketches: &[Sketch], max_parallel: usize) -> Arc<Plan> {
 enum Effectful {
     Connect(AgentId),
     Call(AttemptId),
+    Turn(AttemptId),
     Ask(crate::model::QuestionId),
 }
 
@@ -532,6 +707,7 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
             match order {
                 Command::ConnectAgent { agent } => under_way.push(Effectful::Connect(agent)),
                 Command::StartAttempt(call) => under_way.push(Effectful::Call(call.attempt)),
+                Command::AskModel { attempt, .. } => under_way.push(Effectful::Turn(attempt)),
                 Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
                 Command::EndRun => return Ok(driver.records),
                 _ => {}
@@ -553,6 +729,14 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
                 1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
                 _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
             },
+            Effectful::Turn(attempt) => {
+                let result = match dice(4) {
+                    0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
+                    1 => says_text("done"),
+                    _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
+                };
+                Input::ModelReplied { attempt, result }
+            }
             Effectful::Call(attempt) => {
                 let result = match dice(2) {
                     0 => Err(Failure::new(ENDS[dice(ENDS.len())], "broke")),
@@ -573,7 +757,7 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
 
 /// Checks what must hold of every history, whatever happened.
 fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
-    let base = |id: &TaskId| id.as_str().split('[').next().unwrap_or_default().to_owned();
+    let base = |id: &TaskId| id.as_str().split(['[', '/']).next().unwrap_or_default().to_owned();
     let tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();
     let mut ended: HashSet<String> = HashSet::new();
     let mut expected: HashSet<String> = tasks.keys().cloned().collect();
@@ -584,6 +768,20 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
         match &record.event {
             Event::TasksAdded { parent, items } => {
                 expected.extend((0..items.len()).map(|index| parent.item(index).to_string()));
+            }
+            Event::ToolCallsAdded { parent, calls } => {
+                let earlier = expected.iter().filter(|id| id.starts_with(&format!("{parent}/"))).count();
+                expected.extend((0..calls.len()).map(|index| parent.call(earlier + index + 1).to_string()));
+            }
+            Event::ModelAsked { attempt, .. } => {
+                let prompt = AgentId::from("the model");
+                prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` was asked after its end", attempt.task);
+                prop_assert!(attempt.number <= 4, "{attempt}: too many turns");
+                prop_assert!(running.insert(attempt.clone(), prompt).is_none(), "{attempt} was asked twice");
+                prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
+            }
+            Event::ModelReplied { attempt, .. } => {
+                prop_assert!(running.remove(attempt).is_some(), "{attempt} was answered without having been asked");
             }
             Event::AttemptStarted { attempt, agent, .. } => {
                 let task = tasks[&base(&attempt.task)];
@@ -601,8 +799,9 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
                 let on_agent = running.values().filter(|other| *other == agent).count();
                 prop_assert!(on_agent <= plan.agents[agent].max_concurrency, "agent `{agent}` is over its limit");
                 if let Some(most) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
+                    let of_a_prompt = matches!(task.work, Work::Prompt(_));
                     let siblings = running.keys().filter(|other| base(&other.task) == base(&attempt.task)).count();
-                    prop_assert!(siblings <= most, "`foreach` is over its limit");
+                    prop_assert!(of_a_prompt || siblings <= most, "`foreach` is over its limit");
                 }
             }
             Event::AttemptSucceeded { attempt, .. } => {

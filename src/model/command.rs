@@ -15,7 +15,14 @@ pub enum Command {
     },
     /// Call a tool.
     StartAttempt(StartAttempt),
-    /// End a call: tell the agent, and report the attempt as ended.
+    /// Ask the language model, in answer to a prompt.
+    AskModel {
+        /// Task and turn.
+        attempt: AttemptId,
+        /// The whole conversation.
+        chat: Box<ChatRequest>,
+    },
+    /// End a call or a turn: tell the agent, and report the attempt as ended.
     CancelAttempt {
         /// Task and number.
         attempt: AttemptId,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Failure, LogMessage, Origin, Outcome,
-    Plan, Progress, Question, QuestionId, RequestId, TaskId, Timestamp, ToolOutput,
+    AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, JsonObject,
+    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, TaskId, Timestamp, ToolOutput,
 };
 
 /// An event with its place and time in a run.
@@ -91,6 +91,30 @@ pub enum Event {
         request_state: Option<String>,
         /// The requests as the server made them, by its keys.
         requests: Value,
+    },
+    /// A language model is about to be asked, in answer to a prompt; `attempt.number` counts the turns.
+    ModelAsked {
+        /// Task and turn.
+        attempt: AttemptId,
+        /// What is said to it beyond what was said before.
+        messages: Vec<ChatMessage>,
+        /// Whether this asks it to mend an answer that broke the prompt's `output_schema`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repair: bool,
+    },
+    /// The language model replied, or failed.
+    ModelReplied {
+        /// Task and turn.
+        attempt: AttemptId,
+        /// The reply.
+        result: Result<ChatReply, ChatError>,
+    },
+    /// The model asked for tools: one task for each call, `TASK/1`, `TASK/2`, … over all turns.
+    ToolCallsAdded {
+        /// The prompt.
+        parent: TaskId,
+        /// The calls, in the model's order; those that it may not make are answered without a task.
+        calls: Vec<PromptCall>,
     },
     /// The call succeeded, and so did its task.
     AttemptSucceeded {
@@ -187,6 +211,19 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
         output_errors: IndexMap<String, String>,
     },
+}
+
+/// A call that a model asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PromptCall {
+    /// The model's name for the call.
+    pub id: String,
+    /// The agent.
+    pub agent: AgentId,
+    /// The tool.
+    pub tool: Arc<str>,
+    /// The arguments.
+    pub arguments: JsonObject,
 }
 
 /// How a run stands, or how it ended.

@@ -6,17 +6,47 @@ use std::{collections::HashMap, sync::Arc};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
-use super::{Task, TaskId};
+use super::{JsonObject, Task, TaskId};
 
-/// A task of the plan, or one item of a `foreach` task.
+/// A task of the plan, one item of a `foreach` task, or one call that a model asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Its id: the task's own, or `TASK[index]`.
     pub id: TaskId,
-    /// The task as planned; an item shares its parent's.
+    /// The task as planned; an item shares its parent's, and a model's call has one of its own.
     pub task: Arc<Task>,
-    /// For an item: which, and of which task.
-    pub item: Option<Item>,
+    /// What part of the graph it is.
+    pub part: Part,
+}
+
+impl Node {
+    /// The item that it is, if it is one.
+    pub fn item(&self) -> Option<&Item> {
+        match &self.part {
+            Part::Item(item) => Some(item),
+            Part::Planned | Part::ToolCall(_) => None,
+        }
+    }
+}
+
+/// What part of a graph a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Part {
+    /// A task of the plan.
+    Planned,
+    /// An item of a `foreach` task.
+    Item(Item),
+    /// A call that a model asked for.
+    ToolCall(ToolCall),
+}
+
+/// A call that a model asked for, in answer to a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// The prompt.
+    pub parent: NodeIndex,
+    /// The arguments, as the model gave them: data, never a template.
+    pub arguments: JsonObject,
 }
 
 /// An item's place under its `foreach` task.
@@ -64,7 +94,7 @@ impl TaskGraph {
     pub fn new(tasks: &[Arc<Task>]) -> Result<Self, GraphError> {
         let mut built = Self::default();
         for task in tasks {
-            let node = built.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), item: None });
+            let node = built.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), part: Part::Planned });
             if built.by_id.insert(task.id.clone(), node).is_some() {
                 return Err(GraphError::Duplicate(task.id.clone()));
             }
@@ -94,11 +124,21 @@ impl TaskGraph {
         for index in 0..values.len() {
             let item = Item { parent, index, values: Arc::clone(values) };
             let id = id.item(index);
-            let node = self.graph.add_node(Node { id: id.clone(), task: Arc::clone(&task), item: Some(item) });
+            let node = self.graph.add_node(Node { id: id.clone(), task: Arc::clone(&task), part: Part::Item(item) });
             self.by_id.insert(id, node);
             self.graph.add_edge(node, parent, ());
         }
         (first..self.graph.node_count()).map(NodeIndex::new)
+    }
+
+    /// Adds a call that the model asked for in answer to the prompt at `parent`.
+    pub fn add_tool_call(&mut self, parent: NodeIndex, task: Task, arguments: JsonObject) -> NodeIndex {
+        let id = task.id.clone();
+        let part = Part::ToolCall(ToolCall { parent, arguments });
+        let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), part });
+        self.by_id.insert(id, node);
+        self.graph.add_edge(node, parent, ());
+        node
     }
 
     /// Every node, in the order of the plan and then of expansion.

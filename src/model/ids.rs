@@ -69,6 +69,11 @@ impl TaskId {
     pub fn item(&self, index: usize) -> Self {
         Self::from(format!("{self}[{index}]"))
     }
+
+    /// The id of call `number` (from 1) that the model asked for in answer to the prompt `self`.
+    pub fn call(&self, number: usize) -> Self {
+        Self::from(format!("{self}/{number}"))
+    }
 }
 
 /// One try of a task: the fence that makes late or repeated messages harmless.

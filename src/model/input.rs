@@ -77,6 +77,13 @@ pub enum Input {
         /// The reply.
         result: Result<ChatReply, ChatError>,
     },
+    /// The language model replied to a prompt, or failed.
+    ModelReplied {
+        /// Task and turn.
+        attempt: AttemptId,
+        /// The reply.
+        result: Result<ChatReply, ChatError>,
+    },
     /// A person answered, or the rules did.
     QuestionAnswered {
         /// The question.

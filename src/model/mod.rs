@@ -21,15 +21,15 @@ pub use chat::{
     ToolChoice, Usage,
 };
 pub use command::{Command, StartAttempt};
-pub use event::{EndCause, Event, Record, RunStatus};
-pub use graph::{GraphError, Item, Node, TaskGraph};
+pub use event::{EndCause, Event, PromptCall, Record, RunStatus};
+pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
 pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{
-    AgentPolicy, Backoff, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan, Retry, Route,
-    Task, Template,
+    AgentPolicy, Backoff, Call, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan, Prompt,
+    PromptTool, Retry, Route, Task, Template, Work,
 };
 pub use question::{Answer, Asker, Elicitation, Form, Origin, Question};
 pub use time::{SPAN_FORM, Span, Timestamp};

@@ -176,4 +176,6 @@ pub enum FailureKind {
     Cancelled,
     /// Items of a `foreach` task failed.
     ItemsFailed,
+    /// The language model failed, or gave no answer that can be used.
+    ModelFailed,
 }

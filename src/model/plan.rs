@@ -92,7 +92,7 @@ pub enum InputType {
     Object,
 }
 
-/// One node of the graph: a call of one tool, on one of several routes, once or for each item of a list.
+/// One node of the graph: a call of a tool or a prompt to a language model, once or for each item of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The name by which others refer to it.
@@ -111,11 +111,8 @@ pub struct Task {
     /// A question that a person must say yes to before each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<Template>,
-    /// Where it can run, best first; never empty.
-    pub routes: Vec<Route>,
-    /// The tool's arguments: an object.
-    #[serde(rename = "with")]
-    pub arguments: Template,
+    /// What it does.
+    pub work: Work,
     /// How often and when it is tried again.
     pub retry: Retry,
     /// What a repeated call does, if the task or the plan says so.
@@ -129,6 +126,69 @@ pub struct Task {
     pub deadline: Option<Span>,
     /// What its failure means for others.
     pub on_failure: OnFailure,
+}
+
+impl Task {
+    /// Where it can run, best first; none for a prompt.
+    pub fn routes(&self) -> &[Route] {
+        match &self.work {
+            Work::Call(call) => &call.routes,
+            Work::Prompt(_) => &[],
+        }
+    }
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// It calls a tool.
+    Call(Call),
+    /// It asks a language model.
+    Prompt(Box<Prompt>),
+}
+
+/// A call of one tool, on one of several routes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// Where it can run, best first; never empty.
+    pub routes: Vec<Route>,
+    /// The tool's arguments: an object.
+    #[serde(rename = "with")]
+    pub arguments: Template,
+}
+
+/// A question to a language model, which may call tools before it answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The model, by its name in the agents file; the default one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What the model is told before the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<Template>,
+    /// The question.
+    pub prompt: Template,
+    /// The JSON Schema of the answer; free text where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
+    /// The only tools that the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<PromptTool>,
+    /// Most replies of the model, its answer included; at least 1. In the last one it may not call tools.
+    pub max_turns: u32,
+    /// Most tokens of one reply.
+    pub max_tokens: u32,
+}
+
+/// A tool that a prompt allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptTool {
+    /// Whose it is.
+    pub agent: AgentId,
+    /// Its name; all of the agent's tools where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Arc<str>>,
 }
 
 /// The list that a `foreach` task runs over.

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, fmt::Write};
 
-use crate::model::{Plan, Task, TaskId};
+use crate::model::{Plan, Task, TaskId, Work};
 
 /// Most characters of a condition, list or question that a node shows.
 const MAX_SHOWN: usize = 60;
@@ -71,11 +71,14 @@ fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
 /// What a node says: the task, where it runs, and what decides whether and how often.
 fn lines(task: &Task) -> Vec<String> {
     let mut lines = vec![task.title.clone().unwrap_or_else(|| task.id.to_string())];
-    let routes = task.routes.iter().map(|route| {
+    let routes = task.routes().iter().map(|route| {
         let or = if route.rank == 0 { "" } else { "else " };
         format!("{or}{} · {}", route.agent, route.tool)
     });
     lines.extend(routes);
+    if let Work::Prompt(prompt) = &task.work {
+        lines.push(format!("prompt: {}", shown(&prompt.prompt.0)));
+    }
     if let Some(foreach) = &task.foreach {
         lines.push(format!("for each {} of {}", foreach.binding, shown(&foreach.items.0)));
     }
@@ -137,18 +140,18 @@ mod tests {
         let retry =
             json!({"max_attempts": 1, "backoff": {"initial": "1s", "factor": 2.0, "max": "30s", "jitter": 0.5}});
         let route = |agent: &str, rank: u32| json!({"agent": agent, "tool": "go", "rank": rank});
+        let call = |routes: &[serde_json::Value]| json!({"call": {"routes": routes, "with": {}}});
         serde_json::from_value(json!({
             "name": "a \"quoted\" \\ name\nin two lines",
             "inputs": {},
             "max_parallel": 8,
             "agents": {},
             "tasks": [
-                {"id": "find", "title": "Find <b>\"it\"</b>; `now`", "needs": [], "routes": [route("x", 0)],
-                 "with": {}, "retry": retry, "on_failure": "fail"},
-                {"id": "read", "needs": ["find"], "routes": [route("x", 0), route("y", 1)], "with": {}, "retry": retry,
+                {"id": "find", "title": "Find <b>\"it\"</b>; `now`", "needs": [], "work": call(&[route("x", 0)]), "retry": retry, "on_failure": "fail"},
+                {"id": "read", "needs": ["find"], "work": call(&[route("x", 0), route("y", 1)]), "retry": retry,
                  "foreach": {"items": "${{ tasks.find.output }}", "as": "hit"}, "on_failure": "fail"},
-                {"id": "store", "needs": ["find", "read"], "if": "tasks.read.succeeded >= 2", "routes": [route("z", 0)],
-                 "approve": "Really\nstore?", "with": {}, "retry": retry, "on_failure": "fail"},
+                {"id": "store", "needs": ["find", "read"], "if": "tasks.read.succeeded >= 2", "work": call(&[route("z", 0)]),
+                 "approve": "Really\nstore?", "retry": retry, "on_failure": "fail"},
             ],
         }))
         .expect("the plan is one")

@@ -163,7 +163,7 @@ impl Dispatcher {
                 inputs.push(input);
             }
             for input in &inputs {
-                if let Input::AttemptEnded { attempt, .. } = input {
+                if let Input::AttemptEnded { attempt, .. } | Input::ModelReplied { attempt, .. } = input {
                     self.attempts.remove(attempt);
                 }
             }
@@ -196,6 +196,18 @@ impl Dispatcher {
                 });
             }
             Command::StartAttempt(call) => self.start_attempt(call),
+            Command::AskModel { attempt, chat } => {
+                let cancel = CancellationToken::new();
+                self.attempts.insert(attempt.clone(), cancel.clone());
+                let llm = self.services.llm.clone();
+                self.spawn(async move {
+                    let result = tokio::select! {
+                        result = sample(llm, &chat) => result,
+                        () = cancel.cancelled() => Err(failed_chat("the run was cancelled")),
+                    };
+                    hub.send(Input::ModelReplied { attempt, result }).await;
+                });
+            }
             Command::CancelAttempt { attempt } => {
                 if let Some(cancel) = self.attempts.get(&attempt) {
                     cancel.cancel();

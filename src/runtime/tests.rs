@@ -19,9 +19,9 @@ use crate::{
     journal::{Journal, JournalError},
     mcp::Host,
     model::{
-        AgentId, AgentInfo, AgentPolicy, Answer, ChatRequest, Elicitation, Event, Failure, FailureKind, Form, Input,
-        JsonObject, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId, RunStatus, Span,
-        StartAttempt, Task, TaskId, Template, ToolOutput,
+        AgentId, AgentInfo, AgentPolicy, Answer, Call, ChatRequest, Elicitation, Event, Failure, FailureKind, Form,
+        Input, JsonObject, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId, RunStatus, Span,
+        StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
     report::Reporter,
 };
@@ -149,10 +149,12 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             condition: None,
             foreach: None,
             approve: None,
-            routes: vec![Route { agent: "a".into(), tool: (*tool).into(), rank: 0 }],
-            arguments: Template(
-                needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
-            ),
+            work: Work::Call(Call {
+                routes: vec![Route { agent: "a".into(), tool: (*tool).into(), rank: 0 }],
+                arguments: Template(
+                    needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
+                ),
+            }),
             retry: Retry::default(),
             effect: None,
             timeout: None,

@@ -136,6 +136,15 @@ impl Merge {
                     parent.attempts += more;
                 }
             }
+            Event::ModelAsked { attempt, .. } => {
+                let Some(task) = self.task(&attempt.task) else { return };
+                let more = attempt.number.saturating_sub(task.attempts);
+                task.status = TaskStatus::Running;
+                task.attempts += more;
+                if let Some(parent) = self.parent(&attempt.task) {
+                    parent.attempts += more;
+                }
+            }
             Event::AttemptSucceeded { attempt, output } => {
                 let Some(task) = self.task(&attempt.task) else { return };
                 task.status = TaskStatus::Succeeded;
@@ -160,6 +169,8 @@ impl Merge {
             | Event::AgentUnavailable { .. }
             | Event::AttemptProgressed { .. }
             | Event::InputRequired { .. }
+            | Event::ModelReplied { .. }
+            | Event::ToolCallsAdded { .. }
             | Event::RetryScheduled { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionAnswered { .. }

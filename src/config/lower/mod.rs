@@ -5,6 +5,7 @@ mod arguments;
 mod graph;
 mod inputs;
 mod policy;
+mod prompts;
 mod references;
 mod routes;
 mod tasks;

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use super::{Catalogue, arguments::Arguments};
 use crate::{
     config::{agents_file::AgentsFile, findings::Findings, keys::FALLBACK, shape::Fields, source::Extent, tree::Node},
-    model::{AgentId, AgentPolicy, AgentSpec, Route},
+    model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
 };
 
 /// Knows the agents, and remembers which of them routes name.
@@ -142,8 +142,38 @@ impl<'a> Router<'a> {
             self.forbidden(agent, &tool, &wanted, findings);
             return None;
         }
-        self.check_tool(&wanted, &tool, task, findings);
+        self.check_tool(&wanted, &tool, Some(task), findings);
         Some(Route { agent: id.clone(), tool, rank: wanted.rank })
+    }
+
+    /// Whether prompts can be answered.
+    pub(super) fn has_model(&self) -> bool {
+        self.agents.llm.is_some()
+    }
+
+    /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
+    pub(super) fn prompt_tool(&mut self, name: &str, node: &Node, findings: &mut Findings) -> Option<PromptTool> {
+        let allowed = PromptTool::parse(name);
+        let wanted = Wanted {
+            agent: allowed.agent.clone(),
+            tool: allowed.tool.clone(),
+            rank: 0,
+            agent_at: node.extent,
+            tool_at: node.extent,
+        };
+        let Some(agent) = self.agents.agents.get(&allowed.agent) else {
+            self.unknown_agent(&wanted, findings);
+            return None;
+        };
+        self.named.entry(agent.id.clone()).or_insert_with(|| agent.policy.clone());
+        if let Some(tool) = &allowed.tool {
+            if !agent.allows(tool) {
+                self.forbidden(agent, tool, &wanted, findings);
+                return None;
+            }
+            self.check_tool(&wanted, tool, None, findings);
+        }
+        Some(allowed)
     }
 
     fn unknown_agent(&self, wanted: &Wanted, findings: &mut Findings) {
@@ -173,8 +203,8 @@ impl<'a> Router<'a> {
         findings.error("tool_not_allowed", wanted.tool_at, message).help(help);
     }
 
-    /// Checks the tool and the task's arguments against what the agent said, if it was asked.
-    fn check_tool(&mut self, wanted: &Wanted, tool: &str, task: &Fields<'_>, findings: &mut Findings) {
+    /// Checks the tool, and the task's arguments if it gives them, against what the agent said, if it was asked.
+    fn check_tool(&mut self, wanted: &Wanted, tool: &str, task: Option<&Fields<'_>>, findings: &mut Findings) {
         let id = &wanted.agent;
         match self.catalogue.and_then(|catalogue| catalogue.get(id)) {
             None => {}
@@ -186,7 +216,11 @@ impl<'a> Router<'a> {
                 found.help("its tools and their arguments are not checked");
             }
             Some(Ok(info)) => match info.tool(tool) {
-                Some(known) => self.arguments.check(id, known, task, findings),
+                Some(known) => {
+                    if let Some(task) = task {
+                        self.arguments.check(id, known, task, findings);
+                    }
+                }
                 None => {
                     let names = || info.tools.iter().map(|tool| tool.name.as_str());
                     let help = findings.did_you_mean(tool, names()).unwrap_or_else(|| match info.tools.is_empty() {

@@ -3,7 +3,7 @@
 
 use super::{
     graph::Edge,
-    policy,
+    policy, prompts,
     references::{self, Names, Used},
     routes::Router,
 };
@@ -14,7 +14,7 @@ use crate::{
         tree::{Node, Spot, Tree},
     },
     expression::RESERVED_NAMES,
-    model::{Expression, Foreach, JsonObject, Task, TaskId, Template},
+    model::{Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
 };
 
 /// The name of a `foreach` task's current item where the task gives none.
@@ -47,7 +47,7 @@ impl<'n> Reader<'_, 'n> {
                 Expression(bare.to_owned())
             }
         });
-        for key in ["with", "approve"] {
+        for key in ["with", "prompt", "system", "approve"] {
             if let Some(node) = fields.node(key) {
                 edges.extend(references::check(node, self.names, binding, findings, used));
             }
@@ -61,8 +61,13 @@ impl<'n> Reader<'_, 'n> {
             condition,
             foreach,
             approve: fields.node("approve").map(|node| Template(node.to_json())),
-            routes: router.routes(fields, findings),
-            arguments: Template(fields.node("with").map_or_else(|| JsonObject::new().into(), Node::to_json)),
+            work: match prompts::read(fields, router, findings) {
+                Some(prompt) => Work::Prompt(Box::new(prompt)),
+                None => Work::Call(Call {
+                    routes: router.routes(fields, findings),
+                    arguments: Template(fields.node("with").map_or_else(|| JsonObject::new().into(), Node::to_json)),
+                }),
+            },
             retry: policy::retry(fields, self.defaults, findings),
             effect: shared("effect").and_then(|fields| fields.choice("effect")),
             timeout: shared("timeout").and_then(|fields| fields.duration("timeout")),

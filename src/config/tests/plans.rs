@@ -1,8 +1,9 @@
 //! Plans: what they mean, and what is said of those that mean nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::model::{LlmSpec, MaxTokensField, Prompt, PromptTool, Task, Template, Work};
 
 const GOOD: &str = r#"
 name: competitor-brief
@@ -139,7 +140,7 @@ fn each_mistake_has_its_code_and_line() {
         ("fallback: [{ agent: archive }]", "duplicate_route"),
         ("fallback: [{ agent: archive, tool: x }]", "unknown_tool"),
         ("fallback: [{ agent: archive, tool: find }]", "bad_schema"),
-        ("prompt: hello", "not_supported"),
+        ("plan: other.yaml", "not_supported"),
         ("name: b", "duplicate_key"),
         ("title: 5", "wrong_type"),
         ("title: ''", "empty"),
@@ -211,13 +212,20 @@ fn arguments_are_checked_where_they_are_known() {
     }
 }
 
+fn arguments(task: &Task) -> Value {
+    match &task.work {
+        Work::Call(call) => call.arguments.0.clone(),
+        Work::Prompt(_) => panic!("a prompt has no arguments"),
+    }
+}
+
 #[test]
 fn a_capability_stands_for_all_agents_that_list_it() {
     let routes = |more: &str| {
         let text = format!("tasks:\n  - {{ id: a, {more} }}");
         let plan = load_plan("x", &text, &agents(), None).unwrap_or_else(|errors| panic!("{errors}")).plan;
         plan.tasks[0]
-            .routes
+            .routes()
             .iter()
             .map(|route| format!("{} {} {}", route.rank, route.agent, route.tool))
             .collect::<Vec<_>>()
@@ -259,7 +267,7 @@ fn numbers_and_words_are_read_by_the_core_schema() {
     )]);
     let plan = load(&text).unwrap_or_else(|errors| panic!("{errors}")).plan;
     assert_eq!(
-        plan.tasks[0].arguments.0,
+        arguments(&plan.tasks[0]),
         json!({
             "a": 16, "b": 15, "c": 1000.0, "d": -7, "e": 7, "f": 0.5, "g": u64::MAX, "h": "yes", "i": null, "j": "5",
             "k": 1.0, "l": "12:30", "m": "1_000", "n": true, "o": "-a", "p": 5.0, "q": "5", "r": i64::MIN,
@@ -308,6 +316,55 @@ fn cycles_are_told_with_the_edges_that_close_them() {
 fn anchors_and_aliases_repeat_values() {
     let text = "tasks:\n  - { id: a, agent: &who archive, tool: &what reserve, with: &args { x: [1, { y: 2 }] } }\n  - { id: b, agent: *who, tool: *what, with: *args }\n";
     let plan = load(text).unwrap_or_else(|errors| panic!("{errors}")).plan;
-    assert_eq!(plan.tasks[1].arguments.0, json!({"x": [1, {"y": 2}]}));
-    assert_eq!(plan.tasks[1].routes, plan.tasks[0].routes);
+    assert_eq!(arguments(&plan.tasks[1]), json!({"x": [1, {"y": 2}]}));
+    assert_eq!(plan.tasks[1].routes(), plan.tasks[0].routes());
+}
+
+#[test]
+fn a_prompt_is_read_with_its_tools_and_its_schema() {
+    let agents = AgentsFile { llm: Some(model()), ..agents() };
+    let text = "tasks:\n  - id: a\n    prompt: Why?\n    tools: [research, archive.find]\n    \
+                output_schema: { type: object }\n    max_turns: 2\n";
+    let plan = load_plan("x", text, &agents, None).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    let tool = |agent: &str, tool: Option<&str>| PromptTool { agent: agent.into(), tool: tool.map(Into::into) };
+    let expected = Prompt {
+        model: None,
+        system: None,
+        prompt: Template(json!("Why?")),
+        output_schema: Some(json!({"type": "object"})),
+        tools: vec![tool("research", None), tool("archive", Some("find"))],
+        max_turns: 2,
+        max_tokens: 4_096,
+    };
+    assert_eq!(plan.tasks[0].work, Work::Prompt(Box::new(expected)));
+    assert_eq!(plan.agents.len(), 2, "the agents of its tools are connected too");
+}
+
+#[test]
+fn each_mistake_of_a_prompt_has_its_code() {
+    let agents = AgentsFile { llm: Some(model()), ..agents() };
+    for (keys, code) in [
+        ("prompt: Why?, agent: research", "plan::two_works"),
+        ("prompt: Why?, tools: [nobody]", "plan::unknown_agent"),
+        ("prompt: Why?, output_schema: nowhere.json", "plan::bad_schema"),
+        ("prompt: Why?, output_schema: { type: 5 }", "plan::bad_schema"),
+        ("prompt: \"${{ tasks.b.output }}\"", "plan::unknown_task"),
+        ("prompt: Why?, max_turns: 0", "plan::out_of_range"),
+    ] {
+        let found = load_plan("x", &format!("tasks:\n  - {{ id: a, {keys} }}"), &agents, None).expect_err(keys);
+        assert_eq!(found.list().iter().map(|found| found.code.as_str()).collect::<Vec<_>>(), [code], "{keys}");
+    }
+    let none = load_plan("x", "tasks:\n  - { id: a, prompt: Why? }", &super::agents(), None).expect_err("no model");
+    assert_eq!(none.list()[0].code, "plan::no_model");
+}
+
+fn model() -> LlmSpec {
+    LlmSpec {
+        base_url: "http://127.0.0.1:1/v1".into(),
+        model: "m".into(),
+        api_key: None,
+        max_tokens_field: MaxTokensField::default(),
+        timeout: std::time::Duration::from_secs(1),
+        headers: Vec::new(),
+    }
 }

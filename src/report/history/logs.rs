@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     journal::Reader,
-    model::{Asker, Event, Failure, Form, Outcome, Record, RunId},
+    model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, Record, RunId},
 };
 
 /// How often to look for new events. Another process appends them, which this one cannot be told of; a person does
@@ -117,6 +117,15 @@ fn describe(event: &Event) -> (String, String) {
         Event::InputRequired { attempt, round, .. } => {
             (attempt.to_string(), format!("needs input before it goes on, round {round}"))
         }
+        Event::ModelAsked { attempt, repair, .. } => {
+            let why = if *repair { ", to mend its answer" } else { "" };
+            (attempt.to_string(), format!("asks the language model{why}"))
+        }
+        Event::ModelReplied { attempt, result } => (attempt.to_string(), reply_in_words(result)),
+        Event::ToolCallsAdded { parent, calls } => {
+            let tools: Vec<_> = calls.iter().map(|call| format!("{}.{}", call.agent, call.tool)).collect();
+            (parent.to_string(), format!("the model asks for {}", tools.join(", ")))
+        }
         Event::AttemptSucceeded { attempt, output } => {
             (attempt.to_string(), format!("succeeded: {}", brief(&in_a_line(&output.value()))))
         }
@@ -143,16 +152,7 @@ fn describe(event: &Event) -> (String, String) {
         Event::SamplingStarted { origin, chat, .. } => {
             (origin.agent.to_string(), format!("asks the language model for up to {} tokens", chat.max_tokens))
         }
-        Event::SamplingFinished { request, result } => {
-            let what = match result {
-                Ok(reply) => {
-                    let used = reply.usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
-                    format!("`{}` replied ({}{used})", reply.model, reply.stop_reason)
-                }
-                Err(error) => format!("the language model did not reply: {}", brief(&error.to_string())),
-            };
-            (request.to_string(), what)
-        }
+        Event::SamplingFinished { request, result } => (request.to_string(), reply_in_words(result)),
         Event::AgentLogged { origin, message } => {
             let logger = message.logger.as_deref().map(|logger| format!(" {logger}")).unwrap_or_default();
             (origin.agent.to_string(), format!("{}{logger}: {}", message.level, brief(&in_a_line(&message.data))))
@@ -164,6 +164,16 @@ fn describe(event: &Event) -> (String, String) {
                 if missing.is_empty() { String::new() } else { format!(", without output {}", missing.join(", ")) };
             (run(), format!("{status}{missing}"))
         }
+    }
+}
+
+fn reply_in_words(result: &Result<ChatReply, ChatError>) -> String {
+    match result {
+        Ok(reply) => {
+            let used = reply.usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
+            format!("`{}` replied ({}{used})", reply.model, reply.stop_reason)
+        }
+        Err(error) => format!("the language model did not reply: {}", brief(&error.to_string())),
     }
 }
 

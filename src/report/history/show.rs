@@ -12,7 +12,10 @@ use super::{
     table::{Row, Table},
 };
 use crate::{
-    model::{AgentId, Answer, Asker, Event, Failure, QuestionId, Record, RequestId, RunId, TaskId, Timestamp, Usage},
+    model::{
+        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, QuestionId, Record, RequestId, RunId, TaskId,
+        Timestamp, Usage,
+    },
     synthesizer::{Merge, RunResult, TaskResult},
 };
 
@@ -72,14 +75,35 @@ struct QuestionStanding {
     left_open_because: Option<String>,
 }
 
-/// A sampling request and what came of it; its text is among the events.
+/// A request to the language model and what came of it; its text is among the events.
 #[derive(Debug, Clone, Serialize)]
 struct Sampling {
-    agent: AgentId,
+    /// The agent that sampled, or the task that prompted.
+    asker: String,
     model: Option<String>,
     stop_reason: Option<String>,
     usage: Option<Usage>,
     error: Option<String>,
+}
+
+impl Sampling {
+    fn by(asker: String) -> Self {
+        Self { asker, model: None, stop_reason: None, usage: None, error: None }
+    }
+}
+
+impl More {
+    fn replied(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
+        let Some(sampling) = self.sampling.get_mut(request) else { return };
+        match result {
+            Ok(reply) => {
+                sampling.model = Some(reply.model.clone());
+                sampling.stop_reason = Some(reply.stop_reason.clone());
+                sampling.usage = reply.usage;
+            }
+            Err(error) => sampling.error = Some(error.to_string()),
+        }
+    }
 }
 
 impl RunDetails {
@@ -113,6 +137,12 @@ impl RunDetails {
             Event::AgentUnavailable { agent, failure } => {
                 more.agents.insert(agent.clone(), AgentStanding::Unavailable { failure: failure.clone() });
             }
+            Event::ModelAsked { attempt, .. } => {
+                more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
+                let asker = attempt.task.to_string();
+                more.sampling.insert(RequestId::from(attempt.to_string()), Sampling::by(asker));
+            }
+            Event::ModelReplied { attempt, result } => more.replied(&RequestId::from(attempt.to_string()), result),
             Event::AttemptStarted { attempt, .. } => {
                 more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
             }
@@ -145,25 +175,13 @@ impl RunDetails {
                 }
             }
             Event::SamplingStarted { request, origin, .. } => {
-                let agent = origin.agent.clone();
-                let sampling = Sampling { agent, model: None, stop_reason: None, usage: None, error: None };
-                more.sampling.insert(request.clone(), sampling);
+                more.sampling.insert(request.clone(), Sampling::by(origin.agent.to_string()));
             }
-            Event::SamplingFinished { request, result } => {
-                if let Some(sampling) = more.sampling.get_mut(request) {
-                    match result {
-                        Ok(reply) => {
-                            sampling.model = Some(reply.model.clone());
-                            sampling.stop_reason = Some(reply.stop_reason.clone());
-                            sampling.usage = reply.usage;
-                        }
-                        Err(error) => sampling.error = Some(error.to_string()),
-                    }
-                }
-            }
+            Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
             | Event::InputRequired { .. }
             | Event::AttemptFailed { .. }
+            | Event::ToolCallsAdded { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}
@@ -296,7 +314,7 @@ impl RunDetails {
         for sampling in self.more.sampling.values() {
             let word = |text: &Option<String>| text.clone().unwrap_or_default();
             let used = sampling.usage.map(tokens).unwrap_or_default();
-            let row = Row::of([sampling.agent.as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
+            let row = Row::of([sampling.asker.as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
             table.push(match &sampling.error {
                 Some(error) => row.note(format!("failed: {error}")),
                 None => row,
@@ -420,7 +438,7 @@ mod tests {
         assert_eq!(
             json["sampling"]["r2"],
             json!({
-                "agent": "research", "model": "m", "stop_reason": "endTurn",
+                "asker": "research", "model": "m", "stop_reason": "endTurn",
                 "usage": {"input_tokens": 20, "output_tokens": 3}, "error": null,
             })
         );

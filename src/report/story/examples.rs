@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{
-    AgentInfo, AgentPolicy, Answer, Asker, AttemptId, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
-    LogMessage, OnFailure, Record, Retry, Route, SkipReason, Span, Task, Template, ToolOutput, Usage,
+    AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Call, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
+    LogMessage, OnFailure, Record, Retry, Route, SkipReason, Span, Task, Template, ToolOutput, Usage, Work,
 };
 
 /// Numbers events and lets time pass.
@@ -35,8 +35,10 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
             condition: None,
             foreach: None,
             approve: None,
-            routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
-            arguments: Template(json!({})),
+            work: Work::Call(Call {
+                routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
+                arguments: Template(json!({})),
+            }),
             retry: Retry::default(),
             effect: None,
             timeout: None,

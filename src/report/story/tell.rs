@@ -61,6 +61,18 @@ impl Story {
             Event::InputRequired { attempt, round, .. } => {
                 Some(line(Mark::Noted, attempt.task.as_str(), format!("needs input to go on, round {round}")))
             }
+            Event::ModelAsked { attempt, .. } => {
+                Some(self.attempt_started(attempt, "the language model".to_owned(), at))
+            }
+            Event::ModelReplied { attempt, .. } => {
+                let running = self.running.shift_remove(&attempt.task)?;
+                self.failed.insert(attempt.task.clone(), Ended::of(running, at));
+                None
+            }
+            Event::ToolCallsAdded { parent, calls } => {
+                let tools: Vec<_> = calls.iter().map(|call| brief(&place(&call.agent, &call.tool))).collect();
+                Some(line(Mark::Noted, parent.as_str(), format!("the model asks for {}", tools.join(", "))))
+            }
             Event::AttemptSucceeded { attempt, output } => {
                 let ended = self.running.shift_remove(&attempt.task).map(|running| Ended::of(running, at));
                 self.count(&attempt.task, &Outcome::Succeeded(Arc::clone(output)));

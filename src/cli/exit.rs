@@ -30,6 +30,8 @@ pub enum Exit {
     Partial,
     /// Paused: only questions that nobody here can answer are left.
     Paused,
+    /// The plan's budget is spent.
+    BudgetSpent,
     /// A required agent is unavailable.
     AgentUnavailable,
     /// A person declined what the plan asked approval for.
@@ -42,6 +44,7 @@ impl Exit {
     /// The code of a run that ended so.
     pub fn of_run(status: RunStatus, cause: Option<&EndCause>) -> Self {
         match (status, cause) {
+            (_, Some(EndCause::BudgetSpent { .. })) => Self::BudgetSpent,
             (RunStatus::Succeeded, _) => Self::Done,
             (RunStatus::Partial, _) => Self::Partial,
             (RunStatus::Failed, Some(EndCause::RequiredAgentUnavailable { .. })) => Self::AgentUnavailable,
@@ -60,6 +63,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Partial => 3,
             Self::Paused => 4,
+            Self::BudgetSpent => 5,
             Self::AgentUnavailable => 6,
             Self::Denied => 7,
             Self::Interrupted => 130,

@@ -39,7 +39,7 @@ pub(super) static PLAN: Section = Section {
         key("max_parallel", PARALLEL, "Most calls in flight at once, over the whole run; 8 where absent."),
         key("tasks", Shape::Sections(&TASK), "The tasks. Each starts as soon as all that it needs has ended."),
         key("outputs", Shape::Object, "What the run returns, by name; without it, every task's own answer."),
-        key("budget", Shape::NotYet("leave it out"), ""),
+        key("budget", Shape::Section(&BUDGET), "What the run may spend; when it is spent, nothing more is started."),
         key("result", Shape::NotYet("say what the run returns under `outputs`"), ""),
     ],
 };
@@ -138,9 +138,40 @@ pub(super) static TASK: Section = Section {
         key("max_tokens", Shape::Whole(1, 1_000_000), "Most tokens of one reply of the model; 4096 where absent."),
         key("plan", Shape::NotYet("put the other plan's tasks into this one"), ""),
         key("tasks", Shape::NotYet("put these tasks into the plan's own list"), ""),
-        key("budget", Shape::NotYet("bound the task with `deadline`"), ""),
+        key("budget", Shape::Section(&TASK_BUDGET), "What the task may spend, all its items and turns together."),
         key("result", Shape::NotYet("say what the run returns under the plan's `outputs`"), ""),
     ],
+};
+
+const SPENDING: [Key; 4] = [
+    key("tokens", Shape::Whole(1, u64::MAX), "Tokens of the language model, requests and replies together."),
+    key("cost_usd", Shape::Number(0.0, f64::MAX), "US dollars, as far as the agents file has prices."),
+    key("llm_calls", Shape::Whole(0, u64::MAX), "Requests to the language model."),
+    key("tool_calls", Shape::Whole(0, u64::MAX), "Attempts of calls."),
+];
+static BUDGET_KEYS: [Key; 5] = {
+    let [tokens, cost, llm_calls, tool_calls] = SPENDING;
+    let time = key("time", Shape::PositiveDuration, "Time from the start of the run; what runs then is cancelled.");
+    [tokens, cost, llm_calls, tool_calls, time]
+};
+static TASK_BUDGET_KEYS: [Key; 4] = SPENDING;
+
+/// What a run may spend.
+pub(super) static BUDGET: Section = Section {
+    title: "the plan's `budget`",
+    definition: "budget",
+    about: "What a run may spend.",
+    required: &[],
+    keys: &BUDGET_KEYS,
+};
+
+/// What a task may spend.
+pub(super) static TASK_BUDGET: Section = Section {
+    title: "a task's `budget`",
+    definition: "task_budget",
+    about: "What a task may spend; its time is bounded by `deadline`.",
+    required: &[],
+    keys: &TASK_BUDGET_KEYS,
 };
 
 /// Another place where a task can run.

@@ -14,6 +14,7 @@ use crate::{
 };
 
 use super::{
+    budget::Expense,
     decide::Decision,
     router::{self, Choice},
     run::{Connection, QuestionState, Queues, Run, TaskState},
@@ -29,6 +30,11 @@ impl Decision<'_> {
                 }
                 self.run.queues.timers.pop_first();
                 self.run.queues.startable.push_back(node);
+            }
+            if self.run.stop.is_none() && self.run.deadline.is_some_and(|deadline| deadline <= self.now) {
+                let time = self.run.plan.budget.time.map(|time| time.to_string()).unwrap_or_default();
+                self.emit(Event::BudgetSpent { what: format!("time ({time})") });
+                self.cancel_running();
             }
             if self.run.stop.is_some() {
                 self.end_what_has_not_started();
@@ -198,6 +204,9 @@ impl Decision<'_> {
     }
 
     fn start_on(&mut self, node: NodeIndex, route: usize) {
+        if !self.can_spend(node, Expense::ToolCall) {
+            return;
+        }
         let graph_node = &self.run.graph[node];
         let (task, id) = (Arc::clone(&graph_node.task), graph_node.id.clone());
         let arguments = match self.run.arguments(node) {

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, Answer, Asker, Call, ChatMessage, ChatRole, EndCause, Event, Failure, NodeIndex, OnFailure, Outcome,
-    PromptCall, QuestionId, Route, Task, TaskId, Template, Work,
+    PromptCall, QuestionId, RequestId, Route, Task, TaskId, Template, Work,
 };
 
 use super::{
+    budget,
     retry::{self, Verdict},
     run::{AgentState, Connection, QuestionEntry, QuestionState, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
 };
@@ -62,6 +63,7 @@ impl Run {
                 entry.agent = Some(agent.clone());
                 entry.last_failure = None;
                 entry.state = TaskState::Running { number: attempt.number, route };
+                self.charge_tool_call(node);
                 self.running += 1;
                 self.agent_mut(agent)?.running += 1;
                 self.count_item(node, 1);
@@ -78,9 +80,12 @@ impl Run {
                 entry.state = TaskState::AskingModel;
                 self.running += 1;
                 self.count_item(node, 1);
+                let reserved = budget::reservation(&self.chat(node));
+                self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), reserved);
             }
             Event::ModelReplied { attempt, result } => {
                 let node = self.find(&attempt.task)?;
+                self.settle(&RequestId::from(attempt.to_string()), result);
                 self.release(node);
                 let entry = &mut self.tasks[node.index()];
                 if let (Ok(reply), Some(conversation)) = (result, &mut entry.conversation) {
@@ -140,17 +145,27 @@ impl Run {
                     let task = task.clone();
                     let node = self.find(&task)?;
                     let entry = &mut self.tasks[node.index()];
-                    entry.approved = true;
-                    entry.state = TaskState::Ready { preferred: None };
-                    self.queues.startable.push_back(node);
+                    // The end of the run may have ended the task meanwhile.
+                    if entry.state == TaskState::AwaitingApproval {
+                        entry.approved = true;
+                        entry.state = TaskState::Ready { preferred: None };
+                        self.queues.startable.push_back(node);
+                    }
                 }
             }
             Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
-            Event::SamplingStarted { request, .. } => {
+            Event::SamplingStarted { request, origin, chat } => {
+                let asker = origin.attempt.as_ref().and_then(|attempt| self.graph.find(attempt.task.as_str()));
+                let payer = asker.map(|node| self.payer(node));
+                self.reserve(request.clone(), payer, budget::reservation(chat));
                 self.sampling.insert(request.clone());
             }
-            Event::SamplingFinished { request, .. } => {
+            Event::SamplingFinished { request, result } => {
+                self.settle(request, result);
                 self.sampling.remove(request);
+            }
+            Event::BudgetSpent { what } => {
+                self.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
             Event::CancelRequested => self.stop = Some(Stop::Cancelled),
             Event::RunEnded { status, .. } => self.status = *status,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{
-    Answer, Asker, AttemptId, Command, Elicitation, Event, Failure, FailureKind, Form, Input, NodeIndex, Outcome, Plan,
-    Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput, Work,
+    Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, Input, NodeIndex,
+    Outcome, Plan, Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput, Work,
 };
 
 use super::{
+    budget::{Expense, Shortage},
     retry::{self, Verdict},
     router::{self, Choice},
     run::{Connection, QuestionState, Run, TaskState, Unknown},
@@ -43,7 +44,7 @@ impl Run {
         seed: u64,
         now: Timestamp,
     ) -> Result<(Self, Step), crate::model::GraphError> {
-        let mut run = Self::new(plan, inputs, seed)?;
+        let mut run = Self::new(plan, inputs, seed, now)?;
         let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed };
         let mut decision = Decision { run: &mut run, now, step: Step::default() };
         decision.step.records.push(Record { seq: 0, at: now, event });
@@ -73,6 +74,19 @@ impl Run {
 }
 
 impl Decision<'_> {
+    /// Whether `node` may spend; if not, ends the run or the task.
+    pub(super) fn can_spend(&mut self, node: NodeIndex, expense: Expense) -> bool {
+        match self.run.shortage(Some(self.run.payer(node)), expense) {
+            None => return true,
+            Some(Shortage::Run(what)) => self.emit(Event::BudgetSpent { what }),
+            Some(Shortage::Task(what)) => {
+                let failure = Failure::new(FailureKind::BudgetSpent, format!("the task's budget is spent: {what}"));
+                self.fail(self.run.graph[node].id.clone(), failure);
+            }
+        }
+        false
+    }
+
     /// Adds a fact. Facts are made from the run's own names, so the run always knows them.
     pub(super) fn emit(&mut self, event: Event) {
         let seq = self.run.next_seq;
@@ -142,6 +156,14 @@ impl Decision<'_> {
                 self.ask(Asker::Agent(origin), message, form, Some(request));
             }
             Input::SamplingRequested { request, origin, chat } => {
+                let asker = origin.attempt.as_ref().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
+                let shortage = self.run.shortage(asker.map(|node| self.run.payer(node)), Expense::ModelCall);
+                if let Some(Shortage::Run(what) | Shortage::Task(what)) = &shortage {
+                    let result = Err(ChatError::Unsupported { message: format!("the budget is spent: {what}") });
+                    self.emit(Event::SamplingStarted { request: request.clone(), origin, chat });
+                    self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
+                    return self.order(Command::AnswerSampling { request, result });
+                }
                 self.emit(Event::SamplingStarted { request: request.clone(), origin, chat: Arc::clone(&chat) });
                 self.order(Command::Sample { request, chat });
             }
@@ -160,7 +182,10 @@ impl Decision<'_> {
                 let failed = result.as_ref().err().map(ToString::to_string);
                 self.emit(Event::ModelReplied { attempt, result });
                 match failed {
-                    _ if self.run.stop.is_some() => self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled }),
+                    None if self.run.stop.is_some() => self.finish_prompt(node),
+                    Some(_) if self.run.stop.is_some() => {
+                        self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+                    }
                     Some(message) => self.turn_failed(task, message),
                     None => {}
                 }
@@ -182,7 +207,7 @@ impl Decision<'_> {
         }
     }
 
-    fn cancel_running(&mut self) {
+    pub(super) fn cancel_running(&mut self) {
         let attempts: Vec<AttemptId> = self.run.in_flight().collect();
         for attempt in attempts {
             self.order(Command::CancelAttempt { attempt });
@@ -268,7 +293,8 @@ impl Decision<'_> {
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
         match (asker, request) {
             (Asker::Agent(_), Some(request)) => self.order(Command::AnswerElicitation { request, answer }),
-            (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) => {
+            // A task that the end of the run has ended meanwhile stays as it is.
+            (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) && self.run.awaits(&task) => {
                 self.fail(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
             }
             _ => {}
@@ -277,6 +303,12 @@ impl Decision<'_> {
 }
 
 impl Run {
+    /// Whether the task waits for a person's yes.
+    fn awaits(&self, task: &TaskId) -> bool {
+        let node = self.graph.find(task.as_str());
+        node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingApproval)
+    }
+
     /// The tool whose call asks, or the first one that an approval is about.
     fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, agent) = match asker {

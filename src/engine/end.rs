@@ -25,6 +25,9 @@ impl Run {
     /// How the run ends now; `paused` when only absent people could go on with it.
     pub(super) fn verdict_of_run(&self, paused: bool) -> End {
         let (status, cause) = match &self.stop {
+            Some(Stop::Failed(cause @ EndCause::BudgetSpent { .. })) if self.has_succeeded_in_part() => {
+                (RunStatus::Partial, Some(cause.clone()))
+            }
             Some(Stop::Failed(cause)) => (RunStatus::Failed, Some(cause.clone())),
             Some(Stop::Cancelled) => (RunStatus::Cancelled, None),
             None if paused => (RunStatus::Paused, None),
@@ -37,6 +40,10 @@ impl Run {
         // An output that cannot be had makes a run that did all else only partly done.
         let short = status == RunStatus::Succeeded && !output_errors.is_empty();
         End { status: if short { RunStatus::Partial } else { status }, cause, outputs, output_errors }
+    }
+
+    fn has_succeeded_in_part(&self) -> bool {
+        self.tasks.iter().any(|entry| matches!(entry.state, TaskState::Ended(Outcome::Succeeded(_))))
     }
 
     fn verdict_of_tasks(&self) -> (RunStatus, Option<EndCause>) {

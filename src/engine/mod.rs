@@ -6,6 +6,7 @@
 
 mod advance;
 mod apply;
+mod budget;
 mod decide;
 mod end;
 mod prompt;

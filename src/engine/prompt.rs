@@ -9,12 +9,13 @@ use crate::{
     expression,
     model::{
         AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
-        JsonObject, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, TaskId, ToolChoice, ToolOutput,
+        JsonObject, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, TaskId, ToolChoice, ToolOutput, Work,
     },
 };
 
 use super::{
     advance::expression_failure,
+    budget::Expense,
     decide::Decision,
     run::{Connection, Run, TaskState},
 };
@@ -124,11 +125,28 @@ impl Decision<'_> {
 
     fn ask_model(&mut self, node: NodeIndex, messages: Vec<ChatMessage>, repair: Repair) {
         let task = self.run.graph[node].id.clone();
+        if !self.can_spend(node, Expense::ModelCall) {
+            return;
+        }
         let turn = self.run.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn) + 1;
         let attempt = AttemptId { task, number: turn };
         self.emit(Event::ModelAsked { attempt: attempt.clone(), messages, repair: repair == Repair::Yes });
         let chat = Box::new(self.run.chat(node));
         self.order(Command::AskModel { attempt, chat });
+    }
+
+    /// Ends a prompt while the run stops: with the answer, if the model has just given it.
+    pub(super) fn finish_prompt(&mut self, node: NodeIndex) {
+        let work = Arc::clone(&self.run.graph[node].task);
+        let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
+        let (Work::Prompt(prompt), Some(reply)) = (&work.work, reply) else { return };
+        let is_answer = !reply.parts.iter().any(|part| matches!(part, ChatPart::ToolUse { .. }));
+        let text = reply.all_text();
+        let fits = prompt.output_schema.as_ref().is_none_or(|schema| answer_by_schema(&text, schema).is_ok());
+        if is_answer && fits {
+            return self.take_answer(node, prompt, text);
+        }
+        self.emit(Event::TaskEnded { task: self.run.graph[node].id.clone(), outcome: Outcome::Cancelled });
     }
 
     /// Goes on with a prompt whose turn has ended without a reply.
@@ -146,8 +164,8 @@ enum Repair {
 
 impl Run {
     /// The request of the current turn: all that was said, with the tools that the prompt allows.
-    fn chat(&self, node: NodeIndex) -> ChatRequest {
-        let crate::model::Work::Prompt(prompt) = &self.graph[node].task.work else { return ChatRequest::default() };
+    pub(super) fn chat(&self, node: NodeIndex) -> ChatRequest {
+        let Work::Prompt(prompt) = &self.graph[node].task.work else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.clone().unwrap_or_default();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
         let last = conversation.turn >= prompt.max_turns || conversation.repaired;

@@ -10,7 +10,7 @@
 //! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
 //! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
 //! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
-//! | `denied`, `cancelled`, `items_failed`, `model_failed` | | no | no |
+//! | `denied`, `cancelled`, `items_failed`, `model_failed`, `budget_spent` | | no | no |
 //!
 //! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
 //! connection before the request was taken says nothing about the task, so such a task is tried twice even where
@@ -64,6 +64,7 @@ fn knowledge(kind: FailureKind) -> Knowledge {
         | FailureKind::Denied
         | FailureKind::Cancelled
         | FailureKind::ItemsFailed
+        | FailureKind::BudgetSpent
         | FailureKind::ModelFailed => Knowledge::NotTheAgent,
     }
 }
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
     use crate::model::Span;
 
-    const KINDS: [FailureKind; 20] = [
+    const KINDS: [FailureKind; 21] = [
         FailureKind::AgentUnavailable,
         FailureKind::NotSent,
         FailureKind::SessionLost,
@@ -151,6 +152,7 @@ mod tests {
         FailureKind::Cancelled,
         FailureKind::ItemsFailed,
         FailureKind::ModelFailed,
+        FailureKind::BudgetSpent,
     ];
 
     fn retry(max_attempts: u32) -> Retry {
@@ -191,6 +193,7 @@ mod tests {
             | FailureKind::Denied
             | FailureKind::Cancelled
             | FailureKind::ItemsFailed
+            | FailureKind::BudgetSpent
             | FailureKind::ModelFailed => (Final, Final, Final, Final),
         };
         for (kind, first, first_safe, last, last_safe) in rows {

@@ -14,6 +14,8 @@ use crate::model::{
     Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason, TaskGraph, TaskId, Timestamp,
 };
 
+use super::budget::Accounts;
+
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
 #[derive(Debug)]
 pub struct Run {
@@ -27,6 +29,10 @@ pub struct Run {
     pub(super) questions: IndexMap<QuestionId, QuestionEntry>,
     /// Sampling requests that wait for the model.
     pub(super) sampling: BTreeSet<RequestId>,
+    /// What was spent.
+    pub(super) accounts: Accounts,
+    /// When the run's time is over, if it is bounded.
+    pub(super) deadline: Option<Timestamp>,
     /// Attempts in flight.
     pub(super) running: usize,
     /// Nodes that have not ended.
@@ -204,10 +210,10 @@ impl Run {
     /// When they are not the whole history of one run from its start.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self, FoldError> {
         let mut records = records.into_iter();
-        let Some(Record { seq: 0, event: Event::RunStarted { plan, inputs, seed }, .. }) = records.next() else {
+        let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed } }) = records.next() else {
             return Err(FoldError::NoStart);
         };
-        let mut run = Self::new(plan, inputs, *seed)?;
+        let mut run = Self::new(plan, inputs, *seed, *at)?;
         for record in records {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
@@ -218,7 +224,7 @@ impl Run {
     }
 
     /// The run as `RunStarted` leaves it.
-    pub(super) fn new(plan: &Arc<Plan>, inputs: &Arc<Value>, seed: u64) -> Result<Self, GraphError> {
+    pub(super) fn new(plan: &Arc<Plan>, inputs: &Arc<Value>, seed: u64, at: Timestamp) -> Result<Self, GraphError> {
         let graph = TaskGraph::new(&plan.tasks)?;
         let mut run = Self {
             plan: Arc::clone(plan),
@@ -228,6 +234,8 @@ impl Run {
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: IndexMap::new(),
             sampling: BTreeSet::new(),
+            accounts: Accounts::default(),
+            deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
             open: graph.len(),
             stop: None,
@@ -259,7 +267,9 @@ impl Run {
 
     /// When [`super::Run::handle`] has something to do although nothing was observed.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.queues.timers.first().map(|(at, _)| *at)
+        let pause = self.queues.timers.first().map(|(at, _)| *at);
+        let deadline = self.deadline.filter(|_| self.stop.is_none());
+        pause.into_iter().chain(deadline).min()
     }
 
     /// The attempts and turns in flight.
@@ -355,6 +365,8 @@ impl PartialEq for Run {
             && self.agents == other.agents
             && self.questions == other.questions
             && self.sampling == other.sampling
+            && self.accounts == other.accounts
+            && self.deadline == other.deadline
             && self.running == other.running
             && self.open == other.open
             && self.stop == other.stop

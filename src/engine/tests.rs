@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Run, Step};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Call, ChatError, ChatPart, ChatReply,
+    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
     ChatRequest, Command, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach, Input, OnFailure,
     Outcome, Plan, Prompt, PromptTool, Record, Retry, Route, RunStatus, SkipReason, Span, Task, TaskId, Template,
     Timestamp, ToolChoice, ToolInfo, ToolOutput, Work,
@@ -54,6 +54,7 @@ fn task(id: &str, needs: &[&str]) -> Task {
         timeout: None,
         deadline: None,
         on_failure: OnFailure::Fail,
+        budget: Budget::default(),
     }
 }
 
@@ -69,6 +70,7 @@ fn plan(tasks: Vec<Task>) -> Arc<Plan> {
         description: None,
         inputs: IndexMap::new(),
         max_parallel: 8,
+        budget: Budget::default(),
         agents: agents.collect(),
         tasks: tasks.into_iter().map(Arc::new).collect(),
         outputs: None,
@@ -586,6 +588,95 @@ fn cancelling_ends_a_turn_too() {
     assert_eq!((driver.outcome("p"), driver.ended()), (Some(Outcome::Cancelled), Some((RunStatus::Cancelled, None))));
 }
 
+fn bounded(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
+    Arc::new(Plan { budget, ..(*plan(tasks)).clone() })
+}
+
+fn used(tokens: u64) -> Result<ChatReply, ChatError> {
+    let usage = crate::model::Usage { input_tokens: tokens, output_tokens: 0 };
+    says_text("done").map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.01), ..reply })
+}
+
+#[test]
+fn a_budget_of_tokens_is_reserved_before_and_settled_after_each_call() {
+    let prompts: Vec<Task> = (0..64).map(|number| plain(prompt(&format!("p{number}"), &[], None))).collect();
+    let budget = Budget { tokens: Some(500), ..Budget::default() };
+    let mut driver = Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*bounded(budget, prompts)).clone() }));
+    // Each may use 101 tokens: 100 of the reply, and 4 bytes of question.
+    assert_eq!(driver.turns().len(), 5, "the fifth reservation is the one that goes over");
+    for number in 0..5 {
+        driver.reply(&format!("p{number}"), 1, used(50));
+    }
+    let cause = EndCause::BudgetSpent { what: "tokens (505 of 500)".into() };
+    assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))));
+    assert_eq!(driver.outcome("p4"), Some(Outcome::Succeeded(text("done"))), "what was done is kept");
+    assert_eq!(driver.outcome("p63"), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn each_kind_of_budget_ends_the_run_when_it_is_spent() {
+    let one = |budget: Budget, task: fn(&str) -> Task| {
+        let (first, second) = (task("t0"), Task { needs: vec!["t0".into()], ..task("t1") });
+        Driver::connected(&bounded(budget, vec![first, second]))
+    };
+    let ask: fn(&str) -> Task = |id| plain(prompt(id, &[], None));
+    let work: fn(&str) -> Task = |id| task(id, &[]);
+    let unlimited = Budget::default();
+    for (budget, task, what) in [
+        (Budget { llm_calls: Some(1), ..unlimited }, ask, "calls of the language model (1 of 1)"),
+        (Budget { cost_usd: Some(0.01), ..unlimited }, ask, "cost (0.0100 of 0.01 US dollars)"),
+        (Budget { tool_calls: Some(1), ..unlimited }, work, "tool calls (1 of 1)"),
+    ] {
+        let mut driver = one(budget, task);
+        driver.reply("t0", 1, used(1));
+        driver.end("t0", 1, Ok(text("x")));
+        let cause = EndCause::BudgetSpent { what: what.into() };
+        assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))), "{budget:?}");
+    }
+}
+
+#[test]
+fn the_time_of_a_run_is_bounded_and_what_runs_then_is_cancelled() {
+    let budget = Budget { time: Some(Span(Duration::from_secs(9))), ..Budget::default() };
+    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    assert_eq!(driver.run.next_wake(), Some(Timestamp(10_000)));
+    driver.sleep();
+    let attempt = AttemptId { task: "t".into(), number: 1 };
+    assert!(driver.orders.contains(&Command::CancelAttempt { attempt }));
+    assert_eq!(driver.run.next_wake(), None, "there is nothing more to wake up for");
+    driver.fail("t", 1, FailureKind::Cancelled);
+    let cause = EndCause::BudgetSpent { what: "time (9s)".into() };
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, Some(cause))));
+}
+
+#[test]
+fn the_budget_of_a_task_is_shared_by_its_items_and_ends_only_the_task() {
+    let each = Task { budget: Budget { tool_calls: Some(2), ..Budget::default() }, ..over(json!([1, 2, 3]), Some(1)) };
+    let mut driver = Driver::connected(&plan(vec![each, task("other", &[])]));
+    driver.end("each[0]", 1, Ok(text("x")));
+    driver.end("each[1]", 1, Ok(text("x")));
+    let Some(Outcome::Failed(failure)) = driver.outcome("each[2]") else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::BudgetSpent);
+    driver.end("other", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
+}
+
+#[test]
+fn sampling_is_refused_when_the_budget_is_spent() {
+    let budget = Budget { llm_calls: Some(0), ..Budget::default() };
+    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    let attempt = Some(AttemptId { task: "t".into(), number: 1 });
+    let origin = crate::model::Origin { agent: "a".into(), attempt };
+    driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat: Arc::default() });
+    let refused = driver.take_orders(|order| match order {
+        Command::AnswerSampling { result: Err(error), .. } => Some(error.to_string()),
+        _ => None,
+    });
+    assert_eq!(refused, ["the budget is spent: calls of the language model (0 of 0)"]);
+    driver.end("t", 1, Ok(text("done without")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
 /// A task of a random plan; numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
 struct Sketch {
@@ -633,7 +724,7 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         })
 }
 
-fn random_plan(sketches: &[Sketch], max_parallel: usize) -> Arc<Plan> {
+fn random_plan(sketches: &[Sketch], max_parallel: usize, budget: Budget) -> Arc<Plan> {
     let tasks = sketches.iter().enumerate().map(|(index, sketch)| {
         let mut needs: Vec<String> =
             sketch.needs.iter().filter(|_| index > 0).map(|need| format!("t{}", need % index)).collect();
@@ -673,6 +764,7 @@ fn random_plan(sketches: &[Sketch], max_parallel: usize) -> Arc<Plan> {
     });
     let mut built = (*plan(tasks.collect())).clone();
     built.max_parallel = max_parallel;
+    built.budget = budget;
     Arc::new(built)
 }
 
@@ -717,6 +809,9 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
             prop_assert!(driver.run.next_wake().is_some(), "nothing is under way and the run has not ended");
             driver.sleep();
             continue;
+        }
+        if dice(200) == 0 {
+            driver.feed(Input::CancelRequested);
         }
         let next = under_way.swap_remove(dice(under_way.len()));
         let input = match next.clone() {
@@ -825,6 +920,8 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
             _ => {}
         }
     }
+    let calls: u64 = tries.values().map(|count| u64::from(*count)).sum();
+    prop_assert!(plan.budget.tool_calls.is_none_or(|most| calls <= most), "{calls} calls are over the budget");
     prop_assert!(running.is_empty(), "attempts without an end: {running:?}");
     let Some(Event::RunEnded { status, .. }) = records.last().map(|record| &record.event) else {
         return Err(TestCaseError::fail("the last event is not the end of the run"));
@@ -842,9 +939,11 @@ proptest! {
     fn every_history_keeps_the_rules(
         sketches in prop::collection::vec(sketch(), 1..14),
         max_parallel in 1_usize..6,
+        tokens in prop::option::weighted(0.2, 1_u64..1_000),
+        tool_calls in prop::option::weighted(0.2, 0_u64..12),
         seed in any::<u64>(),
     ) {
-        let plan = random_plan(&sketches, max_parallel);
+        let plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
         let mut state = seed | 1;
         let records = simulate(&plan, |sides| {
             // Xorshift (Marsaglia, 2003): enough for dice.

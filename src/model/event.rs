@@ -195,6 +195,11 @@ pub enum Event {
         /// What.
         message: LogMessage,
     },
+    /// The run's budget is spent: nothing more is started, and what was done is kept.
+    BudgetSpent {
+        /// What there is no more of, for people.
+        what: String,
+    },
     /// A person asked for the run to end.
     CancelRequested,
     /// The run ended.
@@ -268,4 +273,9 @@ pub enum EndCause {
     },
     /// The only failures are approvals that a person declined.
     Denied,
+    /// The run's budget is spent.
+    BudgetSpent {
+        /// What there is no more of, for people.
+        what: String,
+    },
 }

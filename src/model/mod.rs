@@ -28,8 +28,8 @@ pub use input::Input;
 pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{
-    AgentPolicy, Backoff, Call, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan, Prompt,
-    PromptTool, Retry, Route, Task, Template, Work,
+    AgentPolicy, Backoff, Budget, Call, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan,
+    Prompt, PromptTool, Retry, Route, Task, Template, Work,
 };
 pub use question::{Answer, Asker, Elicitation, Form, Origin, Question};
 pub use time::{SPAN_FORM, Span, Timestamp};

@@ -176,6 +176,8 @@ pub enum FailureKind {
     Cancelled,
     /// Items of a `foreach` task failed.
     ItemsFailed,
+    /// The task's budget is spent.
+    BudgetSpent,
     /// The language model failed, or gave no answer that can be used.
     ModelFailed,
 }

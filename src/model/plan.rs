@@ -36,6 +36,9 @@ pub struct Plan {
     pub inputs: IndexMap<String, InputSpec>,
     /// Most attempts in flight at once, over the whole run.
     pub max_parallel: usize,
+    /// What the run may spend.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
     /// Every task, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
     /// What the run returns, by name; without it, the tasks' own answers.
@@ -126,6 +129,35 @@ pub struct Task {
     pub deadline: Option<Span>,
     /// What its failure means for others.
     pub on_failure: OnFailure,
+    /// What it may spend, all its items and turns together.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
+}
+
+/// What a run or a task may spend; nothing bounds what is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Tokens of the language model, requests and replies together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// US dollars, where the agents file has prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Requests to the language model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm_calls: Option<u64>,
+    /// Attempts of calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<u64>,
+    /// Time from the start of the run; never set for a task, which has `deadline`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Span>,
+}
+
+impl Budget {
+    fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Task {

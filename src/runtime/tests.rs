@@ -19,9 +19,9 @@ use crate::{
     journal::{Journal, JournalError},
     mcp::Host,
     model::{
-        AgentId, AgentInfo, AgentPolicy, Answer, Call, ChatRequest, Elicitation, Event, Failure, FailureKind, Form,
-        Input, JsonObject, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId, RunStatus, Span,
-        StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatRequest, Elicitation, Event, Failure, FailureKind,
+        Form, Input, JsonObject, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId, RunStatus,
+        Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
     report::Reporter,
 };
@@ -160,6 +160,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             timeout: None,
             deadline: None,
             on_failure: OnFailure::Fail,
+            budget: Budget::default(),
         })
     };
     let policy =
@@ -169,6 +170,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
         description: None,
         inputs: IndexMap::new(),
         max_parallel: 8,
+        budget: Budget::default(),
         tasks: tasks.iter().map(task).collect(),
         outputs: None,
         agents: IndexMap::from([(AgentId::from("a"), policy)]),

@@ -171,6 +171,7 @@ impl Merge {
             | Event::InputRequired { .. }
             | Event::ModelReplied { .. }
             | Event::ToolCallsAdded { .. }
+            | Event::BudgetSpent { .. }
             | Event::RetryScheduled { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionAnswered { .. }

@@ -1,4 +1,4 @@
-//! Reads how a task is tried again: its own keys over the plan's defaults.
+//! Reads how a task is tried again, its own keys over the plan's defaults, and what may be spent.
 //! Never knows which failures are worth a retry; that is `engine::retry`.
 
 use std::time::Duration;
@@ -7,10 +7,10 @@ use crate::{
     config::{
         findings::Findings,
         keys::{BACKOFF, RETRY},
-        shape::Fields,
+        shape::{Fields, Section},
         tree::{Node, Tree},
     },
-    model::{Backoff, Retry, Span},
+    model::{Backoff, Budget, Retry, Span},
 };
 
 /// The retry policy that `task` and `defaults` give together.
@@ -61,5 +61,18 @@ fn backoff(node: &Node, findings: &mut Findings) -> Backoff {
         factor: fields.number("factor").unwrap_or(exponential.factor),
         max: max.unwrap_or(Span(Duration::max(exponential.max.0, initial.0))),
         jitter: fields.number("jitter").unwrap_or(exponential.jitter),
+    }
+}
+
+/// What may be spent: the `budget` of a plan or a task.
+pub(super) fn budget(fields: &Fields<'_>, section: &'static Section) -> Budget {
+    let Some(node) = fields.node("budget") else { return Budget::default() };
+    let fields = Fields::of(node, section);
+    Budget {
+        tokens: fields.whole("tokens"),
+        cost_usd: fields.number("cost_usd"),
+        llm_calls: fields.whole("llm_calls"),
+        tool_calls: fields.whole("tool_calls"),
+        time: fields.duration("time"),
     }
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::{
         findings::Findings,
+        keys::TASK_BUDGET,
         shape::Fields,
         tree::{Node, Spot, Tree},
     },
@@ -73,6 +74,7 @@ impl<'n> Reader<'_, 'n> {
             timeout: shared("timeout").and_then(|fields| fields.duration("timeout")),
             deadline: shared("deadline").and_then(|fields| fields.duration("deadline")),
             on_failure: shared("on_failure").and_then(|fields| fields.choice("on_failure")).unwrap_or_default(),
+            budget: policy::budget(fields, &TASK_BUDGET),
         };
         (task, edges)
     }

@@ -175,7 +175,7 @@ fn the_plan_itself_has_mistakes_too() {
     }
     assert_eq!(
         codes(
-            "budget: { tokens: 1 }\ninputs: { a b: { type: text }, c: { type: integer, default: x } }\nmax_parallel: 0\ntasks: [{}]"
+            "result: merge\ninputs: { a b: { type: text }, c: { type: integer, default: x } }\nmax_parallel: 0\ntasks: [{}]"
         ),
         [
             ("plan::not_supported".to_owned(), 1),

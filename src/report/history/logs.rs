@@ -157,6 +157,7 @@ fn describe(event: &Event) -> (String, String) {
             let logger = message.logger.as_deref().map(|logger| format!(" {logger}")).unwrap_or_default();
             (origin.agent.to_string(), format!("{}{logger}: {}", message.level, brief(&in_a_line(&message.data))))
         }
+        Event::BudgetSpent { what } => (run(), format!("its budget is spent: {}", brief(what))),
         Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {
             let missing: Vec<_> = output_errors.keys().map(|name| format!("`{name}`")).collect();

@@ -182,6 +182,7 @@ impl RunDetails {
             | Event::InputRequired { .. }
             | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }
+            | Event::BudgetSpent { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}

@@ -44,6 +44,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
             timeout: None,
             deadline: None,
             on_failure: OnFailure::Fail,
+            budget: crate::model::Budget::default(),
         })
     };
     let policy =
@@ -52,6 +53,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
         name: "brief".to_owned(),
         description: None,
         inputs: IndexMap::new(),
+        budget: crate::model::Budget::default(),
         max_parallel: 8,
         tasks: ids.iter().map(task).collect(),
         outputs: None,

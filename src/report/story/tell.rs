@@ -64,6 +64,9 @@ impl Story {
             Event::ModelAsked { attempt, .. } => {
                 Some(self.attempt_started(attempt, "the language model".to_owned(), at))
             }
+            Event::BudgetSpent { what } => {
+                Some(line(Mark::Noted, "budget", format!("spent: {}; nothing more is started", brief(what))))
+            }
             Event::ModelReplied { attempt, .. } => {
                 let running = self.running.shift_remove(&attempt.task)?;
                 self.failed.insert(attempt.task.clone(), Ended::of(running, at));
@@ -192,6 +195,7 @@ impl Story {
             EndCause::RequiredAgentUnavailable { agent } => {
                 format!("agent `{agent}` is `required` and unavailable; `kapell agents test {agent}` tells more")
             }
+            EndCause::BudgetSpent { what } => format!("the budget is spent: {}", brief(what)),
             EndCause::Denied => "only what was not approved did not run".to_owned(),
         });
         let text = format!("{} in {time}, run {}", self.tally, self.run);

@@ -1,0 +1,149 @@
+//! What a run and its tasks have spent, and whether they may spend more.
+//! Never spends; a call is charged when its event says that it was made.
+//!
+//! Tokens are reserved before the model is asked and settled when it has replied, so that calls that run side by
+//! side cannot spend the same tokens twice: a budget is exceeded by less than one call's reservation.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Budget, ChatError, ChatPart, ChatReply, ChatRequest, NodeIndex, Part, RequestId};
+
+use super::run::Run;
+
+/// What was spent by somebody.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Account {
+    /// Tokens that were used.
+    tokens: u64,
+    /// Tokens that calls under way may use.
+    reserved: u64,
+    cost_usd: f64,
+    llm_calls: u64,
+    tool_calls: u64,
+}
+
+/// Tokens that a call under way may use, and the task that pays for them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Reservation {
+    tokens: u64,
+    payer: Option<NodeIndex>,
+}
+
+/// The accounts of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Accounts {
+    /// The run's own.
+    run: Account,
+    /// Of tasks that have a budget.
+    tasks: BTreeMap<NodeIndex, Account>,
+    /// By the request that they are for.
+    open: BTreeMap<RequestId, Reservation>,
+}
+
+/// What a call costs before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expense {
+    ToolCall,
+    ModelCall,
+}
+
+/// What there is not enough of, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shortage {
+    Run(String),
+    Task(String),
+}
+
+impl Account {
+    /// What of the budget is used up, as far as it bears on `expense`.
+    fn shortage(&self, budget: &Budget, expense: Expense) -> Option<String> {
+        let used_up = |limit: Option<u64>, used: u64, what: &str| {
+            limit.filter(|limit| used >= *limit).map(|limit| format!("{what} ({used} of {limit})"))
+        };
+        match expense {
+            Expense::ToolCall => used_up(budget.tool_calls, self.tool_calls, "tool calls"),
+            Expense::ModelCall => used_up(budget.llm_calls, self.llm_calls, "calls of the language model")
+                .or_else(|| used_up(budget.tokens, self.tokens + self.reserved, "tokens"))
+                .or_else(|| {
+                    let limit = budget.cost_usd.filter(|limit| self.cost_usd >= *limit)?;
+                    Some(format!("cost ({:.4} of {limit} US dollars)", self.cost_usd))
+                }),
+        }
+    }
+}
+
+impl Run {
+    /// The task of the plan that pays for what `node` does: its `foreach` task, its prompt, or itself.
+    pub(super) fn payer(&self, mut node: NodeIndex) -> NodeIndex {
+        loop {
+            node = match &self.graph[node].part {
+                Part::Planned => return node,
+                Part::Item(item) => item.parent,
+                Part::ToolCall(call) => call.parent,
+            };
+        }
+    }
+
+    /// Whether `payer`, and the run, may spend more.
+    pub(super) fn shortage(&self, payer: Option<NodeIndex>, expense: Expense) -> Option<Shortage> {
+        let of_run = self.accounts.run.shortage(&self.plan.budget, expense).map(Shortage::Run);
+        of_run.or_else(|| {
+            let payer = payer?;
+            let account = self.accounts.tasks.get(&payer)?;
+            account.shortage(&self.graph[payer].task.budget, expense).map(Shortage::Task)
+        })
+    }
+
+    /// Charges a call of a tool.
+    pub(super) fn charge_tool_call(&mut self, node: NodeIndex) {
+        let payer = self.payer(node);
+        self.charge(Some(payer), |account| account.tool_calls += 1);
+    }
+
+    /// Charges a call of the model, and reserves what it may use.
+    pub(super) fn reserve(&mut self, request: RequestId, payer: Option<NodeIndex>, tokens: u64) {
+        self.charge(payer, |account| {
+            account.llm_calls += 1;
+            account.reserved += tokens;
+        });
+        self.accounts.open.insert(request, Reservation { tokens, payer });
+    }
+
+    /// Turns a reservation into what was used. A reply that does not tell its usage has used all of it; a call that
+    /// failed, nothing that anybody knows of.
+    pub(super) fn settle(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
+        let Some(Reservation { tokens: reserved, payer }) = self.accounts.open.remove(request) else { return };
+        let (used, cost) = match result {
+            Ok(reply) => {
+                let used = reply.usage.map_or(reserved, |usage| usage.input_tokens + usage.output_tokens);
+                (used, reply.cost_usd.unwrap_or(0.0))
+            }
+            Err(_) => (0, 0.0),
+        };
+        self.charge(payer, |account| {
+            account.reserved -= reserved;
+            account.tokens += used;
+            account.cost_usd += cost;
+        });
+    }
+
+    fn charge(&mut self, payer: Option<NodeIndex>, mut change: impl FnMut(&mut Account)) {
+        change(&mut self.accounts.run);
+        if let Some(payer) = payer.filter(|payer| self.graph[*payer].task.budget != Budget::default()) {
+            change(self.accounts.tasks.entry(payer).or_default());
+        }
+    }
+}
+
+/// The most that a request may use: its reply's limit, and what it says at a token for every three bytes, which is
+/// more than common tokenizers make of most texts.
+pub(super) fn reservation(chat: &ChatRequest) -> u64 {
+    let part = |part: &ChatPart| match part {
+        ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
+        ChatPart::Image { data, .. } | ChatPart::Audio { data, .. } => data.len(),
+        ChatPart::ToolUse { input, .. } => input.values().map(|value| value.to_string().len()).sum(),
+    };
+    let said: usize = chat.messages.iter().flat_map(|message| &message.parts).map(part).sum();
+    let told = chat.system.as_ref().map_or(0, String::len);
+    (said + told) as u64 / 3 + u64::from(chat.max_tokens)
+}

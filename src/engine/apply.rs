@@ -112,9 +112,12 @@ impl Run {
                     let task = task.clone();
                     let node = self.find(&task)?;
                     let entry = &mut self.tasks[node.index()];
-                    entry.approved = true;
-                    entry.state = TaskState::Ready { preferred: None };
-                    self.queues.startable.push_back(node);
+                    // The end of the run may have ended the task meanwhile.
+                    if entry.state == TaskState::AwaitingApproval {
+                        entry.approved = true;
+                        entry.state = TaskState::Ready { preferred: None };
+                        self.queues.startable.push_back(node);
+                    }
                 }
             }
             Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,

@@ -249,7 +249,8 @@ impl Decision<'_> {
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
         match (asker, request) {
             (Asker::Agent(_), Some(request)) => self.order(Command::AnswerElicitation { request, answer }),
-            (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) => {
+            // A task that the end of the run has ended meanwhile stays as it is.
+            (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) && self.run.awaits(&task) => {
                 self.fail(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
             }
             _ => {}
@@ -258,6 +259,12 @@ impl Decision<'_> {
 }
 
 impl Run {
+    /// Whether the task waits for a person's yes.
+    fn awaits(&self, task: &TaskId) -> bool {
+        let node = self.graph.find(task.as_str());
+        node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingApproval)
+    }
+
     /// The tool whose call asks, or the first one that an approval is about.
     fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, agent) = match asker {

@@ -542,6 +542,9 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
             driver.sleep();
             continue;
         }
+        if dice(200) == 0 {
+            driver.feed(Input::CancelRequested);
+        }
         let next = under_way.swap_remove(dice(under_way.len()));
         let input = match next.clone() {
             Effectful::Connect(agent) if dice(5) == 0 => {

@@ -398,6 +398,7 @@ async fn a_round_that_cannot_be_answered_ends_the_call_and_says_why() {
 async fn with_two_calls_in_flight_the_host_does_not_guess_which_one_asks() {
     let host = Recorder::new();
     let pool = pool(vec![odd("elicits-later")], &host);
+    assert_eq!(call(&pool, "echo", json!({"text": "quiet"})).await, Ok("quiet".to_owned()));
     let first = call(&pool, "work", json!({"after": 0.2}));
     let second = call(&pool, "work", json!({"after": 0.6}));
     let results = tokio::join!(first, second);

@@ -17,14 +17,14 @@ use super::{
     diagnostic::Diagnostics,
     environment::{Environment, Expander, Port},
     findings::Findings,
-    keys::{AGENT, AGENTS_FILE, LLM},
+    keys::{AGENT, AGENTS_FILE, LLM, SAMPLING},
     read::read_text,
     secrets,
     shape::{self, Fields, Shape},
     source::{Extent, Source},
     tree::{Entry, Map, Node, Tree},
 };
-use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, LlmSpec, Span, Transport};
+use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, LlmSpec, SamplingPolicy, Span, Transport};
 
 /// The agents file's name where none is given.
 const FILE_NAME: &str = "agents.toml";
@@ -159,6 +159,8 @@ impl Reader<'_> {
             transport: transport?,
             protocol: fields.choice("protocol").unwrap_or_default(),
             startup_timeout: duration("startup_timeout", STARTUP_TIMEOUT),
+            max_processes: fields.whole("max_processes").unwrap_or(1),
+            sampling: self.sampling(findings),
             policy: AgentPolicy {
                 required: fields.flag("required").unwrap_or(false),
                 max_concurrency: fields.whole("max_concurrency").unwrap_or(MAX_CONCURRENCY),
@@ -186,6 +188,9 @@ impl Reader<'_> {
                 findings.error("useless_key", at, format!("`{key}` has no effect without `{needs}`"));
             }
         }
+        if let Some(at) = fields.key_extent("max_processes").filter(|_| fields.has("url")) {
+            findings.error("useless_key", at, "`max_processes` has no effect with `url`");
+        }
         let child = fields.text("command").map(|command| self.child(command));
         if !fields.has("url") {
             if !fields.has("command") {
@@ -201,6 +206,22 @@ impl Reader<'_> {
             bearer_token: self.secret("bearer_token_env_var", findings),
             server: child,
         })
+    }
+
+    fn sampling(&self, findings: &mut Findings) -> SamplingPolicy {
+        let Some(node) = self.fields.node("sampling") else { return SamplingPolicy::default() };
+        if node.as_map().is_none() {
+            let consent = self.fields.choice("sampling").unwrap_or_default();
+            return SamplingPolicy { consent, ..SamplingPolicy::default() };
+        }
+        let fields = Fields::of(node, &SAMPLING);
+        let consent = fields.choice("policy").unwrap_or_default();
+        for cap in ["max_tokens", "max_requests"] {
+            if let Some(at) = fields.key_extent(cap).filter(|_| consent == Consent::Deny) {
+                findings.error("useless_key", at, format!("`{cap}` has no effect where `policy` is `deny`"));
+            }
+        }
+        SamplingPolicy { consent, max_tokens: fields.whole("max_tokens"), max_requests: fields.whole("max_requests") }
     }
 
     fn child(&self, command: &str) -> ChildProcess {

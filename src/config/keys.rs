@@ -25,6 +25,9 @@ const ON_FAILURE: Shape = Shape::Choice(&[
 
 const PARALLEL: Shape = Shape::Whole(1, 100_000);
 
+/// More than any run needs.
+const CAP: Shape = Shape::Whole(1, 1_000_000_000_000);
+
 /// The plan file.
 pub(super) static PLAN: Section = Section {
     title: "a plan",
@@ -264,9 +267,23 @@ pub(super) static AGENT: Section = Section {
         key("required", Shape::Flag, "Whether a run fails when the agent cannot be reached; `false` where absent."),
         key("enabled", Shape::Flag, "Whether the agent may be used; `true` where absent."),
         key("max_concurrency", PARALLEL, "Most calls in flight on this agent at once; 8 where absent."),
+        key(
+            "max_processes",
+            PARALLEL,
+            "Most processes of a `command` without `url`; 1 where absent. Only an agent that asks back (sampling, \
+             elicitation) without saying for which call gets more than one: then each process takes one call at a time.",
+        ),
         key("startup_timeout", Shape::PositiveDuration, "Longest that connecting may take; 30s where absent."),
         key("tool_timeout", Shape::PositiveDuration, "Longest silence of a call; 5m where absent."),
         key("effect", EFFECTS, "What a repeated call of this agent's tools does, where no task says so."),
+        key(
+            "sampling",
+            Shape::Either(
+                "`allow`, `ask`, `deny`, or a map with `policy`, `max_tokens` and `max_requests`",
+                &[CONSENT, Shape::Section(&SAMPLING)],
+            ),
+            "Whether and how much the agent may ask the language model. A word is `policy`.",
+        ),
         key("enabled_tools", Shape::Texts, "The only tools that may be called."),
         key("disabled_tools", Shape::Texts, "Tools that may not be called."),
         key(
@@ -277,6 +294,25 @@ pub(super) static AGENT: Section = Section {
             ),
             "What the agent can stand in for: each capability with the tool that serves it, or names alone.",
         ),
+    ],
+};
+
+const CONSENT: Shape = Shape::Choice(&[
+    ("allow", "It may."),
+    ("ask", "A person is asked before each request; with nobody to ask, it is refused."),
+    ("deny", "It may not: the agent is told that there is no language model."),
+]);
+
+/// What an agent may ask of the language model.
+pub(super) static SAMPLING: Section = Section {
+    title: "`sampling`",
+    definition: "sampling",
+    about: "Whether and how much an agent may ask the language model.",
+    required: &[],
+    keys: &[
+        key("policy", CONSENT, "Whether it may ask; `allow` where absent."),
+        key("max_tokens", CAP, "Most tokens that its requests may use in a run, prompts and replies together."),
+        key("max_requests", CAP, "Most requests that it may make in a run."),
     ],
 };
 

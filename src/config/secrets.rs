@@ -11,7 +11,7 @@ use super::{
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
 /// that is written where the name of its variable belongs is the commonest mistake of all.
-const SHOWN: [&str; 17] = [
+const SHOWN: [&str; 19] = [
     "args",
     "capabilities",
     "command",
@@ -22,10 +22,12 @@ const SHOWN: [&str; 17] = [
     "enabled_tools",
     "env_vars",
     "max_concurrency",
+    "max_processes",
     "max_tokens_field",
     "model",
     "protocol",
     "required",
+    "sampling",
     "startup_timeout",
     "timeout",
     "tool_timeout",

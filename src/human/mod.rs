@@ -27,7 +27,7 @@ pub enum Reply {
         /// Who said it: `person`, `answers file`, `no input`.
         by: String,
     },
-    /// Nobody here can answer; only approvals end so.
+    /// Nobody here can answer; only the plan's approvals end so.
     LeftOpen {
         /// Why.
         reason: String,

@@ -8,11 +8,11 @@ use std::{
 
 use super::{Human, Reply, answers::Answers};
 use crate::{
-    model::{Answer, Form, Question},
+    model::{Answer, Asker, Question},
     report::{screen::Screen, text::printable},
 };
 
-/// Nobody: declines what agents ask, so that they can go on, and leaves approvals for later.
+/// Nobody: declines what agents ask, so that they can go on, and leaves the plan's approvals for later.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoInput;
 
@@ -25,11 +25,10 @@ impl Human for NoInput {
 
 /// What follows when nobody can answer, for the given reason.
 pub(super) fn nobody(question: &Question, reason: &str) -> Reply {
-    match question.form {
-        Form::Approval => Reply::LeftOpen { reason: reason.to_owned() },
-        Form::Fields { .. } | Form::Url { .. } => {
-            Reply::Answered { answer: Answer::Decline, by: "no input".to_owned() }
-        }
+    match question.asker {
+        Asker::Plan { .. } => Reply::LeftOpen { reason: reason.to_owned() },
+        // An agent waits while its call lasts, and cannot go on without an answer.
+        Asker::Agent(_) => Reply::Answered { answer: Answer::Decline, by: "no input".to_owned() },
     }
 }
 
@@ -78,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{Asker, Origin},
+        model::{Form, Origin},
         report::screen::{Abilities, memory::Memory},
     };
 
@@ -97,11 +96,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_declines_what_agents_ask_and_leaves_approvals_open() {
+    async fn nobody_declines_what_agents_ask_and_leaves_the_plans_approvals_open() {
         assert_eq!(NoInput.ask(&question(fields())).await, declined());
         assert_eq!(NoInput.ask(&question(Form::Url { url: "https://a.test".to_owned() })).await, declined());
         let open = Reply::LeftOpen { reason: "there is no input".to_owned() };
-        assert_eq!(NoInput.ask(&question(Form::Approval)).await, open);
+        assert_eq!(NoInput.ask(&question(Form::Approval)).await, declined());
+        let of_plan = Question { asker: Asker::Plan { task: "publish".into() }, ..question(Form::Approval) };
+        assert_eq!(NoInput.ask(&of_plan).await, open);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    allowance::REJECTED,
     calls::{InFlight, Whom},
     connect::Connection,
     elicitation, failure,
@@ -70,7 +71,7 @@ enum Woken<T> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.connection.link.calls.settled(&self.flight);
+        self.connection.link.calls.give_up(&self.flight);
         self.flight.ended.cancel();
     }
 }
@@ -159,11 +160,20 @@ impl Call<'_> {
         let send = async move { peer.send_cancellable_request(ClientRequest::CallToolRequest(request), options).await };
         let mut handle = match self.wait(send).await {
             Ok(Ok(handle)) => handle,
-            Ok(Err(error)) => return Err(self.failed(&error).await.into()),
-            Err(stop) => return Err(self.stopped(stop).await.into()),
+            Ok(Err(error)) => {
+                self.connection.link.calls.settled(&self.flight);
+                return Err(self.failed(&error).await.into());
+            }
+            Err(stop) => {
+                self.give_up(&stop);
+                return Err(self.stopped(stop).await.into());
+            }
         };
         let answer = self.wait(&mut handle.rx).await;
-        self.connection.link.calls.settled(&self.flight);
+        match &answer {
+            Ok(_) => self.connection.link.calls.settled(&self.flight),
+            Err(stop) => self.give_up(stop),
+        }
         match answer {
             Ok(Ok(Ok(answer))) => Ok(result::read(answer)),
             Ok(Ok(Err(ServiceError::McpError(error)))) if error.code.0 == URL_ELICITATION_REQUIRED => {
@@ -179,6 +189,16 @@ impl Call<'_> {
                 }
                 Err(self.stopped(stop).await.into())
             }
+        }
+    }
+
+    /// Takes the request from those that are waited for.
+    fn give_up(&self, stop: &Stop) {
+        let calls = &self.connection.link.calls;
+        match stop {
+            Stop::Cancelled | Stop::Expired(_) => calls.give_up(&self.flight),
+            // Nothing more comes, or it has come and was no answer.
+            Stop::Lost | Stop::Condemned(_) => calls.settled(&self.flight),
         }
     }
 
@@ -211,8 +231,12 @@ impl Call<'_> {
         for (key, answer) in answers {
             let answer = answer.map_err(|error| {
                 let said = failure::words(&error.message);
-                let message = format!("agent `{}` asked for `{key}`, which failed: {said}", self.request.agent);
-                Failure::new(FailureKind::ServerError, message)
+                let (kind, fate) = match error.code {
+                    REJECTED => (FailureKind::Denied, "was not allowed"),
+                    _ => (FailureKind::ServerError, "failed"),
+                };
+                let message = format!("agent `{}` asked for `{key}`, which {fate}: {said}", self.request.agent);
+                Failure::new(kind, message)
             })?;
             responses.insert(key, answer);
         }

@@ -2,7 +2,7 @@
 //! Never sends or receives.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -163,7 +163,34 @@ impl Drop for Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     /// Shared by the transport, the handler and the calls; held for a look-up.
-    by_request: Mutex<HashMap<RequestId, Arc<InFlight>>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_request: HashMap<RequestId, Arc<InFlight>>,
+    /// Requests that nobody waits for any more, and that the agent may still work on. One for each call that was given
+    /// up.
+    given_up: HashSet<RequestId>,
+}
+
+/// The calls on whose behalf an agent may be asking.
+#[derive(Debug, Clone)]
+pub(super) struct Candidates {
+    /// Those in flight.
+    pub(super) calls: Vec<Arc<InFlight>>,
+    /// Whether it may be a call that was given up as well.
+    pub(super) others: bool,
+}
+
+impl Candidates {
+    /// The only one that it can be.
+    pub(super) fn only(&self) -> Option<&Arc<InFlight>> {
+        match self.calls.as_slice() {
+            [call] if !self.others => Some(call),
+            _ => None,
+        }
+    }
 }
 
 impl Calls {
@@ -174,27 +201,48 @@ impl Calls {
         let ClientRequest::CallToolRequest(_) = &outgoing.request else { return None };
         let call = outgoing.request.extensions().get::<Arc<InFlight>>()?.clone();
         outgoing.request.get_meta_mut().set_progress_token(ProgressToken(outgoing.id.clone()));
-        lock(&self.by_request).insert(outgoing.id.clone(), call.clone());
+        lock(&self.table).by_request.insert(outgoing.id.clone(), call.clone());
         Some(call)
     }
 
     /// The call that a progress token or a request id means.
     pub(super) fn find(&self, id: &RequestId) -> Option<Arc<InFlight>> {
-        lock(&self.by_request).get(&normal(id)).cloned()
+        lock(&self.table).by_request.get(&normal(id)).cloned()
     }
 
-    /// The call's request was answered or given up.
+    /// The call's request was answered.
     pub(super) fn settled(&self, call: &Arc<InFlight>) {
-        lock(&self.by_request).retain(|_, other| !Arc::ptr_eq(other, call));
+        lock(&self.table).by_request.retain(|_, other| !Arc::ptr_eq(other, call));
+    }
+
+    /// Nobody waits for the call's request any more, if it was not answered.
+    pub(super) fn give_up(&self, call: &Arc<InFlight>) {
+        let mut table = lock(&self.table);
+        let Table { by_request, given_up } = &mut *table;
+        given_up.extend(by_request.extract_if(|_, other| Arc::ptr_eq(other, call)).map(|(id, _)| id));
+    }
+
+    /// An answer came, late or not.
+    pub(super) fn answered(&self, id: &RequestId) {
+        lock(&self.table).given_up.remove(&normal(id));
+    }
+
+    /// Whether the agent may still work on a call that was given up.
+    pub(super) fn has_given_up(&self) -> bool {
+        !lock(&self.table).given_up.is_empty()
     }
 
     /// The calls on whose behalf the agent may be asking: the one of the request on whose stream it asks, where the
     /// transport tells, else all.
-    pub(super) fn candidates(&self, request: Option<&RequestId>) -> Vec<Arc<InFlight>> {
-        let calls = lock(&self.by_request);
+    pub(super) fn candidates(&self, request: Option<&RequestId>) -> Candidates {
+        let table = lock(&self.table);
         match request {
-            Some(id) => calls.get(&normal(id)).cloned().into_iter().collect(),
-            None => calls.values().cloned().collect(),
+            Some(id) => {
+                Candidates { calls: table.by_request.get(&normal(id)).cloned().into_iter().collect(), others: false }
+            }
+            None => {
+                Candidates { calls: table.by_request.values().cloned().collect(), others: !table.given_up.is_empty() }
+            }
         }
     }
 }
@@ -217,6 +265,15 @@ mod tests {
 
     fn progress(progress: f64) -> Progress {
         Progress { progress, total: None, message: None }
+    }
+
+    /// Sends the call's request, and says what went over the wire.
+    fn sent(calls: &Calls, id: i64, call: &Arc<InFlight>) -> serde_json::Value {
+        let mut request = rmcp::model::CallToolRequest::new(rmcp::model::CallToolRequestParams::new("t"));
+        request.extensions.insert(call.clone());
+        let mut message = ClientJsonRpcMessage::request(request.into(), NumberOrString::Number(id));
+        assert!(calls.outgoing(&mut message).is_some());
+        serde_json::to_value(message).unwrap()
     }
 
     #[test]
@@ -249,21 +306,35 @@ mod tests {
         let calls = Calls::default();
         let (a, b) = (call("a"), call("b"));
         for (id, call) in [(4, &a), (5, &b)] {
-            let mut request = rmcp::model::CallToolRequest::new(rmcp::model::CallToolRequestParams::new("t"));
-            request.extensions.insert(call.clone());
-            let mut message = ClientJsonRpcMessage::request(request.into(), NumberOrString::Number(id));
-            assert!(calls.outgoing(&mut message).is_some());
-            let sent = serde_json::to_value(message).unwrap();
-            assert_eq!(sent["params"]["_meta"]["progressToken"], id);
+            assert_eq!(sent(&calls, id, call)["params"]["_meta"]["progressToken"], id);
         }
         let named = |id: RequestId| calls.find(&id).map(|call| call.attempt.task.to_string());
         assert_eq!(named(NumberOrString::Number(4)), Some("a".to_owned()));
         assert_eq!(named(NumberOrString::String("5".into())), Some("b".to_owned()));
         assert_eq!(named(NumberOrString::String("x".into())), None);
-        assert_eq!(calls.candidates(Some(&NumberOrString::Number(5))).len(), 1);
-        assert_eq!(calls.candidates(Some(&NumberOrString::Number(6))).len(), 0);
-        assert_eq!(calls.candidates(None).len(), 2);
+        let only = |stream: Option<i64>| {
+            let candidates = calls.candidates(stream.map(NumberOrString::Number).as_ref());
+            candidates.only().map(|call| call.attempt.task.to_string())
+        };
+        assert_eq!([only(Some(5)), only(Some(6)), only(None)], [Some("b".to_owned()), None, None]);
         calls.settled(&b);
         assert_eq!(named(NumberOrString::Number(5)), None);
+        assert_eq!(only(None), Some("a".to_owned()));
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_may_still_be_the_one_that_asks_until_it_is_answered() {
+        let calls = Calls::default();
+        let (a, b) = (call("a"), call("b"));
+        sent(&calls, 1, &a);
+        calls.give_up(&a);
+        sent(&calls, 2, &b);
+        assert!(calls.candidates(None).only().is_none());
+        assert!(calls.candidates(Some(&NumberOrString::Number(2))).only().is_some());
+        calls.answered(&NumberOrString::String("1".into()));
+        assert!(calls.candidates(None).only().is_some() && !calls.has_given_up());
+        calls.settled(&b);
+        calls.give_up(&b);
+        assert!(!calls.has_given_up());
     }
 }

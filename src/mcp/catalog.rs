@@ -219,7 +219,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{AgentPolicy, Protocol, Span, Transport};
+    use crate::model::{AgentPolicy, Protocol, SamplingPolicy, Span, Transport};
 
     fn catalog(tools: &[Value]) -> Catalog {
         Catalog::new(describe(None, tools.iter().filter_map(tool_info).collect()))
@@ -231,6 +231,8 @@ mod tests {
             transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
             protocol: Protocol::Auto,
             startup_timeout: std::time::Duration::ZERO,
+            max_processes: 1,
+            sampling: SamplingPolicy::default(),
             policy: AgentPolicy {
                 required: false,
                 max_concurrency: 1,

@@ -24,7 +24,7 @@ use super::{
     child::{Child, Pipes},
     endpoint::Endpoint,
     failure,
-    handler::Handler,
+    handler::{Handler, note_candidates},
     http::HttpClient,
     link::Link,
     lock,
@@ -174,7 +174,8 @@ pub(super) async fn over_http<'a>(
     }
 }
 
-/// Tells the link when nothing more can come. rmcp lets calls wait until every handler has ended.
+/// Tells the link, message by message, what the agent asks, and when nothing more can come: rmcp lets calls wait until
+/// every handler has ended.
 struct Watched<T> {
     carrier: T,
     link: Arc<Link>,
@@ -191,9 +192,11 @@ impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        let message = self.carrier.receive().await;
-        if message.is_none() {
-            self.link.lost.cancel();
+        let mut message = self.carrier.receive().await;
+        match &mut message {
+            Some(ServerJsonRpcMessage::Request(request)) => note_candidates(&self.link, &mut request.request),
+            Some(_) => {}
+            None => self.link.lost.cancel(),
         }
         message
     }

@@ -9,15 +9,15 @@ use rmcp::{
     model::{
         ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
         ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, Extensions, FormElicitationCapability,
-        Implementation, LoggingMessageNotificationParam, ProgressNotificationParam, ProtocolVersion, RequestId,
-        SamplingCapability, UrlElicitationCapability,
+        GetExtensions as _, Implementation, LoggingMessageNotificationParam, ProgressNotificationParam,
+        ProtocolVersion, RequestId, SamplingCapability, ServerRequest, UrlElicitationCapability,
     },
     service::{InboundStreamOrigin, NotificationContext, RequestContext},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Options, link::Link};
+use super::{Options, calls::Candidates, link::Link};
 use crate::model::{LogMessage, Progress};
 
 /// The client's side of one connection.
@@ -48,9 +48,26 @@ impl Handler {
     ) -> Result<R, ErrorData> {
         let wrong = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
         let params = serde_json::to_value(params).map_err(wrong)?;
-        let asker = self.link.asker(stream(&context.extensions), context.ct);
+        let candidates = context.extensions.get::<Candidates>().cloned();
+        let asker = self.link.asker(candidates.unwrap_or_else(|| self.link.calls.candidates(None)), context.ct);
         let result = self.link.answer(&asker, method, &params).await?;
         serde_json::from_value(result).map_err(wrong)
+    }
+}
+
+/// Notes on a request of the agent, as it arrives, for which calls it can be.
+pub(super) fn note_candidates(link: &Link, request: &mut ServerRequest) {
+    let asks = match request {
+        ServerRequest::CreateMessageRequest(_) | ServerRequest::ElicitRequest(_) => true,
+        // Known requests come as custom ones when their parameters are not what rmcp expects of them.
+        ServerRequest::CustomRequest(custom) => {
+            matches!(custom.method.as_str(), "sampling/createMessage" | "elicitation/create")
+        }
+        _ => false,
+    };
+    if asks {
+        let candidates = link.asked(stream(request.extensions()));
+        request.extensions_mut().insert(candidates);
     }
 }
 

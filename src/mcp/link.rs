@@ -17,15 +17,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Host,
-    calls::{Calls, InFlight, Waiting, Whom},
+    allowance::{Allowance, REJECTED},
+    calls::{Calls, Candidates, InFlight, Waiting, Whom},
     elicitation, failure, lock, sampling,
+    turns::Turns,
 };
-use crate::model::{AgentId, Answer, ChatReply, Elicitation, LogMessage, Origin};
+use crate::model::{AgentId, Answer, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin};
 
 /// Log messages of one agent that reach the host within a second: as many as a person can follow, and more.
 const LOGS_A_SECOND: u32 = 50;
 /// Bytes of a log message's text that are kept.
 const LONGEST_LOG: usize = 8 * 1024;
+/// Bytes of a prompt that a person sees before the model does.
+const LONGEST_PROMPT: usize = 500;
 
 /// What belongs to one connection.
 pub(super) struct Link {
@@ -39,6 +43,7 @@ pub(super) struct Link {
     pub(super) lost: CancellationToken,
     /// Whether sampling was declared.
     pub(super) sampling: bool,
+    common: Arc<Common>,
     /// Set when the agent announced another list of tools.
     pub(super) tools_changed: AtomicBool,
     /// Set when the connection is not good for another call.
@@ -54,23 +59,33 @@ struct LogGate {
     dropped: u64,
 }
 
+/// What all connections to one agent have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// What the agent may ask of the model.
+    pub(super) allowance: Allowance,
+    /// Whose turn it is on which connection, where requests of the agent do not say which call they are for.
+    pub(super) turns: Turns,
+}
+
 /// On whose behalf an agent asks.
 pub(super) struct Asker {
     origin: Origin,
-    calls: Vec<Arc<InFlight>>,
+    candidates: Candidates,
     /// Cancelled when the agent takes its request back.
     withdrawn: CancellationToken,
 }
 
 impl Link {
     /// A link to an agent, before anything is sent over it.
-    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: bool) -> Arc<Self> {
+    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: bool, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self {
             agent,
             host,
             calls: Calls::default(),
             lost: CancellationToken::new(),
             sampling,
+            common,
             tools_changed: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             logs: Mutex::new(LogGate { since: Instant::now(), passed: 0, dropped: 0 }),
@@ -80,26 +95,33 @@ impl Link {
     /// A message was larger than what is read. With one call in flight, it was that call's.
     pub(super) fn overflowed(&self) {
         tracing::warn!(agent = %self.agent, "the agent sent a message that is too large");
-        if let [call] = self.calls.candidates(None).as_slice() {
+        if let Some(call) = self.calls.candidates(None).only() {
             call.condemn(failure::too_large(&self.agent));
         }
     }
 
-    /// Who asks in a request that arrived on the stream of `stream`, if the transport has streams. Without that, an
-    /// only call is the one that asks, and of several none is: the host does not guess.
-    pub(super) fn asker(&self, stream: Option<&RequestId>, withdrawn: CancellationToken) -> Asker {
-        let calls = self.calls.candidates(stream);
-        let attempt = match calls.as_slice() {
-            [call] => Some(call.attempt.clone()),
-            _ => None,
-        };
-        Asker { origin: Origin { agent: self.agent.clone(), attempt }, calls, withdrawn }
+    /// Takes note of a request of the agent as it arrives, on the stream of `stream` if the transport has streams: the
+    /// calls that are in flight now are those that it can be for. It has to be asked before a later message is looked
+    /// at, which may be the answer to one of them.
+    pub(super) fn asked(&self, stream: Option<&RequestId>) -> Candidates {
+        if stream.is_none() {
+            self.common.turns.asks_back.noticed();
+        }
+        self.calls.candidates(stream)
+    }
+
+    /// Who asks in a request that can only be for one of `candidates`. An only one is the one that asks, and of several
+    /// none is: the host does not guess.
+    pub(super) fn asker(&self, candidates: Candidates, withdrawn: CancellationToken) -> Asker {
+        let attempt = candidates.only().map(|call| call.attempt.clone());
+        Asker { origin: Origin { agent: self.agent.clone(), attempt }, candidates, withdrawn }
     }
 
     /// Who asks in an input-required round.
     pub(super) fn asker_of(&self, call: &Arc<InFlight>) -> Asker {
         let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()) };
-        Asker { origin, calls: vec![call.clone()], withdrawn: CancellationToken::new() }
+        let candidates = Candidates { calls: vec![call.clone()], others: false };
+        Asker { origin, candidates, withdrawn: CancellationToken::new() }
     }
 
     /// Answers a request of the agent: JSON in, JSON out.
@@ -128,7 +150,7 @@ impl Link {
         }
     }
 
-    /// Asks the model.
+    /// Asks the model, as far as the agent's section lets it: within its caps, and after a person where that is said.
     ///
     /// # Errors
     /// A JSON-RPC error for the agent.
@@ -137,9 +159,20 @@ impl Link {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
         }
         let chat = sampling::read(params)?;
+        let mut charge = self.common.allowance.charge(&chat)?;
+        if self.common.allowance.wants_consent() {
+            let question = Elicitation { message: consent_to(&chat), form: Form::Approval };
+            if !matches!(self.elicit(asker, question).await, Answer::Accept { .. }) {
+                return Err(ErrorData::new(REJECTED, "nobody allowed the request to the language model", None));
+            }
+        }
         let _waiting = asker.waits_for(Whom::Host);
+        charge.send();
         tokio::select! {
-            reply = self.host.sample(asker.origin.clone(), chat) => reply.map_err(sampling::error),
+            result = self.host.sample(asker.origin.clone(), chat) => {
+                charge.settle(&result);
+                result.map_err(sampling::error)
+            }
             () = self.moot(asker) => Err(ErrorData::internal_error("nobody waits for the reply any more", None)),
         }
     }
@@ -147,10 +180,10 @@ impl Link {
     /// Waits until the answer to `asker` would reach nobody.
     async fn moot(&self, asker: &Asker) {
         let calls_ended = async {
-            if asker.calls.is_empty() {
+            if asker.candidates.calls.is_empty() {
                 std::future::pending::<()>().await;
             }
-            for call in &asker.calls {
+            for call in &asker.candidates.calls {
                 call.ended.cancelled().await;
             }
         };
@@ -201,7 +234,7 @@ impl Link {
     }
 
     fn pass_on(&self, message: LogMessage) {
-        let asker = self.asker(None, CancellationToken::new());
+        let asker = self.asker(self.calls.candidates(None), CancellationToken::new());
         self.host.logged(asker.origin, message);
     }
 
@@ -213,6 +246,20 @@ impl Link {
 
 impl Asker {
     fn waits_for(&self, whom: Whom) -> Vec<Waiting> {
-        self.calls.iter().map(|call| call.waits_for(whom)).collect()
+        self.candidates.calls.iter().map(|call| call.waits_for(whom)).collect()
     }
+}
+
+/// What a person is asked before a request goes to the model. The prompt is the agent's, so data.
+fn consent_to(chat: &ChatRequest) -> String {
+    let parts = chat.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
+        ChatPart::Text { text } => text.as_str(),
+        ChatPart::Image { .. } => "(a picture)",
+        ChatPart::Audio { .. } => "(sound)",
+        ChatPart::ToolUse { .. } => "(a request for a tool)",
+        ChatPart::ToolResult { text, .. } => text,
+    });
+    let mut prompt = chat.system.iter().map(String::as_str).chain(parts).collect::<Vec<_>>().join("\n");
+    super::truncate(&mut prompt, LONGEST_PROMPT);
+    format!("may it ask the language model, for up to {} tokens? Its prompt:\n{prompt}", chat.max_tokens)
 }

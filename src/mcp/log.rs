@@ -1,4 +1,4 @@
-//! Owns the log file of one agent: what its process writes besides the protocol, and the tail of it for errors.
+//! Owns the log file of one agent, or of a further process of it: what the process writes besides the protocol, and the tail of it for errors.
 //! Never interprets it.
 
 use std::{
@@ -47,11 +47,15 @@ enum Entry {
 }
 
 impl AgentLog {
-    /// The log `directory/AGENT.log`, which is created with its first line.
-    pub(super) fn new(directory: &Path, agent: &AgentId) -> Arc<Self> {
+    /// The log of the agent's process of that number: `directory/AGENT.log` of the first (0), `AGENT.2.log` and so on
+    /// of the others. It is created with its first line.
+    pub(super) fn new(directory: &Path, agent: &AgentId, process: usize) -> Arc<Self> {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
         let name: String = agent.as_str().chars().map(safe).collect();
-        let path = directory.join(format!("{name}.log"));
+        let path = directory.join(match process {
+            0 => format!("{name}.log"),
+            further => format!("{name}.{}.log", further + 1),
+        });
         let (entries, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write(path.clone(), queue));
         Arc::new(Self { path, tail: Mutex::default(), entries })
@@ -185,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn keeps_everything_in_the_file_and_the_last_lines_for_errors() {
         let directory = tempfile::tempdir().unwrap();
-        let log = AgentLog::new(&directory.path().join("logs"), &AgentId::from("a/b"));
+        let log = AgentLog::new(&directory.path().join("logs"), &AgentId::from("a/b"), 0);
         let ended = CancellationToken::new();
         let output: String = (1..=12).map(|n| format!("line {n}\n")).collect();
         log.clone().copy(output.as_bytes(), ended.clone()).await;
@@ -203,7 +207,7 @@ mod tests {
         let path = directory.path().join("a.log");
         let old = std::fs::File::create(&path).unwrap();
         old.set_len(LARGEST_FILE).unwrap();
-        let log = AgentLog::new(directory.path(), &AgentId::from("a"));
+        let log = AgentLog::new(directory.path(), &AgentId::from("a"), 0);
         log.note(b"first\n".to_vec());
         log.note(b"second\n".to_vec());
         log.flush().await;

@@ -2,6 +2,7 @@
 //! Never decides what a failure means for a task.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
+mod allowance;
 mod call;
 mod calls;
 mod catalog;
@@ -21,6 +22,7 @@ mod result;
 mod sampling;
 mod sse;
 mod stdio;
+mod turns;
 
 use std::{
     path::PathBuf,
@@ -39,7 +41,7 @@ const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
 /// What connections ask of the host, and tell it.
 #[async_trait::async_trait]
 pub trait Host: Send + Sync {
-    /// An agent asks a person. Dropping the future withdraws the question.
+    /// A person is asked, by an agent or whether an agent may do something. Dropping the future withdraws the question.
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer;
     /// An agent asks the language model.
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError>;

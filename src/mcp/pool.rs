@@ -1,8 +1,9 @@
-//! Keeps at most one connection to each agent of a run, and makes it when it is first needed.
+//! Keeps the connections to the agents of a run, and makes each when it is first needed: one to an agent, and further
+//! ones only where calls need a process of their own.
 //! Never decides which agent is called.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -11,15 +12,19 @@ use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Host, Options, call,
+    Host, Options,
+    allowance::Allowance,
+    call,
     child::{Child, Pipes},
     connect::{self, Connection, Opening},
     endpoint::Endpoint,
-    link::Link,
+    link::{Common, Link},
     log::AgentLog,
+    turns::{Manner, Turn, Turns},
 };
 use crate::model::{
-    AgentId, AgentInfo, AgentSpec, Failure, FailureKind, JsonObject, StartAttempt, ToolOutput, Transport,
+    AgentId, AgentInfo, AgentSpec, Consent, Failure, FailureKind, JsonObject, Protocol, StartAttempt, ToolOutput,
+    Transport,
 };
 
 /// The connections of one run. Dropping it kills every child at once; [`Pool::close`] lets them end.
@@ -32,6 +37,18 @@ pub struct Pool {
 
 struct Agent {
     spec: Arc<AgentSpec>,
+    /// Whether it is told that it may ask the model.
+    sampling: bool,
+    common: Arc<Common>,
+    /// Whether its requests say which call they are for. Unset until a connection shows it.
+    tells_who_asks: OnceLock<bool>,
+    /// The first is everybody's; calls that need a process of their own take all.
+    slots: Vec<Slot>,
+}
+
+/// Room for a connection.
+#[derive(Default)]
+struct Slot {
     /// How often connecting has come to an end, well or not.
     tries: AtomicU64,
     /// Held while connecting, so that everybody waits for the same connection.
@@ -52,10 +69,7 @@ struct State {
 impl Pool {
     /// A pool that knows how to reach `specs`, and has reached none.
     pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn Host>) -> Self {
-        let agents = specs.into_iter().map(|spec| {
-            let agent = Agent { spec: Arc::new(spec), tries: AtomicU64::new(0), state: tokio::sync::Mutex::default() };
-            (agent.spec.id.clone(), agent)
-        });
+        let agents = specs.into_iter().map(|spec| (spec.id.clone(), Agent::new(spec, &options)));
         Self { agents: agents.collect(), options, host, closed: CancellationToken::new() }
     }
 
@@ -66,12 +80,13 @@ impl Pool {
     /// [`FailureKind::AgentUnavailable`], or [`FailureKind::Unauthorized`] and [`FailureKind::RateLimited`] where the
     /// server said so.
     pub async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
-        Ok(self.connection(agent).await?.catalog().info.clone())
+        Ok(self.connection(self.agent(agent)?, 0).await?.catalog().info.clone())
     }
 
-    /// Calls a tool, once: connects again if the connection was lost since, checks the arguments, answers what the
-    /// agent asks in between, and checks the result. `meta` goes into the request's `_meta`. When `cancel` is
-    /// cancelled, the agent is told, and the call ends whether it listens or not. Dropping the future tells it nothing.
+    /// Calls a tool, once: waits for its turn, connects again if the connection was lost since, checks the arguments,
+    /// answers what the agent asks in between, and checks the result. The call's limits of time do not run before its
+    /// turn has come. `meta` goes into the request's `_meta`. When `cancel` is cancelled, the agent is told, and the call
+    /// ends whether it listens or not. Dropping the future tells it nothing.
     ///
     /// # Errors
     /// A failure whose kind says what is known of the request: whether it left, and whether an answer came.
@@ -81,12 +96,13 @@ impl Pool {
         meta: JsonObject,
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
-        let connection = tokio::select! {
+        let agent = self.agent(&call.agent)?;
+        let (connection, _turn) = tokio::select! {
             biased;
             () = cancel.cancelled() => {
                 return Err(Failure::new(FailureKind::Cancelled, format!("the call of `{}` was cancelled", call.tool)));
             }
-            connection = self.connection(&call.agent) => connection?,
+            ready = self.turn(agent) => ready?,
         };
         Box::pin(call::run(&connection, call, meta, cancel)).await
     }
@@ -94,8 +110,8 @@ impl Pool {
     /// Ends every connection and every child, all at once, each within a bounded time. Afterwards nothing connects.
     pub async fn close(&self) {
         self.closed.cancel();
-        join_all(self.agents.values().map(|agent| async {
-            let mut state = agent.state.lock().await;
+        join_all(self.agents.values().flat_map(|agent| &agent.slots).map(|slot| async {
+            let mut state = slot.state.lock().await;
             if let Some(connection) = state.connection.take() {
                 connection.close().await;
             }
@@ -106,14 +122,46 @@ impl Pool {
         .await;
     }
 
-    async fn connection(&self, id: &AgentId) -> Result<Arc<Connection>, Failure> {
-        let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, what);
-        let agent = self.agents.get(id).ok_or_else(|| unavailable(format!("there is no agent `{id}`")))?;
-        let closed = || unavailable(format!("agent `{id}` is no longer connected: the run is over"));
-        let tries = agent.tries.load(Ordering::Relaxed);
-        let mut state = agent.state.lock().await;
+    fn agent(&self, id: &AgentId) -> Result<&Agent, Failure> {
+        let unknown = || Failure::new(FailureKind::AgentUnavailable, format!("there is no agent `{id}`"));
+        self.agents.get(id).ok_or_else(unknown)
+    }
+
+    /// A connection for one call, and the turn that it has to keep while it lasts, where calls take turns.
+    async fn turn<'p>(&self, agent: &'p Agent) -> Result<(Arc<Connection>, Option<Turn<'p>>), Failure> {
+        if agent.tells_who_asks.get().is_none() {
+            self.connection(agent, 0).await?;
+        }
+        if agent.tells_who_asks.get() == Some(&true) {
+            return Ok((self.connection(agent, 0).await?, None));
+        }
+        loop {
+            let turn = tokio::select! {
+                turn = agent.common.turns.take() => turn,
+                () = self.closed.cancelled() => return Err(agent.run_is_over()),
+            };
+            if turn.manner == Manner::Alone {
+                agent.slots[turn.process].leave_old_calls_behind().await;
+            }
+            match self.connection(agent, turn.process).await {
+                Ok(connection) => return Ok((connection, Some(turn))),
+                Err(failure) if turn.process > 0 && !self.closed.is_cancelled() => {
+                    let agent = &agent.spec.id;
+                    tracing::warn!(%agent, %failure, "a further process of the agent did not start; the run does without");
+                    turn.retire_process();
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    async fn connection(&self, agent: &Agent, slot: usize) -> Result<Arc<Connection>, Failure> {
+        let number = slot;
+        let slot = &agent.slots[number];
+        let tries = slot.tries.load(Ordering::Relaxed);
+        let mut state = slot.state.lock().await;
         if self.closed.is_cancelled() {
-            return Err(closed());
+            return Err(agent.run_is_over());
         }
         if let Some(connection) = &state.connection
             && connection.is_usable()
@@ -121,18 +169,19 @@ impl Pool {
             return Ok(connection.clone());
         }
         if let Some(failure) = &state.failure
-            && agent.tries.load(Ordering::Relaxed) != tries
+            && slot.tries.load(Ordering::Relaxed) != tries
         {
             return Err(failure.clone());
         }
         let result = tokio::select! {
-            result = Box::pin(self.open(&agent.spec, &mut state)) => result,
-            () = self.closed.cancelled() => Err(closed()),
+            result = Box::pin(self.open(agent, number, &mut state)) => result,
+            () = self.closed.cancelled() => Err(agent.run_is_over()),
         };
-        agent.tries.fetch_add(1, Ordering::Relaxed);
+        slot.tries.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(connection) => {
                 let connection = Arc::new(connection);
+                agent.tells_who_asks.get_or_init(|| connection.modern);
                 state.failure = None;
                 state.connection = Some(connection.clone());
                 Ok(connection)
@@ -144,12 +193,13 @@ impl Pool {
         }
     }
 
-    async fn open(&self, spec: &Arc<AgentSpec>, state: &mut State) -> Result<Connection, Failure> {
+    async fn open(&self, agent: &Agent, slot: usize, state: &mut State) -> Result<Connection, Failure> {
+        let spec = &agent.spec;
         let old = state.connection.take();
-        let log = state.log.get_or_insert_with(|| AgentLog::new(&self.options.log_dir, &spec.id));
+        let log = state.log.get_or_insert_with(|| AgentLog::new(&self.options.log_dir, &spec.id, slot));
         let opening = || Opening {
             spec,
-            link: Link::new(spec.id.clone(), self.host.clone(), self.options.sampling),
+            link: Link::new(spec.id.clone(), self.host.clone(), agent.sampling, agent.common.clone()),
             options: &self.options,
         };
         match &spec.transport {
@@ -175,6 +225,41 @@ impl Pool {
                 })?;
                 connect::over_http(opening, endpoint, state.server.clone()).await
             }
+        }
+    }
+}
+
+impl Agent {
+    fn new(spec: AgentSpec, options: &Options) -> Self {
+        // Over HTTP, each call has a stream of its own; in the modern era, the call's own result asks.
+        let (tells_who_asks, slots) = match (&spec.transport, spec.protocol) {
+            (Transport::Http { .. }, _) => (OnceLock::from(true), 1),
+            (Transport::Stdio(_), Protocol::Modern) => (OnceLock::from(true), 1),
+            (Transport::Stdio(_), Protocol::Auto | Protocol::Legacy) => (OnceLock::new(), spec.max_processes.max(1)),
+        };
+        Self {
+            sampling: options.sampling && spec.sampling.consent != Consent::Deny,
+            common: Arc::new(Common { allowance: Allowance::new(spec.sampling), turns: Turns::new(slots) }),
+            tells_who_asks,
+            slots: std::iter::repeat_with(Slot::default).take(slots).collect(),
+            spec: Arc::new(spec),
+        }
+    }
+
+    fn run_is_over(&self) -> Failure {
+        let message = format!("agent `{}` is no longer connected: the run is over", self.spec.id);
+        Failure::new(FailureKind::AgentUnavailable, message)
+    }
+}
+
+impl Slot {
+    /// Gives up a connection whose agent may still work on a call that nobody waits for: what it then asks would be
+    /// taken for the next call's. The caller has the connection to itself.
+    async fn leave_old_calls_behind(&self) {
+        if let Some(connection) = &self.state.lock().await.connection
+            && connection.link.calls.has_given_up()
+        {
+            connection.link.retire();
         }
     }
 }

@@ -196,6 +196,9 @@ impl Reader {
             JsonRpcMessage::Error(error) => error.id.as_ref(),
             JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => return true,
         };
+        if let Some(id) = id {
+            self.link.calls.answered(id);
+        }
         let expected = id.is_none_or(|id| self.open.take(id));
         if !expected {
             let id = id.map(ToString::to_string);

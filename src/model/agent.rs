@@ -19,6 +19,11 @@ pub struct AgentSpec {
     pub protocol: Protocol,
     /// How long connecting may take, the handshake included.
     pub startup_timeout: std::time::Duration,
+    /// Most processes of it that run at once, where it is spoken with over their pipes; at least 1. More than one is
+    /// started only for an agent that asks back over a connection that does not say which call asks.
+    pub max_processes: usize,
+    /// Whether and how much it may ask the language model.
+    pub sampling: SamplingPolicy,
     /// What the engine needs of the section.
     pub policy: AgentPolicy,
     /// The only tools that may be called; all where absent.
@@ -35,6 +40,30 @@ impl AgentSpec {
         self.enabled_tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
             && !self.disabled_tools.iter().any(|name| name == tool)
     }
+}
+
+/// Whether and how much an agent may ask the language model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SamplingPolicy {
+    /// Whether it may ask at all.
+    pub consent: Consent,
+    /// Most tokens that its requests may use in a run, prompts and replies together.
+    pub max_tokens: Option<u64>,
+    /// Most requests that it may make in a run.
+    pub max_requests: Option<u64>,
+}
+
+/// Whether an agent may do something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Consent {
+    /// It may.
+    #[default]
+    Allow,
+    /// A person is asked each time.
+    Ask,
+    /// It may not, and is not told that it could.
+    Deny,
 }
 
 /// How an agent is reached.

@@ -14,7 +14,8 @@ mod question;
 mod time;
 
 pub use agent::{
-    AgentInfo, AgentSpec, ChildProcess, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol, ToolInfo, Transport,
+    AgentInfo, AgentSpec, ChildProcess, Consent, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol,
+    SamplingPolicy, ToolInfo, Transport,
 };
 pub use chat::{
     ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm,

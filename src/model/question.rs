@@ -82,11 +82,12 @@ pub enum Answer {
     Cancel,
 }
 
-/// An elicitation as an agent made it, before it is a numbered question.
+/// What a person is asked on behalf of an agent, before it is a numbered question: an elicitation as the agent made it,
+/// or the host's own question whether the agent may do something.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Elicitation {
     /// What is asked.
     pub message: String,
-    /// [`Form::Fields`] or [`Form::Url`].
+    /// [`Form::Fields`] or [`Form::Url`] of the agent, [`Form::Approval`] of the host.
     pub form: Form,
 }

@@ -1,5 +1,6 @@
 """An MCP agent over stdio that misbehaves in the way its first argument names. Standard library only."""
 
+import itertools
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ import time
 MODE = sys.argv[1] if len(sys.argv) > 1 else "good"
 LOCK = threading.Lock()
 WAITING = {}
+NUMBERS = itertools.count(1)
+CLIENT = {}
+TOGETHER = [0, 0]
 CANCELLED = threading.Event()
 
 TEXT = {"type": "string"}
@@ -41,7 +45,7 @@ def notify(method, **params):
 
 def ask(method, params):
     """Sends a request to the host and waits for its answer."""
-    number = "ask-%d" % (len(WAITING) + 1)
+    number = "ask-%d" % next(NUMBERS)
     WAITING[number] = (threading.Event(), {})
     send({"id": number, "method": method, "params": params})
     event, answer = WAITING[number]
@@ -53,11 +57,41 @@ def text(words):
     return {"content": [{"type": "text", "text": words}]}
 
 
+def prompt(marker):
+    content = {"type": "text", "text": marker}
+    return {"messages": [{"role": "user", "content": content}], "maxTokens": 100}
+
+
+def asks(arguments):
+    """Asks the model with the call's own marker, and says how many calls were there at once. A call without a marker
+    asks nothing."""
+    with LOCK:
+        TOGETHER[0] += 1
+        TOGETHER[1] = max(TOGETHER)
+    time.sleep(arguments.get("after", 0))
+    if arguments.get("dies"):
+        os._exit(7)
+    said = {"pid": os.getpid(), "client": CLIENT}
+    if "marker" in arguments:
+        answer = ask("sampling/createMessage", prompt(arguments["marker"]))
+        said["answer"] = answer.get("result", {}).get("content", answer.get("error"))
+    with LOCK:
+        TOGETHER[0] -= 1
+        said["together"] = TOGETHER[1]
+    return text(json.dumps(said))
+
+
 def modern(params):
     """One round with a request that no type of the protocol's libraries foresees, and one of mere patience."""
     if MODE == "modern-task":
         return {"resultType": "task", "taskId": "1", "status": "working", "createdAt": "", "lastUpdatedAt": ""}
     state = params.get("requestState")
+    if MODE == "modern-asks" and state is None:
+        asked = {"method": "sampling/createMessage", "params": prompt(params["arguments"]["marker"])}
+        return {"resultType": "input_required", "inputRequests": {"sum": asked}, "requestState": "done"}
+    if MODE == "modern-asks":
+        answer = params["inputResponses"]["sum"]["content"]
+        return {"resultType": "complete", **text(json.dumps({"pid": os.getpid(), "answer": answer}))}
     if state is None:
         schema = {"type": "object", "properties": {"tree": {"type": "object"}}, "x-odd": True}
         asked = {"method": "elicitation/create", "params": {"message": "who?", "requestedSchema": schema}}
@@ -87,6 +121,8 @@ def call(request):
         return {**text(str(n)), "structuredContent": {"n": n}}
     if MODE.startswith("modern"):
         return modern(params)
+    if MODE == "asks":
+        return asks(arguments)
     if MODE == "dies":
         sys.stderr.write("giving up\n")
         sys.stderr.flush()
@@ -156,6 +192,7 @@ def answer(request):
     method = request["method"]
     if method == "initialize":
         version = request["params"]["protocolVersion"]
+        CLIENT.update(request["params"]["capabilities"])
         result = {
             "protocolVersion": version,
             "capabilities": {"tools": {"listChanged": True}, "logging": {}},
@@ -190,6 +227,12 @@ def main():
     if MODE == "exits":
         sys.stderr.write("no licence\n")
         sys.exit(3)
+    if MODE == "asks" and len(sys.argv) > 2:
+        # It runs once at a time.
+        try:
+            os.close(os.open(sys.argv[2], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            sys.exit("it runs already")
     if MODE == "never":
         time.sleep(1000)
     if MODE == "noise":

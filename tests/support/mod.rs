@@ -12,7 +12,7 @@ use kapell::{
     mcp::{Host, Options, Pool},
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, ChildProcess, Elicitation,
-        JsonObject, LogMessage, Origin, Progress, Protocol, Span, StartAttempt, Transport,
+        JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt, Transport,
     },
 };
 use serde_json::Value;
@@ -146,6 +146,8 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
         transport,
         protocol: Protocol::Auto,
         startup_timeout: Duration::from_secs(20),
+        max_processes: 1,
+        sampling: SamplingPolicy::default(),
         policy: AgentPolicy {
             required: false,
             max_concurrency: 4,

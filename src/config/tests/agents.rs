@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::*;
-use crate::model::{AgentPolicy, AgentSpec, ChildProcess, LlmSpec, MaxTokensField, Protocol, Span, Transport};
+use crate::model::{
+    AgentPolicy, AgentSpec, ChildProcess, Consent, LlmSpec, MaxTokensField, Protocol, SamplingPolicy, Span, Transport,
+};
 
 #[test]
 fn an_agents_file_means_what_it_says() {
@@ -23,6 +25,8 @@ fn an_agents_file_means_what_it_says() {
         env_vars = ["HOME", "UNSET"]
         cwd = "/tmp"
         required = true
+        max_processes = 3
+        sampling = { policy = "ask", max_tokens = 5000, max_requests = 10 }
         capabilities = ["booking"]
 
         [agents.research]
@@ -37,6 +41,7 @@ fn an_agents_file_means_what_it_says() {
         startup_timeout = "10s"
         tool_timeout = "1m"
         effect = "read_only"
+        sampling = "deny"
         enabled_tools = ["search"]
         disabled_tools = ["delete"]
         capabilities = { web-search = "search" }
@@ -60,6 +65,8 @@ fn an_agents_file_means_what_it_says() {
         }),
         protocol: Protocol::Auto,
         startup_timeout: seconds(30),
+        max_processes: 3,
+        sampling: SamplingPolicy { consent: Consent::Ask, max_tokens: Some(5_000), max_requests: Some(10) },
         policy: AgentPolicy { required: true, max_concurrency: 8, tool_timeout: Span(seconds(300)), effect: None },
         enabled_tools: None,
         disabled_tools: vec![],
@@ -80,6 +87,8 @@ fn an_agents_file_means_what_it_says() {
         },
         protocol: Protocol::Legacy,
         startup_timeout: seconds(10),
+        max_processes: 1,
+        sampling: SamplingPolicy { consent: Consent::Deny, ..SamplingPolicy::default() },
         policy: AgentPolicy {
             required: false,
             max_concurrency: 4,
@@ -107,6 +116,19 @@ fn an_agents_file_means_what_it_says() {
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");
+}
+
+#[test]
+fn sampling_is_allowed_without_bounds_where_the_file_says_nothing() {
+    let policy = |line: &str| {
+        let text = format!("[agents.a]\ncommand = \"x\"\n{line}");
+        let file = parse_agents("agents.toml", &text, &Made::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
+        (file.agents["a"].sampling, file.agents["a"].max_processes)
+    };
+    let allow = SamplingPolicy { consent: Consent::Allow, max_tokens: None, max_requests: None };
+    assert_eq!(policy(""), (allow, 1));
+    assert_eq!(policy("sampling = \"allow\""), (allow, 1));
+    assert_eq!(policy("sampling = { max_requests = 2 }"), (SamplingPolicy { max_requests: Some(2), ..allow }, 1));
 }
 
 #[test]

@@ -1,0 +1,502 @@
+//! Agents that ask the model while many of their calls run: which call is it for, may it, and how much?
+#![allow(clippy::unwrap_used, deprecated, missing_docs)]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::Router;
+use futures::future::join_all;
+use kapell::{
+    mcp::{Host, Options, Pool},
+    model::{
+        AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Consent, Elicitation, Failure,
+        FailureKind, Form, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt, Transport,
+        Usage,
+    },
+};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+        CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, ListToolsResult,
+        PaginatedRequestParams, SamplingMessage, ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use serde_json::{Value, json};
+use support::{attempt, object, odd, spec};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// A host whose model says the prompt again, so that each call can see whether it got its own reply.
+struct Echo {
+    directory: tempfile::TempDir,
+    /// What a person says when asked.
+    answer: Answer,
+    usage: Option<Usage>,
+    /// The model replies as often as there are permits.
+    replies: Semaphore,
+    asked: Mutex<Vec<Elicitation>>,
+    sampled: Mutex<Vec<(Origin, String)>>,
+}
+
+impl Echo {
+    fn new() -> Arc<Self> {
+        Arc::new(Self::answering(Answer::Cancel))
+    }
+
+    fn answering(answer: Answer) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            answer,
+            usage: None,
+            replies: Semaphore::new(Semaphore::MAX_PERMITS),
+            asked: Mutex::default(),
+            sampled: Mutex::default(),
+        }
+    }
+
+    /// One whose model replies only when the test lets it.
+    fn held() -> Arc<Self> {
+        Arc::new(Self { replies: Semaphore::new(0), ..Self::answering(Answer::Cancel) })
+    }
+
+    fn pool(self: &Arc<Self>, spec: AgentSpec) -> Pool {
+        let options = Options {
+            log_dir: self.directory.path().to_owned(),
+            sampling: true,
+            client_name: "test".to_owned(),
+            client_version: "0".to_owned(),
+        };
+        Pool::new([spec], options, self.clone())
+    }
+
+    fn sampled(&self) -> Vec<(Origin, String)> {
+        self.sampled.lock().unwrap().clone()
+    }
+
+    async fn until_sampled(&self, count: usize) {
+        let asked = async {
+            while self.sampled().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), asked).await.expect("nobody asks the model");
+    }
+
+    /// Each request with the task that it was charged to. A prompt is the name of the task that caused it.
+    fn charged(&self) -> Vec<(Option<String>, String)> {
+        let task = |origin: Origin| origin.attempt.map(|attempt| attempt.task.to_string());
+        self.sampled().into_iter().map(|(origin, prompt)| (task(origin), prompt)).collect()
+    }
+
+    fn assert_all_charged_to_their_own(&self, count: usize) {
+        let charged = self.charged();
+        let prompts: BTreeSet<_> = charged.iter().map(|(_, prompt)| prompt).collect();
+        assert_eq!((charged.len(), prompts.len()), (count, count));
+        for (task, prompt) in &charged {
+            assert_eq!(task.as_ref(), Some(prompt));
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Host for Echo {
+    async fn elicit(&self, _: Origin, elicitation: Elicitation) -> Answer {
+        self.asked.lock().unwrap().push(elicitation);
+        self.answer.clone()
+    }
+
+    async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
+        let prompt = chat.messages[0].all_text();
+        // Replies come in another order than requests.
+        let thinking = u64::try_from(prompt.len()).unwrap() * 7 % 5;
+        self.sampled.lock().unwrap().push((origin, prompt.clone()));
+        self.replies.acquire().await.unwrap().forget();
+        tokio::time::sleep(Duration::from_millis(thinking)).await;
+        Ok(ChatReply {
+            parts: vec![ChatPart::Text { text: prompt }],
+            cost_usd: None,
+            model: "echo".to_owned(),
+            stop_reason: "endTurn".to_owned(),
+            usage: self.usage,
+        })
+    }
+
+    async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+
+    fn progressed(&self, _: &AttemptId, _: Progress) {}
+
+    fn logged(&self, _: Origin, _: LogMessage) {}
+}
+
+/// A call of `work` by the task `task`.
+fn work(task: &str, arguments: Value) -> StartAttempt {
+    StartAttempt { attempt: AttemptId { task: task.into(), number: 1 }, ..attempt("work", arguments) }
+}
+
+/// A call that asks the model with its own task as the prompt.
+fn asking(task: &str) -> StartAttempt {
+    work(task, json!({"marker": task}))
+}
+
+async fn call(pool: &Pool, call: StartAttempt) -> Result<Value, Failure> {
+    let output = pool.call(call, JsonObject::new(), CancellationToken::new()).await?;
+    Ok(serde_json::from_str(&output.text()).unwrap())
+}
+
+/// Makes a hundred calls at once, each of which asks the model once, and returns what they said.
+async fn hundred(pool: &Pool) -> Vec<Value> {
+    let tasks: Vec<String> = (0..100).map(|n| format!("task-{n}")).collect();
+    let said = join_all(tasks.iter().map(|task| call(pool, asking(task)))).await;
+    let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
+    for (task, said) in tasks.iter().zip(&said) {
+        assert_eq!(said["answer"]["text"], json!(task), "{said}");
+    }
+    said
+}
+
+fn pids(said: &[Value]) -> BTreeSet<u64> {
+    said.iter().map(|said| said["pid"].as_u64().unwrap()).collect()
+}
+
+/// An agent over stdio that asks, on up to `processes` processes.
+fn odd_asking(processes: usize) -> AgentSpec {
+    AgentSpec { max_processes: processes, ..odd("asks") }
+}
+
+#[tokio::test]
+async fn over_stdio_an_agent_that_asks_gets_one_call_a_process_and_each_request_its_task() {
+    for processes in [1, 4] {
+        let host = Echo::new();
+        let pool = host.pool(odd_asking(processes));
+        let said = hundred(&pool).await;
+        host.assert_all_charged_to_their_own(100);
+        assert_eq!(pids(&said).len(), processes);
+        assert!(said.iter().all(|said| said["together"] == 1), "{said:?}");
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn over_stdio_in_the_modern_era_calls_share_a_process_and_each_request_has_its_task() {
+    let host = Echo::new();
+    let pool = host.pool(AgentSpec { max_processes: 4, ..odd("modern-asks") });
+    let said = hundred(&pool).await;
+    host.assert_all_charged_to_their_own(100);
+    assert_eq!(pids(&said).len(), 1);
+    pool.close().await;
+}
+
+/// An agent over HTTP, in both eras, that asks with the call's own marker.
+#[derive(Clone, Default)]
+struct Asker {
+    /// Whether it asks on the stream that is nobody's instead of the call's own.
+    aside: Arc<AtomicBool>,
+}
+
+impl ServerHandler for Asker {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = Arc::new(object(json!({"type": "object"})));
+        Ok(ListToolsResult::with_all_items(vec![Tool::new("work", "work", schema)]))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let marker = request.arguments.as_ref().unwrap()["marker"].as_str().unwrap();
+        let prompt = CreateMessageRequestParams::new(vec![SamplingMessage::user_text(marker)], 100);
+        let answer = if context.protocol_version().is_some_and(|version| !version.has_initialize()) {
+            let Some(answers) = request.input_responses else {
+                let ask = InputRequest::CreateMessage(CreateMessageRequest::new(prompt));
+                return Ok(InputRequiredResult::from_input_requests(InputRequests::from([("sum".into(), ask)])).into());
+            };
+            serde_json::to_value(answers).unwrap()["sum"].clone()
+        } else {
+            let peer = context.peer.clone();
+            let asking = async move { peer.create_message(prompt).await };
+            let answer = if self.aside.load(Ordering::SeqCst) {
+                // What a task of its own sends belongs to no request.
+                tokio::spawn(asking).await.unwrap()
+            } else {
+                asking.await
+            };
+            json!(answer.map_err(|error| ErrorData::internal_error(error.to_string(), None))?)
+        };
+        let said = json!({"answer": answer["content"]});
+        Ok(CallToolResult::success(vec![ContentBlock::text(said.to_string())]).into())
+    }
+}
+
+/// Serves the agent over HTTP for up to a hundred calls at once.
+async fn serve(agent: &Asker, protocol: Protocol) -> AgentSpec {
+    let agent = agent.clone();
+    let config = StreamableHttpServerConfig::default().with_legacy_session_mode(true);
+    let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().nest_service("/mcp", service)).await });
+    let mut spec = spec("odd", Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None });
+    spec.protocol = protocol;
+    spec.policy.max_concurrency = 100;
+    spec
+}
+
+#[tokio::test]
+async fn over_http_each_request_has_its_task_in_both_eras() {
+    for (protocol, version) in [(Protocol::Legacy, "2025-11-25"), (Protocol::Modern, "2026-07-28")] {
+        let host = Echo::new();
+        let pool = host.pool(serve(&Asker::default(), protocol).await);
+        assert_eq!(pool.connect(&"odd".into()).await.unwrap().protocol, version);
+        hundred(&pool).await;
+        host.assert_all_charged_to_their_own(100);
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_on_the_common_stream_is_an_only_calls_and_of_several_nobodys() {
+    let host = Echo::held();
+    let agent = Asker { aside: Arc::new(AtomicBool::new(true)) };
+    let pool = host.pool(serve(&agent, Protocol::Legacy).await);
+    pool.connect(&"odd".into()).await.unwrap();
+    // The stream is opened after the handshake, and not waited for.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let together = async {
+        let letting_go = async {
+            host.until_sampled(2).await;
+            host.replies.add_permits(3);
+        };
+        tokio::join!(call(&pool, asking("a")), call(&pool, asking("b")), letting_go)
+    };
+    let (a, b, ()) = together.await;
+    assert!(a.is_ok() && b.is_ok());
+    call(&pool, asking("c")).await.unwrap();
+    let mut charged = host.charged();
+    charged[..2].sort();
+    let expected = [(None, "a"), (None, "b"), (Some("c"), "c")];
+    assert_eq!(charged, expected.map(|(task, prompt)| (task.map(str::to_owned), prompt.to_owned())));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_asks_first_while_several_calls_share_its_process_is_charged_to_none() {
+    let host = Echo::new();
+    let pool = host.pool(odd_asking(2));
+    // This one asks nothing, and ends the time in which the first call goes alone.
+    call(&pool, work("quiet", json!({}))).await.unwrap();
+    let late = |task: &str| work(task, json!({"marker": task, "after": 0.3}));
+    let said = join_all(["a", "b"].map(|task| call(&pool, late(task)))).await;
+    let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
+    assert_eq!((pids(&said).len(), host.charged()[0].0.as_ref()), (1, None));
+    // Each reply went to the call that asked for it nonetheless.
+    assert_eq!((&said[0]["answer"]["text"], &said[1]["answer"]["text"]), (&json!("a"), &json!("b")));
+    let said = join_all(["c", "d"].map(|task| call(&pool, late(task)))).await;
+    let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
+    assert_eq!(pids(&said).len(), 2);
+    let mut charged = host.charged().split_off(2);
+    charged.sort();
+    assert_eq!(charged, ["c", "d"].map(|task| (Some(task.to_owned()), task.to_owned())));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn calls_of_an_agent_that_never_asks_share_one_process() {
+    let host = Echo::new();
+    let pool = host.pool(odd_asking(4));
+    let calls = (0..10).map(|n| call(&pool, work(&format!("t{n}"), json!({"after": 0.7}))));
+    let started = Instant::now();
+    let said: Vec<Value> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(pids(&said).len(), 1);
+    // The first goes alone for a moment, the others at once.
+    assert!(said.iter().any(|said| said["together"].as_u64() >= Some(9)), "{said:?}");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_turn_is_no_silence_and_can_be_cancelled() {
+    let host = Echo::held();
+    let pool = host.pool(odd_asking(1));
+    let cancel = CancellationToken::new();
+    let first = call(&pool, asking("first"));
+    let cancelled = pool.call(asking("cancelled"), JsonObject::new(), cancel.clone());
+    let hurried = StartAttempt {
+        timeout: Duration::from_millis(500),
+        deadline: Some(Duration::from_millis(500)),
+        ..asking("hurried")
+    };
+    let patient = call(&pool, hurried);
+    let conducting = async {
+        host.until_sampled(1).await;
+        cancel.cancel();
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        host.replies.add_permits(2);
+    };
+    let (first, cancelled, patient, ()) = tokio::join!(first, cancelled, patient, conducting);
+    assert_eq!(first.unwrap()["answer"]["text"], "first");
+    assert_eq!(patient.unwrap()["answer"]["text"], "hurried");
+    assert_eq!(cancelled.unwrap_err().kind, FailureKind::Cancelled);
+    host.assert_all_charged_to_their_own(2);
+    pool.close().await;
+    let log = std::fs::read_to_string(host.directory.path().join("odd.log")).unwrap();
+    assert!(!log.contains("cancelled: "), "the call had not left, and yet: {log}");
+}
+
+#[tokio::test]
+async fn closing_ends_the_calls_that_wait_for_a_turn() {
+    let host = Echo::held();
+    let pool = host.pool(odd_asking(1));
+    let closing = async {
+        host.until_sampled(1).await;
+        pool.close().await;
+    };
+    let (first, second, ()) = tokio::join!(call(&pool, asking("first")), call(&pool, asking("second")), closing);
+    assert_eq!(first.unwrap_err().kind, FailureKind::ConnectionLost);
+    assert_eq!(second.unwrap_err().kind, FailureKind::AgentUnavailable);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_takes_only_its_own_call_along() {
+    let host = Echo::held();
+    let pool = host.pool(odd_asking(3));
+    host.replies.add_permits(1);
+    call(&pool, asking("before")).await.unwrap();
+    let conducting = async {
+        host.until_sampled(3).await;
+        // Long after the other process is gone.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        host.replies.add_permits(3);
+    };
+    let dying = work("dying", json!({"dies": true, "after": 0.2}));
+    let (a, dead, b, ()) =
+        tokio::join!(call(&pool, asking("a")), call(&pool, dying), call(&pool, asking("b")), conducting);
+    assert_eq!(dead.unwrap_err().kind, FailureKind::ConnectionLost);
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_ne!(a["pid"], b["pid"]);
+    call(&pool, asking("after")).await.unwrap();
+    host.assert_all_charged_to_their_own(4);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_process_that_may_still_work_on_a_call_that_was_given_up_is_replaced() {
+    let host = Echo::new();
+    let pool = host.pool(odd_asking(1));
+    let before = call(&pool, asking("before")).await.unwrap();
+    let mut slow = work("slow", json!({"marker": "slow", "after": 1}));
+    slow.timeout = Duration::from_millis(200);
+    assert_eq!(call(&pool, slow).await.unwrap_err().kind, FailureKind::IdleTimeout);
+    // The agent asks for the one that was given up while this one waits.
+    let after = call(&pool, work("after", json!({"marker": "after", "after": 1.5}))).await.unwrap();
+    assert_ne!(before["pid"], after["pid"]);
+    host.assert_all_charged_to_their_own(2);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_further_process_that_does_not_start_is_done_without() {
+    let host = Echo::new();
+    let mut agent = odd_asking(3);
+    let Transport::Stdio(process) = &mut agent.transport else { unreachable!() };
+    process.args.push(host.directory.path().join("licence").to_str().unwrap().to_owned());
+    let pool = host.pool(agent);
+    let said = hundred(&pool).await;
+    host.assert_all_charged_to_their_own(100);
+    assert_eq!(pids(&said).len(), 1);
+    pool.close().await;
+}
+
+fn allowed(consent: Consent, max_tokens: Option<u64>, max_requests: Option<u64>) -> AgentSpec {
+    AgentSpec { sampling: SamplingPolicy { consent, max_tokens, max_requests }, ..odd_asking(4) }
+}
+
+#[tokio::test]
+async fn an_agent_that_may_not_ask_is_not_told_that_it_could() {
+    for (consent, offered) in [(Consent::Allow, true), (Consent::Deny, false)] {
+        let host = Echo::new();
+        let pool = host.pool(allowed(consent, None, None));
+        let said = call(&pool, asking("a")).await.unwrap();
+        assert_eq!((said["client"].get("sampling").is_some(), host.sampled().len()), (offered, usize::from(offered)));
+        assert_eq!(said["answer"]["code"], if offered { Value::Null } else { json!(-32601) });
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_person_is_asked_first_where_the_agents_file_says_so() {
+    for (answer, sampled) in [(Answer::Accept { content: None }, 1), (Answer::Decline, 0), (Answer::Cancel, 0)] {
+        let host = Arc::new(Echo::answering(answer));
+        let pool = host.pool(allowed(Consent::Ask, None, Some(1)));
+        let said = call(&pool, asking("secret plans")).await.unwrap();
+        let asked = host.asked.lock().unwrap().clone();
+        let message = "may it ask the language model, for up to 100 tokens? Its prompt:\nsecret plans".to_owned();
+        assert_eq!(asked, [Elicitation { message, form: Form::Approval }]);
+        assert_eq!(host.sampled().len(), sampled);
+        if sampled == 0 {
+            let refused = json!({"code": -1, "message": "nobody allowed the request to the language model"});
+            assert_eq!(said["answer"], refused);
+            // What was not sent does not count: the person is asked again.
+            call(&pool, asking("secret plans")).await.unwrap();
+            assert_eq!(host.asked.lock().unwrap().len(), 2);
+        }
+        pool.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_round_that_nobody_allows_ends_its_call_as_denied() {
+    let host = Echo::new();
+    let pool = host.pool(AgentSpec {
+        sampling: SamplingPolicy { consent: Consent::Ask, ..SamplingPolicy::default() },
+        ..odd("modern-asks")
+    });
+    let failure = call(&pool, asking("a")).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Denied);
+    assert!(failure.message.contains("asked for `sum`, which was not allowed: nobody allowed"), "{failure}");
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn caps_hold_for_a_hundred_calls_at_once_over_all_processes() {
+    // Each request may use a hundred tokens and one or two for its prompt.
+    for (max_tokens, max_requests, usage, reason, expected) in [
+        (None, Some(7), None, "`sampling.max_requests` is 7", 7..=7),
+        (Some(1_030), None, None, "`sampling.max_tokens` is 1030", 10..=10),
+        (Some(1_030), None, Some(30), "`sampling.max_tokens` is 1030", 31..=34),
+    ] {
+        let usage = usage.map(|tokens| Usage { input_tokens: 10, output_tokens: tokens - 10 });
+        let host = Arc::new(Echo { usage, ..Echo::answering(Answer::Cancel) });
+        let pool = host.pool(allowed(Consent::Allow, max_tokens, max_requests));
+        let tasks: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
+        let said = join_all(tasks.iter().map(|task| call(&pool, asking(task)))).await;
+        let refused: Vec<Value> = said.into_iter().map(|said| said.unwrap()["answer"].clone()).collect();
+        let refused: Vec<&Value> = refused.iter().filter(|answer| answer["code"] == -1).collect();
+        let count = host.sampled().len();
+        assert!(expected.contains(&count), "{count} of {expected:?}");
+        assert_eq!(count + refused.len(), 100);
+        assert!(refused.iter().all(|error| error["message"].as_str().unwrap().contains(reason)), "{refused:?}");
+        pool.close().await;
+    }
+}

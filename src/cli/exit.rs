@@ -93,6 +93,9 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Journal(#[from] JournalError),
+    /// What went wrong was shown already.
+    #[error("what went wrong was shown already")]
+    Shown(Exit),
     /// Something that the command needs failed.
     #[error("{doing}")]
     Failed {
@@ -121,9 +124,11 @@ impl CliError {
             Self::File(_) | Self::Usage { .. } => Exit::Usage,
             Self::Journal(JournalError::UnknownRun { .. } | JournalError::AmbiguousRun { .. }) => Exit::Usage,
             Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
+            Self::Shown(exit) => *exit,
         };
         match self {
             Self::File(mistakes) => show(&mistakes),
+            Self::Shown(_) => {}
             other => eprintln!("{:?}", miette::Report::new(other)),
         }
         exit

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod llm;
 pub mod mcp;
 pub mod model;
+pub mod planner;
 pub mod report;
 pub mod runtime;
 pub mod synthesizer;

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("llm", &["model"]),
     ("human", &["model"]),
     ("synthesizer", &["model", "expression"]),
+    ("planner", &["model", "config", "llm"]),
     ("report", &["model", "synthesizer"]),
     (
         "runtime",
@@ -34,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "mcp",
             "llm",
             "human",
+            "planner",
             "synthesizer",
             "report",
             "demo",

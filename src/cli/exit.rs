@@ -97,6 +97,9 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Journal(#[from] JournalError),
+    /// What went wrong was shown already.
+    #[error("what went wrong was shown already")]
+    Shown(Exit),
     /// Something that the command needs failed.
     #[error("{doing}")]
     Failed {
@@ -125,9 +128,11 @@ impl CliError {
             Self::File(_) | Self::Usage { .. } => Exit::Usage,
             Self::Journal(JournalError::UnknownRun { .. } | JournalError::AmbiguousRun { .. }) => Exit::Usage,
             Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
+            Self::Shown(exit) => *exit,
         };
         match self {
             Self::File(mistakes) => show(&mistakes),
+            Self::Shown(_) => {}
             other => eprintln!("{:?}", miette::Report::new(other)),
         }
         exit

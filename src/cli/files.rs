@@ -13,7 +13,7 @@ use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
     journal,
     mcp::Options,
-    model::Timestamp,
+    model::{RunId, Timestamp},
     report::history::Viewpoint,
 };
 
@@ -31,16 +31,23 @@ pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
 /// # Errors
 /// With all that is wrong with it.
 pub(super) fn plan(name: &str, agents: &AgentsFile, catalogue: Option<&Catalogue>) -> Result<Lowered, CliError> {
-    let (name, text) = if name == "-" {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| CliError::failed("the plan could not be read from standard input", error))?;
-        ("standard input", text)
-    } else {
-        (name, config::read_text(Path::new(name))?)
-    };
+    let (name, text) = plan_text(name)?;
     Ok(config::load_plan(name, &text, agents, catalogue)?)
+}
+
+/// Reads a plan's text, and gives it with the name by which errors call it.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
+    if name != "-" {
+        return Ok((name, config::read_text(Path::new(name))?));
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| CliError::failed("the plan could not be read from standard input", error))?;
+    Ok(("standard input", text))
 }
 
 /// Reads a file of plain YAML or JSON.
@@ -60,6 +67,11 @@ pub(super) fn journal(arg: &JournalArg) -> Result<PathBuf, CliError> {
         Some(path) => Ok(path.clone()),
         None => Ok(journal::default_path()?),
     }
+}
+
+/// Where the plan of a run's goal is kept: beside the journal.
+pub(super) fn saved_plan(journal: &Path, run: &RunId) -> PathBuf {
+    journal.with_extension("plans").join(format!("{run}.yaml"))
 }
 
 /// How agents are connected to, without sampling.

@@ -3,10 +3,13 @@
 
 mod agents;
 mod demo_agent;
+mod execute;
 mod exit;
 mod files;
+mod goal;
 mod graph;
 mod logs;
+mod plan;
 mod run;
 mod runs;
 mod schema;
@@ -28,8 +31,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a plan
+    /// Run a plan, or plan a goal and run that
     Run(run::RunArgs),
+    /// Turn a goal into a plan that can be edited and run
+    Plan(plan::PlanArgs),
     /// Find every mistake in a plan and its agents file
     Validate(validate::ValidateArgs),
     /// Draw a plan's task graph
@@ -105,6 +110,7 @@ pub fn main() -> Exit {
 async fn dispatch(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(args) => run::run(args).await,
+        Command::Plan(args) => plan::plan(args).await,
         Command::Validate(args) => validate::validate(args).await,
         Command::Graph(args) => graph::graph(args),
         Command::Agents(command) => agents::agents(command).await,

@@ -1,43 +1,42 @@
-//! `kapell run`: runs a plan to its end and prints what came of it.
+//! `kapell run`: runs a plan, or plans a goal and runs that, and prints what came of it.
 //! Never prints anything but the result on stdout.
 
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
+    execute::{Desk, execute},
     exit::{print, print_json, show},
     files,
+    goal::Goal,
+    plan::show_plan,
 };
 use crate::{
-    config::{self, AgentsFile, Diagnostics},
+    config::{self, AgentsFile, Diagnostics, Lowered},
     human::{
-        Human,
+        Human, Reply,
         answers::Answers,
         policy::{NoInput, RulesFirst},
         terminal::Terminal,
     },
-    journal::{Durability, SqliteJournal},
-    llm::{Llm, OpenAi},
-    mcp::{Options, Pool},
-    model::{AgentSpec, Plan, Record, RunId},
+    model::{Answer, Plan, RunId},
     report::{
-        Reporter,
-        jsonl::JsonLines,
-        plain::Plain,
         screen::Screen,
-        terminal,
         text::{count, printable_lines},
     },
-    runtime::{self, Hub, Services, Start, shutdown},
-    synthesizer::{self, Merge, RunResult},
+    synthesizer,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// The plan: a YAML file, or - for standard input
+    /// The plan: a YAML file, or - for standard input; any other text is a goal, which is planned first
+    #[arg(value_name = "PLAN|GOAL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,
@@ -58,13 +57,16 @@ pub(super) struct RunArgs {
     /// Answer questions by the rules of this YAML file first
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
-    /// Check everything and say what would run, but connect to no agent
+    /// Show something first, and go on only after a yes; without anybody to ask, stop there
+    #[arg(long, value_name = "WHAT")]
+    approve: Option<Approval>,
+    /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// The answer, for people
     #[default]
     Text,
@@ -74,9 +76,21 @@ enum Output {
     StreamJson,
 }
 
+/// What a person can want to see first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Approval {
+    /// The plan
+    Plan,
+}
+
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let agents = files::agents(&args.agents)?;
-    let lowered = files::plan(&args.plan, &agents, None)?;
+    let desk = desk(&args)?;
+    let Ready { lowered, text, file } = match goal(&args.plan) {
+        Some(goal) => planned(goal, &args, &agents, &desk).await?,
+        None => written(&args.plan, &agents)?,
+    };
+    desk.screen.flush();
     if !lowered.warnings.is_empty() {
         show(&lowered.warnings);
     }
@@ -84,10 +98,18 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let inputs = config::resolve_inputs(&lowered.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
     let plan = Arc::new(lowered.plan);
     if args.dry_run {
-        print(&outline(&plan))?;
+        match goal(&args.plan) {
+            Some(_) => show_plan(&text)?,
+            None => print(&outline(&plan))?,
+        }
         return Ok(Exit::Done);
     }
-    let (result, exit) = execute(&args, &agents, &plan, &Arc::new(inputs)).await?;
+    if args.approve == Some(Approval::Plan)
+        && let Some(exit) = refusal(&desk, &text, &file).await
+    {
+        return Ok(exit);
+    }
+    let (result, exit) = execute(desk, &agents, &plan, &Arc::new(inputs)).await?;
     match args.output {
         Output::Text => print_answer(&synthesizer::text(&result))?,
         Output::Json => print_json(&result)?,
@@ -103,6 +125,60 @@ fn print_answer(answer: &str) -> Result<(), CliError> {
     }
     let lines = printable_lines(answer).fold(String::from("\n"), |text, line| text + &line + "\n");
     print(&lines)
+}
+
+/// A plan that can run.
+struct Ready {
+    lowered: Lowered,
+    text: String,
+    /// Where it is, as a person would name it.
+    file: String,
+}
+
+/// The goal that the command line gives, if it does not name a plan: a file, `-`, or what would be a plan's name.
+fn goal(plan: &str) -> Option<&str> {
+    let is_plan = plan == "-" || plan.ends_with(".yaml") || plan.ends_with(".yml") || Path::new(plan).exists();
+    (!is_plan).then_some(plan)
+}
+
+fn written(plan: &str, agents: &AgentsFile) -> Result<Ready, CliError> {
+    let (name, text) = files::plan_text(plan)?;
+    let lowered = config::load_plan(name, &text, agents, None)?;
+    Ok(Ready { lowered, text, file: name.to_owned() })
+}
+
+/// Plans the goal, and saves the plan whatever becomes of it.
+async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -> Result<Ready, CliError> {
+    if !args.params.is_empty() || args.params_file.is_some() {
+        return Err(CliError::usage(
+            format!("`{text}` is a goal, and only a plan has inputs"),
+            "say it in the goal, or name a plan file",
+        ));
+    }
+    let saved = files::saved_plan(&desk.journal, &desk.run);
+    let file = saved.display().to_string();
+    let goal = Goal { text, agents, screen: &desk.screen, saved };
+    let planned = goal.plan().await?;
+    goal.save(&planned.text)?;
+    Ok(Ready { lowered: planned.lowered, text: planned.text, file })
+}
+
+/// Shows the plan and asks for a yes; gives the exit of the command where there is none.
+async fn refusal(desk: &Desk, text: &str, file: &str) -> Option<Exit> {
+    for line in printable_lines(text) {
+        desk.screen.println(line);
+    }
+    match desk.human.confirm("run this plan?").await {
+        Reply::Answered { answer: Answer::Accept { .. }, .. } => None,
+        Reply::Answered { .. } => {
+            desk.screen.println("the plan was not approved, so nothing ran");
+            Some(Exit::Denied)
+        }
+        Reply::LeftOpen { reason } => {
+            desk.screen.println(format!("the plan needs a yes, and {reason}; `kapell run {file}` runs it"));
+            Some(Exit::Paused)
+        }
+    }
 }
 
 /// What a plan would do, a task a line.
@@ -121,68 +197,11 @@ fn outline(plan: &Plan) -> String {
     text
 }
 
-async fn execute(
-    args: &RunArgs,
-    agents: &AgentsFile,
-    plan: &Arc<Plan>,
-    inputs: &Arc<Value>,
-) -> Result<(RunResult, Exit), CliError> {
-    let llm = language_model(agents)?;
+fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-
-    let path = files::journal(&args.journal)?;
-    let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
     let run = RunId::from(uuid::Uuid::now_v7().to_string());
     let human = human(args, &screen, &run)?;
-
-    let (hub, inbox) = Hub::new();
-    let options = Options { sampling: llm.is_some(), ..files::pool_options()? };
-    let used: Vec<AgentSpec> =
-        agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
-    let services = Services {
-        journal: Arc::clone(&journal) as Arc<_>,
-        agents: Arc::new(Pool::new(used, options, Arc::clone(&hub) as Arc<_>)),
-        llm,
-        human,
-    };
-    let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
-    let lines = match args.output {
-        Output::StreamJson => Some(
-            JsonLines::start(&path, &run, 0, std::io::stdout())
-                .map_err(|error| CliError::failed("events cannot be printed", error))?,
-        ),
-        _ => None,
-    };
-    let mut reporters = Reporters { merge: Merge::new(&run), shown: shown(&screen, &run), lines };
-
-    let start = Start { run: &run, plan, inputs, seed: seed(&run) };
-    let driven = runtime::run(start, services, (hub, inbox), &mut reporters).await;
-    signals.abort();
-    let Reporters { merge, shown, lines } = reporters;
-    drop(shown);
-    screen.flush();
-    driven.map_err(|error| CliError::failed(format!("run `{run}` was not finished"), error))?;
-    let result = merge.into_result();
-    if let Some(lines) = lines {
-        lines.finish(&result).map_err(|error| CliError::failed("the events could not all be printed", error))?;
-    }
-    let exit = Exit::of_run(result.status, result.cause.as_ref());
-    Ok((result, exit))
-}
-
-/// Jitter only has to differ between runs, and ids already do.
-fn seed(run: &RunId) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    run.hash(&mut hasher);
-    hasher.finish()
-}
-
-fn language_model(agents: &AgentsFile) -> Result<Option<Arc<dyn Llm>>, CliError> {
-    let Some(spec) = &agents.llm else { return Ok(None) };
-    let model = OpenAi::new(spec.clone())
-        .map_err(|error| CliError::failed("the language model of `[llm]` cannot be used", error))?;
-    Ok(Some(Arc::new(model)))
+    Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.output })
 }
 
 /// Who answers: the rules first, then a person if there may be one.
@@ -197,32 +216,4 @@ fn human(args: &RunArgs, screen: &Screen, run: &RunId) -> Result<Arc<dyn Human>,
     let Some(path) = &args.answers else { return Ok(last.into()) };
     let rules = Answers::load(path).map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
     Ok(Arc::new(RulesFirst::new(rules, last, screen.clone())))
-}
-
-/// A live view on a terminal, plain lines elsewhere.
-fn shown(screen: &Screen, run: &RunId) -> Box<dyn Reporter> {
-    if screen.abilities().live {
-        Box::new(terminal::Terminal::new(screen.clone(), run.clone()))
-    } else {
-        Box::new(Plain::new(screen.clone(), run.clone(), jiff::tz::TimeZone::system()))
-    }
-}
-
-/// Everybody who is told of events.
-struct Reporters {
-    merge: Merge,
-    shown: Box<dyn Reporter>,
-    lines: Option<JsonLines<std::io::Stdout>>,
-}
-
-impl Reporter for Reporters {
-    fn report(&mut self, records: &[Record]) {
-        for record in records {
-            self.merge.apply(record);
-        }
-        self.shown.report(records);
-        if let Some(lines) = &mut self.lines {
-            lines.report(records);
-        }
-    }
 }

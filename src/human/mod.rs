@@ -15,6 +15,12 @@ use crate::model::{Answer, Question};
 pub trait Human: Send + Sync {
     /// Asks; never waits for ever where nobody can answer.
     async fn ask(&self, question: &Question) -> Reply;
+
+    /// Asks for a yes or a no to what the host is about to do, before there is a run whose question it could be. Only
+    /// a person can say yes.
+    async fn confirm(&self, _what: &str) -> Reply {
+        Reply::LeftOpen { reason: "nobody can be asked".to_owned() }
+    }
 }
 
 /// What came of a question.

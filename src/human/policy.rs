@@ -21,6 +21,10 @@ impl Human for NoInput {
     async fn ask(&self, question: &Question) -> Reply {
         nobody(question, "there is no input")
     }
+
+    async fn confirm(&self, _: &str) -> Reply {
+        Reply::LeftOpen { reason: "there is no input".to_owned() }
+    }
 }
 
 /// What follows when nobody can answer, for the given reason.
@@ -66,6 +70,10 @@ impl Human for RulesFirst {
             Some(answer) => Reply::Answered { answer, by: "answers file".to_owned() },
             None => self.otherwise.ask(question).await,
         }
+    }
+
+    async fn confirm(&self, what: &str) -> Reply {
+        self.otherwise.confirm(what).await
     }
 }
 

@@ -83,6 +83,20 @@ impl Human for Terminal {
         };
         Reply::Answered { answer, by: "person".to_owned() }
     }
+
+    async fn confirm(&self, what: &str) -> Reply {
+        let _turn = self.turn.lock().await;
+        let prompt = self.screen.prompt();
+        prompt.lines([format!("{} {} (run {}):", "?".cyan(), brief(what).bold(), self.run)]);
+        let dialogue = Dialogue { prompt, lines: &self.lines };
+        let answer = match dialogue.yes_or_no("approve").await {
+            Ok(content) => Answer::Accept { content },
+            Err(Stop::NoInput) => return Reply::LeftOpen { reason: "standard input is closed".to_owned() },
+            Err(Stop::Cancelled) => Answer::Cancel,
+            Err(Stop::Declined | Stop::NoPage) => Answer::Decline,
+        };
+        Reply::Answered { answer, by: "person".to_owned() }
+    }
 }
 
 /// Why a question ended without a yes.

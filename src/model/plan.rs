@@ -168,6 +168,14 @@ impl Task {
             Work::Prompt(_) => &[],
         }
     }
+
+    /// The arguments of its call; none for a prompt.
+    pub fn arguments(&self) -> Option<&Template> {
+        match &self.work {
+            Work::Call(call) => Some(&call.arguments),
+            Work::Prompt(_) => None,
+        }
+    }
 }
 
 /// What a task does.

@@ -3,7 +3,9 @@
 mod bad_agents;
 mod bad_files;
 mod commands;
+mod endpoint;
 mod ends;
+mod planning;
 mod processes;
 mod support;
 mod talking;

@@ -1,14 +1,13 @@
 //! Agents that ask back: people, rules and the language model answer; in both eras, on both transports.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    process::Stdio,
-};
+use std::{io::Write, process::Stdio};
 
 use serde_json::json;
 
-use crate::support::{Ended, Place};
+use crate::{
+    endpoint::Endpoint,
+    support::{Ended, Place},
+};
 
 /// The demo agents in each era, travel over stdio and research over HTTP, started by the host.
 fn demo(place: &Place, protocol: &str, llm: &str) {
@@ -75,54 +74,12 @@ fn a_person_answers_line_by_line_and_is_asked_again_after_a_wrong_one() {
     assert!(ended.err.contains("perhaps"), "{}", ended.err);
 }
 
-/// A scripted chat-completions endpoint: one reply, streamed. Gives its address and what it was sent.
-fn endpoint() -> (String, std::sync::mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
-                let mut length = 0;
-                loop {
-                    let mut line = String::new();
-                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                        return;
-                    }
-                    if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap_or(0);
-                    }
-                    if line == "\r\n" {
-                        break;
-                    }
-                }
-                let mut body = vec![0; length];
-                let _ = reader.read_exact(&mut body);
-                let _ = sender.send(String::from_utf8_lossy(&body).into_owned());
-                let chunks = [
-                    r#"{"model":"tiny-7b","choices":[{"index":0,"delta":{"role":"assistant","content":"In short: "}}]}"#,
-                    r#"{"choices":[{"index":0,"delta":{"content":"go."},"finish_reason":"stop"}]}"#,
-                    r#"{"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":3}}"#,
-                    "[DONE]",
-                ];
-                let text: String = chunks.map(|chunk| format!("data: {chunk}\n\n")).concat();
-                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-                let _ = stream.write_all(format!("{head}{text}").as_bytes());
-            });
-        }
-    });
-    (address, receiver)
-}
-
 #[test]
 fn sampling_is_answered_by_the_model_in_both_eras_on_both_transports() {
     for protocol in ["legacy", "modern"] {
-        let (address, requests) = endpoint();
+        let endpoint = Endpoint::answering(["In short: go."]);
         let place = Place::new();
-        demo(&place, protocol, &format!("[llm]\nbase_url = \"{address}\"\nmodel = \"tiny\"\n"));
+        demo(&place, protocol, &endpoint.section());
         let ended = place.run(
             "name: x\ntasks:\n\
              \x20 - { id: http, agent: research, tool: research, with: { topic: Lisbon, delay_ms: 1 } }\n\
@@ -134,7 +91,7 @@ fn sampling_is_answered_by_the_model_in_both_eras_on_both_transports() {
         for task in ["http", "pipe"] {
             assert_eq!(result["tasks"][task]["output"]["summary"], "In short: go.", "{protocol} {task}: {result}");
         }
-        let asked: serde_json::Value = serde_json::from_str(&requests.recv().expect("a request")).expect("JSON");
+        let asked = endpoint.request();
         assert_eq!(
             (&asked["model"], &asked["max_tokens"], &asked["stream"]),
             (&json!("tiny"), &json!(100), &json!(true))

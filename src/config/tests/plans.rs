@@ -213,10 +213,7 @@ fn arguments_are_checked_where_they_are_known() {
 }
 
 fn arguments(task: &Task) -> Value {
-    match &task.work {
-        Work::Call(call) => call.arguments.0.clone(),
-        Work::Prompt(_) => panic!("a prompt has no arguments"),
-    }
+    task.arguments().expect("a call").0.clone()
 }
 
 #[test]

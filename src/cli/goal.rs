@@ -1,0 +1,185 @@
+//! What the commands that take a goal have in common: asking the agents and the model, and keeping what came of it.
+//! Never runs a plan.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{CliError, Exit, exit::show, files};
+use crate::{
+    config::{AgentsFile, Catalogue},
+    llm::{Llm, OpenAi},
+    planner::{self, Context, PlanError, Planned, Planning, Progress, Rejected},
+    report::{
+        screen::Screen,
+        text::{count, elapsed, printable},
+    },
+    runtime::survey,
+};
+
+/// A goal to be planned.
+pub(super) struct Goal<'a> {
+    /// What the person asks for.
+    pub(super) text: &'a str,
+    /// Who can help with it.
+    pub(super) agents: &'a AgentsFile,
+    /// Where it is told how the planning goes.
+    pub(super) screen: &'a Screen,
+    /// Where the plan is kept when it cannot be used.
+    pub(super) saved: PathBuf,
+}
+
+impl Goal<'_> {
+    /// Plans the goal.
+    ///
+    /// # Errors
+    /// Without a model, or when it gave no valid plan: then its last plan is saved, and its mistakes are shown.
+    pub(super) async fn plan(&self) -> Result<Planned, CliError> {
+        let llm = self.model()?;
+        let catalogue = self.ask_agents().await?;
+        let file = self.saved.display().to_string();
+        let context = Context { llm: &*llm, agents: self.agents, catalogue: &catalogue, file: &file };
+        let planning = {
+            let _view = View::over(self.screen);
+            planner::plan(self.text, &context, &mut |progress| self.tell(progress)).await
+        };
+        let spent = spent(&planning);
+        match planning.result {
+            Ok(planned) => {
+                let tasks = count(planned.lowered.plan.tasks.len(), "task");
+                self.screen.println(format!("planned {tasks} {spent}"));
+                Ok(planned)
+            }
+            Err(error) => {
+                self.screen.println(format!("no plan {spent}"));
+                Err(self.explain(error))
+            }
+        }
+    }
+
+    /// Keeps a plan for later, and says where.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn save(&self, text: &str) -> Result<(), CliError> {
+        let path = self.saved.display();
+        create(&self.saved, text)
+            .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
+        self.screen.println(format!("plan saved to {path}"));
+        Ok(())
+    }
+
+    fn model(&self) -> Result<Arc<dyn Llm>, CliError> {
+        let model = language_model(self.agents)?;
+        model.ok_or_else(|| {
+            CliError::usage(
+                format!("`{}` is a goal, and planning it needs a language model", printable(self.text)),
+                "add `[llm]` with `base_url` and `model` to the agents file, for any endpoint that speaks the OpenAI \
+                 API, such as\n\n[llm]\nbase_url = \"http://127.0.0.1:11434/v1\"\nmodel = \"qwen3:8b\"\n\nor name a plan \
+                 file, which needs no model",
+            )
+        })
+    }
+
+    /// What each agent offers. One that does not answer is left out, and said so.
+    async fn ask_agents(&self) -> Result<Catalogue, CliError> {
+        let found = survey(self.agents.agents.values().cloned().collect(), files::pool_options()?).await;
+        let mut catalogue = Catalogue::new();
+        for survey in found {
+            if let Err(failure) = &survey.result {
+                let why = printable(&failure.message);
+                self.screen.println(format!("planning without agent `{}`: {why}", survey.agent));
+            }
+            catalogue.insert(survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message));
+        }
+        Ok(catalogue)
+    }
+
+    fn tell(&self, progress: Progress) {
+        self.screen.println(match progress {
+            Progress::Started { shown, tools } if shown == tools => format!("planning with {}", count(tools, "tool")),
+            Progress::Started { shown, tools } => format!("planning with {shown} of {}", count(tools, "tool")),
+            Progress::Repairing { mistakes, repair, most } => {
+                format!("the plan has {}; repair {repair} of at most {most}", count(mistakes, "mistake"))
+            }
+        });
+    }
+
+    fn explain(&self, error: PlanError) -> CliError {
+        match error {
+            PlanError::Invalid(rejected) => match self.keep(&rejected) {
+                Ok(()) => CliError::Shown(Exit::Failed),
+                Err(error) => error,
+            },
+            PlanError::Model { source, rejected } => {
+                let kept = rejected.map_or(Ok(()), |rejected| self.keep(&rejected));
+                kept.err().unwrap_or_else(|| CliError::failed("the goal could not be planned", source))
+            }
+            PlanError::NoTools => CliError::failed("the goal could not be planned", error),
+        }
+    }
+
+    /// Shows what is wrong with the last plan, and saves it for a person to mend.
+    fn keep(&self, rejected: &Rejected) -> Result<(), CliError> {
+        self.screen.flush();
+        show(&rejected.mistakes);
+        self.save(&rejected.text)
+    }
+}
+
+/// The model of the agents file, if it has one.
+///
+/// # Errors
+/// When it is configured and can never be used.
+pub(super) fn language_model(agents: &AgentsFile) -> Result<Option<Arc<dyn Llm>>, CliError> {
+    let Some(spec) = &agents.llm else { return Ok(None) };
+    let model = OpenAi::new(spec.clone())
+        .map_err(|error| CliError::failed("the language model of `[llm]` cannot be used", error))?;
+    Ok(Some(Arc::new(model)))
+}
+
+/// How often the model was asked, and what it used.
+fn spent(planning: &Planning) -> String {
+    let turns = format!("in {}", count(planning.turns as usize, "turn"));
+    match planning.usage {
+        Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
+        None => turns,
+    }
+}
+
+/// Writes a file, and makes its folder, for this user alone: a goal is nobody else's business.
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    let mut folders = fs::DirBuilder::new();
+    let mut file = fs::OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        folders.mode(0o700);
+        file.mode(0o600);
+    }
+    if let Some(folder) = path.parent() {
+        folders.recursive(true).create(folder)?;
+    }
+    let mut file = file.write(true).create(true).truncate(true).open(path)?;
+    io::Write::write_all(&mut file, text.as_bytes())
+}
+
+/// A line on a live screen for as long as the model thinks.
+struct View<'a>(&'a Screen);
+
+impl<'a> View<'a> {
+    fn over(screen: &'a Screen) -> Self {
+        let start = Instant::now();
+        screen.show(Arc::new(move |_| vec![format!("planning … {}", elapsed(start.elapsed()))]));
+        Self(screen)
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        self.0.hide();
+    }
+}

@@ -1,0 +1,565 @@
+//! Writes a model's answer down as a plan file that people can read and edit.
+//! Never judges it: what is missing, unknown or of the wrong type is written as it came, for the validator to name.
+
+use serde_json::{Value, json};
+
+use super::{catalogue::Offer, prompt::cut};
+use crate::{config, model::JsonObject};
+
+/// How every plan file starts.
+const HEAD: &str = "# yaml-language-server: $schema=plan.schema.json\n\
+                    # `kapell schema plan > plan.schema.json` writes the schema by which editors complete this file.\n#\n";
+/// Columns of a comment.
+const COLUMNS: usize = 100;
+/// Most characters of a tool's description in a comment, and of an answer that is no plan.
+const LONGEST_ABOUT: usize = 160;
+const LONGEST_ANSWER: usize = 10_000;
+/// Most characters of a plan's name.
+const LONGEST_NAME: usize = 48;
+
+/// A plan file, and which task stands where in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Draft {
+    /// The file's text.
+    pub(super) text: String,
+    /// The line in which each task starts, from 1, and its id.
+    starts: Vec<(usize, String)>,
+}
+
+impl Draft {
+    /// The id of the task that a line belongs to.
+    pub(super) fn task_at(&self, line: usize) -> Option<&str> {
+        let before = self.starts.partition_point(|(start, _)| *start <= line);
+        Some(self.starts[before.checked_sub(1)?].1.as_str())
+    }
+}
+
+/// The plan in a model's answer, an object with `tasks`: the answer itself, or what stands between prose or in a code
+/// fence. Of several it is the last, which models give after they have thought aloud.
+pub(super) fn read(answer: &str) -> Option<JsonObject> {
+    let mut found = None;
+    let mut rest = answer;
+    while let Some(start) = rest.find('{') {
+        rest = &rest[start..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<JsonObject>();
+        match values.next() {
+            Some(Ok(object)) => {
+                rest = &rest[values.byte_offset()..];
+                if object.contains_key("tasks") {
+                    found = Some(object);
+                }
+            }
+            _ => rest = &rest[1..],
+        }
+    }
+    found
+}
+
+/// The answer as a plan file.
+pub(super) fn write(goal: &str, answer: &JsonObject, offers: &[Offer<'_>]) -> Draft {
+    let mut text = HEAD.to_owned();
+    let analysis = answer.get("analysis").and_then(Value::as_str).unwrap_or_default();
+    text.push_str(&comment(analysis));
+    let mut plan = answer.clone();
+    plan.shift_remove("analysis");
+    let tasks = plan.shift_remove("tasks");
+    let mut before = json!({"name": name(goal), "description": goal});
+    if let Some(before) = before.as_object_mut() {
+        before.extend(plan);
+    }
+    text.push_str(&yaml(&before));
+    let mut starts = Vec::new();
+    match tasks {
+        Some(Value::Array(tasks)) if !tasks.is_empty() => {
+            text.push_str("\ntasks:\n");
+            for (index, task) in tasks.iter().enumerate() {
+                // A text that ends in empty lines is written with them, and one more would be one of its own.
+                if index > 0 && !text.ends_with("\n\n") {
+                    text.push('\n');
+                }
+                if let Some(offer) = called(task, offers) {
+                    let about = offer.tool.description.as_deref().or(offer.tool.title.as_deref()).unwrap_or_default();
+                    let about = cut(about.lines().next().unwrap_or_default(), LONGEST_ABOUT);
+                    text.push_str(&comment(&format!("{}: {about}", offer.name())));
+                }
+                let id = task.get("id").and_then(Value::as_str).unwrap_or_default();
+                starts.push((text.lines().count() + 1, id.to_owned()));
+                text.push_str(&yaml(&json!([self::task(task, offers)])));
+            }
+        }
+        Some(tasks) => text.push_str(&yaml(&json!({ "tasks": tasks }))),
+        None => {}
+    }
+    Draft { text, starts }
+}
+
+/// An answer that holds no plan, as a file that at least says what it was.
+pub(super) fn write_unreadable(goal: &str, answer: &str) -> Draft {
+    let mut text = HEAD.to_owned();
+    text.push_str("# The model answered with no plan, but with this:\n#\n");
+    for line in cut(answer, LONGEST_ANSWER).lines() {
+        text.push_str(&comment(line));
+    }
+    text.push_str(&yaml(&json!({"name": name(goal), "description": goal, "tasks": []})));
+    Draft { text, starts: Vec::new() }
+}
+
+/// A name for the plan, from the first words of its goal.
+fn name(goal: &str) -> String {
+    let mut name = String::new();
+    for word in goal.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        if !name.is_empty() {
+            if name.chars().count() + word.chars().count() >= LONGEST_NAME {
+                break;
+            }
+            name.push('-');
+        }
+        name.extend(word.chars().take(LONGEST_NAME).flat_map(char::to_lowercase));
+    }
+    if name.is_empty() { "plan".to_owned() } else { name }
+}
+
+/// Text as comment lines, without anything that could end the comment or command a terminal.
+fn comment(text: &str) -> String {
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+                | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let mut lines = String::new();
+    let mut line = String::from("#");
+    for word in text.split_whitespace() {
+        let word: String = word.chars().filter(|c| !harmful(*c)).collect();
+        if word.is_empty() {
+            continue;
+        }
+        if line.len() > 1 && line.chars().count() + word.chars().count() >= COLUMNS {
+            lines.push_str(&line);
+            lines.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(&word);
+    }
+    if line.len() > 1 {
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    lines
+}
+
+/// The entries of a map, or the elements of a list, as YAML.
+///
+/// The writer breaks texts at what Unicode calls line ends, which alters them. What holds one is written as JSON, which
+/// is YAML too, with those characters escaped.
+fn yaml(value: &Value) -> String {
+    let text = config::write_data(value).expect("YAML can say all that JSON can");
+    let is_altered = |c: char| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}');
+    if !text.contains(is_altered) {
+        return text;
+    }
+    let json = |value: &Value| {
+        let escape = |c: char| if is_altered(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+        value.to_string().chars().map(escape).collect::<String>()
+    };
+    match value {
+        Value::Object(entries) => {
+            entries.iter().map(|(key, value)| format!("{}: {}\n", json(&key.as_str().into()), json(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| format!("- {}\n", json(item))).collect(),
+        _ => json(value) + "\n",
+    }
+}
+
+/// The tool that a task calls, if there is one of that name.
+fn called<'o>(task: &Value, offers: &'o [Offer<'o>]) -> Option<&'o Offer<'o>> {
+    let name = task.pointer("/call/tool")?.as_str()?;
+    offers.iter().find(|offer| offer.name() == name)
+}
+
+/// A task in the words of the plan file. Keys that it does not know stay, and are the validator's to refuse.
+fn task(task: &Value, offers: &[Offer<'_>]) -> Value {
+    let Value::Object(fields) = task else { return task.clone() };
+    let mut written = JsonObject::new();
+    let bindings = fields.get("bindings");
+    for (key, value) in fields {
+        match (key.as_str(), value) {
+            ("call", Value::Object(call)) => {
+                written.extend(self::call(call));
+                if let Some(arguments) = arguments(call, bindings, called(task, offers)) {
+                    written.insert("with".to_owned(), arguments);
+                }
+            }
+            ("depends_on", Value::Array(needs)) => {
+                // What a binding refers to is needed anyway.
+                let bound: Vec<&Value> = bindings
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|binding| binding.get("task"))
+                    .collect();
+                let needs: Vec<&Value> = needs.iter().filter(|id| !bound.contains(id)).collect();
+                if !needs.is_empty() {
+                    written.insert("needs".to_owned(), json!(needs));
+                }
+            }
+            ("bindings", Value::Array(_) | Value::Null) if fields.contains_key("call") => {}
+            (_, Value::Null) => {}
+            _ => {
+                written.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    Value::Object(written)
+}
+
+/// `agent` and `tool`, and what else the call holds.
+fn call(call: &JsonObject) -> JsonObject {
+    let mut written = JsonObject::new();
+    for (key, value) in call {
+        match (key.as_str(), value) {
+            ("tool", Value::String(name)) => {
+                let (agent, tool) =
+                    name.split_once('.').map_or((None, name.as_str()), |(agent, tool)| (Some(agent), tool));
+                written.extend(agent.map(|agent| ("agent".to_owned(), agent.into())));
+                written.insert("tool".to_owned(), tool.into());
+            }
+            ("args" | "args_json", _) | (_, Value::Null) => {}
+            _ => {
+                written.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    written
+}
+
+/// The arguments with their bindings; nothing where there are none.
+fn arguments(call: &JsonObject, bindings: Option<&Value>, offer: Option<&Offer<'_>>) -> Option<Value> {
+    let given = match (call.get("args"), call.get("args_json")) {
+        (None | Some(Value::Null), Some(Value::String(json))) => {
+            serde_json::from_str(json).unwrap_or_else(|_| Value::String(json.clone()))
+        }
+        (Some(arguments), _) if !arguments.is_null() => arguments.clone(),
+        _ => json!({}),
+    };
+    let Value::Object(mut arguments) = given else { return Some(given) };
+    arguments.retain(|_, value| !value.is_null());
+    if let Some(Offer { tool, .. }) = offer {
+        let nulls = Nulls { root: &tool.input_schema };
+        for (name, value) in &mut arguments {
+            if let Some(schema) = tool.input_schema.get("properties").and_then(|known| known.get(name)) {
+                nulls.leave_out(value, schema);
+            }
+        }
+    }
+    for binding in bindings.and_then(Value::as_array).into_iter().flatten() {
+        let text = |key: &str| binding.get(key).and_then(Value::as_str).unwrap_or_default();
+        let argument = text("arg").strip_prefix('/').unwrap_or(text("arg"));
+        arguments.insert(argument.to_owned(), reference(text("task"), text("output")).into());
+    }
+    (!arguments.is_empty()).then_some(Value::Object(arguments))
+}
+
+/// The expression for a part of a task's output, which a JSON pointer names (RFC 6901).
+fn reference(task: &str, pointer: &str) -> String {
+    let mut path = format!("tasks.{task}.output");
+    let steps = pointer.strip_prefix('/').unwrap_or(pointer);
+    for step in steps.split('/').filter(|_| !steps.is_empty()) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        let is_word = |step: &str| step.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if step.parse::<u32>().is_ok_and(|index| index.to_string() == step) {
+            path.push_str(&format!("[{step}]"));
+        } else if is_word(&step) && !step.is_empty() && !step.starts_with(|first: char| first.is_ascii_digit()) {
+            path.push_str(&format!(".{step}"));
+        } else {
+            path.push_str(&format!("['{}']", step.replace('\\', r"\\").replace('\'', r"\'")));
+        }
+    }
+    format!("${{{{ {path} }}}}")
+}
+
+/// Leaves out what is null only because strict schemas know no optional properties.
+struct Nulls<'s> {
+    root: &'s JsonObject,
+}
+
+impl<'s> Nulls<'s> {
+    /// As deep as the value, which is bounded where it is parsed.
+    fn leave_out(&self, value: &mut Value, schema: &'s Value) {
+        let variants = self.variants(schema);
+        match value {
+            Value::Object(fields) => {
+                let known = |name: &str| {
+                    variants
+                        .iter()
+                        .find_map(|variant| variant.get("properties")?.get(name).map(|inner| (*variant, inner)))
+                };
+                let required = |variant: &Value, name: &str| {
+                    let required = variant.get("required").and_then(Value::as_array);
+                    required.is_some_and(|names| names.iter().any(|required| required == name))
+                };
+                fields.retain(|name, value| {
+                    !value.is_null() || known(name).is_none_or(|(variant, _)| required(variant, name))
+                });
+                for (name, value) in fields {
+                    if let Some((_, schema)) = known(name) {
+                        self.leave_out(value, schema);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                if let Some(schema) = variants.iter().find_map(|variant| variant.get("items")) {
+                    items.iter_mut().for_each(|item| self.leave_out(item, schema));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What a schema may mean: itself, what it refers to, or one of its variants; one level of each.
+    fn variants(&self, schema: &'s Value) -> Vec<&'s Value> {
+        let schema = self.meant(schema);
+        let inner = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+        std::iter::once(schema).chain(inner.map(|variant| self.meant(variant))).collect()
+    }
+
+    fn meant(&self, schema: &'s Value) -> &'s Value {
+        let target = schema.get("$ref").and_then(Value::as_str).and_then(|reference| {
+            let (section, name) = reference.strip_prefix("#/")?.split_once('/')?;
+            self.root.get(section)?.get(name)
+        });
+        target.unwrap_or(schema)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        config::{AgentsFile, load_plan},
+        model::{AgentId, AgentPolicy, AgentSpec, Protocol, Span, ToolInfo, Transport},
+    };
+
+    fn object(value: Value) -> JsonObject {
+        value.as_object().cloned().expect("an object")
+    }
+
+    fn tool(schema: Value) -> ToolInfo {
+        ToolInfo {
+            name: "do.it".to_owned(),
+            title: None,
+            description: Some("Does it.\u{1b}[2J\nAnd more.".to_owned()),
+            input_schema: object(schema),
+            output_schema: None,
+            effect: None,
+        }
+    }
+
+    /// The tasks of the file that an answer becomes, read back.
+    fn tasks(answer: Value, schema: Value) -> Value {
+        let (agent, tool) = (AgentId::from("box"), tool(schema));
+        let draft = write("Do it", &object(answer), &[Offer { agent: &agent, tool: &tool }]);
+        config::read_data("plan", &draft.text).expect(&draft.text)["tasks"].clone()
+    }
+
+    #[test]
+    fn finds_the_plan_wherever_it_stands() {
+        let plan = object(json!({"tasks": []}));
+        for answer in [
+            r#"{"tasks": []}"#,
+            "Sure!\n```json\n{\"tasks\": []}\n```\nAnything else?",
+            r#"<think>{"tasks": [1]} or {"a": {} }? {</think> {"tasks":[]}"#,
+        ] {
+            assert_eq!(read(answer).as_ref(), Some(&plan), "{answer}");
+        }
+        for answer in ["", "no", "{", r#"{"tasks": ["#, r#"{"analysis": "no"}"#, r#"[{"id": "t1"}]"#] {
+            assert_eq!(read(answer), None, "{answer}");
+        }
+        assert_eq!(read(&r#"{"tasks":"#.repeat(10_000)), None);
+    }
+
+    #[test]
+    fn writes_a_plan_for_people() {
+        let answer = json!({
+            "analysis": "word ".repeat(30),
+            "tasks": [
+                {"id": "t1", "title": "First", "depends_on": [], "call": {"tool": "box.do.it", "args": {"q": "a\n\n"}}, "bindings": []},
+                {"id": "t2", "title": "Then", "depends_on": ["t1"], "call": {"tool": "box.do.it", "args": {"q": null}},
+                 "bindings": [{"arg": "q", "task": "t1", "output": "/hits/0/web page"}]},
+                {"id": "t3", "title": "Last", "depends_on": ["t1", "t2"], "call": {"tool": "box.do.it", "args_json": "{\"q\": \"${{ tasks.t2.text }}!\"}"}, "bindings": []},
+            ],
+        });
+        let (agent, tool) = (AgentId::from("box"), tool(json!({"properties": {"q": {"type": "string"}}})));
+        let draft = write("Do it, \"now\"!", &object(answer), &[Offer { agent: &agent, tool: &tool }]);
+        insta::assert_snapshot!(draft.text);
+        let line = |text: &str| draft.text.lines().position(|line| line.contains(text)).expect(text) + 1;
+        let at = |text: &str| draft.task_at(line(text));
+        assert_eq!(
+            [at("name"), at("First"), at("title: Then"), at("tasks.t2.text")],
+            [None, Some("t1"), Some("t2"), Some("t3")]
+        );
+    }
+
+    #[test]
+    fn nulls_are_left_out_where_they_only_fill_a_strict_schema() {
+        let schema = json!({
+            "properties": {
+                "needed": {"type": "string"},
+                "inner": {"anyOf": [{"$ref": "#/$defs/inner"}, {"type": "null"}]},
+                "open": {"type": "object"},
+                "list": {"type": "array", "items": {"$ref": "#/$defs/inner"}},
+            },
+            "required": ["needed"],
+            "$defs": {"inner": {"properties": {"a": {"type": "string"}, "b": {"type": ["string", "null"]}}, "required": ["b"]}},
+        });
+        let inner = json!({"a": null, "b": null, "c": null});
+        let call = json!({"tool": "box.do.it", "args": {
+            "needed": null, "inner": inner, "open": {"a": null}, "list": [inner, {"a": "x", "b": "y"}],
+        }});
+        let written = tasks(json!({"tasks": [{"id": "t1", "call": call}]}), schema);
+        let kept = json!({"b": null, "c": null});
+        assert_eq!(
+            written[0]["with"],
+            json!({"inner": kept, "open": {"a": null}, "list": [kept, {"a": "x", "b": "y"}]})
+        );
+    }
+
+    #[test]
+    fn pointers_become_expressions() {
+        for (pointer, expression) in [
+            ("", "tasks.t1.output"),
+            ("/a/0/b_c", "tasks.t1.output.a[0].b_c"),
+            ("a/b", "tasks.t1.output.a.b"),
+            ("/a-b/01/~1~0", "tasks.t1.output['a-b']['01']['/~']"),
+            ("/it's \\", r"tasks.t1.output['it\'s \\']"),
+            ("/", "tasks.t1.output"),
+        ] {
+            assert_eq!(reference("t1", pointer), format!("${{{{ {expression} }}}}"), "{pointer}");
+            crate::expression::references(&crate::model::Expression(expression.to_owned())).expect(expression);
+        }
+    }
+
+    #[test]
+    fn what_is_odd_is_written_as_it_came() {
+        let odd = json!({
+            "name": "mine", "outputs": {"a": "b"},
+            "tasks": [
+                "text",
+                {"id": 5, "call": "x", "bindings": {}},
+                {"id": "t1", "call": {"tool": "nodot", "args": "x", "more": 1}, "depends_on": "t0"},
+                {"id": "t1", "call": {"tool": "a.b", "args_json": "{"}, "bindings": [7]},
+                {"id": "t1", "agent": "a", "tool": "b", "with": {}},
+            ],
+        });
+        let expected = json!([
+            "text",
+            {"id": 5, "call": "x", "bindings": {}},
+            {"id": "t1", "tool": "nodot", "more": 1, "with": "x", "depends_on": "t0"},
+            {"id": "t1", "agent": "a", "tool": "b", "with": "{"},
+            {"id": "t1", "agent": "a", "tool": "b", "with": {}},
+        ]);
+        assert_eq!(tasks(odd, json!({})), expected);
+        assert_eq!(tasks(json!({"tasks": "none"}), json!({})), "none");
+    }
+
+    #[test]
+    fn names_are_short_and_made_of_words() {
+        assert_eq!(name("¿Wo ist   der Bahnhof?"), "wo-ist-der-bahnhof");
+        assert_eq!(name("!?"), "plan");
+        assert_eq!(name(&"word ".repeat(50)).chars().count(), 44);
+        assert_eq!(name(&"x".repeat(100)), "x".repeat(LONGEST_NAME));
+    }
+
+    #[test]
+    fn comments_hold_nothing_that_ends_them() {
+        let hostile = "a\nb\r\u{85}c\u{2028}d \u{1b}[2J \u{202e}e \u{feff}";
+        assert_eq!(comment(hostile), "# a b c d [2J e\n");
+        let long = comment(&"word ".repeat(60));
+        assert!(long.lines().count() > 2 && long.lines().all(|line| line.starts_with("# ") && line.len() <= COLUMNS));
+    }
+
+    fn agents() -> AgentsFile {
+        let id = AgentId::from("box");
+        let policy = AgentPolicy {
+            required: false,
+            max_concurrency: 1,
+            tool_timeout: Span(std::time::Duration::ZERO),
+            effect: None,
+        };
+        let spec = AgentSpec {
+            id: id.clone(),
+            transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+            protocol: Protocol::Auto,
+            startup_timeout: std::time::Duration::ZERO,
+            max_processes: 1,
+            sampling: crate::model::SamplingPolicy::default(),
+            policy,
+            enabled_tools: None,
+            disabled_tools: Vec::new(),
+            capabilities: IndexMap::new(),
+        };
+        AgentsFile { agents: IndexMap::from_iter([(id, spec)]), disabled: Vec::new(), llm: None }
+    }
+
+    /// Any JSON without `${{`, which would mean something, and without the key `<<`, which plans refuse.
+    fn json_value() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            "[^$]{0,12}",
+            r"[-+.0-9eExobn_:~# \n]{0,6}",
+            prop::sample::select(vec![
+                "yes",
+                "null",
+                "~",
+                "<<",
+                "=",
+                "- a",
+                "a: b",
+                "0x1F",
+                "1_000",
+                ".inf",
+                "|",
+                "a\n\n",
+                " a",
+                "a ",
+                "\u{85}",
+                "\u{2028}",
+                "\u{feff}a"
+            ])
+            .prop_map(str::to_owned),
+        ];
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1e300..1e300f64).prop_map(Value::from),
+            text.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec(("[^$<]{0,8}", inner), 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// What a model said is what the plan says, whatever it is.
+        #[test]
+        fn arguments_survive_the_file(first in json_value(), second in json_value(), goal in ".{0,80}") {
+            let task = |id: &str, value: &Value| json!({
+                "id": id, "title": "x", "depends_on": [], "call": {"tool": "box.do.it", "args": {"v": value}}, "bindings": [],
+            });
+            let answer = json!({"analysis": goal, "tasks": [task("t1", &first), task("t2", &second)]});
+            let draft = write(&format!("x{goal}"), &object(answer), &[]);
+            let lowered = load_plan("plan", &draft.text, &agents(), None).map_err(|error| {
+                TestCaseError::fail(format!("{error}\n{}", draft.text))
+            })?;
+            let read: Vec<&Value> = lowered.plan.tasks.iter().map(|task| task.arguments().map_or(&Value::Null, |arguments| &arguments.0["v"])).collect();
+            prop_assert_eq!(read, [&first, &second], "{}", draft.text);
+        }
+    }
+}

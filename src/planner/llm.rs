@@ -1,0 +1,235 @@
+//! Asks a model for a plan, and again with all that is wrong with it, a bounded number of times.
+//! Never gives out a plan that the validator refuses, and never changes one so that it passes.
+
+use super::{
+    catalogue::{self, Offer},
+    draft::{self, Draft},
+    prompt, schema,
+};
+use crate::{
+    config::{self, AgentsFile, Catalogue, Diagnostic, Diagnostics, Lowered, MAX_SHOWN},
+    llm::Llm,
+    model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, OutputForm, Usage},
+};
+
+/// Most repairs of a plan. A model that has not mended it by then rarely does.
+const MOST_REPAIRS: u32 = 2;
+
+/// Most tokens of an answer: enough for a plan of the most tasks, with some thought before it.
+const MOST_TOKENS: u32 = 8_192;
+
+/// The warning of a plan whose tools nobody could be asked for.
+const UNREACHABLE: &str = "plan::unreachable_agent";
+
+/// Most characters of an answer without a plan that the model is shown again.
+const LONGEST_ECHO: usize = 2_000;
+
+/// What a plan is made with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The model that plans.
+    pub llm: &'a dyn Llm,
+    /// The agents that there are.
+    pub agents: &'a AgentsFile,
+    /// What each of them offers.
+    pub catalogue: &'a Catalogue,
+    /// The file that the plan will be, as its mistakes name it.
+    pub file: &'a str,
+}
+
+/// What came of planning.
+#[derive(Debug)]
+pub struct Planning {
+    /// A plan that can run, or why there is none.
+    pub result: Result<Planned, PlanError>,
+    /// How often the model was asked.
+    pub turns: u32,
+    /// What it used in all, if the endpoint said so for every turn.
+    pub usage: Option<Usage>,
+}
+
+/// A plan for a goal, valid by the same rules as a written one.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan file's text, for people to edit.
+    pub text: String,
+    /// What it means, and what is odd about it.
+    pub lowered: Lowered,
+}
+
+/// A plan that is not valid.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// The plan file's text.
+    pub text: String,
+    /// All that is wrong with it.
+    pub mistakes: Diagnostics,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// There is nothing to plan with.
+    #[error("no agent offers a tool that a plan could call; `kapell agents test` says what each of them answers")]
+    NoTools,
+    /// The model did not answer.
+    #[error("the model gave no plan")]
+    Model {
+        /// Why.
+        #[source]
+        source: ChatError,
+        /// What was wrong with its plan when it was asked for a repair.
+        rejected: Option<Box<Rejected>>,
+    },
+    /// The model's last plan is not valid either.
+    #[error("the model gave no plan that is valid")]
+    Invalid(Box<Rejected>),
+}
+
+/// What happens while a goal is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The model is asked for a plan.
+    Started {
+        /// How many tools it is shown,
+        shown: usize,
+        /// of how many there are.
+        tools: usize,
+    },
+    /// Its plan is not valid, and it is asked for a repair.
+    Repairing {
+        /// How many mistakes the plan has.
+        mistakes: usize,
+        /// Which repair this is, from 1,
+        repair: u32,
+        /// of at most how many.
+        most: u32,
+    },
+}
+
+/// Plans a goal: one turn, and at most two more for repairs. `tell` hears of each before the model is asked.
+pub async fn plan(goal: &str, context: &Context<'_>, tell: &mut (dyn FnMut(Progress) + Send)) -> Planning {
+    let mut spent = Spent { turns: 0, usage: Some(Usage::default()) };
+    let result = converse(goal, context, tell, &mut spent).await;
+    Planning { result, turns: spent.turns, usage: spent.usage.filter(|_| spent.turns > 0) }
+}
+
+struct Spent {
+    turns: u32,
+    usage: Option<Usage>,
+}
+
+impl Spent {
+    fn add(&mut self, reply: &ChatReply) {
+        self.usage = self.usage.zip(reply.usage).map(|(sum, more)| Usage {
+            input_tokens: sum.input_tokens + more.input_tokens,
+            output_tokens: sum.output_tokens + more.output_tokens,
+        });
+    }
+}
+
+async fn converse(
+    goal: &str,
+    context: &Context<'_>,
+    tell: &mut (dyn FnMut(Progress) + Send),
+    spent: &mut Spent,
+) -> Result<Planned, PlanError> {
+    let all = catalogue::offers(context.catalogue);
+    if all.is_empty() {
+        return Err(PlanError::NoTools);
+    }
+    let tools = all.len();
+    let offers = catalogue::choose(all, goal);
+    tell(Progress::Started { shown: offers.len(), tools });
+    let question = ChatMessage::text(ChatRole::User, prompt::goal(goal, &offers, tools - offers.len()));
+    let mut request = ChatRequest {
+        system: Some(prompt::system()),
+        messages: vec![question],
+        max_tokens: MOST_TOKENS,
+        output: Some(OutputForm { name: "plan".to_owned(), schema: schema::plan_schema(&offers) }),
+        ..ChatRequest::default()
+    };
+    let mut rejected = None;
+    loop {
+        spent.turns += 1;
+        let reply = match context.llm.chat(&request).await {
+            Ok(reply) => reply,
+            Err(source) => return Err(PlanError::Model { source, rejected }),
+        };
+        spent.add(&reply);
+        let turn = Turn { goal, context, offers: &offers };
+        let refused = match turn.take(&reply) {
+            Ok(planned) => return Ok(planned),
+            Err(refused) => refused,
+        };
+        let repair = spent.turns;
+        if repair > MOST_REPAIRS {
+            return Err(PlanError::Invalid(Box::new(refused.rejected)));
+        }
+        let mistakes = refused.rejected.mistakes.errors() + refused.rejected.mistakes.warnings();
+        tell(Progress::Repairing { mistakes, repair, most: MOST_REPAIRS });
+        // Only the last plan is shown: what was wrong before it is of no use any more.
+        request.messages.truncate(1);
+        request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer));
+        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair(&refused.told)));
+        rejected = Some(Box::new(refused.rejected));
+    }
+}
+
+/// An answer that is no valid plan.
+struct Refused {
+    rejected: Rejected,
+    /// The answer as the model is shown it again; never empty.
+    answer: String,
+    /// Every mistake, in the validator's words, with the task that it is in.
+    told: Vec<String>,
+}
+
+/// What an answer is judged by.
+struct Turn<'a> {
+    goal: &'a str,
+    context: &'a Context<'a>,
+    offers: &'a [Offer<'a>],
+}
+
+impl Turn<'_> {
+    fn take(&self, reply: &ChatReply) -> Result<Planned, Refused> {
+        let answer = reply.text();
+        let Some(plan) = draft::read(&answer) else { return Err(self.unreadable(reply, &answer)) };
+        let draft = draft::write(self.goal, &plan, self.offers);
+        let mistakes = match config::load_plan(
+            self.context.file,
+            &draft.text,
+            self.context.agents,
+            Some(self.context.catalogue),
+        ) {
+            // A person may well plan for an agent that is away for now. A model has seen none of its tools.
+            Ok(lowered) if lowered.warnings.list().iter().any(|found| found.code == UNREACHABLE) => lowered.warnings,
+            Ok(lowered) => return Ok(Planned { text: draft.text, lowered }),
+            Err(mistakes) => mistakes,
+        };
+        let told = mistakes.list().iter().take(MAX_SHOWN).map(|found| in_words(found, &draft)).collect();
+        Err(Refused { rejected: Rejected { text: draft.text, mistakes }, answer, told })
+    }
+
+    fn unreadable(&self, reply: &ChatReply, answer: &str) -> Refused {
+        let message = match reply.stop_reason.as_str() {
+            "maxTokens" => {
+                "the answer was cut off before its end, and so is no plan: a plan with fewer words is needed"
+            }
+            _ => "the answer holds no JSON object with `tasks`",
+        };
+        let Draft { text, .. } = draft::write_unreadable(self.goal, answer);
+        let mistakes = Diagnostics::whole_file(self.context.file, "plan::no_plan", message);
+        let answer = if answer.trim().is_empty() { "(nothing)".to_owned() } else { prompt::cut(answer, LONGEST_ECHO) };
+        Refused { rejected: Rejected { text, mistakes }, answer, told: vec![format!("- {message}")] }
+    }
+}
+
+/// A mistake as the model is told it. It has never seen the file, so the task stands for the line.
+fn in_words(found: &Diagnostic, draft: &Draft) -> String {
+    let task = found.position.and_then(|position| draft.task_at(position.line));
+    let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
+    let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("- {place}{}{help}", found.message)
+}

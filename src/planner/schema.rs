@@ -1,0 +1,473 @@
+//! The JSON Schema of the model's answer, in the subset that endpoints with strict structured output take.
+//! Never sends it, and never judges an answer: that is done against the tools' own schemas.
+
+use serde_json::{Map, Value, json};
+
+use super::catalogue::Offer;
+use crate::model::JsonObject;
+
+/// Most tasks of a plan that a model writes: more than a goal in a sentence needs.
+pub(super) const MOST_TASKS: usize = 16;
+
+/// The limits of strict structured output (OpenAI's; the strictest known): levels of nesting, properties, values of
+/// enums, and characters of all names and values together.
+const LIMITS: Size = Size { levels: 10, properties: 5_000, values: 1_000, characters: 120_000 };
+
+/// The levels above a tool's arguments: the plan, its list of tasks, a task and its call.
+const LEVELS_ABOVE: usize = 4;
+
+/// Most schemas that one tool's arguments may unfold to; references can make a small schema a very large one.
+const MOST_NODES: usize = 2_000;
+
+/// The schema of a plan over these tools: `{analysis, tasks: [{id, title, depends_on, call, bindings}]}`.
+///
+/// `call` is one of a variant for each tool, with the tool's arguments made strict and all of them nullable: null stands
+/// for an argument that is left out or that a binding gives. Tools whose arguments cannot be made strict share a variant
+/// that takes them as JSON in a text, `args_json`.
+pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
+    let ids: Vec<Value> = (1..=MOST_TASKS).map(|number| format!("t{number}").into()).collect();
+    let id = json!({"type": "string", "enum": ids});
+    let text = json!({"type": "string"});
+    let binding = object([("arg", text.clone()), ("task", id.clone()), ("output", text.clone())]);
+    let mut variants = Vec::new();
+    let mut loose: Vec<Value> = Vec::new();
+    // What the rest of the schema takes, the names of loose tools included.
+    let mut left = LIMITS.without(Size {
+        levels: LEVELS_ABOVE,
+        properties: 12,
+        values: 3 * MOST_TASKS + offers.len(),
+        characters: 1_000 + offers.iter().map(|offer| offer.name().len()).sum::<usize>(),
+    });
+    for offer in offers {
+        let strict = strict_arguments(&offer.tool.input_schema).map(|arguments| {
+            let tool = json!({"type": "string", "enum": [offer.name()]});
+            (Size::of(&arguments), object([("tool", tool), ("args", arguments)]))
+        });
+        match strict {
+            Some((size, variant)) if size.fits(left) => {
+                left = left.without(Size { levels: 0, properties: size.properties + 2, ..size });
+                variants.push(variant);
+            }
+            _ => loose.push(offer.name().into()),
+        }
+    }
+    if !loose.is_empty() {
+        variants.push(object([("tool", json!({"type": "string", "enum": loose})), ("args_json", text.clone())]));
+    }
+    let task = object([
+        ("id", id.clone()),
+        ("title", text.clone()),
+        ("depends_on", json!({"type": "array", "items": id})),
+        ("call", json!({"anyOf": variants})),
+        ("bindings", json!({"type": "array", "items": binding})),
+    ]);
+    object([("analysis", text), ("tasks", json!({"type": "array", "items": task}))])
+}
+
+/// An object with exactly these properties.
+fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
+    closed(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect())
+}
+
+fn closed(properties: JsonObject) -> Value {
+    let required: Vec<&String> = properties.keys().collect();
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+/// A tool's arguments as a strict object of nullable properties; nothing where strictness cannot say them.
+fn strict_arguments(schema: &JsonObject) -> Option<Value> {
+    let mut strict = Strict { root: schema, open: Vec::new(), left: MOST_NODES };
+    let has_keywords = ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties"]
+        .iter()
+        .any(|keyword| schema.get(*keyword).is_some_and(|value| *value != Value::Bool(false)));
+    let properties = schema.get("properties").and_then(Value::as_object);
+    if has_keywords && properties.is_none_or(Map::is_empty) {
+        return None;
+    }
+    let properties = properties.into_iter().flatten();
+    let strict = properties.map(|(name, schema)| Some((name.clone(), nullable(strict.schema(schema)?))));
+    Some(closed(strict.collect::<Option<_>>()?))
+}
+
+/// The same, or null.
+fn nullable(schema: Value) -> Value {
+    let nothing = json!({"type": "null"});
+    if schema == nothing {
+        return schema;
+    }
+    match schema {
+        Value::Object(mut schema) if schema.contains_key("anyOf") => {
+            if let Some(Value::Array(variants)) = schema.get_mut("anyOf")
+                && !variants.contains(&nothing)
+            {
+                variants.push(nothing);
+            }
+            Value::Object(schema)
+        }
+        schema => json!({"anyOf": [schema, nothing]}),
+    }
+}
+
+/// Makes schemas strict, with all references replaced by what they mean. What it leaves out (formats, bounds,
+/// patterns, defaults) narrows a schema, and is checked when the plan is.
+struct Strict<'s> {
+    root: &'s JsonObject,
+    /// The references that are being replaced: one that comes again is recursive.
+    open: Vec<&'s str>,
+    /// How many more schemas there may be.
+    left: usize,
+}
+
+impl<'s> Strict<'s> {
+    fn schema(&mut self, schema: &'s Value) -> Option<Value> {
+        let schema = schema.as_object()?;
+        self.left = self.left.checked_sub(1)?;
+        if let Some(reference) = schema.get("$ref") {
+            return self.reference(reference.as_str()?);
+        }
+        if ["allOf", "not", "if", "dependentSchemas", "patternProperties"].iter().any(|key| schema.contains_key(*key)) {
+            return None;
+        }
+        if let Some(variants) = schema.get("anyOf").or_else(|| schema.get("oneOf")) {
+            let variants = variants.as_array()?.iter().map(|variant| self.schema(variant));
+            return Some(json!({"anyOf": variants.collect::<Option<Vec<_>>>()?}));
+        }
+        match self.types(schema)?.as_slice() {
+            [] => None,
+            [kind] => self.of_type(schema, kind),
+            kinds => {
+                let variants = kinds.iter().map(|kind| self.of_type(schema, kind));
+                Some(json!({"anyOf": variants.collect::<Option<Vec<_>>>()?}))
+            }
+        }
+    }
+
+    fn reference(&mut self, reference: &'s str) -> Option<Value> {
+        if self.open.contains(&reference) {
+            return None;
+        }
+        let mut meant = None;
+        for step in reference.strip_prefix("#/")?.split('/') {
+            let step = step.replace("~1", "/").replace("~0", "~");
+            meant = Some(match meant {
+                None => self.root.get(&step)?,
+                Some(inside) => Value::get(inside, &step)?,
+            });
+        }
+        self.open.push(reference);
+        let schema = self.schema(meant?);
+        self.open.pop();
+        schema
+    }
+
+    /// The types that a schema names, or that its values have.
+    fn types(&self, schema: &JsonObject) -> Option<Vec<String>> {
+        let named: Vec<String> = match schema.get("type") {
+            Some(Value::String(kind)) => vec![kind.clone()],
+            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            Some(_) => return None,
+            None if schema.contains_key("properties") => vec!["object".to_owned()],
+            None => {
+                let mut kinds: Vec<String> = values(schema)?.iter().map(|value| type_of(value).to_owned()).collect();
+                kinds.sort();
+                kinds.dedup();
+                kinds
+            }
+        };
+        Some(named)
+    }
+
+    fn of_type(&mut self, schema: &'s JsonObject, kind: &str) -> Option<Value> {
+        match kind {
+            "string" | "number" | "integer" | "boolean" => {
+                let mut strict = json!({"type": kind});
+                if let Some(values) = values(schema) {
+                    let fits = |value: &&Value| type_of(value) == kind || (kind == "number" && value.is_number());
+                    strict["enum"] = values.into_iter().filter(fits).cloned().collect();
+                }
+                Some(strict)
+            }
+            "null" => Some(json!({"type": "null"})),
+            "array" if schema.contains_key("prefixItems") => None,
+            "array" => Some(json!({"type": "array", "items": self.schema(schema.get("items")?)?})),
+            "object" => self.object(schema),
+            _ => None,
+        }
+    }
+
+    fn object(&mut self, schema: &'s JsonObject) -> Option<Value> {
+        let properties = schema.get("properties").and_then(Value::as_object).filter(|known| !known.is_empty())?;
+        if schema.get("additionalProperties").is_some_and(Value::is_object) {
+            return None;
+        }
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let strict = properties.iter().map(|(name, schema)| {
+            let strict = self.schema(schema)?;
+            Some((name.clone(), if required.contains(&name.as_str()) { strict } else { nullable(strict) }))
+        });
+        Some(closed(strict.collect::<Option<_>>()?))
+    }
+}
+
+/// The only values that a schema lets be, if it names them.
+fn values(schema: &JsonObject) -> Option<Vec<&Value>> {
+    match (schema.get("enum"), schema.get("const")) {
+        (Some(values), _) => Some(values.as_array()?.iter().collect()),
+        (None, Some(value)) => Some(vec![value]),
+        (None, None) => None,
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// How large a schema is, as endpoints count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    levels: usize,
+    properties: usize,
+    values: usize,
+    characters: usize,
+}
+
+impl Size {
+    fn of(schema: &Value) -> Self {
+        let characters = schema.to_string().len();
+        let (levels, properties, values) = measure(schema);
+        Self { levels, properties, values, characters }
+    }
+
+    fn fits(self, left: Self) -> bool {
+        self.levels <= left.levels
+            && self.properties <= left.properties
+            && self.values <= left.values
+            && self.characters <= left.characters
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self {
+            levels: self.levels.saturating_sub(other.levels),
+            properties: self.properties.saturating_sub(other.properties),
+            values: self.values.saturating_sub(other.values),
+            characters: self.characters.saturating_sub(other.characters),
+        }
+    }
+}
+
+/// Levels, properties and values of a strict schema, which is as deep as [`Strict`] lets it be.
+fn measure(schema: &Value) -> (usize, usize, usize) {
+    let inside = |schemas: Vec<&Value>| {
+        schemas
+            .into_iter()
+            .map(measure)
+            .fold((0, 0, 0), |(levels, properties, values), (l, p, v)| (levels.max(l), properties + p, values + v))
+    };
+    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        let (levels, more, values) = inside(properties.values().collect());
+        return (levels + 1, more + properties.len(), values);
+    }
+    if let Some(items) = schema.get("items") {
+        let (levels, properties, values) = measure(items);
+        return (levels + 1, properties, values);
+    }
+    if let Some(variants) = schema.get("anyOf").and_then(Value::as_array) {
+        return inside(variants.iter().collect());
+    }
+    (0, 0, schema.get("enum").and_then(Value::as_array).map_or(0, Vec::len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ToolInfo;
+
+    fn strict(schema: Value) -> Option<Value> {
+        strict_arguments(schema.as_object().expect("an object"))
+    }
+
+    /// What one argument of that schema becomes, without the null that every argument may be.
+    fn argument(schema: Value) -> Option<Value> {
+        let root = json!({"properties": {"a": schema}, "$defs": {
+            "word": {"type": "string", "enum": ["x"]},
+            "tree": {"type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}}},
+            "twice": {"type": "object", "properties": {"a": {"$ref": "#/$defs/word"}, "b": {"$ref": "#/$defs/word"}}},
+        }});
+        strict(root).map(|schema| schema["properties"]["a"].clone())
+    }
+
+    fn or_null(schema: Value) -> Option<Value> {
+        Some(json!({"anyOf": [schema, {"type": "null"}]}))
+    }
+
+    #[test]
+    fn arguments_become_nullable_and_required_and_lose_what_strictness_cannot_say() {
+        let schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Arguments", "type": "object",
+            "properties": {
+                "city": {"type": "string", "minLength": 1, "description": "Where to"},
+                "nights": {"type": "integer", "default": 3, "minimum": 1, "maximum": 30, "format": "uint32"},
+                "budget": {"type": ["number", "null"]},
+            },
+            "required": ["city"], "additionalProperties": false,
+        });
+        let expected = json!({
+            "type": "object",
+            "properties": {
+                "city": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "nights": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+                "budget": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+            },
+            "required": ["city", "nights", "budget"], "additionalProperties": false,
+        });
+        assert_eq!(strict(schema), Some(expected));
+    }
+
+    #[test]
+    fn a_tool_without_arguments_takes_none() {
+        let none = closed(JsonObject::new());
+        assert_eq!(strict(json!({"type": "object"})), Some(none.clone()));
+        assert_eq!(strict(json!({"type": "object", "properties": {}, "additionalProperties": false})), Some(none));
+    }
+
+    #[test]
+    fn values_references_lists_and_variants_are_kept() {
+        let word = json!({"type": "string", "enum": ["x"]});
+        for (schema, expected) in [
+            (json!({"enum": ["a", "b"]}), json!({"type": "string", "enum": ["a", "b"]})),
+            (json!({"const": 5}), json!({"type": "integer", "enum": [5]})),
+            (json!({"type": "number", "enum": [1, 1.5]}), json!({"type": "number", "enum": [1, 1.5]})),
+            (json!({"$ref": "#/$defs/word", "description": "d"}), word.clone()),
+            (json!({"type": "array", "items": {"$ref": "#/$defs/word"}}), json!({"type": "array", "items": word})),
+            (
+                json!({"properties": {"x": {"type": "boolean"}, "y": {"type": "string"}}, "required": ["x"]}),
+                json!({
+                    "type": "object",
+                    "properties": {"x": {"type": "boolean"}, "y": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
+                    "required": ["x", "y"], "additionalProperties": false,
+                }),
+            ),
+        ] {
+            assert_eq!(argument(schema.clone()), or_null(expected), "{schema}");
+        }
+        let variants = json!({"oneOf": [{"type": "string"}, {"type": "integer"}]});
+        let expected = json!({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]});
+        assert_eq!(argument(variants), Some(expected.clone()));
+        assert_eq!(argument(json!({"type": ["string", "integer"]})), Some(expected));
+        assert!(argument(json!({"$ref": "#/$defs/twice"})).is_some());
+    }
+
+    #[test]
+    fn what_strictness_cannot_say_is_left_to_a_text() {
+        for schema in [
+            json!({}),
+            json!(true),
+            json!({"type": "object"}),
+            json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "string"}}),
+            json!({"type": "array"}),
+            json!({"type": "array", "prefixItems": [{"type": "string"}]}),
+            json!({"allOf": [{"type": "string"}]}),
+            json!({"type": "string", "not": {"const": "x"}}),
+            json!({"$ref": "#/$defs/tree"}),
+            json!({"$ref": "#/$defs/nowhere"}),
+            json!({"$ref": "https://example.com/schema"}),
+            json!({"type": "file"}),
+        ] {
+            assert_eq!(argument(schema.clone()), None, "{schema}");
+        }
+        assert_eq!(strict(json!({"type": "object", "additionalProperties": true})), None);
+        assert_eq!(strict(json!({"anyOf": [{"properties": {}}]})), None);
+    }
+
+    #[test]
+    fn references_that_unfold_without_end_are_given_up() {
+        let mut definitions = JsonObject::new();
+        for level in 0..30 {
+            let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
+            definitions.insert(level.to_string(), json!({"type": "object", "properties": {"a": next, "b": next}}));
+        }
+        definitions.insert("30".to_owned(), json!({"type": "string"}));
+        assert_eq!(strict(json!({"properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": definitions})), None);
+    }
+
+    fn tool(name: &str, schema: &Value) -> ToolInfo {
+        ToolInfo {
+            name: name.to_owned(),
+            title: None,
+            description: None,
+            input_schema: schema.as_object().cloned().expect("an object"),
+            output_schema: None,
+            effect: None,
+        }
+    }
+
+    fn schema_of(tools: &[ToolInfo]) -> Value {
+        let agent = "box".into();
+        plan_schema(&tools.iter().map(|tool| Offer { agent: &agent, tool }).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_plan_calls_one_tool_in_each_task() {
+        let closed = tool("closed", &json!({"properties": {"q": {"type": "string"}}}));
+        let open = tool("open", &json!({"additionalProperties": true}));
+        let schema = schema_of(&[open, closed]);
+        let call = &schema["properties"]["tasks"]["items"]["properties"]["call"]["anyOf"];
+        assert_eq!(call[0]["properties"]["tool"]["enum"], json!(["box.closed"]));
+        assert_eq!(call[0]["required"], json!(["tool", "args"]));
+        assert_eq!(call[1]["properties"]["tool"]["enum"], json!(["box.open"]));
+        assert_eq!(call[1]["required"], json!(["tool", "args_json"]));
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        let plan = |call: Value| {
+            json!({"analysis": "", "tasks": [
+                {"id": "t1", "title": "", "depends_on": [], "call": call, "bindings": []},
+                {"id": "t2", "title": "", "depends_on": ["t1"], "call": {"tool": "box.open", "args_json": "{}"},
+                 "bindings": [{"arg": "q", "task": "t1", "output": "/a"}]},
+            ]})
+        };
+        assert!(validator.is_valid(&plan(json!({"tool": "box.closed", "args": {"q": null}}))));
+        assert!(!validator.is_valid(&plan(json!({"tool": "box.closed", "args": {}}))));
+        assert!(!validator.is_valid(&plan(json!({"tool": "box.other", "args": {"q": "x"}}))));
+    }
+
+    #[test]
+    fn a_schema_stays_within_the_limits_of_endpoints_however_large_the_tools_are() {
+        let values: Vec<Value> = (0..400).map(|value| format!("value-{value}").into()).collect();
+        let mut deep = json!({"type": "string"});
+        for _ in 0..6 {
+            deep = json!({"type": "object", "properties": {"a": deep}});
+        }
+        let wide: JsonObject = (0..900).map(|index| (format!("argument-{index}"), json!({"type": "string"}))).collect();
+        let tools = [
+            tool("a", &json!({"properties": {"v": {"enum": values}}})),
+            tool("b", &json!({"properties": {"v": {"enum": values}}})),
+            tool("c", &json!({"properties": {"v": {"enum": values}}})),
+            tool("d", &json!({"properties": {"v": deep}})),
+            tool("e", &json!({"properties": wide})),
+            tool("f", &json!({"properties": wide})),
+            tool("g", &json!({"properties": {}})),
+        ];
+        let schema = schema_of(&tools);
+        let call = schema["properties"]["tasks"]["items"]["properties"]["call"]["anyOf"].as_array().expect("a list");
+        let names: Vec<&Value> = call.iter().map(|variant| &variant["properties"]["tool"]["enum"]).collect();
+        assert_eq!(
+            names,
+            [
+                &json!(["box.a"]),
+                &json!(["box.b"]),
+                &json!(["box.e"]),
+                &json!(["box.g"]),
+                &json!(["box.c", "box.d", "box.f"])
+            ]
+        );
+        assert!(Size::of(&schema).fits(LIMITS), "{:?}", Size::of(&schema));
+    }
+}

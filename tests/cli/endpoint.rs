@@ -1,0 +1,81 @@
+//! A scripted chat-completions endpoint.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+};
+
+use serde_json::{Value, json};
+
+/// An endpoint that streams its replies in turn, and the last one for ever. Each takes 12 tokens in and 3 out.
+pub(crate) struct Endpoint {
+    address: String,
+    requests: Receiver<Value>,
+}
+
+impl Endpoint {
+    pub(crate) fn answering<'r>(replies: impl IntoIterator<Item = &'r str>) -> Self {
+        let mut replies: Vec<String> = replies.into_iter().map(str::to_owned).collect();
+        replies.reverse();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
+        let (sender, requests) = mpsc::channel();
+        let replies = Arc::new(Mutex::new(replies));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (sender, replies) = (sender.clone(), Arc::clone(&replies));
+                std::thread::spawn(move || answer(stream, &sender, &replies));
+            }
+        });
+        Self { address, requests }
+    }
+
+    /// The section of an agents file that names it, and `tiny` as its model.
+    pub(crate) fn section(&self) -> String {
+        format!("[llm]\nbase_url = \"{}\"\nmodel = \"tiny\"\n", self.address)
+    }
+
+    /// The next request that it was sent.
+    pub(crate) fn request(&self) -> Value {
+        self.requests.recv().expect("a request")
+    }
+}
+
+fn answer(mut stream: TcpStream, sender: &Sender<Value>, replies: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    let _ = reader.read_exact(&mut body);
+    let _ = sender.send(serde_json::from_slice(&body).expect("a request is JSON"));
+    let reply = {
+        let mut replies = replies.lock().expect("no panic");
+        if replies.len() > 1 { replies.pop() } else { replies.last().cloned() }
+    };
+    let reply = reply.unwrap_or_default();
+    let middle = (0..=reply.len() / 2).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0);
+    let (first, second) = reply.split_at(middle);
+    let chunks = [
+        json!({"model": "tiny-7b", "choices": [{"index": 0, "delta": {"role": "assistant", "content": first}}]}),
+        json!({"choices": [{"index": 0, "delta": {"content": second}, "finish_reason": "stop"}]}),
+        json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3}}),
+    ];
+    let text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let _ = stream.write_all(format!("{head}{text}data: [DONE]\n\n").as_bytes());
+}

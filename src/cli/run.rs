@@ -20,8 +20,8 @@ use crate::{
         terminal::Terminal,
     },
     journal::{Durability, SqliteJournal},
-    llm::{Llm, OpenAi},
-    mcp::{Options, Pool},
+    llm::Llm,
+    mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Plan, Record, RunId},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal, text::count},
     runtime::{self, Hub, Services, Start, shutdown},
@@ -110,7 +110,7 @@ async fn execute(
     plan: &Arc<Plan>,
     inputs: &Arc<Value>,
 ) -> Result<(RunResult, Exit), CliError> {
-    let llm = language_model(agents)?;
+    let models = files::models(agents)?;
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
 
     let path = files::journal(&args.journal)?;
@@ -119,13 +119,18 @@ async fn execute(
     let human = human(args, &screen, &run)?;
 
     let (hub, inbox) = Hub::new();
-    let options = Options { sampling: llm.is_some(), ..files::pool_options()? };
+    let sampling = match &models {
+        None => Sampling::Off,
+        Some(models) if models.take_tools() => Sampling::WithTools,
+        Some(_) => Sampling::Plain,
+    };
+    let options = Options { sampling, ..files::pool_options()? };
     let used: Vec<AgentSpec> =
         agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(Pool::new(used, options, Arc::clone(&hub) as Arc<_>)),
-        llm,
+        llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
@@ -159,13 +164,6 @@ fn seed(run: &RunId) -> u64 {
     let mut hasher = DefaultHasher::new();
     run.hash(&mut hasher);
     hasher.finish()
-}
-
-fn language_model(agents: &AgentsFile) -> Result<Option<Arc<dyn Llm>>, CliError> {
-    let Some(spec) = &agents.llm else { return Ok(None) };
-    let model = OpenAi::new(spec.clone())
-        .map_err(|error| CliError::failed("the language model of `[llm]` cannot be used", error))?;
-    Ok(Some(Arc::new(model)))
 }
 
 /// Who answers: the rules first, then a person if there may be one.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Host,
+    Host, Sampling,
     calls::{Calls, InFlight, Waiting, Whom},
     elicitation, failure, lock, sampling,
 };
@@ -37,8 +37,8 @@ pub(super) struct Link {
     pub(super) calls: Calls,
     /// Cancelled when nothing more can come over the connection.
     pub(super) lost: CancellationToken,
-    /// Whether sampling was declared.
-    pub(super) sampling: bool,
+    /// What was declared of sampling.
+    pub(super) sampling: Sampling,
     /// Set when the agent announced another list of tools.
     pub(super) tools_changed: AtomicBool,
     /// Set when the connection is not good for another call.
@@ -64,7 +64,7 @@ pub(super) struct Asker {
 
 impl Link {
     /// A link to an agent, before anything is sent over it.
-    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: bool) -> Arc<Self> {
+    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: Sampling) -> Arc<Self> {
         Arc::new(Self {
             agent,
             host,
@@ -133,10 +133,10 @@ impl Link {
     /// # Errors
     /// A JSON-RPC error for the agent.
     pub(super) async fn sample(&self, asker: &Asker, params: &Value) -> Result<ChatReply, ErrorData> {
-        if !self.sampling {
+        if self.sampling == Sampling::Off {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
         }
-        let chat = sampling::read(params)?;
+        let chat = sampling::read(params, self.sampling)?;
         let _waiting = asker.waits_for(Whom::Host);
         tokio::select! {
             reply = self.host.sample(asker.origin.clone(), chat) => reply.map_err(sampling::error),

@@ -8,14 +8,13 @@ mod event;
 mod graph;
 mod ids;
 mod input;
+mod llm;
 mod outcome;
 mod plan;
 mod question;
 mod time;
 
-pub use agent::{
-    AgentInfo, AgentSpec, ChildProcess, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol, ToolInfo, Transport,
-};
+pub use agent::{AgentInfo, AgentSpec, ChildProcess, LogMessage, Progress, Protocol, ToolInfo, Transport};
 pub use chat::{
     ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm,
     ToolChoice, Usage,
@@ -25,6 +24,7 @@ pub use event::{EndCause, Event, Record, RunStatus};
 pub use graph::{GraphError, Item, Node, TaskGraph};
 pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
+pub use llm::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices, Scores, StructuredOutput, SystemRole};
 pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{

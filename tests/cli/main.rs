@@ -4,6 +4,7 @@ mod bad_agents;
 mod bad_files;
 mod commands;
 mod ends;
+mod models;
 mod processes;
 mod support;
 mod talking;

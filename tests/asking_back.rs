@@ -15,7 +15,7 @@ use std::{
 use axum::Router;
 use futures::future::join_all;
 use kapell::{
-    mcp::{Host, Options, Pool},
+    mcp::{Host, Options, Pool, Sampling},
     model::{
         AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Consent, Elicitation, Failure,
         FailureKind, Form, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt, Transport,
@@ -75,7 +75,7 @@ impl Echo {
     fn pool(self: &Arc<Self>, spec: AgentSpec) -> Pool {
         let options = Options {
             log_dir: self.directory.path().to_owned(),
-            sampling: true,
+            sampling: Sampling::Plain,
             client_name: "test".to_owned(),
             client_version: "0".to_owned(),
         };

@@ -385,7 +385,11 @@ async fn a_modern_agent_over_stdio_is_asked_back_in_rounds() {
 #[tokio::test]
 async fn a_round_that_cannot_be_answered_ends_the_call_and_says_why() {
     for (mode, expected, part) in [
-        ("modern-samples", FailureKind::ServerError, "asked for `who`, which failed: content of type `image`"),
+        (
+            "modern-samples",
+            FailureKind::ServerError,
+            "asked for `who`, which failed: content of type `image` must have `data`",
+        ),
         ("modern-task", FailureKind::InvalidResult, "a task to follow"),
     ] {
         let (kind, message) = kind(work(mode).await.1);

@@ -5,12 +5,13 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CliError, Exit, files, goal::language_model, run::Output};
+use super::{CliError, Exit, files, run::Output};
 use crate::{
     config::AgentsFile,
     human::Human,
     journal::{Durability, SqliteJournal},
-    mcp::{Options, Pool},
+    llm::Llm,
+    mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Plan, Record, RunId},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
     runtime::{self, Hub, Services, Start, shutdown},
@@ -42,17 +43,22 @@ pub(super) async fn execute(
     inputs: &Arc<Value>,
 ) -> Result<(RunResult, Exit), CliError> {
     let Desk { run, journal: path, screen, human, output } = desk;
-    let llm = language_model(agents)?;
+    let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
     let (hub, inbox) = Hub::new();
-    let options = Options { sampling: llm.is_some(), ..files::pool_options()? };
+    let sampling = match &models {
+        None => Sampling::Off,
+        Some(models) if models.take_tools() => Sampling::WithTools,
+        Some(_) => Sampling::Plain,
+    };
+    let options = Options { sampling, ..files::pool_options()? };
     let used: Vec<AgentSpec> =
         agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(Pool::new(used, options, Arc::clone(&hub) as Arc<_>)),
-        llm,
+        llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));

@@ -12,7 +12,8 @@ use super::{AgentsArg, CliError, JournalArg};
 use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
     journal,
-    mcp::Options,
+    llm::Models,
+    mcp::{Options, Sampling},
     model::{RunId, Timestamp},
     report::history::Viewpoint,
 };
@@ -74,6 +75,15 @@ pub(super) fn saved_plan(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("plans").join(format!("{run}.yaml"))
 }
 
+/// The language models of the agents file, if it has any.
+///
+/// # Errors
+/// When one of them can never be asked.
+pub(super) fn models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
+    Models::new(agents.models.iter().cloned())
+        .map_err(|error| CliError::failed("a language model of the agents file cannot be used", error))
+}
+
 /// How agents are connected to, without sampling.
 ///
 /// # Errors
@@ -82,7 +92,7 @@ pub(super) fn pool_options() -> Result<Options, CliError> {
     let beside = journal::default_path()?;
     Ok(Options {
         log_dir: beside.with_file_name("agents"),
-        sampling: false,
+        sampling: Sampling::Off,
         client_name: env!("CARGO_PKG_NAME").into(),
         client_version: env!("CARGO_PKG_VERSION").into(),
     })

@@ -11,7 +11,7 @@ use std::{
 use super::{CliError, Exit, exit::show, files};
 use crate::{
     config::{AgentsFile, Catalogue},
-    llm::{Llm, OpenAi},
+    llm::Models,
     planner::{self, Context, PlanError, Planned, Planning, Progress, Rejected},
     report::{
         screen::Screen,
@@ -41,7 +41,7 @@ impl Goal<'_> {
         let llm = self.model()?;
         let catalogue = self.ask_agents().await?;
         let file = self.saved.display().to_string();
-        let context = Context { llm: &*llm, agents: self.agents, catalogue: &catalogue, file: &file };
+        let context = Context { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
         let planning = {
             let _view = View::over(self.screen);
             planner::plan(self.text, &context, &mut |progress| self.tell(progress)).await
@@ -72,9 +72,8 @@ impl Goal<'_> {
         Ok(())
     }
 
-    fn model(&self) -> Result<Arc<dyn Llm>, CliError> {
-        let model = language_model(self.agents)?;
-        model.ok_or_else(|| {
+    fn model(&self) -> Result<Models, CliError> {
+        files::models(self.agents)?.ok_or_else(|| {
             CliError::usage(
                 format!("`{}` is a goal, and planning it needs a language model", printable(self.text)),
                 "add `[llm]` with `base_url` and `model` to the agents file, for any endpoint that speaks the OpenAI \
@@ -128,17 +127,6 @@ impl Goal<'_> {
         show(&rejected.mistakes);
         self.save(&rejected.text)
     }
-}
-
-/// The model of the agents file, if it has one.
-///
-/// # Errors
-/// When it is configured and can never be used.
-pub(super) fn language_model(agents: &AgentsFile) -> Result<Option<Arc<dyn Llm>>, CliError> {
-    let Some(spec) = &agents.llm else { return Ok(None) };
-    let model = OpenAi::new(spec.clone())
-        .map_err(|error| CliError::failed("the language model of `[llm]` cannot be used", error))?;
-    Ok(Some(Arc::new(model)))
 }
 
 /// How often the model was asked, and what it used.

@@ -3,6 +3,7 @@
 
 mod agents;
 mod demo_agent;
+mod doctor;
 mod execute;
 mod exit;
 mod files;
@@ -42,6 +43,8 @@ enum Command {
     /// List, test and look into agents
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
+    /// Ask every language model for something small and say what works
+    Doctor(doctor::DoctorArgs),
     /// List runs, or show one
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -114,6 +117,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Validate(args) => validate::validate(args).await,
         Command::Graph(args) => graph::graph(args),
         Command::Agents(command) => agents::agents(command).await,
+        Command::Doctor(args) => doctor::doctor(args).await,
         Command::Runs(command) => runs::runs(command),
         Command::Logs(args) => logs::logs(args),
         Command::Schema(args) => schema::schema(args),

@@ -1,4 +1,4 @@
-//! Reads `agents.toml` into what is known of each agent and of the language model.
+//! Reads `agents.toml` into what is known of each agent and of each language model.
 //! Never connects, and never shows a header, a token or an environment value.
 
 use std::{
@@ -33,7 +33,6 @@ const FILE_NAME: &str = "agents.toml";
 const MAX_CONCURRENCY: usize = 8;
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 const TOOL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-const LLM_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
 /// What an agents file says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,8 +41,8 @@ pub struct AgentsFile {
     pub agents: IndexMap<AgentId, AgentSpec>,
     /// Those that are switched off by `enabled = false`.
     pub disabled: Vec<AgentId>,
-    /// The language model, if one is configured.
-    pub llm: Option<LlmSpec>,
+    /// The language models, the default first: that of `[llm]`, else the first of `[models]`.
+    pub models: Vec<LlmSpec>,
 }
 
 /// Where the agents file is: `chosen`, else `agents.toml` in the working directory, else in the platform's
@@ -108,8 +107,17 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         }
     }
     if let Some(llm) = fields.node("llm") {
-        let key = fields.key_extent("llm").unwrap_or(llm.extent);
-        file.llm = Reader { fields: Fields::of(llm, &LLM), environment, at: key }.llm(findings);
+        let at = fields.key_extent("llm").unwrap_or(llm.extent);
+        let spec = Reader { fields: Fields::of(llm, &LLM), environment, at }.model(LlmSpec::DEFAULT_NAME, findings);
+        file.models.extend(spec);
+    }
+    for (name, entry) in fields.node("models").and_then(Node::as_map).into_iter().flatten() {
+        if name == LlmSpec::DEFAULT_NAME {
+            let message = format!("`{name}` is the name of the model of `[{name}]`");
+            findings.error("duplicate_key", entry.key, message).help("give this one another name");
+        }
+        let model = Reader { fields: Fields::of(&entry.node, &LLM), environment, at: entry.key };
+        file.models.extend(model.model(name, findings));
     }
     file
 }
@@ -136,11 +144,11 @@ fn expand(root: &mut Node, environment: &dyn Environment, findings: &mut Finding
 }
 
 /// Reads one section.
-struct Reader<'n> {
-    fields: Fields<'n>,
+pub(super) struct Reader<'n> {
+    pub(super) fields: Fields<'n>,
     environment: &'n dyn Environment,
     /// The section's name in the file.
-    at: Extent,
+    pub(super) at: Extent,
 }
 
 impl Reader<'_> {
@@ -241,23 +249,8 @@ impl Reader<'_> {
         }
     }
 
-    fn llm(&self, findings: &mut Findings) -> Option<LlmSpec> {
-        let fields = &self.fields;
-        let headers = self.headers(findings);
-        let api_key = self.secret("api_key_env_var", findings);
-        let base_url = checked_url(fields.node("base_url")?, "base_url", findings)?;
-        Some(LlmSpec {
-            base_url,
-            model: fields.text("model")?.to_owned(),
-            api_key,
-            max_tokens_field: fields.choice("max_tokens_field").unwrap_or_default(),
-            timeout: fields.duration("timeout").map_or(LLM_TIMEOUT, |Span(duration)| duration),
-            headers,
-        })
-    }
-
     /// The headers that are written out and those that variables hold.
-    fn headers(&self, findings: &mut Findings) -> Vec<(String, String)> {
+    pub(super) fn headers(&self, findings: &mut Findings) -> Vec<(String, String)> {
         let mut headers = Vec::new();
         for (name, node, value) in self.fields.text_map("http_headers") {
             check_header((name, value), node.extent, findings);
@@ -273,7 +266,7 @@ impl Reader<'_> {
     }
 
     /// The value of the variable that the key `name` names.
-    fn secret(&self, name: &str, findings: &mut Findings) -> Option<String> {
+    pub(super) fn secret(&self, name: &str, findings: &mut Findings) -> Option<String> {
         let node = self.fields.node(name)?;
         let value = self.variable(node.as_text()?, node, findings)?;
         if http::HeaderValue::from_str(&value).is_err() {
@@ -309,7 +302,7 @@ fn check_header((name, value): (&str, &str), at: Extent, findings: &mut Findings
 }
 
 /// The URL that `node` holds, if it is one. It may hold secrets, so errors say only what is wrong with it.
-fn checked_url(node: &Node, name: &str, findings: &mut Findings) -> Option<String> {
+pub(super) fn checked_url(node: &Node, name: &str, findings: &mut Findings) -> Option<String> {
     let text = node.as_text()?;
     let problem = match text.parse::<http::Uri>() {
         Err(_) => Some("is no URL"),

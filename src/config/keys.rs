@@ -130,6 +130,7 @@ pub(super) static TASK: Section = Section {
         ON_FAILURE_KEY,
         key("approve", Shape::Text, "A question that a person must say yes to before each call."),
         key("prompt", Shape::Text, "Instead of a call: a question to the language model. May hold `${{ }}`."),
+        key("model", Shape::Text, "The model to ask: `llm`, or a name under `models` in the agents file."),
         key("system", Shape::Text, "What the model is told before the question. May hold `${{ }}`."),
         key(
             "output_schema",
@@ -229,11 +230,16 @@ pub(super) static BACKOFF: Section = Section {
 pub(super) static AGENTS_FILE: Section = Section {
     title: "an agents file",
     definition: "agents_file",
-    about: "The MCP servers that kapell may use, and the language model that answers their sampling requests.",
+    about: "The MCP servers that kapell may use, and the language models that answer their sampling requests.",
     required: &[],
     keys: &[
         key("agents", Shape::SectionMap(&AGENT), "The agents, by name."),
-        key("llm", Shape::Section(&LLM), "The language model that answers sampling requests of agents."),
+        key(
+            "llm",
+            Shape::Section(&LLM),
+            "The language model that is asked where nothing else is said; its name is `llm`.",
+        ),
+        key("models", Shape::SectionMap(&LLM), "Further language models, by name."),
     ],
 };
 
@@ -316,16 +322,21 @@ pub(super) static SAMPLING: Section = Section {
     ],
 };
 
-/// The language model.
+/// A language model.
 pub(super) static LLM: Section = Section {
-    title: "`llm`",
+    title: "a language model",
     definition: "llm",
-    about: "An OpenAI-compatible endpoint.",
-    required: &["base_url", "model"],
+    about: "A model behind an OpenAI-compatible endpoint. Where `provider` is given, it says what absent keys mean.",
+    required: &["model"],
     keys: &[
+        key("provider", Shape::Choice(&PROVIDERS), "Sets `base_url` and how the endpoint wants to be asked."),
         key("base_url", Shape::Text, "The base of the API, such as `http://127.0.0.1:11434/v1`."),
         key("model", Shape::Text, "The model, as the endpoint calls it."),
         key("api_key_env_var", Shape::Text, "The variable that holds the key; read from nowhere else, never logged."),
+        key("timeout", Shape::PositiveDuration, "Longest that a request may take, retries included; 2m where absent."),
+        key("http_headers", Shape::TextMap, "Further headers of every request."),
+        key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
+        key("query", Shape::TextMap, "What follows `?` in the address of every request."),
         key(
             "max_tokens_field",
             Shape::Choice(&[
@@ -334,8 +345,85 @@ pub(super) static LLM: Section = Section {
             ]),
             "What the endpoint calls the output limit; `max_tokens` where absent.",
         ),
-        key("timeout", Shape::PositiveDuration, "Longest that a request may take, retries included; 2m where absent."),
-        key("http_headers", Shape::TextMap, "Further headers of every request."),
-        key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
+        key("max_output_tokens", Shape::Whole(1, 4_294_967_295), "Most tokens of a reply, whatever is asked for."),
+        key(
+            "temperature",
+            Shape::Flag,
+            "Whether a request may set the temperature; `true` where absent. Where not, it is left out.",
+        ),
+        key(
+            "stop",
+            Shape::Flag,
+            "Whether a request may name stop sequences; `true` where absent. Where not, replies are cut there.",
+        ),
+        key(
+            "structured_output",
+            Shape::Choice(&[
+                ("json_schema", "The endpoint holds the model to a JSON Schema."),
+                ("json_object", "The endpoint holds the model to JSON; the schema is in the prompt."),
+                ("text", "The schema is in the prompt, and nothing else asks for it."),
+            ]),
+            "How the form of a reply is asked for; `json_schema` where absent.",
+        ),
+        key(
+            "tool_choice",
+            Shape::Choice(&[
+                ("required", "What most endpoints take."),
+                ("any", "Mistral's word for the same."),
+                ("auto", "The model cannot be made to; a request that demands it is refused."),
+            ]),
+            "How a model is made to ask for a tool; `required` where absent.",
+        ),
+        key(
+            "system_role",
+            Shape::Choice(&[("system", "What every endpoint takes."), ("developer", "OpenAI's newer word.")]),
+            "The role of the system prompt; `system` where absent.",
+        ),
+        key("stream_usage", Shape::Flag, "Whether requests ask for their usage; `true` where absent."),
+        key("tools", Shape::Flag, "Whether the model can be given tools; `false` where absent."),
+        key("images", Shape::Flag, "Whether the model takes images; `false` where absent."),
+        key("audio", Shape::Flag, "Whether the model takes sound; `false` where absent."),
+        key("prices", Shape::Section(&PRICES), "What it costs."),
+        key("scores", Shape::Section(&SCORES), "How it compares with the others, where an agent has priorities."),
+    ],
+};
+
+const PROVIDERS: [(&str, &str); 12] = [
+    ("openai", "OpenAI."),
+    ("azure", "Azure OpenAI; `base_url` is your resource's."),
+    ("anthropic", "Anthropic."),
+    ("gemini", "Google's Gemini API."),
+    ("openrouter", "OpenRouter."),
+    ("groq", "Groq."),
+    ("deepseek", "DeepSeek."),
+    ("mistral", "Mistral."),
+    ("xai", "xAI."),
+    ("ollama", "Ollama on this machine."),
+    ("llama.cpp", "llama.cpp's server on this machine."),
+    ("vllm", "vLLM on this machine."),
+];
+
+/// What a model costs.
+pub(super) static PRICES: Section = Section {
+    title: "`prices`",
+    definition: "prices",
+    about: "US dollars for a million tokens.",
+    required: &["input", "output"],
+    keys: &[
+        key("input", Shape::Number(0.0, f64::MAX), "Of the request."),
+        key("output", Shape::Number(0.0, f64::MAX), "Of the reply."),
+    ],
+};
+
+/// How a model compares.
+pub(super) static SCORES: Section = Section {
+    title: "`scores`",
+    definition: "scores",
+    about: "From 0 to 1; 0.5 where absent.",
+    required: &[],
+    keys: &[
+        key("cost", Shape::Number(0.0, 1.0), "How cheap it is."),
+        key("speed", Shape::Number(0.0, 1.0), "How fast it is."),
+        key("intelligence", Shape::Number(0.0, 1.0), "How able it is."),
     ],
 };

@@ -11,8 +11,9 @@ use super::{
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
 /// that is written where the name of its variable belongs is the commonest mistake of all.
-const SHOWN: [&str; 19] = [
+const SHOWN: [&str; 32] = [
     "args",
+    "audio",
     "capabilities",
     "command",
     "cwd",
@@ -21,16 +22,28 @@ const SHOWN: [&str; 19] = [
     "enabled",
     "enabled_tools",
     "env_vars",
+    "images",
     "max_concurrency",
     "max_processes",
+    "max_output_tokens",
     "max_tokens_field",
     "model",
+    "prices",
     "protocol",
+    "provider",
     "required",
     "sampling",
+    "scores",
     "startup_timeout",
+    "stop",
+    "stream_usage",
+    "structured_output",
+    "system_role",
+    "temperature",
     "timeout",
+    "tool_choice",
     "tool_timeout",
+    "tools",
 ];
 /// Keys whose values are shown unless they hold a user's name or a query.
 const ADDRESSES: [&str; 2] = ["base_url", "url"];
@@ -49,6 +62,7 @@ pub(super) fn conceal(root: &Node, findings: &mut Findings) {
     for (name, entry) in root.as_map().into_iter().flatten() {
         match (name.as_str(), entry.node.as_map()) {
             ("agents", Some(agents)) => agents.values().for_each(|agent| section(&agent.node, &AGENT, findings)),
+            ("models", Some(models)) => models.values().for_each(|model| section(&model.node, &LLM, findings)),
             ("llm", Some(_)) => section(&entry.node, &LLM, findings),
             _ => conceal_all(&entry.node, findings),
         }

@@ -1,10 +1,20 @@
 //! Asks a language model.
 //! Never decides who may ask.
 
+mod body;
+mod checkup;
+mod draft;
+mod failed;
+mod models;
+mod names;
 mod openai;
+#[cfg(test)]
+mod samples;
 mod transport;
 mod wire;
 
+pub use checkup::{Check, Outcome, check_up};
+pub use models::Models;
 pub use openai::OpenAi;
 pub use transport::EndpointError;
 

@@ -30,8 +30,10 @@ const LONGEST_REPLY: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// The base URL is none.
-    #[error("`base_url` in [llm] is `{url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`")]
+    #[error("`base_url` in {section} is `{url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`")]
     BaseUrl {
+        /// The section of the agents file.
+        section: String,
         /// As written.
         url: String,
         /// What is wrong with it.
@@ -39,18 +41,23 @@ pub enum EndpointError {
     },
     /// The key cannot be sent in a header.
     #[error(
-        "the key of [llm] holds a line break or another character that no header can carry; \
+        "the key of {section} holds a line break or another character that no header can carry; \
          check the variable that `api_key_env_var` names"
     )]
-    Key,
+    Key {
+        /// The section of the agents file.
+        section: String,
+    },
     /// A header cannot be sent.
-    #[error("header `{name}` of [llm] has a name or a value that HTTP does not allow")]
+    #[error("header `{name}` of {section} has a name or a value that HTTP does not allow")]
     Header {
+        /// The section of the agents file.
+        section: String,
         /// Its name.
         name: String,
     },
     /// The HTTP client could not be made.
-    #[error("the HTTP client for [llm] could not be set up: {message}")]
+    #[error("the HTTP client could not be set up: {message}")]
     Client {
         /// Why.
         message: String,
@@ -76,35 +83,41 @@ const SHORTEST_SECRET: usize = 8;
 
 impl Endpoint {
     pub(super) fn new(spec: &LlmSpec) -> Result<Self, EndpointError> {
-        let wrong = |problem| EndpointError::BaseUrl { url: spec.base_url.clone(), problem };
+        let wrong = |problem| EndpointError::BaseUrl { section: spec.section(), url: spec.base_url.clone(), problem };
         let mut url = Url::parse(spec.base_url.trim()).map_err(|_| wrong("which is no URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("which is neither http nor https"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             let problem = "which holds a name or a password: give the key through `api_key_env_var`";
-            return Err(EndpointError::BaseUrl { url: "(hidden)".to_owned(), problem });
+            return Err(EndpointError::BaseUrl { section: spec.section(), url: "(hidden)".to_owned(), problem });
         }
-        let query = url.query_pairs().into_owned().collect();
+        let query: Vec<_> = url.query_pairs().into_owned().chain(spec.query.iter().cloned()).collect();
         url.set_query(None);
         url.set_fragment(None);
 
         let mut headers = HeaderMap::new();
         for (name, value) in &spec.headers {
-            let wrong = || EndpointError::Header { name: name.clone() };
+            let wrong = || EndpointError::Header { section: spec.section(), name: name.clone() };
             let header = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
             headers.insert(header, secret(value).ok_or_else(wrong)?);
         }
         if let Some(key) = &spec.api_key {
-            headers.insert(AUTHORIZATION, secret(&format!("Bearer {key}")).ok_or(EndpointError::Key)?);
+            headers.insert(
+                AUTHORIZATION,
+                secret(&format!("Bearer {key}")).ok_or(EndpointError::Key { section: spec.section() })?,
+            );
         }
-        let values = spec.headers.iter().map(|(_, value)| value).chain(&spec.api_key);
+        // As it is sent, and so as it may come back.
+        let encoded = query.iter().map(|(_, value)| url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
+        let values = spec.headers.iter().chain(&query).map(|(_, value)| value).chain(&spec.api_key).cloned();
+        let secrets = values.chain(encoded).filter(|value: &String| value.len() >= SHORTEST_SECRET).collect();
         Ok(Self {
             base: url.as_str().trim_end_matches('/').to_owned(),
             query,
             headers,
             no_key: SecretString::default(),
-            secrets: values.filter(|value| value.len() >= SHORTEST_SECRET).cloned().collect(),
+            secrets,
             scheme_is_plain: url.scheme() == "http",
         })
     }
@@ -294,12 +307,9 @@ mod tests {
 
     fn spec(base_url: &str) -> LlmSpec {
         LlmSpec {
-            base_url: base_url.to_owned(),
-            model: "m".to_owned(),
-            api_key: Some("sk-long-enough".to_owned()),
-            max_tokens_field: crate::model::MaxTokensField::MaxTokens,
-            timeout: Duration::from_secs(5),
             headers: vec![("x-team".to_owned(), "secret-of-the-team".to_owned())],
+            query: vec![("token".to_owned(), "secret/of the query".to_owned())],
+            ..crate::llm::samples::spec(base_url)
         }
     }
 
@@ -312,8 +322,9 @@ mod tests {
         let endpoint =
             Endpoint::new(&spec("https://example.test/v1/?api-version=2026-01-01#top")).expect("an endpoint");
         assert_eq!(endpoint.url("/chat/completions"), "https://example.test/v1/chat/completions");
-        assert_eq!(endpoint.query(), [("api-version", "2026-01-01")]);
-        assert_eq!(endpoint.redact("Bearer sk-long-enough of secret-of-the-team"), "Bearer [secret] of [secret]");
+        assert_eq!(endpoint.query(), [("api-version", "2026-01-01"), ("token", "secret/of the query")]);
+        let said = "Bearer sk-long-enough of secret-of-the-team?token=secret%2Fof+the+query or secret/of the query";
+        assert_eq!(endpoint.redact(said), "Bearer [secret] of [secret]?token=[secret] or [secret]");
     }
 
     #[test]

@@ -1,73 +1,10 @@
 //! The JSON of chat completions as endpoints really send it: every field may be absent, null or of another type.
 //! Never sends anything, and never refuses a chunk for a field that it does not need.
 
-use std::borrow::Cow;
-
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::model::{ChatRequest, ChatRole, LlmSpec, MaxTokensField, Usage};
-
-/// The body of a request.
-#[derive(Debug, Serialize)]
-pub(super) struct Body<'a> {
-    model: &'a str,
-    messages: Vec<Message<'a>>,
-    stream: bool,
-    stream_options: StreamOptions,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_tokens: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_completion_tokens: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f32>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    stop: Vec<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-struct StreamOptions {
-    include_usage: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: Cow<'a, str>,
-}
-
-impl<'a> Body<'a> {
-    /// The request in the endpoint's words. Hints choose nothing: there is one model.
-    pub(super) fn new(spec: &'a LlmSpec, request: &'a ChatRequest) -> Self {
-        let system = request.system.iter().map(|text| Message { role: "system", content: Cow::Borrowed(text) });
-        let turns = request.messages.iter().map(|message| Message {
-            role: match message.role {
-                ChatRole::User => "user",
-                ChatRole::Assistant => "assistant",
-            },
-            content: Cow::Owned(message.all_text()),
-        });
-        let (max_tokens, max_completion_tokens) = match spec.max_tokens_field {
-            MaxTokensField::MaxTokens => (Some(request.max_tokens), None),
-            MaxTokensField::MaxCompletionTokens => (None, Some(request.max_tokens)),
-        };
-        Self {
-            model: &spec.model,
-            messages: system.chain(turns).collect(),
-            stream: true,
-            stream_options: StreamOptions { include_usage: true },
-            max_tokens,
-            max_completion_tokens,
-            temperature: request.temperature,
-            stop: stops(request).collect(),
-        }
-    }
-}
-
-/// The stop sequences that mean something; an empty one would end every reply at once.
-pub(super) fn stops(request: &ChatRequest) -> impl Iterator<Item = &str> {
-    request.stop.iter().map(String::as_str).filter(|stop| !stop.is_empty())
-}
+use crate::model::Usage;
 
 /// One event of the stream, or the whole answer of an endpoint that does not stream.
 #[derive(Debug, Default, Deserialize)]
@@ -121,6 +58,8 @@ pub(super) struct Part {
     content: Value,
     #[serde(deserialize_with = "lenient")]
     pub(super) refusal: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) tool_calls: Vec<CallPart>,
 }
 
 impl Part {
@@ -132,6 +71,31 @@ impl Part {
             _ => String::new(),
         }
     }
+}
+
+/// A request for a tool, or a part of one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CallPart {
+    /// Which of the reply's requests it belongs to; some endpoints leave it out.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) index: Option<u64>,
+    /// Only in its first part; some endpoints leave it out or empty.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) id: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) function: FunctionPart,
+}
+
+/// What a [`CallPart`] is about.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct FunctionPart {
+    /// Only in its first part.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) name: Option<String>,
+    /// A piece of JSON text, or, from some endpoints, the arguments themselves.
+    pub(super) arguments: Value,
 }
 
 /// Tokens used; some endpoints write them as floats.
@@ -156,12 +120,14 @@ impl Tokens {
 }
 
 /// What an endpoint says of its own failure.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Trouble {
     /// What went wrong, in its words; shortened.
     pub(super) message: String,
     /// Its `code` or `type`, whichever is a word.
     pub(super) code: Option<String>,
+    /// The parameter that it did not like, if it says.
+    pub(super) param: Option<String>,
     /// The HTTP status that a numeric `code` stands for.
     pub(super) status: Option<u16>,
 }
@@ -197,6 +163,7 @@ impl Trouble {
         Self {
             message: shorten(&message),
             code: word("code").or_else(|| word("type")).or_else(|| word("status")).map(str::to_owned),
+            param: word("param").map(str::to_owned),
             status: number.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
         }
     }
@@ -245,6 +212,7 @@ mod tests {
         let trouble = |message: &str, code: Option<&str>, status| Trouble {
             message: message.to_owned(),
             code: code.map(str::to_owned),
+            param: None,
             status,
         };
         assert_eq!(

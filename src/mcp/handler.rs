@@ -17,8 +17,8 @@ use rmcp::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Options, calls::Candidates, link::Link};
-use crate::model::{LogMessage, Progress};
+use super::{Options, Sampling, calls::Candidates, link::Link};
+use crate::model::{JsonObject, LogMessage, Progress};
 
 /// The client's side of one connection.
 pub(super) struct Handler {
@@ -33,7 +33,7 @@ impl Handler {
         let form = FormElicitationCapability::new();
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
         capabilities.elicitation = Some(elicitation);
-        capabilities.sampling = link.sampling.then(SamplingCapability::default);
+        capabilities.sampling = capability(link.sampling);
         let client = Implementation::new(&options.client_name, &options.client_version);
         // rmcp's default is a version without the handshake that carries this.
         let config = ClientConfig::new(capabilities, client);
@@ -69,6 +69,16 @@ pub(super) fn note_candidates(link: &Link, request: &mut ServerRequest) {
         let candidates = link.asked(stream(request.extensions()));
         request.extensions_mut().insert(candidates);
     }
+}
+
+fn capability(sampling: Sampling) -> Option<SamplingCapability> {
+    let mut capability = SamplingCapability::default();
+    match sampling {
+        Sampling::Off => return None,
+        Sampling::Plain => {}
+        Sampling::WithTools => capability.tools = Some(JsonObject::new()),
+    }
+    Some(capability)
 }
 
 /// The request on whose response stream a message arrived; only Streamable HTTP tells.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Host,
+    Host, Sampling,
     allowance::{Allowance, REJECTED},
     calls::{Calls, Candidates, InFlight, Waiting, Whom},
     elicitation, failure, lock, sampling,
@@ -41,8 +41,8 @@ pub(super) struct Link {
     pub(super) calls: Calls,
     /// Cancelled when nothing more can come over the connection.
     pub(super) lost: CancellationToken,
-    /// Whether sampling was declared.
-    pub(super) sampling: bool,
+    /// What was declared of sampling.
+    pub(super) sampling: Sampling,
     common: Arc<Common>,
     /// Set when the agent announced another list of tools.
     pub(super) tools_changed: AtomicBool,
@@ -78,7 +78,7 @@ pub(super) struct Asker {
 
 impl Link {
     /// A link to an agent, before anything is sent over it.
-    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: bool, common: Arc<Common>) -> Arc<Self> {
+    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: Sampling, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self {
             agent,
             host,
@@ -155,10 +155,10 @@ impl Link {
     /// # Errors
     /// A JSON-RPC error for the agent.
     pub(super) async fn sample(&self, asker: &Asker, params: &Value) -> Result<ChatReply, ErrorData> {
-        if !self.sampling {
+        if self.sampling == Sampling::Off {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
         }
-        let chat = sampling::read(params)?;
+        let chat = sampling::read(params, self.sampling)?;
         let mut charge = self.common.allowance.charge(&chat)?;
         if self.common.allowance.wants_consent() {
             let question = Elicitation { message: consent_to(&chat), form: Form::Approval };

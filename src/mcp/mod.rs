@@ -58,12 +58,24 @@ pub trait Host: Send + Sync {
 pub struct Options {
     /// Where each agent's standard error goes, as `AGENT.log`; created when needed.
     pub log_dir: PathBuf,
-    /// Whether agents are told that they may ask the language model.
-    pub sampling: bool,
+    /// What agents are told of the language model.
+    pub sampling: Sampling,
     /// The name by which agents know this host.
     pub client_name: String,
     /// The version that goes with it.
     pub client_version: String,
+}
+
+/// What agents may ask of the language model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sampling {
+    /// Nothing: there is none.
+    #[default]
+    Off,
+    /// Messages.
+    Plain,
+    /// Messages that offer it tools.
+    WithTools,
 }
 
 /// Locks a mutex whose holders never leave it half changed, so that a panic in one does not matter to the next.

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Host, Options,
+    Host, Options, Sampling,
     allowance::Allowance,
     call,
     child::{Child, Pipes},
@@ -38,7 +38,7 @@ pub struct Pool {
 struct Agent {
     spec: Arc<AgentSpec>,
     /// Whether it is told that it may ask the model.
-    sampling: bool,
+    sampling: Sampling,
     common: Arc<Common>,
     /// Whether its requests say which call they are for. Unset until a connection shows it.
     tells_who_asks: OnceLock<bool>,
@@ -238,7 +238,7 @@ impl Agent {
             (Transport::Stdio(_), Protocol::Auto | Protocol::Legacy) => (OnceLock::new(), spec.max_processes.max(1)),
         };
         Self {
-            sampling: options.sampling && spec.sampling.consent != Consent::Deny,
+            sampling: if spec.sampling.consent == Consent::Deny { Sampling::Off } else { options.sampling },
             common: Arc::new(Common { allowance: Allowance::new(spec.sampling), turns: Turns::new(slots) }),
             tells_who_asks,
             slots: std::iter::repeat_with(Slot::default).take(slots).collect(),

@@ -1,55 +1,105 @@
-//! Translates between MCP's sampling and the house's chat. Text only.
+//! Translates between MCP's sampling and the house's chat.
 //! Never asks a model.
 #![expect(deprecated, reason = "sampling is deprecated in 2026-07-28, still works, and existing servers use it")]
 
-use rmcp::model::{CreateMessageResult, ErrorData, SamplingMessage};
+use rmcp::model::{CreateMessageResult, ErrorData, Role, SamplingMessage, SamplingMessageContentBlock};
 use serde_json::Value;
 
-use crate::model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, ModelPreferences};
+use super::Sampling;
+use crate::model::{
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, ToolChoice,
+};
 
-/// Reads the parameters of `sampling/createMessage`.
+/// Reads the parameters of `sampling/createMessage`; `declared` is what the agent was told of.
 ///
 /// # Errors
 /// JSON-RPC -32602 that names what this host does not do, or what is missing.
-pub(super) fn read(params: &Value) -> Result<ChatRequest, ErrorData> {
-    let refuse = |what: String| ErrorData::invalid_params(what, None);
-    for key in ["tools", "toolChoice"] {
-        if params.get(key).is_some_and(|value| !value.is_null() && value.as_array().is_none_or(|a| !a.is_empty())) {
-            return Err(refuse(format!("`{key}` is not supported: this host samples text without tools")));
+pub(super) fn read(params: &Value, declared: Sampling) -> Result<ChatRequest, ErrorData> {
+    parse(params, declared).map_err(|problem| ErrorData::invalid_params(problem, None))
+}
+
+fn parse(params: &Value, declared: Sampling) -> Result<ChatRequest, String> {
+    match params.get("includeContext") {
+        None | Some(Value::Null) => {}
+        Some(context) if context == "none" => {}
+        Some(context) => {
+            let context = context.as_str().unwrap_or("of another type");
+            return Err(format!(
+                "`includeContext: {context}` is deprecated and not supported: this host shares no context"
+            ));
         }
     }
-    if let Some(context) = params.get("includeContext").and_then(Value::as_str)
-        && context != "none"
-    {
-        return Err(refuse(format!("`includeContext: {context}` is not supported: this host shares no context")));
+    let tools = list(params, "tools")?.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
+    let tool_choice = tool_choice(params)?;
+    if declared != Sampling::WithTools && (!tools.is_empty() || tool_choice.is_some()) {
+        return Err("`tools` are not supported: no language model of this host takes any".to_owned());
     }
     let messages = params.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
-    let messages = messages.ok_or_else(|| refuse("`messages` must be a list that is not empty".to_owned()))?;
-    let messages = messages.iter().map(message).collect::<Result<_, _>>().map_err(refuse)?;
+    let messages = messages.ok_or("`messages` must be a list that is not empty")?;
+    let messages = messages.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+    check_balance(&messages)?;
     let max_tokens = params.get("maxTokens").and_then(Value::as_f64).filter(|n| *n >= 1.0 && n.fract() == 0.0);
-    let max_tokens = max_tokens.ok_or_else(|| refuse("`maxTokens` must be a positive whole number".to_owned()))?;
+    let max_tokens = max_tokens.ok_or("`maxTokens` must be a positive whole number")?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; `as` saturates")]
     let max_tokens = max_tokens as u32;
-    let text = |key| params.get(key).and_then(Value::as_str).map(str::to_owned);
-    let stop = params.get("stopSequences").and_then(Value::as_array);
-    let hints = params.pointer("/modelPreferences/hints").and_then(Value::as_array);
-    #[expect(clippy::cast_possible_truncation, reason = "a temperature needs no more digits")]
+    let stop = list(params, "stopSequences")?.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     Ok(ChatRequest {
-        system: text("systemPrompt"),
+        preferences: preferences(params.get("modelPreferences").unwrap_or(&Value::Null))?,
+        system: text(params, "systemPrompt"),
         messages,
         max_tokens,
-        temperature: params.get("temperature").and_then(Value::as_f64).map(|n| n as f32),
-        stop: stop.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
-        preferences: ModelPreferences {
-            hints: hints
-                .into_iter()
-                .flatten()
-                .filter_map(|hint| hint.get("name")?.as_str().map(str::to_owned))
-                .collect(),
-            ..ModelPreferences::default()
-        },
+        temperature: number(params, "temperature"),
+        stop,
+        tools,
+        tool_choice: tool_choice.unwrap_or_default(),
         ..ChatRequest::default()
     })
+}
+
+fn text(object: &Value, key: &str) -> Option<String> {
+    object.get(key).and_then(Value::as_str).map(str::to_owned)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a temperature and a priority need no more digits")]
+fn number(object: &Value, key: &str) -> Option<f32> {
+    object.get(key).and_then(Value::as_f64).map(|number| number as f32)
+}
+
+fn list<'v>(object: &'v Value, key: &str) -> Result<&'v [Value], String> {
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(items)) => Ok(items),
+        Some(_) => Err(format!("`{key}` must be a list")),
+    }
+}
+
+fn preferences(given: &Value) -> Result<ModelPreferences, String> {
+    Ok(ModelPreferences {
+        hints: list(given, "hints")?.iter().filter_map(|hint| text(hint, "name")).collect(),
+        cost: number(given, "costPriority"),
+        speed: number(given, "speedPriority"),
+        intelligence: number(given, "intelligencePriority"),
+    })
+}
+
+fn tool(tool: &Value) -> Result<ChatTool, String> {
+    let name = text(tool, "name").filter(|name| !name.is_empty()).ok_or("a tool has no `name`")?;
+    match tool.get("inputSchema") {
+        Some(Value::Object(schema)) => {
+            Ok(ChatTool { name, description: text(tool, "description"), input_schema: schema.clone() })
+        }
+        _ => Err(format!("the tool `{name}` has no `inputSchema`")),
+    }
+}
+
+fn tool_choice(params: &Value) -> Result<Option<ToolChoice>, String> {
+    let Some(choice) = params.get("toolChoice").filter(|choice| !choice.is_null()) else { return Ok(None) };
+    match choice.get("mode") {
+        None | Some(Value::Null) => Ok(Some(ToolChoice::Auto)),
+        Some(mode) => serde_json::from_value(mode.clone())
+            .map(Some)
+            .map_err(|_| format!("`toolChoice.mode` must be `auto`, `required` or `none`, not {mode}")),
+    }
 }
 
 fn message(message: &Value) -> Result<ChatMessage, String> {
@@ -63,23 +113,120 @@ fn message(message: &Value) -> Result<ChatMessage, String> {
         Some(block) => std::slice::from_ref(block),
         None => return Err("a message has no `content`".to_owned()),
     };
-    let mut texts = Vec::with_capacity(blocks.len());
-    for block in blocks {
-        match (block.get("type").and_then(Value::as_str), block.get("text").and_then(Value::as_str)) {
-            (Some("text"), Some(text)) => texts.push(text),
-            (kind, _) => {
-                let kind = kind.unwrap_or("unknown");
-                return Err(format!("content of type `{kind}` is not supported: this host samples text"));
+    let parts = blocks.iter().map(|block| part(role, block)).collect::<Result<_, _>>()?;
+    Ok(ChatMessage { role, parts })
+}
+
+fn part(role: ChatRole, block: &Value) -> Result<ChatPart, String> {
+    let kind = block.get("type").and_then(Value::as_str).unwrap_or("unknown");
+    match (kind, role) {
+        ("text", _) => Ok(ChatPart::Text { text: text(block, "text").ok_or("content of type `text` has no `text`")? }),
+        ("image", ChatRole::User) => {
+            let (mime_type, data) = media(block, "image")?;
+            Ok(ChatPart::Image { mime_type, data })
+        }
+        ("audio", ChatRole::User) => {
+            let (mime_type, data) = media(block, "audio")?;
+            Ok(ChatPart::Audio { mime_type, data })
+        }
+        ("tool_use", ChatRole::Assistant) => match (text(block, "id"), text(block, "name"), block.get("input")) {
+            (Some(id), Some(name), Some(Value::Object(input))) => {
+                Ok(ChatPart::ToolUse { id, name, input: input.clone() })
+            }
+            _ => Err("content of type `tool_use` must have `id`, `name` and an object as `input`".to_owned()),
+        },
+        ("tool_result", ChatRole::User) => Ok(ChatPart::ToolResult {
+            id: text(block, "toolUseId").ok_or("content of type `tool_result` has no `toolUseId`")?,
+            text: result_text(block)?,
+            is_error: block.get("isError").and_then(Value::as_bool).unwrap_or(false),
+        }),
+        ("image" | "audio" | "tool_result", ChatRole::Assistant) => {
+            Err(format!("content of type `{kind}` is not supported in a message of the assistant"))
+        }
+        ("tool_use", ChatRole::User) => {
+            Err("content of type `tool_use` is not supported in a message of the user".to_owned())
+        }
+        _ => Err(format!("content of type `{kind}` is not supported")),
+    }
+}
+
+/// The type and the bytes of an image or of sound. They become part of an address, so they must be what they claim.
+fn media(block: &Value, kind: &str) -> Result<(String, String), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/+-.".contains(c);
+    let mime_type = text(block, "mimeType")
+        .filter(|mime_type| mime_type.starts_with(&format!("{kind}/")) && mime_type.chars().all(plain))
+        .ok_or_else(|| format!("content of type `{kind}` must have a `mimeType` such as `{kind}/…`"))?;
+    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let data = text(block, "data").filter(|data| !data.is_empty() && data.chars().all(base64));
+    Ok((mime_type, data.ok_or_else(|| format!("content of type `{kind}` must have `data` in base64"))?))
+}
+
+/// What a tool gave, as text: models take nothing else there.
+fn result_text(block: &Value) -> Result<String, String> {
+    let mut texts = Vec::new();
+    for item in list(block, "content")? {
+        let kind = item.get("type").and_then(Value::as_str).unwrap_or("unknown");
+        let found = match kind {
+            "text" => text(item, "text"),
+            "resource" => item.get("resource").and_then(|resource| text(resource, "text")),
+            "resource_link" => text(item, "uri"),
+            _ => None,
+        };
+        texts.push(found.ok_or_else(|| format!("content of type `{kind}` is not supported in the result of a tool"))?);
+    }
+    let structured = block.get("structuredContent").filter(|content| !content.is_null());
+    Ok(match structured {
+        Some(content) if texts.is_empty() => content.to_string(),
+        _ => texts.join("\n"),
+    })
+}
+
+/// Whether every request for a tool has its result before anything else is said, and every result its request.
+/// The protocol demands it, and so do endpoints.
+fn check_balance(messages: &[ChatMessage]) -> Result<(), String> {
+    let mut open: Vec<&str> = Vec::new();
+    for message in messages {
+        let results = message.parts.iter().filter(|part| matches!(part, ChatPart::ToolResult { .. })).count();
+        if results > 0 && results < message.parts.len() {
+            return Err("a message with a `tool_result` must hold nothing else".to_owned());
+        }
+        if results == 0 && !open.is_empty() {
+            return Err(format!("the `tool_use` `{}` must be followed by its `tool_result`", open.join("`, `")));
+        }
+        for part in &message.parts {
+            match part {
+                ChatPart::ToolUse { id, .. } if open.contains(&id.as_str()) => {
+                    return Err(format!("two `tool_use` share the id `{id}`"));
+                }
+                ChatPart::ToolUse { id, .. } => open.push(id),
+                ChatPart::ToolResult { id, .. } => match open.iter().position(|use_id| use_id == id) {
+                    Some(at) => drop(open.remove(at)),
+                    None => return Err(format!("the `tool_result` `{id}` has no `tool_use` before it")),
+                },
+                ChatPart::Text { .. } | ChatPart::Image { .. } | ChatPart::Audio { .. } => {}
             }
         }
     }
-    Ok(ChatMessage::text(role, texts.join("\n")))
+    match open.as_slice() {
+        [] => Ok(()),
+        open => Err(format!("the `tool_use` `{}` has no `tool_result`", open.join("`, `"))),
+    }
 }
 
-/// Writes the reply as MCP's result.
+/// Writes the reply as MCP's result: one block alone, several as a list.
 pub(super) fn write(reply: ChatReply) -> CreateMessageResult {
-    CreateMessageResult::new(SamplingMessage::assistant_text(reply.text()), reply.model)
-        .with_stop_reason(reply.stop_reason)
+    let blocks = reply.parts.into_iter().filter_map(|part| match part {
+        ChatPart::Text { text } => Some(SamplingMessageContentBlock::text(text)),
+        ChatPart::ToolUse { id, name, input } => Some(SamplingMessageContentBlock::tool_use(id, name, input)),
+        // A model says neither.
+        ChatPart::Image { .. } | ChatPart::Audio { .. } | ChatPart::ToolResult { .. } => None,
+    });
+    let mut blocks: Vec<_> = blocks.collect();
+    let message = match (blocks.pop(), blocks.is_empty()) {
+        (Some(only), true) => SamplingMessage::new(Role::Assistant, only),
+        (last, _) => SamplingMessage::new_multiple(Role::Assistant, blocks.into_iter().chain(last).collect()),
+    };
+    CreateMessageResult::new(message, reply.model).with_stop_reason(reply.stop_reason)
 }
 
 /// The JSON-RPC error of a request that has no reply.
@@ -91,68 +238,4 @@ pub(super) fn error(error: ChatError) -> ErrorData {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::ChatPart;
-
-    #[test]
-    fn reads_everything_that_a_text_request_can_hold() {
-        let params = json!({
-            "messages": [
-                {"role": "user", "content": {"type": "text", "text": "hi"}},
-                {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-            ],
-            "systemPrompt": "be brief", "maxTokens": 100, "temperature": 0.5, "stopSequences": ["END"],
-            "includeContext": "none", "tools": [],
-            "modelPreferences": {"hints": [{"name": "small"}, {}], "costPriority": 1},
-        });
-        let expected = ChatRequest {
-            system: Some("be brief".to_owned()),
-            messages: vec![ChatMessage::text(ChatRole::User, "hi"), ChatMessage::text(ChatRole::Assistant, "a\nb")],
-            max_tokens: 100,
-            temperature: Some(0.5),
-            stop: vec!["END".to_owned()],
-            preferences: ModelPreferences { hints: vec!["small".to_owned()], ..ModelPreferences::default() },
-            ..ChatRequest::default()
-        };
-        assert_eq!(read(&params), Ok(expected));
-    }
-
-    #[test]
-    fn refuses_what_it_cannot_do_and_says_what() {
-        let base = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
-        for (key, value, said) in [
-            ("tools", json!([{"name": "t"}]), "`tools` is not supported"),
-            ("toolChoice", json!({"mode": "auto"}), "`toolChoice` is not supported"),
-            ("includeContext", json!("allServers"), "`includeContext: allServers` is not supported"),
-            ("messages", json!([]), "`messages` must be a list"),
-            ("messages", json!([{"role": "user", "content": {"type": "image", "data": ""}}]), "type `image`"),
-            ("messages", json!([{"role": "system", "content": {"type": "text", "text": ""}}]), "not `system`"),
-            ("maxTokens", json!(0), "`maxTokens` must be"),
-            ("maxTokens", json!(1.5), "`maxTokens` must be"),
-        ] {
-            let mut params = base.clone();
-            params[key] = value;
-            let error = read(&params).unwrap_err();
-            assert_eq!(error.code.0, -32602);
-            assert!(error.message.contains(said), "{}", error.message);
-        }
-    }
-
-    #[test]
-    fn reports_the_model_and_why_it_stopped() {
-        let reply = ChatReply {
-            parts: vec![ChatPart::Text { text: "hello".to_owned() }],
-            cost_usd: None,
-            model: "m".to_owned(),
-            stop_reason: "maxTokens".to_owned(),
-            usage: None,
-        };
-        let expected = json!({
-            "role": "assistant", "content": {"type": "text", "text": "hello"}, "model": "m", "stopReason": "maxTokens",
-        });
-        assert_eq!(serde_json::to_value(write(reply)).unwrap(), expected);
-    }
-}
+mod tests;

@@ -120,41 +120,6 @@ pub enum Protocol {
     Modern,
 }
 
-/// The language-model endpoint of `[llm]`.
-#[derive(Clone, PartialEq)]
-pub struct LlmSpec {
-    /// The base URL of an OpenAI-compatible API, such as `http://127.0.0.1:11434/v1`.
-    pub base_url: String,
-    /// The model's name as the endpoint knows it.
-    pub model: String,
-    /// The key, read from the variable that the file names: never logged, sent to `base_url` alone.
-    pub api_key: Option<String>,
-    /// How the endpoint calls the output limit.
-    pub max_tokens_field: MaxTokensField,
-    /// How long a request may take in all, retries included.
-    pub timeout: std::time::Duration,
-    /// Further headers of each request: never logged.
-    pub headers: Vec<(String, String)>,
-}
-
-impl std::fmt::Debug for LlmSpec {
-    /// Leaves out the key and the headers.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LlmSpec").field("base_url", &self.base_url).field("model", &self.model).finish_non_exhaustive()
-    }
-}
-
-/// The name of the output limit in a chat-completions request; providers differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MaxTokensField {
-    /// What most endpoints take.
-    #[default]
-    MaxTokens,
-    /// What OpenAI's reasoning models insist on.
-    MaxCompletionTokens,
-}
-
 /// A tool as an agent described it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolInfo {

@@ -8,14 +8,14 @@ mod event;
 mod graph;
 mod ids;
 mod input;
+mod llm;
 mod outcome;
 mod plan;
 mod question;
 mod time;
 
 pub use agent::{
-    AgentInfo, AgentSpec, ChildProcess, Consent, LlmSpec, LogMessage, MaxTokensField, Progress, Protocol,
-    SamplingPolicy, ToolInfo, Transport,
+    AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, SamplingPolicy, ToolInfo, Transport,
 };
 pub use chat::{
     ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm,
@@ -26,6 +26,7 @@ pub use event::{EndCause, Event, PromptCall, Record, RunStatus};
 pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
+pub use llm::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices, Scores, StructuredOutput, SystemRole};
 pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{

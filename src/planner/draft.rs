@@ -501,7 +501,7 @@ mod tests {
             disabled_tools: Vec::new(),
             capabilities: IndexMap::new(),
         };
-        AgentsFile { agents: IndexMap::from_iter([(id, spec)]), disabled: Vec::new(), llm: None }
+        AgentsFile { agents: IndexMap::from_iter([(id, spec)]), disabled: Vec::new(), models: Vec::new() }
     }
 
     /// Any JSON without `${{`, which would mean something, and without the key `<<`, which plans refuse.

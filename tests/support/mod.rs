@@ -9,7 +9,7 @@ use std::{
 
 use indexmap::IndexMap;
 use kapell::{
-    mcp::{Host, Options, Pool},
+    mcp::{Host, Options, Pool, Sampling},
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, ChildProcess, Elicitation,
         JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt, Transport,
@@ -132,7 +132,7 @@ impl Host for Recorder {
 pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<Recorder>) -> Pool {
     let options = Options {
         log_dir: host.logs().to_owned(),
-        sampling: true,
+        sampling: Sampling::WithTools,
         client_name: "test".to_owned(),
         client_version: "0".to_owned(),
     };

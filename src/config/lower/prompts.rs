@@ -29,11 +29,11 @@ pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut 
     if !router.has_model() {
         let found =
             findings.error("no_model", prompt.extent, "a prompt needs a language model, and none is configured");
-        found.help("add `[llm]` with `base_url` and `model` to the agents file");
+        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
     }
     let tools = fields.texts("tools").into_iter();
     Some(Prompt {
-        model: None,
+        model: fields.node("model").and_then(|node| router.model(node, findings)),
         system: fields.node("system").map(|node| Template(node.to_json())),
         prompt: Template(prompt.to_json()),
         output_schema: fields.node("output_schema").and_then(|node| schema(node, findings)),

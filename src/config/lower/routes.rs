@@ -148,7 +148,21 @@ impl<'a> Router<'a> {
 
     /// Whether prompts can be answered.
     pub(super) fn has_model(&self) -> bool {
-        self.agents.llm.is_some()
+        !self.agents.models.is_empty()
+    }
+
+    /// A model that a prompt names.
+    pub(super) fn model(&self, node: &Node, findings: &mut Findings) -> Option<String> {
+        let name = node.as_text()?;
+        let known = || self.agents.models.iter().map(|model| model.name.as_str());
+        if known().any(|model| model == name) {
+            return Some(name.to_owned());
+        }
+        let help = findings.did_you_mean(name, known());
+        let help = help.unwrap_or_else(|| format!("the agents file has {}", crate::expression::listed(known())));
+        let message = format!("the model `{name}` is not in the agents file");
+        findings.error("unknown_model", node.extent, message).help(help);
+        None
     }
 
     /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::model::{
-    AgentPolicy, AgentSpec, ChildProcess, Consent, LlmSpec, MaxTokensField, Protocol, SamplingPolicy, Span, Transport,
+    AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices,
+    Protocol, SamplingPolicy, Scores, Span, StructuredOutput, SystemRole, Transport,
 };
 
 #[test]
@@ -17,6 +18,20 @@ fn an_agents_file_means_what_it_says() {
         max_tokens_field = "max_completion_tokens"
         timeout = "30s"
         http_headers = { x-org = "${ORG}" }
+        env_http_headers = { x-key = "KEY" }
+        query = { api-version = "${ORG}" }
+        max_output_tokens = 100
+        temperature = false
+        stop = false
+        structured_output = "json_object"
+        tool_choice = "any"
+        system_role = "developer"
+        stream_usage = false
+        tools = true
+        images = true
+        audio = true
+        prices = { input = 2, output = 10.5 }
+        scores = { cost = 1, intelligence = 0.25 }
 
         [agents.travel]
         command = "${KAPELL}"
@@ -100,22 +115,104 @@ fn an_agents_file_means_what_it_says() {
         capabilities: [("web-search".to_owned(), Some("search".to_owned()))].into(),
     };
     let llm = LlmSpec {
+        name: "llm".to_owned(),
         base_url: "http://127.0.0.1:11434/v1".to_owned(),
         model: "qwen3:8b".to_owned(),
         api_key: Some("hunter2".to_owned()),
-        max_tokens_field: MaxTokensField::MaxCompletionTokens,
+        headers: vec![("x-org".to_owned(), "acme".to_owned()), ("x-key".to_owned(), "hunter2".to_owned())],
+        query: vec![("api-version".to_owned(), "acme".to_owned())],
         timeout: seconds(30),
-        headers: vec![("x-org".to_owned(), "acme".to_owned())],
+        dialect: Dialect {
+            max_tokens_field: MaxTokensField::MaxCompletionTokens,
+            max_output_tokens: Some(100),
+            temperature: false,
+            stop: false,
+            structured_output: StructuredOutput::JsonObject,
+            tool_choice: ForcedToolChoice::Any,
+            system_role: SystemRole::Developer,
+            stream_usage: false,
+            tools: true,
+            images: true,
+            audio: true,
+        },
+        scores: Scores { cost: 1.0, speed: 0.5, intelligence: 0.25 },
+        prices: Some(Prices { input: 2.0, output: 10.5 }),
     };
     assert_eq!(
         file,
         AgentsFile {
             agents: [(travel.id.clone(), travel), (research.id.clone(), research)].into(),
             disabled: vec!["off".into()],
-            llm: Some(llm),
+            models: vec![llm],
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");
+}
+
+/// The models of a file, or its mistakes, each in a line.
+fn models(text: &str) -> Result<Vec<LlmSpec>, String> {
+    let environment = Made::of(&[("KEY", "hunter2")]);
+    parse_agents("agents.toml", text, &environment).map(|file| file.models).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn a_provider_says_what_absent_keys_mean() {
+    let with = |section: &str| {
+        let models = models(&format!("[llm]\nmodel = \"m\"\n{section}")).unwrap_or_else(|errors| panic!("{errors}"));
+        (models[0].base_url.clone(), models[0].dialect)
+    };
+    for preset in &providers::PRESETS {
+        let known = preset.base_url.unwrap_or("https://mine.example/v1");
+        let section = format!("provider = \"{}\"\nbase_url = \"{known}\"", preset.name);
+        assert_eq!(with(&section), (known.to_owned(), preset.dialect));
+        if preset.base_url.is_some() {
+            assert_eq!(with(&format!("provider = \"{}\"", preset.name)), (known.to_owned(), preset.dialect));
+        }
+    }
+    let openai = providers::preset("openai").expect("a preset").dialect;
+    let own = "provider = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\ntemperature = true\nimages = false\n\
+               max_tokens_field = \"max_tokens\"\nstructured_output = \"text\"";
+    let dialect = Dialect {
+        temperature: true,
+        images: false,
+        max_tokens_field: MaxTokensField::MaxTokens,
+        structured_output: StructuredOutput::Text,
+        ..openai
+    };
+    assert_eq!(with(own), ("http://127.0.0.1:1/v1".to_owned(), dialect));
+    assert_eq!(with("base_url = \"http://x/v1\"").1, Dialect::default());
+}
+
+#[test]
+fn the_default_model_comes_first_and_each_has_a_key_of_its_own() {
+    let text = "[models.fast]\nprovider = \"ollama\"\nmodel = \"a\"\n[models.able]\nprovider = \"openai\"\nmodel = \"b\"\n\
+                api_key_env_var = \"KEY\"\n";
+    let shown = |text: &str| {
+        let models = models(text).unwrap_or_else(|errors| panic!("{errors}"));
+        models.into_iter().map(|model| (model.section(), model.model, model.api_key)).collect::<Vec<_>>()
+    };
+    let of =
+        |section: &str, model: &str, key: Option<&str>| (section.to_owned(), model.to_owned(), key.map(str::to_owned));
+    let further = [of("[models.fast]", "a", None), of("[models.able]", "b", Some("hunter2"))];
+    assert_eq!(shown(text), further);
+    let with_default = format!("{text}[llm]\nbase_url = \"http://x\"\nmodel = \"c\"");
+    assert_eq!(shown(&with_default), [&[of("[llm]", "c", None)], &further[..]].concat());
+}
+
+#[test]
+fn a_model_that_cannot_be_asked_is_a_mistake() {
+    for (text, message) in [
+        ("[llm]\nmodel = \"m\"", "the model has no `base_url`"),
+        ("[models.a]\nmodel = \"m\"\nprovider = \"azure\"", "the model has no `base_url`"),
+        ("[models.a]\nprovider = \"ollama\"", "a language model must have `model`"),
+        ("[models.llm]\nprovider = \"ollama\"\nmodel = \"m\"", "`llm` is the name of the model of `[llm]`"),
+        ("[llm]\nmodel = \"m\"\nprovider = \"olama\"", "did you mean `ollama`?"),
+        ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nprices = { input = 1 }", "`prices` must have `output`"),
+        ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nscores = { speed = 2 }", "`speed` must be a number from 0 to 1"),
+    ] {
+        let errors = models(text).expect_err(text);
+        assert!(errors.contains(message), "{errors}");
+    }
 }
 
 #[test]
@@ -147,6 +244,11 @@ fn no_report_shows_a_secret() {
         "[llm]\nbase_url = \"http://x\"\nmodel = \"m\"\napi_key = \"hunter2\"",
         "[llm]\nbase_url = \"ftp://u:hunter2@x\"\nmodel = \"m\"",
         "[llm]\nbase_url = \"http://x\"\nmodel = \"m\"\napi_key_env_var = \"sk-hunter2\"",
+        "[models.a]\nbase_url = \"http://x?key=hunter2\"\nmodel = 5",
+        "[models.a]\nprovider = \"ollama\"\nquery = { key = \"hunter2\" }",
+        "[models.a]\nprovider = \"ollama\"\napi_key = \"hunter2\"",
+        "[models.a]\nprovider = \"ollama\"\nenv_http_headers = { x = \"sk-hunter2\" }",
+        "models = [\"hunter2\"]",
         "[agents.a]\nhttp_headers = { A = \"hunter2\" }\ncomand = \"x\"",
         "[agents.a]\nhttp_headers = { A = \"hunter2\\n\" }\nurl = \"http://x\"",
         "[agents.a]\nenv = { A = 'hunter2' }\nrequired = 1",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{LlmSpec, MaxTokensField, Prompt, PromptTool, Task, Template, Work};
+use crate::model::{LlmSpec, Prompt, PromptTool, Task, Template, Work};
 
 const GOOD: &str = r#"
 name: competitor-brief
@@ -319,13 +319,13 @@ fn anchors_and_aliases_repeat_values() {
 
 #[test]
 fn a_prompt_is_read_with_its_tools_and_its_schema() {
-    let agents = AgentsFile { llm: Some(model()), ..agents() };
-    let text = "tasks:\n  - id: a\n    prompt: Why?\n    tools: [research, archive.find]\n    \
+    let agents = AgentsFile { models: vec![model()], ..agents() };
+    let text = "tasks:\n  - id: a\n    prompt: Why?\n    model: small\n    tools: [research, archive.find]\n    \
                 output_schema: { type: object }\n    max_turns: 2\n";
     let plan = load_plan("x", text, &agents, None).unwrap_or_else(|errors| panic!("{errors}")).plan;
     let tool = |agent: &str, tool: Option<&str>| PromptTool { agent: agent.into(), tool: tool.map(Into::into) };
     let expected = Prompt {
-        model: None,
+        model: Some("small".into()),
         system: None,
         prompt: Template(json!("Why?")),
         output_schema: Some(json!({"type": "object"})),
@@ -339,7 +339,7 @@ fn a_prompt_is_read_with_its_tools_and_its_schema() {
 
 #[test]
 fn each_mistake_of_a_prompt_has_its_code() {
-    let agents = AgentsFile { llm: Some(model()), ..agents() };
+    let agents = AgentsFile { models: vec![model()], ..agents() };
     for (keys, code) in [
         ("prompt: Why?, agent: research", "plan::two_works"),
         ("prompt: Why?, tools: [nobody]", "plan::unknown_agent"),
@@ -347,6 +347,7 @@ fn each_mistake_of_a_prompt_has_its_code() {
         ("prompt: Why?, output_schema: { type: 5 }", "plan::bad_schema"),
         ("prompt: \"${{ tasks.b.output }}\"", "plan::unknown_task"),
         ("prompt: Why?, max_turns: 0", "plan::out_of_range"),
+        ("prompt: Why?, model: huge", "plan::unknown_model"),
     ] {
         let found = load_plan("x", &format!("tasks:\n  - {{ id: a, {keys} }}"), &agents, None).expect_err(keys);
         assert_eq!(found.list().iter().map(|found| found.code.as_str()).collect::<Vec<_>>(), [code], "{keys}");
@@ -356,12 +357,7 @@ fn each_mistake_of_a_prompt_has_its_code() {
 }
 
 fn model() -> LlmSpec {
-    LlmSpec {
-        base_url: "http://127.0.0.1:1/v1".into(),
-        model: "m".into(),
-        api_key: None,
-        max_tokens_field: MaxTokensField::default(),
-        timeout: std::time::Duration::from_secs(1),
-        headers: Vec::new(),
-    }
+    let text = "[models.small]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
+    let file = parse_agents("agents.toml", text, &Made::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
+    file.models.into_iter().next().expect("a model")
 }

@@ -27,7 +27,7 @@ fn the_keys_of_the_schemas_are_the_keys_that_are_read() {
         assert_keys(&schema, section, &keys::PLAN);
     }
     let schema = agents_schema();
-    for section in [&keys::AGENTS_FILE, &keys::AGENT, &keys::SAMPLING, &keys::LLM] {
+    for section in [&keys::AGENTS_FILE, &keys::AGENT, &keys::SAMPLING, &keys::LLM, &keys::PRICES, &keys::SCORES] {
         assert_keys(&schema, section, &keys::AGENTS_FILE);
     }
 }
@@ -60,7 +60,9 @@ fn a_plan_that_is_read_is_valid_by_the_schema_and_one_with_a_typo_is_not() {
 
 #[test]
 fn the_words_of_choices_are_the_model_s_own() {
-    use crate::model::{Consent, Effect, InputType, MaxTokensField, OnFailure, Protocol};
+    use crate::model::{
+        Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, StructuredOutput, SystemRole,
+    };
     fn reads<T: serde::de::DeserializeOwned>(section: &'static shape::Section, name: &str) {
         let shape::Shape::Choice(words) = &section.key(name).expect("the key is there").shape else {
             panic!("{name} is no choice")
@@ -76,4 +78,12 @@ fn the_words_of_choices_are_the_model_s_own() {
     reads::<Protocol>(&keys::AGENT, "protocol");
     reads::<Consent>(&keys::SAMPLING, "policy");
     reads::<MaxTokensField>(&keys::LLM, "max_tokens_field");
+    reads::<StructuredOutput>(&keys::LLM, "structured_output");
+    reads::<ForcedToolChoice>(&keys::LLM, "tool_choice");
+    reads::<SystemRole>(&keys::LLM, "system_role");
+    let shape::Shape::Choice(words) = &keys::LLM.key("provider").expect("the key is there").shape else {
+        panic!("no choice")
+    };
+    let presets = providers::PRESETS.iter().map(|preset| preset.name);
+    assert!(words.iter().map(|(word, _)| *word).eq(presets));
 }

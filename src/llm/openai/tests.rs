@@ -1,3 +1,6 @@
+mod tools;
+mod variants;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -10,19 +13,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::*;
-use crate::model::{ChatMessage, ChatPart, ChatRole, MaxTokensField, ModelPreferences, Usage};
+use async_openai::error::OpenAIError;
 
-fn spec(base_url: &str) -> LlmSpec {
-    LlmSpec {
-        base_url: base_url.to_owned(),
-        model: "small".to_owned(),
-        api_key: Some("sk-long-enough".to_owned()),
-        max_tokens_field: MaxTokensField::MaxTokens,
-        timeout: Duration::from_secs(20),
-        headers: Vec::new(),
-    }
-}
+use super::{super::failed::Advice, *};
+use crate::{
+    llm::samples::spec,
+    model::{ChatMessage, ChatPart, ChatRole, Dialect, MaxTokensField, ModelPreferences, Usage},
+};
 
 fn question() -> ChatRequest {
     ChatRequest {
@@ -94,7 +91,10 @@ fn reply(text: &str, model: &str, stop_reason: &str, usage: Option<(u64, u64)>) 
 
 /// A model whose endpoint answers every request with these parts, exactly as they are cut.
 fn cut(parts: Vec<Bytes>) -> OpenAi {
-    let spec = spec("http://endpoint.test");
+    cut_for(spec("http://endpoint.test"), parts)
+}
+
+fn cut_for(spec: LlmSpec, parts: Vec<Bytes>) -> OpenAi {
     let endpoint = Endpoint::new(&spec).expect("an endpoint");
     let service = tower::service_fn(move |_request| {
         let parts = futures::stream::iter(parts.clone().into_iter().map(Ok::<_, std::io::Error>));
@@ -140,8 +140,8 @@ async fn asks_in_the_endpoints_words_and_sends_the_key() {
 async fn sends_no_key_where_there_is_none_and_names_the_limit_as_the_endpoint_does() {
     let answer = response("200 OK", r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"length"}]}"#);
     let mut server = Server::start(vec![answer]).await;
-    let max_tokens_field = MaxTokensField::MaxCompletionTokens;
-    let spec = LlmSpec { api_key: None, max_tokens_field, ..spec(&server.base_url) };
+    let dialect = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
+    let spec = LlmSpec { api_key: None, dialect, ..spec(&server.base_url) };
     let said = OpenAi::new(spec).expect("a client").chat(&question()).await;
     assert_eq!(said, Ok(reply("Hi", "small", "maxTokens", None)));
     let request = server.requests.recv().await.expect("a request");
@@ -325,7 +325,7 @@ async fn a_redirect_is_not_followed_and_takes_the_key_nowhere() {
     let server = Server::start(vec![moved]).await;
     let message = format!(
         "model `small` at `{}` answered 307, a redirect to `{}`, which is not followed; \
-         set `base_url` in [llm] to where it really is",
+         correct `base_url` in [llm]",
         server.base_url, elsewhere.base_url
     );
     let said = server.model().chat(&question()).await;
@@ -428,6 +428,6 @@ async fn the_deadline_covers_pauses_and_tries() {
         })
         .await;
     let message = "gave no reply within 10s; before that it answered 503";
-    let advice = Some("a higher `timeout` in [llm] allows for more");
+    let advice = Some(Advice::Configure("allow more with a higher `timeout`"));
     assert_eq!(failed, Err(Failed { status: Some(503), advice, ..Failed::new(message) }));
 }

@@ -1,0 +1,86 @@
+//! Reads the section of a language model: what it says, and below it what its provider is known for.
+//! Never asks an endpoint.
+
+use std::time::Duration;
+
+use super::{
+    agents_file::{Reader, checked_url},
+    findings::Findings,
+    keys::{PRICES, SCORES},
+    providers::preset,
+    shape::{Fields, Section},
+};
+use crate::model::{Dialect, LlmSpec, Prices, Scores, Span};
+
+const TIMEOUT: Duration = Duration::from_secs(2 * 60);
+
+impl Reader<'_> {
+    /// The model called `name`; nothing where that is not to be known.
+    pub(super) fn model(&self, name: &str, findings: &mut Findings) -> Option<LlmSpec> {
+        let fields = &self.fields;
+        let headers = self.headers(findings);
+        let api_key = self.secret("api_key_env_var", findings);
+        let preset = fields.text("provider").and_then(preset);
+        let base_url = match (fields.node("base_url"), preset.and_then(|preset| preset.base_url)) {
+            (Some(node), _) => checked_url(node, "base_url", findings),
+            (None, Some(known)) => Some(known.to_owned()),
+            (None, None) => {
+                if !fields.has("base_url") {
+                    let found = findings.error("missing_key", self.at, "the model has no `base_url`");
+                    found.help("give the address of its API, or a `provider` whose address is known");
+                }
+                None
+            }
+        };
+        Some(LlmSpec {
+            name: name.to_owned(),
+            base_url: base_url?,
+            model: fields.text("model")?.to_owned(),
+            api_key,
+            headers,
+            query: fields.text_map("query").map(|(name, _, value)| (name.to_owned(), value.to_owned())).collect(),
+            timeout: fields.duration("timeout").map_or(TIMEOUT, |Span(duration)| duration),
+            dialect: dialect(fields, preset.map(|preset| preset.dialect).unwrap_or_default()),
+            scores: scores(fields),
+            prices: prices(fields),
+        })
+    }
+}
+
+fn dialect(fields: &Fields<'_>, preset: Dialect) -> Dialect {
+    let flag = |name, preset| fields.flag(name).unwrap_or(preset);
+    Dialect {
+        max_tokens_field: fields.choice("max_tokens_field").unwrap_or(preset.max_tokens_field),
+        max_output_tokens: fields.whole("max_output_tokens").or(preset.max_output_tokens),
+        temperature: flag("temperature", preset.temperature),
+        stop: flag("stop", preset.stop),
+        structured_output: fields.choice("structured_output").unwrap_or(preset.structured_output),
+        tool_choice: fields.choice("tool_choice").unwrap_or(preset.tool_choice),
+        system_role: fields.choice("system_role").unwrap_or(preset.system_role),
+        stream_usage: flag("stream_usage", preset.stream_usage),
+        tools: flag("tools", preset.tools),
+        images: flag("images", preset.images),
+        audio: flag("audio", preset.audio),
+    }
+}
+
+fn scores(fields: &Fields<'_>) -> Scores {
+    let middle = Scores::default();
+    let Some(given) = inner(fields, "scores", &SCORES) else { return middle };
+    #[expect(clippy::cast_possible_truncation, reason = "a score needs no more digits")]
+    let score = |name, middle| given.number(name).map_or(middle, |score| score as f32);
+    Scores {
+        cost: score("cost", middle.cost),
+        speed: score("speed", middle.speed),
+        intelligence: score("intelligence", middle.intelligence),
+    }
+}
+
+fn prices(fields: &Fields<'_>) -> Option<Prices> {
+    let given = inner(fields, "prices", &PRICES)?;
+    Some(Prices { input: given.number("input")?, output: given.number("output")? })
+}
+
+fn inner<'n>(fields: &Fields<'n>, name: &str, section: &'static Section) -> Option<Fields<'n>> {
+    Some(Fields::of(fields.node(name)?, section))
+}

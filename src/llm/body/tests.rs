@@ -1,0 +1,234 @@
+use super::*;
+use crate::{
+    llm::samples::spec,
+    model::{ChatTool, JsonObject},
+};
+
+/// Everything that a model can take.
+fn able() -> Dialect {
+    Dialect { tools: true, images: true, audio: true, ..Dialect::default() }
+}
+
+fn written(dialect: Dialect, request: &ChatRequest) -> Result<Value, ChatError> {
+    let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
+    Body::new(&spec, request).map(|body| body.json)
+}
+
+fn object(value: Value) -> JsonObject {
+    value.as_object().cloned().expect("an object")
+}
+
+fn said(role: ChatRole, parts: Vec<ChatPart>) -> ChatMessage {
+    ChatMessage { role, parts }
+}
+
+fn text(text: &str) -> ChatPart {
+    ChatPart::Text { text: text.to_owned() }
+}
+
+fn audio(mime_type: &str) -> ChatPart {
+    ChatPart::Audio { mime_type: mime_type.to_owned(), data: "UklG".to_owned() }
+}
+
+fn question() -> ChatRequest {
+    ChatRequest { messages: vec![ChatMessage::text(ChatRole::User, "Hi")], max_tokens: 9, ..ChatRequest::default() }
+}
+
+fn tool(name: &str) -> ChatTool {
+    let input_schema = object(json!({"$schema": "x", "type": "object"}));
+    ChatTool { name: name.to_owned(), description: Some("Finds.".to_owned()), input_schema }
+}
+
+#[test]
+fn a_whole_conversation_is_written_in_the_endpoints_words() {
+    let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "iVBO".to_owned() };
+    let call = |id: &str| ChatPart::ToolUse {
+        id: id.to_owned(),
+        name: "geo.find".to_owned(),
+        input: object(json!({"city": "Porto"})),
+    };
+    let result = |id: &str, is_error| ChatPart::ToolResult { id: id.to_owned(), text: "found".to_owned(), is_error };
+    let request = ChatRequest {
+        system: Some("Be brief.".to_owned()),
+        messages: vec![
+            said(ChatRole::User, vec![text("Look:"), image, audio("audio/x-wav"), audio("audio/mpeg")]),
+            said(ChatRole::Assistant, vec![text("Let me see."), call("a"), call("b")]),
+            said(ChatRole::User, vec![result("a", false), result("b", true)]),
+            said(ChatRole::Assistant, vec![call("c")]),
+            said(ChatRole::User, vec![result("c", false), text("And"), text("now?")]),
+            said(ChatRole::Assistant, vec![text("Done.")]),
+            said(ChatRole::User, vec![]),
+        ],
+        tools: vec![tool("geo.find")],
+        tool_choice: ToolChoice::Required,
+        temperature: Some(0.5),
+        ..question()
+    };
+    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"}});
+    let expected = json!({
+        "model": "small",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [
+                {"type": "text", "text": "Look:"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}},
+                {"type": "input_audio", "input_audio": {"data": "UklG", "format": "wav"}},
+                {"type": "input_audio", "input_audio": {"data": "UklG", "format": "mp3"}},
+            ]},
+            {"role": "assistant", "content": "Let me see.", "tool_calls": [call("a"), call("b")]},
+            {"role": "tool", "tool_call_id": "a", "content": "found"},
+            {"role": "tool", "tool_call_id": "b", "content": "The tool failed: found"},
+            {"role": "assistant", "content": null, "tool_calls": [call("c")]},
+            {"role": "tool", "tool_call_id": "c", "content": "found"},
+            {"role": "user", "content": "And\nnow?"},
+            {"role": "assistant", "content": "Done."},
+            {"role": "user", "content": ""},
+        ],
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "tools": [{"type": "function", "function": {
+            "name": "geo_find", "description": "Finds.", "parameters": {"type": "object"},
+        }}],
+        "tool_choice": "required",
+    });
+    assert_eq!(written(able(), &request), Ok(expected));
+}
+
+#[test]
+fn every_knob_changes_what_is_sent() {
+    let form = OutputForm { name: "answer".to_owned(), schema: json!({"type": "object"}) };
+    let request = ChatRequest {
+        system: Some("Be brief.".to_owned()),
+        temperature: Some(0.5),
+        stop: vec!["END".to_owned()],
+        tools: vec![tool("find")],
+        tool_choice: ToolChoice::Required,
+        output: Some(form),
+        ..question()
+    };
+    let usual = written(able(), &request).expect("a body");
+    let with = |dialect: Dialect, pointers: &[(&str, Value)]| {
+        let body = written(dialect, &request).expect("a body");
+        for (pointer, expected) in pointers {
+            let before = usual.pointer(pointer).cloned().unwrap_or_default();
+            assert_ne!(before, *expected, "{pointer}");
+            assert_eq!(body.pointer(pointer).cloned().unwrap_or_default(), *expected, "{pointer} of {body}");
+        }
+    };
+    let completion = MaxTokensField::MaxCompletionTokens;
+    with(
+        Dialect { max_tokens_field: completion, ..able() },
+        &[("/max_completion_tokens", json!(9)), ("/max_tokens", json!(null))],
+    );
+    with(Dialect { max_output_tokens: Some(5), ..able() }, &[("/max_tokens", json!(5))]);
+    with(Dialect { temperature: false, ..able() }, &[("/temperature", json!(null))]);
+    with(Dialect { stop: false, ..able() }, &[("/stop", json!(null))]);
+    with(Dialect { stream_usage: false, ..able() }, &[("/stream_options", json!(null))]);
+    with(Dialect { system_role: SystemRole::Developer, ..able() }, &[("/messages/0/role", json!("developer"))]);
+    with(Dialect { tool_choice: ForcedToolChoice::Any, ..able() }, &[("/tool_choice", json!("any"))]);
+    let prompt = "Be brief.\n\nAnswer with one JSON value and nothing else: no explanation and no code fence. It must be \
+                  valid by this JSON Schema:\n{\"type\":\"object\"}";
+    with(
+        Dialect { structured_output: StructuredOutput::JsonObject, ..able() },
+        &[("/response_format", json!({"type": "json_object"})), ("/messages/0/content", json!(prompt))],
+    );
+    with(
+        Dialect { structured_output: StructuredOutput::Text, ..able() },
+        &[("/response_format", json!(null)), ("/messages/0/content", json!(prompt))],
+    );
+    let free = ChatRequest { tool_choice: ToolChoice::None, ..request.clone() };
+    let body = |tool_choice| written(Dialect { tool_choice, ..able() }, &free).expect("a body");
+    assert_eq!(body(ForcedToolChoice::Required)["tool_choice"], "none");
+    assert_eq!(
+        (body(ForcedToolChoice::Auto).get("tool_choice"), body(ForcedToolChoice::Auto).get("tools")),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_schema_is_strict_only_where_it_can_be() {
+    let strict = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object", "additionalProperties": false, "required": ["a", "b"],
+        "properties": {
+            "a": {"type": "array", "items": {"$ref": "#/$defs/c"}},
+            "b": {"anyOf": [{"type": "null"}, {"type": "string", "enum": ["x"]}]},
+        },
+        "$defs": {"c": {"type": "object", "additionalProperties": false, "required": [], "properties": {}}},
+    });
+    let asked = |schema: &Value| {
+        let output = Some(OutputForm { name: "plan".to_owned(), schema: schema.clone() });
+        let body = written(able(), &ChatRequest { output, ..question() }).expect("a body");
+        body["response_format"]["json_schema"].clone()
+    };
+    let mut sent = strict.clone();
+    sent.as_object_mut().expect("an object").shift_remove("$schema");
+    assert_eq!(asked(&strict), json!({"name": "plan", "schema": sent, "strict": true}));
+    for (path, value) in [
+        ("/additionalProperties", json!(true)),
+        ("/required", json!(["a"])),
+        ("/type", json!("array")),
+        ("/properties/a/items", json!({"type": "object"})),
+        ("/properties/b/anyOf/1", json!({"properties": {"x": {}}})),
+        ("/properties/b", json!({"oneOf": []})),
+        ("/$defs/c/additionalProperties", json!({"type": "string"})),
+    ] {
+        let mut loose = strict.clone();
+        *loose.pointer_mut(path).expect("a place") = value;
+        assert_eq!(asked(&loose)["strict"], false, "{path}");
+    }
+}
+
+#[test]
+fn what_the_model_does_not_take_is_refused_with_the_key_that_would_declare_it() {
+    let with = |parts: Vec<ChatPart>| ChatRequest { messages: vec![said(ChatRole::User, parts)], ..question() };
+    let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "iVBO".to_owned() };
+    let offering = |tool_choice| ChatRequest { tools: vec![tool("find")], tool_choice, ..question() };
+    let answered = ChatPart::ToolResult { id: "a".to_owned(), text: String::new(), is_error: false };
+    let auto = Dialect { tool_choice: ForcedToolChoice::Auto, ..able() };
+    let of_model = ChatRequest { messages: vec![said(ChatRole::Assistant, vec![image.clone()])], ..question() };
+    let call = ChatPart::ToolUse { id: "a".to_owned(), name: "b".to_owned(), input: JsonObject::new() };
+    for (dialect, request, message) in [
+        (
+            Dialect::default(),
+            with(vec![image]),
+            "model `small` takes no images; if it does, set `images = true` in [llm]",
+        ),
+        (
+            Dialect::default(),
+            with(vec![audio("audio/wav")]),
+            "model `small` takes no sound; if it does, set `audio = true` in [llm]",
+        ),
+        (
+            Dialect::default(),
+            offering(ToolChoice::Auto),
+            "model `small` takes no tools; if it does, set `tools = true` in [llm]",
+        ),
+        (
+            Dialect::default(),
+            with(vec![answered]),
+            "model `small` takes no tools; if it does, set `tools = true` in [llm]",
+        ),
+        (
+            auto,
+            offering(ToolChoice::Required),
+            "model `small` cannot be made to ask for a tool: see `tool_choice` in [llm]",
+        ),
+        (
+            able(),
+            ChatRequest { tool_choice: ToolChoice::Required, ..question() },
+            "the request demands a tool and offers none",
+        ),
+        (
+            able(),
+            with(vec![audio("audio/ogg")]),
+            "sound of type `audio/ogg` is not supported: expected `audio/wav` or `audio/mpeg`",
+        ),
+        (able(), of_model, "a message of the model can hold text and requests for tools, and nothing else"),
+        (able(), with(vec![call]), "only the model can ask for a tool, not the user"),
+    ] {
+        assert_eq!(written(dialect, &request), Err(ChatError::Unsupported { message: message.to_owned() }));
+    }
+}

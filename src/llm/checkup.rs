@@ -1,0 +1,152 @@
+//! Tries what a model is said to be able to do, with requests as small as can be.
+//! Never changes how it is asked: it says which key to set.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Llm, OpenAi};
+use crate::model::{
+    ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, OutputForm,
+    StructuredOutput, ToolChoice,
+};
+
+/// Most tokens of a reply: it needs a dozen, and models that think first need more.
+const MAX_TOKENS: u32 = 2_000;
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was tried: `reply`, `structured output`, `usage` or `tools`.
+    pub check: &'static str,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of trying something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", content = "message", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It works; what was seen.
+    Works(String),
+    /// It is not there, which is no fault; what that means, or which key declares it.
+    Absent(String),
+    /// It does not work; what happened, and which key to set.
+    Fails(String),
+}
+
+/// Asks the model once for a reply of a given form, and once for a tool if it is said to take any.
+pub async fn check_up(model: &OpenAi) -> Vec<Check> {
+    let check = |check, outcome| Check { check, outcome };
+    let reply = match model.chat(&structured()).await {
+        Ok(reply) => reply,
+        Err(error) => return vec![check("reply", Outcome::Fails(error.to_string()))],
+    };
+    vec![
+        check("reply", Outcome::Works(format!("from `{}`", reply.model))),
+        check("structured output", keeps_form(model, &reply)),
+        check("usage", tells_usage(model, &reply)),
+        check("tools", takes_tools(model).await),
+    ]
+}
+
+/// What [`structured`] asks for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    #[serde(rename = "ready")]
+    _ready: bool,
+    #[serde(rename = "colour")]
+    _colour: Colour,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Colour {
+    Red,
+    Green,
+}
+
+fn structured() -> ChatRequest {
+    let schema = json!({
+        "type": "object",
+        "properties": {"ready": {"type": "boolean"}, "colour": {"type": "string", "enum": ["red", "green"]}},
+        "required": ["ready", "colour"],
+        "additionalProperties": false,
+    });
+    ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "Say as JSON that you are ready, and name a colour.")],
+        max_tokens: MAX_TOKENS,
+        output: Some(OutputForm { name: "answer".to_owned(), schema }),
+        ..ChatRequest::default()
+    }
+}
+
+fn keeps_form(model: &OpenAi, reply: &ChatReply) -> Outcome {
+    let Err(error) = serde_json::from_str::<Answer>(&reply.text()) else {
+        return Outcome::Works("the reply keeps to its schema".to_owned());
+    };
+    let section = model.spec().section();
+    if reply.stop_reason == "maxTokens" {
+        let limit = model.spec().dialect.max_output_tokens.unwrap_or(u32::MAX).min(MAX_TOKENS);
+        return Outcome::Fails(format!(
+            "{limit} tokens did not suffice for a small reply; raise `max_output_tokens` in {section} or take a model \
+             that thinks less"
+        ));
+    }
+    let next = match model.spec().dialect.structured_output {
+        StructuredOutput::JsonSchema => format!("set `structured_output = \"json_object\"` in {section}"),
+        StructuredOutput::JsonObject => format!("set `structured_output = \"text\"` in {section}"),
+        StructuredOutput::Text => "no setting helps: take another model where a form is needed".to_owned(),
+    };
+    Outcome::Fails(format!("the reply does not keep to its schema ({error}); {next}"))
+}
+
+fn tells_usage(model: &OpenAi, reply: &ChatReply) -> Outcome {
+    let section = model.spec().section();
+    match (reply.usage, model.spec().dialect.stream_usage) {
+        (Some(usage), _) => {
+            let cost = reply.cost_usd.map(|cost| format!(", ${cost:.6}")).unwrap_or_default();
+            Outcome::Works(format!("{} tokens in, {} out{cost}", usage.input_tokens, usage.output_tokens))
+        }
+        (None, false) => Outcome::Absent(format!("not told; try `stream_usage = true` in {section}")),
+        (None, true) => Outcome::Absent("not told by this endpoint".to_owned()),
+    }
+}
+
+async fn takes_tools(model: &OpenAi) -> Outcome {
+    let (Dialect { tools, tool_choice, .. }, section) = (model.spec().dialect, model.spec().section());
+    if !tools {
+        return Outcome::Absent(format!("not declared; if the model takes tools, set `tools = true` in {section}"));
+    }
+    let schema = json!({
+        "type": "object", "properties": {"ready": {"type": "boolean"}}, "required": ["ready"],
+        "additionalProperties": false,
+    });
+    let is_forced = tool_choice != ForcedToolChoice::Auto;
+    let request = ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "Call the tool `report` to say that you are ready.")],
+        max_tokens: MAX_TOKENS,
+        tools: vec![ChatTool {
+            name: "report".to_owned(),
+            description: Some("Reports whether you are ready.".to_owned()),
+            input_schema: schema.as_object().cloned().unwrap_or_default(),
+        }],
+        tool_choice: if is_forced { ToolChoice::Required } else { ToolChoice::Auto },
+        ..ChatRequest::default()
+    };
+    match model.chat(&request).await {
+        Err(error) => Outcome::Fails(error.to_string()),
+        Ok(reply)
+            if reply.parts.iter().any(|part| matches!(part, ChatPart::ToolUse { name, .. } if name == "report")) =>
+        {
+            Outcome::Works("it asks for a tool when told to".to_owned())
+        }
+        Ok(_) if is_forced => Outcome::Fails(format!(
+            "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or `tools = false` in {section}"
+        )),
+        Ok(_) => Outcome::Fails(format!(
+            "it did not ask for a tool though it was told to; if it takes none, set `tools = false` in {section}"
+        )),
+    }
+}

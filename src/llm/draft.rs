@@ -1,0 +1,211 @@
+//! Puts a reply together from the parts of its stream.
+//! Never asks for anything.
+
+use async_openai::error::OpenAIError;
+use futures::{Stream, StreamExt};
+use serde_json::Value;
+
+use super::{
+    body::{Body, stops},
+    failed::{Again, Failed},
+    wire::{CallPart, Chunk, Trouble},
+};
+use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, Usage};
+
+/// A reply as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    text: String,
+    refusal: String,
+    calls: Vec<Call>,
+    model: Option<String>,
+    finish_reason: Option<String>,
+    stop_reason: Value,
+    usage: Option<Usage>,
+    /// Whether a whole message came, rather than parts of one.
+    is_whole: bool,
+}
+
+/// A request for a tool as far as it has come.
+#[derive(Debug, Default)]
+struct Call {
+    index: Option<u64>,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+/// Reads the stream to its end. A stream that ends without a finish reason was cut, and its text is no answer.
+pub(super) async fn collect(
+    mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
+) -> Result<Draft, Failed> {
+    let mut draft = Draft::default();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = Chunk::read(chunk?);
+        if let Some(error) = &chunk.error {
+            let trouble = Trouble::read(error);
+            let failed = Failed::answered(trouble.status, trouble);
+            return Err(if draft.has_begun() { Failed { again: Again::No, ..failed } } else { failed });
+        }
+        draft.add(chunk);
+    }
+    match draft {
+        draft if draft.finish_reason.is_some() || draft.is_whole => Ok(draft),
+        draft if !draft.has_begun() => Err(Failed::new("ended its reply before it began")),
+        draft => Err(Failed::new(format!("broke off its reply after {} characters", draft.text.chars().count()))),
+    }
+}
+
+impl Draft {
+    fn has_begun(&self) -> bool {
+        !self.text.is_empty() || !self.calls.is_empty()
+    }
+
+    fn add(&mut self, chunk: Chunk) {
+        self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
+        self.usage = chunk.usage.and_then(|tokens| tokens.usage()).or(self.usage);
+        for choice in chunk.choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
+            self.is_whole |= choice.message.is_some();
+            if let Some(part) = choice.delta.or(choice.message) {
+                self.text.push_str(&part.text());
+                self.refusal.push_str(part.refusal.as_deref().unwrap_or_default());
+                part.tool_calls.into_iter().for_each(|call| self.add_call(call));
+            }
+            self.finish_reason = choice.finish_reason.filter(|word| !word.is_empty()).or(self.finish_reason.take());
+            if !choice.stop_reason.is_null() {
+                self.stop_reason = choice.stop_reason;
+            }
+        }
+    }
+
+    fn add_call(&mut self, part: CallPart) {
+        let id = part.id.unwrap_or_default();
+        let name = part.function.name.unwrap_or_default();
+        let at = self.calls.iter().rposition(|call| match part.index {
+            // Some endpoints number all requests alike, and only their ids tell them apart.
+            Some(_) => call.index == part.index && (id.is_empty() || call.id.is_empty() || call.id == id),
+            None if !id.is_empty() => call.id == id,
+            // Neither number nor id: what names a tool begins a request, and the rest goes on with the last.
+            None => name.is_empty() || call.name.is_empty(),
+        });
+        let at = at.unwrap_or_else(|| {
+            self.calls.push(Call { index: part.index, ..Call::default() });
+            self.calls.len() - 1
+        });
+        let call = &mut self.calls[at];
+        if !id.is_empty() {
+            call.id = id;
+        }
+        if !name.is_empty() {
+            call.name = name;
+        }
+        match part.function.arguments {
+            Value::Null => {}
+            Value::String(text) => call.arguments.push_str(&text),
+            whole => call.arguments = whole.to_string(),
+        }
+    }
+
+    /// The reply to `request`, with `stopReason` in MCP's words where they fit and in the provider's own where not.
+    ///
+    /// # Errors
+    /// When a request for a tool makes no sense.
+    pub(super) fn reply(mut self, spec: &LlmSpec, request: &ChatRequest, body: &Body) -> Result<ChatReply, Failed> {
+        let refused = !self.has_begun() && !self.refusal.is_empty();
+        let stopped = self.stop_reason.as_str().is_some_and(|at| stops(request).any(|stop| stop == at));
+        let cut = stops(request).filter(|_| !spec.dialect.stop).filter_map(|stop| self.text.find(stop)).min();
+        if let Some(end) = cut {
+            self.text.truncate(end);
+            self.calls.clear();
+        }
+        let uses = self.tool_uses(request, body)?;
+        let stop_reason = match self.finish_reason.as_deref() {
+            _ if refused => "refusal",
+            _ if cut.is_some() => "stopSequence",
+            // Some endpoints say `stop` all the same.
+            _ if !uses.is_empty() => "toolUse",
+            Some("length" | "max_tokens") => "maxTokens",
+            Some("stop") if stopped => "stopSequence",
+            Some("stop_sequence") => "stopSequence",
+            Some("stop" | "end_turn" | "eos") => "endTurn",
+            // A word for requests that are not there.
+            Some("tool_calls" | "function_call") => "endTurn",
+            Some(word) => word,
+            None => "unknown",
+        };
+        let mut text = if refused { self.refusal } else { self.text };
+        if request.output.is_some() {
+            text = without_fence(&text).to_owned();
+        }
+        let mut parts = Vec::new();
+        if !text.is_empty() || uses.is_empty() {
+            parts.push(ChatPart::Text { text });
+        }
+        parts.extend(uses);
+        Ok(ChatReply {
+            parts,
+            model: self.model.unwrap_or_else(|| spec.model.clone()),
+            stop_reason: stop_reason.to_owned(),
+            usage: self.usage,
+            cost_usd: self.usage.and_then(|usage| Some(spec.prices?.cost(usage))),
+        })
+    }
+
+    /// The requests for tools, under the asker's names. One that the output limit cut off is left out.
+    fn tool_uses(&mut self, request: &ChatRequest, body: &Body) -> Result<Vec<ChatPart>, Failed> {
+        let was_cut = matches!(self.finish_reason.as_deref(), Some("length" | "max_tokens"));
+        let earlier = request.messages.iter().flat_map(|message| &message.parts);
+        let mut taken: Vec<String> = earlier
+            .filter_map(|part| match part {
+                ChatPart::ToolUse { id, .. } => Some(id.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut uses = Vec::new();
+        for call in std::mem::take(&mut self.calls) {
+            let name = body.names.original(&call.name);
+            let input = match arguments(&call.arguments) {
+                Ok(_) if request.tools.is_empty() => {
+                    return Err(Failed::new(format!("asked for tool `{name}`, though it was offered none")));
+                }
+                Ok(_) if name.is_empty() => return Err(Failed::new("asked for a tool without naming it")),
+                Ok(input) => input,
+                Err(_) if was_cut => continue,
+                Err(problem) => {
+                    return Err(Failed::new(format!("asked for tool `{name}` with arguments that {problem}")));
+                }
+            };
+            let numbered = (taken.len() + 1..).map(|number| format!("call_{number}"));
+            let ids = std::iter::once(call.id).chain(numbered);
+            let id = ids.into_iter().find(|id| !id.is_empty() && !taken.contains(id));
+            let id = id.expect("there are more numbers than requests");
+            taken.push(id.clone());
+            uses.push(ChatPart::ToolUse { id, name, input });
+        }
+        Ok(uses)
+    }
+}
+
+/// The arguments in a JSON text, which some endpoints put into a JSON text once more; none where there is nothing.
+fn arguments(text: &str) -> Result<JsonObject, String> {
+    if text.trim().is_empty() {
+        return Ok(JsonObject::new());
+    }
+    let parsed = |text: &str| serde_json::from_str(text).map_err(|error| format!("are not JSON: {error}"));
+    let value = match parsed(text)? {
+        Value::String(inner) => parsed(&inner)?,
+        value => value,
+    };
+    match value {
+        Value::Object(input) => Ok(input),
+        Value::Null => Ok(JsonObject::new()),
+        other => Err(format!("are no object: {other}")),
+    }
+}
+
+/// The JSON inside a code fence, which models like to put around it; else the text as it is.
+fn without_fence(text: &str) -> &str {
+    let inside = text.trim().strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    let body = inside.and_then(|inside| inside.split_once('\n'));
+    body.map_or(text, |(_, body)| body.trim())
+}

@@ -1,0 +1,190 @@
+//! Tries without a reply: what happened, whether another try may help, what to do about it.
+//! Never tries again by itself.
+
+use std::time::Duration;
+
+use async_openai::error::{OpenAIError, StreamError};
+
+use super::{
+    transport::{self, Refusal},
+    wire::Trouble,
+};
+use crate::model::{Dialect, ForcedToolChoice, MaxTokensField, Span, StructuredOutput, SystemRole};
+
+/// Whether and when another try may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    No,
+    Later,
+    After(Duration),
+}
+
+/// A try without a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// What the endpoint did: a predicate, such as `answered 404 Not Found: no such model`.
+    pub(super) message: String,
+    pub(super) status: Option<u16>,
+    pub(super) again: Again,
+    /// What to do about it.
+    pub(super) advice: Option<Advice>,
+}
+
+/// What a person can do about a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// Something to do, whatever the model.
+    Do(&'static str),
+    /// Something to do in the model's section of the agents file.
+    Configure(&'static str),
+    /// The endpoint did not like a request: which key helps depends on how it was asked.
+    Adapt(Box<Trouble>),
+}
+
+impl Failed {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), status: None, again: Again::No, advice: None }
+    }
+
+    /// An answer with `status`, of HTTP or in the body of a success.
+    pub(super) fn answered(status: Option<u16>, trouble: Trouble) -> Self {
+        let status_text = status.map(|status| {
+            let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+            reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
+        });
+        let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
+        let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
+        let passing = matches!(status, Some(408 | 409 | 429 | 500..=599)) && !trouble.is_out_of_credit();
+        let again = if passing { Again::Later } else { Again::No };
+        Self { status, again, advice: advice(status, trouble), ..Self::new(message) }
+    }
+
+    /// No reply within `limit`, after a `last` failure that was to pass.
+    pub(super) fn late(limit: Duration, last: Option<Self>) -> Self {
+        let limit = Span(limit);
+        let earlier = last.as_ref().map(|last| format!("; before that it {}", last.message)).unwrap_or_default();
+        Self {
+            status: last.and_then(|last| last.status),
+            advice: Some(Advice::Configure("allow more with a higher `timeout`")),
+            ..Self::new(format!("gave no reply within {limit}{earlier}"))
+        }
+    }
+}
+
+impl Advice {
+    /// The advice in words, for a model that is described in `section` and was asked in `dialect`.
+    pub(super) fn words(&self, section: &str, dialect: &Dialect) -> Option<String> {
+        match self {
+            Self::Do(words) => Some((*words).to_owned()),
+            Self::Configure(words) => Some(format!("{words} in {section}")),
+            Self::Adapt(trouble) => Some(format!("set `{}` in {section}", setting(trouble, dialect)?)),
+        }
+    }
+}
+
+/// What to do about an answer with `status`.
+fn advice(status: Option<u16>, trouble: Trouble) -> Option<Advice> {
+    if trouble.is_out_of_credit() {
+        return Some(Advice::Do("the account has no credit left"));
+    }
+    match status? {
+        400 | 422 => Some(Advice::Adapt(Box::new(trouble))),
+        401 | 403 => Some(Advice::Configure("check `api_key_env_var`")),
+        402 => Some(Advice::Do("the account has no credit left")),
+        404 => Some(Advice::Configure("check `base_url` and `model`")),
+        429 => Some(Advice::Do("it limits how much may be asked; try again later")),
+        _ => None,
+    }
+}
+
+/// The setting that asks in the way that the endpoint seems to want; what it says of a parameter that was not sent
+/// means something else.
+fn setting(trouble: &Trouble, dialect: &Dialect) -> Option<&'static str> {
+    let names = |name: &str| {
+        trouble.param.as_deref() == Some(name)
+            || ["`", "'", "\""].iter().any(|quote| trouble.message.contains(&format!("{quote}{name}{quote}")))
+    };
+    let says = |word: &str| names(word) || trouble.message.contains(word);
+    let Dialect { max_tokens_field, structured_output, tool_choice, system_role, .. } = dialect;
+    let settings = [
+        (
+            *max_tokens_field == MaxTokensField::MaxTokens && says("max_completion_tokens"),
+            "max_tokens_field = \"max_completion_tokens\"",
+        ),
+        (
+            *max_tokens_field == MaxTokensField::MaxCompletionTokens && says("max_completion_tokens"),
+            "max_tokens_field = \"max_tokens\"",
+        ),
+        (dialect.stream_usage && says("stream_options"), "stream_usage = false"),
+        (*tool_choice == ForcedToolChoice::Required && says("tool_choice"), "tool_choice = \"auto\""),
+        (*tool_choice == ForcedToolChoice::Any && says("tool_choice"), "tool_choice = \"required\""),
+        (
+            *structured_output == StructuredOutput::JsonSchema && (says("response_format") || says("json_schema")),
+            "structured_output = \"json_object\"",
+        ),
+        (
+            *structured_output == StructuredOutput::JsonObject && (says("response_format") || says("json_object")),
+            "structured_output = \"text\"",
+        ),
+        (dialect.temperature && says("temperature"), "temperature = false"),
+        (dialect.stop && names("stop"), "stop = false"),
+        (*system_role == SystemRole::Developer && says("developer"), "system_role = \"system\""),
+    ];
+    settings.into_iter().find(|(fits, _)| *fits).map(|(_, setting)| setting)
+}
+
+impl From<OpenAIError> for Failed {
+    fn from(error: OpenAIError) -> Self {
+        let error = match error {
+            OpenAIError::Boxed(boxed) => match boxed.downcast::<Refusal>() {
+                Ok(refusal) => return (*refusal).into(),
+                Err(other) => OpenAIError::Boxed(other),
+            },
+            other => other,
+        };
+        match error {
+            OpenAIError::JSONDeserialize(_, content) => {
+                Self::new(format!("sent what is not JSON: {}", Trouble::from_body(content.as_bytes()).message))
+            }
+            OpenAIError::StreamError(stream) => match *stream {
+                StreamError::EventStream(message) => Self::new(format!("broke off its reply: {message}")),
+                other => Self::new(format!("broke off its reply: {other}")),
+            },
+            other => Self::new(format!("could not be asked: {}", transport::cause(&other))),
+        }
+    }
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Status { status, location: Some(location), .. } if (300..400).contains(&status) => {
+                let message = format!("answered {status}, a redirect to `{location}`, which is not followed");
+                let advice = Some(Advice::Configure("correct `base_url`"));
+                Self { status: Some(status), advice, ..Self::new(message) }
+            }
+            Refusal::Status { status, trouble, wait, .. } => {
+                let failed = Self::answered(Some(status), trouble);
+                match (failed.again, wait) {
+                    (Again::Later, Some(wait)) => {
+                        let asked = Span(wait);
+                        let message = format!("{} (asks to wait {asked})", failed.message);
+                        Self { message, again: Again::After(wait), ..failed }
+                    }
+                    _ => failed,
+                }
+            }
+            Refusal::WebPage { status, message } => Self {
+                status: Some(status),
+                advice: Some(Advice::Configure("check `base_url`")),
+                ..Self::new(format!("answered {status} with {message} instead of JSON"))
+            },
+            Refusal::Unreachable { message } => Self {
+                again: Again::Later,
+                advice: Some(Advice::Configure("is it running? check `base_url`")),
+                ..Self::new(format!("cannot be reached: {message}"))
+            },
+            Refusal::Lost { message } => Self::new(format!("closed the connection before it answered: {message}")),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The models of the agents file, and which of them a request goes to.
+//! Never asks one after the other has failed.
+
+use super::{EndpointError, Llm, OpenAi};
+use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
+
+/// Several models behind one door.
+#[derive(Debug)]
+pub struct Models {
+    /// The default first; never empty.
+    models: Vec<OpenAi>,
+}
+
+impl Models {
+    /// Sets up every model, the default first; none where there is no model at all. Sends nothing.
+    ///
+    /// # Errors
+    /// When one of them can never be asked.
+    pub fn new(specs: impl IntoIterator<Item = LlmSpec>) -> Result<Option<Self>, EndpointError> {
+        let models = specs.into_iter().map(OpenAi::new).collect::<Result<Vec<_>, _>>()?;
+        Ok((!models.is_empty()).then_some(Self { models }))
+    }
+
+    /// Whether any of them takes tools.
+    pub fn take_tools(&self) -> bool {
+        self.models.iter().any(|model| model.spec().dialect.tools)
+    }
+
+    /// All of them, the default first.
+    pub fn iter(&self) -> impl Iterator<Item = &OpenAi> {
+        self.models.iter()
+    }
+
+    /// The model for a request: the one that it names. Else, of those that take all it holds, the first that a hint
+    /// fits, the hints in their order; else the one that its priorities speak for; else the default, or the first
+    /// that takes it.
+    fn choose(&self, request: &ChatRequest) -> Result<&OpenAi, ChatError> {
+        if let Some(name) = &request.model {
+            let named = self.models.iter().find(|model| model.spec().name == *name);
+            return named.ok_or_else(|| {
+                let names: Vec<_> = self.models.iter().map(|model| format!("`{}`", model.spec().name)).collect();
+                let message = format!("there is no model `{name}` in the agents file; it has {}", names.join(", "));
+                ChatError::Unsupported { message }
+            });
+        }
+        let able: Vec<&OpenAi> = self.models.iter().filter(|model| model.fits(request).is_ok()).collect();
+        let Some(first) = able.first().copied() else {
+            // The default says what it does not take.
+            return Ok(&self.models[0]);
+        };
+        let hinted = request.preferences.hints.iter().map(|hint| hint.to_lowercase()).find_map(|hint| {
+            let fits = |text: &str| !hint.trim().is_empty() && text.to_lowercase().contains(hint.trim());
+            able.iter().copied().find(|model| fits(&model.spec().name) || fits(&model.spec().model))
+        });
+        Ok(hinted.or_else(|| preferred(&request.preferences, &able)).unwrap_or(first))
+    }
+}
+
+/// The model with the highest weighted scores, the first of equals; none where nothing has weight.
+fn preferred<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Option<&'m OpenAi> {
+    let weight =
+        |priority: Option<f32>| priority.filter(|priority| priority.is_finite()).unwrap_or(0.0).clamp(0.0, 1.0);
+    let [cost, speed, intelligence] = [preferences.cost, preferences.speed, preferences.intelligence].map(weight);
+    if cost + speed + intelligence == 0.0 {
+        return None;
+    }
+    let score = |model: &OpenAi| {
+        let scores = model.spec().scores;
+        cost * scores.cost + speed * scores.speed + intelligence * scores.intelligence
+    };
+    models.iter().copied().reduce(|best, model| if score(model) > score(best) { model } else { best })
+}
+
+#[async_trait::async_trait]
+impl Llm for Models {
+    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+        self.choose(request)?.chat(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

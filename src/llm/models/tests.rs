@@ -1,0 +1,93 @@
+use super::*;
+use crate::{
+    llm::samples::spec,
+    model::{ChatMessage, ChatPart, ChatRole, ChatTool, Dialect, JsonObject, Scores, ToolChoice},
+};
+
+fn named(name: &str, model: &str, scores: [f32; 3], dialect: Dialect) -> LlmSpec {
+    let [cost, speed, intelligence] = scores;
+    LlmSpec {
+        name: name.to_owned(),
+        model: model.to_owned(),
+        scores: Scores { cost, speed, intelligence },
+        dialect,
+        ..spec("http://endpoint.test")
+    }
+}
+
+/// A default of text alone, a cheap one, and one that takes everything.
+fn models() -> Models {
+    let plain = Dialect::default();
+    let able = Dialect { tools: true, images: true, audio: true, ..plain };
+    let specs = [
+        named("llm", "qwen3:8b", [0.5, 0.5, 0.5], plain),
+        named("quick", "Tiny-1B", [1.0, 1.0, 0.1], plain),
+        named("able", "gpt-5", [0.1, 0.2, 1.0], able),
+    ];
+    Models::new(specs).expect("they can be asked").expect("there are some")
+}
+
+fn question() -> ChatRequest {
+    ChatRequest { messages: vec![ChatMessage::text(ChatRole::User, "Hi")], max_tokens: 9, ..ChatRequest::default() }
+}
+
+fn preferring(preferences: ModelPreferences) -> ChatRequest {
+    ChatRequest { preferences, ..question() }
+}
+
+fn hinting(hints: &[&str]) -> ChatRequest {
+    let hints = hints.iter().map(|&hint| hint.to_owned()).collect();
+    preferring(ModelPreferences { hints, cost: Some(1.0), ..ModelPreferences::default() })
+}
+
+fn chosen(request: &ChatRequest) -> String {
+    let models = models();
+    models.choose(request).map_or_else(|error| error.to_string(), |model| model.spec().name.clone())
+}
+
+#[test]
+fn a_name_counts_more_than_everything_else() {
+    let named = |name: &str| ChatRequest { model: Some(name.to_owned()), ..hinting(&["gpt"]) };
+    assert_eq!(chosen(&named("quick")), "quick");
+    assert_eq!(chosen(&named("best")), "there is no model `best` in the agents file; it has `llm`, `quick`, `able`");
+}
+
+#[test]
+fn hints_count_in_their_order_then_priorities_then_the_default() {
+    assert_eq!(chosen(&question()), "llm");
+    assert_eq!(chosen(&hinting(&["claude", "TINY", "gpt"])), "quick");
+    assert_eq!(chosen(&hinting(&["able"])), "able");
+    assert_eq!(chosen(&hinting(&["claude", "", " "])), "quick");
+    let priorities = |cost, speed, intelligence| {
+        let [cost, speed, intelligence] = [cost, speed, intelligence].map(Some);
+        chosen(&preferring(ModelPreferences { hints: Vec::new(), cost, speed, intelligence }))
+    };
+    assert_eq!(priorities(0.0, 0.0, 0.0), "llm");
+    assert_eq!(priorities(0.1, 0.1, 1.0), "able");
+    assert_eq!(priorities(0.9, 0.0, 0.2), "quick");
+    assert_eq!(priorities(f32::NAN, -1.0, 0.0), "llm");
+}
+
+#[test]
+fn a_request_goes_to_a_model_that_takes_what_it_holds() {
+    let tool = ChatTool { name: "find".to_owned(), description: None, input_schema: JsonObject::new() };
+    let offering = ChatRequest { tools: vec![tool], ..hinting(&["tiny"]) };
+    assert_eq!(chosen(&offering), "able");
+    let named = ChatRequest { model: Some("quick".to_owned()), ..offering };
+    let refused = models().choose(&named).and_then(|model| model.fits(&named).map(|()| model.spec().name.clone()));
+    let message = "model `Tiny-1B` takes no tools; if it does, set `tools = true` in [models.quick]".to_owned();
+    assert_eq!(refused, Err(ChatError::Unsupported { message }));
+    // Where none does, the default says why.
+    assert_eq!(chosen(&ChatRequest { tool_choice: ToolChoice::Required, ..question() }), "llm");
+    let sound = ChatPart::Audio { mime_type: "audio/wav".to_owned(), data: "UklG".to_owned() };
+    let sound = ChatRequest { messages: vec![ChatMessage { role: ChatRole::User, parts: vec![sound] }], ..question() };
+    assert_eq!(chosen(&sound), "able");
+}
+
+#[test]
+fn tools_are_taken_where_one_model_takes_them() {
+    assert!(models().take_tools());
+    let plain = Models::new([spec("http://endpoint.test")]).expect("it can be asked").expect("it is there");
+    assert!(!plain.take_tools());
+    assert!(Models::new([]).expect("nothing is wrong with nothing").is_none());
+}

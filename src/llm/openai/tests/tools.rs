@@ -1,0 +1,198 @@
+//! Replies that ask for tools, and what a dialect makes of a reply.
+
+use super::*;
+use crate::model::{ChatTool, JsonObject, OutputForm, Prices};
+
+/// A model that takes tools, whose endpoint answers with `body`.
+fn model(body: &str) -> OpenAi {
+    let dialect = Dialect { tools: true, ..Dialect::default() };
+    let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
+    cut_for(spec, vec![Bytes::copy_from_slice(body.as_bytes())])
+}
+
+fn asking() -> ChatRequest {
+    let tool = |name: &str| ChatTool { name: name.to_owned(), description: None, input_schema: JsonObject::new() };
+    ChatRequest { tools: vec![tool("geo.find"), tool("book")], ..question() }
+}
+
+pub(super) async fn told(body: &str) -> Result<ChatReply, ChatError> {
+    model(body).chat(&asking()).await
+}
+
+/// A stream with these parts of tool calls, a chunk each, and this end.
+fn stream(parts: &[serde_json::Value], finish_reason: &str) -> String {
+    let chunk = |choice: serde_json::Value| format!("data: {}\n\n", json!({"choices": [choice]}));
+    let parts = parts.iter().map(|part| chunk(json!({"delta": {"tool_calls": part}})));
+    parts.collect::<String>() + &chunk(json!({"delta": {}, "finish_reason": finish_reason}))
+}
+
+fn uses(uses: &[(&str, &str, serde_json::Value)], stop_reason: &str) -> Result<ChatReply, ChatError> {
+    let parts = uses.iter().map(|(id, name, input)| ChatPart::ToolUse {
+        id: (*id).to_owned(),
+        name: (*name).to_owned(),
+        input: input.as_object().expect("an object").clone(),
+    });
+    Ok(ChatReply { parts: parts.collect(), ..reply("", "small", stop_reason, None) })
+}
+
+#[tokio::test]
+async fn requests_for_tools_are_put_together_however_they_are_cut_and_numbered() {
+    let (find, book) = (json!({"city": "Porto"}), json!({}));
+    let both = uses(&[("a", "geo.find", find.clone()), ("b", "book", book.clone())], "toolUse");
+    let numbered = uses(&[("call_1", "geo.find", find.clone()), ("call_2", "book", book)], "toolUse");
+    for (what, parts, finish_reason, expected) in [
+        (
+            "as documented, interleaved",
+            vec![
+                json!([{"index": 0, "id": "a", "type": "function", "function": {"name": "geo_find", "arguments": ""}}]),
+                json!([{"index": 1, "id": "b", "type": "function", "function": {"name": "book", "arguments": "{"}}]),
+                json!([{"index": 0, "function": {"arguments": "{\"city\":"}}]),
+                json!([{"index": 1, "function": {"arguments": "}"}}]),
+                json!([{"index": 0, "id": null, "type": "", "function": {"name": null, "arguments": "\"Porto\"}"}}]),
+            ],
+            "tool_calls",
+            both.clone(),
+        ),
+        (
+            "no index, whole calls, `stop` at the end",
+            vec![json!([
+                {"id": "a", "function": {"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"}},
+                {"id": "b", "function": {"name": "book", "arguments": "{}"}},
+            ])],
+            "stop",
+            both.clone(),
+        ),
+        (
+            "no index, the id in every part",
+            vec![
+                json!([{"id": "a", "function": {"name": "geo_find", "arguments": "{\"city\""}}]),
+                json!([{"id": "a", "function": {"arguments": ":\"Porto\"}"}}]),
+                json!([{"id": "b", "function": {"name": "book"}}]),
+            ],
+            "tool_calls",
+            both.clone(),
+        ),
+        (
+            "the same index for all",
+            vec![
+                json!([{"index": 0, "id": "a", "function": {"name": "geo_find", "arguments": {"city": "Porto"}}}]),
+                json!([{"index": 0, "id": "b", "function": {"name": "book", "arguments": null}}]),
+            ],
+            "tool_calls",
+            both,
+        ),
+        (
+            "neither index nor id, arguments as JSON in JSON",
+            vec![
+                json!([{"function": {"name": "geo_find", "arguments": "\"{\\\"city\\\":\\\"Porto\\\"}\""}}]),
+                json!([{"function": {"name": "book", "arguments": ""}}]),
+            ],
+            "tool_calls",
+            numbered,
+        ),
+        (
+            "the last one cut off by the limit",
+            vec![
+                json!([{"index": 0, "id": "a", "function": {"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"}}]),
+                json!([{"index": 1, "id": "b", "function": {"name": "book", "arguments": "{\"da"}}]),
+            ],
+            "length",
+            uses(&[("a", "geo.find", find.clone())], "toolUse"),
+        ),
+        (
+            "the only one cut off by the limit",
+            vec![json!([{"index": 0, "id": "a", "function": {"name": "geo_find", "arguments": "{\"ci"}}])],
+            "length",
+            Ok(reply("", "small", "maxTokens", None)),
+        ),
+        (
+            "two of one id",
+            vec![json!([
+                {"index": 0, "id": "a", "function": {"name": "geo_find", "arguments": {"city": "Porto"}}},
+                {"index": 1, "id": "a", "function": {"name": "book"}},
+            ])],
+            "tool_calls",
+            uses(&[("a", "geo.find", find), ("call_2", "book", json!({}))], "toolUse"),
+        ),
+    ] {
+        assert_eq!(told(&stream(&parts, finish_reason)).await, expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn requests_for_tools_that_make_no_sense_say_so() {
+    let one = |function: serde_json::Value| stream(&[json!([{"id": "a", "function": function}])], "tool_calls");
+    for (body, said) in [
+        (one(json!({"name": "book", "arguments": "{\"a"})), "asked for tool `book` with arguments that are not JSON: "),
+        (
+            one(json!({"name": "book", "arguments": [1]})),
+            "asked for tool `book` with arguments that are no object: [1]",
+        ),
+        (one(json!({"arguments": "{}"})), "asked for a tool without naming it"),
+    ] {
+        let Err(ChatError::Endpoint { message, status: None }) = told(&body).await else { panic!("a failure: {body}") };
+        assert!(message.starts_with(&format!("model `small` at `http://endpoint.test` {said}")), "{message}");
+    }
+    let unasked = model(&one(json!({"name": "book", "arguments": {}}))).chat(&question()).await;
+    let message = "model `small` at `http://endpoint.test` asked for tool `book`, though it was offered none";
+    assert_eq!(unasked, Err(ChatError::Endpoint { message: message.to_owned(), status: None }));
+}
+
+#[tokio::test]
+async fn an_id_of_ours_is_never_that_of_an_earlier_request() {
+    let earlier = [
+        ChatPart::ToolUse { id: "call_1".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
+        ChatPart::ToolUse { id: "call_3".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
+    ];
+    let messages = vec![ChatMessage { role: ChatRole::Assistant, parts: earlier.to_vec() }];
+    let body = stream(&[json!([{"function": {"name": "book"}}])], "tool_calls");
+    let said = model(&body).chat(&ChatRequest { messages, ..asking() }).await;
+    assert_eq!(said, uses(&[("call_4", "book", json!({}))], "toolUse"));
+}
+
+#[tokio::test]
+async fn text_comes_before_the_requests_for_tools() {
+    let body = json!({"choices": [{"finish_reason": "tool_calls", "message": {
+        "content": "Let me see.", "tool_calls": [{"id": "a", "function": {"name": "book", "arguments": {}}}],
+    }}]});
+    let parts = vec![
+        ChatPart::Text { text: "Let me see.".to_owned() },
+        ChatPart::ToolUse { id: "a".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
+    ];
+    let expected = ChatReply { parts, ..reply("", "small", "toolUse", None) };
+    assert_eq!(told(&body.to_string()).await, Ok(expected));
+}
+
+#[tokio::test]
+async fn the_host_cuts_where_the_endpoint_cannot() {
+    let dialect = Dialect { stop: false, ..Dialect::default() };
+    let body = json!({"choices": [{"finish_reason": "length", "message": {"content": "one END two STOP"}}]});
+    let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
+    let stop = ["STOP", "END", "a", "b", "c", "d"].map(str::to_owned).to_vec();
+    let model = cut_for(spec, vec![Bytes::from(body.to_string())]);
+    let said = model.chat(&ChatRequest { stop, ..question() }).await;
+    assert_eq!(said, Ok(reply("one ", "small", "stopSequence", None)));
+}
+
+#[tokio::test]
+async fn a_code_fence_around_a_form_is_taken_off() {
+    for content in ["```json\n{\"a\": 1}\n```", "\n```\n{\"a\": 1}```\n", "{\"a\": 1}"] {
+        let body = json!({"choices": [{"finish_reason": "stop", "message": {"content": content}}]}).to_string();
+        let output = Some(OutputForm { name: "a".to_owned(), schema: json!({}) });
+        let said = cut(vec![Bytes::from(body.clone())]).chat(&ChatRequest { output, ..question() }).await;
+        assert_eq!(said, Ok(reply("{\"a\": 1}", "small", "endTurn", None)), "{content}");
+        let free = cut(vec![Bytes::from(body)]).chat(&question()).await;
+        assert_eq!(free, Ok(reply(content, "small", "endTurn", None)));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_costs_what_its_tokens_do() {
+    let body = json!({
+        "choices": [{"finish_reason": "stop", "message": {"content": "Hi"}}],
+        "usage": {"prompt_tokens": 1_000, "completion_tokens": 100},
+    });
+    let spec = LlmSpec { prices: Some(Prices { input: 2.0, output: 10.0 }), ..spec("http://endpoint.test") };
+    let said = cut_for(spec, vec![Bytes::from(body.to_string())]).chat(&question()).await.expect("a reply");
+    assert!(said.cost_usd.is_some_and(|cost| (cost - 0.003).abs() < 1e-12), "{said:?}");
+}

@@ -1,0 +1,22 @@
+//! What the tests of this room share.
+//! Never used outside them.
+
+use std::time::Duration;
+
+use crate::model::{Dialect, LlmSpec, Scores};
+
+/// A model with everything at its simplest, and a key.
+pub(super) fn spec(base_url: &str) -> LlmSpec {
+    LlmSpec {
+        name: LlmSpec::DEFAULT_NAME.to_owned(),
+        base_url: base_url.to_owned(),
+        model: "small".to_owned(),
+        api_key: Some("sk-long-enough".to_owned()),
+        headers: Vec::new(),
+        query: Vec::new(),
+        timeout: Duration::from_secs(20),
+        dialect: Dialect::default(),
+        scores: Scores::default(),
+        prices: None,
+    }
+}

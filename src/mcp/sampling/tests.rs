@@ -1,0 +1,216 @@
+use serde_json::json;
+
+use super::*;
+
+fn object(value: Value) -> crate::model::JsonObject {
+    value.as_object().cloned().unwrap()
+}
+
+#[test]
+fn reads_everything_that_a_request_can_hold() {
+    let params = json!({
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "text", "text": "look"},
+                {"type": "image", "mimeType": "image/svg+xml", "data": "aGk="},
+                {"type": "audio", "mimeType": "audio/wav", "data": "aGk="},
+            ]},
+            {"role": "assistant", "content": [
+                {"type": "text", "text": "a"},
+                {"type": "tool_use", "id": "1", "name": "geo.find", "input": {"city": "Porto"}},
+                {"type": "tool_use", "id": "2", "name": "book", "input": {}},
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "toolUseId": "2", "content": [{"type": "text", "text": "full"}], "isError": true},
+                {"type": "tool_result", "toolUseId": "1", "content": [
+                    {"type": "text", "text": "b"},
+                    {"type": "resource_link", "uri": "file:///c", "name": "c"},
+                    {"type": "resource", "resource": {"uri": "file:///d", "text": "d"}},
+                ], "structuredContent": {"n": 1}},
+            ]},
+            {"role": "assistant", "content": {"type": "tool_use", "id": "1", "name": "book", "input": {}}},
+            {"role": "user", "content": {"type": "tool_result", "toolUseId": "1", "content": [], "structuredContent": {"n": 1}}},
+        ],
+        "systemPrompt": "be brief", "maxTokens": 100, "temperature": 0.5, "stopSequences": ["END"],
+        "includeContext": "none", "metadata": {"x": 1},
+        "tools": [{"name": "geo.find", "description": "Finds.", "inputSchema": {"type": "object"}, "title": "Find"}],
+        "toolChoice": {"mode": "required"},
+        "modelPreferences": {
+            "hints": [{"name": "small"}, {}], "costPriority": 1, "speedPriority": 0.5, "intelligencePriority": 0,
+        },
+    });
+    let text = |text: &str| ChatPart::Text { text: text.to_owned() };
+    let called = |id: &str, name: &str, input| ChatPart::ToolUse { id: id.to_owned(), name: name.to_owned(), input };
+    let gave =
+        |id: &str, text: &str, is_error| ChatPart::ToolResult { id: id.to_owned(), text: text.to_owned(), is_error };
+    let said = |role, parts| ChatMessage { role, parts };
+    let (wav, data) = ("audio/wav".to_owned(), "aGk=".to_owned());
+    let expected = ChatRequest {
+        system: Some("be brief".to_owned()),
+        messages: vec![
+            said(
+                ChatRole::User,
+                vec![
+                    text("look"),
+                    ChatPart::Image { mime_type: "image/svg+xml".to_owned(), data: data.clone() },
+                    ChatPart::Audio { mime_type: wav, data },
+                ],
+            ),
+            said(
+                ChatRole::Assistant,
+                vec![
+                    text("a"),
+                    called("1", "geo.find", object(json!({"city": "Porto"}))),
+                    called("2", "book", object(json!({}))),
+                ],
+            ),
+            said(ChatRole::User, vec![gave("2", "full", true), gave("1", "b\nfile:///c\nd", false)]),
+            said(ChatRole::Assistant, vec![called("1", "book", object(json!({})))]),
+            said(ChatRole::User, vec![gave("1", "{\"n\":1}", false)]),
+        ],
+        max_tokens: 100,
+        temperature: Some(0.5),
+        stop: vec!["END".to_owned()],
+        tools: vec![ChatTool {
+            name: "geo.find".to_owned(),
+            description: Some("Finds.".to_owned()),
+            input_schema: object(json!({"type": "object"})),
+        }],
+        tool_choice: ToolChoice::Required,
+        preferences: ModelPreferences {
+            hints: vec!["small".to_owned()],
+            cost: Some(1.0),
+            speed: Some(0.5),
+            intelligence: Some(0.0),
+        },
+        ..ChatRequest::default()
+    };
+    assert_eq!(read(&params, Sampling::WithTools), Ok(expected));
+}
+
+/// The message of the -32602 that a request gets which differs from a plain one in this.
+fn refused(key: &str, value: Value, declared: Sampling) -> String {
+    let mut params = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
+    assert!(read(&params, declared).is_ok());
+    params[key] = value;
+    let error = read(&params, declared).unwrap_err();
+    assert_eq!(error.code.0, -32602);
+    error.message.into_owned()
+}
+
+#[test]
+fn refuses_what_it_cannot_do_and_says_what() {
+    let user = |content: Value| json!([{"role": "user", "content": content}]);
+    let model = |content: Value| json!([{"role": "assistant", "content": content}]);
+    let result = |content: Value| user(json!({"type": "tool_result", "toolUseId": "1", "content": [content]}));
+    let schema = json!({"type": "object"});
+    for (key, value, said) in [
+        ("tools", json!({}), "`tools` must be a list"),
+        ("tools", json!([{"name": "", "inputSchema": schema}]), "a tool has no `name`"),
+        ("tools", json!([{"name": "t"}]), "the tool `t` has no `inputSchema`"),
+        ("toolChoice", json!({"mode": "any"}), "`toolChoice.mode` must be `auto`, `required` or `none`, not \"any\""),
+        ("includeContext", json!("thisServer"), "`includeContext: thisServer` is deprecated and not supported"),
+        ("includeContext", json!(1), "`includeContext: of another type` is deprecated"),
+        ("messages", json!([]), "`messages` must be a list"),
+        ("messages", user(json!({"type": "text"})), "content of type `text` has no `text`"),
+        ("messages", user(json!({"type": "image", "data": "aGk="})), "content of type `image` must have a `mimeType`"),
+        (
+            "messages",
+            user(json!({"type": "image", "mimeType": "image/png;x,", "data": "aGk="})),
+            "content of type `image` must have a `mimeType`",
+        ),
+        (
+            "messages",
+            user(json!({"type": "audio", "mimeType": "audio/wav", "data": "a b"})),
+            "content of type `audio` must have `data` in base64",
+        ),
+        ("messages", user(json!({"type": "hologram"})), "content of type `hologram` is not supported"),
+        ("messages", model(json!({"type": "image"})), "`image` is not supported in a message of the assistant"),
+        ("messages", user(json!({"type": "tool_use"})), "`tool_use` is not supported in a message of the user"),
+        (
+            "messages",
+            model(json!({"type": "tool_use", "id": "1", "name": "t"})),
+            "must have `id`, `name` and an object",
+        ),
+        (
+            "messages",
+            result(json!({"type": "image"})),
+            "content of type `image` is not supported in the result of a tool",
+        ),
+        ("messages", json!([{"role": "system", "content": {"type": "text", "text": ""}}]), "not `system`"),
+        ("messages", json!([{"role": "user"}]), "a message has no `content`"),
+        ("maxTokens", json!(0), "`maxTokens` must be"),
+        ("maxTokens", json!(1.5), "`maxTokens` must be"),
+        ("stopSequences", json!("END"), "`stopSequences` must be a list"),
+        ("modelPreferences", json!({"hints": "x"}), "`hints` must be a list"),
+    ] {
+        let message = refused(key, value, Sampling::WithTools);
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn every_request_for_a_tool_needs_its_result_at_once() {
+    let text = json!({"type": "text", "text": "hi"});
+    let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "t", "input": {}});
+    let result = |id: &str| json!({"type": "tool_result", "toolUseId": id, "content": []});
+    let model = |content: Value| json!({"role": "assistant", "content": content});
+    let user = |content: Value| json!({"role": "user", "content": content});
+    for (messages, said) in [
+        (json!([model(call("1"))]), "the `tool_use` `1` has no `tool_result`"),
+        (json!([model(call("1")), user(text.clone())]), "the `tool_use` `1` must be followed by its `tool_result`"),
+        (
+            json!([model(json!([call("1"), call("2")])), user(result("1")), model(text.clone())]),
+            "the `tool_use` `2` must be followed by its `tool_result`",
+        ),
+        (json!([user(result("1"))]), "the `tool_result` `1` has no `tool_use` before it"),
+        (
+            json!([model(call("1")), user(json!([result("1"), result("1")]))]),
+            "the `tool_result` `1` has no `tool_use` before it",
+        ),
+        (
+            json!([model(call("1")), user(json!([result("1"), text]))]),
+            "a message with a `tool_result` must hold nothing else",
+        ),
+        (json!([model(json!([call("1"), call("1")]))]), "two `tool_use` share the id `1`"),
+    ] {
+        assert_eq!(refused("messages", messages, Sampling::WithTools), said);
+    }
+}
+
+#[test]
+fn tools_are_refused_where_they_were_not_declared() {
+    let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
+    let said = "`tools` are not supported: no language model of this host takes any";
+    assert_eq!(refused("tools", tools, Sampling::Plain), said);
+    assert_eq!(refused("toolChoice", json!({}), Sampling::Plain), said);
+    let empty = json!({
+        "messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1, "tools": [],
+    });
+    assert!(read(&empty, Sampling::Plain).is_ok());
+}
+
+#[test]
+fn reports_the_model_and_why_it_stopped() {
+    let reply = ChatReply {
+        parts: vec![ChatPart::Text { text: "hello".to_owned() }],
+        cost_usd: None,
+        model: "m".to_owned(),
+        stop_reason: "maxTokens".to_owned(),
+        usage: None,
+    };
+    let expected = json!({
+        "role": "assistant", "content": {"type": "text", "text": "hello"}, "model": "m", "stopReason": "maxTokens",
+    });
+    assert_eq!(serde_json::to_value(write(reply.clone())).unwrap(), expected);
+
+    let call = ChatPart::ToolUse { id: "1".to_owned(), name: "t".to_owned(), input: object(json!({"a": 1})) };
+    let asked = ChatReply { parts: vec![call.clone()], stop_reason: "toolUse".to_owned(), ..reply.clone() };
+    let block = json!({"type": "tool_use", "id": "1", "name": "t", "input": {"a": 1}});
+    let expected = json!({"role": "assistant", "content": block, "model": "m", "stopReason": "toolUse"});
+    assert_eq!(serde_json::to_value(write(asked)).unwrap(), expected);
+
+    let both = ChatReply { parts: [reply.parts.clone(), vec![call]].concat(), ..reply };
+    let content = serde_json::to_value(write(both)).unwrap()["content"].clone();
+    assert_eq!(content, json!([{"type": "text", "text": "hello"}, block]));
+}

@@ -329,9 +329,9 @@ async fn calls_of_an_agent_that_never_asks_share_one_process() {
     let started = Instant::now();
     let said: Vec<Value> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(pids(&said).len(), 1);
-    // The first goes alone for a moment, the others at once.
+    // The first goes alone for a moment, the others at once; in turn they would take seven seconds.
     assert!(said.iter().any(|said| said["together"].as_u64() >= Some(9)), "{said:?}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     pool.close().await;
 }
 

@@ -11,7 +11,8 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// An endpoint that streams its replies in turn, and the last one for ever. Each takes 12 tokens in and 3 out.
+/// An endpoint that streams its replies in turn, and the last one for ever. Each takes 12 tokens in and 3 out. A
+/// reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying that.
 pub(crate) struct Endpoint {
     address: String,
     requests: Receiver<Value>,
@@ -70,12 +71,26 @@ fn answer(mut stream: TcpStream, sender: &Sender<Value>, replies: &Mutex<Vec<Str
     let reply = reply.unwrap_or_default();
     let middle = (0..=reply.len() / 2).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0);
     let (first, second) = reply.split_at(middle);
-    let chunks = [
-        json!({"model": "tiny-7b", "choices": [{"index": 0, "delta": {"role": "assistant", "content": first}}]}),
-        json!({"choices": [{"index": 0, "delta": {"content": second}, "finish_reason": "stop"}]}),
-        json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3}}),
-    ];
-    let text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    let called = reply.strip_prefix("call ").and_then(|call| call.split_once(' '));
+    let said = called.map_or_else(|| said(first, second), |(name, arguments)| asked_for(name, arguments));
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3}});
+    let text: String = said.iter().chain([&usage]).map(|chunk| format!("data: {chunk}\n\n")).collect();
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     let _ = stream.write_all(format!("{head}{text}data: [DONE]\n\n").as_bytes());
+}
+
+fn said(first: &str, second: &str) -> [Value; 2] {
+    [
+        json!({"model": "tiny-7b", "choices": [{"index": 0, "delta": {"role": "assistant", "content": first}}]}),
+        json!({"choices": [{"index": 0, "delta": {"content": second}, "finish_reason": "stop"}]}),
+    ]
+}
+
+fn asked_for(name: &str, arguments: &str) -> [Value; 2] {
+    let call =
+        json!({"index": 0, "id": "call-1", "type": "function", "function": {"name": name, "arguments": arguments}});
+    [
+        json!({"model": "tiny-7b", "choices": [{"index": 0, "delta": {"role": "assistant", "tool_calls": [call]}}]}),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
+    ]
 }

@@ -8,5 +8,6 @@ mod ends;
 mod models;
 mod planning;
 mod processes;
+mod prompts;
 mod support;
 mod talking;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     endpoint::Endpoint,
-    support::{Ended, Place},
+    support::{Ended, Place, odd_agent},
 };
 
 /// The demo agents in each era, travel over stdio and research over HTTP, started by the host.
@@ -126,4 +126,50 @@ fn every_round_is_an_event() {
     assert_eq!((of("input_required"), of("question_asked"), of("question_answered")), (2, 2, 2), "{}", ended.out);
     assert_eq!(events.last().map(|event| &event["type"]), Some(&json!("result")));
     assert_eq!(events.first().map(|event| &event["type"]), Some(&json!("run_started")));
+}
+
+#[test]
+fn what_an_agent_may_ask_of_the_model_is_for_the_agents_file_and_a_person_to_say() {
+    const PLAN: &str = "name: x\nmax_parallel: 8\ntasks:\n\
+        \x20 - { id: a, agent: odd, tool: work, with: { marker: a } }\n\
+        \x20 - { id: b, agent: odd, tool: work, with: { marker: b } }\n\
+        \x20 - { id: c, agent: odd, tool: work, with: { marker: c } }\n";
+    let endpoint = Endpoint::answering(["In short: go."]);
+    let llm = endpoint.section();
+    let place = Place::new();
+    let agents = |rest: &str| {
+        let odd = odd_agent();
+        place.write(
+            "agents.toml",
+            format!("{llm}[agents.odd]\ncommand = \"python3\"\nargs = [{odd:?}, \"asks\"]\n{rest}\n"),
+        );
+    };
+    let answers = |ended: &Ended| {
+        let result = ended.result();
+        ["a", "b", "c"].map(|task| {
+            let said = result["tasks"][task]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}"));
+            let said: serde_json::Value = serde_json::from_str(said).expect("JSON");
+            let answer = &said["answer"];
+            answer["text"].as_str().or(answer["message"].as_str()).unwrap_or_default().to_owned()
+        })
+    };
+
+    agents("sampling = \"ask\"");
+    let refused = place.run(PLAN, &[]);
+    assert_eq!(answers(&refused), ["nobody allowed the request to the language model"; 3], "{refused:?}");
+    place.write("answers.yaml", "answers: [{ task: b, message: may it ask the language model, accept: true }]\n");
+    let asked = place.run(PLAN, &["--answers", "answers.yaml"]);
+    assert_eq!(answers(&asked)[1], "In short: go.", "{asked:?}");
+    assert_eq!(answers(&asked)[0], "nobody allowed the request to the language model");
+
+    // Each reply is told to have used fifteen tokens.
+    agents("sampling = { max_tokens = 115 }\nmax_processes = 2");
+    let bounded = place.run(PLAN, &["--journal", "journal.db"]);
+    let refused = answers(&bounded).iter().filter(|answer| answer.contains("`sampling.max_tokens` is 115")).count();
+    assert_eq!(refused, 2, "{bounded:?}");
+    let log = place.kapell(&["logs", "last", "--journal", "journal.db", "--output", "json"]);
+    let events = log.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));
+    let sampled: Vec<_> = events.filter(|event| event["type"] == "sampling_started").collect();
+    assert_eq!(sampled.len(), 1, "{}", log.out);
+    assert_eq!(sampled[0]["origin"]["attempt"]["task"], sampled[0]["chat"]["messages"][0]["parts"][0]["text"]);
 }

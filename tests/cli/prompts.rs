@@ -1,0 +1,82 @@
+//! Tasks for the language model, with a scripted endpoint: text, schemas, tools, budgets.
+
+use serde_json::json;
+
+use crate::{
+    endpoint::Endpoint,
+    support::{Ended, Place},
+};
+
+fn run(endpoint: &Endpoint, plan: &str) -> (Place, Ended) {
+    let place = Place::new();
+    place.agents(&["good"]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{}\n{agents}", endpoint.section()));
+    let ended = place.run(plan, &["--journal", "journal.db"]);
+    (place, ended)
+}
+
+#[test]
+fn a_prompt_takes_the_outputs_of_others_and_gives_its_own() {
+    let endpoint = Endpoint::answering(["Two words."]);
+    let (place, ended) = run(
+        &endpoint,
+        "name: x\ntasks:\n\
+         \x20 - { id: a, agent: odd-good, tool: echo, with: { text: one two } }\n\
+         \x20 - { id: count, system: Be brief., prompt: \"Count: ${{ tasks.a.output }}\", max_tokens: 50 }\n\
+         \x20 - { id: b, agent: odd-good, tool: echo, with: { text: \"${{ tasks.count.output }}\" } }\n",
+    );
+    assert_eq!((ended.code, &ended.result()["tasks"]["b"]["output"]), (Some(0), &json!("Two words.")), "{ended:?}");
+    let asked = endpoint.request();
+    assert_eq!(asked["messages"][0], json!({"role": "system", "content": "Be brief."}));
+    assert_eq!(asked["messages"][1], json!({"role": "user", "content": "Count: one two"}));
+    assert_eq!(asked["max_tokens"], 50);
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
+    assert!(shown.out.contains("count") && shown.out.contains("tiny-7b"), "{}", shown.out);
+}
+
+#[test]
+fn an_answer_by_a_schema_is_structured_and_repaired_once() {
+    let plan = "name: x\ntasks:\n\
+        \x20 - { id: a, prompt: How many?, output_schema: { type: object, properties: { n: { type: integer } }, required: [n] } }\n\
+        outputs: { n: \"${{ tasks.a.output.n }}\" }\n";
+    let (_place, ended) = run(&Endpoint::answering(["{\"n\": \"two\"}", "{\"n\": 2}"]), plan);
+    assert_eq!((ended.code, &ended.result()["outputs"]), (Some(0), &json!({"n": 2})), "{ended:?}");
+    let (_place, ended) = run(&Endpoint::answering(["two", "{\"n\": \"two\"}"]), plan);
+    assert_eq!((ended.code, ended.task("a").1.as_deref()), (Some(1), Some("model_failed")), "{ended:?}");
+}
+
+#[test]
+fn the_tools_of_a_prompt_are_called_and_journalled_like_any_other() {
+    let endpoint = Endpoint::answering(["call odd-good_echo {\"text\":\"${{ inputs.x }}\"}", "It says so."]);
+    let (place, ended) = run(
+        &endpoint,
+        "name: x\ntasks: [{ id: a, prompt: What does it say?, tools: [odd-good.echo], max_turns: 3 }]\n",
+    );
+    assert_eq!((ended.code, &ended.result()["tasks"]["a"]["output"]), (Some(0), &json!("It says so.")), "{ended:?}");
+    let first = endpoint.request();
+    assert_eq!(first["tools"][0]["function"]["name"], "odd-good_echo", "{first}");
+    let second = endpoint.request();
+    let told = second["messages"].as_array().and_then(|messages| messages.last()).expect("a message");
+    assert_eq!((&told["role"], &told["content"]), (&json!("tool"), &json!("${{ inputs.x }}")), "what it says is data");
+    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+    assert!(logs.out.contains("a/1#1: calls odd-good.echo"), "{}", logs.out);
+}
+
+#[test]
+fn a_budget_that_is_spent_ends_the_run_with_its_own_code_and_keeps_what_was_done() {
+    let (_place, ended) = run(
+        &Endpoint::answering(["fine"]),
+        "name: x\nbudget: { llm_calls: 1 }\ntasks:\n  - { id: a, prompt: One }\n  - { id: b, needs: [a], prompt: Two }\n",
+    );
+    assert_eq!((ended.code, ended.result()["status"].as_str()), (Some(5), Some("partial")), "{ended:?}");
+    assert_eq!((ended.task("a").0.as_str(), ended.task("b").0.as_str()), ("succeeded", "cancelled"));
+}
+
+#[test]
+fn a_prompt_without_a_model_is_a_mistake_of_the_plan() {
+    let place = Place::new();
+    place.agents(&[]);
+    let ended = place.run("name: x\ntasks: [{ id: a, prompt: Why? }]\n", &[]);
+    assert!(ended.code == Some(2) && ended.err.contains("no_model"), "{ended:?}");
+}

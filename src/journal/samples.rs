@@ -81,9 +81,9 @@ pub(crate) fn journey() -> Vec<Record> {
         {"type": "attempt_started", "attempt": {"task": "read[1]", "number": 1}, "agent": "research", "tool": "fetch"},
         {"type": "sampling_started", "request": "r2",
             "origin": {"agent": "research"},
-            "chat": {"messages": [{"role": "user", "text": "Sum it up"}], "max_tokens": 100, "temperature": 0.5}},
+            "chat": {"messages": [{"role": "user", "parts": [{"type": "text", "text": "Sum it up"}]}], "max_tokens": 100, "temperature": 0.5}},
         {"type": "sampling_finished", "request": "r2", "result": {"Ok": {
-            "text": "short", "model": "m", "stop_reason": "endTurn", "usage": {"input_tokens": 20, "output_tokens": 3},
+            "parts": [{"type": "text", "text": "short"}], "model": "m", "stop_reason": "endTurn", "usage": {"input_tokens": 20, "output_tokens": 3},
         }}},
         {"type": "attempt_succeeded", "attempt": {"task": "read[1]", "number": 1},
             "output": {"content": [{"type": "text", "text": "second page"}]}},

@@ -175,6 +175,23 @@ impl Diagnostics {
         self
     }
 
+    /// The same with one more mistake, which is about the file as a whole.
+    #[must_use]
+    pub fn and(mut self, code: &str, message: impl Into<String>) -> Self {
+        let (severity, file) = (Severity::Error, Arc::clone(&self.source.name));
+        let code = code.to_owned();
+        self.list.push(Diagnostic {
+            code,
+            severity,
+            message: message.into(),
+            file,
+            position: None,
+            label: None,
+            help: None,
+        });
+        self
+    }
+
     fn headline(&self) -> String {
         let file = &self.source.name;
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });

@@ -119,26 +119,13 @@ fn words(text: &str) -> impl Iterator<Item = String> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
-    use crate::model::AgentInfo;
+    use super::{super::samples::catalogue, *};
 
     fn tool(name: &str, description: &str, arguments: &[&str]) -> ToolInfo {
         let properties: serde_json::Map<_, _> =
             arguments.iter().map(|argument| ((*argument).to_owned(), json!({"type": "string"}))).collect();
-        let schema = json!({"type": "object", "properties": properties});
-        ToolInfo {
-            name: name.to_owned(),
-            title: None,
-            description: Some(description.to_owned()),
-            input_schema: schema.as_object().cloned().expect("an object"),
-            output_schema: None,
-            effect: None,
-        }
-    }
-
-    fn catalogue(tools: Vec<ToolInfo>) -> Catalogue {
-        let info = AgentInfo { protocol: String::new(), server: None, tools };
-        Catalogue::from_iter([("gone".into(), Err("no".to_owned())), ("box".into(), Ok(info))])
+        let tool = super::super::samples::tool(name, json!({"type": "object", "properties": properties}));
+        ToolInfo { description: Some(description.to_owned()), ..tool }
     }
 
     /// So many tools that have nothing to do with anything.
@@ -152,7 +139,7 @@ mod tests {
 
     #[test]
     fn words_are_the_same_however_a_name_is_written() {
-        for text in ["search_web", "searchWeb", "Search the".replace("the", "web").as_str(), "search-web!"] {
+        for text in ["search_web", "searchWeb", "Search web", "search-web!"] {
             assert_eq!(words(text).collect::<Vec<_>>(), ["search", "web"], "{text}");
         }
         assert_eq!(words("¿Überraschung?").collect::<Vec<_>>(), ["überraschung"]);

@@ -1,5 +1,5 @@
 //! Writes a model's answer down as a plan file that people can read and edit.
-//! Never judges it: what is missing, unknown or of the wrong type is written as it came, for the validator to name.
+//! Never judges it: what is missing or of the wrong type is written as it came, for the validator to name.
 
 use serde_json::{Value, json};
 
@@ -9,6 +9,11 @@ use crate::{config, model::JsonObject};
 /// How every plan file starts.
 const HEAD: &str = "# yaml-language-server: $schema=plan.schema.json\n\
                     # `kapell schema plan > plan.schema.json` writes the schema by which editors complete this file.\n#\n";
+/// The keys of an answer's form.
+const PLAN_KEYS: [&str; 2] = ["analysis", "tasks"];
+const TASK_KEYS: [&str; 5] = ["id", "title", "depends_on", "call", "bindings"];
+const CALL_KEYS: [&str; 3] = ["tool", "args", "args_json"];
+const BINDING_KEYS: [&str; 3] = ["arg", "task", "output"];
 /// Columns of a comment.
 const COLUMNS: usize = 100;
 /// Most characters of a tool's description in a comment, and of an answer that is no plan.
@@ -22,6 +27,9 @@ const LONGEST_NAME: usize = 48;
 pub(super) struct Draft {
     /// The file's text.
     pub(super) text: String,
+    /// The keys of the answer that its form does not have, each with its place, in words. The file is without them: a
+    /// model must not say of a call what only a person may, such as that it can be repeated.
+    pub(super) strangers: Vec<String>,
     /// The line in which each task starts, from 1, and its id.
     starts: Vec<(usize, String)>,
 }
@@ -60,16 +68,9 @@ pub(super) fn write(goal: &str, answer: &JsonObject, offers: &[Offer<'_>]) -> Dr
     let mut text = HEAD.to_owned();
     let analysis = answer.get("analysis").and_then(Value::as_str).unwrap_or_default();
     text.push_str(&comment(analysis));
-    let mut plan = answer.clone();
-    plan.shift_remove("analysis");
-    let tasks = plan.shift_remove("tasks");
-    let mut before = json!({"name": name(goal), "description": goal});
-    if let Some(before) = before.as_object_mut() {
-        before.extend(plan);
-    }
-    text.push_str(&yaml(&before));
+    text.push_str(&yaml(&json!({"name": name(goal), "description": goal})));
     let mut starts = Vec::new();
-    match tasks {
+    match answer.get("tasks") {
         Some(Value::Array(tasks)) if !tasks.is_empty() => {
             text.push_str("\ntasks:\n");
             for (index, task) in tasks.iter().enumerate() {
@@ -90,7 +91,30 @@ pub(super) fn write(goal: &str, answer: &JsonObject, offers: &[Offer<'_>]) -> Dr
         Some(tasks) => text.push_str(&yaml(&json!({ "tasks": tasks }))),
         None => {}
     }
-    Draft { text, starts }
+    Draft { text, strangers: strangers(answer), starts }
+}
+
+/// The keys that the form does not have.
+fn strangers(answer: &JsonObject) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut look = |value: Option<&Value>, known: &[&str], place: &str| {
+        let keys = value.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
+        found.extend(
+            keys.filter(|key| !known.contains(&key.as_str())).map(|key| format!("`{}` of {place}", cut(key, 64))),
+        );
+    };
+    let tasks = answer.get("tasks").and_then(Value::as_array);
+    for task in tasks.into_iter().flatten() {
+        let id = task.get("id").and_then(Value::as_str).unwrap_or_default();
+        look(Some(task), &TASK_KEYS, &format!("task `{id}`"));
+        look(task.get("call"), &CALL_KEYS, &format!("the call of task `{id}`"));
+        for binding in task.get("bindings").and_then(Value::as_array).into_iter().flatten() {
+            look(Some(binding), &BINDING_KEYS, &format!("a binding of task `{id}`"));
+        }
+    }
+    let rest = answer.keys().filter(|key| !PLAN_KEYS.contains(&key.as_str()));
+    found.extend(rest.map(|key| format!("`{}` of the plan", cut(key, 64))));
+    found
 }
 
 /// An answer that holds no plan, as a file that at least says what it was.
@@ -101,7 +125,7 @@ pub(super) fn write_unreadable(goal: &str, answer: &str) -> Draft {
         text.push_str(&comment(line));
     }
     text.push_str(&yaml(&json!({"name": name(goal), "description": goal, "tasks": []})));
-    Draft { text, starts: Vec::new() }
+    Draft { text, strangers: Vec::new(), starts: Vec::new() }
 }
 
 /// A name for the plan, from the first words of its goal.
@@ -159,7 +183,8 @@ fn yaml(value: &Value) -> String {
         return text;
     }
     let json = |value: &Value| {
-        let escape = |c: char| if is_altered(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+        let escape =
+            |c: char| if is_altered(c) || c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
         value.to_string().chars().map(escape).collect::<String>()
     };
     match value {
@@ -177,7 +202,7 @@ fn called<'o>(task: &Value, offers: &'o [Offer<'o>]) -> Option<&'o Offer<'o>> {
     offers.iter().find(|offer| offer.name() == name)
 }
 
-/// A task in the words of the plan file. Keys that it does not know stay, and are the validator's to refuse.
+/// A task in the words of the plan file.
 fn task(task: &Value, offers: &[Offer<'_>]) -> Value {
     let Value::Object(fields) = task else { return task.clone() };
     let mut written = JsonObject::new();
@@ -185,7 +210,7 @@ fn task(task: &Value, offers: &[Offer<'_>]) -> Value {
     for (key, value) in fields {
         match (key.as_str(), value) {
             ("call", Value::Object(call)) => {
-                written.extend(self::call(call));
+                written.extend(route(call));
                 if let Some(arguments) = arguments(call, bindings, called(task, offers)) {
                     written.insert("with".to_owned(), arguments);
                 }
@@ -203,34 +228,27 @@ fn task(task: &Value, offers: &[Offer<'_>]) -> Value {
                     written.insert("needs".to_owned(), json!(needs));
                 }
             }
-            ("bindings", Value::Array(_) | Value::Null) if fields.contains_key("call") => {}
-            (_, Value::Null) => {}
-            _ => {
-                written.insert(key.clone(), value.clone());
+            ("bindings", Value::Array(_)) | (_, Value::Null) => {}
+            (key, _) if TASK_KEYS.contains(&key) => {
+                written.insert(key.to_owned(), value.clone());
             }
+            _ => {}
         }
     }
     Value::Object(written)
 }
 
-/// `agent` and `tool`, and what else the call holds.
-fn call(call: &JsonObject) -> JsonObject {
-    let mut written = JsonObject::new();
-    for (key, value) in call {
-        match (key.as_str(), value) {
-            ("tool", Value::String(name)) => {
-                let (agent, tool) =
-                    name.split_once('.').map_or((None, name.as_str()), |(agent, tool)| (Some(agent), tool));
-                written.extend(agent.map(|agent| ("agent".to_owned(), agent.into())));
-                written.insert("tool".to_owned(), tool.into());
-            }
-            ("args" | "args_json", _) | (_, Value::Null) => {}
-            _ => {
-                written.insert(key.clone(), value.clone());
-            }
+/// The `agent` and `tool` of a call.
+fn route(call: &JsonObject) -> JsonObject {
+    match call.get("tool") {
+        Some(Value::String(name)) => {
+            let (agent, tool) = name.split_once('.').map_or((None, name.as_str()), |(agent, tool)| (Some(agent), tool));
+            let agent = agent.map(|agent| ("agent".to_owned(), agent.into()));
+            agent.into_iter().chain([("tool".to_owned(), tool.into())]).collect()
         }
+        Some(odd) => JsonObject::from_iter([("tool".to_owned(), odd.clone())]),
+        None => JsonObject::new(),
     }
-    written
 }
 
 /// The arguments with their bindings; nothing where there are none.
@@ -334,28 +352,20 @@ impl<'s> Nulls<'s> {
 
 #[cfg(test)]
 mod tests {
-    use indexmap::IndexMap;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::samples::{agents, object},
+        *,
+    };
     use crate::{
-        config::{AgentsFile, load_plan},
-        model::{AgentId, AgentPolicy, AgentSpec, Protocol, Span, ToolInfo, Transport},
+        config::load_plan,
+        model::{AgentId, ToolInfo},
     };
 
-    fn object(value: Value) -> JsonObject {
-        value.as_object().cloned().expect("an object")
-    }
-
     fn tool(schema: Value) -> ToolInfo {
-        ToolInfo {
-            name: "do.it".to_owned(),
-            title: None,
-            description: Some("Does it.\u{1b}[2J\nAnd more.".to_owned()),
-            input_schema: object(schema),
-            output_schema: None,
-            effect: None,
-        }
+        let description = Some("Does it.\u{1b}[2J\nAnd more.".to_owned());
+        ToolInfo { description, ..super::super::samples::tool("do.it", schema) }
     }
 
     /// The tasks of the file that an answer becomes, read back.
@@ -445,24 +455,44 @@ mod tests {
     #[test]
     fn what_is_odd_is_written_as_it_came() {
         let odd = json!({
-            "name": "mine", "outputs": {"a": "b"},
             "tasks": [
                 "text",
                 {"id": 5, "call": "x", "bindings": {}},
-                {"id": "t1", "call": {"tool": "nodot", "args": "x", "more": 1}, "depends_on": "t0"},
+                {"id": "t1", "call": {"tool": "nodot", "args": "x"}, "depends_on": "t0"},
                 {"id": "t1", "call": {"tool": "a.b", "args_json": "{"}, "bindings": [7]},
-                {"id": "t1", "agent": "a", "tool": "b", "with": {}},
+                {"id": "t1", "call": {"tool": 7}},
             ],
         });
         let expected = json!([
             "text",
             {"id": 5, "call": "x", "bindings": {}},
-            {"id": "t1", "tool": "nodot", "more": 1, "with": "x", "depends_on": "t0"},
+            {"id": "t1", "tool": "nodot", "with": "x", "depends_on": "t0"},
             {"id": "t1", "agent": "a", "tool": "b", "with": "{"},
-            {"id": "t1", "agent": "a", "tool": "b", "with": {}},
+            {"id": "t1", "tool": 7},
         ]);
         assert_eq!(tasks(odd, json!({})), expected);
         assert_eq!(tasks(json!({"tasks": "none"}), json!({})), "none");
+    }
+
+    #[test]
+    fn keys_that_the_form_does_not_have_are_left_out_and_named() {
+        let answer = json!({
+            "outputs": {},
+            "tasks": [{
+                "id": "t1", "effect": "read_only", "call": {"tool": "a.b", "retry": 9},
+                "bindings": [{"arg": "q", "task": "t0", "output": "", "default": 1}],
+            }],
+        });
+        let draft = write("Do it", &object(answer.clone()), &[]);
+        let places = [
+            "`effect` of task `t1`",
+            "`retry` of the call of task `t1`",
+            "`default` of a binding of task `t1`",
+            "`outputs` of the plan",
+        ];
+        assert_eq!(draft.strangers, places);
+        let written = json!([{"id": "t1", "agent": "a", "tool": "b", "with": {"q": "${{ tasks.t0.output }}"}}]);
+        assert_eq!(tasks(answer, json!({})), written);
     }
 
     #[test]
@@ -479,29 +509,6 @@ mod tests {
         assert_eq!(comment(hostile), "# a b c d [2J e\n");
         let long = comment(&"word ".repeat(60));
         assert!(long.lines().count() > 2 && long.lines().all(|line| line.starts_with("# ") && line.len() <= COLUMNS));
-    }
-
-    fn agents() -> AgentsFile {
-        let id = AgentId::from("box");
-        let policy = AgentPolicy {
-            required: false,
-            max_concurrency: 1,
-            tool_timeout: Span(std::time::Duration::ZERO),
-            effect: None,
-        };
-        let spec = AgentSpec {
-            id: id.clone(),
-            transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
-            protocol: Protocol::Auto,
-            startup_timeout: std::time::Duration::ZERO,
-            max_processes: 1,
-            sampling: crate::model::SamplingPolicy::default(),
-            policy,
-            enabled_tools: None,
-            disabled_tools: Vec::new(),
-            capabilities: IndexMap::new(),
-        };
-        AgentsFile { agents: IndexMap::from_iter([(id, spec)]), disabled: Vec::new(), models: Vec::new() }
     }
 
     /// Any JSON without `${{`, which would mean something, and without the key `<<`, which plans refuse.
@@ -555,7 +562,7 @@ mod tests {
             });
             let answer = json!({"analysis": goal, "tasks": [task("t1", &first), task("t2", &second)]});
             let draft = write(&format!("x{goal}"), &object(answer), &[]);
-            let lowered = load_plan("plan", &draft.text, &agents(), None).map_err(|error| {
+            let lowered = load_plan("plan", &draft.text, &agents(&["box"]), None).map_err(|error| {
                 TestCaseError::fail(format!("{error}\n{}", draft.text))
             })?;
             let read: Vec<&Value> = lowered.plan.tasks.iter().map(|task| task.arguments().map_or(&Value::Null, |arguments| &arguments.0["v"])).collect();

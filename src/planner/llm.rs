@@ -197,17 +197,17 @@ impl Turn<'_> {
         let answer = reply.text();
         let Some(plan) = draft::read(&answer) else { return Err(self.unreadable(reply, &answer)) };
         let draft = draft::write(self.goal, &plan, self.offers);
-        let mistakes = match config::load_plan(
-            self.context.file,
-            &draft.text,
-            self.context.agents,
-            Some(self.context.catalogue),
-        ) {
+        let Context { agents, catalogue, file, .. } = *self.context;
+        let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalogue)) {
             // A person may well plan for an agent that is away for now. A model has seen none of its tools.
             Ok(lowered) if lowered.warnings.list().iter().any(|found| found.code == UNREACHABLE) => lowered.warnings,
-            Ok(lowered) => return Ok(Planned { text: draft.text, lowered }),
+            Ok(lowered) if draft.strangers.is_empty() => return Ok(Planned { text: draft.text, lowered }),
+            Ok(lowered) => lowered.warnings,
             Err(mistakes) => mistakes,
         };
+        let mistakes = draft.strangers.iter().fold(mistakes, |mistakes, stranger| {
+            mistakes.and("plan::unknown_key", format!("the answer has {stranger}, which its form does not have"))
+        });
         let told = mistakes.list().iter().take(MAX_SHOWN).map(|found| in_words(found, &draft)).collect();
         Err(Refused { rejected: Rejected { text: draft.text, mistakes }, answer, told })
     }
@@ -232,4 +232,153 @@ fn in_words(found: &Diagnostic, draft: &Draft) -> String {
     let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
     let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
     format!("- {place}{}{help}", found.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::{Value, json};
+
+    use super::{
+        super::samples::{agents, catalogue, tool},
+        *,
+    };
+    use crate::model::{ChatPart, ToolInfo};
+
+    /// A model that gives these answers in turn, and keeps what it was asked.
+    struct Scripted {
+        answers: Mutex<Vec<Result<ChatReply, ChatError>>>,
+        requests: Mutex<Vec<ChatRequest>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Llm for Scripted {
+        async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+            self.requests.lock().expect("no panic").push(request.clone());
+            self.answers.lock().expect("no panic").remove(0)
+        }
+    }
+
+    fn says(text: impl ToString) -> Result<ChatReply, ChatError> {
+        Ok(ChatReply {
+            parts: vec![ChatPart::Text { text: text.to_string() }],
+            model: "m".to_owned(),
+            stop_reason: "endTurn".to_owned(),
+            usage: Some(Usage { input_tokens: 10, output_tokens: 2 }),
+            cost_usd: None,
+        })
+    }
+
+    fn fails() -> ChatError {
+        ChatError::Endpoint { message: "the endpoint is away".to_owned(), status: None }
+    }
+
+    struct Told {
+        planning: Planning,
+        progress: Vec<Progress>,
+        requests: Vec<ChatRequest>,
+    }
+
+    async fn planned(answers: Vec<Result<ChatReply, ChatError>>, tools: Vec<ToolInfo>) -> Told {
+        let llm = Scripted { answers: Mutex::new(answers), requests: Mutex::default() };
+        let (agents, catalogue) = (agents(&["box", "gone"]), catalogue(tools));
+        let context = Context { llm: &llm, agents: &agents, catalogue: &catalogue, file: "plan.yaml" };
+        let mut progress = Vec::new();
+        let planning = plan("Find it", &context, &mut |step| progress.push(step)).await;
+        Told { planning, progress, requests: llm.requests.into_inner().expect("no panic") }
+    }
+
+    fn find() -> ToolInfo {
+        let query = json!({"type": "string", "minLength": 2});
+        tool("find", json!({"properties": {"q": query}, "required": ["q"], "additionalProperties": false}))
+    }
+
+    fn calling(tool: &str, query: &str) -> Value {
+        let call = json!({"tool": tool, "args": {"q": query}});
+        json!({"analysis": "", "tasks": [{"id": "t1", "title": "It", "depends_on": [], "call": call, "bindings": []}]})
+    }
+
+    /// What the model was told was wrong, in its last turn.
+    fn last_repair(told: &Told) -> String {
+        told.requests.last().and_then(|request| request.messages.last()).expect("a message").all_text()
+    }
+
+    #[tokio::test]
+    async fn a_valid_plan_needs_one_turn() {
+        let told = planned(vec![says(calling("box.find", "it"))], vec![find()]).await;
+        let planned = told.planning.result.expect("a plan");
+        assert_eq!(planned.lowered.plan.tasks[0].routes()[0].tool.as_ref(), "find");
+        assert_eq!(told.planning.turns, 1);
+        assert_eq!(told.planning.usage, Some(Usage { input_tokens: 10, output_tokens: 2 }));
+        assert_eq!(told.progress, [Progress::Started { shown: 1, tools: 1 }]);
+        let request = &told.requests[0];
+        let form = request.output.as_ref().expect("a form");
+        assert_eq!((request.messages.len(), form.name.as_str(), &form.schema["type"]), (1, "plan", &json!("object")));
+    }
+
+    #[tokio::test]
+    async fn the_model_is_shown_its_last_plan_alone_with_all_its_mistakes() {
+        let answers = vec![says("no"), says(calling("box.fnd", "it")), says(calling("box.find", "it"))];
+        let told = planned(answers, vec![find()]).await;
+        assert!(told.planning.result.is_ok());
+        assert_eq!(told.planning.usage, Some(Usage { input_tokens: 30, output_tokens: 6 }));
+        let repairing = |repair| Progress::Repairing { mistakes: 1, repair, most: 2 };
+        assert_eq!(told.progress, [Progress::Started { shown: 1, tools: 1 }, repairing(1), repairing(2)]);
+        let messages = |turn: usize| told.requests[turn].messages.iter().map(ChatMessage::all_text).collect::<Vec<_>>();
+        assert_eq!(messages(1)[1], "no");
+        assert_eq!((messages(2).len(), &messages(2)[1]), (3, &calling("box.fnd", "it").to_string()));
+        assert!(messages(2)[2].contains("in task `t1`: the agent `box` has no tool `fnd` (did you mean `find`?)"));
+    }
+
+    #[tokio::test]
+    async fn the_tools_own_schemas_judge_what_strict_ones_cannot_say() {
+        let told = planned(vec![says(calling("box.find", "x")), Err(fails())], vec![find()]).await;
+        assert!(last_repair(&told).contains("the argument `q` of `find` cannot be this"), "{}", last_repair(&told));
+        let Err(PlanError::Model { source, rejected: Some(rejected) }) = told.planning.result else {
+            panic!("no error")
+        };
+        assert_eq!((source, rejected.mistakes.errors()), (fails(), 1));
+        assert!(rejected.text.contains("q: x"), "{}", rejected.text);
+    }
+
+    #[tokio::test]
+    async fn agents_that_are_unknown_or_away_are_never_planned_with() {
+        let answers = vec![says(calling("nobody.find", "it")), says(calling("gone.find", "it")), Err(fails())];
+        let told = planned(answers, vec![find()]).await;
+        assert!(last_repair(&told).contains("the agent `gone` could not be asked for its tools"));
+        let before = told.requests[1].messages[2].all_text();
+        assert!(before.contains("the agent `nobody` is not in the agents file"), "{before}");
+    }
+
+    #[tokio::test]
+    async fn a_model_cannot_say_what_only_people_may() {
+        let mut answer = calling("box.find", "it");
+        answer["tasks"][0]["effect"] = json!("read_only");
+        let told = planned(vec![says(answer), Err(fails())], vec![find()]).await;
+        let expected = "- the answer has `effect` of task `t1`, which its form does not have";
+        assert!(last_repair(&told).contains(expected), "{}", last_repair(&told));
+    }
+
+    #[tokio::test]
+    async fn it_gives_up_after_two_repairs() {
+        let bad = || says(calling("box.fnd", "it"));
+        let told = planned(vec![bad(), bad(), bad(), bad()], vec![find()]).await;
+        let Err(PlanError::Invalid(rejected)) = told.planning.result else { panic!("no error") };
+        assert_eq!((told.planning.turns, told.requests.len(), rejected.mistakes.errors()), (3, 3, 1));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_cut_off_is_told_so() {
+        let cut_off = says(r#"{"analysis": "#).map(|reply| ChatReply { stop_reason: "maxTokens".to_owned(), ..reply });
+        let told = planned(vec![cut_off, says(""), Err(fails())], vec![find()]).await;
+        assert!(told.requests[1].messages[2].all_text().contains("cut off"));
+        assert_eq!(told.requests[2].messages[1].all_text(), "(nothing)");
+    }
+
+    #[tokio::test]
+    async fn without_tools_no_model_is_asked() {
+        let told = planned(Vec::new(), Vec::new()).await;
+        assert!(matches!(told.planning, Planning { result: Err(PlanError::NoTools), turns: 0, usage: None }));
+    }
 }

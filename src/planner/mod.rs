@@ -5,6 +5,8 @@ mod catalogue;
 mod draft;
 mod llm;
 mod prompt;
+#[cfg(test)]
+mod samples;
 mod schema;
 
 pub use llm::{Context, PlanError, Planned, Planning, Progress, Rejected, plan};

@@ -15,10 +15,12 @@ pub(super) fn system() -> String {
         r#"You turn a goal into a plan: a few tasks, each of which calls one tool. Answer with one JSON object and nothing else:
 
 {{"analysis": "what the goal asks for, and how the tools serve it, in a sentence or two",
- "tasks": [{{"id": "t1", "title": "what a person reads above the result",
-            "depends_on": [],
-            "call": {{"tool": "AGENT.TOOL", "args": {{"ARGUMENT": "a value", "OTHER": null}}}},
-            "bindings": [{{"arg": "OTHER", "task": "t0", "output": "/findings/0/title"}}]}}]}}
+ "tasks": [
+  {{"id": "t1", "title": "what a person reads above the result", "depends_on": [],
+   "call": {{"tool": "AGENT.TOOL", "args": {{"ARGUMENT": "a value", "OPTIONAL": null}}}}, "bindings": []}},
+  {{"id": "t2", "title": "…", "depends_on": ["t1"],
+   "call": {{"tool": "AGENT.TOOL", "args": {{"ARGUMENT": null}}}},
+   "bindings": [{{"arg": "ARGUMENT", "task": "t1", "output": "/findings/0/title"}}]}}]}}
 
 - Call only the tools that are listed, under exactly those names. If they cannot serve all of the goal, plan what they can do and say in `analysis` what is left.
 - Ids are t1, t2, t3 and so on, at most t{MOST_TASKS}. `depends_on` names only tasks further up, and only those that must have ended before; tasks that do not depend on each other run side by side.

@@ -288,11 +288,14 @@ fn measure(schema: &Value) -> (usize, usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::samples::{object, tool},
+        *,
+    };
     use crate::model::ToolInfo;
 
     fn strict(schema: Value) -> Option<Value> {
-        strict_arguments(schema.as_object().expect("an object"))
+        strict_arguments(&object(schema))
     }
 
     /// What one argument of that schema becomes, without the null that every argument may be.
@@ -399,17 +402,6 @@ mod tests {
         assert_eq!(strict(json!({"properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": definitions})), None);
     }
 
-    fn tool(name: &str, schema: &Value) -> ToolInfo {
-        ToolInfo {
-            name: name.to_owned(),
-            title: None,
-            description: None,
-            input_schema: schema.as_object().cloned().expect("an object"),
-            output_schema: None,
-            effect: None,
-        }
-    }
-
     fn schema_of(tools: &[ToolInfo]) -> Value {
         let agent = "box".into();
         plan_schema(&tools.iter().map(|tool| Offer { agent: &agent, tool }).collect::<Vec<_>>())
@@ -417,8 +409,8 @@ mod tests {
 
     #[test]
     fn a_plan_calls_one_tool_in_each_task() {
-        let closed = tool("closed", &json!({"properties": {"q": {"type": "string"}}}));
-        let open = tool("open", &json!({"additionalProperties": true}));
+        let closed = tool("closed", json!({"properties": {"q": {"type": "string"}}}));
+        let open = tool("open", json!({"additionalProperties": true}));
         let schema = schema_of(&[open, closed]);
         let call = &schema["properties"]["tasks"]["items"]["properties"]["call"]["anyOf"];
         assert_eq!(call[0]["properties"]["tool"]["enum"], json!(["box.closed"]));
@@ -447,13 +439,13 @@ mod tests {
         }
         let wide: JsonObject = (0..900).map(|index| (format!("argument-{index}"), json!({"type": "string"}))).collect();
         let tools = [
-            tool("a", &json!({"properties": {"v": {"enum": values}}})),
-            tool("b", &json!({"properties": {"v": {"enum": values}}})),
-            tool("c", &json!({"properties": {"v": {"enum": values}}})),
-            tool("d", &json!({"properties": {"v": deep}})),
-            tool("e", &json!({"properties": wide})),
-            tool("f", &json!({"properties": wide})),
-            tool("g", &json!({"properties": {}})),
+            tool("a", json!({"properties": {"v": {"enum": values}}})),
+            tool("b", json!({"properties": {"v": {"enum": values}}})),
+            tool("c", json!({"properties": {"v": {"enum": values}}})),
+            tool("d", json!({"properties": {"v": deep}})),
+            tool("e", json!({"properties": wide})),
+            tool("f", json!({"properties": wide})),
+            tool("g", json!({"properties": {}})),
         ];
         let schema = schema_of(&tools);
         let call = schema["properties"]["tasks"]["items"]["properties"]["call"]["anyOf"].as_array().expect("a list");

@@ -52,18 +52,50 @@ impl Host {
         Ok(self)
     }
 
+    /// A command that knows the agents and keeps its state with this run's.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
+        command
+            .args(arguments)
+            .arg("--agents")
+            .arg(&self.agents)
+            .current_dir(root())
+            .env("PWD", root())
+            .env("XDG_STATE_HOME", self.scratch.path())
+            .env("KAPELL_DEMO_DIR", self.scratch.path().join("documents"))
+            .stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Plans `goal`: either the plan is one that `validate` takes, or it is saved with its mistakes shown.
+    pub(crate) fn assert_planned_or_explained(&self, goal: &str) -> Result<(), Failed> {
+        let output = self.command(&["plan", goal]).output()?;
+        let talk = String::from_utf8_lossy(&output.stderr);
+        let unexpected = || Err(format!("exit code {:?}\n{talk}", output.status.code()).into());
+        match output.status.code() {
+            Some(0) => {
+                let plan = self.scratch.path().join("plan.yaml");
+                std::fs::write(&plan, &output.stdout)?;
+                let validated = self.command(&["validate", &plan.display().to_string()]).status()?;
+                if validated.success() { Ok(()) } else { unexpected() }
+            }
+            Some(1) => {
+                let saved = talk.lines().find_map(|line| line.strip_prefix("plan saved to "));
+                let is_saved = saved.is_some_and(|path| PathBuf::from(path).exists());
+                let explained = talk.contains("no plan in 3 turns, ") && talk.contains(": error[plan::");
+                if is_saved && explained && output.stdout.is_empty() { Ok(()) } else { unexpected() }
+            }
+            _ => unexpected(),
+        }
+    }
+
     /// Runs `plan` to its end.
     pub(crate) fn run(self, plan: &str) -> Result<Outcome, Failed> {
-        let output = Command::new(env!("CARGO_BIN_EXE_kapell"))
-            .args(["run", plan, "--output", "json", "--no-input", "--agents"])
-            .arg(&self.agents)
+        let output = self
+            .command(&["run", plan, "--output", "json", "--no-input"])
             .arg("--journal")
             .arg(self.scratch.path().join("journal.sqlite"))
             .args(&self.arguments)
-            .current_dir(root())
-            .env("PWD", root())
-            .env("KAPELL_DEMO_DIR", self.scratch.path().join("documents"))
-            .stdin(std::process::Stdio::null())
             .output()?;
         let talk = String::from_utf8_lossy(&output.stderr).into_owned();
         let result = serde_json::from_slice(&output.stdout).map_err(|error| {

@@ -38,6 +38,7 @@ fn main() {
         trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
         trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),
         trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
+        trial("plans_a_goal_or_shows_what_is_wrong_with_the_plan", &[LLM], planned_or_explained),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -202,5 +203,15 @@ fn summarised_demo() -> Result<(), Failed> {
     assert_eq!(outcome.result["tasks"]["reading"]["output"]["summarised"], true);
     assert_eq!(outcome.result["outputs"]["trip"]["status"], "booked");
     assert_eq!(outcome.result["tasks"]["notes"]["items"].as_array().map(Vec::len), Some(4));
+    Ok(())
+}
+
+fn planned_or_explained() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let host = Host::new(DEMO)?.with_llm(&engine)?;
+    // The model's words are noise, so what it plans differs from goal to goal; one of the two always follows.
+    for city in ["Lisbon", "Porto", "Évora"] {
+        host.assert_planned_or_explained(&format!("Plan a weekend in {city} and tell me what to read first"))?;
+    }
     Ok(())
 }

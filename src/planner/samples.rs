@@ -1,0 +1,54 @@
+//! Agents and tools for the tests of this room.
+
+use serde_json::Value;
+
+use crate::{
+    config::{AgentsFile, Catalogue},
+    model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, JsonObject, Protocol, Span, ToolInfo, Transport},
+};
+
+pub(super) fn object(value: Value) -> JsonObject {
+    value.as_object().cloned().expect("an object")
+}
+
+/// A tool that takes arguments of that schema.
+pub(super) fn tool(name: &str, schema: Value) -> ToolInfo {
+    ToolInfo {
+        name: name.to_owned(),
+        title: None,
+        description: None,
+        input_schema: object(schema),
+        output_schema: None,
+        effect: None,
+    }
+}
+
+/// An agents file with these agents.
+pub(super) fn agents(names: &[&str]) -> AgentsFile {
+    let policy = AgentPolicy {
+        required: false,
+        max_concurrency: 1,
+        tool_timeout: Span(std::time::Duration::ZERO),
+        effect: None,
+    };
+    let spec = |name: &&str| AgentSpec {
+        id: AgentId::from(*name),
+        transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+        protocol: Protocol::Auto,
+        startup_timeout: std::time::Duration::ZERO,
+        max_processes: 1,
+        sampling: crate::model::SamplingPolicy::default(),
+        policy: policy.clone(),
+        enabled_tools: None,
+        disabled_tools: Vec::new(),
+        capabilities: indexmap::IndexMap::new(),
+    };
+    let agents = names.iter().map(spec).map(|spec| (spec.id.clone(), spec)).collect();
+    AgentsFile { agents, disabled: Vec::new(), models: Vec::new() }
+}
+
+/// The agent `gone`, which did not answer, and `box` with these tools.
+pub(super) fn catalogue(tools: Vec<ToolInfo>) -> Catalogue {
+    let info = AgentInfo { protocol: String::new(), server: None, tools };
+    Catalogue::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
+}

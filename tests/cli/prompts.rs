@@ -11,7 +11,7 @@ fn run(endpoint: &Endpoint, plan: &str) -> (Place, Ended) {
     let place = Place::new();
     place.agents(&["good"]);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
-    place.write("agents.toml", format!("{}\n{agents}", endpoint.section()));
+    place.write("agents.toml", format!("{}tools = true\n{agents}", endpoint.section()));
     let ended = place.run(plan, &["--journal", "journal.db"]);
     (place, ended)
 }

@@ -54,7 +54,7 @@ impl Failed {
         });
         let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
         let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
-        let passing = matches!(status, Some(408 | 409 | 429 | 500..=599)) && !trouble.is_out_of_credit();
+        let passing = matches!(status, Some(408 | 409 | 429 | 500..=599)) && !trouble.is_final();
         let again = if passing { Again::Later } else { Again::No };
         Self { status, again, advice: advice(status, trouble), ..Self::new(message) }
     }
@@ -88,7 +88,7 @@ fn advice(status: Option<u16>, trouble: Trouble) -> Option<Advice> {
         return Some(Advice::Do("the account has no credit left"));
     }
     match status? {
-        400 | 422 => Some(Advice::Adapt(Box::new(trouble))),
+        400 | 422 | 500 => Some(Advice::Adapt(Box::new(trouble))),
         401 | 403 => Some(Advice::Configure("check `api_key_env_var`")),
         402 => Some(Advice::Do("the account has no credit left")),
         404 => Some(Advice::Configure("check `base_url` and `model`")),
@@ -129,6 +129,8 @@ fn setting(trouble: &Trouble, dialect: &Dialect) -> Option<&'static str> {
         (dialect.temperature && says("temperature"), "temperature = false"),
         (dialect.stop && names("stop"), "stop = false"),
         (*system_role == SystemRole::Developer && says("developer"), "system_role = \"system\""),
+        (dialect.images && says("image input"), "images = false"),
+        (dialect.audio && says("audio input"), "audio = false"),
     ];
     settings.into_iter().find(|(fits, _)| *fits).map(|(_, setting)| setting)
 }

@@ -11,7 +11,10 @@ use std::{
 
 use kapell::{
     mcp::Pool,
-    model::{Answer, ChatError, ChatPart, ChatReply, Failure, FailureKind, Form, JsonObject, Protocol, Transport},
+    model::{
+        Answer, ChatError, ChatMessage, ChatPart, ChatReply, ChatRole, Failure, FailureKind, Form, JsonObject,
+        Protocol, ToolChoice, Transport,
+    },
 };
 use serde_json::{Value, json};
 use support::{Recorder, attempt, is_running, odd, pool, spec};
@@ -297,6 +300,42 @@ async fn the_model_is_asked_for_a_legacy_agent_and_refuses_what_it_cannot_do() {
     let failed = call(&pool, "work", json!({})).await.unwrap();
     assert!(failed.contains("-32603") && failed.contains("overloaded"), "{failed}");
     pool.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_of_either_era_has_the_model_use_a_tool() {
+    for mode in ["samples-tools", "modern-samples-tools"] {
+        let host = Recorder::new();
+        let use_of_tool = ChatPart::ToolUse {
+            id: "1".to_owned(),
+            name: "geo.find".to_owned(),
+            input: support::object(json!({"city": "Porto"})),
+        };
+        let reply = ChatReply {
+            parts: vec![use_of_tool.clone()],
+            cost_usd: None,
+            model: "small".to_owned(),
+            stop_reason: "toolUse".to_owned(),
+            usage: None,
+        };
+        host.replies(Ok(reply));
+        let pool = pool(vec![odd(mode)], &host);
+        let said: Value = serde_json::from_str(&call(&pool, "work", json!({})).await.unwrap()).unwrap();
+        let block = json!({"type": "tool_use", "id": "1", "name": "geo.find", "input": {"city": "Porto"}});
+        assert_eq!((&said["declared"], &said["first"]["content"]), (&json!({"tools": {}}), &block), "{mode}: {said}");
+        assert_eq!(said["first"]["stopReason"], "toolUse");
+        let asked: Vec<_> = host.sampled().into_iter().map(|(_, chat)| chat).collect();
+        let result = ChatPart::ToolResult { id: "1".to_owned(), text: "41.1 N".to_owned(), is_error: false };
+        let expected = [
+            ChatMessage::text(ChatRole::User, "Where is it?"),
+            ChatMessage { role: ChatRole::Assistant, parts: vec![use_of_tool] },
+            ChatMessage { role: ChatRole::User, parts: vec![result] },
+        ];
+        assert_eq!((asked[0].messages.as_slice(), asked[1].messages.as_slice()), (&expected[..1], &expected[..]));
+        assert_eq!((asked[0].tool_choice, asked[1].tool_choice), (ToolChoice::Required, ToolChoice::None));
+        assert_eq!(asked[0].tools[0].name, "geo.find");
+        pool.close().await;
+    }
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ impl Failed {
         });
         let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
         let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
-        let passing = matches!(status, Some(408 | 409 | 429 | 500..=599)) && !trouble.is_out_of_credit();
+        let passing = matches!(status, Some(408 | 409 | 429 | 500..=599)) && !trouble.is_final();
         let again = if passing { Again::Later } else { Again::No };
         Self { status, again, advice: advice(status, trouble), ..Self::new(message) }
     }
@@ -88,7 +88,7 @@ fn advice(status: Option<u16>, trouble: Trouble) -> Option<Advice> {
         return Some(Advice::Do("the account has no credit left"));
     }
     match status? {
-        400 | 422 => Some(Advice::Adapt(Box::new(trouble))),
+        400 | 422 | 500 => Some(Advice::Adapt(Box::new(trouble))),
         401 | 403 => Some(Advice::Configure("check `api_key_env_var`")),
         402 => Some(Advice::Do("the account has no credit left")),
         404 => Some(Advice::Configure("check `base_url` and `model`")),
@@ -129,6 +129,8 @@ fn setting(trouble: &Trouble, dialect: &Dialect) -> Option<&'static str> {
         (dialect.temperature && says("temperature"), "temperature = false"),
         (dialect.stop && names("stop"), "stop = false"),
         (*system_role == SystemRole::Developer && says("developer"), "system_role = \"system\""),
+        (dialect.images && says("image input"), "images = false"),
+        (dialect.audio && says("audio input"), "audio = false"),
     ];
     settings.into_iter().find(|(fits, _)| *fits).map(|(_, setting)| setting)
 }
@@ -186,5 +188,59 @@ impl From<Refusal> for Failed {
             },
             Refusal::Lost { message } => Self::new(format!("closed the connection before it answered: {message}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: u16, trouble: Trouble, dialect: Dialect) -> Option<String> {
+        Failed::answered(Some(status), trouble).advice?.words("[models.a]", &dialect)
+    }
+
+    #[test]
+    fn what_an_endpoint_dislikes_names_the_key_that_mends_it() {
+        let usual = Dialect { images: true, audio: true, ..Dialect::default() };
+        let openai = Dialect {
+            max_tokens_field: MaxTokensField::MaxCompletionTokens,
+            system_role: SystemRole::Developer,
+            tool_choice: ForcedToolChoice::Any,
+            structured_output: StructuredOutput::JsonObject,
+            ..usual
+        };
+        for (dialect, message, setting) in [
+            (usual, "Use 'max_completion_tokens' instead.", "max_tokens_field = \"max_completion_tokens\""),
+            (openai, "extra_forbidden: max_completion_tokens", "max_tokens_field = \"max_tokens\""),
+            (usual, "stream_options is not permitted", "stream_usage = false"),
+            (usual, "tool_choice `required` is not possible", "tool_choice = \"auto\""),
+            (openai, "unknown tool_choice: any", "tool_choice = \"required\""),
+            (usual, "This response_format type is unavailable now", "structured_output = \"json_object\""),
+            (openai, "response_format is unavailable", "structured_output = \"text\""),
+            (usual, "temperature must be 1", "temperature = false"),
+            (usual, "Unsupported parameter: 'stop'", "stop = false"),
+            (openai, "unknown role developer", "system_role = \"system\""),
+            (usual, "image input is not in this model", "images = false"),
+            (usual, "audio input is not in this model", "audio = false"),
+        ] {
+            let trouble = Trouble { message: message.to_owned(), ..Trouble::default() };
+            assert_eq!(told(400, trouble, dialect), Some(format!("set `{setting}` in [models.a]")), "{message}");
+        }
+        let by_name = Trouble { param: Some("temperature".to_owned()), ..Trouble::default() };
+        assert_eq!(told(422, by_name.clone(), usual), Some("set `temperature = false` in [models.a]".to_owned()));
+        assert_eq!(told(400, by_name, Dialect { temperature: false, ..usual }), None);
+        let other = Trouble { message: "stop it, there are too many tokens".to_owned(), ..Trouble::default() };
+        assert_eq!(told(400, other, usual), None);
+    }
+
+    #[test]
+    fn what_an_endpoint_will_never_do_is_not_asked_again() {
+        let answered = |message: &str, code: Option<&str>| {
+            let code = code.map(str::to_owned);
+            Failed::answered(Some(500), Trouble { message: message.to_owned(), code, ..Trouble::default() }).again
+        };
+        assert_eq!(answered("image input is not supported", None), Again::No);
+        assert_eq!(answered("pay first", Some("insufficient_quota")), Again::No);
+        assert_eq!(answered("out of luck", None), Again::Later);
     }
 }

@@ -168,6 +168,12 @@ impl Trouble {
         }
     }
 
+    /// Whether another try would end like this one, whatever the status says: some endpoints answer 500 to what they
+    /// will never do.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_out_of_credit() || self.message.contains("not supported")
+    }
+
     /// Whether the account is used up, which waiting does not mend.
     pub(super) fn is_out_of_credit(&self) -> bool {
         self.code.as_deref() == Some("insufficient_quota")

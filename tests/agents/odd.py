@@ -81,8 +81,45 @@ def asks(arguments):
     return text(json.dumps(said))
 
 
+def tool_round(messages):
+    """The next request of a conversation in which the model is made to use a tool, and then told what that gave."""
+    mode = "required" if len(messages) == 1 else "none"
+    schema = {"type": "object", "properties": {"city": {"enum": ["Porto", "Lisbon"]}}, "required": ["city"]}
+    return {
+        "messages": messages,
+        "maxTokens": 200,
+        "tools": [{"name": "geo.find", "description": "Finds a city.", "inputSchema": schema}],
+        "toolChoice": {"mode": mode},
+    }
+
+
+def with_result(messages, reply):
+    """The conversation after the model has asked for a tool and that has answered."""
+    blocks = reply["content"] if isinstance(reply["content"], list) else [reply["content"]]
+    uses = [block for block in blocks if block["type"] == "tool_use"]
+    results = [{"type": "tool_result", "toolUseId": use["id"], **text("41.1 N")} for use in uses]
+    return messages + [{"role": "assistant", "content": reply["content"]}, {"role": "user", "content": results}]
+
+
+QUESTION = [{"role": "user", "content": {"type": "text", "text": "Where is it?"}}]
+
+
+def modern_tools(params):
+    declared = params["_meta"]["io.modelcontextprotocol/clientCapabilities"].get("sampling")
+    earlier = json.loads(params.get("requestState", "[]"))
+    replies = earlier + [answer for answer in params.get("inputResponses", {}).values()]
+    if len(replies) == 2:
+        told = {"declared": declared, "first": replies[0], "second": replies[1]}
+        return {"resultType": "complete", **text(json.dumps(told))}
+    messages = with_result(QUESTION, replies[0]) if replies else QUESTION
+    asked = {"method": "sampling/createMessage", "params": tool_round(messages)}
+    return {"resultType": "input_required", "inputRequests": {"m": asked}, "requestState": json.dumps(replies)}
+
+
 def modern(params):
     """One round with a request that no type of the protocol's libraries foresees, and one of mere patience."""
+    if MODE == "modern-samples-tools":
+        return modern_tools(params)
     if MODE == "modern-task":
         return {"resultType": "task", "taskId": "1", "status": "working", "createdAt": "", "lastUpdatedAt": ""}
     state = params.get("requestState")
@@ -175,6 +212,10 @@ def call(request):
         params = {"messages": [{"role": "user", "content": content}], "maxTokens": 100}
         answer = ask("sampling/createMessage", params)
         return text(json.dumps(answer.get("result", answer.get("error")), sort_keys=True))
+    if MODE == "samples-tools":
+        first = ask("sampling/createMessage", tool_round(QUESTION))["result"]
+        second = ask("sampling/createMessage", tool_round(with_result(QUESTION, first)))["result"]
+        return text(json.dumps({"declared": CLIENT.get("sampling"), "first": first, "second": second}))
     if MODE == "changes":
         TOOLS.append({"name": "later", "inputSchema": {"type": "object"}})
         notify("notifications/tools/list_changed")

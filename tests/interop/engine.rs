@@ -22,7 +22,13 @@ impl Engine {
 
     /// Starts it on a free port and waits until it answers.
     pub(crate) fn start() -> Result<Self, Failed> {
+        Self::start_with("")
+    }
+
+    /// The same with a key, without which it refuses every request; none where that is empty.
+    pub(crate) fn start_with(key: &str) -> Result<Self, Failed> {
         let mut process = Command::new(root().join(".interop/llm/bin/python"))
+            .env("LLM_KEY", key)
             .arg(root().join("tests/llm-engine/serve.py"))
             .arg(root().join(".interop/llm/tiny.gguf"))
             .args(["--alias", Self::MODEL, "--until-stdin-closes"])

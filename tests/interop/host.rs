@@ -46,7 +46,8 @@ impl Host {
     /// The same agents file with an `[llm]` section of the engine's.
     pub(crate) fn with_llm(mut self, engine: &Engine) -> Result<Self, Failed> {
         let agents = std::fs::read_to_string(&self.agents)?;
-        let section = format!("\n[llm]\nbase_url = \"{}/v1\"\nmodel = \"{}\"\n", engine.url(), Engine::MODEL);
+        let section =
+            format!("\n[llm]\nbase_url = \"{}/v1\"\nmodel = \"{}\"\ntools = true\n", engine.url(), Engine::MODEL);
         self.agents = self.scratch.path().join("agents.toml");
         std::fs::write(&self.agents, agents + &section)?;
         Ok(self)

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 mod engine;
 mod host;
+mod model;
 
 use engine::Engine;
 use host::{Host, Outcome};
@@ -39,6 +40,14 @@ fn main() {
         trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),
         trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
         trial("plans_a_goal_or_shows_what_is_wrong_with_the_plan", &[LLM], planned_or_explained),
+        trial("an_agent_samples_with_tools_in_both_eras", &[LLM], tools_in_sampling),
+        trial("the_doctor_finds_the_engine_well", &[LLM], model::doctor),
+        trial("a_model_asks_for_tools_and_takes_their_results", &[LLM], model::tools),
+        trial("a_reply_keeps_to_its_schema_on_every_rung", &[LLM], model::structured),
+        trial("a_wrong_key_is_told_as_such", &[LLM], model::wrong_key),
+        trial("a_request_that_the_engine_refuses_is_not_repeated", &[LLM], model::refused),
+        trial("a_conversation_that_is_too_long_says_so", &[LLM], model::too_long),
+        trial("a_cancelled_request_frees_its_slot_within_a_second", &[LLM], model::cancelled),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -192,6 +201,33 @@ fn sampling(agents: &str) -> Result<(), Failed> {
     assert_eq!((&reply["model"], &reply["role"]), (&json!(Engine::MODEL), &json!("assistant")));
     assert!(["endTurn", "maxTokens"].map(|reason| json!(reason)).contains(&reply["stopReason"]), "{reply}");
     assert!(reply["content"]["text"].is_string(), "{reply}");
+    Ok(())
+}
+
+fn tools_in_sampling() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    for mode in ["samples-tools", "modern-samples-tools"] {
+        let place = tempfile::tempdir()?;
+        let script = root().join("tests/agents/odd.py");
+        let agents = format!("[agents.odd]\ncommand = \"python3\"\nargs = [{script:?}, \"{mode}\"]\n");
+        std::fs::write(place.path().join("agents.toml"), agents)?;
+        let plan = place.path().join("plan.yaml");
+        std::fs::write(&plan, "name: x\ntasks: [{ id: a, agent: odd, tool: work }]\n")?;
+        let host = Host::new(&place.path().join("agents.toml").display().to_string())?;
+        let outcome = host.with_llm(&engine)?.run(&plan.display().to_string())?;
+        outcome.assert_succeeded()?;
+        let said = outcome.result["tasks"]["a"]["output"].as_str().ok_or("`a` said no text")?;
+        let said: Value = serde_json::from_str(said)?;
+        assert_eq!(said["declared"], json!({"tools": {}}), "{mode}");
+        assert_eq!(said["first"]["stopReason"], "toolUse", "{mode}: {said}");
+        // It may ask more than once, and say something before.
+        let content = &said["first"]["content"];
+        let blocks = content.as_array().map_or(std::slice::from_ref(content), Vec::as_slice);
+        let names: Vec<_> =
+            blocks.iter().filter(|block| block["type"] == "tool_use").map(|block| &block["name"]).collect();
+        assert!(!names.is_empty() && names.iter().all(|name| **name == "geo.find"), "{mode}: {said}");
+        assert_eq!(said["second"]["content"]["type"], "text", "{mode}: {said}");
+    }
     Ok(())
 }
 

@@ -1,0 +1,217 @@
+//! The language-model room and a real engine: what it replies, how it refuses, and that it stops when nobody listens.
+//! Never goes through an agent.
+
+use std::{
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kapell::{
+    llm::{Llm, Models},
+    model::{
+        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, JsonObject, LlmSpec,
+        OutputForm, Scores, StructuredOutput, ToolChoice,
+    },
+};
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+
+/// The engine's model, which claims to take everything.
+fn spec(engine: &Engine) -> LlmSpec {
+    LlmSpec {
+        name: LlmSpec::DEFAULT_NAME.to_owned(),
+        base_url: format!("{}/v1", engine.url()),
+        model: Engine::MODEL.to_owned(),
+        api_key: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+        timeout: Duration::from_secs(60),
+        dialect: Dialect { tools: true, images: true, audio: true, ..Dialect::default() },
+        scores: Scores::default(),
+        prices: None,
+    }
+}
+
+fn question(text: &str) -> ChatRequest {
+    ChatRequest { messages: vec![ChatMessage::text(ChatRole::User, text)], max_tokens: 200, ..ChatRequest::default() }
+}
+
+/// Runs `work` on a runtime of its own.
+fn block_on<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn models(spec: LlmSpec) -> Result<Models, Failed> {
+    Ok(Models::new([spec])?.ok_or("there is a model")?)
+}
+
+fn ask(spec: LlmSpec, request: &ChatRequest) -> Result<Result<ChatReply, ChatError>, Failed> {
+    let models = models(spec)?;
+    block_on(async { Ok(models.chat(request).await) })
+}
+
+/// The status and the message of a failure.
+fn failure(said: Result<ChatReply, ChatError>) -> Result<(Option<u16>, String), Failed> {
+    match said {
+        Err(ChatError::Endpoint { message, status }) => Ok((status, message)),
+        other => Err(format!("expected a failure of the endpoint, not {other:?}").into()),
+    }
+}
+
+pub(crate) fn doctor() -> Result<(), Failed> {
+    let engine = Engine::start_with("a-key-of-tests")?;
+    let place = tempfile::tempdir()?;
+    let agents = place.path().join("agents.toml");
+    std::fs::write(
+        &agents,
+        format!(
+            "[llm]\nprovider = \"llama.cpp\"\nbase_url = \"{0}/v1\"\nmodel = \"{1}\"\napi_key_env_var = \"LLM_KEY\"\ntools = true\n\
+             [models.locked]\nprovider = \"llama.cpp\"\nbase_url = \"{0}/v1\"\nmodel = \"{1}\"\n",
+            engine.url(),
+            Engine::MODEL
+        ),
+    )?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
+    let command = command.args(["doctor", "--output", "json", "--agents"]).arg(&agents);
+    let output = command.env("LLM_KEY", "a-key-of-tests").output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let outcomes = |model: usize| -> Vec<&str> {
+        let checks = report[model]["checks"].as_array().into_iter().flatten();
+        checks.filter_map(|check| check["outcome"].as_str()).collect()
+    };
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!((outcomes(0), outcomes(1)), (vec!["works"; 4], vec!["fails"]), "{report:#}");
+    let said = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
+    assert!(said.contains("answered 401") && said.ends_with("check `api_key_env_var` in [models.locked]"), "{said}");
+    Ok(())
+}
+
+fn find() -> ChatTool {
+    let schema = json!({"type": "object", "properties": {"city": {"enum": ["Porto", "Lisbon"]}}, "required": ["city"]});
+    let input_schema = schema.as_object().cloned().unwrap_or_default();
+    ChatTool { name: "geo.find".to_owned(), description: Some("Finds a city.".to_owned()), input_schema }
+}
+
+pub(crate) fn tools() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let request = ChatRequest { tools: vec![find()], tool_choice: ToolChoice::Required, ..question("Where is it?") };
+    let reply = ask(spec(&engine), &request)??;
+    assert_eq!(reply.stop_reason, "toolUse");
+    let mut results = Vec::new();
+    for part in &reply.parts {
+        if let ChatPart::ToolUse { id, name, input } = part {
+            assert_eq!(name, "geo.find");
+            assert!(["Porto", "Lisbon"].contains(&input["city"].as_str().unwrap_or_default()), "{input:?}");
+            results.push(ChatPart::ToolResult { id: id.clone(), text: "41.1 N".to_owned(), is_error: false });
+        }
+    }
+    let mut messages = request.messages.clone();
+    messages.push(ChatMessage { role: ChatRole::Assistant, parts: reply.parts.clone() });
+    messages.push(ChatMessage { role: ChatRole::User, parts: results });
+    let request = ChatRequest { messages, tool_choice: ToolChoice::None, ..request };
+    let reply = ask(spec(&engine), &request)??;
+    assert!(matches!(reply.parts.as_slice(), [ChatPart::Text { .. }]), "{reply:?}");
+    assert!(reply.usage.is_some_and(|usage| usage.input_tokens > 0), "{reply:?}");
+    Ok(())
+}
+
+pub(crate) fn structured() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object", "properties": {"city": {"type": "string", "enum": ["Porto", "Lisbon"]}},
+        "required": ["city"], "additionalProperties": false,
+    });
+    let request = ChatRequest {
+        output: Some(OutputForm { name: "city".to_owned(), schema }),
+        max_tokens: 2_000,
+        ..question("Which city?")
+    };
+    let with = |structured_output| {
+        let spec = spec(&engine);
+        let dialect = Dialect { structured_output, ..spec.dialect };
+        ask(LlmSpec { dialect, ..spec }, &request)
+    };
+    let held: JsonObject = serde_json::from_str(&with(StructuredOutput::JsonSchema)??.text())?;
+    assert!(["Porto", "Lisbon"].contains(&held["city"].as_str().unwrap_or_default()), "{held:?}");
+    // The words of this model mean nothing, so the lower rungs are only known to be taken.
+    for rung in [StructuredOutput::JsonObject, StructuredOutput::Text] {
+        let reply = with(rung)??;
+        assert!(["endTurn", "maxTokens"].contains(&reply.stop_reason.as_str()), "{rung:?}: {reply:?}");
+    }
+    Ok(())
+}
+
+pub(crate) fn wrong_key() -> Result<(), Failed> {
+    let engine = Engine::start_with("a-key-of-tests")?;
+    let with = |key: Option<&str>| LlmSpec { api_key: key.map(str::to_owned), ..spec(&engine) };
+    assert!(ask(with(Some("a-key-of-tests")), &question("Hello"))?.is_ok());
+    for key in [None, Some("another-key-of-tests")] {
+        let (status, message) = failure(ask(with(key), &question("Hello"))?)?;
+        assert_eq!(status, Some(401), "{message}");
+        assert!(message.ends_with("check `api_key_env_var` in [llm]") && !message.contains("of-tests"), "{message}");
+    }
+    Ok(())
+}
+
+pub(crate) fn refused() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "aGk=".to_owned() };
+    let seen = ChatRequest { messages: vec![ChatMessage { role: ChatRole::User, parts: vec![image] }], ..question("") };
+    let formed = ChatRequest {
+        output: Some(OutputForm { name: "odd".to_owned(), schema: json!({"type": "nonsense"}) }),
+        ..question("Hello")
+    };
+    for (request, expected, part) in [(seen, 500, "set `images = false` in [llm]"), (formed, 400, "nonsense")] {
+        let start = Instant::now();
+        let (status, message) = failure(ask(spec(&engine), &request)?)?;
+        assert_eq!(status, Some(expected), "{message}");
+        assert!(message.contains(part), "{message}");
+        // The shortest way to a second try is half a second long, and the engine answers in milliseconds.
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}: {message}", start.elapsed());
+    }
+    Ok(())
+}
+
+pub(crate) fn too_long() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let (status, message) = failure(ask(spec(&engine), &question(&"word ".repeat(40_000)))?)?;
+    assert_eq!(status, Some(400), "{message}");
+    assert!(message.contains("exceeds the available context size"), "{message}");
+    Ok(())
+}
+
+/// Waits until as many slots as `expected` are at work, and says how long that took.
+async fn until_at_work(engine: &Engine, expected: usize) -> Result<Duration, Failed> {
+    let start = Instant::now();
+    loop {
+        let slots: Value = serde_json::from_str(&reqwest::get(format!("{}/slots", engine.url())).await?.text().await?)?;
+        let busy = slots.as_array().into_iter().flatten().filter(|slot| slot["is_processing"] == true).count();
+        if busy == expected {
+            return Ok(start.elapsed());
+        }
+        if start.elapsed() > Duration::from_secs(30) {
+            return Err(format!("{busy} slots are at work instead of {expected}: {slots}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn cancelled() -> Result<(), Failed> {
+    let engine = Engine::start()?;
+    let models = Arc::new(models(spec(&engine))?);
+    block_on(async {
+        // At this temperature the model does not end by itself for minutes.
+        let request = ChatRequest { max_tokens: 16_000, temperature: Some(0.0), ..question("Go on and on") };
+        let asking = tokio::spawn(async move { models.chat(&request).await });
+        until_at_work(&engine, 1).await?;
+        asking.abort();
+        let freed = until_at_work(&engine, 0).await?;
+        assert!(asking.await.is_err_and(|error| error.is_cancelled()), "the reply came before it was cancelled");
+        assert!(freed < Duration::from_secs(1), "{freed:?}");
+        Ok(())
+    })
+}

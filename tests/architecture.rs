@@ -11,7 +11,8 @@ use std::{
 const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("expression", &["model"]),
-    ("engine", &["model", "expression"]),
+    // The rules of a synthesis are pure, and deciding whether an answer keeps to them is deciding.
+    ("engine", &["model", "expression", "synthesizer"]),
     ("config", &["model", "expression"]),
     ("journal", &["model"]),
     ("mcp", &["model"]),
@@ -67,7 +68,7 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// The rooms that have no clock, no chance, no files, no sockets and no threads.
-const PURE: &[&str] = &["model", "expression", "engine"];
+const PURE: &[&str] = &["model", "expression", "engine", "synthesizer"];
 
 /// What makes a room impure: the beginnings of paths.
 const EFFECTS: &[&str] = &[

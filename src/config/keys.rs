@@ -43,7 +43,46 @@ pub(super) static PLAN: Section = Section {
         key("tasks", Shape::Sections(&TASK), "The tasks. Each starts as soon as all that it needs has ended."),
         key("outputs", Shape::Object, "What the run returns, by name; without it, every task's own answer."),
         key("budget", Shape::Section(&BUDGET), "What the run may spend; when it is spent, nothing more is started."),
-        key("result", Shape::NotYet("say what the run returns under `outputs`"), ""),
+        key(
+            "result",
+            Shape::Either("`merge`, `synthesize` or a map", &RESULT_SHAPES),
+            "What is made of the tasks' answers: `merge` prints each, `synthesize` has a language model write one.",
+        ),
+    ],
+};
+
+static RESULT_SHAPES: [Shape; 2] = [
+    Shape::Choice(&[
+        ("merge", "Each task's answer under its title, or the plan's `outputs`."),
+        ("synthesize", "One answer from all results, with citations of tasks that are checked."),
+    ]),
+    Shape::Section(&RESULT),
+];
+
+/// What is made of the tasks' answers.
+pub(super) static RESULT: Section = Section {
+    title: "`result`",
+    definition: "result",
+    about: "What is made of the tasks' answers.",
+    required: &["synthesize"],
+    keys: &[key("synthesize", Shape::Section(&SYNTHESIS), "One answer from all results.")],
+};
+
+/// How one answer is written from all results.
+pub(super) static SYNTHESIS: Section = Section {
+    title: "`synthesize`",
+    definition: "synthesis",
+    about: "How a language model writes one answer from all results.",
+    required: &[],
+    keys: &[
+        key("prompt", Shape::Text, "What the answer is to be; the plan's description where absent."),
+        key("model", Shape::Text, "The model to ask: `llm`, or a name under `models` in the agents file."),
+        key(
+            "output_schema",
+            Shape::Either("a JSON Schema or the path of a file that holds one", &[Shape::Text, Shape::Object]),
+            "The JSON Schema of the answer; free text where absent.",
+        ),
+        key("max_tokens", Shape::Whole(1, 1_000_000), "Most tokens of the answer; 4096 where absent."),
     ],
 };
 

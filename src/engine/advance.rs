@@ -130,6 +130,9 @@ impl Decision<'_> {
 
     /// Why a node must be skipped because of how its dependencies ended.
     fn unmet_need(&self, node: NodeIndex) -> Option<SkipReason> {
+        if matches!(self.run.graph[node].task.work, Work::Synthesis(_)) {
+            return self.run.nothing_to_synthesize(node);
+        }
         let condition = self.run.graph[node].task.condition.as_ref();
         if condition.is_some_and(expression::looks_at_how_tasks_ended) {
             return None;
@@ -182,7 +185,7 @@ impl Decision<'_> {
             self.run.queues.by_parent.entry(item.parent).or_default().push_back(node);
             return;
         }
-        if let Work::Prompt(prompt) = &task.work {
+        if let Some(prompt) = task.prompt() {
             return match entry.conversation {
                 Some(_) => self.continue_prompt(node, prompt),
                 None => self.start_prompt(node, prompt),
@@ -286,7 +289,7 @@ impl Run {
         match (&self.graph[node].part, &self.graph[node].task.work) {
             (Part::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
             (_, Work::Call(call)) => expression::render(&call.arguments, &self.scope(node)),
-            (_, Work::Prompt(_)) => Ok(Value::Null),
+            (_, Work::Prompt(_) | Work::Synthesis(_)) => Ok(Value::Null),
         }
     }
 

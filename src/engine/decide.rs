@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::model::{
     Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, Input, NodeIndex,
-    Outcome, Plan, Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput, Work,
+    Outcome, Plan, Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput,
 };
 
 use super::{
@@ -104,7 +104,7 @@ impl Decision<'_> {
     fn connect_first_choices(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in &plan.tasks {
-            if let Work::Prompt(prompt) = &task.work {
+            if let Some(prompt) = task.prompt() {
                 for tool in &prompt.tools {
                     self.connect(&tool.agent);
                 }

@@ -13,6 +13,7 @@ mod prompt;
 pub mod retry;
 mod router;
 mod run;
+mod synthesis;
 
 pub use decide::Step;
 pub use run::{FoldError, Run};

@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+use crate::synthesizer::answer;
+
 use super::{
     advance::expression_failure,
     budget::Expense,
@@ -33,6 +35,7 @@ impl Decision<'_> {
         let task = self.run.graph[node].id.clone();
         let scope = self.run.scope(node);
         let question = match expression::render(&prompt.prompt, &scope) {
+            Ok(request) if self.run.is_synthesis(node) => answer::question(&as_text(request), &self.run.sources(node)),
             Ok(question) => as_text(question),
             Err(error) => return self.fail(task, expression_failure("prompt", &error)),
         };
@@ -97,13 +100,15 @@ impl Decision<'_> {
     /// Takes the model's text as the answer, or asks once for a better one.
     fn take_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
         let task = self.run.graph[node].id.clone();
+        let repaired = self.run.tasks[node.index()].conversation.as_ref().is_none_or(|said| said.repaired);
+        // While the run stops, there is no other turn.
+        let last = repaired || self.run.stop.is_some();
         let structured = match &prompt.output_schema {
             None => None,
             Some(schema) => match answer_by_schema(&text, schema) {
                 Ok(value) => Some(value),
                 Err(problem) => {
-                    let repaired = self.run.tasks[node.index()].conversation.as_ref().is_none_or(|c| c.repaired);
-                    if repaired {
+                    if last {
                         let message = format!("the model's answer breaks `output_schema`: {problem}");
                         return self.fail(task, Failure::new(FailureKind::ModelFailed, message));
                     }
@@ -118,7 +123,19 @@ impl Decision<'_> {
             let failure = Failure::new(FailureKind::ModelFailed, "the model gave an empty answer").with_help(help);
             return self.fail(task, failure);
         }
-        let content = vec![serde_json::json!({"type": "text", "text": text})];
+        let mut content = vec![serde_json::json!({"type": "text", "text": text})];
+        let problems =
+            if self.run.is_synthesis(node) { answer::check(&text, &self.run.sources(node)) } else { Vec::new() };
+        if !problems.is_empty() {
+            let problems = problems.join("; ");
+            if !last {
+                let request =
+                    format!("That answer does not keep to the results: {problems}. Write the whole answer again.");
+                return self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes);
+            }
+            let note = format!("\n\n(Not verified: {problems}.)");
+            content.push(serde_json::json!({"type": "text", "text": note}));
+        }
         let output = Arc::new(ToolOutput { content, structured });
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });
     }
@@ -139,7 +156,7 @@ impl Decision<'_> {
     pub(super) fn finish_prompt(&mut self, node: NodeIndex) {
         let work = Arc::clone(&self.run.graph[node].task);
         let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
-        let (Work::Prompt(prompt), Some(reply)) = (&work.work, reply) else { return };
+        let (Some(prompt), Some(reply)) = (work.prompt(), reply) else { return };
         let is_answer = !reply.parts.iter().any(|part| matches!(part, ChatPart::ToolUse { .. }));
         let text = reply.all_text();
         let fits = prompt.output_schema.as_ref().is_none_or(|schema| answer_by_schema(&text, schema).is_ok());
@@ -165,12 +182,13 @@ enum Repair {
 impl Run {
     /// The request of the current turn: all that was said, with the tools that the prompt allows.
     pub(super) fn chat(&self, node: NodeIndex) -> ChatRequest {
-        let Work::Prompt(prompt) = &self.graph[node].task.work else { return ChatRequest::default() };
+        let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.clone().unwrap_or_default();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
         let last = conversation.turn >= prompt.max_turns || conversation.repaired;
         let scope = self.scope(node);
         // It was rendered before the first turn; what it refers to does not change.
+        let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
         let system = prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(as_text);
         // Endpoints that get both tools and a form heed only the form, so it comes with the turn that has no tools.
         let free = !tools.is_empty() && !last;
@@ -182,7 +200,7 @@ impl Run {
         let output = prompt.output_schema.clone().filter(|_| !free);
         ChatRequest {
             model: prompt.model.clone(),
-            system: match (system, instruction) {
+            system: match (rules.or(system), instruction) {
                 (Some(system), Some(instruction)) => Some(format!("{system}\n\n{instruction}")),
                 (system, instruction) => system.or(instruction),
             },
@@ -193,6 +211,10 @@ impl Run {
             output: output.map(|schema| OutputForm { name: "answer".into(), schema }),
             ..ChatRequest::default()
         }
+    }
+
+    fn is_synthesis(&self, node: NodeIndex) -> bool {
+        matches!(self.graph[node].task.work, Work::Synthesis(_))
     }
 
     /// The tools that a prompt allows and that are there, each under `AGENT.TOOL`.

@@ -165,7 +165,15 @@ impl Task {
     pub fn routes(&self) -> &[Route] {
         match &self.work {
             Work::Call(call) => &call.routes,
-            Work::Prompt(_) => &[],
+            Work::Prompt(_) | Work::Synthesis(_) => &[],
+        }
+    }
+
+    /// What it asks a language model; none for a call.
+    pub fn prompt(&self) -> Option<&Prompt> {
+        match &self.work {
+            Work::Prompt(prompt) | Work::Synthesis(prompt) => Some(prompt),
+            Work::Call(_) => None,
         }
     }
 
@@ -173,7 +181,7 @@ impl Task {
     pub fn arguments(&self) -> Option<&Template> {
         match &self.work {
             Work::Call(call) => Some(&call.arguments),
-            Work::Prompt(_) => None,
+            Work::Prompt(_) | Work::Synthesis(_) => None,
         }
     }
 }
@@ -186,6 +194,8 @@ pub enum Work {
     Call(Call),
     /// It asks a language model.
     Prompt(Box<Prompt>),
+    /// It has a language model write one answer from the results of all other tasks, however they ended.
+    Synthesis(Box<Prompt>),
 }
 
 /// A call of one tool, on one of several routes.

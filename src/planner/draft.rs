@@ -68,7 +68,7 @@ pub(super) fn write(goal: &str, answer: &JsonObject, offers: &[Offer<'_>]) -> Dr
     let mut text = HEAD.to_owned();
     let analysis = answer.get("analysis").and_then(Value::as_str).unwrap_or_default();
     text.push_str(&comment(analysis));
-    text.push_str(&yaml(&json!({"name": name(goal), "description": goal})));
+    text.push_str(&yaml(&json!({"name": name(goal), "description": goal, "result": "synthesize"})));
     let mut starts = Vec::new();
     match answer.get("tasks") {
         Some(Value::Array(tasks)) if !tasks.is_empty() => {
@@ -565,7 +565,7 @@ mod tests {
             let lowered = load_plan("plan", &draft.text, &agents(&["box"]), None).map_err(|error| {
                 TestCaseError::fail(format!("{error}\n{}", draft.text))
             })?;
-            let read: Vec<&Value> = lowered.plan.tasks.iter().map(|task| task.arguments().map_or(&Value::Null, |arguments| &arguments.0["v"])).collect();
+            let read: Vec<&Value> = lowered.plan.tasks.iter().filter_map(|task| Some(&task.arguments()?.0["v"])).collect();
             prop_assert_eq!(read, [&first, &second], "{}", draft.text);
         }
     }

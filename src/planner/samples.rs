@@ -44,11 +44,18 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         capabilities: indexmap::IndexMap::new(),
     };
     let agents = names.iter().map(spec).map(|spec| (spec.id.clone(), spec)).collect();
-    AgentsFile { agents, disabled: Vec::new(), models: Vec::new() }
+    AgentsFile { agents, disabled: Vec::new(), models: models() }
 }
 
 /// The agent `gone`, which did not answer, and `box` with these tools.
 pub(super) fn catalogue(tools: Vec<ToolInfo>) -> Catalogue {
     let info = AgentInfo { protocol: String::new(), server: None, tools };
     Catalogue::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
+}
+
+/// A model that nobody asks.
+fn models() -> Vec<crate::model::LlmSpec> {
+    let text = "[llm]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
+    let file = crate::config::parse_agents("agents.toml", text, &crate::config::ProcessEnvironment);
+    file.unwrap_or_else(|mistakes| panic!("{mistakes}")).models
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, fmt::Write};
 
-use crate::model::{Plan, Task, TaskId, Work};
+use crate::model::{Plan, Task, TaskId};
 
 /// Most characters of a condition, list or question that a node shows.
 const MAX_SHOWN: usize = 60;
@@ -76,7 +76,7 @@ fn lines(task: &Task) -> Vec<String> {
         format!("{or}{} · {}", route.agent, route.tool)
     });
     lines.extend(routes);
-    if let Work::Prompt(prompt) = &task.work {
+    if let Some(prompt) = task.prompt() {
         lines.push(format!("prompt: {}", shown(&prompt.prompt.0)));
     }
     if let Some(foreach) = &task.foreach {

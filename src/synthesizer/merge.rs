@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput,
+    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput, Work,
 };
 
 /// What came of a run: the object that `--output json` prints.
@@ -26,6 +26,9 @@ pub struct RunResult {
     /// The outputs that could not be evaluated, each with the reason.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub output_errors: IndexMap<String, String>,
+    /// The task that writes one answer from all others, if the plan has one.
+    #[serde(skip)]
+    pub synthesis: Option<TaskId>,
     /// The plan's tasks, in its order.
     pub tasks: IndexMap<TaskId, TaskResult>,
 }
@@ -115,6 +118,7 @@ impl Merge {
             cause: None,
             outputs: IndexMap::new(),
             output_errors: IndexMap::new(),
+            synthesis: None,
             tasks: IndexMap::new(),
         };
         Self { result, items: HashMap::new() }
@@ -123,7 +127,11 @@ impl Merge {
     /// Takes the next event.
     pub fn apply(&mut self, record: &Record) {
         match &record.event {
-            Event::RunStarted { plan, .. } => self.result.tasks = planned(plan),
+            Event::RunStarted { plan, .. } => {
+                self.result.tasks = planned(plan);
+                let synthesis = plan.tasks.iter().find(|task| matches!(task.work, Work::Synthesis(_)));
+                self.result.synthesis = synthesis.map(|task| task.id.clone());
+            }
             Event::TasksAdded { parent, items } => self.add_items(parent, items.len()),
             Event::AttemptStarted { attempt, agent, tool } => {
                 let Some(task) = self.task(&attempt.task) else { return };

@@ -1,6 +1,7 @@
 //! Merges the results of a run into one answer. Pure.
 //! Never shows it.
 
+pub mod answer;
 mod merge;
 mod text;
 

@@ -8,14 +8,17 @@ use serde_json::Value;
 use super::{RunResult, TaskResult, TaskStatus};
 use crate::model::{TaskId, ToolOutput};
 
-/// The plan's outputs, or else each task's answer under its title, in plan order. An output that is the only one
+/// The plan's outputs, or else the one answer of its synthesis, or else each task's answer under its title, in plan
+/// order. An output that is the only one
 /// stands alone, without a heading, so that it can be piped on.
 ///
 /// Agents' text is written as it came; whoever shows it on a terminal must take its control characters out.
 /// Ends with a line break, unless there is nothing to say.
 pub fn text(result: &RunResult) -> String {
     let RunResult { outputs, output_errors, tasks, .. } = result;
+    let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
     let sections: Vec<String> = match (outputs.len(), output_errors.len()) {
+        (0, 0) if let Some(written) = written => vec![readable(&written.value()).into_owned()],
         (0, 0) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
         (1, 0) => outputs.values().map(|output| readable(output).into_owned()).collect(),
         _ => {

@@ -82,7 +82,7 @@ fn a_goal_becomes_a_plan_that_people_can_edit_and_run() {
 
 #[test]
 fn a_goal_is_planned_and_run() {
-    let (place, _endpoint) = place([&*good().to_string(), "In short: go."]);
+    let (place, _endpoint) = place([&*good().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
     let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db"]);
     insta::assert_snapshot!(shown(&place, &ended));
 }

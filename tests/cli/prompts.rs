@@ -74,6 +74,26 @@ fn a_budget_that_is_spent_ends_the_run_with_its_own_code_and_keeps_what_was_done
 }
 
 #[test]
+fn a_synthesis_is_the_answer_of_the_run() {
+    let plan = "name: x\nresult: synthesize\ntasks:\n\
+        \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n";
+    let endpoint = Endpoint::answering(["It is green, surely.", "It is green [a]."]);
+    let (place, ended) = run(&endpoint, plan);
+    assert_eq!(
+        (ended.code, &ended.result()["tasks"]["answer"]["output"]),
+        (Some(0), &json!("It is green [a].")),
+        "{ended:?}"
+    );
+    let asked = endpoint.request();
+    assert!(
+        asked["messages"][1]["content"].as_str().is_some_and(|said| said.contains("it is green\n</result>")),
+        "{asked}"
+    );
+    let text = place.kapell(&["run", "plan.yaml", "--no-input"]);
+    assert_eq!((text.code, text.out.as_str()), (Some(0), "It is green [a].\n"), "{text:?}");
+}
+
+#[test]
 fn a_prompt_without_a_model_is_a_mistake_of_the_plan() {
     let place = Place::new();
     place.agents(&[]);

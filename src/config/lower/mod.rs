@@ -109,6 +109,12 @@ impl Lowering<'_, '_> {
             outputs.iter().map(|(name, entry)| (name.clone(), template(&entry.node, self.findings))).collect()
         });
         graph::check(&tasks, &edges, self.findings);
+        if let Some(request) = prompts::request(&fields) {
+            references::check(request, &names, None, self.findings, &mut used);
+        }
+        if let Some(answer) = prompts::synthesis(&fields, &tasks, &router, self.findings) {
+            tasks.push(Arc::new(answer));
+        }
         used.warn_of_unused_inputs(&fields, self.findings);
         Plan {
             name: fields.text("name").map_or_else(|| stem(file), str::to_owned),

@@ -1,14 +1,20 @@
 //! Reads what a task asks a language model.
 //! Never asks it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 
 use super::routes::Router;
 use crate::{
-    config::{findings::Findings, read_text, shape::Fields, tree::Node},
-    model::{Prompt, PromptTool, Template},
+    config::{
+        findings::Findings,
+        keys::{RESULT, SYNTHESIS},
+        read_text,
+        shape::Fields,
+        tree::Node,
+    },
+    model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work},
 };
 
 /// Most replies where the task gives no number: enough for a few rounds of tools, few enough not to run away.
@@ -40,6 +46,69 @@ pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut 
         tools: tools.filter_map(|(name, node)| router.prompt_tool(name, node, findings)).collect(),
         max_turns: fields.whole("max_turns").unwrap_or(MAX_TURNS),
         max_tokens: fields.whole("max_tokens").unwrap_or(MAX_TOKENS),
+    })
+}
+
+/// The id of the task that writes the one answer.
+const ANSWER: &str = "answer";
+
+/// What the plan asks of its one answer, where it says so.
+pub(super) fn request<'n>(plan: &Fields<'n>) -> Option<&'n Node> {
+    let result = Fields::of(plan.node("result").filter(|node| node.as_text().is_none())?, &RESULT);
+    Fields::of(result.node("synthesize")?, &SYNTHESIS).node("prompt")
+}
+
+/// The task that writes one answer from what came of all `others`, if the plan asks for one.
+pub(super) fn synthesis(
+    plan: &Fields<'_>,
+    others: &[Arc<Task>],
+    router: &Router<'_>,
+    findings: &mut Findings,
+) -> Option<Task> {
+    let node = plan.node("result")?;
+    let result = Fields::of(node, &RESULT);
+    let section = match node.as_text() {
+        Some("synthesize") => None,
+        Some(_) => return None,
+        None => Some(Fields::of(result.node("synthesize")?, &SYNTHESIS)),
+    };
+    if !router.has_model() {
+        let found =
+            findings.error("no_model", node.extent, "a synthesis needs a language model, and none is configured");
+        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
+    }
+    if others.iter().any(|task| task.id.as_str() == ANSWER) {
+        let found =
+            findings.error("bad_name", node.extent, "the synthesis is the task `answer`, and the plan has another");
+        found.help("call the other one something else");
+    }
+    let asked = |name| section.as_ref().and_then(|section| section.node(name));
+    let described =
+        || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Sum up the results.").to_owned();
+    let request = asked("prompt").map_or_else(|| described().into(), Node::to_json);
+    let prompt = Prompt {
+        model: asked("model").and_then(|node| router.model(node, findings)),
+        system: None,
+        prompt: Template(request),
+        output_schema: asked("output_schema").and_then(|node| schema(node, findings)),
+        tools: Vec::new(),
+        max_turns: MAX_TURNS,
+        max_tokens: section.as_ref().and_then(|section| section.whole("max_tokens")).unwrap_or(MAX_TOKENS),
+    };
+    Some(Task {
+        id: ANSWER.into(),
+        title: None,
+        needs: others.iter().map(|task| task.id.clone()).collect(),
+        condition: None,
+        foreach: None,
+        approve: None,
+        work: Work::Synthesis(Box::new(prompt)),
+        retry: Retry::default(),
+        effect: None,
+        timeout: None,
+        deadline: None,
+        on_failure: OnFailure::Continue,
+        budget: Budget::default(),
     })
 }
 

@@ -175,10 +175,10 @@ fn the_plan_itself_has_mistakes_too() {
     }
     assert_eq!(
         codes(
-            "result: merge\ninputs: { a b: { type: text }, c: { type: integer, default: x } }\nmax_parallel: 0\ntasks: [{}]"
+            "plan: x\ninputs: { a b: { type: text }, c: { type: integer, default: x } }\nmax_parallel: 0\ntasks: [{}]"
         ),
         [
-            ("plan::not_supported".to_owned(), 1),
+            ("plan::unknown_key".to_owned(), 1),
             ("plan::bad_name".to_owned(), 2),
             ("plan::unknown_word".to_owned(), 2),
             ("plan::input_type".to_owned(), 2),

@@ -1,0 +1,69 @@
+//! Gathers what a synthesis works from: what came of every other task of the plan.
+//! Never asks the model; a synthesis is a prompt, and `prompt` decides about those.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::{
+    model::{NodeIndex, Outcome, Part, SkipReason},
+    synthesizer::answer::{Finding, Source},
+};
+
+use super::run::{Run, TaskState};
+
+impl Run {
+    /// What came of the tasks of the plan, in its order, without the synthesis itself at `node`.
+    pub(super) fn sources(&self, node: NodeIndex) -> Vec<Source<'_>> {
+        let planned = self.graph.nodes().filter(|(index, other)| *index != node && other.part == Part::Planned);
+        planned
+            .map(|(index, other)| Source {
+                id: other.id.as_str(),
+                title: other.task.title.as_deref(),
+                result: self.finding(index),
+            })
+            .collect()
+    }
+
+    /// Why there is nothing to write an answer from: no task has a result.
+    pub(super) fn nothing_to_synthesize(&self, node: NodeIndex) -> Option<SkipReason> {
+        let sources = self.sources(node);
+        let first =
+            sources.first().filter(|_| sources.iter().all(|source| matches!(source.result, Finding::Missing(_))));
+        first.map(|source| SkipReason::NeedFailed { task: source.id.into() })
+    }
+
+    fn finding(&self, node: NodeIndex) -> Finding<'_> {
+        let entry = &self.tasks[node.index()];
+        if !entry.items.is_empty() {
+            return self.finding_of_items(node);
+        }
+        match &entry.state {
+            TaskState::Ended(Outcome::Succeeded(output)) => Finding::Said(match output.structured {
+                Some(ref value) => Cow::Owned(value.to_string()),
+                None => output.text(),
+            }),
+            TaskState::Ended(Outcome::Failed(failure)) => Finding::Missing(failure.message.clone()),
+            TaskState::Ended(Outcome::Skipped(reason)) => Finding::Missing(format!("skipped: {reason}")),
+            _ => Finding::Missing("it was not run".to_owned()),
+        }
+    }
+
+    /// The outputs of the items that succeeded, as a list; missing when none did.
+    fn finding_of_items(&self, node: NodeIndex) -> Finding<'_> {
+        let entry = &self.tasks[node.index()];
+        let outputs: Vec<Value> = self.tasks[entry.items.clone()]
+            .iter()
+            .filter_map(|item| match &item.state {
+                TaskState::Ended(Outcome::Succeeded(output)) => Some(output.value().into_owned()),
+                _ => None,
+            })
+            .collect();
+        match &entry.state {
+            TaskState::Ended(Outcome::Failed(failure)) if outputs.is_empty() => {
+                Finding::Missing(failure.message.clone())
+            }
+            _ => Finding::Said(Cow::Owned(Value::Array(outputs).to_string())),
+        }
+    }
+}

@@ -230,25 +230,45 @@ fn no_secret_is_ever_shown_or_kept() {
             "plan.yaml",
             "name: x\ntasks: [{ id: a, agent: research, tool: research, with: { topic: Lisbon, delay_ms: 1 } }]\n",
         );
-        let commands: [&[&str]; 12] = [
-            &["run", "plan.yaml", "--no-input", "--journal", "journal.db"],
-            &["run", "plan.yaml", "--no-input", "--journal", "journal.db", "--output", "json"],
-            &["run", "plan.yaml", "--no-input", "--journal", "journal.db", "--output", "stream-json"],
+        let commands: [&[&str]; 30] = [
+            &["run", "plan.yaml", "--no-input"],
+            &["run", "plan.yaml", "--no-input", "--output", "json"],
+            &["run", "plan.yaml", "--no-input", "--output", "stream-json"],
             &["run", "plan.yaml", "--dry-run"],
+            &["run", "Learn about Lisbon", "--no-input"],
+            &["run", "Learn about Lisbon", "--no-input", "--output", "json"],
+            &["run", "Learn about Lisbon", "--no-input", "--output", "stream-json"],
+            &["plan", "Learn about Lisbon"],
+            &["plan", "Learn about Lisbon", "--output", "trip.yaml"],
+            &["validate", "plan.yaml"],
+            &["validate", "plan.yaml", "--output", "json"],
+            &["graph", "plan.yaml"],
+            &["graph", "plan.yaml", "--format", "dot"],
             &["doctor"],
             &["doctor", "--output", "json"],
             &["doctor", "--agents", "broken.toml"],
-            &["validate", "plan.yaml"],
             &["agents", "list"],
+            &["agents", "list", "--output", "json"],
+            &["agents", "test"],
             &["agents", "test", "--output", "json"],
-            &["runs", "show", "last", "--journal", "journal.db"],
-            &["logs", "last", "--journal", "journal.db"],
+            &["agents", "tools"],
+            &["agents", "tools", "--output", "json"],
+            &["runs", "list"],
+            &["runs", "list", "--output", "json"],
+            &["runs", "show", "last"],
+            &["runs", "show", "last", "--output", "json"],
+            &["logs", "last"],
+            &["logs", "last", "--output", "json"],
+            &["schema", "plan"],
+            &["schema", "agents"],
         ];
         for arguments in commands {
             for log in ["off", "trace"] {
                 let mut command = place.command(arguments);
                 command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header").env("KAPELL_LOG", log);
                 let output = command.env("RUST_BACKTRACE", "1").output().expect("kapell starts");
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(!told.contains("Usage: "), "{arguments:?} is no command: {told}");
                 for (stream, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
                     let text = String::from_utf8_lossy(bytes);
                     let line = text.lines().find(|line| line.contains("canary"));

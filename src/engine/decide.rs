@@ -186,7 +186,7 @@ impl Decision<'_> {
                     Some(_) if self.run.stop.is_some() => {
                         self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
                     }
-                    Some(message) => self.turn_failed(task, message),
+                    Some(message) => self.fail(task, Failure::new(FailureKind::ModelFailed, message)),
                     None => {}
                 }
             }

@@ -9,7 +9,7 @@ use crate::{
     expression,
     model::{
         AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
-        JsonObject, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, TaskId, ToolChoice, ToolOutput, Work,
+        JsonObject, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work,
     },
 };
 
@@ -164,11 +164,6 @@ impl Decision<'_> {
             return self.take_answer(node, prompt, text);
         }
         self.emit(Event::TaskEnded { task: self.run.graph[node].id.clone(), outcome: Outcome::Cancelled });
-    }
-
-    /// Goes on with a prompt whose turn has ended without a reply.
-    pub(super) fn turn_failed(&mut self, task: TaskId, message: String) {
-        self.fail(task, Failure::new(FailureKind::ModelFailed, message));
     }
 }
 

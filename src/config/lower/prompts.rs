@@ -32,11 +32,7 @@ pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut 
         let message = format!("a task has `prompt` or `{key}`, not both");
         findings.error("two_works", at, message).help("`tools` lists what the model may call");
     }
-    if !router.has_model() {
-        let found =
-            findings.error("no_model", prompt.extent, "a prompt needs a language model, and none is configured");
-        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
-    }
+    need_model("a prompt", prompt, router, findings);
     let tools = fields.texts("tools").into_iter();
     Some(Prompt {
         model: fields.node("model").and_then(|node| router.model(node, findings)),
@@ -47,6 +43,15 @@ pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut 
         max_turns: fields.whole("max_turns").unwrap_or(MAX_TURNS),
         max_tokens: fields.whole("max_tokens").unwrap_or(MAX_TOKENS),
     })
+}
+
+/// Says that `what` cannot be, where no language model is configured.
+fn need_model(what: &str, node: &Node, router: &Router<'_>, findings: &mut Findings) {
+    if !router.has_model() {
+        let message = format!("{what} needs a language model, and none is configured");
+        let found = findings.error("no_model", node.extent, message);
+        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
+    }
 }
 
 /// The id of the task that writes the one answer.
@@ -72,11 +77,7 @@ pub(super) fn synthesis(
         Some(_) => return None,
         None => Some(Fields::of(result.node("synthesize")?, &SYNTHESIS)),
     };
-    if !router.has_model() {
-        let found =
-            findings.error("no_model", node.extent, "a synthesis needs a language model, and none is configured");
-        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
-    }
+    need_model("a synthesis", node, router, findings);
     if others.iter().any(|task| task.id.as_str() == ANSWER) {
         let found =
             findings.error("bad_name", node.extent, "the synthesis is the task `answer`, and the plan has another");

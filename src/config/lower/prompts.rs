@@ -86,7 +86,8 @@ pub(super) fn synthesis(
     let asked = |name| section.as_ref().and_then(|section| section.node(name));
     let described =
         || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Sum up the results.").to_owned();
-    let request = asked("prompt").map_or_else(|| described().into(), Node::to_json);
+    // A description is plain text: what looks like an expression in it is none.
+    let request = asked("prompt").map_or_else(|| described().replace("${{", "$${{").into(), Node::to_json);
     let prompt = Prompt {
         model: asked("model").and_then(|node| router.model(node, findings)),
         system: None,

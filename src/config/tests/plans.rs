@@ -361,3 +361,12 @@ fn model() -> LlmSpec {
     let file = parse_agents("agents.toml", text, &Made::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
     file.models.into_iter().next().expect("a model")
 }
+
+#[test]
+fn a_synthesis_takes_the_description_of_the_plan_as_plain_text() {
+    let agents = AgentsFile { models: vec![model()], ..agents() };
+    let text = "description: Say ${{ x }}\nresult: synthesize\ntasks:\n  - { id: a, prompt: Why? }\n";
+    let plan = load_plan("x", text, &agents, None).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    let request = plan.tasks[1].prompt().map(|prompt| prompt.prompt.clone());
+    assert_eq!(request, Some(Template(json!("Say $${{ x }}"))));
+}

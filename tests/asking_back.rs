@@ -13,13 +13,13 @@ use std::{
 };
 
 use axum::Router;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use kapell::{
     mcp::{Host, Options, Pool, Sampling},
     model::{
         AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Consent, Elicitation, Failure,
-        FailureKind, Form, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt, Transport,
-        Usage,
+        FailureKind, Form, JsonObject, LogMessage, NoteKey, Origin, Progress, Protocol, SamplingPolicy, StartAttempt,
+        Transport, Usage,
     },
 };
 use rmcp::{
@@ -135,6 +135,10 @@ impl Host for Echo {
     }
 
     async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+
+    fn note(&self, _: NoteKey, _: Value) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     fn progressed(&self, _: &AttemptId, _: Progress) {}
 

@@ -9,7 +9,7 @@
 //! | `expression` | no | no: no agent is at fault | no |
 //! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
 //! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
-//! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
+//! | `interrupted`, `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
 //! | `denied`, `cancelled`, `items_failed`, `model_failed`, `budget_spent` | | no | no |
 //!
 //! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
@@ -59,7 +59,10 @@ fn knowledge(kind: FailureKind) -> Knowledge {
         }
         FailureKind::ToolError | FailureKind::ServerError => Knowledge::Answered,
         FailureKind::InvalidResult | FailureKind::ResultTooLarge => Knowledge::Unusable,
-        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
+        FailureKind::Interrupted
+        | FailureKind::ConnectionLost
+        | FailureKind::IdleTimeout
+        | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
         FailureKind::Expression
         | FailureKind::Denied
         | FailureKind::Cancelled
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
     use crate::model::Span;
 
-    const KINDS: [FailureKind; 21] = [
+    const KINDS: [FailureKind; 22] = [
         FailureKind::AgentUnavailable,
         FailureKind::NotSent,
         FailureKind::SessionLost,
@@ -145,6 +148,7 @@ mod tests {
         FailureKind::ServerError,
         FailureKind::InvalidResult,
         FailureKind::ResultTooLarge,
+        FailureKind::Interrupted,
         FailureKind::ConnectionLost,
         FailureKind::IdleTimeout,
         FailureKind::DeadlineExceeded,
@@ -186,9 +190,10 @@ mod tests {
             | FailureKind::Unauthorized
             | FailureKind::Refused => (Reroute, Reroute, Reroute, Reroute),
             FailureKind::InvalidResult | FailureKind::ResultTooLarge => (Final, Reroute, Final, Reroute),
-            FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
-                (Final, Retry, Final, Reroute)
-            }
+            FailureKind::Interrupted
+            | FailureKind::ConnectionLost
+            | FailureKind::IdleTimeout
+            | FailureKind::DeadlineExceeded => (Final, Retry, Final, Reroute),
             FailureKind::Expression
             | FailureKind::Denied
             | FailureKind::Cancelled

@@ -719,7 +719,7 @@ fn sampling_is_refused_when_the_budget_is_spent() {
     let budget = Budget { llm_calls: Some(0), ..Budget::default() };
     let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
     let attempt = Some(AttemptId { task: "t".into(), number: 1 });
-    let origin = crate::model::Origin { agent: "a".into(), attempt };
+    let origin = crate::model::Origin { agent: "a".into(), attempt, key: None };
     driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat: Arc::default() });
     let refused = driver.take_orders(|order| match order {
         Command::AnswerSampling { result: Err(error), .. } => Some(error.to_string()),

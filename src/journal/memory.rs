@@ -7,15 +7,18 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use serde_json::Value;
 
 use super::{Journal, JournalError};
-use crate::model::{Record, RunId};
+use crate::model::{NoteKey, Notes, Record, RunId};
 
 /// A journal that ends with its process. Clones share their records.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryJournal {
     // A lock, since `append` takes `&self` and may be called from any thread; held only to push or clone.
     runs: Arc<Mutex<HashMap<RunId, Vec<Record>>>>,
+    // Held only to insert or clone.
+    notes: Arc<Mutex<HashMap<RunId, Notes>>>,
 }
 
 impl MemoryJournal {
@@ -23,6 +26,12 @@ impl MemoryJournal {
     pub fn records(&self, run: &RunId) -> Vec<Record> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.get(run).cloned().unwrap_or_default()
+    }
+
+    /// The notes of `run`.
+    pub fn notes(&self, run: &RunId) -> Notes {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.get(run).cloned().unwrap_or_default()
     }
 }
 
@@ -39,6 +48,12 @@ impl Journal for MemoryJournal {
             }
         };
         futures::future::ready(result).boxed()
+    }
+
+    fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.entry(run.clone()).or_default().insert(key, note);
+        futures::future::ready(Ok(())).boxed()
     }
 }
 

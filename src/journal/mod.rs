@@ -12,6 +12,7 @@ mod sqlite;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use serde_json::Value;
 
 pub use error::JournalError;
 pub use memory::MemoryJournal;
@@ -19,7 +20,7 @@ pub use read::{RawRecord, RawRecords, Reader, Records, RunSummary};
 pub use schema::default_path;
 pub use sqlite::{Durability, SqliteJournal};
 
-use crate::model::{Record, RunId};
+use crate::model::{NoteKey, Record, RunId};
 
 /// Where events are kept. Appends are durable in the order in which `append` was called.
 pub trait Journal: Send + Sync {
@@ -31,4 +32,13 @@ pub trait Journal: Send + Sync {
     /// When they are not durable. The run's next append must then start with the same record:
     /// a gap is refused with [`JournalError::Sequence`].
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
+
+    /// Queues a note of `run`, which replaces the one of the same key; the future ends when it is durable.
+    ///
+    /// Notes and records become durable in the order of the calls. The notes of a run are gone once it has ended for
+    /// good. The note is kept even if the future is dropped.
+    ///
+    /// # Errors
+    /// When it is not durable.
+    fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>>;
 }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, Row, types::Type};
 use serde::{Deserialize, de::IntoDeserializer};
 
 use super::{JournalError, schema};
-use crate::model::{Record, RunId, RunStatus, Timestamp};
+use crate::model::{NoteKey, Notes, Record, RunId, RunStatus, Timestamp};
 
 /// A page of records ends with the one that makes it this long, so that reading takes little memory however long
 /// the run is. One record may be larger.
@@ -126,6 +126,33 @@ impl Reader {
     /// The same as JSON text, not parsed.
     pub fn raw<'a>(&'a self, run: &'a RunId, from_seq: u64) -> RawRecords<'a> {
         RawRecords { reader: self, run, next: from_seq, page: Vec::new().into_iter() }
+    }
+
+    /// The notes of `run`; none once it has ended for good.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or holds a note that is none.
+    pub fn notes(&self, run: &RunId) -> Result<Notes, JournalError> {
+        let mut query = self.failing(self.connection.prepare_cached("SELECT key, body FROM notes WHERE run = ?1"))?;
+        let rows = query.query_map([run.as_str()], |row| {
+            let wrong = |column, error: Box<dyn std::error::Error + Send + Sync>| {
+                rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+            };
+            let key: String = row.get(0)?;
+            let key = NoteKey::parse(&key).ok_or_else(|| wrong(0, format!("`{key}` is no key").into()))?;
+            let note = serde_json::from_str(&row.get::<_, String>(1)?).map_err(|error| wrong(1, error.into()))?;
+            Ok((key, note))
+        });
+        let mut notes = Notes::default();
+        for row in self.failing(rows)? {
+            let (key, note) = self.failing(row)?;
+            notes.insert(key, note);
+        }
+        Ok(notes)
+    }
+
+    fn failing<T>(&self, result: rusqlite::Result<T>) -> Result<T, JournalError> {
+        result.map_err(|error| JournalError::from_sqlite(&self.path, error))
     }
 
     /// The next records, up to [`PAGE_BYTES`]; none when there are no more.

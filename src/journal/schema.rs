@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::JournalError;
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// SQLite's `application_id` of a kapell journal: the letters `kapl`.
 const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
@@ -24,7 +24,7 @@ const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `events` is the truth. `runs` is derived from it in the same transaction, so that listing the runs
-/// need not read their events.
+/// need not read their events. `notes` holds what adapters need to find a session or a call again after a crash.
 const SCHEMA: &str = "
     CREATE TABLE events (
         run  TEXT    NOT NULL,
@@ -39,6 +39,12 @@ const SCHEMA: &str = "
         started INTEGER NOT NULL,
         status  TEXT    NOT NULL,
         ended   INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE notes (
+        run  TEXT NOT NULL,
+        key  TEXT NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (run, key)
     ) WITHOUT ROWID;
     CREATE INDEX runs_by_start ON runs (started, run);
 ";

@@ -13,9 +13,10 @@ use std::{
 
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use serde_json::Value;
 
 use super::{Journal, JournalError, schema};
-use crate::model::{Event, Record, RunId, RunStatus};
+use crate::model::{Event, NoteKey, Record, RunId, RunStatus};
 
 /// Most appends that wait for the writer.
 ///
@@ -49,11 +50,16 @@ pub struct SqliteJournal {
     writer: Option<JoinHandle<()>>,
 }
 
-/// Records that become durable together, and who waits for that.
+/// What becomes durable together, and who waits for that.
 struct Append {
     run: RunId,
-    records: Arc<[Record]>,
+    content: Content,
     done: oneshot::Sender<Result<(), JournalError>>,
+}
+
+enum Content {
+    Records(Arc<[Record]>),
+    Note(NoteKey, Value),
 }
 
 impl SqliteJournal {
@@ -91,8 +97,18 @@ impl SqliteJournal {
 
 impl Journal for SqliteJournal {
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.queue(run, Content::Records(records))
+    }
+
+    fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>> {
+        self.queue(run, Content::Note(key, note))
+    }
+}
+
+impl SqliteJournal {
+    fn queue(&self, run: &RunId, content: Content) -> BoxFuture<'static, Result<(), JournalError>> {
         let (done, written) = oneshot::channel();
-        let append = Append { run: run.clone(), records, done };
+        let append = Append { run: run.clone(), content, done };
         // Queued here and not in the future: the order is that of the calls, however the futures are polled.
         let queued = match &self.queue {
             Some(queue) => queue.try_send(append).map_err(|error| match error {
@@ -177,23 +193,32 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
-/// Writes the records of one append. Invariant: the events of a run are numbered from 0 without a gap.
+/// Writes one append. Invariant: the events of a run are numbered from 0 without a gap.
 fn write(transaction: &Transaction<'_>, append: &Append, buffer: &mut Vec<u8>) -> Result<(), WriteError> {
     let run = &append.run;
+    let records = match &append.content {
+        Content::Records(records) => records,
+        Content::Note(key, note) => {
+            let mut keep =
+                transaction.prepare_cached("INSERT OR REPLACE INTO notes (run, key, body) VALUES (?1, ?2, ?3)")?;
+            keep.execute((run.as_str(), key.to_string(), note.to_string()))?;
+            return Ok(());
+        }
+    };
     // Asked anew each time, a search of microseconds: another process may have written to the same run.
     let last: Option<u64> = transaction
         .prepare_cached("SELECT seq FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?
         .query_row([run.as_str()], |row| row.get(0))
         .optional()?;
     let mut insert = transaction.prepare_cached("INSERT INTO events (run, seq, at, body) VALUES (?1, ?2, ?3, ?4)")?;
-    for (record, expected) in append.records.iter().zip(last.map_or(0, |seq| seq + 1)..) {
+    for (record, expected) in records.iter().zip(last.map_or(0, |seq| seq + 1)..) {
         let found = record.seq;
         if found != expected {
             return Err(WriteError::Journal(JournalError::Sequence { run: run.clone(), expected, found }));
         }
         let body = serialise(run, record, buffer).map_err(WriteError::Journal)?;
         insert.execute((run.as_str(), record.seq, record.at.0, body))?;
-        note(transaction, run, record)?;
+        list(transaction, run, record)?;
     }
     buffer.shrink_to(KEPT_BUFFER);
     Ok(())
@@ -211,7 +236,7 @@ fn serialise<'a>(run: &RunId, record: &Record, buffer: &'a mut Vec<u8>) -> Resul
 }
 
 /// Keeps the list of runs true to the events.
-fn note(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
+fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
     match &record.event {
         Event::RunStarted { plan, .. } => transaction.execute(
             "INSERT INTO runs (run, name, started, status) VALUES (:run, :name, :at, :status)",
@@ -222,10 +247,15 @@ fn note(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
                 ":status": RunStatus::Running.to_string(),
             },
         ),
-        Event::RunEnded { status, .. } => transaction.execute(
-            "UPDATE runs SET status = :status, ended = :at WHERE run = :run",
-            named_params! { ":run": run.as_str(), ":at": record.at.0, ":status": status.to_string() },
-        ),
+        Event::RunEnded { status, .. } => {
+            if *status != RunStatus::Paused {
+                transaction.execute("DELETE FROM notes WHERE run = ?1", [run.as_str()])?;
+            }
+            transaction.execute(
+                "UPDATE runs SET status = :status, ended = :at WHERE run = :run",
+                named_params! { ":run": run.as_str(), ":at": record.at.0, ":status": status.to_string() },
+            )
+        }
         _ => Ok(0),
     }?;
     Ok(())

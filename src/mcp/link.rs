@@ -114,12 +114,12 @@ impl Link {
     /// none is: the host does not guess.
     pub(super) fn asker(&self, candidates: Candidates, withdrawn: CancellationToken) -> Asker {
         let attempt = candidates.only().map(|call| call.attempt.clone());
-        Asker { origin: Origin { agent: self.agent.clone(), attempt }, candidates, withdrawn }
+        Asker { origin: Origin { agent: self.agent.clone(), attempt, key: None }, candidates, withdrawn }
     }
 
     /// Who asks in an input-required round.
     pub(super) fn asker_of(&self, call: &Arc<InFlight>) -> Asker {
-        let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()) };
+        let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
         let candidates = Candidates { calls: vec![call.clone()], others: false };
         Asker { origin, candidates, withdrawn: CancellationToken::new() }
     }

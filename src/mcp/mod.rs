@@ -29,9 +29,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::model::{Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Origin, Progress};
+use crate::model::{
+    Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, NoteKey, Origin, Progress,
+};
 
 pub use pool::Pool;
 
@@ -47,6 +50,9 @@ pub trait Host: Send + Sync {
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError>;
     /// A call came back with requests for input; ends when that is durable.
     async fn input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value);
+    /// Keeps a note by which a later process can find a session or a call again, should this one be killed; it
+    /// replaces the note before. The future ends when that is durable; dropping it does not take the note back.
+    fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()>;
     /// A call reported progress. Never waits.
     fn progressed(&self, attempt: &AttemptId, progress: Progress);
     /// An agent sent a log message. Never waits.

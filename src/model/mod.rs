@@ -9,6 +9,7 @@ mod graph;
 mod ids;
 mod input;
 mod llm;
+mod note;
 mod outcome;
 mod plan;
 mod question;
@@ -27,6 +28,7 @@ pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
 pub use llm::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices, Scores, StructuredOutput, SystemRole};
+pub use note::{NoteKey, Notes};
 pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{

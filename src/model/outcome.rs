@@ -163,6 +163,8 @@ pub enum FailureKind {
     /// The result is larger than the host takes.
     ResultTooLarge,
     // The request left and no answer came.
+    /// The host's process ended while the call was under way, and the call cannot be taken up again.
+    Interrupted,
     /// The connection was lost.
     ConnectionLost,
     /// The agent was silent for longer than `timeout`.

@@ -17,6 +17,10 @@ pub struct Origin {
     /// The attempt that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<AttemptId>,
+    /// The agent's own name of its request, unique within the attempt, where it has one that outlives this process:
+    /// the agent may make the same request again, to a later process. Absent, it dies with its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A question to a person.

@@ -9,16 +9,18 @@ use std::{
     },
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use indexmap::IndexMap;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    journal::Journal,
     mcp::Host,
     model::{
-        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Input, LogMessage, Origin, Progress,
-        RequestId,
+        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Input, LogMessage, NoteKey, Origin,
+        Progress, RequestId, RunId,
     },
 };
 
@@ -38,6 +40,8 @@ pub struct Hub {
     /// Rounds that wait until they are durable. Held only to insert or remove.
     rounds: Mutex<HashMap<(AttemptId, u32), oneshot::Sender<()>>>,
     requests: AtomicU64,
+    run: RunId,
+    journal: Arc<dyn Journal>,
 }
 
 /// The dispatcher's end of a [`Hub`].
@@ -56,8 +60,8 @@ enum Reply {
 }
 
 impl Hub {
-    /// A hub and its inbox.
-    pub fn new() -> (Arc<Self>, Inbox) {
+    /// A hub and its inbox; notes go to `journal` as those of `run`.
+    pub fn new(run: RunId, journal: Arc<dyn Journal>) -> (Arc<Self>, Inbox) {
         let (sender, receiver) = mpsc::channel(INBOX);
         let hub = Self {
             inputs: sender,
@@ -66,6 +70,8 @@ impl Hub {
             waiting: Mutex::default(),
             rounds: Mutex::default(),
             requests: AtomicU64::new(1),
+            run,
+            journal,
         };
         (Arc::new(hub), Inbox { inputs: receiver })
     }
@@ -166,6 +172,18 @@ impl Host for Hub {
         self.send(Input::InputRequired { attempt, round, request_state, requests }).await;
         // An error says that the run is over, and then the call is cancelled anyway.
         let _ = receiver.await;
+    }
+
+    fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()> {
+        let kept = self.journal.note(&self.run, key.clone(), note);
+        let run = self.run.clone();
+        async move {
+            // A journal that fails ends the run with its next event; the call goes on until then.
+            if let Err(error) = kept.await {
+                tracing::error!(%run, %key, %error, "a note was not kept");
+            }
+        }
+        .boxed()
     }
 
     fn progressed(&self, attempt: &AttemptId, progress: Progress) {

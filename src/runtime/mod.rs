@@ -9,6 +9,7 @@ mod survey;
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,8 +33,22 @@ pub trait Agents: Send + Sync {
         meta: JsonObject,
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure>;
+    /// Takes up a call that an earlier process left behind, by the note that it kept: the agent is not asked to do
+    /// anything again. Otherwise as [`Agents::call`].
+    ///
+    /// # Errors
+    /// [`FailureKind::Interrupted`](crate::model::FailureKind::Interrupted) when the agent no longer has it.
+    async fn take_up(
+        &self,
+        call: StartAttempt,
+        note: Value,
+        meta: JsonObject,
+        cancel: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure>;
     /// Ends every connection and every child process.
     async fn close(&self);
+    /// Leaves calls and sessions that outlive this process as they are, for a later one to take up; ends the rest.
+    async fn leave(&self);
 }
 
 #[async_trait::async_trait]
@@ -51,8 +66,22 @@ impl Agents for mcp::Pool {
         Self::call(self, call, meta, cancel).await
     }
 
+    async fn take_up(
+        &self,
+        call: StartAttempt,
+        note: Value,
+        meta: JsonObject,
+        cancel: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        Self::take_up(self, call, note, meta, cancel).await
+    }
+
     async fn close(&self) {
         Self::close(self).await;
+    }
+
+    async fn leave(&self) {
+        Self::leave(self).await;
     }
 }
 

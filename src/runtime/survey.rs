@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::{
     mcp::{Host, Options, Pool},
     model::{
         AgentId, AgentInfo, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Failure,
-        LogMessage, Origin, Progress,
+        LogMessage, NoteKey, Origin, Progress,
     },
 };
 
@@ -54,6 +54,10 @@ impl Host for Nobody {
     }
 
     async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+
+    fn note(&self, _: NoteKey, _: Value) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 
     fn progressed(&self, _: &AttemptId, _: Progress) {}
 

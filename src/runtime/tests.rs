@@ -20,8 +20,8 @@ use crate::{
     mcp::Host,
     model::{
         AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatRequest, Elicitation, Event, Failure, FailureKind,
-        Form, Input, JsonObject, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId, RunStatus,
-        Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        Form, Input, JsonObject, NoteKey, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId,
+        RunStatus, Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
     report::Reporter,
 };
@@ -46,6 +46,10 @@ impl Journal for SlowJournal {
         }
         .boxed()
     }
+
+    fn note(&self, _: &RunId, _: NoteKey, _: Value) -> BoxFuture<'static, Result<(), JournalError>> {
+        std::future::ready(Ok(())).boxed()
+    }
 }
 
 /// Does what the tool's name says.
@@ -69,7 +73,7 @@ impl Agents for Scripted {
     ) -> Result<Arc<ToolOutput>, Failure> {
         let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
         assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
-        let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()) };
+        let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
         let said = match &*call.tool {
             "echo" => Value::Object(call.arguments),
             "key" => Value::Object(meta),
@@ -99,6 +103,20 @@ impl Agents for Scripted {
             other => panic!("no tool `{other}`"),
         };
         Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said) }))
+    }
+
+    async fn take_up(
+        &self,
+        call: StartAttempt,
+        _: Value,
+        _: JsonObject,
+        _: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        Err(Failure::new(FailureKind::Interrupted, format!("{} is not here any more", call.attempt)))
+    }
+
+    async fn leave(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     async fn close(&self) {
@@ -184,16 +202,12 @@ struct World {
 }
 
 async fn drive_with(tasks: &[(&str, &str, &[&str])], broken: bool, interrupt: bool) -> World {
-    let (hub, inbox) = Hub::new();
-    let journal = SlowJournal { broken, ..SlowJournal::default() };
+    let journal = Arc::new(SlowJournal { broken, ..SlowJournal::default() });
+    let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>);
     let durable = Arc::clone(&journal.durable);
     let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed: AtomicBool::new(false) });
-    let services = Services {
-        journal: Arc::new(journal),
-        agents: Arc::clone(&agents) as Arc<dyn Agents>,
-        llm: None,
-        human: Arc::new(Yes),
-    };
+    let services =
+        Services { journal, agents: Arc::clone(&agents) as Arc<dyn Agents>, llm: None, human: Arc::new(Yes) };
     if interrupt {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {

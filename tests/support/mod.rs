@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use kapell::{
     mcp::{Host, Options, Pool, Sampling},
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, ChildProcess, Elicitation,
-        JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt, Transport,
+        JsonObject, LogMessage, NoteKey, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt, Transport,
     },
 };
 use serde_json::Value;
@@ -35,6 +36,7 @@ struct Told {
     rounds: Vec<(u32, Option<String>, Value)>,
     progress: Vec<Progress>,
     logged: Vec<(Origin, LogMessage)>,
+    notes: Vec<(NoteKey, Value)>,
 }
 
 impl Recorder {
@@ -45,6 +47,11 @@ impl Recorder {
     pub(crate) fn answering(answer: Answer) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
         Arc::new(Self { directory, answer, told: Mutex::default(), withdrawn: Notify::new() })
+    }
+
+    /// The notes that were kept, oldest first.
+    pub(crate) fn notes(&self) -> Vec<(NoteKey, Value)> {
+        self.told.lock().unwrap().notes.clone()
     }
 
     pub(crate) fn think_for(&self, thinking: Duration) {
@@ -117,6 +124,11 @@ impl Host for Recorder {
 
     async fn input_required(&self, _: AttemptId, round: u32, request_state: Option<String>, requests: Value) {
         self.told.lock().unwrap().rounds.push((round, request_state, requests));
+    }
+
+    fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()> {
+        self.told.lock().unwrap().notes.push((key, note));
+        Box::pin(std::future::ready(()))
     }
 
     fn progressed(&self, _: &AttemptId, progress: Progress) {

@@ -20,7 +20,7 @@ fn person(input: impl BufRead + Send + 'static, how: Typed) -> (Terminal, Memory
 
 fn question(message: &str, form: Form) -> Question {
     let attempt = AttemptId { task: "book".into(), number: 1 };
-    let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt) });
+    let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
     Question { id: "q1".into(), asker, tool: None, message: message.to_owned(), form }
 }
 
@@ -118,7 +118,7 @@ async fn text_of_agents_cannot_command_the_terminal() {
     let evil = "\x1b]0;owned\x07\u{202e}";
     let schema = json!({"properties": {(evil): {"type": "string", "title": evil, "description": evil,
         "pattern": evil, "default": evil}, "pick": {"enum": [evil]}}});
-    let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: None });
+    let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: None, key: None });
     let asked = Question { asker, ..question(evil, form(schema)) };
     let (_, screen) = dialogue(&asked, "\x1b[31mx\n1\n").await;
     assert!(!screen.chars().any(|c| c == '\u{202e}' || (c.is_control() && c != '\n')), "{screen:?}");

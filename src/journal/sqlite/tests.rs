@@ -160,7 +160,7 @@ fn a_large_payload_and_a_deeply_nested_one_come_back_whole() {
         seq,
         at: Timestamp(0),
         event: Event::AgentLogged {
-            origin: Origin { agent: "research".into(), attempt: None },
+            origin: Origin { agent: "research".into(), attempt: None, key: None },
             message: LogMessage { level: "info".into(), logger: None, data },
         },
     };

@@ -83,7 +83,7 @@ fn succeeded(task: &str, number: u32) -> Event {
 }
 
 fn origin(agent: &str, task: Option<&str>) -> Origin {
-    Origin { agent: agent.into(), attempt: task.map(|task| attempt(task, 1)) }
+    Origin { agent: agent.into(), attempt: task.map(|task| attempt(task, 1)), key: None }
 }
 
 fn question(id: &str, asker: Asker, message: &str) -> Event {

@@ -46,7 +46,7 @@ pub(super) async fn execute(
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
-    let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>);
+    let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
     let sampling = match &models {
         None => Sampling::Off,
         Some(models) if models.take_tools() => Sampling::WithTools,

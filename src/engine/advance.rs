@@ -9,7 +9,7 @@ use crate::{
     expression::{self, Reference},
     model::{
         Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome, Part,
-        SkipReason, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        Route, SkipReason, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
 };
 
@@ -210,24 +210,15 @@ impl Decision<'_> {
         if !self.can_spend(node, Expense::ToolCall) {
             return;
         }
-        let graph_node = &self.run.graph[node];
-        let (task, id) = (Arc::clone(&graph_node.task), graph_node.id.clone());
-        let arguments = match self.run.arguments(node) {
-            Ok(Value::Object(arguments)) => arguments,
-            Ok(Value::Null) => JsonObject::new(),
-            Ok(other) => {
-                let message = format!("`with` needs a map of arguments, but gave {}", kind(&other));
-                return self.fail(id, Failure::new(FailureKind::Expression, message));
-            }
-            Err(error) => return self.fail(id, expression_failure("with", &error)),
+        let id = self.run.graph[node].id.clone();
+        let attempt = AttemptId { task: id.clone(), number: self.run.tasks[node.index()].attempts + 1 };
+        let call = match self.run.start_order(node, route, attempt) {
+            Ok(call) => call,
+            Err(failure) => return self.fail(id, failure),
         };
-        let number = self.run.tasks[node.index()].attempts + 1;
-        let attempt = AttemptId { task: id, number };
-        let (agent, tool) = (task.routes()[route].agent.clone(), Arc::clone(&task.routes()[route].tool));
-        let timeout = task.timeout.unwrap_or(self.run.agents[&agent].policy.tool_timeout).0;
-        self.emit(Event::AttemptStarted { attempt: attempt.clone(), agent: agent.clone(), tool: Arc::clone(&tool) });
-        let deadline = task.deadline.map(|span| span.0);
-        self.order(Command::StartAttempt(StartAttempt { attempt, agent, tool, arguments, timeout, deadline }));
+        let (agent, tool) = (call.agent.clone(), Arc::clone(&call.tool));
+        self.emit(Event::AttemptStarted { attempt: call.attempt.clone(), agent, tool });
+        self.order(Command::StartAttempt(call));
     }
 
     /// Ends the run when every node has ended, or when only questions that nobody here can answer are left.
@@ -284,6 +275,30 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl Run {
+    /// The call that an attempt of `node` on `route` is.
+    pub(super) fn start_order(
+        &self,
+        node: NodeIndex,
+        route: usize,
+        attempt: AttemptId,
+    ) -> Result<StartAttempt, Failure> {
+        let task = &self.graph[node].task;
+        let arguments = match self.arguments(node) {
+            Ok(Value::Object(arguments)) => arguments,
+            Ok(Value::Null) => JsonObject::new(),
+            Ok(other) => {
+                let message = format!("`with` needs a map of arguments, but gave {}", kind(&other));
+                return Err(Failure::new(FailureKind::Expression, message));
+            }
+            Err(error) => return Err(expression_failure("with", &error)),
+        };
+        let Route { agent, tool, .. } = &task.routes()[route];
+        let timeout = task.timeout.unwrap_or(self.agents[agent].policy.tool_timeout).0;
+        let deadline = task.deadline.map(|span| span.0);
+        let (agent, tool) = (agent.clone(), Arc::clone(tool));
+        Ok(StartAttempt { attempt, agent, tool, arguments, timeout, deadline })
+    }
+
     /// The arguments of a call: rendered, or as the model gave them.
     fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
         match (&self.graph[node].part, &self.graph[node].task.work) {
@@ -303,7 +318,7 @@ impl Run {
             && self.tasks.iter().all(|entry| {
                 matches!(
                     entry.state,
-                    TaskState::AwaitingApproval | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
+                    TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
                 )
             })
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, Answer, Asker, Call, ChatMessage, ChatRole, EndCause, Event, Failure, NodeIndex, OnFailure, Outcome,
-    PromptCall, QuestionId, RequestId, Route, Task, TaskId, Template, Work,
+    AgentId, Answer, Asker, AttemptId, Call, ChatMessage, ChatRole, EndCause, Event, Failure, FailureKind, NodeIndex,
+    OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Settlement, Task, TaskId, Template, Work,
 };
 
 use super::{
@@ -22,9 +22,15 @@ impl Run {
         self.next_seq += 1;
         match event {
             Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
+            Event::RunResumed { away, taken_up, accepts_changes } => {
+                self.accepts_changes = *accepts_changes;
+                self.resume(*away, taken_up)?;
+            }
             Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = Connection::Connecting,
             Event::AgentConnected { agent, info } => {
-                self.agent_mut(agent)?.connection = Connection::Connected(Arc::clone(info));
+                let agent = self.agent_mut(agent)?;
+                agent.connection = Connection::Connected(Arc::clone(info));
+                agent.known = Some(Arc::clone(info));
             }
             Event::AgentUnavailable { agent, failure } => {
                 let state = self.agent_mut(agent)?;
@@ -62,6 +68,8 @@ impl Run {
                 entry.attempts = attempt.number;
                 entry.agent = Some(agent.clone());
                 entry.last_failure = None;
+                entry.taken_up = false;
+                entry.replies.clear();
                 entry.state = TaskState::Running { number: attempt.number, route };
                 self.charge_tool_call(node);
                 self.running += 1;
@@ -92,6 +100,8 @@ impl Run {
                     let parts = reply.parts.clone();
                     conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
                 }
+                entry.last_failure =
+                    result.as_ref().err().map(|error| Failure::new(FailureKind::ModelFailed, error.to_string()));
                 entry.state = TaskState::Ready { preferred: None };
                 self.queues.due.push_back(node);
             }
@@ -104,10 +114,13 @@ impl Run {
             Event::AttemptFailed { attempt, failure } => {
                 let node = self.find(&attempt.task)?;
                 let route = self.release(node);
-                let used_up = route.is_some_and(|route| self.verdict(node, route, failure) != Verdict::Retry);
+                let verdict = route.map(|route| self.verdict(node, route, failure));
+                let used_up = matches!(verdict, Some(Verdict::Reroute | Verdict::Final));
                 let entry = &mut self.tasks[node.index()];
                 if let Some(route) = route {
-                    entry.routes[route].used_up |= used_up;
+                    let route = &mut entry.routes[route];
+                    route.used_up |= used_up;
+                    route.tries -= u32::from(failure.kind == FailureKind::Interrupted);
                 }
                 entry.last_failure = Some(failure.clone());
                 entry.state = TaskState::Ready { preferred: route.filter(|_| !used_up) };
@@ -126,9 +139,9 @@ impl Run {
                 self.end(node, outcome.clone());
             }
             Event::QuestionAsked { question, request } => {
-                if let Asker::Plan { task } = &question.asker {
+                if let Asker::Plan { task } | Asker::Host { attempt: AttemptId { task, .. } } = &question.asker {
                     let node = self.find(task)?;
-                    self.tasks[node.index()].state = TaskState::AwaitingApproval;
+                    self.tasks[node.index()].state = TaskState::AwaitingAnswer;
                 }
                 let entry = QuestionEntry {
                     question: Arc::clone(question),
@@ -137,32 +150,52 @@ impl Run {
                 };
                 self.questions.insert(question.id.clone(), entry);
             }
-            Event::QuestionAnswered { question, answer, .. } => {
+            Event::QuestionAnswered { question, answer, by } => {
                 let entry = self.question_mut(question)?;
-                entry.state = QuestionState::Answered(answer.clone());
-                let approved = matches!(answer, Answer::Accept { .. });
-                if let (Asker::Plan { task }, true) = (&entry.question.asker, approved) {
-                    let task = task.clone();
-                    let node = self.find(&task)?;
-                    let entry = &mut self.tasks[node.index()];
-                    // The end of the run may have ended the task meanwhile.
-                    if entry.state == TaskState::AwaitingApproval {
-                        entry.approved = true;
-                        entry.state = TaskState::Ready { preferred: None };
-                        self.queues.startable.push_back(node);
+                entry.state = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
+                let asker = entry.question.asker.clone();
+                match asker {
+                    Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => {
+                        let node = self.find(&task)?;
+                        // The end of the run may have ended the task meanwhile.
+                        if self.tasks[node.index()].state == TaskState::AwaitingAnswer {
+                            self.tasks[node.index()].approved = true;
+                            self.make_startable(node, None);
+                        }
                     }
+                    Asker::Host { attempt } if Settlement::of(answer) == Settlement::Repeat => {
+                        let node = self.find(&attempt.task)?;
+                        let entry = &self.tasks[node.index()];
+                        let routes = self.graph[node].task.routes();
+                        let same = routes.iter().position(|route| Some(&route.agent) == entry.agent.as_ref());
+                        if entry.state == TaskState::AwaitingAnswer {
+                            self.tasks[node.index()].last_failure = None;
+                            self.make_startable(node, same);
+                        }
+                    }
+                    _ => {}
                 }
+            }
+            Event::QuestionAskedAgain { question, request } => {
+                let entry = self.question_mut(question)?;
+                entry.request = Some(request.clone());
+                entry.state = QuestionState::Open;
             }
             Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
             Event::SamplingStarted { request, origin, chat } => {
                 let asker = origin.attempt.as_ref().and_then(|attempt| self.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
                 self.reserve(request.clone(), payer, budget::reservation(chat));
-                self.sampling.insert(request.clone());
+                self.sampling.insert(request.clone(), origin.clone());
             }
             Event::SamplingFinished { request, result } => {
                 self.settle(request, result);
-                self.sampling.remove(request);
+                let origin = self.sampling.remove(request);
+                if let Some(Origin { attempt: Some(attempt), key: Some(key), .. }) = origin
+                    && let Some(node) = self.current(&attempt)
+                {
+                    self.tasks[node.index()].replies.insert(key, result.clone());
+                }
             }
             Event::BudgetSpent { what } => {
                 self.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
@@ -185,10 +218,7 @@ impl Run {
         let task = &self.graph[node].task;
         let route = &task.routes()[route];
         let agent = &self.agents[&route.agent];
-        let claimed = || match &agent.connection {
-            Connection::Connected(info) => info.tool(&route.tool)?.effect,
-            _ => None,
-        };
+        let claimed = || agent.known.as_ref()?.tool(&route.tool)?.effect;
         task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
     }
 
@@ -224,6 +254,12 @@ impl Run {
         entry.state = TaskState::Expanded;
         entry.waiting_for = calls.len();
         Ok(())
+    }
+
+    /// Lets a node start that waited for a person.
+    fn make_startable(&mut self, node: NodeIndex, preferred: Option<usize>) {
+        self.tasks[node.index()].state = TaskState::Ready { preferred };
+        self.queues.startable.push_back(node);
     }
 
     /// Counts an attempt or turn of an item under its `foreach` task.

@@ -127,6 +127,22 @@ impl Run {
         });
     }
 
+    /// Turns the reservation of a request whose reply is lost into what was used: nobody knows better.
+    pub(super) fn lose(&mut self, request: &RequestId) {
+        let Some(Reservation { tokens, payer }) = self.accounts.open.remove(request) else { return };
+        self.charge(payer, |account| {
+            account.reserved -= tokens;
+            account.tokens += tokens;
+        });
+    }
+
+    /// Charges a request that is made again because its reply is lost.
+    pub(super) fn charge_again(&mut self, request: &RequestId) {
+        let Some(Reservation { tokens, payer }) = self.accounts.open.get(request).cloned() else { return };
+        self.lose(request);
+        self.reserve(request.clone(), payer, tokens);
+    }
+
     fn charge(&mut self, payer: Option<NodeIndex>, mut change: impl FnMut(&mut Account)) {
         change(&mut self.accounts.run);
         if let Some(payer) = payer.filter(|payer| self.graph[*payer].task.budget != Budget::default()) {

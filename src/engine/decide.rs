@@ -46,7 +46,7 @@ impl Run {
     ) -> Result<(Self, Step), crate::model::GraphError> {
         let mut run = Self::new(plan, inputs, seed, now)?;
         let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed };
-        let mut decision = Decision { run: &mut run, now, step: Step::default() };
+        let mut decision = Decision::new(&mut run, now);
         decision.step.records.push(Record { seq: 0, at: now, event });
         decision.connect_first_choices();
         decision.advance();
@@ -56,20 +56,32 @@ impl Run {
 
     /// Takes in what was observed, in order, and decides what follows. Late and repeated inputs change nothing.
     pub fn handle(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp) -> Step {
-        let mut decision = Decision { run: self, now, step: Step::default() };
-        if decision.run.is_over() {
-            return decision.step;
-        }
+        let mut decision = Decision::new(self, now);
         for input in inputs {
+            if decision.run.is_over() {
+                return decision.step;
+            }
             decision.observe(input);
         }
-        decision.advance();
+        if !decision.run.is_over() {
+            decision.advance();
+        }
         decision.step
     }
 
     /// Whether the last event has been decided.
     pub fn is_over(&self) -> bool {
         self.status != crate::model::RunStatus::Running
+    }
+}
+
+impl<'r> Decision<'r> {
+    pub(super) fn new(run: &'r mut Run, now: Timestamp) -> Self {
+        Self { run, now, step: Step::default() }
+    }
+
+    pub(super) fn into_step(self) -> Step {
+        self.step
     }
 }
 
@@ -127,7 +139,7 @@ impl Decision<'_> {
         match input {
             Input::AgentConnected { agent, info } => {
                 if matches!(self.run.agents.get(&agent), Some(state) if state.connection == Connection::Connecting) {
-                    self.emit(Event::AgentConnected { agent, info });
+                    self.connected(agent, info);
                 }
             }
             Input::AgentUnavailable { agent, failure } => {
@@ -152,10 +164,16 @@ impl Decision<'_> {
                 }
             }
             Input::ElicitationRequested { request, origin, elicitation } => {
+                if self.asked_again(&request, &origin) {
+                    return;
+                }
                 let Elicitation { message, form } = elicitation;
                 self.ask(Asker::Agent(origin), message, form, Some(request));
             }
             Input::SamplingRequested { request, origin, chat } => {
+                if let Some(result) = self.run.reply_to(&origin) {
+                    return self.order(Command::AnswerSampling { request, result });
+                }
                 let asker = origin.attempt.as_ref().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
                 let shortage = self.run.shortage(asker.map(|node| self.run.payer(node)), Expense::ModelCall);
                 if let Some(Shortage::Run(what) | Shortage::Task(what)) = &shortage {
@@ -168,7 +186,7 @@ impl Decision<'_> {
                 self.order(Command::Sample { request, chat });
             }
             Input::SamplingEnded { request, result } => {
-                if self.run.sampling.contains(&request) {
+                if self.run.sampling.contains_key(&request) {
                     self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
                     self.order(Command::AnswerSampling { request, result });
                 }
@@ -214,15 +232,22 @@ impl Decision<'_> {
         }
     }
 
-    fn attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
+    pub(super) fn attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
         let Some(node) = self.run.current(&attempt) else { return };
         let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
         let failure = match result {
             Ok(output) => return self.emit(Event::AttemptSucceeded { attempt, output }),
+            Err(failure) if self.run.tasks[node.index()].taken_up => retry::of_taken_up(failure),
             Err(failure) => failure,
         };
+        self.emit(Event::AttemptFailed { attempt: attempt.clone(), failure: failure.clone() });
+        self.follow(attempt, route, failure);
+    }
+
+    /// Decides what follows from the failure of an attempt on `route`.
+    pub(super) fn follow(&mut self, attempt: AttemptId, route: usize, failure: Failure) {
+        let Some(node) = self.run.graph.find(attempt.task.as_str()) else { return };
         let task = attempt.task.clone();
-        self.emit(Event::AttemptFailed { attempt, failure: failure.clone() });
         if failure.kind == FailureKind::Cancelled {
             return self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
         }
@@ -231,6 +256,7 @@ impl Decision<'_> {
         }
         match self.run.verdict(node, route, &failure) {
             Verdict::Final => self.give_up(node),
+            Verdict::Ask => self.ask_what_became_of(attempt, node),
             Verdict::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes[route].tries;
@@ -284,36 +310,37 @@ impl Decision<'_> {
         self.order(Command::Ask { question });
     }
 
-    fn answered(&mut self, question: QuestionId, answer: Answer, by: String) {
+    pub(super) fn answered(&mut self, question: QuestionId, answer: Answer, by: String) {
         let Some(entry) = self.run.questions.get(&question) else { return };
-        if matches!(entry.state, QuestionState::Answered(_)) {
+        if matches!(entry.state, QuestionState::Answered { .. }) {
             return;
         }
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
-        match (asker, request) {
+        self.follow_answer((asker, request), answer, &by);
+    }
+
+    /// Does what follows from an answer.
+    pub(super) fn follow_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
+        match question {
             (Asker::Agent(_), Some(request)) => self.order(Command::AnswerElicitation { request, answer }),
             // A task that the end of the run has ended meanwhile stays as it is.
             (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) && self.run.awaits(&task) => {
                 self.fail(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
             }
+            (Asker::Host { attempt }, _) if self.run.awaits(&attempt.task) => self.settled(attempt, &answer),
             _ => {}
         }
     }
 }
 
 impl Run {
-    /// Whether the task waits for a person's yes.
-    fn awaits(&self, task: &TaskId) -> bool {
-        let node = self.graph.find(task.as_str());
-        node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingApproval)
-    }
-
     /// The tool whose call asks, or the first one that an approval is about.
     fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, agent) = match asker {
             Asker::Plan { task } => (task, None),
             Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, Some(&origin.agent)),
+            Asker::Host { attempt } => (&attempt.task, None),
         };
         let routes = &self.graph[self.graph.find(task.as_str())?].task.routes();
         let route = routes.iter().find(|route| agent.is_none_or(|agent| route.agent == *agent))?;

@@ -10,12 +10,14 @@ mod budget;
 mod decide;
 mod end;
 mod prompt;
+mod recover;
 pub mod retry;
 mod router;
 mod run;
 mod synthesis;
 
 pub use decide::Step;
+pub use recover::Recovery;
 pub use run::{FoldError, Run};
 
 #[cfg(test)]

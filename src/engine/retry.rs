@@ -9,7 +9,8 @@
 //! | `expression` | no | no: no agent is at fault | no |
 //! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
 //! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
-//! | `interrupted`, `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
+//! | `interrupted` | unknown | yes, whatever the number of tries, unless `at_most_once`: then a person is asked | no |
+//! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
 //! | `denied`, `cancelled`, `items_failed`, `model_failed`, `budget_spent` | | no | no |
 //!
 //! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
@@ -27,6 +28,8 @@ pub enum Verdict {
     Retry,
     /// This route is used up or of no use; another may be tried at once.
     Reroute,
+    /// Only a person can say: the process that made the call is gone, and the call must not be made twice.
+    Ask,
     /// Neither: the task fails.
     Final,
 }
@@ -44,6 +47,8 @@ enum Knowledge {
     Answered,
     /// Taken and done, but the answer is of no use.
     Unusable,
+    /// Nobody knows, and only the end of the host's own process is to blame.
+    Interrupted,
     /// Nobody knows.
     Ambiguous,
     /// No agent is at fault.
@@ -59,10 +64,8 @@ fn knowledge(kind: FailureKind) -> Knowledge {
         }
         FailureKind::ToolError | FailureKind::ServerError => Knowledge::Answered,
         FailureKind::InvalidResult | FailureKind::ResultTooLarge => Knowledge::Unusable,
-        FailureKind::Interrupted
-        | FailureKind::ConnectionLost
-        | FailureKind::IdleTimeout
-        | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
+        FailureKind::Interrupted => Knowledge::Interrupted,
+        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
         FailureKind::Expression
         | FailureKind::Denied
         | FailureKind::Cancelled
@@ -79,6 +82,9 @@ pub fn verdict(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) 
     match knowledge(failure) {
         Knowledge::NotTaken => again(retry.max_attempts.max(2)),
         Knowledge::Throttled | Knowledge::Answered => again(retry.max_attempts),
+        // The try does not count: neither the agent nor the plan is at fault.
+        Knowledge::Interrupted if safe => Verdict::Retry,
+        Knowledge::Interrupted => Verdict::Ask,
         Knowledge::Ambiguous if safe => again(retry.max_attempts),
         Knowledge::Unwanted => Verdict::Reroute,
         Knowledge::Unusable if safe => Verdict::Reroute,
@@ -86,11 +92,22 @@ pub fn verdict(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) 
     }
 }
 
+/// A failure to take up a call that an earlier process began. What keeps a request from being taken says nothing
+/// about the call itself, which may have taken effect long ago.
+pub fn of_taken_up(failure: Failure) -> Failure {
+    match knowledge(failure.kind) {
+        Knowledge::NotTaken | Knowledge::Throttled | Knowledge::Unwanted => {
+            Failure { kind: FailureKind::Interrupted, ..failure }
+        }
+        _ => failure,
+    }
+}
+
 /// The failure as the task ends with it: where only the effect forbade another try, it says so, and which key
 /// would allow one.
 pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
     let outcome = match knowledge(failure.kind) {
-        Knowledge::Ambiguous => "it is unknown whether the call took effect",
+        Knowledge::Ambiguous | Knowledge::Interrupted => "it is unknown whether the call took effect",
         Knowledge::Unusable => "the call took effect",
         _ => return failure,
     };
@@ -165,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_table_is_as_documented() {
-        use Verdict::{Final, Reroute, Retry};
+        use Verdict::{Ask, Final, Reroute, Retry};
         // Columns: at most once on the first of three tries, the same with an idempotent effect, and either on
         // the third.
         let rows = KINDS.map(|kind| {
@@ -190,10 +207,10 @@ mod tests {
             | FailureKind::Unauthorized
             | FailureKind::Refused => (Reroute, Reroute, Reroute, Reroute),
             FailureKind::InvalidResult | FailureKind::ResultTooLarge => (Final, Reroute, Final, Reroute),
-            FailureKind::Interrupted
-            | FailureKind::ConnectionLost
-            | FailureKind::IdleTimeout
-            | FailureKind::DeadlineExceeded => (Final, Retry, Final, Reroute),
+            FailureKind::Interrupted => (Ask, Retry, Ask, Retry),
+            FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
+                (Final, Retry, Final, Reroute)
+            }
             FailureKind::Expression
             | FailureKind::Denied
             | FailureKind::Cancelled
@@ -219,7 +236,8 @@ mod tests {
         for kind in KINDS {
             let explained = explain(Failure::new(kind, "m"), Effect::AtMostOnce, &task);
             let says = explained.help.is_some_and(|help| help.contains("effect: idempotent"));
-            assert_eq!(says, matches!(knowledge(kind), Knowledge::Ambiguous | Knowledge::Unusable), "{kind:?}");
+            let unsure = matches!(knowledge(kind), Knowledge::Ambiguous | Knowledge::Interrupted | Knowledge::Unusable);
+            assert_eq!(says, unsure, "{kind:?}");
             assert_eq!(explain(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);
         }
     }

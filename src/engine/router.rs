@@ -75,6 +75,6 @@ fn refusal(routes: &[Route], agents: &IndexMap<AgentId, AgentState>) -> Failure 
 impl AgentState {
     /// An agent that nobody has asked for.
     pub(super) fn new(policy: &AgentPolicy) -> Self {
-        Self { policy: policy.clone(), connection: Connection::NotAsked, running: 0 }
+        Self { policy: policy.clone(), connection: Connection::NotAsked, known: None, running: 0 }
     }
 }

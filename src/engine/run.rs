@@ -2,7 +2,7 @@
 //! Never changes but in `apply`.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -10,8 +10,9 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, ChatMessage, EndCause, Event, Failure, GraphError, NodeIndex,
-    Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason, TaskGraph, TaskId, Timestamp,
+    AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Event, Failure,
+    GraphError, NodeIndex, Origin, Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason,
+    TaskGraph, TaskId, Timestamp,
 };
 
 use super::budget::Accounts;
@@ -27,8 +28,10 @@ pub struct Run {
     pub(super) tasks: Vec<TaskEntry>,
     pub(super) agents: IndexMap<AgentId, AgentState>,
     pub(super) questions: IndexMap<QuestionId, QuestionEntry>,
-    /// Sampling requests that wait for the model.
-    pub(super) sampling: BTreeSet<RequestId>,
+    /// Sampling requests that wait for the model, each with its asker.
+    pub(super) sampling: BTreeMap<RequestId, Origin>,
+    /// Whether a person accepted that agents' tools are not what they were before an interruption.
+    pub(super) accepts_changes: bool,
     /// What was spent.
     pub(super) accounts: Accounts,
     /// When the run's time is over, if it is bounded.
@@ -72,6 +75,10 @@ pub(super) struct TaskEntry {
     pub(super) conversation: Option<Box<Conversation>>,
     /// Why the last attempt failed, until another starts.
     pub(super) last_failure: Option<Failure>,
+    /// Whether its attempt was begun by an earlier process.
+    pub(super) taken_up: bool,
+    /// What the model replied to requests of its attempt, by their keys: an agent may not have got it.
+    pub(super) replies: BTreeMap<String, Result<ChatReply, ChatError>>,
     /// For a `foreach` task: its items' node indices.
     pub(super) items: std::ops::Range<usize>,
     /// For a `foreach` task: items in flight.
@@ -90,8 +97,8 @@ pub(super) enum TaskState {
         /// The route to prefer: that of the failed attempt which is to be repeated.
         preferred: Option<usize>,
     },
-    /// A person is asked first.
-    AwaitingApproval,
+    /// A person is asked first: whether it may run, or what became of its last attempt.
+    AwaitingAnswer,
     /// It pauses before another try; when the moment has come, it can start like a ready one.
     Waiting { until: Timestamp, preferred: Option<usize> },
     /// An attempt is in flight.
@@ -131,6 +138,8 @@ pub(super) struct RouteState {
 pub(super) struct AgentState {
     pub(super) policy: AgentPolicy,
     pub(super) connection: Connection,
+    /// What it last said of itself, also when it is not connected any more.
+    pub(super) known: Option<Arc<AgentInfo>>,
     /// Attempts in flight on it.
     pub(super) running: usize,
 }
@@ -158,7 +167,7 @@ pub(super) struct QuestionEntry {
 pub(super) enum QuestionState {
     Open,
     LeftOpen,
-    Answered(Answer),
+    Answered { answer: Answer, by: Arc<str> },
 }
 
 /// Hints of what to look at next.
@@ -233,7 +242,8 @@ impl Run {
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: IndexMap::new(),
-            sampling: BTreeSet::new(),
+            sampling: BTreeMap::new(),
+            accepts_changes: false,
             accounts: Accounts::default(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
@@ -258,6 +268,11 @@ impl Run {
     /// How the run stands.
     pub fn status(&self) -> RunStatus {
         self.status
+    }
+
+    /// How many events it has, which is the number of its next one.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// The plan.
@@ -311,6 +326,8 @@ impl TaskEntry {
             agent: None,
             conversation: None,
             last_failure: None,
+            taken_up: false,
+            replies: BTreeMap::new(),
             items: 0..0,
             running_items: 0,
             examined: false,
@@ -349,6 +366,8 @@ impl PartialEq for TaskEntry {
             && self.agent == other.agent
             && self.conversation == other.conversation
             && self.last_failure == other.last_failure
+            && self.taken_up == other.taken_up
+            && self.replies == other.replies
             && self.items == other.items
             && self.running_items == other.running_items
     }
@@ -365,6 +384,7 @@ impl PartialEq for Run {
             && self.agents == other.agents
             && self.questions == other.questions
             && self.sampling == other.sampling
+            && self.accepts_changes == other.accepts_changes
             && self.accounts == other.accounts
             && self.deadline == other.deadline
             && self.running == other.running

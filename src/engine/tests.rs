@@ -10,6 +10,8 @@ use indexmap::IndexMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+mod recover;
+
 use super::{Run, Step};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
@@ -841,6 +843,48 @@ const ENDS: [FailureKind; 8] = [
     FailureKind::Cancelled,
 ];
 
+/// How something that was under way ends; `dice` decides.
+fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> Input {
+    match under_way {
+        Effectful::Connect(agent) if dice(5) == 0 => {
+            Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
+        }
+        Effectful::Connect(agent) => Input::AgentConnected { agent, info: info() },
+        Effectful::Ask(question) => match dice(3) {
+            0 => Input::QuestionLeftOpen { question, reason: "nobody".into() },
+            1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
+            _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
+        },
+        Effectful::Turn(attempt) => {
+            let result = match dice(4) {
+                0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
+                1 => says_text("done"),
+                _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
+            };
+            Input::ModelReplied { attempt, result }
+        }
+        Effectful::Call(attempt) => {
+            let result = match dice(2) {
+                0 => Err(Failure::new(ENDS[dice(ENDS.len())], "broke")),
+                _ => Ok(text("done")),
+            };
+            Input::AttemptEnded { attempt, result }
+        }
+    }
+}
+
+/// Dice that fall the same way for the same seed.
+fn dice_of(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed | 1;
+    move |sides| {
+        // Xorshift (Marsaglia, 2003): enough for dice.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % sides.max(1) as u64) as usize
+    }
+}
+
 /// Drives a plan to its end; `dice` decides every end and every order.
 fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Vec<Record>, TestCaseError> {
     let mut driver = Driver::start(plan);
@@ -867,32 +911,7 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
             driver.feed(Input::CancelRequested);
         }
         let next = under_way.swap_remove(dice(under_way.len()));
-        let input = match next.clone() {
-            Effectful::Connect(agent) if dice(5) == 0 => {
-                Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
-            }
-            Effectful::Connect(agent) => Input::AgentConnected { agent, info: info() },
-            Effectful::Ask(question) => match dice(3) {
-                0 => Input::QuestionLeftOpen { question, reason: "nobody".into() },
-                1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
-                _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
-            },
-            Effectful::Turn(attempt) => {
-                let result = match dice(4) {
-                    0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
-                    1 => says_text("done"),
-                    _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
-                };
-                Input::ModelReplied { attempt, result }
-            }
-            Effectful::Call(attempt) => {
-                let result = match dice(2) {
-                    0 => Err(Failure::new(ENDS[dice(ENDS.len())], "broke")),
-                    _ => Ok(text("done")),
-                };
-                Input::AttemptEnded { attempt, result }
-            }
-        };
+        let input = end_of(next.clone(), &mut dice);
         driver.feed(input.clone());
         if dice(4) == 0 {
             let before = driver.records.len();
@@ -912,6 +931,7 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
     let mut running: HashMap<AttemptId, AgentId> = HashMap::new();
     let mut tries: HashMap<(String, AgentId), u32> = HashMap::new();
     let mut done_for: HashSet<String> = HashSet::new();
+    let mut calls = 0;
     for record in records {
         match &record.event {
             Event::TasksAdded { parent, items } => {
@@ -942,6 +962,7 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
                 prop_assert!(running.insert(attempt.clone(), agent.clone()).is_none(), "{attempt} started twice");
                 let count = tries.entry((attempt.task.to_string(), agent.clone())).or_default();
                 *count += 1;
+                calls += 1;
                 prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
                 prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
                 let on_agent = running.values().filter(|other| *other == agent).count();
@@ -957,7 +978,12 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
                 prop_assert!(ended.insert(attempt.task.to_string()), "`{}` ended twice", attempt.task);
             }
             Event::AttemptFailed { attempt, failure } => {
-                prop_assert!(running.remove(attempt).is_some(), "{attempt} ended without having started");
+                let agent = running.remove(attempt);
+                prop_assert!(agent.is_some(), "{attempt} ended without having started");
+                if failure.kind == FailureKind::Interrupted {
+                    let count = tries.get_mut(&(attempt.task.to_string(), agent.expect("looked at before")));
+                    *count.expect("it was started") -= 1;
+                }
                 let effect = tasks[&base(&attempt.task)].effect.unwrap_or(Effect::AtMostOnce);
                 let ambiguous = matches!(
                     failure.kind,
@@ -973,7 +999,6 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
             _ => {}
         }
     }
-    let calls: u64 = tries.values().map(|count| u64::from(*count)).sum();
     prop_assert!(plan.budget.tool_calls.is_none_or(|most| calls <= most), "{calls} calls are over the budget");
     prop_assert!(running.is_empty(), "attempts without an end: {running:?}");
     let Some(Event::RunEnded { status, .. }) = records.last().map(|record| &record.event) else {
@@ -997,14 +1022,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
-        let mut state = seed | 1;
-        let records = simulate(&plan, |sides| {
-            // Xorshift (Marsaglia, 2003): enough for dice.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state % sides.max(1) as u64) as usize
-        })?;
+        let records = simulate(&plan, dice_of(seed))?;
         check(&plan, &records)?;
         let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
         let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::form::Fields;
-use crate::model::{Answer, Asker, Form, JsonObject, Question};
+use crate::model::{Answer, Form, JsonObject, Question};
 
 /// The rules, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,10 +157,7 @@ impl Answers {
 
 impl Rule {
     fn holds(&self, question: &Question) -> bool {
-        let (agent, task) = match &question.asker {
-            Asker::Plan { task } => (None, Some(task)),
-            Asker::Agent(origin) => (Some(&origin.agent), origin.attempt.as_ref().map(|attempt| &attempt.task)),
-        };
+        let (agent, task) = (question.asker.agent(), question.asker.task());
         let is =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|name| found == Some(name));
         is(&self.agent, agent.map(|agent| agent.as_str()))
@@ -198,7 +195,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{AttemptId, Origin};
+    use crate::model::{Asker, AttemptId, Origin};
 
     fn asked(agent: &str, task: Option<&str>, message: &str) -> Question {
         let attempt = task.map(|task| AttemptId { task: task.into(), number: 1 });

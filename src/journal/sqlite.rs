@@ -256,6 +256,10 @@ fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
                 named_params! { ":run": run.as_str(), ":at": record.at.0, ":status": status.to_string() },
             )
         }
+        Event::RunResumed { .. } => transaction.execute(
+            "UPDATE runs SET status = :status, ended = NULL WHERE run = :run",
+            named_params! { ":run": run.as_str(), ":status": RunStatus::Running.to_string() },
+        ),
         _ => Ok(0),
     }?;
     Ok(())

@@ -15,6 +15,8 @@ pub enum Command {
     },
     /// Call a tool.
     StartAttempt(StartAttempt),
+    /// Go on with a call that an earlier process began, by the note that it kept. Nothing is asked for again.
+    TakeUp(StartAttempt),
     /// Ask the language model, in answer to a prompt.
     AskModel {
         /// Task and turn.

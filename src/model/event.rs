@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, JsonObject,
-    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, TaskId, Timestamp, ToolOutput,
+    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, Span, TaskId, Timestamp, ToolOutput,
 };
 
 /// An event with its place and time in a run.
@@ -36,6 +36,16 @@ pub enum Event {
         inputs: Arc<Value>,
         /// The seed of every delay that has jitter.
         seed: u64,
+    },
+    /// A later process took the run up, after the one before had ended or had paused it.
+    RunResumed {
+        /// How long nobody drove it: time that does not count for its budget.
+        away: Span,
+        /// The attempts under way that are taken up where they are; every other one is interrupted.
+        taken_up: Vec<AttemptId>,
+        /// Whether a person accepted that agents' tools are not what they were.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accepts_changes: bool,
     },
     /// A connection to the agent was asked for.
     AgentConnecting {
@@ -155,6 +165,13 @@ pub enum Event {
         /// The agent's request that waits for the answer; absent for approvals.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request: Option<RequestId>,
+    },
+    /// An agent asked again, after a restart of the host, what it had asked before and what is not yet answered.
+    QuestionAskedAgain {
+        /// The question.
+        question: QuestionId,
+        /// The agent's request that now waits for the answer.
+        request: RequestId,
     },
     /// A person answered, or the rules did.
     QuestionAnswered {
@@ -277,5 +294,12 @@ pub enum EndCause {
     BudgetSpent {
         /// What there is no more of, for people.
         what: String,
+    },
+    /// An agent is not what it was before the run was interrupted, and nobody accepted that; the run is paused.
+    AgentChanged {
+        /// The agent.
+        agent: AgentId,
+        /// The tools whose schemas are others than before, or which are gone.
+        tools: Vec<String>,
     },
 }

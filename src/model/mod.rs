@@ -35,5 +35,5 @@ pub use plan::{
     AgentPolicy, Backoff, Budget, Call, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan,
     Prompt, PromptTool, Retry, Route, Task, Template, Work,
 };
-pub use question::{Answer, Asker, Elicitation, Form, Origin, Question};
+pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, Settlement};
 pub use time::{SPAN_FORM, Span, Timestamp};

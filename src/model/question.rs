@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{AgentId, AttemptId, JsonObject, QuestionId, TaskId};
 
@@ -50,6 +50,74 @@ pub enum Asker {
     },
     /// An agent, through `elicitation/create` or an input-required round.
     Agent(Origin),
+    /// The host, about a call of which nobody knows whether it took effect. The answer is a [`Settlement`].
+    Host {
+        /// The call.
+        attempt: AttemptId,
+    },
+}
+
+impl Asker {
+    /// The task that the question is about, where that is known.
+    pub fn task(&self) -> Option<&TaskId> {
+        match self {
+            Self::Plan { task } => Some(task),
+            Self::Agent(origin) => origin.attempt.as_ref().map(|attempt| &attempt.task),
+            Self::Host { attempt } => Some(&attempt.task),
+        }
+    }
+
+    /// The agent that asks, if one does.
+    pub fn agent(&self) -> Option<&AgentId> {
+        match self {
+            Self::Agent(origin) => Some(&origin.agent),
+            Self::Plan { .. } | Self::Host { .. } => None,
+        }
+    }
+}
+
+/// What a person says of a call that may or may not have taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settlement {
+    /// Make the call again.
+    Repeat,
+    /// It took effect; go on without its result.
+    Done,
+    /// Count the task as failed.
+    Failed,
+}
+
+impl Settlement {
+    /// The field of the form by which it is given.
+    const FIELD: &'static str = "outcome";
+
+    /// The form that asks for one.
+    pub fn form() -> Form {
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                Self::FIELD: {
+                    "type": "string",
+                    "title": "What now",
+                    "oneOf": [
+                        {"const": Self::Repeat, "title": "call it again"},
+                        {"const": Self::Done, "title": "it took effect: go on without its result"},
+                        {"const": Self::Failed, "title": "count the task as failed"},
+                    ],
+                },
+            },
+            "required": [Self::FIELD],
+        });
+        let Value::Object(schema) = schema else { unreachable!("an object was written above") };
+        Form::Fields { schema }
+    }
+
+    /// The one that the answer gives; a refusal to answer, or anything else, counts as failed.
+    pub fn of(answer: &Answer) -> Self {
+        let Answer::Accept { content: Some(content) } = answer else { return Self::Failed };
+        content.get(Self::FIELD).and_then(|value| Self::deserialize(value).ok()).unwrap_or(Self::Failed)
+    }
 }
 
 /// The form of an answer.

@@ -4,17 +4,18 @@
 use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Run, Step},
+    engine::{Recovery, Run, Step},
     human::{Human, Reply},
     journal::{Journal, JournalError},
     llm::Llm,
     model::{
         Answer, AttemptId, ChatError, Command, Failure, FailureKind, GraphError, Input, Plan, Question, Record, RunId,
-        StartAttempt,
+        RunStatus, StartAttempt, Timestamp,
     },
     report::Reporter,
 };
@@ -62,22 +63,41 @@ pub async fn run(
 ) -> Result<(), RuntimeError> {
     let clock = Clock::start();
     let (run, step) = Run::start(start.plan, start.inputs, start.seed, clock.now())?;
-    let agents = Arc::clone(&services.agents);
-    let mut dispatcher = Dispatcher {
-        id: start.run.clone(),
-        run,
-        clock,
-        hub,
-        services,
-        commits: FuturesOrdered::new(),
-        effects: JoinSet::new(),
-        attempts: HashMap::new(),
-    };
-    dispatcher.commit(step);
-    let end = dispatcher.drive(inbox, reporter).await;
-    dispatcher.effects.shutdown().await;
-    agents.close().await;
-    end
+    let dispatcher = Dispatcher::new(start.run, run, clock, (services, hub));
+    dispatcher.carry_to_its_end(step, inbox, reporter).await
+}
+
+/// Goes on with a run that an earlier process left, to its end; `reporter` is told of what is new.
+///
+/// # Errors
+/// When the journal cannot be written.
+pub async fn resume(
+    resumption: Resumption<'_>,
+    services: Services,
+    (hub, inbox): (Arc<Hub>, Inbox),
+    reporter: &mut dyn Reporter,
+) -> Result<(), RuntimeError> {
+    let Resumption { id, mut run, last, notes, accepts_changes } = resumption;
+    let clock = Clock::start();
+    let noted = |attempt: &AttemptId| notes.contains_key(attempt);
+    let step = run.recover(Recovery { now: clock.now(), last, noted: &noted, accepts_changes });
+    let dispatcher = Dispatcher { notes, ..Dispatcher::new(id, run, clock, (services, hub)) };
+    dispatcher.carry_to_its_end(step, inbox, reporter).await
+}
+
+/// What is known of a run that an earlier process left.
+#[derive(Debug)]
+pub struct Resumption<'a> {
+    /// Its id.
+    pub id: &'a RunId,
+    /// The fold of its events. It has not ended for good.
+    pub run: Run,
+    /// When its last event was decided.
+    pub last: Timestamp,
+    /// The notes by which calls can be found again.
+    pub notes: HashMap<AttemptId, Value>,
+    /// Whether a person accepted that agents' tools are not what they were.
+    pub accepts_changes: bool,
 }
 
 /// What a new run begins with.
@@ -109,6 +129,8 @@ struct Dispatcher {
     /// Connections, calls, questions and model requests under way.
     effects: JoinSet<()>,
     attempts: HashMap<AttemptId, CancellationToken>,
+    /// What an earlier process noted of calls that were under way; each is used once.
+    notes: HashMap<AttemptId, Value>,
 }
 
 /// A step whose facts are durable.
@@ -126,6 +148,38 @@ enum Woken {
 }
 
 impl Dispatcher {
+    fn new(id: &RunId, run: Run, clock: Clock, (services, hub): (Services, Arc<Hub>)) -> Self {
+        Self {
+            id: id.clone(),
+            run,
+            clock,
+            hub,
+            services,
+            commits: FuturesOrdered::new(),
+            effects: JoinSet::new(),
+            attempts: HashMap::new(),
+            notes: HashMap::new(),
+        }
+    }
+
+    async fn carry_to_its_end(
+        mut self,
+        step: Step,
+        inbox: Inbox,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(), RuntimeError> {
+        self.commit(step);
+        let end = self.drive(inbox, reporter).await;
+        self.effects.shutdown().await;
+        // A run that can be resumed may still have calls under way elsewhere.
+        if end.is_err() || self.run.status() == RunStatus::Paused {
+            self.services.agents.leave().await;
+        } else {
+            self.services.agents.close().await;
+        }
+        end
+    }
+
     async fn drive(&mut self, mut inbox: Inbox, reporter: &mut dyn Reporter) -> Result<(), RuntimeError> {
         loop {
             while self.effects.try_join_next().is_some() {}
@@ -195,7 +249,11 @@ impl Dispatcher {
                     hub.send(input).await;
                 });
             }
-            Command::StartAttempt(call) => self.start_attempt(call),
+            Command::StartAttempt(call) => self.start_attempt(call, None),
+            Command::TakeUp(call) => {
+                let note = self.notes.remove(&call.attempt);
+                self.start_attempt(call, note);
+            }
             Command::AskModel { attempt, chat } => {
                 let cancel = CancellationToken::new();
                 self.attempts.insert(attempt.clone(), cancel.clone());
@@ -232,7 +290,8 @@ impl Dispatcher {
         }
     }
 
-    fn start_attempt(&mut self, call: StartAttempt) {
+    /// Makes a call, or goes on with it by the note of an earlier process.
+    fn start_attempt(&mut self, call: StartAttempt, note: Option<Value>) {
         let cancel = CancellationToken::new();
         self.attempts.insert(call.attempt.clone(), cancel.clone());
         let (agents, hub) = (Arc::clone(&self.services.agents), Arc::clone(&self.hub));
@@ -240,7 +299,13 @@ impl Dispatcher {
         self.spawn(async move {
             let attempt = call.attempt.clone();
             // A defect of ours in one call must not take the other tasks along.
-            let result = AssertUnwindSafe(agents.call(call, meta, cancel)).catch_unwind().await.unwrap_or_else(|_| {
+            let work = async {
+                match note {
+                    None => agents.call(call, meta, cancel).await,
+                    Some(note) => agents.take_up(call, note, meta, cancel).await,
+                }
+            };
+            let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
                 Err(Failure::new(FailureKind::ConnectionLost, "the host failed while it made the call (a defect)"))
             });
             hub.send(Input::AttemptEnded { attempt, result }).await;

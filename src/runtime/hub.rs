@@ -60,8 +60,9 @@ enum Reply {
 }
 
 impl Hub {
-    /// A hub and its inbox; notes go to `journal` as those of `run`.
-    pub fn new(run: RunId, journal: Arc<dyn Journal>) -> (Arc<Self>, Inbox) {
+    /// A hub and its inbox; notes go to `journal` as those of `run`, and agents' requests are numbered from
+    /// `first_request` on, which no earlier process may have used.
+    pub fn new(run: RunId, journal: Arc<dyn Journal>, first_request: u64) -> (Arc<Self>, Inbox) {
         let (sender, receiver) = mpsc::channel(INBOX);
         let hub = Self {
             inputs: sender,
@@ -69,7 +70,7 @@ impl Hub {
             progressed: Notify::new(),
             waiting: Mutex::default(),
             rounds: Mutex::default(),
-            requests: AtomicU64::new(1),
+            requests: AtomicU64::new(first_request),
             run,
             journal,
         };

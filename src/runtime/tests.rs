@@ -203,7 +203,7 @@ struct World {
 
 async fn drive_with(tasks: &[(&str, &str, &[&str])], broken: bool, interrupt: bool) -> World {
     let journal = Arc::new(SlowJournal { broken, ..SlowJournal::default() });
-    let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>);
+    let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
     let durable = Arc::clone(&journal.durable);
     let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed: AtomicBool::new(false) });
     let services =

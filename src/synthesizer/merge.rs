@@ -172,7 +172,14 @@ impl Merge {
                 self.result.outputs = outputs.clone().unwrap_or_default();
                 self.result.output_errors.clone_from(output_errors);
             }
+            Event::RunResumed { .. } => {
+                self.result.status = RunStatus::Running;
+                self.result.cause = None;
+                self.result.outputs.clear();
+                self.result.output_errors.clear();
+            }
             Event::AgentConnecting { .. }
+            | Event::QuestionAskedAgain { .. }
             | Event::AgentConnected { .. }
             | Event::AgentUnavailable { .. }
             | Event::AttemptProgressed { .. }

@@ -229,8 +229,11 @@ fn an_older_or_newer_format_is_refused_and_left_alone() {
     for found in [schema::FORMAT - 1, schema::FORMAT + 1] {
         Connection::open(&path).expect("opens").pragma_update(None, "user_version", found).expect("updates");
         let before = fs::read(&path).expect("reads");
-        let message =
-            format!("the journal `{}` has format {found}, and this kapell works with format 2", path.display());
+        let message = format!(
+            "the journal `{}` has format {found}, and this kapell works with format {}",
+            path.display(),
+            schema::FORMAT
+        );
         assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
         assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
         assert_eq!(fs::read(&path).expect("reads"), before);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::{brief, count, printable},
+        text::{brief, count, elapsed, printable},
     },
     formatted,
     show::{action, tokens},
@@ -97,6 +97,12 @@ fn describe(event: &Event) -> (String, String) {
         Event::RunStarted { plan, seed, .. } => {
             (run(), format!("started plan `{}` with {}, seed {seed}", plan.name, count(plan.tasks.len(), "task")))
         }
+        Event::RunResumed { away, taken_up, .. } => {
+            let away = format!("resumed after {}", elapsed(away.0));
+            let taken_up: Vec<_> = taken_up.iter().map(ToString::to_string).collect();
+            let what = if taken_up.is_empty() { away } else { format!("{away}, takes up {}", taken_up.join(", ")) };
+            (run(), what)
+        }
         Event::AgentConnecting { agent } => (agent.to_string(), "connecting".to_owned()),
         Event::AgentConnected { agent, info } => {
             let server = info.server.as_deref().unwrap_or("a server without a name");
@@ -138,6 +144,7 @@ fn describe(event: &Event) -> (String, String) {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, before `{task}`"),
                 Asker::Agent(origin) => origin.agent.to_string(),
+                Asker::Host { attempt } => format!("the host, about {attempt}"),
             };
             let form = match &question.form {
                 Form::Approval | Form::Fields { .. } => String::new(),
@@ -145,6 +152,7 @@ fn describe(event: &Event) -> (String, String) {
             };
             (question.id.to_string(), format!("{asker} asks: {}{form}", brief(&question.message)))
         }
+        Event::QuestionAskedAgain { question, request } => (question.to_string(), format!("asked again as {request}")),
         Event::QuestionAnswered { question, answer, by } => {
             (question.to_string(), format!("{} by {by}", action(answer)))
         }

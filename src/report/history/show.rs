@@ -123,6 +123,7 @@ impl RunDetails {
                 more.started = Some(record.at);
             }
             Event::RunEnded { .. } => more.ended = Some(record.at),
+            Event::RunResumed { .. } => more.ended = None,
             Event::AgentConnecting { agent } => {
                 more.agents.insert(agent.clone(), AgentStanding::Connecting);
             }
@@ -179,6 +180,7 @@ impl RunDetails {
             }
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
+            | Event::QuestionAskedAgain { .. }
             | Event::InputRequired { .. }
             | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }
@@ -298,6 +300,7 @@ impl RunDetails {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, for {task}"),
                 Asker::Agent(origin) => origin.agent.to_string(),
+                Asker::Host { attempt } => format!("the host, about {attempt}"),
             };
             let outcome = match (&question.answer, &question.answered_by, &question.left_open_because) {
                 (Some(answer), Some(by), _) => format!("{} by {by}", action(answer)),

@@ -36,6 +36,15 @@ impl Story {
                 let text = format!("{}, run {}", count(plan.tasks.len(), "task"), self.run);
                 Some(line(Mark::Run, &plan.name, text))
             }
+            Event::RunResumed { away, taken_up, .. } => {
+                self.interrupted(taken_up);
+                let away = elapsed(away.0);
+                let text = match taken_up.len() {
+                    0 => format!("resumed after {away}, run {}", self.run),
+                    calls => format!("resumed after {away}, {} taken up, run {}", count(calls, "call"), self.run),
+                };
+                Some(line(Mark::Run, self.name(), text))
+            }
             Event::AgentConnecting { agent } => {
                 self.connecting.push(agent.clone());
                 Some(line(Mark::Began, agent.as_str(), "connecting"))
@@ -97,9 +106,14 @@ impl Story {
             }
             Event::TaskEnded { task, outcome } => Some(self.task_ended(task, outcome, at)),
             Event::QuestionAsked { question, .. } => {
-                self.wait(task_of(&question.asker), Waits::Person);
+                self.wait(question.asker.task(), Waits::Person);
                 self.questions.insert(question.id.clone(), Arc::clone(question));
                 Some(about(Mark::Asked, question, "asked"))
+            }
+            Event::QuestionAskedAgain { question, .. } => {
+                let question = Arc::clone(self.questions.get(question)?);
+                self.wait(question.asker.task(), Waits::Person);
+                Some(about(Mark::Asked, &question, "asked again"))
             }
             Event::QuestionAnswered { question, answer, by } => self.answered(question, answer, by),
             Event::QuestionLeftOpen { question, reason } => {
@@ -126,6 +140,17 @@ impl Story {
     /// The plan's name.
     fn name(&self) -> &str {
         self.plan.as_ref().map_or("run", |plan| &plan.name)
+    }
+
+    /// Forgets what the process before this one was about to hear. Calls that are not taken up fail next.
+    fn interrupted(&mut self, taken_up: &[AttemptId]) {
+        self.connecting.clear();
+        self.sampling.clear();
+        for (task, running) in &mut self.running {
+            let waits = self.questions.values().any(|question| question.asker.task() == Some(task));
+            let goes_on = taken_up.iter().any(|attempt| attempt.task == *task);
+            running.waits = if waits && goes_on { Waits::Person } else { Waits::Agent };
+        }
     }
 
     fn attempt_started(&mut self, attempt: &AttemptId, place: String, at: Timestamp) -> Line {
@@ -167,7 +192,7 @@ impl Story {
 
     fn answered(&mut self, question: &QuestionId, answer: &Answer, by: &str) -> Option<Line> {
         let question = self.questions.shift_remove(question)?;
-        self.wait(task_of(&question.asker), Waits::Agent);
+        self.wait(question.asker.task(), Waits::Agent);
         let said = match answer {
             Answer::Accept { content: Some(content) } => format!("accepted with {}", brief(&content.to_string())),
             Answer::Accept { content: None } => "accepted".to_owned(),
@@ -196,6 +221,12 @@ impl Story {
                 format!("agent `{agent}` is `required` and unavailable; `kapell agents test {agent}` tells more")
             }
             EndCause::BudgetSpent { what } => format!("the budget is spent: {}", brief(what)),
+            EndCause::AgentChanged { agent, tools } => format!(
+                "agent `{agent}` is not what it was when the run began: {} changed; `kapell resume {} \
+                 --accept-changes` goes on all the same",
+                tools.iter().map(|tool| format!("`{}`", brief(tool))).collect::<Vec<_>>().join(", "),
+                self.run
+            ),
             EndCause::Denied => "only what was not approved did not run".to_owned(),
         });
         let text = format!("{} in {time}, run {}", self.tally, self.run);
@@ -241,6 +272,7 @@ fn about(mark: Mark, question: &Question, news: &str) -> Line {
     let subject = match &question.asker {
         Asker::Plan { task } => task.as_str(),
         Asker::Agent(origin) => subject(origin),
+        Asker::Host { attempt } => attempt.task.as_str(),
     };
     line(mark, subject, format!("{news}: {}", brief(&question.message)))
 }
@@ -265,13 +297,6 @@ fn logged(origin: &Origin, message: &LogMessage) -> Line {
 /// Under whom the news of a request goes: the task that caused it, else its agent.
 fn subject(origin: &Origin) -> &str {
     origin.attempt.as_ref().map_or(origin.agent.as_str(), |attempt| attempt.task.as_str())
-}
-
-fn task_of(asker: &Asker) -> Option<&TaskId> {
-    match asker {
-        Asker::Plan { task } => Some(task),
-        Asker::Agent(origin) => origin.attempt.as_ref().map(|attempt| &attempt.task),
-    }
 }
 
 fn place(agent: &AgentId, tool: &str) -> String {

@@ -1,0 +1,280 @@
+//! Takes up a run that an earlier process left: what is interrupted, what goes on elsewhere, what is owed.
+//! Never reads the notes by which calls are found again; it only knows for which calls there is one.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::model::{
+    AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, Command, EndCause, Event, Failure, FailureKind,
+    NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Settlement, Span, TaskId, Timestamp, ToolInfo,
+    ToolOutput,
+};
+
+use super::{
+    decide::{Decision, Step},
+    run::{Connection, QuestionState, Run, TaskState, Unknown},
+};
+
+/// What a process that takes a run up knows beyond the run's events.
+#[derive(Clone, Copy)]
+pub struct Recovery<'a> {
+    /// The moment.
+    pub now: Timestamp,
+    /// When the run's last event was decided.
+    pub last: Timestamp,
+    /// Whether there is a note by which a call can be found again.
+    pub noted: &'a dyn Fn(&AttemptId) -> bool,
+    /// Whether a person accepted that agents' tools are not what they were.
+    pub accepts_changes: bool,
+}
+
+impl Run {
+    /// Takes up a run that was folded from its events. Calls with a note are gone on with where they are; what follows
+    /// for the others is the table in [`super::retry`]. Prompts are put to the model again, people are asked again what
+    /// they have not answered. A run that has ended for good gives nothing to do.
+    pub fn recover(&mut self, recovery: Recovery<'_>) -> Step {
+        let Recovery { now, last, noted, accepts_changes } = recovery;
+        let mut decision = Decision::new(self, now);
+        if !matches!(decision.run.status, RunStatus::Running | RunStatus::Paused) {
+            return decision.into_step();
+        }
+        let (taken_up, interrupted) = decision.run.calls_under_way().partition::<Vec<_>, _>(noted);
+        let away = Span(now.since(last));
+        decision.emit(Event::RunResumed { away, taken_up: taken_up.clone(), accepts_changes });
+        decision.close_dead_questions(&taken_up);
+        for question in decision.run.questions_of_the_host() {
+            decision.order(Command::Ask { question });
+        }
+        decision.finish_the_last_step();
+        for attempt in taken_up {
+            decision.take_up(attempt);
+        }
+        for attempt in interrupted {
+            let failure = decision.run.interruption(&attempt);
+            decision.attempt_ended(attempt, Err(failure));
+        }
+        for attempt in decision.run.in_flight().collect::<Vec<_>>() {
+            decision.ask_model_again(attempt);
+        }
+        if decision.run.stop.is_some() {
+            decision.cancel_running();
+        }
+        decision.advance();
+        decision.into_step()
+    }
+
+    /// Takes in that a later process goes on with the run.
+    pub(super) fn resume(&mut self, away: Span, taken_up: &[AttemptId]) -> Result<(), Unknown> {
+        self.status = RunStatus::Running;
+        self.deadline = self.deadline.map(|deadline| deadline.after(away.0));
+        for agent in self.agents.values_mut() {
+            agent.connection = Connection::NotAsked;
+        }
+        for entry in self.questions.values_mut() {
+            // Requests are known by the process that got them.
+            entry.request = None;
+            if entry.state == QuestionState::LeftOpen {
+                entry.state = QuestionState::Open;
+            }
+        }
+        for request in std::mem::take(&mut self.sampling).into_keys() {
+            self.lose(&request);
+        }
+        let turns: Vec<AttemptId> = self.in_flight().filter(|attempt| self.is_turn(attempt)).collect();
+        for turn in turns {
+            self.charge_again(&RequestId::from(turn.to_string()));
+        }
+        for attempt in taken_up {
+            let node = self.find(&attempt.task)?;
+            self.tasks[node.index()].taken_up = true;
+        }
+        Ok(())
+    }
+
+    /// What the model replied to a request that the agent makes again, because the reply may not have reached it.
+    pub(super) fn reply_to(&self, origin: &Origin) -> Option<Result<ChatReply, ChatError>> {
+        let node = self.current(origin.attempt.as_ref()?)?;
+        self.tasks[node.index()].replies.get(origin.key.as_ref()?).cloned()
+    }
+
+    fn is_turn(&self, attempt: &AttemptId) -> bool {
+        self.current(attempt).is_some_and(|node| self.tasks[node.index()].state == TaskState::AskingModel)
+    }
+
+    fn calls_under_way(&self) -> impl Iterator<Item = AttemptId> {
+        self.in_flight().filter(|attempt| !self.is_turn(attempt))
+    }
+
+    /// The questions that the plan and the host itself wait for.
+    fn questions_of_the_host(&self) -> Vec<Arc<crate::model::Question>> {
+        let open = self.questions.values().filter(|entry| entry.state == QuestionState::Open);
+        open.filter(|entry| !matches!(entry.question.asker, Asker::Agent(_)))
+            .map(|entry| Arc::clone(&entry.question))
+            .collect()
+    }
+
+    /// Why an attempt that is not taken up has failed.
+    fn interruption(&self, attempt: &AttemptId) -> Failure {
+        let call = self.current(attempt).and_then(|node| {
+            let route = self.route_of(node)?;
+            Some(format!("`{}` of agent `{}`", route.tool, route.agent))
+        });
+        let call = call.unwrap_or_else(|| attempt.to_string());
+        Failure::new(FailureKind::Interrupted, format!("the host ended while {call} was under way"))
+    }
+
+    /// The route of a node's attempt in flight.
+    fn route_of(&self, node: NodeIndex) -> Option<&crate::model::Route> {
+        match self.tasks[node.index()].state {
+            TaskState::Running { route, .. } => self.graph[node].task.routes().get(route),
+            _ => None,
+        }
+    }
+
+    /// The tools of `agent` that open tasks call and that are not what they were.
+    fn changed_tools(&self, agent: &AgentId, info: &AgentInfo) -> Vec<String> {
+        let Some(known) = &self.agents[agent].known else { return Vec::new() };
+        let open = self.tasks.iter().zip(self.graph.nodes());
+        let open = open.filter(|(entry, _)| !matches!(entry.state, TaskState::Ended(_))).map(|(_, (_, node))| node);
+        let called = open.flat_map(|node| node.task.routes()).filter(|route| route.agent == *agent);
+        let schemas = |tool: &ToolInfo| (tool.input_schema.clone(), tool.output_schema.clone());
+        let mut changed: Vec<String> = called
+            .filter(|route| {
+                let before = known.tool(&route.tool).map(schemas);
+                before.is_some() && before != info.tool(&route.tool).map(schemas)
+            })
+            .map(|route| route.tool.to_string())
+            .collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+}
+
+impl Decision<'_> {
+    /// Takes in that an agent is there; pauses the run when its tools are not those that the run was begun with.
+    pub(super) fn connected(&mut self, agent: AgentId, info: Arc<AgentInfo>) {
+        let tools = if self.run.accepts_changes { Vec::new() } else { self.run.changed_tools(&agent, &info) };
+        if tools.is_empty() {
+            return self.emit(Event::AgentConnected { agent, info });
+        }
+        self.emit(Event::RunEnded {
+            status: RunStatus::Paused,
+            cause: Some(EndCause::AgentChanged { agent, tools }),
+            outputs: None,
+            output_errors: IndexMap::new(),
+        });
+        self.order(Command::EndRun);
+    }
+
+    /// Connects a request that an agent makes again with the question that it was; whether it was one.
+    pub(super) fn asked_again(&mut self, request: &RequestId, origin: &Origin) -> bool {
+        if origin.key.is_none() || origin.attempt.is_none() {
+            return false;
+        }
+        let same = |asker: &Asker| matches!(asker, Asker::Agent(known) if known == origin);
+        let Some(entry) = self.run.questions.values().rev().find(|entry| same(&entry.question.asker)) else {
+            return false;
+        };
+        if let QuestionState::Answered { answer, .. } = &entry.state {
+            let answer = answer.clone();
+            self.order(Command::AnswerElicitation { request: request.clone(), answer });
+        } else {
+            let question = Arc::clone(&entry.question);
+            self.emit(Event::QuestionAskedAgain { question: question.id.clone(), request: request.clone() });
+            self.order(Command::Ask { question });
+        }
+        true
+    }
+
+    /// Asks a person what became of a call that must not be made twice.
+    pub(super) fn ask_what_became_of(&mut self, attempt: AttemptId, node: NodeIndex) {
+        let entry = &self.run.tasks[node.index()];
+        let agent = entry.agent.as_ref().map(|agent| format!(" of agent `{agent}`")).unwrap_or_default();
+        let why = entry.last_failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+        let message =
+            format!("it is unknown whether task `{}` took effect{why}; look at what it does{agent}", attempt.task);
+        self.ask(Asker::Host { attempt }, message, Settlement::form(), None);
+    }
+
+    /// Does what a person said of a call that may have taken effect. A repetition is started like any other attempt.
+    pub(super) fn settled(&mut self, attempt: AttemptId, answer: &Answer) {
+        let Some(node) = self.run.graph.find(attempt.task.as_str()) else { return };
+        match Settlement::of(answer) {
+            Settlement::Repeat => {}
+            Settlement::Done => {
+                let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
+                self.emit(Event::TaskEnded { task: attempt.task, outcome });
+            }
+            Settlement::Failed => self.give_up(node),
+        }
+    }
+
+    /// Decides what the earlier process had no time for: what follows from the last answers and failures.
+    fn finish_the_last_step(&mut self) {
+        let answers = self.run.questions.values().filter_map(|entry| match &entry.state {
+            QuestionState::Answered { answer, by } => Some((entry.question.asker.clone(), answer.clone(), by.clone())),
+            QuestionState::Open | QuestionState::LeftOpen => None,
+        });
+        for (asker, answer, by) in answers.collect::<Vec<_>>() {
+            self.follow_answer((asker, None), answer, &by);
+        }
+        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (_, node))| {
+            let failure = entry.last_failure.clone().filter(|_| matches!(entry.state, TaskState::Ready { .. }))?;
+            let route = node.task.routes().iter().position(|route| Some(&route.agent) == entry.agent.as_ref());
+            Some((AttemptId { task: node.id.clone(), number: entry.attempts }, route, failure))
+        });
+        for (attempt, route, failure) in failures.collect::<Vec<_>>() {
+            match route {
+                Some(route) => self.follow(attempt, route, failure),
+                None => self.fail(attempt.task, failure),
+            }
+        }
+    }
+
+    /// Goes on with a call where it is.
+    fn take_up(&mut self, attempt: AttemptId) {
+        let Some(node) = self.run.current(&attempt) else { return };
+        let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
+        let agent = self.run.graph[node].task.routes()[route].agent.clone();
+        self.connect(&agent);
+        match self.run.start_order(node, route, attempt.clone()) {
+            Ok(call) => self.order(Command::TakeUp(call)),
+            Err(failure) => self.attempt_ended(attempt, Err(failure)),
+        }
+    }
+
+    /// Puts a prompt to the model again whose reply never came.
+    fn ask_model_again(&mut self, attempt: AttemptId) {
+        if let Some(node) = self.run.current(&attempt)
+            && self.run.is_turn(&attempt)
+        {
+            let chat = Box::new(self.run.chat(node));
+            self.order(Command::AskModel { attempt, chat });
+        }
+    }
+
+    /// Closes the questions of agents whose calls did not outlive the earlier process.
+    fn close_dead_questions(&mut self, taken_up: &[AttemptId]) {
+        let lives = |origin: &Origin| {
+            origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| taken_up.contains(attempt))
+        };
+        let dead = self.run.questions.iter().filter(|(_, entry)| {
+            let open = !matches!(entry.state, QuestionState::Answered { .. });
+            open && matches!(&entry.question.asker, Asker::Agent(origin) if !lives(origin))
+        });
+        let dead: Vec<QuestionId> = dead.map(|(id, _)| id.clone()).collect();
+        for question in dead {
+            self.answered(question, Answer::Cancel, "nobody: the call that asked has ended".to_owned());
+        }
+    }
+}
+
+impl Run {
+    /// Whether the task waits for a person.
+    pub(super) fn awaits(&self, task: &TaskId) -> bool {
+        let node = self.graph.find(task.as_str());
+        node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingAnswer)
+    }
+}

@@ -5,16 +5,17 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CliError, Exit, files, run::Output};
+use super::{CliError, Exit, files, talk::Output};
 use crate::{
     config::AgentsFile,
+    engine::Run,
     human::Human,
     journal::{Durability, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
-    model::{AgentSpec, Plan, Record, RunId},
+    model::{AgentSpec, Notes, Plan, Record, RunId, Timestamp},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
-    runtime::{self, Hub, Services, Start, shutdown},
+    runtime::{self, Hub, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
 
@@ -32,21 +33,46 @@ pub(super) struct Desk {
     pub(super) output: Output,
 }
 
-/// Runs the plan and gives what came of it. With [`Output::StreamJson`], that is printed already.
+/// What is to be carried out.
+pub(super) enum Work {
+    /// A run that begins.
+    New {
+        /// Its plan.
+        plan: Arc<Plan>,
+        /// The plan's inputs, defaults filled in.
+        inputs: Arc<Value>,
+    },
+    /// A run that an earlier process left.
+    Left(Left),
+}
+
+/// A run that an earlier process left.
+pub(super) struct Left {
+    /// Its events.
+    pub(super) records: Vec<Record>,
+    /// Their fold.
+    pub(super) run: Run,
+    /// What was noted of its sessions and calls.
+    pub(super) notes: Notes,
+    /// Whether a person accepted that agents are not what they were.
+    pub(super) accepts_changes: bool,
+}
+
+/// Carries a run to its end and gives what came of it. With [`Output::StreamJson`], that is printed already.
 ///
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
-pub(super) async fn execute(
-    desk: Desk,
-    agents: &AgentsFile,
-    plan: &Arc<Plan>,
-    inputs: &Arc<Value>,
-) -> Result<(RunResult, Exit), CliError> {
+pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Result<(RunResult, Exit), CliError> {
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
-    let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
+    let (plan, events) = match &work {
+        Work::New { plan, .. } => (plan, 0),
+        Work::Left(left) => (left.run.plan(), left.run.next_seq()),
+    };
+    // Every request of an agent leaves an event, so no earlier process can have used this number.
+    let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
     let sampling = match &models {
         None => Sampling::Off,
         Some(models) if models.take_tools() => Sampling::WithTools,
@@ -64,15 +90,26 @@ pub(super) async fn execute(
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
     let lines = match output {
         Output::StreamJson => Some(
-            JsonLines::start(&path, &run, 0, std::io::stdout())
+            JsonLines::start(&path, &run, events, std::io::stdout())
                 .map_err(|error| CliError::failed("events cannot be printed", error))?,
         ),
         _ => None,
     };
     let mut reporters = Reporters { merge: Merge::new(&run), shown: shown(&screen, &run), lines };
 
-    let start = Start { run: &run, plan, inputs, seed: seed(&run) };
-    let driven = runtime::run(start, services, (hub, inbox), &mut reporters).await;
+    let driven = match work {
+        Work::New { plan, inputs } => {
+            let start = Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run) };
+            runtime::run(start, services, (hub, inbox), &mut reporters).await
+        }
+        Work::Left(Left { records, run: left, notes, accepts_changes }) => {
+            reporters.catch_up(&records);
+            let last = records.last().map_or_else(Timestamp::default, |record| record.at);
+            drop(records);
+            let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes };
+            runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
+        }
+    };
     signals.abort();
     let Reporters { merge, shown, lines } = reporters;
     drop(shown);
@@ -111,6 +148,13 @@ struct Reporters {
 }
 
 impl Reporter for Reporters {
+    fn catch_up(&mut self, records: &[Record]) {
+        for record in records {
+            self.merge.apply(record);
+        }
+        self.shown.catch_up(records);
+    }
+
     fn report(&mut self, records: &[Record]) {
         for record in records {
             self.merge.apply(record);

@@ -11,9 +11,11 @@ mod goal;
 mod graph;
 mod logs;
 mod plan;
+mod resume;
 mod run;
 mod runs;
 mod schema;
+mod talk;
 mod validate;
 
 use std::{io::IsTerminal, path::PathBuf};
@@ -34,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run a plan, or plan a goal and run that
     Run(run::RunArgs),
+    /// Go on with a run that was interrupted or paused
+    Resume(resume::ResumeArgs),
     /// Turn a goal into a plan that can be edited and run
     Plan(plan::PlanArgs),
     /// Find every mistake in a plan and its agents file
@@ -113,6 +117,7 @@ pub fn main() -> Exit {
 async fn dispatch(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(args) => run::run(args).await,
+        Command::Resume(args) => resume::resume(args).await,
         Command::Plan(args) => plan::plan(args).await,
         Command::Validate(args) => validate::validate(args).await,
         Command::Graph(args) => graph::graph(args),

@@ -2,7 +2,6 @@
 //! Never prints anything but the result on stdout.
 
 use std::{
-    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,26 +10,21 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, execute},
-    exit::{print, print_json, show},
+    execute::{Desk, Work, execute},
+    exit::{print, show},
     files,
     goal::Goal,
     plan::show_plan,
+    talk::{Stdin, TalkArgs},
 };
 use crate::{
     config::{self, AgentsFile, Diagnostics, Lowered},
-    human::{
-        Human, Reply,
-        answers::Answers,
-        policy::{NoInput, RulesFirst},
-        terminal::Terminal,
-    },
+    human::Reply,
     model::{Answer, Plan, RunId},
     report::{
         screen::Screen,
         text::{count, printable_lines},
     },
-    synthesizer,
 };
 
 #[derive(Debug, Args)]
@@ -48,32 +42,14 @@ pub(super) struct RunArgs {
     /// Inputs of the plan, as a YAML or JSON map
     #[arg(long, value_name = "FILE")]
     params_file: Option<PathBuf>,
-    /// What to print on stdout
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
-    /// Ask nobody: agents' questions are declined, and approvals pause the run
-    #[arg(long)]
-    no_input: bool,
-    /// Answer questions by the rules of this YAML file first
-    #[arg(long, value_name = "FILE")]
-    answers: Option<PathBuf>,
+    #[command(flatten)]
+    talk: TalkArgs,
     /// Show something first, and go on only after a yes; without anybody to ask, stop there
     #[arg(long, value_name = "WHAT")]
     approve: Option<Approval>,
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
-    /// The answer, for people
-    #[default]
-    Text,
-    /// One object with every task
-    Json,
-    /// Each event as a line of JSON, then the result
-    StreamJson,
 }
 
 /// What a person can want to see first.
@@ -109,22 +85,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     {
         return Ok(exit);
     }
-    let (result, exit) = execute(desk, &agents, &plan, &Arc::new(inputs)).await?;
-    match args.output {
-        Output::Text => print_answer(&synthesizer::text(&result))?,
-        Output::Json => print_json(&result)?,
-        Output::StreamJson => {}
-    }
+    let (result, exit) = execute(desk, &agents, Work::New { plan, inputs: Arc::new(inputs) }).await?;
+    args.talk.print(&result)?;
     Ok(exit)
-}
-
-/// Prints the answer: untouched for a program, and harmless and apart from the talk before it for a person.
-fn print_answer(answer: &str) -> Result<(), CliError> {
-    if !std::io::stdout().is_terminal() {
-        return print(answer);
-    }
-    let lines = printable_lines(answer).fold(String::from("\n"), |text, line| text + &line + "\n");
-    print(&lines)
 }
 
 /// A plan that can run.
@@ -200,20 +163,8 @@ fn outline(plan: &Plan) -> String {
 fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let run = RunId::from(uuid::Uuid::now_v7().to_string());
-    let human = human(args, &screen, &run)?;
-    Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.output })
-}
-
-/// Who answers: the rules first, then a person if there may be one.
-fn human(args: &RunArgs, screen: &Screen, run: &RunId) -> Result<Arc<dyn Human>, CliError> {
     // A plan that came over standard input has used it up.
-    let last: Box<dyn Human> = if args.no_input || args.plan == "-" {
-        Box::new(NoInput)
-    } else {
-        let terminal = Terminal::stdin(screen.clone(), run.clone());
-        Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)
-    };
-    let Some(path) = &args.answers else { return Ok(last.into()) };
-    let rules = Answers::load(path).map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
-    Ok(Arc::new(RulesFirst::new(rules, last, screen.clone())))
+    let stdin = if args.plan == "-" { Stdin::Used } else { Stdin::Free };
+    let human = args.talk.human(&screen, &run, stdin)?;
+    Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.talk.output })
 }

@@ -260,7 +260,10 @@ impl Decision<'_> {
             Verdict::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes[route].tries;
-                let ready_at = self.now.after(retry::pause(&planned.retry.backoff, tries, self.run.seed, &task));
+                // The agent has not been at fault, and has had time enough.
+                let at_once = failure.kind == FailureKind::Interrupted;
+                let pause = retry::pause(&planned.retry.backoff, tries, self.run.seed, &task);
+                let ready_at = if at_once { self.now } else { self.now.after(pause) };
                 let agent = planned.routes()[route].agent.clone();
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }

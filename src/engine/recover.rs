@@ -190,11 +190,10 @@ impl Decision<'_> {
 
     /// Asks a person what became of a call that must not be made twice.
     pub(super) fn ask_what_became_of(&mut self, attempt: AttemptId, node: NodeIndex) {
-        let entry = &self.run.tasks[node.index()];
-        let agent = entry.agent.as_ref().map(|agent| format!(" of agent `{agent}`")).unwrap_or_default();
-        let why = entry.last_failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+        let failure = self.run.tasks[node.index()].last_failure.as_ref();
+        let why = failure.map(|failure| format!("{failure}, and ")).unwrap_or_default();
         let message =
-            format!("it is unknown whether task `{}` took effect{why}; look at what it does{agent}", attempt.task);
+            format!("{why}nobody knows whether it took effect; calling it again may do `{}` twice", attempt.task);
         self.ask(Asker::Host { attempt }, message, Settlement::form(), None);
     }
 

@@ -19,4 +19,7 @@ use crate::model::Record;
 pub trait Reporter: Send {
     /// Takes the next events of the run.
     fn report(&mut self, records: &[Record]);
+    /// Takes events of an earlier process, before any other: they are known, but no news. Those that only pass events
+    /// on need none of it.
+    fn catch_up(&mut self, _records: &[Record]) {}
 }

@@ -32,6 +32,12 @@ impl Plain {
 }
 
 impl Reporter for Plain {
+    fn catch_up(&mut self, records: &[Record]) {
+        for record in records {
+            self.story.tell(record);
+        }
+    }
+
     fn report(&mut self, records: &[Record]) {
         for record in records {
             for line in told(&mut self.story, &mut self.pace, record) {

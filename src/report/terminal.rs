@@ -47,6 +47,13 @@ impl Drop for Terminal {
 }
 
 impl Reporter for Terminal {
+    fn catch_up(&mut self, records: &[Record]) {
+        let mut story = lock(&self.story);
+        for record in records {
+            story.tell(record);
+        }
+    }
+
     fn report(&mut self, records: &[Record]) {
         for record in records {
             let lines = lock(&self.story).tell(record);

@@ -53,7 +53,6 @@ fn a_call_that_may_be_repeated_is_repeated_without_counting_as_a_try() {
     for number in 1..5 {
         assert_eq!(driver.names(), [format!("t#{number}@a")]);
         driver = driver.killed();
-        driver.sleep();
         driver.connect_all();
     }
     driver.end("t", 5, Ok(text("x")));
@@ -203,7 +202,6 @@ fn tokens_of_a_reply_that_was_lost_stay_spent_and_the_prompt_is_put_again() {
 #[test]
 fn an_agent_whose_tools_changed_pauses_the_run_until_a_person_accepts_that() {
     let mut driver = Driver::connected(&plan(vec![effect(Effect::ReadOnly, task("t", &[]))])).killed();
-    driver.sleep();
     let mut other = (*info()).clone();
     other.tools[0].input_schema.insert("type".into(), "object".into());
     let other = Arc::new(other);
@@ -355,7 +353,7 @@ proptest! {
         let mut dice = dice_of(seed);
         let records = simulate(&plan, &mut dice)?;
         for events in 1..records.len() {
-            let noted = |attempt: &AttemptId| attempt.number % 2 == 0;
+            let noted = |attempt: &AttemptId| attempt.number.is_multiple_of(2);
             let whole = Driver {
                 run: Run::fold(&records).expect("a history"),
                 records: records.clone(),

@@ -1,0 +1,66 @@
+//! `kapell resume`: goes on with a run that was interrupted or paused.
+//! Never repeats what is finished.
+
+use clap::Args;
+
+use super::{
+    AgentsArg, CliError, Exit, JournalArg,
+    execute::{Desk, Left, Work, execute},
+    files,
+    talk::{Stdin, TalkArgs},
+};
+use crate::{
+    engine::Run,
+    journal::Reader,
+    model::{Record, RunId, RunStatus},
+    report::screen::Screen,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// The run: its id, the beginning or end of it, or `last`
+    #[arg(default_value = "last", value_name = "RUN")]
+    run: String,
+    #[command(flatten)]
+    agents: AgentsArg,
+    #[command(flatten)]
+    journal: JournalArg,
+    #[command(flatten)]
+    talk: TalkArgs,
+    /// Go on although the plan, the agents file or an agent's tools have changed since the run began
+    #[arg(long)]
+    accept_changes: bool,
+}
+
+pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
+    let agents = files::agents(&args.agents)?;
+    let journal = files::journal(&args.journal)?;
+    let reader = Reader::open(&journal)?;
+    let run = reader.find_run(&args.run)?;
+    let left = left(&reader, &run, args.accept_changes)?;
+    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
+    let human = args.talk.human(&screen, &run, Stdin::Free)?;
+    let desk = Desk { run, journal, screen, human, output: args.talk.output };
+    let (result, exit) = execute(desk, &agents, Work::Left(left)).await?;
+    args.talk.print(&result)?;
+    Ok(exit)
+}
+
+/// Reads what an earlier process left.
+///
+/// # Errors
+/// When it left nothing to do, or the journal cannot be read.
+pub(super) fn left(reader: &Reader, run: &RunId, accepts_changes: bool) -> Result<Left, CliError> {
+    let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
+    let fold = Run::fold(&records);
+    let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
+    if !matches!(fold.status(), RunStatus::Running | RunStatus::Paused) {
+        return Err(CliError::usage(
+            format!("run `{run}` has ended ({}), so there is nothing to resume", fold.status()),
+            format!(
+                "`kapell runs show {run}` tells what came of it; `kapell retry {run} --from TASK` runs a part of it again"
+            ),
+        ));
+    }
+    Ok(Left { notes: reader.notes(run)?, records, run: fold, accepts_changes })
+}

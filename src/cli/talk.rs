@@ -1,0 +1,107 @@
+//! Who is asked while a run goes on, and what is printed of it: the options that all commands that drive one share.
+//! Never drives one.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::{Args, ValueEnum};
+
+use super::{
+    CliError,
+    exit::{print, print_json},
+};
+use crate::{
+    human::{
+        Human,
+        answers::Answers,
+        policy::{NoInput, RulesFirst},
+        terminal::Terminal,
+    },
+    model::RunId,
+    report::{screen::Screen, text::printable_lines},
+    synthesizer::{self, RunResult},
+};
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct TalkArgs {
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+    /// Ask nobody: agents' questions are declined, and approvals pause the run
+    #[arg(long)]
+    no_input: bool,
+    /// Answer questions by the rules of this YAML file first
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// The answer, for people
+    #[default]
+    Text,
+    /// One object with every task
+    Json,
+    /// Each event as a line of JSON, then the result
+    StreamJson,
+}
+
+/// Whether standard input is there for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stdin {
+    /// It is.
+    Free,
+    /// It was used up by something else.
+    Used,
+}
+
+impl TalkArgs {
+    /// Who answers: the rules first, then a person if there may be one.
+    ///
+    /// # Errors
+    /// When the rules are wrong, or standard input cannot be read.
+    pub(super) fn human(&self, screen: &Screen, run: &RunId, stdin: Stdin) -> Result<Arc<dyn Human>, CliError> {
+        let last: Box<dyn Human> = if self.no_input || stdin == Stdin::Used {
+            Box::new(NoInput)
+        } else {
+            let terminal = Terminal::stdin(screen.clone(), run.clone());
+            Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)
+        };
+        match self.rules()? {
+            Some(rules) => Ok(Arc::new(RulesFirst::new(rules, last, screen.clone()))),
+            None => Ok(last.into()),
+        }
+    }
+
+    fn rules(&self) -> Result<Option<Answers>, CliError> {
+        let load = |path: &PathBuf| {
+            Answers::load(Path::new(path)).map_err(|error| CliError::Usage { message: error.to_string(), help: None })
+        };
+        self.answers.as_ref().map(load).transpose()
+    }
+
+    /// Prints what came of a run.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub(super) fn print(&self, result: &RunResult) -> Result<(), CliError> {
+        match self.output {
+            Output::Text => print_answer(&synthesizer::text(result)),
+            Output::Json => print_json(result),
+            // Its last line said it.
+            Output::StreamJson => Ok(()),
+        }
+    }
+}
+
+/// Prints the answer: untouched for a program, and harmless and apart from the talk before it for a person.
+fn print_answer(answer: &str) -> Result<(), CliError> {
+    if !std::io::stdout().is_terminal() {
+        return print(answer);
+    }
+    let lines = printable_lines(answer).fold(String::from("\n"), |text, line| text + &line + "\n");
+    print(&lines)
+}

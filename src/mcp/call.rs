@@ -18,10 +18,11 @@ use super::{
     calls::{InFlight, Whom},
     connect::Connection,
     elicitation, failure,
+    note::{self, CallNote, RoundNote},
     patience::{Expired, Patience},
     result::{self, Answered, Round},
 };
-use crate::model::{Answer, Failure, FailureKind, JsonObject, Progress, StartAttempt, ToolOutput};
+use crate::model::{Answer, Failure, FailureKind, JsonObject, NoteKey, Progress, StartAttempt, ToolOutput};
 
 /// Rounds of input that one call may ask for.
 const MOST_ROUNDS: u32 = 32;
@@ -43,6 +44,23 @@ pub(super) struct Call<'a> {
     flight: Arc<InFlight>,
     patience: Patience,
     progress: Reported,
+}
+
+/// What is to be done, and for how long.
+pub(super) struct Order {
+    pub(super) request: StartAttempt,
+    /// Goes into the request's `_meta`.
+    pub(super) meta: JsonObject,
+    /// When it is cancelled, the agent is told.
+    pub(super) cancel: CancellationToken,
+}
+
+/// Where a call begins.
+pub(super) enum Beginning {
+    /// With its request.
+    Afresh,
+    /// Where an earlier process left it.
+    From(CallNote),
 }
 
 /// What the host has been told of the progress.
@@ -76,53 +94,66 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Calls a tool over `connection`; `meta` goes into the request's `_meta`.
+/// Calls a tool over `connection`, or takes up a call.
 ///
 /// # Errors
-/// A failure whose kind says what is known of the request.
+/// A failure whose kind says what is known of the request; [`FailureKind::Interrupted`] for a call that the agent no
+/// longer has.
 pub(super) async fn run(
     connection: &Connection,
-    mut request: StartAttempt,
-    meta: JsonObject,
-    cancel: CancellationToken,
+    order: Order,
+    beginning: Beginning,
 ) -> Result<Arc<ToolOutput>, Failure> {
+    let Order { mut request, meta, cancel } = order;
     let catalog = tokio::select! {
         catalog = connection.catalog_for(&request.tool) => catalog?,
         () = cancel.cancelled() => return Err(cancelled(&request)),
     };
     let agent = request.agent.clone();
     let tool = catalog.info.tool(&request.tool).ok_or_else(|| catalog.unknown(&connection.spec, &request.tool))?;
-    let arguments = Value::Object(std::mem::take(&mut request.arguments));
-    catalog.check_arguments(&agent, tool, &arguments)?;
-    if let Value::Object(arguments) = arguments {
-        request.arguments = arguments;
+    if matches!(beginning, Beginning::Afresh) {
+        let arguments = Value::Object(std::mem::take(&mut request.arguments));
+        catalog.check_arguments(&agent, tool, &arguments)?;
+        if let Value::Object(arguments) = arguments {
+            request.arguments = arguments;
+        }
     }
     let patience = Patience::new(request.timeout, request.deadline, Instant::now());
     let flight = InFlight::new(request.attempt.clone());
     let progress = Reported { pending: None, latest: None, next: Instant::now() };
     let mut call = Call { connection, request, meta, cancel, flight, patience, progress };
-    let answered = call.rounds().await;
+    let answered = match beginning {
+        Beginning::Afresh => call.rounds(None).await,
+        Beginning::From(CallNote::Round(round)) => call.rounds(Some(round)).await,
+        Beginning::From(CallNote::Stream(_) | CallNote::RemoteTask(_) | CallNote::Resource(_)) => {
+            Err(note::interrupted(&call.request))
+        }
+    };
     call.report_last().await;
     let output = result::output(&agent, &tool.name, answered?)?;
     catalog.check_result(&agent, tool, output.structured.as_ref())?;
     Ok(Arc::new(output))
 }
 
-fn cancelled(request: &StartAttempt) -> Failure {
+/// The run wants the call no more.
+pub(super) fn cancelled(request: &StartAttempt) -> Failure {
     Failure::new(FailureKind::Cancelled, format!("the call of `{}` was cancelled", request.tool))
 }
 
 impl Call<'_> {
-    /// Sends the request, and again with the input that it asks for, until there is a result.
-    async fn rounds(&mut self) -> Result<Answered, Failure> {
-        let mut params = self.params();
+    /// Sends the request, and again with the input that it asks for, until there is a result; from `open` on, if an
+    /// earlier process left a round unanswered.
+    async fn rounds(&mut self, open: Option<RoundNote>) -> Result<Answered, Failure> {
+        let first = open.as_ref().map_or(1, |round| round.number.saturating_add(1));
+        let mut params = match open {
+            Some(round) => self.retry(round).await?,
+            None => self.params(),
+        };
         let mut visited = false;
-        for round in 1..=MOST_ROUNDS {
+        for number in first..=MOST_ROUNDS {
             match self.exchange(params).await {
-                Ok(Answered::InputRequired(asked)) => {
-                    params = self.params();
-                    params.request_state.clone_from(&asked.state);
-                    params.input_responses = Some(self.answer(round, asked).await?);
+                Ok(Answered::InputRequired(Round { state, requests })) => {
+                    params = self.retry(RoundNote { number, state, requests }).await?;
                 }
                 Ok(answered) => return Ok(answered),
                 Err(Refusal::Pages(error)) if !visited => {
@@ -143,6 +174,14 @@ impl Call<'_> {
 
     fn params(&self) -> CallToolRequestParams {
         CallToolRequestParams::new(self.request.tool.to_string()).with_arguments(self.request.arguments.clone())
+    }
+
+    /// The request with the answers to a round.
+    async fn retry(&mut self, round: RoundNote) -> Result<CallToolRequestParams, Failure> {
+        let mut params = self.params();
+        params.request_state.clone_from(&round.state);
+        params.input_responses = Some(self.answer(round).await?);
+        Ok(params)
     }
 
     /// Sends one request and waits for its answer.
@@ -203,20 +242,24 @@ impl Call<'_> {
     }
 
     /// Answers a round of requests, all at once, after the host has made a durable note of it.
-    async fn answer(&mut self, number: u32, round: Round) -> Result<InputResponses, Failure> {
+    async fn answer(&mut self, round: RoundNote) -> Result<InputResponses, Failure> {
         let link = self.connection.link.clone();
         let flight = self.flight.clone();
         let work = async move {
             // The agent is not silent: it is the host's turn.
             let _waiting = flight.waits_for(Whom::Host);
-            let requests = Value::Object(round.requests.clone());
-            link.host.input_required(flight.attempt.clone(), number, round.state, requests).await;
-            if round.requests.is_empty() {
+            let noted = link.host.note(NoteKey::Call(flight.attempt.clone()), CallNote::Round(round.clone()).write());
+            let RoundNote { number, state, requests } = round;
+            let reported =
+                link.host.input_required(flight.attempt.clone(), number, state, Value::Object(requests.clone()));
+            tokio::join!(noted, reported);
+            if requests.is_empty() {
                 let pause = PROGRESS_INTERVAL.saturating_mul(2_u32.saturating_pow(number));
                 tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
             }
-            let asker = link.asker_of(&flight);
-            join_all(round.requests.iter().map(async |(key, request)| {
+            join_all(requests.iter().map(async |(key, request)| {
+                // A server may use a key again in a later round.
+                let asker = link.asker_of(&flight, Some(format!("round/{number}/{key}")));
                 let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
                 let params = request.get("params").unwrap_or(&Value::Null);
                 (key.clone(), link.answer(&asker, method, params).await)
@@ -251,7 +294,7 @@ impl Call<'_> {
         }
         for page in pages {
             let link = self.connection.link.clone();
-            let asker = link.asker_of(&self.flight);
+            let asker = link.asker_of(&self.flight, None);
             match self.wait(async move { link.elicit(&asker, page).await }).await {
                 Ok(Answer::Accept { .. }) => {}
                 Ok(Answer::Decline | Answer::Cancel) => {

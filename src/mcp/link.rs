@@ -117,9 +117,10 @@ impl Link {
         Asker { origin: Origin { agent: self.agent.clone(), attempt, key: None }, candidates, withdrawn }
     }
 
-    /// Who asks in an input-required round.
-    pub(super) fn asker_of(&self, call: &Arc<InFlight>) -> Asker {
-        let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
+    /// Who asks in a request that is `call`'s for certain; `key` is the agent's own name of the request, if it has one
+    /// that outlives the connection.
+    pub(super) fn asker_of(&self, call: &Arc<InFlight>, key: Option<String>) -> Asker {
+        let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key };
         let candidates = Candidates { calls: vec![call.clone()], others: false };
         Asker { origin, candidates, withdrawn: CancellationToken::new() }
     }

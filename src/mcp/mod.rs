@@ -16,6 +16,7 @@ mod handler;
 mod http;
 mod link;
 mod log;
+mod note;
 mod patience;
 mod pool;
 mod result;

@@ -9,17 +9,19 @@ use std::sync::{
 
 use futures::future::join_all;
 use indexmap::IndexMap;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Host, Options, Sampling,
     allowance::Allowance,
-    call,
+    call::{self, Beginning, Order},
     child::{Child, Pipes},
     connect::{self, Connection, Opening},
     endpoint::Endpoint,
     link::{Common, Link},
     log::AgentLog,
+    note::CallNote,
     turns::{Manner, Turn, Turns},
 };
 use crate::model::{
@@ -96,15 +98,38 @@ impl Pool {
         meta: JsonObject,
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
-        let agent = self.agent(&call.agent)?;
+        self.carry_out(Order { request: call, meta, cancel }, Beginning::Afresh).await
+    }
+
+    /// Takes up a call that an earlier process left behind, by the note that it kept; otherwise as [`Pool::call`].
+    ///
+    /// # Errors
+    /// Those of [`Pool::call`], and [`FailureKind::Interrupted`] when the agent no longer has the call.
+    pub async fn take_up(
+        &self,
+        call: StartAttempt,
+        note: Value,
+        meta: JsonObject,
+        cancel: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        let note = CallNote::read(note, &call)?;
+        self.carry_out(Order { request: call, meta, cancel }, Beginning::From(note)).await
+    }
+
+    async fn carry_out(&self, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
+        let agent = self.agent(&order.request.agent)?;
         let (connection, _turn) = tokio::select! {
             biased;
-            () = cancel.cancelled() => {
-                return Err(Failure::new(FailureKind::Cancelled, format!("the call of `{}` was cancelled", call.tool)));
-            }
+            () = order.cancel.cancelled() => return Err(call::cancelled(&order.request)),
             ready = self.turn(agent) => ready?,
         };
-        Box::pin(call::run(&connection, call, meta, cancel)).await
+        Box::pin(call::run(&connection, order, beginning)).await
+    }
+
+    /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not
+    /// cancelled at their agents. Afterwards nothing connects.
+    pub async fn leave(&self) {
+        self.close().await;
     }
 
     /// Ends every connection and every child, all at once, each within a bounded time. Afterwards nothing connects.

@@ -1,0 +1,134 @@
+//! Says what is written down of a call under way, so that a later process can take it up where this one left it.
+//! Never decides when: each way to outlive the host writes its own notes.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{Failure, FailureKind, JsonObject, StartAttempt};
+
+/// Where a call is. A later note of the same call replaces an earlier one: a call that was read from a stream may go on
+/// as a task of the agent, and then as a resource that is waited for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum CallNote {
+    /// Its response is a stream of events that can be read again, in a legacy session over Streamable HTTP.
+    Stream(StreamNote),
+    /// The agent works on it as a task, which is asked for its state.
+    RemoteTask(RemoteTaskNote),
+    /// The agent wants input before it goes on, and holds nothing itself.
+    Round(RoundNote),
+    /// The tool has ended, and left a resource that is waited for.
+    Resource(ResourceNote),
+}
+
+/// A response that can be read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StreamNote {
+    /// The session in which the request was made.
+    pub(super) session: String,
+    /// The request's id on the wire.
+    pub(super) request: i64,
+    /// The progress token that went with it.
+    pub(super) progress_token: i64,
+    /// The last event whose content needs not come again.
+    pub(super) last_event: String,
+}
+
+/// A task of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RemoteTaskNote {
+    /// Its id, by the agent.
+    pub(super) id: String,
+}
+
+/// A round of requests for input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct RoundNote {
+    /// 1 for the first round.
+    pub(super) number: u32,
+    /// The server's opaque state, to be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<String>,
+    /// The requests by the server's keys, each with `method` and `params`.
+    pub(super) requests: JsonObject,
+}
+
+/// A resource that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ResourceNote {
+    /// Its address, by the agent.
+    pub(super) uri: String,
+}
+
+impl CallNote {
+    /// Reads what an earlier process wrote of `call`.
+    ///
+    /// # Errors
+    /// [`FailureKind::Interrupted`] for what this version does not know.
+    pub(super) fn read(note: Value, call: &StartAttempt) -> Result<Self, Failure> {
+        serde_json::from_value(note).map_err(|error| {
+            tracing::warn!(agent = %call.agent, %error, "the note of a call cannot be read");
+            interrupted(call)
+        })
+    }
+
+    /// What the host keeps.
+    pub(super) fn write(&self) -> Value {
+        serde_json::to_value(self).expect("keys are text and no part of a note refuses")
+    }
+}
+
+/// The call cannot be taken up: what became of it is not known.
+pub(super) fn interrupted(call: &StartAttempt) -> Failure {
+    let StartAttempt { agent, tool, .. } = call;
+    let message = format!(
+        "the host stopped while `{tool}` of agent `{agent}` was under way, and the agent no longer has the call"
+    );
+    Failure::new(FailureKind::Interrupted, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::AttemptId;
+
+    fn call() -> StartAttempt {
+        StartAttempt {
+            attempt: AttemptId { task: "t".into(), number: 1 },
+            agent: "a".into(),
+            tool: "work".into(),
+            arguments: JsonObject::new(),
+            timeout: Duration::ZERO,
+            deadline: None,
+        }
+    }
+
+    #[test]
+    fn a_note_is_read_back_as_it_was() {
+        let requests = json!({"who": {"method": "elicitation/create", "params": {"message": "?"}}});
+        let notes = [
+            CallNote::Stream(StreamNote { session: "s".into(), request: 7, progress_token: 7, last_event: "e".into() }),
+            CallNote::RemoteTask(RemoteTaskNote { id: "r".into() }),
+            CallNote::Round(RoundNote {
+                number: 2,
+                state: Some("s".into()),
+                requests: requests.as_object().cloned().unwrap(),
+            }),
+            CallNote::Resource(ResourceNote { uri: "job://1".into() }),
+        ];
+        for note in notes {
+            assert_eq!(CallNote::read(note.write(), &call()), Ok(note));
+        }
+    }
+
+    #[test]
+    fn a_note_that_is_not_known_says_that_the_call_was_interrupted() {
+        for note in [json!(null), json!({"kind": "dream"}), json!({"kind": "remote_task"})] {
+            assert_eq!(CallNote::read(note, &call()), Err(interrupted(&call())));
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! Never connects, and never shows a header, a token or an environment value.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,6 +18,7 @@ use super::{
     diagnostic::Diagnostics,
     environment::{Environment, Expander, Port},
     findings::Findings,
+    fingerprint,
     keys::{AGENT, AGENTS_FILE, LLM, SAMPLING},
     read::read_text,
     secrets,
@@ -94,6 +96,9 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
     }
     let mut root = node(Tree::Map(table_map(table.get_ref())), &table.span());
     secrets::conceal(&root, findings);
+    let sections = root.as_map().and_then(|root| root.get("agents")).and_then(|agents| agents.node.as_map());
+    let fingerprints: HashMap<String, String> =
+        sections.into_iter().flatten().map(|(name, entry)| (name.clone(), fingerprint::of(&entry.node))).collect();
     expand(&mut root, environment, findings);
     shape::check(&root, &Shape::Section(&AGENTS_FILE), "the file", findings);
     let fields = Fields::of(&root, &AGENTS_FILE);
@@ -102,7 +107,8 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         let agent = Reader { fields: Fields::of(&entry.node, &AGENT), environment, at: entry.key };
         if agent.fields.flag("enabled") == Some(false) {
             file.disabled.push(id);
-        } else if let Some(spec) = agent.agent(&id, findings) {
+        } else if let Some(mut spec) = agent.agent(&id, findings) {
+            spec.policy.fingerprint = fingerprints.get(name).cloned().unwrap_or_default();
             file.agents.insert(id, spec);
         }
     }
@@ -174,6 +180,7 @@ impl Reader<'_> {
                 max_concurrency: fields.whole("max_concurrency").unwrap_or(MAX_CONCURRENCY),
                 tool_timeout: Span(duration("tool_timeout", TOOL_TIMEOUT)),
                 effect: fields.choice("effect"),
+                fingerprint: String::new(),
             },
             enabled_tools: fields.has("enabled_tools").then(|| tools("enabled_tools")),
             disabled_tools: tools("disabled_tools"),

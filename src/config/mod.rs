@@ -5,6 +5,7 @@ mod agents_file;
 mod diagnostic;
 mod environment;
 mod findings;
+mod fingerprint;
 mod inputs;
 mod keys;
 mod lower;

@@ -21,7 +21,13 @@ use crate::model::{
 };
 
 fn agent_policy() -> AgentPolicy {
-    AgentPolicy { required: false, max_concurrency: 2, tool_timeout: Span(Duration::from_secs(60)), effect: None }
+    AgentPolicy {
+        required: false,
+        max_concurrency: 2,
+        tool_timeout: Span(Duration::from_secs(60)),
+        effect: None,
+        fingerprint: String::new(),
+    }
 }
 
 fn route(agent: &str, rank: u32) -> Route {

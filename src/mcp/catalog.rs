@@ -238,6 +238,7 @@ mod tests {
                 max_concurrency: 1,
                 tool_timeout: Span(std::time::Duration::ZERO),
                 effect: None,
+                fingerprint: String::new(),
             },
             enabled_tools: None,
             disabled_tools: vec!["drop".to_owned()],

@@ -60,6 +60,9 @@ pub struct AgentPolicy {
     /// The effect of the agent's tools where neither the task nor the plan names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
+    /// A hash of the agent's section, by which a later process sees whether it is still the same; empty where unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fingerprint: String,
 }
 
 /// The type and default of an input.

@@ -30,6 +30,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         max_concurrency: 1,
         tool_timeout: Span(std::time::Duration::ZERO),
         effect: None,
+        fingerprint: String::new(),
     };
     let spec = |name: &&str| AgentSpec {
         id: AgentId::from(*name),

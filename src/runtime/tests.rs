@@ -181,8 +181,13 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             budget: Budget::default(),
         })
     };
-    let policy =
-        AgentPolicy { required: false, max_concurrency: 8, tool_timeout: Span(Duration::from_secs(9)), effect: None };
+    let policy = AgentPolicy {
+        required: false,
+        max_concurrency: 8,
+        tool_timeout: Span(Duration::from_secs(9)),
+        effect: None,
+        fingerprint: String::new(),
+    };
     Arc::new(Plan {
         name: "test".into(),
         description: None,

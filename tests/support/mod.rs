@@ -165,6 +165,7 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
             max_concurrency: 4,
             tool_timeout: Span(Duration::from_secs(20)),
             effect: None,
+            fingerprint: String::new(),
         },
         enabled_tools: None,
         disabled_tools: Vec::new(),

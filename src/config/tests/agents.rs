@@ -66,7 +66,10 @@ fn an_agents_file_means_what_it_says() {
         enabled = false
     "#;
     let environment = Made::of(&[("HOME", "/root"), ("KEY", "hunter2"), ("ORG", "acme")]);
-    let file = parse_agents("agents.toml", text, &environment).unwrap_or_else(|errors| panic!("{errors}"));
+    let mut file = parse_agents("agents.toml", text, &environment).unwrap_or_else(|errors| panic!("{errors}"));
+    for spec in file.agents.values_mut() {
+        assert_eq!(std::mem::take(&mut spec.policy.fingerprint).len(), 16);
+    }
     let seconds = Duration::from_secs;
     let travel = AgentSpec {
         id: "travel".into(),
@@ -82,7 +85,13 @@ fn an_agents_file_means_what_it_says() {
         startup_timeout: seconds(30),
         max_processes: 3,
         sampling: SamplingPolicy { consent: Consent::Ask, max_tokens: Some(5_000), max_requests: Some(10) },
-        policy: AgentPolicy { required: true, max_concurrency: 8, tool_timeout: Span(seconds(300)), effect: None },
+        policy: AgentPolicy {
+            required: true,
+            max_concurrency: 8,
+            tool_timeout: Span(seconds(300)),
+            effect: None,
+            fingerprint: String::new(),
+        },
         enabled_tools: None,
         disabled_tools: vec![],
         capabilities: [("booking".to_owned(), None)].into(),
@@ -109,6 +118,7 @@ fn an_agents_file_means_what_it_says() {
             max_concurrency: 4,
             tool_timeout: Span(seconds(60)),
             effect: Some(Effect::ReadOnly),
+            fingerprint: String::new(),
         },
         enabled_tools: Some(vec!["search".to_owned()]),
         disabled_tools: vec!["delete".to_owned()],
@@ -147,6 +157,18 @@ fn an_agents_file_means_what_it_says() {
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");
+}
+
+#[test]
+fn a_fingerprint_is_that_of_the_section_without_its_secrets() {
+    let environment = Made::of(&[("A", "1"), ("B", "2")]);
+    let of = |section: &str| {
+        let file = parse_agents("agents.toml", &format!("[agents.a]\n{section}"), &environment);
+        file.unwrap_or_else(|errors| panic!("{errors}")).agents["a"].policy.fingerprint.clone()
+    };
+    let first = of("command = \"x\"\nargs = [\"1\"]\nenv = { KEY = \"${A}\" }");
+    assert_eq!(first, of("args = [\"1\"] # the same\ncommand = \"x\"\nenv = { KEY = \"${B}\" }"));
+    assert_ne!(first, of("command = \"x\"\nargs = [\"2\"]\nenv = { KEY = \"${A}\" }"));
 }
 
 /// The models of a file, or its mistakes, each in a line.

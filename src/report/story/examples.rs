@@ -47,8 +47,13 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
             budget: crate::model::Budget::default(),
         })
     };
-    let policy =
-        AgentPolicy { required: false, max_concurrency: 1, tool_timeout: Span(Duration::from_secs(1)), effect: None };
+    let policy = AgentPolicy {
+        required: false,
+        max_concurrency: 1,
+        tool_timeout: Span(Duration::from_secs(1)),
+        effect: None,
+        fingerprint: String::new(),
+    };
     Arc::new(Plan {
         name: "brief".to_owned(),
         description: None,

@@ -22,6 +22,12 @@ impl Run {
         self.next_seq += 1;
         match event {
             Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
+            Event::RunRerun { .. } => {}
+            Event::TaskReused { task, agent, output } => {
+                let node = self.find(task)?;
+                self.tasks[node.index()].agent.clone_from(agent);
+                self.end(node, Outcome::Succeeded(Arc::clone(output)));
+            }
             Event::RunResumed { away, taken_up, accepts_changes } => {
                 self.accepts_changes = *accepts_changes;
                 self.resume(*away, taken_up)?;

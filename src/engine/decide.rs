@@ -80,6 +80,11 @@ impl<'r> Decision<'r> {
         Self { run, now, step: Step::default() }
     }
 
+    /// Adds a fact that has been taken in already.
+    pub(super) fn record(&mut self, record: Record) {
+        self.step.records.push(record);
+    }
+
     pub(super) fn into_step(self) -> Step {
         self.step
     }

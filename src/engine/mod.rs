@@ -11,6 +11,7 @@ mod decide;
 mod end;
 mod prompt;
 mod recover;
+mod rerun;
 pub mod retry;
 mod router;
 mod run;
@@ -18,6 +19,7 @@ mod synthesis;
 
 pub use decide::Step;
 pub use recover::Recovery;
+pub use rerun::{Rerun, RerunError};
 pub use run::{FoldError, Run};
 
 #[cfg(test)]

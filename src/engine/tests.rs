@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 mod recover;
+mod rerun;
 
 use super::{Run, Step};
 use crate::model::{

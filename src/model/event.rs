@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, JsonObject,
-    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, Span, TaskId, Timestamp, ToolOutput,
+    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, Span, TaskId, Timestamp,
+    ToolOutput,
 };
 
 /// An event with its place and time in a run.
@@ -36,6 +37,23 @@ pub enum Event {
         inputs: Arc<Value>,
         /// The seed of every delay that has jitter.
         seed: u64,
+    },
+    /// The run does a part of an earlier one again: everything from a task on.
+    RunRerun {
+        /// The earlier run.
+        of: RunId,
+        /// The task.
+        from: TaskId,
+    },
+    /// The task has the result that it had in the earlier run.
+    TaskReused {
+        /// The task.
+        task: TaskId,
+        /// The agent that gave the result then, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
+        /// The result.
+        output: Arc<ToolOutput>,
     },
     /// A later process took the run up, after the one before had ended or had paused it.
     RunResumed {

@@ -47,6 +47,9 @@ pub struct TaskResult {
     pub tool: Option<Arc<str>>,
     /// How many attempts it had; for a `foreach` task, all its items together.
     pub attempts: u32,
+    /// Whether its answer is that of an earlier run, and no attempt was made in this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
     /// Its answer, when it succeeded; in JSON, what `tasks.X.output` means in a plan.
     #[serde(serialize_with = "value_of")]
     pub output: Option<Arc<ToolOutput>>,
@@ -158,6 +161,12 @@ impl Merge {
                 task.status = TaskStatus::Succeeded;
                 task.output = Some(Arc::clone(output));
             }
+            Event::TaskReused { task, agent, output } => {
+                let Some(task) = self.task(task) else { return };
+                task.agent.clone_from(agent);
+                task.reused = true;
+                end(task, &Outcome::Succeeded(Arc::clone(output)));
+            }
             Event::AttemptFailed { attempt, .. } => {
                 let Some(task) = self.task(&attempt.task) else { return };
                 task.status = TaskStatus::Waiting;
@@ -180,6 +189,7 @@ impl Merge {
             }
             Event::AgentConnecting { .. }
             | Event::QuestionAskedAgain { .. }
+            | Event::RunRerun { .. }
             | Event::AgentConnected { .. }
             | Event::AgentUnavailable { .. }
             | Event::AttemptProgressed { .. }

@@ -97,6 +97,8 @@ fn describe(event: &Event) -> (String, String) {
         Event::RunStarted { plan, seed, .. } => {
             (run(), format!("started plan `{}` with {}, seed {seed}", plan.name, count(plan.tasks.len(), "task")))
         }
+        Event::RunRerun { of, from } => (run(), format!("does run {of} again from task `{from}` on")),
+        Event::TaskReused { task, .. } => (task.to_string(), "has its earlier result".to_owned()),
         Event::RunResumed { away, taken_up, .. } => {
             let away = format!("resumed after {}", elapsed(away.0));
             let taken_up: Vec<_> = taken_up.iter().map(ToString::to_string).collect();

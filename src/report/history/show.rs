@@ -181,6 +181,8 @@ impl RunDetails {
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
             | Event::QuestionAskedAgain { .. }
+            | Event::RunRerun { .. }
+            | Event::TaskReused { .. }
             | Event::InputRequired { .. }
             | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }

@@ -36,6 +36,15 @@ impl Story {
                 let text = format!("{}, run {}", count(plan.tasks.len(), "task"), self.run);
                 Some(line(Mark::Run, &plan.name, text))
             }
+            Event::RunRerun { of, from } => {
+                Some(line(Mark::Run, self.name(), format!("does run {of} again from task {} on", brief(from.as_str()))))
+            }
+            Event::TaskReused { task, output, .. } => {
+                self.parents.remove(task);
+                self.count(task, &Outcome::Succeeded(Arc::clone(output)));
+                let planned = self.planned.contains(task);
+                planned.then(|| line(Mark::Succeeded, task.as_str(), "has its earlier result"))
+            }
             Event::RunResumed { away, taken_up, .. } => {
                 self.interrupted(taken_up);
                 let away = elapsed(away.0);

@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::{CliError, Exit, files, talk::Output};
 use crate::{
     config::AgentsFile,
-    engine::Run,
+    engine::{Rerun, Run},
     human::Human,
     journal::{Durability, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
-    model::{AgentSpec, Notes, Plan, Record, RunId, Timestamp},
+    model::{AgentSpec, Notes, Plan, Record, RunId, TaskId, Timestamp},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
     runtime::{self, Hub, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
@@ -44,6 +44,15 @@ pub(super) enum Work {
     },
     /// A run that an earlier process left.
     Left(Left),
+    /// A part of a run that has ended.
+    Again {
+        /// Its id.
+        of: RunId,
+        /// The run.
+        earlier: Run,
+        /// The task from which on everything is done again.
+        from: TaskId,
+    },
 }
 
 /// A run that an earlier process left.
@@ -70,6 +79,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let (plan, events) = match &work {
         Work::New { plan, .. } => (plan, 0),
         Work::Left(left) => (left.run.plan(), left.run.next_seq()),
+        Work::Again { earlier, .. } => (earlier.plan(), 0),
     };
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
@@ -108,6 +118,10 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
             drop(records);
             let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes };
             runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
+        }
+        Work::Again { of, earlier, from } => {
+            let rerun = Rerun { of: &of, earlier: &earlier, from: &from, seed: seed(&run) };
+            runtime::rerun(&run, rerun, services, (hub, inbox), &mut reporters).await
         }
     };
     signals.abort();

@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::{AgentsArg, CliError, JournalArg};
 use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
-    journal,
+    engine::Run,
+    journal::{self, Reader},
     llm::Models,
     mcp::{Options, Sampling},
-    model::{RunId, Timestamp},
+    model::{Record, RunId, Timestamp},
     report::history::Viewpoint,
 };
 
@@ -73,6 +74,25 @@ pub(super) fn journal(arg: &JournalArg) -> Result<PathBuf, CliError> {
 /// Where the plan of a run's goal is kept: beside the journal.
 pub(super) fn saved_plan(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("plans").join(format!("{run}.yaml"))
+}
+
+/// What the journal tells of a run.
+pub(super) struct Told {
+    /// Its events.
+    pub(super) records: Vec<Record>,
+    /// Their fold.
+    pub(super) run: Run,
+}
+
+/// Reads a run's events, and folds them.
+///
+/// # Errors
+/// When they cannot be read, or are no run.
+pub(super) fn fold(reader: &Reader, run: &RunId) -> Result<Told, CliError> {
+    let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
+    let fold = Run::fold(&records);
+    let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
+    Ok(Told { records, run: fold })
 }
 
 /// The language models of the agents file, if it has any.

@@ -12,6 +12,7 @@ mod graph;
 mod logs;
 mod plan;
 mod resume;
+mod retry;
 mod run;
 mod runs;
 mod schema;
@@ -38,6 +39,8 @@ enum Command {
     Run(run::RunArgs),
     /// Go on with a run that was interrupted or paused
     Resume(resume::ResumeArgs),
+    /// Do a part of an earlier run again, with the results before it
+    Retry(retry::RetryArgs),
     /// Turn a goal into a plan that can be edited and run
     Plan(plan::PlanArgs),
     /// Find every mistake in a plan and its agents file
@@ -118,6 +121,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Run(args) => run::run(args).await,
         Command::Resume(args) => resume::resume(args).await,
+        Command::Retry(args) => retry::retry(args).await,
         Command::Plan(args) => plan::plan(args).await,
         Command::Validate(args) => validate::validate(args).await,
         Command::Graph(args) => graph::graph(args),

@@ -10,9 +10,8 @@ use super::{
     talk::{Stdin, TalkArgs},
 };
 use crate::{
-    engine::Run,
     journal::Reader,
-    model::{Record, RunId, RunStatus},
+    model::{RunId, RunStatus},
     report::screen::Screen,
 };
 
@@ -51,9 +50,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
 /// # Errors
 /// When it left nothing to do, or the journal cannot be read.
 pub(super) fn left(reader: &Reader, run: &RunId, accepts_changes: bool) -> Result<Left, CliError> {
-    let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
-    let fold = Run::fold(&records);
-    let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
+    let files::Told { records, run: fold } = files::fold(reader, run)?;
     if !matches!(fold.status(), RunStatus::Running | RunStatus::Paused) {
         return Err(CliError::usage(
             format!("run `{run}` has ended ({}), so there is nothing to resume", fold.status()),

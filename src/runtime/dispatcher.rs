@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Recovery, Run, Step},
+    engine::{Recovery, Rerun, RerunError, Run, Step},
     human::{Human, Reply},
     journal::{Journal, JournalError},
     llm::Llm,
@@ -40,6 +40,9 @@ pub enum RuntimeError {
     /// The plan is no graph.
     #[error("the plan is not valid: {0}")]
     Plan(#[from] GraphError),
+    /// Nothing of the earlier run can be done again.
+    #[error(transparent)]
+    Rerun(#[from] RerunError),
     /// An event could not be made durable, so nothing that follows from it was done.
     #[error("run `{run}` stopped: its journal cannot be written")]
     Journal {
@@ -65,6 +68,22 @@ pub async fn run(
     let (run, step) = Run::start(start.plan, start.inputs, start.seed, clock.now())?;
     let dispatcher = Dispatcher::new(start.run, run, clock, (services, hub));
     dispatcher.carry_to_its_end(step, inbox, reporter).await
+}
+
+/// Does a part of an earlier run again, to its end, and tells `reporter` of every event once it is durable.
+///
+/// # Errors
+/// When the earlier run has no such task, or the journal cannot be written.
+pub async fn rerun(
+    id: &RunId,
+    rerun: Rerun<'_>,
+    services: Services,
+    (hub, inbox): (Arc<Hub>, Inbox),
+    reporter: &mut dyn Reporter,
+) -> Result<(), RuntimeError> {
+    let clock = Clock::start();
+    let (run, step) = Run::rerun(rerun, clock.now())?;
+    Dispatcher::new(id, run, clock, (services, hub)).carry_to_its_end(step, inbox, reporter).await
 }
 
 /// Goes on with a run that an earlier process left, to its end; `reporter` is told of what is new.

@@ -17,7 +17,7 @@ use crate::{
     model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput},
 };
 
-pub use dispatcher::{Resumption, RuntimeError, Services, Start, resume, run};
+pub use dispatcher::{Resumption, RuntimeError, Services, Start, rerun, resume, run};
 pub use hub::{Hub, Inbox};
 pub use survey::{Survey, survey};
 

@@ -1,0 +1,60 @@
+//! `kapell retry`: does a part of an earlier run again, with the results before it.
+//! Never changes the earlier run.
+
+use clap::Args;
+
+use super::{
+    AgentsArg, CliError, Exit, JournalArg,
+    execute::{Desk, Work, execute},
+    files,
+    talk::{Stdin, TalkArgs},
+};
+use crate::{
+    journal::Reader,
+    model::{RunId, RunStatus, TaskId},
+    report::screen::Screen,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// The run: its id, the beginning or end of it, or `last`
+    run: String,
+    /// The task from which on everything is done again; tasks without a result are done again wherever they stand
+    #[arg(long, value_name = "TASK")]
+    from: String,
+    #[command(flatten)]
+    agents: AgentsArg,
+    #[command(flatten)]
+    journal: JournalArg,
+    #[command(flatten)]
+    talk: TalkArgs,
+}
+
+pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
+    let agents = files::agents(&args.agents)?;
+    let journal = files::journal(&args.journal)?;
+    let reader = Reader::open(&journal)?;
+    let of = reader.find_run(&args.run)?;
+    let earlier = files::fold(&reader, &of)?.run;
+    if matches!(earlier.status(), RunStatus::Running | RunStatus::Paused) {
+        return Err(CliError::usage(
+            format!("run `{of}` has not ended, so nothing of it can be done again yet"),
+            format!("`kapell resume {of}` goes on with it"),
+        ));
+    }
+    let from = TaskId::from(args.from);
+    if !earlier.plan().tasks.iter().any(|task| task.id == from) {
+        let tasks: Vec<_> = earlier.plan().tasks.iter().map(|task| format!("`{}`", task.id)).collect();
+        return Err(CliError::usage(
+            format!("the plan of run `{of}` has no task `{from}`"),
+            format!("it has {}", tasks.join(", ")),
+        ));
+    }
+    let run = RunId::from(uuid::Uuid::now_v7().to_string());
+    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
+    let human = args.talk.human(&screen, &run, Stdin::Free)?;
+    let desk = Desk { run, journal, screen, human, output: args.talk.output };
+    let (result, exit) = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
+    args.talk.print(&result)?;
+    Ok(exit)
+}

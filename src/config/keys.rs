@@ -117,7 +117,7 @@ pub(super) static DEFAULTS: Section = Section {
     definition: "defaults",
     about: "What holds for every task that does not say otherwise.",
     required: &[],
-    keys: &[RETRY_KEY, EFFECT_KEY, TIMEOUT_KEY, DEADLINE_KEY, ON_FAILURE_KEY],
+    keys: &[RETRY_KEY, EFFECT_KEY, TIMEOUT_KEY, DEADLINE_KEY, QUESTIONS_KEY, ON_FAILURE_KEY],
 };
 
 const RETRY_KEY: Key = key(
@@ -137,6 +137,11 @@ const TIMEOUT_KEY: Key = key(
     "Longest silence of a call; progress starts it again. The agent's `tool_timeout` where absent.",
 );
 const DEADLINE_KEY: Key = key("deadline", Shape::PositiveDuration, "Longest duration of a call, progress or not.");
+const QUESTIONS_KEY: Key = key(
+    "questions",
+    Shape::Section(&QUESTIONS),
+    "How long its questions wait, those of its agents included; for ever where absent.",
+);
 const ON_FAILURE_KEY: Key = key("on_failure", ON_FAILURE, "What a failure means for others; `fail` where absent.");
 
 /// A task of a plan.
@@ -168,6 +173,7 @@ pub(super) static TASK: Section = Section {
         key("fallback", Shape::Sections(&FALLBACK), "Where to go, in this order, when the agent cannot do it."),
         ON_FAILURE_KEY,
         key("approve", Shape::Text, "A question that a person must say yes to before each call."),
+        QUESTIONS_KEY,
         key("prompt", Shape::Text, "Instead of a call: a question to the language model. May hold `${{ }}`."),
         key("model", Shape::Text, "The model to ask: `llm`, or a name under `models` in the agents file."),
         key("system", Shape::Text, "What the model is told before the question. May hold `${{ }}`."),
@@ -249,6 +255,26 @@ const BACKOFF_KINDS: Shape = Shape::Choice(&[
     ("exponential", "Each pause is longer than the last: 1s, 2s, 4s, … up to 30s, half of it left to chance."),
     ("fixed", "Every pause is the same: 1s."),
 ]);
+
+/// How long questions wait.
+pub(super) static QUESTIONS: Section = Section {
+    title: "`questions`",
+    definition: "questions",
+    about: "How long questions wait for a person, and what answers them then.",
+    required: &["timeout"],
+    keys: &[
+        key("timeout", Shape::PositiveDuration, "How long a question waits from the moment that it is asked."),
+        key(
+            "default",
+            Shape::Choice(&[
+                ("accept", "Yes, with the defaults of the form; no, where a required field has none."),
+                ("decline", "No. This is what counts where nothing is said."),
+                ("cancel", "Dismissed."),
+            ]),
+            "The answer that it gets then.",
+        ),
+    ],
+};
 
 /// Pauses between tries.
 pub(super) static BACKOFF: Section = Section {

@@ -24,6 +24,7 @@ impl Decision<'_> {
     /// Does all that can be done now.
     pub(super) fn advance(&mut self) {
         loop {
+            self.answer_what_is_overdue();
             while let Some(&(at, node)) = self.run.queues.timers.first() {
                 if at > self.now {
                     break;
@@ -310,7 +311,7 @@ impl Run {
 
     /// Whether every open node waits, directly or through others, for a question that was left open.
     fn waits_only_for_absent_people(&self) -> bool {
-        let open_question = self.questions.values().any(|entry| entry.state == QuestionState::Open);
+        let open_question = self.questions.keys().any(|id| self.may_be_answered(id));
         let left_open = self.questions.values().any(|entry| entry.state == QuestionState::LeftOpen);
         left_open
             && !open_question

@@ -145,6 +145,7 @@ impl Run {
                 self.end(node, outcome.clone());
             }
             Event::QuestionAsked { question, request } => {
+                self.note_question_deadline(event);
                 if let Asker::Plan { task } | Asker::Host { attempt: AttemptId { task, .. } } = &question.asker {
                     let node = self.find(task)?;
                     self.tasks[node.index()].state = TaskState::AwaitingAnswer;

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::model::{
     Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, Input, NodeIndex,
-    Outcome, Plan, Question, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp, ToolOutput,
+    Outcome, Plan, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp,
+    ToolOutput,
 };
 
 use super::{
@@ -313,7 +314,9 @@ impl Decision<'_> {
     pub(super) fn ask(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
         let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
         let tool = self.run.tool_of(&asker);
-        let question = Arc::new(Question { id, asker, tool, message, form });
+        let deadline = self.run.deadline_of(&asker, self.now);
+        let deadline = deadline.map(|(at, default)| QuestionDeadline { at, default });
+        let question = Arc::new(Question { id, asker, tool, message, form, deadline });
         self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
         self.order(Command::Ask { question });
     }

@@ -7,6 +7,7 @@
 mod advance;
 mod apply;
 mod budget;
+mod deadline;
 mod decide;
 mod end;
 mod prompt;

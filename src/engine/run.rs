@@ -183,6 +183,8 @@ pub(super) struct Queues {
     pub(super) by_parent: IndexMap<NodeIndex, VecDeque<NodeIndex>>,
     /// When pauses end.
     pub(super) timers: BTreeSet<(Timestamp, NodeIndex)>,
+    /// When questions are answered by default; some are answered already.
+    pub(super) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
 }
 
 /// Why records are not a run.
@@ -284,7 +286,7 @@ impl Run {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let pause = self.queues.timers.first().map(|(at, _)| *at);
         let deadline = self.deadline.filter(|_| self.stop.is_none());
-        pause.into_iter().chain(deadline).min()
+        pause.into_iter().chain(deadline).chain(self.next_question_deadline()).min()
     }
 
     /// The attempts and turns in flight.

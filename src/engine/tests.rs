@@ -16,9 +16,9 @@ mod rerun;
 use super::{Run, Step};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
-    ChatRequest, Command, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach, Input, OnFailure,
-    Outcome, Plan, Prompt, PromptTool, Record, Retry, Route, RunStatus, SkipReason, Span, Task, TaskId, Template,
-    Timestamp, ToolChoice, ToolInfo, ToolOutput, Work,
+    ChatRequest, Command, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach, Input,
+    OnFailure, Outcome, Plan, Prompt, PromptTool, QuestionPolicy, Record, Retry, Route, RunStatus, SkipReason, Span,
+    Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Work,
 };
 
 fn agent_policy() -> AgentPolicy {
@@ -57,6 +57,7 @@ fn task(id: &str, needs: &[&str]) -> Task {
         condition: None,
         foreach: None,
         approve: None,
+        questions: None,
         work: call(vec![route("a", 0)], json!({})),
         retry: Retry::default(),
         effect: None,
@@ -1049,4 +1050,24 @@ fn an_approval_belongs_to_its_task() {
     let question = question.expect("a question");
     assert_eq!(question.asker, Asker::Plan { task: "t".into() });
     assert_eq!(question.message, "Send to Ada?");
+}
+
+#[test]
+fn a_question_that_nobody_answers_in_time_gets_its_default() {
+    let asking = |default, message: &str| Task {
+        approve: Some(Template(json!(message))),
+        questions: Some(QuestionPolicy { timeout: Span(Duration::from_secs(60)), default }),
+        ..task(message, &[])
+    };
+    let tasks = vec![asking(DefaultAnswer::Accept, "yes"), asking(DefaultAnswer::Decline, "no")];
+    let mut driver = Driver::connected(&plan(tasks));
+    driver.feed(Input::QuestionLeftOpen { question: "q1".into(), reason: "nobody".into() });
+    driver.feed(Input::QuestionLeftOpen { question: "q2".into(), reason: "nobody".into() });
+    assert_eq!(driver.ended(), None, "the deadline will answer");
+    driver.sleep();
+    assert_eq!(driver.now, Timestamp(61_000));
+    assert_eq!(driver.names(), ["yes#1@a"]);
+    let Some(Outcome::Failed(failure)) = driver.outcome("no") else { panic!("not failed") };
+    assert_eq!((failure.kind, &*failure.message), (FailureKind::Denied, "not approved (answered by its deadline)"));
+    assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }

@@ -212,6 +212,7 @@ mod tests {
             tool: Some("book_trip".into()),
             message: message.to_owned(),
             form: Form::Fields { schema },
+            deadline: None,
         }
     }
 

@@ -117,6 +117,9 @@ pub struct Task {
     /// A question that a person must say yes to before each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<Template>,
+    /// How long its questions wait, those of its agents included; for ever where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<QuestionPolicy>,
     /// What it does.
     pub work: Work,
     /// How often and when it is tried again.
@@ -280,6 +283,28 @@ pub enum Effect {
     Idempotent,
     /// A second call may do the thing twice. The assumption where nothing is known.
     AtMostOnce,
+}
+
+/// How long a question of a task waits for a person, and what answers it then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionPolicy {
+    /// How long it waits from the moment that it is asked.
+    pub timeout: Span,
+    /// The answer that it gets then.
+    pub default: DefaultAnswer,
+}
+
+/// The answer to a question that nobody answered in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultAnswer {
+    /// Yes, with the defaults of the form's fields; no, where a required field has none.
+    Accept,
+    /// No.
+    #[default]
+    Decline,
+    /// Dismissed.
+    Cancel,
 }
 
 /// What a task's failure means for others.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{AgentId, AttemptId, JsonObject, QuestionId, TaskId};
+use super::{AgentId, AttemptId, DefaultAnswer, JsonObject, QuestionId, TaskId, Timestamp};
 
 /// Who asked the host for something: an agent, and the attempt in which it did so where that is known.
 /// A legacy stdio connection does not say which of several calls asked; the host does not guess.
@@ -37,6 +37,18 @@ pub struct Question {
     pub message: String,
     /// The form of an answer.
     pub form: Form,
+    /// When it is answered by default, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<QuestionDeadline>,
+}
+
+/// When a question is answered by default, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionDeadline {
+    /// The moment.
+    pub at: Timestamp,
+    /// The answer.
+    pub default: DefaultAnswer,
 }
 
 /// Who asks a question.

@@ -167,6 +167,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             condition: None,
             foreach: None,
             approve: None,
+            questions: None,
             work: Work::Call(Call {
                 routes: vec![Route { agent: "a".into(), tool: (*tool).into(), rank: 0 }],
                 arguments: Template(

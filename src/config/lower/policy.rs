@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::{
     config::{
         findings::Findings,
-        keys::{BACKOFF, RETRY},
+        keys::{BACKOFF, QUESTIONS, RETRY},
         shape::{Fields, Section},
         tree::{Node, Tree},
     },
-    model::{Backoff, Budget, Retry, Span},
+    model::{Backoff, Budget, QuestionPolicy, Retry, Span},
 };
 
 /// The retry policy that `task` and `defaults` give together.
@@ -36,6 +36,15 @@ pub(super) fn retry(task: &Fields<'_>, defaults: Option<&Fields<'_>>, findings: 
         found.help("say how many tries there are: `max_attempts: 3`");
     }
     retry
+}
+
+/// How long questions wait, where `fields` say so.
+pub(super) fn questions(fields: &Fields<'_>) -> Option<QuestionPolicy> {
+    let section = Fields::of(fields.node("questions")?, &QUESTIONS);
+    Some(QuestionPolicy {
+        timeout: section.duration("timeout")?,
+        default: section.choice("default").unwrap_or_default(),
+    })
 }
 
 fn backoff(node: &Node, findings: &mut Findings) -> Backoff {

@@ -104,6 +104,7 @@ pub(super) fn synthesis(
         condition: None,
         foreach: None,
         approve: None,
+        questions: None,
         work: Work::Synthesis(Box::new(prompt)),
         retry: Retry::default(),
         effect: None,

@@ -62,6 +62,7 @@ impl<'n> Reader<'_, 'n> {
             condition,
             foreach,
             approve: fields.node("approve").map(|node| Template(node.to_json())),
+            questions: shared("questions").and_then(policy::questions),
             work: match prompts::read(fields, router, findings) {
                 Some(prompt) => Work::Prompt(Box::new(prompt)),
                 None => Work::Call(Call {

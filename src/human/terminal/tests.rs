@@ -21,7 +21,7 @@ fn person(input: impl BufRead + Send + 'static, how: Typed) -> (Terminal, Memory
 fn question(message: &str, form: Form) -> Question {
     let attempt = AttemptId { task: "book".into(), number: 1 };
     let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
-    Question { id: "q1".into(), asker, tool: None, message: message.to_owned(), form }
+    Question { id: "q1".into(), asker, tool: None, message: message.to_owned(), form, deadline: None }
 }
 
 fn approval() -> Question {

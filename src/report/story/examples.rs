@@ -35,6 +35,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
             condition: None,
             foreach: None,
             approve: None,
+            questions: None,
             work: Work::Call(Call {
                 routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
                 arguments: Template(json!({})),
@@ -92,7 +93,14 @@ fn origin(agent: &str, task: Option<&str>) -> Origin {
 }
 
 fn question(id: &str, asker: Asker, message: &str) -> Event {
-    let question = Question { id: id.into(), asker, tool: None, message: message.to_owned(), form: Form::Approval };
+    let question = Question {
+        id: id.into(),
+        asker,
+        tool: None,
+        message: message.to_owned(),
+        form: Form::Approval,
+        deadline: None,
+    };
     Event::QuestionAsked { question: Arc::new(question), request: None }
 }
 

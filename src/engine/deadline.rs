@@ -1,0 +1,90 @@
+//! Answers questions whose time is over, as the plan says.
+//! Never reads a clock: the moment comes in as data.
+
+use serde_json::Value;
+
+use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, QuestionId, Timestamp};
+
+use super::{
+    decide::Decision,
+    run::{QuestionState, Run},
+};
+
+/// Who answers then.
+const BY: &str = "its deadline";
+
+impl Run {
+    /// When the next question that nobody has answered is to be answered by its default.
+    pub(super) fn next_question_deadline(&self) -> Option<Timestamp> {
+        self.queues.question_deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// What answers a question of `asker` when its time is over, and when that is.
+    pub(super) fn deadline_of(&self, asker: &Asker, now: Timestamp) -> Option<(Timestamp, DefaultAnswer)> {
+        let node = self.graph.find(asker.task()?.as_str())?;
+        let policy = self.graph[node].task.questions?;
+        Some((now.after(policy.timeout.0), policy.default))
+    }
+
+    /// Whether somebody may yet answer, or a deadline will.
+    pub(super) fn may_be_answered(&self, id: &QuestionId) -> bool {
+        self.questions.get(id).is_some_and(|entry| match entry.state {
+            QuestionState::Open => true,
+            QuestionState::LeftOpen => entry.question.deadline.is_some(),
+            QuestionState::Answered { .. } => false,
+        })
+    }
+}
+
+impl Decision<'_> {
+    /// Answers every question whose time is over.
+    pub(super) fn answer_what_is_overdue(&mut self) {
+        while let Some((at, id)) = self.run.queues.question_deadlines.first().cloned() {
+            if !self.run.may_be_answered(&id) {
+                self.run.queues.question_deadlines.pop_first();
+                continue;
+            }
+            if at > self.now {
+                break;
+            }
+            self.run.queues.question_deadlines.pop_first();
+            let question = &self.run.questions[&id].question;
+            let default = question.deadline.as_ref().map_or(DefaultAnswer::Decline, |deadline| deadline.default);
+            let answer = answer(default, &question.form);
+            self.answered(id, answer, BY.to_owned());
+        }
+    }
+}
+
+/// The answer that a default gives. A form that asks for more than its own defaults cannot be accepted by itself.
+fn answer(default: DefaultAnswer, form: &Form) -> Answer {
+    match (default, form) {
+        (DefaultAnswer::Accept, Form::Approval) => Answer::Accept { content: None },
+        (DefaultAnswer::Accept, Form::Fields { schema }) => match defaults(schema) {
+            Some(content) => Answer::Accept { content: Some(Value::Object(content)) },
+            None => Answer::Decline,
+        },
+        (DefaultAnswer::Decline, _) | (DefaultAnswer::Accept, Form::Url { .. }) => Answer::Decline,
+        (DefaultAnswer::Cancel, _) => Answer::Cancel,
+    }
+}
+
+/// The defaults of a form's fields; none when a required field has none.
+fn defaults(schema: &JsonObject) -> Option<JsonObject> {
+    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let given: JsonObject =
+        fields.filter_map(|(name, field)| Some((name.clone(), field.get("default")?.clone()))).collect();
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    required.filter_map(Value::as_str).all(|name| given.contains_key(name)).then_some(given)
+}
+
+impl Run {
+    /// Takes in when a question is to be answered by its default.
+    pub(super) fn note_question_deadline(&mut self, event: &Event) {
+        if let Event::QuestionAsked { question, .. } = event
+            && let Some(deadline) = &question.deadline
+        {
+            self.queues.question_deadlines.insert((deadline.at, question.id.clone()));
+        }
+    }
+}

@@ -18,7 +18,7 @@ use super::{
     calls::{InFlight, Whom},
     connect::Connection,
     elicitation, failure,
-    note::{self, CallNote, RoundNote},
+    note::{self, CallNote, RoundNote, StreamNote},
     patience::{Expired, Patience},
     result::{self, Answered, Round},
 };
@@ -44,6 +44,8 @@ pub(super) struct Call<'a> {
     flight: Arc<InFlight>,
     patience: Patience,
     progress: Reported,
+    /// The response that an earlier process was reading, until it is read on.
+    left: Option<StreamNote>,
 }
 
 /// What is to be done, and for how long.
@@ -121,13 +123,12 @@ pub(super) async fn run(
     let patience = Patience::new(request.timeout, request.deadline, Instant::now());
     let flight = InFlight::new(request.attempt.clone());
     let progress = Reported { pending: None, latest: None, next: Instant::now() };
-    let mut call = Call { connection, request, meta, cancel, flight, patience, progress };
+    let mut call = Call { connection, request, meta, cancel, flight, patience, progress, left: None };
     let answered = match beginning {
         Beginning::Afresh => call.rounds(None).await,
         Beginning::From(CallNote::Round(round)) => call.rounds(Some(round)).await,
-        Beginning::From(CallNote::Stream(_) | CallNote::RemoteTask(_) | CallNote::Resource(_)) => {
-            Err(note::interrupted(&call.request))
-        }
+        Beginning::From(CallNote::Stream(stream)) => call.follow(stream).await,
+        Beginning::From(CallNote::RemoteTask(_) | CallNote::Resource(_)) => Err(note::interrupted(&call.request)),
     };
     call.report_last().await;
     let output = result::output(&agent, &tool.name, answered?)?;
@@ -141,6 +142,15 @@ pub(super) fn cancelled(request: &StartAttempt) -> Failure {
 }
 
 impl Call<'_> {
+    /// Reads on where an earlier process left the response, in the session in which it asked for it.
+    async fn follow(&mut self, stream: StreamNote) -> Result<Answered, Failure> {
+        if self.connection.link.session.id() != Some(&*stream.session) {
+            return Err(note::interrupted(&self.request));
+        }
+        self.left = Some(stream);
+        self.rounds(None).await
+    }
+
     /// Sends the request, and again with the input that it asks for, until there is a result; from `open` on, if an
     /// earlier process left a round unanswered.
     async fn rounds(&mut self, open: Option<RoundNote>) -> Result<Answered, Failure> {
@@ -194,6 +204,9 @@ impl Call<'_> {
         options.meta = Some(meta);
         let mut request = CallToolRequest::new(params);
         request.extensions.insert(self.flight.clone());
+        if let Some(stream) = self.left.take() {
+            request.extensions.insert(stream);
+        }
         self.flight.prepare();
         let peer = self.connection.peer.clone();
         let send = async move { peer.send_cancellable_request(ClientRequest::CallToolRequest(request), options).await };

@@ -26,10 +26,8 @@ pub(super) enum CallNote {
 pub(super) struct StreamNote {
     /// The session in which the request was made.
     pub(super) session: String,
-    /// The request's id on the wire.
+    /// The request's id on the wire, which is its progress token too.
     pub(super) request: i64,
-    /// The progress token that went with it.
-    pub(super) progress_token: i64,
     /// The last event whose content needs not come again.
     pub(super) last_event: String,
 }
@@ -111,7 +109,7 @@ mod tests {
     fn a_note_is_read_back_as_it_was() {
         let requests = json!({"who": {"method": "elicitation/create", "params": {"message": "?"}}});
         let notes = [
-            CallNote::Stream(StreamNote { session: "s".into(), request: 7, progress_token: 7, last_event: "e".into() }),
+            CallNote::Stream(StreamNote { session: "s".into(), request: 7, last_event: "e".into() }),
             CallNote::RemoteTask(RemoteTaskNote { id: "r".into() }),
             CallNote::Round(RoundNote {
                 number: 2,

@@ -230,7 +230,7 @@ impl Follower {
         if self.noted.is_some_and(|noted| noted.elapsed() < NOTE_INTERVAL) {
             return;
         }
-        let note = StreamNote { session: session.to_owned(), request: self.request, last_event: last_event.to_owned() };
+        let note = StreamNote { session: session.to_owned(), request: self.request, last_event };
         let key = NoteKey::Call(self.call.attempt.clone());
         let kept = self.link.host.note(key, CallNote::Stream(note).write());
         // Nobody is asked anything on behalf of a call that could not be found again. Later notes only save reading.
@@ -325,15 +325,13 @@ fn is_passing(error: &HttpError) -> bool {
 #[derive(Debug, Default)]
 struct Bookmark {
     newest: Option<String>,
-    /// The last event before the first request of the agent that has no answer.
-    settled: Option<String>,
     /// The events after that, each with the request that it was. Of several others in a row, only the last.
     open: VecDeque<(String, Option<RequestId>)>,
 }
 
 impl Bookmark {
     fn at(event: String) -> Self {
-        Self { newest: Some(event.clone()), settled: Some(event), open: VecDeque::new() }
+        Self { newest: Some(event), open: VecDeque::new() }
     }
 
     fn pass(&mut self, event: String, asked: Option<RequestId>) {
@@ -345,12 +343,47 @@ impl Bookmark {
     }
 
     /// Moves on over what needs not come again; says where to, if anywhere.
-    fn settle(&mut self, is_answered: impl Fn(&RequestId) -> bool) -> Option<&str> {
-        let mut moved = false;
-        while let Some((event, _)) = self.open.pop_front_if(|(_, asked)| asked.as_ref().is_none_or(&is_answered)) {
-            self.settled = Some(event);
-            moved = true;
+    fn settle(&mut self, is_answered: impl Fn(&RequestId) -> bool) -> Option<String> {
+        let settled = self.open.iter().take_while(|(_, asked)| asked.as_ref().is_none_or(&is_answered)).count();
+        let (last, _) = self.open.drain(..settled).next_back()?;
+        Some(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(bookmark: &mut Bookmark, event: &str, asked: Option<i64>) {
+        bookmark.pass(event.to_owned(), asked.map(RequestId::Number));
+    }
+
+    #[test]
+    fn a_bookmark_waits_before_the_first_request_without_an_answer() {
+        let mut bookmark = Bookmark::default();
+        for (event, asked) in [("e0", None), ("e1", None), ("e2", Some(7)), ("e3", None), ("e4", Some(8)), ("e5", None)]
+        {
+            pass(&mut bookmark, event, asked);
         }
-        if moved { self.settled.as_deref() } else { None }
+        let mut settle = |answered: &[i64]| {
+            let is_answered = |id: &RequestId| answered.iter().any(|answered| *id == RequestId::Number(*answered));
+            bookmark.settle(is_answered)
+        };
+        assert_eq!(settle(&[]), Some("e1".to_owned()));
+        assert_eq!(settle(&[8]), None);
+        assert_eq!(settle(&[7]), Some("e3".to_owned()));
+        assert_eq!(settle(&[7, 8]), Some("e5".to_owned()));
+        assert_eq!(settle(&[7, 8]), None);
+    }
+
+    #[test]
+    fn a_bookmark_does_not_grow_while_a_question_is_open() {
+        let mut bookmark = Bookmark::at("e0".to_owned());
+        pass(&mut bookmark, "e1", Some(7));
+        for n in 2..1_000 {
+            pass(&mut bookmark, &format!("e{n}"), None);
+        }
+        assert_eq!((bookmark.open.len(), bookmark.newest.as_deref()), (2, Some("e999")));
+        assert_eq!(bookmark.settle(|_| true), Some("e999".to_owned()));
     }
 }

@@ -24,7 +24,7 @@ use super::{
     endpoint::Endpoint,
     link::{Common, Link},
     log::AgentLog,
-    note::CallNote,
+    note::{self, CallNote},
     session::{Session, SessionNote},
     turns::{Manner, Turn, Turns},
 };
@@ -127,7 +127,8 @@ impl Pool {
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
         let note = CallNote::read(note, &call)?;
-        self.carry_out(Order { request: call, meta, cancel }, Beginning::From(note)).await
+        let taken_up = self.carry_out(Order { request: call, meta, cancel }, Beginning::From(note)).await;
+        taken_up.map_err(note::since_it_left)
     }
 
     async fn carry_out(&self, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {

@@ -248,3 +248,155 @@ impl Numbering {
         self.taken_up.retain(|_, taken_up| RequestId::Number(*taken_up) != *local);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rmcp::model::{
+        CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam, ErrorData,
+        ServerResult,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{
+        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Notes, Origin, Progress,
+    };
+
+    /// A host that takes its time to keep notes.
+    #[derive(Default)]
+    struct Slow(Arc<Mutex<Notes>>);
+
+    #[async_trait::async_trait]
+    impl Host for Slow {
+        async fn elicit(&self, _: Origin, _: Elicitation) -> Answer {
+            Answer::Cancel
+        }
+
+        async fn sample(&self, _: Origin, _: ChatRequest) -> Result<ChatReply, ChatError> {
+            std::future::pending().await
+        }
+
+        async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+
+        fn note(&self, key: NoteKey, note: Value) -> futures::future::BoxFuture<'static, ()> {
+            let notes = self.0.clone();
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                lock(&notes).insert(key, note);
+            })
+        }
+
+        fn progressed(&self, _: &AttemptId, _: Progress) {}
+
+        fn logged(&self, _: Origin, _: LogMessage) {}
+    }
+
+    fn noted(notes: &Mutex<Notes>) -> SessionNote {
+        SessionNote::read(lock(notes).sessions["a"].clone(), &"a".into()).unwrap()
+    }
+
+    fn initialized() -> InitializeResult {
+        let result =
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
+        serde_json::from_value(result).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_life_uses_no_id_of_an_earlier_one() {
+        let host = Arc::new(Slow::default());
+        let notes = host.0.clone();
+        let first = Session::over_http("a".into(), host.clone(), Some("http://x/mcp".to_owned()));
+        assert_eq!(first.id(), None);
+        first.begin("s".to_owned(), initialized()).await;
+        assert_eq!(first.kept(), Some("s"));
+        for local in [1, BLOCK - 1] {
+            first.reserve(&RequestId::Number(first.offset + local)).await;
+            assert_eq!(noted(&notes).next_request, first.offset + BLOCK);
+        }
+        first.reserve(&RequestId::Number(first.offset + BLOCK)).await;
+        let note = noted(&notes);
+        assert_eq!(note.next_request, first.offset + 2 * BLOCK);
+        assert!(note.is_with(Some("http://x/mcp")) && !note.is_with(Some("http://y/mcp")) && !note.is_with(None));
+        let second = Session::resumed("a".into(), host, note.clone());
+        assert_eq!((second.offset, second.handshake()), (note.next_request, Some(("s".to_owned(), initialized()))));
+        second.reserve(&RequestId::Number(second.offset + 1)).await;
+        assert!(noted(&notes).next_request > second.offset + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_request_overtakes_the_note_that_sets_its_id_aside() {
+        let host = Arc::new(Slow::default());
+        let notes = host.0.clone();
+        let session = Session::over_http("a".into(), host, Some("http://x/mcp".to_owned()));
+        session.begin("s".to_owned(), initialized()).await;
+        let ids = [0, 1, 2].map(|more| RequestId::Number(session.offset + BLOCK + more));
+        futures::future::join_all(ids.map(async |id| {
+            session.reserve(&id).await;
+            assert_eq!(noted(&notes).next_request, session.offset + 2 * BLOCK);
+        }))
+        .await;
+    }
+
+    #[test]
+    fn knows_what_was_asked_and_answered() {
+        let session = Session::none("a".into(), Arc::new(Slow::default()));
+        let [asked, other] = [7, 8].map(RequestId::Number);
+        assert_eq!([session.is_asked_anew(&asked), session.is_asked_anew(&asked)], [true, false]);
+        session.answered(&other);
+        assert_eq!([&asked, &other].map(|id| session.is_answered(id)), [false, false]);
+        session.answered(&asked);
+        assert!(session.is_answered(&asked) && session.is_asked_anew(&other));
+    }
+
+    /// The id of a call as it goes over the wire.
+    fn sent(numbering: &mut Numbering, local: i64, note: Option<StreamNote>) -> RequestId {
+        let mut request = CallToolRequest::new(CallToolRequestParams::new("t"));
+        if let Some(note) = note {
+            request.extensions.insert(note);
+        }
+        let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
+        numbering.outgoing(&mut message);
+        let JsonRpcMessage::Request(request) = message else { unreachable!() };
+        request.id
+    }
+
+    /// The request that is cancelled on the wire when rmcp cancels `local`.
+    fn cancelled(numbering: &mut Numbering, local: i64) -> Option<RequestId> {
+        let params = CancelledNotificationParam::new(Some(RequestId::Number(local)), None);
+        let mut message = ClientJsonRpcMessage::notification(CancelledNotification::new(params).into());
+        numbering.outgoing(&mut message);
+        match message {
+            JsonRpcMessage::Notification(sent) => match sent.notification {
+                ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn received(numbering: &mut Numbering, id: RequestId) -> RequestId {
+        let mut message = ServerJsonRpcMessage::response(ServerResult::empty(()), id);
+        numbering.incoming(&mut message);
+        let JsonRpcMessage::Response(response) = message else { unreachable!() };
+        response.id
+    }
+
+    #[test]
+    fn translates_ids_between_the_library_and_the_session() {
+        let mut numbering = Numbering { offset: 1_000, taken_up: HashMap::new() };
+        let note = StreamNote { session: "s".to_owned(), request: 40, last_event: "e".to_owned() };
+        let number = RequestId::Number;
+        assert_eq!(sent(&mut numbering, 3, None), number(1_003));
+        assert_eq!(sent(&mut numbering, 4, Some(note)), number(40));
+        assert_eq!(cancelled(&mut numbering, 3), Some(number(1_003)));
+        assert_eq!(cancelled(&mut numbering, 4), Some(number(40)));
+        assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
+        assert_eq!(received(&mut numbering, number(40)), number(4));
+        assert_eq!(numbering.taken_up, HashMap::new());
+        let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_005)));
+        numbering.incoming(&mut refused);
+        assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));
+    }
+}

@@ -230,7 +230,8 @@ impl Follower {
         if self.noted.is_some_and(|noted| noted.elapsed() < NOTE_INTERVAL) {
             return;
         }
-        let note = StreamNote { session: session.to_owned(), request: self.request, last_event };
+        let task = self.call.remote_task.get().cloned();
+        let note = StreamNote { session: session.to_owned(), request: self.request, last_event, task };
         let key = NoteKey::Call(self.call.attempt.clone());
         let kept = self.link.host.note(key, CallNote::Stream(note).write());
         // Nobody is asked anything on behalf of a call that could not be found again. Later notes only save reading.

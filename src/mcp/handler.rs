@@ -8,9 +8,10 @@ use rmcp::{
     ClientHandler, RoleClient,
     model::{
         ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
-        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, Extensions, FormElicitationCapability,
-        GetExtensions as _, Implementation, LoggingMessageNotificationParam, ProgressNotificationParam,
-        ProtocolVersion, RequestId, SamplingCapability, ServerRequest, UrlElicitationCapability,
+        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities, Extensions,
+        FormElicitationCapability, GetExtensions as _, Implementation, LoggingMessageNotificationParam,
+        ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerRequest, TASKS_EXTENSION_ID,
+        UrlElicitationCapability,
     },
     service::{InboundStreamOrigin, NotificationContext, RequestContext},
 };
@@ -34,6 +35,8 @@ impl Handler {
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
         capabilities.elicitation = Some(elicitation);
         capabilities.sampling = capability(link.sampling());
+        let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
+        capabilities.extensions = Some(tasks);
         let client = Implementation::new(&options.client_name, &options.client_version);
         // rmcp's default is a version without the handshake that carries this.
         let config = ClientConfig::new(capabilities, client);

@@ -145,6 +145,15 @@ impl Link {
         Asker { origin, candidates, withdrawn: CancellationToken::new() }
     }
 
+    /// Answers a request that came as input which a call needs: an object with `method` and `params`.
+    ///
+    /// # Errors
+    /// As [`Link::answer`].
+    pub(super) async fn answer_to(&self, asker: &Asker, request: &Value) -> Result<Value, ErrorData> {
+        let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+        self.answer(asker, method, request.get("params").unwrap_or(&Value::Null)).await
+    }
+
     /// Answers a request of the agent: JSON in, JSON out.
     ///
     /// # Errors
@@ -215,9 +224,16 @@ impl Link {
                 call.ended.cancelled().await;
             }
         };
+        let nobody_there = async {
+            // A request by a name that outlives the connection can be answered over another one.
+            if asker.origin.key.is_some() {
+                std::future::pending::<()>().await;
+            }
+            self.lost.cancelled().await;
+        };
         tokio::select! {
             () = asker.withdrawn.cancelled() => {}
-            () = self.lost.cancelled() => {}
+            () = nobody_there => {}
             () = calls_ended => {}
         }
     }
@@ -272,6 +288,11 @@ impl Link {
 }
 
 impl Asker {
+    /// The same, until `withdrawn` says that the agent has taken its request back.
+    pub(super) fn until(self, withdrawn: CancellationToken) -> Self {
+        Self { withdrawn, ..self }
+    }
+
     fn waits_for(&self, whom: Whom) -> Vec<Waiting> {
         self.candidates.calls.iter().map(|call| call.waits_for(whom)).collect()
     }

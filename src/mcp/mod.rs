@@ -20,12 +20,15 @@ mod log;
 mod note;
 mod patience;
 mod pool;
+mod remote_task;
 mod result;
+mod rounds;
 mod sampling;
 mod session;
 mod sse;
 mod stdio;
 mod turns;
+mod vigil;
 
 use std::{
     path::PathBuf,

@@ -50,6 +50,28 @@ struct Agent {
     slots: Vec<Slot>,
 }
 
+/// The way to one agent.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'p> {
+    pool: &'p Pool,
+    agent: &'p Agent,
+}
+
+impl<'p> Route<'p> {
+    /// A connection for one call, and the turn that it has to keep while it lasts, where calls take turns.
+    ///
+    /// # Errors
+    /// Why there is none; nothing was sent.
+    pub(super) async fn turn(self) -> Result<(Arc<Connection>, Option<Turn<'p>>), Failure> {
+        self.pool.turn(self.agent).await
+    }
+
+    /// Whether nothing connects any more: the run is over.
+    pub(super) fn is_closed(self) -> bool {
+        self.pool.closed.is_cancelled()
+    }
+}
+
 /// Room for a connection.
 #[derive(Default)]
 struct Slot {
@@ -132,13 +154,8 @@ impl Pool {
     }
 
     async fn carry_out(&self, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
-        let agent = self.agent(&order.request.agent)?;
-        let (connection, _turn) = tokio::select! {
-            biased;
-            () = order.cancel.cancelled() => return Err(call::cancelled(&order.request)),
-            ready = self.turn(agent) => ready?,
-        };
-        Box::pin(call::run(&connection, order, beginning)).await
+        let route = Route { pool: self, agent: self.agent(&order.request.agent)? };
+        Box::pin(call::run(route, order, beginning)).await
     }
 
     /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not

@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn translates_ids_between_the_library_and_the_session() {
         let mut numbering = Numbering { offset: 1_000, taken_up: HashMap::new() };
-        let note = StreamNote { session: "s".to_owned(), request: 40, last_event: "e".to_owned() };
+        let note = StreamNote { session: "s".to_owned(), request: 40, last_event: "e".to_owned(), task: None };
         let number = RequestId::Number;
         assert_eq!(sent(&mut numbering, 3, None), number(1_003));
         assert_eq!(sent(&mut numbering, 4, Some(note)), number(40));

@@ -429,7 +429,7 @@ async fn a_round_that_cannot_be_answered_ends_the_call_and_says_why() {
             FailureKind::ServerError,
             "asked for `who`, which failed: content of type `image` must have `data`",
         ),
-        ("modern-task", FailureKind::InvalidResult, "a task to follow"),
+        ("modern-task", FailureKind::ConnectionLost, "no longer has the task of `work`"),
     ] {
         let (kind, message) = kind(work(mode).await.1);
         assert_eq!(kind, expected, "{message}");

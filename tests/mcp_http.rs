@@ -387,7 +387,7 @@ async fn a_stream_that_breaks_off_is_not_reopened_for_ever() {
         })
         .await;
         let pool = pool(vec![http(&url, Protocol::Legacy)], &helpful());
-        let failure = tokio::time::timeout(Duration::from_secs(15), call(&pool, "t")).await.unwrap().unwrap_err();
+        let failure = tokio::time::timeout(Duration::from_secs(40), call(&pool, "t")).await.unwrap().unwrap_err();
         assert_eq!(failure.kind, FailureKind::ConnectionLost, "{}", failure.message);
         assert!(requests.load(Ordering::SeqCst) < 12, "{requests:?}");
         pool.close().await;

@@ -9,13 +9,11 @@ use std::{
     },
 };
 
-use rmcp::model::{
-    ClientJsonRpcMessage, ClientRequest, GetExtensions as _, GetMeta as _, NumberOrString, ProgressToken, RequestId,
-};
+use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, NumberOrString, ProgressToken, RequestId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::lock;
+use super::{lock, note::RemoteTaskNote};
 use crate::model::{AttemptId, Failure, Progress};
 
 /// Bytes of a progress message that are kept: it is for one line of a screen.
@@ -51,6 +49,8 @@ pub(super) struct InFlight {
     asking: watch::Sender<Asking>,
     /// What the transport knows better than the error that reaches the call.
     verdict: OnceLock<Failure>,
+    /// The task as which the agent carries it out, if it does.
+    pub(super) remote_task: OnceLock<RemoteTaskNote>,
     /// Cancelled when the call has ended: whatever was asked on its behalf is moot.
     pub(super) ended: CancellationToken,
 }
@@ -71,6 +71,7 @@ impl InFlight {
             stirred: Notify::new(),
             asking: watch::Sender::new(Asking::default()),
             verdict: OnceLock::new(),
+            remote_task: OnceLock::new(),
             ended: CancellationToken::new(),
         })
     }
@@ -102,6 +103,17 @@ impl InFlight {
         }
         drop(mailbox);
         self.stirred.notify_one();
+    }
+
+    /// The agent said what it is doing, without a number: that is a step further.
+    pub(super) fn say(&self, message: String) {
+        let kept = lock(&self.mailbox).progress.clone();
+        let (progress, total) = match kept {
+            Some(Progress { progress, total: Some(total), .. }) => (progress, Some(total)),
+            Some(Progress { progress, total: None, .. }) => (progress + 1.0, None),
+            None => (1.0, None),
+        };
+        self.report(Progress { progress, total, message: Some(message) });
     }
 
     /// The furthest progress, if any arrived since the last time.
@@ -198,7 +210,6 @@ impl Calls {
     /// apart, and servers that report progress under the request's id would be taken to mean another call.
     pub(super) fn outgoing(&self, message: &mut ClientJsonRpcMessage) -> Option<Arc<InFlight>> {
         let ClientJsonRpcMessage::Request(outgoing) = message else { return None };
-        let ClientRequest::CallToolRequest(_) = &outgoing.request else { return None };
         let call = outgoing.request.extensions().get::<Arc<InFlight>>()?.clone();
         outgoing.request.get_meta_mut().set_progress_token(ProgressToken(outgoing.id.clone()));
         lock(&self.table).by_request.insert(outgoing.id.clone(), call.clone());

@@ -29,6 +29,7 @@ use super::{
     link::Link,
     lock,
     log::AgentLog,
+    session::Numbering,
     stdio::Stdio,
 };
 use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
@@ -64,13 +65,22 @@ pub(super) struct Opening<'a> {
 /// Why there is no connection.
 pub(super) struct NotOpened {
     pub(super) failure: Failure,
-    /// Whether nobody listens at the address, which may change while a server comes up.
-    pub(super) nobody_listens: bool,
+    pub(super) reason: Reason,
+}
+
+/// What to make of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Nobody listens at the address, which may change while a server comes up.
+    NobodyListens,
+    /// The session of an earlier process is gone.
+    SessionLost,
+    Other,
 }
 
 impl From<Failure> for NotOpened {
     fn from(failure: Failure) -> Self {
-        Self { failure, nobody_listens: false }
+        Self { failure, reason: Reason::Other }
     }
 }
 
@@ -131,7 +141,7 @@ pub(super) async fn over_http<'a>(
     opening: impl Fn() -> Opening<'a>,
     endpoint: &Endpoint,
     server: Option<Arc<Child>>,
-) -> Result<Connection, Failure> {
+) -> Result<Connection, NotOpened> {
     let (limit, id) = (endpoint.startup_timeout, &endpoint.agent);
     let attempt = || async {
         let opening = opening();
@@ -145,25 +155,26 @@ pub(super) async fn over_http<'a>(
         .with_max_delay(Duration::from_millis(250))
         .without_max_times();
     let own_server = server.is_some();
-    let attempts = attempt.retry(delays).when(|error: &NotOpened| own_server && error.nobody_listens);
+    let attempts = attempt.retry(delays).when(|error: &NotOpened| own_server && error.reason == Reason::NobodyListens);
     let gone = async {
         match &server {
             Some(server) => server.ended().await,
             None => std::future::pending().await,
         }
     };
-    let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{id}` {what}"));
+    let unavailable =
+        |what: String| NotOpened::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{id}` {what}")));
     let opened = tokio::select! {
         opened = tokio::time::timeout(limit, attempts) => match opened {
-            Ok(opened) => opened.map_err(|error| error.failure),
+            Ok(opened) => opened,
             Err(_) => Err(unavailable(format!("at `{}` did not finish connecting within {limit:?}", endpoint.shown))),
         },
         () = gone => Err(unavailable("could not be reached: its server ended".to_owned())),
     };
     match (opened, server) {
-        (Err(mut failure), Some(server)) => {
-            failure.message = format!("{}; {}", failure.message, server.obituary().await);
-            Err(failure)
+        (Err(mut error), Some(server)) => {
+            error.failure.message = format!("{}; {}", error.failure.message, server.obituary().await);
+            Err(error)
         }
         // Whoever answered, it was not the server that has ended.
         (Ok(connection), Some(server)) if server.has_ended() => {
@@ -175,10 +186,11 @@ pub(super) async fn over_http<'a>(
 }
 
 /// Tells the link, message by message, what the agent asks, and when nothing more can come: rmcp lets calls wait until
-/// every handler has ended.
+/// every handler has ended. Gives requests their ids.
 struct Watched<T> {
     carrier: T,
     link: Arc<Link>,
+    numbering: Numbering,
 }
 
 impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
@@ -186,8 +198,9 @@ impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
 
     fn send(
         &mut self,
-        message: ClientJsonRpcMessage,
+        mut message: ClientJsonRpcMessage,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        self.numbering.outgoing(&mut message);
         self.carrier.send(message)
     }
 
@@ -197,6 +210,9 @@ impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
             Some(ServerJsonRpcMessage::Request(request)) => note_candidates(&self.link, &mut request.request),
             Some(_) => {}
             None => self.link.lost.cancel(),
+        }
+        if let Some(message) = &mut message {
+            self.numbering.incoming(message);
         }
         message
     }
@@ -213,13 +229,16 @@ where
 {
     let Opening { spec, link, options } = opening;
     let handler = Handler::new(link.clone(), options);
-    let carrier = Watched { carrier, link: link.clone() };
-    let handshake = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(spec.protocol)));
+    let is_resumed = link.session.handshake().is_some();
+    let carrier = Watched { carrier, link: link.clone(), numbering: Numbering::new(&link.session) };
+    // The handshake of a session that is there already is answered by the transport.
+    let protocol = if is_resumed { Protocol::Legacy } else { spec.protocol };
+    let handshake = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
     let service = handshake.await.map_err(|error| not_opened(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
     let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
-    if !modern && info.is_some_and(|info| info.capabilities.logging.is_some()) {
+    if !modern && !is_resumed && info.is_some_and(|info| info.capabilities.logging.is_some()) {
         let peer = peer.clone();
         tokio::spawn(async move {
             let level = peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info));
@@ -230,9 +249,11 @@ where
     }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
         let failure = failure::service(&spec.id, &error);
+        let is_session_lost = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::SessionLost);
         let said = failure.map_or_else(|| "the connection was lost".to_owned(), |failure| failure.message);
         let message = format!("agent `{}` did not list its tools: {said}", spec.id);
-        Failure::new(FailureKind::AgentUnavailable, message)
+        let failure = Failure::new(FailureKind::AgentUnavailable, message);
+        NotOpened { failure, reason: if is_session_lost { Reason::SessionLost } else { Reason::Other } }
     })?;
     Ok(Connection {
         spec: spec.clone(),
@@ -250,7 +271,7 @@ fn not_opened(spec: &AgentSpec, error: &ClientInitializeError) -> NotOpened {
         let message = format!("agent `{}` closed the connection during the handshake", spec.id);
         Failure::new(FailureKind::AgentUnavailable, message)
     });
-    NotOpened { failure, nobody_listens: failure::nobody_listens(error) }
+    NotOpened { failure, reason: if failure::nobody_listens(error) { Reason::NobodyListens } else { Reason::Other } }
 }
 
 /// How long a server has to answer `server/discover`; the rest of the startup timeout is for `initialize`.

@@ -83,37 +83,29 @@ fn request(agent: &AgentId, error: &HttpError) -> Failure {
         HttpError::TooLarge => too_large(agent),
         HttpError::NotMcp(_) => whole(FailureKind::InvalidResult)
             .with_help(format!("is `url` of `[agents.{agent}]` the server's MCP endpoint?")),
-        HttpError::Status { status, body, error: rpc, in_session, retry_after } => {
-            let forgot_session = match status.as_u16() {
-                404 => *in_session,
-                400 => *in_session && body.to_ascii_lowercase().contains("session"),
-                _ => false,
-            };
-            match status.as_u16() {
-                401 | 403 => whole(FailureKind::Unauthorized).with_help(format!(
-                    "check the variables that `bearer_token_env_var` and `env_http_headers` of `[agents.{agent}]` name"
-                )),
-                429 => {
-                    let failure = whole(FailureKind::RateLimited);
-                    match retry_after {
-                        Some(after) => failure.with_help(format!("the server asks to wait: `Retry-After: {after}`")),
-                        None => failure,
-                    }
+        HttpError::Status { status, error: rpc, retry_after, .. } => match status.as_u16() {
+            401 | 403 => whole(FailureKind::Unauthorized).with_help(format!(
+                "check the variables that `bearer_token_env_var` and `env_http_headers` of `[agents.{agent}]` name"
+            )),
+            429 => {
+                let failure = whole(FailureKind::RateLimited);
+                match retry_after {
+                    Some(after) => failure.with_help(format!("the server asks to wait: `Retry-After: {after}`")),
+                    None => failure,
                 }
-                _ if forgot_session => Failure::new(
-                    FailureKind::SessionLost,
-                    format!("agent `{agent}` no longer knows the session ({error})"),
-                ),
-                404 => whole(FailureKind::Refused)
-                    .with_help(format!("is the path in `url` of `[agents.{agent}]` right? most servers use `/mcp`")),
-                500.. if rpc.is_some() => whole(FailureKind::ServerError),
-                500.. => Failure::new(
-                    FailureKind::ConnectionLost,
-                    format!("agent `{agent}`: {error}; whether it handled the call is not known"),
-                ),
-                _ => whole(FailureKind::Refused),
             }
-        }
+            _ if error.forgot_session() => {
+                Failure::new(FailureKind::SessionLost, format!("agent `{agent}` no longer knows the session ({error})"))
+            }
+            404 => whole(FailureKind::Refused)
+                .with_help(format!("is the path in `url` of `[agents.{agent}]` right? most servers use `/mcp`")),
+            500.. if rpc.is_some() => whole(FailureKind::ServerError),
+            500.. => Failure::new(
+                FailureKind::ConnectionLost,
+                format!("agent `{agent}`: {error}; whether it handled the call is not known"),
+            ),
+            _ => whole(FailureKind::Refused),
+        },
     }
 }
 

@@ -8,9 +8,10 @@ use rmcp::{
     ClientHandler, RoleClient,
     model::{
         ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
-        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, Extensions, FormElicitationCapability,
-        GetExtensions as _, Implementation, LoggingMessageNotificationParam, ProgressNotificationParam,
-        ProtocolVersion, RequestId, SamplingCapability, ServerRequest, UrlElicitationCapability,
+        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities, Extensions,
+        FormElicitationCapability, GetExtensions as _, Implementation, LoggingMessageNotificationParam,
+        ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerRequest, TASKS_EXTENSION_ID,
+        UrlElicitationCapability,
     },
     service::{InboundStreamOrigin, NotificationContext, RequestContext},
 };
@@ -33,7 +34,9 @@ impl Handler {
         let form = FormElicitationCapability::new();
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
         capabilities.elicitation = Some(elicitation);
-        capabilities.sampling = capability(link.sampling);
+        capabilities.sampling = capability(link.sampling());
+        let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
+        capabilities.extensions = Some(tasks);
         let client = Implementation::new(&options.client_name, &options.client_version);
         // rmcp's default is a version without the handshake that carries this.
         let config = ClientConfig::new(capabilities, client);
@@ -49,7 +52,8 @@ impl Handler {
         let wrong = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
         let params = serde_json::to_value(params).map_err(wrong)?;
         let candidates = context.extensions.get::<Candidates>().cloned();
-        let asker = self.link.asker(candidates.unwrap_or_else(|| self.link.calls.candidates(None)), context.ct);
+        let candidates = candidates.unwrap_or_else(|| self.link.calls.candidates(None));
+        let asker = self.link.asker(candidates, &context.id, context.ct);
         let result = self.link.answer(&asker, method, &params).await?;
         serde_json::from_value(result).map_err(wrong)
     }

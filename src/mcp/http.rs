@@ -1,5 +1,5 @@
 //! Sends messages over Streamable HTTP and tells precisely what came back.
-//! Never repeats a request.
+//! Never repeats a request; an answer to the agent is repeated, which does nothing a second time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,7 +9,10 @@ use http::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
 use rmcp::{
-    model::{ClientJsonRpcMessage, ClientRequest, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    model::{
+        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, GetExtensions as _, JsonRpcMessage,
+        RequestId, ServerJsonRpcMessage, ServerResult,
+    },
     transport::{
         common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID},
         streamable_http_client::{SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
@@ -21,7 +24,9 @@ use sse_stream::Sse;
 use super::{
     LARGEST_MESSAGE,
     calls::{InFlight, normal},
+    follow::{Follower, Source},
     link::Link,
+    note::StreamNote,
     sse::{self, Reconnects, Reopened},
 };
 
@@ -29,6 +34,8 @@ use super::{
 const LARGEST_ERROR: usize = 64 * 1024;
 /// How long the end of a session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pauses before an answer to the agent is sent once more.
+const REPLY_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 /// A body of this size is parsed on another thread.
 const LARGE_BODY: usize = 1024 * 1024;
 const EVENT_STREAM: &str = "text/event-stream";
@@ -94,6 +101,18 @@ impl HttpError {
             Self::Broken(error)
         }
     }
+
+    /// Whether the server says that it has no such session (any more).
+    pub(super) fn forgot_session(&self) -> bool {
+        match self {
+            Self::Status { status, body, in_session: true, .. } => match *status {
+                StatusCode::NOT_FOUND => true,
+                StatusCode::BAD_REQUEST => body.to_ascii_lowercase().contains("session"),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// The last cause of an error, which says the most.
@@ -129,7 +148,13 @@ impl HttpClient {
     /// Asks whether the server speaks the modern era. Those that do not say so in many ways: statuses, silence, pages
     /// for people. rmcp goes on with `initialize` only when it sees a JSON-RPC error, and so it is shown one. What
     /// would end `initialize` as well is left as it is.
-    async fn probe(&self, uri: &str, message: ClientJsonRpcMessage, id: RequestId, headers: HeaderMap) -> PostResult {
+    async fn probe(
+        &self,
+        uri: &Arc<str>,
+        message: ClientJsonRpcMessage,
+        id: RequestId,
+        headers: HeaderMap,
+    ) -> PostResult {
         let unknown = |what: String| {
             let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id.clone()));
             Ok(StreamableHttpPostResponse::Json(answer, None))
@@ -154,13 +179,17 @@ impl HttpClient {
         }
     }
 
-    async fn post(&self, uri: &str, mut message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+    /// Sends a message, once.
+    async fn post(&self, uri: &Arc<str>, mut message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         let call = self.link.calls.outgoing(&mut message);
+        if let JsonRpcMessage::Request(request) = &message {
+            self.link.session.reserve(&request.id).await;
+        }
         if let Some(call) = &call {
             call.leaves();
         }
         let in_session = headers.contains_key(HEADER_SESSION_ID);
-        let response = self.client.post(uri).headers(headers).json(&message).send().await;
+        let response = self.client.post(&**uri).headers(headers.clone()).json(&message).send().await;
         let response = response.map_err(HttpError::sending)?;
         let status = response.status();
         let request = match &message {
@@ -177,7 +206,14 @@ impl HttpClient {
         let session = header(&response, HEADER_SESSION_ID);
         match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
             kind if kind.starts_with(EVENT_STREAM) => {
-                let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(call));
+                let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(call.clone()));
+                let events = match (call, &request.id) {
+                    (Some(call), RequestId::Number(id)) if in_session => {
+                        let source = Source { client: self.clone(), uri: uri.clone(), headers, call };
+                        Follower::new(source, self.link.clone(), *id).events(Some(events))
+                    }
+                    _ => events,
+                };
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
             kind if kind.starts_with(JSON) => {
@@ -189,7 +225,68 @@ impl HttpClient {
         }
     }
 
-    fn overflow(&self, call: Option<Arc<InFlight>>) -> impl Fn() + Send + 'static {
+    /// Makes a session, or finds the one that an earlier process made, which the server knows already.
+    async fn initialize(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        if let (Some((session, initialized)), JsonRpcMessage::Request(request)) =
+            (self.link.session.handshake(), &message)
+        {
+            let answer = ServerResult::InitializeResult(initialized);
+            let answer = ServerJsonRpcMessage::response(answer, request.id.clone());
+            return Ok(StreamableHttpPostResponse::Json(answer, Some(session)));
+        }
+        let (answer, session) = self.post(uri, message, headers).await?.expect_initialized().await?;
+        if let (Some(session), JsonRpcMessage::Response(response)) = (&session, &answer)
+            && let ServerResult::InitializeResult(initialized) = &response.result
+        {
+            self.link.session.begin(session.clone(), initialized.clone()).await;
+        }
+        Ok(StreamableHttpPostResponse::Json(answer, session))
+    }
+
+    /// Takes up a call that an earlier process made: nothing is sent, and its stream is read on.
+    fn take_up(
+        &self,
+        note: StreamNote,
+        uri: &Arc<str>,
+        mut message: ClientJsonRpcMessage,
+        headers: HeaderMap,
+    ) -> PostResult {
+        let Some(call) = self.link.calls.outgoing(&mut message) else {
+            return Err(HttpError::NotMcp("only a call can be taken up".to_owned()).into());
+        };
+        call.leaves();
+        let source = Source { client: self.clone(), uri: uri.clone(), headers, call };
+        let events = Follower::from(note, source, self.link.clone()).events(None);
+        Ok(StreamableHttpPostResponse::Sse(events, None))
+    }
+
+    /// Sends the answer to a request of the agent, which waits for it: a connection that breaks meanwhile is no reason
+    /// to let it wait for ever.
+    async fn reply(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        let request = match &message {
+            JsonRpcMessage::Response(response) => Some(response.id.clone()),
+            JsonRpcMessage::Error(error) => error.id.clone(),
+            _ => None,
+        };
+        let mut pauses = REPLY_PAUSES.into_iter();
+        loop {
+            match (self.post(uri, message.clone(), headers.clone()).await, pauses.next()) {
+                (Err(StreamableHttpError::Client(HttpError::Connect(_) | HttpError::Broken(_))), Some(pause)) => {
+                    tokio::time::sleep(pause).await;
+                }
+                (Ok(sent), _) => {
+                    if let Some(request) = request {
+                        self.link.session.answered(&request);
+                    }
+                    return Ok(sent);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    /// What to do when an event is too large: it is `call`'s, if one is given.
+    pub(super) fn overflow(&self, call: Option<Arc<InFlight>>) -> impl Fn() + Send + 'static {
         let link = self.link.clone();
         move || match &call {
             Some(call) => call.condemn(super::failure::too_large(&link.agent)),
@@ -197,27 +294,43 @@ impl HttpClient {
         }
     }
 
+    /// Opens a stream of events.
+    ///
+    /// # Errors
+    /// Also when there is a response that is no such stream.
+    pub(super) async fn open_stream(&self, uri: &str, headers: HeaderMap) -> Result<reqwest::Response, HttpError> {
+        let in_session = headers.contains_key(HEADER_SESSION_ID);
+        let response = self.client.get(uri).headers(headers).send().await.map_err(HttpError::sending)?;
+        if !response.status().is_success() {
+            return Err(refusal(response, in_session).await);
+        }
+        match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
+            kind if kind.starts_with(EVENT_STREAM) => Ok(response),
+            kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`"))),
+        }
+    }
+
+    /// Opens the stream of what belongs to no call.
     async fn get(
         &self,
         uri: &str,
         last_event: Option<String>,
         headers: HeaderMap,
     ) -> Result<EventStream, StreamableHttpError<HttpError>> {
-        // Both are final for rmcp, which otherwise tries for ever.
+        // What is refused is final for rmcp, which otherwise tries for ever.
+        let refused = StreamableHttpError::ServerDoesNotSupportSse;
         if !self.reconnects.may_open(last_event.as_deref()) {
-            return Err(StreamableHttpError::ServerDoesNotSupportSse);
+            return Err(refused);
         }
-        let response = self.client.get(uri).headers(headers).send().await.map_err(HttpError::sending)?;
-        let kind = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
-        match response.status() {
-            status if status.is_client_error() => Err(StreamableHttpError::ServerDoesNotSupportSse),
-            status if status.is_success() && kind.starts_with(EVENT_STREAM) => {
+        match self.open_stream(uri, headers).await {
+            Ok(response) => {
                 let last_event = last_event.unwrap_or_default();
                 let reopened = Reopened { reconnects: self.reconnects.clone(), last_event };
                 Ok(sse::events(response, LARGEST_MESSAGE, Some(reopened), self.overflow(None)))
             }
-            status if status.is_success() => Err(StreamableHttpError::ServerDoesNotSupportSse),
-            _ => Err(refusal(response, true).await.into()),
+            Err(HttpError::NotMcp(_)) => Err(refused),
+            Err(HttpError::Status { status, .. }) if status.is_client_error() => Err(refused),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -317,11 +430,26 @@ impl StreamableHttpClient for HttpClient {
         let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
         let headers = headers(custom_headers, auth_header, own);
         match &message {
-            JsonRpcMessage::Request(request) if matches!(request.request, ClientRequest::DiscoverRequest(_)) => {
-                let id = request.id.clone();
-                self.probe(&uri, message, id, headers).await
-            }
-            _ => self.post(&uri, message, headers).await,
+            JsonRpcMessage::Request(request) => match &request.request {
+                ClientRequest::DiscoverRequest(_) => {
+                    let id = request.id.clone();
+                    self.probe(&uri, message, id, headers).await
+                }
+                ClientRequest::InitializeRequest(_) => self.initialize(&uri, message, headers).await,
+                other => match other.extensions().get::<StreamNote>().cloned() {
+                    Some(note) => self.take_up(note, &uri, message, headers),
+                    None => self.post(&uri, message, headers).await,
+                },
+            },
+            // The agent is to see of the host's leaving no more than it would of the host's sudden end.
+            _ if self.link.is_left() => Ok(StreamableHttpPostResponse::Accepted),
+            JsonRpcMessage::Notification(notification) => match &notification.notification {
+                ClientNotification::InitializedNotification(_) if self.link.session.handshake().is_some() => {
+                    Ok(StreamableHttpPostResponse::Accepted)
+                }
+                _ => self.post(&uri, message, headers).await,
+            },
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.reply(&uri, message, headers).await,
         }
     }
 
@@ -332,6 +460,9 @@ impl StreamableHttpClient for HttpClient {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), StreamableHttpError<HttpError>> {
+        if self.link.is_left() {
+            return Ok(());
+        }
         let own = [(HEADER_SESSION_ID, Some(&*session_id)), (HEADER_LAST_EVENT_ID, None)];
         let request = self.client.delete(&*uri).headers(headers(custom_headers, auth_header, own));
         // Servers may refuse it, and the session is given up all the same.

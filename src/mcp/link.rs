@@ -20,6 +20,7 @@ use super::{
     allowance::{Allowance, REJECTED},
     calls::{Calls, Candidates, InFlight, Waiting, Whom},
     elicitation, failure, lock, sampling,
+    session::Session,
     turns::Turns,
 };
 use crate::model::{AgentId, Answer, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin};
@@ -41,8 +42,8 @@ pub(super) struct Link {
     pub(super) calls: Calls,
     /// Cancelled when nothing more can come over the connection.
     pub(super) lost: CancellationToken,
-    /// What was declared of sampling.
-    pub(super) sampling: Sampling,
+    /// The session, if it comes to have one.
+    pub(super) session: Session,
     common: Arc<Common>,
     /// Set when the agent announced another list of tools.
     pub(super) tools_changed: AtomicBool,
@@ -62,10 +63,14 @@ struct LogGate {
 /// What all connections to one agent have in common.
 #[derive(Debug)]
 pub(super) struct Common {
+    /// What it is told of sampling.
+    pub(super) sampling: Sampling,
     /// What the agent may ask of the model.
     pub(super) allowance: Allowance,
     /// Whose turn it is on which connection, where requests of the agent do not say which call they are for.
     pub(super) turns: Turns,
+    /// Set when the host leaves what is under way to a later process.
+    pub(super) left: AtomicBool,
 }
 
 /// On whose behalf an agent asks.
@@ -78,13 +83,13 @@ pub(super) struct Asker {
 
 impl Link {
     /// A link to an agent, before anything is sent over it.
-    pub(super) fn new(agent: AgentId, host: Arc<dyn Host>, sampling: Sampling, common: Arc<Common>) -> Arc<Self> {
+    pub(super) fn new(session: Session, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self {
-            agent,
-            host,
+            agent: session.agent.clone(),
+            host: session.host.clone(),
             calls: Calls::default(),
             lost: CancellationToken::new(),
-            sampling,
+            session,
             common,
             tools_changed: AtomicBool::new(false),
             stale: AtomicBool::new(false),
@@ -110,11 +115,26 @@ impl Link {
         self.calls.candidates(stream)
     }
 
-    /// Who asks in a request that can only be for one of `candidates`. An only one is the one that asks, and of several
-    /// none is: the host does not guess.
-    pub(super) fn asker(&self, candidates: Candidates, withdrawn: CancellationToken) -> Asker {
+    /// What the agent was told of sampling.
+    pub(super) fn sampling(&self) -> Sampling {
+        self.common.sampling
+    }
+
+    /// Whether nothing more is to be sent, since a later process goes on with what is under way.
+    pub(super) fn is_left(&self) -> bool {
+        self.common.left.load(Ordering::Relaxed)
+    }
+
+    /// Who asks in `request`, which can only be for one of `candidates`. An only one is the one that asks, and of
+    /// several none is: the host does not guess.
+    pub(super) fn asker(&self, candidates: Candidates, request: &RequestId, withdrawn: CancellationToken) -> Asker {
+        let key = self.session.kept().map(|_| request.to_string());
+        Asker { origin: self.origin(&candidates, key), candidates, withdrawn }
+    }
+
+    fn origin(&self, candidates: &Candidates, key: Option<String>) -> Origin {
         let attempt = candidates.only().map(|call| call.attempt.clone());
-        Asker { origin: Origin { agent: self.agent.clone(), attempt, key: None }, candidates, withdrawn }
+        Origin { agent: self.agent.clone(), attempt, key }
     }
 
     /// Who asks in a request that is `call`'s for certain; `key` is the agent's own name of the request, if it has one
@@ -123,6 +143,15 @@ impl Link {
         let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key };
         let candidates = Candidates { calls: vec![call.clone()], others: false };
         Asker { origin, candidates, withdrawn: CancellationToken::new() }
+    }
+
+    /// Answers a request that came as input which a call needs: an object with `method` and `params`.
+    ///
+    /// # Errors
+    /// As [`Link::answer`].
+    pub(super) async fn answer_to(&self, asker: &Asker, request: &Value) -> Result<Value, ErrorData> {
+        let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+        self.answer(asker, method, request.get("params").unwrap_or(&Value::Null)).await
     }
 
     /// Answers a request of the agent: JSON in, JSON out.
@@ -144,9 +173,13 @@ impl Link {
 
     /// Asks a person; a question that nobody waits for any more is taken back.
     pub(super) async fn elicit(&self, asker: &Asker, elicitation: Elicitation) -> Answer {
+        self.ask_person(asker, asker.origin.clone(), elicitation).await
+    }
+
+    async fn ask_person(&self, asker: &Asker, origin: Origin, elicitation: Elicitation) -> Answer {
         let _waiting = asker.waits_for(Whom::Person);
         tokio::select! {
-            answer = self.host.elicit(asker.origin.clone(), elicitation) => answer,
+            answer = self.host.elicit(origin, elicitation) => answer,
             () = self.moot(asker) => Answer::Cancel,
         }
     }
@@ -156,14 +189,17 @@ impl Link {
     /// # Errors
     /// A JSON-RPC error for the agent.
     pub(super) async fn sample(&self, asker: &Asker, params: &Value) -> Result<ChatReply, ErrorData> {
-        if self.sampling == Sampling::Off {
+        if self.sampling() == Sampling::Off {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
         }
-        let chat = sampling::read(params, self.sampling)?;
+        let chat = sampling::read(params, self.sampling())?;
         let mut charge = self.common.allowance.charge(&chat)?;
         if self.common.allowance.wants_consent() {
             let question = Elicitation { message: consent_to(&chat), form: Form::Approval };
-            if !matches!(self.elicit(asker, question).await, Answer::Accept { .. }) {
+            // Not the agent's own request, and so not by its name.
+            let origin = asker.origin.clone();
+            let origin = Origin { key: origin.key.map(|key| format!("consent/{key}")), ..origin };
+            if !matches!(self.ask_person(asker, origin, question).await, Answer::Accept { .. }) {
                 return Err(ErrorData::new(REJECTED, "nobody allowed the request to the language model", None));
             }
         }
@@ -188,9 +224,16 @@ impl Link {
                 call.ended.cancelled().await;
             }
         };
+        let nobody_there = async {
+            // A request by a name that outlives the connection can be answered over another one.
+            if asker.origin.key.is_some() {
+                std::future::pending::<()>().await;
+            }
+            self.lost.cancelled().await;
+        };
         tokio::select! {
             () = asker.withdrawn.cancelled() => {}
-            () = self.lost.cancelled() => {}
+            () = nobody_there => {}
             () = calls_ended => {}
         }
     }
@@ -235,8 +278,7 @@ impl Link {
     }
 
     fn pass_on(&self, message: LogMessage) {
-        let asker = self.asker(self.calls.candidates(None), CancellationToken::new());
-        self.host.logged(asker.origin, message);
+        self.host.logged(self.origin(&self.calls.candidates(None), None), message);
     }
 
     /// Marks the connection as not good for another call.
@@ -246,6 +288,11 @@ impl Link {
 }
 
 impl Asker {
+    /// The same, until `withdrawn` says that the agent has taken its request back.
+    pub(super) fn until(self, withdrawn: CancellationToken) -> Self {
+        Self { withdrawn, ..self }
+    }
+
     fn waits_for(&self, whom: Whom) -> Vec<Waiting> {
         self.candidates.calls.iter().map(|call| call.waits_for(whom)).collect()
     }

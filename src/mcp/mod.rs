@@ -11,6 +11,7 @@ mod connect;
 mod elicitation;
 mod endpoint;
 mod failure;
+mod follow;
 pub mod guard;
 mod handler;
 mod http;
@@ -19,11 +20,15 @@ mod log;
 mod note;
 mod patience;
 mod pool;
+mod remote_task;
 mod result;
+mod rounds;
 mod sampling;
+mod session;
 mod sse;
 mod stdio;
 mod turns;
+mod vigil;
 
 use std::{
     path::PathBuf,

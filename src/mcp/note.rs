@@ -26,12 +26,13 @@ pub(super) enum CallNote {
 pub(super) struct StreamNote {
     /// The session in which the request was made.
     pub(super) session: String,
-    /// The request's id on the wire.
+    /// The request's id on the wire, which is its progress token too.
     pub(super) request: i64,
-    /// The progress token that went with it.
-    pub(super) progress_token: i64,
     /// The last event whose content needs not come again.
     pub(super) last_event: String,
+    /// The task whose result is waited for, if the request is that for a task's result rather than the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) task: Option<RemoteTaskNote>,
 }
 
 /// A task of the agent.
@@ -39,6 +40,24 @@ pub(super) struct StreamNote {
 pub(super) struct RemoteTaskNote {
     /// Its id, by the agent.
     pub(super) id: String,
+    /// How the agent is asked for it.
+    pub(super) dialect: Dialect,
+    /// Milliseconds between two looks, as the agent asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) poll_interval_ms: Option<u64>,
+    /// Milliseconds for which the agent keeps it; unbounded where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ttl_ms: Option<u64>,
+}
+
+/// The two protocols of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Dialect {
+    /// `io.modelcontextprotocol/tasks`, for 2026-07-28.
+    Extension,
+    /// The experimental tasks of 2025-11-25.
+    Experimental,
 }
 
 /// A round of requests for input.
@@ -87,6 +106,19 @@ pub(super) fn interrupted(call: &StartAttempt) -> Failure {
     Failure::new(FailureKind::Interrupted, message)
 }
 
+/// What a failure to take up a call says of the call. It left long ago, whatever did not leave now.
+pub(super) fn since_it_left(failure: Failure) -> Failure {
+    match failure.kind {
+        FailureKind::AgentUnavailable
+        | FailureKind::NotSent
+        | FailureKind::SessionLost
+        | FailureKind::RateLimited
+        | FailureKind::Unauthorized
+        | FailureKind::UnknownTool => Failure { kind: FailureKind::Interrupted, ..failure },
+        _ => failure,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -110,9 +142,20 @@ mod tests {
     #[test]
     fn a_note_is_read_back_as_it_was() {
         let requests = json!({"who": {"method": "elicitation/create", "params": {"message": "?"}}});
+        let task = RemoteTaskNote {
+            id: "r".into(),
+            dialect: Dialect::Experimental,
+            poll_interval_ms: Some(500),
+            ttl_ms: None,
+        };
         let notes = [
-            CallNote::Stream(StreamNote { session: "s".into(), request: 7, progress_token: 7, last_event: "e".into() }),
-            CallNote::RemoteTask(RemoteTaskNote { id: "r".into() }),
+            CallNote::Stream(StreamNote {
+                session: "s".into(),
+                request: 7,
+                last_event: "e".into(),
+                task: Some(task.clone()),
+            }),
+            CallNote::RemoteTask(task),
             CallNote::Round(RoundNote {
                 number: 2,
                 state: Some("s".into()),

@@ -2,9 +2,12 @@
 //! ones only where calls need a process of their own.
 //! Never decides which agent is called.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use futures::future::join_all;
@@ -17,11 +20,12 @@ use super::{
     allowance::Allowance,
     call::{self, Beginning, Order},
     child::{Child, Pipes},
-    connect::{self, Connection, Opening},
+    connect::{self, Connection, NotOpened, Opening, Reason},
     endpoint::Endpoint,
     link::{Common, Link},
     log::AgentLog,
-    note::CallNote,
+    note::{self, CallNote},
+    session::{Session, SessionNote},
     turns::{Manner, Turn, Turns},
 };
 use crate::model::{
@@ -39,13 +43,33 @@ pub struct Pool {
 
 struct Agent {
     spec: Arc<AgentSpec>,
-    /// Whether it is told that it may ask the model.
-    sampling: Sampling,
     common: Arc<Common>,
     /// Whether its requests say which call they are for. Unset until a connection shows it.
     tells_who_asks: OnceLock<bool>,
     /// The first is everybody's; calls that need a process of their own take all.
     slots: Vec<Slot>,
+}
+
+/// The way to one agent.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'p> {
+    pool: &'p Pool,
+    agent: &'p Agent,
+}
+
+impl<'p> Route<'p> {
+    /// A connection for one call, and the turn that it has to keep while it lasts, where calls take turns.
+    ///
+    /// # Errors
+    /// Why there is none; nothing was sent.
+    pub(super) async fn turn(self) -> Result<(Arc<Connection>, Option<Turn<'p>>), Failure> {
+        self.pool.turn(self.agent).await
+    }
+
+    /// Whether nothing connects any more: the run is over.
+    pub(super) fn is_closed(self) -> bool {
+        self.pool.closed.is_cancelled()
+    }
 }
 
 /// Room for a connection.
@@ -65,6 +89,8 @@ struct State {
     /// The agent's own HTTP server; it outlives a lost session.
     server: Option<Arc<Child>>,
     endpoint: Option<Endpoint>,
+    /// The session that an earlier process left, until it is taken over or turns out to be gone.
+    left: Option<SessionNote>,
     log: Option<Arc<AgentLog>>,
 }
 
@@ -73,6 +99,16 @@ impl Pool {
     pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn Host>) -> Self {
         let agents = specs.into_iter().map(|spec| (spec.id.clone(), Agent::new(spec, &options)));
         Self { agents: agents.collect(), options, host, closed: CancellationToken::new() }
+    }
+
+    /// Goes on with the sessions that an earlier process noted, as far as the servers still have them.
+    pub fn taking_over(mut self, sessions: HashMap<AgentId, Value>) -> Self {
+        for (id, note) in sessions {
+            if let Some(slot) = self.agents.get_mut(&id).and_then(|agent| agent.slots.first_mut()) {
+                slot.state.get_mut().left = SessionNote::read(note, &id);
+            }
+        }
+        self
     }
 
     /// Connects to the agent, unless that was done, and returns what it says of itself: its tools as the agents file
@@ -113,22 +149,21 @@ impl Pool {
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
         let note = CallNote::read(note, &call)?;
-        self.carry_out(Order { request: call, meta, cancel }, Beginning::From(note)).await
+        let taken_up = self.carry_out(Order { request: call, meta, cancel }, Beginning::From(note)).await;
+        taken_up.map_err(note::since_it_left)
     }
 
     async fn carry_out(&self, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
-        let agent = self.agent(&order.request.agent)?;
-        let (connection, _turn) = tokio::select! {
-            biased;
-            () = order.cancel.cancelled() => return Err(call::cancelled(&order.request)),
-            ready = self.turn(agent) => ready?,
-        };
-        Box::pin(call::run(&connection, order, beginning)).await
+        let route = Route { pool: self, agent: self.agent(&order.request.agent)? };
+        Box::pin(call::run(route, order, beginning)).await
     }
 
     /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not
     /// cancelled at their agents. Afterwards nothing connects.
     pub async fn leave(&self) {
+        for agent in self.agents.values() {
+            agent.common.left.store(true, Ordering::Relaxed);
+        }
         self.close().await;
     }
 
@@ -222,17 +257,15 @@ impl Pool {
         let spec = &agent.spec;
         let old = state.connection.take();
         let log = state.log.get_or_insert_with(|| AgentLog::new(&self.options.log_dir, &spec.id, slot));
-        let opening = || Opening {
-            spec,
-            link: Link::new(spec.id.clone(), self.host.clone(), agent.sampling, agent.common.clone()),
-            options: &self.options,
-        };
+        let (id, host) = (&spec.id, &self.host);
+        let opening =
+            |session| Opening { spec, link: Link::new(session, agent.common.clone()), options: &self.options };
         match &spec.transport {
             Transport::Stdio(process) => {
                 if let Some(old) = old {
                     old.close().await;
                 }
-                connect::over_stdio(opening(), process, log).await
+                connect::over_stdio(opening(Session::none(id.clone(), host.clone())), process, log).await
             }
             Transport::Http { url, headers, bearer_token, server } => {
                 if state.endpoint.is_none() {
@@ -248,7 +281,22 @@ impl Pool {
                 let endpoint = state.endpoint.as_ref().ok_or_else(|| {
                     Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` has no endpoint", spec.id))
                 })?;
-                connect::over_http(opening, endpoint, state.server.clone()).await
+                // A server of the host's own ends with the host, and its sessions with it.
+                let kept_at = server.is_none().then(|| endpoint.shown.clone());
+                if let Some(note) = state.left.clone().filter(|note| note.is_with(kept_at.as_deref())) {
+                    let resumed = || opening(Session::resumed(id.clone(), host.clone(), note.clone()));
+                    match connect::over_http(resumed, endpoint, None).await {
+                        Err(NotOpened { reason: Reason::SessionLost, .. }) => state.left = None,
+                        Err(NotOpened { failure, .. }) => return Err(failure),
+                        Ok(connection) => {
+                            state.left = None;
+                            return Ok(connection);
+                        }
+                    }
+                }
+                let begun = || opening(Session::over_http(id.clone(), host.clone(), kept_at.clone()));
+                let opened = connect::over_http(begun, endpoint, state.server.clone()).await;
+                opened.map_err(|error| error.failure)
             }
         }
     }
@@ -262,9 +310,14 @@ impl Agent {
             (Transport::Stdio(_), Protocol::Modern) => (OnceLock::from(true), 1),
             (Transport::Stdio(_), Protocol::Auto | Protocol::Legacy) => (OnceLock::new(), spec.max_processes.max(1)),
         };
-        Self {
+        let common = Common {
             sampling: if spec.sampling.consent == Consent::Deny { Sampling::Off } else { options.sampling },
-            common: Arc::new(Common { allowance: Allowance::new(spec.sampling), turns: Turns::new(slots) }),
+            allowance: Allowance::new(spec.sampling),
+            turns: Turns::new(slots),
+            left: AtomicBool::new(false),
+        };
+        Self {
+            common: Arc::new(common),
             tells_who_asks,
             slots: std::iter::repeat_with(Slot::default).take(slots).collect(),
             spec: Arc::new(spec),

@@ -4,7 +4,10 @@
 use rmcp::model::ServerResult;
 use serde_json::Value;
 
-use super::failure;
+use super::{
+    failure,
+    note::{Dialect, RemoteTaskNote},
+};
 use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolOutput};
 
 /// What a call came back with.
@@ -16,8 +19,8 @@ pub(super) enum Answered {
     ToolError(ToolOutput),
     /// The server wants input first.
     InputRequired(Round),
-    /// A handle on a task that runs on; only for hosts that declared that they can follow it.
-    Task,
+    /// A handle on a task that runs on.
+    Task(RemoteTaskNote),
     /// No result of a tool.
     Other(String),
 }
@@ -31,6 +34,55 @@ pub(super) struct Round {
     pub(super) requests: JsonObject,
 }
 
+/// How a task of the agent is.
+#[derive(Debug, PartialEq)]
+pub(super) struct TaskState {
+    pub(super) status: TaskStatus,
+    /// What the agent says of it.
+    pub(super) message: Option<String>,
+    /// Milliseconds until it wants to be asked again.
+    pub(super) poll_interval_ms: Option<u64>,
+}
+
+/// The states of a task.
+#[derive(Debug, PartialEq)]
+pub(super) enum TaskStatus {
+    Working,
+    /// With the requests by the agent's keys; none in the experimental dialect.
+    InputRequired(JsonObject),
+    /// With the result of the call; none in the experimental dialect.
+    Completed(Option<Value>),
+    /// With the JSON-RPC error; none in the experimental dialect.
+    Failed(Option<Value>),
+    Cancelled,
+}
+
+impl TaskState {
+    /// Reads the result of `tasks/get`, in either dialect.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub(super) fn read(mut state: Value) -> Result<Self, String> {
+        let mut take = |key: &str| state.get_mut(key).map(Value::take).filter(|value| !value.is_null());
+        let status = match take("status").as_ref().and_then(Value::as_str) {
+            Some("working") => TaskStatus::Working,
+            Some("input_required") => match take("inputRequests") {
+                Some(Value::Object(requests)) => TaskStatus::InputRequired(requests),
+                None => TaskStatus::InputRequired(JsonObject::new()),
+                Some(_) => return Err("its `inputRequests` is not an object".to_owned()),
+            },
+            Some("completed") => TaskStatus::Completed(take("result")),
+            Some("failed") => TaskStatus::Failed(take("error")),
+            Some("cancelled") => TaskStatus::Cancelled,
+            Some(other) => return Err(format!("its status is `{}`", failure::words(other))),
+            None => return Err("it has no `status`".to_owned()),
+        };
+        let message = take("statusMessage").and_then(|text| text.as_str().map(str::to_owned));
+        let interval = take("pollIntervalMs").or_else(|| take("pollInterval"));
+        Ok(Self { status, message, poll_interval_ms: interval.as_ref().and_then(Value::as_u64) })
+    }
+}
+
 /// Reads a result.
 pub(super) fn read(result: ServerResult) -> Answered {
     match result {
@@ -38,7 +90,6 @@ pub(super) fn read(result: ServerResult) -> Answered {
             let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok()).collect();
             tool_result(content, result.structured_content, result.is_error)
         }
-        ServerResult::CreateTaskResult(_) => Answered::Task,
         ServerResult::CustomResult(result) => json(result.0),
         // A result can look like another kind's to rmcp, which tries them in turn.
         other => match serde_json::to_value(other) {
@@ -53,7 +104,8 @@ fn tool_result(content: Vec<Value>, structured: Option<Value>, is_error: Option<
     if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
 }
 
-fn json(mut result: Value) -> Answered {
+/// Reads a result from its JSON.
+pub(super) fn json(mut result: Value) -> Answered {
     match result.get("resultType").and_then(Value::as_str) {
         Some("input_required") => {
             let requests = result.get_mut("inputRequests").map(Value::take);
@@ -65,8 +117,11 @@ fn json(mut result: Value) -> Answered {
                 _ => Answered::Other("it asks for input, but not for what".to_owned()),
             };
         }
-        Some("task") => return Answered::Task,
+        Some("task") => return task(&result, Dialect::Extension),
         _ => {}
+    }
+    if let Some(experimental) = result.get("task").filter(|task| task.get("taskId").is_some()) {
+        return task(experimental, Dialect::Experimental);
     }
     let content = match result.get_mut("content").map(Value::take) {
         Some(Value::Array(content)) => content,
@@ -80,6 +135,19 @@ fn json(mut result: Value) -> Answered {
         return Answered::Other(format!("it has neither `content` nor `structuredContent`: {shown}"));
     }
     tool_result(content, structured, result.get("isError").and_then(Value::as_bool))
+}
+
+fn task(task: &Value, dialect: Dialect) -> Answered {
+    let number = |key: &str| task.get(key).and_then(Value::as_u64);
+    match task.get("taskId").and_then(Value::as_str) {
+        Some(id) => Answered::Task(RemoteTaskNote {
+            id: id.to_owned(),
+            dialect,
+            poll_interval_ms: number("pollIntervalMs").or_else(|| number("pollInterval")),
+            ttl_ms: number("ttlMs").or_else(|| number("ttl")),
+        }),
+        None => Answered::Other("a task without a `taskId`".to_owned()),
+    }
 }
 
 /// The output of a call, or why there is none.
@@ -101,7 +169,7 @@ pub(super) fn output(agent: &AgentId, tool: &str, answered: Answered) -> Result<
             Err(Failure::new(FailureKind::ToolError, said))
         }
         Answered::InputRequired(_) => invalid("asked for input once more"),
-        Answered::Task => invalid("answered with a task to follow, which this host did not ask for"),
+        Answered::Task(_) => invalid("answered with another task instead of its result"),
         Answered::Other(what) => invalid(&format!("answered with something that is no result: {what}")),
     }
 }
@@ -170,6 +238,6 @@ mod tests {
             assert!(matches!(answered(result.clone()), Answered::Other(_)), "{result}");
         }
         let task = json!({"resultType": "task", "taskId": "1"});
-        assert_eq!(answered(task), Answered::Task);
+        assert!(matches!(answered(task), Answered::Task(_)));
     }
 }

@@ -13,7 +13,8 @@ use kapell::{
     mcp::{Host, Options, Pool, Sampling},
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, ChildProcess, Elicitation,
-        JsonObject, LogMessage, NoteKey, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt, Transport,
+        JsonObject, LogMessage, NoteKey, Notes, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt,
+        Transport,
     },
 };
 use serde_json::Value;
@@ -52,6 +53,15 @@ impl Recorder {
     /// The notes that were kept, oldest first.
     pub(crate) fn notes(&self) -> Vec<(NoteKey, Value)> {
         self.told.lock().unwrap().notes.clone()
+    }
+
+    /// What a later process finds of them.
+    pub(crate) fn left(&self) -> Notes {
+        let mut notes = Notes::default();
+        for (key, note) in self.notes() {
+            notes.insert(key, note);
+        }
+        notes
     }
 
     pub(crate) fn think_for(&self, thinking: Duration) {
@@ -117,9 +127,13 @@ impl Host for Recorder {
     }
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
-        let mut told = self.told.lock().unwrap();
-        told.sampled.push((origin, chat));
-        told.reply.clone().unwrap()
+        let (thinking, reply) = {
+            let mut told = self.told.lock().unwrap();
+            told.sampled.push((origin, chat));
+            (told.thinking, told.reply.clone())
+        };
+        tokio::time::sleep(thinking).await;
+        reply.unwrap()
     }
 
     async fn input_required(&self, _: AttemptId, round: u32, request_state: Option<String>, requests: Value) {

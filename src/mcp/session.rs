@@ -1,0 +1,402 @@
+//! Keeps one session of a connection: its id, what the handshake agreed on, which request ids it has used up, and what
+//! the agent has asked in it. Only legacy sessions over Streamable HTTP have an id; others keep nothing.
+//! Never sends or receives.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use rmcp::{
+    model::{
+        ClientJsonRpcMessage, ClientNotification, GetExtensions as _, InitializeResult, JsonRpcMessage, RequestId,
+        ServerJsonRpcMessage,
+    },
+    service::InboundStreamOrigin,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Host, calls::normal, lock, note::StreamNote};
+use crate::model::{AgentId, NoteKey};
+
+/// Request ids are set aside in blocks of this size: a note for each block, rather than for each call.
+const BLOCK: i64 = 1_000;
+
+/// What a later process needs to go on with a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SessionNote {
+    /// The id that the server gave it.
+    session: String,
+    /// The endpoint without what may be secret: a session of another one is of no use.
+    url: String,
+    /// What the server said in the handshake, its protocol version included.
+    initialized: InitializeResult,
+    /// The first request id that was certainly never used.
+    next_request: i64,
+}
+
+impl SessionNote {
+    /// Reads what an earlier process wrote of its session with `agent`; none if this version does not know it.
+    pub(super) fn read(note: Value, agent: &AgentId) -> Option<Self> {
+        let read = serde_json::from_value(note);
+        read.inspect_err(|error| tracing::warn!(%agent, %error, "the note of a session cannot be read")).ok()
+    }
+
+    /// Whether the session is one with the server at `url`, if there is such a server.
+    pub(super) fn is_with(&self, url: Option<&str>) -> bool {
+        url == Some(&*self.url)
+    }
+}
+
+/// The session of one connection.
+pub(super) struct Session {
+    pub(super) agent: AgentId,
+    pub(super) host: Arc<dyn Host>,
+    /// The endpoint, if what is there outlives the host; no other session is noted.
+    kept_at: Option<String>,
+    /// What rmcp's ids, which begin at 0, are moved by.
+    offset: i64,
+    /// What an earlier process left, if the session is its.
+    resumed: Option<SessionNote>,
+    /// Set when the handshake has given it one.
+    id: OnceLock<String>,
+    /// What is noted. Held until a change of it is durable, so that no request overtakes the note that sets its id
+    /// aside.
+    note: tokio::sync::Mutex<Option<SessionNote>>,
+    /// The agent's requests that came on the stream of a call, and whether each was answered. An id each, as long as
+    /// the session lives: servers repeat old events on new streams. Held for a look-up.
+    asked: Mutex<HashMap<RequestId, bool>>,
+}
+
+impl Session {
+    /// For a connection that has no session, such as one over pipes.
+    pub(super) fn none(agent: AgentId, host: Arc<dyn Host>) -> Self {
+        Self {
+            agent,
+            host,
+            kept_at: None,
+            offset: 0,
+            resumed: None,
+            id: OnceLock::new(),
+            note: tokio::sync::Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// For a connection over Streamable HTTP, on which a handshake may make a session. It is noted if the server is
+    /// one that outlives the host, at `kept_at`.
+    pub(super) fn over_http(agent: AgentId, host: Arc<dyn Host>, kept_at: Option<String>) -> Self {
+        // There are servers that repeat events of one session in another, so that ids have to differ. They are below
+        // 2^30, since not every server takes more than 32 bits.
+        let random = uuid::Uuid::now_v7().into_bytes();
+        let offset = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
+        Self { kept_at, offset: i64::from(offset), ..Self::none(agent, host) }
+    }
+
+    /// The session that an earlier process left.
+    pub(super) fn resumed(agent: AgentId, host: Arc<dyn Host>, note: SessionNote) -> Self {
+        Self {
+            kept_at: Some(note.url.clone()),
+            offset: note.next_request,
+            id: OnceLock::from(note.session.clone()),
+            note: tokio::sync::Mutex::new(Some(note.clone())),
+            resumed: Some(note),
+            ..Self::none(agent, host)
+        }
+    }
+
+    /// The id that the server gave it; none before the handshake, and none where there are no sessions.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.get().map(String::as_str)
+    }
+
+    /// The session's id and handshake, if an earlier process has made them.
+    pub(super) fn handshake(&self) -> Option<(String, InitializeResult)> {
+        self.resumed.as_ref().map(|note| (note.session.clone(), note.initialized.clone()))
+    }
+
+    /// Its id, if a later process can go on with it.
+    pub(super) fn kept(&self) -> Option<&str> {
+        self.kept_at.as_ref().and(self.id())
+    }
+
+    /// The handshake made the session. Ends when that is durable, if it is kept.
+    pub(super) async fn begin(&self, id: String, initialized: InitializeResult) {
+        let mut note = self.note.lock().await;
+        if let Some(url) = &self.kept_at {
+            let (session, url) = (id.clone(), url.clone());
+            let begun = SessionNote { session, url, initialized, next_request: self.offset + BLOCK };
+            self.keep(&begun).await;
+            *note = Some(begun);
+        }
+        // A second handshake on one connection does not happen: rmcp is told not to make one.
+        let _ = self.id.set(id);
+    }
+
+    /// Sets the request id aside: ends when it is durable that a later process must not use it.
+    pub(super) async fn reserve(&self, id: &RequestId) {
+        let mut note = self.note.lock().await;
+        if let (RequestId::Number(id), Some(note)) = (id, note.as_mut())
+            && *id >= note.next_request
+        {
+            note.next_request = id + BLOCK;
+            self.keep(note).await;
+        }
+    }
+
+    async fn keep(&self, note: &SessionNote) {
+        match serde_json::to_value(note) {
+            Ok(note) => self.host.note(NoteKey::Session(self.agent.clone()), note).await,
+            Err(error) => tracing::warn!(agent = %self.agent, %error, "the note of a session cannot be written"),
+        }
+    }
+
+    /// The agent made a request on the stream of a call. Whether that is news: servers repeat themselves.
+    pub(super) fn is_asked_anew(&self, request: &RequestId) -> bool {
+        let mut asked = lock(&self.asked);
+        let known = asked.contains_key(request);
+        if !known {
+            asked.insert(request.clone(), false);
+        }
+        !known
+    }
+
+    /// The agent has the answer to its request.
+    pub(super) fn answered(&self, request: &RequestId) {
+        if let Some(answered) = lock(&self.asked).get_mut(request) {
+            *answered = true;
+        }
+    }
+
+    /// Whether the agent has the answer to its request.
+    pub(super) fn is_answered(&self, request: &RequestId) -> bool {
+        lock(&self.asked).get(request).copied().unwrap_or_default()
+    }
+}
+
+/// Translates between rmcp's request ids, which begin at 0 on every connection, and those of the session. What is
+/// nearer to the wire knows the session's only.
+#[derive(Debug)]
+pub(super) struct Numbering {
+    offset: i64,
+    /// rmcp's ids of requests that an earlier process made, by the session's. As many as calls are taken up at once.
+    taken_up: HashMap<i64, i64>,
+}
+
+impl Numbering {
+    pub(super) fn new(session: &Session) -> Self {
+        Self { offset: session.offset, taken_up: HashMap::new() }
+    }
+
+    /// From rmcp to the session.
+    pub(super) fn outgoing(&mut self, message: &mut ClientJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Request(outgoing) => {
+                let RequestId::Number(local) = outgoing.id else { return };
+                let earlier = outgoing.request.extensions().get::<StreamNote>().map(|note| note.request);
+                if let Some(request) = earlier {
+                    self.taken_up.insert(request, local);
+                }
+                outgoing.id = RequestId::Number(earlier.unwrap_or(local + self.offset));
+            }
+            JsonRpcMessage::Notification(outgoing) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &mut outgoing.notification
+                    && let Some(RequestId::Number(id)) = &mut cancelled.params.request_id
+                {
+                    let earlier = self.taken_up.iter().find(|(_, local)| *local == id).map(|(request, _)| *request);
+                    *id = earlier.unwrap_or(*id + self.offset);
+                }
+            }
+            // These bear the agent's own ids.
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+        }
+    }
+
+    /// From the session to rmcp.
+    pub(super) fn incoming(&mut self, message: &mut ServerJsonRpcMessage) {
+        match message {
+            JsonRpcMessage::Response(response) => {
+                response.id = self.local(&response.id);
+                self.forget(&response.id);
+            }
+            JsonRpcMessage::Error(error) => {
+                if let Some(id) = &mut error.id {
+                    *id = self.local(id);
+                    self.forget(id);
+                }
+            }
+            JsonRpcMessage::Request(incoming) => {
+                if let Some(InboundStreamOrigin::OutboundRequest(id)) = incoming.request.extensions_mut().get_mut() {
+                    *id = self.local(id);
+                }
+            }
+            JsonRpcMessage::Notification(_) => {}
+        }
+    }
+
+    fn local(&self, id: &RequestId) -> RequestId {
+        match normal(id) {
+            RequestId::Number(id) => {
+                RequestId::Number(self.taken_up.get(&id).copied().unwrap_or(id.saturating_sub(self.offset)))
+            }
+            id @ RequestId::String(_) => id,
+        }
+    }
+
+    fn forget(&mut self, local: &RequestId) {
+        self.taken_up.retain(|_, taken_up| RequestId::Number(*taken_up) != *local);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rmcp::model::{
+        CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam, ErrorData,
+        ServerResult,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{
+        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Notes, Origin, Progress,
+    };
+
+    /// A host that takes its time to keep notes.
+    #[derive(Default)]
+    struct Slow(Arc<Mutex<Notes>>);
+
+    #[async_trait::async_trait]
+    impl Host for Slow {
+        async fn elicit(&self, _: Origin, _: Elicitation) -> Answer {
+            Answer::Cancel
+        }
+
+        async fn sample(&self, _: Origin, _: ChatRequest) -> Result<ChatReply, ChatError> {
+            std::future::pending().await
+        }
+
+        async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+
+        fn note(&self, key: NoteKey, note: Value) -> futures::future::BoxFuture<'static, ()> {
+            let notes = self.0.clone();
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                lock(&notes).insert(key, note);
+            })
+        }
+
+        fn progressed(&self, _: &AttemptId, _: Progress) {}
+
+        fn logged(&self, _: Origin, _: LogMessage) {}
+    }
+
+    fn noted(notes: &Mutex<Notes>) -> SessionNote {
+        SessionNote::read(lock(notes).sessions["a"].clone(), &"a".into()).unwrap()
+    }
+
+    fn initialized() -> InitializeResult {
+        let result =
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
+        serde_json::from_value(result).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_life_uses_no_id_of_an_earlier_one() {
+        let host = Arc::new(Slow::default());
+        let notes = host.0.clone();
+        let first = Session::over_http("a".into(), host.clone(), Some("http://x/mcp".to_owned()));
+        assert_eq!(first.id(), None);
+        first.begin("s".to_owned(), initialized()).await;
+        assert_eq!(first.kept(), Some("s"));
+        for local in [1, BLOCK - 1] {
+            first.reserve(&RequestId::Number(first.offset + local)).await;
+            assert_eq!(noted(&notes).next_request, first.offset + BLOCK);
+        }
+        first.reserve(&RequestId::Number(first.offset + BLOCK)).await;
+        let note = noted(&notes);
+        assert_eq!(note.next_request, first.offset + 2 * BLOCK);
+        assert!(note.is_with(Some("http://x/mcp")) && !note.is_with(Some("http://y/mcp")) && !note.is_with(None));
+        let second = Session::resumed("a".into(), host, note.clone());
+        assert_eq!((second.offset, second.handshake()), (note.next_request, Some(("s".to_owned(), initialized()))));
+        second.reserve(&RequestId::Number(second.offset + 1)).await;
+        assert!(noted(&notes).next_request > second.offset + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_request_overtakes_the_note_that_sets_its_id_aside() {
+        let host = Arc::new(Slow::default());
+        let notes = host.0.clone();
+        let session = Session::over_http("a".into(), host, Some("http://x/mcp".to_owned()));
+        session.begin("s".to_owned(), initialized()).await;
+        let ids = [0, 1, 2].map(|more| RequestId::Number(session.offset + BLOCK + more));
+        futures::future::join_all(ids.map(async |id| {
+            session.reserve(&id).await;
+            assert_eq!(noted(&notes).next_request, session.offset + 2 * BLOCK);
+        }))
+        .await;
+    }
+
+    #[test]
+    fn knows_what_was_asked_and_answered() {
+        let session = Session::none("a".into(), Arc::new(Slow::default()));
+        let [asked, other] = [7, 8].map(RequestId::Number);
+        assert_eq!([session.is_asked_anew(&asked), session.is_asked_anew(&asked)], [true, false]);
+        session.answered(&other);
+        assert_eq!([&asked, &other].map(|id| session.is_answered(id)), [false, false]);
+        session.answered(&asked);
+        assert!(session.is_answered(&asked) && session.is_asked_anew(&other));
+    }
+
+    /// The id of a call as it goes over the wire.
+    fn sent(numbering: &mut Numbering, local: i64, note: Option<StreamNote>) -> RequestId {
+        let mut request = CallToolRequest::new(CallToolRequestParams::new("t"));
+        if let Some(note) = note {
+            request.extensions.insert(note);
+        }
+        let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
+        numbering.outgoing(&mut message);
+        let JsonRpcMessage::Request(request) = message else { unreachable!() };
+        request.id
+    }
+
+    /// The request that is cancelled on the wire when rmcp cancels `local`.
+    fn cancelled(numbering: &mut Numbering, local: i64) -> Option<RequestId> {
+        let params = CancelledNotificationParam::new(Some(RequestId::Number(local)), None);
+        let mut message = ClientJsonRpcMessage::notification(CancelledNotification::new(params).into());
+        numbering.outgoing(&mut message);
+        match message {
+            JsonRpcMessage::Notification(sent) => match sent.notification {
+                ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn received(numbering: &mut Numbering, id: RequestId) -> RequestId {
+        let mut message = ServerJsonRpcMessage::response(ServerResult::empty(()), id);
+        numbering.incoming(&mut message);
+        let JsonRpcMessage::Response(response) = message else { unreachable!() };
+        response.id
+    }
+
+    #[test]
+    fn translates_ids_between_the_library_and_the_session() {
+        let mut numbering = Numbering { offset: 1_000, taken_up: HashMap::new() };
+        let note = StreamNote { session: "s".to_owned(), request: 40, last_event: "e".to_owned(), task: None };
+        let number = RequestId::Number;
+        assert_eq!(sent(&mut numbering, 3, None), number(1_003));
+        assert_eq!(sent(&mut numbering, 4, Some(note)), number(40));
+        assert_eq!(cancelled(&mut numbering, 3), Some(number(1_003)));
+        assert_eq!(cancelled(&mut numbering, 4), Some(number(40)));
+        assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
+        assert_eq!(received(&mut numbering, number(40)), number(4));
+        assert_eq!(numbering.taken_up, HashMap::new());
+        let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_005)));
+        numbering.incoming(&mut refused);
+        assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));
+    }
+}

@@ -1,0 +1,348 @@
+//! Takes up calls of a host that was killed, from the notes that it kept.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::Router;
+use kapell::{
+    mcp::Pool,
+    model::{
+        AgentSpec, Answer, AttemptId, Failure, FailureKind, JsonObject, NoteKey, Protocol, StartAttempt, ToolOutput,
+        Transport,
+    },
+};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
+        ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests,
+        InputRequiredResult, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        UpdateTaskParams,
+    },
+    service::RequestContext,
+    task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use serde_json::{Value, json};
+use support::{Recorder, attempt, object, pool, spec};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// An agent of the modern era whose tool `job` is a task and whose tool `ask` needs a round of input.
+#[derive(Clone, Default)]
+struct Agent {
+    tasks: TaskManager,
+    calls: Arc<AtomicUsize>,
+    cancelled: Arc<AtomicUsize>,
+    /// Lets the tasks end.
+    go: Arc<Notify>,
+}
+
+fn question() -> InputRequest {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: "who?".to_owned(),
+        requested_schema: serde_json::from_value(schema).unwrap(),
+    }))
+}
+
+fn text(text: impl Into<String>) -> CallToolResult {
+    CallToolResult::success(vec![ContentBlock::text(text.into())])
+}
+
+impl Agent {
+    async fn work(self, kind: String, task: TaskContext) -> Result<CallToolResult, TaskExit> {
+        task.set_status_message("began");
+        match kind.as_str() {
+            "asks" => {
+                let answers = tokio::join!(task.request_input("a", question()), task.request_input("b", question()));
+                Ok(text(format!("{} {}", answers.0?, answers.1?)))
+            }
+            "fails" => Err(TaskExit::Error(ErrorData::invalid_params("no such city", None))),
+            "tool-error" => Ok(CallToolResult::error(vec![ContentBlock::text("no such tool")])),
+            "endless" => {
+                task.cancelled().await;
+                self.cancelled.fetch_add(1, Ordering::SeqCst);
+                Err(TaskExit::Cancelled)
+            }
+            _ => {
+                self.go.notified().await;
+                task.set_status_message("nearly done");
+                Ok(text("done"))
+            }
+        }
+    }
+}
+
+impl ServerHandler for Agent {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = Arc::new(object(json!({"type": "object"})));
+        let tools = ["job", "ask"].map(|name| Tool::new(name, name, schema.clone()));
+        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if request.name == "ask" {
+            return Ok(match (request.request_state.as_deref(), request.input_responses) {
+                (Some("second"), Some(answers)) => text(serde_json::to_string(&answers).unwrap()).into(),
+                (state, _) => {
+                    let next = if state.is_none() { "first" } else { "second" };
+                    let requests = InputRequests::from([("who".to_owned(), question())]);
+                    InputRequiredResult::new(Some(requests), Some(next.to_owned())).into()
+                }
+            });
+        }
+        let kind = request.arguments.unwrap_or_default().get("kind").and_then(Value::as_str).unwrap_or("").to_owned();
+        let ttl = if kind == "expires" { Some(300) } else { Some(60_000) };
+        let options = TaskOptions::new().with_poll_interval_ms(50).with_ttl_ms(ttl);
+        let agent = self.clone();
+        let task = self.tasks.spawn(options, |context| Box::pin(agent.work(kind, context)));
+        Ok(CallToolResponse::Task(CreateTaskResult::new(task)))
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.update_task(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
+    }
+}
+
+async fn serve(agent: &Agent) -> AgentSpec {
+    let agent = agent.clone();
+    let config = StreamableHttpServerConfig::default();
+    let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let router = Router::new().nest_service("/mcp", service);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let transport = Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None };
+    AgentSpec { protocol: Protocol::Modern, ..spec("odd", transport) }
+}
+
+fn job(kind: &str) -> StartAttempt {
+    attempt("job", json!({"kind": kind}))
+}
+
+fn helpful() -> Arc<Recorder> {
+    Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) })
+}
+
+type Outcome = Result<Arc<ToolOutput>, Failure>;
+
+fn said(outcome: Outcome) -> Result<String, FailureKind> {
+    outcome.map(|output| output.text().into_owned()).map_err(|failure| failure.kind)
+}
+
+async fn call(pool: &Pool, call: StartAttempt) -> Outcome {
+    pool.call(call, JsonObject::new(), CancellationToken::new()).await
+}
+
+/// Makes a call with a host that is killed as soon as `there` holds, and gives the last note that it kept of it.
+async fn killed(
+    agent: &AgentSpec,
+    order: StartAttempt,
+    host: &Arc<Recorder>,
+    there: impl Fn(&Recorder) -> bool,
+) -> Value {
+    let pool = Arc::new(pool(vec![agent.clone()], host));
+    let calling = tokio::spawn({
+        let pool = pool.clone();
+        async move { call(&pool, order).await }
+    });
+    let waiting = async {
+        while !there(host) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the call did not come so far");
+    calling.abort();
+    // Nothing of it says goodbye.
+    std::mem::forget(pool);
+    last_note(host)
+}
+
+fn last_note(host: &Recorder) -> Value {
+    let (key, note) = host.notes().pop().unwrap();
+    assert_eq!(key, NoteKey::Call(AttemptId { task: "t".into(), number: 1 }));
+    note
+}
+
+async fn taken_up(agent: &AgentSpec, order: StartAttempt, note: Value, host: &Arc<Recorder>) -> Outcome {
+    let pool = pool(vec![agent.clone()], host);
+    let taken = pool.take_up(order, note, JsonObject::new(), CancellationToken::new());
+    let outcome = tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the call did not end");
+    pool.close().await;
+    outcome
+}
+
+#[tokio::test]
+async fn a_task_of_the_agent_is_followed_to_its_result() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let pool = pool(vec![spec], &host);
+    agent.go.notify_one();
+    assert_eq!(said(call(&pool, job("")).await), Ok("done".to_owned()));
+    let notes = host.notes();
+    assert_eq!((notes.len(), &notes[0].1["kind"]), (1, &json!("remote_task")));
+    assert_eq!(said(call(&pool, job("asks")).await), {
+        let answer = json!({"action": "accept", "content": {"name": "Ada"}});
+        Ok(format!("{answer} {answer}"))
+    });
+    let mut keys: Vec<_> = host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect();
+    keys.sort();
+    assert_eq!(keys, ["task/a", "task/b"]);
+    assert_eq!(host.progress().first().unwrap().message.as_deref(), Some("began"));
+    let failure = call(&pool, job("fails")).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ServerError);
+    assert_eq!(failure.message, "the task of `job` at agent `odd` failed: no such city");
+    assert_eq!(said(call(&pool, job("tool-error")).await), Err(FailureKind::ToolError));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_task_outlives_its_host() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let note = killed(&spec, job(""), &host, |host| !host.progress().is_empty()).await;
+    let go = agent.go.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        go.notify_one();
+    });
+    let later = helpful();
+    assert_eq!(said(taken_up(&spec, job(""), note.clone(), &later).await), Ok("done".to_owned()));
+    // It has ended, and is still there.
+    assert_eq!(said(taken_up(&spec, job(""), note, &helpful()).await), Ok("done".to_owned()));
+    assert_eq!((agent.calls.load(Ordering::SeqCst), later.notes()), (1, Vec::new()));
+}
+
+#[tokio::test]
+async fn the_questions_of_a_task_outlive_the_host() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    host.think_for(Duration::from_secs(3_600));
+    let note = killed(&spec, job("asks"), &host, |host| host.elicited().len() == 2).await;
+    let later = helpful();
+    let answer = json!({"action": "accept", "content": {"name": "Ada"}});
+    assert_eq!(said(taken_up(&spec, job("asks"), note, &later).await), Ok(format!("{answer} {answer}")));
+    let keys = |host: &Recorder| {
+        let mut keys: Vec<_> = host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys(&host), keys(&later));
+    assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_task_that_the_agent_no_longer_has_was_interrupted() {
+    let spec = serve(&Agent::default()).await;
+    let note = json!({"kind": "remote_task", "id": "gone", "dialect": "extension"});
+    let failure = taken_up(&spec, job(""), note, &helpful()).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Interrupted);
+    let expected = "the host stopped while `job` of agent `odd` was under way, and the agent no longer has the call";
+    assert_eq!(failure.message, expected);
+    assert_eq!(
+        said(taken_up(&spec, job(""), json!({"kind": "dream"}), &helpful()).await),
+        Err(FailureKind::Interrupted)
+    );
+}
+
+#[tokio::test]
+async fn cancelling_ends_the_task_at_the_agent() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let pool = pool(vec![spec], &host);
+    let cancel = CancellationToken::new();
+    let calling = pool.call(job("endless"), JsonObject::new(), cancel.clone());
+    let cancelling = async {
+        while host.progress().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cancel.cancel();
+    };
+    let (outcome, ()) = tokio::join!(calling, cancelling);
+    assert_eq!(said(outcome), Err(FailureKind::Cancelled));
+    let noticed = async {
+        while agent.cancelled.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), noticed).await.unwrap();
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_task_that_answers_is_not_silent_but_its_deadline_holds() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let pool = pool(vec![spec], &helpful());
+    let order = StartAttempt {
+        timeout: Duration::from_millis(200),
+        deadline: Some(Duration::from_millis(900)),
+        ..job("endless")
+    };
+    assert_eq!(said(call(&pool, order).await), Err(FailureKind::DeadlineExceeded));
+    let failure = call(&pool, job("expires")).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ServerError);
+    assert!(failure.message.contains("TTL elapsed"), "{}", failure.message);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_round_of_questions_outlives_the_host() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let order = || attempt("ask", json!({}));
+    host.think_for(Duration::from_millis(300));
+    let note = killed(&spec, order(), &host, |host| host.elicited().len() == 2).await;
+    assert_eq!((&note["number"], &note["state"]), (&json!(2), &json!("second")));
+    let later = helpful();
+    let answer = json!({"who": {"action": "accept", "content": {"name": "Ada"}}});
+    assert_eq!(said(taken_up(&spec, order(), note, &later).await), Ok(answer.to_string()));
+    let keys = |host: &Recorder| host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect::<Vec<_>>();
+    assert_eq!(
+        (keys(&host), keys(&later)),
+        (vec!["round/1/who".to_owned(), "round/2/who".to_owned()], vec!["round/2/who".to_owned()],)
+    );
+    assert_eq!(agent.calls.load(Ordering::SeqCst), 3);
+}

@@ -9,7 +9,7 @@ use super::{CliError, Exit, files, run::Output};
 use crate::{
     config::AgentsFile,
     human::Human,
-    journal::{Durability, SqliteJournal},
+    journal::{Durability, Lease, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Plan, Record, RunId},
@@ -45,6 +45,8 @@ pub(super) async fn execute(
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
+    // Held to the end, after the run's last event is durable.
+    let _lease = Lease::take(&path, &run)?;
 
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
     let sampling = match &models {

@@ -10,7 +10,7 @@ use crate::{
     config::AgentsFile,
     engine::{Rerun, Run},
     human::Human,
-    journal::{Durability, SqliteJournal},
+    journal::{Durability, Lease, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Notes, Plan, Record, RunId, TaskId, Timestamp},
@@ -75,6 +75,8 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
+    // Held to the end, after the run's last event is durable.
+    let _lease = Lease::take(&path, &run)?;
 
     let (plan, events, sessions) = match &work {
         Work::New { plan, .. } => (plan, 0, HashMap::new()),

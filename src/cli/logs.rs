@@ -8,14 +8,14 @@ use clap::Args;
 use super::{CliError, Exit, Format, JournalArg, files};
 use crate::{
     journal::Reader,
-    report::history::{Follow, LogFormat, Logs},
+    report::history::{Follow, LogFormat, Logs, Stood},
 };
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
     /// The run: its id, the beginning or end of it, or `last`
     run: String,
-    /// Go on until the run ends
+    /// Go on until the run ends or its process is gone
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
@@ -34,7 +34,11 @@ pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
     };
     let follow = if args.follow { Follow::UntilTheRunEnds } else { Follow::No };
     let logs = Logs { reader: &reader, run: &run, format, follow };
-    logs.print(&mut BufWriter::new(io::stdout().lock()))
+    let stood = logs
+        .print(&mut BufWriter::new(io::stdout().lock()))
         .map_err(|error| CliError::failed(format!("the events of run `{run}` could not be printed"), error))?;
+    if stood == Stood::Interrupted {
+        eprintln!("run {run} was interrupted: its process is gone; `kapell resume {run}` goes on with it");
+    }
     Ok(Exit::Done)
 }

@@ -56,12 +56,15 @@ pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
         RunsCommand::Show(args) => {
             let reader = Reader::open(&files::journal(&args.journal)?)?;
             let run = reader.find_run(&args.run)?;
-            let mut details = RunDetails::new(&run);
+            let mut details = RunDetails::new(&run, reader.driver(&run)?);
             for record in reader.records(&run, 0) {
                 details.apply(&record?);
             }
             match args.output {
-                Format::Json => print_json(&details.json())?,
+                Format::Json => {
+                    let json = details.json();
+                    print_json(&json.map_err(|error| CliError::failed("the run cannot be printed as JSON", error))?)?;
+                }
                 Format::Text => print(&details.text(&files::viewpoint()))?,
             }
         }

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use miette::Diagnostic;
 
+use super::Holder;
 use crate::model::RunId;
 
 /// Why the journal could not be read or written.
@@ -132,6 +133,28 @@ pub enum JournalError {
         expected: u64,
         /// The number that it has.
         found: u64,
+    },
+    /// Another process drives the run.
+    #[error("run `{run}` is being driven by {holder}")]
+    #[diagnostic(code(journal::driven), help("`kapell logs -f {run}` follows it, and `kapell cancel {run}` ends it"))]
+    Driven {
+        /// The run.
+        run: RunId,
+        /// Who.
+        holder: Holder,
+    },
+    /// There can be no lock on the run.
+    #[error("the lease `{path}` cannot be taken")]
+    #[diagnostic(
+        code(journal::lease),
+        help("the journal's folder must be writable, on a file system of this machine that has locks")
+    )]
+    Lease {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
     },
     /// A record is not what this program writes.
     #[error("event {seq} of run `{run}` cannot be converted from or to JSON")]

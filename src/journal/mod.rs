@@ -2,7 +2,9 @@
 //! Never decides.
 
 mod error;
+mod lease;
 mod memory;
+mod private;
 mod read;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -15,6 +17,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 pub use error::JournalError;
+pub use lease::{Holder, Lease};
 pub use memory::MemoryJournal;
 pub use read::{RawRecord, RawRecords, Reader, Records, RunSummary};
 pub use schema::default_path;

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, Row, types::Type};
 use serde::{Deserialize, de::IntoDeserializer};
 
-use super::{JournalError, schema};
+use super::{Holder, JournalError, Lease, schema};
 use crate::model::{NoteKey, Notes, Record, RunId, RunStatus, Timestamp};
 
 /// A page of records ends with the one that makes it this long, so that reading takes little memory however long
@@ -36,12 +36,14 @@ pub struct RunSummary {
     pub name: String,
     /// When it started.
     pub started: Timestamp,
-    /// When it ended; absent while it runs, and for ever if its process died.
+    /// When it ended; absent while it runs, and after its process died.
     pub ended: Option<Timestamp>,
     /// How it stands or ended.
     pub status: RunStatus,
     /// When its latest event was decided.
     pub last_event: Timestamp,
+    /// Who drives it. A run that has not ended and that nobody drives was interrupted.
+    pub driver: Option<Holder>,
 }
 
 /// A record as the journal keeps it.
@@ -85,11 +87,44 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
-        let query = "
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.summaries("ORDER BY started DESC, run DESC LIMIT ?1", [limit])
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// [`JournalError::UnknownRun`], or when the journal cannot be read.
+    pub fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
+        let found = self.summaries("WHERE run = ?1", [run.as_str()])?.pop();
+        found.ok_or_else(|| JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() })
+    }
+
+    /// The process that drives `run`, if one does.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub fn driver(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
+        Lease::holder(&self.path, run)
+    }
+
+    /// The runs that `which` selects, each with its driver.
+    fn summaries(&self, which: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunSummary>, JournalError> {
+        const COLUMNS: &str = "
             SELECT run, name, started, ended, status,
                 (SELECT at FROM events WHERE events.run = runs.run ORDER BY seq DESC LIMIT 1)
-            FROM runs ORDER BY started DESC, run DESC LIMIT ?1";
-        self.rows(query, [i64::try_from(limit).unwrap_or(i64::MAX)], summary)
+            FROM runs ";
+        let mut found = self.rows(&(COLUMNS.to_owned() + which), parameters, summary)?;
+        for summary in found.iter_mut().filter(|summary| summary.ended.is_none()) {
+            summary.driver = self.driver(&summary.run)?;
+            if summary.driver.is_none() {
+                // It may have ended since it was read; a run's driver leaves after its end is durable.
+                let again =
+                    self.rows(&(COLUMNS.to_owned() + "WHERE run = ?1"), [summary.run.as_str()], self::summary)?;
+                *summary = again.into_iter().next().unwrap_or_else(|| summary.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// The one run whose id is `name`, or begins or ends with it; `last` is the one that started last.
@@ -203,6 +238,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
         ended: row.get::<_, Option<u64>>(3)?.map(Timestamp),
         status,
         last_event: Timestamp(row.get(5)?),
+        driver: None,
     })
 }
 

@@ -2,7 +2,7 @@
 //! Never changes a file that is not a journal of this format.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::JournalError;
+use super::{JournalError, private};
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
 pub(super) const FORMAT: i64 = 3;
@@ -86,21 +86,12 @@ enum Content {
     Journal,
 }
 
-/// Creates the file and its folders for this user alone: agents' answers are nobody else's business.
-/// SQLite gives the files beside it the same permissions.
+/// Creates the file and its folders. SQLite gives the files beside it the same permissions.
 fn create_file(path: &Path) -> io::Result<()> {
-    let mut folders = fs::DirBuilder::new();
-    let mut file = fs::OpenOptions::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        folders.mode(0o700);
-        file.mode(0o600);
-    }
     if let Some(folder) = path.parent() {
-        folders.recursive(true).create(folder)?;
+        private::create_folder(folder)?;
     }
-    match file.write(true).create_new(true).open(path) {
+    match private::file().write(true).create_new(true).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }

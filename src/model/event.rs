@@ -284,16 +284,23 @@ pub enum RunStatus {
     Cancelled,
 }
 
-impl std::fmt::Display for RunStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl RunStatus {
+    /// The word for it, the same in text, in JSON and in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Running => "running",
             Self::Succeeded => "succeeded",
             Self::Partial => "partial",
             Self::Failed => "failed",
             Self::Paused => "paused",
             Self::Cancelled => "cancelled",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

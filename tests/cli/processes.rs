@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, process::Child};
 
+use serde_json::json;
+
 use crate::support::{Ended, Place, signal, wait_for};
 
 /// The process ids that the agent wrote down: its own, and two of its children that nobody waits for.
@@ -100,11 +102,17 @@ fn a_killed_run_is_still_in_the_journal() {
         let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
         (logs.out.matches(": calls ").count() == 2).then_some(())
     });
+    let shown = || place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]).result();
+    assert_eq!((&shown()["status"], &shown()["process"]), (&json!("running"), &json!(child.id())));
     child.kill().expect("killed");
     child.wait().expect("ended");
-    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]);
-    assert_eq!(shown.result()["status"], "running", "{shown:?}");
-    assert_eq!(shown.result()["tasks"]["a"]["attempts"], 1);
+    let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
+    assert!(listed.out.contains("interrupted") && listed.out.contains("kapell resume"), "{listed:?}");
+    let followed = place.kapell(&["logs", "-f", "last", "--journal", "journal.db"]);
+    assert!(followed.code == Some(0) && followed.err.contains("was interrupted"), "{followed:?}");
+    let shown = shown();
+    assert_eq!((&shown["status"], &shown["process"]), (&json!("interrupted"), &json!(null)), "{shown}");
+    assert_eq!(shown["tasks"]["a"]["attempts"], 1);
 }
 
 #[test]

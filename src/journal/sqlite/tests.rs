@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    journal::{Reader, samples},
+    journal::{Holder, Lease, Reader, RunSummary, samples},
     model::{EndCause, LogMessage, Origin, RunStatus, Timestamp},
 };
 
@@ -190,25 +190,31 @@ fn lists_the_latest_runs_as_their_events_say() {
     append(&journal, &"ab-new-22".into(), vec![started(300)]).expect("appends");
 
     let reader = Reader::open(&path).expect("opens");
-    let summary = |run: &str, started, last_event| crate::journal::RunSummary {
+    let summary = |run: &str, started, last_event| RunSummary {
         run: run.into(),
         name: "lisbon".into(),
         started: Timestamp(started),
         ended: None,
         status: RunStatus::Running,
         last_event: Timestamp(last_event),
+        driver: None,
     };
     let all = [
         summary("ab-new-22", 300, 300),
         summary("ab-mid-2", 200, 1_001),
-        crate::journal::RunSummary {
-            ended: Some(Timestamp(900)),
-            status: RunStatus::Failed,
-            ..summary("aa-old-1", 100, 900)
-        },
+        RunSummary { ended: Some(Timestamp(900)), status: RunStatus::Failed, ..summary("aa-old-1", 100, 900) },
     ];
     assert_eq!(reader.runs(usize::MAX).expect("lists"), all);
+    assert_eq!(reader.run(&"aa-old-1".into()).expect("is there"), all[2]);
+    let error = reader.run(&"aa-old".into()).expect_err("is not there");
+    assert_eq!(error.to_string(), "no run is called `aa-old`");
     assert_eq!(reader.runs(1).expect("lists"), all[..1]);
+
+    let lease = Lease::take(&path, &"ab-mid-2".into()).expect("takes");
+    let driver = Some(Holder { process: Some(std::process::id()) });
+    let driven = [all[0].clone(), RunSummary { driver, ..all[1].clone() }, all[2].clone()];
+    assert_eq!(reader.runs(usize::MAX).expect("lists"), driven);
+    drop(lease);
 
     for (name, run) in [("last", "ab-new-22"), ("AA", "aa-old-1"), ("-22", "ab-new-22"), ("ab-mid-2", "ab-mid-2")] {
         assert_eq!(reader.find_run(name).expect(name).as_str(), run);

@@ -50,8 +50,17 @@ pub enum LogFormat {
 pub enum Follow {
     /// Only what is there.
     No,
-    /// Until the run ends. A run whose process is gone never does; the person ends this program.
+    /// Until the run ends, or nobody drives it any more.
     UntilTheRunEnds,
+}
+
+/// How the run stood when there was no more to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stood {
+    /// It had ended, or somebody drives it.
+    Well,
+    /// It has not ended, and nobody drives it.
+    Interrupted,
 }
 
 impl Logs<'_> {
@@ -59,10 +68,12 @@ impl Logs<'_> {
     ///
     /// # Errors
     /// When they cannot be read or written.
-    pub fn print(&self, output: &mut impl Write) -> Result<(), LinesError> {
+    pub fn print(&self, output: &mut impl Write) -> Result<Stood, LinesError> {
         let mut records = self.reader.raw(self.run, 0);
         let mut ended = false;
         loop {
+            // Looked at before reading on: a driver leaves after its last event is durable.
+            let driven = self.reader.driver(self.run)?.is_some();
             for raw in records.by_ref() {
                 let raw = raw?;
                 let record = raw.parse(self.run)?;
@@ -72,11 +83,16 @@ impl Logs<'_> {
                     LogFormat::Text(zone) => log_line(&record, zone),
                 };
                 if unless_closed(writeln!(output, "{line}"))?.is_none() {
-                    return Ok(());
+                    return Ok(Stood::Well);
                 }
             }
-            if unless_closed(output.flush())?.is_none() || ended || self.follow == Follow::No {
-                return Ok(());
+            if unless_closed(output.flush())?.is_none() || ended {
+                return Ok(Stood::Well);
+            }
+            match (driven, self.follow) {
+                (false, _) => return Ok(Stood::Interrupted),
+                (true, Follow::No) => return Ok(Stood::Well),
+                (true, Follow::UntilTheRunEnds) => {}
             }
             thread::sleep(POLL);
         }
@@ -217,7 +233,7 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::journal::{Durability, Journal, SqliteJournal, samples};
+    use crate::journal::{Durability, Journal, Lease, SqliteJournal, samples};
 
     fn in_a_journal(events: &[Record], then: impl FnOnce(&SqliteJournal, &Reader)) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -284,29 +300,48 @@ mod tests {
         });
     }
 
+    /// Does something when the first part has been printed, as another process would.
+    struct Watched<F>(Vec<u8>, Option<F>);
+    impl<F: FnOnce()> Write for Watched<F> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            if let Some(act) = self.1.take() {
+                act();
+            }
+            Ok(())
+        }
+    }
+
+    fn followed(reader: &Reader, act: impl FnOnce()) -> (Stood, usize) {
+        let mut output = Watched(Vec::new(), Some(act));
+        let logs = Logs { reader, run: &samples::run(), format: LogFormat::Json, follow: Follow::UntilTheRunEnds };
+        let stood = logs.print(&mut output).expect("prints");
+        (stood, String::from_utf8(output.0).expect("UTF-8").lines().count())
+    }
+
     #[test]
     fn following_goes_on_until_the_run_ends() {
         let events = samples::journey();
         let (before, after) = events.split_at(5);
         in_a_journal(before, |journal, reader| {
-            /// Appends the rest when the first part has been printed, as another process would.
-            struct Watched<'a>(Vec<u8>, Option<&'a SqliteJournal>, &'a [Record]);
-            impl Write for Watched<'_> {
-                fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                    self.0.write(bytes)
-                }
-                fn flush(&mut self) -> std::io::Result<()> {
-                    if let Some(journal) = self.1.take() {
-                        block_on(journal.append(&samples::run(), self.2.into())).expect("appends");
-                    }
-                    Ok(())
-                }
-            }
-            let mut output = Watched(Vec::new(), Some(journal), after);
-            let logs = Logs { reader, run: &samples::run(), format: LogFormat::Json, follow: Follow::UntilTheRunEnds };
-            logs.print(&mut output).expect("prints");
-            let lines = String::from_utf8(output.0).expect("UTF-8");
-            assert_eq!(lines.lines().count(), events.len());
+            let _lease = Lease::take(journal.path(), &samples::run()).expect("takes");
+            let appended = || block_on(journal.append(&samples::run(), after.into())).expect("appends");
+            assert_eq!(followed(reader, appended), (Stood::Well, events.len()));
+        });
+    }
+
+    #[test]
+    fn following_ends_when_nobody_drives_the_run_any_more() {
+        let events = samples::journey();
+        in_a_journal(&events[..5], |journal, reader| {
+            let lease = Lease::take(journal.path(), &samples::run()).expect("takes");
+            let dies = || {
+                block_on(journal.append(&samples::run(), events[5..7].into())).expect("appends");
+                drop(lease);
+            };
+            assert_eq!(followed(reader, dies), (Stood::Interrupted, 7));
         });
     }
 

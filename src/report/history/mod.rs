@@ -1,11 +1,11 @@
 //! Shows the runs that the journal holds: the list, one of them, its events.
-//! Never asks whether a run's process is alive: the journal does not know.
+//! Never calls a run running that no process drives.
 
 mod logs;
 mod show;
 mod table;
 
-pub use logs::{Follow, LogFormat, Logs};
+pub use logs::{Follow, LogFormat, Logs, Stood};
 pub use show::RunDetails;
 
 use jiff::tz::TimeZone;
@@ -14,7 +14,7 @@ use table::{Row, Table};
 
 use super::text;
 use crate::{
-    journal::RunSummary,
+    journal::{Holder, RunSummary},
     model::{RunStatus, Timestamp},
 };
 
@@ -35,16 +35,17 @@ pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
     let mut table = Table::default();
     table.push(Row::of(["run", "plan", "status", "started", "duration"]));
     for run in runs {
-        let (status, duration) = match run.ended {
-            Some(ended) => (run.status.to_string(), duration(run.started, ended)),
-            None => (not_ended(run.status), format!("last event {} ago", duration(run.last_event, viewpoint.now))),
+        let duration = match run.ended {
+            Some(ended) => duration(run.started, ended),
+            None => format!("last event {} ago", duration(run.last_event, viewpoint.now)),
         };
+        let status = standing(run.status, run.driver);
         let started = moment(run.started, &viewpoint.zone);
-        table.push(Row::of([run.run.as_str(), &run.name, &status, &started, &duration]));
+        table.push(Row::of([run.run.as_str(), &run.name, status, &started, &duration]));
     }
     let mut text = table.to_string();
-    if runs.iter().any(|run| run.ended.is_none()) {
-        text.push_str("`running?`: not ended so far as the journal knows; its process may be gone\n");
+    if runs.iter().any(|run| standing(run.status, run.driver) == INTERRUPTED) {
+        text.push_str("`interrupted`: its process is gone; `kapell resume RUN` goes on with it\n");
     }
     text
 }
@@ -55,7 +56,8 @@ pub fn runs_json(runs: &[RunSummary]) -> Value {
         json!({
             "run": run.run,
             "name": run.name,
-            "status": run.status,
+            "status": standing(run.status, run.driver),
+            "process": run.driver.and_then(|driver| driver.process),
             "started": run.started,
             "ended": run.ended,
             "last_event": run.last_event,
@@ -64,9 +66,15 @@ pub fn runs_json(runs: &[RunSummary]) -> Value {
     runs.iter().map(object).collect()
 }
 
-/// The status of a run that has no end: honest about what is not known.
-fn not_ended(status: RunStatus) -> String {
-    format!("{status}?")
+/// How a run stands that has not ended and that nobody drives.
+const INTERRUPTED: &str = "interrupted";
+
+/// How a run stands: its status, but only a run that is driven is running.
+fn standing(status: RunStatus, driver: Option<Holder>) -> &'static str {
+    match status {
+        RunStatus::Running if driver.is_none() => INTERRUPTED,
+        status => status.name(),
+    }
 }
 
 /// A moment as people read it, to the second.
@@ -100,31 +108,40 @@ mod tests {
             ended: ended.map(Timestamp),
             status: if ended.is_some() { RunStatus::Succeeded } else { RunStatus::Running },
             last_event: Timestamp(ended.unwrap_or(1_700_000_060_000)),
+            driver: None,
         }
     }
 
+    fn driven(run: &str) -> RunSummary {
+        RunSummary { driver: Some(Holder { process: Some(1234) }), ..summary(run, None) }
+    }
+
     #[test]
-    fn the_list_says_honestly_which_runs_may_be_gone() {
+    fn the_list_says_which_runs_are_driven_and_which_were_interrupted() {
         let viewpoint = Viewpoint { now: Timestamp(1_700_010_860_000), zone: TimeZone::UTC };
-        let runs = [summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
+        let runs = [driven("0199-c"), summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
         assert_eq!(
             runs_text(&runs, &viewpoint),
-            "run     plan          status     started              duration\n\
-             0199-b  li\\u{1b}sbon  running?   2023-11-14 22:13:20  last event 3h00m ago\n\
-             0199-a  li\\u{1b}sbon  succeeded  2023-11-14 22:13:20  12.3s\n\
-             `running?`: not ended so far as the journal knows; its process may be gone\n"
+            "run     plan          status       started              duration\n\
+             0199-c  li\\u{1b}sbon  running      2023-11-14 22:13:20  last event 3h00m ago\n\
+             0199-b  li\\u{1b}sbon  interrupted  2023-11-14 22:13:20  last event 3h00m ago\n\
+             0199-a  li\\u{1b}sbon  succeeded    2023-11-14 22:13:20  12.3s\n\
+             `interrupted`: its process is gone; `kapell resume RUN` goes on with it\n"
         );
         assert_eq!(runs_text(&[], &viewpoint), "no runs yet\n");
     }
 
     #[test]
     fn the_list_is_json_for_programs() {
+        let object = |run: &str, status: &str, process: Option<u32>| {
+            json!({
+                "run": run, "name": "li\u{1b}sbon", "status": status, "process": process,
+                "started": 1_700_000_000_000_u64, "ended": null, "last_event": 1_700_000_060_000_u64,
+            })
+        };
         assert_eq!(
-            runs_json(&[summary("0199-b", None)]),
-            json!([{
-                "run": "0199-b", "name": "li\u{1b}sbon", "status": "running", "started": 1_700_000_000_000_u64,
-                "ended": null, "last_event": 1_700_000_060_000_u64,
-            }])
+            runs_json(&[driven("0199-c"), summary("0199-b", None)]),
+            json!([object("0199-c", "running", Some(1234)), object("0199-b", "interrupted", None)])
         );
     }
 

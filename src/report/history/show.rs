@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 
 use indexmap::IndexMap;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     super::text::count,
-    Viewpoint, duration, moment, not_ended,
+    INTERRUPTED, Viewpoint, duration, moment, standing,
     table::{Row, Table},
 };
 use crate::{
+    journal::Holder,
     model::{
         AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, QuestionId, Record, RequestId, RunId, TaskId,
         Timestamp, Usage,
@@ -26,12 +28,15 @@ pub struct RunDetails {
     merge: Merge,
     more: More,
     last_event: Timestamp,
+    driver: Option<Holder>,
 }
 
 /// What the result leaves out.
 #[derive(Debug, Clone, Default, Serialize)]
 struct More {
     name: String,
+    /// That drives it.
+    process: Option<u32>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
     agents: IndexMap<AgentId, AgentStanding>,
@@ -107,9 +112,10 @@ impl More {
 }
 
 impl RunDetails {
-    /// A run without events.
-    pub fn new(run: &RunId) -> Self {
-        Self { merge: Merge::new(run), more: More::default(), last_event: Timestamp::default() }
+    /// A run without events, and who drives it.
+    pub fn new(run: &RunId, driver: Option<Holder>) -> Self {
+        let more = More { process: driver.and_then(|driver| driver.process), ..More::default() };
+        Self { merge: Merge::new(run), more, last_event: Timestamp::default(), driver }
     }
 
     /// Takes the next event.
@@ -194,8 +200,17 @@ impl RunDetails {
     }
 
     /// The run as it is printed as JSON.
-    pub fn json(&self) -> impl Serialize + '_ {
-        Whole { result: self.merge.result(), more: &self.more }
+    ///
+    /// # Errors
+    /// When it is no JSON, which what came from JSON always is.
+    pub fn json(&self) -> serde_json::Result<Value> {
+        let mut whole = serde_json::to_value(Whole { result: self.merge.result(), more: &self.more })?;
+        whole["status"] = self.standing().into();
+        Ok(whole)
+    }
+
+    fn standing(&self) -> &'static str {
+        standing(self.merge.result().status, self.driver)
     }
 
     /// The run as text.
@@ -220,16 +235,13 @@ impl RunDetails {
     fn head(&self, viewpoint: &Viewpoint) -> Table {
         let result = self.merge.result();
         let zone = &viewpoint.zone;
-        let status = match self.more.ended {
-            Some(_) => result.status.to_string(),
-            None => not_ended(result.status),
+        let status = match self.driver {
+            Some(driver) if self.more.ended.is_none() => format!("{}, driven by {driver}", self.standing()),
+            _ => self.standing().to_owned(),
         };
         let end = match (self.more.started, self.more.ended) {
             (Some(started), Some(ended)) => format!("{}, after {}", moment(ended, zone), duration(started, ended)),
-            _ => format!(
-                "not so far as the journal knows; last event {} ago, and the process may be gone",
-                duration(self.last_event, viewpoint.now)
-            ),
+            _ => format!("not yet; last event {} ago", duration(self.last_event, viewpoint.now)),
         };
         let mut head = Table::default();
         head.push(Row::of(["run", result.run.as_str()]));
@@ -238,7 +250,11 @@ impl RunDetails {
         if let Some(started) = self.more.started {
             head.push(Row::of(["started", &moment(started, zone)]));
         }
-        head.push(Row::of(["ended", &end]));
+        let end = Row::of(["ended", &end]);
+        head.push(match self.standing() {
+            INTERRUPTED => end.note(format!("its process is gone; `kapell resume {}` goes on with it", result.run)),
+            _ => end,
+        });
         head
     }
 
@@ -358,7 +374,7 @@ mod tests {
     use crate::journal::samples;
 
     fn details(events: &[Record]) -> RunDetails {
-        let mut details = RunDetails::new(&samples::run());
+        let mut details = RunDetails::new(&samples::run(), None);
         events.iter().for_each(|record| details.apply(record));
         details
     }
@@ -403,13 +419,21 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_an_end_may_be_gone_and_says_so() {
+    fn a_run_that_has_not_ended_is_driven_or_says_that_it_was_interrupted() {
+        let driver = Some(Holder { process: Some(1234) });
+        let mut driven = RunDetails { driver, ..details(&samples::journey()[..8]) };
+        driven.apply(&samples::journey()[8]);
+        let shown = driven.text(&viewpoint());
+        let head: Vec<_> = shown.lines().take(5).collect();
+        assert_eq!(head[2], "status   running, driven by process 1234");
+        assert_eq!(head[4], "ended    not yet; last event 1m32s ago");
         insta::assert_snapshot!(details(&samples::journey()[..8]).text(&viewpoint()), @r"
         run      01990000-0000-7000-8000-00000000abcd
         plan     lisbon
-        status   running?
+        status   interrupted
         started  2023-11-14 22:13:20
-        ended    not so far as the journal knows; last event 1m33s ago, and the process may be gone
+        ended    not yet; last event 1m33s ago
+            its process is gone; `kapell resume 01990000-0000-7000-8000-00000000abcd` goes on with it
 
         tasks
         book  running  travel.book  1 attempt  1m36s
@@ -429,7 +453,9 @@ mod tests {
 
     #[test]
     fn the_json_is_the_result_with_more_beside_it() {
-        let json = serde_json::to_value(details(&samples::journey()).json()).expect("serialises");
+        assert_eq!(details(&samples::journey()[..8]).json().expect("serialises")["status"], json!("interrupted"));
+        let json = details(&samples::journey()).json().expect("serialises");
+        assert_eq!(json["status"], json!("cancelled"));
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(
             json["agents"],

@@ -1,0 +1,159 @@
+//! Keeps two processes from driving one run: while one does, it holds a lock on a file of the run.
+//! Never outlives its process: the system takes the lock back from one that dies, and children do not inherit it.
+
+use std::{
+    fmt,
+    fs::{self, File, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{JournalError, private};
+use crate::model::RunId;
+
+/// How long a lock that is held is tried again. Who only looks for a holder takes it for microseconds.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The right to drive a run, until it is dropped.
+#[derive(Debug)]
+pub struct Lease {
+    path: PathBuf,
+    /// Locked for as long as it is open.
+    _file: File,
+}
+
+/// The process that drives a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id; absent for the moment between its taking the lease and writing the id down.
+    pub process: Option<u32>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.process {
+            Some(process) => write!(f, "process {process}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+impl Lease {
+    /// Takes the lease of `run`, whose events are in the journal at `journal`. Blocks for a tenth of a second where
+    /// another process has it.
+    ///
+    /// # Errors
+    /// [`JournalError::Driven`] when another process has it, [`JournalError::Lease`] when there can be no lock.
+    pub fn take(journal: &Path, run: &RunId) -> Result<Self, JournalError> {
+        let path = path_of(journal, run);
+        Self::take_at(&path, run).map_err(|error| match error {
+            Refused::Driven(holder) => JournalError::Driven { run: run.clone(), holder },
+            Refused::Failed(source) => JournalError::Lease { path, source: Arc::new(source) },
+        })
+    }
+
+    fn take_at(path: &Path, run: &RunId) -> Result<Self, Refused> {
+        check(run)?;
+        if let Some(folder) = path.parent() {
+            private::create_folder(folder)?;
+        }
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let mut file = private::file().read(true).write(true).create(true).truncate(false).open(path)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, path)? => {
+                    file.set_len(0)?;
+                    file.write_all(std::process::id().to_string().as_bytes())?;
+                    return Ok(Self { path: path.to_path_buf(), _file: file });
+                }
+                // Who had the lease before removed the file after it was opened here.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(5)),
+                Err(TryLockError::WouldBlock) => return Err(Refused::Driven(written_in(file))),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The process that drives `run`, if one does. Takes microseconds.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    pub fn holder(journal: &Path, run: &RunId) -> Result<Option<Holder>, JournalError> {
+        let path = path_of(journal, run);
+        look(&path, run).map_err(|source| JournalError::Lease { path, source: Arc::new(source) })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A file that stays is not locked any more, so it misleads nobody.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Why a lease could not be taken.
+enum Refused {
+    Driven(Holder),
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn look(path: &Path, run: &RunId) -> io::Result<Option<Holder>> {
+    check(run)?;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(written_in(file))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// What its holder wrote into a file that is locked.
+fn written_in(mut file: File) -> Holder {
+    let mut text = String::new();
+    let process = file.read_to_string(&mut text).ok().and_then(|_| text.parse().ok());
+    Holder { process }
+}
+
+/// Whether `path` still leads to the open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file of a run: beside the journal itself, by whatever links it was reached.
+fn path_of(journal: &Path, run: &RunId) -> PathBuf {
+    let mut folder = fs::canonicalize(journal).unwrap_or_else(|_| journal.to_path_buf()).into_os_string();
+    folder.push(".leases");
+    PathBuf::from(folder).join(run.as_str())
+}
+
+/// An id that came from a journal which somebody edited must not lead to another folder.
+fn check(run: &RunId) -> io::Result<()> {
+    let mut parts = Path::new(run.as_str()).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{run}` is no id of a run"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,14 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
 use super::{CliError, Exit, files, talk::Output};
 use crate::{
     config::AgentsFile,
-    engine::{Rerun, Run},
+    engine::{self, Rerun, Run},
     human::Human,
     journal::{Durability, Lease, SqliteJournal},
     llm::Llm,
@@ -57,6 +57,8 @@ pub(super) enum Work {
 
 /// A run that an earlier process left.
 pub(super) struct Left {
+    /// The right to drive it.
+    pub(super) lease: Lease,
     /// Its events.
     pub(super) records: Vec<Record>,
     /// Their fold.
@@ -76,12 +78,16 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
     // Held to the end, after the run's last event is durable.
-    let _lease = Lease::take(&path, &run)?;
+    let _lease = match &work {
+        // It was taken before the run was read.
+        Work::Left(_) => None,
+        Work::New { .. } | Work::Again { .. } => Some(Lease::take(&path, &run)?),
+    };
 
-    let (plan, events, sessions) = match &work {
-        Work::New { plan, .. } => (plan, 0, HashMap::new()),
-        Work::Left(left) => (left.run.plan(), left.run.next_seq(), left.notes.sessions.clone()),
-        Work::Again { earlier, .. } => (earlier.plan(), 0, HashMap::new()),
+    let (plan, events) = match &work {
+        Work::New { plan, .. } => (plan, 0),
+        Work::Left(left) => (left.run.plan(), left.run.next_seq()),
+        Work::Again { earlier, .. } => (earlier.plan(), 0),
     };
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
@@ -93,7 +99,12 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let options = Options { sampling, ..files::pool_options()? };
     let used: Vec<AgentSpec> =
         agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
-    let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).taking_over(sessions);
+    let (sessions, sampled) = match &work {
+        Work::Left(left) => (left.notes.sessions.clone(), engine::sampled(&left.records)),
+        Work::New { .. } | Work::Again { .. } => Default::default(),
+    };
+    let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
+    let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).taking_over(sessions).having_sampled(spent);
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(pool),
@@ -115,7 +126,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
             let start = Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run) };
             runtime::run(start, services, (hub, inbox), &mut reporters).await
         }
-        Work::Left(Left { records, run: left, notes, accepts_changes }) => {
+        Work::Left(Left { lease: _lease, records, run: left, notes, accepts_changes }) => {
             reporters.catch_up(&records);
             let last = records.last().map_or_else(Timestamp::default, |record| record.at);
             drop(records);

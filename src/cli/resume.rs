@@ -10,7 +10,7 @@ use super::{
     talk::{Stdin, TalkArgs},
 };
 use crate::{
-    journal::Reader,
+    journal::{Lease, Reader},
     model::{RunId, RunStatus},
     report::screen::Screen,
 };
@@ -36,7 +36,8 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let journal = files::journal(&args.journal)?;
     let reader = Reader::open(&journal)?;
     let run = reader.find_run(&args.run)?;
-    let left = left(&reader, &run, args.accept_changes)?;
+    let lease = Lease::take(&journal, &run)?;
+    let left = left(&reader, &run, lease, args.accept_changes)?;
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let human = args.talk.human(&screen, &run, Stdin::Free)?;
     let desk = Desk { run, journal, screen, human, output: args.talk.output };
@@ -49,7 +50,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
 ///
 /// # Errors
 /// When it left nothing to do, or the journal cannot be read.
-pub(super) fn left(reader: &Reader, run: &RunId, accepts_changes: bool) -> Result<Left, CliError> {
+fn left(reader: &Reader, run: &RunId, lease: Lease, accepts_changes: bool) -> Result<Left, CliError> {
     let files::Told { records, run: fold } = files::fold(reader, run)?;
     if !matches!(fold.status(), RunStatus::Running | RunStatus::Paused) {
         return Err(CliError::usage(
@@ -59,5 +60,5 @@ pub(super) fn left(reader: &Reader, run: &RunId, accepts_changes: bool) -> Resul
             ),
         ));
     }
-    Ok(Left { notes: reader.notes(run)?, records, run: fold, accepts_changes })
+    Ok(Left { lease, notes: reader.notes(run)?, records, run: fold, accepts_changes })
 }

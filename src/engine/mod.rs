@@ -16,12 +16,14 @@ mod rerun;
 pub mod retry;
 mod router;
 mod run;
+mod sampled;
 mod synthesis;
 
 pub use decide::Step;
 pub use recover::Recovery;
 pub use rerun::{Rerun, RerunError};
 pub use run::{FoldError, Run};
+pub use sampled::{Sampled, sampled};
 
 #[cfg(test)]
 mod tests;

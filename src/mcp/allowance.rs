@@ -42,6 +42,13 @@ impl Allowance {
         Self { policy, spent: Mutex::default() }
     }
 
+    /// Takes in what was spent in the run before this process.
+    pub(super) fn spent_before(&self, requests: u64, tokens: u64) {
+        let mut spent = lock(&self.spent);
+        spent.requests = spent.requests.saturating_add(requests);
+        spent.tokens = spent.tokens.saturating_add(tokens);
+    }
+
     /// Whether a person is asked before each request.
     pub(super) fn wants_consent(&self) -> bool {
         self.policy.consent == Consent::Ask

@@ -111,6 +111,16 @@ impl Pool {
         self
     }
 
+    /// Charges agents with what they have asked of the model in the run before, by requests and tokens.
+    pub fn having_sampled(self, spent: impl IntoIterator<Item = (AgentId, u64, u64)>) -> Self {
+        for (id, requests, tokens) in spent {
+            if let Some(agent) = self.agents.get(&id) {
+                agent.common.allowance.spent_before(requests, tokens);
+            }
+        }
+        self
+    }
+
     /// Connects to the agent, unless that was done, and returns what it says of itself: its tools as the agents file
     /// allows them. Callers that come meanwhile share the outcome.
     ///

@@ -9,5 +9,6 @@ mod models;
 mod planning;
 mod processes;
 mod prompts;
+mod resuming;
 mod support;
 mod talking;

@@ -1,0 +1,136 @@
+//! Runs that are interrupted and gone on with, and runs of which a part is done again.
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, signal, wait_for};
+
+/// Three tasks in a row; the second takes long enough to be killed in.
+const PLAN: &str = "
+name: books
+defaults: { effect: at_most_once }
+tasks:
+  - id: first
+    agent: archive
+    tool: store_document
+    with: { title: one, text: a }
+  - id: second
+    needs: [first]
+    agent: archive
+    tool: store_document
+    with: { title: two, text: b, delay_ms: 5000 }
+  - id: third
+    needs: [second]
+    agent: archive
+    tool: store_document
+    with: { title: three, text: c }
+";
+
+/// A place whose agents note what they really did.
+fn place() -> Place {
+    let place = Place::new();
+    let (folder, effects) = (place.path("documents"), place.path("effects"));
+    place.write(
+        "agents.toml",
+        format!(
+            "[agents.archive]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"archive\"]\n\
+             env = {{ KAPELL_DEMO_DIR = {:?}, KAPELL_DEMO_EFFECTS = {:?} }}\n",
+            folder.display().to_string(),
+            effects.display().to_string()
+        ),
+    );
+    place
+}
+
+/// Begins the plan and kills the host while the second task is under way.
+fn killed(place: &Place, plan: &str) {
+    place.write("plan.yaml", plan);
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for("the second call", || {
+        let logs = place.kapell(&["logs", "last"]);
+        logs.out.contains("second#1: calls").then_some(())
+    });
+    signal(&host, "KILL");
+    host.wait().expect("it ends");
+}
+
+/// The titles of the documents that were really stored, in order.
+fn stored(place: &Place) -> Vec<String> {
+    let effects = std::fs::read_to_string(place.path("effects")).unwrap_or_default();
+    let title = |line: &str| {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        line["arguments"]["title"].as_str().expect("a title").to_owned()
+    };
+    effects.lines().map(title).collect()
+}
+
+/// An error as it was before its lines were broken.
+fn in_a_line(text: &str) -> String {
+    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_killed_run_goes_on_without_doing_finished_work_again() {
+    let place = place();
+    killed(&place, &PLAN.replace("delay_ms: 5000", "delay_ms: 1500").replace("at_most_once", "idempotent"));
+    let ended = place.kapell(&["resume", "--no-input", "--output", "json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.task("third"), ("succeeded".to_owned(), None));
+    let attempts: Vec<_> = ["first", "second", "third"]
+        .map(|task| ended.result()["tasks"][task]["attempts"].as_u64().expect("a number"))
+        .to_vec();
+    assert_eq!(attempts, [1, 2, 1]);
+    assert_eq!(stored(&place), ["one", "two", "three"]);
+    let again = place.kapell(&["resume", "--no-input"]);
+    assert_eq!(again.code, Some(2));
+    assert!(in_a_line(&again.err).contains("has ended (succeeded), so there is nothing to resume"), "{}", again.err);
+}
+
+#[test]
+fn a_call_that_must_not_be_made_twice_waits_for_a_person_after_a_kill() {
+    let place = place();
+    killed(&place, PLAN);
+    let paused = place.kapell(&["resume", "--no-input", "--output", "json"]);
+    assert_eq!(paused.code, Some(4), "{paused:?}");
+    assert!(paused.err.contains("calling it again may do `second` twice"), "{}", paused.err);
+    assert_eq!(stored(&place), ["one"], "nothing was called without an answer");
+
+    place.write("answers.yaml", "answers:\n  - { task: second, accept: { outcome: done } }\n");
+    let ended = place.kapell(&["resume", "--no-input", "--answers", "answers.yaml", "--output", "json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.task("second"), ("succeeded".to_owned(), None));
+    assert_eq!(stored(&place), ["one", "three"], "a person said that the second had been done");
+}
+
+#[test]
+fn a_part_of_a_run_is_done_again_with_the_results_before_it() {
+    let place = place();
+    let ended = place.run(&PLAN.replace(", delay_ms: 5000", ""), &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let again = place.kapell(&["retry", "last", "--from", "second", "--no-input", "--output", "json"]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(stored(&place), ["one", "two", "three", "two", "three"]);
+    let first = &again.result()["tasks"]["first"];
+    assert_eq!((&first["reused"], &first["attempts"]), (&json!(true), &json!(0)));
+    assert_eq!(first["output"], ended.result()["tasks"]["first"]["output"]);
+    assert_ne!(again.result()["run"], ended.result()["run"]);
+
+    let wrong = place.kapell(&["retry", "last", "--from", "fourth", "--no-input"]);
+    assert_eq!(wrong.code, Some(2));
+    let said = in_a_line(&wrong.err);
+    assert!(said.contains("has no task `fourth`") && said.contains("`first`, `second`, `third`"), "{said}");
+}
+
+#[test]
+fn a_run_that_is_driven_is_neither_resumed_nor_done_again() {
+    let place = place();
+    place.write("plan.yaml", PLAN);
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for("the second call", || place.kapell(&["logs", "last"]).out.contains("second#1: calls").then_some(()));
+    let resumed = place.kapell(&["resume", "--no-input"]);
+    assert_eq!(resumed.code, Some(1), "{resumed:?}");
+    assert!(resumed.err.contains(&format!("process {}", host.id())), "{}", resumed.err);
+    let retried = place.kapell(&["retry", "last", "--from", "second", "--no-input"]);
+    assert_eq!(retried.code, Some(2), "{retried:?}");
+    signal(&host, "KILL");
+    host.wait().expect("it ends");
+}

@@ -418,6 +418,25 @@ async fn a_modern_agent_over_stdio_is_asked_back_in_rounds() {
     assert_eq!((rounds.len(), rounds[1].0), (2, 2));
     let Form::Fields { schema } = host.elicited().remove(0).1.form else { panic!("no form") };
     assert_eq!(schema["x-odd"], json!(true));
+    let notes: Vec<_> = host.notes().into_iter().map(|(_, note)| note["kind"].clone()).collect();
+    assert_eq!(notes, ["round", "input_given", "round", "input_given"]);
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn input_that_was_given_is_not_given_again_by_a_later_process() {
+    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
+    let pool = pool(vec![odd("modern")], &host);
+    let work = attempt("work", json!({}));
+    let requests = json!({"who": {"method": "elicitation/create", "params": {
+        "message": "?", "requestedSchema": {"type": "object", "properties": {}},
+    }}});
+    let open = json!({"kind": "round", "number": 1, "state": "asked", "requests": requests});
+    let taken_up = pool.take_up(work.clone(), open, JsonObject::new(), CancellationToken::new()).await;
+    let said = taken_up.map(|output| output.text().into_owned());
+    assert_eq!(said, Ok(r#"waited {"who": {"action": "accept", "content": {"name": "Ada"}}}"#.to_owned()));
+    let given = pool.take_up(work, json!({"kind": "input_given"}), JsonObject::new(), CancellationToken::new()).await;
+    assert_eq!(given.unwrap_err().kind, FailureKind::Interrupted);
     pool.close().await;
 }
 

@@ -113,7 +113,9 @@ impl<'p> Call<'p> {
             Beginning::From(CallNote::Round(round)) => Box::pin(self.rounds(Some(round))).await?,
             Beginning::From(CallNote::RemoteTask(task)) => return Box::pin(self.take_up(task)).await,
             Beginning::From(CallNote::Stream(stream)) => self.read_on(stream).await?,
-            Beginning::From(CallNote::Resource(_)) => return Err(note::interrupted(&self.request)),
+            Beginning::From(CallNote::InputGiven | CallNote::Resource(_)) => {
+                return Err(note::interrupted(&self.request));
+            }
         };
         match answered {
             Answered::Task(task) => Box::pin(self.follow(task)).await,

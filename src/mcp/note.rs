@@ -17,6 +17,9 @@ pub(super) enum CallNote {
     RemoteTask(RemoteTaskNote),
     /// The agent wants input before it goes on, and holds nothing itself.
     Round(RoundNote),
+    /// The agent was given the input that it wanted. Only the agent knows whether it took it, so neither is it given
+    /// again nor is the call gone on with.
+    InputGiven,
     /// The tool has ended, and left a resource that is waited for.
     Resource(ResourceNote),
 }
@@ -161,6 +164,7 @@ mod tests {
                 state: Some("s".into()),
                 requests: requests.as_object().cloned().unwrap(),
             }),
+            CallNote::InputGiven,
             CallNote::Resource(ResourceNote { uri: "job://1".into() }),
         ];
         for note in notes {

@@ -7,6 +7,11 @@ use tokio::time::Instant;
 
 use super::calls::Asking;
 
+/// A limit that shows later than this was not watched: a timer on a busy machine is late by a few milliseconds.
+const LATE: Duration = Duration::from_millis(250);
+/// How long it may take to read what came while nobody read.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The two limits of a call.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -61,8 +66,16 @@ impl Patience {
         }
     }
 
-    /// The limit that `now` has reached, if any.
-    pub(super) fn expired(&self, now: Instant) -> Option<Expired> {
+    /// The limit that `now` has reached, if any. When that shows late, the host itself stood still, stopped by a signal
+    /// or starved, and whatever the agent said meanwhile waits to be read: both limits then end no sooner than [`GRACE`]
+    /// from now.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<Expired> {
+        if self.ends().is_some_and(|ends| now.saturating_duration_since(ends) > LATE) {
+            self.silence.go_on_until(now + GRACE);
+            if let Some(whole) = &mut self.whole {
+                whole.go_on_until(now + GRACE);
+            }
+        }
         let over = |watch: &Stopwatch| watch.ends().is_some_and(|ends| ends <= now);
         match &self.whole {
             Some(whole) if over(whole) => Some(Expired::Whole(whole.limit)),
@@ -98,6 +111,13 @@ impl Stopwatch {
     fn go_on(&mut self, now: Instant) {
         if let State::Still { left } = self.state {
             self.state = State::Running { ends: later(now, left) };
+        }
+    }
+
+    /// Ends at `moment`, unless it ends later or stands still.
+    fn go_on_until(&mut self, moment: Instant) {
+        if let State::Running { ends } = &mut self.state {
+            *ends = moment.max(*ends);
         }
     }
 
@@ -159,6 +179,19 @@ mod tests {
         patience.asked(MODEL, start + seconds(5));
         assert_eq!(patience.ends(), Some(start + seconds(25)));
         assert_eq!(patience.expired(start + seconds(25)), Some(Expired::Whole(seconds(25))));
+    }
+
+    #[test]
+    fn what_came_while_the_host_stood_still_is_read_before_a_limit_counts() {
+        let start = Instant::now();
+        let mut patience = Patience::new(seconds(10), Some(seconds(15)), start);
+        assert_eq!(patience.expired(start + seconds(600)), None);
+        assert_eq!(patience.ends(), Some(start + seconds(601)));
+        let mut silent = Patience::new(seconds(10), None, start);
+        assert_eq!(silent.expired(start + seconds(600)), None);
+        assert_eq!(silent.expired(start + seconds(601)), Some(Expired::Silence(seconds(10))));
+        patience.heard(start + seconds(601));
+        assert_eq!(patience.expired(start + seconds(601)), Some(Expired::Whole(seconds(15))));
     }
 
     #[test]

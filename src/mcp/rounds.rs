@@ -84,6 +84,8 @@ impl Call<'_> {
         let mut params = self.params();
         params.request_state.clone_from(&round.state);
         params.input_responses = Some(self.answer(round).await?);
+        // A later process that gave the answers again might have the call done twice.
+        self.note(CallNote::InputGiven).await?;
         Ok(params)
     }
 

@@ -1,0 +1,178 @@
+//! Holds what the agents say that they did against what the journal says, and says all that does not fit.
+//! Never asks the host.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+};
+
+use kapell::model::{AttemptId, Effect, Event, Outcome, Plan, Record, RunStatus, TaskId};
+use serde_json::Value;
+
+/// What each task returned; nothing of a `foreach` task itself.
+pub(crate) type Outputs = BTreeMap<String, Value>;
+
+/// What the agents did: the attempts by whose key they did it, in order.
+pub(crate) struct Effects(Vec<AttemptId>);
+
+impl Effects {
+    /// Reads the agents' record; what has no key of ours is nobody's effect and an error.
+    pub(crate) fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let attempt = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("a line of JSON");
+            let key = line["idempotency_key"].as_str().expect("a key").to_owned();
+            // RUN/TASK/ATTEMPT, and neither a run nor a number has a stroke.
+            let (_, rest) = key.split_once('/').expect("a run");
+            let (task, number) = rest.rsplit_once('/').expect("a task and a number");
+            AttemptId { task: task.into(), number: number.parse().expect("a number") }
+        };
+        Self(text.lines().map(attempt).collect())
+    }
+
+    /// The numbers of the attempts by which `task` took effect.
+    pub(crate) fn of(&self, task: &TaskId) -> Vec<u32> {
+        self.0.iter().filter(|attempt| attempt.task == *task).map(|attempt| attempt.number).collect()
+    }
+}
+
+/// What a run returned, task by task.
+pub(crate) fn outputs(records: &[Record]) -> Outputs {
+    let output = |record: &Record| match &record.event {
+        Event::AttemptSucceeded { attempt, output } => {
+            Some((attempt.task.to_string(), serde_json::to_value(output).expect("JSON")))
+        }
+        _ => None,
+    };
+    records.iter().filter_map(output).collect()
+}
+
+/// What a journal says of the calls of a run.
+#[derive(Default)]
+struct Story {
+    started: HashSet<AttemptId>,
+    /// Tasks with a result, and whether a call gave it or a person vouched for it.
+    results: HashMap<TaskId, Result<(), Vouched>>,
+    /// Tasks that became others, with their number.
+    expanded: HashMap<TaskId, usize>,
+    ended: Option<RunStatus>,
+    problems: Vec<String>,
+}
+
+/// A person said that it took effect.
+struct Vouched;
+
+impl Story {
+    fn read(records: &[Record]) -> Self {
+        let mut story = Self::default();
+        for record in records {
+            story.take(&record.event);
+        }
+        story
+    }
+
+    fn take(&mut self, event: &Event) {
+        if self.ended.is_some_and(|status| status != RunStatus::Paused) {
+            self.problems.push(format!("{event:?} came after the end of the run"));
+        }
+        match event {
+            Event::AttemptStarted { attempt, .. } => {
+                if self.results.contains_key(&attempt.task) {
+                    self.problems.push(format!("{attempt} was started after its task had a result"));
+                }
+                if !self.started.insert(attempt.clone()) {
+                    self.problems.push(format!("{attempt} was started twice"));
+                }
+            }
+            Event::AttemptSucceeded { attempt, .. } => self.result(&attempt.task, Ok(())),
+            Event::TasksAdded { parent, items } => {
+                self.expanded.insert(parent.clone(), items.len());
+            }
+            Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } if self.expanded.contains_key(task) => {}
+            Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } => self.result(task, Err(Vouched)),
+            Event::TaskEnded { task, outcome } => self.problems.push(format!("`{task}` ended as {outcome:?}")),
+            Event::RunEnded { status, .. } => self.ended = Some(*status),
+            Event::RunResumed { .. } => self.ended = None,
+            _ => {}
+        }
+    }
+
+    fn result(&mut self, task: &TaskId, result: Result<(), Vouched>) {
+        if self.results.insert(task.clone(), result).is_some() {
+            self.problems.push(format!("`{task}` has two results"));
+        }
+    }
+
+    /// The calls that the plan came to, with what may be done twice.
+    fn calls(&self, plan: &Plan) -> Vec<(TaskId, Effect)> {
+        let calls = plan.tasks.iter().flat_map(|task| {
+            let effect = task.effect.expect("the plan says so of every task");
+            let ids = match self.expanded.get(&task.id) {
+                Some(items) => (0..*items).map(|index| task.id.item(index)).collect(),
+                None => vec![task.id.clone()],
+            };
+            ids.into_iter().map(move |id| (id, effect))
+        });
+        calls.collect()
+    }
+}
+
+/// Checks a run that has ended.
+///
+/// # Errors
+/// Everything that is not as it must be.
+pub(crate) fn check(records: &[Record], effects: &Effects, expected: &Outputs) -> Result<(), Vec<String>> {
+    let Some(Event::RunStarted { plan, .. }) = records.first().map(|record| &record.event) else {
+        return Err(vec!["the journal does not begin with a run".to_owned()]);
+    };
+    let mut story = Story::read(records);
+    let mut problems = std::mem::take(&mut story.problems);
+    if story.ended != Some(RunStatus::Succeeded) {
+        problems.push(format!("the run ended as {:?}", story.ended));
+    }
+    problems.extend(
+        effects
+            .0
+            .iter()
+            .filter(|attempt| !story.started.contains(*attempt))
+            .map(|attempt| format!("{attempt} took effect, and the journal does not know that it was started")),
+    );
+    let calls = story.calls(plan);
+    let known: HashSet<&TaskId> = calls.iter().map(|(task, _)| task).collect();
+    problems.extend(
+        effects
+            .0
+            .iter()
+            .filter(|attempt| !known.contains(&attempt.task))
+            .map(|attempt| format!("{attempt} took effect, and is no call of the plan")),
+    );
+    let mut returned = outputs(records);
+    for (task, effect) in &calls {
+        let took_effect = effects.of(task);
+        match story.results.get(task) {
+            None => problems.push(format!("`{task}` has no result")),
+            // Its result is what nobody has.
+            Some(Err(Vouched)) => {
+                let lost = expected.get(task.as_str()).cloned().unwrap_or_default();
+                returned.insert(task.to_string(), lost);
+            }
+            Some(Ok(())) => {}
+        }
+        match took_effect.len() {
+            0 => problems.push(format!("`{task}` has a result and never took effect")),
+            1 => {}
+            _ if *effect == Effect::AtMostOnce => {
+                problems.push(format!("`{task}` ({effect:?}) took effect by the attempts {took_effect:?}"));
+            }
+            _ => {}
+        }
+    }
+    let both = expected.keys().chain(returned.keys()).collect::<HashSet<_>>();
+    for task in both {
+        let (expected, returned) = (expected.get(task), returned.get(task));
+        if expected != returned {
+            problems.push(format!("`{task}` returned {returned:?}, and without a kill {expected:?}"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}

@@ -1,0 +1,236 @@
+//! One run of the plan, driven by processes that are killed, until it has ended.
+//! Never decides whether that went well; `audit` does.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+};
+
+use kapell::{
+    journal::Reader,
+    model::{Asker, AttemptId, Event, Question, Record, RunStatus},
+};
+use serde_json::json;
+
+use crate::{
+    audit::{self, Effects, Outputs},
+    dice::Dice,
+    life::{End, Fate, live},
+    servers::{AGENTS, Servers},
+    support::{Place, wait_for},
+};
+
+const PLAN: &str = include_str!("plan.yaml");
+
+/// Kills of one run: enough for most tasks to be hit, and few enough for it to end soon.
+const FEWEST_KILLS: u64 = 4;
+const MOST_KILLS: u64 = 16;
+/// Processes that one run may need: beyond the kills, one for each question that only the agents' record can answer.
+const MOST_LIVES: usize = 120;
+
+/// A run and its surroundings.
+pub(crate) struct Case {
+    seed: u64,
+    place: Place,
+    servers: Servers,
+    /// What a person found out about calls of which the host did not know whether they took effect.
+    settled: HashMap<AttemptId, &'static str>,
+    /// Processes so far.
+    lives: usize,
+}
+
+impl Case {
+    /// The plan of fifty tasks; `seed` decides when its hosts are killed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::of_plan(seed, PLAN)
+    }
+
+    /// A place with a plan, the agents file and agents that serve HTTP.
+    pub(crate) fn of_plan(seed: u64, plan: &str) -> Self {
+        let place = Place::new();
+        let servers = Servers::start(&place);
+        place.write("agents.toml", agents_file(&place, &servers)).write("plan.yaml", plan);
+        let case = Self { seed, place, servers, settled: HashMap::new(), lives: 0 };
+        case.write_answers();
+        case
+    }
+
+    /// Where it takes place.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Runs the plan without a kill.
+    pub(crate) fn uninterrupted(mut self) -> Outputs {
+        let end = self.live(Fate::Spared);
+        assert_eq!(end, End::Exited(0), "{}", self.talk());
+        self.outputs()
+    }
+
+    /// What the run returned so far.
+    pub(crate) fn outputs(&self) -> Outputs {
+        audit::outputs(&self.records())
+    }
+
+    /// How many calls the journal knows to have been started.
+    pub(crate) fn started(&self) -> usize {
+        self.records().iter().filter(|record| matches!(record.event, Event::AttemptStarted { .. })).count()
+    }
+
+    /// What the agents did.
+    pub(crate) fn effects(&self) -> Effects {
+        Effects::read(&self.place.path("effects.jsonl"))
+    }
+
+    /// Starts, kills and resumes the run until it ends by itself; how often it was killed.
+    pub(crate) fn carry_to_its_end(&mut self) -> usize {
+        let mut dice = Dice::new(self.seed);
+        let most = FEWEST_KILLS + dice.below(MOST_KILLS - FEWEST_KILLS);
+        let mut kills = 0;
+        while self.status() != Some(RunStatus::Succeeded) {
+            assert!(self.lives < MOST_LIVES, "the run does not end\n{}", self.talk());
+            let fate = if kills < most { Fate::draw(&mut dice) } else { Fate::Spared };
+            match self.live(fate) {
+                End::Killed => kills += 1,
+                End::Exited(0) => {}
+                End::Exited(4) => self.settle(),
+                End::Exited(code) => panic!("seed {}: {fate:?} ended with {code}\n{}", self.seed, self.talk()),
+            }
+        }
+        usize::try_from(kills).expect("few")
+    }
+
+    /// Holds the agents' record against the journal.
+    pub(crate) fn audit(&self, expected: &Outputs) {
+        wait_for("every process of the host and its agents to end", || self.survivors().is_empty().then_some(()));
+        if let Err(problems) = audit::check(&self.records(), &self.effects(), expected) {
+            panic!("seed {}:\n{}\n{}", self.seed, problems.join("\n"), self.talk());
+        }
+    }
+
+    /// What it went through, for people.
+    pub(crate) fn summary(&self, kills: usize) -> String {
+        let mut settled: BTreeMap<&str, usize> = BTreeMap::new();
+        self.settled.values().for_each(|truth| *settled.entry(truth).or_default() += 1);
+        format!("seed {}: {kills} kills, {} processes, settled by a person: {settled:?}", self.seed, self.lives)
+    }
+
+    /// Lets the next process live: it begins the run, or goes on with it where there is one.
+    fn live(&mut self, fate: Fate) -> End {
+        self.lives += 1;
+        self.write_answers();
+        live(self.place.command(self.next_command()), fate, &self.place)
+    }
+
+    /// What a person would type next.
+    pub(crate) fn next_command(&self) -> Vec<&'static str> {
+        let mut command = match self.status() {
+            None => vec!["run", "plan.yaml"],
+            Some(_) => vec!["resume", "last"],
+        };
+        command.extend(["--no-input", "--answers", "answers.yaml", "--journal", "journal.db"]);
+        command.extend(["--output", "stream-json"]);
+        command
+    }
+
+    /// The answers that a person left: a yes to every booking, and what is known of calls that were cut off.
+    pub(crate) fn write_answers(&self) {
+        let mut text =
+            String::from("answers:\n- { tool: book_trip, message: for an estimated, accept: { confirm: true } }\n");
+        for question in self.open_questions() {
+            if let Asker::Host { attempt } = &question.asker
+                && let Some(outcome) = self.settled.get(attempt)
+            {
+                let rule = json!({"task": attempt.task, "message": "nobody knows", "accept": {"outcome": outcome}});
+                let _ = writeln!(text, "- {rule}");
+            }
+        }
+        self.place.write("answers.yaml", text);
+    }
+
+    /// Finds out what became of the calls that the host asks about: ends whatever may still work on one of them, and
+    /// then looks at what the agents have done.
+    pub(crate) fn settle(&mut self) {
+        wait_for("the agents' processes to end", || self.survivors().is_empty().then_some(()));
+        self.servers.restart(&self.place);
+        let effects = self.effects();
+        let mut news = 0;
+        for question in self.open_questions() {
+            let Asker::Host { attempt } = question.asker else { continue };
+            let outcome = if effects.of(&attempt.task).is_empty() { "repeat" } else { "done" };
+            news += usize::from(self.settled.insert(attempt, outcome).is_none());
+        }
+        assert_ne!(news, 0, "seed {}: the run paused, and not for a question of the host\n{}", self.seed, self.talk());
+    }
+
+    fn open_questions(&self) -> Vec<Question> {
+        let mut open: BTreeMap<String, Question> = BTreeMap::new();
+        for record in self.records() {
+            match record.event {
+                Event::QuestionAsked { question, .. } => {
+                    open.insert(question.id.to_string(), (*question).clone());
+                }
+                Event::QuestionAnswered { question, .. } => {
+                    open.remove(question.as_str());
+                }
+                _ => {}
+            }
+        }
+        open.into_values().collect()
+    }
+
+    fn status(&self) -> Option<RunStatus> {
+        if !self.place.path("journal.db").exists() {
+            return None;
+        }
+        // A process that was killed while it made the journal may have left an empty file.
+        let reader = Reader::open(&self.place.path("journal.db")).ok()?;
+        let runs = reader.runs(2).expect("a journal");
+        assert!(runs.len() < 2, "a second run was begun");
+        Some(runs.first()?.status)
+    }
+
+    fn records(&self) -> Vec<Record> {
+        if self.status().is_none() {
+            return Vec::new();
+        }
+        let reader = Reader::open(&self.place.path("journal.db")).expect("a journal");
+        let run = reader.find_run("last").expect("a run");
+        reader.records(&run, 0).collect::<Result<_, _>>().expect("its events")
+    }
+
+    /// The processes of this place that are not its servers: each has the place in its environment.
+    fn survivors(&self) -> Vec<u32> {
+        let place = self.place.path("").display().to_string();
+        let processes = std::fs::read_dir("/proc").expect("a list of processes").filter_map(Result::ok);
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let ours = pids.filter(|pid| !self.servers.include(*pid)).filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&place)
+        });
+        ours.collect()
+    }
+
+    /// What the processes said, the latest last.
+    fn talk(&self) -> String {
+        std::fs::read_to_string(self.place.path("talk")).unwrap_or_default()
+    }
+}
+
+/// Each agent three times: as a child of the host, and over HTTP in each era. The children speak one era each, too.
+fn agents_file(place: &Place, servers: &Servers) -> String {
+    let (effects, documents) = (place.path("effects.jsonl"), place.path("documents"));
+    let mut text = String::new();
+    for (agent, protocol) in AGENTS.into_iter().zip(["legacy", "auto", "modern"]) {
+        let port = servers.port(agent);
+        let _ = writeln!(
+            text,
+            "[agents.{agent}-stdio]\ncommand = \"${{KAPELL}}\"\nargs = [\"demo-agent\", \"{agent}\"]\n\
+             env = {{ KAPELL_DEMO_EFFECTS = {effects:?}, KAPELL_DEMO_DIR = {documents:?} }}\n\
+             protocol = \"{protocol}\"\n\
+             [agents.{agent}-legacy]\nurl = \"http://127.0.0.1:{port}/mcp\"\nprotocol = \"legacy\"\n\
+             [agents.{agent}-modern]\nurl = \"http://127.0.0.1:{port}/mcp\"\nprotocol = \"modern\""
+        );
+    }
+    text
+}

@@ -1,0 +1,66 @@
+//! Kills the host at random moments of a plan of fifty tasks, resumes it until it ends by itself, and holds what the
+//! agents say that they did against what the journal says.
+#![allow(missing_docs)]
+
+mod audit;
+mod case;
+mod dice;
+mod full;
+mod life;
+mod servers;
+mod standstill;
+#[path = "../cli/support.rs"]
+#[allow(dead_code, reason = "each test binary uses its own part")]
+mod support;
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use case::Case;
+
+/// As many kills as the suite must survive.
+const KILLS: usize = 200;
+/// Cases at the same time; each has a host and three servers.
+const ABREAST: usize = 3;
+/// The variable that names the seed to begin with, as a failed test printed it.
+const SEED: &str = "KAPELL_KILL_SEED";
+
+#[test]
+fn nothing_is_lost_and_nothing_is_doubled_however_often_the_host_is_killed() {
+    let expected = Case::new(0).uninterrupted();
+    let next = AtomicU64::new(first_seed());
+    let killed = AtomicUsize::new(0);
+    // A lock: the threads below only add to it.
+    let told = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..ABREAST {
+            scope.spawn(|| {
+                while killed.load(Ordering::Relaxed) < KILLS {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    eprintln!("{SEED}={seed}");
+                    let mut case = Case::new(seed);
+                    let kills = case.carry_to_its_end();
+                    case.audit(&expected);
+                    killed.fetch_add(kills, Ordering::Relaxed);
+                    told.lock().expect("no holder panics").push(case.summary(kills));
+                }
+            });
+        }
+    });
+    let mut told = told.into_inner().expect("no holder panics");
+    told.sort();
+    eprintln!("{}\n{} kills", told.join("\n"), killed.load(Ordering::Relaxed));
+}
+
+/// A seed that no suite before had, unless one is asked for.
+fn first_seed() -> u64 {
+    match std::env::var(SEED) {
+        Ok(seed) => seed.parse().expect("a whole number"),
+        Err(_) => {
+            let since_epoch = std::time::UNIX_EPOCH.elapsed().expect("a clock after 1970");
+            since_epoch.as_secs()
+        }
+    }
+}

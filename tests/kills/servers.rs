@@ -1,0 +1,79 @@
+//! The demo agents that serve HTTP on their own, beside the host and not as its children.
+//! Never outlive their case.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use crate::support::Place;
+
+/// The agents, each speaking both eras.
+pub(crate) const AGENTS: [&str; 3] = ["travel", "research", "archive"];
+
+/// Three processes.
+pub(crate) struct Servers {
+    running: Vec<Server>,
+}
+
+struct Server {
+    agent: &'static str,
+    port: u16,
+    process: Child,
+}
+
+impl Servers {
+    /// Starts all of them on ports that are free.
+    pub(crate) fn start(place: &Place) -> Self {
+        Self { running: AGENTS.map(|agent| Server::start(place, agent, 0)).into() }
+    }
+
+    /// The port of an agent.
+    pub(crate) fn port(&self, agent: &str) -> u16 {
+        let server = self.running.iter().find(|server| server.agent == agent);
+        server.expect("every agent is started").port
+    }
+
+    /// Ends all of them, and with them every call that they still have; then starts them where they were.
+    pub(crate) fn restart(&mut self, place: &Place) {
+        for server in &mut self.running {
+            server.end();
+            *server = Server::start(place, server.agent, server.port);
+        }
+    }
+
+    /// Whether a process is one of them.
+    pub(crate) fn include(&self, pid: u32) -> bool {
+        self.running.iter().any(|server| server.process.id() == pid)
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.running.iter_mut().for_each(Server::end);
+    }
+}
+
+impl Server {
+    fn start(place: &Place, agent: &'static str, port: u16) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
+        command
+            .args(["demo-agent", agent, "--http", &port.to_string()])
+            .env("KAPELL_DEMO_EFFECTS", place.path("effects.jsonl"))
+            .env("KAPELL_DEMO_DIR", place.path("documents"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().expect("the agent starts");
+        let mut said = String::new();
+        let mut errors = BufReader::new(process.stderr.take().expect("it is piped"));
+        errors.read_line(&mut said).expect("it says where it listens");
+        let port = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next()?.parse().ok());
+        Self { agent, port: port.unwrap_or_else(|| panic!("no port in {said:?}")), process }
+    }
+
+    fn end(&mut self) {
+        self.process.kill().expect("killed, or ended before");
+        self.process.wait().expect("ended");
+    }
+}

@@ -21,9 +21,7 @@ use axum::{
 };
 use kapell::{
     mcp::Pool,
-    model::{
-        AgentSpec, Answer, AttemptId, ChatPart, ChatReply, Failure, FailureKind, JsonObject, Notes, Protocol, Transport,
-    },
+    model::{AttemptId, Failure, FailureKind, Notes},
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -39,12 +37,15 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{Recorder, attempt, object, pool, spec};
+use support::{
+    Recorder, attempt,
+    lives::{self, busy, helpful, legacy, progress, risen, until},
+    object, pool,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
-use tokio_util::sync::CancellationToken;
 
 /// An agent whose work goes on as the test lets it.
 #[derive(Clone)]
@@ -225,83 +226,32 @@ async fn listen(router: Router) -> String {
     url
 }
 
-fn http(url: &str) -> AgentSpec {
-    let transport = Transport::Http { url: url.to_owned(), headers: Vec::new(), bearer_token: None, server: None };
-    AgentSpec { protocol: Protocol::Legacy, ..spec("odd", transport) }
-}
-
-fn helpful() -> Arc<Recorder> {
-    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
-    host.replies(Ok(ChatReply {
-        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
-        cost_usd: None,
-        model: "small".to_owned(),
-        stop_reason: "endTurn".to_owned(),
-        usage: None,
-    }));
-    host
-}
-
-/// A host that never answers.
-fn busy() -> Arc<Recorder> {
-    let host = helpful();
-    host.think_for(Duration::from_secs(3_600));
-    host
-}
-
+/// Carries out a call of that tool.
 async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
-    let output = pool.call(attempt(tool, json!({})), JsonObject::new(), CancellationToken::new()).await?;
-    Ok(output.text().into_owned())
+    lives::call(pool, attempt(tool, json!({}))).await
 }
 
+/// Takes up the call of that tool.
 async fn take_up(pool: &Pool, tool: &str, notes: &Notes) -> Result<String, Failure> {
-    let call = attempt(tool, json!({}));
-    let note = notes.calls[&call.attempt].clone();
-    let output = pool.take_up(call, note, JsonObject::new(), CancellationToken::new()).await?;
-    Ok(output.text().into_owned())
+    lives::take_up(pool, attempt(tool, json!({})), notes).await
 }
 
-async fn until(condition: impl Fn() -> bool) {
-    let holds = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it does not come to that");
-}
-
-/// Calls `tool` in a host that ends, as if it were killed, as soon as `is_time`; what it leaves are its notes. Its tasks
-/// are never polled again, so that it says no goodbye.
+/// Ends the host in the middle of a call of that tool.
 async fn killed(
     url: &str,
-    tool: &'static str,
+    tool: &str,
     host: &Arc<Recorder>,
-    is_time: impl Fn() -> bool + Send + 'static,
+    is_time: impl Fn(&Recorder) -> bool + Send + 'static,
 ) -> Notes {
-    let (url, host) = (url.to_owned(), host.clone());
-    tokio::task::spawn_blocking(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pool = pool(vec![http(&url)], &host);
-        runtime.block_on(async {
-            tokio::select! {
-                result = call(&pool, tool) => panic!("the call ended: {result:?}"),
-                () = until(is_time) => {}
-            }
-        });
-        drop(runtime);
-        host.left()
-    })
-    .await
-    .unwrap()
+    lives::killed(url, attempt(tool, json!({})), host, is_time).await
 }
 
-/// The host's next life.
-fn risen(url: &str, host: &Arc<Recorder>, notes: &Notes) -> Pool {
-    pool(vec![http(url)], host).taking_over(notes.sessions.clone())
+fn is_noted(host: &Recorder) -> bool {
+    !host.left().calls.is_empty()
 }
 
-fn progress(host: &Recorder) -> Vec<f64> {
-    host.progress().iter().map(|progress| progress.progress).collect()
+fn is_asked(host: &Recorder) -> bool {
+    !host.elicited().is_empty()
 }
 
 #[tokio::test]
@@ -310,8 +260,7 @@ async fn a_call_that_is_still_running_goes_on_in_the_next_life() {
     let url = serve(&agent).await;
     agent.steps.add_permits(1);
     let first = helpful();
-    let told = first.clone();
-    let notes = killed(&url, "steps", &first, move || !told.progress().is_empty()).await;
+    let notes = killed(&url, "steps", &first, |host| !host.progress().is_empty()).await;
     let second = helpful();
     let pool = risen(&url, &second, &notes);
     agent.steps.add_permits(2);
@@ -334,8 +283,7 @@ async fn a_call_that_ended_meanwhile_has_its_result_in_the_next_life() {
     let agent = Agent::default();
     let url = serve(&agent).await;
     let first = helpful();
-    let told = first.clone();
-    let notes = killed(&url, "steps", &first, move || !told.left().calls.is_empty()).await;
+    let notes = killed(&url, "steps", &first, is_noted).await;
     agent.steps.add_permits(3);
     agent.until_done(1).await;
     let second = helpful();
@@ -356,8 +304,7 @@ async fn what_the_agent_had_asked_is_asked_again_in_the_next_life_by_the_same_na
             _ => host.sampled().into_iter().map(|(origin, _)| origin).collect(),
         };
         let first = busy();
-        let told = first.clone();
-        let notes = killed(&url, tool, &first, move || !asked(&told).is_empty()).await;
+        let notes = killed(&url, tool, &first, move |host| !asked(host).is_empty()).await;
         let second = helpful();
         let pool = risen(&url, &second, &notes);
         let said = take_up(&pool, tool, &notes).await.unwrap();
@@ -375,7 +322,7 @@ async fn a_host_that_leaves_says_no_more_than_one_that_is_killed() {
     let agent = Agent::default();
     let url = serve(&agent).await;
     let first = busy();
-    let pool = pool(vec![http(&url)], &first);
+    let pool = pool(vec![legacy(&url)], &first);
     let ((), result) = tokio::join!(
         async {
             until(|| !first.elicited().is_empty()).await;
@@ -401,8 +348,7 @@ async fn a_server_that_was_restarted_no_longer_has_the_call() {
     let url = format!("http://{address}/mcp");
     let server = serve_at(&agent, listener).await;
     let first = helpful();
-    let told = first.clone();
-    let notes = killed(&url, "steps", &first, move || !told.left().calls.is_empty()).await;
+    let notes = killed(&url, "steps", &first, is_noted).await;
     server.abort();
     let _ = server.await;
     let listener = TcpListener::bind(address).await.unwrap();
@@ -421,8 +367,7 @@ async fn a_server_that_cannot_be_reached_leaves_the_call_unknown() {
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let server = serve_at(&agent, listener).await;
     let first = helpful();
-    let told = first.clone();
-    let notes = killed(&url, "steps", &first, move || !told.left().calls.is_empty()).await;
+    let notes = killed(&url, "steps", &first, is_noted).await;
     server.abort();
     let _ = server.await;
     let pool = risen(&url, &helpful(), &notes);
@@ -460,7 +405,7 @@ async fn a_connection_that_is_cut_in_the_middle_of_a_call_goes_unnoticed() {
     let (url, cut) = proxy(address).await;
     let host = helpful();
     host.think_for(Duration::from_millis(300));
-    let pool = pool(vec![http(&url)], &host);
+    let pool = pool(vec![legacy(&url)], &host);
     let cutting = async {
         until(|| !host.left().calls.is_empty()).await;
         for step in 1..=3 {
@@ -483,9 +428,19 @@ async fn a_connection_that_is_cut_in_the_middle_of_a_call_goes_unnoticed() {
 
 type Answering = Arc<dyn Fn(&Value, usize) -> Response<Body> + Send + Sync>;
 
-/// Speaks just enough of the legacy era; calls and streams after an event are answered as `answer` says, which is given
-/// the message or the last event, and how many of that kind came before.
+/// As [`raw_with_common`], without a stream for what belongs to no call.
 async fn raw(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static) -> String {
+    raw_with_common(move |message, n| match message.is_null() {
+        true => empty(StatusCode::METHOD_NOT_ALLOWED),
+        false => answer(message, n),
+    })
+    .await
+}
+
+/// Speaks just enough of the legacy era; calls and streams are answered as `answer` says, which is given the message, the
+/// last event of a call's stream, or null for the stream of what belongs to no call, and how many of that kind came
+/// before.
+async fn raw_with_common(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static) -> String {
     let answer: Answering = Arc::new(answer);
     let counts: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let handler = move |request: Request| {
@@ -499,7 +454,7 @@ async fn raw(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 's
             };
             if request.method() != "POST" {
                 let Some(last) = request.headers().get("last-event-id") else {
-                    return empty(StatusCode::METHOD_NOT_ALLOWED);
+                    return answer(&Value::Null, next("COMMON"));
                 };
                 return answer(&json!({"last_event": last.to_str().unwrap()}), next("GET"));
             }
@@ -572,8 +527,7 @@ const PRIMED: &str = "id: e0\ndata: \n\n";
 /// Calls `t`, ends the host once the call is noted, and takes it up.
 async fn taken_up(url: &str) -> Result<String, Failure> {
     let first = helpful();
-    let told = first.clone();
-    let notes = killed(url, "t", &first, move || !told.left().calls.is_empty()).await;
+    let notes = killed(url, "t", &first, is_noted).await;
     let pool = risen(url, &helpful(), &notes);
     let result = tokio::time::timeout(Duration::from_secs(40), take_up(&pool, "t", &notes)).await.unwrap();
     pool.close().await;
@@ -626,7 +580,7 @@ async fn a_question_that_a_server_repeats_is_asked_once() {
     })
     .await;
     let host = helpful();
-    let pool = pool(vec![http(&url)], &host);
+    let pool = pool(vec![legacy(&url)], &host);
     assert_eq!(call(&pool, "t").await, Ok("thanks".to_owned()));
     assert_eq!(host.elicited().len(), 1);
     pool.close().await;
@@ -646,10 +600,26 @@ async fn the_note_of_a_call_stays_before_a_question_without_an_answer() {
     })
     .await;
     let first = busy();
-    let told = first.clone();
-    let notes = killed(&url, "t", &first, move || !told.elicited().is_empty()).await;
+    let notes = killed(&url, "t", &first, is_asked).await;
     let note = &notes.calls[&AttemptId { task: "t".into(), number: 1 }];
     assert_eq!((&note["kind"], &note["session"], &note["last_event"]), (&json!("stream"), &json!("s"), &json!("e0")));
+}
+
+#[tokio::test]
+async fn a_stream_that_an_earlier_life_still_has_is_asked_for_again() {
+    let url = raw_with_common(|message, n| match (message.is_null(), n) {
+        (true, 0 | 1) => empty(StatusCode::CONFLICT),
+        _ => {
+            let logged = json!({"level": "info", "data": "at last"});
+            silent(&event("c1", &json!({"jsonrpc": "2.0", "method": "notifications/message", "params": logged})))
+        }
+    })
+    .await;
+    let host = helpful();
+    let pool = pool(vec![legacy(&url)], &host);
+    pool.connect(&"odd".into()).await.unwrap();
+    until(|| !host.logged().is_empty()).await;
+    pool.close().await;
 }
 
 #[tokio::test]
@@ -660,7 +630,7 @@ async fn a_call_whose_events_have_no_ids_has_no_note() {
     })
     .await;
     let host = helpful();
-    let pool = pool(vec![http(&url)], &host);
+    let pool = pool(vec![legacy(&url)], &host);
     assert_eq!(call(&pool, "t").await, Ok("done".to_owned()));
     assert_eq!((host.left().sessions.len(), host.left().calls.len()), (1, 0));
     pool.close().await;
@@ -687,8 +657,7 @@ async fn a_session_behind_a_redirect_is_taken_over() {
     let agent = Agent::default();
     let url = serve(&agent).await.replace("/mcp", "/moved");
     let first = busy();
-    let told = first.clone();
-    let notes = killed(&url, "ask", &first, move || !told.elicited().is_empty()).await;
+    let notes = killed(&url, "ask", &first, is_asked).await;
     let pool = risen(&url, &helpful(), &notes);
     let said = take_up(&pool, "ask", &notes).await.unwrap();
     assert!(said.contains("Ada"), "{said}");

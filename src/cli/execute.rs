@@ -1,7 +1,7 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
@@ -76,10 +76,10 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
-    let (plan, events) = match &work {
-        Work::New { plan, .. } => (plan, 0),
-        Work::Left(left) => (left.run.plan(), left.run.next_seq()),
-        Work::Again { earlier, .. } => (earlier.plan(), 0),
+    let (plan, events, sessions) = match &work {
+        Work::New { plan, .. } => (plan, 0, HashMap::new()),
+        Work::Left(left) => (left.run.plan(), left.run.next_seq(), left.notes.sessions.clone()),
+        Work::Again { earlier, .. } => (earlier.plan(), 0, HashMap::new()),
     };
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
@@ -91,9 +91,10 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let options = Options { sampling, ..files::pool_options()? };
     let used: Vec<AgentSpec> =
         agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
+    let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).taking_over(sessions);
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
-        agents: Arc::new(Pool::new(used, options, Arc::clone(&hub) as Arc<_>)),
+        agents: Arc::new(pool),
         llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
         human,
     };

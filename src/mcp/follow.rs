@@ -198,7 +198,11 @@ impl Follower {
             self.retry = Some(Duration::from_millis(retry));
         }
         if id.is_none() || id != self.bookmark.newest {
-            (self.fruitless, self.silence) = (0, FIRST_SILENCE);
+            self.fruitless = 0;
+            // Without data, it may be no more than the greeting on a stream that is silent otherwise.
+            if event.data.as_ref().is_some_and(|data| !data.is_empty()) {
+                self.silence = FIRST_SILENCE;
+            }
         }
         let envelope = event.data.as_deref().and_then(|data| serde_json::from_str::<Envelope>(data).ok());
         let (read, asked) = match envelope {

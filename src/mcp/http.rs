@@ -36,6 +36,9 @@ const LARGEST_ERROR: usize = 64 * 1024;
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses before an answer to the agent is sent once more.
 const REPLY_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+/// The pauses before the stream of what belongs to no call is opened once more where the server has one already: it may
+/// be that of an earlier connection, whose end it has not noticed.
+const CONFLICT_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 /// A body of this size is parsed on another thread.
 const LARGE_BODY: usize = 1024 * 1024;
 const EVENT_STREAM: &str = "text/event-stream";
@@ -322,7 +325,16 @@ impl HttpClient {
         if !self.reconnects.may_open(last_event.as_deref()) {
             return Err(refused);
         }
-        match self.open_stream(uri, headers).await {
+        let mut pauses = CONFLICT_PAUSES.into_iter();
+        let opened = loop {
+            match (self.open_stream(uri, headers.clone()).await, pauses.next()) {
+                (Err(HttpError::Status { status: StatusCode::CONFLICT, .. }), Some(pause)) => {
+                    tokio::time::sleep(pause).await;
+                }
+                (opened, _) => break opened,
+            }
+        };
+        match opened {
             Ok(response) => {
                 let last_event = last_event.unwrap_or_default();
                 let reopened = Reopened { reconnects: self.reconnects.clone(), last_event };

@@ -1,6 +1,8 @@
 //! What the tests of the MCP room share: a host that records what it is asked, and agents.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod lives;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},

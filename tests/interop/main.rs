@@ -13,13 +13,18 @@ use tempfile::TempDir;
 
 mod engine;
 mod host;
+mod lives;
 mod model;
+#[path = "../support/mod.rs"]
+mod support;
 
 use engine::Engine;
 use host::{Host, Outcome};
+use lives::Kind;
 
 const NPM: &str = ".interop/npm/stamp";
 const PYTHON: &str = ".interop/python/stamp";
+const PYTHON_1: &str = ".interop/python-1/stamp";
 const LLM: &str = ".interop/llm/tiny.gguf.stamp";
 
 /// The shipped agents files.
@@ -35,6 +40,19 @@ fn main() {
         trial("uses_everything_over_stdio", &[NPM], || everything(INTEROP)),
         trial("uses_everything_over_http", &[NPM], || everything(INTEROP_HTTP)),
         trial("a_declined_question_is_an_answer_like_any_other", &[NPM], declined_question),
+        trial("a_running_call_of_everything_is_taken_up", &[NPM], || lives::still_running(Kind::Everything)),
+        trial("a_finished_call_of_everything_is_taken_up", &[NPM], || lives::finished_meanwhile(Kind::Everything)),
+        trial("a_question_of_everything_is_taken_up", &[NPM], || lives::question_pending(Kind::Everything)),
+        trial("a_running_call_of_a_typescript_server_is_taken_up", &[NPM], || lives::still_running(Kind::TypeScript)),
+        trial("a_finished_call_of_a_typescript_server_is_taken_up", &[NPM], || {
+            lives::finished_meanwhile(Kind::TypeScript)
+        }),
+        trial("a_question_of_a_typescript_server_is_taken_up", &[NPM], || lives::question_pending(Kind::TypeScript)),
+        trial("a_running_call_of_a_python_server_is_taken_up", &[PYTHON_1], || lives::still_running(Kind::Python)),
+        trial("a_finished_call_of_a_python_server_is_taken_up", &[PYTHON_1], || {
+            lives::finished_meanwhile(Kind::Python)
+        }),
+        trial("a_question_of_a_python_server_is_taken_up", &[PYTHON_1], || lives::question_pending(Kind::Python)),
         trial("remembers_and_recalls", &[NPM], memory),
         trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
         trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the interop tests talk to, pinned, below `.interop/` at the root of the repository: the servers of
-# `package.json` and `requirements.txt` here, and the language-model engine of `tests/llm-engine`.
+# `package.json`, `requirements.txt` and `requirements-1.txt` here, and the language-model engine of `tests/llm-engine`.
 # Needs node 20 or later, npm, python3 3.11 or later with venv, and the package registries. Running it again does
 # only what has changed since.
 #   usage: tests/interop/setup.sh [npm] [python] [llm]        (all three where none is named)
@@ -55,7 +55,10 @@ install_llm() {
 for part in "$@"; do
   case $part in
     npm) install_npm ;;
-    python) install_python python "$here/requirements.txt" ;;
+    python)
+      install_python python "$here/requirements.txt"
+      install_python python-1 "$here/requirements-1.txt"
+      ;;
     llm) install_llm ;;
     *)
       echo "unknown part \`$part\`: expected npm, python or llm" >&2

@@ -1,0 +1,219 @@
+//! Ends the host in the middle of calls to servers that others wrote, or that are built on what others wrote, and takes
+//! the calls up in another life. The servers see one call each.
+//! Never names the binary: it is the connections that are tried.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kapell::model::StartAttempt;
+use libtest_mimic::Failed;
+use serde_json::json;
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::{
+    root,
+    support::{
+        Recorder, attempt,
+        lives::{busy, helpful, killed, risen, take_up},
+    },
+};
+
+/// The servers under test.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// npm server-everything, whose event store does not know of live streams.
+    Everything,
+    /// The TypeScript SDK with the event store of its examples.
+    TypeScript,
+    /// The Python SDK 1.x with an event store.
+    Python,
+}
+
+/// A server with a witness before it.
+struct Server {
+    process: Child,
+    url: String,
+    /// All that was sent to it, as one text for each connection.
+    sent: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Kind {
+    fn command(self, port: u16) -> Command {
+        let interop = root().join(".interop");
+        let modules = interop.join("npm/node_modules");
+        match self {
+            Self::Everything => {
+                let mut command = Command::new("node");
+                let script = modules.join("@modelcontextprotocol/server-everything/dist/index.js");
+                command.arg(script).arg("streamableHttp").env("PORT", port.to_string());
+                command
+            }
+            Self::TypeScript => {
+                let mut command = Command::new("node");
+                let script = root().join("tests/interop/servers/resumable.mjs");
+                command.arg(script).arg(modules).arg(port.to_string());
+                command
+            }
+            Self::Python => {
+                let mut command = Command::new(interop.join("python-1/bin/python"));
+                command.arg(root().join("tests/interop/servers/resumable.py")).arg(port.to_string());
+                command
+            }
+        }
+    }
+
+    /// A call that lasts for a while and tells how far it is.
+    fn work(self) -> StartAttempt {
+        match self {
+            Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 2, "steps": 4})),
+            Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 2, "steps": 4})),
+        }
+    }
+
+    /// What it says in the end.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Everything => "Long running operation completed. Duration: 2 seconds, Steps: 4.",
+            Self::TypeScript | Self::Python => "done",
+        }
+    }
+
+    /// A call that asks a person.
+    fn ask(self) -> StartAttempt {
+        match self {
+            Self::Everything => attempt("trigger-elicitation-request", json!({})),
+            Self::TypeScript | Self::Python => attempt("ask", json!({})),
+        }
+    }
+}
+
+impl Server {
+    async fn start(kind: Kind) -> Result<Self, Failed> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let process = kind.command(port).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let sent = Arc::default();
+        let mut server = Self { process, url: String::new(), sent };
+        let mut tries = 0;
+        while TcpStream::connect(address).await.is_err() {
+            tries += 1;
+            if tries > 600 || server.process.try_wait()?.is_some() {
+                return Err(format!("{kind:?} does not listen").into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let front = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        server.url = format!("http://{}/mcp", front.local_addr()?);
+        tokio::spawn(witness(front, address, server.sent.clone()));
+        Ok(server)
+    }
+
+    /// How often `text` was sent to it.
+    fn count(&self, text: &str) -> usize {
+        let sent = self.sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        sent.iter().map(|connection| String::from_utf8_lossy(connection).matches(text).count()).sum()
+    }
+
+    fn assert_called_once(&self) {
+        let counts = ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled"];
+        assert_eq!(counts.map(|text| self.count(text)), [1, 1, 0]);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Passes bytes on, and keeps those that go to the server.
+async fn witness(front: tokio::net::TcpListener, to: SocketAddr, sent: Arc<Mutex<Vec<Vec<u8>>>>) {
+    while let Ok((near, _)) = front.accept().await {
+        let sent = sent.clone();
+        tokio::spawn(async move {
+            let Ok(far) = TcpStream::connect(to).await else { return };
+            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.into_split(), far.into_split());
+            let number = {
+                let mut sent = sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                sent.push(Vec::new());
+                sent.len() - 1
+            };
+            let there = async {
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from_near.read(&mut buffer).await {
+                    sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[number]
+                        .extend_from_slice(&buffer[..read]);
+                    if to_far.write_all(&buffer[..read]).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            // A client that is gone takes the connection to the server with it.
+            tokio::select! {
+                () = there => {}
+                _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
+            }
+        });
+    }
+}
+
+fn on_runtime(test: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
+}
+
+fn has_progressed(host: &Recorder) -> bool {
+    !host.progress().is_empty() && !host.left().calls.is_empty()
+}
+
+/// The call is running when the next life begins.
+pub(crate) fn still_running(kind: Kind) -> Result<(), Failed> {
+    on_runtime(async {
+        let server = Server::start(kind).await?;
+        let notes = killed(&server.url, kind.work(), &helpful(), has_progressed).await;
+        let host = helpful();
+        let pool = risen(&server.url, &host, &notes);
+        assert_eq!(take_up(&pool, kind.work(), &notes).await, Ok(kind.done().to_owned()));
+        assert_eq!(host.progress().last().map(|progress| progress.progress), Some(4.0));
+        server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// The call ends between two lives.
+pub(crate) fn finished_meanwhile(kind: Kind) -> Result<(), Failed> {
+    on_runtime(async {
+        let server = Server::start(kind).await?;
+        let notes = killed(&server.url, kind.work(), &helpful(), has_progressed).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let pool = risen(&server.url, &helpful(), &notes);
+        assert_eq!(take_up(&pool, kind.work(), &notes).await, Ok(kind.done().to_owned()));
+        server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// A person is being asked when the first life ends.
+pub(crate) fn question_pending(kind: Kind) -> Result<(), Failed> {
+    on_runtime(async {
+        let server = Server::start(kind).await?;
+        let first = busy();
+        let notes = killed(&server.url, kind.ask(), &first, |host| !host.elicited().is_empty()).await;
+        let second = helpful();
+        let pool = risen(&server.url, &second, &notes);
+        let said = take_up(&pool, kind.ask(), &notes).await.map_err(|failure| failure.to_string())?;
+        assert!(said.contains("Ada"), "{said}");
+        let origins = |host: &Recorder| host.elicited().into_iter().map(|(origin, _)| origin).collect::<Vec<_>>();
+        assert_eq!((origins(&second).len(), origins(&second)), (1, origins(&first)));
+        server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}

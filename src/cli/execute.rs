@@ -9,7 +9,7 @@ use super::{CliError, Exit, files, run::Output};
 use crate::{
     config::AgentsFile,
     human::Human,
-    journal::{Durability, Lease, SqliteJournal},
+    journal::{self, Durability, Lease, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Plan, Record, RunId},
@@ -64,6 +64,7 @@ pub(super) async fn execute(
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
+    let requests = tokio::spawn(runtime::deliver(journal::Inbox::open(&path, &run)?, Arc::clone(&hub)));
     let lines = match output {
         Output::StreamJson => Some(
             JsonLines::start(&path, &run, 0, std::io::stdout())
@@ -76,6 +77,7 @@ pub(super) async fn execute(
     let start = Start { run: &run, plan, inputs, seed: seed(&run) };
     let driven = runtime::run(start, services, (hub, inbox), &mut reporters).await;
     signals.abort();
+    requests.abort();
     let Reporters { merge, shown, lines } = reporters;
     drop(shown);
     screen.flush();

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
+    detach::detach,
     execute::{Desk, execute},
     exit::{print, print_json, show},
     files,
@@ -22,9 +23,10 @@ use crate::{
     human::{
         Human, Reply,
         answers::Answers,
-        policy::{NoInput, RulesFirst},
+        policy::{AnsweredElsewhere, NoInput, RulesFirst},
         terminal::Terminal,
     },
+    mcp::guard,
     model::{Answer, Plan, RunId},
     report::{
         screen::Screen,
@@ -63,6 +65,12 @@ pub(super) struct RunArgs {
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
+    /// Run in a process of its own: print the run's id once it has begun, and leave its questions to `kapell answer`
+    #[arg(long, conflicts_with_all = ["approve", "dry_run"])]
+    detach: bool,
+    /// In the process of its own: the run's id
+    #[arg(long, hide = true, requires = "detach")]
+    detached_as: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -84,6 +92,15 @@ enum Approval {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+    if args.detach {
+        if args.plan == "-" {
+            return Err(CliError::usage("a plan from standard input cannot be detached", "name a plan file"));
+        }
+        if args.detached_as.is_none() {
+            return detach(&files::journal(&args.journal)?, &new_run()).await;
+        }
+        guard::leave_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
+    }
     let agents = files::agents(&args.agents)?;
     let desk = desk(&args)?;
     let Ready { lowered, text, file } = match goal(&args.plan) {
@@ -199,9 +216,13 @@ fn outline(plan: &Plan) -> String {
 
 fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let run = RunId::from(uuid::Uuid::now_v7().to_string());
+    let run = args.detached_as.as_deref().map_or_else(new_run, RunId::from);
     let human = human(args, &screen, &run)?;
     Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.output })
+}
+
+fn new_run() -> RunId {
+    RunId::from(uuid::Uuid::now_v7().to_string())
 }
 
 /// Who answers: the rules first, then a person if there may be one.
@@ -209,6 +230,8 @@ fn human(args: &RunArgs, screen: &Screen, run: &RunId) -> Result<Arc<dyn Human>,
     // A plan that came over standard input has used it up.
     let last: Box<dyn Human> = if args.no_input || args.plan == "-" {
         Box::new(NoInput)
+    } else if args.detach {
+        Box::new(AnsweredElsewhere)
     } else {
         let terminal = Terminal::stdin(screen.clone(), run.clone());
         Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)

@@ -10,7 +10,7 @@ use crate::{
     config::AgentsFile,
     engine::{self, Rerun, Run},
     human::Human,
-    journal::{Durability, Lease, SqliteJournal},
+    journal::{self, Durability, Lease, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Notes, Plan, Record, RunId, TaskId, Timestamp},
@@ -112,6 +112,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
+    let requests = tokio::spawn(runtime::deliver(journal::Inbox::open(&path, &run)?, Arc::clone(&hub)));
     let lines = match output {
         Output::StreamJson => Some(
             JsonLines::start(&path, &run, events, std::io::stdout())
@@ -139,6 +140,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         }
     };
     signals.abort();
+    requests.abort();
     let Reporters { merge, shown, lines } = reporters;
     drop(shown);
     screen.flush();

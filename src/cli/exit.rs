@@ -55,6 +55,22 @@ impl Exit {
         }
     }
 
+    /// The one of this number.
+    pub fn of_code(code: i32) -> Option<Self> {
+        const ALL: [Exit; 9] = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Partial,
+            Exit::Paused,
+            Exit::BudgetSpent,
+            Exit::AgentUnavailable,
+            Exit::Denied,
+            Exit::Interrupted,
+        ];
+        ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
+    }
+
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
         match self {
@@ -126,7 +142,12 @@ impl CliError {
     pub(super) fn report(self) -> Exit {
         let exit = match &self {
             Self::File(_) | Self::Usage { .. } => Exit::Usage,
-            Self::Journal(JournalError::UnknownRun { .. } | JournalError::AmbiguousRun { .. }) => Exit::Usage,
+            Self::Journal(
+                JournalError::UnknownRun { .. }
+                | JournalError::AmbiguousRun { .. }
+                | JournalError::Ended { .. }
+                | JournalError::AnswerWaits { .. },
+            ) => Exit::Usage,
             Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
             Self::Shown(exit) => *exit,
         };

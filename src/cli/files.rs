@@ -2,7 +2,8 @@
 //! Never decides what is in them.
 
 use std::{
-    io::Read,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -93,6 +94,30 @@ pub(super) fn fold(reader: &Reader, run: &RunId) -> Result<Told, CliError> {
     let fold = Run::fold(&records);
     let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
     Ok(Told { records, run: fold })
+}
+
+/// Where a run that is detached says what others say on the terminal: beside the journal.
+pub(super) fn detached_log(journal: &Path, run: &RunId) -> PathBuf {
+    journal.with_extension("logs").join(format!("{run}.log"))
+}
+
+/// Creates a file, and its folder, for this user alone: goals and answers are nobody else's business.
+///
+/// # Errors
+/// When the system says so.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let mut folders = fs::DirBuilder::new();
+    let mut file = fs::OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        folders.mode(0o700);
+        file.mode(0o600);
+    }
+    if let Some(folder) = path.parent() {
+        folders.recursive(true).create(folder)?;
+    }
+    file.write(true).create(true).truncate(true).open(path)
 }
 
 /// The language models of the agents file, if it has any.

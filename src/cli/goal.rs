@@ -1,12 +1,7 @@
 //! What the commands that take a goal have in common: asking the agents and the model, and keeping what came of it.
 //! Never runs a plan.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+use std::{io::Write as _, path::PathBuf, sync::Arc, time::Instant};
 
 use super::{CliError, Exit, exit::show, files};
 use crate::{
@@ -66,7 +61,8 @@ impl Goal<'_> {
     /// When it cannot be written.
     pub(super) fn save(&self, text: &str) -> Result<(), CliError> {
         let path = self.saved.display();
-        create(&self.saved, text)
+        files::create_private(&self.saved)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
         Ok(())
@@ -136,23 +132,6 @@ fn spent(planning: &Planning) -> String {
         Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
         None => turns,
     }
-}
-
-/// Writes a file, and makes its folder, for this user alone: a goal is nobody else's business.
-fn create(path: &Path, text: &str) -> io::Result<()> {
-    let mut folders = fs::DirBuilder::new();
-    let mut file = fs::OpenOptions::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        folders.mode(0o700);
-        file.mode(0o600);
-    }
-    if let Some(folder) = path.parent() {
-        folders.recursive(true).create(folder)?;
-    }
-    let mut file = file.write(true).create(true).truncate(true).open(path)?;
-    io::Write::write_all(&mut file, text.as_bytes())
 }
 
 /// A line on a live screen for as long as the model thinks.

@@ -2,8 +2,12 @@
 //! Never holds logic that another room could own.
 
 mod agents;
+mod answer;
+mod cancel;
 mod demo_agent;
+mod detach;
 mod doctor;
+mod elsewhere;
 mod execute;
 mod exit;
 mod files;
@@ -11,6 +15,7 @@ mod goal;
 mod graph;
 mod logs;
 mod plan;
+mod questions;
 mod resume;
 mod retry;
 mod run;
@@ -57,6 +62,12 @@ enum Command {
     Runs(runs::RunsCommand),
     /// Print the events of a run
     Logs(logs::LogsArgs),
+    /// List the questions that wait for an answer
+    Questions(questions::QuestionsArgs),
+    /// Answer a question of a run that another process drives, or that goes on later
+    Answer(answer::AnswerArgs),
+    /// End a run that another process drives
+    Cancel(cancel::CancelArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
     /// Be one of the demo agents: an MCP server
@@ -129,6 +140,9 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Runs(command) => runs::runs(command),
         Command::Logs(args) => logs::logs(args),
+        Command::Questions(args) => questions::questions(args),
+        Command::Answer(args) => answer::answer(args).await,
+        Command::Cancel(args) => cancel::cancel(args).await,
         Command::Schema(args) => schema::schema(args),
         Command::DemoAgent(args) => demo_agent::serve(args).await,
         Command::Completions { shell } => {

@@ -7,7 +7,7 @@ use super::{
     AgentsArg, CliError, Exit, JournalArg,
     execute::{Desk, Left, Work, execute},
     files,
-    talk::{Stdin, TalkArgs},
+    talk::{Otherwise, TalkArgs},
 };
 use crate::{
     journal::{Lease, Reader},
@@ -39,7 +39,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let lease = Lease::take(&journal, &run)?;
     let left = left(&reader, &run, lease, args.accept_changes)?;
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let human = args.talk.human(&screen, &run, Stdin::Free)?;
+    let human = args.talk.human(&screen, &run, Otherwise::Terminal)?;
     let desk = Desk { run, journal, screen, human, output: args.talk.output };
     let (result, exit) = execute(desk, &agents, Work::Left(left)).await?;
     args.talk.print(&result)?;

@@ -7,7 +7,7 @@ use super::{
     AgentsArg, CliError, Exit, JournalArg,
     execute::{Desk, Work, execute},
     files,
-    talk::{Stdin, TalkArgs},
+    talk::{Otherwise, TalkArgs},
 };
 use crate::{
     journal::Reader,
@@ -52,7 +52,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     }
     let run = RunId::from(uuid::Uuid::now_v7().to_string());
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let human = args.talk.human(&screen, &run, Stdin::Free)?;
+    let human = args.talk.human(&screen, &run, Otherwise::Terminal)?;
     let desk = Desk { run, journal, screen, human, output: args.talk.output };
     let (result, exit) = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
     args.talk.print(&result)?;

@@ -10,16 +10,18 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
+    detach::detach,
     execute::{Desk, Work, execute},
     exit::{print, show},
     files,
     goal::Goal,
     plan::show_plan,
-    talk::{Stdin, TalkArgs},
+    talk::{Otherwise, TalkArgs},
 };
 use crate::{
     config::{self, AgentsFile, Diagnostics, Lowered},
     human::Reply,
+    mcp::guard,
     model::{Answer, Plan, RunId},
     report::{
         screen::Screen,
@@ -50,6 +52,12 @@ pub(super) struct RunArgs {
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
+    /// Run in a process of its own: print the run's id once it has begun, and leave its questions to `kapell answer`
+    #[arg(long, conflicts_with_all = ["approve", "dry_run"])]
+    detach: bool,
+    /// In the process of its own: the run's id
+    #[arg(long, hide = true, requires = "detach")]
+    detached_as: Option<String>,
 }
 
 /// What a person can want to see first.
@@ -60,6 +68,15 @@ enum Approval {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+    if args.detach {
+        if args.plan == "-" {
+            return Err(CliError::usage("a plan from standard input cannot be detached", "name a plan file"));
+        }
+        if args.detached_as.is_none() {
+            return detach(&files::journal(&args.journal)?, &new_run()).await;
+        }
+        guard::leave_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
+    }
     let agents = files::agents(&args.agents)?;
     let desk = desk(&args)?;
     let Ready { lowered, text, file } = match goal(&args.plan) {
@@ -162,9 +179,17 @@ fn outline(plan: &Plan) -> String {
 
 fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let run = RunId::from(uuid::Uuid::now_v7().to_string());
+    let run = args.detached_as.as_deref().map_or_else(new_run, RunId::from);
     // A plan that came over standard input has used it up.
-    let stdin = if args.plan == "-" { Stdin::Used } else { Stdin::Free };
-    let human = args.talk.human(&screen, &run, stdin)?;
+    let otherwise = match args {
+        RunArgs { detach: true, .. } => Otherwise::Elsewhere,
+        RunArgs { plan, .. } if plan == "-" => Otherwise::Nobody,
+        _ => Otherwise::Terminal,
+    };
+    let human = args.talk.human(&screen, &run, otherwise)?;
     Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.talk.output })
+}
+
+fn new_run() -> RunId {
+    RunId::from(uuid::Uuid::now_v7().to_string())
 }

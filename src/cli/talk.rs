@@ -17,7 +17,7 @@ use crate::{
     human::{
         Human,
         answers::Answers,
-        policy::{NoInput, RulesFirst},
+        policy::{AnsweredElsewhere, NoInput, RulesFirst},
         terminal::Terminal,
     },
     model::RunId,
@@ -49,13 +49,15 @@ pub(super) enum Output {
     StreamJson,
 }
 
-/// Whether standard input is there for answers.
+/// Who is asked what no rule answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stdin {
-    /// It is.
-    Free,
-    /// It was used up by something else.
-    Used,
+pub(super) enum Otherwise {
+    /// The person at the terminal.
+    Terminal,
+    /// Whoever answers from another one.
+    Elsewhere,
+    /// Nobody.
+    Nobody,
 }
 
 impl TalkArgs {
@@ -63,12 +65,15 @@ impl TalkArgs {
     ///
     /// # Errors
     /// When the rules are wrong, or standard input cannot be read.
-    pub(super) fn human(&self, screen: &Screen, run: &RunId, stdin: Stdin) -> Result<Arc<dyn Human>, CliError> {
-        let last: Box<dyn Human> = if self.no_input || stdin == Stdin::Used {
-            Box::new(NoInput)
-        } else {
-            let terminal = Terminal::stdin(screen.clone(), run.clone());
-            Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)
+    pub(super) fn human(&self, screen: &Screen, run: &RunId, otherwise: Otherwise) -> Result<Arc<dyn Human>, CliError> {
+        let last: Box<dyn Human> = match otherwise {
+            _ if self.no_input => Box::new(NoInput),
+            Otherwise::Nobody => Box::new(NoInput),
+            Otherwise::Elsewhere => Box::new(AnsweredElsewhere),
+            Otherwise::Terminal => {
+                let terminal = Terminal::stdin(screen.clone(), run.clone());
+                Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)
+            }
         };
         match self.rules()? {
             Some(rules) => Ok(Arc::new(RulesFirst::new(rules, last, screen.clone()))),

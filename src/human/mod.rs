@@ -6,6 +6,7 @@ pub mod form;
 mod lines;
 mod page;
 pub mod policy;
+pub mod sheet;
 pub mod terminal;
 
 use crate::model::{Answer, Question};
@@ -13,7 +14,7 @@ use crate::model::{Answer, Question};
 /// Somebody who can be asked. Dropping the future withdraws the question.
 #[async_trait::async_trait]
 pub trait Human: Send + Sync {
-    /// Asks; never waits for ever where nobody can answer.
+    /// Asks; waits for ever only where an answer can come from elsewhere, which withdraws the question.
     async fn ask(&self, question: &Question) -> Reply;
 
     /// Asks for a yes or a no to what the host is about to do, before there is a run whose question it could be. Only

@@ -27,6 +27,18 @@ impl Human for NoInput {
     }
 }
 
+/// Nobody here, but somebody elsewhere: leaves every question open until an answer comes from another process, or the
+/// agent stops waiting.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AnsweredElsewhere;
+
+#[async_trait::async_trait]
+impl Human for AnsweredElsewhere {
+    async fn ask(&self, _: &Question) -> Reply {
+        std::future::pending().await
+    }
+}
+
 /// What follows when nobody can answer, for the given reason.
 pub(super) fn nobody(question: &Question, reason: &str) -> Reply {
     match question.asker {

@@ -12,9 +12,10 @@ use super::{
     lines::Lines,
     page::{Browser, Page},
     policy::nobody,
+    sheet::who,
 };
 use crate::{
-    model::{Answer, Asker, Form, JsonObject, Question, RunId},
+    model::{Answer, Form, JsonObject, Question, RunId},
     report::{
         screen::{Prompt, Screen, Typed},
         text::{brief, printable, printable_lines},
@@ -50,15 +51,7 @@ impl Terminal {
     }
 
     fn head(&self, question: &Question) -> String {
-        let who = match &question.asker {
-            Asker::Plan { task } => format!("task `{task}` needs approval"),
-            Asker::Host { attempt } => format!("task `{}` was interrupted", attempt.task),
-            Asker::Agent(origin) => match &origin.attempt {
-                Some(attempt) => format!("agent `{}` asks, in task `{}`", origin.agent, attempt.task),
-                None => format!("agent `{}` asks", origin.agent),
-            },
-        };
-        format!("{} {} (run {}):", "?".cyan(), brief(&who).bold(), self.run)
+        format!("{} {} (run {}):", "?".cyan(), brief(&who(&question.asker)).bold(), self.run)
     }
 }
 

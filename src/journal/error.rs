@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use miette::Diagnostic;
 
 use super::Holder;
-use crate::model::RunId;
+use crate::model::{QuestionId, RunId, RunStatus};
 
 /// Why the journal could not be read or written.
 ///
@@ -142,6 +142,27 @@ pub enum JournalError {
         run: RunId,
         /// Who.
         holder: Holder,
+    },
+    /// The run takes no requests any more.
+    #[error("run `{run}` has ended: {status}")]
+    #[diagnostic(code(journal::ended), help("`kapell runs show {run}` tells how"))]
+    Ended {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        status: RunStatus,
+    },
+    /// Somebody has answered the question already.
+    #[error("question `{question}` of run `{run}` has an answer that waits to be taken up")]
+    #[diagnostic(
+        code(journal::answer_waits),
+        help("a process that drives the run does so; else `kapell resume {run}`")
+    )]
+    AnswerWaits {
+        /// The run.
+        run: RunId,
+        /// The question.
+        question: QuestionId,
     },
     /// There can be no lock on the run.
     #[error("the lease `{path}` cannot be taken")]

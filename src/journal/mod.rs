@@ -2,6 +2,7 @@
 //! Never decides.
 
 mod error;
+mod inbox;
 mod lease;
 mod memory;
 mod private;
@@ -17,6 +18,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 pub use error::JournalError;
+pub use inbox::{Inbox, Request};
 pub use lease::{Holder, Lease};
 pub use memory::MemoryJournal;
 pub use read::{RawRecord, RawRecords, Reader, Records, RunSummary};

@@ -8,10 +8,10 @@ use std::{
 };
 
 use rusqlite::{Connection, Row, types::Type};
-use serde::{Deserialize, de::IntoDeserializer};
+use serde::Deserialize;
 
 use super::{Holder, JournalError, Lease, schema};
-use crate::model::{NoteKey, Notes, Record, RunId, RunStatus, Timestamp};
+use crate::model::{NoteKey, Notes, QuestionId, Record, RunId, RunStatus, Timestamp};
 
 /// A page of records ends with the one that makes it this long, so that reading takes little memory however long
 /// the run is. One record may be larger.
@@ -44,6 +44,13 @@ pub struct RunSummary {
     pub last_event: Timestamp,
     /// Who drives it. A run that has not ended and that nobody drives was interrupted.
     pub driver: Option<Holder>,
+}
+
+impl RunSummary {
+    /// Whether the run can go on: it is driven, was interrupted, or is paused.
+    pub fn is_open(&self) -> bool {
+        matches!(self.status, RunStatus::Running | RunStatus::Paused)
+    }
 }
 
 /// A record as the journal keeps it.
@@ -106,6 +113,23 @@ impl Reader {
     /// When it cannot be found out.
     pub fn driver(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
         Lease::holder(&self.path, run)
+    }
+
+    /// The runs that have not ended for good, newest first: those that are driven, interrupted or paused.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn open_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        self.summaries("WHERE status IN ('running', 'paused') ORDER BY started DESC, run DESC", [])
+    }
+
+    /// The questions of `run` to which there are answers that it has not taken up.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn waiting_answers(&self, run: &RunId) -> Result<Vec<QuestionId>, JournalError> {
+        let query = "SELECT question FROM inbox WHERE run = ?1 AND question IS NOT NULL ORDER BY id";
+        self.rows(query, [run.as_str()], |row| Ok(QuestionId::from(row.get::<_, String>(0)?)))
     }
 
     /// The runs that `which` selects, each with its driver.
@@ -226,17 +250,12 @@ impl Reader {
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
-    let status: String = row.get(4)?;
-    let status =
-        RunStatus::deserialize(status.as_str().into_deserializer()).map_err(|error: serde::de::value::Error| {
-            rusqlite::Error::FromSqlConversionFailure(4, Type::Text, error.into())
-        })?;
     Ok(RunSummary {
         run: RunId::from(row.get::<_, String>(0)?),
         name: row.get(1)?,
         started: Timestamp(row.get(2)?),
         ended: row.get::<_, Option<u64>>(3)?.map(Timestamp),
-        status,
+        status: schema::status(row, 4)?,
         last_event: Timestamp(row.get(5)?),
         driver: None,
     })

@@ -1,5 +1,5 @@
 //! Opens the journal's file: where it lies, what is in it, and whether it is one at all.
-//! Never changes a file that is not a journal of this format.
+//! Never changes a file that is not a journal of this format or of the one before.
 
 use std::{
     io,
@@ -9,9 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, types::Type};
+use serde::{Deserialize, de::IntoDeserializer};
 
 use super::{JournalError, private};
+use crate::model::RunStatus;
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
 pub(super) const FORMAT: i64 = 3;
@@ -24,8 +26,8 @@ const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `events` is the truth. `runs` is derived from it in the same transaction, so that listing the runs
-/// need not read their events. `notes` holds what adapters need to find a session or a call again after a crash.
-const SCHEMA: &str = "
+/// need not read their events. This much is format 2.
+const FIRST_TABLES: &str = "
     CREATE TABLE events (
         run  TEXT    NOT NULL,
         seq  INTEGER NOT NULL,
@@ -40,13 +42,26 @@ const SCHEMA: &str = "
         status  TEXT    NOT NULL,
         ended   INTEGER
     ) WITHOUT ROWID;
+    CREATE INDEX runs_by_start ON runs (started, run);
+";
+
+/// What format 3 has beyond that. `notes` holds what adapters need to find a session or a call again after a crash,
+/// `inbox` what other processes want of a run. Ids of requests are never used again, so that a process knows by the
+/// last one it took which are new.
+const TABLES_SINCE_3: &str = "
     CREATE TABLE notes (
         run  TEXT NOT NULL,
         key  TEXT NOT NULL,
         body TEXT NOT NULL,
         PRIMARY KEY (run, key)
     ) WITHOUT ROWID;
-    CREATE INDEX runs_by_start ON runs (started, run);
+    CREATE TABLE inbox (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        run      TEXT NOT NULL,
+        question TEXT,
+        body     TEXT NOT NULL,
+        UNIQUE (run, question)
+    );
 ";
 
 /// Where the journal lies unless a person says otherwise: `kapell/journal.db` in the platform's state directory.
@@ -66,23 +81,27 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> 
     Ok(connection)
 }
 
-/// Opens the journal at `path` for reading.
+/// Opens the journal at `path` for reading. One of an older format is brought up to date first.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> {
     if !path.exists() {
         return Err(JournalError::Missing { path: path.to_path_buf() });
     }
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match inspect_at_once(&connection, path)? {
-        Content::Journal => Ok(connection),
+        Content::Journal => {}
+        Content::Older => drop(open_for_writing(path)?),
         // Somebody is just about to create it.
-        Content::Nothing => Err(JournalError::Missing { path: path.to_path_buf() }),
+        Content::Nothing => return Err(JournalError::Missing { path: path.to_path_buf() }),
     }
+    Ok(connection)
 }
 
 /// What a file that may be a journal holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Nothing,
+    /// A journal of a format that can be brought up to date.
+    Older,
     Journal,
 }
 
@@ -104,10 +123,10 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
-/// Creates the tables where there are none.
+/// Creates the tables that are not there.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
     // Looking comes first: switching another program's database to WAL would change its file.
-    if inspect_at_once(connection, path)? == Content::Nothing {
+    if inspect_at_once(connection, path)? != Content::Journal {
         create_tables(connection, path)?;
     }
     switch_to_write_ahead_log(connection, path)?;
@@ -132,12 +151,16 @@ fn switch_to_write_ahead_log(connection: &Connection, path: &Path) -> Result<(),
 fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    // Another process may have come first.
-    if inspect(&transaction, path)? == Content::Nothing {
-        transaction.execute_batch(SCHEMA).map_err(failed)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
-    }
+    // Another process may have come first. One that is still driving a run by the older format may go on: what it
+    // writes means the same.
+    let missing = match inspect(&transaction, path)? {
+        Content::Nothing => FIRST_TABLES.to_owned() + TABLES_SINCE_3,
+        Content::Older => TABLES_SINCE_3.to_owned(),
+        Content::Journal => return Ok(()),
+    };
+    transaction.execute_batch(&missing).map_err(failed)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    transaction.pragma_update(None, "user_version", FORMAT).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
 
@@ -158,11 +181,34 @@ fn inspect(connection: &Connection, path: &Path) -> Result<Content, JournalError
     if application == APPLICATION_ID {
         return match found {
             FORMAT => Ok(Content::Journal),
+            2 => Ok(Content::Older),
             _ => Err(JournalError::Version { path: path.to_path_buf(), found, expected: FORMAT }),
         };
     }
     match (application, found, number("SELECT count(*) FROM sqlite_schema")?) {
         (0, 0, 0) => Ok(Content::Nothing),
         _ => Err(JournalError::Foreign { path: path.to_path_buf() }),
+    }
+}
+
+/// The status of a run in a column.
+pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<RunStatus> {
+    let status: String = row.get(column)?;
+    RunStatus::deserialize(status.as_str().into_deserializer()).map_err(|error: serde::de::value::Error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Makes a journal of format 2 as an earlier version did, with these statements' content.
+    pub(in crate::journal) fn create_older(path: &Path, content: &str) {
+        let connection = Connection::open(path).expect("opens");
+        connection.execute_batch(&(FIRST_TABLES.to_owned() + content)).expect("creates");
+        connection.pragma_update(None, "application_id", APPLICATION_ID).expect("updates");
+        connection.pragma_update(None, "user_version", 2).expect("updates");
+        connection.pragma_update(None, "journal_mode", "wal").expect("switches");
     }
 }

@@ -235,7 +235,7 @@ fn serialise<'a>(run: &RunId, record: &Record, buffer: &'a mut Vec<u8>) -> Resul
     Ok(std::str::from_utf8(buffer).expect("serde_json writes UTF-8"))
 }
 
-/// Keeps the list of runs true to the events.
+/// Keeps the list of runs and the inbox true to the events: a request leaves with the event that it led to.
 fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
     match &record.event {
         Event::RunStarted { plan, .. } => transaction.execute(
@@ -250,6 +250,7 @@ fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
         Event::RunEnded { status, .. } => {
             if *status != RunStatus::Paused {
                 transaction.execute("DELETE FROM notes WHERE run = ?1", [run.as_str()])?;
+                transaction.execute("DELETE FROM inbox WHERE run = ?1", [run.as_str()])?;
             }
             transaction.execute(
                 "UPDATE runs SET status = :status, ended = :at WHERE run = :run",
@@ -260,6 +261,12 @@ fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
             "UPDATE runs SET status = :status, ended = NULL WHERE run = :run",
             named_params! { ":run": run.as_str(), ":status": RunStatus::Running.to_string() },
         ),
+        Event::QuestionAnswered { question, .. } => {
+            transaction.execute("DELETE FROM inbox WHERE run = ?1 AND question = ?2", (run.as_str(), question.as_str()))
+        }
+        Event::CancelRequested => {
+            transaction.execute("DELETE FROM inbox WHERE run = ?1 AND question IS NULL", [run.as_str()])
+        }
         _ => Ok(0),
     }?;
     Ok(())

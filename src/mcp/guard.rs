@@ -33,6 +33,15 @@ pub(super) enum Signal {
     Kill,
 }
 
+/// Makes this process the leader of a session without a terminal, so that the end of a terminal is not its own.
+///
+/// # Errors
+/// When it leads a process group already, which a process that another program started does not.
+pub fn leave_terminal() -> io::Result<()> {
+    // SAFETY: a plain system call.
+    if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Starts the guard, once for the process; later calls do nothing.
 ///
 /// # Errors

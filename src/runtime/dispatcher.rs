@@ -14,8 +14,8 @@ use crate::{
     journal::{Journal, JournalError},
     llm::Llm,
     model::{
-        Answer, AttemptId, ChatError, Command, Failure, FailureKind, GraphError, Input, Plan, Question, Record, RunId,
-        RunStatus, StartAttempt, Timestamp,
+        Answer, AttemptId, ChatError, Command, Event, Failure, FailureKind, GraphError, Input, Plan, Question,
+        QuestionId, Record, RunId, RunStatus, StartAttempt, Timestamp,
     },
     report::Reporter,
 };
@@ -148,6 +148,8 @@ struct Dispatcher {
     /// Connections, calls, questions and model requests under way.
     effects: JoinSet<()>,
     attempts: HashMap<AttemptId, CancellationToken>,
+    /// Questions that somebody here is asked; each fires when it is answered, here or elsewhere.
+    asked: HashMap<QuestionId, CancellationToken>,
     /// What an earlier process noted of calls that were under way; each is used once.
     notes: HashMap<AttemptId, Value>,
 }
@@ -177,6 +179,7 @@ impl Dispatcher {
             commits: FuturesOrdered::new(),
             effects: JoinSet::new(),
             attempts: HashMap::new(),
+            asked: HashMap::new(),
             notes: HashMap::new(),
         }
     }
@@ -214,6 +217,7 @@ impl Dispatcher {
             match woken {
                 Woken::Committed(done) => {
                     let done = done.map_err(|source| RuntimeError::Journal { run: self.id.clone(), source })?;
+                    self.withdraw_what_is_answered(&done.records);
                     reporter.report(&done.records);
                     for command in done.commands {
                         if command == Command::EndRun {
@@ -337,9 +341,14 @@ impl Dispatcher {
             Some(request) => self.hub.withdrawal(request),
             None => CancellationToken::new(),
         };
+        let answered = CancellationToken::new();
+        if let Some(before) = self.asked.insert(question.id.clone(), answered.clone()) {
+            before.cancel();
+        }
         self.spawn(async move {
             let reply = tokio::select! {
                 reply = human.ask(&question) => reply,
+                () = answered.cancelled() => return,
                 () = withdrawn.cancelled() => {
                     Reply::Answered { answer: Answer::Cancel, by: "the agent, which stopped waiting".into() }
                 }
@@ -351,6 +360,17 @@ impl Dispatcher {
             })
             .await;
         });
+    }
+
+    /// Stops asking here what was answered, wherever that was.
+    fn withdraw_what_is_answered(&mut self, records: &[Record]) {
+        for record in records {
+            if let Event::QuestionAnswered { question, .. } = &record.event
+                && let Some(answered) = self.asked.remove(question)
+            {
+                answered.cancel();
+            }
+        }
     }
 
     fn spawn(&mut self, effect: impl Future<Output = ()> + Send + 'static) {

@@ -4,6 +4,7 @@
 mod clock;
 mod dispatcher;
 mod hub;
+mod inbox;
 pub mod shutdown;
 mod survey;
 
@@ -19,6 +20,7 @@ use crate::{
 
 pub use dispatcher::{Resumption, RuntimeError, Services, Start, rerun, resume, run};
 pub use hub::{Hub, Inbox};
+pub use inbox::deliver;
 pub use survey::{Survey, survey};
 
 /// The agents of a run, as the dispatcher sees them.

@@ -124,6 +124,23 @@ impl Agents for Scripted {
     }
 }
 
+/// Thinks for ever; says when it is not asked any more.
+struct Ponders(Arc<AtomicBool>);
+
+#[async_trait::async_trait]
+impl Human for Ponders {
+    async fn ask(&self, _: &Question) -> Reply {
+        struct Withdrawn(Arc<AtomicBool>);
+        impl Drop for Withdrawn {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _withdrawn = Withdrawn(Arc::clone(&self.0));
+        std::future::pending().await
+    }
+}
+
 struct Yes;
 
 #[async_trait::async_trait]
@@ -201,24 +218,37 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
     })
 }
 
+/// What a run works with, and what becomes of it.
+struct Play {
+    broken: bool,
+    human: Arc<dyn Human>,
+    /// What somebody sends after a second.
+    later: Option<Input>,
+}
+
+impl Default for Play {
+    fn default() -> Self {
+        Self { broken: false, human: Arc::new(Yes), later: None }
+    }
+}
+
 struct World {
     seen: Seen,
     closed: bool,
     end: Result<(), RuntimeError>,
 }
 
-async fn drive_with(tasks: &[(&str, &str, &[&str])], broken: bool, interrupt: bool) -> World {
-    let journal = Arc::new(SlowJournal { broken, ..SlowJournal::default() });
+async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
+    let journal = Arc::new(SlowJournal { broken: play.broken, ..SlowJournal::default() });
     let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
     let durable = Arc::clone(&journal.durable);
     let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed: AtomicBool::new(false) });
-    let services =
-        Services { journal, agents: Arc::clone(&agents) as Arc<dyn Agents>, llm: None, human: Arc::new(Yes) };
-    if interrupt {
+    let services = Services { journal, agents: Arc::clone(&agents) as Arc<dyn Agents>, llm: None, human: play.human };
+    if let Some(input) = play.later {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            hub.send(Input::CancelRequested).await;
+            hub.send(input).await;
         });
     }
     let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
@@ -229,7 +259,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], broken: bool, interrupt: bo
 }
 
 async fn drive(tasks: &[(&str, &str, &[&str])]) -> World {
-    drive_with(tasks, false, false).await
+    drive_with(tasks, Play::default()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,6 +282,21 @@ async fn every_call_carries_its_idempotency_key() {
 async fn a_question_reaches_the_person_and_the_answer_reaches_the_agent() {
     let world = drive(&[("a", "ask", &[])]).await;
     assert_eq!(world.seen.output("a"), Some(json!({"action": "accept", "content": {"ok": true}})));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_answered_elsewhere_is_not_asked_here_any_more() {
+    let withdrawn = Arc::new(AtomicBool::new(false));
+    let answer = Answer::Accept { content: Some(json!({"ok": "elsewhere"})) };
+    let later =
+        Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "person elsewhere".into() };
+    let play = Play { human: Arc::new(Ponders(Arc::clone(&withdrawn))), later: Some(later), ..Play::default() };
+    let world = drive_with(&[("a", "ask", &[])], play).await;
+    assert_eq!(world.seen.output("a"), Some(json!(answer)));
+    let answers: Vec<&Event> =
+        world.seen.0.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
+    assert_eq!(answers, [&Event::QuestionAnswered { question: "q1".into(), answer, by: "person elsewhere".into() }]);
+    assert!(withdrawn.load(Ordering::Relaxed));
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,14 +331,18 @@ async fn a_defect_in_one_call_fails_that_task_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn an_interrupt_cancels_what_runs_and_ends_the_run() {
-    let world = drive_with(&[("a", "wait", &[]), ("b", "echo", &["a"])], false, true).await;
+    let world = drive_with(
+        &[("a", "wait", &[]), ("b", "echo", &["a"])],
+        Play { later: Some(Input::CancelRequested), ..Play::default() },
+    )
+    .await;
     assert_eq!(world.seen.status(), Some(RunStatus::Cancelled));
     assert!(world.closed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_journal_ends_the_run_before_any_effect() {
-    let world = drive_with(&[("a", "echo", &[])], true, false).await;
+    let world = drive_with(&[("a", "echo", &[])], Play { broken: true, ..Play::default() }).await;
     assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
     assert_eq!(world.seen.0, []);
     assert!(world.closed);

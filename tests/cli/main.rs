@@ -3,6 +3,7 @@
 mod bad_agents;
 mod bad_files;
 mod commands;
+mod detached;
 mod endpoint;
 mod ends;
 mod models;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     human::lines::tests::keyboard,
-    model::{AttemptId, Origin},
+    model::{Asker, AttemptId, Origin},
     report::screen::{Abilities, memory::Memory},
 };
 

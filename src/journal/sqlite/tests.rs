@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     journal::{Holder, Lease, Reader, RunSummary, samples},
-    model::{EndCause, LogMessage, Origin, RunStatus, Timestamp},
+    model::{EndCause, LogMessage, Notes, Origin, RunStatus, Timestamp},
 };
 
 fn folder() -> (TempDir, PathBuf) {
@@ -229,10 +229,10 @@ fn lists_the_latest_runs_as_their_events_say() {
 }
 
 #[test]
-fn an_older_or_newer_format_is_refused_and_left_alone() {
+fn a_format_that_is_too_old_or_too_new_is_refused_and_left_alone() {
     let (_folder, path) = folder();
     drop(SqliteJournal::open(&path, Durability::Normal).expect("opens"));
-    for found in [schema::FORMAT - 1, schema::FORMAT + 1] {
+    for found in [1, schema::FORMAT + 1] {
         Connection::open(&path).expect("opens").pragma_update(None, "user_version", found).expect("updates");
         let before = fs::read(&path).expect("reads");
         let message = format!(
@@ -243,6 +243,28 @@ fn an_older_or_newer_format_is_refused_and_left_alone() {
         assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
         assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
         assert_eq!(fs::read(&path).expect("reads"), before);
+    }
+}
+
+#[test]
+fn the_format_before_is_brought_up_to_date_by_whoever_opens_it_first() {
+    let content = "
+        INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL);
+        INSERT INTO events VALUES ('run', 0, 1000, '{\"seq\":0,\"at\":1000,\"type\":\"cancel_requested\"}');";
+    let run = RunId::from("run");
+    for reader_first in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        schema::tests::create_older(&path, content);
+        if reader_first {
+            assert_eq!(Reader::open(&path).expect("opens").notes(&run).expect("reads"), Notes::default());
+        }
+        let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+        block_on(journal.note(&run, NoteKey::Session("travel".into()), json!(1))).expect("keeps");
+        append(&journal, &run, vec![record(1)]).expect("appends");
+        assert_eq!(read(&path, &run), [record(0), record(1)]);
+        let sessions = Reader::open(&path).expect("opens").notes(&run).expect("reads").sessions;
+        assert_eq!(sessions, [("travel".into(), json!(1))].into());
     }
 }
 

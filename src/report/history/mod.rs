@@ -2,11 +2,13 @@
 //! Never calls a run running that no process drives.
 
 mod logs;
+mod questions;
 mod show;
 mod table;
 
 pub use logs::{Follow, LogFormat, Logs, Stood};
-pub use show::RunDetails;
+pub use questions::{Asked, Questions};
+pub use show::{RunDetails, action};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};

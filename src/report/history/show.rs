@@ -352,7 +352,7 @@ impl RunDetails {
 }
 
 /// What a person did with a question.
-pub(super) fn action(answer: &Answer) -> &'static str {
+pub fn action(answer: &Answer) -> &'static str {
     match answer {
         Answer::Accept { .. } => "accepted",
         Answer::Decline => "declined",

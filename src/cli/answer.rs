@@ -1,0 +1,106 @@
+//! `kapell answer`: answers a question of a run, whoever drives it.
+//! Never goes on with the run itself.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+
+use super::{CliError, Exit, JournalArg, elsewhere::Elsewhere};
+use crate::{
+    human::sheet::Said,
+    journal::Request,
+    report::{
+        history::{Asked, Questions, action},
+        text::printable,
+    },
+};
+
+/// Who answers, as the journal says it.
+const BY: &str = "person elsewhere";
+
+/// How long to wait until the process that drives the run has taken the answer up. It looks five times a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel"])))]
+pub(super) struct AnswerArgs {
+    /// The run: its id, the beginning or end of it, or `last`
+    run: String,
+    /// The question, such as q1; `kapell questions` lists them
+    question: String,
+    /// Say yes, with this field of the form; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with_all = ["decline", "cancel"])]
+    field: Vec<String>,
+    /// Say yes
+    #[arg(long, conflicts_with_all = ["decline", "cancel"])]
+    accept: bool,
+    /// Say no
+    #[arg(long, conflicts_with = "cancel")]
+    decline: bool,
+    /// Say neither: dismiss the question
+    #[arg(long)]
+    cancel: bool,
+    #[command(flatten)]
+    journal: JournalArg,
+}
+
+impl AnswerArgs {
+    fn said(&self) -> Said {
+        if self.decline {
+            Said::Decline
+        } else if self.cancel {
+            Said::Cancel
+        } else {
+            Said::Accept(self.field.clone())
+        }
+    }
+}
+
+pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
+    let elsewhere = Elsewhere::find(&args.journal, &args.run)?;
+    let (run, id) = (&elsewhere.run, &args.question);
+    let questions = Questions::read(&elsewhere.reader, run)?;
+    let asked = questions.get(id).ok_or_else(|| unknown(id, &questions))?;
+    if let Some((answer, by)) = &asked.answer {
+        return Err(CliError::usage(
+            format!("question `{id}` was answered already: {} by {}", action(answer), printable(by)),
+            format!("`kapell questions {run}` lists what is open"),
+        ));
+    }
+    let answer = args.said().answer(&asked.question.form).map_err(|problem| {
+        CliError::usage(
+            format!("question `{id}` does not take that: {}", printable(&problem)),
+            format!("`kapell questions {run}` shows what it takes"),
+        )
+    })?;
+    let request = Request::Answer { question: asked.question.id.clone(), answer: answer.clone(), by: BY.to_owned() };
+    elsewhere.send(&request)?;
+    let taken_up = elsewhere
+        .await_effect(PATIENCE, |reader| {
+            let questions = Questions::read(reader, run)?;
+            Ok(questions.get(id).and_then(|asked| asked.answer.clone()))
+        })
+        .await?;
+    match taken_up {
+        Some((taken, by)) if taken == answer && by == BY => eprintln!("{id} of run {run}: {}", action(&answer)),
+        Some((taken, by)) => {
+            let said =
+                format!("question `{id}` was answered a moment before: {} by {}", action(&taken), printable(&by));
+            return Err(CliError::usage(said, format!("`kapell runs show {run}` tells how the run went on")));
+        }
+        None => match elsewhere.look()?.driver {
+            Some(driver) => eprintln!("{id} of run {run}: the answer is kept, but {driver} has not taken it up yet"),
+            None => eprintln!("{id} of run {run}: the answer is kept; the next `kapell resume {run}` takes it up"),
+        },
+    }
+    Ok(Exit::Done)
+}
+
+fn unknown(id: &str, questions: &Questions) -> CliError {
+    let open: Vec<String> = questions.open().map(|Asked { question, .. }| format!("`{}`", question.id)).collect();
+    let help = match open.as_slice() {
+        [] => "none is open".to_owned(),
+        open => format!("open are {}", open.join(", ")),
+    };
+    CliError::usage(format!("the run has no question `{id}`"), help)
+}

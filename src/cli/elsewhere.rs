@@ -1,0 +1,67 @@
+//! What the commands have in common that speak to a run which another process may drive.
+//! Never drives one.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{CliError, JournalArg, files};
+use crate::{
+    journal::{Inbox, JournalError, Reader, Request, RunSummary},
+    model::RunId,
+};
+
+/// How often to look what became of a request.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A run that has not ended for good, and the journal that it is in.
+pub(super) struct Elsewhere {
+    pub(super) reader: Reader,
+    pub(super) run: RunId,
+    path: PathBuf,
+}
+
+impl Elsewhere {
+    /// Finds the run called `name`.
+    ///
+    /// # Errors
+    /// When there is none, or it takes no requests any more.
+    pub(super) fn find(journal: &JournalArg, name: &str) -> Result<Self, CliError> {
+        let path = files::journal(journal)?;
+        let reader = Reader::open(&path)?;
+        let run = reader.find_run(name)?;
+        let elsewhere = Self { reader, run, path };
+        let summary = elsewhere.look()?;
+        if summary.is_open() {
+            return Ok(elsewhere);
+        }
+        Err(JournalError::Ended { run: summary.run, status: summary.status }.into())
+    }
+
+    /// How the run stands now.
+    pub(super) fn look(&self) -> Result<RunSummary, CliError> {
+        Ok(self.reader.run(&self.run)?)
+    }
+
+    /// Leaves a request for the process that drives the run, or for the next one that does.
+    pub(super) fn send(&self, request: &Request) -> Result<(), CliError> {
+        Ok(Inbox::open(&self.path, &self.run)?.send(request)?)
+    }
+
+    /// Asks again and again for what a request leads to, as long as a process drives the run and `patience` lasts.
+    pub(super) async fn await_effect<T>(
+        &self,
+        patience: Duration,
+        mut effect: impl FnMut(&Reader) -> Result<Option<T>, CliError>,
+    ) -> Result<Option<T>, CliError> {
+        let give_up = Instant::now() + patience;
+        loop {
+            let driven = self.reader.driver(&self.run)?.is_some();
+            let found = effect(&self.reader)?;
+            if found.is_some() || !driven || Instant::now() >= give_up {
+                return Ok(found);
+            }
+            sleep(POLL).await;
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Writes down an open question for somebody who is not asked at a prompt, and reads the answer that they give to a
+//! command.
+//! Never sends an agent's text to a terminal as it came, and takes nothing that the question's form does not.
+
+use serde_json::{Value, json};
+
+use super::{
+    form::{Field, Fields},
+    page::Page,
+};
+use crate::{
+    model::{Answer, Asker, Form, JsonObject, Question, RunId},
+    report::text::{brief, printable, printable_lines},
+};
+
+/// What somebody says to a question on a command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Yes, with these fields as `NAME=VALUE`; defaults of the form fill the rest.
+    Accept(Vec<String>),
+    /// No.
+    Decline,
+    /// Neither.
+    Cancel,
+}
+
+impl Said {
+    /// The answer to a question of this form.
+    ///
+    /// # Errors
+    /// Says which field is unknown, missing or wrong, and what it takes.
+    pub fn answer(self, form: &Form) -> Result<Answer, String> {
+        let given = match self {
+            Self::Decline => return Ok(Answer::Decline),
+            Self::Cancel => return Ok(Answer::Cancel),
+            Self::Accept(given) => given,
+        };
+        match form {
+            Form::Fields { schema } => {
+                let fields = Fields::read(schema);
+                let content = fields.complete(read(&fields, &given)?)?;
+                Ok(Answer::Accept { content: Some(content) })
+            }
+            Form::Approval | Form::Url { .. } if given.is_empty() => Ok(Answer::Accept { content: None }),
+            Form::Approval | Form::Url { .. } => Err("the question has no fields: it takes a yes or a no".to_owned()),
+        }
+    }
+}
+
+fn read(fields: &Fields, given: &[String]) -> Result<JsonObject, String> {
+    let mut content = JsonObject::new();
+    for pair in given {
+        let (name, text) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form `NAME=VALUE`"))?;
+        let value = match fields.iter().find(|field| field.name == name) {
+            Some(field) => field.parse(text).map_err(|problem| format!("`{name}`: {problem}{}", choices(field)))?,
+            // The form refuses it, and says what it has.
+            None => Value::String(text.to_owned()),
+        };
+        if content.insert(name.to_owned(), value).is_some() {
+            return Err(format!("`{name}` is given twice"));
+        }
+    }
+    Ok(content)
+}
+
+/// What a field takes if it takes nothing else, as part of a sentence.
+fn choices(field: &Field) -> String {
+    let picks: Vec<String> = field.choices().map(|(_, choice)| format!("`{}`", field.show(&choice.value))).collect();
+    if picks.is_empty() { String::new() } else { format!(": {}", picks.join(", ")) }
+}
+
+/// Who asks, in words.
+pub fn who(asker: &Asker) -> String {
+    match asker {
+        Asker::Plan { task } => format!("task `{task}` needs approval"),
+        Asker::Host { attempt } => format!("task `{}` was interrupted", attempt.task),
+        Asker::Agent(origin) => match &origin.attempt {
+            Some(attempt) => format!("agent `{}` asks, in task `{}`", origin.agent, attempt.task),
+            None => format!("agent `{}` asks", origin.agent),
+        },
+    }
+}
+
+/// The question in lines of text, with the command that answers it.
+pub fn lines(run: &RunId, question: &Question) -> Vec<String> {
+    let mut lines = vec![format!("{}  {}", question.id, brief(&who(&question.asker)))];
+    lines.extend(printable_lines(&question.message).map(|line| format!("    {line}")));
+    let mut options = "--accept".to_owned();
+    match &question.form {
+        Form::Approval => {}
+        Form::Url { url } => {
+            lines.push(format!("    page: {}", printable(url)));
+            match Page::read(url) {
+                Ok(page) => lines.extend(page.warnings().into_iter().map(|warning| format!("    warning: {warning}"))),
+                Err(problem) => lines.push(format!("    warning: {}", printable(&problem))),
+            }
+        }
+        Form::Fields { schema } => {
+            let fields = Fields::read(schema);
+            lines.extend(fields.iter().flat_map(field_lines));
+            let needed: Vec<String> = fields
+                .iter()
+                .filter(|field| field.required && field.default.is_none())
+                .map(|field| format!("--field {}=…", brief(&field.name)))
+                .collect();
+            if !needed.is_empty() {
+                options = needed.join(" ");
+            }
+        }
+    }
+    lines.push(format!("    kapell answer {run} {} {options}", question.id));
+    lines
+}
+
+fn field_lines(field: &Field) -> Vec<String> {
+    let about = [&field.title, &field.description].map(|text| text.as_deref().map(brief));
+    let about = about.into_iter().flatten().map(|text| text + ": ").collect::<String>();
+    let needed = match &field.default {
+        Some(default) => format!("default {}", brief(&field.show(default))),
+        None if field.required => "required".to_owned(),
+        None => "optional".to_owned(),
+    };
+    let mut lines = vec![format!("    {}  {about}{}; {needed}", brief(&field.name), brief(&field.expects()))];
+    lines.extend(field.choices().map(|(pick, choice)| format!("        {}) {}", brief(&pick), brief(&choice.title))));
+    lines
+}
+
+/// The question for programs: `{question, asker, tool, message, form, fields}`, where `form` holds the agent's schema
+/// or address, and each of `fields` is `{name, title, description, takes, required, default, choices}`.
+pub fn json(question: &Question) -> Value {
+    let fields: Vec<Value> = match &question.form {
+        Form::Fields { schema } => Fields::read(schema).iter().map(field_json).collect(),
+        Form::Approval | Form::Url { .. } => Vec::new(),
+    };
+    json!({
+        "question": question.id,
+        "asker": question.asker,
+        "tool": question.tool,
+        "message": question.message,
+        "form": question.form,
+        "fields": fields,
+    })
+}
+
+fn field_json(field: &Field) -> Value {
+    let choices: Vec<Value> =
+        field.choices().map(|(_, choice)| json!({"value": choice.value, "title": choice.title})).collect();
+    json!({
+        "name": field.name,
+        "title": field.title,
+        "description": field.description,
+        "takes": field.expects(),
+        "required": field.required,
+        "default": field.default,
+        "choices": choices,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AttemptId, Origin};
+
+    fn fields() -> Form {
+        let schema = json!({
+            "properties": {
+                "confirm": {"type": "boolean", "title": "Book it", "description": "at this price"},
+                "seats": {"type": "integer", "minimum": 1, "maximum": 9},
+                "class": {"oneOf": [{"const": "eco", "title": "Economy"}, {"const": "biz", "title": "Business"}],
+                    "default": "eco"},
+                "notes": {"type": "string"},
+            },
+            "required": ["confirm", "class"],
+        });
+        Form::Fields { schema: schema.as_object().expect("an object").clone() }
+    }
+
+    fn question(message: &str, form: Form) -> Question {
+        let attempt = AttemptId { task: "book".into(), number: 1 };
+        let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
+        Question {
+            id: "q1".into(),
+            asker,
+            tool: Some("book_trip".into()),
+            message: message.to_owned(),
+            form,
+            deadline: None,
+        }
+    }
+
+    fn accept(given: &[&str]) -> Said {
+        Said::Accept(given.iter().map(|&pair| pair.to_owned()).collect())
+    }
+
+    #[test]
+    fn fields_are_typed_by_the_form_and_filled_by_its_defaults() {
+        let answer = accept(&["confirm=yes", "seats=2", "notes=a=b"]).answer(&fields());
+        let content = json!({"confirm": true, "seats": 2, "notes": "a=b", "class": "eco"});
+        assert_eq!(answer, Ok(Answer::Accept { content: Some(content) }));
+        let picked = accept(&["confirm=no", "class=business"]).answer(&fields());
+        assert_eq!(picked, Ok(Answer::Accept { content: Some(json!({"confirm": false, "class": "biz"})) }));
+        assert_eq!(Said::Decline.answer(&fields()), Ok(Answer::Decline));
+        assert_eq!(Said::Cancel.answer(&Form::Approval), Ok(Answer::Cancel));
+        assert_eq!(accept(&[]).answer(&Form::Approval), Ok(Answer::Accept { content: None }));
+    }
+
+    #[test]
+    fn what_does_not_fit_names_the_field_and_what_it_takes() {
+        for (given, problem) in [
+            (&["confirm=perhaps"][..], "`confirm`: `perhaps` does not fit: expected yes or no"),
+            (&["confirm=yes", "seats=12"], "`seats`: 12 does not fit: expected a whole number, 1 to 9"),
+            (
+                &["confirm=yes", "class=first"],
+                "`class`: `first` does not fit: expected one of the choices: `Economy`, `Business`",
+            ),
+            (&["seats=2"], "`confirm` is required"),
+            (&["confirm=yes", "row=3"], "`row` is no field of the form; it has `confirm`, `seats`, `class`, `notes`"),
+            (&["confirm"], "`confirm` is not of the form `NAME=VALUE`"),
+            (&["confirm=yes", "confirm=no"], "`confirm` is given twice"),
+        ] {
+            assert_eq!(accept(given).answer(&fields()), Err(problem.to_owned()), "{given:?}");
+        }
+        let problem = "the question has no fields: it takes a yes or a no";
+        assert_eq!(accept(&["confirm=yes"]).answer(&Form::Approval), Err(problem.to_owned()));
+    }
+
+    #[test]
+    fn a_question_is_shown_with_the_command_that_answers_it() {
+        let run = RunId::from("0190");
+        let shown = |question: &Question| lines(&run, question).join("\n");
+        insta::assert_snapshot!(shown(&question("Book for\n120 EUR?", fields())), @r"
+        q1  agent `travel` asks, in task `book`
+            Book for
+            120 EUR?
+            confirm  Book it: at this price: yes or no; required
+            seats  a whole number, 1 to 9; optional
+            class  one of the choices; default Economy
+                1) Economy
+                2) Business
+            notes  text; optional
+            kapell answer 0190 q1 --field confirm=…
+        ");
+        let approval = Question { asker: Asker::Plan { task: "post".into() }, ..question("Post it?", Form::Approval) };
+        insta::assert_snapshot!(shown(&approval), @r"
+        q1  task `post` needs approval
+            Post it?
+            kapell answer 0190 q1 --accept
+        ");
+        let page = question("Sign in", Form::Url { url: "http://a.test/login".to_owned() });
+        insta::assert_snapshot!(shown(&page), @r"
+        q1  agent `travel` asks, in task `book`
+            Sign in
+            page: http://a.test/login
+            warning: the connection is not encrypted
+            kapell answer 0190 q1 --accept
+        ");
+    }
+
+    #[test]
+    fn text_of_agents_cannot_command_the_terminal() {
+        let evil = "\x1b]0;owned\x07\u{202e}";
+        let schema = json!({"properties": {(evil): {"type": "string", "title": evil, "description": evil,
+            "pattern": evil, "default": evil}, "pick": {"enum": [evil]}}, "required": [evil]});
+        let forms = [
+            Form::Fields { schema: schema.as_object().expect("an object").clone() },
+            Form::Url { url: format!("ftp://{evil}") },
+        ];
+        for form in forms {
+            let shown = lines(&"0190".into(), &question(evil, form)).concat();
+            assert!(!shown.chars().any(|c| c == '\u{202e}' || c.is_control()), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_json_for_programs() {
+        let json = json(&question("Book?", fields()));
+        assert_eq!(json["form"]["fields"]["schema"]["required"], json!(["confirm", "class"]));
+        assert_eq!(
+            json["fields"][2],
+            json!({
+                "name": "class", "title": null, "description": null, "takes": "one of the choices", "required": true,
+                "default": "eco",
+                "choices": [{"value": "eco", "title": "Economy"}, {"value": "biz", "title": "Business"}],
+            })
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! Keeps what other processes want of a run until the run has taken it up.
+//! Never decides whether it is granted, and never takes anything out: the event that follows does, in the same
+//! transaction.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, types::Type};
+use serde::{Deserialize, Serialize};
+
+use super::{JournalError, schema};
+use crate::model::{Answer, QuestionId, RunId, RunStatus};
+
+/// What a process wants of a run that another one drives, or that nobody drives now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// An answer to a question.
+    Answer {
+        /// The question.
+        question: QuestionId,
+        /// What was said; valid by the question's form.
+        answer: Answer,
+        /// Who said it.
+        by: String,
+    },
+    /// The end of the run.
+    Cancel,
+}
+
+/// The inbox of a run. Its calls take microseconds, unless another process holds the journal.
+#[derive(Debug)]
+pub struct Inbox {
+    connection: Connection,
+    path: PathBuf,
+    run: RunId,
+    /// The last request that was taken.
+    taken: i64,
+    /// What SQLite called the journal's content when it was last read; another number says that it may be another.
+    version: Option<i64>,
+}
+
+impl Inbox {
+    /// Opens the inbox of `run` in the journal at `path`.
+    ///
+    /// # Errors
+    /// As for [`super::SqliteJournal::open`].
+    pub fn open(path: &Path, run: &RunId) -> Result<Self, JournalError> {
+        let connection = schema::open_for_writing(path)?;
+        Ok(Self { connection, path: path.to_path_buf(), run: run.clone(), taken: 0, version: None })
+    }
+
+    /// Leaves a request, which is durable when this returns.
+    ///
+    /// # Errors
+    /// [`JournalError::Ended`] when the run can take no more, [`JournalError::AnswerWaits`] when there is an answer to
+    /// the same question already.
+    pub fn send(&mut self, request: &Request) -> Result<(), JournalError> {
+        let Self { connection, path, run, .. } = self;
+        let failed = |error| JournalError::from_sqlite(path, error);
+        // Immediate, so that the run cannot end between the look and the request.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let status: Option<RunStatus> = transaction
+            .query_row("SELECT status FROM runs WHERE run = ?1", [run.as_str()], |row| schema::status(row, 0))
+            .optional()
+            .map_err(failed)?;
+        match status {
+            Some(RunStatus::Running | RunStatus::Paused) => {}
+            Some(status) => return Err(JournalError::Ended { run: run.clone(), status }),
+            None => return Err(JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() }),
+        }
+        let question = match request {
+            Request::Answer { question, .. } => Some(question),
+            Request::Cancel => None,
+        };
+        let body = serde_json::to_string(request).expect("ids, texts and JSON can be written as JSON");
+        let name = question.map(|question| question.as_str());
+        let sent = transaction
+            .execute("INSERT INTO inbox (run, question, body) VALUES (?1, ?2, ?3)", (run.as_str(), name, body));
+        match (sent, question) {
+            (Ok(_), _) => transaction.commit().map_err(failed),
+            (Err(error), Some(question))
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) =>
+            {
+                Err(JournalError::AnswerWaits { run: run.clone(), question: question.clone() })
+            }
+            (Err(error), _) => Err(failed(error)),
+        }
+    }
+
+    /// The requests that this inbox has not given before, oldest first. One that a run has not taken up when its
+    /// process dies is given again to the next process.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn take_new(&mut self) -> Result<Vec<Request>, JournalError> {
+        let Self { connection, path, run, taken, version } = self;
+        let mut take = || {
+            let now = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+            if *version == Some(now) {
+                return Ok(Vec::new());
+            }
+            let mut query =
+                connection.prepare_cached("SELECT id, body FROM inbox WHERE run = ?1 AND id > ?2 ORDER BY id")?;
+            let rows = query.query_map((run.as_str(), *taken), |row| Ok((row.get(0)?, request(row)?)))?;
+            let found: Vec<(i64, Request)> = rows.collect::<Result<_, _>>()?;
+            *version = Some(now);
+            *taken = found.last().map_or(*taken, |(id, _)| *id);
+            Ok(found.into_iter().map(|(_, request)| request).collect())
+        };
+        take().map_err(|error| JournalError::from_sqlite(path, error))
+    }
+}
+
+fn request(row: &rusqlite::Row<'_>) -> rusqlite::Result<Request> {
+    let body: String = row.get(1)?;
+    serde_json::from_str(&body).map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        journal::{Durability, Journal, Reader, SqliteJournal, samples},
+        model::Record,
+    };
+
+    fn answer(question: &str) -> Request {
+        Request::Answer {
+            question: question.into(),
+            answer: Answer::Accept { content: Some(json!({"confirm": true})) },
+            by: "person elsewhere".into(),
+        }
+    }
+
+    /// A run in which `q1` and `q2` are asked, and what follows when events are appended to it.
+    fn asked() -> (tempfile::TempDir, SqliteJournal, Inbox, impl FnMut(serde_json::Value)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let writer = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let mut events = vec![samples::started(json!([]))];
+        let mut written = 0;
+        let mut append = move |event: serde_json::Value| {
+            events.push(event);
+            let records: Vec<Record> = samples::records(json!(events));
+            block_on(writer.append(&samples::run(), records[written..].into())).expect("appends");
+            written = records.len();
+        };
+        for id in ["q1", "q2"] {
+            append(json!({"type": "question_asked", "question": {
+                "id": id, "asker": {"plan": {"task": "post"}}, "message": "Post it?", "form": "approval",
+            }}));
+        }
+        let inbox = Inbox::open(&path, &samples::run()).expect("opens");
+        (folder, journal, inbox, append)
+    }
+
+    fn inbox(journal: &SqliteJournal) -> Inbox {
+        Inbox::open(journal.path(), &samples::run()).expect("opens")
+    }
+
+    #[test]
+    fn a_request_is_given_once_to_each_process_until_its_event_is_durable() {
+        let (_folder, journal, mut sender, mut append) = asked();
+        let mut driver = inbox(&journal);
+        assert_eq!(driver.take_new().expect("reads"), []);
+        sender.send(&answer("q2")).expect("sends");
+        sender.send(&Request::Cancel).expect("sends");
+        assert_eq!(driver.take_new().expect("reads"), [answer("q2"), Request::Cancel]);
+        assert_eq!(driver.take_new().expect("reads"), []);
+        assert_eq!(inbox(&journal).take_new().expect("reads"), [answer("q2"), Request::Cancel]);
+
+        append(json!({"type": "question_answered", "question": "q2", "by": "x", "answer": {"action": "decline"}}));
+        assert_eq!(inbox(&journal).take_new().expect("reads"), [Request::Cancel]);
+        append(json!({"type": "cancel_requested"}));
+        assert_eq!(inbox(&journal).take_new().expect("reads"), []);
+        sender.send(&answer("q1")).expect("sends");
+        assert_eq!(driver.take_new().expect("reads"), [answer("q1")], "an id is never given twice");
+    }
+
+    #[test]
+    fn a_question_takes_one_answer_and_a_run_that_has_ended_none() {
+        let (_folder, journal, mut sender, mut append) = asked();
+        sender.send(&answer("q1")).expect("sends");
+        let error = sender.send(&answer("q1")).expect_err("refuses");
+        assert_eq!(
+            error.to_string(),
+            format!("question `q1` of run `{}` has an answer that waits to be taken up", samples::run())
+        );
+        append(json!({"type": "run_ended", "status": "paused"}));
+        sender.send(&answer("q2")).expect("a paused run goes on some day");
+        let reader = Reader::open(journal.path()).expect("opens");
+        let waiting = |reader: &Reader| reader.waiting_answers(&samples::run()).expect("reads");
+        assert_eq!(waiting(&reader), ["q1".into(), "q2".into()]);
+
+        append(json!({"type": "run_resumed", "away": "1s", "taken_up": []}));
+        append(json!({"type": "run_ended", "status": "failed"}));
+        assert_eq!(waiting(&reader), []);
+        let error = sender.send(&Request::Cancel).expect_err("refuses");
+        assert_eq!(error.to_string(), format!("run `{}` has ended: failed", samples::run()));
+        let error = Inbox::open(journal.path(), &"other".into()).expect("opens").send(&Request::Cancel);
+        assert_eq!(error.expect_err("refuses").to_string(), "no run is called `other`");
+    }
+}

@@ -2,6 +2,7 @@
 //! Never connects to anything.
 
 mod agents_file;
+mod changes;
 mod diagnostic;
 mod environment;
 mod findings;
@@ -22,6 +23,7 @@ mod tests;
 mod tree;
 
 pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents};
+pub use changes::{agent_changes, changes};
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
 pub use environment::{Environment, ProcessEnvironment};
 pub use inputs::{InputError, resolve_inputs};

@@ -128,7 +128,7 @@ fn a_run_that_is_driven_is_neither_resumed_nor_done_again() {
     wait_for("the second call", || place.kapell(&["logs", "last"]).out.contains("second#1: calls").then_some(()));
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!(resumed.code, Some(1), "{resumed:?}");
-    assert!(resumed.err.contains(&format!("process {}", host.id())), "{}", resumed.err);
+    assert!(in_a_line(&resumed.err).contains(&format!("process {}", host.id())), "{}", resumed.err);
     let retried = place.kapell(&["retry", "last", "--from", "second", "--no-input"]);
     assert_eq!(retried.code, Some(2), "{retried:?}");
     signal(&host, "KILL");

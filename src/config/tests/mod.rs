@@ -1,6 +1,7 @@
 //! Whole files in, whole plans or whole reports out.
 
 mod agents;
+mod changes;
 mod hostile;
 mod inputs;
 mod plans;

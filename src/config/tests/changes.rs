@@ -1,0 +1,43 @@
+//! What is said of a plan or a section that is not what it was.
+
+use super::*;
+use crate::config::changes::{agent_changes, changes};
+
+#[test]
+fn names_every_task_and_key_that_differs() {
+    let agents = parse_agents("agents.toml", "[agents.a]\ncommand = \"x\"", &Made::of(&[])).expect("an agents file");
+    let plan = |text: &str| load_plan("p.yaml", text, &agents, None).expect("a plan").plan;
+    let before =
+        plan("name: p\nmax_parallel: 2\ntasks:\n- {id: one, agent: a, tool: t}\n- {id: two, agent: a, tool: t}\n");
+    assert_eq!(changes(&before, &before), [""; 0]);
+    let now = plan(
+        "name: p\nmax_parallel: 3 # more\ntasks:\n- {id: one, agent: a, tool: t, timeout: 5s, with: {x: 1}}\n\
+         - {id: three, agent: a, tool: t}\n",
+    );
+    assert_eq!(
+        changes(&before, &now),
+        [
+            "the plan has another `max_parallel`",
+            "task `one` has another call or prompt, `timeout`",
+            "task `two` is gone",
+            "task `three` is new",
+        ]
+    );
+}
+
+#[test]
+fn tells_a_policy_from_the_rest_of_a_section() {
+    let of = |text: &str| {
+        let file = parse_agents("agents.toml", text, &Made::of(&[])).expect("an agents file");
+        file.agents["a"].policy.clone()
+    };
+    let id = AgentId::from("a");
+    let before = of("[agents.a]\ncommand = \"x\"");
+    let change = |text: &str| agent_changes(&id, &before, Some(&of(text)));
+    assert_eq!(change("[agents.a] # the same\ncommand = \"x\""), None);
+    let section = change("[agents.a]\ncommand = \"y\"").expect("a change");
+    assert_eq!(section, "agent `a` has another section in the agents file");
+    let policy = change("[agents.a]\ncommand = \"x\"\nrequired = true").expect("a change");
+    assert_eq!(policy, "agent `a` has another `required`");
+    assert_eq!(agent_changes(&id, &before, None).expect("gone"), "agent `a` is not in the agents file any more");
+}

@@ -170,6 +170,11 @@ pub(super) static TASK: Section = Section {
         EFFECT_KEY,
         TIMEOUT_KEY,
         DEADLINE_KEY,
+        key(
+            "await",
+            Shape::Section(&AWAIT),
+            "What to wait for once the tool has ended: a resource to which its result links.",
+        ),
         key("fallback", Shape::Sections(&FALLBACK), "Where to go, in this order, when the agent cannot do it."),
         ON_FAILURE_KEY,
         key("approve", Shape::Text, "A question that a person must say yes to before each call."),
@@ -221,6 +226,20 @@ pub(super) static TASK_BUDGET: Section = Section {
     about: "What a task may spend; its time is bounded by `deadline`.",
     required: &[],
     keys: &TASK_BUDGET_KEYS,
+};
+
+/// What a call waits for.
+pub(super) static AWAIT: Section = Section {
+    title: "`await`",
+    definition: "await",
+    about: "What a call waits for once the tool has ended: the first resource to which its result links. Its final \
+            contents are the task's output. In the expressions, with or without `${{ }}`, the keys of the contents are \
+            names, and `resource` is all of them; a key that is not there (yet) makes them false.",
+    required: &["resource"],
+    keys: &[
+        key("resource", Shape::Text, "Holds once the contents are final, such as `status == 'completed'`."),
+        key("failed", Shape::Text, "Holds once they never will be, which fails the call."),
+    ],
 };
 
 /// Another place where a task can run.

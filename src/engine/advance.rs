@@ -296,8 +296,12 @@ impl Run {
         let Route { agent, tool, .. } = &task.routes()[route];
         let timeout = task.timeout.unwrap_or(self.agents[agent].policy.tool_timeout).0;
         let deadline = task.deadline.map(|span| span.0);
+        let awaits = match &task.work {
+            Work::Call(call) => call.awaits.clone(),
+            Work::Prompt(_) | Work::Synthesis(_) => None,
+        };
         let (agent, tool) = (agent.clone(), Arc::clone(tool));
-        Ok(StartAttempt { attempt, agent, tool, arguments, timeout, deadline })
+        Ok(StartAttempt { attempt, agent, tool, arguments, timeout, deadline, awaits })
     }
 
     /// The arguments of a call: rendered, or as the model gave them.

@@ -236,7 +236,7 @@ impl Run {
         let earlier = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
         for (index, call) in calls.iter().enumerate() {
             let route = Route { agent: call.agent.clone(), tool: Arc::clone(&call.tool), rank: 0 };
-            let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null) });
+            let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null), awaits: None });
             let task = Task {
                 id: parent.call(earlier + index + 1),
                 title: None,

@@ -36,7 +36,7 @@ fn route(agent: &str, rank: u32) -> Route {
 }
 
 fn call(routes: Vec<Route>, arguments: Value) -> Work {
-    Work::Call(Call { routes, arguments: Template(arguments) })
+    Work::Call(Call { routes, arguments: Template(arguments), awaits: None })
 }
 
 /// The same task on other routes.

@@ -13,7 +13,7 @@ use minijinja::{
 use serde_json::{Number, Value};
 
 use super::{
-    ExpressionError, Scope, closest, resolve,
+    ExpressionError, Ground, closest, resolve,
     scan::{Call, CallKind, Scanned},
 };
 
@@ -194,13 +194,13 @@ fn check_call(call: &Call<'_>, text: &str) -> Result<(), ExpressionError> {
 }
 
 /// Computes an expression.
-pub(super) fn evaluate(scanned: &Scanned<'_>, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+pub(super) fn evaluate(scanned: &Scanned<'_>, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
     let prepared = Prepared::new(scanned);
     let expression =
         ENVIRONMENT.compile_expression_owned(prepared.text.clone()).map_err(|error| prepared.error(&error))?;
     scanned.calls.iter().try_for_each(|call| check_call(call, scanned.text))?;
     // All paths are resolved up front, but what is missing is an error only when the evaluation comes to it.
-    let resolved: Vec<_> = scanned.paths.iter().map(|path| resolve::resolve(path, scanned.text, scope)).collect();
+    let resolved: Vec<_> = scanned.paths.iter().map(|path| resolve::resolve(path, scanned.text, ground)).collect();
     let names = resolved
         .iter()
         .zip(&scanned.paths)

@@ -36,6 +36,9 @@ pub const RESERVED_NAMES: [&str; 17] = [
     "loop", "self",
 ];
 
+/// All of a document, in an expression about it.
+pub const WHOLE: &str = "resource";
+
 /// What names mean where an expression is evaluated.
 pub struct Scope<'a> {
     /// The run's inputs: an object, defaults filled in.
@@ -44,6 +47,14 @@ pub struct Scope<'a> {
     pub binding: Option<(&'a str, &'a Value)>,
     /// The tasks that have ended.
     pub tasks: &'a dyn Tasks,
+}
+
+/// What an expression is about.
+enum Ground<'a> {
+    /// A run.
+    Run(&'a Scope<'a>),
+    /// One document.
+    Document(&'a Value),
 }
 
 /// The tasks that an expression can see.
@@ -122,7 +133,7 @@ pub enum Reference {
 /// # Errors
 /// When it is no expression, refers to what is not there, or cannot be computed.
 pub fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
-    evaluate_text(&expression.0, scope)
+    evaluate_text(&expression.0, &Ground::Run(scope))
 }
 
 /// Whether an expression holds: `false`, `null`, 0 and what is empty do not.
@@ -130,14 +141,27 @@ pub fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, Exp
 /// # Errors
 /// As [`evaluate`].
 pub fn condition(expression: &Expression, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
-    Ok(match evaluate(expression, scope)? {
+    evaluate(expression, scope).map(|value| holds(&value))
+}
+
+/// Whether an expression about a document holds: where that is an object, its keys are names, and [`WHOLE`] is all of
+/// it.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn document_condition(expression: &Expression, document: &Value) -> Result<bool, ExpressionError> {
+    evaluate_text(&expression.0, &Ground::Document(document)).map(|value| holds(&value))
+}
+
+fn holds(value: &Value) -> bool {
+    match value {
         Value::Null => false,
-        Value::Bool(value) => value,
+        Value::Bool(value) => *value,
         Value::Number(number) => number.as_f64().is_none_or(|number| number != 0.0),
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
-    })
+    }
 }
 
 /// The template with every `${{ }}` replaced by its value. Values are never looked into for further ones.
@@ -196,11 +220,11 @@ pub fn looks_at_how_tasks_ended(expression: &Expression) -> bool {
     })
 }
 
-fn evaluate_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+fn evaluate_text(text: &str, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
     let scanned = scan::scan(text)?;
     match scanned.whole_path() {
-        Some(path) => resolve::resolve(path, text, scope),
-        None => evaluator::evaluate(&scanned, scope),
+        Some(path) => resolve::resolve(path, text, ground),
+        None => evaluator::evaluate(&scanned, ground),
     }
 }
 

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    ExpressionError, ITEMS_FIELD, Scope, TASK_FIELDS, TaskView, closest,
+    ExpressionError, Ground, ITEMS_FIELD, TASK_FIELDS, TaskView, WHOLE, closest,
     scan::{Path, Segment, Step},
 };
 use crate::model::ToolOutput;
@@ -13,8 +13,12 @@ use crate::model::ToolOutput;
 const MAX_LISTED: usize = 8;
 
 /// The value of `path`, which stands in the expression `text`.
-pub(super) fn resolve(path: &Path<'_>, text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
+pub(super) fn resolve(path: &Path<'_>, text: &str, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
     let walk = Walk { path, text };
+    let scope = match ground {
+        Ground::Run(scope) => scope,
+        Ground::Document(document) => return walk.follow(Place::Json(walk.part(document)?), 0),
+    };
     match path.root {
         "inputs" => walk.follow(Place::Json(scope.inputs), 0),
         "tasks" => {
@@ -85,6 +89,20 @@ struct Walk<'p> {
 }
 
 impl Walk<'_> {
+    /// What the path's name means in a document.
+    fn part<'v>(&self, document: &'v Value) -> Result<&'v Value, ExpressionError> {
+        let name = self.path.root;
+        if name == WHOLE {
+            return Ok(document);
+        }
+        let fields = document.as_object();
+        fields.and_then(|fields| fields.get(name)).ok_or_else(|| {
+            let known = fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str)).chain([WHOLE]);
+            let error = ExpressionError::new(format!("the contents have no `{name}`"), self.up_to(0));
+            error.with_help(format!("there is {}", listed(known)))
+        })
+    }
+
     fn follow(&self, start: Place<'_>, from: usize) -> Result<Value, ExpressionError> {
         let mut place = start;
         for (index, segment) in self.path.segments.iter().enumerate().skip(from) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::{ExpressionError, Reference, Scope, evaluate_text, located_references};
+use super::{ExpressionError, Ground, Reference, Scope, evaluate_text, located_references};
 
 const OPEN: &str = "${{";
 const CLOSE: &str = "}}";
@@ -85,7 +85,7 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
     }
     let pieces = pieces(text)?;
     let value = |expression, range: &Range<usize>| {
-        evaluate_text(expression, scope).map_err(|error| error.moved_by(range.start))
+        evaluate_text(expression, &Ground::Run(scope)).map_err(|error| error.moved_by(range.start))
     };
     if let [Piece::Expression(expression, range)] = pieces.as_slice() {
         return value(expression, range);

@@ -90,19 +90,33 @@ pub(super) async fn run(route: Route<'_>, order: Order, beginning: Beginning) ->
     let (connection, turn) = ready?;
     let vigil = Vigil::new(&request, connection.link.host.clone(), cancel);
     let mut call = Call { route, connection, turn, request, meta, vigil, left: None };
-    let answered = Box::pin(call.answered(beginning)).await;
+    let output = Box::pin(call.output(beginning)).await;
     call.vigil.report_last().await;
-    let (agent, name) = (&call.request.agent, &call.request.tool);
-    let output = result::output(agent, name, answered?)?;
-    let catalog = call.connection.catalog();
-    // A tool that is no longer listed has no schema to break.
-    if let Some(tool) = catalog.info.tool(name) {
-        catalog.check_result(agent, tool, output.structured.as_ref())?;
-    }
-    Ok(Arc::new(output))
+    output.map(Arc::new)
 }
 
 impl<'p> Call<'p> {
+    /// What the call is for: what its tool returned, or the resource to which that links.
+    async fn output(&mut self, beginning: Beginning) -> Result<ToolOutput, Failure> {
+        let awaits = self.request.awaits.clone();
+        let beginning = match (beginning, &awaits) {
+            (Beginning::From(CallNote::Resource(note)), Some(awaits)) => return self.resource(awaits, note).await,
+            (beginning, _) => beginning,
+        };
+        let answered = self.answered(beginning).await?;
+        let (agent, name) = (&self.request.agent, &self.request.tool);
+        let output = result::output(agent, name, answered)?;
+        let catalog = self.connection.catalog();
+        // A tool that is no longer listed has no schema to break.
+        if let Some(tool) = catalog.info.tool(name) {
+            catalog.check_result(agent, tool, output.structured.as_ref())?;
+        }
+        match awaits {
+            Some(awaits) => self.linked(&awaits, &output).await,
+            None => Ok(output),
+        }
+    }
+
     /// What the call came back with, in the end.
     async fn answered(&mut self, beginning: Beginning) -> Result<Answered, Failure> {
         let answered = match beginning {
@@ -113,6 +127,7 @@ impl<'p> Call<'p> {
             Beginning::From(CallNote::Round(round)) => Box::pin(self.rounds(Some(round))).await?,
             Beginning::From(CallNote::RemoteTask(task)) => return Box::pin(self.take_up(task)).await,
             Beginning::From(CallNote::Stream(stream)) => self.read_on(stream).await?,
+            // The answers have left, or the plan no longer waits for the resource.
             Beginning::From(CallNote::InputGiven | CallNote::Resource(_)) => {
                 return Err(note::interrupted(&self.request));
             }
@@ -271,11 +286,32 @@ impl<'p> Call<'p> {
         if self.connection.is_usable() {
             return Ok(());
         }
-        self.connection.link.calls.settled(&self.vigil.flight);
         // Waiting for another turn with this one in hand could take for ever.
         self.turn = None;
         let route = self.route;
-        let (connection, turn) = match self.vigil.wait(route.turn(), std::future::pending()).await {
+        self.connect(route.turn()).await
+    }
+
+    /// As [`Call::reconnect`], and lets others have the call's turn: nothing more makes the agent ask on its behalf.
+    ///
+    /// # Errors
+    /// As [`Call::reconnect`].
+    pub(super) async fn reconnect_without_turn(&mut self) -> Result<(), Unanswered> {
+        self.turn = None;
+        if self.connection.is_usable() {
+            return Ok(());
+        }
+        let route = self.route;
+        self.connect(async move { Ok((route.connection().await?, None)) }).await
+    }
+
+    async fn connect(
+        &mut self,
+        connecting: impl Future<Output = Result<(Arc<Connection>, Option<Turn<'p>>), Failure>>,
+    ) -> Result<(), Unanswered> {
+        self.connection.link.calls.settled(&self.vigil.flight);
+        let route = self.route;
+        let (connection, turn) = match self.vigil.wait(connecting, std::future::pending()).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(failure)) if route.is_closed() => return Err(Unanswered::Stopped(failure)),
             Ok(Err(failure)) => return Err(Unanswered::Failed(failure)),
@@ -293,7 +329,7 @@ impl<'p> Call<'p> {
         }
     }
 
-    async fn unanswered(&mut self, stop: Stop) -> Unanswered {
+    pub(super) async fn unanswered(&mut self, stop: Stop) -> Unanswered {
         match self.vigil.stopped(stop) {
             Some(failure) => Unanswered::Stopped(failure),
             None => Unanswered::Failed(self.connection.lost(self.vigil.flight.was_sent()).await),

@@ -106,14 +106,15 @@ impl InFlight {
     }
 
     /// The agent said what it is doing, without a number: that is a step further.
-    pub(super) fn say(&self, message: String) {
+    pub(super) fn say(&self, message: &str) {
+        let end = message.char_indices().nth(LONGEST_MESSAGE).map_or(message.len(), |(end, _)| end);
         let kept = lock(&self.mailbox).progress.clone();
         let (progress, total) = match kept {
             Some(Progress { progress, total: Some(total), .. }) => (progress, Some(total)),
             Some(Progress { progress, total: None, .. }) => (progress + 1.0, None),
             None => (1.0, None),
         };
-        self.report(Progress { progress, total, message: Some(message) });
+        self.report(Progress { progress, total, message: Some(message[..end].to_owned()) });
     }
 
     /// The furthest progress, if any arrived since the last time.

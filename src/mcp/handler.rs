@@ -10,8 +10,8 @@ use rmcp::{
         ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
         ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities, Extensions,
         FormElicitationCapability, GetExtensions as _, Implementation, LoggingMessageNotificationParam,
-        ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerRequest, TASKS_EXTENSION_ID,
-        UrlElicitationCapability,
+        ProgressNotificationParam, ProtocolVersion, RequestId, ResourceUpdatedNotificationParam, SamplingCapability,
+        ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
     },
     service::{InboundStreamOrigin, NotificationContext, RequestContext},
 };
@@ -136,6 +136,11 @@ impl ClientHandler for Handler {
             _ => "info".to_owned(),
         };
         self.link.logged(LogMessage { level, logger: params.logger, data: params.data });
+    }
+
+    async fn on_resource_updated(&self, _: ResourceUpdatedNotificationParam, _: NotificationContext<RoleClient>) {
+        // Those who wait for another one read in vain, once.
+        self.link.resources_changed.send_replace(());
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {

@@ -12,7 +12,7 @@ use std::{
 
 use rmcp::model::{ErrorCode, ErrorData, RequestId};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -45,6 +45,8 @@ pub(super) struct Link {
     /// The session, if it comes to have one.
     pub(super) session: Session,
     common: Arc<Common>,
+    /// Tells of resources that have changed, whichever.
+    pub(super) resources_changed: watch::Sender<()>,
     /// Set when the agent announced another list of tools.
     pub(super) tools_changed: AtomicBool,
     /// Set when the connection is not good for another call.
@@ -91,6 +93,7 @@ impl Link {
             lost: CancellationToken::new(),
             session,
             common,
+            resources_changed: watch::Sender::new(()),
             tools_changed: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             logs: Mutex::new(LogGate { since: Instant::now(), passed: 0, dropped: 0 }),

@@ -21,6 +21,8 @@ mod note;
 mod patience;
 mod pool;
 mod remote_task;
+mod repeat;
+mod resource;
 mod result;
 mod rounds;
 mod sampling;

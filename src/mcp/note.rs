@@ -76,10 +76,12 @@ pub(super) struct RoundNote {
 }
 
 /// A resource that is waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ResourceNote {
     /// Its address, by the agent.
     pub(super) uri: String,
+    /// The link to it, as it was in the tool's result.
+    pub(super) link: Value,
 }
 
 impl CallNote {
@@ -139,6 +141,7 @@ mod tests {
             arguments: JsonObject::new(),
             timeout: Duration::ZERO,
             deadline: None,
+            awaits: None,
         }
     }
 
@@ -165,7 +168,7 @@ mod tests {
                 requests: requests.as_object().cloned().unwrap(),
             }),
             CallNote::InputGiven,
-            CallNote::Resource(ResourceNote { uri: "job://1".into() }),
+            CallNote::Resource(ResourceNote { uri: "job://1".into(), link: json!({"uri": "job://1"}) }),
         ];
         for note in notes {
             assert_eq!(CallNote::read(note.write(), &call()), Ok(note));

@@ -66,6 +66,14 @@ impl<'p> Route<'p> {
         self.pool.turn(self.agent).await
     }
 
+    /// A connection without a turn, for what does not make the agent ask back.
+    ///
+    /// # Errors
+    /// Why there is none; nothing was sent.
+    pub(super) async fn connection(self) -> Result<Arc<Connection>, Failure> {
+        self.pool.connection(self.agent, 0).await
+    }
+
     /// Whether nothing connects any more: the run is over.
     pub(super) fn is_closed(self) -> bool {
         self.pool.closed.is_cancelled()

@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     call::{CANCEL_GRACE, Call, Unanswered, custom},
-    calls::{InFlight, Whom},
+    calls::InFlight,
     failure,
     link::Link,
     note::{self, CallNote, Dialect, RemoteTaskNote},
+    repeat::Repeat,
     result::{self, Answered, TaskState, TaskStatus},
     rounds::no_input,
-    vigil::Stop,
 };
 use crate::model::{Failure, FailureKind, JsonObject};
 
@@ -33,9 +33,6 @@ const USUAL_PAUSE: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause that an agent may ask for.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
-/// The first and the longest pause while the agent cannot be asked.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Why a task is followed no further.
 enum End {
@@ -73,7 +70,7 @@ impl Call<'_> {
         let id = task.id.clone();
         let dialect = task.dialect;
         let _ = self.vigil.flight.remote_task.set(task.clone());
-        let mut watch = Watch { call: self, pause: pause(task.poll_interval_ms), task, gone, trouble: None };
+        let mut watch = Watch { call: self, repeat: Repeat::every(pause(task.poll_interval_ms)), task, gone };
         let end = match dialect {
             Dialect::Extension => watch.extension().await,
             Dialect::Experimental => watch.experimental().await,
@@ -101,18 +98,9 @@ impl Call<'_> {
 struct Watch<'c, 'p> {
     call: &'c mut Call<'p>,
     task: RemoteTaskNote,
-    /// Between two looks, as the agent last asked for.
-    pause: Duration,
     /// What it means that the agent does not know the task.
     gone: Failure,
-    /// Since when it could not be asked.
-    trouble: Option<Backoff>,
-}
-
-/// The pauses while the agent cannot be asked.
-struct Backoff {
-    next: Duration,
-    latest: Failure,
+    repeat: Repeat,
 }
 
 impl Watch<'_, '_> {
@@ -201,14 +189,14 @@ impl Watch<'_, '_> {
             let message = format!("agent `{agent}` says of the task of `{tool}` something that is no state: {what}");
             Trouble::Final(End::GivenUp(Failure::new(FailureKind::InvalidResult, message)))
         })?;
-        self.trouble = None;
+        self.repeat.answered();
         if state.poll_interval_ms.is_some() {
-            self.pause = pause(state.poll_interval_ms);
+            self.repeat.pause = pause(state.poll_interval_ms);
         }
         if matches!(state.status, TaskStatus::Working | TaskStatus::InputRequired(_)) {
             self.call.vigil.heard();
             if let Some(message) = &state.message {
-                self.call.vigil.flight.say(message.clone());
+                self.call.vigil.flight.say(message);
             }
         }
         Ok(state)
@@ -231,37 +219,7 @@ impl Watch<'_, '_> {
 
     /// Pauses before the next look, unless `early` ends first.
     async fn rest<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, End> {
-        let (pause, waiting) = match &mut self.trouble {
-            Some(backoff) => {
-                let pause = backoff.next;
-                backoff.next = (pause * 2).min(LONGEST_BACKOFF);
-                (pause, None)
-            }
-            // The agent is not silent: it was asked not to be asked yet.
-            None => (self.pause, Some(self.call.vigil.flight.waits_for(Whom::Host))),
-        };
-        let rest = async {
-            tokio::select! {
-                early = early => Some(early),
-                () = tokio::time::sleep(pause) => None,
-            }
-        };
-        let rested = self.call.wait(rest).await;
-        drop(waiting);
-        match rested {
-            Ok(early) => Ok(early),
-            // The next look connects again.
-            Err(Stop::Lost) => Ok(None),
-            Err(stop) => Err(End::GivenUp(self.given_up(stop).await)),
-        }
-    }
-
-    async fn given_up(&mut self, stop: Stop) -> Failure {
-        let mut failure = self.call.stopped(stop).await;
-        if let Some(Backoff { latest, .. }) = &self.trouble {
-            failure.message = format!("{}; it could not be asked for its task any more: {latest}", failure.message);
-        }
-        failure
+        self.call.rest(&self.repeat, early).await.map_err(End::GivenUp)
     }
 
     fn trouble(&self, unanswered: Unanswered) -> Trouble {
@@ -278,9 +236,7 @@ impl Watch<'_, '_> {
         match trouble {
             Trouble::Final(end) => Err(end),
             Trouble::Passing(latest) => {
-                tracing::debug!(agent = %self.call.request.agent, %latest, "a task cannot be asked for; trying again");
-                let next = self.trouble.take().map_or(FIRST_BACKOFF, |backoff| backoff.next);
-                self.trouble = Some(Backoff { next, latest });
+                self.repeat.failed(latest);
                 Ok(())
             }
         }

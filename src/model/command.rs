@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AgentId, Answer, AttemptId, ChatError, ChatReply, ChatRequest, JsonObject, Question, RequestId};
+use super::{AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Question, RequestId};
 
 /// An order.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,4 +81,6 @@ pub struct StartAttempt {
     pub timeout: Duration,
     /// Longest duration, if bounded.
     pub deadline: Option<Duration>,
+    /// What to wait for once the tool has ended.
+    pub awaits: Option<Await>,
 }

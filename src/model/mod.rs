@@ -32,8 +32,8 @@ pub use note::{NoteKey, Notes};
 pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{
-    AgentPolicy, Backoff, Budget, Call, DefaultAnswer, Effect, Expression, Foreach, InputSpec, InputType, JsonObject,
-    OnFailure, Plan, Prompt, PromptTool, QuestionPolicy, Retry, Route, Task, Template, Work,
+    AgentPolicy, Await, Backoff, Budget, Call, DefaultAnswer, Effect, Expression, Foreach, InputSpec, InputType,
+    JsonObject, OnFailure, Plan, Prompt, PromptTool, QuestionPolicy, Retry, Route, Task, Template, Work,
 };
 pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, QuestionDeadline, Settlement};
 pub use time::{SPAN_FORM, Span, Timestamp};

@@ -212,6 +212,20 @@ pub struct Call {
     /// The tool's arguments: an object.
     #[serde(rename = "with")]
     pub arguments: Template,
+    /// What it waits for once the tool has ended.
+    #[serde(default, rename = "await", skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Await>,
+}
+
+/// What a call waits for once its tool has ended: the resource to which the tool's result links. The expressions are
+/// over its contents: where they are a JSON object, its keys are names, and `resource` is all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Await {
+    /// Holds once the contents are the call's output.
+    pub resource: Expression,
+    /// Holds once they will never be, which fails the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Expression>,
 }
 
 /// A question to a language model, which may call tools before it answers.

@@ -190,6 +190,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
                 arguments: Template(
                     needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
                 ),
+                awaits: None,
             }),
             retry: Retry::default(),
             effect: None,

@@ -210,6 +210,7 @@ pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
         arguments: object(arguments),
         timeout: Duration::from_secs(20),
         deadline: None,
+        awaits: None,
     }
 }
 

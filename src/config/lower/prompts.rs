@@ -23,7 +23,7 @@ const MAX_TURNS: u32 = 8;
 const MAX_TOKENS: u32 = 4_096;
 
 /// The keys that only a call has.
-const CALL_KEYS: [&str; 5] = ["agent", "capability", "tool", "with", "fallback"];
+const CALL_KEYS: [&str; 6] = ["agent", "capability", "tool", "with", "await", "fallback"];
 
 /// The prompt of a task that has one. Keys of a call beside it are mistakes.
 pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut Findings) -> Option<Prompt> {

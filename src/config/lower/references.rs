@@ -85,7 +85,7 @@ pub(super) fn check<'n>(
     findings: &mut Findings,
     used: &mut Used,
 ) -> Vec<Edge<'n>> {
-    let mut checker = Checker { names, binding, findings, used, edges: Vec::new() };
+    let mut checker = Checker { names, ground: Ground::Run { binding }, findings, used, edges: Vec::new() };
     checker.node(node);
     checker.edges
 }
@@ -99,15 +99,34 @@ pub(super) fn check_expression<'n>(
     findings: &mut Findings,
     used: &mut Used,
 ) -> (&'n str, Vec<Edge<'n>>) {
-    let mut checker = Checker { names, binding, findings, used, edges: Vec::new() };
+    let mut checker = Checker { names, ground: Ground::Run { binding }, findings, used, edges: Vec::new() };
     let text = node.as_text().unwrap_or_default();
     let bare = checker.bare(node, text);
     (bare, checker.edges)
 }
 
+/// Checks a text that is an expression about a document as a whole, with or without `${{ }}`; gives the bare one. What
+/// the document's keys are is not known.
+pub(super) fn check_document_expression<'n>(node: &'n Node, findings: &mut Findings) -> &'n str {
+    let (inputs, mut used) = (IndexMap::new(), Used::default());
+    let names = Names { inputs: &inputs, tasks: IndexMap::new() };
+    let ground = Ground::Document;
+    let mut checker = Checker { names: &names, ground, findings, used: &mut used, edges: Vec::new() };
+    checker.bare(node, node.as_text().unwrap_or_default())
+}
+
+/// What an expression is about.
+#[derive(Clone, Copy)]
+enum Ground<'c> {
+    /// The run, and what `foreach` binds.
+    Run { binding: Option<&'c str> },
+    /// A document of which nothing is known.
+    Document,
+}
+
 struct Checker<'c, 'n> {
     names: &'c Names<'n>,
-    binding: Option<&'c str>,
+    ground: Ground<'c>,
     findings: &'c mut Findings,
     used: &'c mut Used,
     edges: Vec<Edge<'n>>,
@@ -180,6 +199,16 @@ impl<'n> Checker<'_, 'n> {
     }
 
     fn reference(&mut self, reference: Reference, spot: Spot<'n>) {
+        let binding = match (self.ground, &reference) {
+            (Ground::Run { binding }, _) => binding,
+            (Ground::Document, Reference::Name(_)) => return,
+            (Ground::Document, Reference::Input { .. } | Reference::Task { .. }) => {
+                let at = spot.extent(self.findings);
+                let found = self.findings.error("unknown_name", at, "this is about a resource, and not about the run");
+                found.help("`resource` is all of its contents, and `resource.tasks` a key of that name");
+                return;
+            }
+        };
         match reference {
             Reference::Input { name, .. } => {
                 if !self.names.inputs.contains_key(&name) {
@@ -197,9 +226,9 @@ impl<'n> Checker<'_, 'n> {
             }
             Reference::Task { id, path } => self.task(&id, &path, spot),
             Reference::Name(name) => {
-                if self.binding != Some(name.as_str()) {
+                if binding != Some(name.as_str()) {
                     let at = spot.extent(self.findings);
-                    let known = self.binding.into_iter().chain(["inputs", "tasks"]);
+                    let known = binding.into_iter().chain(["inputs", "tasks"]);
                     let help = self.findings.did_you_mean(&name, known.clone());
                     let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
                     self.findings.error("unknown_name", at, format!("`{name}` means nothing here")).help(help);

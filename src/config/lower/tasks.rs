@@ -10,12 +10,12 @@ use super::{
 use crate::{
     config::{
         findings::Findings,
-        keys::TASK_BUDGET,
+        keys::{AWAIT, TASK_BUDGET},
         shape::Fields,
         tree::{Node, Spot, Tree},
     },
     expression::RESERVED_NAMES,
-    model::{Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
+    model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
 };
 
 /// The name of a `foreach` task's current item where the task gives none.
@@ -68,6 +68,7 @@ impl<'n> Reader<'_, 'n> {
                 None => Work::Call(Call {
                     routes: router.routes(fields, findings),
                     arguments: Template(fields.node("with").map_or_else(|| JsonObject::new().into(), Node::to_json)),
+                    awaits: self.awaits(findings),
                 }),
             },
             retry: policy::retry(fields, self.defaults, findings),
@@ -105,6 +106,16 @@ impl<'n> Reader<'_, 'n> {
         let mut seen = std::collections::HashSet::with_capacity(edges.len());
         let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
         fresh.filter_map(|edge| self.names.tasks.get_index(edge.needs)).map(|(id, _)| TaskId::from(*id)).collect()
+    }
+
+    /// What the task waits for once its tool has ended.
+    fn awaits(&self, findings: &mut Findings) -> Option<Await> {
+        let fields = Fields::of(self.fields.node("await")?, &AWAIT);
+        let mut read = |key| {
+            let node = fields.node(key)?;
+            Some(Expression(references::check_document_expression(node, findings).to_owned()))
+        };
+        Some(Await { resource: read("resource")?, failed: read("failed") })
     }
 
     fn foreach(&self, edges: &mut Vec<Edge<'n>>, findings: &mut Findings, used: &mut Used) -> Option<Foreach> {

@@ -39,6 +39,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
             work: Work::Call(Call {
                 routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
                 arguments: Template(json!({})),
+                awaits: None,
             }),
             retry: Retry::default(),
             effect: None,

@@ -21,6 +21,7 @@ mod note;
 mod patience;
 mod pool;
 mod remote_task;
+mod response;
 mod result;
 mod rounds;
 mod sampling;

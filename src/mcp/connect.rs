@@ -249,7 +249,11 @@ where
     }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
         let failure = failure::service(&spec.id, &error);
-        let is_session_lost = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::SessionLost);
+        // A server may refuse a session that it does not know in any words; in a session of its own it may not.
+        let is_session_lost = is_resumed
+            && failure.as_ref().is_some_and(|failure| {
+                matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
+            });
         let said = failure.map_or_else(|| "the connection was lost".to_owned(), |failure| failure.message);
         let message = format!("agent `{}` did not list its tools: {said}", spec.id);
         let failure = Failure::new(FailureKind::AgentUnavailable, message);

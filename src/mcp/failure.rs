@@ -7,7 +7,7 @@ use rmcp::{
     transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
 };
 
-use super::{LARGEST_MESSAGE, http::HttpError};
+use super::{LARGEST_MESSAGE, response::HttpError};
 use crate::model::{AgentId, Failure, FailureKind};
 
 /// Bytes of an agent's own words that a failure holds.

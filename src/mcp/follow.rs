@@ -22,9 +22,10 @@ use tokio::time::Instant;
 use super::{
     LARGEST_MESSAGE,
     calls::{Asking, InFlight, normal},
-    http::{HttpClient, HttpError},
+    http::HttpClient,
     link::Link,
     note::{CallNote, StreamNote},
+    response::HttpError,
     sse,
 };
 use crate::model::{Failure, FailureKind, NoteKey};

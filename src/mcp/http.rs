@@ -3,10 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::stream::BoxStream;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use rmcp::{
     model::{
@@ -18,20 +18,18 @@ use rmcp::{
         streamable_http_client::{SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
     },
 };
-use serde_json::Value;
 use sse_stream::Sse;
 
 use super::{
     LARGEST_MESSAGE,
-    calls::{InFlight, normal},
+    calls::InFlight,
     follow::{Follower, Source},
     link::Link,
     note::StreamNote,
+    response::{HttpError, answer, header, read, refusal},
     sse::{self, Reconnects, Reopened},
 };
 
-/// Bytes of an error's body that are read.
-const LARGEST_ERROR: usize = 64 * 1024;
 /// How long the end of a session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pauses before an answer to the agent is sent once more.
@@ -39,99 +37,11 @@ const REPLY_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_m
 /// The pauses before the stream of what belongs to no call is opened once more where the server has one already: it may
 /// be that of an earlier connection, whose end it has not noticed.
 const CONFLICT_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-/// A body of this size is parsed on another thread.
-const LARGE_BODY: usize = 1024 * 1024;
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
 type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
 type EventStream = BoxStream<'static, Result<Sse, SseError>>;
-
-/// Why a request has no usable response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
-    /// No connection to the server: the request was not sent.
-    #[error("no connection: {}", root(.0))]
-    Connect(#[source] reqwest::Error),
-    /// The request could not be built.
-    #[error("the request is not valid: {}", root(.0))]
-    Build(#[source] reqwest::Error),
-    /// A redirect that is not followed.
-    #[error("the server redirects elsewhere: {}", root(.0))]
-    Redirect(#[source] reqwest::Error),
-    /// The connection broke: the request may have been handled.
-    #[error("the connection broke: {}", root(.0))]
-    Broken(#[source] reqwest::Error),
-    /// Any other status than success.
-    #[error("HTTP {status}{}", shown(.body))]
-    Status {
-        /// The status.
-        status: StatusCode,
-        /// The body, or the beginning of it.
-        body: String,
-        /// The JSON-RPC error in the body, if it is one.
-        error: Option<Box<ErrorData>>,
-        /// Whether the request belonged to a session.
-        in_session: bool,
-        /// The `Retry-After` header.
-        retry_after: Option<String>,
-    },
-    /// The body is larger than what is read.
-    #[error("the response is larger than {} MiB", LARGEST_MESSAGE / (1024 * 1024))]
-    TooLarge,
-    /// A body that is no answer to the request.
-    #[error("the response is not MCP: {0}")]
-    NotMcp(String),
-}
-
-impl From<HttpError> for StreamableHttpError<HttpError> {
-    fn from(error: HttpError) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl HttpError {
-    fn sending(error: reqwest::Error) -> Self {
-        // A URL can hold secrets.
-        let error = error.without_url();
-        if error.is_connect() {
-            Self::Connect(error)
-        } else if error.is_builder() {
-            Self::Build(error)
-        } else if error.is_redirect() {
-            Self::Redirect(error)
-        } else {
-            Self::Broken(error)
-        }
-    }
-
-    /// Whether the server says that it has no such session (any more).
-    pub(super) fn forgot_session(&self) -> bool {
-        match self {
-            Self::Status { status, body, in_session: true, .. } => match *status {
-                StatusCode::NOT_FOUND => true,
-                StatusCode::BAD_REQUEST => body.to_ascii_lowercase().contains("session"),
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-}
-
-/// The last cause of an error, which says the most.
-fn root(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
-fn shown(body: &str) -> String {
-    let mut text = body.split_whitespace().collect::<Vec<_>>().join(" ");
-    super::truncate(&mut text, 300);
-    if text.is_empty() { text } else { format!(": {text}") }
-}
 
 /// The HTTP side of one connection.
 #[derive(Clone)]
@@ -369,63 +279,6 @@ fn headers(
         }
     }
     headers
-}
-
-fn header(response: &reqwest::Response, name: &str) -> Option<String> {
-    response.headers().get(name)?.to_str().ok().map(str::to_owned)
-}
-
-/// Reads a response that is no success.
-async fn refusal(response: reqwest::Response, in_session: bool) -> HttpError {
-    let status = response.status();
-    let retry_after = header(&response, RETRY_AFTER.as_str());
-    let body = read(response, LARGEST_ERROR).await.unwrap_or_default();
-    let error = serde_json::from_slice::<Value>(&body).ok().and_then(|body| {
-        let error = body.get("error")?;
-        error.get("code")?.as_i64().and_then(|_| serde_json::from_value(error.clone()).ok().map(Box::new))
-    });
-    let body = String::from_utf8_lossy(&body).into_owned();
-    HttpError::Status { status, body, error, in_session, retry_after }
-}
-
-async fn read(response: reqwest::Response, limit: usize) -> Result<Vec<u8>, HttpError> {
-    let mut body = Vec::new();
-    let mut chunks = response.bytes_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| HttpError::Broken(error.without_url()))?;
-        if body.len() + chunk.len() > limit {
-            return Err(HttpError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// Reads the answer to `request`. One without an id can only be this one's; rmcp would drop it and wait for ever.
-async fn answer(body: Vec<u8>, request: &RequestId) -> Result<ServerJsonRpcMessage, HttpError> {
-    let parse = |body: &[u8]| {
-        serde_json::from_slice::<ServerJsonRpcMessage>(body).map_err(|error| {
-            HttpError::NotMcp(format!("{error}{}", shown(&String::from_utf8_lossy(&body[..body.len().min(300)]))))
-        })
-    };
-    let mut message = if body.len() < LARGE_BODY {
-        parse(&body)?
-    } else {
-        let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
-        parsed.map_err(|error| HttpError::NotMcp(error.to_string()))??
-    };
-    let id = match &mut message {
-        JsonRpcMessage::Response(response) => &response.id,
-        JsonRpcMessage::Error(error) => error.id.get_or_insert_with(|| request.clone()),
-        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {
-            return Err(HttpError::NotMcp("it is no response".to_owned()));
-        }
-    };
-    if normal(id) == *request {
-        Ok(message)
-    } else {
-        Err(HttpError::NotMcp(format!("it answers request `{id}`, which is another one")))
-    }
 }
 
 impl StreamableHttpClient for HttpClient {

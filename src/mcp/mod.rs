@@ -23,6 +23,7 @@ mod pool;
 mod remote_task;
 mod repeat;
 mod resource;
+mod response;
 mod result;
 mod rounds;
 mod sampling;

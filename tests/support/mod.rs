@@ -1,5 +1,6 @@
 //! What the tests of the MCP room share: a host that records what it is asked, and agents.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 pub(crate) mod lives;
 

@@ -80,6 +80,8 @@ struct QuestionStanding {
 struct Sampling {
     /// The agent that sampled, or the task that prompted.
     asker: String,
+    /// The task that caused it; none where the agent did not say for which call it asks.
+    task: Option<TaskId>,
     model: Option<String>,
     stop_reason: Option<String>,
     usage: Option<Usage>,
@@ -87,8 +89,17 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn by(asker: String) -> Self {
-        Self { asker, model: None, stop_reason: None, usage: None, error: None }
+    fn by(asker: &str, task: Option<&TaskId>) -> Self {
+        let asker = asker.to_owned();
+        Self { asker, task: task.cloned(), model: None, stop_reason: None, usage: None, error: None }
+    }
+
+    /// Who asked, and for which task where that is another.
+    fn who(&self) -> String {
+        match &self.task {
+            Some(task) if task.as_str() != self.asker => format!("{}, for {task}", self.asker),
+            _ => self.asker.clone(),
+        }
     }
 }
 
@@ -139,8 +150,8 @@ impl RunDetails {
             }
             Event::ModelAsked { attempt, .. } => {
                 more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
-                let asker = attempt.task.to_string();
-                more.sampling.insert(RequestId::from(attempt.to_string()), Sampling::by(asker));
+                let sampling = Sampling::by(attempt.task.as_str(), Some(&attempt.task));
+                more.sampling.insert(RequestId::from(attempt.to_string()), sampling);
             }
             Event::ModelReplied { attempt, result } => more.replied(&RequestId::from(attempt.to_string()), result),
             Event::AttemptStarted { attempt, .. } => {
@@ -175,7 +186,8 @@ impl RunDetails {
                 }
             }
             Event::SamplingStarted { request, origin, .. } => {
-                more.sampling.insert(request.clone(), Sampling::by(origin.agent.to_string()));
+                let task = origin.attempt.as_ref().map(|attempt| &attempt.task);
+                more.sampling.insert(request.clone(), Sampling::by(origin.agent.as_str(), task));
             }
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
@@ -315,7 +327,7 @@ impl RunDetails {
         for sampling in self.more.sampling.values() {
             let word = |text: &Option<String>| text.clone().unwrap_or_default();
             let used = sampling.usage.map(tokens).unwrap_or_default();
-            let row = Row::of([sampling.asker.as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
+            let row = Row::of([sampling.who().as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
             table.push(match &sampling.error {
                 Some(error) => row.note(format!("failed: {error}")),
                 None => row,
@@ -439,7 +451,7 @@ mod tests {
         assert_eq!(
             json["sampling"]["r2"],
             json!({
-                "asker": "research", "model": "m", "stop_reason": "endTurn",
+                "asker": "research", "task": null, "model": "m", "stop_reason": "endTurn",
                 "usage": {"input_tokens": 20, "output_tokens": 3}, "error": null,
             })
         );

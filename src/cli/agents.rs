@@ -10,6 +10,7 @@ use super::{
     files,
 };
 use crate::{
+    config::AgentsFile,
     model::{AgentSpec, Effect, Protocol, Transport},
     report::text::printable,
     runtime::{Survey, survey},
@@ -38,23 +39,29 @@ pub(super) struct AgentsArgs {
 
 pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
-        AgentsCommand::List(args) => list(&chosen(&args)?, args.output),
+        AgentsCommand::List(args) => list(&chosen(files::agents(&args.agents)?, &args)?, args.output),
         AgentsCommand::Test(args) => {
-            let specs = chosen(&args)?;
-            let found = survey(specs.clone(), files::pool_options()?).await;
+            let (specs, found) = asked(&args).await?;
             test(&specs, &found, args.output)
         }
         AgentsCommand::Tools(args) => {
-            let specs = chosen(&args)?;
-            let found = survey(specs.clone(), files::pool_options()?).await;
+            let (specs, found) = asked(&args).await?;
             tools(&specs, &found, args.output)
         }
     }
 }
 
-/// The agents that the command line names, or all.
-fn chosen(args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
+/// The agents that the command line names, or all, and what came of connecting to them.
+async fn asked(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Survey>), CliError> {
     let file = files::agents(&args.agents)?;
+    let options = files::pool_options(&file)?;
+    let specs = chosen(file, args)?;
+    let found = survey(specs.clone(), options).await;
+    Ok((specs, found))
+}
+
+/// The agents that the command line names, or all.
+fn chosen(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
     if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
         let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
         return Err(CliError::usage(

@@ -11,7 +11,7 @@ use crate::{
     human::Human,
     journal::{Durability, SqliteJournal},
     llm::Llm,
-    mcp::{Options, Pool, Sampling},
+    mcp::Pool,
     model::{AgentSpec, Plan, Record, RunId},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
     runtime::{self, Hub, Services, Start, shutdown},
@@ -47,12 +47,7 @@ pub(super) async fn execute(
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
     let (hub, inbox) = Hub::new();
-    let sampling = match &models {
-        None => Sampling::Off,
-        Some(models) if models.take_tools() => Sampling::WithTools,
-        Some(_) => Sampling::Plain,
-    };
-    let options = Options { sampling, ..files::pool_options()? };
+    let options = files::pool_options(agents)?;
     let used: Vec<AgentSpec> =
         agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
     let services = Services {

@@ -85,7 +85,8 @@ impl Goal<'_> {
 
     /// What each agent offers. One that does not answer is left out, and said so.
     async fn ask_agents(&self) -> Result<Catalogue, CliError> {
-        let found = survey(self.agents.agents.values().cloned().collect(), files::pool_options()?).await;
+        let options = files::pool_options(self.agents)?;
+        let found = survey(self.agents.agents.values().cloned().collect(), options).await;
         let mut catalogue = Catalogue::new();
         for survey in found {
             if let Err(failure) = &survey.result {

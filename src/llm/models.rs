@@ -21,11 +21,6 @@ impl Models {
         Ok((!models.is_empty()).then_some(Self { models }))
     }
 
-    /// Whether any of them takes tools.
-    pub fn take_tools(&self) -> bool {
-        self.models.iter().any(|model| model.spec().dialect.tools)
-    }
-
     /// All of them, the default first.
     pub fn iter(&self) -> impl Iterator<Item = &OpenAi> {
         self.models.iter()

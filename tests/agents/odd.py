@@ -234,6 +234,8 @@ def answer(request):
     if method == "initialize":
         version = request["params"]["protocolVersion"]
         CLIENT.update(request["params"]["capabilities"])
+        if MODE == "wants-model" and "sampling" in CLIENT:
+            TOOLS.append({"name": "sum_up", "inputSchema": {"type": "object"}})
         result = {
             "protocolVersion": version,
             "capabilities": {"tools": {"listChanged": True}, "logging": {}},

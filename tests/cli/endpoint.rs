@@ -11,25 +11,44 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// An endpoint that streams its replies in turn, and the last one for ever. Each takes 12 tokens in and 3 out. A
-/// reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying that.
+/// An endpoint that streams its replies. A reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying
+/// that.
 pub(crate) struct Endpoint {
     address: String,
     requests: Receiver<Value>,
 }
 
+/// What an endpoint replies, and the tokens that this takes in; it takes 3 out.
+pub(crate) struct Reply {
+    pub(crate) text: String,
+    pub(crate) tokens: u64,
+}
+
+type Script = dyn Fn(&Value) -> Reply + Send + Sync;
+
 impl Endpoint {
+    /// One that gives its replies in turn, and the last one for ever. Each takes 12 tokens in.
     pub(crate) fn answering<'r>(replies: impl IntoIterator<Item = &'r str>) -> Self {
         let mut replies: Vec<String> = replies.into_iter().map(str::to_owned).collect();
         replies.reverse();
+        let replies = Mutex::new(replies);
+        Self::replying(move |_| {
+            let mut replies = replies.lock().expect("no panic");
+            let text = if replies.len() > 1 { replies.pop() } else { replies.last().cloned() };
+            Reply { text: text.unwrap_or_default(), tokens: 12 }
+        })
+    }
+
+    /// One that replies to each request as `script` says, to any number of them at once.
+    pub(crate) fn replying(script: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
         let (sender, requests) = mpsc::channel();
-        let replies = Arc::new(Mutex::new(replies));
+        let script: Arc<Script> = Arc::new(script);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (sender, replies) = (sender.clone(), Arc::clone(&replies));
-                std::thread::spawn(move || answer(stream, &sender, &replies));
+                let (sender, script) = (sender.clone(), Arc::clone(&script));
+                std::thread::spawn(move || answer(stream, &sender, &*script));
             }
         });
         Self { address, requests }
@@ -46,7 +65,7 @@ impl Endpoint {
     }
 }
 
-fn answer(mut stream: TcpStream, sender: &Sender<Value>, replies: &Mutex<Vec<String>>) {
+fn answer(mut stream: TcpStream, sender: &Sender<Value>, script: &Script) {
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
     let mut length = 0;
     loop {
@@ -63,17 +82,14 @@ fn answer(mut stream: TcpStream, sender: &Sender<Value>, replies: &Mutex<Vec<Str
     }
     let mut body = vec![0; length];
     let _ = reader.read_exact(&mut body);
-    let _ = sender.send(serde_json::from_slice(&body).expect("a request is JSON"));
-    let reply = {
-        let mut replies = replies.lock().expect("no panic");
-        if replies.len() > 1 { replies.pop() } else { replies.last().cloned() }
-    };
-    let reply = reply.unwrap_or_default();
+    let request: Value = serde_json::from_slice(&body).expect("a request is JSON");
+    let _ = sender.send(request.clone());
+    let Reply { text: reply, tokens } = script(&request);
     let middle = (0..=reply.len() / 2).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0);
     let (first, second) = reply.split_at(middle);
     let called = reply.strip_prefix("call ").and_then(|call| call.split_once(' '));
     let said = called.map_or_else(|| said(first, second), |(name, arguments)| asked_for(name, arguments));
-    let usage = json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3}});
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": tokens, "completion_tokens": 3}});
     let text: String = said.iter().chain([&usage]).map(|chunk| format!("data: {chunk}\n\n")).collect();
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     let _ = stream.write_all(format!("{head}{text}data: [DONE]\n\n").as_bytes());

@@ -5,6 +5,7 @@ mod bad_files;
 mod commands;
 mod endpoint;
 mod ends;
+mod fan_out;
 mod models;
 mod planning;
 mod processes;

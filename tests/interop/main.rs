@@ -1,4 +1,5 @@
-//! Runs the shipped plans with the real binary against servers that others wrote, and the demo against a real engine.
+//! Runs the shipped plans and whole goals with the real binary against servers that others wrote, and the demo against a
+//! real engine.
 //! Never installs anything: what `tests/interop/setup.sh` has not put in place is reported as ignored, with the
 //! reason, or as failed where `KAPELL_REQUIRE_INTEROP=1`.
 
@@ -11,11 +12,18 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "../cli/endpoint.rs"]
+mod endpoint;
 mod engine;
+mod goals;
 mod host;
 mod model;
+#[path = "../cli/support.rs"]
+#[allow(dead_code, reason = "the tests of the commands use more of it")]
+mod place;
 
 use engine::Engine;
+use goals::Over;
 use host::{Host, Outcome};
 
 const NPM: &str = ".interop/npm/stamp";
@@ -38,6 +46,16 @@ fn main() {
         trial("remembers_and_recalls", &[NPM], memory),
         trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
         trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),
+        trial("plans_runs_and_answers_a_goal_over_stdio", &[NPM], || goals::good(Over::Stdio)),
+        trial("plans_runs_and_answers_a_goal_over_http", &[NPM], || goals::good(Over::Http)),
+        trial("a_plan_with_an_unknown_tool_is_repaired_and_run", &[NPM], goals::repaired),
+        trial("a_plan_that_never_becomes_valid_is_shown_with_its_mistakes", &[NPM], goals::never_valid),
+        trial("what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_stdio", &[NPM], || {
+            goals::fan_out(Over::Stdio)
+        }),
+        trial("what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_http", &[NPM], || {
+            goals::fan_out(Over::Http)
+        }),
         trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
         trial("plans_a_goal_or_shows_what_is_wrong_with_the_plan", &[LLM], planned_or_explained),
         trial("an_agent_samples_with_tools_in_both_eras", &[LLM], tools_in_sampling),

@@ -58,6 +58,7 @@ fn main() {
         }),
         trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
         trial("plans_a_goal_or_shows_what_is_wrong_with_the_plan", &[LLM], planned_or_explained),
+        trial("noise_in_the_form_of_a_plan_is_now_and_then_a_valid_one_and_runs", &[LLM], planned_validly),
         trial("an_agent_samples_with_tools_in_both_eras", &[LLM], tools_in_sampling),
         trial("the_doctor_finds_the_engine_well", &[LLM], model::doctor),
         trial("a_model_asks_for_tools_and_takes_their_results", &[LLM], model::tools),
@@ -265,7 +266,27 @@ fn planned_or_explained() -> Result<(), Failed> {
     let host = Host::new(DEMO)?.with_llm(&engine)?;
     // The model's words are noise, so what it plans differs from goal to goal; one of the two always follows.
     for city in ["Lisbon", "Porto", "Évora"] {
-        host.assert_planned_or_explained(&format!("Plan a weekend in {city} and tell me what to read first"))?;
+        host.planned_or_explained(&format!("Plan a weekend in {city} and tell me what to read first"))?;
     }
     Ok(())
+}
+
+fn planned_validly() -> Result<(), Failed> {
+    let place = tempfile::tempdir()?;
+    let script = root().join("tests/agents/odd.py");
+    // A tool that wants nothing: what noise can still get wrong is which tasks there are, and which need which.
+    let agents = format!("[agents.odd]\ncommand = \"python3\"\nargs = [{script:?}]\nenabled_tools = [\"work\"]\n");
+    let file = place.path().join("agents.toml");
+    std::fs::write(&file, agents)?;
+    // With about one seed in ten, noise is a valid plan; with the same one each time.
+    for seed in 1..=100 {
+        let engine = Engine::start_from(seed)?;
+        let host = Host::new(&file.display().to_string())?.with_llm(&engine)?;
+        let Some(plan) = host.planned_or_explained("Do some work")? else { continue };
+        let tasks = host.run(&plan.display().to_string())?.result["tasks"].clone();
+        let mut calls = tasks.as_object().into_iter().flatten().filter(|(_, task)| task["tool"] == "work").peekable();
+        assert!(calls.peek().is_some() && calls.all(|(_, task)| task["output"] == "worked"), "seed {seed}: {tasks:#}");
+        return Ok(());
+    }
+    Err("none of a hundred seeds gave a valid plan".into())
 }

@@ -794,7 +794,7 @@ fn a_replay_of_any_part_of_a_run_has_spent_what_the_run_had() {
     }
     // The first turn did not tell its usage, so it is taken to have used all of its reservation.
     let spent = driver.run.spent();
-    let first = 101;
+    let first = 104;
     assert_eq!(spent, (6, 2, 27 + first + 12 + 30, 0.05));
 }
 

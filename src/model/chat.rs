@@ -40,8 +40,8 @@ pub struct ChatRequest {
 }
 
 impl ChatRequest {
-    /// The most tokens that it may use: its reply's limit, and what it says at a token for every three bytes, which is
-    /// more than common tokenizers make of most texts.
+    /// The most tokens that it may use: its reply's limit, and what it says, its tools and its form included, at a token
+    /// for every three bytes, which is more than common tokenizers make of most texts.
     pub fn most_tokens(&self) -> u64 {
         let part = |part: &ChatPart| match part {
             ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
@@ -50,7 +50,13 @@ impl ChatRequest {
         };
         let said: usize = self.messages.iter().flat_map(|message| &message.parts).map(part).sum();
         let told = self.system.as_ref().map_or(0, String::len);
-        (said + told) as u64 / 3 + u64::from(self.max_tokens)
+        let schema = |schema: &JsonObject| serde_json::to_string(schema).map_or(0, |text| text.len());
+        let described = |tool: &ChatTool| {
+            tool.name.len() + tool.description.as_ref().map_or(0, String::len) + schema(&tool.input_schema)
+        };
+        let offered: usize = self.tools.iter().map(described).sum();
+        let form = self.output.as_ref().map_or(0, |form| form.schema.to_string().len());
+        (said + told + offered + form) as u64 / 3 + u64::from(self.max_tokens)
     }
 }
 

@@ -2,6 +2,7 @@
 //! Never gives out a plan that the validator refuses, and never changes one so that it passes.
 
 use super::{
+    bindings,
     catalogue::{self, Offer},
     draft::{self, Draft},
     prompt, schema,
@@ -189,17 +190,21 @@ impl Turn<'_> {
         let answer = reply.text();
         let Some(plan) = draft::read(&answer) else { return Err(self.unreadable(reply, &answer)) };
         let draft = draft::write(self.goal, &plan, self.offers);
+        let astray = bindings::mistakes(&plan, self.offers);
         let Context { agents, catalogue, file, .. } = *self.context;
         let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalogue)) {
             // A person may well plan for an agent that is away for now. A model has seen none of its tools.
             Ok(lowered) if lowered.warnings.list().iter().any(|found| found.code == UNREACHABLE) => lowered.warnings,
-            Ok(lowered) if draft.strangers.is_empty() => return Ok(Planned { text: draft.text, lowered }),
+            Ok(lowered) if draft.strangers.is_empty() && astray.is_empty() => {
+                return Ok(Planned { text: draft.text, lowered });
+            }
             Ok(lowered) => lowered.warnings,
             Err(mistakes) => mistakes,
         };
         let mistakes = draft.strangers.iter().fold(mistakes, |mistakes, stranger| {
             mistakes.and("plan::unknown_key", format!("the answer has {stranger}, which its form does not have"))
         });
+        let mistakes = astray.into_iter().fold(mistakes, |mistakes, found| mistakes.and("plan::unknown_output", found));
         let told = mistakes.list().iter().take(MAX_SHOWN).map(|found| in_words(found, &draft)).collect();
         Err(Refused { rejected: Rejected { text: draft.text, mistakes }, answer, told })
     }
@@ -349,6 +354,26 @@ mod tests {
         assert!(last_repair(&told).contains("the agent `gone` could not be asked for its tools"));
         let before = told.requests[1].messages[2].all_text();
         assert!(before.contains("the agent `nobody` is not in the agents file"), "{before}");
+    }
+
+    #[tokio::test]
+    async fn a_binding_to_what_a_result_does_not_have_is_mended() {
+        let output = json!({"type": "object", "properties": {"title": {"type": "string"}}});
+        let tools = vec![ToolInfo { output_schema: output.as_object().cloned(), ..find() }];
+        let bound = |pointer: &str| {
+            let mut answer = calling("box.find", "it");
+            let call = json!({"tool": "box.find", "args": {"q": null}});
+            let binding = json!({"arg": "q", "task": "t1", "output": pointer});
+            let second =
+                json!({"id": "t2", "title": "Again", "depends_on": ["t1"], "call": call, "bindings": [binding]});
+            answer["tasks"].as_array_mut().expect("a list").push(second);
+            says(answer)
+        };
+        let told = planned(vec![bound("/name"), bound("/title")], tools).await;
+        assert!(told.planning.result.is_ok());
+        let expected = "- in task `t2`: the argument `q` is bound to `/name` of the result of `t1`, where nothing can be: \
+                        the result has `title`";
+        assert!(last_repair(&told).contains(expected), "{}", last_repair(&told));
     }
 
     #[tokio::test]

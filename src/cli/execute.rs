@@ -12,7 +12,7 @@ use crate::{
     journal::{Durability, SqliteJournal},
     llm::Llm,
     mcp::Pool,
-    model::{AgentSpec, Plan, Record, RunId},
+    model::{AgentSpec, GoalPlanning, Plan, Record, RunId},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
     runtime::{self, Hub, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
@@ -32,16 +32,22 @@ pub(super) struct Desk {
     pub(super) output: Output,
 }
 
+/// What is to be run.
+pub(super) struct Work {
+    /// The plan.
+    pub(super) plan: Arc<Plan>,
+    /// Its inputs, defaults filled in: a JSON object.
+    pub(super) inputs: Arc<Value>,
+    /// How the plan was made, if that was for a goal of this run.
+    pub(super) planning: Option<GoalPlanning>,
+}
+
 /// Runs the plan and gives what came of it. With [`Output::StreamJson`], that is printed already.
 ///
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
-pub(super) async fn execute(
-    desk: Desk,
-    agents: &AgentsFile,
-    plan: &Arc<Plan>,
-    inputs: &Arc<Value>,
-) -> Result<(RunResult, Exit), CliError> {
+pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Result<(RunResult, Exit), CliError> {
+    let Work { plan, inputs, planning } = work;
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
@@ -66,7 +72,7 @@ pub(super) async fn execute(
     };
     let mut reporters = Reporters { merge: Merge::new(&run), shown: shown(&screen, &run), lines };
 
-    let start = Start { run: &run, plan, inputs, seed: seed(&run) };
+    let start = Start { run: &run, plan, inputs, seed: seed(&run), planning: planning.as_ref() };
     let driven = runtime::run(start, services, (hub, inbox), &mut reporters).await;
     signals.abort();
     let Reporters { merge, shown, lines } = reporters;

@@ -11,10 +11,10 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, execute},
+    execute::{Desk, Work, execute},
     exit::{print, print_json, show},
     files,
-    goal::Goal,
+    goal::{ForGoal, Goal},
     plan::show_plan,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         policy::{NoInput, RulesFirst},
         terminal::Terminal,
     },
-    model::{Answer, Plan, RunId},
+    model::{Answer, GoalPlanning, Plan, RunId},
     report::{
         screen::Screen,
         text::{count, printable_lines},
@@ -86,7 +86,7 @@ enum Approval {
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let agents = files::agents(&args.agents)?;
     let desk = desk(&args)?;
-    let Ready { lowered, text, file } = match goal(&args.plan) {
+    let Ready { lowered, text, file, planning } = match goal(&args.plan) {
         Some(goal) => planned(goal, &args, &agents, &desk).await?,
         None => written(&args.plan, &agents)?,
     };
@@ -109,7 +109,8 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     {
         return Ok(exit);
     }
-    let (result, exit) = execute(desk, &agents, &plan, &Arc::new(inputs)).await?;
+    let work = Work { plan, inputs: Arc::new(inputs), planning };
+    let (result, exit) = execute(desk, &agents, &work).await?;
     match args.output {
         Output::Text => print_answer(&synthesizer::text(&result))?,
         Output::Json => print_json(&result)?,
@@ -133,6 +134,8 @@ struct Ready {
     text: String,
     /// Where it is, as a person would name it.
     file: String,
+    /// How it was made, for a goal.
+    planning: Option<GoalPlanning>,
 }
 
 /// The goal that the command line gives, if it does not name a plan: a file, `-`, or what would be a plan's name.
@@ -144,7 +147,7 @@ fn goal(plan: &str) -> Option<&str> {
 fn written(plan: &str, agents: &AgentsFile) -> Result<Ready, CliError> {
     let (name, text) = files::plan_text(plan)?;
     let lowered = config::load_plan(name, &text, agents, None)?;
-    Ok(Ready { lowered, text, file: name.to_owned() })
+    Ok(Ready { lowered, text, file: name.to_owned(), planning: None })
 }
 
 /// Plans the goal, and saves the plan whatever becomes of it.
@@ -158,9 +161,9 @@ async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -
     let saved = files::saved_plan(&desk.journal, &desk.run);
     let file = saved.display().to_string();
     let goal = Goal { text, agents, screen: &desk.screen, saved };
-    let planned = goal.plan().await?;
+    let ForGoal { planned, planning } = goal.plan().await?;
     goal.save(&planned.text)?;
-    Ok(Ready { lowered: planned.lowered, text: planned.text, file })
+    Ok(Ready { lowered: planned.lowered, text: planned.text, file, planning: Some(planning) })
 }
 
 /// Shows the plan and asks for a yes; gives the exit of the command where there is none.

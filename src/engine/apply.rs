@@ -11,7 +11,6 @@ use crate::model::{
 };
 
 use super::{
-    budget,
     retry::{self, Verdict},
     run::{AgentState, Connection, QuestionEntry, QuestionState, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
 };
@@ -22,6 +21,7 @@ impl Run {
         self.next_seq += 1;
         match event {
             Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
+            Event::GoalPlanned(planning) => self.charge_planning(planning),
             Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = Connection::Connecting,
             Event::AgentConnected { agent, info } => {
                 self.agent_mut(agent)?.connection = Connection::Connected(Arc::clone(info));
@@ -80,7 +80,7 @@ impl Run {
                 entry.state = TaskState::AskingModel;
                 self.running += 1;
                 self.count_item(node, 1);
-                let reserved = budget::reservation(&self.chat(node));
+                let reserved = self.chat(node).most_tokens();
                 self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), reserved);
             }
             Event::ModelReplied { attempt, result } => {
@@ -157,7 +157,7 @@ impl Run {
             Event::SamplingStarted { request, origin, chat } => {
                 let asker = origin.attempt.as_ref().and_then(|attempt| self.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
-                self.reserve(request.clone(), payer, budget::reservation(chat));
+                self.reserve(request.clone(), payer, chat.most_tokens());
                 self.sampling.insert(request.clone());
             }
             Event::SamplingFinished { request, result } => {

@@ -15,7 +15,7 @@ mod router;
 mod run;
 mod synthesis;
 
-pub use decide::Step;
+pub use decide::{Beginning, Step};
 pub use run::{FoldError, Run};
 
 #[cfg(test)]

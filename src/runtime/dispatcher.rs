@@ -8,13 +8,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Run, Step},
+    engine::{Beginning, Run, Step},
     human::{Human, Reply},
     journal::{Journal, JournalError},
     llm::Llm,
     model::{
-        Answer, AttemptId, ChatError, Command, Failure, FailureKind, GraphError, Input, Plan, Question, Record, RunId,
-        StartAttempt,
+        Answer, AttemptId, ChatError, Command, Failure, FailureKind, GoalPlanning, GraphError, Input, Plan, Question,
+        Record, RunId, StartAttempt,
     },
     report::Reporter,
 };
@@ -61,7 +61,8 @@ pub async fn run(
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
     let clock = Clock::start();
-    let (run, step) = Run::start(start.plan, start.inputs, start.seed, clock.now())?;
+    let Start { plan, inputs, seed, planning, .. } = start;
+    let (run, step) = Run::start(Beginning { plan, inputs, seed, planning }, clock.now())?;
     let agents = Arc::clone(&services.agents);
     let mut dispatcher = Dispatcher {
         id: start.run.clone(),
@@ -91,6 +92,8 @@ pub struct Start<'a> {
     pub inputs: &'a Arc<serde_json::Value>,
     /// The seed of its delays.
     pub seed: u64,
+    /// How the plan was made, if that was for a goal of this run.
+    pub planning: Option<&'a GoalPlanning>,
 }
 
 /// Most steps on their way to the disk. A journal that stalls makes the dispatcher wait before it takes in more, so the

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::spent::{Ledger, Spending, Spent};
 use crate::model::{
     AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput, Work,
 };
@@ -26,6 +27,8 @@ pub struct RunResult {
     /// The outputs that could not be evaluated, each with the reason.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub output_errors: IndexMap<String, String>,
+    /// What the run has spent in all.
+    pub spent: Spent,
     /// The task that writes one answer from all others, if the plan has one.
     #[serde(skip)]
     pub synthesis: Option<TaskId>,
@@ -107,6 +110,7 @@ pub struct Merge {
     result: RunResult,
     /// Items by id: the task they belong to, and their place in it.
     items: HashMap<TaskId, (TaskId, usize)>,
+    ledger: Ledger,
 }
 
 impl Merge {
@@ -118,14 +122,17 @@ impl Merge {
             cause: None,
             outputs: IndexMap::new(),
             output_errors: IndexMap::new(),
+            spent: Spent::default(),
             synthesis: None,
             tasks: IndexMap::new(),
         };
-        Self { result, items: HashMap::new() }
+        Self { result, items: HashMap::new(), ledger: Ledger::default() }
     }
 
     /// Takes the next event.
     pub fn apply(&mut self, record: &Record) {
+        self.ledger.apply(&record.event);
+        self.result.spent = self.ledger.spending().total;
         match &record.event {
             Event::RunStarted { plan, .. } => {
                 self.result.tasks = planned(plan);
@@ -172,7 +179,8 @@ impl Merge {
                 self.result.outputs = outputs.clone().unwrap_or_default();
                 self.result.output_errors.clone_from(output_errors);
             }
-            Event::AgentConnecting { .. }
+            Event::GoalPlanned(_)
+            | Event::AgentConnecting { .. }
             | Event::AgentConnected { .. }
             | Event::AgentUnavailable { .. }
             | Event::AttemptProgressed { .. }
@@ -199,6 +207,11 @@ impl Merge {
     /// The same, when there are no more events.
     pub fn into_result(self) -> RunResult {
         self.result
+    }
+
+    /// What was spent so far, and by whom.
+    pub fn spending(&self) -> &Spending {
+        self.ledger.spending()
     }
 
     fn add_items(&mut self, parent: &TaskId, count: usize) {
@@ -284,6 +297,10 @@ mod tests {
             "status": "cancelled",
             "outputs": {"hotel": 7},
             "output_errors": {"pages": "`read` failed"},
+            "spent": {
+                "llm_calls": 1, "tool_calls": 4, "input_tokens": 20, "output_tokens": 3, "untold_replies": 0,
+                "cost_usd": 0.0,
+            },
             "tasks": {
                 "book": {
                     "status": "succeeded", "agent": "travel", "tool": "book", "attempts": 2,
@@ -348,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn events_about_tasks_that_nobody_planned_change_nothing() {
+    fn events_about_tasks_that_nobody_planned_change_no_task() {
         let mut events = samples::journey();
         let before = merge(&samples::run(), &events);
         events.extend(samples::records(json!([
@@ -356,6 +373,7 @@ mod tests {
             {"type": "tasks_added", "parent": "ghost", "items": [1]},
             {"type": "task_ended", "task": "read[9]", "outcome": "cancelled"},
         ])));
-        assert_eq!(merge(&samples::run(), &events), before);
+        let after = merge(&samples::run(), &events);
+        assert_eq!(RunResult { spent: before.spent, ..after }, before);
     }
 }

@@ -78,6 +78,34 @@ fn a_goal_is_planned_and_run() {
 }
 
 #[test]
+fn what_a_goal_has_spent_is_shown_by_task_with_its_planning() {
+    let (place, _endpoint) =
+        place([&*with_unknown_tool(), &*good().to_string(), "Read the first one [t1]; noted [t2]."]);
+    let ended = place.kapell(&["run", GOAL, "--no-input", "--output", "json", "--journal", "journal.db"]);
+    let calls = |llm: u64, tool: u64| {
+        json!({
+            "llm_calls": llm, "tool_calls": tool, "input_tokens": 12 * llm, "output_tokens": 3 * llm,
+            "untold_replies": 0, "cost_usd": 0.0,
+        })
+    };
+    assert_eq!(ended.result()["spent"], calls(4, 2), "{ended:?}");
+    let json = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
+    let tasks = json!({"t1": calls(1, 1), "t2": calls(0, 1), "answer": calls(1, 0)});
+    assert_eq!(json["spending"], json!({"planning": calls(2, 0), "tasks": tasks, "agents": {}}));
+    let turn = json["planning"]["turns"][1].clone();
+    let usage = json!({"input_tokens": 12, "output_tokens": 3});
+    assert_eq!((&turn["model"], &turn["usage"]), (&json!("tiny-7b"), &usage));
+    assert_eq!(json["planning"]["goal"], GOAL);
+    let text = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
+    let (head, spent) = text.out.split_once("\nspent\n").expect("a section");
+    assert!(head.contains(&format!("goal     {GOAL}\n")), "{head}");
+    insta::assert_snapshot!("spent", spent);
+    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+    let planned = format!("run: planned in 2 turns, 24 tokens in, 6 out, for the goal: {GOAL}");
+    assert!(logs.out.lines().nth(1).is_some_and(|line| line.ends_with(&planned)), "{}", logs.out);
+}
+
+#[test]
 fn a_plan_with_an_unknown_tool_is_repaired() {
     let prose = format!("Here you are:\n```json\n{}\n```\nEnjoy!", good());
     let (place, endpoint) = place([&*with_unknown_tool(), &*prose]);

@@ -3,6 +3,7 @@
 
 mod logs;
 mod show;
+mod spent;
 mod table;
 
 pub use logs::{Follow, LogFormat, Logs};

@@ -1,4 +1,4 @@
-//! What `kapell runs show` says of a run: its tasks, agents, questions and sampling requests.
+//! What `kapell runs show` says of a run: its tasks, agents, questions, model requests and what it has spent.
 //! Never keeps an answer twice: the tasks are the result's own.
 
 use std::fmt::Write as _;
@@ -9,14 +9,15 @@ use serde::Serialize;
 use super::{
     super::text::count,
     Viewpoint, duration, moment, not_ended,
+    spent::{self, Budgets},
     table::{Row, Table},
 };
 use crate::{
     model::{
-        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, QuestionId, Record, RequestId, RunId, TaskId,
-        Timestamp, Usage,
+        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, QuestionId, Record, RequestId,
+        RunId, TaskId, Timestamp, Usage,
     },
-    synthesizer::{Merge, RunResult, TaskResult},
+    synthesizer::{Merge, RunResult, Spending, TaskResult},
 };
 
 /// A run in detail: the fold of its events. As JSON, its result with more beside it; moments in milliseconds since
@@ -38,6 +39,11 @@ struct More {
     times: IndexMap<TaskId, Times>,
     questions: IndexMap<QuestionId, QuestionStanding>,
     sampling: IndexMap<RequestId, Sampling>,
+    /// The goal that the plan was made for, and the planner's turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    planning: Option<GoalPlanning>,
+    #[serde(skip_serializing_if = "Budgets::are_none")]
+    budgets: Budgets,
 }
 
 /// The JSON object.
@@ -47,6 +53,7 @@ struct Whole<'a> {
     result: &'a RunResult,
     #[serde(flatten)]
     more: &'a More,
+    spending: &'a Spending,
 }
 
 /// How an agent stands.
@@ -132,7 +139,9 @@ impl RunDetails {
             Event::RunStarted { plan, .. } => {
                 more.name.clone_from(&plan.name);
                 more.started = Some(record.at);
+                more.budgets = Budgets::of(plan);
             }
+            Event::GoalPlanned(planning) => more.planning = Some(planning.clone()),
             Event::RunEnded { .. } => more.ended = Some(record.at),
             Event::AgentConnecting { agent } => {
                 more.agents.insert(agent.clone(), AgentStanding::Connecting);
@@ -203,7 +212,7 @@ impl RunDetails {
 
     /// The run as it is printed as JSON.
     pub fn json(&self) -> impl Serialize + '_ {
-        Whole { result: self.merge.result(), more: &self.more }
+        Whole { result: self.merge.result(), more: &self.more, spending: self.merge.spending() }
     }
 
     /// The run as text.
@@ -214,6 +223,7 @@ impl RunDetails {
             ("agents", self.agents()),
             ("questions", self.questions()),
             ("sampling", self.sampling()),
+            ("spent", spent::table(self.merge.result(), self.merge.spending(), &self.more.budgets)),
         ];
         let mut text = String::new();
         for (title, table) in sections.into_iter().filter(|(_, table)| !table.is_empty()) {
@@ -241,6 +251,9 @@ impl RunDetails {
         };
         let mut head = Table::default();
         head.push(Row::of(["run", result.run.as_str()]));
+        if let Some(planning) = &self.more.planning {
+            head.push(Row::of(["goal", &planning.goal]));
+        }
         head.push(Row::of(["plan", &self.more.name]));
         head.push(Row::of(["status", &status]));
         if let Some(started) = self.more.started {
@@ -323,7 +336,10 @@ impl RunDetails {
 
     fn sampling(&self) -> Table {
         let mut table = Table::default();
-        let mut total = Usage::default();
+        for turn in self.more.planning.iter().flat_map(|planning| &planning.turns) {
+            let used = turn.usage.map(tokens).unwrap_or_default();
+            table.push(Row::of(["planning", &turn.model, &turn.stop_reason, &used]));
+        }
         for sampling in self.more.sampling.values() {
             let word = |text: &Option<String>| text.clone().unwrap_or_default();
             let used = sampling.usage.map(tokens).unwrap_or_default();
@@ -332,11 +348,6 @@ impl RunDetails {
                 Some(error) => row.note(format!("failed: {error}")),
                 None => row,
             });
-            total.input_tokens += sampling.usage.map_or(0, |usage| usage.input_tokens);
-            total.output_tokens += sampling.usage.map_or(0, |usage| usage.output_tokens);
-        }
-        if self.more.sampling.len() > 1 {
-            table.push(Row::of(["all", "", "", &tokens(total)]));
         }
         table
     }
@@ -406,6 +417,13 @@ mod tests {
 
         sampling
         research  m  endTurn  20 tokens in, 3 out
+
+        spent
+                               LLM calls  tokens in  tokens out  tool calls
+        book                                                     2
+        read                                                     2
+        research, for no task  1          20         3
+        all                    1          20         3           4
         ");
     }
 

@@ -36,6 +36,8 @@ impl Story {
                 let text = format!("{}, run {}", count(plan.tasks.len(), "task"), self.run);
                 Some(line(Mark::Run, &plan.name, text))
             }
+            // It was told while it happened, before the run.
+            Event::GoalPlanned(_) => None,
             Event::AgentConnecting { agent } => {
                 self.connecting.push(agent.clone());
                 Some(line(Mark::Began, agent.as_str(), "connecting"))

@@ -214,13 +214,13 @@ mod tests {
         read  waiting
 
         sampling
-        planning  p  endTurn  300 tokens in, 50 out
-        planning  p  endTurn  400 tokens in, 50 out
-        ask       m  endTurn  20 tokens in, 3 out
-        travel    m  endTurn
-        travel
+        planning             p  endTurn  300 tokens in, 50 out
+        planning             p  endTurn  400 tokens in, 50 out
+        ask                  m  endTurn  20 tokens in, 3 out
+        travel, for read[0]  m  endTurn
+        travel, for ask/1
             failed: down
-        travel    m  endTurn  7 tokens in, 1 out
+        travel               m  endTurn  7 tokens in, 1 out
         travel
             failed: the budget is spent
 

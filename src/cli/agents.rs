@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::AgentsFile,
-    model::{AgentSpec, Effect, Protocol, Transport},
+    model::{AgentSpec, Effect, Protocol, Transport, shown_address},
     report::text::printable,
     runtime::{Survey, survey},
 };
@@ -114,11 +114,12 @@ fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// The kind of transport, and what tells a person which agent it is. Arguments can hold secrets and stay out.
-fn address(agent: &AgentSpec) -> (&'static str, &str) {
+/// The kind of transport, and what tells a person which agent it is. Arguments and queries can hold secrets and stay
+/// out.
+fn address(agent: &AgentSpec) -> (&'static str, String) {
     match &agent.transport {
-        Transport::Stdio(child) => ("stdio", &child.command),
-        Transport::Http { url, .. } => ("http", url),
+        Transport::Stdio(child) => ("stdio", child.command.clone()),
+        Transport::Http { url, .. } => ("http", shown_address(url)),
     }
 }
 

@@ -45,10 +45,13 @@ impl LlmSpec {
 }
 
 impl std::fmt::Debug for LlmSpec {
-    /// Leaves out the key, the headers and the query.
+    /// Leaves out the key, the headers and the query, also one within the base URL.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("LlmSpec");
-        shown.field("name", &self.name).field("base_url", &self.base_url).field("model", &self.model);
+        shown
+            .field("name", &self.name)
+            .field("base_url", &super::shown_address(&self.base_url))
+            .field("model", &self.model);
         shown.field("dialect", &self.dialect).finish_non_exhaustive()
     }
 }

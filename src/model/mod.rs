@@ -1,6 +1,7 @@
 //! The words of the house as plain, serialisable data: plans, tasks, agents, events, commands.
 //! Never waits, reads, writes or decides.
 
+mod address;
 mod agent;
 mod chat;
 mod command;
@@ -14,6 +15,7 @@ mod plan;
 mod question;
 mod time;
 
+pub use address::shown_address;
 pub use agent::{
     AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, SamplingPolicy, ToolInfo, Transport,
 };

@@ -151,6 +151,28 @@ fn an_answer_that_is_no_plan_is_saved_as_it_was() {
 }
 
 #[test]
+fn each_model_of_the_readme_plans_and_answers_a_goal() {
+    let sections =
+        include_str!("../../README.md").split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let models: Vec<&str> = sections.filter(|section| section.contains("\nprovider = ")).collect();
+    assert_eq!(models.len(), 3, "OpenAI, Ollama and llama.cpp");
+    for model in models {
+        let (place, endpoint) = place([&*good().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
+        let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+        let (_, agents) = demo.split_once("\n[agents").expect("the demo agents");
+        let base_url = endpoint.section().lines().nth(1).map(str::to_owned).expect("an address");
+        // As the README has it, but at another address.
+        place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
+        let mut command = place.command(["run", GOAL, "--no-input"]);
+        let ended = Ended::of(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));
+        assert_eq!(ended.code, Some(0), "{model}\n{ended:?}");
+        assert_eq!(ended.out, "Read the first one [t1]; it is noted down [t2].\n", "{model}");
+        let asked = endpoint.request()["model"].clone();
+        assert!(asked.as_str().is_some_and(|name| model.contains(name)), "{asked}");
+    }
+}
+
+#[test]
 fn a_goal_without_a_model_says_what_to_configure() {
     let place = Place::new();
     place.agents(&[]);

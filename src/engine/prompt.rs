@@ -129,8 +129,7 @@ impl Decision<'_> {
         if !problems.is_empty() {
             let problems = problems.join("; ");
             if !last {
-                let request =
-                    format!("That answer does not keep to the results: {problems}. Write the whole answer again.");
+                let request = answer::complaint(&problems);
                 return self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes);
             }
             let note = format!("\n\n(Not verified: {problems}.)");

@@ -6,6 +6,7 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 
 use super::{
+    Hear,
     body::{Body, stops},
     failed::{Again, Failed},
     wire::{CallPart, Chunk, Trouble},
@@ -35,19 +36,24 @@ struct Call {
     arguments: String,
 }
 
-/// Reads the stream to its end. A stream that ends without a finish reason was cut, and its text is no answer.
+/// Reads the stream to its end, and hands the text over as it comes. A stream that ends without a finish reason was
+/// cut, and its text is no answer.
 pub(super) async fn collect(
     mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
+    hear: Hear<'_>,
 ) -> Result<Draft, Failed> {
     let mut draft = Draft::default();
     while let Some(chunk) = chunks.next().await {
-        let chunk = Chunk::read(chunk?);
+        let chunk = Chunk::read(chunk.map_err(|error| draft.broken_off(error.into()))?);
         if let Some(error) = &chunk.error {
             let trouble = Trouble::read(error);
-            let failed = Failed::answered(trouble.status, trouble);
-            return Err(if draft.has_begun() { Failed { again: Again::No, ..failed } } else { failed });
+            return Err(draft.broken_off(Failed::answered(trouble.status, trouble)));
         }
+        let known = draft.text.len();
         draft.add(chunk);
+        if draft.text.len() > known {
+            hear(&draft.text[known..]);
+        }
     }
     match draft {
         draft if draft.finish_reason.is_some() || draft.is_whole => Ok(draft),
@@ -59,6 +65,11 @@ pub(super) async fn collect(
 impl Draft {
     fn has_begun(&self) -> bool {
         !self.text.is_empty() || !self.calls.is_empty()
+    }
+
+    /// A failure in the middle of the stream: what has begun, and was perhaps shown, is not asked for again.
+    fn broken_off(&self, failed: Failed) -> Failed {
+        if self.has_begun() { Failed { again: Again::No, ..failed } } else { failed }
     }
 
     fn add(&mut self, chunk: Chunk) {

@@ -244,7 +244,10 @@ mod tests {
         super::samples::{agents, catalogue, tool},
         *,
     };
-    use crate::model::{ChatPart, ToolInfo};
+    use crate::{
+        llm::Hear,
+        model::{ChatPart, ToolInfo},
+    };
 
     /// A model that gives these answers in turn, and keeps what it was asked.
     struct Scripted {
@@ -254,7 +257,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Llm for Scripted {
-        async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+        async fn chat_aloud(&self, request: &ChatRequest, _: Hear<'_>) -> Result<ChatReply, ChatError> {
             self.requests.lock().expect("no panic").push(request.clone());
             self.answers.lock().expect("no panic").remove(0)
         }

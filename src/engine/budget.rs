@@ -139,8 +139,10 @@ impl Run {
 /// more than common tokenizers make of most texts.
 pub(super) fn reservation(chat: &ChatRequest) -> u64 {
     let part = |part: &ChatPart| match part {
-        ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
+        ChatPart::Text { text } | ChatPart::Reasoning { text, .. } | ChatPart::ToolResult { text, .. } => text.len(),
         ChatPart::Image { data, .. } | ChatPart::Audio { data, .. } => data.len(),
+        // It goes back without its arguments.
+        ChatPart::UnreadableToolUse { .. } => 0,
         ChatPart::ToolUse { input, .. } => input.values().map(|value| value.to_string().len()).sum(),
     };
     let said: usize = chat.messages.iter().flat_map(|message| &message.parts).map(part).sum();

@@ -293,6 +293,63 @@ mod tests {
         assert_eq!(String::from_utf8(output.1).expect("UTF-8"), expected());
     }
 
+    #[test]
+    fn the_pieces_of_an_answer_stand_where_they_were_heard() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let run = samples::run();
+        let mut lines = JsonLines::start(&path, &run, 0, Vec::new()).expect("starts");
+        let events = samples::journey();
+        let (first, second) = events.split_at(2);
+        let turn = AttemptId { task: "answer".into(), number: 1 };
+        block_on(journal.append(&run, first.into())).expect("appends");
+        lines.report(first);
+        lines.hear(&turn, "a\n");
+        lines.hear(&turn, "b");
+        block_on(journal.append(&run, second.into())).expect("appends");
+        lines.report(second);
+        let output = lines.finish(&merge(&run, &events)).expect("prints").expect("somebody reads");
+        let printed = String::from_utf8(output).expect("UTF-8");
+        // Two lines or one, as the thread found them.
+        let printed: Vec<&str> = printed.lines().collect();
+        let deltas: Vec<serde_json::Value> = printed[2..printed.len() - second.len() - 1]
+            .iter()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let text: String = deltas.iter().filter_map(|delta| delta["text"].as_str()).collect();
+        assert_eq!(text, "a\nb");
+        for delta in &deltas {
+            let text = &delta["text"];
+            let expected = serde_json::json!({
+                "type": "answer_delta", "attempt": {"task": "answer", "number": 1}, "text": text,
+            });
+            assert_eq!(*delta, expected);
+        }
+    }
+
+    #[test]
+    fn what_waits_of_an_answer_is_one_piece_and_of_a_bounded_size() {
+        let piece = |number, after, text: &str| Piece {
+            after,
+            turn: AttemptId { task: "answer".into(), number },
+            text: text.to_owned(),
+        };
+        let mut heard = Heard::default();
+        let half = "x".repeat(MOST_HEARD / 2);
+        for piece in [piece(1, 7, &half), piece(1, 7, &half), piece(1, 7, "y"), piece(1, 7, "")] {
+            heard.add(piece);
+        }
+        let waiting = |heard: &mut Heard| -> Vec<(u32, u64, usize)> {
+            heard.take().iter().map(|piece| (piece.turn.number, piece.after, piece.text.len())).collect()
+        };
+        assert_eq!(waiting(&mut heard), [(1, 7, MOST_HEARD)]);
+        for piece in [piece(1, 7, "the end of what was missed"), piece(2, 9, "again"), piece(2, 10, "and on")] {
+            heard.add(piece);
+        }
+        assert_eq!(waiting(&mut heard), [(2, 9, 5), (2, 10, 6)]);
+    }
+
     /// Fails every write.
     #[derive(Debug)]
     struct Failing(ErrorKind);

@@ -1,4 +1,5 @@
-//! Prints every event of a run as a line of JSON, and its result as the last one (`--output stream-json`).
+//! Prints every event of a run as a line of JSON, the text of its answer among them while it is written, and its result
+//! as the last one (`--output stream-json`).
 //! Never slows the run: a thread copies the lines from the journal as fast as they are taken, and keeps none.
 
 use std::{
@@ -33,8 +34,8 @@ pub enum LinesError {
     Thread,
 }
 
-/// Most bytes of an answer's text that wait to be printed. Twice what any model writes in one reply today; a reader
-/// that stops for longer misses the end of it, and finds the whole in the result.
+/// Most bytes of an answer's text that wait to be printed: many times the length of a usual answer. A reader that takes
+/// none of it for so long misses the end, and finds the whole in the result.
 const MOST_HEARD: usize = 1024 * 1024;
 
 /// Prints a run as lines of JSON. It learns from the events only how far the journal is, so a reader of its output

@@ -1,4 +1,4 @@
-//! Shows a run to people and programs, from its events alone.
+//! Shows a run to people and programs, from its events, and an answer while it is written.
 //! Never keeps state that the events do not give.
 
 mod graph;

@@ -10,5 +10,6 @@ mod models;
 mod planning;
 mod processes;
 mod prompts;
+mod streaming;
 mod support;
 mod talking;

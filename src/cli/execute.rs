@@ -1,7 +1,7 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
@@ -12,8 +12,15 @@ use crate::{
     journal::{Durability, SqliteJournal},
     llm::Llm,
     mcp::Pool,
-    model::{AgentSpec, GoalPlanning, Plan, Record, RunId},
-    report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
+    model::{AgentSpec, AttemptId, GoalPlanning, Plan, Record, RunId, Task, TaskId},
+    report::{
+        Reporter,
+        answer::{LiveAnswer, Shown},
+        jsonl::JsonLines,
+        plain::Plain,
+        screen::Screen,
+        terminal,
+    },
     runtime::{self, Hub, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
@@ -42,11 +49,21 @@ pub(super) struct Work {
     pub(super) planning: Option<GoalPlanning>,
 }
 
-/// Runs the plan and gives what came of it. With [`Output::StreamJson`], that is printed already.
+/// A run that has ended.
+pub(super) struct Ran {
+    /// What came of it.
+    pub(super) result: RunResult,
+    /// What that means for the process.
+    pub(super) exit: Exit,
+    /// How much of its answer stands on the terminal already.
+    pub(super) shown: Shown,
+}
+
+/// Runs the plan. With [`Output::StreamJson`], what came of it is printed already.
 ///
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
-pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Result<(RunResult, Exit), CliError> {
+pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Result<Ran, CliError> {
     let Work { plan, inputs, planning } = work;
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
@@ -70,13 +87,19 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Res
         ),
         _ => None,
     };
-    let mut reporters = Reporters { merge: Merge::new(&run), shown: shown(&screen, &run), lines };
+    let answer = match output {
+        Output::Text if std::io::stdout().is_terminal() => answer_in_text(plan),
+        _ => None,
+    };
+    let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
+    let mut reporters = Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run), lines };
 
     let start = Start { run: &run, plan, inputs, seed: seed(&run), planning: planning.as_ref() };
     let driven = runtime::run(start, services, (hub, inbox), &mut reporters).await;
     signals.abort();
-    let Reporters { merge, shown, lines } = reporters;
+    let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);
+    let shown = answer.map_or(Shown::Nothing, |answer| answer.shown());
     screen.flush();
     driven.map_err(|error| CliError::failed(format!("run `{run}` was not finished"), error))?;
     let result = merge.into_result();
@@ -84,7 +107,14 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Res
         lines.finish(&result).map_err(|error| CliError::failed("the events could not all be printed", error))?;
     }
     let exit = Exit::of_run(result.status, result.cause.as_ref());
-    Ok((result, exit))
+    Ok(Ran { result, exit, shown })
+}
+
+/// The task whose text is all that is printed of a run that succeeds.
+fn answer_in_text(plan: &Plan) -> Option<TaskId> {
+    let has_outputs = plan.outputs.as_ref().is_some_and(|outputs| !outputs.is_empty());
+    let is_text = |task: &&Task| task.prompt().is_some_and(|prompt| prompt.output_schema.is_none());
+    plan.synthesis().filter(|_| !has_outputs).filter(is_text).map(|task| task.id.clone())
 }
 
 /// Jitter only has to differ between runs, and ids already do.
@@ -107,6 +137,7 @@ fn shown(screen: &Screen, run: &RunId) -> Box<dyn Reporter> {
 /// Everybody who is told of events.
 struct Reporters {
     merge: Merge,
+    answer: Option<LiveAnswer>,
     shown: Box<dyn Reporter>,
     lines: Option<JsonLines<std::io::Stdout>>,
 }
@@ -116,9 +147,22 @@ impl Reporter for Reporters {
         for record in records {
             self.merge.apply(record);
         }
+        // Before the talk, so that the end of an answer comes before what is said of it.
+        if let Some(answer) = &mut self.answer {
+            answer.report(records);
+        }
         self.shown.report(records);
         if let Some(lines) = &mut self.lines {
             lines.report(records);
+        }
+    }
+
+    fn hear(&mut self, turn: &AttemptId, text: &str) {
+        if let Some(answer) = &mut self.answer {
+            answer.hear(turn, text);
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.hear(turn, text);
         }
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, Work, execute},
+    execute::{Desk, Ran, Work, execute},
     exit::{print, print_json, show},
     files,
     goal::{ForGoal, Goal},
@@ -27,6 +27,7 @@ use crate::{
     },
     model::{Answer, GoalPlanning, Plan, RunId},
     report::{
+        answer::Shown,
         screen::Screen,
         text::{count, printable_lines},
     },
@@ -72,7 +73,7 @@ pub(super) enum Output {
     Text,
     /// One object with every task
     Json,
-    /// Each event as a line of JSON, then the result
+    /// Each event as a line of JSON, and each piece of an answer while it is written; then the result
     StreamJson,
 }
 
@@ -110,8 +111,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         return Ok(exit);
     }
     let work = Work { plan, inputs: Arc::new(inputs), planning };
-    let (result, exit) = execute(desk, &agents, &work).await?;
+    let Ran { result, exit, shown } = execute(desk, &agents, &work).await?;
     match args.output {
+        Output::Text if shown == Shown::All => {}
         Output::Text => print_answer(&synthesizer::text(&result))?,
         Output::Json => print_json(&result)?,
         Output::StreamJson => {}

@@ -542,6 +542,32 @@ fn the_calls_that_a_model_asks_for_are_attempts_like_any_other() {
 }
 
 #[test]
+fn a_model_is_told_which_of_its_calls_could_not_be_read() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    driver.turns();
+    let unreadable = |id: &str| ChatPart::UnreadableToolUse {
+        id: id.into(),
+        name: "a.work".into(),
+        problem: "are no object: [1]".into(),
+    };
+    let told = |id: &str| ChatPart::ToolResult {
+        id: id.into(),
+        text: "`a.work` was not called: its arguments are no object: [1]; give one JSON object".into(),
+        is_error: true,
+    };
+    let results = |driver: &mut Driver| driver.turns()[0].1.messages.last().map(|message| message.parts.clone());
+    driver.reply("p", 1, says(vec![unreadable("c1")]));
+    assert_eq!(results(&mut driver), Some(vec![told("c1")]));
+    let Ok(ChatReply { parts, .. }) = asks_for(&[("c2", "a.work")]) else { unreachable!("a reply") };
+    driver.reply("p", 2, says([parts, vec![unreadable("c3")]].concat()));
+    driver.end("p/1", 1, Ok(text("found")));
+    let found = ChatPart::ToolResult { id: "c2".into(), text: "found".into(), is_error: false };
+    assert_eq!(results(&mut driver), Some(vec![found, told("c3")]));
+    driver.reply("p", 3, says_text("Done."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
+}
+
+#[test]
 fn the_last_turn_has_no_tools_and_its_text_is_the_answer() {
     let mut driver = answered_by(plain(prompt("p", &["a"], None)));
     for turn in 1..3 {

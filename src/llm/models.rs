@@ -1,7 +1,7 @@
 //! The models of the agents file, and which of them a request goes to.
 //! Never asks one after the other has failed.
 
-use super::{EndpointError, Llm, OpenAi};
+use super::{EndpointError, Hear, Llm, OpenAi};
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
 
 /// Several models behind one door.
@@ -68,8 +68,8 @@ fn preferred<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Optio
 
 #[async_trait::async_trait]
 impl Llm for Models {
-    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
-        self.choose(request)?.chat(request).await
+    async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
+        self.choose(request)?.chat_aloud(request, hear).await
     }
 }
 

@@ -44,8 +44,12 @@ impl ChatRequest {
     /// for every three bytes, which is more than common tokenizers make of most texts.
     pub fn most_tokens(&self) -> u64 {
         let part = |part: &ChatPart| match part {
-            ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
+            ChatPart::Text { text } | ChatPart::Reasoning { text, .. } | ChatPart::ToolResult { text, .. } => {
+                text.len()
+            }
             ChatPart::Image { data, .. } | ChatPart::Audio { data, .. } => data.len(),
+            // It goes back without its arguments.
+            ChatPart::UnreadableToolUse { .. } => 0,
             ChatPart::ToolUse { input, .. } => input.values().map(|value| value.to_string().len()).sum(),
         };
         let said: usize = self.messages.iter().flat_map(|message| &message.parts).map(part).sum();
@@ -146,6 +150,23 @@ pub enum ChatPart {
         /// Its arguments.
         input: JsonObject,
     },
+    /// A request for a tool whose arguments are no JSON object; of the model only. There is nothing to call.
+    UnreadableToolUse {
+        /// Names the request in its result.
+        id: String,
+        /// The tool.
+        name: String,
+        /// What is wrong with the arguments, in words that follow `arguments that`.
+        problem: String,
+    },
+    /// What a model thought before it asked for tools; of the model only. It goes back to that model and is shown to
+    /// nobody.
+    Reasoning {
+        /// Whose it is, by its name in the agents file.
+        model: String,
+        /// The thoughts.
+        text: String,
+    },
     /// What a tool gave; of the asker only.
     ToolResult {
         /// The request's id.
@@ -155,6 +176,13 @@ pub enum ChatPart {
         /// Whether the tool failed.
         is_error: bool,
     },
+}
+
+impl ChatPart {
+    /// Whether a model asks for a tool with it.
+    pub fn asks_for_tool(&self) -> bool {
+        matches!(self, Self::ToolUse { .. } | Self::UnreadableToolUse { .. })
+    }
 }
 
 /// A tool that a model may ask for.
@@ -194,7 +222,7 @@ pub struct OutputForm {
 /// What the model said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
-    /// The text and the requests for tools, in order; text may be empty.
+    /// The thoughts, the text and the requests for tools, in order; text may be empty.
     pub parts: Vec<ChatPart>,
     /// The model that answered, as the endpoint reported it.
     pub model: String,

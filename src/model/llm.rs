@@ -75,6 +75,8 @@ pub struct Dialect {
     pub system_role: SystemRole,
     /// Whether a request asks for the usage at the end of the stream.
     pub stream_usage: bool,
+    /// Whether what a model thought before it asked for tools (`reasoning_content`) is sent back with its requests.
+    pub echo_reasoning: bool,
     /// Whether the model can be given tools.
     pub tools: bool,
     /// Whether it takes images.
@@ -95,6 +97,7 @@ impl Default for Dialect {
             tool_choice: ForcedToolChoice::default(),
             system_role: SystemRole::default(),
             stream_usage: true,
+            echo_reasoning: false,
             tools: false,
             images: false,
             audio: false,

@@ -241,7 +241,10 @@ mod tests {
         super::samples::{agents, catalogue, tool},
         *,
     };
-    use crate::model::{ChatPart, ToolInfo, Usage};
+    use crate::{
+        llm::Hear,
+        model::{ChatPart, ToolInfo, Usage},
+    };
 
     /// A model that gives these answers in turn, and keeps what it was asked.
     struct Scripted {
@@ -251,7 +254,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Llm for Scripted {
-        async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+        async fn chat_aloud(&self, request: &ChatRequest, _: Hear<'_>) -> Result<ChatReply, ChatError> {
             self.requests.lock().expect("no panic").push(request.clone());
             self.answers.lock().expect("no panic").remove(0)
         }

@@ -11,10 +11,10 @@ use crate::{
     engine::{Beginning, Run, Step},
     human::{Human, Reply},
     journal::{Journal, JournalError},
-    llm::Llm,
+    llm::{Hear, Llm},
     model::{
-        Answer, AttemptId, ChatError, Command, Failure, FailureKind, GoalPlanning, GraphError, Input, Plan, Question,
-        Record, RunId, StartAttempt,
+        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Command, Failure, FailureKind, GoalPlanning, GraphError,
+        Input, Plan, Question, Record, RunId, StartAttempt, TaskId,
     },
     report::Reporter,
 };
@@ -72,6 +72,7 @@ pub async fn run(
         services,
         commits: FuturesOrdered::new(),
         effects: JoinSet::new(),
+        synthesis: start.plan.synthesis().map(|task| task.id.clone()),
         attempts: HashMap::new(),
     };
     dispatcher.commit(step);
@@ -111,6 +112,8 @@ struct Dispatcher {
     commits: FuturesOrdered<BoxFuture<'static, Result<Committed, JournalError>>>,
     /// Connections, calls, questions and model requests under way.
     effects: JoinSet<()>,
+    /// The task whose text is told while it is written.
+    synthesis: Option<TaskId>,
     attempts: HashMap<AttemptId, CancellationToken>,
 }
 
@@ -124,7 +127,7 @@ struct Committed {
 enum Woken {
     Input(Input),
     Time,
-    Progress,
+    Growth,
     Committed(Result<Committed, JournalError>),
 }
 
@@ -137,7 +140,7 @@ impl Dispatcher {
             let woken = tokio::select! {
                 Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
                 Some(input) = inbox.inputs.recv(), if room => Woken::Input(input),
-                () = self.hub.progress_waits(), if room => Woken::Progress,
+                () = self.hub.growth(), if room => Woken::Growth,
                 () = sleep_until(wake), if room => Woken::Time,
             };
             let mut inputs = Vec::new();
@@ -155,9 +158,12 @@ impl Dispatcher {
                 }
                 Woken::Input(input) => inputs.push(input),
                 Woken::Time => inputs.push(Input::TimeReached),
-                Woken::Progress => {}
+                Woken::Growth => {}
             }
-            // Progress comes before the ends of the calls that it belongs to.
+            // Text and progress come before the ends of the turns and calls that they belong to.
+            for (turn, text) in self.hub.take_written() {
+                reporter.hear(&turn, &text);
+            }
             let progress = self.hub.take_progress();
             let progress =
                 progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
@@ -203,9 +209,15 @@ impl Dispatcher {
                 let cancel = CancellationToken::new();
                 self.attempts.insert(attempt.clone(), cancel.clone());
                 let llm = self.services.llm.clone();
+                let is_synthesis = self.synthesis.as_ref() == Some(&attempt.task);
                 self.spawn(async move {
+                    let hear = |piece: &str| {
+                        if is_synthesis {
+                            hub.wrote(&attempt, piece);
+                        }
+                    };
                     let result = tokio::select! {
-                        result = sample(llm, &chat) => result,
+                        result = ask(llm, &chat, &hear) => result,
                         () = cancel.cancelled() => Err(failed_chat("the run was cancelled")),
                     };
                     hub.send(Input::ModelReplied { attempt, result }).await;
@@ -224,7 +236,7 @@ impl Dispatcher {
                 self.spawn(async move {
                     let withdrawn = hub.withdrawal(&request);
                     let result = tokio::select! {
-                        result = sample(llm, &chat) => result,
+                        result = ask(llm, &chat, &|_| {}) => result,
                         () = withdrawn.cancelled() => Err(failed_chat("the agent stopped waiting for the model")),
                     };
                     hub.send(Input::SamplingEnded { request, result }).await;
@@ -277,12 +289,9 @@ impl Dispatcher {
     }
 }
 
-async fn sample(
-    llm: Option<Arc<dyn Llm>>,
-    chat: &crate::model::ChatRequest,
-) -> Result<crate::model::ChatReply, ChatError> {
+async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
     match llm {
-        Some(llm) => llm.chat(chat).await,
+        Some(llm) => llm.chat_aloud(chat, hear).await,
         None => Err(ChatError::Unsupported { message: "no language model is configured".into() }),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::spent::{Ledger, Spending, Spent};
 use crate::model::{
-    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput, Work,
+    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput,
 };
 
 /// What came of a run: the object that `--output json` prints.
@@ -136,8 +136,7 @@ impl Merge {
         match &record.event {
             Event::RunStarted { plan, .. } => {
                 self.result.tasks = planned(plan);
-                let synthesis = plan.tasks.iter().find(|task| matches!(task.work, Work::Synthesis(_)));
-                self.result.synthesis = synthesis.map(|task| task.id.clone());
+                self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
             }
             Event::TasksAdded { parent, items } => self.add_items(parent, items.len()),
             Event::AttemptStarted { attempt, agent, tool } => {

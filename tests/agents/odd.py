@@ -213,7 +213,10 @@ def call(request):
         answer = ask("sampling/createMessage", params)
         return text(json.dumps(answer.get("result", answer.get("error")), sort_keys=True))
     if MODE == "samples-tools":
-        first = ask("sampling/createMessage", tool_round(QUESTION))["result"]
+        answer = ask("sampling/createMessage", tool_round(QUESTION))
+        if "error" in answer:
+            return text(json.dumps(answer["error"]))
+        first = answer["result"]
         second = ask("sampling/createMessage", tool_round(with_result(QUESTION, first)))["result"]
         return text(json.dumps({"declared": CLIENT.get("sampling"), "first": first, "second": second}))
     if MODE == "changes":

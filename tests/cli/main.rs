@@ -11,5 +11,6 @@ mod planning;
 mod processes;
 mod prompts;
 mod secrets;
+mod streaming;
 mod support;
 mod talking;

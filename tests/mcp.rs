@@ -113,6 +113,16 @@ async fn a_server_that_ignores_the_probe_is_spoken_with_the_old_way() {
     pool.close().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_long_to_come_up_is_still_waited_for_after_the_probe() {
+    let mut agent = odd("never");
+    agent.startup_timeout = Duration::from_secs(30);
+    let pool = pool(vec![agent], &Recorder::new());
+    let failure = pool.connect(&"odd".into()).await.unwrap_err();
+    assert!(failure.message.contains("did not finish the handshake within 30s"), "{failure}");
+    pool.close().await;
+}
+
 #[tokio::test]
 async fn lines_that_are_no_messages_are_skipped_and_logged() {
     let host = Recorder::new();

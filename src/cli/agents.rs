@@ -10,7 +10,8 @@ use super::{
     files,
 };
 use crate::{
-    model::{AgentSpec, Effect, Protocol, Transport},
+    config::AgentsFile,
+    model::{AgentSpec, Effect, Protocol, Transport, shown_address},
     report::text::printable,
     runtime::{Survey, survey},
 };
@@ -38,23 +39,29 @@ pub(super) struct AgentsArgs {
 
 pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
-        AgentsCommand::List(args) => list(&chosen(&args)?, args.output),
+        AgentsCommand::List(args) => list(&chosen(files::agents(&args.agents)?, &args)?, args.output),
         AgentsCommand::Test(args) => {
-            let specs = chosen(&args)?;
-            let found = survey(specs.clone(), files::pool_options()?).await;
+            let (specs, found) = asked(&args).await?;
             test(&specs, &found, args.output)
         }
         AgentsCommand::Tools(args) => {
-            let specs = chosen(&args)?;
-            let found = survey(specs.clone(), files::pool_options()?).await;
+            let (specs, found) = asked(&args).await?;
             tools(&specs, &found, args.output)
         }
     }
 }
 
-/// The agents that the command line names, or all.
-fn chosen(args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
+/// The agents that the command line names, or all, and what came of connecting to them.
+async fn asked(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Survey>), CliError> {
     let file = files::agents(&args.agents)?;
+    let options = files::pool_options(&file)?;
+    let specs = chosen(file, args)?;
+    let found = survey(specs.clone(), options).await;
+    Ok((specs, found))
+}
+
+/// The agents that the command line names, or all.
+fn chosen(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
     if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
         let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
         return Err(CliError::usage(
@@ -107,11 +114,12 @@ fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// The kind of transport, and what tells a person which agent it is. Arguments can hold secrets and stay out.
-fn address(agent: &AgentSpec) -> (&'static str, &str) {
+/// The kind of transport, and what tells a person which agent it is. Arguments and queries can hold secrets and stay
+/// out.
+fn address(agent: &AgentSpec) -> (&'static str, String) {
     match &agent.transport {
-        Transport::Stdio(child) => ("stdio", &child.command),
-        Transport::Http { url, .. } => ("http", url),
+        Transport::Stdio(child) => ("stdio", child.command.clone()),
+        Transport::Http { url, .. } => ("http", shown_address(url)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
@@ -12,9 +12,16 @@ use crate::{
     human::Human,
     journal::{self, Durability, Lease, SqliteJournal},
     llm::Llm,
-    mcp::{Options, Pool, Sampling},
-    model::{AgentSpec, Notes, Plan, Record, RunId, TaskId, Timestamp},
-    report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
+    mcp::Pool,
+    model::{AgentSpec, AttemptId, GoalPlanning, Notes, Plan, Record, RunId, Task, TaskId, Timestamp},
+    report::{
+        Reporter,
+        answer::{LiveAnswer, Shown},
+        jsonl::JsonLines,
+        plain::Plain,
+        screen::Screen,
+        terminal,
+    },
     runtime::{self, Hub, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
@@ -41,6 +48,8 @@ pub(super) enum Work {
         plan: Arc<Plan>,
         /// The plan's inputs, defaults filled in.
         inputs: Arc<Value>,
+        /// How the plan was made, if that was for a goal of this run.
+        planning: Option<GoalPlanning>,
     },
     /// A run that an earlier process left.
     Left(Left),
@@ -69,11 +78,21 @@ pub(super) struct Left {
     pub(super) accepts_changes: bool,
 }
 
-/// Carries a run to its end and gives what came of it. With [`Output::StreamJson`], that is printed already.
+/// A run that has ended.
+pub(super) struct Ran {
+    /// What came of it.
+    pub(super) result: RunResult,
+    /// What that means for the process.
+    pub(super) exit: Exit,
+    /// How much of its answer stands on the terminal already.
+    pub(super) shown: Shown,
+}
+
+/// Carries a run to its end. With [`Output::StreamJson`], what came of it is printed already.
 ///
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
-pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Result<(RunResult, Exit), CliError> {
+pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Result<Ran, CliError> {
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
@@ -91,12 +110,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     };
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
-    let sampling = match &models {
-        None => Sampling::Off,
-        Some(models) if models.take_tools() => Sampling::WithTools,
-        Some(_) => Sampling::Plain,
-    };
-    let options = Options { sampling, ..files::pool_options()? };
+    let options = files::pool_options(agents)?;
     let used: Vec<AgentSpec> =
         agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
     let (sessions, sampled) = match &work {
@@ -120,11 +134,17 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         ),
         _ => None,
     };
-    let mut reporters = Reporters { merge: Merge::new(&run), shown: shown(&screen, &run), lines };
+    let answer = match output {
+        Output::Text if std::io::stdout().is_terminal() => answer_in_text(plan),
+        _ => None,
+    };
+    let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
+    let mut reporters = Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run), lines };
 
     let driven = match work {
-        Work::New { plan, inputs } => {
-            let start = Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run) };
+        Work::New { plan, inputs, planning } => {
+            let start =
+                Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run), planning: planning.as_ref() };
             runtime::run(start, services, (hub, inbox), &mut reporters).await
         }
         Work::Left(Left { lease: _lease, records, run: left, notes, accepts_changes }) => {
@@ -141,8 +161,9 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     };
     signals.abort();
     requests.abort();
-    let Reporters { merge, shown, lines } = reporters;
+    let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);
+    let shown = answer.map_or(Shown::Nothing, |answer| answer.shown());
     screen.flush();
     driven.map_err(|error| CliError::failed(format!("run `{run}` was not finished"), error))?;
     let result = merge.into_result();
@@ -150,7 +171,14 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         lines.finish(&result).map_err(|error| CliError::failed("the events could not all be printed", error))?;
     }
     let exit = Exit::of_run(result.status, result.cause.as_ref());
-    Ok((result, exit))
+    Ok(Ran { result, exit, shown })
+}
+
+/// The task whose text is all that is printed of a run that succeeds.
+fn answer_in_text(plan: &Plan) -> Option<TaskId> {
+    let has_outputs = plan.outputs.as_ref().is_some_and(|outputs| !outputs.is_empty());
+    let is_text = |task: &&Task| task.prompt().is_some_and(|prompt| prompt.output_schema.is_none());
+    plan.synthesis().filter(|_| !has_outputs).filter(is_text).map(|task| task.id.clone())
 }
 
 /// Jitter only has to differ between runs, and ids already do.
@@ -173,6 +201,7 @@ fn shown(screen: &Screen, run: &RunId) -> Box<dyn Reporter> {
 /// Everybody who is told of events.
 struct Reporters {
     merge: Merge,
+    answer: Option<LiveAnswer>,
     shown: Box<dyn Reporter>,
     lines: Option<JsonLines<std::io::Stdout>>,
 }
@@ -189,9 +218,22 @@ impl Reporter for Reporters {
         for record in records {
             self.merge.apply(record);
         }
+        // Before the talk, so that the end of an answer comes before what is said of it.
+        if let Some(answer) = &mut self.answer {
+            answer.report(records);
+        }
         self.shown.report(records);
         if let Some(lines) = &mut self.lines {
             lines.report(records);
+        }
+    }
+
+    fn hear(&mut self, turn: &AttemptId, text: &str) {
+        if let Some(answer) = &mut self.answer {
+            answer.hear(turn, text);
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.hear(turn, text);
         }
     }
 }

@@ -129,15 +129,21 @@ pub(super) fn models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
         .map_err(|error| CliError::failed("a language model of the agents file cannot be used", error))
 }
 
-/// How agents are connected to, without sampling.
+/// How agents are connected to. Whoever only looks at what they offer tells them of the same models as a run does: some
+/// offer a tool only where there is one.
 ///
 /// # Errors
 /// When the platform has no place for their logs.
-pub(super) fn pool_options() -> Result<Options, CliError> {
+pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
     let beside = journal::default_path()?;
+    let sampling = match agents.models.as_slice() {
+        [] => Sampling::Off,
+        models if models.iter().any(|model| model.dialect.tools) => Sampling::WithTools,
+        _ => Sampling::Plain,
+    };
     Ok(Options {
         log_dir: beside.with_file_name("agents"),
-        sampling: Sampling::Off,
+        sampling,
         client_name: env!("CARGO_PKG_NAME").into(),
         client_version: env!("CARGO_PKG_VERSION").into(),
     })

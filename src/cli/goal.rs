@@ -7,6 +7,7 @@ use super::{CliError, Exit, exit::show, files};
 use crate::{
     config::{AgentsFile, Catalogue},
     llm::Models,
+    model::GoalPlanning,
     planner::{self, Context, PlanError, Planned, Planning, Progress, Rejected},
     report::{
         screen::Screen,
@@ -27,12 +28,20 @@ pub(super) struct Goal<'a> {
     pub(super) saved: PathBuf,
 }
 
+/// A plan for a goal, and what making it took.
+pub(super) struct ForGoal {
+    /// The plan.
+    pub(super) planned: Planned,
+    /// What a run of it pays for.
+    pub(super) planning: GoalPlanning,
+}
+
 impl Goal<'_> {
     /// Plans the goal.
     ///
     /// # Errors
     /// Without a model, or when it gave no valid plan: then its last plan is saved, and its mistakes are shown.
-    pub(super) async fn plan(&self) -> Result<Planned, CliError> {
+    pub(super) async fn plan(&self) -> Result<ForGoal, CliError> {
         let llm = self.model()?;
         let catalogue = self.ask_agents().await?;
         let file = self.saved.display().to_string();
@@ -41,12 +50,14 @@ impl Goal<'_> {
             let _view = View::over(self.screen);
             planner::plan(self.text, &context, &mut |progress| self.tell(progress)).await
         };
-        let spent = spent(&planning);
-        match planning.result {
+        let Planning { result, turns, answered } = planning;
+        let planning = GoalPlanning { goal: self.text.to_owned(), turns: answered };
+        let spent = spent(turns, &planning);
+        match result {
             Ok(planned) => {
                 let tasks = count(planned.lowered.plan.tasks.len(), "task");
                 self.screen.println(format!("planned {tasks} {spent}"));
-                Ok(planned)
+                Ok(ForGoal { planned, planning })
             }
             Err(error) => {
                 self.screen.println(format!("no plan {spent}"));
@@ -81,7 +92,8 @@ impl Goal<'_> {
 
     /// What each agent offers. One that does not answer is left out, and said so.
     async fn ask_agents(&self) -> Result<Catalogue, CliError> {
-        let found = survey(self.agents.agents.values().cloned().collect(), files::pool_options()?).await;
+        let options = files::pool_options(self.agents)?;
+        let found = survey(self.agents.agents.values().cloned().collect(), options).await;
         let mut catalogue = Catalogue::new();
         for survey in found {
             if let Err(failure) = &survey.result {
@@ -125,10 +137,10 @@ impl Goal<'_> {
     }
 }
 
-/// How often the model was asked, and what it used.
-fn spent(planning: &Planning) -> String {
-    let turns = format!("in {}", count(planning.turns as usize, "turn"));
-    match planning.usage {
+/// How often the model was asked, and what it used where its endpoint told.
+fn spent(turns: u32, planning: &GoalPlanning) -> String {
+    let turns = format!("in {}", count(turns as usize, "turn"));
+    match planning.usage().filter(|_| !planning.turns.is_empty()) {
         Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
         None => turns,
     }

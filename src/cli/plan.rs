@@ -37,7 +37,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     let goal = Goal { text: &args.goal, agents: &agents, screen: &screen, saved };
     let planned = goal.plan().await;
     screen.flush();
-    let text = planned?.text;
+    let text = planned?.planned.text;
     match &args.output {
         None => show_plan(&text)?,
         Some(path) => {

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, Left, Work, execute},
+    execute::{Desk, Left, Ran, Work, execute},
     files,
     talk::{Otherwise, TalkArgs},
 };
@@ -41,8 +41,8 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let human = args.talk.human(&screen, &run, Otherwise::Terminal)?;
     let desk = Desk { run, journal, screen, human, output: args.talk.output };
-    let (result, exit) = execute(desk, &agents, Work::Left(left)).await?;
-    args.talk.print(&result)?;
+    let Ran { result, exit, shown } = execute(desk, &agents, Work::Left(left)).await?;
+    args.talk.print(&result, shown)?;
     Ok(exit)
 }
 

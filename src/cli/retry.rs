@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, Work, execute},
+    execute::{Desk, Ran, Work, execute},
     files,
     talk::{Otherwise, TalkArgs},
 };
@@ -54,7 +54,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let human = args.talk.human(&screen, &run, Otherwise::Terminal)?;
     let desk = Desk { run, journal, screen, human, output: args.talk.output };
-    let (result, exit) = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
-    args.talk.print(&result)?;
+    let Ran { result, exit, shown } = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
+    args.talk.print(&result, shown)?;
     Ok(exit)
 }

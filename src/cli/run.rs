@@ -11,10 +11,10 @@ use clap::{Args, ValueEnum};
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
     detach::detach,
-    execute::{Desk, Work, execute},
+    execute::{Desk, Ran, Work, execute},
     exit::{print, show},
     files,
-    goal::Goal,
+    goal::{ForGoal, Goal},
     plan::show_plan,
     talk::{Otherwise, TalkArgs},
 };
@@ -22,7 +22,7 @@ use crate::{
     config::{self, AgentsFile, Diagnostics, Lowered},
     human::Reply,
     mcp::guard,
-    model::{Answer, Plan, RunId},
+    model::{Answer, GoalPlanning, Plan, RunId},
     report::{
         screen::Screen,
         text::{count, printable_lines},
@@ -79,7 +79,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     let agents = files::agents(&args.agents)?;
     let desk = desk(&args)?;
-    let Ready { lowered, text, file } = match goal(&args.plan) {
+    let Ready { lowered, text, file, planning } = match goal(&args.plan) {
         Some(goal) => planned(goal, &args, &agents, &desk).await?,
         None => written(&args.plan, &agents)?,
     };
@@ -102,8 +102,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     {
         return Ok(exit);
     }
-    let (result, exit) = execute(desk, &agents, Work::New { plan, inputs: Arc::new(inputs) }).await?;
-    args.talk.print(&result)?;
+    let work = Work::New { plan, inputs: Arc::new(inputs), planning };
+    let Ran { result, exit, shown } = execute(desk, &agents, work).await?;
+    args.talk.print(&result, shown)?;
     Ok(exit)
 }
 
@@ -113,6 +114,8 @@ struct Ready {
     text: String,
     /// Where it is, as a person would name it.
     file: String,
+    /// How it was made, for a goal.
+    planning: Option<GoalPlanning>,
 }
 
 /// The goal that the command line gives, if it does not name a plan: a file, `-`, or what would be a plan's name.
@@ -124,7 +127,7 @@ fn goal(plan: &str) -> Option<&str> {
 fn written(plan: &str, agents: &AgentsFile) -> Result<Ready, CliError> {
     let (name, text) = files::plan_text(plan)?;
     let lowered = config::load_plan(name, &text, agents, None)?;
-    Ok(Ready { lowered, text, file: name.to_owned() })
+    Ok(Ready { lowered, text, file: name.to_owned(), planning: None })
 }
 
 /// Plans the goal, and saves the plan whatever becomes of it.
@@ -138,9 +141,9 @@ async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -
     let saved = files::saved_plan(&desk.journal, &desk.run);
     let file = saved.display().to_string();
     let goal = Goal { text, agents, screen: &desk.screen, saved };
-    let planned = goal.plan().await?;
+    let ForGoal { planned, planning } = goal.plan().await?;
     goal.save(&planned.text)?;
-    Ok(Ready { lowered: planned.lowered, text: planned.text, file })
+    Ok(Ready { lowered: planned.lowered, text: planned.text, file, planning: Some(planning) })
 }
 
 /// Shows the plan and asks for a yes; gives the exit of the command where there is none.

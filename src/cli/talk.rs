@@ -21,7 +21,7 @@ use crate::{
         terminal::Terminal,
     },
     model::RunId,
-    report::{screen::Screen, text::printable_lines},
+    report::{answer::Shown, screen::Screen, text::printable_lines},
     synthesizer::{self, RunResult},
 };
 
@@ -45,7 +45,7 @@ pub(super) enum Output {
     Text,
     /// One object with every task
     Json,
-    /// Each event as a line of JSON, then the result
+    /// Each event as a line of JSON, and each piece of an answer while it is written; then the result
     StreamJson,
 }
 
@@ -88,12 +88,13 @@ impl TalkArgs {
         self.answers.as_ref().map(load).transpose()
     }
 
-    /// Prints what came of a run.
+    /// Prints what came of a run, but for the answer where all of it is `shown` already.
     ///
     /// # Errors
     /// When stdout cannot be written.
-    pub(super) fn print(&self, result: &RunResult) -> Result<(), CliError> {
+    pub(super) fn print(&self, result: &RunResult, shown: Shown) -> Result<(), CliError> {
         match self.output {
+            Output::Text if shown == Shown::All => Ok(()),
             Output::Text => print_answer(&synthesizer::text(result)),
             Output::Json => print_json(result),
             // Its last line said it.

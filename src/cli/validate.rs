@@ -63,7 +63,7 @@ async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
     let used =
         |id: &crate::model::AgentId| offline.as_ref().map_or(true, |lowered| lowered.plan.agents.contains_key(id));
     let asked = agents.agents.values().filter(|agent| used(&agent.id)).cloned().collect();
-    let catalogue: Catalogue = survey(asked, files::pool_options()?)
+    let catalogue: Catalogue = survey(asked, files::pool_options(&agents)?)
         .await
         .into_iter()
         .map(|survey| (survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))

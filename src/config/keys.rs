@@ -464,6 +464,11 @@ pub(super) static LLM: Section = Section {
             "The role of the system prompt; `system` where absent.",
         ),
         key("stream_usage", Shape::Flag, "Whether requests ask for their usage; `true` where absent."),
+        key(
+            "echo_reasoning",
+            Shape::Flag,
+            "Whether what the model thought before it asked for tools is sent back to it; `false` where absent.",
+        ),
         key("tools", Shape::Flag, "Whether the model can be given tools; `false` where absent."),
         key("images", Shape::Flag, "Whether the model takes images; `false` where absent."),
         key("audio", Shape::Flag, "Whether the model takes sound; `false` where absent."),

@@ -58,6 +58,7 @@ fn dialect(fields: &Fields<'_>, preset: Dialect) -> Dialect {
         tool_choice: fields.choice("tool_choice").unwrap_or(preset.tool_choice),
         system_role: fields.choice("system_role").unwrap_or(preset.system_role),
         stream_usage: flag("stream_usage", preset.stream_usage),
+        echo_reasoning: flag("echo_reasoning", preset.echo_reasoning),
         tools: flag("tools", preset.tools),
         images: flag("images", preset.images),
         audio: flag("audio", preset.audio),

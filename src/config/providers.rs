@@ -22,6 +22,7 @@ const LOCAL: Dialect = Dialect {
     tool_choice: ForcedToolChoice::Required,
     system_role: crate::model::SystemRole::System,
     stream_usage: true,
+    echo_reasoning: false,
     tools: false,
     images: false,
     audio: false,
@@ -82,10 +83,11 @@ pub(super) static PRESETS: [Preset; 12] = [
     Preset {
         name: "deepseek",
         base_url: Some("https://api.deepseek.com/v1"),
-        // It refuses schemas, and its reasoning models a forced tool.
+        // It refuses schemas, and its reasoning models a forced tool and a conversation without their thoughts.
         dialect: Dialect {
             structured_output: StructuredOutput::JsonObject,
             tool_choice: ForcedToolChoice::Auto,
+            echo_reasoning: true,
             ..HOSTED
         },
     },

@@ -11,13 +11,14 @@ use super::{
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
 /// that is written where the name of its variable belongs is the commonest mistake of all.
-const SHOWN: [&str; 32] = [
+const SHOWN: [&str; 33] = [
     "args",
     "audio",
     "capabilities",
     "command",
     "cwd",
     "disabled_tools",
+    "echo_reasoning",
     "effect",
     "enabled",
     "enabled_tools",

@@ -11,7 +11,6 @@ use crate::model::{
 };
 
 use super::{
-    budget,
     retry::{self, Verdict},
     run::{AgentState, Connection, QuestionEntry, QuestionState, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
 };
@@ -32,6 +31,7 @@ impl Run {
                 self.accepts_changes = *accepts_changes;
                 self.resume(*away, taken_up)?;
             }
+            Event::GoalPlanned(planning) => self.charge_planning(planning),
             Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = Connection::Connecting,
             Event::AgentConnected { agent, info } => {
                 let agent = self.agent_mut(agent)?;
@@ -94,7 +94,7 @@ impl Run {
                 entry.state = TaskState::AskingModel;
                 self.running += 1;
                 self.count_item(node, 1);
-                let reserved = budget::reservation(&self.chat(node));
+                let reserved = self.chat(node).most_tokens();
                 self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), reserved);
             }
             Event::ModelReplied { attempt, result } => {
@@ -192,7 +192,7 @@ impl Run {
             Event::SamplingStarted { request, origin, chat } => {
                 let asker = origin.attempt.as_ref().and_then(|attempt| self.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
-                self.reserve(request.clone(), payer, budget::reservation(chat));
+                self.reserve(request.clone(), payer, chat.most_tokens());
                 self.sampling.insert(request.clone(), origin.clone());
             }
             Event::SamplingFinished { request, result } => {

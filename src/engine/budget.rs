@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Budget, ChatError, ChatPart, ChatReply, ChatRequest, NodeIndex, Part, RequestId};
+use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, NodeIndex, Part, RequestId};
 
 use super::run::Run;
 
@@ -109,8 +109,18 @@ impl Run {
         self.accounts.open.insert(request, Reservation { tokens, payer });
     }
 
+    /// Charges what planning the run's goal took, to the run alone.
+    pub(super) fn charge_planning(&mut self, planning: &GoalPlanning) {
+        for turn in &planning.turns {
+            let account = &mut self.accounts.run;
+            account.llm_calls += 1;
+            account.tokens += turn.usage.map_or(turn.most_tokens, |usage| usage.input_tokens + usage.output_tokens);
+            account.cost_usd += turn.cost_usd.unwrap_or(0.0);
+        }
+    }
+
     /// Turns a reservation into what was used. A reply that does not tell its usage has used all of it; a call that
-    /// failed, nothing that anybody knows of.
+    /// failed, nothing that anybody knows of; and one that no model takes was not made.
     pub(super) fn settle(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
         let Some(Reservation { tokens: reserved, payer }) = self.accounts.open.remove(request) else { return };
         let (used, cost) = match result {
@@ -120,7 +130,9 @@ impl Run {
             }
             Err(_) => (0, 0.0),
         };
+        let unmade = u64::from(matches!(result, Err(ChatError::Unsupported { .. })));
         self.charge(payer, |account| {
+            account.llm_calls -= unmade;
             account.reserved -= reserved;
             account.tokens += used;
             account.cost_usd += cost;
@@ -143,23 +155,17 @@ impl Run {
         self.reserve(request.clone(), payer, tokens);
     }
 
+    /// What the run has spent, with nothing under way: calls of the model and of tools, tokens, and US dollars.
+    #[cfg(test)]
+    pub(super) fn spent(&self) -> (u64, u64, u64, f64) {
+        let Account { tokens, cost_usd, llm_calls, tool_calls, .. } = self.accounts.run;
+        (llm_calls, tool_calls, tokens, cost_usd)
+    }
+
     fn charge(&mut self, payer: Option<NodeIndex>, mut change: impl FnMut(&mut Account)) {
         change(&mut self.accounts.run);
         if let Some(payer) = payer.filter(|payer| self.graph[*payer].task.budget != Budget::default()) {
             change(self.accounts.tasks.entry(payer).or_default());
         }
     }
-}
-
-/// The most that a request may use: its reply's limit, and what it says at a token for every three bytes, which is
-/// more than common tokenizers make of most texts.
-pub(super) fn reservation(chat: &ChatRequest) -> u64 {
-    let part = |part: &ChatPart| match part {
-        ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
-        ChatPart::Image { data, .. } | ChatPart::Audio { data, .. } => data.len(),
-        ChatPart::ToolUse { input, .. } => input.values().map(|value| value.to_string().len()).sum(),
-    };
-    let said: usize = chat.messages.iter().flat_map(|message| &message.parts).map(part).sum();
-    let told = chat.system.as_ref().map_or(0, String::len);
-    (said + told) as u64 / 3 + u64::from(chat.max_tokens)
 }

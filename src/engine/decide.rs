@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{
-    Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, Input, NodeIndex,
-    Outcome, Plan, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp,
+    Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, GoalPlanning, Input,
+    NodeIndex, Outcome, Plan, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp,
     ToolOutput,
 };
 
@@ -27,6 +27,19 @@ pub struct Step {
     pub commands: Vec<Command>,
 }
 
+/// What a run begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Beginning<'a> {
+    /// The plan.
+    pub plan: &'a Arc<Plan>,
+    /// Its inputs, defaults filled in: a JSON object.
+    pub inputs: &'a Arc<Value>,
+    /// The seed of every delay that has jitter.
+    pub seed: u64,
+    /// How the plan was made, if that was for a goal of this run.
+    pub planning: Option<&'a GoalPlanning>,
+}
+
 /// A decision in the making.
 pub(super) struct Decision<'r> {
     pub(super) run: &'r mut Run,
@@ -35,20 +48,19 @@ pub(super) struct Decision<'r> {
 }
 
 impl Run {
-    /// Begins a run of `plan`.
+    /// Begins a run.
     ///
     /// # Errors
     /// When the plan's tasks are no graph, which `config::lower` has ruled out.
-    pub fn start(
-        plan: &Arc<Plan>,
-        inputs: &Arc<Value>,
-        seed: u64,
-        now: Timestamp,
-    ) -> Result<(Self, Step), crate::model::GraphError> {
+    pub fn start(beginning: Beginning<'_>, now: Timestamp) -> Result<(Self, Step), crate::model::GraphError> {
+        let Beginning { plan, inputs, seed, planning } = beginning;
         let mut run = Self::new(plan, inputs, seed, now)?;
         let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed };
         let mut decision = Decision::new(&mut run, now);
         decision.step.records.push(Record { seq: 0, at: now, event });
+        if let Some(planning) = planning {
+            decision.emit(Event::GoalPlanned(planning.clone()));
+        }
         decision.connect_first_choices();
         decision.advance();
         let step = decision.step;

@@ -19,7 +19,7 @@ mod run;
 mod sampled;
 mod synthesis;
 
-pub use decide::Step;
+pub use decide::{Beginning, Step};
 pub use recover::Recovery;
 pub use rerun::{Rerun, RerunError};
 pub use run::{FoldError, Run};

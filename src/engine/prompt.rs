@@ -9,7 +9,7 @@ use crate::{
     expression,
     model::{
         AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
-        JsonObject, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work,
+        NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work,
     },
 };
 
@@ -49,30 +49,26 @@ impl Decision<'_> {
     pub(super) fn continue_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
         let Some(reply) = conversation.messages.last() else { return };
-        let uses: Vec<(String, String, JsonObject)> = reply
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                ChatPart::ToolUse { id, name, input } => Some((id.clone(), name.clone(), input.clone())),
-                _ => None,
-            })
-            .collect();
-        if uses.is_empty() || conversation.turn >= prompt.max_turns {
+        let asks = reply.parts.iter().any(ChatPart::asks_for_tool);
+        if !asks || conversation.turn >= prompt.max_turns {
             return self.take_answer(node, prompt, reply.all_text());
         }
         if !conversation.calls.is_empty() {
             return self.return_results(node);
         }
         let allowed = self.run.allowed_tools(prompt);
-        let calls: Vec<PromptCall> = uses
-            .into_iter()
-            .filter_map(|(id, name, arguments)| {
-                let (agent, tool, _) = allowed.iter().find(|(_, _, offered)| offered.name == name)?;
+        let calls: Vec<PromptCall> = reply
+            .parts
+            .iter()
+            .filter_map(|part| {
+                let ChatPart::ToolUse { id, name, input } = part else { return None };
+                let (agent, tool, _) = allowed.iter().find(|(_, _, offered)| offered.name == *name)?;
+                let (id, arguments) = (id.clone(), input.clone());
                 Some(PromptCall { id, agent: agent.clone(), tool: Arc::clone(tool), arguments })
             })
             .collect();
         if calls.is_empty() {
-            // Every call was for a tool that is not there; the model is told so.
+            // Every call was for a tool that is not there, or cannot be read; the model is told so.
             return self.return_results(node);
         }
         self.emit(Event::ToolCallsAdded { parent: self.run.graph[node].id.clone(), calls });
@@ -90,6 +86,10 @@ impl Decision<'_> {
                     None => (format!("there is no tool `{name}` here"), true),
                 };
                 Some(ChatPart::ToolResult { id: id.clone(), text, is_error })
+            }
+            ChatPart::UnreadableToolUse { id, name, problem } => {
+                let text = format!("`{name}` was not called: its arguments {problem}; give one JSON object");
+                Some(ChatPart::ToolResult { id: id.clone(), text, is_error: true })
             }
             _ => None,
         });
@@ -129,8 +129,7 @@ impl Decision<'_> {
         if !problems.is_empty() {
             let problems = problems.join("; ");
             if !last {
-                let request =
-                    format!("That answer does not keep to the results: {problems}. Write the whole answer again.");
+                let request = answer::complaint(&problems);
                 return self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes);
             }
             let note = format!("\n\n(Not verified: {problems}.)");
@@ -157,7 +156,7 @@ impl Decision<'_> {
         let work = Arc::clone(&self.run.graph[node].task);
         let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
         let (Some(prompt), Some(reply)) = (work.prompt(), reply) else { return };
-        let is_answer = !reply.parts.iter().any(|part| matches!(part, ChatPart::ToolUse { .. }));
+        let is_answer = !reply.parts.iter().any(ChatPart::asks_for_tool);
         let text = reply.all_text();
         let fits = prompt.output_schema.as_ref().is_none_or(|schema| answer_by_schema(&text, schema).is_ok());
         if is_answer && fits {

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 
 use crate::model::{AgentId, Event, Record, RequestId};
 
-use super::budget::reservation;
-
 /// What an agent's requests have used in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sampled {
@@ -24,7 +22,7 @@ pub fn sampled<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<Age
     for record in records {
         match &record.event {
             Event::SamplingStarted { request, origin, chat } => {
-                let most = reservation(chat);
+                let most = chat.most_tokens();
                 let sum = sums.entry(origin.agent.clone()).or_default();
                 sum.requests += 1;
                 sum.tokens += most;

@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 mod recover;
 mod rerun;
 
-use super::{Run, Step};
+use super::{Beginning, Run, Step};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
-    ChatRequest, Command, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach, Input,
-    OnFailure, Outcome, Plan, Prompt, PromptTool, QuestionPolicy, Record, Retry, Route, RunStatus, SkipReason, Span,
-    Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Work,
+    ChatRequest, Command, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach,
+    GoalPlanning, Input, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool, QuestionPolicy, Record,
+    Retry, Route, RunStatus, SkipReason, Span, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput,
+    Usage, Work,
 };
 
 fn agent_policy() -> AgentPolicy {
@@ -110,8 +111,14 @@ struct Driver {
 
 impl Driver {
     fn start(plan: &Arc<Plan>) -> Self {
+        Self::planned(plan, None)
+    }
+
+    /// Starts a run whose plan was made like this.
+    fn planned(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> Self {
         let now = Timestamp(1_000);
-        let (run, step) = Run::start(plan, &Arc::new(json!({})), 7, now).expect("a graph");
+        let beginning = Beginning { plan, inputs: &Arc::new(json!({})), seed: 7, planning };
+        let (run, step) = Run::start(beginning, now).expect("a graph");
         let mut driver = Self { run, records: Vec::new(), orders: Vec::new(), now };
         driver.take(step);
         driver
@@ -546,6 +553,32 @@ fn the_calls_that_a_model_asks_for_are_attempts_like_any_other() {
 }
 
 #[test]
+fn a_model_is_told_which_of_its_calls_could_not_be_read() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    driver.turns();
+    let unreadable = |id: &str| ChatPart::UnreadableToolUse {
+        id: id.into(),
+        name: "a.work".into(),
+        problem: "are no object: [1]".into(),
+    };
+    let told = |id: &str| ChatPart::ToolResult {
+        id: id.into(),
+        text: "`a.work` was not called: its arguments are no object: [1]; give one JSON object".into(),
+        is_error: true,
+    };
+    let results = |driver: &mut Driver| driver.turns()[0].1.messages.last().map(|message| message.parts.clone());
+    driver.reply("p", 1, says(vec![unreadable("c1")]));
+    assert_eq!(results(&mut driver), Some(vec![told("c1")]));
+    let Ok(ChatReply { parts, .. }) = asks_for(&[("c2", "a.work")]) else { unreachable!("a reply") };
+    driver.reply("p", 2, says([parts, vec![unreadable("c3")]].concat()));
+    driver.end("p/1", 1, Ok(text("found")));
+    let found = ChatPart::ToolResult { id: "c2".into(), text: "found".into(), is_error: false };
+    assert_eq!(results(&mut driver), Some(vec![found, told("c3")]));
+    driver.reply("p", 3, says_text("Done."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
+}
+
+#[test]
 fn the_last_turn_has_no_tools_and_its_text_is_the_answer() {
     let mut driver = answered_by(plain(prompt("p", &["a"], None)));
     for turn in 1..3 {
@@ -725,7 +758,7 @@ fn the_budget_of_a_task_is_shared_by_its_items_and_ends_only_the_task() {
 }
 
 #[test]
-fn sampling_is_refused_when_the_budget_is_spent() {
+fn sampling_is_refused_when_the_budget_is_spent_and_counts_for_nothing() {
     let budget = Budget { llm_calls: Some(0), ..Budget::default() };
     let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
     let attempt = Some(AttemptId { task: "t".into(), number: 1 });
@@ -736,8 +769,70 @@ fn sampling_is_refused_when_the_budget_is_spent() {
         _ => None,
     });
     assert_eq!(refused, ["the budget is spent: calls of the language model (0 of 0)"]);
+    assert_eq!(driver.run.spent(), (0, 1, 0, 0.0));
     driver.end("t", 1, Ok(text("done without")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+/// A planning of so many turns, each with this usage and a cent.
+fn planning(turns: usize, usage: Option<Usage>) -> GoalPlanning {
+    let turn =
+        PlannerTurn { model: "m".into(), stop_reason: "endTurn".into(), usage, most_tokens: 90, cost_usd: Some(0.01) };
+    GoalPlanning { goal: "Go".into(), turns: vec![turn; turns] }
+}
+
+#[test]
+fn what_planning_took_is_the_runs_to_pay() {
+    let usage = Usage { input_tokens: 30, output_tokens: 20 };
+    let unlimited = Budget::default();
+    for (budget, planning, what) in [
+        (Budget { llm_calls: Some(2), ..unlimited }, planning(2, None), "calls of the language model (2 of 2)"),
+        (Budget { tokens: Some(100), ..unlimited }, planning(2, Some(usage)), "tokens (100 of 100)"),
+        (Budget { tokens: Some(100), ..unlimited }, planning(2, None), "tokens (180 of 100)"),
+        (Budget { cost_usd: Some(0.02), ..unlimited }, planning(2, None), "cost (0.0200 of 0.02 US dollars)"),
+    ] {
+        let plan = bounded(budget, vec![plain(prompt("p", &[], None))]);
+        let mut driver = Driver::planned(&plan, Some(&planning));
+        assert_eq!(driver.records[1].event, Event::GoalPlanned(planning.clone()));
+        let cause = EndCause::BudgetSpent { what: what.into() };
+        assert_eq!((driver.turns().len(), driver.ended()), (0, Some((RunStatus::Failed, Some(cause)))), "{budget:?}");
+    }
+    let plan = bounded(Budget { llm_calls: Some(3), ..unlimited }, vec![plain(prompt("p", &[], None))]);
+    assert_eq!(Driver::planned(&plan, Some(&planning(2, None))).turns().len(), 1, "one call is left");
+}
+
+#[test]
+fn a_replay_of_any_part_of_a_run_has_spent_what_the_run_had() {
+    let asked = plain(prompt("p", &["a"], None));
+    let budget = Budget { tokens: Some(10_000), tool_calls: Some(9), ..Budget::default() };
+    let bounded_task = Task { budget: Budget { tokens: Some(500), ..Budget::default() }, ..asked };
+    let plan = bounded(budget, vec![bounded_task, task("t", &[])]);
+    let planned = planning(3, Some(Usage { input_tokens: 7, output_tokens: 2 }));
+    let mut driver = Driver::planned(&plan, Some(&planned));
+    let mut accounts = vec![(driver.records.len(), driver.run.accounts.clone())];
+    let mut note = |driver: &Driver| accounts.push((driver.records.len(), driver.run.accounts.clone()));
+    driver.connect_all();
+    note(&driver);
+    driver.reply("p", 1, asks_for(&[("c1", "a.work")]));
+    note(&driver);
+    let origin = Origin { agent: "a".into(), attempt: Some(AttemptId { task: "p/1".into(), number: 1 }), key: None };
+    let chat = Arc::new(ChatRequest { max_tokens: 40, ..ChatRequest::default() });
+    driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat });
+    note(&driver);
+    driver.feed(Input::SamplingEnded { request: "a/1".into(), result: used(12) });
+    note(&driver);
+    driver.end("p/1", 1, Ok(text("x")));
+    note(&driver);
+    driver.reply("p", 2, used(30));
+    note(&driver);
+    for (until, accounts) in accounts {
+        let folded = Run::fold(&driver.records[..until]).expect("a run");
+        assert_eq!(folded.accounts, accounts, "after {until} events");
+    }
+    // The first turn did not tell its usage, so it is taken to have used all of its reservation.
+    let spent = driver.run.spent();
+    let first = 104;
+    assert_eq!(spent, (6, 2, 27 + first + 12 + 30, 0.05));
 }
 
 /// A task of a random plan; numbers are taken modulo what there is.
@@ -864,11 +959,14 @@ fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> Input 
             _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
         },
         Effectful::Turn(attempt) => {
-            let result = match dice(4) {
+            let result = match dice(5) {
                 0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
-                1 => says_text("done"),
+                1 => Err(ChatError::Unsupported { message: "no".into() }),
+                2 => says_text("done"),
                 _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
             };
+            let usage = Usage { input_tokens: dice(60) as u64, output_tokens: dice(30) as u64 };
+            let result = result.map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.25), ..reply });
             Input::ModelReplied { attempt, result }
         }
         Effectful::Call(attempt) => {
@@ -894,8 +992,12 @@ fn dice_of(seed: u64) -> impl FnMut(usize) -> usize {
 }
 
 /// Drives a plan to its end; `dice` decides every end and every order.
-fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Vec<Record>, TestCaseError> {
-    let mut driver = Driver::start(plan);
+fn simulate(
+    plan: &Arc<Plan>,
+    planning: Option<&GoalPlanning>,
+    mut dice: impl FnMut(usize) -> usize,
+) -> Result<Vec<Record>, TestCaseError> {
+    let mut driver = Driver::planned(plan, planning);
     let mut under_way: Vec<Effectful> = Vec::new();
     for _ in 0..20_000 {
         let folded = Run::fold(&driver.records).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -906,7 +1008,13 @@ fn simulate(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -> Result<Ve
                 Command::StartAttempt(call) => under_way.push(Effectful::Call(call.attempt)),
                 Command::AskModel { attempt, .. } => under_way.push(Effectful::Turn(attempt)),
                 Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
-                Command::EndRun => return Ok(driver.records),
+                Command::EndRun => {
+                    let told = crate::synthesizer::merge(&"r".into(), &driver.records).spent;
+                    let tokens = told.input_tokens + told.output_tokens;
+                    let shown = (told.llm_calls, told.tool_calls, tokens, told.cost_usd);
+                    prop_assert_eq!(shown, driver.run.spent(), "what is shown differs from what budgets count");
+                    return Ok(driver.records);
+                }
                 _ => {}
             }
         }
@@ -1027,10 +1135,16 @@ proptest! {
         max_parallel in 1_usize..6,
         tokens in prop::option::weighted(0.2, 1_u64..1_000),
         tool_calls in prop::option::weighted(0.2, 0_u64..12),
+        planned in prop::option::weighted(0.3, 0_usize..4),
         seed in any::<u64>(),
     ) {
         let plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
-        let records = simulate(&plan, dice_of(seed))?;
+        let usage = Usage { input_tokens: 40, output_tokens: 10 };
+        let planning = planned.map(|turns| GoalPlanning {
+            turns: vec![PlannerTurn { cost_usd: Some(0.25), ..planning(1, Some(usage)).turns.remove(0) }; turns],
+            ..planning(0, None)
+        });
+        let records = simulate(&plan, planning.as_ref(), dice_of(seed))?;
         check(&plan, &records)?;
         let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
         let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
@@ -1042,7 +1156,9 @@ proptest! {
 fn an_approval_belongs_to_its_task() {
     let asked = Task { approve: Some(Template(json!("Send to ${{ inputs.who }}?"))), ..task("t", &[]) };
     let plan = plan(vec![asked]);
-    let (_, step) = Run::start(&plan, &Arc::new(json!({"who": "Ada"})), 7, Timestamp(0)).expect("a graph");
+    let inputs = Arc::new(json!({"who": "Ada"}));
+    let beginning = Beginning { plan: &plan, inputs: &inputs, seed: 7, planning: None };
+    let (_, step) = Run::start(beginning, Timestamp(0)).expect("a graph");
     let question = step.commands.iter().find_map(|order| match order {
         Command::Ask { question } => Some(question),
         _ => None,

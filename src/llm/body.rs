@@ -33,7 +33,7 @@ impl Body {
         let tools = tools(dialect, request, &mut names);
         let mut body = Map::new();
         body.insert("model".to_owned(), json!(spec.model));
-        body.insert("messages".to_owned(), messages(dialect, request, &mut names)?.into());
+        body.insert("messages".to_owned(), messages(spec, request, &mut names)?.into());
         body.insert("stream".to_owned(), json!(true));
         if dialect.stream_usage {
             body.insert("stream_options".to_owned(), json!({"include_usage": true}));
@@ -74,7 +74,7 @@ pub(super) fn fits(spec: &LlmSpec, request: &ChatRequest) -> Result<(), ChatErro
     let dialect = &spec.dialect;
     let has = |wanted: fn(&ChatPart) -> bool| request.messages.iter().flat_map(|message| &message.parts).any(wanted);
     let uses_tools =
-        !request.tools.is_empty() || has(|part| matches!(part, ChatPart::ToolUse { .. } | ChatPart::ToolResult { .. }));
+        !request.tools.is_empty() || has(|part| part.asks_for_tool() || matches!(part, ChatPart::ToolResult { .. }));
     for (what, key, wanted, taken) in [
         ("images", "images", has(|part| matches!(part, ChatPart::Image { .. })), dialect.images),
         ("sound", "audio", has(|part| matches!(part, ChatPart::Audio { .. })), dialect.audio),
@@ -209,7 +209,8 @@ fn keeps_to_strict(schema: &Value) -> bool {
 }
 
 /// The conversation, the system prompt first. A form that the endpoint does not hold the model to is asked for there.
-fn messages(dialect: &Dialect, request: &ChatRequest, names: &mut Names) -> Result<Vec<Value>, ChatError> {
+fn messages(spec: &LlmSpec, request: &ChatRequest, names: &mut Names) -> Result<Vec<Value>, ChatError> {
+    let dialect = &spec.dialect;
     let mut system: Vec<String> = request.system.iter().cloned().collect();
     if let Some(form) = request.output.as_ref().filter(|_| dialect.structured_output != StructuredOutput::JsonSchema) {
         system.push(format!(
@@ -229,7 +230,7 @@ fn messages(dialect: &Dialect, request: &ChatRequest, names: &mut Names) -> Resu
     for message in &request.messages {
         match message.role {
             ChatRole::User => said_by_user(message, &mut all)?,
-            ChatRole::Assistant => all.push(said_by_model(message, names)?),
+            ChatRole::Assistant => all.push(said_by_model(spec, message, names)?),
         }
     }
     Ok(all)
@@ -254,7 +255,10 @@ fn said_by_user(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(), ChatE
                 let content = if *is_error { format!("The tool failed: {text}") } else { text.clone() };
                 all.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
-            ChatPart::ToolUse { .. } => return refuse("only the model can ask for a tool, not the user".to_owned()),
+            ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => {
+                return refuse("only the model can ask for a tool, not the user".to_owned());
+            }
+            ChatPart::Reasoning { .. } => return refuse("only the model has thoughts to give back".to_owned()),
         }
     }
     let is_text = message.parts.iter().all(|part| matches!(part, ChatPart::Text { .. } | ChatPart::ToolResult { .. }));
@@ -268,15 +272,20 @@ fn said_by_user(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(), ChatE
     Ok(())
 }
 
-fn said_by_model(message: &ChatMessage, names: &mut Names) -> Result<Value, ChatError> {
+fn said_by_model(spec: &LlmSpec, message: &ChatMessage, names: &mut Names) -> Result<Value, ChatError> {
     let mut calls = Vec::new();
+    let mut thoughts = None;
     for part in &message.parts {
         match part {
             ChatPart::Text { .. } => {}
-            ChatPart::ToolUse { id, name, input } => {
-                let function = json!({"name": names.give(name), "arguments": Value::Object(input.clone()).to_string()});
-                calls.push(json!({"id": id, "type": "function", "function": function}));
+            ChatPart::Reasoning { model, text } => {
+                thoughts = Some(text).filter(|_| spec.dialect.echo_reasoning && *model == spec.name);
             }
+            ChatPart::ToolUse { id, name, input } => {
+                calls.push(called(id, names.give(name), &Value::Object(input.clone()).to_string()));
+            }
+            // Some endpoints refuse a conversation with arguments that are no JSON; the result says what was wrong.
+            ChatPart::UnreadableToolUse { id, name, .. } => calls.push(called(id, names.give(name), "{}")),
             ChatPart::Image { .. } | ChatPart::Audio { .. } | ChatPart::ToolResult { .. } => {
                 return refuse(
                     "a message of the model can hold text and requests for tools, and nothing else".to_owned(),
@@ -285,11 +294,19 @@ fn said_by_model(message: &ChatMessage, names: &mut Names) -> Result<Value, Chat
         }
     }
     let text = texts(message);
-    Ok(match (calls.is_empty(), text.is_empty()) {
+    let mut said = match (calls.is_empty(), text.is_empty()) {
         (true, _) => json!({"role": "assistant", "content": text}),
         (false, true) => json!({"role": "assistant", "content": null, "tool_calls": calls}),
         (false, false) => json!({"role": "assistant", "content": text, "tool_calls": calls}),
-    })
+    };
+    if let Some(thoughts) = thoughts {
+        said["reasoning_content"] = json!(thoughts);
+    }
+    Ok(said)
+}
+
+fn called(id: &str, name: String, arguments: &str) -> Value {
+    json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
 }
 
 /// The texts of a message, a line break between each two.

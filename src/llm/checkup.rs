@@ -142,6 +142,10 @@ async fn takes_tools(model: &OpenAi) -> Outcome {
         {
             Outcome::Works("it asks for a tool when told to".to_owned())
         }
+        Ok(reply) if reply.parts.iter().any(ChatPart::asks_for_tool) => Outcome::Fails(format!(
+            "it did not ask for the tool `report` in a way that can be read; if it takes none, set `tools = false` in \
+             {section}"
+        )),
         Ok(_) if is_forced => Outcome::Fails(format!(
             "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or `tools = false` in {section}"
         )),

@@ -6,6 +6,7 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 
 use super::{
+    Hear,
     body::{Body, stops},
     failed::{Again, Failed},
     wire::{CallPart, Chunk, Trouble},
@@ -16,6 +17,7 @@ use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, Usage}
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     text: String,
+    reasoning: String,
     refusal: String,
     calls: Vec<Call>,
     model: Option<String>,
@@ -35,19 +37,24 @@ struct Call {
     arguments: String,
 }
 
-/// Reads the stream to its end. A stream that ends without a finish reason was cut, and its text is no answer.
+/// Reads the stream to its end, and hands the text over as it comes. A stream that ends without a finish reason was
+/// cut, and its text is no answer.
 pub(super) async fn collect(
     mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
+    hear: Hear<'_>,
 ) -> Result<Draft, Failed> {
     let mut draft = Draft::default();
     while let Some(chunk) = chunks.next().await {
-        let chunk = Chunk::read(chunk?);
+        let chunk = Chunk::read(chunk.map_err(|error| draft.broken_off(error.into()))?);
         if let Some(error) = &chunk.error {
             let trouble = Trouble::read(error);
-            let failed = Failed::answered(trouble.status, trouble);
-            return Err(if draft.has_begun() { Failed { again: Again::No, ..failed } } else { failed });
+            return Err(draft.broken_off(Failed::answered(trouble.status, trouble)));
         }
+        let known = draft.text.len();
         draft.add(chunk);
+        if draft.text.len() > known {
+            hear(&draft.text[known..]);
+        }
     }
     match draft {
         draft if draft.finish_reason.is_some() || draft.is_whole => Ok(draft),
@@ -61,6 +68,11 @@ impl Draft {
         !self.text.is_empty() || !self.calls.is_empty()
     }
 
+    /// A failure in the middle of the stream: what has begun, and was perhaps shown, is not asked for again.
+    fn broken_off(&self, failed: Failed) -> Failed {
+        if self.has_begun() { Failed { again: Again::No, ..failed } } else { failed }
+    }
+
     fn add(&mut self, chunk: Chunk) {
         self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
         self.usage = chunk.usage.and_then(|tokens| tokens.usage()).or(self.usage);
@@ -68,6 +80,7 @@ impl Draft {
             self.is_whole |= choice.message.is_some();
             if let Some(part) = choice.delta.or(choice.message) {
                 self.text.push_str(&part.text());
+                self.reasoning.push_str(part.reasoning_content.as_deref().unwrap_or_default());
                 self.refusal.push_str(part.refusal.as_deref().unwrap_or_default());
                 part.tool_calls.into_iter().for_each(|call| self.add_call(call));
             }
@@ -109,7 +122,7 @@ impl Draft {
     /// The reply to `request`, with `stopReason` in MCP's words where they fit and in the provider's own where not.
     ///
     /// # Errors
-    /// When a request for a tool makes no sense.
+    /// When a request is for no tool, or was not to be made at all.
     pub(super) fn reply(mut self, spec: &LlmSpec, request: &ChatRequest, body: &Body) -> Result<ChatReply, Failed> {
         let refused = !self.has_begun() && !self.refusal.is_empty();
         let stopped = self.stop_reason.as_str().is_some_and(|at| stops(request).any(|stop| stop == at));
@@ -138,6 +151,10 @@ impl Draft {
             text = without_fence(&text).to_owned();
         }
         let mut parts = Vec::new();
+        // With an answer, the thoughts before it have done their work.
+        if spec.dialect.echo_reasoning && !uses.is_empty() && !self.reasoning.is_empty() {
+            parts.push(ChatPart::Reasoning { model: spec.name.clone(), text: self.reasoning });
+        }
         if !text.is_empty() || uses.is_empty() {
             parts.push(ChatPart::Text { text });
         }
@@ -151,36 +168,39 @@ impl Draft {
         })
     }
 
-    /// The requests for tools, under the asker's names. One that the output limit cut off is left out.
+    /// The requests for tools, under the asker's names. One that the output limit cut off is left out; another one whose
+    /// arguments cannot be read is kept as such, for its asker to say so.
     fn tool_uses(&mut self, request: &ChatRequest, body: &Body) -> Result<Vec<ChatPart>, Failed> {
         let was_cut = matches!(self.finish_reason.as_deref(), Some("length" | "max_tokens"));
         let earlier = request.messages.iter().flat_map(|message| &message.parts);
         let mut taken: Vec<String> = earlier
             .filter_map(|part| match part {
-                ChatPart::ToolUse { id, .. } => Some(id.clone()),
+                ChatPart::ToolUse { id, .. } | ChatPart::UnreadableToolUse { id, .. } => Some(id.clone()),
                 _ => None,
             })
             .collect();
         let mut uses = Vec::new();
         for call in std::mem::take(&mut self.calls) {
             let name = body.names.original(&call.name);
-            let input = match arguments(&call.arguments) {
-                Ok(_) if request.tools.is_empty() => {
-                    return Err(Failed::new(format!("asked for tool `{name}`, though it was offered none")));
-                }
-                Ok(_) if name.is_empty() => return Err(Failed::new("asked for a tool without naming it")),
-                Ok(input) => input,
-                Err(_) if was_cut => continue,
-                Err(problem) => {
-                    return Err(Failed::new(format!("asked for tool `{name}` with arguments that {problem}")));
-                }
-            };
+            let input = arguments(&call.arguments);
+            if input.is_err() && was_cut {
+                continue;
+            }
+            if request.tools.is_empty() {
+                return Err(Failed::new(format!("asked for tool `{name}`, though it was offered none")));
+            }
+            if name.is_empty() {
+                return Err(Failed::new("asked for a tool without naming it"));
+            }
             let numbered = (taken.len() + 1..).map(|number| format!("call_{number}"));
             let ids = std::iter::once(call.id).chain(numbered);
             let id = ids.into_iter().find(|id| !id.is_empty() && !taken.contains(id));
             let id = id.expect("there are more numbers than requests");
             taken.push(id.clone());
-            uses.push(ChatPart::ToolUse { id, name, input });
+            uses.push(match input {
+                Ok(input) => ChatPart::ToolUse { id, name, input },
+                Err(problem) => ChatPart::UnreadableToolUse { id, name, problem },
+            });
         }
         Ok(uses)
     }

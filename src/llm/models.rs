@@ -1,7 +1,7 @@
 //! The models of the agents file, and which of them a request goes to.
 //! Never asks one after the other has failed.
 
-use super::{EndpointError, Llm, OpenAi};
+use super::{EndpointError, Hear, Llm, OpenAi};
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
 
 /// Several models behind one door.
@@ -19,11 +19,6 @@ impl Models {
     pub fn new(specs: impl IntoIterator<Item = LlmSpec>) -> Result<Option<Self>, EndpointError> {
         let models = specs.into_iter().map(OpenAi::new).collect::<Result<Vec<_>, _>>()?;
         Ok((!models.is_empty()).then_some(Self { models }))
-    }
-
-    /// Whether any of them takes tools.
-    pub fn take_tools(&self) -> bool {
-        self.models.iter().any(|model| model.spec().dialect.tools)
     }
 
     /// All of them, the default first.
@@ -73,8 +68,8 @@ fn preferred<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Optio
 
 #[async_trait::async_trait]
 impl Llm for Models {
-    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
-        self.choose(request)?.chat(request).await
+    async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
+        self.choose(request)?.chat_aloud(request, hear).await
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Llm,
+    Hear, Llm,
     body::{self, Body},
     draft,
     failed::{Again, Failed},
@@ -75,9 +75,9 @@ impl OpenAi {
     }
 
     /// One request, from its first byte to the last of its reply.
-    async fn attempt(&self, request: &ChatRequest, body: &Body) -> Result<ChatReply, Failed> {
+    async fn attempt(&self, request: &ChatRequest, body: &Body, hear: Hear<'_>) -> Result<ChatReply, Failed> {
         let chunks = self.client.chat().create_stream_byot::<_, Value>(&body.json).await.map_err(Failed::from)?;
-        draft::collect(chunks).await?.reply(&self.spec, request, body)
+        draft::collect(chunks, hear).await?.reply(&self.spec, request, body)
     }
 
     /// The failure in words: where, what, and what to do.
@@ -91,9 +91,10 @@ impl OpenAi {
 
 #[async_trait::async_trait]
 impl Llm for OpenAi {
-    async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+    async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
         let body = Body::new(&self.spec, request)?;
-        persist(self.spec.timeout, || self.attempt(request, &body)).await.map_err(|failed| self.explain(&failed))
+        let attempt = || self.attempt(request, &body, hear);
+        persist(self.spec.timeout, attempt).await.map_err(|failed| self.explain(&failed))
     }
 }
 

@@ -56,6 +56,9 @@ pub(super) struct Choice {
 #[serde(default)]
 pub(super) struct Part {
     content: Value,
+    /// What the model thinks before it answers, from endpoints that tell.
+    #[serde(deserialize_with = "lenient")]
+    pub(super) reasoning_content: Option<String>,
     #[serde(deserialize_with = "lenient")]
     pub(super) refusal: Option<String>,
     #[serde(deserialize_with = "lenient")]

@@ -116,7 +116,11 @@ fn prompt(chat: &ChatRequest) -> u64 {
     let bytes = parts.map(|part| match part {
         ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
         ChatPart::ToolUse { name, input, .. } => name.len() + json_length(input),
-        ChatPart::Image { .. } | ChatPart::Audio { .. } => 0,
+        // No agent sends the last two.
+        ChatPart::Image { .. }
+        | ChatPart::Audio { .. }
+        | ChatPart::UnreadableToolUse { .. }
+        | ChatPart::Reasoning { .. } => 0,
     });
     let tools = chat.tools.iter().map(|tool| {
         tool.name.len() + tool.description.as_ref().map_or(0, String::len) + json_length(&tool.input_schema)

@@ -36,8 +36,9 @@ use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
 
 /// How long rmcp may take to end a connection: a session is given back, an answer is written.
 const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
-/// The longest that the probe for the modern era waits; rmcp's own limit.
-const LONGEST_PROBE: Duration = Duration::from_secs(10);
+/// The longest that the probe for the modern era waits: less than rmcp's own limit of ten seconds. After that limit, rmcp
+/// takes an answer to the probe, ours included, for a broken handshake.
+const LONGEST_PROBE: Duration = Duration::from_secs(9);
 /// How long setting the log level may take; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -168,7 +168,7 @@ impl Link {
                 let answer = self.elicit(asker, elicitation::read(params)?).await;
                 json(serde_json::to_value(elicitation::write(answer)))
             }
-            "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(asker, params).await?))),
+            "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(asker, params).await?)?)),
             "roots/list" => Ok(serde_json::json!({"roots": []})),
             other => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, other.to_owned(), None)),
         }
@@ -307,7 +307,8 @@ fn consent_to(chat: &ChatRequest) -> String {
         ChatPart::Text { text } => text.as_str(),
         ChatPart::Image { .. } => "(a picture)",
         ChatPart::Audio { .. } => "(sound)",
-        ChatPart::ToolUse { .. } => "(a request for a tool)",
+        ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => "(a request for a tool)",
+        ChatPart::Reasoning { .. } => "(thoughts)",
         ChatPart::ToolResult { text, .. } => text,
     });
     let mut prompt = chat.system.iter().map(String::as_str).chain(parts).collect::<Vec<_>>().join("\n");

@@ -204,6 +204,8 @@ fn check_balance(messages: &[ChatMessage]) -> Result<(), String> {
                     None => return Err(format!("the `tool_result` `{id}` has no `tool_use` before it")),
                 },
                 ChatPart::Text { .. } | ChatPart::Image { .. } | ChatPart::Audio { .. } => {}
+                // No agent sends these.
+                ChatPart::UnreadableToolUse { .. } | ChatPart::Reasoning { .. } => {}
             }
         }
     }
@@ -214,19 +216,34 @@ fn check_balance(messages: &[ChatMessage]) -> Result<(), String> {
 }
 
 /// Writes the reply as MCP's result: one block alone, several as a list.
-pub(super) fn write(reply: ChatReply) -> CreateMessageResult {
+///
+/// # Errors
+/// JSON-RPC -32603 when the model asks for a tool with arguments that are no object, which MCP cannot say.
+pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> {
+    let unreadable = reply.parts.iter().find_map(|part| match part {
+        ChatPart::UnreadableToolUse { name, problem, .. } => Some((name, problem)),
+        _ => None,
+    });
+    if let Some((name, problem)) = unreadable {
+        let message = format!("model `{}` asked for tool `{name}` with arguments that {problem}", reply.model);
+        return Err(ErrorData::internal_error(message, None));
+    }
     let blocks = reply.parts.into_iter().filter_map(|part| match part {
         ChatPart::Text { text } => Some(SamplingMessageContentBlock::text(text)),
         ChatPart::ToolUse { id, name, input } => Some(SamplingMessageContentBlock::tool_use(id, name, input)),
-        // A model says neither.
-        ChatPart::Image { .. } | ChatPart::Audio { .. } | ChatPart::ToolResult { .. } => None,
+        // The thoughts are for the model alone, the next was refused above, and a model says none of the rest.
+        ChatPart::Reasoning { .. }
+        | ChatPart::UnreadableToolUse { .. }
+        | ChatPart::Image { .. }
+        | ChatPart::Audio { .. }
+        | ChatPart::ToolResult { .. } => None,
     });
     let mut blocks: Vec<_> = blocks.collect();
     let message = match (blocks.pop(), blocks.is_empty()) {
         (Some(only), true) => SamplingMessage::new(Role::Assistant, only),
         (last, _) => SamplingMessage::new_multiple(Role::Assistant, blocks.into_iter().chain(last).collect()),
     };
-    CreateMessageResult::new(message, reply.model).with_stop_reason(reply.stop_reason)
+    Ok(CreateMessageResult::new(message, reply.model).with_stop_reason(reply.stop_reason))
 }
 
 /// The JSON-RPC error of a request that has no reply.

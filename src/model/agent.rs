@@ -85,11 +85,13 @@ pub enum Transport {
 }
 
 impl std::fmt::Debug for Transport {
-    /// Leaves out every header and token: they may be secrets.
+    /// Leaves out every header and token, and what of the URL may be a secret too.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Stdio(child) => f.debug_tuple("Stdio").field(&child.command).finish(),
-            Self::Http { url, .. } => f.debug_struct("Http").field("url", url).finish_non_exhaustive(),
+            Self::Http { url, .. } => {
+                f.debug_struct("Http").field("url", &super::shown_address(url)).finish_non_exhaustive()
+            }
         }
     }
 }

@@ -39,6 +39,31 @@ pub struct ChatRequest {
     pub output: Option<OutputForm>,
 }
 
+impl ChatRequest {
+    /// The most tokens that it may use: its reply's limit, and what it says, its tools and its form included, at a token
+    /// for every three bytes, which is more than common tokenizers make of most texts.
+    pub fn most_tokens(&self) -> u64 {
+        let part = |part: &ChatPart| match part {
+            ChatPart::Text { text } | ChatPart::Reasoning { text, .. } | ChatPart::ToolResult { text, .. } => {
+                text.len()
+            }
+            ChatPart::Image { data, .. } | ChatPart::Audio { data, .. } => data.len(),
+            // It goes back without its arguments.
+            ChatPart::UnreadableToolUse { .. } => 0,
+            ChatPart::ToolUse { input, .. } => input.values().map(|value| value.to_string().len()).sum(),
+        };
+        let said: usize = self.messages.iter().flat_map(|message| &message.parts).map(part).sum();
+        let told = self.system.as_ref().map_or(0, String::len);
+        let schema = |schema: &JsonObject| serde_json::to_string(schema).map_or(0, |text| text.len());
+        let described = |tool: &ChatTool| {
+            tool.name.len() + tool.description.as_ref().map_or(0, String::len) + schema(&tool.input_schema)
+        };
+        let offered: usize = self.tools.iter().map(described).sum();
+        let form = self.output.as_ref().map_or(0, |form| form.schema.to_string().len());
+        (said + told + offered + form) as u64 / 3 + u64::from(self.max_tokens)
+    }
+}
+
 /// MCP's model preferences.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelPreferences {
@@ -125,6 +150,23 @@ pub enum ChatPart {
         /// Its arguments.
         input: JsonObject,
     },
+    /// A request for a tool whose arguments are no JSON object; of the model only. There is nothing to call.
+    UnreadableToolUse {
+        /// Names the request in its result.
+        id: String,
+        /// The tool.
+        name: String,
+        /// What is wrong with the arguments, in words that follow `arguments that`.
+        problem: String,
+    },
+    /// What a model thought before it asked for tools; of the model only. It goes back to that model and is shown to
+    /// nobody.
+    Reasoning {
+        /// Whose it is, by its name in the agents file.
+        model: String,
+        /// The thoughts.
+        text: String,
+    },
     /// What a tool gave; of the asker only.
     ToolResult {
         /// The request's id.
@@ -134,6 +176,13 @@ pub enum ChatPart {
         /// Whether the tool failed.
         is_error: bool,
     },
+}
+
+impl ChatPart {
+    /// Whether a model asks for a tool with it.
+    pub fn asks_for_tool(&self) -> bool {
+        matches!(self, Self::ToolUse { .. } | Self::UnreadableToolUse { .. })
+    }
 }
 
 /// A tool that a model may ask for.
@@ -173,7 +222,7 @@ pub struct OutputForm {
 /// What the model said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
-    /// The text and the requests for tools, in order; text may be empty.
+    /// The thoughts, the text and the requests for tools, in order; text may be empty.
     pub parts: Vec<ChatPart>,
     /// The model that answered, as the endpoint reported it.
     pub model: String,
@@ -215,7 +264,7 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ChatError {
-    /// The request asks for what this host or its model cannot do; JSON-RPC -32602.
+    /// The request asks for what this host or its model cannot do, so no model was asked; JSON-RPC -32602.
     #[error("{message}")]
     Unsupported {
         /// What is not supported.

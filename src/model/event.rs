@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, JsonObject,
     LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, Span, TaskId, Timestamp,
-    ToolOutput,
+    ToolOutput, Usage,
 };
 
 /// An event with its place and time in a run.
@@ -65,6 +65,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         accepts_changes: bool,
     },
+    /// The plan was made for a goal, before the run began. The run pays for that.
+    GoalPlanned(GoalPlanning),
     /// A connection to the agent was asked for.
     AgentConnecting {
         /// The agent.
@@ -251,6 +253,58 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
         output_errors: IndexMap<String, String>,
     },
+}
+
+/// How a plan was made for a goal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GoalPlanning {
+    /// What the person asked for.
+    pub goal: String,
+    /// The planner's turns, in order; the last one gave the plan.
+    pub turns: Vec<PlannerTurn>,
+}
+
+impl GoalPlanning {
+    /// The tokens of all turns, if the endpoint told those of each.
+    pub fn usage(&self) -> Option<Usage> {
+        self.turns.iter().try_fold(Usage::default(), |sum, turn| {
+            let Usage { input_tokens, output_tokens } = turn.usage?;
+            Some(Usage {
+                input_tokens: sum.input_tokens + input_tokens,
+                output_tokens: sum.output_tokens + output_tokens,
+            })
+        })
+    }
+}
+
+/// A turn in which a model answered the planner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannerTurn {
+    /// The model that answered, as the endpoint reported it.
+    pub model: String,
+    /// MCP's `stopReason`, as in [`ChatReply`].
+    pub stop_reason: String,
+    /// Tokens used, if the endpoint said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The most tokens that the turn may have used, which counts where `usage` is absent.
+    pub most_tokens: u64,
+    /// What it cost in US dollars, as in [`ChatReply`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+impl PlannerTurn {
+    /// The turn in which `request` got `reply`.
+    pub fn of(request: &ChatRequest, reply: &ChatReply) -> Self {
+        Self {
+            model: reply.model.clone(),
+            stop_reason: reply.stop_reason.clone(),
+            usage: reply.usage,
+            most_tokens: request.most_tokens(),
+            cost_usd: reply.cost_usd,
+        }
+    }
 }
 
 /// A call that a model asked for.

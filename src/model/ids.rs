@@ -74,6 +74,15 @@ impl TaskId {
     pub fn call(&self, number: usize) -> Self {
         Self::from(format!("{self}/{number}"))
     }
+
+    /// The task of the plan that it is, or belongs to as an item or a call of its prompt. Names of tasks hold neither
+    /// `[` nor `/`.
+    pub fn planned(&self) -> Self {
+        match self.0.find(['[', '/']) {
+            Some(end) => Self::from(&self.0[..end]),
+            None => self.clone(),
+        }
+    }
 }
 
 /// One try of a task: the fence that makes late or repeated messages harmless.

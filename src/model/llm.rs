@@ -45,10 +45,13 @@ impl LlmSpec {
 }
 
 impl std::fmt::Debug for LlmSpec {
-    /// Leaves out the key, the headers and the query.
+    /// Leaves out the key, the headers and the query, also one within the base URL.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("LlmSpec");
-        shown.field("name", &self.name).field("base_url", &self.base_url).field("model", &self.model);
+        shown
+            .field("name", &self.name)
+            .field("base_url", &super::shown_address(&self.base_url))
+            .field("model", &self.model);
         shown.field("dialect", &self.dialect).finish_non_exhaustive()
     }
 }
@@ -72,6 +75,8 @@ pub struct Dialect {
     pub system_role: SystemRole,
     /// Whether a request asks for the usage at the end of the stream.
     pub stream_usage: bool,
+    /// Whether what a model thought before it asked for tools (`reasoning_content`) is sent back with its requests.
+    pub echo_reasoning: bool,
     /// Whether the model can be given tools.
     pub tools: bool,
     /// Whether it takes images.
@@ -92,6 +97,7 @@ impl Default for Dialect {
             tool_choice: ForcedToolChoice::default(),
             system_role: SystemRole::default(),
             stream_usage: true,
+            echo_reasoning: false,
             tools: false,
             images: false,
             audio: false,

@@ -1,6 +1,7 @@
 //! The words of the house as plain, serialisable data: plans, tasks, agents, events, commands.
 //! Never waits, reads, writes or decides.
 
+mod address;
 mod agent;
 mod chat;
 mod command;
@@ -15,6 +16,7 @@ mod plan;
 mod question;
 mod time;
 
+pub use address::shown_address;
 pub use agent::{
     AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, SamplingPolicy, ToolInfo, Transport,
 };
@@ -23,7 +25,7 @@ pub use chat::{
     ToolChoice, Usage,
 };
 pub use command::{Command, StartAttempt};
-pub use event::{EndCause, Event, PromptCall, Record, RunStatus};
+pub use event::{EndCause, Event, GoalPlanning, PlannerTurn, PromptCall, Record, RunStatus};
 pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;

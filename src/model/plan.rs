@@ -48,6 +48,13 @@ pub struct Plan {
     pub agents: IndexMap<AgentId, AgentPolicy>,
 }
 
+impl Plan {
+    /// The task that writes one answer from the results of all others, if there is one.
+    pub fn synthesis(&self) -> Option<&Task> {
+        self.tasks.iter().map(AsRef::as_ref).find(|task| matches!(task.work, Work::Synthesis(_)))
+    }
+}
+
 /// What a run must know of an agent to route to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentPolicy {

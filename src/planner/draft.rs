@@ -197,7 +197,7 @@ fn yaml(value: &Value) -> String {
 }
 
 /// The tool that a task calls, if there is one of that name.
-fn called<'o>(task: &Value, offers: &'o [Offer<'o>]) -> Option<&'o Offer<'o>> {
+pub(super) fn called<'o>(task: &Value, offers: &'o [Offer<'o>]) -> Option<&'o Offer<'o>> {
     let name = task.pointer("/call/tool")?.as_str()?;
     offers.iter().find(|offer| offer.name() == name)
 }

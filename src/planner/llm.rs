@@ -2,6 +2,7 @@
 //! Never gives out a plan that the validator refuses, and never changes one so that it passes.
 
 use super::{
+    bindings,
     catalogue::{self, Offer},
     draft::{self, Draft},
     prompt, schema,
@@ -9,7 +10,7 @@ use super::{
 use crate::{
     config::{self, AgentsFile, Catalogue, Diagnostic, Diagnostics, Lowered, MAX_SHOWN},
     llm::Llm,
-    model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, OutputForm, Usage},
+    model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, OutputForm, PlannerTurn},
 };
 
 /// Most repairs of a plan. A model that has not mended it by then rarely does.
@@ -44,8 +45,8 @@ pub struct Planning {
     pub result: Result<Planned, PlanError>,
     /// How often the model was asked.
     pub turns: u32,
-    /// What it used in all, if the endpoint said so for every turn.
-    pub usage: Option<Usage>,
+    /// The turns in which it answered, in order.
+    pub answered: Vec<PlannerTurn>,
 }
 
 /// A plan for a goal, valid by the same rules as a written one.
@@ -109,23 +110,15 @@ pub enum Progress {
 
 /// Plans a goal: one turn, and at most two more for repairs. `tell` hears of each before the model is asked.
 pub async fn plan(goal: &str, context: &Context<'_>, tell: &mut (dyn FnMut(Progress) + Send)) -> Planning {
-    let mut spent = Spent { turns: 0, usage: Some(Usage::default()) };
+    let mut spent = Spent::default();
     let result = converse(goal, context, tell, &mut spent).await;
-    Planning { result, turns: spent.turns, usage: spent.usage.filter(|_| spent.turns > 0) }
+    Planning { result, turns: spent.turns, answered: spent.answered }
 }
 
+#[derive(Default)]
 struct Spent {
     turns: u32,
-    usage: Option<Usage>,
-}
-
-impl Spent {
-    fn add(&mut self, reply: &ChatReply) {
-        self.usage = self.usage.zip(reply.usage).map(|(sum, more)| Usage {
-            input_tokens: sum.input_tokens + more.input_tokens,
-            output_tokens: sum.output_tokens + more.output_tokens,
-        });
-    }
+    answered: Vec<PlannerTurn>,
 }
 
 async fn converse(
@@ -156,7 +149,7 @@ async fn converse(
             Ok(reply) => reply,
             Err(source) => return Err(PlanError::Model { source, rejected }),
         };
-        spent.add(&reply);
+        spent.answered.push(PlannerTurn::of(&request, &reply));
         let turn = Turn { goal, context, offers: &offers };
         let refused = match turn.take(&reply) {
             Ok(planned) => return Ok(planned),
@@ -197,17 +190,21 @@ impl Turn<'_> {
         let answer = reply.text();
         let Some(plan) = draft::read(&answer) else { return Err(self.unreadable(reply, &answer)) };
         let draft = draft::write(self.goal, &plan, self.offers);
+        let astray = bindings::mistakes(&plan, self.offers);
         let Context { agents, catalogue, file, .. } = *self.context;
         let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalogue)) {
             // A person may well plan for an agent that is away for now. A model has seen none of its tools.
             Ok(lowered) if lowered.warnings.list().iter().any(|found| found.code == UNREACHABLE) => lowered.warnings,
-            Ok(lowered) if draft.strangers.is_empty() => return Ok(Planned { text: draft.text, lowered }),
+            Ok(lowered) if draft.strangers.is_empty() && astray.is_empty() => {
+                return Ok(Planned { text: draft.text, lowered });
+            }
             Ok(lowered) => lowered.warnings,
             Err(mistakes) => mistakes,
         };
         let mistakes = draft.strangers.iter().fold(mistakes, |mistakes, stranger| {
             mistakes.and("plan::unknown_key", format!("the answer has {stranger}, which its form does not have"))
         });
+        let mistakes = astray.into_iter().fold(mistakes, |mistakes, found| mistakes.and("plan::unknown_output", found));
         let told = mistakes.list().iter().take(MAX_SHOWN).map(|found| in_words(found, &draft)).collect();
         Err(Refused { rejected: Rejected { text: draft.text, mistakes }, answer, told })
     }
@@ -244,7 +241,10 @@ mod tests {
         super::samples::{agents, catalogue, tool},
         *,
     };
-    use crate::model::{ChatPart, ToolInfo};
+    use crate::{
+        llm::Hear,
+        model::{ChatPart, ToolInfo, Usage},
+    };
 
     /// A model that gives these answers in turn, and keeps what it was asked.
     struct Scripted {
@@ -254,7 +254,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Llm for Scripted {
-        async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
+        async fn chat_aloud(&self, request: &ChatRequest, _: Hear<'_>) -> Result<ChatReply, ChatError> {
             self.requests.lock().expect("no panic").push(request.clone());
             self.answers.lock().expect("no panic").remove(0)
         }
@@ -310,7 +310,14 @@ mod tests {
         let planned = told.planning.result.expect("a plan");
         assert_eq!(planned.lowered.plan.tasks[0].routes()[0].tool.as_ref(), "find");
         assert_eq!(told.planning.turns, 1);
-        assert_eq!(told.planning.usage, Some(Usage { input_tokens: 10, output_tokens: 2 }));
+        let answered = PlannerTurn {
+            model: "m".to_owned(),
+            stop_reason: "endTurn".to_owned(),
+            usage: Some(Usage { input_tokens: 10, output_tokens: 2 }),
+            most_tokens: told.requests[0].most_tokens(),
+            cost_usd: None,
+        };
+        assert_eq!(told.planning.answered, [answered]);
         assert_eq!(told.progress, [Progress::Started { shown: 1, tools: 1 }]);
         let request = &told.requests[0];
         let form = request.output.as_ref().expect("a form");
@@ -322,7 +329,7 @@ mod tests {
         let answers = vec![says("no"), says(calling("box.fnd", "it")), says(calling("box.find", "it"))];
         let told = planned(answers, vec![find()]).await;
         assert!(told.planning.result.is_ok());
-        assert_eq!(told.planning.usage, Some(Usage { input_tokens: 30, output_tokens: 6 }));
+        assert_eq!((told.planning.turns, told.planning.answered.len()), (3, 3));
         let repairing = |repair| Progress::Repairing { mistakes: 1, repair, most: 2 };
         assert_eq!(told.progress, [Progress::Started { shown: 1, tools: 1 }, repairing(1), repairing(2)]);
         let messages = |turn: usize| told.requests[turn].messages.iter().map(ChatMessage::all_text).collect::<Vec<_>>();
@@ -339,6 +346,7 @@ mod tests {
             panic!("no error")
         };
         assert_eq!((source, rejected.mistakes.errors()), (fails(), 1));
+        assert_eq!((told.planning.turns, told.planning.answered.len()), (2, 1), "a turn that failed has no answer");
         assert!(rejected.text.contains("q: x"), "{}", rejected.text);
     }
 
@@ -349,6 +357,26 @@ mod tests {
         assert!(last_repair(&told).contains("the agent `gone` could not be asked for its tools"));
         let before = told.requests[1].messages[2].all_text();
         assert!(before.contains("the agent `nobody` is not in the agents file"), "{before}");
+    }
+
+    #[tokio::test]
+    async fn a_binding_to_what_a_result_does_not_have_is_mended() {
+        let output = json!({"type": "object", "properties": {"title": {"type": "string"}}});
+        let tools = vec![ToolInfo { output_schema: output.as_object().cloned(), ..find() }];
+        let bound = |pointer: &str| {
+            let mut answer = calling("box.find", "it");
+            let call = json!({"tool": "box.find", "args": {"q": null}});
+            let binding = json!({"arg": "q", "task": "t1", "output": pointer});
+            let second =
+                json!({"id": "t2", "title": "Again", "depends_on": ["t1"], "call": call, "bindings": [binding]});
+            answer["tasks"].as_array_mut().expect("a list").push(second);
+            says(answer)
+        };
+        let told = planned(vec![bound("/name"), bound("/title")], tools).await;
+        assert!(told.planning.result.is_ok());
+        let expected = "- in task `t2`: the argument `q` is bound to `/name` of the result of `t1`, where nothing can be: \
+                        the result has `title`";
+        assert!(last_repair(&told).contains(expected), "{}", last_repair(&told));
     }
 
     #[tokio::test]
@@ -379,6 +407,8 @@ mod tests {
     #[tokio::test]
     async fn without_tools_no_model_is_asked() {
         let told = planned(Vec::new(), Vec::new()).await;
-        assert!(matches!(told.planning, Planning { result: Err(PlanError::NoTools), turns: 0, usage: None }));
+        assert!(
+            matches!(told.planning, Planning { result: Err(PlanError::NoTools), turns: 0, ref answered } if answered.is_empty())
+        );
     }
 }

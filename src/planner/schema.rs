@@ -1,6 +1,8 @@
 //! The JSON Schema of the model's answer, in the subset that endpoints with strict structured output take.
 //! Never sends it, and never judges an answer: that is done against the tools' own schemas.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::catalogue::Offer;
@@ -16,6 +18,9 @@ const LIMITS: Size = Size { levels: 10, properties: 5_000, values: 1_000, charac
 /// The levels above a tool's arguments: the plan, its list of tasks, a task and its call.
 const LEVELS_ABOVE: usize = 4;
 
+/// Most names of arguments that bindings may choose from; OpenAI bounds the text of longer enums.
+const MOST_NAMES: usize = 250;
+
 /// Most schemas that one tool's arguments may unfold to; references can make a small schema a very large one.
 const MOST_NODES: usize = 2_000;
 
@@ -23,20 +28,30 @@ const MOST_NODES: usize = 2_000;
 ///
 /// `call` is one of a variant for each tool, with the tool's arguments made strict and all of them nullable: null stands
 /// for an argument that is left out or that a binding gives. Tools whose arguments cannot be made strict share a variant
-/// that takes them as JSON in a text, `args_json`.
+/// that takes them as JSON in a text, `args_json`. A binding gives one of the arguments that the tools name, where all of
+/// them do.
+///
+/// That a plan has tasks is left to the validator: not every endpoint takes `minItems` (Azure does not).
 pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
     let ids: Vec<Value> = (1..=MOST_TASKS).map(|number| format!("t{number}").into()).collect();
     let id = json!({"type": "string", "enum": ids});
     let text = json!({"type": "string"});
-    let binding = object([("arg", text.clone()), ("task", id.clone()), ("output", text.clone())]);
+    let names = argument_names(offers);
+    let argument = match names.is_empty() {
+        true => text.clone(),
+        false => json!({"type": "string", "enum": names}),
+    };
+    let binding = object([("arg", argument), ("task", id.clone()), ("output", text.clone())]);
     let mut variants = Vec::new();
     let mut loose: Vec<Value> = Vec::new();
     // What the rest of the schema takes, the names of loose tools included.
     let mut left = LIMITS.without(Size {
         levels: LEVELS_ABOVE,
         properties: 12,
-        values: 3 * MOST_TASKS + offers.len(),
-        characters: 1_000 + offers.iter().map(|offer| offer.name().len()).sum::<usize>(),
+        values: 3 * MOST_TASKS + offers.len() + names.len(),
+        characters: 1_000
+            + offers.iter().map(|offer| offer.name().len()).sum::<usize>()
+            + names.iter().map(|name| name.len()).sum::<usize>(),
     });
     for offer in offers {
         let strict = strict_arguments(&offer.tool.input_schema).map(|arguments| {
@@ -62,6 +77,26 @@ pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
         ("bindings", json!({"type": "array", "items": binding})),
     ]);
     object([("analysis", text), ("tasks", json!({"type": "array", "items": task}))])
+}
+
+/// The names of all arguments, each once; none where they are too many, or where a tool takes some that it does not
+/// name.
+fn argument_names<'o>(offers: &[Offer<'o>]) -> Vec<&'o str> {
+    let mut names = Vec::new();
+    for offer in offers {
+        let schema = &offer.tool.input_schema;
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let is_open = ["$ref", "anyOf", "oneOf", "allOf", "patternProperties", "additionalProperties"]
+            .iter()
+            .any(|keyword| schema.get(*keyword).is_some_and(|value| *value != Value::Bool(false)));
+        if is_open {
+            return Vec::new();
+        }
+        names.extend(properties.into_iter().flatten().map(|(name, _)| name.as_str()));
+    }
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(*name));
+    if names.len() > MOST_NAMES { Vec::new() } else { names }
 }
 
 /// An object with exactly these properties.
@@ -428,6 +463,26 @@ mod tests {
         assert!(validator.is_valid(&plan(json!({"tool": "box.closed", "args": {"q": null}}))));
         assert!(!validator.is_valid(&plan(json!({"tool": "box.closed", "args": {}}))));
         assert!(!validator.is_valid(&plan(json!({"tool": "box.other", "args": {"q": "x"}}))));
+    }
+
+    #[test]
+    fn a_binding_gives_an_argument_that_some_tool_names() {
+        let argument = |tools: &[ToolInfo]| {
+            schema_of(tools).pointer("/properties/tasks/items/properties/bindings/items/properties/arg").cloned()
+        };
+        let named = |names: &[&str]| {
+            let properties: JsonObject =
+                names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();
+            tool("t", json!({"properties": properties}))
+        };
+        let text = json!({"type": "string"});
+        let expected = json!({"type": "string", "enum": ["title", "text", "city"]});
+        assert_eq!(argument(&[named(&["title", "text"]), named(&["city", "text"])]), Some(expected));
+        let open = tool("open", json!({"properties": {"a": {}}, "additionalProperties": true}));
+        assert_eq!(argument(&[named(&["title"]), open]), Some(text.clone()), "it may have others");
+        assert_eq!(argument(&[named(&[])]), Some(text.clone()), "an enum of nothing is no schema");
+        let many: Vec<String> = (0..=MOST_NAMES).map(|number| format!("a{number}")).collect();
+        assert_eq!(argument(&[named(&many.iter().map(String::as_str).collect::<Vec<_>>())]), Some(text));
     }
 
     #[test]

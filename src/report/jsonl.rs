@@ -1,9 +1,11 @@
-//! Prints every event of a run as a line of JSON, and its result as the last one (`--output stream-json`).
+//! Prints every event of a run as a line of JSON, the text of its answer among them while it is written, and its result
+//! as the last one (`--output stream-json`).
 //! Never slows the run: a thread copies the lines from the journal as fast as they are taken, and keeps none.
 
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 use super::Reporter;
 use crate::{
     journal::{JournalError, Reader},
-    model::{Record, RunId},
+    model::{AttemptId, Record, RunId},
     synthesizer::RunResult,
 };
 
@@ -32,12 +34,18 @@ pub enum LinesError {
     Thread,
 }
 
+/// Most bytes of an answer's text that wait to be printed: many times the length of a usual answer. A reader that takes
+/// none of it for so long misses the end, and finds the whole in the result.
+const MOST_HEARD: usize = 1024 * 1024;
+
 /// Prints a run as lines of JSON. It learns from the events only how far the journal is, so a reader of its output
 /// that stops for an hour costs no memory.
 #[derive(Debug)]
 pub struct JsonLines<W> {
-    /// How many events are durable: the number of the next one.
+    /// How many events are durable: the number of the next one. Marked as changed when there is text, too.
     durable: watch::Sender<u64>,
+    /// Shared with the thread, which takes all at once; held only for that and to append.
+    heard: Arc<Mutex<Heard>>,
     writer: JoinHandle<Result<Option<W>, LinesError>>,
 }
 
@@ -50,11 +58,13 @@ impl<W: Write + Send + 'static> JsonLines<W> {
         let reader = Reader::open(journal)?;
         let run = run.clone();
         let (durable, seen) = watch::channel(from_seq);
+        let heard = Arc::<Mutex<Heard>>::default();
+        let source = Source { reader, run, durable: seen, heard: Arc::clone(&heard) };
         let writer = thread::Builder::new()
             .name("json lines".into())
-            .spawn(move || copy(&reader, &run, seen, BufWriter::new(output)))
+            .spawn(move || copy(source, BufWriter::new(output)))
             .map_err(|_| LinesError::Thread)?;
-        Ok(Self { durable, writer })
+        Ok(Self { durable, heard, writer })
     }
 
     /// Waits until every event is printed, then prints the result and gives the output back. Blocks for as long as
@@ -67,10 +77,7 @@ impl<W: Write + Send + 'static> JsonLines<W> {
         drop(self.durable);
         let Some(mut output) = self.writer.join().map_err(|_| LinesError::Thread)?? else { return Ok(None) };
         let last = LastLine { kind: "result", result };
-        let written = serde_json::to_writer(&mut output, &last)
-            .map_err(io::Error::from)
-            .and_then(|()| output.write_all(b"\n"))
-            .and_then(|()| output.flush());
+        let written = write_line(&mut output, &last).and_then(|()| output.flush());
         Ok(unless_closed(written)?.map(|()| output))
     }
 }
@@ -81,6 +88,67 @@ impl<W: Send> Reporter for JsonLines<W> {
             self.durable.send_replace(last.seq + 1);
         }
     }
+
+    fn hear(&mut self, turn: &AttemptId, text: &str) {
+        lock(&self.heard).add(Piece { after: *self.durable.borrow(), turn: turn.clone(), text: text.to_owned() });
+        self.durable.send_modify(|_| ());
+    }
+}
+
+/// The text of an answer that is not printed yet.
+#[derive(Debug, Default)]
+struct Heard {
+    pieces: Vec<Piece>,
+    /// Bytes of text in `pieces`.
+    size: usize,
+    /// The turn whose text did not fit; what is printed of it stays a beginning.
+    missed: Option<AttemptId>,
+}
+
+/// Text of one turn of a synthesis.
+#[derive(Debug)]
+struct Piece {
+    /// How many events came before it.
+    after: u64,
+    turn: AttemptId,
+    text: String,
+}
+
+impl Heard {
+    /// Takes a piece; with the last one, where that goes on in it and still waits.
+    fn add(&mut self, piece: Piece) {
+        if self.missed.as_ref() == Some(&piece.turn) {
+            return;
+        }
+        if self.size + piece.text.len() > MOST_HEARD {
+            self.missed = Some(piece.turn);
+            return;
+        }
+        self.size += piece.text.len();
+        match self.pieces.last_mut() {
+            Some(last) if (last.after, &last.turn) == (piece.after, &piece.turn) => last.text.push_str(&piece.text),
+            _ => self.pieces.push(piece),
+        }
+    }
+
+    fn take(&mut self) -> Vec<Piece> {
+        self.size = 0;
+        std::mem::take(&mut self.pieces)
+    }
+}
+
+/// Appending and taking leave nothing half done.
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A piece of an answer among events. It is none: it is in no journal and has no number.
+#[derive(Serialize)]
+struct DeltaLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    attempt: &'a AttemptId,
+    text: &'a str,
 }
 
 /// The result as an event among events.
@@ -92,26 +160,41 @@ struct LastLine<'a> {
     result: &'a RunResult,
 }
 
+/// Where lines come from.
+struct Source {
+    reader: Reader,
+    run: RunId,
+    durable: watch::Receiver<u64>,
+    heard: Arc<Mutex<Heard>>,
+}
+
 /// Copies lines until there will be no more; `None` when nobody reads them any more.
-fn copy<W: Write>(
-    reader: &Reader,
-    run: &RunId,
-    mut durable: watch::Receiver<u64>,
-    mut output: BufWriter<W>,
-) -> Result<Option<W>, LinesError> {
+fn copy<W: Write>(source: Source, mut output: BufWriter<W>) -> Result<Option<W>, LinesError> {
+    let Source { reader, run, mut durable, heard } = source;
     let mut next = *durable.borrow();
-    let mut records = reader.raw(run, next);
+    let mut records = reader.raw(&run, next);
     loop {
         // Looked at before reading on, so that what was durable at the end is printed before the end is believed.
         let more = block_on(durable.changed()).is_ok();
+        // Before the events, so that those which came before a piece are known.
+        let pieces = lock(&heard).take();
         let until = *durable.borrow();
-        while next < until
-            && let Some(record) = records.next()
-        {
-            let record = record?;
-            next = record.seq + 1;
-            if unless_closed(writeln!(output, "{}", record.json))?.is_none() {
-                return Ok(None);
+        let places = pieces.iter().map(|piece| (piece.after, Some(piece))).chain([(until, None)]);
+        for (until, piece) in places {
+            while next < until
+                && let Some(record) = records.next()
+            {
+                let record = record?;
+                next = record.seq + 1;
+                if unless_closed(writeln!(output, "{}", record.json))?.is_none() {
+                    return Ok(None);
+                }
+            }
+            if let Some(Piece { turn, text, .. }) = piece {
+                let line = DeltaLine { kind: "answer_delta", attempt: turn, text };
+                if unless_closed(write_line(&mut output, &line))?.is_none() {
+                    return Ok(None);
+                }
             }
         }
         if unless_closed(output.flush())?.is_none() {
@@ -124,6 +207,11 @@ fn copy<W: Write>(
             };
         }
     }
+}
+
+fn write_line(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, line)?;
+    output.write_all(b"\n")
 }
 
 /// A pipe that was closed is the reader's right: nothing to say, and nothing left to do.
@@ -204,6 +292,63 @@ mod tests {
         drop(release);
         let output = lines.finish(&merge(&run, &events)).expect("prints").expect("somebody reads");
         assert_eq!(String::from_utf8(output.1).expect("UTF-8"), expected());
+    }
+
+    #[test]
+    fn the_pieces_of_an_answer_stand_where_they_were_heard() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let run = samples::run();
+        let mut lines = JsonLines::start(&path, &run, 0, Vec::new()).expect("starts");
+        let events = samples::journey();
+        let (first, second) = events.split_at(2);
+        let turn = AttemptId { task: "answer".into(), number: 1 };
+        block_on(journal.append(&run, first.into())).expect("appends");
+        lines.report(first);
+        lines.hear(&turn, "a\n");
+        lines.hear(&turn, "b");
+        block_on(journal.append(&run, second.into())).expect("appends");
+        lines.report(second);
+        let output = lines.finish(&merge(&run, &events)).expect("prints").expect("somebody reads");
+        let printed = String::from_utf8(output).expect("UTF-8");
+        // Two lines or one, as the thread found them.
+        let printed: Vec<&str> = printed.lines().collect();
+        let deltas: Vec<serde_json::Value> = printed[2..printed.len() - second.len() - 1]
+            .iter()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let text: String = deltas.iter().filter_map(|delta| delta["text"].as_str()).collect();
+        assert_eq!(text, "a\nb");
+        for delta in &deltas {
+            let text = &delta["text"];
+            let expected = serde_json::json!({
+                "type": "answer_delta", "attempt": {"task": "answer", "number": 1}, "text": text,
+            });
+            assert_eq!(*delta, expected);
+        }
+    }
+
+    #[test]
+    fn what_waits_of_an_answer_is_one_piece_and_of_a_bounded_size() {
+        let piece = |number, after, text: &str| Piece {
+            after,
+            turn: AttemptId { task: "answer".into(), number },
+            text: text.to_owned(),
+        };
+        let mut heard = Heard::default();
+        let half = "x".repeat(MOST_HEARD / 2);
+        for piece in [piece(1, 7, &half), piece(1, 7, &half), piece(1, 7, "y"), piece(1, 7, "")] {
+            heard.add(piece);
+        }
+        let waiting = |heard: &mut Heard| -> Vec<(u32, u64, usize)> {
+            heard.take().iter().map(|piece| (piece.turn.number, piece.after, piece.text.len())).collect()
+        };
+        assert_eq!(waiting(&mut heard), [(1, 7, MOST_HEARD)]);
+        for piece in [piece(1, 7, "the end of what was missed"), piece(2, 9, "again"), piece(2, 10, "and on")] {
+            heard.add(piece);
+        }
+        assert_eq!(waiting(&mut heard), [(2, 9, 5), (2, 10, 6)]);
     }
 
     /// Fails every write.

@@ -1,10 +1,11 @@
-//! Shows a run to people and programs, from its events alone.
+//! Shows a run to people and programs, from its events, and an answer while it is written.
 //! Never keeps state that the events do not give.
 
 mod graph;
 
 pub use graph::{dot, mermaid};
 
+pub mod answer;
 pub mod history;
 pub mod jsonl;
 pub mod plain;
@@ -13,7 +14,7 @@ pub mod story;
 pub mod terminal;
 pub mod text;
 
-use crate::model::Record;
+use crate::model::{AttemptId, Record};
 
 /// Somebody who is told of every event, after it is durable, in order.
 pub trait Reporter: Send {
@@ -22,4 +23,8 @@ pub trait Reporter: Send {
     /// Takes events of an earlier process, before any other: they are known, but no news. Those that only pass events
     /// on need none of it.
     fn catch_up(&mut self, _records: &[Record]) {}
+
+    /// Takes more of the text that a synthesis is being answered with, in a turn whose `ModelAsked` was reported. It is
+    /// no event: the turn's end says what became of it.
+    fn hear(&mut self, _turn: &AttemptId, _text: &str) {}
 }

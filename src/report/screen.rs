@@ -1,6 +1,8 @@
-//! Owns standard error: lines, a live view below them, and prompts, all written by one thread.
+//! Owns the terminal: lines, a live view below them, and prompts on standard error, and an answer that is shown while it
+//! is written on standard output; all written by one thread.
 //! Never decides what is shown, and never makes the runtime wait for a terminal that has stopped for a moment.
 
+mod open;
 mod paint;
 
 use std::{
@@ -11,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use open::{OpenAnswer, Prompt, Typed};
 use paint::{Painter, Step};
 
 /// The shortest time between two drawings of the live view.
@@ -32,10 +35,19 @@ pub struct Size {
     pub columns: usize,
 }
 
+/// Where text goes; to a person at a terminal it is one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Standard error.
+    Talk,
+    /// Standard output.
+    Answer,
+}
+
 /// What a screen is written to.
 pub trait Device: Send {
     /// Writes all of `text` at once. A failure has nobody to be told.
-    fn write(&mut self, text: &str);
+    fn write(&mut self, output: Output, text: &str);
     /// The room there is now.
     fn size(&self) -> Size;
 }
@@ -84,10 +96,12 @@ struct Shared {
 struct State {
     /// What is to be written, in order.
     queue: VecDeque<Step>,
-    /// Lines that an open prompt holds back.
+    /// Lines that an open prompt or answer holds back.
     held: VecDeque<String>,
     /// How many prompts are open.
     asking: usize,
+    /// How many answers are being written.
+    answering: usize,
     region: Option<Region>,
     /// Whether the live view came, went or was covered since it was drawn.
     stale: bool,
@@ -128,9 +142,24 @@ impl State {
         self.queue.is_empty() && !self.stale
     }
 
-    /// The view to draw, which neither a prompt nor the end covers.
+    /// Whether a line would be written into the middle of something else.
+    fn holds_lines(&self, abilities: Abilities) -> bool {
+        self.answering > 0 || abilities.live && self.asking > 0
+    }
+
+    /// Ends a prompt or an answer, which counts no more.
+    fn uncover(&mut self, abilities: Abilities) {
+        self.queue.push_back(Step::EndText);
+        self.stale = true;
+        if !self.holds_lines(abilities) {
+            self.release();
+        }
+    }
+
+    /// The view to draw, which neither a prompt, an answer nor the end covers.
     fn view(&self, abilities: Abilities) -> Option<Region> {
-        self.region.clone().filter(|_| abilities.live && self.asking == 0 && !self.closing)
+        let is_covered = self.asking + self.answering > 0 || self.closing;
+        self.region.clone().filter(|_| abilities.live && !is_covered)
     }
 }
 
@@ -144,7 +173,7 @@ impl Screen {
         let stderr = io::stderr();
         let live = stderr.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         let colour = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-        Self::over(Stderr, Abilities { live, colour })
+        Self::over(Standard, Abilities { live, colour })
     }
 
     /// A screen on any device.
@@ -168,12 +197,13 @@ impl Screen {
         self.shared().abilities
     }
 
-    /// Prints a line above the live view; after the prompt, while one is open on a live screen.
+    /// Prints a line above the live view; after the answer, while one is written, and after the prompt, while one is
+    /// open on a live screen.
     pub fn println(&self, line: impl Into<String>) {
         let shared = self.shared();
         shared.wait_while(|state| state.queue.len() >= MOST_WAITING);
         shared.change(|state| {
-            if !shared.abilities.live || state.asking == 0 {
+            if !state.holds_lines(shared.abilities) {
                 state.queue.push_back(Step::Line(line.into()));
                 return;
             }
@@ -202,11 +232,12 @@ impl Screen {
 
     /// Opens a prompt: until it is dropped there is no live view, and lines wait.
     pub fn prompt(&self) -> Prompt {
-        self.shared().change(|state| {
-            state.asking += 1;
-            state.stale = true;
-        });
-        Prompt { screen: self.clone() }
+        Prompt::over(self.clone())
+    }
+
+    /// Begins an answer on standard output: until it is dropped there is no live view, and lines wait.
+    pub fn answer(&self) -> OpenAnswer {
+        OpenAnswer::over(self.clone())
     }
 
     /// Runs `act` while there is no live view and nothing is written, for output that goes past the screen.
@@ -236,55 +267,6 @@ impl Drop for Handle {
             // A thread that panicked has said so itself.
             let _ = thread.join();
         }
-    }
-}
-
-/// An open prompt.
-#[derive(Debug)]
-pub struct Prompt {
-    screen: Screen,
-}
-
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Typed {
-    /// A terminal, which has shown it and the line break.
-    OnTerminal,
-    /// A pipe, which shows nothing.
-    ThroughPipe,
-}
-
-impl Prompt {
-    /// Writes text as it is; the cursor stays behind it.
-    pub fn write(&self, text: &str) {
-        self.screen.shared().change(|state| state.queue.push_back(Step::Text(text.to_owned())));
-    }
-
-    /// Writes whole lines.
-    pub fn lines<Line: AsRef<str>>(&self, lines: impl IntoIterator<Item = Line>) {
-        let text = lines.into_iter().fold(String::new(), |text, line| text + line.as_ref() + "\n");
-        self.write(&text);
-    }
-
-    /// Notes that `line` was typed, so that the cursor is where it is expected.
-    pub fn typed(&self, line: &str, how: Typed) {
-        match how {
-            Typed::OnTerminal => self.screen.shared().change(|state| state.queue.push_back(Step::Typed)),
-            Typed::ThroughPipe => self.lines([super::text::printable(line)]),
-        }
-    }
-}
-
-impl Drop for Prompt {
-    fn drop(&mut self) {
-        self.screen.shared().change(|state| {
-            state.asking -= 1;
-            state.queue.push_back(Step::EndPrompt);
-            state.stale = true;
-            if state.asking == 0 {
-                state.release();
-            }
-        });
     }
 }
 
@@ -331,9 +313,8 @@ impl<D: Device> Writer<D> {
     fn write(&mut self, steps: VecDeque<Step>, view: Option<Region>) {
         let size = self.device.size();
         let view = view.map(|view| view(size)).unwrap_or_default();
-        let text = self.painter.paint(steps, view, size);
-        if !text.is_empty() {
-            self.device.write(&text);
+        for (output, text) in self.painter.paint(steps, view, size) {
+            self.device.write(output, &text);
         }
     }
 }
@@ -348,18 +329,26 @@ impl Drop for Ended<'_> {
     }
 }
 
-struct Stderr;
+/// The outputs of the process.
+struct Standard;
 
-impl Device for Stderr {
-    fn write(&mut self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+impl Device for Standard {
+    fn write(&mut self, output: Output, text: &str) {
+        let _ = match output {
+            Output::Talk => put(io::stderr().lock(), text),
+            Output::Answer => put(io::stdout().lock(), text),
+        };
     }
 
     fn size(&self) -> Size {
         let (rows, columns) = console::Term::stderr().size_checked().unwrap_or((24, 80));
         Size { rows: usize::from(rows), columns: usize::from(columns) }
     }
+}
+
+fn put(mut device: impl Write, text: &str) -> io::Result<()> {
+    device.write_all(text.as_bytes())?;
+    device.flush()
 }
 
 #[cfg(test)]

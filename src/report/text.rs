@@ -37,6 +37,11 @@ pub fn printable_lines(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     text.lines().map(printable)
 }
 
+/// Text of several lines in one, each [`printable`]. Every character is judged alone, so text can be given in pieces.
+pub fn printable_text(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -79,6 +84,7 @@ mod tests {
             assert_eq!(printable(text), shown);
         }
         assert_eq!(printable_lines("a\n\x08b").collect::<Vec<_>>(), ["a", r"\u{8}b"]);
+        assert_eq!(printable_text("a\r\n\x08b\n") + &printable_text("\tc"), "a\n\\u{8}b\n c");
     }
 
     #[test]

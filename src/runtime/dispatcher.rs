@@ -9,13 +9,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    engine::{Recovery, Rerun, RerunError, Run, Step},
+    engine::{Beginning, Recovery, Rerun, RerunError, Run, Step},
     human::{Human, Reply},
     journal::{Journal, JournalError},
-    llm::Llm,
+    llm::{Hear, Llm},
     model::{
-        Answer, AttemptId, ChatError, Command, Event, Failure, FailureKind, GraphError, Input, Plan, Question,
-        QuestionId, Record, RunId, RunStatus, StartAttempt, Timestamp,
+        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Command, Event, Failure, FailureKind, GoalPlanning,
+        GraphError, Input, Plan, Question, QuestionId, Record, RunId, RunStatus, StartAttempt, TaskId, Timestamp,
     },
     report::Reporter,
 };
@@ -65,7 +65,8 @@ pub async fn run(
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
     let clock = Clock::start();
-    let (run, step) = Run::start(start.plan, start.inputs, start.seed, clock.now())?;
+    let Start { plan, inputs, seed, planning, .. } = start;
+    let (run, step) = Run::start(Beginning { plan, inputs, seed, planning }, clock.now())?;
     let dispatcher = Dispatcher::new(start.run, run, clock, (services, hub));
     dispatcher.carry_to_its_end(step, inbox, reporter).await
 }
@@ -130,6 +131,8 @@ pub struct Start<'a> {
     pub inputs: &'a Arc<serde_json::Value>,
     /// The seed of its delays.
     pub seed: u64,
+    /// How the plan was made, if that was for a goal of this run.
+    pub planning: Option<&'a GoalPlanning>,
 }
 
 /// Most steps on their way to the disk. A journal that stalls makes the dispatcher wait before it takes in more, so the
@@ -147,6 +150,8 @@ struct Dispatcher {
     commits: FuturesOrdered<BoxFuture<'static, Result<Committed, JournalError>>>,
     /// Connections, calls, questions and model requests under way.
     effects: JoinSet<()>,
+    /// The task whose text is told while it is written.
+    synthesis: Option<TaskId>,
     attempts: HashMap<AttemptId, CancellationToken>,
     /// Questions that somebody here is asked; each fires when it is answered, here or elsewhere.
     asked: HashMap<QuestionId, CancellationToken>,
@@ -164,7 +169,7 @@ struct Committed {
 enum Woken {
     Input(Input),
     Time,
-    Progress,
+    Growth,
     Committed(Result<Committed, JournalError>),
 }
 
@@ -172,6 +177,7 @@ impl Dispatcher {
     fn new(id: &RunId, run: Run, clock: Clock, (services, hub): (Services, Arc<Hub>)) -> Self {
         Self {
             id: id.clone(),
+            synthesis: run.plan().synthesis().map(|task| task.id.clone()),
             run,
             clock,
             hub,
@@ -210,7 +216,7 @@ impl Dispatcher {
             let woken = tokio::select! {
                 Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
                 Some(input) = inbox.inputs.recv(), if room => Woken::Input(input),
-                () = self.hub.progress_waits(), if room => Woken::Progress,
+                () = self.hub.growth(), if room => Woken::Growth,
                 () = sleep_until(wake), if room => Woken::Time,
             };
             let mut inputs = Vec::new();
@@ -229,9 +235,12 @@ impl Dispatcher {
                 }
                 Woken::Input(input) => inputs.push(input),
                 Woken::Time => inputs.push(Input::TimeReached),
-                Woken::Progress => {}
+                Woken::Growth => {}
             }
-            // Progress comes before the ends of the calls that it belongs to.
+            // Text and progress come before the ends of the turns and calls that they belong to.
+            for (turn, text) in self.hub.take_written() {
+                reporter.hear(&turn, &text);
+            }
             let progress = self.hub.take_progress();
             let progress =
                 progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
@@ -281,9 +290,15 @@ impl Dispatcher {
                 let cancel = CancellationToken::new();
                 self.attempts.insert(attempt.clone(), cancel.clone());
                 let llm = self.services.llm.clone();
+                let is_synthesis = self.synthesis.as_ref() == Some(&attempt.task);
                 self.spawn(async move {
+                    let hear = |piece: &str| {
+                        if is_synthesis {
+                            hub.wrote(&attempt, piece);
+                        }
+                    };
                     let result = tokio::select! {
-                        result = sample(llm, &chat) => result,
+                        result = ask(llm, &chat, &hear) => result,
                         () = cancel.cancelled() => Err(failed_chat("the run was cancelled")),
                     };
                     hub.send(Input::ModelReplied { attempt, result }).await;
@@ -302,7 +317,7 @@ impl Dispatcher {
                 self.spawn(async move {
                     let withdrawn = hub.withdrawal(&request);
                     let result = tokio::select! {
-                        result = sample(llm, &chat) => result,
+                        result = ask(llm, &chat, &|_| {}) => result,
                         () = withdrawn.cancelled() => Err(failed_chat("the agent stopped waiting for the model")),
                     };
                     hub.send(Input::SamplingEnded { request, result }).await;
@@ -378,12 +393,9 @@ impl Dispatcher {
     }
 }
 
-async fn sample(
-    llm: Option<Arc<dyn Llm>>,
-    chat: &crate::model::ChatRequest,
-) -> Result<crate::model::ChatReply, ChatError> {
+async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
     match llm {
-        Some(llm) => llm.chat(chat).await,
+        Some(llm) => llm.chat_aloud(chat, hear).await,
         None => Err(ChatError::Unsupported { message: "no language model is configured".into() }),
     }
 }

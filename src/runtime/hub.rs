@@ -34,7 +34,11 @@ pub struct Hub {
     /// The latest progress of each call that the dispatcher has not seen: a flood replaces itself. Held only to
     /// insert or to take all.
     progress: Mutex<IndexMap<AttemptId, Progress>>,
-    progressed: Notify,
+    /// The text of syntheses that the dispatcher has not seen, by turn. It takes all at every turn of its loop, and a
+    /// reply is bounded by itself. Held only to append or to take all.
+    written: Mutex<IndexMap<AttemptId, String>>,
+    /// There is something in `progress` or in `written`.
+    grown: Notify,
     /// Agents' requests that wait. Held only to insert or remove.
     waiting: Mutex<HashMap<RequestId, Waiting>>,
     /// Rounds that wait until they are durable. Held only to insert or remove.
@@ -67,7 +71,8 @@ impl Hub {
         let hub = Self {
             inputs: sender,
             progress: Mutex::default(),
-            progressed: Notify::new(),
+            written: Mutex::default(),
+            grown: Notify::new(),
             waiting: Mutex::default(),
             rounds: Mutex::default(),
             requests: AtomicU64::new(first_request),
@@ -82,14 +87,25 @@ impl Hub {
         let _ = self.inputs.send(input).await;
     }
 
-    /// Ends when progress waits to be taken.
-    pub(super) async fn progress_waits(&self) {
-        self.progressed.notified().await;
+    /// Ends when progress or a text waits to be taken.
+    pub(super) async fn growth(&self) {
+        self.grown.notified().await;
     }
 
     /// Takes the latest progress of every call that had some.
     pub(super) fn take_progress(&self) -> IndexMap<AttemptId, Progress> {
         std::mem::take(&mut *lock(&self.progress))
+    }
+
+    /// Leaves a piece of the text that a turn of a synthesis is answered with.
+    pub(super) fn wrote(&self, turn: &AttemptId, piece: &str) {
+        lock(&self.written).entry(turn.clone()).or_default().push_str(piece);
+        self.grown.notify_one();
+    }
+
+    /// Takes what was written since the last time.
+    pub(super) fn take_written(&self) -> IndexMap<AttemptId, String> {
+        std::mem::take(&mut *lock(&self.written))
     }
 
     /// Gives the agent its answer, if it still waits.
@@ -189,7 +205,7 @@ impl Host for Hub {
 
     fn progressed(&self, attempt: &AttemptId, progress: Progress) {
         lock(&self.progress).insert(attempt.clone(), progress);
-        self.progressed.notify_one();
+        self.grown.notify_one();
     }
 
     fn logged(&self, origin: Origin, message: LogMessage) {

@@ -253,7 +253,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
         });
     }
     let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
-    let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1 };
+    let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None };
     let mut seen = Seen::default();
     let end = run(start, services, (hub, inbox), &mut seen).await;
     World { seen, closed: agents.closed.load(Ordering::Relaxed), end }

@@ -95,6 +95,19 @@ pub fn check(answer: &str, sources: &[Source<'_>]) -> Vec<String> {
     problems
 }
 
+const COMPLAINT: &str = "That answer does not keep to the results: ";
+const DEMAND: &str = ". Write the whole answer again.";
+
+/// What a model is told of an answer with these problems.
+pub fn complaint(problems: &str) -> String {
+    format!("{COMPLAINT}{problems}{DEMAND}")
+}
+
+/// The problems that a [`complaint`] names; none where it is another text.
+pub fn problems(complaint: &str) -> Option<&str> {
+    complaint.strip_prefix(COMPLAINT)?.strip_suffix(DEMAND)
+}
+
 /// Square brackets that hold ids.
 struct Citation<'a> {
     ids: Vec<&'a str>,

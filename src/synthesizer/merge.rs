@@ -7,8 +7,9 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::spent::{Ledger, Spending, Spent};
 use crate::model::{
-    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput, Work,
+    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput,
 };
 
 /// What came of a run: the object that `--output json` prints.
@@ -26,6 +27,8 @@ pub struct RunResult {
     /// The outputs that could not be evaluated, each with the reason.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub output_errors: IndexMap<String, String>,
+    /// What the run has spent in all.
+    pub spent: Spent,
     /// The task that writes one answer from all others, if the plan has one.
     #[serde(skip)]
     pub synthesis: Option<TaskId>,
@@ -110,6 +113,7 @@ pub struct Merge {
     result: RunResult,
     /// Items by id: the task they belong to, and their place in it.
     items: HashMap<TaskId, (TaskId, usize)>,
+    ledger: Ledger,
 }
 
 impl Merge {
@@ -121,19 +125,21 @@ impl Merge {
             cause: None,
             outputs: IndexMap::new(),
             output_errors: IndexMap::new(),
+            spent: Spent::default(),
             synthesis: None,
             tasks: IndexMap::new(),
         };
-        Self { result, items: HashMap::new() }
+        Self { result, items: HashMap::new(), ledger: Ledger::default() }
     }
 
     /// Takes the next event.
     pub fn apply(&mut self, record: &Record) {
+        self.ledger.apply(&record.event);
+        self.result.spent = self.ledger.spending().total;
         match &record.event {
             Event::RunStarted { plan, .. } => {
                 self.result.tasks = planned(plan);
-                let synthesis = plan.tasks.iter().find(|task| matches!(task.work, Work::Synthesis(_)));
-                self.result.synthesis = synthesis.map(|task| task.id.clone());
+                self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
             }
             Event::TasksAdded { parent, items } => self.add_items(parent, items.len()),
             Event::AttemptStarted { attempt, agent, tool } => {
@@ -187,7 +193,8 @@ impl Merge {
                 self.result.outputs.clear();
                 self.result.output_errors.clear();
             }
-            Event::AgentConnecting { .. }
+            Event::GoalPlanned(_)
+            | Event::AgentConnecting { .. }
             | Event::QuestionAskedAgain { .. }
             | Event::RunRerun { .. }
             | Event::AgentConnected { .. }
@@ -216,6 +223,11 @@ impl Merge {
     /// The same, when there are no more events.
     pub fn into_result(self) -> RunResult {
         self.result
+    }
+
+    /// What was spent so far, and by whom.
+    pub fn spending(&self) -> &Spending {
+        self.ledger.spending()
     }
 
     fn add_items(&mut self, parent: &TaskId, count: usize) {
@@ -301,6 +313,10 @@ mod tests {
             "status": "cancelled",
             "outputs": {"hotel": 7},
             "output_errors": {"pages": "`read` failed"},
+            "spent": {
+                "llm_calls": 1, "tool_calls": 4, "input_tokens": 20, "output_tokens": 3, "untold_replies": 0,
+                "cost_usd": 0.0,
+            },
             "tasks": {
                 "book": {
                     "status": "succeeded", "agent": "travel", "tool": "book", "attempts": 2,
@@ -365,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn events_about_tasks_that_nobody_planned_change_nothing() {
+    fn events_about_tasks_that_nobody_planned_change_no_task() {
         let mut events = samples::journey();
         let before = merge(&samples::run(), &events);
         events.extend(samples::records(json!([
@@ -373,6 +389,7 @@ mod tests {
             {"type": "tasks_added", "parent": "ghost", "items": [1]},
             {"type": "task_ended", "task": "read[9]", "outcome": "cancelled"},
         ])));
-        assert_eq!(merge(&samples::run(), &events), before);
+        let after = merge(&samples::run(), &events);
+        assert_eq!(RunResult { spent: before.spent, ..after }, before);
     }
 }

@@ -3,7 +3,9 @@
 
 pub mod answer;
 mod merge;
+mod spent;
 mod text;
 
 pub use merge::{Merge, RunResult, TaskResult, TaskStatus, merge};
+pub use spent::{Spending, Spent};
 pub use text::text;

@@ -213,7 +213,10 @@ def call(request):
         answer = ask("sampling/createMessage", params)
         return text(json.dumps(answer.get("result", answer.get("error")), sort_keys=True))
     if MODE == "samples-tools":
-        first = ask("sampling/createMessage", tool_round(QUESTION))["result"]
+        answer = ask("sampling/createMessage", tool_round(QUESTION))
+        if "error" in answer:
+            return text(json.dumps(answer["error"]))
+        first = answer["result"]
         second = ask("sampling/createMessage", tool_round(with_result(QUESTION, first)))["result"]
         return text(json.dumps({"declared": CLIENT.get("sampling"), "first": first, "second": second}))
     if MODE == "changes":
@@ -234,6 +237,8 @@ def answer(request):
     if method == "initialize":
         version = request["params"]["protocolVersion"]
         CLIENT.update(request["params"]["capabilities"])
+        if MODE == "wants-model" and "sampling" in CLIENT:
+            TOOLS.append({"name": "sum_up", "inputSchema": {"type": "object"}})
         result = {
             "protocolVersion": version,
             "capabilities": {"tools": {"listChanged": True}, "logging": {}},

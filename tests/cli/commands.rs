@@ -85,3 +85,19 @@ fn a_wrong_command_line_is_a_usage_error() {
         assert_eq!(place.kapell(arguments).code, Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_tool_that_an_agent_offers_only_where_there_is_a_model_is_seen_where_there_is_one() {
+    let place = Place::new();
+    place
+        .agents(&["wants-model"])
+        .write("plan.yaml", "name: x\ntasks: [{ id: a, agent: odd-wants-model, tool: sum_up }]\n");
+    let seen = || {
+        let tools = place.kapell(&["agents", "tools", "odd-wants-model"]);
+        (tools.out.contains(".sum_up("), place.kapell(&["validate", "plan.yaml"]).code)
+    };
+    assert_eq!(seen(), (false, Some(2)));
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("[llm]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\n{agents}"));
+    assert_eq!(seen(), (true, Some(0)));
+}

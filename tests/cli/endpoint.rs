@@ -5,31 +5,58 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver},
     },
 };
 
 use serde_json::{Value, json};
 
-/// An endpoint that streams its replies in turn, and the last one for ever. Each takes 12 tokens in and 3 out. A
-/// reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying that.
+/// An endpoint that streams its replies. A reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying
+/// that; what stands in a line before it that begins with `think ` is thought.
 pub(crate) struct Endpoint {
     address: String,
     requests: Receiver<Value>,
 }
 
+/// What an endpoint replies, and the tokens that this takes in; it takes 3 out.
+pub(crate) struct Reply {
+    pub(crate) text: String,
+    pub(crate) tokens: u64,
+}
+
+type Script = dyn Fn(&Value) -> Reply + Send + Sync;
+
+/// Returns when the second half of a reply may be sent.
+type Pause = dyn Fn() + Send + Sync;
+
 impl Endpoint {
+    /// One that gives its replies in turn, and the last one for ever. Each takes 12 tokens in.
     pub(crate) fn answering<'r>(replies: impl IntoIterator<Item = &'r str>) -> Self {
-        let mut replies: Vec<String> = replies.into_iter().map(str::to_owned).collect();
-        replies.reverse();
+        Self::replying(in_turn(replies))
+    }
+
+    /// One that replies to each request as `script` says, to any number of them at once.
+    pub(crate) fn replying(script: impl Fn(&Value) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start(script, || ())
+    }
+
+    /// The same, with a pause in the middle of each reply.
+    pub(crate) fn start(
+        script: impl Fn(&Value) -> Reply + Send + Sync + 'static,
+        pause: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
         let (sender, requests) = mpsc::channel();
-        let replies = Arc::new(Mutex::new(replies));
+        let (script, pause): (Arc<Script>, Arc<Pause>) = (Arc::new(script), Arc::new(pause));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (sender, replies) = (sender.clone(), Arc::clone(&replies));
-                std::thread::spawn(move || answer(stream, &sender, &replies));
+                let (sender, script, pause) = (sender.clone(), Arc::clone(&script), Arc::clone(&pause));
+                std::thread::spawn(move || {
+                    let Some(request) = read(&stream) else { return };
+                    let _ = sender.send(request.clone());
+                    answer(stream, &script(&request), &*pause);
+                });
             }
         });
         Self { address, requests }
@@ -46,13 +73,28 @@ impl Endpoint {
     }
 }
 
-fn answer(mut stream: TcpStream, sender: &Sender<Value>, replies: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
+/// A script that gives the replies in turn, and the last one for ever.
+pub(crate) fn in_turn<'r>(
+    replies: impl IntoIterator<Item = &'r str>,
+) -> impl Fn(&Value) -> Reply + Send + Sync + 'static {
+    let mut replies: Vec<String> = replies.into_iter().map(str::to_owned).collect();
+    replies.reverse();
+    let replies = Mutex::new(replies);
+    move |_| {
+        let mut replies = replies.lock().expect("no panic");
+        let text = if replies.len() > 1 { replies.pop() } else { replies.last().cloned() };
+        Reply { text: text.unwrap_or_default(), tokens: 12 }
+    }
+}
+
+/// The body of the request; none where the connection is closed without one.
+fn read(stream: &TcpStream) -> Option<Value> {
+    let mut reader = BufReader::new(stream);
     let mut length = 0;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
+            return None;
         }
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap_or(0);
@@ -63,20 +105,22 @@ fn answer(mut stream: TcpStream, sender: &Sender<Value>, replies: &Mutex<Vec<Str
     }
     let mut body = vec![0; length];
     let _ = reader.read_exact(&mut body);
-    let _ = sender.send(serde_json::from_slice(&body).expect("a request is JSON"));
-    let reply = {
-        let mut replies = replies.lock().expect("no panic");
-        if replies.len() > 1 { replies.pop() } else { replies.last().cloned() }
-    };
-    let reply = reply.unwrap_or_default();
+    Some(serde_json::from_slice(&body).expect("a request is JSON"))
+}
+
+fn answer(mut stream: TcpStream, Reply { text, tokens }: &Reply, pause: &Pause) {
+    let thoughts = text.strip_prefix("think ").and_then(|rest| rest.split_once('\n'));
+    let (thoughts, reply) = thoughts.unwrap_or(("", text));
     let middle = (0..=reply.len() / 2).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0);
     let (first, second) = reply.split_at(middle);
     let called = reply.strip_prefix("call ").and_then(|call| call.split_once(' '));
-    let said = called.map_or_else(|| said(first, second), |(name, arguments)| asked_for(name, arguments));
-    let usage = json!({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 3}});
-    let text: String = said.iter().chain([&usage]).map(|chunk| format!("data: {chunk}\n\n")).collect();
+    let [first, second] = called.map_or_else(|| said(first, second), |(name, arguments)| asked_for(name, arguments));
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": tokens, "completion_tokens": 3}});
+    let thought = json!({"choices": [{"index": 0, "delta": {"reasoning_content": thoughts}}]});
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-    let _ = stream.write_all(format!("{head}{text}data: [DONE]\n\n").as_bytes());
+    let _ = stream.write_all(format!("{head}data: {thought}\n\ndata: {first}\n\n").as_bytes());
+    pause();
+    let _ = stream.write_all(format!("data: {second}\n\ndata: {usage}\n\ndata: [DONE]\n\n").as_bytes());
 }
 
 fn said(first: &str, second: &str) -> [Value; 2] {

@@ -91,6 +91,10 @@ fn the_result_says_why_a_task_was_skipped_and_what_each_item_gave() {
             "run": null,
             "status": "succeeded",
             "outputs": { "words": ["one!", "two!"], "count": 2 },
+            "spent": {
+                "llm_calls": 0, "tool_calls": 2, "input_tokens": 0, "output_tokens": 0, "untold_replies": 0,
+                "cost_usd": 0.0,
+            },
             "tasks": {
                 "each": {
                     "status": "succeeded", "agent": null, "tool": null, "attempts": 2, "output": null, "error": null,

@@ -48,21 +48,11 @@ fn with_unknown_tool() -> String {
     good().to_string().replace("store_document", "store_documents")
 }
 
-/// What it was and what it printed, without what differs from run to run.
+/// What it was and what it printed, without what differs from run to run and without what the run told on its way,
+/// which comes in the order in which agents answer.
 fn shown(place: &Place, ended: &Ended) -> String {
-    // What a run tells on its way begins with the time of day.
-    let talk: String =
-        ended.err.lines().filter(|line| !line.starts_with('[')).map(|line| format!("{line}\n")).collect();
-    let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{talk}", ended.code, ended.out);
-    let mut text = text.replace(&place.path("").display().to_string(), "PLACE/");
-    // Ids of runs and of documents are 36 characters of digits, letters and hyphens.
-    let is_id = |part: &str| part.len() == 36 && part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    let ids: Vec<String> =
-        (0..text.len()).filter_map(|at| text.get(at..at + 36).filter(|part| is_id(part)).map(str::to_owned)).collect();
-    for id in ids {
-        text = text.replace(&id, "RUN");
-    }
-    text
+    let err = ended.err.lines().filter(|line| !line.starts_with('[')).map(|line| format!("{line}\n")).collect();
+    place.shown(&Ended { code: ended.code, out: ended.out.clone(), err })
 }
 
 #[test]
@@ -85,6 +75,34 @@ fn a_goal_is_planned_and_run() {
     let (place, _endpoint) = place([&*good().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
     let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db"]);
     insta::assert_snapshot!(shown(&place, &ended));
+}
+
+#[test]
+fn what_a_goal_has_spent_is_shown_by_task_with_its_planning() {
+    let (place, _endpoint) =
+        place([&*with_unknown_tool(), &*good().to_string(), "Read the first one [t1]; noted [t2]."]);
+    let ended = place.kapell(&["run", GOAL, "--no-input", "--output", "json", "--journal", "journal.db"]);
+    let calls = |llm: u64, tool: u64| {
+        json!({
+            "llm_calls": llm, "tool_calls": tool, "input_tokens": 12 * llm, "output_tokens": 3 * llm,
+            "untold_replies": 0, "cost_usd": 0.0,
+        })
+    };
+    assert_eq!(ended.result()["spent"], calls(4, 2), "{ended:?}");
+    let json = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
+    let tasks = json!({"t1": calls(1, 1), "t2": calls(0, 1), "answer": calls(1, 0)});
+    assert_eq!(json["spending"], json!({"planning": calls(2, 0), "tasks": tasks, "agents": {}}));
+    let turn = json["planning"]["turns"][1].clone();
+    let usage = json!({"input_tokens": 12, "output_tokens": 3});
+    assert_eq!((&turn["model"], &turn["usage"]), (&json!("tiny-7b"), &usage));
+    assert_eq!(json["planning"]["goal"], GOAL);
+    let text = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
+    let (head, spent) = text.out.split_once("\nspent\n").expect("a section");
+    assert!(head.contains(&format!("goal     {GOAL}\n")), "{head}");
+    insta::assert_snapshot!("spent", spent);
+    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+    let planned = format!("run: planned in 2 turns, 24 tokens in, 6 out, for the goal: {GOAL}");
+    assert!(logs.out.lines().nth(1).is_some_and(|line| line.ends_with(&planned)), "{}", logs.out);
 }
 
 #[test]
@@ -130,6 +148,28 @@ fn an_answer_that_is_no_plan_is_saved_as_it_was() {
     let plans = place.path("state/kapell/journal.plans");
     let saved = std::fs::read_dir(plans).expect("saved").next().expect("one").expect("an entry");
     insta::assert_snapshot!("no_plan", std::fs::read_to_string(saved.path()).expect("reads"));
+}
+
+#[test]
+fn each_model_of_the_readme_plans_and_answers_a_goal() {
+    let sections =
+        include_str!("../../README.md").split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let models: Vec<&str> = sections.filter(|section| section.contains("\nprovider = ")).collect();
+    assert_eq!(models.len(), 3, "OpenAI, Ollama and llama.cpp");
+    for model in models {
+        let (place, endpoint) = place([&*good().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
+        let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+        let (_, agents) = demo.split_once("\n[agents").expect("the demo agents");
+        let base_url = endpoint.section().lines().nth(1).map(str::to_owned).expect("an address");
+        // As the README has it, but at another address.
+        place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
+        let mut command = place.command(["run", GOAL, "--no-input"]);
+        let ended = Ended::of(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));
+        assert_eq!(ended.code, Some(0), "{model}\n{ended:?}");
+        assert_eq!(ended.out, "Read the first one [t1]; it is noted down [t2].\n", "{model}");
+        let asked = endpoint.request()["model"].clone();
+        assert!(asked.as_str().is_some_and(|name| model.contains(name)), "{asked}");
+    }
 }
 
 #[test]

@@ -64,6 +64,46 @@ fn the_tools_of_a_prompt_are_called_and_journalled_like_any_other() {
 }
 
 #[test]
+fn a_model_that_garbles_the_arguments_of_a_tool_is_told_so_and_goes_on() {
+    let endpoint =
+        Endpoint::answering(["call odd-good_echo {\"text\":", "call odd-good_echo {\"text\":\"hi\"}", "It says hi."]);
+    let (_place, ended) =
+        run(&endpoint, "name: x\ntasks: [{ id: a, prompt: What does it say?, tools: [odd-good.echo] }]\n");
+    assert_eq!((ended.code, &ended.result()["tasks"]["a"]["output"]), (Some(0), &json!("It says hi.")), "{ended:?}");
+    endpoint.request();
+    let second = endpoint.request();
+    let messages = second["messages"].as_array().expect("messages");
+    let [.., asked, told] = messages.as_slice() else { panic!("{second}") };
+    assert_eq!(asked["tool_calls"][0]["function"], json!({"name": "odd-good_echo", "arguments": "{}"}));
+    let problem = "are not JSON: EOF while parsing a value at line 1 column 8";
+    let said =
+        format!("The tool failed: `odd-good.echo` was not called: its arguments {problem}; give one JSON object");
+    assert_eq!(*told, json!({"role": "tool", "tool_call_id": "call-1", "content": said}));
+}
+
+#[test]
+fn what_a_model_thought_goes_back_to_it_with_its_tools_and_is_no_answer() {
+    let replies = ["think It may echo.\ncall odd-good_echo {\"text\":\"hi\"}", "think So it does.\nIt says hi."];
+    let plan = "name: x\ntasks: [{ id: a, prompt: What does it say?, tools: [odd-good.echo] }]\n";
+    for (provider, thoughts) in [("provider = \"deepseek\"", json!("It may echo.")), ("", json!(null))] {
+        let endpoint = Endpoint::answering(replies);
+        let place = Place::new();
+        place.agents(&["good"]);
+        let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+        place.write("agents.toml", format!("{}{provider}\ntools = true\n{agents}", endpoint.section()));
+        let ended = place.run(plan, &[]);
+        assert_eq!(
+            (ended.code, &ended.result()["tasks"]["a"]["output"]),
+            (Some(0), &json!("It says hi.")),
+            "{ended:?}"
+        );
+        endpoint.request();
+        let second = endpoint.request();
+        assert_eq!(second["messages"][1]["reasoning_content"], thoughts, "{second}");
+    }
+}
+
+#[test]
 fn a_budget_that_is_spent_ends_the_run_with_its_own_code_and_keeps_what_was_done() {
     let (_place, ended) = run(
         &Endpoint::answering(["fine"]),

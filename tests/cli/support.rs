@@ -91,6 +91,22 @@ impl Place {
         self.kapell(&all)
     }
 
+    /// What a command did and printed, without what differs from run to run: paths, ids and times.
+    pub(crate) fn shown(&self, ended: &Ended) -> String {
+        let told: String = ended.err.lines().map(|line| untimed(line) + "\n").collect();
+        let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{told}", ended.code, ended.out);
+        let mut text = text.replace(&self.path("").display().to_string(), "PLACE/");
+        // Ids of runs and of documents are 36 characters of digits, letters and hyphens.
+        let is_id = |part: &str| part.len() == 36 && part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        let ids: Vec<String> = (0..text.len())
+            .filter_map(|at| text.get(at..at + 36).filter(|part| is_id(part)).map(str::to_owned))
+            .collect();
+        for id in ids {
+            text = text.replace(&id, "RUN");
+        }
+        text
+    }
+
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts")
     }
@@ -114,6 +130,21 @@ impl Ended {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         (text(&task["status"]).unwrap_or_default(), text(&task["error"]["kind"]))
     }
+}
+
+/// A line of what a run tells on its way, which begins with the time of day, without that and without how long things
+/// took; any other line as it is.
+fn untimed(line: &str) -> String {
+    let Some((_, told)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else { return line.to_owned() };
+    let is_time = |word: &str| {
+        let digits = word.trim_end_matches(['s', 'm']);
+        word.ends_with('s') && digits.len() < word.len() && digits.parse::<f64>().is_ok()
+    };
+    let words = told.split(' ').map(|word| match word.trim_end_matches([',', ':']) {
+        time if is_time(time) => format!("TIME{}", &word[time.len()..]),
+        _ => word.to_owned(),
+    });
+    format!("[TIME] {}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// Waits until `done` gives something, for as long as a slow machine may need.

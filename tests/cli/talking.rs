@@ -173,3 +173,18 @@ fn what_an_agent_may_ask_of_the_model_is_for_the_agents_file_and_a_person_to_say
     assert_eq!(sampled.len(), 1, "{}", log.out);
     assert_eq!(sampled[0]["origin"]["attempt"]["task"], sampled[0]["chat"]["messages"][0]["parts"][0]["text"]);
 }
+
+#[test]
+fn sampling_fails_when_the_model_asks_for_a_tool_in_a_way_that_cannot_be_read() {
+    let endpoint = Endpoint::answering(["call geo_find {\"city\":"]);
+    let place = Place::new();
+    place.agents(&["samples-tools"]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{}tools = true\n{agents}", endpoint.section()));
+    let ended = place.run("name: x\ntasks: [{ id: a, agent: odd-samples-tools, tool: work }]\n", &[]);
+    let said = ended.result()["tasks"]["a"]["output"].as_str().unwrap_or_else(|| panic!("{ended:?}")).to_owned();
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let message = "model `tiny-7b` asked for tool `geo.find` with arguments that are not JSON: \
+                   EOF while parsing a value at line 1 column 8";
+    assert_eq!(said, json!({"code": -32603, "message": message}));
+}

@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -27,8 +28,20 @@ impl Engine {
 
     /// The same with a key, without which it refuses every request; none where that is empty.
     pub(crate) fn start_with(key: &str) -> Result<Self, Failed> {
-        let mut process = Command::new(root().join(".interop/llm/bin/python"))
-            .env("LLM_KEY", key)
+        Self::launch(Command::new(Self::python()).env("LLM_KEY", key))
+    }
+
+    /// The same with a seed, from which it says the same to the same request each time.
+    pub(crate) fn start_from(seed: u32) -> Result<Self, Failed> {
+        Self::launch(Command::new(Self::python()).env("LLM_SEED", seed.to_string()))
+    }
+
+    fn python() -> PathBuf {
+        root().join(".interop/llm/bin/python")
+    }
+
+    fn launch(command: &mut Command) -> Result<Self, Failed> {
+        let mut process = command
             .arg(root().join("tests/llm-engine/serve.py"))
             .arg(root().join(".interop/llm/tiny.gguf"))
             .args(["--alias", Self::MODEL, "--until-stdin-closes"])

@@ -68,8 +68,9 @@ impl Host {
         command
     }
 
-    /// Plans `goal`: either the plan is one that `validate` takes, or it is saved with its mistakes shown.
-    pub(crate) fn assert_planned_or_explained(&self, goal: &str) -> Result<(), Failed> {
+    /// Plans `goal`: either the plan is one that `validate` takes, and here is its file, or it is saved with its mistakes
+    /// shown.
+    pub(crate) fn planned_or_explained(&self, goal: &str) -> Result<Option<PathBuf>, Failed> {
         let output = self.command(&["plan", goal]).output()?;
         let talk = String::from_utf8_lossy(&output.stderr);
         let unexpected = || Err(format!("exit code {:?}\n{talk}", output.status.code()).into());
@@ -78,20 +79,20 @@ impl Host {
                 let plan = self.scratch.path().join("plan.yaml");
                 std::fs::write(&plan, &output.stdout)?;
                 let validated = self.command(&["validate", &plan.display().to_string()]).status()?;
-                if validated.success() { Ok(()) } else { unexpected() }
+                if validated.success() { Ok(Some(plan)) } else { unexpected() }
             }
             Some(1) => {
                 let saved = talk.lines().find_map(|line| line.strip_prefix("plan saved to "));
                 let is_saved = saved.is_some_and(|path| PathBuf::from(path).exists());
                 let explained = talk.contains("no plan in 3 turns, ") && talk.contains(": error[plan::");
-                if is_saved && explained && output.stdout.is_empty() { Ok(()) } else { unexpected() }
+                if is_saved && explained && output.stdout.is_empty() { Ok(None) } else { unexpected() }
             }
             _ => unexpected(),
         }
     }
 
     /// Runs `plan` to its end.
-    pub(crate) fn run(self, plan: &str) -> Result<Outcome, Failed> {
+    pub(crate) fn run(&self, plan: &str) -> Result<Outcome, Failed> {
         let output = self
             .command(&["run", plan, "--output", "json", "--no-input"])
             .arg("--journal")

@@ -38,6 +38,8 @@ def parameters(options):
     params.cache_ram_mib = 0
     params.fit_params = False
     params.warmup = False
+    if seed := os.environ.get("LLM_SEED"):
+        params.sampling.seed = int(seed)
     if key := os.environ.get("LLM_KEY"):
         params.api_keys = [key]
     return params

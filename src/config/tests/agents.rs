@@ -27,6 +27,7 @@ fn an_agents_file_means_what_it_says() {
         tool_choice = "any"
         system_role = "developer"
         stream_usage = false
+        echo_reasoning = true
         tools = true
         images = true
         audio = true
@@ -141,6 +142,7 @@ fn an_agents_file_means_what_it_says() {
             tool_choice: ForcedToolChoice::Any,
             system_role: SystemRole::Developer,
             stream_usage: false,
+            echo_reasoning: true,
             tools: true,
             images: true,
             audio: true,

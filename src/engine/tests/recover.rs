@@ -351,7 +351,7 @@ proptest! {
     ) {
         let plan = random_plan(&sketches, max_parallel, Budget::default());
         let mut dice = dice_of(seed);
-        let records = simulate(&plan, &mut dice)?;
+        let records = simulate(&plan, None, &mut dice)?;
         for events in 1..records.len() {
             let noted = |attempt: &AttemptId| attempt.number.is_multiple_of(2);
             let whole = Driver {

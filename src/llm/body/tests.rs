@@ -148,6 +148,25 @@ fn every_knob_changes_what_is_sent() {
 }
 
 #[test]
+fn what_a_model_said_goes_back_as_its_endpoint_takes_it() {
+    let thoughts = |model: &str| ChatPart::Reasoning { model: model.to_owned(), text: "I see.".to_owned() };
+    let problem = "are not JSON".to_owned();
+    let unreadable = ChatPart::UnreadableToolUse { id: "a".to_owned(), name: "find".to_owned(), problem };
+    let sent = |echo_reasoning, thoughts: ChatPart| {
+        let messages = vec![said(ChatRole::Assistant, vec![thoughts, unreadable.clone()])];
+        let request = ChatRequest { messages, tools: vec![tool("find")], ..question() };
+        written(Dialect { echo_reasoning, ..able() }, &request).expect("a body")["messages"][0].clone()
+    };
+    let call = json!({"id": "a", "type": "function", "function": {"name": "find", "arguments": "{}"}});
+    let bare = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let mut with_thoughts = bare.clone();
+    with_thoughts["reasoning_content"] = json!("I see.");
+    assert_eq!(sent(true, thoughts("llm")), with_thoughts);
+    assert_eq!(sent(true, thoughts("other")), bare, "thoughts go to nobody else");
+    assert_eq!(sent(false, thoughts("llm")), bare);
+}
+
+#[test]
 fn a_schema_is_strict_only_where_it_can_be() {
     let strict = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",

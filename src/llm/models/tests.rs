@@ -85,9 +85,6 @@ fn a_request_goes_to_a_model_that_takes_what_it_holds() {
 }
 
 #[test]
-fn tools_are_taken_where_one_model_takes_them() {
-    assert!(models().take_tools());
-    let plain = Models::new([spec("http://endpoint.test")]).expect("it can be asked").expect("it is there");
-    assert!(!plain.take_tools());
+fn without_a_model_there_is_nobody_to_ask() {
     assert!(Models::new([]).expect("nothing is wrong with nothing").is_none());
 }

@@ -318,6 +318,46 @@ async fn tries_again_when_the_endpoint_is_busy() {
     }
 }
 
+/// The pieces that are handed over of a reply, and what came of it.
+async fn aloud(model: OpenAi) -> (Vec<String>, Result<ChatReply, ChatError>) {
+    let heard = std::sync::Mutex::<Vec<String>>::default();
+    let said = model.chat_aloud(&question(), &|piece| heard.lock().expect("no panic").push(piece.to_owned())).await;
+    (heard.into_inner().expect("no panic"), said)
+}
+
+#[tokio::test]
+async fn hands_the_text_over_as_it_comes_and_nothing_else() {
+    let chunk = |choice: serde_json::Value| format!("data: {}\n\n", json!({"choices": [choice]}));
+    let body = [
+        chunk(json!({"delta": {"role": "assistant", "content": "", "reasoning_content": "Hm."}})),
+        chunk(json!({"delta": {"content": "He"}})),
+        chunk(json!({"index": 1, "delta": {"content": "another"}})),
+        chunk(json!({"delta": {"content": [{"type": "text", "text": "llo"}]}})),
+        chunk(json!({"delta": {}, "finish_reason": "stop"})),
+    ];
+    let (heard, said) = aloud(cut(vec![Bytes::from(body.concat())])).await;
+    assert_eq!((heard, said), (vec!["He".to_owned(), "llo".to_owned()], Ok(reply("Hello", "small", "endTurn", None))));
+    let whole = json!({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).to_string();
+    assert_eq!(aloud(cut(vec![Bytes::from(whole)])).await.0, ["Hello"]);
+}
+
+#[tokio::test]
+async fn a_request_is_repeated_only_while_nothing_was_handed_over() {
+    let busy = response("503 Busy\r\nretry-after-ms: 1", "");
+    let before = response("200 OK", "data: {\"error\":{\"message\":\"busy\",\"code\":503}}\n\n");
+    let good =
+        response("200 OK", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n");
+    let server = Server::start(vec![busy, before, good.clone()]).await;
+    assert_eq!(aloud(server.model()).await, (vec!["Hi".to_owned()], Ok(reply("Hi", "small", "endTurn", None))));
+
+    let half = "data: {\"choices\":[{\"delta\":{\"content\":\"Hal\"}}]}\n\n";
+    let after = response("200 OK", &format!("{half}data: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}\n\n"));
+    let server = Server::start(vec![after, good]).await;
+    let message = format!("model `small` at `{}` answered 503 Service Unavailable: busy", server.base_url);
+    let failed = Err(ChatError::Endpoint { message, status: Some(503) });
+    assert_eq!(aloud(server.model()).await, (vec!["Hal".to_owned()], failed));
+}
+
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_takes_the_key_nowhere() {
     let mut elsewhere = Server::start(vec![response("200 OK", "{}")]).await;

@@ -202,15 +202,35 @@ fn reports_the_model_and_why_it_stopped() {
     let expected = json!({
         "role": "assistant", "content": {"type": "text", "text": "hello"}, "model": "m", "stopReason": "maxTokens",
     });
-    assert_eq!(serde_json::to_value(write(reply.clone())).unwrap(), expected);
+    let written = |reply| serde_json::to_value(write(reply).unwrap()).unwrap();
+    assert_eq!(written(reply.clone()), expected);
 
     let call = ChatPart::ToolUse { id: "1".to_owned(), name: "t".to_owned(), input: object(json!({"a": 1})) };
     let asked = ChatReply { parts: vec![call.clone()], stop_reason: "toolUse".to_owned(), ..reply.clone() };
     let block = json!({"type": "tool_use", "id": "1", "name": "t", "input": {"a": 1}});
     let expected = json!({"role": "assistant", "content": block, "model": "m", "stopReason": "toolUse"});
-    assert_eq!(serde_json::to_value(write(asked)).unwrap(), expected);
+    assert_eq!(written(asked), expected);
 
-    let both = ChatReply { parts: [reply.parts.clone(), vec![call]].concat(), ..reply };
-    let content = serde_json::to_value(write(both)).unwrap()["content"].clone();
-    assert_eq!(content, json!([{"type": "text", "text": "hello"}, block]));
+    let both = ChatReply { parts: [reply.parts.clone(), vec![call.clone()]].concat(), ..reply.clone() };
+    assert_eq!(written(both)["content"], json!([{"type": "text", "text": "hello"}, block]));
+
+    let thoughts = ChatPart::Reasoning { model: "llm".to_owned(), text: "Hm.".to_owned() };
+    let thought = ChatReply { parts: vec![thoughts, call], ..reply };
+    assert_eq!(written(thought)["content"], block, "thoughts are for the model alone");
+}
+
+#[test]
+fn a_request_for_a_tool_that_cannot_be_read_is_an_error_of_the_host() {
+    let parts = vec![
+        ChatPart::Text { text: "Let me see.".to_owned() },
+        ChatPart::UnreadableToolUse {
+            id: "1".to_owned(),
+            name: "t".to_owned(),
+            problem: "are no object: 1".to_owned(),
+        },
+    ];
+    let (model, stop_reason) = ("m".to_owned(), "toolUse".to_owned());
+    let error = write(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None }).expect_err("an error");
+    let said = "model `m` asked for tool `t` with arguments that are no object: 1";
+    assert_eq!((error.code.0, error.message.as_ref()), (-32603, said));
 }

@@ -121,6 +121,11 @@ fn describe(event: &Event) -> (String, String) {
             let what = if taken_up.is_empty() { away } else { format!("{away}, takes up {}", taken_up.join(", ")) };
             (run(), what)
         }
+        Event::GoalPlanned(planning) => {
+            let turns = count(planning.turns.len(), "turn");
+            let used = planning.usage().map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
+            (run(), format!("planned in {turns}{used}, for the goal: {}", brief(&planning.goal)))
+        }
         Event::AgentConnecting { agent } => (agent.to_string(), "connecting".to_owned()),
         Event::AgentConnected { agent, info } => {
             let server = info.server.as_deref().unwrap_or("a server without a name");

@@ -4,6 +4,7 @@
 mod logs;
 mod questions;
 mod show;
+mod spent;
 mod table;
 
 pub use logs::{Follow, LogFormat, Logs, Stood};

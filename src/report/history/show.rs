@@ -1,4 +1,4 @@
-//! What `kapell runs show` says of a run: its tasks, agents, questions and sampling requests.
+//! What `kapell runs show` says of a run: its tasks, agents, questions, model requests and what it has spent.
 //! Never keeps an answer twice: the tasks are the result's own.
 
 use std::fmt::Write as _;
@@ -9,16 +9,18 @@ use serde_json::Value;
 
 use super::{
     super::text::count,
-    INTERRUPTED, Viewpoint, duration, moment, standing,
+    INTERRUPTED, Viewpoint, duration, moment,
+    spent::{self, Budgets},
+    standing,
     table::{Row, Table},
 };
 use crate::{
     journal::Holder,
     model::{
-        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, QuestionId, Record, RequestId, RunId, TaskId,
-        Timestamp, Usage,
+        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, QuestionId, Record, RequestId,
+        RunId, TaskId, Timestamp, Usage,
     },
-    synthesizer::{Merge, RunResult, TaskResult},
+    synthesizer::{Merge, RunResult, Spending, TaskResult},
 };
 
 /// A run in detail: the fold of its events. As JSON, its result with more beside it; moments in milliseconds since
@@ -43,6 +45,11 @@ struct More {
     times: IndexMap<TaskId, Times>,
     questions: IndexMap<QuestionId, QuestionStanding>,
     sampling: IndexMap<RequestId, Sampling>,
+    /// The goal that the plan was made for, and the planner's turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    planning: Option<GoalPlanning>,
+    #[serde(skip_serializing_if = "Budgets::are_none")]
+    budgets: Budgets,
 }
 
 /// The JSON object.
@@ -52,6 +59,7 @@ struct Whole<'a> {
     result: &'a RunResult,
     #[serde(flatten)]
     more: &'a More,
+    spending: &'a Spending,
 }
 
 /// How an agent stands.
@@ -85,6 +93,8 @@ struct QuestionStanding {
 struct Sampling {
     /// The agent that sampled, or the task that prompted.
     asker: String,
+    /// The task that caused it; none where the agent did not say for which call it asks.
+    task: Option<TaskId>,
     model: Option<String>,
     stop_reason: Option<String>,
     usage: Option<Usage>,
@@ -92,8 +102,17 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn by(asker: String) -> Self {
-        Self { asker, model: None, stop_reason: None, usage: None, error: None }
+    fn by(asker: &str, task: Option<&TaskId>) -> Self {
+        let asker = asker.to_owned();
+        Self { asker, task: task.cloned(), model: None, stop_reason: None, usage: None, error: None }
+    }
+
+    /// Who asked, and for which task where that is another.
+    fn who(&self) -> String {
+        match &self.task {
+            Some(task) if task.as_str() != self.asker => format!("{}, for {task}", self.asker),
+            _ => self.asker.clone(),
+        }
     }
 }
 
@@ -127,7 +146,9 @@ impl RunDetails {
             Event::RunStarted { plan, .. } => {
                 more.name.clone_from(&plan.name);
                 more.started = Some(record.at);
+                more.budgets = Budgets::of(plan);
             }
+            Event::GoalPlanned(planning) => more.planning = Some(planning.clone()),
             Event::RunEnded { .. } => more.ended = Some(record.at),
             Event::RunResumed { .. } => more.ended = None,
             Event::AgentConnecting { agent } => {
@@ -146,8 +167,8 @@ impl RunDetails {
             }
             Event::ModelAsked { attempt, .. } => {
                 more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
-                let asker = attempt.task.to_string();
-                more.sampling.insert(RequestId::from(attempt.to_string()), Sampling::by(asker));
+                let sampling = Sampling::by(attempt.task.as_str(), Some(&attempt.task));
+                more.sampling.insert(RequestId::from(attempt.to_string()), sampling);
             }
             Event::ModelReplied { attempt, result } => more.replied(&RequestId::from(attempt.to_string()), result),
             Event::AttemptStarted { attempt, .. } => {
@@ -182,7 +203,8 @@ impl RunDetails {
                 }
             }
             Event::SamplingStarted { request, origin, .. } => {
-                more.sampling.insert(request.clone(), Sampling::by(origin.agent.to_string()));
+                let task = origin.attempt.as_ref().map(|attempt| &attempt.task);
+                more.sampling.insert(request.clone(), Sampling::by(origin.agent.as_str(), task));
             }
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
@@ -204,7 +226,11 @@ impl RunDetails {
     /// # Errors
     /// When it is no JSON, which what came from JSON always is.
     pub fn json(&self) -> serde_json::Result<Value> {
-        let mut whole = serde_json::to_value(Whole { result: self.merge.result(), more: &self.more })?;
+        let mut whole = serde_json::to_value(Whole {
+            result: self.merge.result(),
+            more: &self.more,
+            spending: self.merge.spending(),
+        })?;
         whole["status"] = self.standing().into();
         Ok(whole)
     }
@@ -221,6 +247,7 @@ impl RunDetails {
             ("agents", self.agents()),
             ("questions", self.questions()),
             ("sampling", self.sampling()),
+            ("spent", spent::table(self.merge.result(), self.merge.spending(), &self.more.budgets)),
         ];
         let mut text = String::new();
         for (title, table) in sections.into_iter().filter(|(_, table)| !table.is_empty()) {
@@ -245,6 +272,9 @@ impl RunDetails {
         };
         let mut head = Table::default();
         head.push(Row::of(["run", result.run.as_str()]));
+        if let Some(planning) = &self.more.planning {
+            head.push(Row::of(["goal", &planning.goal]));
+        }
         head.push(Row::of(["plan", &self.more.name]));
         head.push(Row::of(["status", &status]));
         if let Some(started) = self.more.started {
@@ -332,20 +362,18 @@ impl RunDetails {
 
     fn sampling(&self) -> Table {
         let mut table = Table::default();
-        let mut total = Usage::default();
+        for turn in self.more.planning.iter().flat_map(|planning| &planning.turns) {
+            let used = turn.usage.map(tokens).unwrap_or_default();
+            table.push(Row::of(["planning", &turn.model, &turn.stop_reason, &used]));
+        }
         for sampling in self.more.sampling.values() {
             let word = |text: &Option<String>| text.clone().unwrap_or_default();
             let used = sampling.usage.map(tokens).unwrap_or_default();
-            let row = Row::of([sampling.asker.as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
+            let row = Row::of([sampling.who().as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
             table.push(match &sampling.error {
                 Some(error) => row.note(format!("failed: {error}")),
                 None => row,
             });
-            total.input_tokens += sampling.usage.map_or(0, |usage| usage.input_tokens);
-            total.output_tokens += sampling.usage.map_or(0, |usage| usage.output_tokens);
-        }
-        if self.more.sampling.len() > 1 {
-            table.push(Row::of(["all", "", "", &tokens(total)]));
         }
         table
     }
@@ -415,6 +443,13 @@ mod tests {
 
         sampling
         research  m  endTurn  20 tokens in, 3 out
+
+        spent
+                               LLM calls  tokens in  tokens out  tool calls
+        book                                                     2
+        read                                                     2
+        research, for no task  1          20         3
+        all                    1          20         3           4
         ");
     }
 
@@ -470,7 +505,7 @@ mod tests {
         assert_eq!(
             json["sampling"]["r2"],
             json!({
-                "asker": "research", "model": "m", "stop_reason": "endTurn",
+                "asker": "research", "task": null, "model": "m", "stop_reason": "endTurn",
                 "usage": {"input_tokens": 20, "output_tokens": 3}, "error": null,
             })
         );

@@ -3,9 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Device, Size};
+use super::{Device, Output, Size};
 
-/// A device that keeps what was written.
+/// A device that keeps what was written, wherever it went.
 #[derive(Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<String>>);
 
@@ -17,7 +17,7 @@ impl Memory {
 }
 
 impl Device for Memory {
-    fn write(&mut self, text: &str) {
+    fn write(&mut self, _: Output, text: &str) {
         self.0.lock().expect("no panic").push_str(text);
     }
     fn size(&self) -> Size {

@@ -3,19 +3,19 @@
 
 use std::{collections::VecDeque, fmt::Write as _};
 
-use super::{Abilities, Size};
+use super::{Abilities, Output, Size};
 
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Step {
     /// A whole line.
     Line(String),
-    /// Text of a prompt, as it is.
-    Text(String),
+    /// Text of a prompt or of an answer, as it is.
+    Text(Output, String),
     /// A person ended the line on the terminal itself.
     Typed,
-    /// The prompt is over; what follows begins on a line of its own.
-    EndPrompt,
+    /// The prompt or the answer is over; what follows begins on a line of its own.
+    EndText,
 }
 
 /// Knows what is on the screen.
@@ -23,44 +23,47 @@ pub(super) struct Painter {
     abilities: Abilities,
     /// The live view as it was drawn.
     drawn: Vec<String>,
-    /// Whether the cursor stands behind text of a prompt.
-    is_mid_line: bool,
+    /// Whose text the cursor stands behind, in the middle of a line.
+    mid_line: Option<Output>,
 }
 
 impl Painter {
     pub(super) fn new(abilities: Abilities) -> Self {
-        Self { abilities, drawn: Vec::new(), is_mid_line: false }
+        Self { abilities, drawn: Vec::new(), mid_line: None }
     }
 
-    /// The bytes that write `steps` and then draw `view` below; none where nothing changes.
-    pub(super) fn paint(&mut self, steps: VecDeque<Step>, view: Vec<String>, size: Size) -> String {
+    /// The bytes that write `steps` and then draw `view` below, in order; none where nothing changes.
+    pub(super) fn paint(&mut self, steps: VecDeque<Step>, view: Vec<String>, size: Size) -> Vec<(Output, String)> {
         let most = size.rows.saturating_sub(1);
         let view: Vec<_> = view.into_iter().take(most).map(|line| self.fit(&line, size)).collect();
         if steps.is_empty() && view == self.drawn {
-            return String::new();
+            return Vec::new();
         }
-        let mut out = self.erasure(size);
+        let mut strokes = Vec::new();
+        add(&mut strokes, Output::Talk, &self.erasure(size));
         for step in steps {
             match step {
                 Step::Line(line) => {
-                    self.break_line(&mut out);
-                    out.push_str(&self.styled(&line));
-                    out.push('\n');
+                    self.break_line(&mut strokes);
+                    add(&mut strokes, Output::Talk, &self.styled(&line));
+                    add(&mut strokes, Output::Talk, "\n");
                 }
-                Step::Text(text) => {
-                    out.push_str(&self.styled(&text));
-                    self.is_mid_line = !text.ends_with('\n') && (self.is_mid_line || !text.is_empty());
+                Step::Text(output, text) => {
+                    add(&mut strokes, output, &self.styled(&text));
+                    if !text.is_empty() {
+                        self.mid_line = (!text.ends_with('\n')).then_some(output);
+                    }
                 }
-                Step::Typed => self.is_mid_line = false,
-                Step::EndPrompt => self.break_line(&mut out),
+                Step::Typed => self.mid_line = None,
+                Step::EndText => self.break_line(&mut strokes),
             }
         }
         for line in &view {
-            out.push_str(line);
-            out.push('\n');
+            add(&mut strokes, Output::Talk, line);
+            add(&mut strokes, Output::Talk, "\n");
         }
         self.drawn = view;
-        out
+        strokes
     }
 
     /// Moves to where the live view began and clears all below. The terminal may have become narrower since, and
@@ -85,10 +88,19 @@ impl Painter {
         if self.abilities.colour { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
     }
 
-    fn break_line(&mut self, out: &mut String) {
-        if std::mem::take(&mut self.is_mid_line) {
-            out.push('\n');
+    fn break_line(&mut self, strokes: &mut Vec<(Output, String)>) {
+        if let Some(output) = self.mid_line.take() {
+            add(strokes, output, "\n");
         }
+    }
+}
+
+/// Adds text to the last stroke, or as another where that went elsewhere.
+fn add(strokes: &mut Vec<(Output, String)>, output: Output, text: &str) {
+    match strokes.last_mut() {
+        _ if text.is_empty() => {}
+        Some((last, before)) if *last == output => before.push_str(text),
+        _ => strokes.push((output, text.to_owned())),
     }
 }
 
@@ -98,8 +110,17 @@ mod tests {
 
     const SIZE: Size = Size { rows: 4, columns: 20 };
 
-    fn painter(colour: bool) -> Painter {
-        Painter::new(Abilities { live: true, colour })
+    /// A painter all of whose strokes go to one terminal.
+    struct Drawn(Painter);
+
+    impl Drawn {
+        fn paint(&mut self, steps: VecDeque<Step>, view: Vec<String>, size: Size) -> String {
+            self.0.paint(steps, view, size).into_iter().map(|(_, text)| text).collect()
+        }
+    }
+
+    fn painter(colour: bool) -> Drawn {
+        Drawn(Painter::new(Abilities { live: true, colour }))
     }
 
     fn line(text: &str) -> Step {
@@ -133,9 +154,21 @@ mod tests {
 
     #[test]
     fn a_prompt_ends_its_line_unless_the_person_did() {
-        let prompt = |ending| VecDeque::from([Step::Text("name> ".to_owned()), ending, line("next")]);
-        assert_eq!(painter(true).paint(prompt(Step::EndPrompt), Vec::new(), SIZE), "name> \nnext\n");
+        let prompt = |ending| VecDeque::from([Step::Text(Output::Talk, "name> ".to_owned()), ending, line("next")]);
+        assert_eq!(painter(true).paint(prompt(Step::EndText), Vec::new(), SIZE), "name> \nnext\n");
         assert_eq!(painter(true).paint(prompt(Step::Typed), Vec::new(), SIZE), "name> next\n");
+    }
+
+    #[test]
+    fn an_answer_goes_to_its_own_output_and_ends_its_line_there() {
+        let mut painter = Painter::new(Abilities { live: true, colour: false });
+        painter.paint(VecDeque::new(), view(&["writing"]), SIZE);
+        let said = |text: &str| Step::Text(Output::Answer, text.to_owned());
+        let strokes = painter.paint([said("It is"), said(""), said(" green.")].into(), Vec::new(), SIZE);
+        let (talk, answer) = (Output::Talk, Output::Answer);
+        assert_eq!(strokes, [(talk, "\x1b[1A\r\x1b[J".to_owned()), (answer, "It is green.".to_owned())]);
+        let strokes = painter.paint([Step::EndText, line("done")].into(), Vec::new(), SIZE);
+        assert_eq!(strokes, [(answer, "\n".to_owned()), (talk, "done\n".to_owned())]);
     }
 
     #[test]

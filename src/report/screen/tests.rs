@@ -67,6 +67,26 @@ fn without_a_live_screen_nothing_waits_and_no_view_is_drawn() {
 }
 
 #[test]
+fn lines_and_the_view_wait_while_an_answer_is_written() {
+    for live in [true, false] {
+        let (screen, memory) = screen(live);
+        screen.show(Arc::new(|_| vec!["working".to_owned()]));
+        screen.flush();
+        let shown = memory.text().len();
+        let answer = screen.answer();
+        answer.write("It is");
+        screen.println("meanwhile");
+        screen.flush();
+        answer.write(" green.");
+        drop(answer);
+        screen.flush();
+        let erased = if live { "\x1b[1A\r\x1b[J" } else { "" };
+        let drawn = if live { "working\n" } else { "" };
+        assert_eq!(memory.text()[shown..], format!("{erased}It is green.\nmeanwhile\n{drawn}"));
+    }
+}
+
+#[test]
 fn a_view_that_panics_takes_nobody_with_it() {
     let (screen, _) = screen(true);
     screen.show(Arc::new(|_| panic!("a mistake in a view")));

@@ -54,6 +54,8 @@ impl Story {
                 };
                 Some(line(Mark::Run, self.name(), text))
             }
+            // It was told while it happened, before the run.
+            Event::GoalPlanned(_) => None,
             Event::AgentConnecting { agent } => {
                 self.connecting.push(agent.clone());
                 Some(line(Mark::Began, agent.as_str(), "connecting"))

@@ -122,20 +122,58 @@ async fn requests_for_tools_are_put_together_however_they_are_cut_and_numbered()
 #[tokio::test]
 async fn requests_for_tools_that_make_no_sense_say_so() {
     let one = |function: serde_json::Value| stream(&[json!([{"id": "a", "function": function}])], "tool_calls");
-    for (body, said) in [
-        (one(json!({"name": "book", "arguments": "{\"a"})), "asked for tool `book` with arguments that are not JSON: "),
-        (
-            one(json!({"name": "book", "arguments": [1]})),
-            "asked for tool `book` with arguments that are no object: [1]",
-        ),
-        (one(json!({"arguments": "{}"})), "asked for a tool without naming it"),
-    ] {
-        let Err(ChatError::Endpoint { message, status: None }) = told(&body).await else { panic!("a failure: {body}") };
-        assert!(message.starts_with(&format!("model `small` at `http://endpoint.test` {said}")), "{message}");
-    }
+    let at = "model `small` at `http://endpoint.test`";
+    let message = format!("{at} asked for a tool without naming it");
+    let nameless = told(&one(json!({"arguments": "{}"}))).await;
+    assert_eq!(nameless, Err(ChatError::Endpoint { message, status: None }));
     let unasked = model(&one(json!({"name": "book", "arguments": {}}))).chat(&question()).await;
-    let message = "model `small` at `http://endpoint.test` asked for tool `book`, though it was offered none";
-    assert_eq!(unasked, Err(ChatError::Endpoint { message: message.to_owned(), status: None }));
+    let message = format!("{at} asked for tool `book`, though it was offered none");
+    assert_eq!(unasked, Err(ChatError::Endpoint { message, status: None }));
+}
+
+#[tokio::test]
+async fn arguments_that_cannot_be_read_leave_the_rest_of_the_reply_whole() {
+    let body = stream(
+        &[json!([
+            {"index": 0, "id": "a", "function": {"name": "book", "arguments": "{\"day\": "}},
+            {"index": 1, "id": "b", "function": {"name": "geo_find", "arguments": [1]}},
+            {"index": 2, "id": "c", "function": {"name": "book", "arguments": {}}},
+        ])],
+        "tool_calls",
+    );
+    let unreadable = |id: &str, name: &str, problem: &str| ChatPart::UnreadableToolUse {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let parts = vec![
+        unreadable("a", "book", "are not JSON: EOF while parsing a value at line 1 column 8"),
+        unreadable("b", "geo.find", "are no object: [1]"),
+        ChatPart::ToolUse { id: "c".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
+    ];
+    assert_eq!(told(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
+}
+
+#[tokio::test]
+async fn thoughts_are_kept_only_for_a_model_that_wants_them_back_after_its_tools() {
+    let thinking = |part: &str| json!({"choices": [{"delta": {"reasoning_content": part}}]});
+    let calling = json!({"choices": [{"delta": {"tool_calls": [{"id": "a", "function": {"name": "book"}}]}}]});
+    let answering = json!({"choices": [{"delta": {"content": "Hi"}}]});
+    let body = |said: &serde_json::Value| {
+        let end = json!({"choices": [{"delta": {"reasoning_content": null}, "finish_reason": "stop"}]});
+        let chunks = [thinking("I "), thinking("see."), said.clone(), end];
+        chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect::<String>()
+    };
+    let asked = |echo_reasoning, body: String| async move {
+        let dialect = Dialect { tools: true, echo_reasoning, ..Dialect::default() };
+        let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
+        cut_for(spec, vec![Bytes::from(body)]).chat(&asking()).await.expect("a reply").parts
+    };
+    let book = ChatPart::ToolUse { id: "a".to_owned(), name: "book".to_owned(), input: JsonObject::new() };
+    let thoughts = ChatPart::Reasoning { model: "llm".to_owned(), text: "I see.".to_owned() };
+    assert_eq!(asked(true, body(&calling)).await, [thoughts, book.clone()]);
+    assert_eq!(asked(false, body(&calling)).await, [book]);
+    assert_eq!(asked(true, body(&answering)).await, [ChatPart::Text { text: "Hi".to_owned() }]);
 }
 
 #[tokio::test]

@@ -1,0 +1,88 @@
+//! A hundred calls at once, each of which asks the model: every request is charged to its own task, over both
+//! transports and in both eras.
+
+use std::sync::Barrier;
+
+use serde_json::{Value, json};
+
+use crate::{
+    endpoint::{Endpoint, Reply},
+    support::Place,
+};
+
+const CALLS: usize = 100;
+
+/// The number in what the demo's research agent asks the model: `… about topic 17:` and what it found.
+fn number(request: &Value) -> usize {
+    let asked = request["messages"].as_array().and_then(|messages| messages.last()).expect("a message");
+    let line = asked["content"].as_str().and_then(|text| text.lines().next()).expect("a line");
+    line.rsplit(' ').next().and_then(|word| word.strip_suffix(':')?.parse().ok()).expect("a topic")
+}
+
+/// A model that sums up topic 17 as `sum 17`, for 1017 tokens. It does so only when as many requests as `together` are
+/// there at once.
+fn model(together: usize) -> Endpoint {
+    let barrier = Barrier::new(together);
+    Endpoint::replying(move |request| {
+        barrier.wait();
+        let number = number(request);
+        Reply { text: format!("sum {number}"), tokens: 1_000 + number as u64 }
+    })
+}
+
+/// Runs all calls with an agent of that section, and holds every one of them to its own request.
+fn assert_all_charged_to_their_own(endpoint: &Endpoint, agent: &str) {
+    let place = Place::new();
+    let command = "command = \"${KAPELL}\"\nmax_concurrency = 100";
+    place.write("agents.toml", format!("{}[agents.research]\n{command}\n{agent}\n", endpoint.section()));
+    let numbers: Vec<usize> = (0..CALLS).collect();
+    let plan = format!(
+        "name: hundred\nmax_parallel: 100\ndefaults: {{ timeout: 60s }}\ntasks:\n\
+         \x20 - id: ask\n    foreach: {numbers:?}\n    as: number\n    agent: research\n    tool: research\n\
+         \x20   with: {{ topic: \"topic ${{{{ number }}}}\", depth: 1, delay_ms: 0 }}\n"
+    );
+    let ended = place.run(&plan, &["--journal", "journal.db"]);
+    assert_eq!(ended.code, Some(0), "{agent}: {}", ended.err);
+    let shown = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
+    let items = shown["tasks"]["ask"]["items"].as_array().expect("items");
+    let said =
+        |item: &Value| json!([item["status"], item["attempts"], item["output"]["topic"], item["output"]["summary"]]);
+    let expected =
+        numbers.iter().map(|number| json!(["succeeded", 1, format!("topic {number}"), format!("sum {number}")]));
+    assert_eq!(items.iter().map(said).collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{agent}");
+    let mut requests: Vec<Value> = shown["sampling"].as_object().expect("requests").values().cloned().collect();
+    requests.sort_by_key(|request| request["usage"]["input_tokens"].as_u64());
+    let expected = numbers.iter().map(|number| {
+        json!({
+            "asker": "research", "task": format!("ask[{number}]"), "model": "tiny-7b", "stop_reason": "endTurn",
+            "usage": {"input_tokens": 1_000 + number, "output_tokens": 3}, "error": null,
+        })
+    });
+    assert_eq!(requests, expected.collect::<Vec<_>>(), "{agent}");
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]).out;
+    let charged = |number| shown.contains(&format!("\nresearch, for ask[{number}] "));
+    assert!((0..CALLS).all(charged), "{shown}");
+}
+
+#[test]
+fn over_stdio_a_hundred_requests_are_charged_to_their_tasks_as_many_at_once_as_there_are_processes() {
+    let agent = "args = [\"demo-agent\", \"research\"]\nprotocol = \"legacy\"\nmax_processes = 4";
+    assert_all_charged_to_their_own(&model(4), agent);
+}
+
+#[test]
+fn over_stdio_in_the_modern_era_a_hundred_requests_at_once_are_charged_to_their_tasks() {
+    let agent = "args = [\"demo-agent\", \"research\"]\nprotocol = \"modern\"";
+    assert_all_charged_to_their_own(&model(CALLS), agent);
+}
+
+#[test]
+fn over_http_a_hundred_requests_at_once_are_charged_to_their_tasks_in_both_eras() {
+    for era in ["legacy", "modern"] {
+        let agent = format!(
+            "url = \"http://127.0.0.1:${{PORT}}/mcp\"\nargs = [\"demo-agent\", \"research\", \"--http\", \"${{PORT}}\"]\n\
+             protocol = \"{era}\""
+        );
+        assert_all_charged_to_their_own(&model(CALLS), &agent);
+    }
+}

@@ -1,0 +1,180 @@
+//! Whole goals over npm server-everything, with a model whose words are written here: everything that is printed, and
+//! everything that the journal then tells.
+//! Never asks a real model.
+
+use std::sync::Barrier;
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::{
+    endpoint::{Endpoint, Reply},
+    place::Place,
+    root,
+};
+
+const SERVER: &str = ".interop/npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
+const GOAL: &str = "Add 2 and 40, and say that together with the weather in Chicago";
+
+/// How many processes of the server there may be over pipes.
+const PROCESSES: usize = 4;
+
+/// How the server is reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Over {
+    Stdio,
+    Http,
+}
+
+/// A place with the server and that model.
+fn place(over: Over, endpoint: &Endpoint) -> Place {
+    let place = Place::new();
+    let server = root().join(SERVER);
+    let reached = match over {
+        Over::Stdio => format!("args = [{server:?}, \"stdio\"]\nmax_processes = {PROCESSES}"),
+        Over::Http => format!(
+            "url = \"http://127.0.0.1:${{PORT}}/mcp\"\nenv = {{ PORT = \"${{PORT}}\" }}\n\
+             args = [{server:?}, \"streamableHttp\"]"
+        ),
+    };
+    let agent = format!("[agents.everything]\ncommand = \"node\"\n{reached}\nstartup_timeout = \"30s\"\n");
+    place.write("agents.toml", format!("{}{agent}", endpoint.section()));
+    place
+}
+
+fn run(place: &Place, goal: &str) -> String {
+    place.shown(&place.kapell(&["run", goal, "--no-input", "--journal", "journal.db"]))
+}
+
+/// The plan file that the run left.
+fn saved_plan(place: &Place) -> Result<String, Failed> {
+    let saved = std::fs::read_dir(place.path("journal.plans"))?.next().ok_or("no plan was saved")??;
+    Ok(std::fs::read_to_string(saved.path())?)
+}
+
+/// One task after the other: a sum, the weather, and an echo of both.
+fn chain() -> Value {
+    json!({
+        "analysis": "The sum and the weather have a tool each; an echo says both.",
+        "tasks": [
+            {
+                "id": "t1", "title": "The sum", "depends_on": [],
+                "call": {"tool": "everything.get-sum", "args": {"a": 2, "b": 40}}, "bindings": [],
+            },
+            {
+                "id": "t2", "title": "The weather", "depends_on": ["t1"],
+                "call": {"tool": "everything.get-structured-content", "args": {"location": "Chicago"}}, "bindings": [],
+            },
+            {
+                "id": "t3", "title": "Both", "depends_on": ["t1", "t2"],
+                "call": {"tool": "everything.echo", "args": {
+                    "message": "${{ tasks.t1.text }} Chicago has ${{ tasks.t2.output.conditions }}.",
+                }},
+                "bindings": [],
+            },
+        ],
+    })
+}
+
+const ANSWER: &str = "2 and 40 make 42 [t1], and Chicago has drizzle at 36 degrees [t2]. In the server's own words: \
+                      \"The sum of 2 and 40 is 42. Chicago has Light rain / drizzle.\" [t3]";
+
+pub(crate) fn good(over: Over) -> Result<(), Failed> {
+    let place = place(over, &Endpoint::answering([&*chain().to_string(), ANSWER]));
+    insta::assert_snapshot!("good", run(&place, GOAL));
+    insta::assert_snapshot!("good_plan", saved_plan(&place)?);
+    Ok(())
+}
+
+pub(crate) fn repaired() -> Result<(), Failed> {
+    let unknown = chain().to_string().replace("get-sum", "add-numbers");
+    let endpoint = Endpoint::answering([&*unknown, &*chain().to_string(), ANSWER]);
+    let place = place(Over::Stdio, &endpoint);
+    insta::assert_snapshot!("repaired", run(&place, GOAL));
+    endpoint.request();
+    let told = endpoint.request()["messages"][3]["content"].clone();
+    insta::assert_snapshot!("repaired_told", told.as_str().ok_or("nothing was told")?);
+    Ok(())
+}
+
+pub(crate) fn never_valid() -> Result<(), Failed> {
+    let chain = chain().to_string();
+    let elsewhere = chain.replace("Chicago\"", "Atlantis\"").replace("\"a\":2,", "");
+    let backwards = elsewhere.replace("[\"t1\"]", "[\"t3\"]");
+    let place = place(Over::Stdio, &Endpoint::answering(["Let me think about it.", &*elsewhere, &*backwards]));
+    insta::assert_snapshot!("never_valid", run(&place, GOAL));
+    insta::assert_snapshot!("never_valid_plan", saved_plan(&place)?);
+    assert!(!place.path("journal.db").exists(), "something ran");
+    Ok(())
+}
+
+/// Eight tasks side by side, each of which has the server ask the model with the task's own id.
+fn fan() -> Value {
+    let task = |number: usize| {
+        json!({
+            "id": format!("t{number}"), "title": format!("Word {number}"), "depends_on": [],
+            "call": {"tool": "everything.trigger-sampling-request", "args": {"prompt": format!("t{number}"), "maxTokens": 20}},
+            "bindings": [],
+        })
+    };
+    json!({"analysis": "One request for each word.", "tasks": (1..=8).map(task).collect::<Vec<_>>()})
+}
+
+/// A model that plans the fan, says `word of t3` to what the server asks for `t3`, for 1003 tokens, and then sums up.
+/// What the server asks is answered only when as many of its requests as `together` are there at once.
+fn fanning(together: usize) -> Endpoint {
+    let barrier = Barrier::new(together);
+    Endpoint::replying(move |request| {
+        let messages = request["messages"].as_array().into_iter().flatten();
+        let texts: Vec<&str> = messages.filter_map(|message| message["content"].as_str()).collect();
+        let asked = texts.iter().find_map(|text| text.strip_prefix("Resource trigger-sampling-request context: t"));
+        match asked.and_then(|number| number.parse::<u64>().ok()) {
+            Some(number) => {
+                barrier.wait();
+                Reply { text: format!("word of t{number}"), tokens: 1_000 + number }
+            }
+            None if texts[0].starts_with("You turn a goal into a plan") => {
+                Reply { text: fan().to_string(), tokens: 12 }
+            }
+            None => Reply { text: "Eight words came [t1, t2, t3, t4, t5, t6, t7, t8].".to_owned(), tokens: 12 },
+        }
+    })
+}
+
+/// What `runs show` tells as JSON, without times, with requests in the order of their tasks and tokens: their numbers
+/// and their places follow the order in which they came.
+fn details(place: &Place) -> Result<String, Failed> {
+    let shown = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]);
+    let mut details = shown.result();
+    details["run"] = "RUN".into();
+    details["started"] = "TIME".into();
+    details["ended"] = "TIME".into();
+    let times = details["times"].as_object_mut().ok_or("no times")?;
+    times.sort_keys();
+    for task in times.values_mut() {
+        assert!(task["started"].as_u64() <= task["ended"].as_u64(), "{task}");
+        *task = json!({"started": "TIME", "ended": "TIME"});
+    }
+    let requests = details["sampling"].as_object().ok_or("no requests")?;
+    let mut requests: Vec<Value> = requests.values().cloned().collect();
+    requests.sort_by_key(|request| (request["task"].to_string(), request["usage"].to_string()));
+    details["sampling"] = requests.into();
+    Ok(serde_json::to_string_pretty(&details)?)
+}
+
+pub(crate) fn fan_out(over: Over) -> Result<(), Failed> {
+    // Over pipes each process takes one call at a time, as nothing says which call asks.
+    let together = match over {
+        Over::Stdio => PROCESSES,
+        Over::Http => 8,
+    };
+    let place = place(over, &fanning(together));
+    let shown = run(&place, "Have the model say eight words");
+    // Calls that run side by side are told of in the order in which things happen.
+    let (head, told) = shown.split_at(shown.find("[TIME]").ok_or("the run told nothing")?);
+    let mut told: Vec<&str> = told.lines().collect();
+    told.sort_unstable();
+    insta::assert_snapshot!("fan_out", format!("{head}{}", told.join("\n")));
+    insta::assert_snapshot!("fan_out_details", details(&place)?);
+    Ok(())
+}

@@ -112,7 +112,9 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
-    let requests = tokio::spawn(runtime::deliver(journal::Inbox::open(&path, &run)?, Arc::clone(&hub)));
+    let mut elsewhere = journal::Inbox::open(&path, &run)?;
+    let requests = elsewhere.take_new()?.into_iter().map(runtime::observed).collect();
+    let elsewhere = tokio::spawn(runtime::deliver(elsewhere, Arc::clone(&hub)));
     let lines = match output {
         Output::StreamJson => Some(
             JsonLines::start(&path, &run, events, std::io::stdout())
@@ -131,7 +133,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
             reporters.catch_up(&records);
             let last = records.last().map_or_else(Timestamp::default, |record| record.at);
             drop(records);
-            let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes };
+            let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes, requests };
             runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
         }
         Work::Again { of, earlier, from } => {
@@ -140,7 +142,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         }
     };
     signals.abort();
-    requests.abort();
+    elsewhere.abort();
     let Reporters { merge, shown, lines } = reporters;
     drop(shown);
     screen.flush();

@@ -136,8 +136,39 @@ fn what_is_sent_to_a_run_that_nobody_drives_waits_for_the_next_process() {
     assert_eq!(run.questions(1)[0]["answer_waits"], true);
     let again = run.kapell(&["answer"], &["q1", "--decline"]);
     assert!(again.code == Some(2) && in_a_line(&again.err).contains("has an answer that waits"), "{again:?}");
+    let resumed = run.kapell(&["resume"], &["--no-input", "--output", "json"]);
+    assert_eq!((resumed.code, resumed.task("a").0.as_str()), (Some(0), "succeeded"), "{resumed:?}");
+    assert!(!resumed.err.contains("left open"), "{resumed:?}");
+}
+
+#[test]
+fn a_run_that_nobody_drives_is_ended_by_the_next_process_before_anything_starts() {
+    let place = Place::new();
+    place.agents(&["silent"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-silent, tool: work }, { id: b, agent: odd-silent, tool: work }]\n");
+    let run = Detached::start(&place, &["plan.yaml"]);
+    wait_for("the call", || run.kapell(&["logs"], &[]).out.contains("b#1: calls").then_some(()));
+    run.questions(1);
+    run.kill();
+    wait_for("the process to be gone", || (run.shown()["status"] == "interrupted").then_some(()));
     let cancelled = run.kapell(&["cancel"], &[]);
     assert!(cancelled.code == Some(0) && cancelled.err.contains("nobody drives run"), "{cancelled:?}");
+    let resumed = run.kapell(&["resume"], &["--no-input", "--output", "json"]);
+    assert_eq!((resumed.code, &resumed.result()["status"]), (Some(130), &json!("cancelled")), "{resumed:?}");
+    assert_eq!(run.kapell(&["logs"], &[]).out.matches(": calls ").count(), 1, "nothing is called again");
+}
+
+#[test]
+fn two_processes_never_drive_one_run() {
+    let place = Place::new();
+    place.agents(&["good"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-good, tool: work }]\n");
+    let run = Detached::start(&place, &["plan.yaml"]);
+    let process = run.shown()["process"].to_string();
+    let refused = run.kapell(&["resume"], &[]);
+    let says = format!("is being driven by process {process}");
+    assert!(refused.code == Some(1) && in_a_line(&refused.err).contains(&says), "{refused:?}");
+    assert_eq!(run.kapell(&["cancel"], &[]).code, Some(0));
 }
 
 #[test]

@@ -126,7 +126,9 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
-    let requests = tokio::spawn(runtime::deliver(journal::Inbox::open(&path, &run)?, Arc::clone(&hub)));
+    let mut elsewhere = journal::Inbox::open(&path, &run)?;
+    let requests = elsewhere.take_new()?.into_iter().map(runtime::observed).collect();
+    let elsewhere = tokio::spawn(runtime::deliver(elsewhere, Arc::clone(&hub)));
     let lines = match output {
         Output::StreamJson => Some(
             JsonLines::start(&path, &run, events, std::io::stdout())
@@ -151,7 +153,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
             reporters.catch_up(&records);
             let last = records.last().map_or_else(Timestamp::default, |record| record.at);
             drop(records);
-            let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes };
+            let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes, requests };
             runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
         }
         Work::Again { of, earlier, from } => {
@@ -160,7 +162,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         }
     };
     signals.abort();
-    requests.abort();
+    elsewhere.abort();
     let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);
     let shown = answer.map_or(Shown::Nothing, |answer| answer.shown());

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use miette::{MietteHandler, ReportHandler};
+use miette::{MietteHandler, MietteHandlerOpts, ReportHandler};
 use serde::Serialize;
 
 use crate::{
@@ -154,9 +154,18 @@ impl CliError {
         match self {
             Self::File(mistakes) => show(&mistakes),
             Self::Shown(_) => {}
-            other => eprintln!("{:?}", miette::Report::new(other)),
+            other => eprintln!("{}", Wrapped(&other)),
         }
         exit
+    }
+}
+
+/// An error as it is shown. Lines are broken for a terminal alone: elsewhere, commands and ids stay in one piece.
+struct Wrapped<'e>(&'e CliError);
+
+impl fmt::Display for Wrapped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(self.0, f)
     }
 }
 

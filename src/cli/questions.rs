@@ -12,7 +12,8 @@ use super::{
 use crate::{
     human::sheet,
     journal::{Reader, RunSummary},
-    report::history::{Asked, Questions},
+    model::DefaultAnswer,
+    report::history::{Asked, Questions, moment},
 };
 
 #[derive(Debug, Args)]
@@ -54,10 +55,22 @@ pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
 }
 
 fn lines(run: &RunSummary, asked: &Asked, answer_waits: bool) -> Vec<String> {
-    let mut lines = sheet::lines(&run.run, &asked.question);
+    let question = &asked.question;
+    let mut lines = sheet::lines(&run.run, question);
+    let command = lines.pop();
+    if let Some(deadline) = question.deadline {
+        let at = moment(deadline.at, &files::viewpoint().zone);
+        let default = match deadline.default {
+            DefaultAnswer::Accept => "accepted",
+            DefaultAnswer::Decline => "declined",
+            DefaultAnswer::Cancel => "dismissed",
+        };
+        lines.push(format!("    {default} by default at {at}"));
+    }
     if answer_waits {
-        lines.pop();
         lines.push(format!("    answered; the next `kapell resume {}` takes it up", run.run));
+    } else {
+        lines.extend(command);
     }
     lines
 }

@@ -153,7 +153,7 @@ impl Decision<'_> {
         }
     }
 
-    fn observe(&mut self, input: Input) {
+    pub(super) fn observe(&mut self, input: Input) {
         match input {
             Input::AgentConnected { agent, info } => {
                 if matches!(self.run.agents.get(&agent), Some(state) if state.connection == Connection::Connecting) {

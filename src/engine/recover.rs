@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use crate::model::{
     AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, Command, EndCause, Event, Failure, FailureKind,
-    NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Settlement, Span, TaskId, Timestamp, ToolInfo,
+    Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Settlement, Span, TaskId, Timestamp, ToolInfo,
     ToolOutput,
 };
 
@@ -27,6 +27,8 @@ pub struct Recovery<'a> {
     pub noted: &'a dyn Fn(&AttemptId) -> bool,
     /// Whether a person accepted that agents' tools are not what they were.
     pub accepts_changes: bool,
+    /// What was asked of the run while nobody drove it: answers, or its end.
+    pub requests: &'a [Input],
 }
 
 impl Run {
@@ -34,7 +36,7 @@ impl Run {
     /// for the others is the table in [`super::retry`]. Prompts are put to the model again, people are asked again what
     /// they have not answered. A run that has ended for good gives nothing to do.
     pub fn recover(&mut self, recovery: Recovery<'_>) -> Step {
-        let Recovery { now, last, noted, accepts_changes } = recovery;
+        let Recovery { now, last, noted, accepts_changes, requests } = recovery;
         let mut decision = Decision::new(self, now);
         if !matches!(decision.run.status, RunStatus::Running | RunStatus::Paused) {
             return decision.into_step();
@@ -42,6 +44,10 @@ impl Run {
         let (taken_up, interrupted) = decision.run.calls_under_way().partition::<Vec<_>, _>(noted);
         let away = Span(now.since(last));
         decision.emit(Event::RunResumed { away, taken_up: taken_up.clone(), accepts_changes });
+        // Before anything else, so that nobody is asked what was answered, and nothing starts in a run that is to end.
+        for request in requests {
+            decision.observe(request.clone());
+        }
         decision.close_dead_questions(&taken_up);
         for question in decision.run.questions_of_the_host() {
             decision.order(Command::Ask { question });

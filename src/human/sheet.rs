@@ -125,7 +125,7 @@ fn field_lines(field: &Field) -> Vec<String> {
     lines
 }
 
-/// The question for programs: `{question, asker, tool, message, form, fields}`, where `form` holds the agent's schema
+/// The question for programs: `{question, asker, tool, message, form, fields, deadline}`, where `form` holds the agent's schema
 /// or address, and each of `fields` is `{name, title, description, takes, required, default, choices}`.
 pub fn json(question: &Question) -> Value {
     let fields: Vec<Value> = match &question.form {
@@ -139,6 +139,7 @@ pub fn json(question: &Question) -> Value {
         "message": question.message,
         "form": question.form,
         "fields": fields,
+        "deadline": question.deadline,
     })
 }
 

@@ -97,10 +97,11 @@ pub async fn resume(
     (hub, inbox): (Arc<Hub>, Inbox),
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
-    let Resumption { id, mut run, last, notes, accepts_changes } = resumption;
+    let Resumption { id, mut run, last, notes, accepts_changes, requests } = resumption;
     let clock = Clock::start();
     let noted = |attempt: &AttemptId| notes.contains_key(attempt);
-    let step = run.recover(Recovery { now: clock.now(), last, noted: &noted, accepts_changes });
+    let now = clock.now();
+    let step = run.recover(Recovery { now, last, noted: &noted, accepts_changes, requests: &requests });
     let dispatcher = Dispatcher { notes, ..Dispatcher::new(id, run, clock, (services, hub)) };
     dispatcher.carry_to_its_end(step, inbox, reporter).await
 }
@@ -118,6 +119,8 @@ pub struct Resumption<'a> {
     pub notes: HashMap<AttemptId, Value>,
     /// Whether a person accepted that agents' tools are not what they were.
     pub accepts_changes: bool,
+    /// What was asked of it while nobody drove it.
+    pub requests: Vec<Input>,
 }
 
 /// What a new run begins with.

@@ -14,8 +14,8 @@ use super::Hub;
 /// a look that finds nothing takes microseconds.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Gives `hub` every request that comes in, and those that have waited. Runs until dropped. The engine takes no notice
-/// of one that comes too late or again.
+/// Gives `hub` every request that `inbox` has not given yet. Runs until dropped. The engine takes no notice of one that
+/// comes too late or again.
 pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
     loop {
         // Reading can wait for another process that is repairing the journal.
@@ -37,7 +37,8 @@ pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
     }
 }
 
-fn observed(request: Request) -> Input {
+/// A request as the engine takes it.
+pub fn observed(request: Request) -> Input {
     match request {
         Request::Answer { question, answer, by } => Input::QuestionAnswered { question, answer, by },
         Request::Cancel => Input::CancelRequested,

@@ -20,7 +20,7 @@ use crate::{
 
 pub use dispatcher::{Resumption, RuntimeError, Services, Start, rerun, resume, run};
 pub use hub::{Hub, Inbox};
-pub use inbox::deliver;
+pub use inbox::{deliver, observed};
 pub use survey::{Survey, survey};
 
 /// The agents of a run, as the dispatcher sees them.

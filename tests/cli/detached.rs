@@ -51,11 +51,6 @@ impl<'p> Detached<'p> {
     }
 }
 
-/// An error without the breaks and rules that make it fit a terminal.
-fn in_a_line(error: &str) -> String {
-    error.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
-}
-
 impl Drop for Detached<'_> {
     fn drop(&mut self) {
         // A test that fails leaves no process behind.
@@ -88,14 +83,14 @@ fn questions_of_a_detached_run_are_answered_from_elsewhere() {
         (&["q1", "--accept", "--decline"], "cannot be used with"),
     ] {
         let refused = run.kapell(&["answer"], arguments);
-        assert!(refused.code == Some(2) && in_a_line(&refused.err).contains(says), "{arguments:?}: {refused:?}");
+        assert!(refused.code == Some(2) && refused.err.contains(says), "{arguments:?}: {refused:?}");
     }
     assert_eq!(run.questions(1).len(), 1);
 
     let answered = run.kapell(&["answer"], &["q1", "--field", "confirm=yes", "--field", "notes=quiet"]);
     assert_eq!((answered.code, answered.err), (Some(0), format!("q1 of run {}: accepted\n", run.run)));
     let again = run.kapell(&["answer"], &["q1", "--decline"]);
-    assert!(again.code == Some(2) && in_a_line(&again.err).contains("accepted by person elsewhere"), "{again:?}");
+    assert!(again.code == Some(2) && again.err.contains("accepted by person elsewhere"), "{again:?}");
 
     assert_eq!(run.questions(1)[0]["question"], "q2");
     assert_eq!(run.kapell(&["answer"], &["q2", "--accept"]).code, Some(0));
@@ -103,7 +98,7 @@ fn questions_of_a_detached_run_are_answered_from_elsewhere() {
     let shown = run.shown();
     assert_eq!((&shown["status"], &shown["tasks"]["book"]["output"]["notes"]), (&json!("succeeded"), &json!("quiet")));
     let late = run.kapell(&["answer"], &["q2", "--accept"]);
-    assert!(late.code == Some(2) && in_a_line(&late.err).contains("has ended: succeeded"), "{late:?}");
+    assert!(late.code == Some(2) && late.err.contains("has ended: succeeded"), "{late:?}");
     let said = std::fs::read_to_string(place.path(&format!("journal.logs/{}.log", run.run))).expect("a log");
     assert!(said.contains("(by person elsewhere)") && said.contains("\"status\": \"booked\""), "{said}");
 }
@@ -119,7 +114,7 @@ fn a_detached_run_is_cancelled_from_elsewhere() {
     assert_eq!((cancelled.code, cancelled.err), (Some(0), format!("run {} is cancelled\n", run.run)));
     assert_eq!(run.shown()["status"], "cancelled");
     let again = run.kapell(&["cancel"], &[]);
-    assert!(again.code == Some(2) && in_a_line(&again.err).contains("has ended: cancelled"), "{again:?}");
+    assert!(again.code == Some(2) && again.err.contains("has ended: cancelled"), "{again:?}");
 }
 
 #[test]
@@ -135,9 +130,40 @@ fn what_is_sent_to_a_run_that_nobody_drives_waits_for_the_next_process() {
     assert!(answered.code == Some(0) && answered.err.contains("kapell resume"), "{answered:?}");
     assert_eq!(run.questions(1)[0]["answer_waits"], true);
     let again = run.kapell(&["answer"], &["q1", "--decline"]);
-    assert!(again.code == Some(2) && in_a_line(&again.err).contains("has an answer that waits"), "{again:?}");
+    assert!(again.code == Some(2) && again.err.contains("has an answer that waits"), "{again:?}");
+    let resumed = run.kapell(&["resume"], &["--no-input", "--output", "json"]);
+    assert_eq!((resumed.code, resumed.task("a").0.as_str()), (Some(0), "succeeded"), "{resumed:?}");
+    assert!(!resumed.err.contains("left open"), "{resumed:?}");
+}
+
+#[test]
+fn a_run_that_nobody_drives_is_ended_by_the_next_process_before_anything_starts() {
+    let place = Place::new();
+    place.agents(&["silent"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-silent, tool: work }, { id: b, agent: odd-silent, tool: work }]\n");
+    let run = Detached::start(&place, &["plan.yaml"]);
+    wait_for("the call", || run.kapell(&["logs"], &[]).out.contains("b#1: calls").then_some(()));
+    run.questions(1);
+    run.kill();
+    wait_for("the process to be gone", || (run.shown()["status"] == "interrupted").then_some(()));
     let cancelled = run.kapell(&["cancel"], &[]);
     assert!(cancelled.code == Some(0) && cancelled.err.contains("nobody drives run"), "{cancelled:?}");
+    let resumed = run.kapell(&["resume"], &["--no-input", "--output", "json"]);
+    assert_eq!((resumed.code, &resumed.result()["status"]), (Some(130), &json!("cancelled")), "{resumed:?}");
+    assert_eq!(run.kapell(&["logs"], &[]).out.matches(": calls ").count(), 1, "nothing is called again");
+}
+
+#[test]
+fn two_processes_never_drive_one_run() {
+    let place = Place::new();
+    place.agents(&["good"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-good, tool: work }]\n");
+    let run = Detached::start(&place, &["plan.yaml"]);
+    let process = run.shown()["process"].to_string();
+    let refused = run.kapell(&["resume"], &[]);
+    let says = format!("is being driven by process {process}");
+    assert!(refused.code == Some(1) && refused.err.contains(&says), "{refused:?}");
+    assert_eq!(run.kapell(&["cancel"], &[]).code, Some(0));
 }
 
 #[test]
@@ -151,14 +177,11 @@ fn a_run_that_cannot_begin_says_so_before_anything_is_left_to_itself() {
         ("plan a trip", 2, "needs a language model"),
     ] {
         let ended = place.kapell(&["run", "--detach", plan]);
-        assert!(
-            ended.code == Some(code) && in_a_line(&ended.err).contains(says) && ended.out.is_empty(),
-            "{plan}: {ended:?}"
-        );
+        assert!(ended.code == Some(code) && ended.err.contains(says) && ended.out.is_empty(), "{plan}: {ended:?}");
     }
     place.write("taken", "").write("plan.yaml", BOOK);
     let ended = place.kapell(&["run", "--detach", "plan.yaml", "--journal", "taken/journal.db"]);
-    assert!(ended.code == Some(1) && in_a_line(&ended.err).contains("could not be started"), "{ended:?}");
+    assert!(ended.code == Some(1) && ended.err.contains("could not be started"), "{ended:?}");
     let left = std::fs::read_dir(place.path("state/kapell/journal.logs")).expect("a folder").count();
     assert_eq!(left, 0, "a run that never began keeps no log");
 }

@@ -13,7 +13,7 @@ impl Driver {
         let mut run = Run::fold(&records).expect("a history");
         let last = records.last().expect("a first event").at;
         let now = self.now.after(Duration::from_secs(60));
-        let step = run.recover(Recovery { now, last, noted, accepts_changes: false });
+        let step = run.recover(Recovery { now, last, noted, accepts_changes: false, requests: &[] });
         let mut driver = Self { run, records, orders: Vec::new(), now };
         driver.take(step);
         driver
@@ -210,7 +210,8 @@ fn an_agent_whose_tools_changed_pauses_the_run_until_a_person_accepts_that() {
     assert_eq!(driver.ended(), Some((RunStatus::Paused, Some(cause))));
 
     let mut run = Run::fold(&driver.records).expect("a history");
-    let recovery = Recovery { now: driver.now, last: driver.now, noted: &|_| false, accepts_changes: true };
+    let recovery =
+        Recovery { now: driver.now, last: driver.now, noted: &|_| false, accepts_changes: true, requests: &[] };
     let step = run.recover(recovery);
     let mut driver = Driver { run, records: driver.records, orders: Vec::new(), now: driver.now };
     driver.take(step);

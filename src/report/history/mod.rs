@@ -81,7 +81,7 @@ fn standing(status: RunStatus, driver: Option<Holder>) -> &'static str {
 }
 
 /// A moment as people read it, to the second.
-fn moment(at: Timestamp, zone: &TimeZone) -> String {
+pub fn moment(at: Timestamp, zone: &TimeZone) -> String {
     formatted(at, zone, "%Y-%m-%d %H:%M:%S")
 }
 

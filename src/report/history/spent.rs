@@ -204,9 +204,10 @@ mod tests {
         run      01990000-0000-7000-8000-00000000abcd
         goal     Go to Lisbon
         plan     lisbon
-        status   running?
+        status   interrupted
         started  2023-11-14 22:13:20
-        ended    not so far as the journal knows; last event 1m26s ago, and the process may be gone
+        ended    not yet; last event 1m26s ago
+            its process is gone; `kapell resume 01990000-0000-7000-8000-00000000abcd` goes on with it
 
         tasks
         ask   running    1 attempt  1m38s

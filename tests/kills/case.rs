@@ -94,7 +94,7 @@ impl Case {
                 End::Killed => kills += 1,
                 End::Exited(0) => {}
                 End::Exited(4) => self.settle(),
-                End::Exited(code) => panic!("seed {}: {fate:?} ended with {code}\n{}", self.seed, self.talk()),
+                end @ (End::Exited(_) | End::Stuck) => panic!("seed {}: {fate:?}: {end:?}\n{}", self.seed, self.talk()),
             }
         }
         usize::try_from(kills).expect("few")

@@ -5,7 +5,7 @@
 mod audit;
 mod case;
 mod dice;
-mod full;
+mod journal;
 mod life;
 mod servers;
 mod standstill;
@@ -15,7 +15,8 @@ mod support;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use case::Case;
+use case::{Case, EXPECTED};
+use dice::Dice;
 
 /// As many kills as the suite must survive.
 const KILLS: usize = 200;
@@ -26,7 +27,6 @@ const SEED: &str = "KAPELL_KILL_SEED";
 
 #[test]
 fn nothing_is_lost_and_nothing_is_doubled_however_often_the_host_is_killed() {
-    let expected = Case::new(0).uninterrupted();
     let next = AtomicU64::new(first_seed());
     let killed = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -34,11 +34,11 @@ fn nothing_is_lost_and_nothing_is_doubled_however_often_the_host_is_killed() {
             scope.spawn(|| {
                 while killed.load(Ordering::Relaxed) < KILLS {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let mut case = Case::new(seed);
-                    let kills = case.carry_to_its_end();
-                    case.audit(&expected);
+                    let mut case = Case::new(&format!("{SEED}={seed}"));
+                    let kills = case.survive(Dice::new(seed));
+                    case.audit(&EXPECTED);
+                    eprintln!("{kills} kills, {}", case.summary());
                     killed.fetch_add(kills, Ordering::Relaxed);
-                    eprintln!("{}", case.summary(kills));
                 }
             });
         }

@@ -265,9 +265,20 @@ impl Decision<'_> {
         let lives = |origin: &Origin| {
             origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| taken_up.contains(attempt))
         };
+        self.close_questions(|origin| !lives(origin));
+    }
+
+    /// Closes the questions that a call had asked when it was taken up, and had not asked again when it ended. Those that
+    /// were asked by this process are taken back by the connection that they came on.
+    pub(super) fn close_questions_not_asked_again(&mut self, attempt: &AttemptId) {
+        self.close_questions(|origin| origin.attempt.as_ref() == Some(attempt));
+    }
+
+    /// Closes the questions of agents for which no request waits, so that nobody else would.
+    fn close_questions(&mut self, are_dead: impl Fn(&Origin) -> bool) {
         let dead = self.run.questions.iter().filter(|(_, entry)| {
             let open = !matches!(entry.state, QuestionState::Answered { .. });
-            open && matches!(&entry.question.asker, Asker::Agent(origin) if !lives(origin))
+            open && entry.request.is_none() && matches!(&entry.question.asker, Asker::Agent(origin) if are_dead(origin))
         });
         let dead: Vec<QuestionId> = dead.map(|(id, _)| id.clone()).collect();
         for question in dead {

@@ -9,10 +9,14 @@ use std::{
 use kapell::model::{AttemptId, Effect, Event, Outcome, Plan, Record, RunStatus, TaskId};
 use serde_json::Value;
 
-/// What each task returned; nothing of a `foreach` task itself.
+/// What each task returned, and under [`RUN`] what the run did; nothing of a `foreach` task itself.
 pub(crate) type Outputs = BTreeMap<String, Value>;
 
+/// No task has this name.
+const RUN: &str = "(the run)";
+
 /// What the agents did: the attempts by whose key they did it, in order.
+#[derive(Debug, PartialEq)]
 pub(crate) struct Effects(Vec<AttemptId>);
 
 impl Effects {
@@ -30,6 +34,17 @@ impl Effects {
         Self(text.lines().map(attempt).collect())
     }
 
+    /// Whether they did nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The attempts by which something was done more than once: calls that were made twice.
+    fn repeated(&self) -> HashSet<&AttemptId> {
+        let mut seen = HashSet::new();
+        self.0.iter().filter(|attempt| !seen.insert(*attempt)).collect()
+    }
+
     /// The numbers of the attempts by which `task` took effect.
     pub(crate) fn of(&self, task: &TaskId) -> Vec<u32> {
         self.0.iter().filter(|attempt| attempt.task == *task).map(|attempt| attempt.number).collect()
@@ -41,6 +56,9 @@ pub(crate) fn outputs(records: &[Record]) -> Outputs {
     let output = |record: &Record| match &record.event {
         Event::AttemptSucceeded { attempt, output } => {
             Some((attempt.task.to_string(), serde_json::to_value(output).expect("JSON")))
+        }
+        Event::RunEnded { outputs: Some(outputs), .. } => {
+            Some((RUN.to_owned(), serde_json::to_value(outputs).expect("JSON")))
         }
         _ => None,
     };
@@ -137,6 +155,7 @@ pub(crate) fn check(records: &[Record], effects: &Effects, expected: &Outputs) -
             .filter(|attempt| !story.started.contains(*attempt))
             .map(|attempt| format!("{attempt} took effect, and the journal does not know that it was started")),
     );
+    problems.extend(effects.repeated().into_iter().map(|attempt| format!("{attempt} took effect twice")));
     let calls = story.calls(plan);
     let known: HashSet<&TaskId> = calls.iter().map(|(task, _)| task).collect();
     problems.extend(

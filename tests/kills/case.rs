@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
+    sync::LazyLock,
 };
 
 use kapell::{
@@ -28,9 +29,17 @@ const MOST_KILLS: u64 = 16;
 /// Processes that one run may need: beyond the kills, one for each question that only the agents' record can answer.
 const MOST_LIVES: usize = 120;
 
+/// What the plan returns when nothing goes wrong.
+pub(crate) static EXPECTED: LazyLock<Outputs> = LazyLock::new(|| {
+    let mut case = Case::new("undisturbed");
+    assert_eq!(case.live(Fate::Spared), End::Exited(0), "{}", case.talk());
+    case.outputs()
+});
+
 /// A run and its surroundings.
 pub(crate) struct Case {
-    seed: u64,
+    /// What it is called where something about it is wrong.
+    name: String,
     place: Place,
     servers: Servers,
     /// What a person found out about calls of which the host did not know whether they took effect.
@@ -40,17 +49,17 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// The plan of fifty tasks; `seed` decides when its hosts are killed.
-    pub(crate) fn new(seed: u64) -> Self {
-        Self::of_plan(seed, PLAN)
+    /// The plan of fifty tasks.
+    pub(crate) fn new(name: &str) -> Self {
+        Self::of_plan(name, PLAN)
     }
 
     /// A place with a plan, the agents file and agents that serve HTTP.
-    pub(crate) fn of_plan(seed: u64, plan: &str) -> Self {
+    pub(crate) fn of_plan(name: &str, plan: &str) -> Self {
         let place = Place::new();
         let servers = Servers::start(&place);
         place.write("agents.toml", agents_file(&place, &servers)).write("plan.yaml", plan);
-        let case = Self { seed, place, servers, settled: HashMap::new(), lives: 0 };
+        let case = Self { name: name.to_owned(), place, servers, settled: HashMap::new(), lives: 0 };
         case.write_answers();
         case
     }
@@ -58,13 +67,6 @@ impl Case {
     /// Where it takes place.
     pub(crate) fn place(&self) -> &Place {
         &self.place
-    }
-
-    /// Runs the plan without a kill.
-    pub(crate) fn uninterrupted(mut self) -> Outputs {
-        let end = self.live(Fate::Spared);
-        assert_eq!(end, End::Exited(0), "{}", self.talk());
-        self.outputs()
     }
 
     /// What the run returned so far.
@@ -83,36 +85,52 @@ impl Case {
     }
 
     /// Starts, kills and resumes the run until it ends by itself; how often it was killed.
-    pub(crate) fn carry_to_its_end(&mut self) -> usize {
-        let mut dice = Dice::new(self.seed);
+    pub(crate) fn survive(&mut self, mut dice: Dice) -> usize {
         let most = FEWEST_KILLS + dice.below(MOST_KILLS - FEWEST_KILLS);
         let mut kills = 0;
         while self.status() != Some(RunStatus::Succeeded) {
-            assert!(self.lives < MOST_LIVES, "the run does not end\n{}", self.talk());
             let fate = if kills < most { Fate::draw(&mut dice) } else { Fate::Spared };
-            match self.live(fate) {
-                End::Killed => kills += 1,
-                End::Exited(0) => {}
-                End::Exited(4) => self.settle(),
-                End::Exited(code) => panic!("seed {}: {fate:?} ended with {code}\n{}", self.seed, self.talk()),
+            if self.go_on(fate) == End::Killed {
+                kills += 1;
             }
         }
         usize::try_from(kills).expect("few")
     }
 
-    /// Holds the agents' record against the journal.
+    /// Resumes the run until it ends by itself.
+    pub(crate) fn finish(&mut self) {
+        while self.status() != Some(RunStatus::Succeeded) {
+            self.go_on(Fate::Spared);
+        }
+    }
+
+    /// Lets the next process live, and answers what it leaves open.
+    fn go_on(&mut self, fate: Fate) -> End {
+        assert!(self.lives < MOST_LIVES, "{}: the run does not end\n{}", self.name, self.talk());
+        let end = self.live(fate);
+        match end {
+            End::Killed | End::Exited(0) => {}
+            End::Exited(4) => self.settle(),
+            End::Exited(_) | End::Stuck => panic!("{}: {fate:?}: {end:?}\n{}", self.name, self.talk()),
+        }
+        end
+    }
+
+    /// Holds the agents' record of a run that has ended against the journal.
     pub(crate) fn audit(&self, expected: &Outputs) {
         wait_for("every process of the host and its agents to end", || self.survivors().is_empty().then_some(()));
+        let again = self.place.kapell(&["resume", "last", "--journal", "journal.db"]);
+        assert_eq!(again.code, Some(2), "{}: there is nothing to resume: {again:?}", self.name);
         if let Err(problems) = audit::check(&self.records(), &self.effects(), expected) {
-            panic!("seed {}:\n{}\n{}", self.seed, problems.join("\n"), self.talk());
+            panic!("{}:\n{}\n{}", self.name, problems.join("\n"), self.talk());
         }
     }
 
     /// What it went through, for people.
-    pub(crate) fn summary(&self, kills: usize) -> String {
+    pub(crate) fn summary(&self) -> String {
         let mut settled: BTreeMap<&str, usize> = BTreeMap::new();
         self.settled.values().for_each(|truth| *settled.entry(truth).or_default() += 1);
-        format!("seed {}: {kills} kills, {} processes, settled by a person: {settled:?}", self.seed, self.lives)
+        format!("{}: {} processes, settled by a person: {settled:?}", self.name, self.lives)
     }
 
     /// Lets the next process live: it begins the run, or goes on with it where there is one.
@@ -160,7 +178,7 @@ impl Case {
             let outcome = if effects.of(&attempt.task).is_empty() { "repeat" } else { "done" };
             news += usize::from(self.settled.insert(attempt, outcome).is_none());
         }
-        assert_ne!(news, 0, "seed {}: the run paused, and not for a question of the host\n{}", self.seed, self.talk());
+        assert_ne!(news, 0, "{}: the run paused, and not for a question of the host\n{}", self.name, self.talk());
     }
 
     fn open_questions(&self) -> Vec<Question> {

@@ -12,6 +12,9 @@ use std::{
 
 use crate::{dice::Dice, support::Place};
 
+/// No host that works is silent for so long, however busy the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// When a process is killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fate {
@@ -33,6 +36,8 @@ pub(crate) enum End {
     Killed,
     /// By itself, with this code.
     Exited(i32),
+    /// It did nothing any more, and was killed for that.
+    Stuck,
 }
 
 impl Fate {
@@ -60,34 +65,60 @@ pub(crate) fn live(mut command: Command, fate: Fate, place: &Place) -> End {
     let done_before = number_of_lines(&effects);
     let mut child = command.stdout(Stdio::piped()).stderr(talk).spawn().expect("kapell starts");
     let lines = lines(&mut child);
-    match fate {
-        Fate::After(pause) => while_it_prints(&lines, || start.elapsed() >= pause),
-        Fate::Effects(more, pause) => {
-            while_it_prints(&lines, || number_of_lines(&effects) >= done_before + more);
-            std::thread::sleep(pause);
+    let mut printed = 0;
+    let outcome = watch(&lines, |line| {
+        printed += u64::from(line.is_some());
+        match fate {
+            Fate::After(pause) => start.elapsed() >= pause,
+            Fate::Events(number, _) => printed >= number,
+            Fate::Effects(more, _) => number_of_lines(&effects) >= done_before + more,
+            Fate::AtTheEnd(_) => line.is_some_and(|line| line.contains("\"type\":\"run_ended\"")),
+            Fate::Spared => false,
         }
-        Fate::Events(number, pause) => {
-            lines.iter().take(usize::try_from(number).expect("few")).for_each(drop);
-            std::thread::sleep(pause);
-        }
-        Fate::AtTheEnd(pause) => {
-            lines.iter().find(|line| line.contains("\"type\":\"run_ended\""));
-            std::thread::sleep(pause);
-        }
-        Fate::Spared => lines.iter().for_each(drop),
+    });
+    if let Fate::Events(_, pause) | Fate::Effects(_, pause) | Fate::AtTheEnd(pause) = fate {
+        std::thread::sleep(pause);
     }
-    // One that ended by itself meanwhile has an exit code all the same.
-    if !matches!(fate, Fate::Spared) {
+    // One that ended by itself has an exit code all the same.
+    if !matches!(fate, Fate::Spared) || outcome == Watched::Silence {
         child.kill().expect("killed, or ended before");
     }
     let status = child.wait().expect("ended");
-    status.code().map_or(End::Killed, End::Exited)
+    match outcome {
+        Watched::Silence => End::Stuck,
+        Watched::Moment | Watched::Exit => status.code().map_or(End::Killed, End::Exited),
+    }
 }
 
-/// Waits until `done` or the end of the output.
-fn while_it_prints(lines: &Receiver<String>, mut done: impl FnMut() -> bool) {
-    let moment = Duration::from_micros(200);
-    while !done() && lines.recv_timeout(moment) != Err(RecvTimeoutError::Disconnected) {}
+/// What the watch over a process ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// The moment came.
+    Moment,
+    /// The process closed its output.
+    Exit,
+    /// Nothing was printed for longer than anything in the plan takes.
+    Silence,
+}
+
+/// Watches a process until `is_time`, which is asked after every line and every moment without one.
+fn watch(lines: &Receiver<String>, mut is_time: impl FnMut(Option<&str>) -> bool) -> Watched {
+    let mut heard = Instant::now();
+    loop {
+        let line = match lines.recv_timeout(Duration::from_micros(200)) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Watched::Exit,
+        };
+        if is_time(line.as_deref()) {
+            return Watched::Moment;
+        }
+        if line.is_some() {
+            heard = Instant::now();
+        } else if heard.elapsed() > PATIENCE {
+            return Watched::Silence;
+        }
+    }
 }
 
 /// The lines that it prints, for as long as it does.

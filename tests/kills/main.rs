@@ -5,7 +5,7 @@
 mod audit;
 mod case;
 mod dice;
-mod full;
+mod journal;
 mod life;
 mod servers;
 mod standstill;
@@ -13,12 +13,10 @@ mod standstill;
 #[allow(dead_code, reason = "each test binary uses its own part")]
 mod support;
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use case::Case;
+use case::{Case, EXPECTED};
+use dice::Dice;
 
 /// As many kills as the suite must survive.
 const KILLS: usize = 200;
@@ -29,29 +27,23 @@ const SEED: &str = "KAPELL_KILL_SEED";
 
 #[test]
 fn nothing_is_lost_and_nothing_is_doubled_however_often_the_host_is_killed() {
-    let expected = Case::new(0).uninterrupted();
     let next = AtomicU64::new(first_seed());
     let killed = AtomicUsize::new(0);
-    // A lock: the threads below only add to it.
-    let told = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..ABREAST {
             scope.spawn(|| {
                 while killed.load(Ordering::Relaxed) < KILLS {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    eprintln!("{SEED}={seed}");
-                    let mut case = Case::new(seed);
-                    let kills = case.carry_to_its_end();
-                    case.audit(&expected);
+                    let mut case = Case::new(&format!("{SEED}={seed}"));
+                    let kills = case.survive(Dice::new(seed));
+                    case.audit(&EXPECTED);
+                    eprintln!("{kills} kills, {}", case.summary());
                     killed.fetch_add(kills, Ordering::Relaxed);
-                    told.lock().expect("no holder panics").push(case.summary(kills));
                 }
             });
         }
     });
-    let mut told = told.into_inner().expect("no holder panics");
-    told.sort();
-    eprintln!("{}\n{} kills", told.join("\n"), killed.load(Ordering::Relaxed));
+    eprintln!("{} kills", killed.into_inner());
 }
 
 /// A seed that no suite before had, unless one is asked for.

@@ -19,7 +19,7 @@ tasks:
 
 #[test]
 fn what_agents_answer_while_the_host_stands_still_is_not_lost() {
-    let case = Case::of_plan(0, PLAN);
+    let case = Case::of_plan("standstill", PLAN);
     let mut command = case.place().command(case.next_command());
     let host = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts");
     wait_for("every call to be under way", || (case.started() == 3).then_some(()));

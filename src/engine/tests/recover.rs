@@ -170,6 +170,23 @@ fn questions_of_agents_whose_calls_are_gone_are_closed() {
 }
 
 #[test]
+fn a_question_that_was_not_asked_again_before_its_call_ended_keeps_no_run_waiting() {
+    let mut driver = Driver::connected(&plan(vec![effect(Effect::AtMostOnce, task("t", &[]))]));
+    let attempt = AttemptId { task: "t".into(), number: 1 };
+    driver.feed(Input::ElicitationRequested {
+        request: RequestId::from("a/1"),
+        origin: Origin { agent: "a".into(), attempt: Some(attempt), key: Some("first".to_owned()) },
+        elicitation: Elicitation { message: "sure?".into(), form: Form::Approval },
+    });
+    let mut driver = driver.killed_at(driver.records.len(), &|_| true);
+    driver.fail("t", 1, FailureKind::Interrupted);
+    let asked = driver.questions();
+    assert_eq!(asked.iter().map(|question| question.id.as_str()).collect::<Vec<_>>(), ["q2"]);
+    driver.feed(Input::QuestionLeftOpen { question: "q2".into(), reason: "nobody".into() });
+    assert_eq!(driver.ended(), Some((RunStatus::Paused, None)));
+}
+
+#[test]
 fn the_time_that_nobody_drove_a_run_is_not_charged_to_its_budget() {
     let mut short = (*plan(vec![effect(Effect::ReadOnly, task("t", &[]))])).clone();
     short.budget.time = Some(Span(Duration::from_secs(10)));

@@ -6,17 +6,23 @@ mod support;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use axum::Router;
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode},
+    middleware,
+    response::IntoResponse as _,
+};
 use kapell::{
     mcp::Pool,
     model::{
-        AgentSpec, Answer, AttemptId, Failure, FailureKind, JsonObject, NoteKey, Protocol, StartAttempt, ToolOutput,
-        Transport,
+        AgentSpec, Answer, AttemptId, Await, Expression, Failure, FailureKind, JsonObject, NoteKey, Protocol,
+        StartAttempt, ToolOutput, Transport,
     },
 };
 use rmcp::{
@@ -24,10 +30,11 @@ use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
         ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests,
-        InputRequiredResult, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool,
+        InputRequiredResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+        ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
         UpdateTaskParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
     task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
     transport::streamable_http_server::{
         StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
@@ -35,7 +42,7 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 use support::{Recorder, attempt, object, pool, spec};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// An agent of the modern era whose tool `job` is a task and whose tool `ask` needs a round of input.
@@ -46,6 +53,10 @@ struct Agent {
     cancelled: Arc<AtomicUsize>,
     /// Lets the tasks end.
     go: Arc<Notify>,
+    /// What the resource `job://1` holds; none, and there is no such resource.
+    job: Arc<watch::Sender<Option<String>>>,
+    /// The status with which every request is refused, if there is to be one.
+    refused: Arc<AtomicU16>,
 }
 
 fn question() -> InputRequest {
@@ -87,7 +98,8 @@ impl Agent {
 
 impl ServerHandler for Agent {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().enable_resources();
+        ServerConfig::new(capabilities.enable_resources_subscribe().build())
     }
 
     async fn list_tools(
@@ -96,7 +108,7 @@ impl ServerHandler for Agent {
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let schema = Arc::new(object(json!({"type": "object"})));
-        let tools = ["job", "ask"].map(|name| Tool::new(name, name, schema.clone()));
+        let tools = ["job", "ask", "leave", "idle"].map(|name| Tool::new(name, name, schema.clone()));
         Ok(ListToolsResult::with_all_items(tools.to_vec()))
     }
 
@@ -106,6 +118,16 @@ impl ServerHandler for Agent {
         _: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        match &*request.name {
+            "leave" => {
+                self.job.send_replace(Some(json!({"status": "working", "done": 0}).to_string()));
+                let mut left = text("left");
+                left.content.push(ContentBlock::resource_link(Resource::new("job://1", "job")));
+                return Ok(left.into());
+            }
+            "idle" => return Ok(text("nothing").into()),
+            _ => {}
+        }
         if request.name == "ask" {
             return Ok(match (request.request_state.as_deref(), request.input_responses) {
                 (Some("second"), Some(answers)) => text(serde_json::to_string(&answers).unwrap()).into(),
@@ -122,6 +144,31 @@ impl ServerHandler for Agent {
         let agent = self.clone();
         let task = self.tasks.spawn(options, |context| Box::pin(agent.work(kind, context)));
         Ok(CallToolResponse::Task(CreateTaskResult::new(task)))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        match self.job.borrow().clone() {
+            Some(job) => Ok(ReadResourceResult::new(vec![ResourceContents::text(job, request.uri)]).into()),
+            None => Err(ErrorData::resource_not_found("no such job", None)),
+        }
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(requested.clone())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut job = self.job.subscribe();
+        while job.changed().await.is_ok() {
+            if context.sink().notify_resource_updated("job://1").await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn get_task(
@@ -142,12 +189,23 @@ impl ServerHandler for Agent {
 }
 
 async fn serve(agent: &Agent) -> AgentSpec {
-    let agent = agent.clone();
+    let (agent, refused) = (agent.clone(), agent.refused.clone());
     let config = StreamableHttpServerConfig::default();
     let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    let router = Router::new().nest_service("/mcp", service);
+    let refused = refused.clone();
+    let router = Router::new().nest_service("/mcp", service).layer(middleware::from_fn(
+        move |request: Request<Body>, next: middleware::Next| {
+            let status = refused.load(Ordering::SeqCst);
+            async move {
+                match StatusCode::from_u16(status) {
+                    Ok(status) => status.into_response(),
+                    Err(_) => next.run(request).await,
+                }
+            }
+        },
+    ));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let transport = Transport::Http { url, headers: Vec::new(), bearer_token: None, server: None };
     AgentSpec { protocol: Protocol::Modern, ..spec("odd", transport) }
@@ -345,4 +403,129 @@ async fn a_round_of_questions_outlives_the_host() {
         (vec!["round/1/who".to_owned(), "round/2/who".to_owned()], vec!["round/2/who".to_owned()],)
     );
     assert_eq!(agent.calls.load(Ordering::SeqCst), 3);
+}
+
+/// A call whose output is the resource that it leaves.
+fn leave() -> StartAttempt {
+    let expression = |text: &str| Expression(text.to_owned());
+    let awaits = Await {
+        resource: expression("status == 'completed'"),
+        failed: Some(expression("status == 'failed' or resource.error is defined")),
+    };
+    StartAttempt { awaits: Some(awaits), ..attempt("leave", json!({})) }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it did not come so far");
+}
+
+fn shown(host: &Recorder) -> Vec<String> {
+    host.progress().into_iter().filter_map(|progress| progress.message).collect()
+}
+
+#[tokio::test]
+async fn a_call_waits_for_the_resource_to_which_its_tool_links() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let pool = pool(vec![spec], &host);
+    let working = async {
+        for done in 1..3 {
+            until(|| shown(&host).len() >= done).await;
+            let status = if done == 2 { "completed" } else { "working" };
+            agent.job.send_replace(Some(json!({"status": status, "done": done}).to_string()));
+        }
+    };
+    let (outcome, ()) = tokio::join!(call(&pool, leave()), working);
+    let output = outcome.unwrap();
+    assert_eq!(output.structured, Some(json!({"status": "completed", "done": 2})));
+    assert_eq!(output.content[0], json!({"type": "resource_link", "uri": "job://1", "name": "job"}));
+    assert_eq!(
+        shown(&host),
+        [json!({"status": "working", "done": 0}).to_string(), json!({"status": "working", "done": 1}).to_string()]
+    );
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_resource_that_failed_fails_the_call() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let pool = pool(vec![spec], &host);
+    let failing = async {
+        until(|| !shown(&host).is_empty()).await;
+        agent.job.send_replace(Some(json!({"error": "no paper"}).to_string()));
+    };
+    let (outcome, ()) = tokio::join!(call(&pool, leave()), failing);
+    let failure = outcome.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::ToolError);
+    let expected = r#"the resource `job://1` of agent `odd` says that it failed: {"error":"no paper"}"#;
+    assert_eq!(failure.message, expected);
+    let idle = StartAttempt { tool: "idle".into(), ..leave() };
+    assert_eq!(said(call(&pool, idle).await), Err(FailureKind::InvalidResult));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn a_resource_is_waited_for_over_the_ends_of_host_and_agent() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let note = killed(&spec, leave(), &host, |host| !shown(host).is_empty()).await;
+    assert_eq!((&note["kind"], &note["uri"]), (&json!("resource"), &json!("job://1")));
+    // The agent comes back without the resource at first, and is away in between.
+    agent.job.send_replace(None);
+    let later = helpful();
+    let working = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        agent.job.send_replace(Some(json!({"status": "working", "done": 1}).to_string()));
+        until(|| !shown(&later).is_empty()).await;
+        agent.refused.store(503, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        agent.job.send_replace(Some(json!({"status": "completed"}).to_string()));
+        agent.refused.store(0, Ordering::SeqCst);
+    };
+    let (outcome, ()) = tokio::join!(taken_up(&spec, leave(), note.clone(), &later), working);
+    assert_eq!(outcome.unwrap().structured, Some(json!({"status": "completed"})));
+    assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
+    // Another plan does not wait for it any more.
+    let changed = StartAttempt { awaits: None, ..leave() };
+    assert_eq!(said(taken_up(&spec, changed, note, &helpful()).await), Err(FailureKind::Interrupted));
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_be_asked_for_a_while_keeps_its_task() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let host = helpful();
+    let pool = pool(vec![spec], &host);
+    let troubled = async {
+        for status in [503, 429, 408] {
+            until(|| !host.progress().is_empty()).await;
+            agent.refused.store(status, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            agent.refused.store(0, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        agent.go.notify_one();
+    };
+    let (outcome, ()) = tokio::join!(call(&pool, job("")), troubled);
+    assert_eq!((said(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
+    let silenced = async {
+        until(|| agent.calls.load(Ordering::SeqCst) == 2).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        agent.refused.store(503, Ordering::SeqCst);
+    };
+    let hurried = StartAttempt { timeout: Duration::from_millis(800), ..job("") };
+    let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
+    let failure = outcome.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::IdleTimeout);
+    assert!(failure.message.contains("could not be asked any more") && failure.message.contains("503"), "{failure}");
+    pool.close().await;
 }

@@ -234,7 +234,7 @@ pub(super) static AWAIT: Section = Section {
     definition: "await",
     about: "What a call waits for once the tool has ended: the first resource to which its result links. Its final \
             contents are the task's output. In the expressions, with or without `${{ }}`, the keys of the contents are \
-            names, and `resource` is all of them; a key that is not there (yet) makes them false.",
+            names, and `resource` is all of them; a key that is not there (yet) is null.",
     required: &["resource"],
     keys: &[
         key("resource", Shape::Text, "Holds once the contents are final, such as `status == 'completed'`."),

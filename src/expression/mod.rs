@@ -145,7 +145,7 @@ pub fn condition(expression: &Expression, scope: &Scope<'_>) -> Result<bool, Exp
 }
 
 /// Whether an expression about a document holds: where that is an object, its keys are names, and [`WHOLE`] is all of
-/// it.
+/// it. A key that is not there is null.
 ///
 /// # Errors
 /// As [`evaluate`].

@@ -96,11 +96,16 @@ impl Walk<'_> {
             return Ok(document);
         }
         let fields = document.as_object();
-        fields.and_then(|fields| fields.get(name)).ok_or_else(|| {
-            let known = fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str)).chain([WHOLE]);
-            let error = ExpressionError::new(format!("the contents have no `{name}`"), self.up_to(0));
-            error.with_help(format!("there is {}", listed(known)))
-        })
+        match fields.and_then(|fields| fields.get(name)) {
+            Some(value) => Ok(value),
+            // A document grows: what is not there yet is nothing, unless that is what is asked.
+            None if self.path.segments.is_empty() && !self.path.may_be_missing => Ok(&Value::Null),
+            None => {
+                let known = fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str)).chain([WHOLE]);
+                let error = ExpressionError::new(format!("the contents have no `{name}`"), self.up_to(0));
+                Err(error.with_help(format!("there is {}", listed(known))))
+            }
+        }
     }
 
     fn follow(&self, start: Place<'_>, from: usize) -> Result<Value, ExpressionError> {

@@ -9,8 +9,8 @@ use std::{
 
 use rmcp::{
     model::{
-        ClientJsonRpcMessage, ClientNotification, GetExtensions as _, InitializeResult, JsonRpcMessage, RequestId,
-        ServerJsonRpcMessage,
+        ClientJsonRpcMessage, ClientNotification, GetExtensions as _, GetMeta as _, InitializeResult, JsonRpcMessage,
+        RequestId, ServerJsonRpcMessage,
     },
     service::InboundStreamOrigin,
 };
@@ -231,7 +231,13 @@ impl Numbering {
                     *id = self.local(id);
                 }
             }
-            JsonRpcMessage::Notification(_) => {}
+            JsonRpcMessage::Notification(incoming) => {
+                // A subscription is known by the id of the request that made it.
+                let meta = incoming.notification.get_meta_mut();
+                if let Some(subscription) = meta.subscription_id() {
+                    meta.set_subscription_id(self.local(&subscription));
+                }
+            }
         }
     }
 
@@ -255,7 +261,7 @@ mod tests {
 
     use rmcp::model::{
         CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam, ErrorData,
-        ServerResult,
+        ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerNotification, ServerResult,
     };
     use serde_json::json;
 
@@ -395,6 +401,13 @@ mod tests {
         assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
         assert_eq!(received(&mut numbering, number(40)), number(4));
         assert_eq!(numbering.taken_up, HashMap::new());
+        let params = ResourceUpdatedNotificationParam::new("job://1");
+        let mut news = ServerNotification::from(ResourceUpdatedNotification::new(params));
+        news.get_meta_mut().set_subscription_id(number(1_006));
+        let mut news = ServerJsonRpcMessage::notification(news);
+        numbering.incoming(&mut news);
+        let JsonRpcMessage::Notification(news) = news else { unreachable!() };
+        assert_eq!(news.notification.get_meta().subscription_id(), Some(number(6)));
         let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_005)));
         numbering.incoming(&mut refused);
         assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));

@@ -201,11 +201,14 @@ impl Dispatcher {
     ) -> Result<(), RuntimeError> {
         self.commit(step);
         let end = self.drive(inbox, reporter).await;
-        self.effects.shutdown().await;
-        // A run that can be resumed may still have calls under way elsewhere.
-        if end.is_err() || self.run.status() == RunStatus::Paused {
+        // A run that can be resumed may still have calls under way elsewhere. They are left before anything here ends:
+        // a call that is given up takes its questions back, and an agent that is told so acts on it.
+        let is_left = end.is_err() || self.run.status() == RunStatus::Paused;
+        if is_left {
             self.services.agents.leave().await;
-        } else {
+        }
+        self.effects.shutdown().await;
+        if !is_left {
             self.services.agents.close().await;
         }
         end

@@ -5,16 +5,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CliError, Exit, files, run::Output};
+use super::{CliError, Exit, files, replan::Planner, run::Output};
 use crate::{
-    config::AgentsFile,
+    config::{AgentsFile, Catalogue},
     human::Human,
     journal::{Durability, SqliteJournal},
     llm::Llm,
     mcp::{Options, Pool, Sampling},
     model::{AgentSpec, Plan, Record, RunId},
     report::{Reporter, jsonl::JsonLines, plain::Plain, screen::Screen, terminal},
-    runtime::{self, Hub, Services, Start, shutdown},
+    runtime::{self, Hub, Replanner, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Desk {
     pub(super) human: Arc<dyn Human>,
     /// What is printed on stdout.
     pub(super) output: Output,
+    /// What agents offered when the goal was planned, if one was.
+    pub(super) surveyed: Catalogue,
 }
 
 /// Runs the plan and gives what came of it. With [`Output::StreamJson`], that is printed already.
@@ -42,7 +44,7 @@ pub(super) async fn execute(
     plan: &Arc<Plan>,
     inputs: &Arc<Value>,
 ) -> Result<(RunResult, Exit), CliError> {
-    let Desk { run, journal: path, screen, human, output } = desk;
+    let Desk { run, journal: path, screen, human, output, surveyed } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
@@ -53,12 +55,18 @@ pub(super) async fn execute(
         Some(_) => Sampling::Plain,
     };
     let options = Options { sampling, ..files::pool_options()? };
-    let used: Vec<AgentSpec> =
-        agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
+    // What is planned anew may go to any agent.
+    let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
+    let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
+    let replanner = match plan.replan {
+        Some(_) => Some(Planner { agents: agents.clone(), surveyed, options: files::pool_options()? }),
+        None => None,
+    };
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(Pool::new(used, options, Arc::clone(&hub) as Arc<_>)),
         llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
+        replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));

@@ -20,10 +20,15 @@ use crate::{
     runtime::survey,
 };
 
+/// Replans of a run of a goal, where nobody says how many.
+pub(super) const REPLANS: u32 = 1;
+
 /// A goal to be planned.
 pub(super) struct Goal<'a> {
     /// What the person asks for.
     pub(super) text: &'a str,
+    /// How often a run of its plan may plan anew what has not started.
+    pub(super) replans: u32,
     /// Who can help with it.
     pub(super) agents: &'a AgentsFile,
     /// Where it is told how the planning goes.
@@ -33,25 +38,26 @@ pub(super) struct Goal<'a> {
 }
 
 impl Goal<'_> {
-    /// Plans the goal.
+    /// Plans the goal; gives the plan, and what the agents offered for it.
     ///
     /// # Errors
     /// Without a model, or when it gave no valid plan: then its last plan is saved, and its mistakes are shown.
-    pub(super) async fn plan(&self) -> Result<Planned, CliError> {
+    pub(super) async fn plan(&self) -> Result<(Planned, Catalogue), CliError> {
         let llm = self.model()?;
         let catalogue = self.ask_agents().await?;
         let file = self.saved.display().to_string();
         let context = Context { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
         let planning = {
             let _view = View::over(self.screen);
-            planner::plan(self.text, &context, &mut |progress| self.tell(progress)).await
+            let goal = planner::Goal { text: self.text, replans: self.replans };
+            planner::plan(&goal, &context, &mut |progress| self.tell(progress)).await
         };
         let spent = spent(&planning);
         match planning.result {
             Ok(planned) => {
                 let tasks = count(planned.lowered.plan.tasks.len(), "task");
                 self.screen.println(format!("planned {tasks} {spent}"));
-                Ok(planned)
+                Ok((planned, catalogue))
             }
             Err(error) => {
                 self.screen.println(format!("no plan {spent}"));
@@ -86,15 +92,13 @@ impl Goal<'_> {
     /// What each agent offers. One that does not answer is left out, and said so.
     async fn ask_agents(&self) -> Result<Catalogue, CliError> {
         let found = survey(self.agents.agents.values().cloned().collect(), files::pool_options()?).await;
-        let mut catalogue = Catalogue::new();
-        for survey in found {
+        for survey in &found {
             if let Err(failure) = &survey.result {
                 let why = printable(&failure.message);
                 self.screen.println(format!("planning without agent `{}`: {why}", survey.agent));
             }
-            catalogue.insert(survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message));
         }
-        Ok(catalogue)
+        Ok(files::catalogue(found))
     }
 
     fn tell(&self, progress: Progress) {

@@ -14,11 +14,11 @@ use super::{
     execute::{Desk, execute},
     exit::{print, print_json, show},
     files,
-    goal::Goal,
+    goal::{Goal, REPLANS},
     plan::show_plan,
 };
 use crate::{
-    config::{self, AgentsFile, Diagnostics, Lowered},
+    config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
     human::{
         Human, Reply,
         answers::Answers,
@@ -60,6 +60,10 @@ pub(super) struct RunArgs {
     /// Show something first, and go on only after a yes; without anybody to ask, stop there
     #[arg(long, value_name = "WHAT")]
     approve: Option<Approval>,
+    /// How often to plan anew what has not started when a task has failed for good; 0 for never [default: 1 for a
+    /// goal, and what a plan says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
+    replan: Option<u32>,
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
@@ -85,11 +89,12 @@ enum Approval {
 
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let agents = files::agents(&args.agents)?;
-    let desk = desk(&args)?;
+    let mut desk = desk(&args)?;
     let Ready { lowered, text, file } = match goal(&args.plan) {
-        Some(goal) => planned(goal, &args, &agents, &desk).await?,
-        None => written(&args.plan, &agents)?,
+        Some(goal) => planned(goal, &args, &agents, &mut desk).await?,
+        None => written(&args, &agents)?,
     };
+    let lowered = if args.approve == Some(Approval::Plan) { lowered.with_approved_replans() } else { lowered };
     desk.screen.flush();
     if !lowered.warnings.is_empty() {
         show(&lowered.warnings);
@@ -141,14 +146,23 @@ fn goal(plan: &str) -> Option<&str> {
     (!is_plan).then_some(plan)
 }
 
-fn written(plan: &str, agents: &AgentsFile) -> Result<Ready, CliError> {
-    let (name, text) = files::plan_text(plan)?;
-    let lowered = config::load_plan(name, &text, agents, None)?;
+fn written(args: &RunArgs, agents: &AgentsFile) -> Result<Ready, CliError> {
+    let (name, text) = files::plan_text(&args.plan)?;
+    let mut lowered = config::load_plan(name, &text, agents, None)?;
+    if let Some(replans) = args.replan {
+        if replans > 0 && agents.models.is_empty() {
+            return Err(CliError::usage(
+                "`--replan` needs a language model, and none is configured",
+                "add `[llm]` with `base_url` and `model` to the agents file",
+            ));
+        }
+        lowered = lowered.with_replans(replans);
+    }
     Ok(Ready { lowered, text, file: name.to_owned() })
 }
 
 /// Plans the goal, and saves the plan whatever becomes of it.
-async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -> Result<Ready, CliError> {
+async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &mut Desk) -> Result<Ready, CliError> {
     if !args.params.is_empty() || args.params_file.is_some() {
         return Err(CliError::usage(
             format!("`{text}` is a goal, and only a plan has inputs"),
@@ -157,9 +171,11 @@ async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -
     }
     let saved = files::saved_plan(&desk.journal, &desk.run);
     let file = saved.display().to_string();
-    let goal = Goal { text, agents, screen: &desk.screen, saved };
-    let planned = goal.plan().await?;
+    let replans = args.replan.unwrap_or(REPLANS);
+    let goal = Goal { text, replans, agents, screen: &desk.screen, saved };
+    let (planned, surveyed) = goal.plan().await?;
     goal.save(&planned.text)?;
+    desk.surveyed = surveyed;
     Ok(Ready { lowered: planned.lowered, text: planned.text, file })
 }
 
@@ -201,7 +217,14 @@ fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let run = RunId::from(uuid::Uuid::now_v7().to_string());
     let human = human(args, &screen, &run)?;
-    Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.output })
+    Ok(Desk {
+        run,
+        journal: files::journal(&args.journal)?,
+        screen,
+        human,
+        output: args.output,
+        surveyed: Catalogue::new(),
+    })
 }
 
 /// Who answers: the rules first, then a person if there may be one.

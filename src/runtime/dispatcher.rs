@@ -19,7 +19,7 @@ use crate::{
     report::Reporter,
 };
 
-use super::{Agents, Hub, Inbox, call_meta, clock::Clock};
+use super::{Agents, Hub, Inbox, Replanner, call_meta, clock::Clock, replanner};
 
 /// What a run works with.
 pub struct Services {
@@ -29,6 +29,8 @@ pub struct Services {
     pub agents: Arc<dyn Agents>,
     /// The language model, if one is configured.
     pub llm: Option<Arc<dyn Llm>>,
+    /// Who plans anew what is left of a run, if anybody does.
+    pub replanner: Option<Arc<dyn Replanner>>,
     /// Who answers questions.
     pub human: Arc<dyn Human>,
 }
@@ -72,6 +74,7 @@ pub async fn run(
         commits: FuturesOrdered::new(),
         effects: JoinSet::new(),
         attempts: HashMap::new(),
+        replan: CancellationToken::new(),
     };
     dispatcher.commit(step);
     let end = dispatcher.drive(inbox, reporter).await;
@@ -109,6 +112,8 @@ struct Dispatcher {
     /// Connections, calls, questions and model requests under way.
     effects: JoinSet<()>,
     attempts: HashMap<AttemptId, CancellationToken>,
+    /// Ends the last replan.
+    replan: CancellationToken,
 }
 
 /// A step whose facts are durable.
@@ -214,6 +219,12 @@ impl Dispatcher {
                 }
             }
             Command::ContinueRound { attempt, round } => hub.continue_round(attempt, round),
+            Command::Replan(request) => {
+                self.replan = CancellationToken::new();
+                let replanner = self.services.replanner.clone();
+                self.spawn(replanner::replan(replanner, *request, hub, self.replan.clone()));
+            }
+            Command::CancelReplan => self.replan.cancel(),
             Command::Ask { question } => self.ask(question),
             Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
             Command::Sample { request, chat } => {

@@ -9,5 +9,6 @@ mod models;
 mod planning;
 mod processes;
 mod prompts;
+mod replanning;
 mod support;
 mod talking;

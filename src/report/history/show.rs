@@ -175,7 +175,7 @@ impl RunDetails {
                 }
             }
             Event::SamplingStarted { request, origin, .. } => {
-                more.sampling.insert(request.clone(), Sampling::by(origin.agent.to_string()));
+                more.sampling.insert(request.clone(), Sampling::by(origin.name().to_owned()));
             }
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
@@ -183,6 +183,9 @@ impl RunDetails {
             | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }
             | Event::BudgetSpent { .. }
+            | Event::ReplanStarted { .. }
+            | Event::ReplanProposed { .. }
+            | Event::Replanned { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}
@@ -269,6 +272,9 @@ impl RunDetails {
                 row = row.note(format!("help: {help}"));
             }
         }
+        if let Some(number) = task.replanned {
+            row = row.note(format!("the rest of the plan was planned anew: replan {number}"));
+        }
         match &task.skipped_because {
             Some(reason) => row.note(reason.to_string()),
             None => row,
@@ -297,6 +303,7 @@ impl RunDetails {
         for (id, question) in &self.more.questions {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, for {task}"),
+                Asker::Replan { number } => format!("replan {number}"),
                 Asker::Agent(origin) => origin.agent.to_string(),
             };
             let outcome = match (&question.answer, &question.answered_by, &question.left_open_because) {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::model::{
     AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Call, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
-    LogMessage, OnFailure, Record, Retry, Route, SkipReason, Span, Task, Template, ToolOutput, Usage, Work,
+    LogMessage, OnFailure, Origin, Record, Retry, Route, SkipReason, Span, Task, Template, ToolOutput, Usage, Work,
 };
 
 /// Numbers events and lets time pass.
@@ -53,6 +53,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
         name: "brief".to_owned(),
         description: None,
         inputs: IndexMap::new(),
+        replan: None,
         budget: crate::model::Budget::default(),
         max_parallel: 8,
         tasks: ids.iter().map(task).collect(),
@@ -183,7 +184,7 @@ fn find(tape: &mut Tape) {
             10,
             Event::SamplingStarted {
                 request: "r1".into(),
-                origin: origin("mirror", Some("find")),
+                origin: Sampler::Agent(origin("mirror", Some("find"))),
                 chat: Arc::new(chat),
             },
         )

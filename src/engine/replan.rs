@@ -81,8 +81,9 @@ impl Decision<'_> {
         let must_ask = self.run.plan.replan.is_some_and(|policy| policy.consent == Consent::Ask);
         match result {
             Ok(remainder) if must_ask => {
+                let question = question(&remainder);
                 self.emit(Event::ReplanProposed { number, remainder });
-                self.ask(Asker::Replan { number }, "go on with this plan?".to_owned(), Form::Approval, None);
+                self.ask(Asker::Replan { number }, question, Form::Approval, None);
             }
             Ok(remainder) => self.take_remainder(number, remainder),
             Err(failure) => self.emit(Event::Replanned { number, result: Err(failure) }),
@@ -121,6 +122,20 @@ impl Decision<'_> {
         }
         let failure = Failure::new(FailureKind::Cancelled, "the run is ending");
         self.emit(Event::Replanned { number: self.run.replans.number, result: Err(failure) });
+    }
+}
+
+/// What a person is asked about a new remainder. Who answers later may not have seen the change itself.
+fn question(remainder: &Remainder) -> String {
+    let removed = remainder.removed.iter().map(|id| format!("without `{id}`"));
+    let added = remainder.added.iter().map(|task| match task.routes().first() {
+        Some(route) => format!("with `{}` ({}.{})", task.id, route.agent, route.tool),
+        None => format!("with `{}`", task.id),
+    });
+    let changes: Vec<String> = removed.chain(added).collect();
+    match changes.is_empty() {
+        true => "go on as it is?".to_owned(),
+        false => format!("go on {}?", changes.join(", ")),
     }
 }
 

@@ -233,6 +233,11 @@ mod tests {
     }
 
     #[test]
+    fn shows_what_a_replan_changes() {
+        insta::assert_snapshot!(shown(&examples::replanned()));
+    }
+
+    #[test]
     fn shows_as_many_calls_as_there_is_room_for() {
         let mut story = Story::new("0190".into());
         for record in examples::many_started(100) {

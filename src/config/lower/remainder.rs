@@ -22,7 +22,7 @@ use crate::{
         source::Source,
     },
     expression::{self, Reference},
-    model::{OnFailure, Remainder, ReplanRequest, Standing, Task, TaskId, TaskSoFar},
+    model::{OnFailure, Remainder, ReplanRequest, Route, Standing, Task, TaskId, TaskSoFar, Template},
 };
 
 /// What a remainder is checked against.
@@ -37,8 +37,8 @@ pub struct Ground<'a> {
 }
 
 /// Reads a remainder that is called `name` in errors: `keep`, ids of tasks that have not started, and `tasks`, new ones
-/// that may refer to the kept ones and to those that have started. A failure of a new task asks for a replan. Gives
-/// the remainder with its warnings.
+/// that may refer to the kept ones and to those that have started. A failure of a new task asks for a replan, and a call
+/// that the plan asks a person about is asked about here too. Gives the remainder with its warnings.
 ///
 /// # Errors
 /// All its mistakes and warnings.
@@ -72,7 +72,8 @@ pub fn load_remainder(name: &str, text: &str, ground: &Ground<'_>) -> Result<(Re
     for known in names.tasks.values() {
         let reader = tasks::Reader { fields: &known.fields, defaults: None, names: &names };
         let (task, needs) = reader.task(&mut router, &mut Used::default(), &mut findings);
-        added.push(Arc::new(Task { on_failure: OnFailure::Replan, ..task }));
+        let approve = approval(&task, ground.request);
+        added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve, ..task }));
         edges.push(needs.into_iter().filter(|edge| edge.needs < names.tasks.len()).collect());
     }
     graph::check(&among_themselves(&added), &edges, &mut findings);
@@ -143,6 +144,19 @@ fn outputs(
             }
         }
     }
+}
+
+/// What a person is asked before a new task, if the run asks before any call of the same tool: a planner must not get
+/// around a question by leaving out the task that asks it.
+fn approval(task: &Task, request: &ReplanRequest) -> Option<Template> {
+    let known = request.plan.tasks.iter().chain(request.tasks.iter().map(|so_far| &so_far.task));
+    let guarded: Vec<_> = known.filter(|other| other.approve.is_some()).flat_map(|other| other.routes()).collect();
+    let is_guarded =
+        |route: &&Route| guarded.iter().any(|other| other.agent == route.agent && other.tool == route.tool);
+    let Route { agent, tool, .. } = task.routes().iter().find(is_guarded)?;
+    let question = format!("call `{agent}.{tool}` for the new task `{}`?", task.id);
+    // The name of a tool is text: what looks like an expression in it is none.
+    Some(Template(question.replace("${{", "$${{").into()))
 }
 
 /// The tasks as if they needed nothing but each other.

@@ -5,9 +5,9 @@ use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CliError, Exit, files, run::Output};
+use super::{CliError, Exit, files, replan::Planner, run::Output};
 use crate::{
-    config::AgentsFile,
+    config::{AgentsFile, Catalogue},
     human::Human,
     journal::{Durability, SqliteJournal},
     llm::Llm,
@@ -21,7 +21,7 @@ use crate::{
         screen::Screen,
         terminal,
     },
-    runtime::{self, Hub, Services, Start, shutdown},
+    runtime::{self, Hub, Replanner, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Work {
     pub(super) inputs: Arc<Value>,
     /// How the plan was made, if that was for a goal of this run.
     pub(super) planning: Option<GoalPlanning>,
+    /// What the agents offered then.
+    pub(super) surveyed: Catalogue,
 }
 
 /// A run that has ended.
@@ -63,20 +65,23 @@ pub(super) struct Ran {
 ///
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
-pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Result<Ran, CliError> {
-    let Work { plan, inputs, planning } = work;
+pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Result<Ran, CliError> {
+    let Work { plan, inputs, planning, surveyed } = work;
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
 
     let (hub, inbox) = Hub::new();
     let options = files::pool_options(agents)?;
-    let used: Vec<AgentSpec> =
-        agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
+    // What is planned anew may go to any agent.
+    let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
+    let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
+    let replanner = plan.replan.map(|_| Planner { agents: agents.clone(), surveyed, options: options.clone() });
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(Pool::new(used, options, Arc::clone(&hub) as Arc<_>)),
         llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
+        replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
@@ -88,13 +93,13 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: &Work) -> Res
         _ => None,
     };
     let answer = match output {
-        Output::Text if std::io::stdout().is_terminal() => answer_in_text(plan),
+        Output::Text if std::io::stdout().is_terminal() => answer_in_text(&plan),
         _ => None,
     };
     let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
     let mut reporters = Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run), lines };
 
-    let start = Start { run: &run, plan, inputs, seed: seed(&run), planning: planning.as_ref() };
+    let start = Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run), planning: planning.as_ref() };
     let driven = runtime::run(start, services, (hub, inbox), &mut reporters).await;
     signals.abort();
     let Reporters { merge, answer, shown, lines } = reporters;

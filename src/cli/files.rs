@@ -4,6 +4,7 @@
 use std::{
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -16,6 +17,7 @@ use crate::{
     mcp::{Options, Sampling},
     model::{RunId, Timestamp},
     report::history::Viewpoint,
+    runtime::Survey,
 };
 
 /// Reads the agents file.
@@ -57,6 +59,15 @@ pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
 /// When it cannot be read or is neither.
 pub(super) fn data(path: &Path) -> Result<Value, CliError> {
     Ok(config::read_data(&path.display().to_string(), &config::read_text(path)?)?)
+}
+
+/// What agents that were asked offer, or why they could not be.
+pub(super) fn catalogue(found: Vec<Survey>) -> Catalogue {
+    let offered = |survey: Survey| {
+        let info = survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
+        (survey.agent, info)
+    };
+    found.into_iter().map(offered).collect()
 }
 
 /// The journal's path.

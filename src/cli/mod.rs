@@ -11,6 +11,7 @@ mod goal;
 mod graph;
 mod logs;
 mod plan;
+mod replan;
 mod run;
 mod runs;
 mod schema;

@@ -123,8 +123,12 @@ impl Run {
             }
             Event::TaskEnded { task, outcome } => {
                 let node = self.find(task)?;
+                self.remember_failure(node, outcome);
                 self.end(node, outcome.clone());
             }
+            Event::ReplanStarted { number, failed } => self.begin_replan(*number, failed)?,
+            Event::ReplanProposed { remainder, .. } => self.propose_remainder(remainder),
+            Event::Replanned { result, .. } => self.end_replan(result)?,
             Event::QuestionAsked { question, request } => {
                 if let Asker::Plan { task } = &question.asker {
                     let node = self.find(task)?;
@@ -155,7 +159,7 @@ impl Run {
             }
             Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
             Event::SamplingStarted { request, origin, chat } => {
-                let asker = origin.attempt.as_ref().and_then(|attempt| self.graph.find(attempt.task.as_str()));
+                let asker = origin.attempt().and_then(|attempt| self.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
                 self.reserve(request.clone(), payer, chat.most_tokens());
                 self.sampling.insert(request.clone());

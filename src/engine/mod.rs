@@ -10,6 +10,7 @@ mod budget;
 mod decide;
 mod end;
 mod prompt;
+mod replan;
 pub mod retry;
 mod router;
 mod run;

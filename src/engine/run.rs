@@ -14,7 +14,7 @@ use crate::model::{
     Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason, TaskGraph, TaskId, Timestamp,
 };
 
-use super::budget::Accounts;
+use super::{budget::Accounts, replan::Replans};
 
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Run {
     pub(super) sampling: BTreeSet<RequestId>,
     /// What was spent.
     pub(super) accounts: Accounts,
+    /// What was planned anew.
+    pub(super) replans: Replans,
     /// When the run's time is over, if it is bounded.
     pub(super) deadline: Option<Timestamp>,
     /// Attempts in flight.
@@ -168,6 +170,8 @@ pub(super) struct Queues {
     pub(super) due: VecDeque<NodeIndex>,
     /// Examined nodes, to be started when there is room.
     pub(super) startable: VecDeque<NodeIndex>,
+    /// Nodes that a replan keeps from starting.
+    pub(super) frozen: Vec<NodeIndex>,
     /// Nodes that wait for room on an agent, or for its connection.
     pub(super) by_agent: IndexMap<AgentId, VecDeque<NodeIndex>>,
     /// Items that wait for room under their `foreach` task.
@@ -235,6 +239,7 @@ impl Run {
             questions: IndexMap::new(),
             sampling: BTreeSet::new(),
             accounts: Accounts::default(),
+            replans: Replans::default(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
             open: graph.len(),
@@ -366,6 +371,7 @@ impl PartialEq for Run {
             && self.questions == other.questions
             && self.sampling == other.sampling
             && self.accounts == other.accounts
+            && self.replans == other.replans
             && self.deadline == other.deadline
             && self.running == other.running
             && self.open == other.open

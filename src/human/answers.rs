@@ -159,6 +159,7 @@ impl Rule {
     fn holds(&self, question: &Question) -> bool {
         let (agent, task) = match &question.asker {
             Asker::Plan { task } => (None, Some(task)),
+            Asker::Replan { .. } => (None, None),
             Asker::Agent(origin) => (Some(&origin.agent), origin.attempt.as_ref().map(|attempt| &attempt.task)),
         };
         let is =

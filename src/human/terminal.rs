@@ -52,6 +52,7 @@ impl Terminal {
     fn head(&self, question: &Question) -> String {
         let who = match &question.asker {
             Asker::Plan { task } => format!("task `{task}` needs approval"),
+            Asker::Replan { number } => format!("replan {number} needs approval"),
             Asker::Agent(origin) => match &origin.attempt {
                 Some(attempt) => format!("agent `{}` asks, in task `{}`", origin.agent, attempt.task),
                 None => format!("agent `{}` asks", origin.agent),

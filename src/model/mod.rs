@@ -13,6 +13,7 @@ mod llm;
 mod outcome;
 mod plan;
 mod question;
+mod replan;
 mod time;
 
 pub use address::shown_address;
@@ -35,5 +36,6 @@ pub use plan::{
     AgentPolicy, Backoff, Budget, Call, Effect, Expression, Foreach, InputSpec, InputType, JsonObject, OnFailure, Plan,
     Prompt, PromptTool, Retry, Route, Task, Template, Work,
 };
-pub use question::{Answer, Asker, Elicitation, Form, Origin, Question};
+pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, Sampler};
+pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
 pub use time::{SPAN_FORM, Span, Timestamp};

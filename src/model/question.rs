@@ -19,6 +19,37 @@ pub struct Origin {
     pub attempt: Option<AttemptId>,
 }
 
+/// Who asks the language model while a run goes on, beside its prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Sampler {
+    /// An agent.
+    Agent(Origin),
+    /// The planner.
+    Planner {
+        /// Which replan it asks for.
+        replan: u32,
+    },
+}
+
+impl Sampler {
+    /// The attempt that caused it, where it is one and known.
+    pub fn attempt(&self) -> Option<&AttemptId> {
+        match self {
+            Self::Agent(origin) => origin.attempt.as_ref(),
+            Self::Planner { .. } => None,
+        }
+    }
+
+    /// What people call it: the agent, or the planner.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Agent(origin) => origin.agent.as_str(),
+            Self::Planner { .. } => "the planner",
+        }
+    }
+}
+
 /// A question to a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
@@ -43,6 +74,11 @@ pub enum Asker {
     Plan {
         /// The task.
         task: TaskId,
+    },
+    /// The host, before it goes on with a remainder that was planned anew.
+    Replan {
+        /// Which replan.
+        number: u32,
     },
     /// An agent, through `elicitation/create` or an input-required round.
     Agent(Origin),

@@ -19,7 +19,7 @@ use crate::{
     report::Reporter,
 };
 
-use super::{Agents, Hub, Inbox, call_meta, clock::Clock};
+use super::{Agents, Hub, Inbox, Replanner, call_meta, clock::Clock, replanner};
 
 /// What a run works with.
 pub struct Services {
@@ -29,6 +29,8 @@ pub struct Services {
     pub agents: Arc<dyn Agents>,
     /// The language model, if one is configured.
     pub llm: Option<Arc<dyn Llm>>,
+    /// Who plans anew what is left of a run, if anybody does.
+    pub replanner: Option<Arc<dyn Replanner>>,
     /// Who answers questions.
     pub human: Arc<dyn Human>,
 }
@@ -74,6 +76,7 @@ pub async fn run(
         effects: JoinSet::new(),
         synthesis: start.plan.synthesis().map(|task| task.id.clone()),
         attempts: HashMap::new(),
+        replan: CancellationToken::new(),
     };
     dispatcher.commit(step);
     let end = dispatcher.drive(inbox, reporter).await;
@@ -115,6 +118,8 @@ struct Dispatcher {
     /// The task whose text is told while it is written.
     synthesis: Option<TaskId>,
     attempts: HashMap<AttemptId, CancellationToken>,
+    /// Ends the last replan.
+    replan: CancellationToken,
 }
 
 /// A step whose facts are durable.
@@ -229,6 +234,12 @@ impl Dispatcher {
                 }
             }
             Command::ContinueRound { attempt, round } => hub.continue_round(attempt, round),
+            Command::Replan(request) => {
+                self.replan = CancellationToken::new();
+                let replanner = self.services.replanner.clone();
+                self.spawn(replanner::replan(replanner, *request, hub, self.replan.clone()));
+            }
+            Command::CancelReplan => self.replan.cancel(),
             Command::Ask { question } => self.ask(question),
             Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
             Command::Sample { request, chat } => {

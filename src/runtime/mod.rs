@@ -4,6 +4,7 @@
 mod clock;
 mod dispatcher;
 mod hub;
+mod replanner;
 pub mod shutdown;
 mod survey;
 
@@ -18,6 +19,7 @@ use crate::{
 
 pub use dispatcher::{RuntimeError, Services, Start, run};
 pub use hub::{Hub, Inbox};
+pub use replanner::Replanner;
 pub use survey::{Survey, survey};
 
 /// The agents of a run, as the dispatcher sees them.

@@ -170,6 +170,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
         description: None,
         inputs: IndexMap::new(),
         max_parallel: 8,
+        replan: None,
         budget: Budget::default(),
         tasks: tasks.iter().map(task).collect(),
         outputs: None,
@@ -192,6 +193,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], broken: bool, interrupt: bo
         journal: Arc::new(journal),
         agents: Arc::clone(&agents) as Arc<dyn Agents>,
         llm: None,
+        replanner: None,
         human: Arc::new(Yes),
     };
     if interrupt {

@@ -10,6 +10,7 @@ mod models;
 mod planning;
 mod processes;
 mod prompts;
+mod replanning;
 mod secrets;
 mod streaming;
 mod support;

@@ -4,10 +4,12 @@ mod agents;
 mod hostile;
 mod inputs;
 mod plans;
+mod remainder;
 mod schemas;
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
 use serde_json::json;
 
 use super::*;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     model::{
         AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, QuestionId, Record, RequestId,
-        RunId, TaskId, Timestamp, Usage,
+        RunId, Sampler, TaskId, Timestamp, Usage,
     },
     synthesizer::{Merge, RunResult, Spending, TaskResult},
 };
@@ -195,8 +195,12 @@ impl RunDetails {
                 }
             }
             Event::SamplingStarted { request, origin, .. } => {
-                let task = origin.attempt.as_ref().map(|attempt| &attempt.task);
-                more.sampling.insert(request.clone(), Sampling::by(origin.agent.as_str(), task));
+                let asker = match origin {
+                    Sampler::Agent(origin) => origin.agent.to_string(),
+                    Sampler::Planner { replan } => format!("replan {replan}"),
+                };
+                let task = origin.attempt().map(|attempt| &attempt.task);
+                more.sampling.insert(request.clone(), Sampling::by(&asker, task));
             }
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
@@ -204,6 +208,9 @@ impl RunDetails {
             | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }
             | Event::BudgetSpent { .. }
+            | Event::ReplanStarted { .. }
+            | Event::ReplanProposed { .. }
+            | Event::Replanned { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}
@@ -294,6 +301,9 @@ impl RunDetails {
                 row = row.note(format!("help: {help}"));
             }
         }
+        if let Some(number) = task.replanned {
+            row = row.note(format!("the rest of the plan was planned anew: replan {number}"));
+        }
         match &task.skipped_because {
             Some(reason) => row.note(reason.to_string()),
             None => row,
@@ -322,6 +332,7 @@ impl RunDetails {
         for (id, question) in &self.more.questions {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, for {task}"),
+                Asker::Replan { number } => format!("replan {number}"),
                 Asker::Agent(origin) => origin.agent.to_string(),
             };
             let outcome = match (&question.answer, &question.answered_by, &question.left_open_because) {

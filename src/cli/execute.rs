@@ -5,9 +5,9 @@ use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CliError, Exit, files, talk::Output};
+use super::{CliError, Exit, files, replan::Planner, talk::Output};
 use crate::{
-    config::AgentsFile,
+    config::{AgentsFile, Catalogue},
     engine::{self, Rerun, Run},
     human::Human,
     journal::{self, Durability, Lease, SqliteJournal},
@@ -22,7 +22,7 @@ use crate::{
         screen::Screen,
         terminal,
     },
-    runtime::{self, Hub, Resumption, Services, Start, shutdown},
+    runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
 
@@ -50,6 +50,8 @@ pub(super) enum Work {
         inputs: Arc<Value>,
         /// How the plan was made, if that was for a goal of this run.
         planning: Option<GoalPlanning>,
+        /// What the agents offered then.
+        surveyed: Catalogue,
     },
     /// A run that an earlier process left.
     Left(Left),
@@ -111,8 +113,14 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
     let options = files::pool_options(agents)?;
-    let used: Vec<AgentSpec> =
-        agents.agents.values().filter(|agent| plan.agents.contains_key(&agent.id)).cloned().collect();
+    // What is planned anew may go to any agent.
+    let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
+    let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
+    let surveyed = match &work {
+        Work::New { surveyed, .. } => surveyed.clone(),
+        Work::Left(_) | Work::Again { .. } => Catalogue::new(),
+    };
+    let replanner = plan.replan.map(|_| Planner { agents: agents.clone(), surveyed, options: options.clone() });
     let (sessions, sampled) = match &work {
         Work::Left(left) => (left.notes.sessions.clone(), engine::sampled(&left.records)),
         Work::New { .. } | Work::Again { .. } => Default::default(),
@@ -123,6 +131,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(pool),
         llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
+        replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
@@ -137,14 +146,14 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         _ => None,
     };
     let answer = match output {
-        Output::Text if std::io::stdout().is_terminal() => answer_in_text(plan),
+        Output::Text if std::io::stdout().is_terminal() => answer_in_text(&plan),
         _ => None,
     };
     let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
     let mut reporters = Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run), lines };
 
     let driven = match work {
-        Work::New { plan, inputs, planning } => {
+        Work::New { plan, inputs, planning, .. } => {
             let start =
                 Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run), planning: planning.as_ref() };
             runtime::run(start, services, (hub, inbox), &mut reporters).await

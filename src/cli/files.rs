@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::{
     mcp::{Options, Sampling},
     model::{Record, RunId, Timestamp},
     report::history::Viewpoint,
+    runtime::Survey,
 };
 
 /// Reads the agents file.
@@ -59,6 +61,15 @@ pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
 /// When it cannot be read or is neither.
 pub(super) fn data(path: &Path) -> Result<Value, CliError> {
     Ok(config::read_data(&path.display().to_string(), &config::read_text(path)?)?)
+}
+
+/// What agents that were asked offer, or why they could not be.
+pub(super) fn catalogue(found: Vec<Survey>) -> Catalogue {
+    let offered = |survey: Survey| {
+        let info = survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
+        (survey.agent, info)
+    };
+    found.into_iter().map(offered).collect()
 }
 
 /// The journal's path.

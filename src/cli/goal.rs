@@ -16,10 +16,15 @@ use crate::{
     runtime::survey,
 };
 
+/// Replans of a run of a goal, where nobody says how many.
+pub(super) const REPLANS: u32 = 1;
+
 /// A goal to be planned.
 pub(super) struct Goal<'a> {
     /// What the person asks for.
     pub(super) text: &'a str,
+    /// How often a run of its plan may plan anew what has not started.
+    pub(super) replans: u32,
     /// Who can help with it.
     pub(super) agents: &'a AgentsFile,
     /// Where it is told how the planning goes.
@@ -34,6 +39,8 @@ pub(super) struct ForGoal {
     pub(super) planned: Planned,
     /// What a run of it pays for.
     pub(super) planning: GoalPlanning,
+    /// What the agents offered for it.
+    pub(super) surveyed: Catalogue,
 }
 
 impl Goal<'_> {
@@ -48,7 +55,8 @@ impl Goal<'_> {
         let context = Context { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
         let planning = {
             let _view = View::over(self.screen);
-            planner::plan(self.text, &context, &mut |progress| self.tell(progress)).await
+            let goal = planner::Goal { text: self.text, replans: self.replans };
+            planner::plan(&goal, &context, &mut |progress| self.tell(progress)).await
         };
         let Planning { result, turns, answered } = planning;
         let planning = GoalPlanning { goal: self.text.to_owned(), turns: answered };
@@ -57,7 +65,7 @@ impl Goal<'_> {
             Ok(planned) => {
                 let tasks = count(planned.lowered.plan.tasks.len(), "task");
                 self.screen.println(format!("planned {tasks} {spent}"));
-                Ok(ForGoal { planned, planning })
+                Ok(ForGoal { planned, planning, surveyed: catalogue })
             }
             Err(error) => {
                 self.screen.println(format!("no plan {spent}"));
@@ -94,15 +102,13 @@ impl Goal<'_> {
     async fn ask_agents(&self) -> Result<Catalogue, CliError> {
         let options = files::pool_options(self.agents)?;
         let found = survey(self.agents.agents.values().cloned().collect(), options).await;
-        let mut catalogue = Catalogue::new();
-        for survey in found {
+        for survey in &found {
             if let Err(failure) = &survey.result {
                 let why = printable(&failure.message);
                 self.screen.println(format!("planning without agent `{}`: {why}", survey.agent));
             }
-            catalogue.insert(survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message));
         }
-        Ok(catalogue)
+        Ok(files::catalogue(found))
     }
 
     fn tell(&self, progress: Progress) {

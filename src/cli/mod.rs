@@ -16,6 +16,7 @@ mod graph;
 mod logs;
 mod plan;
 mod questions;
+mod replan;
 mod resume;
 mod retry;
 mod run;

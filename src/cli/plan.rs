@@ -8,7 +8,12 @@ use std::{
 
 use clap::Args;
 
-use super::{AgentsArg, CliError, Exit, exit::print, files, goal::Goal};
+use super::{
+    AgentsArg, CliError, Exit,
+    exit::print,
+    files,
+    goal::{Goal, REPLANS},
+};
 use crate::{
     journal,
     model::RunId,
@@ -34,7 +39,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     }
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let saved = files::saved_plan(&journal::default_path()?, &RunId::from(uuid::Uuid::now_v7().to_string()));
-    let goal = Goal { text: &args.goal, agents: &agents, screen: &screen, saved };
+    let goal = Goal { text: &args.goal, replans: REPLANS, agents: &agents, screen: &screen, saved };
     let planned = goal.plan().await;
     screen.flush();
     let text = planned?.planned.text;

@@ -43,8 +43,8 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
         ));
     }
     let from = TaskId::from(args.from);
-    if !earlier.plan().tasks.iter().any(|task| task.id == from) {
-        let tasks: Vec<_> = earlier.plan().tasks.iter().map(|task| format!("`{}`", task.id)).collect();
+    if !earlier.planned_tasks().any(|task| task.id == from) {
+        let tasks: Vec<_> = earlier.planned_tasks().map(|task| format!("`{}`", task.id)).collect();
         return Err(CliError::usage(
             format!("the plan of run `{of}` has no task `{from}`"),
             format!("it has {}", tasks.join(", ")),

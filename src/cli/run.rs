@@ -14,12 +14,12 @@ use super::{
     execute::{Desk, Ran, Work, execute},
     exit::{print, show},
     files,
-    goal::{ForGoal, Goal},
+    goal::{ForGoal, Goal, REPLANS},
     plan::show_plan,
     talk::{Otherwise, TalkArgs},
 };
 use crate::{
-    config::{self, AgentsFile, Diagnostics, Lowered},
+    config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
     human::Reply,
     mcp::guard,
     model::{Answer, GoalPlanning, Plan, RunId},
@@ -49,6 +49,10 @@ pub(super) struct RunArgs {
     /// Show something first, and go on only after a yes; without anybody to ask, stop there
     #[arg(long, value_name = "WHAT")]
     approve: Option<Approval>,
+    /// How often to plan anew what has not started when a task has failed for good; 0 for never [default: 1 for a
+    /// goal, and what a plan says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
+    replan: Option<u32>,
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
@@ -79,10 +83,11 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     let agents = files::agents(&args.agents)?;
     let desk = desk(&args)?;
-    let Ready { lowered, text, file, planning } = match goal(&args.plan) {
+    let Ready { lowered, text, file, planning, surveyed } = match goal(&args.plan) {
         Some(goal) => planned(goal, &args, &agents, &desk).await?,
-        None => written(&args.plan, &agents)?,
+        None => written(&args, &agents)?,
     };
+    let lowered = if args.approve == Some(Approval::Plan) { lowered.with_approved_replans() } else { lowered };
     desk.screen.flush();
     if !lowered.warnings.is_empty() {
         show(&lowered.warnings);
@@ -102,7 +107,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     {
         return Ok(exit);
     }
-    let work = Work::New { plan, inputs: Arc::new(inputs), planning };
+    let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed };
     let Ran { result, exit, shown } = execute(desk, &agents, work).await?;
     args.talk.print(&result, shown)?;
     Ok(exit)
@@ -116,6 +121,8 @@ struct Ready {
     file: String,
     /// How it was made, for a goal.
     planning: Option<GoalPlanning>,
+    /// What the agents offered then.
+    surveyed: Catalogue,
 }
 
 /// The goal that the command line gives, if it does not name a plan: a file, `-`, or what would be a plan's name.
@@ -124,10 +131,19 @@ fn goal(plan: &str) -> Option<&str> {
     (!is_plan).then_some(plan)
 }
 
-fn written(plan: &str, agents: &AgentsFile) -> Result<Ready, CliError> {
-    let (name, text) = files::plan_text(plan)?;
-    let lowered = config::load_plan(name, &text, agents, None)?;
-    Ok(Ready { lowered, text, file: name.to_owned(), planning: None })
+fn written(args: &RunArgs, agents: &AgentsFile) -> Result<Ready, CliError> {
+    let (name, text) = files::plan_text(&args.plan)?;
+    let mut lowered = config::load_plan(name, &text, agents, None)?;
+    if let Some(replans) = args.replan {
+        if replans > 0 && agents.models.is_empty() {
+            return Err(CliError::usage(
+                "`--replan` needs a language model, and none is configured",
+                "add `[llm]` with `base_url` and `model` to the agents file",
+            ));
+        }
+        lowered = lowered.with_replans(replans);
+    }
+    Ok(Ready { lowered, text, file: name.to_owned(), planning: None, surveyed: Catalogue::new() })
 }
 
 /// Plans the goal, and saves the plan whatever becomes of it.
@@ -140,10 +156,11 @@ async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -
     }
     let saved = files::saved_plan(&desk.journal, &desk.run);
     let file = saved.display().to_string();
-    let goal = Goal { text, agents, screen: &desk.screen, saved };
-    let ForGoal { planned, planning } = goal.plan().await?;
+    let replans = args.replan.unwrap_or(REPLANS);
+    let goal = Goal { text, replans, agents, screen: &desk.screen, saved };
+    let ForGoal { planned, planning, surveyed } = goal.plan().await?;
     goal.save(&planned.text)?;
-    Ok(Ready { lowered: planned.lowered, text: planned.text, file, planning: Some(planning) })
+    Ok(Ready { lowered: planned.lowered, text: planned.text, file, planning: Some(planning), surveyed })
 }
 
 /// Shows the plan and asks for a yes; gives the exit of the command where there is none.

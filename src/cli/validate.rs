@@ -1,8 +1,6 @@
 //! `kapell validate`: finds every mistake in a plan and its agents file.
 //! Never calls a tool.
 
-use std::sync::Arc;
-
 use clap::Args;
 use serde_json::json;
 
@@ -11,10 +9,7 @@ use super::{
     exit::{print_json, show},
     files,
 };
-use crate::{
-    config::{Catalogue, Diagnostics},
-    runtime::survey,
-};
+use crate::{config::Diagnostics, runtime::survey};
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
@@ -63,10 +58,6 @@ async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
     let used =
         |id: &crate::model::AgentId| offline.as_ref().map_or(true, |lowered| lowered.plan.agents.contains_key(id));
     let asked = agents.agents.values().filter(|agent| used(&agent.id)).cloned().collect();
-    let catalogue: Catalogue = survey(asked, files::pool_options(&agents)?)
-        .await
-        .into_iter()
-        .map(|survey| (survey.agent, survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message)))
-        .collect();
+    let catalogue = files::catalogue(survey(asked, files::pool_options(&agents)?).await);
     Ok(files::plan(&args.plan, &agents, Some(&catalogue))?.warnings)
 }

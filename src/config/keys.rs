@@ -21,6 +21,7 @@ const ON_FAILURE: Shape = Shape::Choice(&[
     ("fail", "The run fails and dependents are skipped; what does not depend on it goes on."),
     ("continue", "Dependents run without its output."),
     ("skip_dependents", "Dependents are skipped; the run ends as partly done."),
+    ("replan", "A language model plans anew what has not started; where it cannot, the same as `fail`."),
 ]);
 
 const PARALLEL: Shape = Shape::Whole(1, 100_000);
@@ -43,6 +44,11 @@ pub(super) static PLAN: Section = Section {
         key("tasks", Shape::Sections(&TASK), "The tasks. Each starts as soon as all that it needs has ended."),
         key("outputs", Shape::Object, "What the run returns, by name; without it, every task's own answer."),
         key("budget", Shape::Section(&BUDGET), "What the run may spend; when it is spent, nothing more is started."),
+        key(
+            "replan",
+            Shape::Whole(0, 100),
+            "How often a run may plan anew what has not started, where `on_failure: replan` asks for it; 1 where absent.",
+        ),
         key(
             "result",
             Shape::Either("`merge`, `synthesize` or a map", &RESULT_SHAPES),
@@ -239,6 +245,18 @@ pub(super) static AWAIT: Section = Section {
     keys: &[
         key("resource", Shape::Text, "Holds once the contents are final, such as `status == 'completed'`."),
         key("failed", Shape::Text, "Holds once they never will be, which fails the call."),
+    ],
+};
+
+/// What a planner writes as the remainder of a run.
+pub(super) static REMAINDER: Section = Section {
+    title: "a remainder",
+    definition: "remainder",
+    about: "What is left of a run to do.",
+    required: &["keep", "tasks"],
+    keys: &[
+        key("keep", Shape::Texts, "The tasks that have not started and stay as they are."),
+        key("tasks", Shape::Sections(&TASK), "New tasks."),
     ],
 };
 

@@ -27,7 +27,7 @@ pub use changes::{agent_changes, changes};
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
 pub use environment::{Environment, ProcessEnvironment};
 pub use inputs::{InputError, resolve_inputs};
-pub use lower::{Catalogue, Lowered, load_plan};
+pub use lower::{Catalogue, Ground, Lowered, load_plan, load_remainder};
 pub use plan_file::{read_data, write_data};
 pub use read::read_text;
 pub use schema::{agents_schema, plan_schema};

@@ -16,6 +16,7 @@ use crate::{
 use super::{
     budget::Expense,
     decide::Decision,
+    replan::Stage,
     router::{self, Choice},
     run::{Connection, QuestionState, Queues, Run, TaskState},
 };
@@ -38,7 +39,10 @@ impl Decision<'_> {
                 self.cancel_running();
             }
             if self.run.stop.is_some() {
+                self.abandon_replan();
                 self.end_what_has_not_started();
+            } else {
+                self.replan_if_owed();
             }
             if let Some(node) = self.run.queues.due.pop_front() {
                 self.examine(node);
@@ -79,6 +83,9 @@ impl Decision<'_> {
 
     /// Looks at a node whose dependencies have ended: skips it, expands it, asks first, or lets it start.
     fn examine(&mut self, node: NodeIndex) {
+        if self.run.is_frozen(node) {
+            return self.run.queues.frozen.push(node);
+        }
         let entry = &self.run.tasks[node.index()];
         match entry.state {
             TaskState::Expanded if entry.waiting_for == 0 => return self.close(node),
@@ -156,23 +163,29 @@ impl Decision<'_> {
                 _ => None,
             })
             .collect();
-        let outcome = match failed.first() {
-            None => Outcome::Succeeded(Arc::new(ToolOutput::default())),
-            Some((first, failure)) => {
-                let denied = failed.iter().all(|(_, failure)| failure.kind == FailureKind::Denied);
-                Outcome::Failed(Failure {
-                    kind: if denied { FailureKind::Denied } else { FailureKind::ItemsFailed },
-                    message: format!("{} of {} items failed; `{first}`: {failure}", failed.len(), items.len()),
-                    help: failure.help.clone(),
-                })
-            }
-        };
         let task = self.run.graph[node].id.clone();
-        self.emit(Event::TaskEnded { task, outcome });
+        let failure = failed.first().map(|(first, failure)| {
+            let denied = failed.iter().all(|(_, failure)| failure.kind == FailureKind::Denied);
+            Failure {
+                kind: if denied { FailureKind::Denied } else { FailureKind::ItemsFailed },
+                message: format!("{} of {} items failed; `{first}`: {failure}", failed.len(), items.len()),
+                help: failure.help.clone(),
+            }
+        });
+        match failure {
+            None => {
+                let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
+                self.emit(Event::TaskEnded { task, outcome });
+            }
+            Some(failure) => self.fail(task, failure),
+        }
     }
 
     /// Starts a node if there is room for it, else queues it where room will come.
     fn start(&mut self, node: NodeIndex) {
+        if self.run.is_frozen(node) {
+            return self.run.queues.frozen.push(node);
+        }
         let entry = &self.run.tasks[node.index()];
         let preferred = match entry.state {
             TaskState::Ready { preferred } => preferred,
@@ -224,7 +237,7 @@ impl Decision<'_> {
 
     /// Ends the run when every node has ended, or when only questions that nobody here can answer are left.
     fn end_run_if_nothing_is_left(&mut self) {
-        if self.run.is_over() || self.run.running > 0 {
+        if self.run.is_over() || self.run.running > 0 || matches!(self.run.replans.stage, Stage::Asking(_)) {
             return;
         }
         let paused = self.run.open > 0;
@@ -320,11 +333,12 @@ impl Run {
         left_open
             && !open_question
             && self.queues.timers.is_empty()
-            && self.tasks.iter().all(|entry| {
-                matches!(
+            && (self.tasks.iter().zip(self.graph.nodes())).all(|(entry, (node, _))| {
+                let waits = matches!(
                     entry.state,
                     TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
-                )
+                );
+                waits || self.is_frozen(node)
             })
     }
 

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, Answer, Asker, AttemptId, Call, ChatMessage, ChatRole, EndCause, Event, Failure, FailureKind, NodeIndex,
-    OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Settlement, Task, TaskId, Template, Work,
+    OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Sampler, Settlement, Task, TaskId, Template,
+    Work,
 };
 
 use super::{
@@ -142,8 +143,12 @@ impl Run {
             }
             Event::TaskEnded { task, outcome } => {
                 let node = self.find(task)?;
+                self.remember_failure(node, outcome);
                 self.end(node, outcome.clone());
             }
+            Event::ReplanStarted { number, failed } => self.begin_replan(*number, failed)?,
+            Event::ReplanProposed { remainder, .. } => self.propose_remainder(remainder),
+            Event::Replanned { result, .. } => self.end_replan(result)?,
             Event::QuestionAsked { question, request } => {
                 self.note_question_deadline(event);
                 if let Asker::Plan { task } | Asker::Host { attempt: AttemptId { task, .. } } = &question.asker {
@@ -190,7 +195,7 @@ impl Run {
             }
             Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
             Event::SamplingStarted { request, origin, chat } => {
-                let asker = origin.attempt.as_ref().and_then(|attempt| self.graph.find(attempt.task.as_str()));
+                let asker = origin.attempt().and_then(|attempt| self.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
                 self.reserve(request.clone(), payer, chat.most_tokens());
                 self.sampling.insert(request.clone(), origin.clone());
@@ -198,7 +203,7 @@ impl Run {
             Event::SamplingFinished { request, result } => {
                 self.settle(request, result);
                 let origin = self.sampling.remove(request);
-                if let Some(Origin { attempt: Some(attempt), key: Some(key), .. }) = origin
+                if let Some(Sampler::Agent(Origin { attempt: Some(attempt), key: Some(key), .. })) = origin
                     && let Some(node) = self.current(&attempt)
                 {
                     self.tasks[node.index()].replies.insert(key, result.clone());

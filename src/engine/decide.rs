@@ -192,7 +192,7 @@ impl Decision<'_> {
                 if let Some(result) = self.run.reply_to(&origin) {
                     return self.order(Command::AnswerSampling { request, result });
                 }
-                let asker = origin.attempt.as_ref().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
+                let asker = origin.attempt().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
                 let shortage = self.run.shortage(asker.map(|node| self.run.payer(node)), Expense::ModelCall);
                 if let Some(Shortage::Run(what) | Shortage::Task(what)) = &shortage {
                     let result = Err(ChatError::Unsupported { message: format!("the budget is spent: {what}") });
@@ -226,6 +226,7 @@ impl Decision<'_> {
                     None => {}
                 }
             }
+            Input::Replanned { number, result } => self.replanned(number, result),
             Input::QuestionAnswered { question, answer, by } => self.answered(question, answer, by),
             Input::QuestionLeftOpen { question, reason } => {
                 if matches!(self.run.questions.get(&question), Some(entry) if entry.state == QuestionState::Open) {
@@ -316,7 +317,12 @@ impl Decision<'_> {
         self.fail(task, failure);
     }
 
+    /// Fails a task. Where its failure asks for a replan and there will be none, it says why.
     pub(super) fn fail(&mut self, task: TaskId, failure: Failure) {
+        let failure = match self.run.why_no_replan(&task, &failure) {
+            Some(reason) => failure.with_more_help(reason),
+            None => failure,
+        };
         self.emit(Event::TaskEnded { task, outcome: Outcome::Failed(failure) });
     }
 
@@ -353,6 +359,7 @@ impl Decision<'_> {
                 self.fail(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
             }
             (Asker::Host { attempt }, _) if self.run.awaits(&attempt.task) => self.settled(attempt, &answer),
+            (Asker::Replan { number }, _) => self.replan_answered(number, &answer, &by),
             _ => {}
         }
     }
@@ -363,6 +370,7 @@ impl Run {
     fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, agent) = match asker {
             Asker::Plan { task } => (task, None),
+            Asker::Replan { .. } => return None,
             Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, Some(&origin.agent)),
             Asker::Host { attempt } => (&attempt.task, None),
         };

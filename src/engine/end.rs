@@ -47,14 +47,18 @@ impl Run {
     }
 
     fn verdict_of_tasks(&self) -> (RunStatus, Option<EndCause>) {
-        let failures = self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| match &entry.state {
-            // A `foreach` task answers for its items.
-            TaskState::Ended(Outcome::Failed(failure)) if node.part == Part::Planned => {
-                Some((failure.kind, node.task.on_failure))
-            }
-            _ => None,
-        });
-        let (fatal, tolerated): (Vec<_>, Vec<_>) = failures.partition(|(_, policy)| *policy == OnFailure::Fail);
+        // What was planned anew is no failure of a run that has anything to show for it.
+        let is_excused = |node| self.replans.excused.contains(&node) && self.has_succeeded_in_part();
+        let failures =
+            self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (index, node))| match &entry.state {
+                // A `foreach` task answers for its items.
+                TaskState::Ended(Outcome::Failed(failure)) if node.part == Part::Planned && !is_excused(index) => {
+                    Some((failure.kind, node.task.on_failure))
+                }
+                _ => None,
+            });
+        let (fatal, tolerated): (Vec<_>, Vec<_>) =
+            failures.partition(|(_, policy)| matches!(policy, OnFailure::Fail | OnFailure::Replan));
         if fatal.is_empty() {
             return (if tolerated.is_empty() { RunStatus::Succeeded } else { RunStatus::Partial }, None);
         }

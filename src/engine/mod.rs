@@ -12,6 +12,7 @@ mod decide;
 mod end;
 mod prompt;
 mod recover;
+mod replan;
 mod rerun;
 pub mod retry;
 mod router;

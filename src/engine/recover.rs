@@ -7,13 +7,14 @@ use indexmap::IndexMap;
 
 use crate::model::{
     AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, Command, EndCause, Event, Failure, FailureKind,
-    Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Settlement, Span, TaskId, Timestamp, ToolInfo,
-    ToolOutput,
+    Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Sampler, Settlement, SkipReason, Span, TaskId,
+    Timestamp, ToolInfo, ToolOutput,
 };
 
 use super::{
     decide::{Decision, Step},
-    run::{Connection, QuestionState, Run, TaskState, Unknown},
+    replan::Stage,
+    run::{Connection, QuestionEntry, QuestionState, Run, TaskState, Unknown},
 };
 
 /// What a process that takes a run up knows beyond the run's events.
@@ -63,6 +64,7 @@ impl Run {
         for attempt in decision.run.in_flight().collect::<Vec<_>>() {
             decision.ask_model_again(attempt);
         }
+        decision.go_on_replanning();
         if decision.run.stop.is_some() {
             decision.cancel_running();
         }
@@ -99,7 +101,8 @@ impl Run {
     }
 
     /// What the model replied to a request that the agent makes again, because the reply may not have reached it.
-    pub(super) fn reply_to(&self, origin: &Origin) -> Option<Result<ChatReply, ChatError>> {
+    pub(super) fn reply_to(&self, sampler: &Sampler) -> Option<Result<ChatReply, ChatError>> {
+        let Sampler::Agent(origin) = sampler else { return None };
         let node = self.current(origin.attempt.as_ref()?)?;
         self.tasks[node.index()].replies.get(origin.key.as_ref()?).cloned()
     }
@@ -257,6 +260,27 @@ impl Decision<'_> {
         {
             let chat = Box::new(self.run.chat(node));
             self.order(Command::AskModel { attempt, chat });
+        }
+    }
+
+    /// Asks the planner again whose answer never came, and finishes what a replan began.
+    fn go_on_replanning(&mut self) {
+        for task in self.run.removed_and_not_ended() {
+            self.skip(task, SkipReason::Replanned);
+        }
+        match &self.run.replans.stage {
+            Stage::Over => {}
+            // Once the run stops, advancing ends the replan.
+            _ if self.run.stop.is_some() => {}
+            Stage::Asking(_) => self.order(Command::Replan(Box::new(self.run.replan_request()))),
+            Stage::Proposed(_, remainder) => {
+                let number = self.run.replans.number;
+                let asked = |entry: &QuestionEntry| entry.question.asker == Asker::Replan { number };
+                if !self.run.questions.values().any(asked) {
+                    let remainder = Arc::clone(remainder);
+                    self.ask_whether_to_take(number, &remainder);
+                }
+            }
         }
     }
 

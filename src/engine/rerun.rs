@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::model::{Event, GraphError, NodeIndex, Outcome, Part, Record, RunId, TaskId, Timestamp};
+use crate::model::{Event, GraphError, NodeIndex, Outcome, Part, Plan, Record, RunId, Task, TaskId, Timestamp, Work};
 
 use super::{
     decide::{Decision, Step},
@@ -56,21 +56,52 @@ impl Run {
         let again = earlier.what_is_done_again(from).ok_or_else(|| RerunError::UnknownTask {
             of: of.clone(),
             task: from.clone(),
-            tasks: earlier.plan.tasks.iter().map(|task| task.id.clone()).collect(),
+            tasks: earlier.planned_tasks().map(|task| task.id.clone()).collect(),
         })?;
-        let mut run = Self::new(&earlier.plan, &earlier.inputs, seed, now)?;
+        let plan = Arc::new(earlier.plan_as_it_became());
+        let mut run = Self::new(&plan, &earlier.inputs, seed, now)?;
         let mut decision = Decision::new(&mut run, now);
-        let started = Event::RunStarted { plan: Arc::clone(&earlier.plan), inputs: Arc::clone(&earlier.inputs), seed };
+        let started = Event::RunStarted { plan, inputs: Arc::clone(&earlier.inputs), seed };
         decision.record(Record { seq: 0, at: now, event: started });
         decision.emit(Event::RunRerun { of: of.clone(), from: from.clone() });
         for (node, part) in earlier.graph.nodes() {
-            if part.part == Part::Planned && !again[node.index()] {
+            if part.part == Part::Planned && !earlier.was_removed(node) && !again[node.index()] {
                 decision.take_over(earlier, node);
             }
         }
         decision.advance();
         let step = decision.into_step();
         Ok((run, step))
+    }
+
+    /// The tasks of the plan, with those that a replan has added and without those that it has removed.
+    pub fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        let planned =
+            self.graph.nodes().filter(|(node, planned)| planned.part == Part::Planned && !self.was_removed(*node));
+        planned.map(|(_, planned)| &planned.task)
+    }
+
+    fn was_removed(&self, node: NodeIndex) -> bool {
+        self.replans.removed.contains(&node)
+    }
+
+    /// The plan with what replans have made of it.
+    fn plan_as_it_became(&self) -> Plan {
+        let mut plan = (*self.plan).clone();
+        plan.agents = self.agents.iter().map(|(id, agent)| (id.clone(), agent.policy.clone())).collect();
+        plan.tasks = self.planned_tasks().cloned().collect();
+        let others: Vec<TaskId> = plan
+            .tasks
+            .iter()
+            .filter(|task| !matches!(task.work, Work::Synthesis(_)))
+            .map(|task| task.id.clone())
+            .collect();
+        for task in &mut plan.tasks {
+            if matches!(task.work, Work::Synthesis(_)) {
+                Arc::make_mut(task).needs.clone_from(&others);
+            }
+        }
+        plan
     }
 
     /// By node index: whether the node is done again. None where the plan has no task `from`.
@@ -80,6 +111,7 @@ impl Run {
         let has_no_result = |node: &NodeIndex| {
             !matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_)))
                 && self.graph[*node].part == Part::Planned
+                && !self.was_removed(*node)
         };
         let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(has_no_result).collect();
         queue.push_back(start);

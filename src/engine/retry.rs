@@ -118,11 +118,7 @@ pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
         "{outcome}, so it was not repeated; if repeating it is safe, say `effect: idempotent` (or `read_only`) \
          on task `{task}`, under `defaults`, or in the agent's section"
     );
-    let help = match failure.help {
-        Some(help) => format!("{help}; {advice}"),
-        None => advice,
-    };
-    Failure { help: Some(help), ..failure }
+    failure.with_more_help(advice)
 }
 
 /// The pause before the try after number `tries` on a route. The same seed, task and number give the same pause.

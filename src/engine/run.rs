@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Event, Failure,
-    GraphError, NodeIndex, Origin, Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, SkipReason,
+    GraphError, NodeIndex, Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, Sampler, SkipReason,
     TaskGraph, TaskId, Timestamp,
 };
 
-use super::budget::Accounts;
+use super::{budget::Accounts, replan::Replans};
 
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
 #[derive(Debug)]
@@ -29,11 +29,13 @@ pub struct Run {
     pub(super) agents: IndexMap<AgentId, AgentState>,
     pub(super) questions: IndexMap<QuestionId, QuestionEntry>,
     /// Sampling requests that wait for the model, each with its asker.
-    pub(super) sampling: BTreeMap<RequestId, Origin>,
+    pub(super) sampling: BTreeMap<RequestId, Sampler>,
     /// Whether a person accepted that agents' tools are not what they were before an interruption.
     pub(super) accepts_changes: bool,
     /// What was spent.
     pub(super) accounts: Accounts,
+    /// What was planned anew.
+    pub(super) replans: Replans,
     /// When the run's time is over, if it is bounded.
     pub(super) deadline: Option<Timestamp>,
     /// Attempts in flight.
@@ -177,6 +179,8 @@ pub(super) struct Queues {
     pub(super) due: VecDeque<NodeIndex>,
     /// Examined nodes, to be started when there is room.
     pub(super) startable: VecDeque<NodeIndex>,
+    /// Nodes that a replan keeps from starting.
+    pub(super) frozen: Vec<NodeIndex>,
     /// Nodes that wait for room on an agent, or for its connection.
     pub(super) by_agent: IndexMap<AgentId, VecDeque<NodeIndex>>,
     /// Items that wait for room under their `foreach` task.
@@ -247,6 +251,7 @@ impl Run {
             sampling: BTreeMap::new(),
             accepts_changes: false,
             accounts: Accounts::default(),
+            replans: Replans::default(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
             open: graph.len(),
@@ -388,6 +393,7 @@ impl PartialEq for Run {
             && self.sampling == other.sampling
             && self.accepts_changes == other.accepts_changes
             && self.accounts == other.accounts
+            && self.replans == other.replans
             && self.deadline == other.deadline
             && self.running == other.running
             && self.open == other.open

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{AgentId, Event, Record, RequestId};
+use crate::model::{AgentId, Event, Record, RequestId, Sampler};
 
 /// What an agent's requests have used in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub fn sampled<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<Age
     let mut open: HashMap<&RequestId, (&AgentId, u64)> = HashMap::new();
     for record in records {
         match &record.event {
-            Event::SamplingStarted { request, origin, chat } => {
+            Event::SamplingStarted { request, origin: Sampler::Agent(origin), chat } => {
                 let most = chat.most_tokens();
                 let sum = sums.entry(origin.agent.clone()).or_default();
                 sum.requests += 1;

@@ -13,9 +13,14 @@ use crate::{
 use super::run::{Run, TaskState};
 
 impl Run {
-    /// What came of the tasks of the plan, in its order, without the synthesis itself at `node`.
+    /// What came of the tasks of the plan, in its order, without the synthesis itself at `node` and without those
+    /// that a replan removed.
     pub(super) fn sources(&self, node: NodeIndex) -> Vec<Source<'_>> {
-        let planned = self.graph.nodes().filter(|(index, other)| *index != node && other.part == Part::Planned);
+        let removed = |node: NodeIndex| {
+            matches!(&self.tasks[node.index()].state, TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)))
+        };
+        let planned = (self.graph.nodes())
+            .filter(|(index, other)| *index != node && other.part == Part::Planned && !removed(*index));
         planned
             .map(|(index, other)| Source {
                 id: other.id.as_str(),
@@ -33,7 +38,8 @@ impl Run {
         first.map(|source| SkipReason::NeedFailed { task: source.id.into() })
     }
 
-    fn finding(&self, node: NodeIndex) -> Finding<'_> {
+    /// What came of one task.
+    pub(super) fn finding(&self, node: NodeIndex) -> Finding<'_> {
         let entry = &self.tasks[node.index()];
         if !entry.items.is_empty() {
             return self.finding_of_items(node);

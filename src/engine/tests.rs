@@ -1,5 +1,7 @@
 //! The engine against a driver that is allowed to be unlucky: random plans, random ends, random order.
 
+mod replan;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -16,10 +18,10 @@ mod rerun;
 use super::{Beginning, Run, Step};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
-    ChatRequest, Command, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach,
+    ChatRequest, Command, Consent, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach,
     GoalPlanning, Input, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool, QuestionPolicy, Record,
-    Retry, Route, RunStatus, SkipReason, Span, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput,
-    Usage, Work,
+    Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler, SkipReason, Span, Task, TaskId, Template,
+    Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
 };
 
 fn agent_policy() -> AgentPolicy {
@@ -79,6 +81,7 @@ fn plan(tasks: Vec<Task>) -> Arc<Plan> {
         inputs: IndexMap::new(),
         max_parallel: 8,
         budget: Budget::default(),
+        replan: None,
         agents: agents.collect(),
         tasks: tasks.into_iter().map(Arc::new).collect(),
         outputs: None,
@@ -762,7 +765,7 @@ fn sampling_is_refused_when_the_budget_is_spent_and_counts_for_nothing() {
     let budget = Budget { llm_calls: Some(0), ..Budget::default() };
     let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
     let attempt = Some(AttemptId { task: "t".into(), number: 1 });
-    let origin = crate::model::Origin { agent: "a".into(), attempt, key: None };
+    let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
     driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat: Arc::default() });
     let refused = driver.take_orders(|order| match order {
         Command::AnswerSampling { result: Err(error), .. } => Some(error.to_string()),
@@ -815,7 +818,8 @@ fn a_replay_of_any_part_of_a_run_has_spent_what_the_run_had() {
     note(&driver);
     driver.reply("p", 1, asks_for(&[("c1", "a.work")]));
     note(&driver);
-    let origin = Origin { agent: "a".into(), attempt: Some(AttemptId { task: "p/1".into(), number: 1 }), key: None };
+    let attempt = Some(AttemptId { task: "p/1".into(), number: 1 });
+    let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
     let chat = Arc::new(ChatRequest { max_tokens: 40, ..ChatRequest::default() });
     driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat });
     note(&driver);
@@ -857,7 +861,12 @@ fn sketch() -> impl Strategy<Value = Sketch> {
         Just(Some(Effect::Idempotent)),
         Just(Some(Effect::AtMostOnce))
     ];
-    let on_failure = prop_oneof![Just(OnFailure::Fail), Just(OnFailure::Continue), Just(OnFailure::SkipDependents)];
+    let on_failure = prop_oneof![
+        Just(OnFailure::Fail),
+        Just(OnFailure::Continue),
+        Just(OnFailure::SkipDependents),
+        Just(OnFailure::Replan)
+    ];
     (
         prop::collection::vec(0_usize..64, 0..4),
         prop::collection::vec((0_u8..4, 0_u32..3), 1..4),
@@ -933,6 +942,31 @@ enum Effectful {
     Call(AttemptId),
     Turn(AttemptId),
     Ask(crate::model::QuestionId),
+    Replan(Box<ReplanRequest>),
+}
+
+/// Some of what has not started goes, and something comes that needs what there is.
+fn random_remainder(request: &ReplanRequest, dice: &mut impl FnMut(usize) -> usize) -> Remainder {
+    let open: Vec<&TaskId> =
+        request.tasks.iter().filter(|so_far| so_far.standing.is_open()).map(|so_far| &so_far.task.id).collect();
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    for id in open {
+        if dice(2) == 0 { &mut kept } else { &mut removed }.push(id.clone());
+    }
+    let usable = request.tasks.iter().filter(|so_far| so_far.standing.has_result() || kept.contains(&so_far.task.id));
+    let mut usable: Vec<String> = usable.map(|so_far| so_far.task.id.to_string()).collect();
+    let mut added = Vec::new();
+    for index in 0..dice(4) {
+        let mut needs: Vec<&str> = usable.iter().filter(|_| dice(3) == 0).map(String::as_str).collect();
+        needs.sort_unstable();
+        let id = format!("r{}x{index}", request.number);
+        let agent = format!("agent{}", dice(6));
+        let new = Task { on_failure: OnFailure::Replan, ..on(vec![route(&agent, 0)], task(&id, &needs)) };
+        usable.push(id);
+        added.push(Arc::new(new));
+    }
+    let agents = added.iter().flat_map(|task| task.routes()).map(|route| (route.agent.clone(), agent_policy()));
+    Remainder { kept, removed, agents: agents.collect(), added }
 }
 
 const ENDS: [FailureKind; 8] = [
@@ -946,9 +980,10 @@ const ENDS: [FailureKind; 8] = [
     FailureKind::Cancelled,
 ];
 
-/// How something that was under way ends; `dice` decides.
-fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> Input {
-    match under_way {
+/// How something that was under way ends, and what comes before that; `dice` decides.
+fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> (Vec<Input>, Input) {
+    let mut before = Vec::new();
+    let end = match under_way {
         Effectful::Connect(agent) if dice(5) == 0 => {
             Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
         }
@@ -958,6 +993,18 @@ fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> Input 
             1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
             _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
         },
+        Effectful::Replan(request) => {
+            // A process after a kill counts its requests from another number.
+            let turn = crate::model::RequestId::from(format!("planner/{}/{}", request.number, dice(usize::MAX)));
+            let origin = Sampler::Planner { replan: request.number };
+            before.push(Input::SamplingRequested { request: turn.clone(), origin, chat: Arc::default() });
+            before.push(Input::SamplingEnded { request: turn, result: used(dice(60) as u64) });
+            let result = match dice(3) {
+                0 => Err(Failure::new(FailureKind::ModelFailed, "nonsense")),
+                _ => Ok(Arc::new(random_remainder(&request, dice))),
+            };
+            Input::Replanned { number: request.number, result }
+        }
         Effectful::Turn(attempt) => {
             let result = match dice(5) {
                 0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
@@ -976,7 +1023,8 @@ fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> Input 
             };
             Input::AttemptEnded { attempt, result }
         }
-    }
+    };
+    (before, end)
 }
 
 /// Dice that fall the same way for the same seed.
@@ -1008,6 +1056,7 @@ fn simulate(
                 Command::StartAttempt(call) => under_way.push(Effectful::Call(call.attempt)),
                 Command::AskModel { attempt, .. } => under_way.push(Effectful::Turn(attempt)),
                 Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
+                Command::Replan(request) => under_way.push(Effectful::Replan(request)),
                 Command::EndRun => {
                     let told = crate::synthesizer::merge(&"r".into(), &driver.records).spent;
                     let tokens = told.input_tokens + told.output_tokens;
@@ -1027,7 +1076,8 @@ fn simulate(
             driver.feed(Input::CancelRequested);
         }
         let next = under_way.swap_remove(dice(under_way.len()));
-        let input = end_of(next.clone(), &mut dice);
+        let (before, input) = end_of(next.clone(), &mut dice);
+        before.into_iter().for_each(|input| driver.feed(input));
         driver.feed(input.clone());
         if dice(4) == 0 {
             let before = driver.records.len();
@@ -1041,7 +1091,11 @@ fn simulate(
 /// Checks what must hold of every history, whatever happened.
 fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
     let base = |id: &TaskId| id.as_str().split(['[', '/']).next().unwrap_or_default().to_owned();
-    let tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();
+    let mut tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();
+    let mut agents = plan.agents.clone();
+    let mut replanning = false;
+    let mut replans = 0;
+    let mut begun: HashSet<String> = HashSet::new();
     let mut ended: HashSet<String> = HashSet::new();
     let mut expected: HashSet<String> = tasks.keys().cloned().collect();
     let mut running: HashMap<AttemptId, AgentId> = HashMap::new();
@@ -1051,13 +1105,40 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
     for record in records {
         match &record.event {
             Event::TasksAdded { parent, items } => {
+                prop_assert!(!replanning || items.is_empty(), "`{parent}` began during a replan");
+                begun.insert(parent.to_string());
                 expected.extend((0..items.len()).map(|index| parent.item(index).to_string()));
+            }
+            Event::ReplanStarted { number, .. } => {
+                replans += 1;
+                prop_assert!(!replanning && *number == replans, "replan {number} is out of turn");
+                prop_assert!(plan.replan.is_some_and(|policy| replans <= policy.most), "too many replans");
+                replanning = true;
+            }
+            Event::Replanned { result, .. } => {
+                prop_assert!(std::mem::take(&mut replanning), "a replan ended that had not begun");
+                let Ok(remainder) = result else { continue };
+                for id in &remainder.removed {
+                    prop_assert!(!begun.contains(id.as_str()), "`{id}` was left out after it had started");
+                }
+                for task in &remainder.added {
+                    prop_assert!(tasks.insert(task.id.to_string(), task).is_none(), "`{}` was there already", task.id);
+                    expected.insert(task.id.to_string());
+                }
+                agents.extend(remainder.agents.clone());
+            }
+            Event::QuestionAsked { question, .. } => {
+                if let Asker::Plan { task } = &question.asker {
+                    begun.insert(base(task));
+                }
             }
             Event::ToolCallsAdded { parent, calls } => {
                 let earlier = expected.iter().filter(|id| id.starts_with(&format!("{parent}/"))).count();
                 expected.extend((0..calls.len()).map(|index| parent.call(earlier + index + 1).to_string()));
             }
             Event::ModelAsked { attempt, .. } => {
+                let is_new = begun.insert(base(&attempt.task));
+                prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
                 let prompt = AgentId::from("the model");
                 prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` was asked after its end", attempt.task);
                 prop_assert!(attempt.number <= 4, "{attempt}: too many turns");
@@ -1069,6 +1150,8 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
             }
             Event::AttemptStarted { attempt, agent, .. } => {
                 let task = tasks[&base(&attempt.task)];
+                let is_new = begun.insert(base(&attempt.task));
+                prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
                 for need in &task.needs {
                     prop_assert!(ended.contains(need.as_str()), "`{}` started before `{need}` ended", attempt.task);
                 }
@@ -1082,7 +1165,7 @@ fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
                 prop_assert!(*count <= task.retry.max_attempts.max(2), "{attempt}: too many tries");
                 prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
                 let on_agent = running.values().filter(|other| *other == agent).count();
-                prop_assert!(on_agent <= plan.agents[agent].max_concurrency, "agent `{agent}` is over its limit");
+                prop_assert!(on_agent <= agents[agent].max_concurrency, "agent `{agent}` is over its limit");
                 if let Some(most) = task.foreach.as_ref().and_then(|foreach| foreach.max_parallel) {
                     let of_a_prompt = matches!(task.work, Work::Prompt(_));
                     let siblings = running.keys().filter(|other| base(&other.task) == base(&attempt.task)).count();
@@ -1136,9 +1219,14 @@ proptest! {
         tokens in prop::option::weighted(0.2, 1_u64..1_000),
         tool_calls in prop::option::weighted(0.2, 0_u64..12),
         planned in prop::option::weighted(0.3, 0_usize..4),
+        most in 0_u32..4,
+        consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
         seed in any::<u64>(),
     ) {
-        let plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
+        let mut plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
+        if most > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        }
         let usage = Usage { input_tokens: 40, output_tokens: 10 };
         let planning = planned.map(|turns| GoalPlanning {
             turns: vec![PlannerTurn { cost_usd: Some(0.25), ..planning(1, Some(usage)).turns.remove(0) }; turns],

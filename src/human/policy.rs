@@ -42,7 +42,7 @@ impl Human for AnsweredElsewhere {
 /// What follows when nobody can answer, for the given reason.
 pub(super) fn nobody(question: &Question, reason: &str) -> Reply {
     match question.asker {
-        Asker::Plan { .. } | Asker::Host { .. } => Reply::LeftOpen { reason: reason.to_owned() },
+        Asker::Plan { .. } | Asker::Replan { .. } | Asker::Host { .. } => Reply::LeftOpen { reason: reason.to_owned() },
         // An agent waits while its call lasts, and cannot go on without an answer.
         Asker::Agent(_) => Reply::Answered { answer: Answer::Decline, by: "no input".to_owned() },
     }

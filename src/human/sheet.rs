@@ -74,6 +74,7 @@ pub fn who(asker: &Asker) -> String {
     match asker {
         Asker::Plan { task } => format!("task `{task}` needs approval"),
         Asker::Host { attempt } => format!("task `{}` was interrupted", attempt.task),
+        Asker::Replan { number } => format!("replan {number} needs approval"),
         Asker::Agent(origin) => match &origin.attempt {
             Some(attempt) => format!("agent `{}` asks, in task `{}`", origin.agent, attempt.task),
             None => format!("agent `{}` asks", origin.agent),

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Question, RequestId};
+use super::{
+    AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Question, ReplanRequest,
+    RequestId,
+};
 
 /// An order.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,10 @@ pub enum Command {
         /// The round.
         round: u32,
     },
+    /// Ask the planner for another remainder, and report what it gives.
+    Replan(Box<ReplanRequest>),
+    /// Stop asking the planner: its answer is no longer waited for.
+    CancelReplan,
     /// Ask a person.
     Ask {
         /// The question.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, JsonObject,
-    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, Span, TaskId, Timestamp,
-    ToolOutput, Usage,
+    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, Remainder, RequestId, RunId, Sampler, Span,
+    TaskId, Timestamp, ToolOutput, Usage,
 };
 
 /// An event with its place and time in a run.
@@ -178,6 +178,29 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+    /// Tasks failed, and the planner is asked for another remainder. Until it has answered, nothing starts that has
+    /// not started.
+    ReplanStarted {
+        /// Which replan of the run it is, from 1.
+        number: u32,
+        /// The tasks whose failures it is to get around.
+        failed: Vec<TaskId>,
+    },
+    /// The planner gave another remainder, and a person is asked whether it may be taken.
+    ReplanProposed {
+        /// Which replan.
+        number: u32,
+        /// The remainder.
+        remainder: Arc<Remainder>,
+    },
+    /// The replan is over: the new remainder is the run's, or everything stays as it was. Each task that it removes
+    /// ends with an event of its own.
+    Replanned {
+        /// Which replan.
+        number: u32,
+        /// The remainder, or why there is none.
+        result: Result<Arc<Remainder>, Failure>,
+    },
     /// A person is asked.
     QuestionAsked {
         /// The question.
@@ -209,18 +232,18 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// An agent's sampling request is about to go to the language model.
+    /// A request of an agent or of the planner is about to go to the language model.
     SamplingStarted {
-        /// The agent's request.
+        /// The request.
         request: RequestId,
         /// Who asked.
-        origin: Origin,
+        origin: Sampler,
         /// What was asked.
         chat: Arc<ChatRequest>,
     },
     /// The language model replied, or failed.
     SamplingFinished {
-        /// The agent's request.
+        /// The request.
         request: RequestId,
         /// The reply.
         result: Result<ChatReply, ChatError>,

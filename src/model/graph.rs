@@ -93,24 +93,39 @@ impl TaskGraph {
     /// The first duplicate, else the first unknown need, else one cycle.
     pub fn new(tasks: &[Arc<Task>]) -> Result<Self, GraphError> {
         let mut built = Self::default();
+        built.add_tasks(tasks)?;
+        Ok(built)
+    }
+
+    /// Adds further tasks of the plan, which may need each other and those that are there.
+    ///
+    /// # Errors
+    /// As [`TaskGraph::new`]; then the graph is of no use any more.
+    pub fn add_tasks(&mut self, tasks: &[Arc<Task>]) -> Result<Vec<NodeIndex>, GraphError> {
+        let first = self.graph.node_count();
         for task in tasks {
-            let node = built.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), part: Part::Planned });
-            if built.by_id.insert(task.id.clone(), node).is_some() {
+            let node = self.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), part: Part::Planned });
+            if self.by_id.insert(task.id.clone(), node).is_some() {
                 return Err(GraphError::Duplicate(task.id.clone()));
             }
         }
         for (index, task) in tasks.iter().enumerate() {
             for needs in &task.needs {
-                let Some(&from) = built.by_id.get(needs) else {
+                let Some(&from) = self.by_id.get(needs) else {
                     return Err(GraphError::Unknown { task: task.id.clone(), needs: needs.clone() });
                 };
-                built.graph.update_edge(from, NodeIndex::new(index), ());
+                self.graph.update_edge(from, NodeIndex::new(first + index), ());
             }
         }
-        match built.find_cycle() {
+        match self.find_cycle() {
             Some(cycle) => Err(GraphError::Cycle(cycle)),
-            None => Ok(built),
+            None => Ok((first..first + tasks.len()).map(NodeIndex::new).collect()),
         }
+    }
+
+    /// Makes `dependent` wait for `node` too.
+    pub fn add_need(&mut self, dependent: NodeIndex, node: NodeIndex) {
+        self.graph.update_edge(node, dependent, ());
     }
 
     /// Adds the items of the `foreach` task at `parent`.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Failure, LogMessage, Origin,
-    Progress, QuestionId, RequestId, ToolOutput,
+    Progress, QuestionId, Remainder, RequestId, Sampler, ToolOutput,
 };
 
 /// An observation.
@@ -61,12 +61,12 @@ pub enum Input {
         /// What.
         elicitation: Elicitation,
     },
-    /// An agent asks the language model.
+    /// An agent or the planner asks the language model.
     SamplingRequested {
-        /// The agent's request.
+        /// Its request.
         request: RequestId,
         /// Who asks.
-        origin: Origin,
+        origin: Sampler,
         /// What.
         chat: Arc<ChatRequest>,
     },
@@ -83,6 +83,13 @@ pub enum Input {
         attempt: AttemptId,
         /// The reply.
         result: Result<ChatReply, ChatError>,
+    },
+    /// The planner gave another remainder, or none that can be used.
+    Replanned {
+        /// Which replan.
+        number: u32,
+        /// The remainder.
+        result: Result<Arc<Remainder>, Failure>,
     },
     /// A person answered, or the rules did.
     QuestionAnswered {

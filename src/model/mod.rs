@@ -14,6 +14,7 @@ mod note;
 mod outcome;
 mod plan;
 mod question;
+mod replan;
 mod time;
 
 pub use address::shown_address;
@@ -37,5 +38,6 @@ pub use plan::{
     AgentPolicy, Await, Backoff, Budget, Call, DefaultAnswer, Effect, Expression, Foreach, InputSpec, InputType,
     JsonObject, OnFailure, Plan, Prompt, PromptTool, QuestionPolicy, Retry, Route, Task, Template, Work,
 };
-pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, QuestionDeadline, Settlement};
+pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, QuestionDeadline, Sampler, Settlement};
+pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
 pub use time::{SPAN_FORM, Span, Timestamp};

@@ -85,6 +85,8 @@ pub enum SkipReason {
         /// That task.
         task: TaskId,
     },
+    /// What was left of the plan was planned anew, without it.
+    Replanned,
 }
 
 impl std::fmt::Display for SkipReason {
@@ -93,6 +95,7 @@ impl std::fmt::Display for SkipReason {
             Self::ConditionFalse { condition } => write!(f, "its condition `{condition}` is false"),
             Self::NeedFailed { task } => write!(f, "it needs `{task}`, which failed"),
             Self::NeedSkipped { task } => write!(f, "it needs `{task}`, which was skipped"),
+            Self::Replanned => f.write_str("the rest of the plan was planned anew, without it"),
         }
     }
 }
@@ -120,6 +123,16 @@ impl Failure {
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// The same failure with further advice.
+    #[must_use]
+    pub fn with_more_help(self, more: impl std::fmt::Display) -> Self {
+        let help = match &self.help {
+            Some(help) => format!("{help}; {more}"),
+            None => more.to_string(),
+        };
+        self.with_help(help)
     }
 }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AgentId, Span, TaskId};
+use super::{AgentId, ReplanPolicy, Span, TaskId};
 
 /// A JSON object, keys in the order they were written.
 pub type JsonObject = serde_json::Map<String, Value>;
@@ -39,6 +39,9 @@ pub struct Plan {
     /// What the run may spend.
     #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
     pub budget: Budget,
+    /// How often what is left may be planned anew; never where no task's failure asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replan: Option<ReplanPolicy>,
     /// Every task, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
     /// What the run returns, by name; without it, the tasks' own answers.
@@ -339,6 +342,8 @@ pub enum OnFailure {
     Continue,
     /// Dependents are skipped; the run ends as partly done.
     SkipDependents,
+    /// What has not started is planned anew; where it cannot be, the same as [`Self::Fail`].
+    Replan,
 }
 
 /// How often and when a task is tried again on the same route.

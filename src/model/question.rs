@@ -23,6 +23,37 @@ pub struct Origin {
     pub key: Option<String>,
 }
 
+/// Who asks the language model while a run goes on, beside its prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Sampler {
+    /// An agent.
+    Agent(Origin),
+    /// The planner.
+    Planner {
+        /// Which replan it asks for.
+        replan: u32,
+    },
+}
+
+impl Sampler {
+    /// The attempt that caused it, where it is one and known.
+    pub fn attempt(&self) -> Option<&AttemptId> {
+        match self {
+            Self::Agent(origin) => origin.attempt.as_ref(),
+            Self::Planner { .. } => None,
+        }
+    }
+
+    /// What people call it: the agent, or the planner.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Agent(origin) => origin.agent.as_str(),
+            Self::Planner { .. } => "the planner",
+        }
+    }
+}
+
 /// A question to a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
@@ -60,6 +91,11 @@ pub enum Asker {
         /// The task.
         task: TaskId,
     },
+    /// The host, before it goes on with a remainder that was planned anew.
+    Replan {
+        /// Which replan.
+        number: u32,
+    },
     /// An agent, through `elicitation/create` or an input-required round.
     Agent(Origin),
     /// The host, about a call of which nobody knows whether it took effect. The answer is a [`Settlement`].
@@ -76,6 +112,7 @@ impl Asker {
             Self::Plan { task } => Some(task),
             Self::Agent(origin) => origin.attempt.as_ref().map(|attempt| &attempt.task),
             Self::Host { attempt } => Some(&attempt.task),
+            Self::Replan { .. } => None,
         }
     }
 
@@ -83,7 +120,7 @@ impl Asker {
     pub fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Agent(origin) => Some(&origin.agent),
-            Self::Plan { .. } | Self::Host { .. } => None,
+            Self::Plan { .. } | Self::Replan { .. } | Self::Host { .. } => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{catalogue::Offer, draft::called, prompt::cut};
-use crate::model::JsonObject;
+use crate::{config::Diagnostics, model::JsonObject};
 
 /// Most schemas that one step of a pointer may mean: variants and references can make a small schema a very large one.
 const MOST_VARIANTS: usize = 64;
@@ -34,6 +34,11 @@ pub(super) fn mistakes(answer: &JsonObject, offers: &[Offer<'_>]) -> Vec<String>
         }
     }
     found
+}
+
+/// The mistakes of an answer with those of its bindings.
+pub(super) fn add(astray: Vec<String>, mistakes: Diagnostics) -> Diagnostics {
+    astray.into_iter().fold(mistakes, |mistakes, found| mistakes.and("plan::unknown_output", found))
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{catalogue::Offer, prompt::cut};
+use super::{catalogue::Offer, llm::Goal, prompt::cut};
 use crate::{config, model::JsonObject};
 
 /// How every plan file starts.
@@ -11,6 +11,7 @@ const HEAD: &str = "# yaml-language-server: $schema=plan.schema.json\n\
                     # `kapell schema plan > plan.schema.json` writes the schema by which editors complete this file.\n#\n";
 /// The keys of an answer's form.
 const PLAN_KEYS: [&str; 2] = ["analysis", "tasks"];
+const REMAINDER_KEYS: [&str; 3] = ["analysis", "keep", "tasks"];
 const TASK_KEYS: [&str; 5] = ["id", "title", "depends_on", "call", "bindings"];
 const CALL_KEYS: [&str; 3] = ["tool", "args", "args_json"];
 const BINDING_KEYS: [&str; 3] = ["arg", "task", "output"];
@@ -64,11 +65,31 @@ pub(super) fn read(answer: &str) -> Option<JsonObject> {
 }
 
 /// The answer as a plan file.
-pub(super) fn write(goal: &str, answer: &JsonObject, offers: &[Offer<'_>]) -> Draft {
-    let mut text = HEAD.to_owned();
-    let analysis = answer.get("analysis").and_then(Value::as_str).unwrap_or_default();
-    text.push_str(&comment(analysis));
-    text.push_str(&yaml(&json!({"name": name(goal), "description": goal, "result": "synthesize"})));
+pub(super) fn write(goal: &Goal<'_>, answer: &JsonObject, offers: &[Offer<'_>]) -> Draft {
+    let mut head = json!({"name": name(goal.text), "description": goal.text, "result": "synthesize"});
+    if goal.replans > 1 {
+        head["replan"] = goal.replans.into();
+    }
+    if goal.replans > 0 {
+        head["defaults"] = json!({"on_failure": "replan"});
+    }
+    let text = HEAD.to_owned() + &analysis(answer) + &yaml(&head);
+    write_tasks(text, answer, offers, &PLAN_KEYS)
+}
+
+/// The answer as the remainder of a run.
+pub(super) fn write_remainder(answer: &JsonObject, offers: &[Offer<'_>]) -> Draft {
+    let kept = answer.get("keep").map(|kept| yaml(&json!({ "keep": kept }))).unwrap_or_default();
+    write_tasks(analysis(answer) + &kept, answer, offers, &REMAINDER_KEYS)
+}
+
+/// What the model thought of the goal, as a comment.
+fn analysis(answer: &JsonObject) -> String {
+    comment(answer.get("analysis").and_then(Value::as_str).unwrap_or_default())
+}
+
+/// The file that begins with `text`, and goes on with the tasks of an answer whose form has these keys.
+fn write_tasks(mut text: String, answer: &JsonObject, offers: &[Offer<'_>], keys: &[&str]) -> Draft {
     let mut starts = Vec::new();
     match answer.get("tasks") {
         Some(Value::Array(tasks)) if !tasks.is_empty() => {
@@ -91,11 +112,11 @@ pub(super) fn write(goal: &str, answer: &JsonObject, offers: &[Offer<'_>]) -> Dr
         Some(tasks) => text.push_str(&yaml(&json!({ "tasks": tasks }))),
         None => {}
     }
-    Draft { text, strangers: strangers(answer), starts }
+    Draft { text, strangers: strangers(answer, keys), starts }
 }
 
 /// The keys that the form does not have.
-fn strangers(answer: &JsonObject) -> Vec<String> {
+fn strangers(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = |value: Option<&Value>, known: &[&str], place: &str| {
         let keys = value.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
@@ -112,19 +133,19 @@ fn strangers(answer: &JsonObject) -> Vec<String> {
             look(Some(binding), &BINDING_KEYS, &format!("a binding of task `{id}`"));
         }
     }
-    let rest = answer.keys().filter(|key| !PLAN_KEYS.contains(&key.as_str()));
+    let rest = answer.keys().filter(|key| !keys.contains(&key.as_str()));
     found.extend(rest.map(|key| format!("`{}` of the plan", cut(key, 64))));
     found
 }
 
 /// An answer that holds no plan, as a file that at least says what it was.
-pub(super) fn write_unreadable(goal: &str, answer: &str) -> Draft {
+pub(super) fn write_unreadable(goal: &Goal<'_>, answer: &str) -> Draft {
     let mut text = HEAD.to_owned();
     text.push_str("# The model answered with no plan, but with this:\n#\n");
     for line in cut(answer, LONGEST_ANSWER).lines() {
         text.push_str(&comment(line));
     }
-    text.push_str(&yaml(&json!({"name": name(goal), "description": goal, "tasks": []})));
+    text.push_str(&yaml(&json!({"name": name(goal.text), "description": goal.text, "tasks": []})));
     Draft { text, strangers: Vec::new(), starts: Vec::new() }
 }
 
@@ -371,7 +392,8 @@ mod tests {
     /// The tasks of the file that an answer becomes, read back.
     fn tasks(answer: Value, schema: Value) -> Value {
         let (agent, tool) = (AgentId::from("box"), tool(schema));
-        let draft = write("Do it", &object(answer), &[Offer { agent: &agent, tool: &tool }]);
+        let draft =
+            write(&Goal { text: "Do it", replans: 0 }, &object(answer), &[Offer { agent: &agent, tool: &tool }]);
         config::read_data("plan", &draft.text).expect(&draft.text)["tasks"].clone()
     }
 
@@ -403,7 +425,11 @@ mod tests {
             ],
         });
         let (agent, tool) = (AgentId::from("box"), tool(json!({"properties": {"q": {"type": "string"}}})));
-        let draft = write("Do it, \"now\"!", &object(answer), &[Offer { agent: &agent, tool: &tool }]);
+        let draft = write(
+            &Goal { text: "Do it, \"now\"!", replans: 0 },
+            &object(answer),
+            &[Offer { agent: &agent, tool: &tool }],
+        );
         insta::assert_snapshot!(draft.text);
         let line = |text: &str| draft.text.lines().position(|line| line.contains(text)).expect(text) + 1;
         let at = |text: &str| draft.task_at(line(text));
@@ -483,7 +509,7 @@ mod tests {
                 "bindings": [{"arg": "q", "task": "t0", "output": "", "default": 1}],
             }],
         });
-        let draft = write("Do it", &object(answer.clone()), &[]);
+        let draft = write(&Goal { text: "Do it", replans: 0 }, &object(answer.clone()), &[]);
         let places = [
             "`effect` of task `t1`",
             "`retry` of the call of task `t1`",
@@ -561,7 +587,8 @@ mod tests {
                 "id": id, "title": "x", "depends_on": [], "call": {"tool": "box.do.it", "args": {"v": value}}, "bindings": [],
             });
             let answer = json!({"analysis": goal, "tasks": [task("t1", &first), task("t2", &second)]});
-            let draft = write(&format!("x{goal}"), &object(answer), &[]);
+            let text = format!("x{goal}");
+            let draft = write(&Goal { text: &text, replans: 0 }, &object(answer), &[]);
             let lowered = load_plan("plan", &draft.text, &agents(&["box"]), None).map_err(|error| {
                 TestCaseError::fail(format!("{error}\n{}", draft.text))
             })?;

@@ -4,26 +4,27 @@
 use super::{
     bindings,
     catalogue::{self, Offer},
+    conversation::{Judge, Spent, UNREACHABLE, Watch, converse},
     draft::{self, Draft},
     prompt, schema,
 };
 use crate::{
-    config::{self, AgentsFile, Catalogue, Diagnostic, Diagnostics, Lowered, MAX_SHOWN},
+    config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
     llm::Llm,
-    model::{ChatError, ChatMessage, ChatReply, ChatRequest, ChatRole, OutputForm, PlannerTurn},
+    model::{ChatError, ChatMessage, ChatRequest, ChatRole, JsonObject, OutputForm, PlannerTurn},
 };
 
-/// Most repairs of a plan. A model that has not mended it by then rarely does.
-const MOST_REPAIRS: u32 = 2;
-
 /// Most tokens of an answer: enough for a plan of the most tasks, with some thought before it.
-const MOST_TOKENS: u32 = 8_192;
+pub(super) const MOST_TOKENS: u32 = 8_192;
 
-/// The warning of a plan whose tools nobody could be asked for.
-const UNREACHABLE: &str = "plan::unreachable_agent";
-
-/// Most characters of an answer without a plan that the model is shown again.
-const LONGEST_ECHO: usize = 2_000;
+/// What is to be planned.
+#[derive(Debug, Clone, Copy)]
+pub struct Goal<'a> {
+    /// What a person asks for.
+    pub text: &'a str,
+    /// How often a run of the plan may plan anew what has not started, when a task has failed.
+    pub replans: u32,
+}
 
 /// What a plan is made with.
 #[derive(Clone, Copy)]
@@ -109,88 +110,52 @@ pub enum Progress {
 }
 
 /// Plans a goal: one turn, and at most two more for repairs. `tell` hears of each before the model is asked.
-pub async fn plan(goal: &str, context: &Context<'_>, tell: &mut (dyn FnMut(Progress) + Send)) -> Planning {
+pub async fn plan(goal: &Goal<'_>, context: &Context<'_>, tell: &mut (dyn FnMut(Progress) + Send)) -> Planning {
     let mut spent = Spent::default();
-    let result = converse(goal, context, tell, &mut spent).await;
+    let result = ask(goal, context, Watch { tell, spent: &mut spent }).await;
     Planning { result, turns: spent.turns, answered: spent.answered }
 }
 
-#[derive(Default)]
-struct Spent {
-    turns: u32,
-    answered: Vec<PlannerTurn>,
-}
-
-async fn converse(
-    goal: &str,
-    context: &Context<'_>,
-    tell: &mut (dyn FnMut(Progress) + Send),
-    spent: &mut Spent,
-) -> Result<Planned, PlanError> {
+async fn ask(goal: &Goal<'_>, context: &Context<'_>, watch: Watch<'_>) -> Result<Planned, PlanError> {
     let all = catalogue::offers(context.catalogue);
     if all.is_empty() {
         return Err(PlanError::NoTools);
     }
     let tools = all.len();
-    let offers = catalogue::choose(all, goal);
-    tell(Progress::Started { shown: offers.len(), tools });
-    let question = ChatMessage::text(ChatRole::User, prompt::goal(goal, &offers, tools - offers.len()));
-    let mut request = ChatRequest {
+    let offers = catalogue::choose(all, goal.text);
+    (watch.tell)(Progress::Started { shown: offers.len(), tools });
+    let question = ChatMessage::text(ChatRole::User, prompt::goal(goal.text, &offers, tools - offers.len()));
+    let request = ChatRequest {
         system: Some(prompt::system()),
         messages: vec![question],
         max_tokens: MOST_TOKENS,
         output: Some(OutputForm { name: "plan".to_owned(), schema: schema::plan_schema(&offers) }),
         ..ChatRequest::default()
     };
-    let mut rejected = None;
-    loop {
-        spent.turns += 1;
-        let reply = match context.llm.chat(&request).await {
-            Ok(reply) => reply,
-            Err(source) => return Err(PlanError::Model { source, rejected }),
-        };
-        spent.answered.push(PlannerTurn::of(&request, &reply));
-        let turn = Turn { goal, context, offers: &offers };
-        let refused = match turn.take(&reply) {
-            Ok(planned) => return Ok(planned),
-            Err(refused) => refused,
-        };
-        let repair = spent.turns;
-        if repair > MOST_REPAIRS {
-            return Err(PlanError::Invalid(Box::new(refused.rejected)));
-        }
-        let mistakes = refused.rejected.mistakes.errors() + refused.rejected.mistakes.warnings();
-        tell(Progress::Repairing { mistakes, repair, most: MOST_REPAIRS });
-        // Only the last plan is shown: what was wrong before it is of no use any more.
-        request.messages.truncate(1);
-        request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer));
-        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair(&refused.told)));
-        rejected = Some(Box::new(refused.rejected));
-    }
-}
-
-/// An answer that is no valid plan.
-struct Refused {
-    rejected: Rejected,
-    /// The answer as the model is shown it again; never empty.
-    answer: String,
-    /// Every mistake, in the validator's words, with the task that it is in.
-    told: Vec<String>,
+    converse(context.llm, request, &Turn { goal, context, offers: &offers }, watch).await
 }
 
 /// What an answer is judged by.
 struct Turn<'a> {
-    goal: &'a str,
+    goal: &'a Goal<'a>,
     context: &'a Context<'a>,
     offers: &'a [Offer<'a>],
 }
 
-impl Turn<'_> {
-    fn take(&self, reply: &ChatReply) -> Result<Planned, Refused> {
-        let answer = reply.text();
-        let Some(plan) = draft::read(&answer) else { return Err(self.unreadable(reply, &answer)) };
-        let draft = draft::write(self.goal, &plan, self.offers);
-        let astray = bindings::mistakes(&plan, self.offers);
+impl Judge for Turn<'_> {
+    type Taken = Planned;
+
+    fn unreadable(&self, answer: &str) -> Draft {
+        draft::write_unreadable(self.goal, answer)
+    }
+
+    fn file(&self) -> &str {
+        self.context.file
+    }
+
+    fn judge(&self, answer: &JsonObject) -> Result<Planned, (Draft, Diagnostics)> {
+        let draft = draft::write(self.goal, answer, self.offers);
+        let astray = bindings::mistakes(answer, self.offers);
         let Context { agents, catalogue, file, .. } = *self.context;
         let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalogue)) {
             // A person may well plan for an agent that is away for now. A model has seen none of its tools.
@@ -201,34 +166,8 @@ impl Turn<'_> {
             Ok(lowered) => lowered.warnings,
             Err(mistakes) => mistakes,
         };
-        let mistakes = draft.strangers.iter().fold(mistakes, |mistakes, stranger| {
-            mistakes.and("plan::unknown_key", format!("the answer has {stranger}, which its form does not have"))
-        });
-        let mistakes = astray.into_iter().fold(mistakes, |mistakes, found| mistakes.and("plan::unknown_output", found));
-        let told = mistakes.list().iter().take(MAX_SHOWN).map(|found| in_words(found, &draft)).collect();
-        Err(Refused { rejected: Rejected { text: draft.text, mistakes }, answer, told })
+        Err((draft, bindings::add(astray, mistakes)))
     }
-
-    fn unreadable(&self, reply: &ChatReply, answer: &str) -> Refused {
-        let message = match reply.stop_reason.as_str() {
-            "maxTokens" => {
-                "the answer was cut off before its end, and so is no plan: a plan with fewer words is needed"
-            }
-            _ => "the answer holds no JSON object with `tasks`",
-        };
-        let Draft { text, .. } = draft::write_unreadable(self.goal, answer);
-        let mistakes = Diagnostics::whole_file(self.context.file, "plan::no_plan", message);
-        let answer = if answer.trim().is_empty() { "(nothing)".to_owned() } else { prompt::cut(answer, LONGEST_ECHO) };
-        Refused { rejected: Rejected { text, mistakes }, answer, told: vec![format!("- {message}")] }
-    }
-}
-
-/// A mistake as the model is told it. It has never seen the file, so the task stands for the line.
-fn in_words(found: &Diagnostic, draft: &Draft) -> String {
-    let task = found.position.and_then(|position| draft.task_at(position.line));
-    let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
-    let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-    format!("- {place}{}{help}", found.message)
 }
 
 #[cfg(test)]
@@ -243,7 +182,7 @@ mod tests {
     };
     use crate::{
         llm::Hear,
-        model::{ChatPart, ToolInfo, Usage},
+        model::{ChatPart, ChatReply, ToolInfo, Usage},
     };
 
     /// A model that gives these answers in turn, and keeps what it was asked.
@@ -285,7 +224,7 @@ mod tests {
         let (agents, catalogue) = (agents(&["box", "gone"]), catalogue(tools));
         let context = Context { llm: &llm, agents: &agents, catalogue: &catalogue, file: "plan.yaml" };
         let mut progress = Vec::new();
-        let planning = plan("Find it", &context, &mut |step| progress.push(step)).await;
+        let planning = plan(&Goal { text: "Find it", replans: 0 }, &context, &mut |step| progress.push(step)).await;
         Told { planning, progress, requests: llm.requests.into_inner().expect("no panic") }
     }
 

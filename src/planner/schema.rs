@@ -33,8 +33,42 @@ const MOST_NODES: usize = 2_000;
 ///
 /// That a plan has tasks is left to the validator: not every endpoint takes `minItems` (Azure does not).
 pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
-    let ids: Vec<Value> = (1..=MOST_TASKS).map(|number| format!("t{number}").into()).collect();
-    let id = json!({"type": "string", "enum": ids});
+    let ids: Vec<String> = (1..=MOST_TASKS).map(|number| format!("t{number}")).collect();
+    let text = json!({"type": "string"});
+    object([("analysis", text), ("tasks", tasks(offers, &Ids { own: &ids, usable: &[] }))])
+}
+
+/// The schema of a remainder: `{analysis, keep, tasks}`, where `keep` names some of `open`.
+pub(super) fn remainder_schema(offers: &[Offer<'_>], ids: &Ids<'_>, open: &[String]) -> Value {
+    let text = json!({"type": "string"});
+    let kept = json!({"type": "array", "items": one_of(open.iter())});
+    object([("analysis", text), ("keep", kept), ("tasks", tasks(offers, ids))])
+}
+
+/// The ids that there are.
+pub(super) struct Ids<'a> {
+    /// Those that a task may have.
+    pub(super) own: &'a [String],
+    /// Those of other tasks, which may be referred to as well.
+    pub(super) usable: &'a [String],
+}
+
+/// Most ids that an enum lists: the limits of strict schemas must leave room for tools.
+const MOST_IDS: usize = 100;
+
+/// One of these ids; any text where they are too many, or none, which an enum cannot say.
+fn one_of<'i>(ids: impl ExactSizeIterator<Item = &'i String>) -> Value {
+    match ids.len() {
+        1..=MOST_IDS => json!({"type": "string", "enum": ids.collect::<Vec<_>>()}),
+        _ => json!({"type": "string"}),
+    }
+}
+
+/// The schema of a list of tasks.
+fn tasks(offers: &[Offer<'_>], ids: &Ids<'_>) -> Value {
+    let own = one_of(ids.own.iter());
+    let known: Vec<&String> = ids.usable.iter().chain(ids.own).collect();
+    let id = one_of(known.iter().copied());
     let text = json!({"type": "string"});
     let names = argument_names(offers);
     let argument = match names.is_empty() {
@@ -48,8 +82,8 @@ pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
     let mut left = LIMITS.without(Size {
         levels: LEVELS_ABOVE,
         properties: 12,
-        values: 3 * MOST_TASKS + offers.len() + names.len(),
-        characters: 1_000
+        values: ids.own.len() + 2 * known.len().min(MOST_IDS) + MOST_IDS + offers.len() + names.len(),
+        characters: 4_000
             + offers.iter().map(|offer| offer.name().len()).sum::<usize>()
             + names.iter().map(|name| name.len()).sum::<usize>(),
     });
@@ -70,13 +104,13 @@ pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
         variants.push(object([("tool", json!({"type": "string", "enum": loose})), ("args_json", text.clone())]));
     }
     let task = object([
-        ("id", id.clone()),
+        ("id", own),
         ("title", text.clone()),
         ("depends_on", json!({"type": "array", "items": id})),
         ("call", json!({"anyOf": variants})),
         ("bindings", json!({"type": "array", "items": binding})),
     ]);
-    object([("analysis", text), ("tasks", json!({"type": "array", "items": task}))])
+    json!({"type": "array", "items": task})
 }
 
 /// The names of all arguments, each once; none where they are too many, or where a tool takes some that it does not

@@ -131,6 +131,11 @@ mod tests {
     }
 
     #[test]
+    fn tells_what_a_replan_changes() {
+        insta::assert_snapshot!(plain(&examples::replanned()).join("\n"));
+    }
+
+    #[test]
     fn tells_progress_once_a_second_and_its_end() {
         let lines = plain(&examples::progress((0..=1_000).map(|n| (n * 2, n))));
         let shown: Vec<_> = lines.iter().filter(|line| line.contains('%')).map(|line| &line[11..]).collect();

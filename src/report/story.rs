@@ -1,12 +1,13 @@
 //! Tells a run in lines, one event after the other, and knows what is under way.
 //! Never knows more than the events say, and never reads a clock.
 
+mod replan;
 mod tell;
 
 pub(in crate::report) use tell::how_far;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,8 @@ use indexmap::IndexMap;
 
 use super::text::elapsed;
 use crate::model::{
-    AgentId, Origin, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, RunStatus, TaskId, Timestamp,
+    AgentId, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, RunStatus, Sampler, Task, TaskId,
+    Timestamp,
 };
 
 /// A line of the story. All text in it is harmless and on one line.
@@ -140,8 +142,8 @@ impl std::fmt::Display for Tally {
 pub struct Story {
     run: RunId,
     plan: Option<Arc<Plan>>,
-    /// The plan's own tasks, without items.
-    planned: HashSet<TaskId>,
+    /// The plan's own tasks, those that replans added included, without items.
+    planned: IndexMap<TaskId, Arc<Task>>,
     started: Timestamp,
     tally: Tally,
     connecting: Vec<AgentId>,
@@ -152,7 +154,9 @@ pub struct Story {
     /// How many items a `foreach` task has, and since when.
     parents: HashMap<TaskId, (usize, Timestamp)>,
     questions: IndexMap<QuestionId, Arc<Question>>,
-    sampling: HashMap<RequestId, Origin>,
+    sampling: HashMap<RequestId, Sampler>,
+    /// The replan that the planner is asked for.
+    replanning: Option<u32>,
 }
 
 /// An attempt that ended.
@@ -183,7 +187,7 @@ impl Story {
         Self {
             run,
             plan: None,
-            planned: HashSet::new(),
+            planned: IndexMap::new(),
             started: Timestamp::default(),
             tally: Tally::default(),
             connecting: Vec::new(),
@@ -193,6 +197,7 @@ impl Story {
             parents: HashMap::new(),
             questions: IndexMap::new(),
             sampling: HashMap::new(),
+            replanning: None,
         }
     }
 
@@ -203,7 +208,12 @@ impl Story {
 
     /// How many tasks the plan has.
     pub fn tasks(&self) -> usize {
-        self.plan.as_ref().map_or(0, |plan| plan.tasks.len())
+        self.planned.len()
+    }
+
+    /// The replan that the planner is asked for, if it is.
+    pub fn replanning(&self) -> Option<u32> {
+        self.replanning
     }
 
     /// How many of them ended, and how.

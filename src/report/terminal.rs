@@ -121,6 +121,9 @@ fn view(story: &Story, now: Timestamp, size: Size) -> Vec<String> {
         let names: Vec<_> = story.connecting().iter().map(ToString::to_string).collect();
         rest.push(format!("{} connecting to {}", spinner(now).cyan(), names.join(", ")));
     }
+    if let Some(number) = story.replanning() {
+        rest.push(format!("{} replan {number}: asks the planner", spinner(now).cyan()));
+    }
     let retrying = story.retrying().iter().map(|(task, retry)| {
         let wait = elapsed(retry.at.since(now));
         format!("{} {task} waits {wait} to try {} again", "↻".yellow(), retry.agent)
@@ -234,6 +237,11 @@ mod tests {
     #[test]
     fn shows_a_whole_run() {
         insta::assert_snapshot!(shown(&examples::whole_run()));
+    }
+
+    #[test]
+    fn shows_what_a_replan_changes() {
+        insta::assert_snapshot!(shown(&examples::replanned()));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use crate::model::Task;
+
 /// Most characters of an agent's text that a line shows.
 const LONGEST: usize = 400;
 
@@ -61,6 +63,14 @@ pub fn elapsed(duration: Duration) -> String {
         3_600_000..86_400_000 => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
+}
+
+/// A task of a plan in a line: `t1: research.search, What to read`.
+pub fn task_in_words(task: &Task) -> String {
+    let routes: Vec<_> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
+    let work = if routes.is_empty() { "the language model".to_owned() } else { routes.join(" or ") };
+    let title = task.title.as_ref().map(|title| format!(", {title}")).unwrap_or_default();
+    brief(&format!("{}: {work}{title}", task.id))
 }
 
 /// `1 task`, `2 tasks`.

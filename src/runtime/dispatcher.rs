@@ -20,7 +20,7 @@ use crate::{
     report::Reporter,
 };
 
-use super::{Agents, Hub, Inbox, call_meta, clock::Clock};
+use super::{Agents, Hub, Inbox, Replanner, call_meta, clock::Clock, replanner};
 
 /// What a run works with.
 pub struct Services {
@@ -30,6 +30,8 @@ pub struct Services {
     pub agents: Arc<dyn Agents>,
     /// The language model, if one is configured.
     pub llm: Option<Arc<dyn Llm>>,
+    /// Who plans anew what is left of a run, if anybody does.
+    pub replanner: Option<Arc<dyn Replanner>>,
     /// Who answers questions.
     pub human: Arc<dyn Human>,
 }
@@ -160,6 +162,8 @@ struct Dispatcher {
     asked: HashMap<QuestionId, CancellationToken>,
     /// What an earlier process noted of calls that were under way; each is used once.
     notes: HashMap<AttemptId, Value>,
+    /// Ends the last replan.
+    replan: CancellationToken,
 }
 
 /// A step whose facts are durable.
@@ -188,6 +192,7 @@ impl Dispatcher {
             commits: FuturesOrdered::new(),
             effects: JoinSet::new(),
             attempts: HashMap::new(),
+            replan: CancellationToken::new(),
             asked: HashMap::new(),
             notes: HashMap::new(),
         }
@@ -316,6 +321,12 @@ impl Dispatcher {
                 }
             }
             Command::ContinueRound { attempt, round } => hub.continue_round(attempt, round),
+            Command::Replan(request) => {
+                self.replan = CancellationToken::new();
+                let replanner = self.services.replanner.clone();
+                self.spawn(replanner::replan(replanner, *request, hub, self.replan.clone()));
+            }
+            Command::CancelReplan => self.replan.cancel(),
             Command::Ask { question } => self.ask(question),
             Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
             Command::Sample { request, chat } => {

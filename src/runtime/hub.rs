@@ -20,7 +20,7 @@ use crate::{
     mcp::Host,
     model::{
         Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Input, LogMessage, NoteKey, Origin,
-        Progress, RequestId, RunId,
+        Progress, RequestId, RunId, Sampler,
     },
 };
 
@@ -141,10 +141,20 @@ impl Hub {
         }
     }
 
+    /// Asks the language model for somebody, at the run's expense.
+    pub(super) async fn sampled(&self, origin: Sampler, chat: ChatRequest) -> Result<ChatReply, ChatError> {
+        let (sender, receiver) = oneshot::channel();
+        let (request, _withdraw) = self.register(origin.name(), Reply::Sampling(sender));
+        self.send(Input::SamplingRequested { request, origin, chat: Arc::new(chat) }).await;
+        receiver.await.unwrap_or_else(|_| {
+            Err(ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None })
+        })
+    }
+
     /// Registers a request; the guard withdraws it when the asker stops waiting.
-    fn register(&self, origin: &Origin, reply: Reply) -> (RequestId, Withdraw<'_>) {
+    fn register(&self, asker: &str, reply: Reply) -> (RequestId, Withdraw<'_>) {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let request = RequestId::from(format!("{}/{number}", origin.agent));
+        let request = RequestId::from(format!("{asker}/{number}"));
         let withdrawn = CancellationToken::new();
         lock(&self.waiting).insert(request.clone(), Waiting { reply, withdrawn: withdrawn.clone() });
         (request.clone(), Withdraw { hub: self, request, withdrawn })
@@ -169,18 +179,13 @@ impl Drop for Withdraw<'_> {
 impl Host for Hub {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
         let (sender, receiver) = oneshot::channel();
-        let (request, _withdraw) = self.register(&origin, Reply::Elicitation(sender));
+        let (request, _withdraw) = self.register(origin.agent.as_str(), Reply::Elicitation(sender));
         self.send(Input::ElicitationRequested { request, origin, elicitation }).await;
         receiver.await.unwrap_or(Answer::Cancel)
     }
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
-        let (sender, receiver) = oneshot::channel();
-        let (request, _withdraw) = self.register(&origin, Reply::Sampling(sender));
-        self.send(Input::SamplingRequested { request, origin, chat: Arc::new(chat) }).await;
-        receiver.await.unwrap_or_else(|_| {
-            Err(ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None })
-        })
+        self.sampled(Sampler::Agent(origin), chat).await
     }
 
     async fn input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value) {

@@ -5,6 +5,7 @@ mod clock;
 mod dispatcher;
 mod hub;
 mod inbox;
+mod replanner;
 pub mod shutdown;
 mod survey;
 
@@ -21,6 +22,7 @@ use crate::{
 pub use dispatcher::{Resumption, RuntimeError, Services, Start, rerun, resume, run};
 pub use hub::{Hub, Inbox};
 pub use inbox::{deliver, observed};
+pub use replanner::Replanner;
 pub use survey::{Survey, survey};
 
 /// The agents of a run, as the dispatcher sees them.

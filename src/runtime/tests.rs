@@ -212,6 +212,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
         description: None,
         inputs: IndexMap::new(),
         max_parallel: 8,
+        replan: None,
         budget: Budget::default(),
         tasks: tasks.iter().map(task).collect(),
         outputs: None,
@@ -244,7 +245,13 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
     let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
     let durable = Arc::clone(&journal.durable);
     let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed: AtomicBool::new(false) });
-    let services = Services { journal, agents: Arc::clone(&agents) as Arc<dyn Agents>, llm: None, human: play.human };
+    let services = Services {
+        journal,
+        agents: Arc::clone(&agents) as Arc<dyn Agents>,
+        llm: None,
+        replanner: None,
+        human: play.human,
+    };
     if let Some(input) = play.later {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {

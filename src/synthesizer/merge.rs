@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::spent::{Ledger, Spending, Spent};
 use crate::model::{
-    AgentId, EndCause, Event, Failure, Outcome, Plan, Record, RunId, RunStatus, SkipReason, TaskId, ToolOutput,
+    AgentId, EndCause, Event, Failure, Outcome, Record, RunId, RunStatus, SkipReason, Task, TaskId, ToolOutput,
 };
 
 /// What came of a run: the object that `--output json` prints.
@@ -61,6 +61,9 @@ pub struct TaskResult {
     /// Why it never started, when it was skipped.
     #[serde(serialize_with = "in_words")]
     pub skipped_because: Option<SkipReason>,
+    /// The replan that planned the rest anew after its failure, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replanned: Option<u32>,
     /// The items of a `foreach` task, in order; absent for any other task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<TaskResult>>,
@@ -114,6 +117,8 @@ pub struct Merge {
     /// Items by id: the task they belong to, and their place in it.
     items: HashMap<TaskId, (TaskId, usize)>,
     ledger: Ledger,
+    /// The failures that the last replan is to get around.
+    to_replan: Vec<TaskId>,
 }
 
 impl Merge {
@@ -129,7 +134,7 @@ impl Merge {
             synthesis: None,
             tasks: IndexMap::new(),
         };
-        Self { result, items: HashMap::new(), ledger: Ledger::default() }
+        Self { result, items: HashMap::new(), ledger: Ledger::default(), to_replan: Vec::new() }
     }
 
     /// Takes the next event.
@@ -138,7 +143,7 @@ impl Merge {
         self.result.spent = self.ledger.spending().total;
         match &record.event {
             Event::RunStarted { plan, .. } => {
-                self.result.tasks = planned(plan);
+                self.result.tasks = planned(&plan.tasks).collect();
                 self.result.synthesis = plan.synthesis().map(|task| task.id.clone());
             }
             Event::TasksAdded { parent, items } => self.add_items(parent, items.len()),
@@ -181,6 +186,15 @@ impl Merge {
                 let Some(task) = self.task(task) else { return };
                 end(task, outcome);
             }
+            Event::ReplanStarted { failed, .. } => self.to_replan.clone_from(failed),
+            Event::Replanned { number, result: Ok(remainder) } => {
+                self.result.tasks.extend(planned(&remainder.added));
+                for id in std::mem::take(&mut self.to_replan) {
+                    if let Some(task) = self.result.tasks.get_mut(&id) {
+                        task.replanned = Some(*number);
+                    }
+                }
+            }
             Event::RunEnded { status, cause, outputs, output_errors } => {
                 self.result.status = *status;
                 self.result.cause.clone_from(cause);
@@ -204,6 +218,8 @@ impl Merge {
             | Event::ModelReplied { .. }
             | Event::ToolCallsAdded { .. }
             | Event::BudgetSpent { .. }
+            | Event::ReplanProposed { .. }
+            | Event::Replanned { result: Err(_), .. }
             | Event::RetryScheduled { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionAnswered { .. }
@@ -252,13 +268,14 @@ impl Merge {
     }
 }
 
-fn planned(plan: &Plan) -> IndexMap<TaskId, TaskResult> {
+/// The results of tasks that have not started.
+fn planned(tasks: &[Arc<Task>]) -> impl Iterator<Item = (TaskId, TaskResult)> {
     let unstarted = |title: &Option<String>, foreach: bool| TaskResult {
         title: title.clone(),
         items: foreach.then(Vec::new),
         ..TaskResult::default()
     };
-    plan.tasks.iter().map(|task| (task.id.clone(), unstarted(&task.title, task.foreach.is_some()))).collect()
+    tasks.iter().map(move |task| (task.id.clone(), unstarted(&task.title, task.foreach.is_some())))
 }
 
 fn end(task: &mut TaskResult, outcome: &Outcome) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::model::{AgentId, ChatError, ChatReply, Event, Origin, RequestId, TaskId, Usage};
+use crate::model::{AgentId, ChatError, ChatReply, Event, Origin, RequestId, Sampler, TaskId, Usage};
 
 /// What was spent by somebody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -44,7 +44,7 @@ pub struct Spending {
     /// All of it.
     #[serde(skip)]
     pub total: Spent,
-    /// What planning the run's goal took; absent for a plan that was written.
+    /// What planning took, of the run's goal and of what was left of it; absent where nothing was planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Spent>,
     /// By task of the plan, in the order in which they first spent something: what it, its items, the calls of its
@@ -62,11 +62,12 @@ enum Payer {
     Agent(AgentId),
 }
 
-impl From<&Origin> for Payer {
-    fn from(origin: &Origin) -> Self {
-        match &origin.attempt {
-            Some(attempt) => Self::Task(attempt.task.planned()),
-            None => Self::Agent(origin.agent.clone()),
+impl From<&Sampler> for Payer {
+    fn from(sampler: &Sampler) -> Self {
+        match sampler {
+            Sampler::Planner { .. } => Self::Planning,
+            Sampler::Agent(Origin { attempt: Some(attempt), .. }) => Self::Task(attempt.task.planned()),
+            Sampler::Agent(Origin { agent, attempt: None, .. }) => Self::Agent(agent.clone()),
         }
     }
 }
@@ -130,6 +131,9 @@ impl Ledger {
             | Event::AttemptFailed { .. }
             | Event::RetryScheduled { .. }
             | Event::TaskEnded { .. }
+            | Event::ReplanStarted { .. }
+            | Event::ReplanProposed { .. }
+            | Event::Replanned { .. }
             | Event::QuestionAsked { .. }
             | Event::QuestionAnswered { .. }
             | Event::QuestionLeftOpen { .. }

@@ -11,6 +11,7 @@ mod models;
 mod planning;
 mod processes;
 mod prompts;
+mod replanning;
 mod resuming;
 mod secrets;
 mod streaming;

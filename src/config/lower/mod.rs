@@ -7,6 +7,8 @@ mod inputs;
 mod policy;
 mod prompts;
 mod references;
+mod remainder;
+mod replan;
 mod routes;
 mod tasks;
 
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+pub use self::remainder::{Ground, load_remainder};
 use self::{
     graph::Edge,
     references::{Names, Used},
@@ -29,7 +32,7 @@ use super::{
     source::Source,
     tree::Node,
 };
-use crate::model::{AgentId, AgentInfo, Plan, Template};
+use crate::model::{AgentId, AgentInfo, OnFailure, Plan, Template};
 
 /// What each agent that was asked said of itself, or why it could not be asked.
 pub type Catalogue = IndexMap<AgentId, Result<AgentInfo, String>>;
@@ -44,6 +47,8 @@ pub struct Lowered {
     pub plan: Plan,
     /// Warnings, in the order of the file.
     pub warnings: Diagnostics,
+    /// The places of the tasks whose failures ask for a replan, or say nothing of what they mean.
+    replannable: Vec<usize>,
 }
 
 /// Reads the text of a plan file that is called `name` in errors. With a catalogue, tools and their arguments
@@ -68,11 +73,12 @@ pub fn load_plan(
     };
     shape::check(&root, &Shape::Section(&PLAN), "the plan", &mut findings);
     let mut lowering = Lowering { agents, catalogue, findings: &mut findings };
-    let plan = lowering.plan(&root, name);
+    let (plan, replannable) = lowering.plan(&root, name);
     if findings.has_errors() {
         return Err(findings.finish());
     }
-    Ok(Lowered { plan, warnings: findings.finish() })
+    let lowered = Lowered { plan, warnings: findings.finish(), replannable };
+    Ok(if lowered.plan.replan.is_none() { lowered.with_replans(0) } else { lowered })
 }
 
 struct Lowering<'a, 'f> {
@@ -82,7 +88,8 @@ struct Lowering<'a, 'f> {
 }
 
 impl Lowering<'_, '_> {
-    fn plan(&mut self, root: &Node, file: &str) -> Plan {
+    /// The plan, and the places of its tasks whose failures may be planned around.
+    fn plan(&mut self, root: &Node, file: &str) -> (Plan, Vec<usize>) {
         let fields = Fields::of(root, &PLAN);
         let inputs = inputs::read(&fields, self.findings);
         let written = fields.sections("tasks", &TASK);
@@ -109,6 +116,12 @@ impl Lowering<'_, '_> {
             outputs.iter().map(|(name, entry)| (name.clone(), template(&entry.node, self.findings))).collect()
         });
         graph::check(&tasks, &edges, self.findings);
+        let as_written: Vec<replan::Written<'_, '_>> = (tasks.iter().zip(names.tasks.values()))
+            .map(|(task, known)| replan::Written { task, fields: &known.fields, defaults: defaults.as_ref() })
+            .collect();
+        let replannable = (0..tasks.len()).filter(|index| as_written[*index].is_replannable()).collect();
+        let asking = as_written.iter().find(|written| written.task.on_failure == OnFailure::Replan);
+        let replan = replan::policy(&fields, asking, &router, self.findings);
         if let Some(request) = prompts::request(&fields) {
             references::check(request, &names, None, self.findings, &mut used);
         }
@@ -116,16 +129,18 @@ impl Lowering<'_, '_> {
             tasks.push(Arc::new(answer));
         }
         used.warn_of_unused_inputs(&fields, self.findings);
-        Plan {
+        let plan = Plan {
             name: fields.text("name").map_or_else(|| stem(file), str::to_owned),
             description: fields.text("description").map(str::to_owned),
             inputs,
             max_parallel: fields.whole("max_parallel").unwrap_or(MAX_PARALLEL),
             budget: policy::budget(&fields, &BUDGET),
+            replan,
             tasks,
             outputs,
             agents: router.policies(),
-        }
+        };
+        (plan, replannable)
     }
 }
 

@@ -27,6 +27,16 @@ pub(super) struct Names<'n> {
     pub(super) inputs: &'n IndexMap<String, InputSpec>,
     /// Every task with an id of its own, in the order of the file.
     pub(super) tasks: IndexMap<&'n str, Known<'n>>,
+    /// For a remainder, the tasks that the run has; an edge to one counts on from the number of `tasks`.
+    pub(super) earlier: IndexMap<&'n str, Earlier>,
+}
+
+/// A task that the run of a remainder has, as far as new tasks can refer to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Earlier {
+    pub(super) repeats: bool,
+    /// Whether it has a result, or may still get one.
+    pub(super) usable: bool,
 }
 
 impl<'n> Names<'n> {
@@ -51,7 +61,33 @@ impl<'n> Names<'n> {
                 }
             }
         }
-        Self { inputs, tasks }
+        Self { inputs, tasks, earlier: IndexMap::new() }
+    }
+}
+
+impl Names<'_> {
+    /// The place of a task among all that can be referred to, and whether it repeats.
+    pub(super) fn find(&self, id: &str) -> Option<(usize, bool)> {
+        let own = self.tasks.get_full(id).map(|(index, _, known)| (index, known.repeats));
+        own.or_else(|| {
+            let (index, _, earlier) = self.earlier.get_full(id).filter(|(.., earlier)| earlier.usable)?;
+            Some((self.tasks.len() + index, earlier.repeats))
+        })
+    }
+
+    /// The id at a place that [`Self::find`] gave.
+    pub(super) fn id(&self, index: usize) -> Option<&str> {
+        let own = self.tasks.get_index(index).map(|(id, _)| *id);
+        own.or_else(|| Some(*self.earlier.get_index(index.checked_sub(self.tasks.len())?)?.0))
+    }
+
+    /// What is wrong with a task that cannot be referred to, and what was meant instead, where that can be guessed.
+    pub(super) fn unusable(&self, id: &str, findings: &Findings) -> (&'static str, Option<String>) {
+        if self.earlier.contains_key(id) {
+            return ("has no result and will get none", None);
+        }
+        let usable = self.earlier.iter().filter(|(_, earlier)| earlier.usable).map(|(id, _)| *id);
+        ("is not in the plan", findings.did_you_mean(id, self.tasks.keys().copied().chain(usable)))
     }
 }
 
@@ -109,7 +145,7 @@ pub(super) fn check_expression<'n>(
 /// the document's keys are is not known.
 pub(super) fn check_document_expression<'n>(node: &'n Node, findings: &mut Findings) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), Used::default());
-    let names = Names { inputs: &inputs, tasks: IndexMap::new() };
+    let names = Names { inputs: &inputs, tasks: IndexMap::new(), earlier: IndexMap::new() };
     let ground = Ground::Document;
     let mut checker = Checker { names: &names, ground, findings, used: &mut used, edges: Vec::new() };
     checker.bare(node, node.as_text().unwrap_or_default())
@@ -238,10 +274,10 @@ impl<'n> Checker<'_, 'n> {
     }
 
     fn task(&mut self, id: &str, path: &[String], spot: Spot<'n>) {
-        let Some((index, _, known)) = self.names.tasks.get_full(id) else {
+        let Some((index, repeats)) = self.names.find(id) else {
             let at = spot.extent(self.findings);
-            let help = self.findings.did_you_mean(id, self.names.tasks.keys().copied());
-            let message = format!("`tasks.{id}` refers to a task that is not in the plan");
+            let (problem, help) = self.names.unusable(id, self.findings);
+            let message = format!("`tasks.{id}` refers to a task that {problem}");
             self.findings.error("unknown_task", at, message).maybe_help(help);
             return;
         };
@@ -252,10 +288,10 @@ impl<'n> Checker<'_, 'n> {
             let help = self.findings.did_you_mean(field, fields());
             let help = help.unwrap_or_else(|| format!("a task has {}", fields().collect::<Vec<_>>().join(", ")));
             (format!("a task has no `{field}`"), help)
-        } else if !known.repeats && matches!(field, "outputs" | ITEMS_FIELD) {
+        } else if !repeats && matches!(field, "outputs" | ITEMS_FIELD) {
             let message = format!("`{id}` is no `foreach` task, so it has no `{field}`");
             (message, "its output is `output`".to_owned())
-        } else if known.repeats && matches!(field, "text" | "content" | "resources") {
+        } else if repeats && matches!(field, "text" | "content" | "resources") {
             let message = format!("`{id}` runs once for each item, so it has no `{field}` of its own");
             let help = format!("an item's own is `tasks.{id}.items[0].{field}`; all outputs are `tasks.{id}.outputs`");
             (message, help)

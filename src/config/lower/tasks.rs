@@ -89,11 +89,11 @@ impl<'n> Reader<'_, 'n> {
     fn needs(&self, findings: &mut Findings) -> Vec<Edge<'n>> {
         let mut edges = Vec::new();
         for (id, node) in self.fields.texts("needs") {
-            match self.names.tasks.get_index_of(id) {
-                Some(needs) => edges.push(Edge { needs, spot: Spot { node, range: None } }),
+            match self.names.find(id) {
+                Some((needs, _)) => edges.push(Edge { needs, spot: Spot { node, range: None } }),
                 None => {
-                    let help = findings.did_you_mean(id, self.names.tasks.keys().copied());
-                    let message = format!("task `{}` needs `{id}`, which is not in the plan", self.id());
+                    let (problem, help) = self.names.unusable(id, findings);
+                    let message = format!("task `{}` needs `{id}`, which {problem}", self.id());
                     findings.error("unknown_task", node.extent, message).maybe_help(help);
                 }
             }
@@ -105,7 +105,7 @@ impl<'n> Reader<'_, 'n> {
     fn unique(&self, edges: &[Edge<'_>]) -> Vec<TaskId> {
         let mut seen = std::collections::HashSet::with_capacity(edges.len());
         let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
-        fresh.filter_map(|edge| self.names.tasks.get_index(edge.needs)).map(|(id, _)| TaskId::from(*id)).collect()
+        fresh.filter_map(|edge| self.names.id(edge.needs)).map(TaskId::from).collect()
     }
 
     /// What the task waits for once its tool has ended.

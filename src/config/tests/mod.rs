@@ -5,10 +5,12 @@ mod changes;
 mod hostile;
 mod inputs;
 mod plans;
+mod remainder;
 mod schemas;
 
 use std::collections::HashMap;
 
+use indexmap::IndexMap;
 use serde_json::json;
 
 use super::*;

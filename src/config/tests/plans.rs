@@ -46,7 +46,7 @@ outputs: { brief: "${{ tasks.store.text }}" }
 #[test]
 fn a_plan_means_what_it_says() {
     let agents = agents();
-    let Lowered { plan, warnings } =
+    let Lowered { plan, warnings, .. } =
         load_plan("plans/x.yaml", GOOD, &agents, None).unwrap_or_else(|errors| panic!("{errors}"));
     assert!(warnings.is_empty(), "{warnings}");
     insta::assert_snapshot!(serde_json::to_string_pretty(&plan).expect("a plan is JSON"));

@@ -37,7 +37,7 @@ impl Driver {
         })
     }
 
-    fn answer(&mut self, question: &QuestionId, settlement: Settlement) {
+    fn settle(&mut self, question: &QuestionId, settlement: Settlement) {
         let answer = Answer::Accept { content: Some(json!({"outcome": settlement})) };
         self.feed(Input::QuestionAnswered { question: question.clone(), answer, by: "p".into() });
     }
@@ -71,18 +71,18 @@ fn of_a_call_that_must_not_be_repeated_a_person_says_what_became_of_it() {
         (driver, question)
     };
     let (mut driver, question) = begin();
-    driver.answer(&question.id, Settlement::Repeat);
+    driver.settle(&question.id, Settlement::Repeat);
     driver.connect_all();
     assert_eq!(driver.names(), ["t#2@a"]);
 
     let (mut driver, question) = begin();
-    driver.answer(&question.id, Settlement::Done);
+    driver.settle(&question.id, Settlement::Done);
     driver.connect_all();
     assert_eq!(driver.outcome("t"), Some(Outcome::Succeeded(Arc::new(ToolOutput::default()))));
     assert_eq!(driver.names(), ["u#1@a"]);
 
     let (mut driver, question) = begin();
-    driver.answer(&question.id, Settlement::Failed);
+    driver.settle(&question.id, Settlement::Failed);
     let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
     assert_eq!(failure.kind, FailureKind::Interrupted);
     assert!(failure.help.is_some_and(|help| help.contains("effect: idempotent")));
@@ -134,7 +134,11 @@ fn an_agent_that_asks_again_gets_the_answer_that_was_given_or_the_question_that_
     let yes = Answer::Accept { content: None };
     driver.feed(Input::QuestionAnswered { question: "q1".into(), answer: yes.clone(), by: "p".into() });
     let chat = Arc::new(ChatRequest { max_tokens: 10, ..ChatRequest::default() });
-    driver.feed(Input::SamplingRequested { request: "a/3".into(), origin: origin("third"), chat: Arc::clone(&chat) });
+    driver.feed(Input::SamplingRequested {
+        request: "a/3".into(),
+        origin: Sampler::Agent(origin("third")),
+        chat: Arc::clone(&chat),
+    });
     driver.feed(Input::SamplingEnded { request: "a/3".into(), result: says_text("hello") });
 
     let mut driver = driver.killed_at(driver.records.len(), &|_| true);
@@ -147,7 +151,7 @@ fn an_agent_that_asks_again_gets_the_answer_that_was_given_or_the_question_that_
     driver.feed(Input::QuestionAnswered { question: "q2".into(), answer: Answer::Decline, by: "p".into() });
     assert_eq!(driver.orders, [Command::AnswerElicitation { request: "a/11".into(), answer: Answer::Decline }]);
     driver.orders.clear();
-    driver.feed(Input::SamplingRequested { request: "a/12".into(), origin: origin("third"), chat });
+    driver.feed(Input::SamplingRequested { request: "a/12".into(), origin: Sampler::Agent(origin("third")), chat });
     assert_eq!(driver.orders, [Command::AnswerSampling { request: "a/12".into(), result: says_text("hello") }]);
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }
@@ -247,15 +251,15 @@ struct World {
 
 impl World {
     /// Checks an order and does it.
-    fn carry_out(&mut self, order: Command, driver: &Driver, plan: &Plan) -> Result<Option<Effectful>, TestCaseError> {
-        let base = |id: &TaskId| id.as_str().split(['[', '/']).next().unwrap_or_default().to_owned();
+    fn carry_out(&mut self, order: Command, driver: &Driver) -> Result<Option<Effectful>, TestCaseError> {
         Ok(Some(match order {
             Command::ConnectAgent { agent } => Effectful::Connect(agent),
             Command::StartAttempt(call) => {
                 let task = &call.attempt.task;
-                let named = plan.tasks.iter().find(|planned| planned.id.as_str() == base(task)).expect("planned");
+                let graph = &driver.run.graph;
+                let planned = &graph[graph.find(task.as_str()).expect("an order for a task of the run")].task;
                 prop_assert!(driver.outcome(task.as_str()).is_none(), "`{task}` is run again after its end");
-                let once = named.effect.unwrap_or(Effect::AtMostOnce) == Effect::AtMostOnce;
+                let once = planned.effect.unwrap_or(Effect::AtMostOnce) == Effect::AtMostOnce;
                 prop_assert!(!once || !self.unsure.contains(task), "`{task}` may be done twice");
                 prop_assert!(self.open.insert(call.attempt.clone()), "{} was made twice", call.attempt);
                 Effectful::Call(call.attempt)
@@ -265,6 +269,7 @@ impl World {
                 Effectful::Call(call.attempt)
             }
             Command::AskModel { attempt, .. } => Effectful::Turn(attempt),
+            Command::Replan(request) => Effectful::Replan(request),
             Command::Ask { question } => Effectful::Ask(question.id.clone()),
             _ => return Ok(None),
         }))
@@ -308,7 +313,7 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
         let folded = Run::fold(&driver.records).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert!(folded == driver.run, "fold(events) differs from the live run");
         for order in std::mem::take(&mut driver.orders) {
-            under_way.extend(world.carry_out(order, &driver, plan)?);
+            under_way.extend(world.carry_out(order, &driver)?);
         }
         if ended {
             return Ok(driver.records);
@@ -332,7 +337,11 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
                 let answer = Answer::Accept { content: Some(json!({"outcome": "repeat"})) };
                 Input::QuestionAnswered { question, answer, by: "p".into() }
             }
-            other => end_of(other, &mut dice),
+            other => {
+                let (before, input) = end_of(other, &mut dice);
+                before.into_iter().for_each(|input| driver.feed(input));
+                input
+            }
         };
         driver.feed(input);
     }
@@ -347,9 +356,14 @@ proptest! {
         sketches in prop::collection::vec(sketch(), 1..12),
         max_parallel in 1_usize..6,
         tokens in prop::option::weighted(0.2, 1_u64..1_000),
+        most in 0_u32..4,
+        consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
         seed in any::<u64>(),
     ) {
-        let plan = random_plan(&sketches, max_parallel, Budget { tokens, ..Budget::default() });
+        let mut plan = random_plan(&sketches, max_parallel, Budget { tokens, ..Budget::default() });
+        if most > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        }
         let records = simulate_with_kills(&plan, dice_of(seed))?;
         check(&plan, &records)?;
         let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
@@ -365,9 +379,14 @@ proptest! {
     fn a_run_cut_off_after_any_of_its_events_comes_to_an_end(
         sketches in prop::collection::vec(sketch(), 1..8),
         max_parallel in 1_usize..6,
+        most in 0_u32..3,
+        consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
         seed in any::<u64>(),
     ) {
-        let plan = random_plan(&sketches, max_parallel, Budget::default());
+        let mut plan = random_plan(&sketches, max_parallel, Budget::default());
+        if most > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        }
         let mut dice = dice_of(seed);
         let records = simulate(&plan, None, &mut dice)?;
         for events in 1..records.len() {
@@ -395,6 +414,7 @@ proptest! {
                         }
                         Command::TakeUp(call) => under_way.push(Effectful::Call(call.attempt)),
                         Command::AskModel { attempt, .. } => under_way.push(Effectful::Turn(attempt)),
+                        Command::Replan(request) => under_way.push(Effectful::Replan(request)),
                         Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
                         _ => {}
                     }
@@ -403,7 +423,10 @@ proptest! {
                     break;
                 }
                 match under_way.pop() {
-                    Some(next) => driver.feed(end_of(next, &mut dice)),
+                    Some(next) => {
+                        let (before, input) = end_of(next, &mut dice);
+                        before.into_iter().chain([input]).for_each(|input| driver.feed(input));
+                    }
                     None => driver.sleep(),
                 }
             }

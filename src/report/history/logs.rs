@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::{brief, count, elapsed, printable},
+        text::{brief, count, elapsed, printable, task_in_words},
     },
     formatted,
     show::{action, tokens},
 };
 use crate::{
     journal::Reader,
-    model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, Record, RunId},
+    model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, Record, Remainder, RunId, TaskId},
 };
 
 /// How often to look for new events. Another process appends them, which this one cannot be told of; a person does
@@ -163,9 +163,24 @@ fn describe(event: &Event) -> (String, String) {
             (task.to_string(), format!("will be tried again on {agent}: {}", brief(reason)))
         }
         Event::TaskEnded { task, outcome } => (task.to_string(), outcome_in_words(outcome)),
+        Event::ReplanStarted { number, failed } => {
+            let failed: Vec<_> = failed.iter().map(|id| format!("`{id}`")).collect();
+            (replan(*number), format!("asks the planner for another remainder, without {}", failed.join(", ")))
+        }
+        Event::ReplanProposed { number, remainder } => {
+            (replan(*number), format!("proposed: {}", remainder_in_words(remainder)))
+        }
+        Event::Replanned { number, result } => {
+            let what = match result {
+                Ok(remainder) => format!("goes on with another remainder: {}", remainder_in_words(remainder)),
+                Err(failure) => format!("gave no other remainder: {}", told(failure)),
+            };
+            (replan(*number), what)
+        }
         Event::QuestionAsked { question, .. } => {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, before `{task}`"),
+                Asker::Replan { number } => replan(*number),
                 Asker::Agent(origin) => origin.agent.to_string(),
                 Asker::Host { attempt } => format!("the host, about {attempt}"),
             };
@@ -181,7 +196,7 @@ fn describe(event: &Event) -> (String, String) {
         }
         Event::QuestionLeftOpen { question, reason } => (question.to_string(), format!("left open: {}", brief(reason))),
         Event::SamplingStarted { origin, chat, .. } => {
-            (origin.agent.to_string(), format!("asks the language model for up to {} tokens", chat.max_tokens))
+            (origin.name().to_owned(), format!("asks the language model for up to {} tokens", chat.max_tokens))
         }
         Event::SamplingFinished { request, result } => (request.to_string(), reply_in_words(result)),
         Event::AgentLogged { origin, message } => {
@@ -197,6 +212,19 @@ fn describe(event: &Event) -> (String, String) {
             (run(), format!("{status}{missing}"))
         }
     }
+}
+
+fn replan(number: u32) -> String {
+    format!("replan {number}")
+}
+
+/// What changes: tasks that go, stay and come.
+fn remainder_in_words(remainder: &Remainder) -> String {
+    let ids = |sign: &str, ids: &[TaskId]| ids.iter().map(|id| format!("{sign}{id}")).collect::<Vec<_>>();
+    let mut parts = ids("- ", &remainder.removed);
+    parts.extend(ids("", &remainder.kept));
+    parts.extend(remainder.added.iter().map(|task| format!("+ {}", task_in_words(task))));
+    if parts.is_empty() { "nothing is left to do".to_owned() } else { parts.join("; ") }
 }
 
 fn reply_in_words(result: &Result<ChatReply, ChatError>) -> String {

@@ -18,7 +18,7 @@ use crate::{
     journal::Holder,
     model::{
         AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, QuestionId, Record, RequestId,
-        RunId, TaskId, Timestamp, Usage,
+        RunId, Sampler, TaskId, Timestamp, Usage,
     },
     synthesizer::{Merge, RunResult, Spending, TaskResult},
 };
@@ -203,8 +203,12 @@ impl RunDetails {
                 }
             }
             Event::SamplingStarted { request, origin, .. } => {
-                let task = origin.attempt.as_ref().map(|attempt| &attempt.task);
-                more.sampling.insert(request.clone(), Sampling::by(origin.agent.as_str(), task));
+                let asker = match origin {
+                    Sampler::Agent(origin) => origin.agent.to_string(),
+                    Sampler::Planner { replan } => format!("replan {replan}"),
+                };
+                let task = origin.attempt().map(|attempt| &attempt.task);
+                more.sampling.insert(request.clone(), Sampling::by(&asker, task));
             }
             Event::SamplingFinished { request, result } => more.replied(request, result),
             Event::AttemptProgressed { .. }
@@ -215,6 +219,9 @@ impl RunDetails {
             | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }
             | Event::BudgetSpent { .. }
+            | Event::ReplanStarted { .. }
+            | Event::ReplanProposed { .. }
+            | Event::Replanned { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
             | Event::CancelRequested => {}
@@ -319,6 +326,9 @@ impl RunDetails {
                 row = row.note(format!("help: {help}"));
             }
         }
+        if let Some(number) = task.replanned {
+            row = row.note(format!("the rest of the plan was planned anew: replan {number}"));
+        }
         match &task.skipped_because {
             Some(reason) => row.note(reason.to_string()),
             None => row,
@@ -347,6 +357,7 @@ impl RunDetails {
         for (id, question) in &self.more.questions {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, for {task}"),
+                Asker::Replan { number } => format!("replan {number}"),
                 Asker::Agent(origin) => origin.agent.to_string(),
                 Asker::Host { attempt } => format!("the host, about {attempt}"),
             };

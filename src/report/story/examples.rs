@@ -7,7 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::model::{
     AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Call, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
-    LogMessage, OnFailure, Record, Retry, Route, SkipReason, Span, Task, Template, ToolOutput, Usage, Work,
+    LogMessage, OnFailure, Origin, Record, Remainder, Retry, Route, SkipReason, Span, Task, Template, ToolOutput,
+    Usage, Work,
 };
 
 /// Numbers events and lets time pass.
@@ -60,6 +61,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
         name: "brief".to_owned(),
         description: None,
         inputs: IndexMap::new(),
+        replan: None,
         budget: crate::model::Budget::default(),
         max_parallel: 8,
         tasks: ids.iter().map(task).collect(),
@@ -124,6 +126,45 @@ pub(in crate::report) fn many_started(count: usize) -> Vec<Record> {
     for id in &ids {
         tape.at(0, started(id, 1, ("research", "search")));
     }
+    tape.records
+}
+
+/// A run whose rest is planned anew twice: once with a change, then to no avail.
+pub(in crate::report) fn replanned() -> Vec<Record> {
+    let lost = |task: &str| Event::TaskEnded {
+        task: task.into(),
+        outcome: Outcome::Failed(Failure::new(FailureKind::ToolError, "no such page")),
+    };
+    let mut added = plan(&["t1"]).tasks.clone();
+    Arc::make_mut(&mut added[0]).title = Some("Elsewhere\u{1b}[2J".to_owned());
+    let remainder =
+        Remainder { kept: vec!["post".into()], removed: vec!["read".into()], added, ..Remainder::default() };
+    let removed = Outcome::Skipped(SkipReason::Replanned);
+    let mistakes = "the model gave no remainder that is valid\n`keep` names `x`\u{7}, which is no task";
+    let mut tape = Tape { now: 1_795_000_000_000, records: Vec::new() };
+    tape.at(0, run_started(&["find", "read", "post"]))
+        .at(0, started("find", 1, ("research", "search")))
+        .at(
+            10,
+            Event::AttemptFailed {
+                attempt: attempt("find", 1),
+                failure: Failure::new(FailureKind::ToolError, "no such page"),
+            },
+        )
+        .at(0, lost("find"))
+        .at(0, Event::ReplanStarted { number: 1, failed: vec!["find".into()] })
+        .at(900, Event::Replanned { number: 1, result: Ok(Arc::new(remainder)) })
+        .at(0, Event::TaskEnded { task: "read".into(), outcome: removed })
+        .at(0, started("t1", 1, ("research", "search")))
+        .at(10, lost("t1"))
+        .at(0, Event::ReplanStarted { number: 2, failed: vec!["t1".into()] })
+        .at(800, Event::Replanned { number: 2, result: Err(Failure::new(FailureKind::ModelFailed, mistakes)) })
+        .at(0, started("post", 1, ("research", "search")))
+        .at(10, succeeded("post", 1))
+        .at(
+            0,
+            Event::RunEnded { status: RunStatus::Failed, cause: None, outputs: None, output_errors: IndexMap::new() },
+        );
     tape.records
 }
 
@@ -197,7 +238,7 @@ fn find(tape: &mut Tape) {
             10,
             Event::SamplingStarted {
                 request: "r1".into(),
-                origin: origin("mirror", Some("find")),
+                origin: Sampler::Agent(origin("mirror", Some("find"))),
                 chat: Arc::new(chat),
             },
         )

@@ -9,7 +9,7 @@ use super::{Ended, Line, Mark, Retrying, Running, Story, Waits};
 use crate::{
     model::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, EndCause, Event, Failure, LogMessage, Origin, Outcome,
-        Progress, Question, QuestionId, Record, RunStatus, TaskId, Timestamp,
+        Progress, Question, QuestionId, Record, RunStatus, Sampler, SkipReason, TaskId, Timestamp,
     },
     report::text::{brief, count, elapsed},
 };
@@ -22,15 +22,20 @@ impl Story {
             lines.push(self.run_ended(*status, cause.as_ref(), record.at));
             return lines;
         }
-        self.one(record).into_iter().collect()
+        match &record.event {
+            Event::ReplanStarted { number, failed } => self.replan_started(*number, failed),
+            Event::ReplanProposed { number, remainder } => self.replan_proposed(*number, remainder),
+            Event::Replanned { number, result } => self.replanned(*number, result),
+            _ => self.one(record).into_iter().collect(),
+        }
     }
 
-    /// The one line that tells any event but the last.
+    /// The one line that tells any event but the last and those of a replan.
     fn one(&mut self, record: &Record) -> Option<Line> {
         let at = record.at;
         match &record.event {
             Event::RunStarted { plan, .. } => {
-                self.planned = plan.tasks.iter().map(|task| task.id.clone()).collect();
+                self.planned = plan.tasks.iter().map(|task| (task.id.clone(), Arc::clone(task))).collect();
                 self.plan = Some(Arc::clone(plan));
                 self.started = at;
                 let text = format!("{}, run {}", count(plan.tasks.len(), "task"), self.run);
@@ -42,7 +47,7 @@ impl Story {
             Event::TaskReused { task, output, .. } => {
                 self.parents.remove(task);
                 self.count(task, &Outcome::Succeeded(Arc::clone(output)));
-                let planned = self.planned.contains(task);
+                let planned = self.planned.contains_key(task);
                 planned.then(|| line(Mark::Succeeded, task.as_str(), "has its earlier result"))
             }
             Event::RunResumed { away, taken_up, .. } => {
@@ -115,6 +120,11 @@ impl Story {
                 self.retrying.insert(task.clone(), Retrying { at: *due, agent: agent.clone() });
                 Some(line(Mark::Retried, task.as_str(), format!("{ended}{}; next on {agent}{when}", brief(reason))))
             }
+            Event::TaskEnded { task, outcome: outcome @ Outcome::Skipped(SkipReason::Replanned) } => {
+                // The replan has told it.
+                self.count(task, outcome);
+                None
+            }
             Event::TaskEnded { task, outcome } => Some(self.task_ended(task, outcome, at)),
             Event::QuestionAsked { question, .. } => {
                 self.wait(question.asker.task(), Waits::Person);
@@ -132,19 +142,22 @@ impl Story {
                 Some(about(Mark::LeftOpen, question, &format!("left open, {}", brief(reason))))
             }
             Event::SamplingStarted { request, origin, chat } => {
-                self.wait(origin.attempt.as_ref().map(|attempt| &attempt.task), Waits::Model);
+                self.wait(origin.attempt().map(|attempt| &attempt.task), Waits::Model);
                 self.sampling.insert(request.clone(), origin.clone());
                 let text = format!("asks the language model for up to {}", count(chat.max_tokens as usize, "token"));
-                Some(line(Mark::Began, subject(origin), text))
+                Some(line(Mark::Began, sampler(origin), text))
             }
             Event::SamplingFinished { request, result } => {
                 let origin = self.sampling.remove(request)?;
-                self.wait(origin.attempt.as_ref().map(|attempt| &attempt.task), Waits::Agent);
+                self.wait(origin.attempt().map(|attempt| &attempt.task), Waits::Agent);
                 Some(sampled(&origin, result))
             }
             Event::AgentLogged { origin, message } => Some(logged(origin, message)),
             Event::CancelRequested => Some(line(Mark::Run, self.name(), "cancelling what runs")),
-            Event::RunEnded { .. } => None,
+            Event::RunEnded { .. }
+            | Event::ReplanStarted { .. }
+            | Event::ReplanProposed { .. }
+            | Event::Replanned { .. } => None,
         }
     }
 
@@ -246,7 +259,7 @@ impl Story {
 
     /// Counts tasks of the plan, not items.
     fn count(&mut self, task: &TaskId, outcome: &Outcome) {
-        if self.planned.contains(task) {
+        if self.planned.contains_key(task) {
             self.tally.add(outcome);
         }
     }
@@ -268,7 +281,7 @@ pub(in crate::report) fn how_far(progress: &Progress) -> String {
     message.map_or(far.clone(), |message| format!("{far}, {message}"))
 }
 
-fn line(mark: Mark, subject: &str, text: impl Into<String>) -> Line {
+pub(super) fn line(mark: Mark, subject: &str, text: impl Into<String>) -> Line {
     Line { mark, subject: brief(subject), text: text.into(), help: None }
 }
 
@@ -281,14 +294,15 @@ fn failed(subject: &str, place: &str, failure: &Failure) -> Line {
 /// What became of a question, with its message.
 fn about(mark: Mark, question: &Question, news: &str) -> Line {
     let subject = match &question.asker {
-        Asker::Plan { task } => task.as_str(),
-        Asker::Agent(origin) => subject(origin),
-        Asker::Host { attempt } => attempt.task.as_str(),
+        Asker::Plan { task } => task.to_string(),
+        Asker::Replan { number } => format!("replan {number}"),
+        Asker::Agent(origin) => subject(origin).to_owned(),
+        Asker::Host { attempt } => attempt.task.to_string(),
     };
-    line(mark, subject, format!("{news}: {}", brief(&question.message)))
+    line(mark, &subject, format!("{news}: {}", brief(&question.message)))
 }
 
-fn sampled(origin: &Origin, result: &Result<ChatReply, ChatError>) -> Line {
+fn sampled(origin: &Sampler, result: &Result<ChatReply, ChatError>) -> Line {
     let text = match result {
         Ok(reply) => {
             let usage = reply.usage.map(|usage| format!(", {} + {} tokens", usage.input_tokens, usage.output_tokens));
@@ -296,7 +310,15 @@ fn sampled(origin: &Origin, result: &Result<ChatReply, ChatError>) -> Line {
         }
         Err(error) => format!("the language model did not answer: {}", brief(&error.to_string())),
     };
-    line(Mark::Noted, subject(origin), text)
+    line(Mark::Noted, sampler(origin), text)
+}
+
+/// Under whom the news of a request to the language model goes.
+fn sampler(sampler: &Sampler) -> &str {
+    match sampler {
+        Sampler::Agent(origin) => subject(origin),
+        Sampler::Planner { .. } => sampler.name(),
+    }
 }
 
 fn logged(origin: &Origin, message: &LogMessage) -> Line {

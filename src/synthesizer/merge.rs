@@ -188,7 +188,7 @@ impl Merge {
             }
             Event::ReplanStarted { failed, .. } => self.to_replan.clone_from(failed),
             Event::Replanned { number, result: Ok(remainder) } => {
-                self.result.tasks.extend(planned(&remainder.added));
+                self.add_planned(&remainder.added);
                 for id in std::mem::take(&mut self.to_replan) {
                     if let Some(task) = self.result.tasks.get_mut(&id) {
                         task.replanned = Some(*number);
@@ -244,6 +244,15 @@ impl Merge {
     /// What was spent so far, and by whom.
     pub fn spending(&self) -> &Spending {
         self.ledger.spending()
+    }
+
+    /// Adds tasks that were planned anew; a synthesis stays the last.
+    fn add_planned(&mut self, added: &[Arc<Task>]) {
+        let RunResult { tasks, synthesis, .. } = &mut self.result;
+        tasks.extend(planned(added));
+        if let Some(index) = synthesis.as_ref().and_then(|id| tasks.get_index_of(id)) {
+            tasks.move_index(index, tasks.len() - 1);
+        }
     }
 
     fn add_items(&mut self, parent: &TaskId, count: usize) {
@@ -395,6 +404,21 @@ mod tests {
             _ => false,
         });
         assert!(shared);
+    }
+
+    #[test]
+    fn what_was_planned_anew_comes_before_the_synthesis() {
+        let synthesis = json!({"work": {"synthesis": {"prompt": "Sum up", "max_turns": 1, "max_tokens": 9}}});
+        let planned = json!([samples::task("a", json!({})), samples::task("answer", synthesis)]);
+        let remainder = json!({"added": [samples::task("b", json!({}))]});
+        let events = samples::records(json!([
+            samples::started(planned),
+            {"type": "replan_started", "number": 1, "failed": ["a"]},
+            {"type": "replanned", "number": 1, "result": {"Ok": remainder}},
+        ]));
+        let result = merge(&samples::run(), &events);
+        let tasks: Vec<_> = result.tasks.iter().map(|(id, task)| (id.as_str(), task.replanned)).collect();
+        assert_eq!(tasks, [("a", Some(1)), ("b", None), ("answer", None)]);
     }
 
     #[test]

@@ -108,6 +108,56 @@ pub(crate) fn never_valid() -> Result<(), Failed> {
     Ok(())
 }
 
+const READ: &str = "Add 2 and 40, and read resource 0 of the server";
+
+/// A sum, and an echo of a resource that the server does not have.
+fn astray() -> Value {
+    json!({
+        "analysis": "The sum first, then the resource, and an echo of where it is.",
+        "tasks": [
+            {
+                "id": "t1", "title": "The sum", "depends_on": [],
+                "call": {"tool": "everything.get-sum", "args": {"a": 2, "b": 40}}, "bindings": [],
+            },
+            reading("t2", 0),
+            echo("t3", "t2"),
+        ],
+    })
+}
+
+fn reading(id: &str, resource: u64) -> Value {
+    let arguments = json!({"resourceType": "Text", "resourceId": resource});
+    json!({
+        "id": id, "title": format!("Resource {resource}"), "depends_on": ["t1"],
+        "call": {"tool": "everything.get-resource-reference", "args": arguments}, "bindings": [],
+    })
+}
+
+fn echo(id: &str, of: &str) -> Value {
+    json!({
+        "id": id, "title": "Where it is", "depends_on": [],
+        "call": {"tool": "everything.echo", "args": {"message": null}},
+        "bindings": [{"arg": "message", "task": of, "output": ""}],
+    })
+}
+
+pub(crate) fn replanned(over: Over) -> Result<(), Failed> {
+    let remainder = json!({
+        "analysis": "The server counts its resources from 1.",
+        "keep": [],
+        "tasks": [reading("t4", 1), echo("t5", "t4")],
+    });
+    let answer = "2 and 40 make 42 [t1]. There is no resource 0, so t2 failed; the first one is at \
+                  \"demo://resource/dynamic/text/1\" [t4, t5].";
+    let endpoint = Endpoint::answering([&*astray().to_string(), &*remainder.to_string(), answer]);
+    let place = place(over, &endpoint);
+    insta::assert_snapshot!("replanned", run(&place, READ));
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
+    let (_, spent) = shown.out.split_once("\nsampling\n").ok_or("nothing was spent")?;
+    insta::assert_snapshot!("replanned_spent", spent);
+    Ok(())
+}
+
 /// Eight tasks side by side, each of which has the server ask the model with the task's own id.
 fn fan() -> Value {
     let task = |number: usize| {

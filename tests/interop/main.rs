@@ -68,6 +68,8 @@ fn main() {
         trial("plans_runs_and_answers_a_goal_over_http", &[NPM], || goals::good(Over::Http)),
         trial("a_plan_with_an_unknown_tool_is_repaired_and_run", &[NPM], goals::repaired),
         trial("a_plan_that_never_becomes_valid_is_shown_with_its_mistakes", &[NPM], goals::never_valid),
+        trial("a_goal_whose_task_fails_is_replanned_to_success_over_stdio", &[NPM], || goals::replanned(Over::Stdio)),
+        trial("a_goal_whose_task_fails_is_replanned_to_success_over_http", &[NPM], || goals::replanned(Over::Http)),
         trial("what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_stdio", &[NPM], || {
             goals::fan_out(Over::Stdio)
         }),

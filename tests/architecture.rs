@@ -15,7 +15,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["model", "expression", "synthesizer"]),
     ("config", &["model", "expression"]),
     ("journal", &["model"]),
-    ("mcp", &["model"]),
+    // A call that waits for a resource ends when an expression about its contents holds.
+    ("mcp", &["model", "expression"]),
     ("llm", &["model"]),
     ("human", &["model"]),
     ("synthesizer", &["model", "expression"]),

@@ -146,7 +146,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         _ => None,
     };
     let answer = match output {
-        Output::Text if std::io::stdout().is_terminal() => answer_in_text(&plan),
+        Output::Text if std::io::stdout().is_terminal() => answer_in_text(plan),
         _ => None,
     };
     let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));

@@ -359,7 +359,7 @@ impl Decision<'_> {
                 self.fail(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
             }
             (Asker::Host { attempt }, _) if self.run.awaits(&attempt.task) => self.settled(attempt, &answer),
-            (Asker::Replan { number }, _) => self.replan_answered(number, &answer, &by),
+            (Asker::Replan { number }, _) => self.replan_answered(number, &answer, by),
             _ => {}
         }
     }

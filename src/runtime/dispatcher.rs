@@ -178,6 +178,7 @@ enum Woken {
     Time,
     Growth,
     Committed(Result<Committed, JournalError>),
+    Failed(JournalError),
 }
 
 impl Dispatcher {
@@ -226,6 +227,7 @@ impl Dispatcher {
             let room = self.commits.len() < COMMITS;
             let woken = tokio::select! {
                 Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
+                Some(source) = inbox.failures.recv() => Woken::Failed(source),
                 Some(input) = inbox.inputs.recv(), if room => Woken::Input(input),
                 () = self.hub.growth(), if room => Woken::Growth,
                 () = sleep_until(wake), if room => Woken::Time,
@@ -244,6 +246,7 @@ impl Dispatcher {
                     }
                     continue;
                 }
+                Woken::Failed(source) => return Err(RuntimeError::Journal { run: self.id.clone(), source }),
                 Woken::Input(input) => inputs.push(input),
                 Woken::Time => inputs.push(Input::TimeReached),
                 Woken::Growth => {}

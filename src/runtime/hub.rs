@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    journal::Journal,
+    journal::{Journal, JournalError},
     mcp::Host,
     model::{
         Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Input, LogMessage, NoteKey, Origin,
@@ -46,11 +46,14 @@ pub struct Hub {
     requests: AtomicU64,
     run: RunId,
     journal: Arc<dyn Journal>,
+    /// Why a note was not kept. One is enough to end the run, so there is room for no more.
+    failures: mpsc::Sender<JournalError>,
 }
 
 /// The dispatcher's end of a [`Hub`].
 pub struct Inbox {
     pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) failures: mpsc::Receiver<JournalError>,
 }
 
 struct Waiting {
@@ -68,6 +71,7 @@ impl Hub {
     /// `first_request` on, which no earlier process may have used.
     pub fn new(run: RunId, journal: Arc<dyn Journal>, first_request: u64) -> (Arc<Self>, Inbox) {
         let (sender, receiver) = mpsc::channel(INBOX);
+        let (failures, failed) = mpsc::channel(1);
         let hub = Self {
             inputs: sender,
             progress: Mutex::default(),
@@ -78,8 +82,9 @@ impl Hub {
             requests: AtomicU64::new(first_request),
             run,
             journal,
+            failures,
         };
-        (Arc::new(hub), Inbox { inputs: receiver })
+        (Arc::new(hub), Inbox { inputs: receiver, failures: failed })
     }
 
     /// Leaves an input for the dispatcher. After the run has ended it goes nowhere.
@@ -198,11 +203,13 @@ impl Host for Hub {
 
     fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()> {
         let kept = self.journal.note(&self.run, key.clone(), note);
-        let run = self.run.clone();
+        let (run, failures) = (self.run.clone(), self.failures.clone());
         async move {
-            // A journal that fails ends the run with its next event; the call goes on until then.
             if let Err(error) = kept.await {
                 tracing::error!(%run, %key, %error, "a note was not kept");
+                let _ = failures.try_send(error);
+                // Nothing that rests on the note may happen. The run ends, and whoever waits here ends with it.
+                std::future::pending::<()>().await;
             }
         }
         .boxed()

@@ -30,15 +30,24 @@ use crate::{
 #[derive(Default)]
 struct SlowJournal {
     durable: Arc<Mutex<Vec<Record>>>,
-    broken: bool,
+    refuses: Refuses,
+}
+
+/// What a broken journal does not keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Refuses {
+    #[default]
+    Nothing,
+    Records,
+    Notes,
 }
 
 impl Journal for SlowJournal {
     fn append(&self, _: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let (durable, broken) = (Arc::clone(&self.durable), self.broken);
+        let (durable, refuses) = (Arc::clone(&self.durable), self.refuses);
         async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            if broken {
+            if refuses == Refuses::Records {
                 return Err(JournalError::Closed);
             }
             durable.lock().expect("no panic").extend(records.iter().cloned());
@@ -48,7 +57,8 @@ impl Journal for SlowJournal {
     }
 
     fn note(&self, _: &RunId, _: NoteKey, _: Value) -> BoxFuture<'static, Result<(), JournalError>> {
-        std::future::ready(Ok(())).boxed()
+        let kept = if self.refuses == Refuses::Notes { Err(JournalError::Closed) } else { Ok(()) };
+        std::future::ready(kept).boxed()
     }
 }
 
@@ -57,6 +67,8 @@ struct Scripted {
     hub: Arc<Hub>,
     durable: Arc<Mutex<Vec<Record>>>,
     closed: AtomicBool,
+    /// Whether a call went on after its note.
+    noted: AtomicBool,
 }
 
 #[async_trait::async_trait]
@@ -95,6 +107,11 @@ impl Agents for Scripted {
                 self.hub.input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
                 let durable = self.durable.lock().expect("no panic");
                 json!(durable.iter().any(|record| matches!(record.event, Event::InputRequired { .. })))
+            }
+            "note" => {
+                self.hub.note(NoteKey::Call(call.attempt.clone()), json!("under way")).await;
+                self.noted.store(true, Ordering::Relaxed);
+                Value::Null
             }
             "wait" => {
                 cancel.cancelled().await;
@@ -222,7 +239,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
 
 /// What a run works with, and what becomes of it.
 struct Play {
-    broken: bool,
+    refuses: Refuses,
     human: Arc<dyn Human>,
     /// What somebody sends after a second.
     later: Option<Input>,
@@ -230,21 +247,23 @@ struct Play {
 
 impl Default for Play {
     fn default() -> Self {
-        Self { broken: false, human: Arc::new(Yes), later: None }
+        Self { refuses: Refuses::Nothing, human: Arc::new(Yes), later: None }
     }
 }
 
 struct World {
     seen: Seen,
     closed: bool,
+    noted: bool,
     end: Result<(), RuntimeError>,
 }
 
 async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
-    let journal = Arc::new(SlowJournal { broken: play.broken, ..SlowJournal::default() });
+    let journal = Arc::new(SlowJournal { refuses: play.refuses, ..SlowJournal::default() });
     let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
     let durable = Arc::clone(&journal.durable);
-    let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed: AtomicBool::new(false) });
+    let (closed, noted) = (AtomicBool::new(false), AtomicBool::new(false));
+    let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed, noted });
     let services = Services {
         journal,
         agents: Arc::clone(&agents) as Arc<dyn Agents>,
@@ -263,7 +282,8 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
     let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None };
     let mut seen = Seen::default();
     let end = run(start, services, (hub, inbox), &mut seen).await;
-    World { seen, closed: agents.closed.load(Ordering::Relaxed), end }
+    let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.noted.load(Ordering::Relaxed));
+    World { seen, closed, noted, end }
 }
 
 async fn drive(tasks: &[(&str, &str, &[&str])]) -> World {
@@ -350,8 +370,18 @@ async fn an_interrupt_cancels_what_runs_and_ends_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_journal_ends_the_run_before_any_effect() {
-    let world = drive_with(&[("a", "echo", &[])], Play { broken: true, ..Play::default() }).await;
+    let world = drive_with(&[("a", "echo", &[])], Play { refuses: Refuses::Records, ..Play::default() }).await;
     assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
     assert_eq!(world.seen.0, []);
     assert!(world.closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_that_is_not_kept_ends_the_run_before_anything_rests_on_it() {
+    let tasks: &[(&str, &str, &[&str])] = &[("a", "note", &[])];
+    let world = drive(tasks).await;
+    assert!(world.noted && world.end.is_ok());
+    let world = drive_with(tasks, Play { refuses: Refuses::Notes, ..Play::default() }).await;
+    assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
+    assert!(!world.noted);
 }

@@ -37,6 +37,14 @@ impl Driver {
         })
     }
 
+    fn agent_of(&self, attempt: &AttemptId) -> AgentId {
+        let agent = self.records.iter().find_map(|record| match &record.event {
+            Event::AttemptStarted { attempt: started, agent, .. } if started == attempt => Some(agent.clone()),
+            _ => None,
+        });
+        agent.expect("it was started")
+    }
+
     fn settle(&mut self, question: &QuestionId, settlement: Settlement) {
         let answer = Answer::Accept { content: Some(json!({"outcome": settlement})) };
         self.feed(Input::QuestionAnswered { question: question.clone(), answer, by: "p".into() });
@@ -290,9 +298,11 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
     let mut driver = Driver::start(plan);
     let mut world = World::default();
     let mut under_way: Vec<Effectful> = Vec::new();
+    // Calls whose agents have asked a person something of this process.
+    let mut asking: HashSet<AttemptId> = HashSet::new();
     let mut known = 0;
     let mut kills = 0;
-    for _ in 0..20_000 {
+    for request in 0..20_000 {
         let ended = matches!(driver.records.last().map(|record| &record.event), Some(Event::RunEnded { .. }));
         if dice(12) == 0 && kills < 40 {
             kills += 1;
@@ -306,6 +316,7 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
             driver = driver.killed_at(events, &|attempt| noted.contains(attempt));
             known = events;
             under_way.clear();
+            asking.clear();
             continue;
         }
         world.learn(&driver.records[known..]);
@@ -328,6 +339,15 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
         }
         let next = under_way.swap_remove(dice(under_way.len()));
         let input = match next {
+            Effectful::Call(attempt) if dice(3) == 0 && asking.insert(attempt.clone()) => {
+                // The agent goes on whether it is answered or not.
+                under_way.push(Effectful::Call(attempt.clone()));
+                let agent = driver.agent_of(&attempt);
+                let origin = Origin { agent, attempt: Some(attempt), key: Some("first".to_owned()) };
+                let elicitation = Elicitation { message: "sure?".into(), form: Form::Approval };
+                let request = RequestId::from(request.to_string());
+                Input::ElicitationRequested { request, origin, elicitation }
+            }
             Effectful::Ask(question) if dice(2) == 0 => {
                 // What a person says of a call that may have taken effect; a plain yes to anything else.
                 let entry = &driver.run.questions[&question];

@@ -211,12 +211,8 @@ mod tests {
         plan     lisbon
         status   interrupted
         started  2023-11-14 22:13:20
-<<<<<<< HEAD
-        ended    not yet; last event 1m26s ago
+        ended    not yet; last event 1m24s ago
             its process is gone; `kapell resume 01990000-0000-7000-8000-00000000abcd` goes on with it
-=======
-        ended    not so far as the journal knows; last event 1m24s ago, and the process may be gone
->>>>>>> landing
 
         tasks
         ask   running    1 attempt  1m38s

@@ -13,7 +13,7 @@ use crate::{
     journal::{self, Durability, Lease, SqliteJournal},
     llm::Llm,
     mcp::Pool,
-    model::{AgentSpec, AttemptId, GoalPlanning, Notes, Plan, Record, RunId, Task, TaskId, Timestamp},
+    model::{AgentSpec, AttemptId, GoalPlanning, Notes, Plan, Record, RunId, Source, Task, TaskId, Timestamp},
     report::{
         Reporter,
         answer::{LiveAnswer, Shown},
@@ -52,6 +52,8 @@ pub(super) enum Work {
         planning: Option<GoalPlanning>,
         /// What the agents offered then.
         surveyed: Catalogue,
+        /// The files that it comes from.
+        source: Arc<Source>,
     },
     /// A run that an earlier process left.
     Left(Left),
@@ -153,9 +155,9 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
     let mut reporters = Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run), lines };
 
     let driven = match work {
-        Work::New { plan, inputs, planning, .. } => {
-            let start =
-                Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run), planning: planning.as_ref() };
+        Work::New { plan, inputs, planning, source, .. } => {
+            let (planning, source) = (planning.as_ref(), Some(&source));
+            let start = Start { run: &run, plan: &plan, inputs: &inputs, seed: seed(&run), planning, source };
             runtime::run(start, services, (hub, inbox), &mut reporters).await
         }
         Work::Left(Left { lease: _lease, records, run: left, notes, accepts_changes }) => {

@@ -31,6 +31,22 @@ pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
     Ok(config::load_agents(&path, &ProcessEnvironment)?)
 }
 
+/// Reads the agents file of a run: the one that is named now, else the one that the run began with.
+///
+/// # Errors
+/// With all that is wrong with it.
+pub(super) fn agents_of(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
+    match (&arg.agents, run.source()) {
+        (None, Some(source)) => Ok(config::load_agents(Path::new(&source.agents), &ProcessEnvironment)?),
+        _ => agents(arg),
+    }
+}
+
+/// A path that means the same from every folder.
+pub(super) fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 /// Reads and lowers a plan: a file, or `-` for standard input.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! `kapell resume`: goes on with a run that was interrupted or paused.
 //! Never repeats what is finished.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::{
@@ -10,8 +12,10 @@ use super::{
     talk::{Otherwise, TalkArgs},
 };
 use crate::{
+    config::{self, AgentsFile},
+    engine::Run,
     journal::{Lease, Reader},
-    model::{RunId, RunStatus},
+    model::{Event, Record, RunId, RunStatus, Source},
     report::screen::Screen,
 };
 
@@ -31,19 +35,96 @@ pub(super) struct ResumeArgs {
     accept_changes: bool,
 }
 
+/// Whether a run goes on although its files or its agents' tools are not what they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changes {
+    /// It does.
+    Accepted,
+    /// It does not.
+    Refused,
+}
+
 pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
-    let agents = files::agents(&args.agents)?;
     let journal = files::journal(&args.journal)?;
-    let reader = Reader::open(&journal)?;
-    let run = reader.find_run(&args.run)?;
-    let lease = Lease::take(&journal, &run)?;
-    let left = left(&reader, &run, lease, args.accept_changes)?;
+    let run = Reader::open(&journal)?.find_run(&args.run)?;
+    let changes = if args.accept_changes { Changes::Accepted } else { Changes::Refused };
+    go_on(&run, &journal, &args.agents, &args.talk, changes).await
+}
+
+/// The latest run of the plan file at `plan`, if it has not ended and no process drives it.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub(super) fn unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, CliError> {
+    if !journal.exists() {
+        return Ok(None);
+    }
+    let reader = Reader::open(journal)?;
+    let plan = files::absolute(plan);
+    for summary in reader.runs(usize::MAX)? {
+        let started = reader.records(&summary.run, 0).next().transpose()?;
+        let Some(Record { event: Event::RunStarted { source: Some(source), .. }, .. }) = started else { continue };
+        if source.plan.as_deref() == Some(plan.as_str()) {
+            let open = matches!(summary.status, RunStatus::Running | RunStatus::Paused);
+            return Ok((open && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run));
+        }
+    }
+    Ok(None)
+}
+
+/// Goes on with `run` to its end, and prints what came of it.
+///
+/// # Errors
+/// When there is nothing to go on with, or its files have changed and that is not accepted.
+pub(super) async fn go_on(
+    run: &RunId,
+    journal: &Path,
+    agents: &AgentsArg,
+    talk: &TalkArgs,
+    accepted: Changes,
+) -> Result<Exit, CliError> {
+    let lease = Lease::take(journal, run)?;
+    let left = left(&Reader::open(journal)?, run, lease, accepted == Changes::Accepted)?;
+    let agents = files::agents_of(agents, &left.run)?;
+    let changes = changes(&left.run, &agents);
+    if !changes.is_empty() && accepted == Changes::Refused {
+        return Err(CliError::usage(
+            format!("run `{run}` began with other files: {}", changes.join("; ")),
+            format!(
+                "`kapell resume {run} --accept-changes` goes on with the plan as the run began with it and with the \
+                 agents as they are now"
+            ),
+        ));
+    }
     let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let human = args.talk.human(&screen, &run, Otherwise::Terminal)?;
-    let desk = Desk { run, journal, screen, human, output: args.talk.output };
+    let human = talk.human(&screen, run, Otherwise::Terminal)?;
+    for change in changes {
+        screen.println(format!("accepted: {change}"));
+    }
+    let desk = Desk { run: run.clone(), journal: journal.to_owned(), screen, human, output: talk.output };
     let Ran { result, exit, shown } = execute(desk, &agents, Work::Left(left)).await?;
-    args.talk.print(&result, shown)?;
+    talk.print(&result, shown)?;
     Ok(exit)
+}
+
+/// How the plan file and the agents file differ from what the run began with. A plan file that is gone, or that came
+/// over standard input, says nothing: the run has the plan.
+fn changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
+    let plan = run.plan();
+    let policies = plan.agents.iter().map(|(id, before)| (id, before, agents.agents.get(id)));
+    let mut found: Vec<String> = policies
+        .filter_map(|(id, before, now)| config::agent_changes(id, before, now.map(|spec| &spec.policy)))
+        .collect();
+    if let Some(Source { plan: Some(path), plan_hash, .. }) = run.source()
+        && let Ok(text) = config::read_text(Path::new(path))
+        && config::fingerprint_of(&text) != *plan_hash
+    {
+        match config::load_plan(path, &text, agents, None) {
+            Ok(now) => found.extend(config::changes(plan, &now.plan)),
+            Err(_) => found.push(format!("`{path}` is no valid plan any more")),
+        }
+    }
+    found
 }
 
 /// Reads what an earlier process left.

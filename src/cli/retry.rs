@@ -31,7 +31,6 @@ pub(super) struct RetryArgs {
 }
 
 pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
-    let agents = files::agents(&args.agents)?;
     let journal = files::journal(&args.journal)?;
     let reader = Reader::open(&journal)?;
     let of = reader.find_run(&args.run)?;
@@ -42,6 +41,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             format!("`kapell resume {of}` goes on with it"),
         ));
     }
+    let agents = files::agents_of(&args.agents, &earlier)?;
     let from = TaskId::from(args.from);
     if !earlier.planned_tasks().any(|task| task.id == from) {
         let tasks: Vec<_> = earlier.planned_tasks().map(|task| format!("`{}`", task.id)).collect();

@@ -16,13 +16,14 @@ use super::{
     files,
     goal::{ForGoal, Goal, REPLANS},
     plan::show_plan,
+    resume::{self, Changes},
     talk::{Otherwise, TalkArgs},
 };
 use crate::{
     config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
     human::Reply,
     mcp::guard,
-    model::{Answer, GoalPlanning, Plan, RunId},
+    model::{Answer, GoalPlanning, Plan, RunId, Source},
     report::{
         screen::Screen,
         text::{count, printable_lines},
@@ -53,6 +54,9 @@ pub(super) struct RunArgs {
     /// goal, and what a plan says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
     replan: Option<u32>,
+    /// Go on with the latest run of this plan file if it was interrupted or paused; begin one otherwise
+    #[arg(long, conflicts_with_all = ["detach", "dry_run", "approve", "params", "params_file", "replan"])]
+    resume_last: bool,
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
     #[arg(long)]
     dry_run: bool,
@@ -81,6 +85,12 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         }
         guard::leave_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
     }
+    if args.resume_last {
+        let journal = files::journal(&args.journal)?;
+        if let Some(run) = resume::unfinished(&journal, Path::new(&args.plan))? {
+            return resume::go_on(&run, &journal, &args.agents, &args.talk, Changes::Refused).await;
+        }
+    }
     let agents = files::agents(&args.agents)?;
     let desk = desk(&args)?;
     let Ready { lowered, text, file, planning, surveyed } = match goal(&args.plan) {
@@ -107,7 +117,12 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     {
         return Ok(exit);
     }
-    let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed };
+    let source = Arc::new(Source {
+        plan: (args.plan != "-").then(|| files::absolute(Path::new(&file))),
+        plan_hash: config::fingerprint_of(&text),
+        agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
+    });
+    let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed, source };
     let Ran { result, exit, shown } = execute(desk, &agents, work).await?;
     args.talk.print(&result, shown)?;
     Ok(exit)

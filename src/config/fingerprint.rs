@@ -9,6 +9,15 @@ use super::tree::Node;
 /// Bytes of the hash that are kept: enough to tell two versions of a section apart.
 const KEPT: usize = 8;
 
+/// A hash of a file's text.
+pub fn of_text(text: &str) -> String {
+    shortened(text)
+}
+
+fn shortened(text: &str) -> String {
+    Sha256::digest(text).iter().take(KEPT).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A hash of the section as it is written, before variables are expanded, and without the values of its environment
 /// and headers, which may be secrets and may change without making another agent of it.
 pub(super) fn of(section: &Node) -> String {
@@ -22,6 +31,5 @@ pub(super) fn of(section: &Node) -> String {
         // A map keeps the order of the file, which means nothing.
         keys.sort_keys();
     }
-    let hash = Sha256::digest(written.to_string());
-    hash.iter().take(KEPT).map(|byte| format!("{byte:02x}")).collect()
+    shortened(&written.to_string())
 }

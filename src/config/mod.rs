@@ -26,6 +26,7 @@ pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents};
 pub use changes::{agent_changes, changes};
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
 pub use environment::{Environment, ProcessEnvironment};
+pub use fingerprint::of_text as fingerprint_of;
 pub use inputs::{InputError, resolve_inputs};
 pub use lower::{Catalogue, Ground, Lowered, load_plan, load_remainder};
 pub use plan_file::{read_data, write_data};

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::model::{
     Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, GoalPlanning, Input,
-    NodeIndex, Outcome, Plan, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason, TaskId, Timestamp,
-    ToolOutput,
+    NodeIndex, Outcome, Plan, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason, Source, TaskId,
+    Timestamp, ToolOutput,
 };
 
 use super::{
@@ -38,6 +38,8 @@ pub struct Beginning<'a> {
     pub seed: u64,
     /// How the plan was made, if that was for a goal of this run.
     pub planning: Option<&'a GoalPlanning>,
+    /// The files that it comes from, where it comes from files.
+    pub source: Option<&'a Arc<Source>>,
 }
 
 /// A decision in the making.
@@ -53,9 +55,11 @@ impl Run {
     /// # Errors
     /// When the plan's tasks are no graph, which `config::lower` has ruled out.
     pub fn start(beginning: Beginning<'_>, now: Timestamp) -> Result<(Self, Step), crate::model::GraphError> {
-        let Beginning { plan, inputs, seed, planning } = beginning;
+        let Beginning { plan, inputs, seed, planning, source } = beginning;
         let mut run = Self::new(plan, inputs, seed, now)?;
-        let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed };
+        run.source = source.cloned();
+        let source = run.source.clone();
+        let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed, source };
         let mut decision = Decision::new(&mut run, now);
         decision.step.records.push(Record { seq: 0, at: now, event });
         if let Some(planning) = planning {

@@ -60,8 +60,10 @@ impl Run {
         })?;
         let plan = Arc::new(earlier.plan_as_it_became());
         let mut run = Self::new(&plan, &earlier.inputs, seed, now)?;
+        run.source.clone_from(&earlier.source);
+        let (inputs, source) = (Arc::clone(&earlier.inputs), earlier.source.clone());
         let mut decision = Decision::new(&mut run, now);
-        let started = Event::RunStarted { plan, inputs: Arc::clone(&earlier.inputs), seed };
+        let started = Event::RunStarted { plan, inputs, seed, source };
         decision.record(Record { seq: 0, at: now, event: started });
         decision.emit(Event::RunRerun { of: of.clone(), from: from.clone() });
         for (node, part) in earlier.graph.nodes() {

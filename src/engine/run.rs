@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Event, Failure,
     GraphError, NodeIndex, Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, Sampler, SkipReason,
-    TaskGraph, TaskId, Timestamp,
+    Source, TaskGraph, TaskId, Timestamp,
 };
 
 use super::{budget::Accounts, replan::Replans};
@@ -23,6 +23,8 @@ pub struct Run {
     pub(super) plan: Arc<Plan>,
     pub(super) inputs: Arc<Value>,
     pub(super) seed: u64,
+    /// The files that it came from.
+    pub(super) source: Option<Arc<Source>>,
     pub(super) graph: TaskGraph,
     /// By node index.
     pub(super) tasks: Vec<TaskEntry>,
@@ -225,10 +227,12 @@ impl Run {
     /// When they are not the whole history of one run from its start.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self, FoldError> {
         let mut records = records.into_iter();
-        let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed } }) = records.next() else {
+        let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed, source } }) = records.next()
+        else {
             return Err(FoldError::NoStart);
         };
         let mut run = Self::new(plan, inputs, *seed, *at)?;
+        run.source.clone_from(source);
         for record in records {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
@@ -245,6 +249,7 @@ impl Run {
             plan: Arc::clone(plan),
             inputs: Arc::clone(inputs),
             seed,
+            source: None,
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: IndexMap::new(),
@@ -275,6 +280,11 @@ impl Run {
     /// How the run stands.
     pub fn status(&self) -> RunStatus {
         self.status
+    }
+
+    /// The files that it came from, where it came from files.
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_deref()
     }
 
     /// How many events it has, which is the number of its next one.
@@ -386,6 +396,7 @@ impl PartialEq for Run {
         self.plan == other.plan
             && self.inputs == other.inputs
             && self.seed == other.seed
+            && self.source == other.source
             && self.graph.nodes().eq(other.graph.nodes())
             && self.tasks == other.tasks
             && self.agents == other.agents

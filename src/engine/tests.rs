@@ -120,7 +120,7 @@ impl Driver {
     /// Starts a run whose plan was made like this.
     fn planned(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> Self {
         let now = Timestamp(1_000);
-        let beginning = Beginning { plan, inputs: &Arc::new(json!({})), seed: 7, planning };
+        let beginning = Beginning { plan, inputs: &Arc::new(json!({})), seed: 7, planning, source: None };
         let (run, step) = Run::start(beginning, now).expect("a graph");
         let mut driver = Self { run, records: Vec::new(), orders: Vec::new(), now };
         driver.take(step);
@@ -1245,7 +1245,7 @@ fn an_approval_belongs_to_its_task() {
     let asked = Task { approve: Some(Template(json!("Send to ${{ inputs.who }}?"))), ..task("t", &[]) };
     let plan = plan(vec![asked]);
     let inputs = Arc::new(json!({"who": "Ada"}));
-    let beginning = Beginning { plan: &plan, inputs: &inputs, seed: 7, planning: None };
+    let beginning = Beginning { plan: &plan, inputs: &inputs, seed: 7, planning: None, source: None };
     let (_, step) = Run::start(beginning, Timestamp(0)).expect("a graph");
     let question = step.commands.iter().find_map(|order| match order {
         Command::Ask { question } => Some(question),

@@ -37,6 +37,9 @@ pub enum Event {
         inputs: Arc<Value>,
         /// The seed of every delay that has jitter.
         seed: u64,
+        /// The files that it came from, where it came from files.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<Arc<Source>>,
     },
     /// The run does a part of an earlier one again: everything from a task on.
     RunRerun {
@@ -276,6 +279,18 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
         output_errors: IndexMap<String, String>,
     },
+}
+
+/// The files that a run came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The absolute path of the plan file; absent for a plan from standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// A hash of the plan's text.
+    pub plan_hash: String,
+    /// The absolute path of the agents file.
+    pub agents: String,
 }
 
 /// How a plan was made for a goal.

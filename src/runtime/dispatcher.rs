@@ -15,7 +15,8 @@ use crate::{
     llm::{Hear, Llm},
     model::{
         Answer, AttemptId, ChatError, ChatReply, ChatRequest, Command, Event, Failure, FailureKind, GoalPlanning,
-        GraphError, Input, Plan, Question, QuestionId, Record, RunId, RunStatus, StartAttempt, TaskId, Timestamp,
+        GraphError, Input, Plan, Question, QuestionId, Record, RunId, RunStatus, Source, StartAttempt, TaskId,
+        Timestamp,
     },
     report::Reporter,
 };
@@ -67,8 +68,8 @@ pub async fn run(
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
     let clock = Clock::start();
-    let Start { plan, inputs, seed, planning, .. } = start;
-    let (run, step) = Run::start(Beginning { plan, inputs, seed, planning }, clock.now())?;
+    let Start { plan, inputs, seed, planning, source, .. } = start;
+    let (run, step) = Run::start(Beginning { plan, inputs, seed, planning, source }, clock.now())?;
     let dispatcher = Dispatcher::new(start.run, run, clock, (services, hub));
     dispatcher.carry_to_its_end(step, inbox, reporter).await
 }
@@ -138,6 +139,8 @@ pub struct Start<'a> {
     pub seed: u64,
     /// How the plan was made, if that was for a goal of this run.
     pub planning: Option<&'a GoalPlanning>,
+    /// The files that it comes from, where it comes from files.
+    pub source: Option<&'a Arc<Source>>,
 }
 
 /// Most steps on their way to the disk. A journal that stalls makes the dispatcher wait before it takes in more, so the

@@ -279,7 +279,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
         });
     }
     let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
-    let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None };
+    let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None, source: None };
     let mut seen = Seen::default();
     let end = run(start, services, (hub, inbox), &mut seen).await;
     let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.noted.load(Ordering::Relaxed));

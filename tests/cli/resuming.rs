@@ -134,3 +134,38 @@ fn a_run_that_is_driven_is_neither_resumed_nor_done_again() {
     signal(&host, "KILL");
     host.wait().expect("it ends");
 }
+
+#[test]
+fn files_that_changed_since_a_run_began_need_to_be_accepted() {
+    let place = place();
+    let plan = PLAN.replace("at_most_once", "idempotent").replace("delay_ms: 5000", "delay_ms: 1500");
+    killed(&place, &plan);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
+    place.write("agents.toml", format!("{agents}max_concurrency = 3\n"));
+    place.write("plan.yaml", plan.replace("title: three", "title: four"));
+    let refused = place.kapell(&["resume", "--no-input"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let said = in_a_line(&refused.err);
+    assert!(said.contains("agent `archive` has another `max_concurrency`"), "{said}");
+    assert!(said.contains("task `third` has another call or prompt"), "{said}");
+    assert_eq!(stored(&place), ["one"]);
+
+    let resumed = place.kapell(&["resume", "--no-input", "--accept-changes"]);
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert_eq!(stored(&place), ["one", "two", "three"], "the plan of a run never changes under it");
+}
+
+#[test]
+fn the_latest_run_of_a_plan_is_gone_on_with_or_another_is_begun() {
+    let place = place();
+    killed(&place, &PLAN.replace("at_most_once", "idempotent").replace("delay_ms: 5000", "delay_ms: 1500"));
+    let run = |place: &Place| {
+        let ended = place.kapell(&["run", "plan.yaml", "--resume-last", "--no-input", "--output", "json"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.result()["run"].as_str().expect("an id").to_owned()
+    };
+    let first = run(&place);
+    assert_eq!(stored(&place), ["one", "two", "three"]);
+    assert_ne!(run(&place), first);
+    assert_eq!(stored(&place).len(), 6);
+}

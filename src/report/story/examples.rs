@@ -71,7 +71,7 @@ fn plan(ids: &[&str]) -> Arc<Plan> {
 }
 
 fn run_started(ids: &[&str]) -> Event {
-    Event::RunStarted { plan: plan(ids), inputs: Arc::new(json!({})), seed: 1 }
+    Event::RunStarted { plan: plan(ids), inputs: Arc::new(json!({})), seed: 1, source: None }
 }
 
 fn attempt(task: &str, number: u32) -> AttemptId {

@@ -19,7 +19,8 @@ use super::{
     environment::{Environment, Expander, Port},
     findings::Findings,
     fingerprint,
-    keys::{AGENT, AGENTS_FILE, LLM, SAMPLING},
+    keys::{AGENT, AGENTS_FILE, LLM, PLANNER, SAMPLING},
+    model,
     read::read_text,
     secrets,
     shape::{self, Fields, Shape},
@@ -45,6 +46,8 @@ pub struct AgentsFile {
     pub disabled: Vec<AgentId>,
     /// The language models, the default first: that of `[llm]`, else the first of `[models]`.
     pub models: Vec<LlmSpec>,
+    /// The model that plans, by its name; the default one where absent.
+    pub planner: Option<String>,
 }
 
 /// Where the agents file is: `chosen`, else `agents.toml` in the working directory, else in the platform's
@@ -124,6 +127,13 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         }
         let model = Reader { fields: Fields::of(&entry.node, &LLM), environment, at: entry.key };
         file.models.extend(model.model(name, findings));
+    }
+    if let Some(planner) = fields.node("planner")
+        && let Some(node) = Fields::of(planner, &PLANNER).node("model")
+    {
+        let default = fields.has("llm").then_some(LlmSpec::DEFAULT_NAME);
+        let further = fields.node("models").and_then(Node::as_map).into_iter().flatten().map(|(name, _)| name.as_str());
+        file.planner = model::named(node, default.into_iter().chain(further), findings);
     }
     file
 }

@@ -342,7 +342,17 @@ pub(super) static AGENTS_FILE: Section = Section {
             "The language model that is asked where nothing else is said; its name is `llm`.",
         ),
         key("models", Shape::SectionMap(&LLM), "Further language models, by name."),
+        key("planner", Shape::Section(&PLANNER), "How goals are planned."),
     ],
+};
+
+/// How goals are planned.
+pub(super) static PLANNER: Section = Section {
+    title: "the planner",
+    definition: "planner",
+    about: "How goals are planned, and anew what is left of a run.",
+    required: &["model"],
+    keys: &[key("model", Shape::Text, "The model that plans: `llm`, or a name under `models`.")],
 };
 
 /// An agent.

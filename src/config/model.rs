@@ -9,8 +9,12 @@ use super::{
     keys::{PRICES, SCORES},
     providers::preset,
     shape::{Fields, Section},
+    tree::Node,
 };
-use crate::model::{Dialect, LlmSpec, Prices, Scores, Span};
+use crate::{
+    expression,
+    model::{Dialect, LlmSpec, Prices, Scores, Span},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
@@ -45,6 +49,25 @@ impl Reader<'_> {
             prices: prices(fields),
         })
     }
+}
+
+/// The model that `node` names, of those that the agents file has.
+pub(super) fn named<'n>(
+    node: &Node,
+    known: impl Iterator<Item = &'n str> + Clone,
+    findings: &mut Findings,
+) -> Option<String> {
+    let name = node.as_text()?;
+    if known.clone().any(|model| model == name) {
+        return Some(name.to_owned());
+    }
+    let help = findings.did_you_mean(name, known.clone()).unwrap_or_else(|| match known.clone().next() {
+        Some(_) => format!("the agents file has {}", expression::listed(known)),
+        None => "it has none; say which in `[llm]`".to_owned(),
+    });
+    let message = format!("the model `{name}` is not in the agents file");
+    findings.error("unknown_model", node.extent, message).help(help);
+    None
 }
 
 fn dialect(fields: &Fields<'_>, preset: Dialect) -> Dialect {

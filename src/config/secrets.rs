@@ -3,7 +3,7 @@
 
 use super::{
     findings::Findings,
-    keys::{AGENT, LLM},
+    keys::{AGENT, LLM, PLANNER},
     shape::Section,
     source::Extent,
     tree::{Map, Node, Tree},
@@ -65,6 +65,7 @@ pub(super) fn conceal(root: &Node, findings: &mut Findings) {
             ("agents", Some(agents)) => agents.values().for_each(|agent| section(&agent.node, &AGENT, findings)),
             ("models", Some(models)) => models.values().for_each(|model| section(&model.node, &LLM, findings)),
             ("llm", Some(_)) => section(&entry.node, &LLM, findings),
+            ("planner", Some(_)) => section(&entry.node, &PLANNER, findings),
             _ => conceal_all(&entry.node, findings),
         }
     }

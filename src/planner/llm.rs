@@ -126,6 +126,7 @@ async fn ask(goal: &Goal<'_>, context: &Context<'_>, watch: Watch<'_>) -> Result
     (watch.tell)(Progress::Started { shown: offers.len(), tools });
     let question = ChatMessage::text(ChatRole::User, prompt::goal(goal.text, &offers, tools - offers.len()));
     let request = ChatRequest {
+        model: context.agents.planner.clone(),
         system: Some(prompt::system()),
         messages: vec![question],
         max_tokens: MOST_TOKENS,

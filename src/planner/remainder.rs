@@ -48,6 +48,7 @@ pub async fn replan(request: &ReplanRequest, context: &Context<'_>) -> Result<Re
     let form = schema::remainder_schema(&offers, &Ids { own: &own, usable: &usable }, &open);
     let question = question(request) + &prompt::tools(&offers, number - offers.len());
     let chat = ChatRequest {
+        model: context.agents.planner.clone(),
         system: Some(system(&own)),
         messages: vec![ChatMessage::text(ChatRole::User, question)],
         max_tokens: MOST_TOKENS,

@@ -45,7 +45,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         capabilities: indexmap::IndexMap::new(),
     };
     let agents = names.iter().map(spec).map(|spec| (spec.id.clone(), spec)).collect();
-    AgentsFile { agents, disabled: Vec::new(), models: models() }
+    AgentsFile { agents, models: models(), ..AgentsFile::default() }
 }
 
 /// The agent `gone`, which did not answer, and `box` with these tools.

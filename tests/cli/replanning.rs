@@ -70,6 +70,19 @@ fn run(place: &Place, arguments: &[&str]) -> Ended {
 }
 
 #[test]
+fn a_goal_is_planned_and_planned_anew_by_the_planners_model_and_answered_by_the_default_one() {
+    let answer = "There is much to read [t5], and it is noted down [t1, t6]. The task t2 failed.";
+    let (place, endpoint) = place([&*plan(), &*research(), answer]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let able = endpoint.section().replace("[llm]", "[models.able]").replace("tiny", "able");
+    place.write("agents.toml", format!("{able}\n[planner]\nmodel = \"able\"\n{agents}"));
+    let ended = run(&place, &[]);
+    assert_eq!((ended.code, ended.out.trim_end()), (Some(0), answer), "{ended:?}");
+    let asked: Vec<_> = std::iter::repeat_with(|| endpoint.request()["model"].clone()).take(3).collect();
+    assert_eq!(asked, ["able", "able", "tiny"]);
+}
+
+#[test]
 fn a_goal_whose_task_fails_is_replanned_to_success() {
     let answer = "There is much to read [t5], and it is noted down [t1, t6]. The task t2 failed.";
     let (place, endpoint) = place([&*plan(), &*research(), answer]);

@@ -79,6 +79,7 @@ fn main() {
         trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
         trial("plans_a_goal_or_shows_what_is_wrong_with_the_plan", &[LLM], planned_or_explained),
         trial("noise_in_the_form_of_a_plan_is_now_and_then_a_valid_one_and_runs", &[LLM], planned_validly),
+        trial("a_prompt_uses_its_tools_and_an_answer_that_cites_nothing_says_so", &[LLM], prompted),
         trial("an_agent_samples_with_tools_in_both_eras", &[LLM], tools_in_sampling),
         trial("the_doctor_finds_the_engine_well", &[LLM], model::doctor),
         trial("a_model_asks_for_tools_and_takes_their_results", &[LLM], model::tools),
@@ -309,4 +310,34 @@ fn planned_validly() -> Result<(), Failed> {
         return Ok(());
     }
     Err("none of a hundred seeds gave a valid plan".into())
+}
+
+fn prompted() -> Result<(), Failed> {
+    let place = tempfile::tempdir()?;
+    let script = root().join("tests/agents/odd.py");
+    let file = place.path().join("agents.toml");
+    std::fs::write(&file, format!("[agents.odd]\ncommand = \"python3\"\nargs = [{script:?}]\n"))?;
+    let plan = place.path().join("plan.yaml");
+    let ask = "{ id: ask, prompt: What did it say?, tools: [odd.work], max_turns: 3, max_tokens: 300 }";
+    std::fs::write(&plan, format!("name: x\nresult: synthesize\ntasks: [{ask}]\n"))?;
+    // With nearly every seed, noise asks for the tool and then says something, and never does it cite a task.
+    for seed in 1..=20 {
+        let engine = Engine::start_from(seed)?;
+        let host = Host::new(&file.display().to_string())?.with_llm(&engine)?;
+        let result = host.run(&plan.display().to_string())?.result;
+        let (asked, answer) = (&result["tasks"]["ask"], &result["tasks"]["answer"]);
+        if asked["status"] != "succeeded" || result["spent"]["tool_calls"] == 0 {
+            continue;
+        }
+        assert!(asked["attempts"].as_u64() >= Some(2), "seed {seed}: {result:#}");
+        assert_eq!(
+            (&answer["status"], &answer["attempts"]),
+            (&json!("succeeded"), &json!(2)),
+            "seed {seed}: {result:#}"
+        );
+        let said = answer["output"].as_str().ok_or("the answer is no text")?;
+        assert!(said.trim_end().ends_with("(Not verified: it cites no task.)"), "seed {seed}: {said}");
+        return Ok(());
+    }
+    Err("with none of twenty seeds did the prompt use its tool".into())
 }

@@ -7,7 +7,9 @@ use indexmap::IndexMap;
 
 use super::{Catalogue, arguments::Arguments};
 use crate::{
-    config::{agents_file::AgentsFile, findings::Findings, keys::FALLBACK, shape::Fields, source::Extent, tree::Node},
+    config::{
+        agents_file::AgentsFile, findings::Findings, keys::FALLBACK, model, shape::Fields, source::Extent, tree::Node,
+    },
     model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
 };
 
@@ -153,16 +155,7 @@ impl<'a> Router<'a> {
 
     /// A model that a prompt names.
     pub(super) fn model(&self, node: &Node, findings: &mut Findings) -> Option<String> {
-        let name = node.as_text()?;
-        let known = || self.agents.models.iter().map(|model| model.name.as_str());
-        if known().any(|model| model == name) {
-            return Some(name.to_owned());
-        }
-        let help = findings.did_you_mean(name, known());
-        let help = help.unwrap_or_else(|| format!("the agents file has {}", crate::expression::listed(known())));
-        let message = format!("the model `{name}` is not in the agents file");
-        findings.error("unknown_model", node.extent, message).help(help);
-        None
+        model::named(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
     }
 
     /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.

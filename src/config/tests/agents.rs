@@ -34,6 +34,9 @@ fn an_agents_file_means_what_it_says() {
         prices = { input = 2, output = 10.5 }
         scores = { cost = 1, intelligence = 0.25 }
 
+        [planner]
+        model = "llm"
+
         [agents.travel]
         command = "${KAPELL}"
         args = ["demo-agent", "travel", "costs $5, $$HOME is ${HOME}"]
@@ -156,6 +159,7 @@ fn an_agents_file_means_what_it_says() {
             agents: [(travel.id.clone(), travel), (research.id.clone(), research)].into(),
             disabled: vec!["off".into()],
             models: vec![llm],
+            planner: Some("llm".to_owned()),
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");
@@ -233,6 +237,9 @@ fn a_model_that_cannot_be_asked_is_a_mistake() {
         ("[llm]\nmodel = \"m\"\nprovider = \"olama\"", "did you mean `ollama`?"),
         ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nprices = { input = 1 }", "`prices` must have `output`"),
         ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nscores = { speed = 2 }", "`speed` must be a number from 0 to 1"),
+        ("[models.able]\nmodel = \"m\"\nprovider = \"ollama\"\n[planner]\nmodel = \"abel\"", "did you mean `able`?"),
+        ("[planner]\nmodel = \"llm\"", "it has none; say which in `[llm]`"),
+        ("[planner]\n", "the planner must have `model`"),
     ] {
         let errors = models(text).expect_err(text);
         assert!(errors.contains(message), "{errors}");

@@ -45,7 +45,7 @@ fn a_journal_without_room_stops_the_run_and_nothing_is_lost() {
     let nothing_fits = live_within(&case, 8, Beyond::Fails);
     assert!(nothing_fits.code == Some(1) && nothing_fits.err.contains("journal.db"), "{nothing_fits:?}");
     assert!(case.effects().is_empty());
-    for kibibytes in [100, 250, 400] {
+    for kibibytes in [100, 180, 260] {
         let ended = live_within(&case, kibibytes, Beyond::Fails);
         assert!(ended.code == Some(1) && ended.err.contains("its journal cannot"), "{ended:?}");
     }
@@ -57,7 +57,7 @@ fn a_journal_without_room_stops_the_run_and_nothing_is_lost() {
 #[test]
 fn a_host_that_is_ended_for_the_size_of_its_journal_has_lost_nothing() {
     let mut case = Case::new("ended for its size");
-    for kibibytes in [300, 500, 700] {
+    for kibibytes in [100, 250, 400] {
         let ended = live_within(&case, kibibytes, Beyond::Kills);
         assert_eq!(ended.code, None, "{ended:?}");
     }

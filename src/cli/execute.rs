@@ -20,7 +20,7 @@ use crate::{
         jsonl::JsonLines,
         plain::Plain,
         screen::Screen,
-        terminal,
+        terminal::{self, Now, Terminal},
     },
     runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
@@ -152,7 +152,8 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Resu
         _ => None,
     };
     let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
-    let mut reporters = Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run), lines };
+    let mut reporters =
+        Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run, terminal::present()), lines };
 
     let driven = match work {
         Work::New { plan, inputs, planning, source, .. } => {
@@ -202,10 +203,10 @@ fn seed(run: &RunId) -> u64 {
     hasher.finish()
 }
 
-/// A live view on a terminal, plain lines elsewhere.
-fn shown(screen: &Screen, run: &RunId) -> Box<dyn Reporter> {
+/// A live view at `now` on a terminal, plain lines elsewhere.
+pub(super) fn shown(screen: &Screen, run: &RunId, now: Now) -> Box<dyn Reporter> {
     if screen.abilities().live {
-        Box::new(terminal::Terminal::new(screen.clone(), run.clone()))
+        Box::new(Terminal::new(screen.clone(), run.clone(), now))
     } else {
         Box::new(Plain::new(screen.clone(), run.clone(), jiff::tz::TimeZone::system()))
     }

@@ -5,6 +5,8 @@ use std::{
     error::Error,
     fmt,
     io::{self, IsTerminal, Write},
+    iter,
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     config::Diagnostics,
-    journal::JournalError,
+    journal::{self, JournalError, Salvage},
     model::{EndCause, RunStatus},
 };
 
@@ -154,10 +156,37 @@ impl CliError {
         match self {
             Self::File(mistakes) => show(&mistakes),
             Self::Shown(_) => {}
-            other => eprintln!("{}", Wrapped(&other)),
+            other => {
+                eprintln!("{}", Wrapped(&other));
+                if let Some(journal) = damaged_journal(&other) {
+                    eprintln!("{}", what_can_be_read(&journal::salvage(journal)));
+                }
+            }
         }
         exit
     }
+}
+
+/// The journal that is damaged, if that is what the error is about.
+fn damaged_journal(error: &CliError) -> Option<&Path> {
+    let causes = iter::successors(Some(error as &dyn Error), |&cause| cause.source());
+    match error {
+        CliError::Journal(error) => error.damaged(),
+        _ => causes.filter_map(|cause| cause.downcast_ref::<JournalError>()).find_map(JournalError::damaged),
+    }
+}
+
+/// What can be read of a damaged journal, in a line or two.
+fn what_can_be_read(salvage: &Salvage) -> String {
+    if salvage.whole.is_empty() && salvage.broken.is_empty() {
+        return "nothing in it can be read".to_owned();
+    }
+    let whole = salvage.whole.iter().map(|run| format!("\n  {run}"));
+    let broken = salvage.broken.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
+    let lines: String = whole.chain(broken).collect();
+    format!(
+        "`kapell logs RUN --output json` saves the events of a run; of these it can read all, or as many as are said:{lines}"
+    )
 }
 
 /// An error as it is shown. Lines are broken for a terminal alone: elsewhere, commands and ids stay in one piece.

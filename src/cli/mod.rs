@@ -17,6 +17,7 @@ mod logs;
 mod plan;
 mod questions;
 mod replan;
+mod replay;
 mod resume;
 mod retry;
 mod run;
@@ -58,11 +59,13 @@ enum Command {
     Agents(agents::AgentsCommand),
     /// Ask every language model for something small and say what works
     Doctor(doctor::DoctorArgs),
-    /// List runs, or show one
+    /// List runs, show one, compare two, forget old ones
     #[command(subcommand)]
     Runs(runs::RunsCommand),
     /// Print the events of a run
     Logs(logs::LogsArgs),
+    /// Show a run again, as it was shown when it ran
+    Replay(replay::ReplayArgs),
     /// List the questions that wait for an answer
     Questions(questions::QuestionsArgs),
     /// Answer a question of a run that another process drives, or that goes on later
@@ -141,6 +144,7 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Runs(command) => runs::runs(command),
         Command::Logs(args) => logs::logs(args),
+        Command::Replay(args) => replay::replay(args).await,
         Command::Questions(args) => questions::questions(args),
         Command::Answer(args) => answer::answer(args).await,
         Command::Cancel(args) => cancel::cancel(args).await,

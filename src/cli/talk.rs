@@ -10,7 +10,7 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use super::{
-    CliError,
+    CliError, Format,
     exit::{print, print_json},
 };
 use crate::{
@@ -95,11 +95,22 @@ impl TalkArgs {
     pub(super) fn print(&self, result: &RunResult, shown: Shown) -> Result<(), CliError> {
         match self.output {
             Output::Text if shown == Shown::All => Ok(()),
-            Output::Text => print_answer(&synthesizer::text(result)),
-            Output::Json => print_json(result),
+            Output::Text => print_result(Format::Text, result),
+            Output::Json => print_result(Format::Json, result),
             // Its last line said it.
             Output::StreamJson => Ok(()),
         }
+    }
+}
+
+/// Prints what came of a run.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub(super) fn print_result(format: Format, result: &RunResult) -> Result<(), CliError> {
+    match format {
+        Format::Text => print_answer(&synthesizer::text(result)),
+        Format::Json => print_json(result),
     }
 }
 

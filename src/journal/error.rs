@@ -63,8 +63,8 @@ pub enum JournalError {
     #[diagnostic(
         code(journal::damaged),
         help(
-            "move it away together with its `-wal` and `-shm` files to start a new one; \
-             `sqlite3 FILE .recover` may save what it holds"
+            "to start a new one, move it away together with its `-wal` and `-shm` files; \
+             `sqlite3 FILE .recover` may save more than can be read"
         )
     )]
     Damaged {
@@ -73,6 +73,31 @@ pub enum JournalError {
         /// What SQLite said.
         #[source]
         source: Arc<rusqlite::Error>,
+    },
+    /// The file is empty, but its write-ahead log is not.
+    #[error("the journal `{path}` is empty or gone, but `{log}` is there, which holds its latest events")]
+    #[diagnostic(
+        code(journal::orphaned),
+        help(
+            "put the journal back from a copy; or move the log away to start a new journal. Both were left as they are"
+        )
+    )]
+    Orphaned {
+        /// The journal.
+        path: PathBuf,
+        /// Its write-ahead log.
+        log: PathBuf,
+    },
+    /// A record is gone, or not what was written.
+    #[error("the journal `{path}` is damaged: event {seq} of run `{run}` is gone or not what was written")]
+    #[diagnostic(code(journal::altered), help("the events before it and other runs can be read"))]
+    Altered {
+        /// The journal.
+        path: PathBuf,
+        /// The run.
+        run: RunId,
+        /// The record's number.
+        seq: u64,
     },
     /// The file or its folder may not be written to.
     #[error("the journal `{path}` cannot be written to")]

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{JournalError, private};
+use super::{JournalError, private, schema};
 use crate::model::RunId;
 
 /// How long a lock that is held is tried again. Who only looks for a holder takes it for microseconds.
@@ -141,9 +141,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 /// The file of a run: beside the journal itself, by whatever links it was reached.
 fn path_of(journal: &Path, run: &RunId) -> PathBuf {
-    let mut folder = fs::canonicalize(journal).unwrap_or_else(|_| journal.to_path_buf()).into_os_string();
-    folder.push(".leases");
-    PathBuf::from(folder).join(run.as_str())
+    let journal = fs::canonicalize(journal).unwrap_or_else(|_| journal.to_path_buf());
+    schema::beside(&journal, ".leases").join(run.as_str())
 }
 
 /// An id that came from a journal which somebody edited must not lead to another folder.

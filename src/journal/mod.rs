@@ -6,7 +6,9 @@ mod inbox;
 mod lease;
 mod memory;
 mod private;
+mod prune;
 mod read;
+mod salvage;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -21,7 +23,9 @@ pub use error::JournalError;
 pub use inbox::{Inbox, Request};
 pub use lease::{Holder, Lease};
 pub use memory::MemoryJournal;
+pub use prune::prune;
 pub use read::{RawRecord, RawRecords, Reader, Records, RunSummary};
+pub use salvage::{Salvage, salvage};
 pub use schema::default_path;
 pub use sqlite::{Durability, SqliteJournal};
 

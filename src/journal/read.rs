@@ -7,7 +7,7 @@ use std::{
     vec,
 };
 
-use rusqlite::{Connection, Row, types::Type};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 use serde::Deserialize;
 
 use super::{Holder, JournalError, Lease, schema};
@@ -210,28 +210,65 @@ impl Reader {
         Ok(notes)
     }
 
+    /// The ids of the runs, latest first, as far as they can be read.
+    pub(super) fn run_ids(&self) -> Vec<RunId> {
+        let of = |query: &str| {
+            let mut found = Vec::new();
+            if let Ok(mut query) = self.connection.prepare(query)
+                && let Ok(mut rows) = query.query([])
+            {
+                while let Ok(Some(row)) = rows.next() {
+                    found.extend(row.get::<_, String>(0).ok().map(RunId::from));
+                }
+            }
+            found
+        };
+        let mut found = of("SELECT run FROM runs ORDER BY started DESC, run DESC");
+        if found.is_empty() {
+            // The list is lost, but the events tell of the same runs.
+            found = of("SELECT DISTINCT run FROM events ORDER BY run DESC");
+        }
+        found
+    }
+
     fn failing<T>(&self, result: rusqlite::Result<T>) -> Result<T, JournalError> {
         result.map_err(|error| JournalError::from_sqlite(&self.path, error))
     }
 
     /// The next records, up to [`PAGE_BYTES`]; none when there are no more.
     fn page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
-        let read = || {
-            let mut query = self
-                .connection
-                .prepare_cached("SELECT seq, body FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq")?;
-            let mut rows = query.query((run.as_str(), from_seq))?;
-            let (mut page, mut bytes) = (Vec::new(), 0);
-            while bytes < PAGE_BYTES
-                && let Some(row) = rows.next()?
-            {
-                let record = RawRecord { seq: row.get(0)?, json: row.get(1)? };
-                bytes += record.json.len();
-                page.push(record);
+        let failed = |error| JournalError::from_sqlite(&self.path, error);
+        let altered = |seq| JournalError::Altered { path: self.path.clone(), run: run.clone(), seq };
+        // One look at the journal for the records and their number, whatever is appended meanwhile.
+        let _look = self.connection.unchecked_transaction().map_err(failed)?;
+        let query = "SELECT seq, body, sum FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq";
+        let mut query = self.connection.prepare_cached(query).map_err(failed)?;
+        let mut rows = query.query((run.as_str(), from_seq)).map_err(failed)?;
+        let (mut page, mut bytes, mut next) = (Vec::new(), 0, from_seq);
+        while bytes < PAGE_BYTES {
+            let Some(row) = rows.next().map_err(failed)? else {
+                return if self.count(run).map_err(failed)?.is_none_or(|count| count <= next) {
+                    Ok(page)
+                } else {
+                    Err(altered(next))
+                };
+            };
+            let (record, sum) = raw(row).map_err(failed)?;
+            let is_intact = sum.is_none_or(|sum| sum == schema::checksum(run, record.seq, &record.json));
+            if record.seq != next || !is_intact {
+                return Err(altered(next));
             }
-            Ok(page)
-        };
-        read().map_err(|error| JournalError::from_sqlite(&self.path, error))
+            next += 1;
+            bytes += record.json.len();
+            page.push(record);
+        }
+        Ok(page)
+    }
+
+    /// How many records the list of runs says that `run` has, if it does.
+    fn count(&self, run: &RunId) -> rusqlite::Result<Option<u64>> {
+        let mut query = self.connection.prepare_cached("SELECT events FROM runs WHERE run = ?1")?;
+        Ok(query.query_row([run.as_str()], |row| row.get(0)).optional()?.flatten())
     }
 
     fn ids(&self, query: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunId>, JournalError> {
@@ -247,6 +284,11 @@ impl Reader {
         let collect = || self.connection.prepare_cached(query)?.query_map(parameters, read)?.collect::<Result<_, _>>();
         collect().map_err(|error| JournalError::from_sqlite(&self.path, error))
     }
+}
+
+/// A record with its checksum, if it has one.
+fn raw(row: &Row<'_>) -> rusqlite::Result<(RawRecord, Option<i64>)> {
+    Ok((RawRecord { seq: row.get(0)?, json: row.get(1)? }, row.get(2)?))
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {

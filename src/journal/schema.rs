@@ -2,7 +2,7 @@
 //! Never changes a file that is not a journal of this format or of the one before.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, types::Type};
 use serde::{Deserialize, de::IntoDeserializer};
 
 use super::{JournalError, private};
-use crate::model::RunStatus;
+use crate::model::{RunId, RunStatus};
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
 pub(super) const FORMAT: i64 = 3;
@@ -45,10 +45,13 @@ const FIRST_TABLES: &str = "
     CREATE INDEX runs_by_start ON runs (started, run);
 ";
 
-/// What format 3 has beyond that. `notes` holds what adapters need to find a session or a call again after a crash,
+/// What format 3 has beyond that. `sum` is the checksum of a record, and `runs.events` their number, by which a lost tail
+/// is noticed; what an older format wrote has neither. `notes` holds what adapters need to find a session or a call again after a crash,
 /// `inbox` what other processes want of a run. Ids of requests are never used again, so that a process knows by the
 /// last one it took which are new.
 const TABLES_SINCE_3: &str = "
+    ALTER TABLE events ADD COLUMN sum INTEGER;
+    ALTER TABLE runs ADD COLUMN events INTEGER;
     CREATE TABLE notes (
         run  TEXT NOT NULL,
         key  TEXT NOT NULL,
@@ -75,6 +78,7 @@ pub fn default_path() -> Result<PathBuf, JournalError> {
 
 /// Opens the journal at `path` for writing, and creates it with its folders where there is none.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> {
+    check_log(path)?;
     create_file(path).map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     prepare(&mut connection, path)?;
@@ -83,6 +87,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> 
 
 /// Opens the journal at `path` for reading. One of an older format is brought up to date first.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> {
+    check_log(path)?;
     if !path.exists() {
         return Err(JournalError::Missing { path: path.to_path_buf() });
     }
@@ -114,6 +119,37 @@ fn create_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Refuses a file that is empty or gone while its write-ahead log is not: SQLite would throw the log away, and the
+/// latest events with it. A new journal has no log before it has tables.
+fn check_log(path: &Path) -> Result<(), JournalError> {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let log = beside(path, "-wal");
+    if size(path) == 0 && size(&log) > 0 {
+        return Err(JournalError::Orphaned { path: path.to_path_buf(), log });
+    }
+    Ok(())
+}
+
+/// The path with `suffix` at its end, as SQLite names the files beside its own.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// The checksum of a record: a disk can change a byte, and SQLite does not see it in a text. After FNV-1a of 64 bits,
+/// but eight bytes at a time.
+pub(super) fn checksum(run: &RunId, seq: u64, body: &str) -> i64 {
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(23);
+    let text = |sum: u64, text: &str| {
+        let (words, rest) = text.as_bytes().as_chunks::<8>();
+        let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+        rest.iter().fold(mix(sum, text.len() as u64), |sum, byte| mix(sum, u64::from(*byte)))
+    };
+    text(mix(text(0xcbf2_9ce4_8422_2325, run.as_str()), seq), body).cast_signed()
 }
 
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {

@@ -210,15 +210,20 @@ fn write(transaction: &Transaction<'_>, append: &Append, buffer: &mut Vec<u8>) -
         .prepare_cached("SELECT seq FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?
         .query_row([run.as_str()], |row| row.get(0))
         .optional()?;
-    let mut insert = transaction.prepare_cached("INSERT INTO events (run, seq, at, body) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO events (run, seq, at, body, sum) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for (record, expected) in records.iter().zip(last.map_or(0, |seq| seq + 1)..) {
         let found = record.seq;
         if found != expected {
             return Err(WriteError::Journal(JournalError::Sequence { run: run.clone(), expected, found }));
         }
         let body = serialise(run, record, buffer).map_err(WriteError::Journal)?;
-        insert.execute((run.as_str(), record.seq, record.at.0, body))?;
+        insert.execute((run.as_str(), record.seq, record.at.0, body, schema::checksum(run, record.seq, body)))?;
         list(transaction, run, record)?;
+    }
+    if let Some(last) = records.last() {
+        let mut count = transaction.prepare_cached("UPDATE runs SET events = ?2 WHERE run = ?1")?;
+        count.execute((run.as_str(), last.seq + 1))?;
     }
     buffer.shrink_to(KEPT_BUFFER);
     Ok(())

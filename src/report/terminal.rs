@@ -22,6 +22,9 @@ const BAR: usize = 12;
 /// Most columns that ids and places take before they are cut, so that what follows stays in line.
 const WIDEST: usize = 28;
 
+/// Tells the present, by which the view counts the seconds since an event.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// The live view of a run.
 #[derive(Debug)]
 pub struct Terminal {
@@ -32,7 +35,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// Shows `run` on `screen` until it ends or this is dropped.
-    pub fn new(screen: Screen, run: RunId) -> Self {
+    pub fn new(screen: Screen, run: RunId, now: Now) -> Self {
         let story = Arc::new(Mutex::new(Story::new(run)));
         let drawn = Arc::clone(&story);
         screen.show(Arc::new(move |size| view(&lock(&drawn), now(), size)));
@@ -72,9 +75,9 @@ fn lock(story: &Mutex<Story>) -> MutexGuard<'_, Story> {
     story.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The present, by which the view counts the seconds since an event.
-fn now() -> Timestamp {
-    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+/// The present of a run that is under way.
+pub fn present() -> Now {
+    Arc::new(|| Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)))
 }
 
 /// The lines that scroll by; none for what the live view shows while it lasts.

@@ -3,10 +3,12 @@
 mod bad_agents;
 mod bad_files;
 mod commands;
+mod damage;
 mod detached;
 mod endpoint;
 mod ends;
 mod fan_out;
+mod history;
 mod models;
 mod planning;
 mod processes;

@@ -1,12 +1,14 @@
 //! Shows the runs that the journal holds: the list, one of them, its events.
 //! Never calls a run running that no process drives.
 
+mod diff;
 mod logs;
 mod questions;
 mod show;
 mod spent;
 mod table;
 
+pub use diff::RunsDiff;
 pub use logs::{Follow, LogFormat, Logs, Stood};
 pub use questions::{Asked, Questions};
 pub use show::{RunDetails, action};

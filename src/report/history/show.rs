@@ -1,7 +1,7 @@
 //! What `kapell runs show` says of a run: its tasks, agents, questions, model requests and what it has spent.
 //! Never keeps an answer twice: the tasks are the result's own.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -17,8 +17,8 @@ use super::{
 use crate::{
     journal::Holder,
     model::{
-        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, QuestionId, Record, RequestId,
-        RunId, Sampler, TaskId, Timestamp, Usage,
+        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, QuestionId, Record,
+        RequestId, RunId, Sampler, TaskId, Timestamp, Usage,
     },
     synthesizer::{Merge, RunResult, Spending, TaskResult},
 };
@@ -31,6 +31,8 @@ pub struct RunDetails {
     more: More,
     last_event: Timestamp,
     driver: Option<Holder>,
+    /// The plan, and its inputs.
+    start: Option<(Arc<Plan>, Arc<Value>)>,
 }
 
 /// What the result leaves out.
@@ -134,7 +136,7 @@ impl RunDetails {
     /// A run without events, and who drives it.
     pub fn new(run: &RunId, driver: Option<Holder>) -> Self {
         let more = More { process: driver.and_then(|driver| driver.process), ..More::default() };
-        Self { merge: Merge::new(run), more, last_event: Timestamp::default(), driver }
+        Self { merge: Merge::new(run), more, last_event: Timestamp::default(), driver, start: None }
     }
 
     /// Takes the next event.
@@ -143,10 +145,11 @@ impl RunDetails {
         self.last_event = record.at;
         let more = &mut self.more;
         match &record.event {
-            Event::RunStarted { plan, .. } => {
+            Event::RunStarted { plan, inputs, .. } => {
                 more.name.clone_from(&plan.name);
                 more.started = Some(record.at);
                 more.budgets = Budgets::of(plan);
+                self.start = Some((Arc::clone(plan), Arc::clone(inputs)));
             }
             Event::GoalPlanned(planning) => more.planning = Some(planning.clone()),
             Event::RunEnded { .. } => more.ended = Some(record.at),
@@ -242,7 +245,29 @@ impl RunDetails {
         Ok(whole)
     }
 
-    fn standing(&self) -> &'static str {
+    /// Which run it is.
+    pub(super) fn run(&self) -> &RunId {
+        &self.result().run
+    }
+
+    /// What came of it so far.
+    pub(super) fn result(&self) -> &RunResult {
+        self.merge.result()
+    }
+
+    /// What it started with.
+    pub(super) fn start(&self) -> Option<(&Plan, &Value)> {
+        self.start.as_ref().map(|(plan, inputs)| (&**plan, &**inputs))
+    }
+
+    /// How long a task took, from its first attempt to its end.
+    pub(super) fn took(&self, task: &TaskId) -> Option<Duration> {
+        let times = self.more.times.get(task)?;
+        Some(times.ended?.since(times.started?))
+    }
+
+    /// How it stands, in a word.
+    pub(super) fn standing(&self) -> &'static str {
         standing(self.merge.result().status, self.driver)
     }
 

@@ -1,0 +1,158 @@
+//! Journals that something has damaged: what is read is what was written, or an error.
+
+use std::{fs, path::PathBuf};
+
+use futures::executor::block_on;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    journal::{Durability, Journal, SqliteJournal, samples, schema},
+    model::Record,
+};
+
+const RUNS: [&str; 3] = ["run-1", "run-2", "run-3"];
+
+/// A journal of three runs that was closed in order, so that all of it is in one file.
+fn journal() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    for run in RUNS {
+        block_on(journal.append(&run.into(), samples::journey().into())).expect("appends");
+    }
+    drop(journal);
+    assert!(!schema::beside(&path, "-wal").exists(), "the log was not folded in");
+    (folder, path)
+}
+
+fn read(path: &Path, run: &str) -> Result<Vec<Record>, JournalError> {
+    Reader::open(path)?.records(&run.into(), 0).collect()
+}
+
+/// What is read of each run: all of it, or an error. Anything else is a misreading.
+fn readable(path: &Path) -> Vec<&'static str> {
+    let read = RUNS.into_iter().filter(|run| match read(path, run) {
+        Ok(records) => {
+            assert!(records == samples::journey(), "{run} was misread: {} events", records.len());
+            true
+        }
+        Err(_) => false,
+    });
+    read.collect()
+}
+
+#[test]
+fn a_flipped_bit_is_never_misread() {
+    let (folder, path) = journal();
+    let whole = fs::read(&path).expect("reads");
+    let (mut harmless, mut noticed) = (0, 0);
+    for (at, bit) in (0..whole.len()).step_by(61).zip((0..8).cycle()) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        let copy = folder.path().join("copy.db");
+        fs::write(&copy, bytes).expect("writes");
+        match readable(&copy).len() {
+            3 => harmless += 1,
+            _ => noticed += 1,
+        }
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(schema::beside(&copy, suffix));
+        }
+    }
+    // The rest of the file is free space.
+    assert!(noticed > harmless / 4, "{noticed} of {} were noticed", noticed + harmless);
+}
+
+#[test]
+fn a_file_that_was_cut_is_never_misread() {
+    let (folder, path) = journal();
+    let whole = fs::read(&path).expect("reads");
+    for length in (0..whole.len()).step_by(509) {
+        let copy = folder.path().join(format!("{length}.db"));
+        fs::write(&copy, &whole[..length]).expect("writes");
+        assert!(readable(&copy).len() < 3, "{length} bytes of {} seem to be all", whole.len());
+    }
+}
+
+#[test]
+fn what_can_be_read_is_told_from_what_cannot() {
+    let (_folder, path) = journal();
+    let whole = |runs: &[&str]| runs.iter().map(|&run| RunId::from(run)).collect::<Vec<_>>();
+    assert_eq!(salvage(&path), Salvage { whole: whole(&["run-3", "run-2", "run-1"]), broken: Vec::new() });
+
+    // A text is changed where SQLite keeps it, in the second run: `travel 1.0` is what the third event says.
+    let mut bytes = fs::read(&path).expect("reads");
+    let found: Vec<_> = bytes.windows(10).enumerate().filter(|(_, text)| text == b"travel 1.0").collect();
+    let at = found[1].0;
+    bytes[at + 7] = b'2';
+    fs::write(&path, bytes).expect("writes");
+    let expected = Salvage { whole: whole(&["run-3", "run-1"]), broken: vec![("run-2".into(), 0)] };
+    assert_eq!(salvage(&path), expected);
+    let error = read(&path, "run-2").expect_err("is noticed");
+    let message =
+        format!("the journal `{}` is damaged: event 2 of run `run-2` is gone or not what was written", path.display());
+    assert_eq!((error.to_string(), error.damaged()), (message, Some(path.as_path())));
+
+    fs::write(&path, "no journal at all, not any more".repeat(200)).expect("writes");
+    assert_eq!(salvage(&path), Salvage::default());
+}
+
+#[test]
+fn a_log_whose_journal_is_gone_is_not_thrown_away() {
+    let (_folder, path) = journal();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    block_on(journal.append(&"run-4".into(), samples::journey().into())).expect("appends");
+    let log = schema::beside(&path, "-wal");
+    let (events, latest) = (fs::read(&path).expect("reads"), fs::read(&log).expect("reads"));
+    drop(journal);
+    fs::write(&log, &latest).expect("writes");
+    for gone in [true, false] {
+        if gone {
+            fs::remove_file(&path).expect("removes");
+        } else {
+            fs::write(&path, "").expect("writes");
+        }
+        let message = format!(
+            "the journal `{}` is empty or gone, but `{}` is there, which holds its latest events",
+            path.display(),
+            log.display()
+        );
+        assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
+        assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
+    }
+    assert_eq!(fs::read(&log).expect("reads"), latest);
+    fs::write(&path, events).expect("writes");
+    assert_eq!(read(&path, "run-4").expect("reads"), samples::journey());
+}
+
+#[test]
+fn a_log_that_is_gone_costs_what_it_held_and_nothing_else() {
+    let (folder, path) = journal();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    block_on(journal.append(&"run-4".into(), samples::journey().into())).expect("appends");
+    let copy = folder.path().join("copy.db");
+    fs::copy(&path, &copy).expect("copies");
+    assert_eq!(readable(&copy), RUNS);
+    assert_eq!(read(&copy, "run-4").expect("reads"), []);
+    let journal = SqliteJournal::open(&copy, Durability::Full).expect("opens");
+    block_on(journal.append(&"run-4".into(), samples::journey().into())).expect("goes on");
+    assert_eq!(read(&copy, "run-4").expect("reads"), samples::journey());
+}
+
+#[test]
+fn records_of_a_format_without_checksums_are_read_as_they_are() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    let body = json!({"seq": 0, "at": 5, "type": "cancel_requested"});
+    schema::tests::create_older(
+        &path,
+        &format!(
+            "INSERT INTO runs VALUES ('run-1', 'x', 5, 'running', NULL);
+            INSERT INTO events VALUES ('run-1', 0, 5, '{body}');"
+        ),
+    );
+    assert_eq!(read(&path, "run-1").expect("reads").len(), 1);
+    assert_eq!(salvage(&path), Salvage { whole: vec!["run-1".into()], broken: Vec::new() });
+}

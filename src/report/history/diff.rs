@@ -1,0 +1,300 @@
+//! Compares two runs, task by task.
+//! Never counts how long something took as a difference.
+
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+
+use indexmap::IndexSet;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::{
+    super::text::{brief, elapsed},
+    show::RunDetails,
+    table::{Row, Table},
+};
+use crate::{
+    model::{AgentId, RunId, TaskId},
+    synthesizer::{TaskResult, TaskStatus},
+};
+
+/// Most characters of a value that are shown.
+const EXCERPT: usize = 60;
+
+/// What two runs have in common, and what not. Serialises to the object that `--output json` prints; each pair holds
+/// what the first and what the second run has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunsDiff {
+    runs: [RunId; 2],
+    /// Whether all below is, but for the time that it took.
+    same: bool,
+    status: [&'static str; 2],
+    same_plan: bool,
+    same_inputs: bool,
+    tasks: Vec<TaskDiff>,
+}
+
+/// What a task has in common in two runs; nothing stands for a task that a run does not have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct TaskDiff {
+    task: TaskId,
+    same: bool,
+    status: [Option<TaskStatus>; 2],
+    attempts: [u32; 2],
+    agent: [Option<AgentId>; 2],
+    /// Where the outputs differ, first.
+    output: Option<Difference>,
+    #[serde(rename = "took_ms", serialize_with = "in_milliseconds")]
+    took: [Option<Duration>; 2],
+}
+
+/// Two values at one place.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Difference {
+    /// As an expression would name it: `hits[2].title`; empty for the whole.
+    at: String,
+    /// The values, or nothing where there is none.
+    values: [Option<Value>; 2],
+}
+
+impl RunsDiff {
+    /// Compares two runs.
+    pub fn new(runs: [&RunDetails; 2]) -> Self {
+        let tasks = runs.map(tasks);
+        let ids: IndexSet<&TaskId> = tasks.iter().flatten().map(|(id, _)| id).collect();
+        let find = |side: usize, id: &TaskId| tasks[side].iter().find(|(known, _)| known == id).map(|(_, task)| *task);
+        let tasks: Vec<TaskDiff> = ids
+            .iter()
+            .map(|id| {
+                let took = runs.map(|run| run.took(id));
+                TaskDiff::new((*id).clone(), [find(0, id), find(1, id)], took)
+            })
+            .collect();
+        let status = runs.map(RunDetails::standing);
+        let [started, other] = runs.map(RunDetails::start);
+        let same_plan = started.map(|(plan, _)| plan) == other.map(|(plan, _)| plan);
+        let same_inputs = started.map(|(_, inputs)| inputs) == other.map(|(_, inputs)| inputs);
+        let same = status[0] == status[1] && same_plan && same_inputs && tasks.iter().all(|task| task.same);
+        Self { runs: runs.map(|run| run.run().clone()), same, status, same_plan, same_inputs, tasks }
+    }
+
+    /// Whether they differ in nothing but time.
+    pub fn is_same(&self) -> bool {
+        self.same
+    }
+
+    /// The comparison as text.
+    pub fn text(&self) -> String {
+        let mut head = Table::default();
+        for (run, status) in self.runs.iter().zip(self.status) {
+            head.push(Row::of(["run", run.as_str(), status]));
+        }
+        let word = |same| if same { "same" } else { "different" };
+        head.push(Row::of(["plan", word(self.same_plan)]));
+        head.push(Row::of(["inputs", word(self.same_inputs)]));
+        let mut tasks = Table::default();
+        for task in &self.tasks {
+            let took = task.took.map(|took| took.map_or_else(|| "-".to_owned(), elapsed));
+            let row = Row::of([task.task.as_str(), word(task.same), &took.join(" / ")]);
+            tasks.push(task.notes().into_iter().fold(row, Row::note));
+        }
+        let mut text = head.to_string();
+        if !tasks.is_empty() {
+            let _ = write!(text, "\ntasks\n{tasks}");
+        }
+        text
+    }
+}
+
+impl TaskDiff {
+    fn new(task: TaskId, results: [Option<&TaskResult>; 2], took: [Option<Duration>; 2]) -> Self {
+        let status = results.map(|result| result.map(|result| result.status));
+        let attempts = results.map(|result| result.map_or(0, |result| result.attempts));
+        let agent = results.map(|result| result.and_then(|result| result.agent.clone()));
+        let outputs = results.map(|result| result.and_then(|result| Some(result.output.as_ref()?.value())));
+        let output = first_difference(outputs.each_ref().map(Option::as_deref), String::new());
+        let same = status[0] == status[1] && attempts[0] == attempts[1] && agent[0] == agent[1] && output.is_none();
+        Self { task, same, status, attempts, agent, output, took }
+    }
+
+    /// What differs, a line each.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut compare = |what: &str, values: [String; 2]| {
+            if values[0] != values[1] {
+                notes.push(format!("{what}: {}", values.join(" / ")));
+            }
+        };
+        compare(
+            "status",
+            self.status.map(|status| status.map_or_else(|| "no such task".to_owned(), |status| status.to_string())),
+        );
+        compare("attempts", self.attempts.map(|attempts| attempts.to_string()));
+        let name = |agent: &Option<AgentId>| agent.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        compare("agent", self.agent.each_ref().map(name));
+        if let Some(Difference { at, values }) = &self.output {
+            let place = if at.is_empty() { String::new() } else { format!(" at `{}`", brief(at)) };
+            notes.push(format!("output{place}: {}", excerpts(values.each_ref().map(Option::as_ref)).join(" / ")));
+        }
+        notes
+    }
+}
+
+/// A run's tasks, each `foreach` task followed by its items.
+fn tasks(run: &RunDetails) -> Vec<(TaskId, &TaskResult)> {
+    let mut all = Vec::new();
+    for (id, task) in &run.result().tasks {
+        all.push((id.clone(), task));
+        all.extend(task.items.iter().flatten().enumerate().map(|(index, item)| (id.item(index), item)));
+    }
+    all
+}
+
+/// The first place, in the order of the values, at which they are not the same.
+fn first_difference(values: [Option<&Value>; 2], at: String) -> Option<Difference> {
+    match values {
+        _ if values[0] == values[1] => None,
+        [Some(Value::Object(first)), Some(Value::Object(second))] => {
+            let keys: IndexSet<&String> = first.keys().chain(second.keys()).collect();
+            let dot = if at.is_empty() { "" } else { "." };
+            keys.into_iter()
+                .find_map(|key| first_difference([first.get(key), second.get(key)], format!("{at}{dot}{key}")))
+        }
+        [Some(Value::Array(first)), Some(Value::Array(second))] => {
+            let indices: BTreeSet<usize> = (0..first.len().max(second.len())).collect();
+            indices
+                .into_iter()
+                .find_map(|index| first_difference([first.get(index), second.get(index)], format!("{at}[{index}]")))
+        }
+        values => Some(Difference { at, values: values.map(|value| value.cloned()) }),
+    }
+}
+
+/// The values, each cut to where they begin to differ.
+fn excerpts(values: [Option<&Value>; 2]) -> [String; 2] {
+    let texts = values.map(|value| match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "nothing".to_owned(),
+    });
+    let same = texts[0].chars().zip(texts[1].chars()).take_while(|(first, second)| first == second).count();
+    // A little of what is the same says where the difference is.
+    let from = same.saturating_sub(EXCERPT / 3);
+    texts.map(|text| {
+        let length = text.chars().count();
+        let cut: String = text.chars().skip(from).take(EXCERPT).collect();
+        let before = if from > 0 { "…" } else { "" };
+        let after = if length > from + EXCERPT { "…" } else { "" };
+        format!("{before}{}{after}", brief(&cut))
+    })
+}
+
+fn in_milliseconds<S: Serializer>(took: &[Option<Duration>; 2], serializer: S) -> Result<S::Ok, S::Error> {
+    took.map(|took| took.map(|took| took.as_millis())).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        journal::samples,
+        model::{Event, Record, Timestamp},
+    };
+
+    fn details(run: &str, events: &[Record]) -> RunDetails {
+        let mut details = RunDetails::new(&run.into(), None);
+        events.iter().for_each(|record| details.apply(record));
+        details
+    }
+
+    /// The journey, slower, with another booking, and with a task that failed the first time.
+    fn another() -> Vec<Record> {
+        let mut events = samples::journey();
+        for record in &mut events {
+            record.at = Timestamp(record.at.0 + record.seq * 500);
+            if let Event::AttemptSucceeded { attempt, output } = &mut record.event
+                && attempt.task.as_str() == "book"
+            {
+                *output = serde_json::from_value(json!({"content": [], "structured": {"id": 8, "late": true}}))
+                    .expect("an output");
+            }
+            if let Event::AttemptStarted { attempt, agent, .. } = &mut record.event
+                && attempt.task.as_str() == "read[1]"
+            {
+                *agent = "archive".into();
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn a_run_is_the_same_as_itself_however_long_it_took() {
+        let mut slower = samples::journey();
+        slower.iter_mut().for_each(|record| record.at = Timestamp(record.at.0 + record.seq * 500));
+        let diff = RunsDiff::new([&details("a", &samples::journey()), &details("b", &slower)]);
+        assert!(diff.is_same());
+        insta::assert_snapshot!(diff.text(), @r"
+        run     a     cancelled
+        run     b     cancelled
+        plan    same
+        inputs  same
+
+        tasks
+        book     same  9.0s / 13.5s
+        read     same  8.0s / 12.0s
+        read[0]  same  2.0s / 3.0s
+        read[1]  same  3.0s / 4.5s
+        file     same  - / -
+        post     same  - / -
+        ");
+    }
+
+    #[test]
+    fn what_differs_is_named_task_by_task() {
+        let diff = RunsDiff::new([&details("a", &samples::journey()), &details("b", &another())]);
+        assert!(!diff.is_same());
+        insta::assert_snapshot!(diff.text(), @r"
+        run     a     cancelled
+        run     b     cancelled
+        plan    same
+        inputs  same
+
+        tasks
+        book     different  9.0s / 13.5s
+            output at `id`: 7 / 8
+        read     same       8.0s / 12.0s
+        read[0]  same       2.0s / 3.0s
+        read[1]  different  3.0s / 4.5s
+            agent: research / archive
+        file     same       - / -
+        post     same       - / -
+        ");
+        let json = serde_json::to_value(&diff).expect("serialises");
+        assert_eq!(json["runs"], json!(["a", "b"]));
+        assert_eq!(
+            json["tasks"][0],
+            json!({
+                "task": "book", "same": false, "status": ["succeeded", "succeeded"], "attempts": [2, 2],
+                "agent": ["travel", "travel"], "output": {"at": "id", "values": [7, 8]}, "took_ms": [9000, 13500],
+            })
+        );
+    }
+
+    #[test]
+    fn a_task_that_one_run_does_not_have_is_a_difference() {
+        let diff = RunsDiff::new([&details("a", &samples::journey()), &details("b", &samples::journey()[..1])]);
+        let json = serde_json::to_value(&diff).expect("serialises");
+        assert_eq!(json["tasks"][2]["status"], json!(["failed", null]));
+        assert!(diff.text().contains("status: failed / no such task"), "{}", diff.text());
+    }
+
+    #[test]
+    fn long_values_are_cut_to_where_they_differ() {
+        let text = |end: &str| json!("same ".repeat(100) + end + &" rest".repeat(100));
+        let [first, second] = excerpts([Some(&text("one")), Some(&text("two"))]);
+        assert!(first.starts_with("…") && first.contains("same one rest") && first.ends_with('…'), "{first}");
+        assert!(second.contains("same two rest") && second.chars().count() <= EXCERPT + 2, "{second}");
+        assert_eq!(excerpts([Some(&json!({"a": 1})), None]), ["{\"a\":1}", "nothing"]);
+    }
+}

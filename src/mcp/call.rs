@@ -122,7 +122,10 @@ impl<'p> Call<'p> {
         let answered = match beginning {
             Beginning::Afresh => {
                 self.check().await?;
-                Box::pin(self.rounds(None)).await?
+                match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {
+                    true => Box::pin(self.as_task()).await?,
+                    false => Box::pin(self.rounds(None)).await?,
+                }
             }
             Beginning::From(CallNote::Round(round)) => Box::pin(self.rounds(Some(round))).await?,
             Beginning::From(CallNote::RemoteTask(task)) => return Box::pin(self.take_up(task)).await,

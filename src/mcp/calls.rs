@@ -144,6 +144,11 @@ impl InFlight {
         self.stirred.notified().await;
     }
 
+    /// Has the call look after itself.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
     /// The agent waits for somebody until the result is dropped.
     pub(super) fn waits_for(self: &Arc<Self>, whom: Whom) -> Waiting {
         self.count(whom, |n| n + 1);

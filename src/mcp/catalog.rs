@@ -13,7 +13,7 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::failure;
+use super::{failure, raw};
 use crate::model::{AgentId, AgentInfo, AgentSpec, Effect, Failure, FailureKind, JsonObject, ToolInfo};
 
 /// Pages of a list that are read: a server that never ends its list must not keep the host for ever.
@@ -29,6 +29,8 @@ pub(super) struct Catalog {
     /// What the agent said of itself.
     pub(super) info: Arc<AgentInfo>,
     schemas: HashMap<String, Schemas>,
+    /// The tools that can only be called as tasks.
+    tasks: HashSet<String>,
 }
 
 /// The compiled schemas of a tool, made when they are first needed. `None`: there is none, or none that compiles.
@@ -72,6 +74,8 @@ impl Catalog {
                 _ => break,
             }
         }
+        let tasks = tools.iter().filter(|tool| raw::needs_task(tool));
+        let tasks = tasks.filter_map(|tool| tool.get("name")?.as_str().map(str::to_owned)).collect();
         let mut names = HashSet::new();
         let tools = tools.iter().filter_map(|tool| {
             let info = tool_info(tool);
@@ -81,12 +85,17 @@ impl Catalog {
             info.filter(|tool| spec.allows(&tool.name) && names.insert(tool.name.clone()))
         });
         let info = peer.peer_info();
-        Ok(Self::new(describe(info.as_deref(), tools.collect())))
+        Ok(Self { tasks, ..Self::new(describe(info.as_deref(), tools.collect())) })
     }
 
     fn new(info: AgentInfo) -> Self {
         let schemas = info.tools.iter().map(|tool| (tool.name.clone(), Schemas::default())).collect();
-        Self { info: Arc::new(info), schemas }
+        Self { info: Arc::new(info), schemas, tasks: HashSet::new() }
+    }
+
+    /// Whether a tool can only be called as a task.
+    pub(super) fn needs_task(&self, tool: &str) -> bool {
+        self.tasks.contains(tool)
     }
 
     /// Checks `arguments` against the tool's `inputSchema`.

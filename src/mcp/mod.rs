@@ -20,6 +20,7 @@ mod log;
 mod note;
 mod patience;
 mod pool;
+mod raw;
 mod remote_task;
 mod repeat;
 mod resource;

@@ -145,32 +145,35 @@ impl Watch<'_, '_> {
                     Err(trouble) => self.passing(trouble)?,
                 }
             }
-            let rest = self.rest(async {
+            match self.look().await {
+                Ok(state) => said = state.message,
+                Err(trouble) => self.passing(trouble)?,
+            }
+            if !self.call.connection.is_usable() {
+                result = None;
+            }
+            let answer = async {
                 match &mut result {
                     Some(handle) => (&mut handle.rx).await.unwrap_or(Err(ServiceError::TransportClosed)),
                     None => std::future::pending().await,
                 }
-            });
-            match rest.await? {
-                Some(Ok(answer)) => {
+            };
+            let Some(answer) = self.rest(answer).await? else { continue };
+            result = None;
+            match answer {
+                Ok(answer) => {
                     self.call.connection.link.calls.settled(&self.call.vigil.flight);
                     return Ok(result::read(answer));
                 }
-                Some(Err(ServiceError::McpError(error))) => {
+                Err(ServiceError::McpError(error)) => {
                     self.call.connection.link.calls.settled(&self.call.vigil.flight);
                     return Err(End::Over(match is_refusal(&error) {
                         true => self.gone.clone(),
                         false => self.failed(serde_json::to_value(&error).ok().as_ref(), said),
                     }));
                 }
-                Some(Err(_)) => result = None,
-                None => match self.look().await {
-                    Ok(state) => said = state.message,
-                    Err(trouble) => self.passing(trouble)?,
-                },
-            }
-            if !self.call.connection.is_usable() {
-                result = None;
+                // It is asked for again.
+                Err(_) => {}
             }
         }
     }

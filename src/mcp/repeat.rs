@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{call::Call, calls::Whom, vigil::Stop};
+use super::{call::Call, vigil::Stop};
 use crate::model::Failure;
 
 /// The first and the longest pause while the agent cannot be asked.
@@ -51,10 +51,12 @@ impl Call<'_> {
         repeat: &Repeat,
         early: impl Future<Output = T>,
     ) -> Result<Option<T>, Failure> {
-        let (pause, waiting) = match &repeat.trouble {
-            Some(trouble) => (trouble.next, None),
-            // The agent is not silent: it has answered, and is left alone.
-            None => (repeat.pause, Some(self.vigil.flight.waits_for(Whom::Host))),
+        let pause = match &repeat.trouble {
+            Some(trouble) => trouble.next,
+            None => {
+                self.vigil.rest();
+                repeat.pause
+            }
         };
         let rest = async {
             tokio::select! {
@@ -67,7 +69,7 @@ impl Call<'_> {
             true => self.wait(rest).await,
             false => self.vigil.wait(rest, std::future::pending()).await,
         };
-        drop(waiting);
+        self.vigil.rise();
         match rested {
             Ok(early) => Ok(early),
             Err(Stop::Lost) => Ok(None),

@@ -9,7 +9,7 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use super::{LARGEST_MESSAGE, calls::normal};
+use super::{LARGEST_MESSAGE, calls::normal, raw};
 
 /// Bytes of an error's body that are read.
 const LARGEST_ERROR: usize = 64 * 1024;
@@ -144,7 +144,7 @@ pub(super) async fn read(response: reqwest::Response, limit: usize) -> Result<Ve
 /// When it is no answer, or another request's.
 pub(super) async fn answer(body: Vec<u8>, request: &RequestId) -> Result<ServerJsonRpcMessage, HttpError> {
     let parse = |body: &[u8]| {
-        serde_json::from_slice::<ServerJsonRpcMessage>(body).map_err(|error| {
+        serde_json::from_slice::<ServerJsonRpcMessage>(&raw::save(body)).map_err(|error| {
             HttpError::NotMcp(format!("{error}{}", shown(&String::from_utf8_lossy(&body[..body.len().min(300)]))))
         })
     };

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use rmcp::model::{CallToolRequest, CallToolRequestParams, ErrorCode, ErrorData, InputResponses};
+use rmcp::model::{CallToolRequest, CallToolRequestParams, ErrorData, InputResponses};
 use serde_json::{Value, json};
 
 use super::{
@@ -52,9 +52,6 @@ impl Call<'_> {
                     visited = true;
                     params = self.params();
                 }
-                Err(Unanswered::Error(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {
-                    return self.as_task(&error).await;
-                }
                 Err(unanswered) => return Err(unanswered.into_failure(&self.request)),
             }
         }
@@ -62,21 +59,12 @@ impl Call<'_> {
         Err(Failure::new(FailureKind::InvalidResult, message))
     }
 
-    /// Calls the tool as a task (experimental in 2025-11-25). Servers refuse a plain call of a tool that can only be
-    /// called so in the way in which they refuse methods, and that is how it is known: rmcp does not keep what the
-    /// list of tools says of it.
-    async fn as_task(&mut self, refused: &ErrorData) -> Result<Answered, Failure> {
-        if self.connection.modern {
-            return Err(failure::rpc(&self.request.agent, refused));
-        }
+    /// Calls the tool as a task, by the experimental protocol of 2025-11-25.
+    pub(super) async fn as_task(&mut self) -> Result<Answered, Failure> {
         let (name, arguments) = (&*self.request.tool, &self.request.arguments);
         let params = json!({"name": name, "arguments": arguments, "task": {}});
-        match self.exchange(custom("tools/call", params)).await {
-            Ok(answer) => Ok(result::read(answer)),
-            // The server knows no tasks either, and its first answer says more.
-            Err(Unanswered::Error(_)) => Err(failure::rpc(&self.request.agent, refused)),
-            Err(unanswered) => Err(unanswered.into_failure(&self.request)),
-        }
+        let answer = self.exchange(custom("tools/call", params)).await;
+        answer.map(result::read).map_err(|unanswered| unanswered.into_failure(&self.request))
     }
 
     /// The request with the answers to a round.

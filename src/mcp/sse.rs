@@ -2,6 +2,7 @@
 //! Never interprets a message.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io,
     sync::{
@@ -16,7 +17,7 @@ use rmcp::transport::streamable_http_client::SseError;
 use sse_stream::{Sse, SseStream};
 use tokio::time::Instant;
 
-use super::lock;
+use super::{lock, raw};
 
 /// How often a stream is opened again without anything new on it. rmcp itself would go on for ever.
 const FRUITLESS_STREAMS: u32 = 3;
@@ -69,10 +70,11 @@ pub(super) fn events(
     let mut events = SseStream::from_bytes_stream(bytes.boxed());
     let opened = Instant::now();
     async_stream::stream! {
-        while let Some(event) = events.next().await {
+        while let Some(mut event) = events.next().await {
             size.store(0, Ordering::Relaxed);
-            match &event {
+            match &mut event {
                 Ok(event) => {
+                    save(event);
                     if let Some(reopened) = &reopened
                         && is_new(event, &reopened.last_event)
                     {
@@ -95,6 +97,14 @@ pub(super) fn events(
         }
     }
     .boxed()
+}
+
+/// Saves what rmcp would drop of the message in an event.
+fn save(event: &mut Sse) {
+    let saved = event.data.as_deref().map(|data| raw::save(data.as_bytes()));
+    if let Some(Cow::Owned(saved)) = saved {
+        event.data = String::from_utf8(saved).ok();
+    }
 }
 
 /// Some servers repeat the last event on every stream.

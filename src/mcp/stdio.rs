@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{LARGEST_MESSAGE, calls::normal, link::Link, lock, log::AgentLog};
+use super::{LARGEST_MESSAGE, calls::normal, link::Link, lock, log::AgentLog, raw};
 use crate::model::{Failure, FailureKind};
 
 /// Messages read ahead of the service: enough for a burst of progress, and then the agent has to wait.
@@ -245,7 +245,7 @@ fn parse(line: &[u8]) -> Parsed {
         return Parsed::Empty;
     }
     if text[0] == b'{' {
-        let error = match serde_json::from_slice(text) {
+        let error = match serde_json::from_slice(&raw::save(text)) {
             Ok(message) => return Parsed::Message(Box::new(message)),
             Err(error) => error,
         };

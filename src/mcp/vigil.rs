@@ -26,6 +26,8 @@ pub(super) struct Vigil {
     pub(super) flight: Arc<InFlight>,
     patience: Patience,
     progress: Reported,
+    /// Whether the host leaves the agent alone for now, whose silence then means nothing.
+    at_rest: bool,
 }
 
 /// What the host has been told of the progress.
@@ -68,6 +70,7 @@ impl Vigil {
             flight: InFlight::new(request.attempt.clone()),
             patience: Patience::new(request.timeout, request.deadline, now),
             progress: Reported { pending: None, latest: None, next: now },
+            at_rest: false,
         }
     }
 
@@ -102,7 +105,9 @@ impl Vigil {
                 self.patience.heard(now);
                 self.progress.pending = Some(progress);
             }
-            self.patience.asked(self.flight.asking(), now);
+            let mut asking = self.flight.asking();
+            asking.host += usize::from(self.at_rest);
+            self.patience.asked(asking, now);
             if self.progress.due().is_some_and(|due| due <= now) {
                 self.report(now);
             }
@@ -110,6 +115,18 @@ impl Vigil {
                 return Err(Stop::Expired(expired));
             }
         }
+    }
+
+    /// The agent is left alone until it is spoken with again.
+    pub(super) fn rest(&mut self) {
+        self.at_rest = true;
+        self.flight.stir();
+    }
+
+    /// The agent is spoken with again, or was expected to speak.
+    pub(super) fn rise(&mut self) {
+        self.at_rest = false;
+        self.flight.stir();
     }
 
     /// The agent gave a sign of life that is no progress.

@@ -18,7 +18,8 @@ use crate::{
     root,
     support::{
         Recorder, attempt,
-        lives::{busy, helpful, killed, risen, take_up},
+        lives::{busy, call, helpful, killed, legacy, risen, take_up},
+        pool,
     },
 };
 
@@ -213,6 +214,68 @@ pub(crate) fn question_pending(kind: Kind) -> Result<(), Failed> {
         let origins = |host: &Recorder| host.elicited().into_iter().map(|(origin, _)| origin).collect::<Vec<_>>();
         assert_eq!((origins(&second).len(), origins(&second)), (1, origins(&first)));
         server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// A call that server-everything takes as a task only, by the protocol of 2025-11-25.
+fn research(ambiguous: bool) -> StartAttempt {
+    attempt("simulate-research-query", json!({"topic": "python", "ambiguous": ambiguous}))
+}
+
+fn assert_one_task(server: &Server) {
+    server.assert_called_once();
+    assert_eq!(["\"task\":{}", "tasks/cancel"].map(|text| server.count(text)), [1, 0]);
+}
+
+fn stages(host: &Recorder) -> Vec<String> {
+    host.progress().into_iter().filter_map(|progress| progress.message).collect()
+}
+
+/// The call is a task from its beginning to its end.
+pub(crate) fn task_followed() -> Result<(), Failed> {
+    on_runtime(async {
+        let server = Server::start(Kind::Everything).await?;
+        let host = helpful();
+        let pool = pool(vec![legacy(&server.url)], &host);
+        let said = call(&pool, research(true)).await.map_err(|failure| failure.to_string())?;
+        assert!(said.contains("# Research Report: python (User accepted without selection)"), "{said}");
+        assert_eq!(host.elicited().len(), 1);
+        assert_eq!(stages(&host).first().map(String::as_str), Some("Gathering sources..."));
+        assert_one_task(&server);
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// The task is running when the next life begins.
+pub(crate) fn task_running() -> Result<(), Failed> {
+    on_runtime(async {
+        let server = Server::start(Kind::Everything).await?;
+        let notes = killed(&server.url, research(false), &helpful(), has_progressed).await;
+        let host = helpful();
+        let pool = risen(&server.url, &host, &notes);
+        let said = take_up(&pool, research(false), &notes).await.map_err(|failure| failure.to_string())?;
+        assert!(said.starts_with("# Research Report: python\n"), "{said}");
+        assert!(!stages(&host).is_empty());
+        assert_one_task(&server);
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// A person is being asked on behalf of the task when the first life ends.
+pub(crate) fn task_asking() -> Result<(), Failed> {
+    on_runtime(async {
+        let server = Server::start(Kind::Everything).await?;
+        let notes = killed(&server.url, research(true), &busy(), |host| !host.elicited().is_empty()).await;
+        let host = helpful();
+        let pool = risen(&server.url, &host, &notes);
+        let said = take_up(&pool, research(true), &notes).await.map_err(|failure| failure.to_string())?;
+        assert!(said.contains("User accepted without selection"), "{said}");
+        assert_eq!(host.elicited().len(), 1);
+        assert_one_task(&server);
         pool.close().await;
         Ok(())
     })

@@ -51,6 +51,9 @@ fn main() {
         trial("a_running_call_of_everything_is_taken_up", &[NPM], || lives::still_running(Kind::Everything)),
         trial("a_finished_call_of_everything_is_taken_up", &[NPM], || lives::finished_meanwhile(Kind::Everything)),
         trial("a_question_of_everything_is_taken_up", &[NPM], || lives::question_pending(Kind::Everything)),
+        trial("an_experimental_task_of_everything_is_followed", &[NPM], lives::task_followed),
+        trial("an_experimental_task_of_everything_is_taken_up", &[NPM], lives::task_running),
+        trial("a_question_of_an_experimental_task_is_taken_up", &[NPM], lives::task_asking),
         trial("a_running_call_of_a_typescript_server_is_taken_up", &[NPM], || lives::still_running(Kind::TypeScript)),
         trial("a_finished_call_of_a_typescript_server_is_taken_up", &[NPM], || {
             lives::finished_meanwhile(Kind::TypeScript)

@@ -59,7 +59,7 @@ impl<W: Write + Send + 'static> JsonLines<W> {
         let run = run.clone();
         let (durable, seen) = watch::channel(from_seq);
         let heard = Arc::<Mutex<Heard>>::default();
-        let source = Source { reader, run, durable: seen, heard: Arc::clone(&heard) };
+        let source = Source { reader, run, from_seq, durable: seen, heard: Arc::clone(&heard) };
         let writer = thread::Builder::new()
             .name("json lines".into())
             .spawn(move || copy(source, BufWriter::new(output)))
@@ -164,14 +164,15 @@ struct LastLine<'a> {
 struct Source {
     reader: Reader,
     run: RunId,
+    /// The first event to print. The journal may be far beyond it before the thread begins.
+    from_seq: u64,
     durable: watch::Receiver<u64>,
     heard: Arc<Mutex<Heard>>,
 }
 
 /// Copies lines until there will be no more; `None` when nobody reads them any more.
 fn copy<W: Write>(source: Source, mut output: BufWriter<W>) -> Result<Option<W>, LinesError> {
-    let Source { reader, run, mut durable, heard } = source;
-    let mut next = *durable.borrow();
+    let Source { reader, run, from_seq: mut next, mut durable, heard } = source;
     let mut records = reader.raw(&run, next);
     loop {
         // Looked at before reading on, so that what was durable at the end is printed before the end is believed.
@@ -262,6 +263,22 @@ mod tests {
     fn prints_every_event_in_order_and_the_result_last() {
         let output = run_through(Vec::new()).expect("prints").expect("somebody reads");
         assert_eq!(String::from_utf8(output).expect("UTF-8"), expected());
+    }
+
+    #[test]
+    fn a_thread_that_begins_late_misses_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+        let (run, events) = (samples::run(), samples::journey());
+        block_on(journal.append(&run, events.as_slice().into())).expect("appends");
+        let (durable, seen) = watch::channel(0);
+        durable.send_replace(events.len() as u64);
+        drop(durable);
+        let reader = Reader::open(&path).expect("opens");
+        let source = Source { reader, run, from_seq: 0, durable: seen, heard: Arc::default() };
+        let output = copy(source, BufWriter::new(Vec::new())).expect("prints").expect("somebody reads");
+        assert_eq!(output.iter().filter(|byte| **byte == b'\n').count(), events.len());
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) fn save(message: &[u8]) -> Cow<'_, [u8]> {
     }
     let Ok(mut parsed) = serde_json::from_slice::<Value>(message) else { return Cow::Borrowed(message) };
     let tools = parsed.pointer_mut("/result/tools").and_then(Value::as_array_mut);
+    let mut saved = false;
     for tool in tools.into_iter().flatten().filter_map(Value::as_object_mut) {
         let Some(support) = tool.get("execution").and_then(|execution| execution.get("taskSupport")).cloned() else {
             continue;
@@ -25,9 +26,10 @@ pub(super) fn save(message: &[u8]) -> Cow<'_, [u8]> {
         let meta = tool.entry("_meta").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(meta) = meta {
             meta.insert(TASK_SUPPORT.to_owned(), support);
+            saved = true;
         }
     }
-    Cow::Owned(parsed.to_string().into_bytes())
+    if saved { Cow::Owned(parsed.to_string().into_bytes()) } else { Cow::Borrowed(message) }
 }
 
 /// Whether a tool of the list can only be called as a task.

@@ -21,9 +21,11 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
-    /// The run: its id, the beginning or end of it, or `last`
-    #[arg(default_value = "last", value_name = "RUN")]
-    run: String,
+    /// The run: its id, the beginning or end of it, or `last`, which is meant where none is named
+    run: Option<String>,
+    /// The latest run
+    #[arg(long, conflicts_with = "run")]
+    last: bool,
     #[command(flatten)]
     agents: AgentsArg,
     #[command(flatten)]
@@ -46,7 +48,8 @@ pub(super) enum Changes {
 
 pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let journal = files::journal(&args.journal)?;
-    let run = Reader::open(&journal)?.find_run(&args.run)?;
+    let wanted = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
+    let run = Reader::open(&journal)?.find_run(wanted)?;
     let changes = if args.accept_changes { Changes::Accepted } else { Changes::Refused };
     go_on(&run, &journal, &args.agents, &args.talk, changes).await
 }

@@ -31,8 +31,8 @@ use rmcp::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
         ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests,
         InputRequiredResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
-        ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
-        UpdateTaskParams,
+        ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+        SubscriptionFilter, Tool, UpdateTaskParams,
     },
     service::{RequestContext, SubscriptionContext},
     task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
@@ -55,6 +55,8 @@ struct Agent {
     go: Arc<Notify>,
     /// What the resource `job://1` holds; none, and there is no such resource.
     job: Arc<watch::Sender<Option<String>>>,
+    /// How often it was subscribed to.
+    subscribed: Arc<AtomicUsize>,
     /// The status with which every request is refused, if there is to be one.
     refused: Arc<AtomicU16>,
 }
@@ -161,7 +163,13 @@ impl ServerHandler for Agent {
         Some(requested.clone())
     }
 
+    async fn subscribe(&self, _: SubscribeRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.subscribed.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        self.subscribed.fetch_add(1, Ordering::SeqCst);
         let mut job = self.job.subscribe();
         while job.changed().await.is_ok() {
             if context.sink().notify_resource_updated("job://1").await.is_err() {
@@ -430,26 +438,29 @@ fn shown(host: &Recorder) -> Vec<String> {
 
 #[tokio::test]
 async fn a_call_waits_for_the_resource_to_which_its_tool_links() {
-    let agent = Agent::default();
-    let spec = serve(&agent).await;
-    let host = helpful();
-    let pool = pool(vec![spec], &host);
-    let working = async {
-        for done in 1..3 {
-            until(|| shown(&host).len() >= done).await;
-            let status = if done == 2 { "completed" } else { "working" };
-            agent.job.send_replace(Some(json!({"status": status, "done": done}).to_string()));
-        }
-    };
-    let (outcome, ()) = tokio::join!(call(&pool, leave()), working);
-    let output = outcome.unwrap();
-    assert_eq!(output.structured, Some(json!({"status": "completed", "done": 2})));
-    assert_eq!(output.content[0], json!({"type": "resource_link", "uri": "job://1", "name": "job"}));
-    assert_eq!(
-        shown(&host),
-        [json!({"status": "working", "done": 0}).to_string(), json!({"status": "working", "done": 1}).to_string()]
-    );
-    pool.close().await;
+    for protocol in [Protocol::Modern, Protocol::Legacy] {
+        let agent = Agent::default();
+        let spec = AgentSpec { protocol, ..serve(&agent).await };
+        let host = helpful();
+        let pool = pool(vec![spec], &host);
+        let working = async {
+            for done in 1..3 {
+                until(|| shown(&host).len() >= done).await;
+                let status = if done == 2 { "completed" } else { "working" };
+                agent.job.send_replace(Some(json!({"status": status, "done": done}).to_string()));
+            }
+        };
+        let (outcome, ()) = tokio::join!(call(&pool, leave()), working);
+        let output = outcome.unwrap();
+        assert_eq!(output.structured, Some(json!({"status": "completed", "done": 2})));
+        assert_eq!(output.content[0], json!({"type": "resource_link", "uri": "job://1", "name": "job"}));
+        assert_eq!(
+            shown(&host),
+            [json!({"status": "working", "done": 0}).to_string(), json!({"status": "working", "done": 1}).to_string()]
+        );
+        assert_eq!(agent.subscribed.load(Ordering::SeqCst), 1, "{protocol:?}");
+        pool.close().await;
+    }
 }
 
 #[tokio::test]
@@ -528,4 +539,25 @@ async fn an_agent_that_cannot_be_asked_for_a_while_keeps_its_task() {
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
     assert!(failure.message.contains("could not be asked any more") && failure.message.contains("503"), "{failure}");
     pool.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_away_when_the_host_comes_back_has_time_to_return() {
+    let agent = Agent::default();
+    let spec = serve(&agent).await;
+    let note = killed(&spec, job(""), &helpful(), |host| !host.progress().is_empty()).await;
+    agent.refused.store(503, Ordering::SeqCst);
+    let returning = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        agent.refused.store(0, Ordering::SeqCst);
+        agent.go.notify_one();
+    };
+    let later = helpful();
+    let (outcome, ()) = tokio::join!(taken_up(&spec, job(""), note.clone(), &later), returning);
+    assert_eq!((said(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
+    agent.refused.store(503, Ordering::SeqCst);
+    let hurried = StartAttempt { timeout: Duration::from_millis(500), ..job("") };
+    let failure = taken_up(&spec, hurried, note, &helpful()).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::IdleTimeout);
+    assert!(failure.message.contains("could not be asked any more"), "{failure}");
 }

@@ -20,7 +20,7 @@ use rmcp::{
         CreateMessageRequestParams, CreateMessageResult, ElicitRequest, ElicitRequestParams, ElicitResult,
         ElicitationAction, ElicitationSchema, InputRequest, InputRequests, InputRequiredResult, InputResponses,
         JsonObject, LoggingLevel, LoggingMessageNotificationParam, ProgressNotificationParam, Resource,
-        SamplingMessage,
+        SamplingMessage, TASKS_EXTENSION_ID,
     },
     service::RequestContext,
 };
@@ -183,6 +183,12 @@ impl Call {
     /// Whether the call was made before and now brings the answers to its questions.
     pub(super) fn is_continued(&self) -> bool {
         self.state.is_some()
+    }
+
+    /// Whether the client can follow tasks.
+    pub(super) fn may_be_task(&self) -> bool {
+        let extensions = self.context.client_capabilities().and_then(|can| can.extensions);
+        self.is_modern() && extensions.is_some_and(|extensions| extensions.contains_key(TASKS_EXTENSION_ID))
     }
 
     /// Waits, at most an hour.

@@ -97,6 +97,11 @@ impl Documents {
         Self { directory }
     }
 
+    /// Where it is.
+    pub(super) fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// Keeps a document. The same title, text and format give the same file, so doing it again changes nothing.
     ///
     /// # Errors

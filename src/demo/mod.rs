@@ -12,6 +12,7 @@ mod effects;
 mod event_store;
 mod fingerprint;
 mod http;
+mod jobs;
 mod library;
 mod research;
 mod server;
@@ -116,7 +117,7 @@ pub async fn serve(agent: DemoAgent, transport: DemoTransport, settings: DemoSet
     match transport {
         DemoTransport::Stdio => {
             let (input, output) = rmcp::transport::io::stdio_pipes();
-            stdio::serve(server, input, output).await
+            Box::pin(stdio::serve(server, input, output)).await
         }
         DemoTransport::Http { port } => http::serve(server, port).await,
     }

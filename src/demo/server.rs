@@ -8,11 +8,12 @@ use std::sync::Arc;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CallToolRequestParams, CallToolResponse, Implementation, ListResourcesResult, ListToolsResult,
-        PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
-        ServerCapabilities, ServerConfig, SetLevelRequestParams, Tool,
+        CallToolRequestParams, CallToolResponse, CancelTaskParams, GetTaskParams, GetTaskResult, Implementation,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
+        ReadResourceResult, ResourceContents, ServerCapabilities, ServerConfig, SetLevelRequestParams, Tool,
     },
     service::RequestContext,
+    task_manager::TaskManager,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use super::{
     call::{Call, LogLevel, Stop, respond},
     documents::{DocumentError, Documents},
     effects::Effects,
+    jobs::Jobs,
     research, travel,
 };
 
@@ -31,6 +33,8 @@ pub(super) struct DemoServer {
     tools: Arc<Vec<Tool>>,
     effects: Effects,
     documents: Documents,
+    jobs: Jobs,
+    tasks: TaskManager,
     closing: CancellationToken,
     log_level: Arc<LogLevel>,
 }
@@ -42,11 +46,14 @@ impl DemoServer {
             DemoAgent::Research => research::tools(),
             DemoAgent::Archive => archive::tools(),
         };
+        let documents = Documents::new(settings.directory);
         Self {
             agent,
             tools: Arc::new(tools),
             effects: Effects::new(settings.effects),
-            documents: Documents::new(settings.directory),
+            jobs: Jobs::new(documents.directory().to_owned()),
+            tasks: TaskManager::new(),
+            documents,
             closing: CancellationToken::new(),
             log_level: Arc::default(),
         }
@@ -74,7 +81,7 @@ impl ServerHandler for DemoServer {
         let capabilities = match self.agent {
             DemoAgent::Travel => builder.build(),
             DemoAgent::Research => builder.enable_logging().build(),
-            DemoAgent::Archive => builder.enable_resources().build(),
+            DemoAgent::Archive => builder.enable_resources().enable_tasks().build(),
         };
         let name = format!("kapell-demo-{}", self.agent.name());
         ServerConfig::new(capabilities).with_server_info(Implementation::new(name, env!("CARGO_PKG_VERSION")))
@@ -98,11 +105,17 @@ impl ServerHandler for DemoServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let call = Call::new(request, context, self.closing.clone(), &self.log_level);
+        if (self.agent, call.tool()) == (DemoAgent::Archive, "count_documents") && call.may_be_task() {
+            let begun = archive::count_as_task(&call, &self.documents, &self.effects, &self.tasks).await;
+            return begun.or_else(|stop| respond(Err(stop)));
+        }
         respond(match (self.agent, call.tool()) {
             (DemoAgent::Travel, "book_trip") => travel::book_trip(&call, &self.effects).await,
             (DemoAgent::Research, "research") => research::research(&call, &self.effects).await,
             (DemoAgent::Archive, "store_document") => archive::store(&call, &self.documents, &self.effects).await,
             (DemoAgent::Archive, "fetch_document") => archive::fetch(&call, &self.documents).await,
+            (DemoAgent::Archive, "bind_documents") => archive::bind(&call, &self.jobs, &self.effects).await,
+            (DemoAgent::Archive, "count_documents") => archive::count(&call, &self.documents, &self.effects).await,
             (agent, tool) => {
                 let message = format!("the demo agent `{}` has no tool `{tool}`", agent.name());
                 Err(Stop::Refused(ErrorData::invalid_params(message, None)))
@@ -131,10 +144,34 @@ impl ServerHandler for DemoServer {
             DemoAgent::Travel | DemoAgent::Research => {
                 return Err(unreadable(DocumentError::Unknown { uri: request.uri }));
             }
-            DemoAgent::Archive => self.documents.read(&request.uri).await.map_err(unreadable)?,
+            DemoAgent::Archive => {
+                if let Some(job) = self.jobs.look(&request.uri).await {
+                    let text = serde_json::to_string(&job.map_err(unreadable)?);
+                    let text = text.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+                    let contents = ResourceContents::text(text, request.uri).with_mime_type("application/json");
+                    return Ok(ReadResourceResult::new(vec![contents]).into());
+                }
+                self.documents.read(&request.uri).await.map_err(unreadable)?
+            }
         };
         let contents = ResourceContents::text(text, request.uri).with_mime_type(document.format.media_type());
         Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
     }
 
     async fn set_level(

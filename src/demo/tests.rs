@@ -36,6 +36,8 @@ const EVERY_WAY: [(Era, Wire); 4] =
 struct Guest {
     answer: Option<ElicitResult>,
     model: Option<Result<&'static str, &'static str>>,
+    /// Whether it can follow tasks.
+    tasks: bool,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -53,6 +55,8 @@ impl ClientHandler for Guest {
         capabilities.elicitation =
             self.answer.is_some().then(|| ElicitationCapability::new().with_form(FormElicitationCapability::new()));
         capabilities.sampling = self.model.is_some().then(SamplingCapability::default);
+        let tasks = || ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
+        capabilities.extensions = self.tasks.then(tasks);
         ClientConfig::new(capabilities, Implementation::new("guest", "0"))
     }
 
@@ -583,4 +587,50 @@ async fn a_broken_stream_is_resumed_where_it_broke() {
     assert_eq!(progress, [18.0, 36.0, 54.0, 72.0, 90.0, 100.0]);
     assert_eq!(seen.last().expect("the answer")["id"], 7);
     assert_eq!(seen.last().expect("the answer")["result"]["structuredContent"]["summarised"], false);
+}
+
+#[tokio::test]
+async fn binds_a_volume_whose_address_says_how_far_it_is() {
+    for way in EVERY_WAY {
+        let house = House::of(DemoAgent::Archive);
+        let client = house.welcome(Guest::default(), way).await;
+        for (fails, status) in [(false, "completed"), (true, "failed")] {
+            let arguments = json!({"title": "Lisbon", "delay_ms": 0, "fails": fails});
+            let result = client.call_tool(call("bind_documents", arguments)).await.expect("an answer");
+            assert_keeps_its_promise(&client, "bind_documents", &result).await;
+            let uri = result.structured_content.expect("structured")["uri"].as_str().expect("an address").to_owned();
+            let read = client.read_resource(ReadResourceRequestParams::new(uri)).await.expect("read");
+            let ResourceContents::TextResourceContents { text, .. } = &read.contents[0] else { panic!("{read:?}") };
+            let said: Value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(said, json!({"title": "Lisbon", "status": status, "done": 4, "total": 4}), "{way:?}");
+        }
+        assert_eq!(house.effects().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn counts_documents_as_a_task_only_for_who_can_follow_it() {
+    let house = House::of(DemoAgent::Archive);
+    let client = house.welcome(Guest::default(), (Era::Modern, Wire::Http)).await;
+    let store = call("store_document", json!({"title": "a", "text": "bc"}));
+    client.call_tool(store).await.expect("stored");
+    let counting = || call("count_documents", json!({"delay_ms": 1}));
+    let result = client.call_tool(counting()).await.expect("an answer");
+    assert_keeps_its_promise(&client, "count_documents", &result).await;
+    assert_eq!(result.structured_content, Some(json!({"documents": 1, "bytes": 2})));
+
+    let able = house.welcome(Guest { tasks: true, ..Guest::default() }, (Era::Modern, Wire::Http)).await;
+    let begun = able.call_tool_once(counting()).await.expect("an answer");
+    let CallToolResponse::Task(begun) = begun else { panic!("{begun:?}") };
+    let id = begun.task.task_id;
+    let result = loop {
+        let task = able.get_task(GetTaskParams::new(id.clone())).await.expect("known").task;
+        match task.payload {
+            TaskPayload::Completed { result } => break result,
+            TaskPayload::Working => tokio::task::yield_now().await,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(result["structuredContent"], json!({"documents": 1, "bytes": 2}));
+    assert_eq!(house.effects().len(), 3);
 }

@@ -318,6 +318,26 @@ fn conditions_take_what_is_empty_for_false() {
 }
 
 #[test]
+fn a_condition_about_a_document_takes_what_is_not_there_yet_for_null() {
+    let document = json!({"status": "done", "tasks": [1, 2], "deep": {"n": 0}});
+    for (text, holds) in [
+        ("status == 'done'", true),
+        ("status", true),
+        ("error", false),
+        ("error == 'x' or deep.n == 0", true),
+        ("error is defined", false),
+        ("resource.tasks | length == 2", true),
+        ("resource.error is defined", false),
+    ] {
+        assert_eq!(document_condition(&expression(text), &document), Ok(holds), "{text}");
+    }
+    let error = document_condition(&expression("error.message == 'x'"), &document).unwrap_err();
+    assert_eq!(error.message, "the contents have no `error`");
+    assert_eq!(error.help.as_deref(), Some("there is `status`, `tasks`, `deep`, `resource`"));
+    assert_eq!(document_condition(&expression("resource == 'done'"), &json!("done")), Ok(true));
+}
+
+#[test]
 fn references_are_found_wherever_they_stand() {
     let task = |id: &str, path: &[&str]| Reference::Task {
         id: id.to_owned(),

@@ -19,6 +19,7 @@ use super::{
     failure,
     note::{self, CallNote, StreamNote},
     pool::Route,
+    repeat::Repeat,
     result::{self, Answered},
     turns::Turn,
     vigil::{Stop, Vigil, cancelled},
@@ -30,7 +31,7 @@ pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(250);
 
 /// A call on its way.
 pub(super) struct Call<'p> {
-    route: Route<'p>,
+    pub(super) route: Route<'p>,
     pub(super) connection: Arc<Connection>,
     /// Kept as long as the agent may ask on the call's behalf.
     turn: Option<Turn<'p>>,
@@ -82,17 +83,44 @@ impl Drop for Call<'_> {
 /// longer has.
 pub(super) async fn run(route: Route<'_>, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
     let Order { request, meta, cancel } = order;
-    let ready = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(cancelled(&request.tool)),
-        ready = route.turn() => ready,
+    let (connection, turn) = match &beginning {
+        Beginning::From(CallNote::RemoteTask(_) | CallNote::Resource(_)) => reach(route, &request, &cancel).await?,
+        Beginning::Afresh | Beginning::From(_) => tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(cancelled(&request.tool)),
+            ready = route.turn() => ready?,
+        },
     };
-    let (connection, turn) = ready?;
     let vigil = Vigil::new(&request, connection.link.host.clone(), cancel);
     let mut call = Call { route, connection, turn, request, meta, vigil, left: None };
     let output = Box::pin(call.output(beginning)).await;
     call.vigil.report_last().await;
     output.map(Arc::new)
+}
+
+/// Connects for a call that waits at the agent, again and again for as long as the agent may be silent.
+async fn reach<'p>(
+    route: Route<'p>,
+    request: &StartAttempt,
+    cancel: &CancellationToken,
+) -> Result<(Arc<Connection>, Option<Turn<'p>>), Failure> {
+    let mut vigil = Vigil::new(request, route.host(), cancel.clone());
+    let mut repeat = Repeat::every(Duration::ZERO);
+    loop {
+        let stop = match vigil.wait(route.turn(), std::future::pending()).await {
+            Ok(Ok(ready)) => return Ok(ready),
+            Ok(Err(failure)) if route.is_closed() => return Err(failure),
+            Ok(Err(failure)) => {
+                repeat.failed(failure);
+                match vigil.wait(tokio::time::sleep(repeat.next()), std::future::pending()).await {
+                    Ok(()) => continue,
+                    Err(stop) => stop,
+                }
+            }
+            Err(stop) => stop,
+        };
+        return Err(repeat.explain(vigil.stopped(stop).unwrap_or_else(|| note::interrupted(request))));
+    }
 }
 
 impl<'p> Call<'p> {

@@ -74,6 +74,11 @@ impl<'p> Route<'p> {
         self.pool.connection(self.agent, 0).await
     }
 
+    /// Who answers what the agent asks.
+    pub(super) fn host(self) -> Arc<dyn Host> {
+        self.pool.host.clone()
+    }
+
     /// Whether nothing connects any more: the run is over.
     pub(super) fn is_closed(self) -> bool {
         self.pool.closed.is_cancelled()

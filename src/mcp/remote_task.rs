@@ -86,6 +86,10 @@ impl Call<'_> {
     }
 
     async fn cancel_task(&mut self, id: &str) {
+        if self.route.is_closed() {
+            // A later process may go on with it.
+            return;
+        }
         let peer = self.connection.peer.clone();
         let cancel = peer.send_request(custom("tasks/cancel", json!({"taskId": id})));
         if let Ok(Err(error)) = tokio::time::timeout(CANCEL_GRACE, cancel).await {

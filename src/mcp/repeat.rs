@@ -39,6 +39,19 @@ impl Repeat {
         let next = self.trouble.take().map_or(FIRST_BACKOFF, |trouble| (trouble.next * 2).min(LONGEST_BACKOFF));
         self.trouble = Some(Trouble { next, latest });
     }
+
+    /// The pause before the next question.
+    pub(super) fn next(&self) -> Duration {
+        self.trouble.as_ref().map_or(self.pause, |trouble| trouble.next)
+    }
+
+    /// The failure with which the questions end, and why the last one had no answer.
+    pub(super) fn explain(&self, mut failure: Failure) -> Failure {
+        if let Some(Trouble { latest, .. }) = &self.trouble {
+            failure.message = format!("{}; it could not be asked any more: {latest}", failure.message);
+        }
+        failure
+    }
 }
 
 impl Call<'_> {
@@ -51,13 +64,10 @@ impl Call<'_> {
         repeat: &Repeat,
         early: impl Future<Output = T>,
     ) -> Result<Option<T>, Failure> {
-        let pause = match &repeat.trouble {
-            Some(trouble) => trouble.next,
-            None => {
-                self.vigil.rest();
-                repeat.pause
-            }
-        };
+        if repeat.trouble.is_none() {
+            self.vigil.rest();
+        }
+        let pause = repeat.next();
         let rest = async {
             tokio::select! {
                 early = early => Some(early),
@@ -74,11 +84,8 @@ impl Call<'_> {
             Ok(early) => Ok(early),
             Err(Stop::Lost) => Ok(None),
             Err(stop) => {
-                let mut failure = self.stopped(stop).await;
-                if let Some(Trouble { latest, .. }) = &repeat.trouble {
-                    failure.message = format!("{}; it could not be asked any more: {latest}", failure.message);
-                }
-                Err(failure)
+                let failure = self.stopped(stop).await;
+                Err(repeat.explain(failure))
             }
         }
     }

@@ -169,3 +169,34 @@ fn the_latest_run_of_a_plan_is_gone_on_with_or_another_is_begun() {
     assert_ne!(run(&place), first);
     assert_eq!(stored(&place).len(), 6);
 }
+
+#[test]
+fn a_run_goes_on_waiting_for_what_an_agent_left_behind() {
+    let place = place();
+    place.write(
+        "plan.yaml",
+        "
+name: volume
+defaults: { effect: at_most_once }
+tasks:
+  - id: bind
+    agent: archive
+    tool: bind_documents
+    with: { title: all, delay_ms: 4000 }
+    await: { resource: status == 'completed', failed: status == 'failed' }
+outputs: { done: '${{ tasks.bind.output.done }}' }
+",
+    );
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for("the job", || {
+        let logs = place.kapell(&["logs", "last"]);
+        logs.out.contains("\"status\":\"working\"").then_some(())
+    });
+    signal(&host, "KILL");
+    host.wait().expect("it ends");
+    let ended = place.kapell(&["resume", "--no-input", "--output", "json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.result()["outputs"], json!({"done": 4}));
+    assert_eq!(ended.result()["tasks"]["bind"]["attempts"], 1);
+    assert_eq!(stored(&place), ["all"]);
+}

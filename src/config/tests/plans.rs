@@ -40,6 +40,7 @@ tasks:
     deadline: 1h
     effect: idempotent
     retry: { backoff: { kind: fixed, initial: 50ms } }
+    await: { resource: "${{ status == 'completed' }}", failed: resource.error is defined }
 outputs: { brief: "${{ tasks.store.text }}" }
 "#;
 
@@ -117,6 +118,11 @@ fn each_mistake_has_its_code_and_line() {
         ("foreach: 5", "wrong_type"),
         ("foreach: [1], as: tasks", "bad_name"),
         ("foreach: [1], as: a-b", "bad_name"),
+        ("await: { resource: 'status ==' }", "expression"),
+        ("await: { resource: 'tasks.a.output' }", "unknown_name"),
+        ("await: { resource: done, failed: inputs.x }", "unknown_name"),
+        ("await: { failed: error }", "missing_key"),
+        ("await: done", "wrong_type"),
         ("as: x", "useless_key"),
         ("max_parallel: 2", "useless_key"),
         ("foreach: [1], max_parallel: 0", "out_of_range"),
@@ -342,6 +348,7 @@ fn each_mistake_of_a_prompt_has_its_code() {
     let agents = AgentsFile { models: vec![model()], ..agents() };
     for (keys, code) in [
         ("prompt: Why?, agent: research", "plan::two_works"),
+        ("prompt: Why?, await: { resource: done }", "plan::two_works"),
         ("prompt: Why?, tools: [nobody]", "plan::unknown_agent"),
         ("prompt: Why?, output_schema: nowhere.json", "plan::bad_schema"),
         ("prompt: Why?, output_schema: { type: 5 }", "plan::bad_schema"),

@@ -1,0 +1,144 @@
+//! Jobs of the archive that go on while nobody looks: how far one is follows from when it began.
+//! Never runs anything: a job outlives every process of the agent.
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{documents::DocumentError, fingerprint::fingerprint};
+
+/// What the addresses of jobs begin with.
+const SCHEME: &str = "archive-job:///";
+/// The steps of a job.
+const STEPS: u64 = 4;
+
+/// The jobs in one directory, a file each.
+#[derive(Debug, Clone)]
+pub(super) struct Jobs {
+    directory: PathBuf,
+}
+
+/// What is kept of a job. Times are milliseconds, since 1970 or long.
+#[derive(Debug, Serialize, Deserialize)]
+struct Job {
+    title: String,
+    began: u64,
+    lasts: u64,
+    fails: bool,
+}
+
+/// What is asked of a job.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) title: String,
+    pub(super) lasts: Duration,
+    /// Whether it is to come to nothing.
+    pub(super) fails: bool,
+}
+
+/// How a job is.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Progress {
+    title: String,
+    status: &'static str,
+    done: u64,
+    total: u64,
+}
+
+impl Jobs {
+    /// The jobs of the archive in `directory`.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory: directory.join("jobs") }
+    }
+
+    /// Begins a job; gives its address.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub(super) async fn begin(&self, order: Order) -> Result<String, DocumentError> {
+        let began = now();
+        let number = fingerprint(&[&order.title, &began.to_string(), &std::process::id().to_string()]);
+        let name = format!("{number:016x}");
+        let lasts = u64::try_from(order.lasts.as_millis()).unwrap_or(u64::MAX);
+        let job = Job { title: order.title, began, lasts, fails: order.fails };
+        let write = async {
+            tokio::fs::create_dir_all(&self.directory).await?;
+            tokio::fs::write(self.directory.join(&name), serde_json::to_vec(&job)?).await
+        };
+        write.await.map_err(|source| self.unusable(source))?;
+        Ok(format!("{SCHEME}{name}"))
+    }
+
+    /// How the job at `uri` is now; none where that is the address of no job.
+    ///
+    /// # Errors
+    /// When there is no such job, or the directory cannot be used.
+    pub(super) async fn look(&self, uri: &str) -> Option<Result<Progress, DocumentError>> {
+        let name = uri.strip_prefix(SCHEME).filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        let read = async {
+            let job: Job = serde_json::from_slice(&tokio::fs::read(self.directory.join(name)).await?)?;
+            Ok::<_, io::Error>(job.at(now()))
+        };
+        Some(read.await.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => DocumentError::Unknown { uri: uri.to_owned() },
+            _ => self.unusable(source),
+        }))
+    }
+
+    fn unusable(&self, source: io::Error) -> DocumentError {
+        DocumentError::Directory { directory: self.directory.clone(), source }
+    }
+}
+
+impl Job {
+    fn at(self, now: u64) -> Progress {
+        let passed = now.saturating_sub(self.began);
+        let done = passed.saturating_mul(STEPS).checked_div(self.lasts).unwrap_or(STEPS).min(STEPS);
+        let status = match (done == STEPS, self.fails) {
+            (false, _) => "working",
+            (true, false) => "completed",
+            (true, true) => "failed",
+        };
+        Progress { title: self.title, status, done, total: STEPS }
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_a_job_is_follows_from_the_time() {
+        let at = |passed: u64, lasts: u64, fails: bool| {
+            let Progress { status, done, .. } =
+                Job { title: "t".into(), began: 1_000, lasts, fails }.at(1_000 + passed);
+            (status, done)
+        };
+        assert_eq!([at(0, 400, false), at(399, 400, false)], [("working", 0), ("working", 3)]);
+        assert_eq!([at(400, 400, false), at(9_999, 400, true)], [("completed", 4), ("failed", 4)]);
+        assert_eq!(at(0, 0, false), ("completed", 4));
+    }
+
+    #[tokio::test]
+    async fn a_job_is_found_by_its_address_and_nothing_else_is() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let jobs = Jobs::new(directory.path().to_owned());
+        let order = Order { title: "a volume".into(), lasts: Duration::ZERO, fails: false };
+        let uri = jobs.begin(order).await.expect("begun");
+        let found = Jobs::new(directory.path().to_owned()).look(&uri).await.expect("an address").expect("found");
+        assert_eq!(found, Progress { title: "a volume".into(), status: "completed", done: 4, total: 4 });
+        assert!(matches!(jobs.look("archive-job:///00").await, Some(Err(DocumentError::Unknown { .. }))));
+        for uri in ["archive-job:///../x", "archive:///a.md", "job://1"] {
+            assert!(jobs.look(uri).await.is_none(), "{uri}");
+        }
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 /// A server with a witness before it.
-struct Server {
+pub(crate) struct Server {
     process: Child,
     url: String,
     /// All that was sent to it, as one text for each connection.
@@ -68,7 +68,7 @@ impl Kind {
     }
 
     /// A call that lasts for a while and tells how far it is.
-    fn work(self) -> StartAttempt {
+    pub(crate) fn work(self) -> StartAttempt {
         match self {
             Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 2, "steps": 4})),
             Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 2, "steps": 4})),
@@ -76,7 +76,7 @@ impl Kind {
     }
 
     /// What it says in the end.
-    fn done(self) -> &'static str {
+    pub(crate) fn done(self) -> &'static str {
         match self {
             Self::Everything => "Long running operation completed. Duration: 2 seconds, Steps: 4.",
             Self::TypeScript | Self::Python => "done",
@@ -84,7 +84,7 @@ impl Kind {
     }
 
     /// A call that asks a person.
-    fn ask(self) -> StartAttempt {
+    pub(crate) fn ask(self) -> StartAttempt {
         match self {
             Self::Everything => attempt("trigger-elicitation-request", json!({})),
             Self::TypeScript | Self::Python => attempt("ask", json!({})),
@@ -93,7 +93,7 @@ impl Kind {
 }
 
 impl Server {
-    async fn start(kind: Kind) -> Result<Self, Failed> {
+    pub(crate) async fn start(kind: Kind) -> Result<Self, Failed> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let process = kind.command(port).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -119,7 +119,12 @@ impl Server {
         sent.iter().map(|connection| String::from_utf8_lossy(connection).matches(text).count()).sum()
     }
 
-    fn assert_called_once(&self) {
+    /// The address of the witness.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn assert_called_once(&self) {
         let counts = ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled"];
         assert_eq!(counts.map(|text| self.count(text)), [1, 1, 0]);
     }

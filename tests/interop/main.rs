@@ -17,6 +17,7 @@ mod endpoint;
 mod engine;
 mod goals;
 mod host;
+mod kills;
 mod lives;
 mod model;
 #[path = "../cli/support.rs"]
@@ -51,6 +52,19 @@ fn main() {
         trial("a_running_call_of_everything_is_taken_up", &[NPM], || lives::still_running(Kind::Everything)),
         trial("a_finished_call_of_everything_is_taken_up", &[NPM], || lives::finished_meanwhile(Kind::Everything)),
         trial("a_question_of_everything_is_taken_up", &[NPM], || lives::question_pending(Kind::Everything)),
+        trial("a_killed_host_goes_on_with_a_call_of_everything", &[NPM], || kills::still_running(Kind::Everything)),
+        trial("a_killed_host_gets_what_everything_has_finished", &[NPM], || {
+            kills::finished_meanwhile(Kind::Everything)
+        }),
+        trial("a_killed_host_answers_what_everything_asked", &[NPM], || kills::question_pending(Kind::Everything)),
+        trial("a_killed_host_goes_on_with_a_call_of_typescript", &[NPM], || kills::still_running(Kind::TypeScript)),
+        trial("a_killed_host_gets_what_typescript_has_finished", &[NPM], || {
+            kills::finished_meanwhile(Kind::TypeScript)
+        }),
+        trial("a_killed_host_answers_what_typescript_asked", &[NPM], || kills::question_pending(Kind::TypeScript)),
+        trial("a_killed_host_goes_on_with_a_call_of_python", &[PYTHON_1], || kills::still_running(Kind::Python)),
+        trial("a_killed_host_gets_what_python_has_finished", &[PYTHON_1], || kills::finished_meanwhile(Kind::Python)),
+        trial("a_killed_host_answers_what_python_asked", &[PYTHON_1], || kills::question_pending(Kind::Python)),
         trial("an_experimental_task_of_everything_is_followed", &[NPM], lives::task_followed),
         trial("an_experimental_task_of_everything_is_taken_up", &[NPM], lives::task_running),
         trial("a_question_of_an_experimental_task_is_taken_up", &[NPM], lives::task_asking),

@@ -200,3 +200,39 @@ outputs: { done: '${{ tasks.bind.output.done }}' }
     assert_eq!(ended.result()["tasks"]["bind"]["attempts"], 1);
     assert_eq!(stored(&place), ["all"]);
 }
+
+/// A demo agent that runs on its own, beside the host.
+struct Beside(std::process::Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Both fail only if it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_task_of_an_agent_is_followed_by_the_process_after_the_one_that_was_killed() {
+    let place = place();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let mut agent = place.command(["demo-agent", "archive", "--http", &port.to_string()]);
+    agent.env("KAPELL_DEMO_DIR", place.path("documents")).env("KAPELL_DEMO_EFFECTS", place.path("effects"));
+    let _agent = Beside(agent.stderr(std::process::Stdio::null()).spawn().expect("kapell starts"));
+    wait_for("the agent", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    place.write("agents.toml", format!("[agents.archive]\nurl = \"http://127.0.0.1:{port}/mcp\"\n"));
+    let plan = "name: count\ntasks:\n  - id: count\n    agent: archive\n    tool: count_documents\n    \
+                effect: at_most_once\n    with: { delay_ms: 800 }\n";
+    place.write("plan.yaml", plan);
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for("the task", || place.kapell(&["logs", "last"]).out.contains("count#1: progress").then_some(()));
+    signal(&host, "KILL");
+    host.wait().expect("it ends");
+
+    let ended = place.kapell(&["resume", "--last", "--no-input", "--output", "json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let task = &ended.result()["tasks"]["count"];
+    assert_eq!((&task["attempts"], &task["output"]), (&json!(1), &json!({"documents": 0, "bytes": 0})));
+    let effects = std::fs::read_to_string(place.path("effects")).expect("a record");
+    assert_eq!(effects.lines().count(), 1, "{effects}");
+}

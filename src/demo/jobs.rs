@@ -1,4 +1,4 @@
-//! Jobs of the archive that go on while nobody looks: how far one is follows from when it began.
+//! Jobs of the bindery that go on while nobody looks: how far one is follows from when it began.
 //! Never runs anything: a job outlives every process of the agent.
 
 use std::{
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{documents::DocumentError, fingerprint::fingerprint};
 
 /// What the addresses of jobs begin with.
-const SCHEME: &str = "archive-job:///";
+const SCHEME: &str = "bindery:///";
 /// The steps of a job.
 const STEPS: u64 = 4;
 
@@ -50,7 +50,7 @@ pub(super) struct Progress {
 }
 
 impl Jobs {
-    /// The jobs of the archive in `directory`.
+    /// The jobs in `directory`, in a folder of their own.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory: directory.join("jobs") }
     }
@@ -73,20 +73,22 @@ impl Jobs {
         Ok(format!("{SCHEME}{name}"))
     }
 
-    /// How the job at `uri` is now; none where that is the address of no job.
+    /// How the job at `uri` is now.
     ///
     /// # Errors
     /// When there is no such job, or the directory cannot be used.
-    pub(super) async fn look(&self, uri: &str) -> Option<Result<Progress, DocumentError>> {
-        let name = uri.strip_prefix(SCHEME).filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    pub(super) async fn look(&self, uri: &str) -> Result<Progress, DocumentError> {
+        let unknown = || DocumentError::Unknown { uri: uri.to_owned() };
+        let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let name = uri.strip_prefix(SCHEME).filter(is_name).ok_or_else(unknown)?;
         let read = async {
             let job: Job = serde_json::from_slice(&tokio::fs::read(self.directory.join(name)).await?)?;
             Ok::<_, io::Error>(job.at(now()))
         };
-        Some(read.await.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => DocumentError::Unknown { uri: uri.to_owned() },
+        read.await.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => unknown(),
             _ => self.unusable(source),
-        }))
+        })
     }
 
     fn unusable(&self, source: io::Error) -> DocumentError {
@@ -134,11 +136,10 @@ mod tests {
         let jobs = Jobs::new(directory.path().to_owned());
         let order = Order { title: "a volume".into(), lasts: Duration::ZERO, fails: false };
         let uri = jobs.begin(order).await.expect("begun");
-        let found = Jobs::new(directory.path().to_owned()).look(&uri).await.expect("an address").expect("found");
+        let found = Jobs::new(directory.path().to_owned()).look(&uri).await.expect("found");
         assert_eq!(found, Progress { title: "a volume".into(), status: "completed", done: 4, total: 4 });
-        assert!(matches!(jobs.look("archive-job:///00").await, Some(Err(DocumentError::Unknown { .. }))));
-        for uri in ["archive-job:///../x", "archive:///a.md", "job://1"] {
-            assert!(jobs.look(uri).await.is_none(), "{uri}");
+        for uri in ["bindery:///00", "bindery:///../x", "bindery:///", "archive:///a.md"] {
+            assert!(matches!(jobs.look(uri).await, Err(DocumentError::Unknown { .. })), "{uri}");
         }
     }
 }

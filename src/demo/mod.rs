@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rmcp::service::ServerInitializeError;
 
 mod archive;
+mod bindery;
 mod call;
 mod documents;
 mod effects;
@@ -26,7 +27,7 @@ use server::DemoServer;
 
 /// Names the file to which every real effect is appended as one line of JSON.
 pub const EFFECTS_VARIABLE: &str = "KAPELL_DEMO_EFFECTS";
-/// Names the directory in which the archive keeps its documents.
+/// Names the directory in which the archive keeps its documents, and the bindery its jobs.
 pub const DIRECTORY_VARIABLE: &str = "KAPELL_DEMO_DIR";
 
 /// Which agent to be.
@@ -38,6 +39,8 @@ pub enum DemoAgent {
     Research,
     /// Keeps documents: resource links, and resources to read.
     Archive,
+    /// Works on while nobody waits: jobs that are left behind, and tasks.
+    Bindery,
 }
 
 impl DemoAgent {
@@ -47,6 +50,7 @@ impl DemoAgent {
             Self::Travel => "travel",
             Self::Research => "research",
             Self::Archive => "archive",
+            Self::Bindery => "bindery",
         }
     }
 }
@@ -68,7 +72,7 @@ pub enum DemoTransport {
 pub struct DemoSettings {
     /// The file to which real effects are appended; none are recorded where absent.
     pub effects: Option<PathBuf>,
-    /// The archive's directory; the platform's directory for application state where absent.
+    /// The directory of the archive and of the bindery; the platform's directory for application state where absent.
     pub directory: Option<PathBuf>,
 }
 

@@ -18,7 +18,7 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DemoAgent, DemoSettings, archive,
+    DemoAgent, DemoSettings, archive, bindery,
     call::{Call, LogLevel, Stop, respond},
     documents::{DocumentError, Documents},
     effects::Effects,
@@ -45,6 +45,7 @@ impl DemoServer {
             DemoAgent::Travel => travel::tools(),
             DemoAgent::Research => research::tools(),
             DemoAgent::Archive => archive::tools(),
+            DemoAgent::Bindery => bindery::tools(),
         };
         let documents = Documents::new(settings.directory);
         Self {
@@ -81,7 +82,8 @@ impl ServerHandler for DemoServer {
         let capabilities = match self.agent {
             DemoAgent::Travel => builder.build(),
             DemoAgent::Research => builder.enable_logging().build(),
-            DemoAgent::Archive => builder.enable_resources().enable_tasks().build(),
+            DemoAgent::Archive => builder.enable_resources().build(),
+            DemoAgent::Bindery => builder.enable_resources().enable_tasks().build(),
         };
         let name = format!("kapell-demo-{}", self.agent.name());
         ServerConfig::new(capabilities).with_server_info(Implementation::new(name, env!("CARGO_PKG_VERSION")))
@@ -105,8 +107,8 @@ impl ServerHandler for DemoServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let call = Call::new(request, context, self.closing.clone(), &self.log_level);
-        if (self.agent, call.tool()) == (DemoAgent::Archive, "count_documents") && call.may_be_task() {
-            let begun = archive::count_as_task(&call, &self.documents, &self.effects, &self.tasks).await;
+        if (self.agent, call.tool()) == (DemoAgent::Bindery, "count_documents") && call.may_be_task() {
+            let begun = bindery::count_as_task(&call, &self.documents, &self.effects, &self.tasks).await;
             return begun.or_else(|stop| respond(Err(stop)));
         }
         respond(match (self.agent, call.tool()) {
@@ -114,8 +116,8 @@ impl ServerHandler for DemoServer {
             (DemoAgent::Research, "research") => research::research(&call, &self.effects).await,
             (DemoAgent::Archive, "store_document") => archive::store(&call, &self.documents, &self.effects).await,
             (DemoAgent::Archive, "fetch_document") => archive::fetch(&call, &self.documents).await,
-            (DemoAgent::Archive, "bind_documents") => archive::bind(&call, &self.jobs, &self.effects).await,
-            (DemoAgent::Archive, "count_documents") => archive::count(&call, &self.documents, &self.effects).await,
+            (DemoAgent::Bindery, "bind_documents") => bindery::bind(&call, &self.jobs, &self.effects).await,
+            (DemoAgent::Bindery, "count_documents") => bindery::count(&call, &self.documents, &self.effects).await,
             (agent, tool) => {
                 let message = format!("the demo agent `{}` has no tool `{tool}`", agent.name());
                 Err(Stop::Refused(ErrorData::invalid_params(message, None)))
@@ -129,7 +131,7 @@ impl ServerHandler for DemoServer {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         let documents = match self.agent {
-            DemoAgent::Travel | DemoAgent::Research => Vec::new(),
+            DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
             DemoAgent::Archive => self.documents.list().await.map_err(unreadable)?,
         };
         Ok(ListResourcesResult::with_all_items(documents.iter().map(archive::resource).collect()))
@@ -140,21 +142,20 @@ impl ServerHandler for DemoServer {
         request: ReadResourceRequestParams,
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let (document, text) = match self.agent {
+        let (text, media_type) = match self.agent {
             DemoAgent::Travel | DemoAgent::Research => {
                 return Err(unreadable(DocumentError::Unknown { uri: request.uri }));
             }
             DemoAgent::Archive => {
-                if let Some(job) = self.jobs.look(&request.uri).await {
-                    let text = serde_json::to_string(&job.map_err(unreadable)?);
-                    let text = text.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-                    let contents = ResourceContents::text(text, request.uri).with_mime_type("application/json");
-                    return Ok(ReadResourceResult::new(vec![contents]).into());
-                }
-                self.documents.read(&request.uri).await.map_err(unreadable)?
+                let (document, text) = self.documents.read(&request.uri).await.map_err(unreadable)?;
+                (text, document.format.media_type())
+            }
+            DemoAgent::Bindery => {
+                let progress = self.jobs.look(&request.uri).await.map_err(unreadable)?;
+                (serde_json::json!(progress).to_string(), "application/json")
             }
         };
-        let contents = ResourceContents::text(text, request.uri).with_mime_type(document.format.media_type());
+        let contents = ResourceContents::text(text, request.uri).with_mime_type(media_type);
         Ok(ReadResourceResult::new(vec![contents]).into())
     }
 

@@ -173,6 +173,8 @@ fn the_latest_run_of_a_plan_is_gone_on_with_or_another_is_begun() {
 #[test]
 fn a_run_goes_on_waiting_for_what_an_agent_left_behind() {
     let place = place();
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
+    place.write("agents.toml", agents.replace("archive", "bindery"));
     place.write(
         "plan.yaml",
         "
@@ -180,7 +182,7 @@ name: volume
 defaults: { effect: at_most_once }
 tasks:
   - id: bind
-    agent: archive
+    agent: bindery
     tool: bind_documents
     with: { title: all, delay_ms: 4000 }
     await: { resource: status == 'completed', failed: status == 'failed' }
@@ -216,12 +218,12 @@ impl Drop for Beside {
 fn a_task_of_an_agent_is_followed_by_the_process_after_the_one_that_was_killed() {
     let place = place();
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    let mut agent = place.command(["demo-agent", "archive", "--http", &port.to_string()]);
+    let mut agent = place.command(["demo-agent", "bindery", "--http", &port.to_string()]);
     agent.env("KAPELL_DEMO_DIR", place.path("documents")).env("KAPELL_DEMO_EFFECTS", place.path("effects"));
     let _agent = Beside(agent.stderr(std::process::Stdio::null()).spawn().expect("kapell starts"));
     wait_for("the agent", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    place.write("agents.toml", format!("[agents.archive]\nurl = \"http://127.0.0.1:{port}/mcp\"\n"));
-    let plan = "name: count\ntasks:\n  - id: count\n    agent: archive\n    tool: count_documents\n    \
+    place.write("agents.toml", format!("[agents.bindery]\nurl = \"http://127.0.0.1:{port}/mcp\"\n"));
+    let plan = "name: count\ntasks:\n  - id: count\n    agent: bindery\n    tool: count_documents\n    \
                 effect: at_most_once\n    with: { delay_ms: 800 }\n";
     place.write("plan.yaml", plan);
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);

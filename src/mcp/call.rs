@@ -94,7 +94,7 @@ pub(super) async fn run(route: Route<'_>, order: Order, beginning: Beginning) ->
     let vigil = Vigil::new(&request, connection.link.host.clone(), cancel);
     let mut call = Call { route, connection, turn, request, meta, vigil, left: None };
     let output = Box::pin(call.output(beginning)).await;
-    call.vigil.report_last().await;
+    call.vigil.report_last();
     output.map(Arc::new)
 }
 

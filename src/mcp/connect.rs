@@ -24,7 +24,7 @@ use super::{
     child::{Child, Pipes},
     endpoint::Endpoint,
     failure,
-    handler::{Handler, note_candidates},
+    handler::{Handler, note_candidates, note_progress},
     http::HttpClient,
     link::Link,
     lock,
@@ -209,6 +209,7 @@ impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
         let mut message = self.carrier.receive().await;
         match &mut message {
             Some(ServerJsonRpcMessage::Request(request)) => note_candidates(&self.link, &mut request.request),
+            Some(ServerJsonRpcMessage::Notification(news)) => note_progress(&self.link, &news.notification),
             Some(_) => {}
             None => self.link.lost.cancel(),
         }

@@ -11,7 +11,7 @@ use rmcp::{
         ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities, Extensions,
         FormElicitationCapability, GetExtensions as _, Implementation, LoggingMessageNotificationParam,
         ProgressNotificationParam, ProtocolVersion, RequestId, ResourceUpdatedNotificationParam, SamplingCapability,
-        ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
+        ServerNotification, ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
     },
     service::{InboundStreamOrigin, NotificationContext, RequestContext},
 };
@@ -75,6 +75,16 @@ pub(super) fn note_candidates(link: &Link, request: &mut ServerRequest) {
     }
 }
 
+/// Takes in progress as it arrives: handlers run in tasks of their own, which the response can overtake.
+pub(super) fn note_progress(link: &Link, notification: &ServerNotification) {
+    let ServerNotification::ProgressNotification(progress) = notification else { return };
+    let ProgressNotificationParam { progress_token, progress, total, message, .. } = &progress.params;
+    // Progress of a call that has ended is nobody's.
+    if let Some(call) = link.calls.find(&progress_token.0) {
+        call.report(Progress { progress: *progress, total: *total, message: message.clone() });
+    }
+}
+
 fn capability(sampling: Sampling) -> Option<SamplingCapability> {
     let mut capability = SamplingCapability::default();
     match sampling {
@@ -121,13 +131,6 @@ impl ClientHandler for Handler {
         context: RequestContext<RoleClient>,
     ) -> Result<CustomResult, ErrorData> {
         self.answer(&request.method, request.params, context).await
-    }
-
-    async fn on_progress(&self, params: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
-        // Progress of a call that has ended is nobody's.
-        if let Some(call) = self.link.calls.find(&params.progress_token.0) {
-            call.report(Progress { progress: params.progress, total: params.total, message: params.message });
-        }
     }
 
     async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {

@@ -144,12 +144,8 @@ impl Vigil {
         }
     }
 
-    /// Reports the furthest progress before the result follows. Each notification is handled in a task of its own, and
-    /// those that came before the response have only to get their turn.
-    pub(super) async fn report_last(&mut self) {
-        for _ in 0..3 {
-            tokio::task::yield_now().await;
-        }
+    /// Reports the furthest progress before the result follows.
+    pub(super) fn report_last(&mut self) {
         if let Some(progress) = self.flight.news() {
             self.progress.pending = Some(progress);
         }

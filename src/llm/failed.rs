@@ -186,7 +186,12 @@ impl From<Refusal> for Failed {
                 advice: Some(Advice::Configure("is it running? check `base_url`")),
                 ..Self::new(format!("cannot be reached: {message}"))
             },
-            Refusal::Lost { message } => Self::new(format!("closed the connection before it answered: {message}")),
+            // Servers close idle connections just when they are used again. At worst, a reply that nobody got has cost
+            // something.
+            Refusal::Lost { message } => Self {
+                again: Again::Later,
+                ..Self::new(format!("closed the connection before it answered: {message}"))
+            },
         }
     }
 }
@@ -231,6 +236,13 @@ mod tests {
         assert_eq!(told(400, by_name, Dialect { temperature: false, ..usual }), None);
         let other = Trouble { message: "stop it, there are too many tokens".to_owned(), ..Trouble::default() };
         assert_eq!(told(400, other, usual), None);
+    }
+
+    #[test]
+    fn a_connection_that_closes_without_an_answer_is_worth_another_try() {
+        let failed = Failed::from(Refusal::Lost { message: "connection reset".to_owned() });
+        assert!(matches!(failed.again, Again::Later));
+        assert_eq!(failed.message, "closed the connection before it answered: connection reset");
     }
 
     #[test]

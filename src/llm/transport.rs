@@ -16,6 +16,8 @@ use secrecy::SecretString;
 use super::wire::Trouble;
 use crate::model::LlmSpec;
 
+/// How long a connection is kept for the next request: less than the five seconds after which common servers close it.
+const IDLE: Duration = Duration::from_secs(3);
 /// How long a connection to the endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -129,8 +131,10 @@ impl Endpoint {
 
     /// A client that sends the headers of this endpoint nowhere else.
     pub(super) fn client(&self) -> Result<reqwest::Client, EndpointError> {
-        let builder =
-            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE)
+            .redirect(reqwest::redirect::Policy::none());
         // A proxy would read the key of a request that is not encrypted.
         let builder = if self.scheme_is_plain { builder.no_proxy() } else { builder };
         builder.build().map_err(|error| EndpointError::Client { message: cause(&error) })

@@ -13,7 +13,7 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use crate::{
-    lives::{Kind, Server},
+    lives::{Kind, LASTS, MARGIN, Server},
     place::{Ended, Place, wait_for},
 };
 
@@ -138,6 +138,9 @@ pub(crate) fn still_running(kind: Kind) -> Result<(), Failed> {
     host.kill_at("t#1: progress")?;
     let said = host.resume()?;
     assert!(said.starts_with(kind.done()), "{said}");
+    let logs = host.logs();
+    let next_life = logs.split_once("run: resumed").map(|(_, life)| life);
+    assert!(next_life.is_some_and(|life| life.contains("t#1: progress")), "{logs}");
     Ok(())
 }
 
@@ -145,7 +148,7 @@ pub(crate) fn still_running(kind: Kind) -> Result<(), Failed> {
 pub(crate) fn finished_meanwhile(kind: Kind) -> Result<(), Failed> {
     let host = Host::start(kind, &kind.work())?;
     host.kill_at("t#1: progress")?;
-    std::thread::sleep(kind.lasts() + Duration::from_millis(500));
+    std::thread::sleep(LASTS + MARGIN);
     let said = host.resume()?;
     assert!(said.starts_with(kind.done()), "{said}");
     Ok(())

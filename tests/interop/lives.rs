@@ -24,6 +24,11 @@ use crate::{
     task_manager,
 };
 
+/// How long a call is under way: long enough for a busy machine to end one host and begin another meanwhile.
+pub(crate) const LASTS: Duration = Duration::from_secs(4);
+/// What is given to a server on top of that until it must have finished.
+pub(crate) const MARGIN: Duration = Duration::from_millis(500);
+
 /// The servers under test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
@@ -82,28 +87,20 @@ impl Kind {
         }
     }
 
-    /// A call that lasts for a while and tells how far it is.
+    /// A call that lasts for [`LASTS`] and tells how far it is.
     pub(crate) fn work(self) -> StartAttempt {
         match self {
-            Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 2, "steps": 4})),
-            Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 2, "steps": 4})),
+            Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 4, "steps": 4})),
+            Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 4, "steps": 4})),
             Self::Research => research(false),
             Self::TaskManager => attempt("work", json!({"seconds": 4, "steps": 4})),
-        }
-    }
-
-    /// How long that call lasts.
-    pub(crate) fn lasts(self) -> Duration {
-        match self {
-            Self::Everything | Self::TypeScript | Self::Python => Duration::from_secs(2),
-            Self::Research | Self::TaskManager => Duration::from_secs(4),
         }
     }
 
     /// What it says in the end, or how that begins.
     pub(crate) fn done(self) -> &'static str {
         match self {
-            Self::Everything => "Long running operation completed. Duration: 2 seconds, Steps: 4.",
+            Self::Everything => "Long running operation completed. Duration: 4 seconds, Steps: 4.",
             Self::TypeScript | Self::Python | Self::TaskManager => "done",
             Self::Research => "# Research Report: python\n",
         }
@@ -249,7 +246,7 @@ pub(crate) fn finished_meanwhile(kind: Kind) -> Result<(), Failed> {
     on_runtime(async {
         let server = Server::start(kind).await?;
         let notes = killed(&server.url, kind.work(), &helpful(), has_progressed).await;
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        tokio::time::sleep(LASTS + MARGIN).await;
         let pool = risen(&server.url, &helpful(), &notes);
         assert_eq!(take_up(&pool, kind.work(), &notes).await, Ok(kind.done().to_owned()));
         server.assert_called_once();

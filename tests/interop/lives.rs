@@ -21,7 +21,13 @@ use crate::{
         lives::{busy, call, helpful, killed, legacy, risen, take_up},
         pool,
     },
+    task_manager,
 };
+
+/// How long a call is under way: long enough for a busy machine to end one host and begin another meanwhile.
+pub(crate) const LASTS: Duration = Duration::from_secs(4);
+/// What is given to a server on top of that until it must have finished.
+pub(crate) const MARGIN: Duration = Duration::from_millis(500);
 
 /// The servers under test.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +38,15 @@ pub(crate) enum Kind {
     TypeScript,
     /// The Python SDK 1.x with an event store.
     Python,
+    /// The experimental tasks of npm server-everything, by the protocol of 2025-11-25.
+    Research,
+    /// rmcp's task manager, by the protocol of 2026-07-28.
+    TaskManager,
 }
 
 /// A server with a witness before it.
 pub(crate) struct Server {
+    kind: Kind,
     process: Child,
     url: String,
     /// All that was sent to it, as one text for each connection.
@@ -43,11 +54,11 @@ pub(crate) struct Server {
 }
 
 impl Kind {
-    fn command(self, port: u16) -> Command {
+    fn command(self, port: u16) -> Result<Command, Failed> {
         let interop = root().join(".interop");
         let modules = interop.join("npm/node_modules");
-        match self {
-            Self::Everything => {
+        Ok(match self {
+            Self::Everything | Self::Research => {
                 let mut command = Command::new("node");
                 let script = modules.join("@modelcontextprotocol/server-everything/dist/index.js");
                 command.arg(script).arg("streamableHttp").env("PORT", port.to_string());
@@ -64,22 +75,34 @@ impl Kind {
                 command.arg(root().join("tests/interop/servers/resumable.py")).arg(port.to_string());
                 command
             }
+            Self::TaskManager => task_manager::command(port)?,
+        })
+    }
+
+    /// Its era, as an agents file says it.
+    pub(crate) fn protocol(self) -> &'static str {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::Research => "legacy",
+            Self::TaskManager => "modern",
         }
     }
 
-    /// A call that lasts for a while and tells how far it is.
+    /// A call that lasts for [`LASTS`] and tells how far it is.
     pub(crate) fn work(self) -> StartAttempt {
         match self {
-            Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 2, "steps": 4})),
-            Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 2, "steps": 4})),
+            Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 4, "steps": 4})),
+            Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 4, "steps": 4})),
+            Self::Research => research(false),
+            Self::TaskManager => attempt("work", json!({"seconds": 4, "steps": 4})),
         }
     }
 
-    /// What it says in the end.
+    /// What it says in the end, or how that begins.
     pub(crate) fn done(self) -> &'static str {
         match self {
-            Self::Everything => "Long running operation completed. Duration: 2 seconds, Steps: 4.",
-            Self::TypeScript | Self::Python => "done",
+            Self::Everything => "Long running operation completed. Duration: 4 seconds, Steps: 4.",
+            Self::TypeScript | Self::Python | Self::TaskManager => "done",
+            Self::Research => "# Research Report: python\n",
         }
     }
 
@@ -87,7 +110,32 @@ impl Kind {
     pub(crate) fn ask(self) -> StartAttempt {
         match self {
             Self::Everything => attempt("trigger-elicitation-request", json!({})),
-            Self::TypeScript | Self::Python => attempt("ask", json!({})),
+            Self::TypeScript | Self::Python | Self::TaskManager => attempt("ask", json!({})),
+            Self::Research => research(true),
+        }
+    }
+
+    /// A person's answer to that, as a field and its value.
+    pub(crate) fn answer(self) -> &'static str {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::TaskManager => "name=Ada",
+            Self::Research => "interpretation=snake",
+        }
+    }
+
+    /// What the call says when it has that answer.
+    pub(crate) fn answered(self) -> &'static str {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::TaskManager => "Ada",
+            Self::Research => "# Research Report: python (snake)\n",
+        }
+    }
+
+    /// How often a host greets it in all its lives together.
+    fn greetings(self) -> usize {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::Research => 1,
+            Self::TaskManager => 0,
         }
     }
 }
@@ -96,9 +144,9 @@ impl Server {
     pub(crate) async fn start(kind: Kind) -> Result<Self, Failed> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let process = kind.command(port).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let process = kind.command(port)?.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let sent = Arc::default();
-        let mut server = Self { process, url: String::new(), sent };
+        let mut server = Self { kind, process, url: String::new(), sent };
         let mut tries = 0;
         while TcpStream::connect(address).await.is_err() {
             tries += 1;
@@ -125,8 +173,9 @@ impl Server {
     }
 
     pub(crate) fn assert_called_once(&self) {
-        let counts = ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled"];
-        assert_eq!(counts.map(|text| self.count(text)), [1, 1, 0]);
+        let texts =
+            ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled", "tasks/cancel"];
+        assert_eq!(texts.map(|text| self.count(text)), [1, self.kind.greetings(), 0, 0]);
     }
 }
 
@@ -197,7 +246,7 @@ pub(crate) fn finished_meanwhile(kind: Kind) -> Result<(), Failed> {
     on_runtime(async {
         let server = Server::start(kind).await?;
         let notes = killed(&server.url, kind.work(), &helpful(), has_progressed).await;
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        tokio::time::sleep(LASTS + MARGIN).await;
         let pool = risen(&server.url, &helpful(), &notes);
         assert_eq!(take_up(&pool, kind.work(), &notes).await, Ok(kind.done().to_owned()));
         server.assert_called_once();
@@ -231,7 +280,7 @@ fn research(ambiguous: bool) -> StartAttempt {
 
 fn assert_one_task(server: &Server) {
     server.assert_called_once();
-    assert_eq!(["\"task\":{}", "tasks/cancel"].map(|text| server.count(text)), [1, 0]);
+    assert_eq!(server.count("\"task\":{}"), 1);
 }
 
 fn stages(host: &Recorder) -> Vec<String> {
@@ -241,7 +290,7 @@ fn stages(host: &Recorder) -> Vec<String> {
 /// The call is a task from its beginning to its end.
 pub(crate) fn task_followed() -> Result<(), Failed> {
     on_runtime(async {
-        let server = Server::start(Kind::Everything).await?;
+        let server = Server::start(Kind::Research).await?;
         let host = helpful();
         let pool = pool(vec![legacy(&server.url)], &host);
         let said = call(&pool, research(true)).await.map_err(|failure| failure.to_string())?;
@@ -257,7 +306,7 @@ pub(crate) fn task_followed() -> Result<(), Failed> {
 /// The task is running when the next life begins.
 pub(crate) fn task_running() -> Result<(), Failed> {
     on_runtime(async {
-        let server = Server::start(Kind::Everything).await?;
+        let server = Server::start(Kind::Research).await?;
         let notes = killed(&server.url, research(false), &helpful(), has_progressed).await;
         let host = helpful();
         let pool = risen(&server.url, &host, &notes);
@@ -273,7 +322,7 @@ pub(crate) fn task_running() -> Result<(), Failed> {
 /// A person is being asked on behalf of the task when the first life ends.
 pub(crate) fn task_asking() -> Result<(), Failed> {
     on_runtime(async {
-        let server = Server::start(Kind::Everything).await?;
+        let server = Server::start(Kind::Research).await?;
         let notes = killed(&server.url, research(true), &busy(), |host| !host.elicited().is_empty()).await;
         let host = helpful();
         let pool = risen(&server.url, &host, &notes);

@@ -25,6 +25,7 @@ mod model;
 mod place;
 #[path = "../support/mod.rs"]
 mod support;
+mod task_manager;
 
 use engine::Engine;
 use goals::Over;
@@ -42,8 +43,11 @@ const INTEROP: &str = "plans/interop/agents.toml";
 const INTEROP_HTTP: &str = "plans/interop/agents-http.toml";
 
 fn main() {
+    if let Some(failed) = task_manager::serve_if_asked() {
+        panic!("the task manager cannot serve: {failed:?}");
+    }
     let arguments = Arguments::from_args();
-    let trials = vec![
+    let mut trials = vec![
         trial("writes_down_what_changed_in_a_git_repository", &[NPM, PYTHON], git_week),
         trial("counts_no_patches_in_a_quiet_week", &[NPM, PYTHON], quiet_week),
         trial("uses_everything_over_stdio", &[NPM], || everything(INTEROP)),
@@ -52,19 +56,6 @@ fn main() {
         trial("a_running_call_of_everything_is_taken_up", &[NPM], || lives::still_running(Kind::Everything)),
         trial("a_finished_call_of_everything_is_taken_up", &[NPM], || lives::finished_meanwhile(Kind::Everything)),
         trial("a_question_of_everything_is_taken_up", &[NPM], || lives::question_pending(Kind::Everything)),
-        trial("a_killed_host_goes_on_with_a_call_of_everything", &[NPM], || kills::still_running(Kind::Everything)),
-        trial("a_killed_host_gets_what_everything_has_finished", &[NPM], || {
-            kills::finished_meanwhile(Kind::Everything)
-        }),
-        trial("a_killed_host_answers_what_everything_asked", &[NPM], || kills::question_pending(Kind::Everything)),
-        trial("a_killed_host_goes_on_with_a_call_of_typescript", &[NPM], || kills::still_running(Kind::TypeScript)),
-        trial("a_killed_host_gets_what_typescript_has_finished", &[NPM], || {
-            kills::finished_meanwhile(Kind::TypeScript)
-        }),
-        trial("a_killed_host_answers_what_typescript_asked", &[NPM], || kills::question_pending(Kind::TypeScript)),
-        trial("a_killed_host_goes_on_with_a_call_of_python", &[PYTHON_1], || kills::still_running(Kind::Python)),
-        trial("a_killed_host_gets_what_python_has_finished", &[PYTHON_1], || kills::finished_meanwhile(Kind::Python)),
-        trial("a_killed_host_answers_what_python_asked", &[PYTHON_1], || kills::question_pending(Kind::Python)),
         trial("an_experimental_task_of_everything_is_followed", &[NPM], lives::task_followed),
         trial("an_experimental_task_of_everything_is_taken_up", &[NPM], lives::task_running),
         trial("a_question_of_an_experimental_task_is_taken_up", &[NPM], lives::task_asking),
@@ -106,7 +97,28 @@ fn main() {
         trial("a_conversation_that_is_too_long_says_so", &[LLM], model::too_long),
         trial("a_cancelled_request_frees_its_slot_within_a_second", &[LLM], model::cancelled),
     ];
+    trials.extend(kill_trials());
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// The host itself is killed in the middle of a call, and resumed.
+fn kill_trials() -> Vec<Trial> {
+    type Case = fn(Kind) -> Result<(), Failed>;
+    let cases: [(&str, Case); 4] = [
+        ("a_killed_host_goes_on_with", kills::still_running),
+        ("a_killed_host_gets_the_result_of", kills::finished_meanwhile),
+        ("a_killed_host_passes_a_waiting_answer_to", kills::answered_meanwhile),
+        ("a_killed_host_still_has_the_question_of", kills::answered_afterwards),
+    ];
+    let servers: [(&str, Kind, &[&str]); 5] = [
+        ("a_call_of_everything", Kind::Everything, &[NPM]),
+        ("a_call_of_a_typescript_server", Kind::TypeScript, &[NPM]),
+        ("a_call_of_a_python_server", Kind::Python, &[PYTHON_1]),
+        ("an_experimental_task_of_everything", Kind::Research, &[NPM]),
+        ("a_task_of_rmcps_manager", Kind::TaskManager, &[]),
+    ];
+    let pairs = servers.iter().flat_map(|server| cases.iter().map(move |case| (*server, *case)));
+    pairs.map(|((of, kind, pieces), (what, case))| trial(&format!("{what}_{of}"), pieces, move || case(kind))).collect()
 }
 
 /// The root of the repository: where the shipped plans expect to be run.
@@ -115,7 +127,7 @@ fn root() -> &'static Path {
 }
 
 /// A test that needs `pieces` to be installed.
-fn trial(name: &str, pieces: &[&str], test: fn() -> Result<(), Failed>) -> Trial {
+fn trial(name: &str, pieces: &[&str], test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
     let missing: Vec<&str> = pieces.iter().copied().filter(|piece| !root().join(piece).exists()).collect();
     if missing.is_empty() {
         return Trial::test(name, test);

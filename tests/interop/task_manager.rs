@@ -1,0 +1,128 @@
+//! A server of the modern era over rmcp's task manager, which does its work as tasks: work that takes a while, and a
+//! question.
+//! Never part of the process that tests: this executable starts itself again to serve, and ends when it is killed.
+
+use std::{net::Ipv4Addr, process::Command, sync::Arc, time::Duration};
+
+use axum::Router;
+use libtest_mimic::Failed;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
+        ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, JsonObject, ListToolsResult,
+        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
+    },
+    service::RequestContext,
+    task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use serde_json::{Value, json};
+
+/// The environment variable that makes this executable the server, on the port that it names.
+const PORT: &str = "KAPELL_INTEROP_TASK_MANAGER";
+
+/// The server on that port, in a process of its own.
+pub(crate) fn command(port: u16) -> Result<Command, Failed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(PORT, port.to_string());
+    Ok(command)
+}
+
+/// Serves for ever where this process is to be the server; gives why it cannot, and none where it is not to be.
+pub(crate) fn serve_if_asked() -> Option<Failed> {
+    let port = std::env::var(PORT).ok()?;
+    serve(&port).err()
+}
+
+fn serve(port: &str) -> Result<(), Failed> {
+    let port: u16 = port.parse()?;
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let server = Server::default();
+        let service = StreamableHttpService::new(
+            move || Ok(server.clone()),
+            Arc::<LocalSessionManager>::default(),
+            StreamableHttpServerConfig::default(),
+        );
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Ok(axum::serve(listener, Router::new().nest_service("/mcp", service)).await?)
+    })
+}
+
+#[derive(Clone, Default)]
+struct Server {
+    tasks: TaskManager,
+}
+
+fn said(text: impl Into<String>) -> CallToolResult {
+    CallToolResult::success(vec![ContentBlock::text(text.into())])
+}
+
+async fn work(arguments: JsonObject, task: TaskContext) -> Result<CallToolResult, TaskExit> {
+    let number = |name: &str| arguments.get(name).and_then(Value::as_u64).filter(|number| *number > 0).unwrap_or(1);
+    let (seconds, steps) = (number("seconds"), number("steps"));
+    for step in 1..=steps {
+        task.set_status_message(format!("step {step} of {steps}"));
+        tokio::time::sleep(Duration::from_millis(1_000 * seconds / steps)).await;
+    }
+    Ok(said("done"))
+}
+
+async fn ask(task: TaskContext) -> Result<CallToolResult, TaskExit> {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    let question = InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
+        meta: None,
+        message: "who?".to_owned(),
+        requested_schema: serde_json::from_value(schema).expect("a form"),
+    }));
+    Ok(said(task.request_input("who", question).await?.to_string()))
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = Arc::new(JsonObject::from_iter([("type".to_owned(), json!("object"))]));
+        let tools = ["work", "ask"].map(|name| Tool::new(name, name, schema.clone()));
+        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let options = TaskOptions::new().with_poll_interval_ms(100).with_ttl_ms(Some(60_000));
+        let arguments = request.arguments.unwrap_or_default();
+        let task = match &*request.name {
+            "work" => self.tasks.spawn(options, |task| Box::pin(work(arguments, task))),
+            "ask" => self.tasks.spawn(options, |task| Box::pin(ask(task))),
+            other => return Err(ErrorData::invalid_params(format!("no tool `{other}`"), None)),
+        };
+        Ok(CallToolResponse::Task(CreateTaskResult::new(task)))
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn update_task(&self, request: UpdateTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.update_task(&request.task_id, request.input_responses)
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
     config::{self, AgentsFile},
     engine::Run,
     journal::{Lease, Reader},
-    model::{Event, Record, RunId, RunStatus, Source},
+    model::{Event, Record, RunId, Source},
     report::screen::Screen,
 };
 
@@ -68,8 +68,8 @@ pub(super) fn unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, C
         let started = reader.records(&summary.run, 0).next().transpose()?;
         let Some(Record { event: Event::RunStarted { source: Some(source), .. }, .. }) = started else { continue };
         if source.plan.as_deref() == Some(plan.as_str()) {
-            let open = matches!(summary.status, RunStatus::Running | RunStatus::Paused);
-            return Ok((open && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run));
+            // Asked of the lease too: a summary does not tell of who takes up a paused run at this moment.
+            return Ok((summary.is_open() && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run));
         }
     }
     Ok(None)
@@ -136,7 +136,7 @@ fn changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
 /// When it left nothing to do, or the journal cannot be read.
 fn left(reader: &Reader, run: &RunId, lease: Lease, accepts_changes: bool) -> Result<Left, CliError> {
     let files::Told { records, run: fold } = files::fold(reader, run)?;
-    if !matches!(fold.status(), RunStatus::Running | RunStatus::Paused) {
+    if !fold.status().is_open() {
         return Err(CliError::usage(
             format!("run `{run}` has ended ({}), so there is nothing to resume", fold.status()),
             format!(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     journal::Reader,
-    model::{RunId, RunStatus, TaskId},
+    model::{RunId, TaskId},
     report::screen::Screen,
 };
 
@@ -35,7 +35,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let reader = Reader::open(&journal)?;
     let of = reader.find_run(&args.run)?;
     let earlier = files::fold(&reader, &of)?.run;
-    if matches!(earlier.status(), RunStatus::Running | RunStatus::Paused) {
+    if earlier.status().is_open() {
         return Err(CliError::usage(
             format!("run `{of}` has not ended, so nothing of it can be done again yet"),
             format!("`kapell resume {of}` goes on with it"),

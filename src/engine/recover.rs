@@ -39,7 +39,7 @@ impl Run {
     pub fn recover(&mut self, recovery: Recovery<'_>) -> Step {
         let Recovery { now, last, noted, accepts_changes, requests } = recovery;
         let mut decision = Decision::new(self, now);
-        if !matches!(decision.run.status, RunStatus::Running | RunStatus::Paused) {
+        if !decision.run.status.is_open() {
             return decision.into_step();
         }
         let (taken_up, interrupted) = decision.run.calls_under_way().partition::<Vec<_>, _>(noted);

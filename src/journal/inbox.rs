@@ -64,7 +64,7 @@ impl Inbox {
             .optional()
             .map_err(failed)?;
         match status {
-            Some(RunStatus::Running | RunStatus::Paused) => {}
+            Some(status) if status.is_open() => {}
             Some(status) => return Err(JournalError::Ended { run: run.clone(), status }),
             None => return Err(JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() }),
         }

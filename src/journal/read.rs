@@ -49,7 +49,7 @@ pub struct RunSummary {
 impl RunSummary {
     /// Whether the run can go on: it is driven, was interrupted, or is paused.
     pub fn is_open(&self) -> bool {
-        matches!(self.status, RunStatus::Running | RunStatus::Paused)
+        self.status.is_open()
     }
 }
 

@@ -253,7 +253,7 @@ fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
             },
         ),
         Event::RunEnded { status, .. } => {
-            if *status != RunStatus::Paused {
+            if !status.is_open() {
                 transaction.execute("DELETE FROM notes WHERE run = ?1", [run.as_str()])?;
                 transaction.execute("DELETE FROM inbox WHERE run = ?1", [run.as_str()])?;
             }

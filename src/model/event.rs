@@ -388,6 +388,14 @@ impl RunStatus {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// Whether the run can go on: it is driven, was interrupted, or is paused.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Running | Self::Paused => true,
+            Self::Succeeded | Self::Partial | Self::Failed | Self::Cancelled => false,
+        }
+    }
 }
 
 impl std::fmt::Display for RunStatus {

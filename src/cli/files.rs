@@ -2,7 +2,7 @@
 //! Never decides what is in them.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +14,7 @@ use super::{AgentsArg, CliError, JournalArg};
 use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
     engine::Run,
-    journal::{self, Reader},
+    journal::{self, Reader, private},
     llm::Models,
     mcp::{Options, Sampling},
     model::{Record, RunId, Timestamp},
@@ -128,23 +128,15 @@ pub(super) fn detached_log(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("logs").join(format!("{run}.log"))
 }
 
-/// Creates a file, and its folder, for this user alone: goals and answers are nobody else's business.
+/// Creates a file, and its folder, for this user alone.
 ///
 /// # Errors
 /// When the system says so.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
-    let mut folders = fs::DirBuilder::new();
-    let mut file = fs::OpenOptions::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        folders.mode(0o700);
-        file.mode(0o600);
-    }
     if let Some(folder) = path.parent() {
-        folders.recursive(true).create(folder)?;
+        private::create_folder(folder)?;
     }
-    file.write(true).create(true).truncate(true).open(path)
+    private::file().write(true).create(true).truncate(true).open(path)
 }
 
 /// The language models of the agents file, if it has any.

@@ -5,7 +5,7 @@ mod error;
 mod inbox;
 mod lease;
 mod memory;
-mod private;
+pub(crate) mod private;
 mod prune;
 mod read;
 mod salvage;

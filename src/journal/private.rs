@@ -1,4 +1,4 @@
-//! Makes files and folders that this user alone may read: agents' answers are nobody else's business.
+//! Makes files and folders that this user alone may read: goals and agents' answers are nobody else's business.
 //! Never changes those that are there already.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Makes a folder, and those that it lies in, where there is none.
-pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     let mut folders = DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut folders, 0o700);
@@ -16,7 +16,7 @@ pub(super) fn create_folder(path: &Path) -> io::Result<()> {
 }
 
 /// How a file is opened that may have to be made.
-pub(super) fn file() -> OpenOptions {
+pub(crate) fn file() -> OpenOptions {
     let mut file = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);

@@ -1,15 +1,14 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CliError, Exit, files, replan::Planner, talk::Output};
+use super::{CliError, Exit, desk::Desk, files, replan::Planner, talk::Output};
 use crate::{
     config::{AgentsFile, Catalogue},
     engine::{self, Rerun, Run},
-    human::Human,
     journal::{self, Durability, Lease, SqliteJournal},
     llm::Llm,
     mcp::Pool,
@@ -25,20 +24,6 @@ use crate::{
     runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
-
-/// What a run has of its own before it starts.
-pub(super) struct Desk {
-    /// Its id.
-    pub(super) run: RunId,
-    /// Where its journal is.
-    pub(super) journal: PathBuf,
-    /// Where it is shown.
-    pub(super) screen: Screen,
-    /// Who answers.
-    pub(super) human: Arc<dyn Human>,
-    /// What is printed on stdout.
-    pub(super) output: Output,
-}
 
 /// What is to be carried out.
 pub(super) enum Work {

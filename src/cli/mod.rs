@@ -5,6 +5,7 @@ mod agents;
 mod answer;
 mod cancel;
 mod demo_agent;
+mod desk;
 mod detach;
 mod doctor;
 mod elsewhere;

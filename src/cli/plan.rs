@@ -9,16 +9,12 @@ use std::{
 use clap::Args;
 
 use super::{
-    AgentsArg, CliError, Exit,
+    AgentsArg, CliError, Exit, desk,
     exit::print,
     files,
     goal::{Goal, REPLANS},
 };
-use crate::{
-    journal,
-    model::RunId,
-    report::{screen::Screen, text::printable_lines},
-};
+use crate::{journal, report::text::printable_lines};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
@@ -37,8 +33,8 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     if let Some(path) = &args.output {
         check_folder(path)?;
     }
-    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let saved = files::saved_plan(&journal::default_path()?, &RunId::from(uuid::Uuid::now_v7().to_string()));
+    let screen = desk::screen()?;
+    let saved = files::saved_plan(&journal::default_path()?, &desk::new_run());
     let goal = Goal { text: &args.goal, replans: REPLANS, agents: &agents, screen: &screen, saved };
     let planned = goal.plan().await;
     screen.flush();

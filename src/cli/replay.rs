@@ -10,11 +10,11 @@ use std::{
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use super::{CliError, Exit, Format, JournalArg, execute::shown, files, talk};
+use super::{CliError, Exit, Format, JournalArg, desk, execute::shown, files, talk};
 use crate::{
     journal::Reader,
     model::{Record, Timestamp},
-    report::{screen::Screen, terminal::Now},
+    report::terminal::Now,
     synthesizer::Merge,
 };
 
@@ -70,7 +70,7 @@ impl Speed {
 pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let reader = Reader::open(&files::journal(&args.journal)?)?;
     let run = reader.find_run(&args.run)?;
-    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
+    let screen = desk::screen()?;
     let watch = Watch::new(args.speed);
     let mut shown = shown(&screen, &run, watch.now());
     let mut merge = Merge::new(&run);

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, Left, Ran, Work, execute},
+    desk::Desk,
+    execute::{Left, Ran, Work, execute},
     files,
     talk::{Otherwise, TalkArgs},
 };
@@ -16,7 +17,6 @@ use crate::{
     engine::Run,
     journal::{Lease, Reader},
     model::{Event, Record, RunId, Source},
-    report::screen::Screen,
 };
 
 #[derive(Debug, Args)]
@@ -99,12 +99,10 @@ pub(super) async fn go_on(
             ),
         ));
     }
-    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let human = talk.human(&screen, run, Otherwise::Terminal)?;
+    let desk = Desk::new(run.clone(), journal.to_owned(), talk, Otherwise::Terminal)?;
     for change in changes {
-        screen.println(format!("accepted: {change}"));
+        desk.screen.println(format!("accepted: {change}"));
     }
-    let desk = Desk { run: run.clone(), journal: journal.to_owned(), screen, human, output: talk.output };
     let Ran { result, exit, shown } = execute(desk, &agents, Work::Left(left)).await?;
     talk.print(&result, shown)?;
     Ok(exit)

@@ -5,15 +5,12 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{Desk, Ran, Work, execute},
+    desk::{Desk, new_run},
+    execute::{Ran, Work, execute},
     files,
     talk::{Otherwise, TalkArgs},
 };
-use crate::{
-    journal::Reader,
-    model::{RunId, TaskId},
-    report::screen::Screen,
-};
+use crate::{journal::Reader, model::TaskId};
 
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
@@ -50,10 +47,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             format!("it has {}", tasks.join(", ")),
         ));
     }
-    let run = RunId::from(uuid::Uuid::now_v7().to_string());
-    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
-    let human = args.talk.human(&screen, &run, Otherwise::Terminal)?;
-    let desk = Desk { run, journal, screen, human, output: args.talk.output };
+    let desk = Desk::new(new_run(), journal, &args.talk, Otherwise::Terminal)?;
     let Ran { result, exit, shown } = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
     args.talk.print(&result, shown)?;
     Ok(exit)

@@ -10,8 +10,9 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
+    desk::{Desk, new_run},
     detach::detach,
-    execute::{Desk, Ran, Work, execute},
+    execute::{Ran, Work, execute},
     exit::{print, show},
     files,
     goal::{ForGoal, Goal, REPLANS},
@@ -24,10 +25,7 @@ use crate::{
     human::Reply,
     mcp::guard,
     model::{Answer, GoalPlanning, Plan, RunId, Source},
-    report::{
-        screen::Screen,
-        text::{count, printable_lines},
-    },
+    report::text::{count, printable_lines},
 };
 
 #[derive(Debug, Args)]
@@ -213,7 +211,6 @@ fn outline(plan: &Plan) -> String {
 }
 
 fn desk(args: &RunArgs) -> Result<Desk, CliError> {
-    let screen = Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))?;
     let run = args.detached_as.as_deref().map_or_else(new_run, RunId::from);
     // A plan that came over standard input has used it up.
     let otherwise = match args {
@@ -221,10 +218,5 @@ fn desk(args: &RunArgs) -> Result<Desk, CliError> {
         RunArgs { plan, .. } if plan == "-" => Otherwise::Nobody,
         _ => Otherwise::Terminal,
     };
-    let human = args.talk.human(&screen, &run, otherwise)?;
-    Ok(Desk { run, journal: files::journal(&args.journal)?, screen, human, output: args.talk.output })
-}
-
-fn new_run() -> RunId {
-    RunId::from(uuid::Uuid::now_v7().to_string())
+    Desk::new(run, files::journal(&args.journal)?, &args.talk, otherwise)
 }

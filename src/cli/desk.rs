@@ -1,0 +1,49 @@
+//! What a run has of its own before it starts: its id, where it is kept and shown, who answers.
+//! Never starts it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    CliError,
+    talk::{Otherwise, Output, TalkArgs},
+};
+use crate::{human::Human, model::RunId, report::screen::Screen};
+
+/// What a run has of its own before it starts.
+pub(super) struct Desk {
+    /// Its id.
+    pub(super) run: RunId,
+    /// Where its journal is.
+    pub(super) journal: PathBuf,
+    /// Where it is shown.
+    pub(super) screen: Screen,
+    /// Who answers.
+    pub(super) human: Arc<dyn Human>,
+    /// What is printed on stdout.
+    pub(super) output: Output,
+}
+
+impl Desk {
+    /// The desk of `run`, whose journal is at `journal`.
+    ///
+    /// # Errors
+    /// When there is nowhere to show the run, or as for [`TalkArgs::human`].
+    pub(super) fn new(run: RunId, journal: PathBuf, talk: &TalkArgs, otherwise: Otherwise) -> Result<Self, CliError> {
+        let screen = screen()?;
+        let human = talk.human(&screen, &run, otherwise)?;
+        Ok(Self { run, journal, screen, human, output: talk.output })
+    }
+}
+
+/// The id of a run that begins now.
+pub(super) fn new_run() -> RunId {
+    RunId::from(uuid::Uuid::now_v7().to_string())
+}
+
+/// Where everything is shown but results.
+///
+/// # Errors
+/// When stderr cannot be written.
+pub(super) fn screen() -> Result<Screen, CliError> {
+    Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))
+}

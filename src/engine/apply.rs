@@ -177,12 +177,9 @@ impl Run {
                     }
                     Asker::Host { attempt } if Settlement::of(answer) == Settlement::Repeat => {
                         let node = self.find(&attempt.task)?;
-                        let entry = &self.tasks[node.index()];
-                        let routes = self.graph[node].task.routes();
-                        let same = routes.iter().position(|route| Some(&route.agent) == entry.agent.as_ref());
-                        if entry.state == TaskState::AwaitingAnswer {
+                        if self.tasks[node.index()].state == TaskState::AwaitingAnswer {
                             self.tasks[node.index()].last_failure = None;
-                            self.make_startable(node, same);
+                            self.make_startable(node, self.last_route(node));
                         }
                     }
                     _ => {}

@@ -307,14 +307,9 @@ impl Decision<'_> {
 
     /// Fails a task with its last failure.
     pub(super) fn give_up(&mut self, node: NodeIndex) {
-        let entry = &self.run.tasks[node.index()];
-        let Some(failure) = entry.last_failure.clone() else { return };
+        let Some(failure) = self.run.tasks[node.index()].last_failure.clone() else { return };
         let task = self.run.graph[node].id.clone();
-        let last = entry
-            .agent
-            .as_ref()
-            .and_then(|agent| self.run.graph[node].task.routes().iter().position(|route| route.agent == *agent));
-        let failure = match last {
+        let failure = match self.run.last_route(node) {
             Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),
             None => failure,
         };

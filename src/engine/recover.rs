@@ -228,10 +228,10 @@ impl Decision<'_> {
         for (asker, answer, by) in answers.collect::<Vec<_>>() {
             self.follow_answer((asker, None), answer, &by);
         }
-        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (_, node))| {
+        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (index, node))| {
             let failure = entry.last_failure.clone().filter(|_| matches!(entry.state, TaskState::Ready { .. }))?;
-            let route = node.task.routes().iter().position(|route| Some(&route.agent) == entry.agent.as_ref());
-            Some((AttemptId { task: node.id.clone(), number: entry.attempts }, route, failure))
+            let attempt = AttemptId { task: node.id.clone(), number: entry.attempts };
+            Some((attempt, self.run.last_route(index), failure))
         });
         for (attempt, route, failure) in failures.collect::<Vec<_>>() {
             match route {

@@ -323,6 +323,12 @@ impl Run {
         (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
     }
 
+    /// The route of a node's last attempt; none before the first, and for a node that calls nobody.
+    pub(super) fn last_route(&self, node: NodeIndex) -> Option<usize> {
+        let agent = self.tasks[node.index()].agent.as_ref()?;
+        self.graph[node].task.routes().iter().position(|route| route.agent == *agent)
+    }
+
     pub(super) fn find(&self, id: &TaskId) -> Result<NodeIndex, Unknown> {
         self.graph.find(id.as_str()).ok_or_else(|| Unknown(id.to_string()))
     }

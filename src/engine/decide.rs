@@ -258,10 +258,13 @@ impl Decision<'_> {
     pub(super) fn attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
         let Some(node) = self.run.current(&attempt) else { return };
         let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
-        self.close_questions_not_asked_again(&attempt);
+        let taken_up = self.run.tasks[node.index()].taken_up;
+        if taken_up {
+            self.close_questions_not_asked_again(&attempt);
+        }
         let failure = match result {
             Ok(output) => return self.emit(Event::AttemptSucceeded { attempt, output }),
-            Err(failure) if self.run.tasks[node.index()].taken_up => retry::of_taken_up(failure),
+            Err(failure) if taken_up => retry::of_taken_up(failure),
             Err(failure) => failure,
         };
         self.emit(Event::AttemptFailed { attempt: attempt.clone(), failure: failure.clone() });

@@ -293,7 +293,7 @@ impl Decision<'_> {
     }
 
     /// Closes the questions that a call had asked when it was taken up, and had not asked again when it ended. Those that
-    /// were asked by this process are taken back by the connection that they came on.
+    /// were asked by this process are taken back by the connection that they came on, so no other call leaves any.
     pub(super) fn close_questions_not_asked_again(&mut self, attempt: &AttemptId) {
         self.close_questions(|origin| origin.attempt.as_ref() == Some(attempt));
     }

@@ -53,6 +53,33 @@ pub(super) enum Work {
     },
 }
 
+impl Work {
+    /// The plan that is carried out, as it was when its run began.
+    fn plan(&self) -> &Arc<Plan> {
+        match self {
+            Self::New { plan, .. } => plan,
+            Self::Left(left) => left.run.plan(),
+            Self::Again { earlier, .. } => earlier.plan(),
+        }
+    }
+
+    /// What an earlier process left of this very run.
+    fn left(&self) -> Option<&Left> {
+        match self {
+            Self::Left(left) => Some(left),
+            Self::New { .. } | Self::Again { .. } => None,
+        }
+    }
+
+    /// What the agents offered when the run's goal was planned, which is needed once.
+    fn take_surveyed(&mut self) -> Catalogue {
+        match self {
+            Self::New { surveyed, .. } => std::mem::take(surveyed),
+            Self::Left(_) | Self::Again { .. } => Catalogue::new(),
+        }
+    }
+}
+
 /// A run that an earlier process left.
 pub(super) struct Left {
     /// The right to drive it.
@@ -81,37 +108,29 @@ pub(super) struct Ran {
 ///
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
-pub(super) async fn execute(desk: Desk, agents: &AgentsFile, work: Work) -> Result<Ran, CliError> {
+pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> Result<Ran, CliError> {
     let Desk { run, journal: path, screen, human, output } = desk;
     let models = files::models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
     // Held to the end, after the run's last event is durable.
-    let _lease = match &work {
+    let _lease = match work.left() {
         // It was taken before the run was read.
-        Work::Left(_) => None,
-        Work::New { .. } | Work::Again { .. } => Some(Lease::take(&path, &run)?),
+        Some(_) => None,
+        None => Some(Lease::take(&path, &run)?),
     };
 
-    let (plan, events) = match &work {
-        Work::New { plan, .. } => (plan, 0),
-        Work::Left(left) => (left.run.plan(), left.run.next_seq()),
-        Work::Again { earlier, .. } => (earlier.plan(), 0),
-    };
+    let surveyed = work.take_surveyed();
+    let (plan, left) = (work.plan(), work.left());
+    let events = left.map_or(0, |left| left.run.next_seq());
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
     let options = files::pool_options(agents)?;
     // What is planned anew may go to any agent.
     let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
     let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
-    let surveyed = match &work {
-        Work::New { surveyed, .. } => surveyed.clone(),
-        Work::Left(_) | Work::Again { .. } => Catalogue::new(),
-    };
     let replanner = plan.replan.map(|_| Planner { agents: agents.clone(), surveyed, options: options.clone() });
-    let (sessions, sampled) = match &work {
-        Work::Left(left) => (left.notes.sessions.clone(), engine::sampled(&left.records)),
-        Work::New { .. } | Work::Again { .. } => Default::default(),
-    };
+    let (sessions, sampled) =
+        left.map(|left| (left.notes.sessions.clone(), engine::sampled(&left.records))).unwrap_or_default();
     let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
     let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).taking_over(sessions).having_sampled(spent);
     let services = Services {

@@ -40,13 +40,9 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     }
     let agents = files::agents_of(&args.agents, &earlier)?;
     let from = TaskId::from(args.from);
-    if !earlier.planned_tasks().any(|task| task.id == from) {
-        let tasks: Vec<_> = earlier.planned_tasks().map(|task| format!("`{}`", task.id)).collect();
-        return Err(CliError::usage(
-            format!("the plan of run `{of}` has no task `{from}`"),
-            format!("it has {}", tasks.join(", ")),
-        ));
-    }
+    // Told before anything begins, and as what it is: a mistake on the command line.
+    let checked = earlier.check_rerun(&of, &from);
+    checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
     let desk = Desk::new(new_run(), journal, &args.talk, Otherwise::Terminal)?;
     let Ran { result, exit, shown } = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
     args.talk.print(&result, shown)?;

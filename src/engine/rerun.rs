@@ -53,11 +53,7 @@ impl Run {
     /// When the plan has no task `from`.
     pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, Step), RerunError> {
         let Rerun { of, earlier, from, seed } = rerun;
-        let again = earlier.what_is_done_again(from).ok_or_else(|| RerunError::UnknownTask {
-            of: of.clone(),
-            task: from.clone(),
-            tasks: earlier.planned_tasks().map(|task| task.id.clone()).collect(),
-        })?;
+        let again = earlier.what_is_done_again(earlier.planned(of, from)?);
         let plan = Arc::new(earlier.plan_as_it_became());
         let mut run = Self::new(&plan, &earlier.inputs, seed, now)?;
         run.source.clone_from(&earlier.source);
@@ -66,8 +62,8 @@ impl Run {
         let started = Event::RunStarted { plan, inputs, seed, source };
         decision.record(Record { seq: 0, at: now, event: started });
         decision.emit(Event::RunRerun { of: of.clone(), from: from.clone() });
-        for (node, part) in earlier.graph.nodes() {
-            if part.part == Part::Planned && !earlier.was_removed(node) && !again[node.index()] {
+        for (node, _) in earlier.graph.nodes() {
+            if earlier.is_planned(node) && !again[node.index()] {
                 decision.take_over(earlier, node);
             }
         }
@@ -76,15 +72,31 @@ impl Run {
         Ok((run, step))
     }
 
-    /// The tasks of the plan, with those that a replan has added and without those that it has removed.
-    pub fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
-        let planned =
-            self.graph.nodes().filter(|(node, planned)| planned.part == Part::Planned && !self.was_removed(*node));
-        planned.map(|(_, planned)| &planned.task)
+    /// Whether the run, whose id is `of`, can be begun again from the task `from`.
+    ///
+    /// # Errors
+    /// When the plan has no such task.
+    pub fn check_rerun(&self, of: &RunId, from: &TaskId) -> Result<(), RerunError> {
+        self.planned(of, from).map(drop)
     }
 
-    fn was_removed(&self, node: NodeIndex) -> bool {
-        self.replans.removed.contains(&node)
+    /// The node of a task of the plan.
+    fn planned(&self, of: &RunId, task: &TaskId) -> Result<NodeIndex, RerunError> {
+        let node = self.graph.find(task.as_str()).filter(|node| self.is_planned(*node));
+        node.ok_or_else(|| RerunError::UnknownTask {
+            of: of.clone(),
+            task: task.clone(),
+            tasks: self.planned_tasks().map(|task| task.id.clone()).collect(),
+        })
+    }
+
+    /// The tasks of the plan, with those that a replan has added and without those that it has removed.
+    fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.graph.nodes().filter(|(node, _)| self.is_planned(*node)).map(|(_, planned)| &planned.task)
+    }
+
+    fn is_planned(&self, node: NodeIndex) -> bool {
+        self.graph[node].part == Part::Planned && !self.replans.removed.contains(&node)
     }
 
     /// The plan with what replans have made of it.
@@ -106,14 +118,11 @@ impl Run {
         plan
     }
 
-    /// By node index: whether the node is done again. None where the plan has no task `from`.
-    fn what_is_done_again(&self, from: &TaskId) -> Option<Vec<bool>> {
-        let start = self.graph.find(from.as_str()).filter(|node| self.graph[*node].part == Part::Planned)?;
+    /// By node index: whether the node is done again.
+    fn what_is_done_again(&self, start: NodeIndex) -> Vec<bool> {
         let mut again = vec![false; self.graph.len()];
         let has_no_result = |node: &NodeIndex| {
-            !matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_)))
-                && self.graph[*node].part == Part::Planned
-                && !self.was_removed(*node)
+            !matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_))) && self.is_planned(*node)
         };
         let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(has_no_result).collect();
         queue.push_back(start);
@@ -122,7 +131,7 @@ impl Run {
                 queue.extend(self.graph.dependents(node));
             }
         }
-        Some(again)
+        again
     }
 }
 

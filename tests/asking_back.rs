@@ -27,7 +27,7 @@ use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
         CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, ListToolsResult,
-        PaginatedRequestParams, SamplingMessage, ServerCapabilities, ServerConfig, Tool,
+        PaginatedRequestParams, SamplingMessage, ServerCapabilities, ServerConfig,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -35,7 +35,7 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{attempt, object, odd, spec};
+use support::{attempt, odd, offer, spec, until};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -87,12 +87,7 @@ impl Echo {
     }
 
     async fn until_sampled(&self, count: usize) {
-        let asked = async {
-            while self.sampled().len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), asked).await.expect("nobody asks the model");
+        until(|| self.sampled().len() >= count).await;
     }
 
     /// Each request with the task that it was charged to. A prompt is the name of the task that caused it.
@@ -220,8 +215,7 @@ impl ServerHandler for Asker {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schema = Arc::new(object(json!({"type": "object"})));
-        Ok(ListToolsResult::with_all_items(vec![Tool::new("work", "work", schema)]))
+        Ok(offer(&["work"]))
     }
 
     async fn call_tool(

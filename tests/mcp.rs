@@ -17,7 +17,7 @@ use kapell::{
     },
 };
 use serde_json::{Value, json};
-use support::{Recorder, attempt, is_running, odd, pool, spec};
+use support::{Recorder, attempt, is_running, odd, pool, spec, until};
 use tokio_util::sync::CancellationToken;
 
 async fn call(pool: &Pool, tool: &str, arguments: Value) -> Result<String, Failure> {
@@ -262,9 +262,7 @@ async fn a_question_is_withdrawn_when_its_call_is_cancelled() {
     let cancel = CancellationToken::new();
     let calling = pool.call(attempt("work", json!({})), JsonObject::new(), cancel.clone());
     let cancelling = async {
-        while host.elicited().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| !host.elicited().is_empty()).await;
         cancel.cancel();
     };
     let (result, ()) = tokio::join!(calling, cancelling);

@@ -21,8 +21,8 @@ use axum::{
 use kapell::{
     mcp::Pool,
     model::{
-        AgentSpec, Answer, AttemptId, Await, Expression, Failure, FailureKind, JsonObject, NoteKey, Protocol,
-        StartAttempt, ToolOutput, Transport,
+        AgentSpec, AttemptId, Await, Expression, Failure, FailureKind, JsonObject, NoteKey, Protocol, StartAttempt,
+        ToolOutput, Transport,
     },
 };
 use rmcp::{
@@ -32,7 +32,7 @@ use rmcp::{
         ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, InputRequests,
         InputRequiredResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
         ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-        SubscriptionFilter, Tool, UpdateTaskParams,
+        SubscriptionFilter, UpdateTaskParams,
     },
     service::{RequestContext, SubscriptionContext},
     task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
@@ -41,7 +41,7 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{Recorder, attempt, object, pool, spec};
+use support::{Recorder, attempt, helpful, offer, pool, spec, until};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -109,9 +109,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schema = Arc::new(object(json!({"type": "object"})));
-        let tools = ["job", "ask", "leave", "idle"].map(|name| Tool::new(name, name, schema.clone()));
-        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+        Ok(offer(&["job", "ask", "leave", "idle"]))
     }
 
     async fn call_tool(
@@ -223,10 +221,6 @@ fn job(kind: &str) -> StartAttempt {
     attempt("job", json!({"kind": kind}))
 }
 
-fn helpful() -> Arc<Recorder> {
-    Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) })
-}
-
 type Outcome = Result<Arc<ToolOutput>, Failure>;
 
 fn said(outcome: Outcome) -> Result<String, FailureKind> {
@@ -249,12 +243,7 @@ async fn killed(
         let pool = pool.clone();
         async move { call(&pool, order).await }
     });
-    let waiting = async {
-        while !there(host) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("the call did not come so far");
+    until(|| there(host)).await;
     calling.abort();
     // Nothing of it says goodbye.
     std::mem::forget(pool);
@@ -360,19 +349,12 @@ async fn cancelling_ends_the_task_at_the_agent() {
     let cancel = CancellationToken::new();
     let calling = pool.call(job("endless"), JsonObject::new(), cancel.clone());
     let cancelling = async {
-        while host.progress().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| !host.progress().is_empty()).await;
         cancel.cancel();
     };
     let (outcome, ()) = tokio::join!(calling, cancelling);
     assert_eq!(said(outcome), Err(FailureKind::Cancelled));
-    let noticed = async {
-        while agent.cancelled.load(Ordering::SeqCst) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(2), noticed).await.unwrap();
+    until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
     pool.close().await;
 }
 
@@ -421,15 +403,6 @@ fn leave() -> StartAttempt {
         failed: Some(expression("status == 'failed' or resource.error is defined")),
     };
     StartAttempt { awaits: Some(awaits), ..attempt("leave", json!({})) }
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it did not come so far");
 }
 
 fn shown(host: &Recorder) -> Vec<String> {

@@ -19,7 +19,7 @@ use axum::{
 };
 use kapell::{
     mcp::Pool,
-    model::{AgentSpec, Answer, ChatPart, ChatReply, Failure, FailureKind, JsonObject, Protocol, Transport},
+    model::{AgentSpec, Failure, FailureKind, JsonObject, Protocol, Transport},
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -27,7 +27,7 @@ use rmcp::{
         CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
         CreateMessageRequestParams, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests,
         InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, SamplingMessage,
-        ServerCapabilities, ServerConfig, Tool,
+        ServerCapabilities, ServerConfig,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -35,7 +35,7 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{Recorder, attempt, object, pool, process, spec};
+use support::{attempt, helpful, object, offer, pool, process, spec, until};
 use tokio_util::sync::CancellationToken;
 
 /// An agent in both eras.
@@ -73,9 +73,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schema = Arc::new(object(json!({"type": "object"})));
-        let tools = ["ask", "steps", "large", "forever", "endless"].map(|name| Tool::new(name, name, schema.clone()));
-        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+        Ok(offer(&["ask", "steps", "large", "forever", "endless"]))
     }
 
     async fn call_tool(
@@ -150,18 +148,6 @@ fn http(url: &str, protocol: Protocol) -> AgentSpec {
         server: None,
     };
     AgentSpec { protocol, ..spec("odd", transport) }
-}
-
-fn helpful() -> Arc<Recorder> {
-    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
-    host.replies(Ok(ChatReply {
-        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
-        cost_usd: None,
-        model: "small".to_owned(),
-        stop_reason: "endTurn".to_owned(),
-        usage: None,
-    }));
-    host
 }
 
 async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
@@ -239,12 +225,7 @@ async fn cancelling_reaches_the_server_in_both_eras() {
         let (result, since) = tokio::join!(calling, cancelling);
         assert_eq!(result.unwrap_err().kind, FailureKind::Cancelled);
         assert!(since.elapsed() < Duration::from_secs(2));
-        let noticed = async {
-            while agent.cancelled.load(Ordering::SeqCst) == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(2), noticed).await.unwrap();
+        until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
         pool.close().await;
     }
 }

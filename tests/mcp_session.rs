@@ -28,7 +28,7 @@ use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequestParams,
         ElicitRequestParams, JsonRpcMessage, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-        SamplingMessage, ServerCapabilities, ServerConfig, Tool,
+        SamplingMessage, ServerCapabilities, ServerConfig,
     },
     service::RequestContext,
     transport::streamable_http_server::{
@@ -38,9 +38,9 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 use support::{
-    Recorder, attempt,
-    lives::{self, busy, helpful, legacy, progress, risen, until},
-    object, pool,
+    Recorder, attempt, helpful,
+    lives::{self, busy, legacy, progress, risen},
+    offer, pool, until,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -119,9 +119,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schema = Arc::new(object(json!({"type": "object"})));
-        let tools = ["ask", "sample", "steps", "quick"].map(|name| Tool::new(name, name, schema.clone()));
-        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+        Ok(offer(&["ask", "sample", "steps", "quick"]))
     }
 
     async fn call_tool(

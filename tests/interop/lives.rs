@@ -17,8 +17,8 @@ use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
 use crate::{
     root,
     support::{
-        Recorder, attempt,
-        lives::{busy, call, helpful, killed, legacy, risen, take_up},
+        Recorder, attempt, helpful,
+        lives::{busy, call, killed, legacy, risen, take_up},
         pool,
     },
     task_manager,

@@ -11,7 +11,7 @@ use rmcp::{
     model::{
         CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CreateTaskResult,
         ElicitRequest, ElicitRequestParams, GetTaskParams, GetTaskResult, InputRequest, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
+        PaginatedRequestParams, ServerCapabilities, ServerConfig, UpdateTaskParams,
     },
     service::RequestContext,
     task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions},
@@ -20,6 +20,8 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
+
+use crate::support::offer;
 
 /// The environment variable that makes this executable the server, on the port that it names.
 const PORT: &str = "KAPELL_INTEROP_TASK_MANAGER";
@@ -90,9 +92,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let schema = Arc::new(JsonObject::from_iter([("type".to_owned(), json!("object"))]));
-        let tools = ["work", "ask"].map(|name| Tool::new(name, name, schema.clone()));
-        Ok(ListToolsResult::with_all_items(tools.to_vec()))
+        Ok(offer(&["work", "ask"]))
     }
 
     async fn call_tool(

@@ -4,30 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use kapell::{
     mcp::Pool,
-    model::{AgentSpec, Answer, ChatPart, ChatReply, Failure, JsonObject, Notes, Protocol, StartAttempt, Transport},
+    model::{AgentSpec, Failure, JsonObject, Notes, Protocol, StartAttempt, Transport},
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Recorder, pool, spec};
+use super::{Recorder, helpful, pool, spec, until};
 
 /// The agent `odd`, in the legacy era at that address.
 pub(crate) fn legacy(url: &str) -> AgentSpec {
     let transport = Transport::Http { url: url.to_owned(), headers: Vec::new(), bearer_token: None, server: None };
     AgentSpec { protocol: Protocol::Legacy, ..spec("odd", transport) }
-}
-
-/// A host that answers everything.
-pub(crate) fn helpful() -> Arc<Recorder> {
-    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
-    host.replies(Ok(ChatReply {
-        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
-        cost_usd: None,
-        model: "small".to_owned(),
-        stop_reason: "endTurn".to_owned(),
-        usage: None,
-    }));
-    host
 }
 
 /// A host that never answers.
@@ -48,16 +34,6 @@ pub(crate) async fn take_up(pool: &Pool, call: StartAttempt, notes: &Notes) -> R
     let note = notes.calls[&call.attempt].clone();
     let output = pool.take_up(call, note, JsonObject::new(), CancellationToken::new()).await?;
     Ok(output.text().into_owned())
-}
-
-/// Waits until it holds.
-pub(crate) async fn until(condition: impl Fn() -> bool) {
-    let holds = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it does not come to that");
 }
 
 /// Makes a call in a host that ends, as if it were killed, as soon as `is_time`; gives the notes that it leaves. Its

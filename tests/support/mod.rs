@@ -15,12 +15,13 @@ use indexmap::IndexMap;
 use kapell::{
     mcp::{Host, Options, Pool, Sampling},
     model::{
-        AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, ChildProcess, Elicitation,
-        JsonObject, LogMessage, NoteKey, Notes, Origin, Progress, Protocol, SamplingPolicy, Span, StartAttempt,
-        Transport,
+        AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, ChildProcess,
+        Elicitation, JsonObject, LogMessage, NoteKey, Notes, Origin, Progress, Protocol, SamplingPolicy, Span,
+        StartAttempt, Transport,
     },
 };
-use serde_json::Value;
+use rmcp::model::{ListToolsResult, Tool};
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 /// A host that answers as it is told and remembers everything.
@@ -157,6 +158,19 @@ impl Host for Recorder {
     }
 }
 
+/// A host that answers everything.
+pub(crate) fn helpful() -> Arc<Recorder> {
+    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
+    host.replies(Ok(ChatReply {
+        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
+        cost_usd: None,
+        model: "small".to_owned(),
+        stop_reason: "endTurn".to_owned(),
+        usage: None,
+    }));
+    host
+}
+
 /// A pool over the given agents.
 pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<Recorder>) -> Pool {
     let options = Options {
@@ -215,9 +229,25 @@ pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
     }
 }
 
+/// What a server offers: tools of these names, which take any object.
+pub(crate) fn offer(names: &[&'static str]) -> ListToolsResult {
+    let schema = Arc::new(object(json!({"type": "object"})));
+    ListToolsResult::with_all_items(names.iter().map(|&name| Tool::new(name, name, schema.clone())).collect())
+}
+
 /// The object in a value.
 pub(crate) fn object(value: Value) -> JsonObject {
     value.as_object().cloned().unwrap()
+}
+
+/// Waits until it holds.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it does not come to that");
 }
 
 /// Whether a process exists and is no zombie.

@@ -1,6 +1,11 @@
 //! Runs whose process is killed: at any event, with calls that outlive it and calls that do not.
 
-use super::*;
+use super::{
+    rules::check,
+    simulation::{Effectful, dice_of, end_of, simulate},
+    sketches::{random_plan, sketch},
+    *,
+};
 use crate::{
     engine::Recovery,
     model::{Elicitation, Form, Origin, QuestionId, RequestId, Settlement},

@@ -1,0 +1,143 @@
+//! Budgets: what is reserved, charged and refused.
+
+use super::*;
+
+fn bounded(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
+    Arc::new(Plan { budget, ..(*plan(tasks)).clone() })
+}
+
+#[test]
+fn a_budget_of_tokens_is_reserved_before_and_settled_after_each_call() {
+    let prompts: Vec<Task> = (0..64).map(|number| plain(prompt(&format!("p{number}"), &[], None))).collect();
+    let budget = Budget { tokens: Some(500), ..Budget::default() };
+    let mut driver = Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*bounded(budget, prompts)).clone() }));
+    // Each may use 101 tokens: 100 of the reply, and 4 bytes of question.
+    assert_eq!(driver.turns().len(), 5, "the fifth reservation is the one that goes over");
+    for number in 0..5 {
+        driver.reply(&format!("p{number}"), 1, used(50));
+    }
+    let cause = EndCause::BudgetSpent { what: "tokens (505 of 500)".into() };
+    assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))));
+    assert_eq!(driver.outcome("p4"), Some(Outcome::Succeeded(text("done"))), "what was done is kept");
+    assert_eq!(driver.outcome("p63"), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn each_kind_of_budget_ends_the_run_when_it_is_spent() {
+    let one = |budget: Budget, task: fn(&str) -> Task| {
+        let (first, second) = (task("t0"), Task { needs: vec!["t0".into()], ..task("t1") });
+        Driver::connected(&bounded(budget, vec![first, second]))
+    };
+    let ask: fn(&str) -> Task = |id| plain(prompt(id, &[], None));
+    let work: fn(&str) -> Task = |id| task(id, &[]);
+    let unlimited = Budget::default();
+    for (budget, task, what) in [
+        (Budget { llm_calls: Some(1), ..unlimited }, ask, "calls of the language model (1 of 1)"),
+        (Budget { cost_usd: Some(0.01), ..unlimited }, ask, "cost (0.0100 of 0.01 US dollars)"),
+        (Budget { tool_calls: Some(1), ..unlimited }, work, "tool calls (1 of 1)"),
+    ] {
+        let mut driver = one(budget, task);
+        driver.reply("t0", 1, used(1));
+        driver.end("t0", 1, Ok(text("x")));
+        let cause = EndCause::BudgetSpent { what: what.into() };
+        assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))), "{budget:?}");
+    }
+}
+
+#[test]
+fn the_time_of_a_run_is_bounded_and_what_runs_then_is_cancelled() {
+    let budget = Budget { time: Some(Span(Duration::from_secs(9))), ..Budget::default() };
+    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    assert_eq!(driver.run.next_wake(), Some(Timestamp(10_000)));
+    driver.sleep();
+    let attempt = AttemptId { task: "t".into(), number: 1 };
+    assert!(driver.orders.contains(&Command::CancelAttempt { attempt }));
+    assert_eq!(driver.run.next_wake(), None, "there is nothing more to wake up for");
+    driver.fail("t", 1, FailureKind::Cancelled);
+    let cause = EndCause::BudgetSpent { what: "time (9s)".into() };
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, Some(cause))));
+}
+
+#[test]
+fn the_budget_of_a_task_is_shared_by_its_items_and_ends_only_the_task() {
+    let each = Task { budget: Budget { tool_calls: Some(2), ..Budget::default() }, ..over(json!([1, 2, 3]), Some(1)) };
+    let mut driver = Driver::connected(&plan(vec![each, task("other", &[])]));
+    driver.end("each[0]", 1, Ok(text("x")));
+    driver.end("each[1]", 1, Ok(text("x")));
+    let Some(Outcome::Failed(failure)) = driver.outcome("each[2]") else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::BudgetSpent);
+    driver.end("other", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
+}
+
+#[test]
+fn sampling_is_refused_when_the_budget_is_spent_and_counts_for_nothing() {
+    let budget = Budget { llm_calls: Some(0), ..Budget::default() };
+    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    let attempt = Some(AttemptId { task: "t".into(), number: 1 });
+    let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
+    driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat: Arc::default() });
+    let refused = driver.take_orders(|order| match order {
+        Command::AnswerSampling { result: Err(error), .. } => Some(error.to_string()),
+        _ => None,
+    });
+    assert_eq!(refused, ["the budget is spent: calls of the language model (0 of 0)"]);
+    assert_eq!(driver.run.spent(), (0, 1, 0, 0.0));
+    driver.end("t", 1, Ok(text("done without")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn what_planning_took_is_the_runs_to_pay() {
+    let usage = Usage { input_tokens: 30, output_tokens: 20 };
+    let unlimited = Budget::default();
+    for (budget, planning, what) in [
+        (Budget { llm_calls: Some(2), ..unlimited }, planning(2, None), "calls of the language model (2 of 2)"),
+        (Budget { tokens: Some(100), ..unlimited }, planning(2, Some(usage)), "tokens (100 of 100)"),
+        (Budget { tokens: Some(100), ..unlimited }, planning(2, None), "tokens (180 of 100)"),
+        (Budget { cost_usd: Some(0.02), ..unlimited }, planning(2, None), "cost (0.0200 of 0.02 US dollars)"),
+    ] {
+        let plan = bounded(budget, vec![plain(prompt("p", &[], None))]);
+        let mut driver = Driver::planned(&plan, Some(&planning));
+        assert_eq!(driver.records[1].event, Event::GoalPlanned(planning.clone()));
+        let cause = EndCause::BudgetSpent { what: what.into() };
+        assert_eq!((driver.turns().len(), driver.ended()), (0, Some((RunStatus::Failed, Some(cause)))), "{budget:?}");
+    }
+    let plan = bounded(Budget { llm_calls: Some(3), ..unlimited }, vec![plain(prompt("p", &[], None))]);
+    assert_eq!(Driver::planned(&plan, Some(&planning(2, None))).turns().len(), 1, "one call is left");
+}
+
+#[test]
+fn a_replay_of_any_part_of_a_run_has_spent_what_the_run_had() {
+    let asked = plain(prompt("p", &["a"], None));
+    let budget = Budget { tokens: Some(10_000), tool_calls: Some(9), ..Budget::default() };
+    let bounded_task = Task { budget: Budget { tokens: Some(500), ..Budget::default() }, ..asked };
+    let plan = bounded(budget, vec![bounded_task, task("t", &[])]);
+    let planned = planning(3, Some(Usage { input_tokens: 7, output_tokens: 2 }));
+    let mut driver = Driver::planned(&plan, Some(&planned));
+    let mut accounts = vec![(driver.records.len(), driver.run.accounts.clone())];
+    let mut note = |driver: &Driver| accounts.push((driver.records.len(), driver.run.accounts.clone()));
+    driver.connect_all();
+    note(&driver);
+    driver.reply("p", 1, asks_for(&[("c1", "a.work")]));
+    note(&driver);
+    let attempt = Some(AttemptId { task: "p/1".into(), number: 1 });
+    let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
+    let chat = Arc::new(ChatRequest { max_tokens: 40, ..ChatRequest::default() });
+    driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat });
+    note(&driver);
+    driver.feed(Input::SamplingEnded { request: "a/1".into(), result: used(12) });
+    note(&driver);
+    driver.end("p/1", 1, Ok(text("x")));
+    note(&driver);
+    driver.reply("p", 2, used(30));
+    note(&driver);
+    for (until, accounts) in accounts {
+        let folded = Run::fold(&driver.records[..until]).expect("a run");
+        assert_eq!(folded.accounts, accounts, "after {until} events");
+    }
+    // The first turn did not tell its usage, so it is taken to have used all of its reservation.
+    let spent = driver.run.spent();
+    let first = 104;
+    assert_eq!(spent, (6, 2, 27 + first + 12 + 30, 0.05));
+}

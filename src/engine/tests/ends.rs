@@ -1,0 +1,38 @@
+//! Ends of runs: those that a person wants, and what a run gives.
+
+use super::*;
+
+#[test]
+fn cancelling_stops_what_runs_and_starts_nothing_more() {
+    let mut driver = Driver::connected(&plan(vec![task("t", &[]), task("u", &["t"]), over(json!([1, 2, 3]), Some(1))]));
+    driver.calls();
+    driver.feed(Input::CancelRequested);
+    let cancelled = driver.take_orders(|order| matches!(order, Command::CancelAttempt { .. }).then_some(()));
+    assert_eq!(cancelled.len(), 2);
+    driver.end("t", 1, Ok(text("it was faster")));
+    driver.fail("each[0]", 1, FailureKind::Cancelled);
+    assert_eq!(driver.calls(), []);
+    assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
+    assert_eq!(driver.outcome("u"), Some(Outcome::Cancelled));
+    assert_eq!(driver.outcome("each"), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn outputs_are_evaluated_at_the_end_and_a_missing_one_is_named() {
+    let mut with_outputs = (*plan(vec![task("t", &[])])).clone();
+    with_outputs.outputs = Some(IndexMap::from([
+        ("good".to_owned(), Template(json!("${{ tasks.t.output }}"))),
+        ("bad".to_owned(), Template(json!("${{ tasks.t.output.missing }}"))),
+    ]));
+    let mut driver = Driver::connected(&Arc::new(with_outputs));
+    driver.end("t", 1, Ok(text("x")));
+    let Some(Event::RunEnded { status, outputs: Some(outputs), output_errors, .. }) =
+        driver.records.last().map(|record| &record.event)
+    else {
+        panic!("not ended")
+    };
+    assert_eq!(*status, RunStatus::Partial);
+    assert_eq!(outputs["good"], json!("x"));
+    assert_eq!(outputs["bad"], Value::Null);
+    assert!(output_errors.contains_key("bad"));
+}

@@ -1,0 +1,42 @@
+//! Tasks with items: how many run at once, and which run at all.
+
+use super::*;
+
+#[test]
+fn foreach_runs_once_for_each_item_within_its_own_limit() {
+    let last = with(json!({"all": "${{ tasks.each.outputs }}"}), task("z", &["each"]));
+    let mut driver = Driver::connected(&plan(vec![over(json!([1, 2, 3]), Some(1)), last]));
+    assert_eq!(driver.names(), ["each[0]#1@a"]);
+    driver.end("each[0]", 1, Ok(text("p")));
+    assert_eq!(driver.names(), ["each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("q")));
+    assert_eq!(driver.names(), ["each[2]#1@a"]);
+    driver.end("each[2]", 1, Ok(text("r")));
+    let Some(Command::StartAttempt(call)) = driver.orders.pop() else { panic!("no call") };
+    assert_eq!(Value::Object(call.arguments), json!({"all": ["p", "q", "r"]}));
+}
+
+#[test]
+fn foreach_over_nothing_succeeds_and_over_no_list_fails() {
+    let driver = Driver::connected(&plan(vec![over(json!([]), None)]));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+    let driver = Driver::connected(&plan(vec![over(json!({"a": 1}), None)]));
+    let Some(Outcome::Failed(failure)) = driver.outcome("each") else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::Expression);
+}
+
+#[test]
+fn a_condition_about_the_item_is_asked_for_each_item() {
+    let each = Task { condition: Some(Expression("item > 1".into())), ..over(json!([1, 2]), None) };
+    let mut driver = Driver::connected(&plan(vec![each]));
+    assert_eq!(driver.names(), ["each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn an_item_that_never_starts_does_not_keep_the_others_waiting() {
+    let each = with(json!({"v": "${{ item.name }}"}), over(json!([1, 2, {"name": "n"}]), Some(1)));
+    let mut driver = Driver::connected(&plan(vec![each]));
+    assert_eq!(driver.names(), ["each[2]#1@a"]);
+}

@@ -1,0 +1,126 @@
+//! Prompts: turns, the calls that models ask for, and answers that are mended.
+
+use super::*;
+
+fn answered_by(task: Task) -> Driver {
+    let mut driver = Driver { now: Timestamp(1_000), ..Driver::start(&plan(vec![task])) };
+    driver.connect_all();
+    driver
+}
+
+#[test]
+fn a_prompt_is_answered_in_text() {
+    let mut asked = prompt("p", &[], None);
+    if let Work::Prompt(prompt) = &mut asked.work {
+        prompt.prompt = Template(json!("Why?"));
+    }
+    let mut driver = answered_by(asked);
+    let turns = driver.turns();
+    assert_eq!(turns.iter().map(|(turn, _)| turn.as_str()).collect::<Vec<_>>(), ["p#1"]);
+    assert_eq!(turns[0].1.messages[0].all_text(), "Why?");
+    driver.reply("p", 1, says_text("Because."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Because."))));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn the_calls_that_a_model_asks_for_are_attempts_like_any_other() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    let offered = driver.turns().remove(0).1.tools;
+    assert_eq!(offered.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["a.work"]);
+    driver.reply("p", 1, asks_for(&[("c1", "a.work"), ("c2", "a.none"), ("c3", "a.work")]));
+    let calls = driver.take_orders(|order| match order {
+        Command::StartAttempt(call) => Some((call.attempt.to_string(), Value::Object(call.arguments.clone()))),
+        _ => None,
+    });
+    // What a model says is data: it is never evaluated.
+    let said = json!({"text": "${{ inputs.secret }}"});
+    assert_eq!(calls, [("p/1#1".to_owned(), said.clone()), ("p/2#1".to_owned(), said)]);
+    driver.end("p/1", 1, Ok(text("found")));
+    assert_eq!(driver.turns(), [], "the model hears of all its calls at once");
+    driver.fail("p/2", 1, FailureKind::ToolError);
+    let turns = driver.turns();
+    let results = ChatPart::ToolResult { id: "c1".into(), text: "found".into(), is_error: false };
+    let missing =
+        ChatPart::ToolResult { id: "c2".into(), text: "there is no tool `a.none` here".into(), is_error: true };
+    let broken = ChatPart::ToolResult { id: "c3".into(), text: "broke".into(), is_error: true };
+    assert_eq!(turns[0].1.messages.last().map(|message| message.parts.clone()), Some(vec![results, missing, broken]));
+    driver.reply("p", 2, says_text("Done."));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)), "a failed call of the loop is the model's affair");
+}
+
+#[test]
+fn a_model_is_told_which_of_its_calls_could_not_be_read() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    driver.turns();
+    let unreadable = |id: &str| ChatPart::UnreadableToolUse {
+        id: id.into(),
+        name: "a.work".into(),
+        problem: "are no object: [1]".into(),
+    };
+    let told = |id: &str| ChatPart::ToolResult {
+        id: id.into(),
+        text: "`a.work` was not called: its arguments are no object: [1]; give one JSON object".into(),
+        is_error: true,
+    };
+    let results = |driver: &mut Driver| driver.turns()[0].1.messages.last().map(|message| message.parts.clone());
+    driver.reply("p", 1, says(vec![unreadable("c1")]));
+    assert_eq!(results(&mut driver), Some(vec![told("c1")]));
+    let Ok(ChatReply { parts, .. }) = asks_for(&[("c2", "a.work")]) else { unreachable!("a reply") };
+    driver.reply("p", 2, says([parts, vec![unreadable("c3")]].concat()));
+    driver.end("p/1", 1, Ok(text("found")));
+    let found = ChatPart::ToolResult { id: "c2".into(), text: "found".into(), is_error: false };
+    assert_eq!(results(&mut driver), Some(vec![found, told("c3")]));
+    driver.reply("p", 3, says_text("Done."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
+}
+
+#[test]
+fn the_last_turn_has_no_tools_and_its_text_is_the_answer() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    for turn in 1..3 {
+        assert_eq!(driver.turns()[0].1.tool_choice, ToolChoice::Auto);
+        driver.reply("p", turn, asks_for(&[("c", "a.none")]));
+    }
+    assert_eq!(driver.turns()[0].1.tool_choice, ToolChoice::None);
+    driver.reply("p", 3, says_text("Enough."));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Enough."))));
+}
+
+#[test]
+fn an_answer_that_breaks_its_schema_is_repaired_once_and_then_fails() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    for (second, ends_well) in [("```json\n{\"n\": 2}\n```", true), ("{\"n\": \"two\"}", false)] {
+        let mut driver = answered_by(plain(prompt("p", &[], Some(schema.clone()))));
+        driver.turns();
+        driver.reply("p", 1, says_text("{\"n\": 1.5}"));
+        let turns = driver.turns();
+        assert!(turns[0].1.messages[2].all_text().contains("at `/n`"), "{turns:?}");
+        driver.reply("p", 2, says_text(second));
+        match driver.outcome("p") {
+            Some(Outcome::Succeeded(output)) if ends_well => assert_eq!(output.structured, Some(json!({"n": 2}))),
+            Some(Outcome::Failed(failure)) if !ends_well => assert_eq!(failure.kind, FailureKind::ModelFailed),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_model_that_fails_or_says_nothing_fails_the_task() {
+    for reply in [Err(ChatError::Endpoint { message: "down".into(), status: None }), says_text(" ")] {
+        let mut driver = answered_by(plain(prompt("p", &[], None)));
+        driver.reply("p", 1, reply);
+        let Some(Outcome::Failed(failure)) = driver.outcome("p") else { panic!("not failed") };
+        assert_eq!(failure.kind, FailureKind::ModelFailed);
+    }
+}
+
+#[test]
+fn cancelling_ends_a_turn_too() {
+    let mut driver = answered_by(plain(prompt("p", &[], None)));
+    driver.feed(Input::CancelRequested);
+    let attempt = AttemptId { task: "p".into(), number: 1 };
+    assert!(driver.orders.contains(&Command::CancelAttempt { attempt }));
+    driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
+    assert_eq!((driver.outcome("p"), driver.ended()), (Some(Outcome::Cancelled), Some((RunStatus::Cancelled, None))));
+}

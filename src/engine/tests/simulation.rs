@@ -1,0 +1,167 @@
+//! Random plans against a driver that is allowed to be unlucky: random ends, in random order.
+
+use super::{
+    rules::check,
+    sketches::{random_plan, random_remainder, sketch},
+    *,
+};
+
+/// What the driver holds of a call, an approval or a connection that is under way.
+#[derive(Debug, Clone)]
+pub(super) enum Effectful {
+    Connect(AgentId),
+    Call(AttemptId),
+    Turn(AttemptId),
+    Ask(crate::model::QuestionId),
+    Replan(Box<ReplanRequest>),
+}
+
+const ENDS: [FailureKind; 8] = [
+    FailureKind::ToolError,
+    FailureKind::ConnectionLost,
+    FailureKind::IdleTimeout,
+    FailureKind::SessionLost,
+    FailureKind::UnknownTool,
+    FailureKind::InvalidResult,
+    FailureKind::RateLimited,
+    FailureKind::Cancelled,
+];
+
+/// How something that was under way ends, and what comes before that; `dice` decides.
+pub(super) fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> (Vec<Input>, Input) {
+    let mut before = Vec::new();
+    let end = match under_way {
+        Effectful::Connect(agent) if dice(5) == 0 => {
+            Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
+        }
+        Effectful::Connect(agent) => Input::AgentConnected { agent, info: info() },
+        Effectful::Ask(question) => match dice(3) {
+            0 => Input::QuestionLeftOpen { question, reason: "nobody".into() },
+            1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
+            _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
+        },
+        Effectful::Replan(request) => {
+            // A process after a kill counts its requests from another number.
+            let turn = crate::model::RequestId::from(format!("planner/{}/{}", request.number, dice(usize::MAX)));
+            let origin = Sampler::Planner { replan: request.number };
+            before.push(Input::SamplingRequested { request: turn.clone(), origin, chat: Arc::default() });
+            before.push(Input::SamplingEnded { request: turn, result: used(dice(60) as u64) });
+            let result = match dice(3) {
+                0 => Err(Failure::new(FailureKind::ModelFailed, "nonsense")),
+                _ => Ok(Arc::new(random_remainder(&request, dice))),
+            };
+            Input::Replanned { number: request.number, result }
+        }
+        Effectful::Turn(attempt) => {
+            let result = match dice(5) {
+                0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
+                1 => Err(ChatError::Unsupported { message: "no".into() }),
+                2 => says_text("done"),
+                _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
+            };
+            let usage = Usage { input_tokens: dice(60) as u64, output_tokens: dice(30) as u64 };
+            let result = result.map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.25), ..reply });
+            Input::ModelReplied { attempt, result }
+        }
+        Effectful::Call(attempt) => {
+            let result = match dice(2) {
+                0 => Err(Failure::new(ENDS[dice(ENDS.len())], "broke")),
+                _ => Ok(text("done")),
+            };
+            Input::AttemptEnded { attempt, result }
+        }
+    };
+    (before, end)
+}
+
+/// Dice that fall the same way for the same seed.
+pub(super) fn dice_of(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed | 1;
+    move |sides| {
+        // Xorshift (Marsaglia, 2003): enough for dice.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % sides.max(1) as u64) as usize
+    }
+}
+
+/// Drives a plan to its end; `dice` decides every end and every order.
+pub(super) fn simulate(
+    plan: &Arc<Plan>,
+    planning: Option<&GoalPlanning>,
+    mut dice: impl FnMut(usize) -> usize,
+) -> Result<Vec<Record>, TestCaseError> {
+    let mut driver = Driver::planned(plan, planning);
+    let mut under_way: Vec<Effectful> = Vec::new();
+    for _ in 0..20_000 {
+        let folded = Run::fold(&driver.records).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert!(folded == driver.run, "fold(events) differs from the live run");
+        for order in std::mem::take(&mut driver.orders) {
+            match order {
+                Command::ConnectAgent { agent } => under_way.push(Effectful::Connect(agent)),
+                Command::StartAttempt(call) => under_way.push(Effectful::Call(call.attempt)),
+                Command::AskModel { attempt, .. } => under_way.push(Effectful::Turn(attempt)),
+                Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
+                Command::Replan(request) => under_way.push(Effectful::Replan(request)),
+                Command::EndRun => {
+                    let told = crate::synthesizer::merge(&"r".into(), &driver.records).spent;
+                    let tokens = told.input_tokens + told.output_tokens;
+                    let shown = (told.llm_calls, told.tool_calls, tokens, told.cost_usd);
+                    prop_assert_eq!(shown, driver.run.spent(), "what is shown differs from what budgets count");
+                    return Ok(driver.records);
+                }
+                _ => {}
+            }
+        }
+        if under_way.is_empty() {
+            prop_assert!(driver.run.next_wake().is_some(), "nothing is under way and the run has not ended");
+            driver.sleep();
+            continue;
+        }
+        if dice(200) == 0 {
+            driver.feed(Input::CancelRequested);
+        }
+        let next = under_way.swap_remove(dice(under_way.len()));
+        let (before, input) = end_of(next.clone(), &mut dice);
+        before.into_iter().for_each(|input| driver.feed(input));
+        driver.feed(input.clone());
+        if dice(4) == 0 {
+            let before = driver.records.len();
+            driver.feed(input);
+            prop_assert_eq!(driver.records.len(), before, "a repeated input changed the run: {:?}", next);
+        }
+    }
+    Err(TestCaseError::fail("the run does not end"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_history_keeps_the_rules(
+        sketches in prop::collection::vec(sketch(), 1..14),
+        max_parallel in 1_usize..6,
+        tokens in prop::option::weighted(0.2, 1_u64..1_000),
+        tool_calls in prop::option::weighted(0.2, 0_u64..12),
+        planned in prop::option::weighted(0.3, 0_usize..4),
+        most in 0_u32..4,
+        consent in prop_oneof![Just(Consent::Allow), Just(Consent::Ask)],
+        seed in any::<u64>(),
+    ) {
+        let mut plan = random_plan(&sketches, max_parallel, Budget { tokens, tool_calls, ..Budget::default() });
+        if most > 0 {
+            Arc::make_mut(&mut plan).replan = Some(ReplanPolicy { most, consent });
+        }
+        let usage = Usage { input_tokens: 40, output_tokens: 10 };
+        let planning = planned.map(|turns| GoalPlanning {
+            turns: vec![PlannerTurn { cost_usd: Some(0.25), ..planning(1, Some(usage)).turns.remove(0) }; turns],
+            ..planning(0, None)
+        });
+        let records = simulate(&plan, planning.as_ref(), dice_of(seed))?;
+        check(&plan, &records)?;
+        let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
+        let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
+        prop_assert_eq!(again, records);
+    }
+}

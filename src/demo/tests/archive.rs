@@ -1,0 +1,35 @@
+//! The agent that keeps documents.
+
+use super::*;
+
+#[tokio::test]
+async fn stores_a_document_and_gives_it_back() {
+    for way in EVERY_WAY {
+        let house = House::of(DemoAgent::Archive);
+        let client = house.welcome(Guest::default(), way).await;
+        let store = call("store_document", json!({"title": "Lisbon brief", "text": "# Olá\n"}));
+        let stored = client.call_tool(store.clone()).await.expect("an answer");
+        assert_keeps_its_promise(&client, "store_document", &stored).await;
+        let again = client.call_tool(store).await.expect("an answer");
+        assert_eq!(again.structured_content, stored.structured_content, "{way:?}");
+        assert_eq!(house.effects().len(), 2);
+
+        let uri = stored.structured_content.clone().expect("structured")["uri"].as_str().expect("a uri").to_owned();
+        let links: Vec<&Resource> = stored.content.iter().filter_map(ContentBlock::as_resource_link).collect();
+        let [link] = links[..] else { panic!("{:?}", stored.content) };
+        assert_eq!((&link.uri, link.title.as_deref(), link.size), (&uri, Some("Lisbon brief"), Some(7)));
+
+        let listed = client.list_all_resources().await.expect("listed");
+        assert_eq!(listed.iter().map(|resource| &resource.uri).collect::<Vec<_>>(), [&uri]);
+        let read = client.read_resource(ReadResourceRequestParams::new(uri.clone())).await.expect("read");
+        let [ResourceContents::TextResourceContents { text, mime_type, .. }] = &read.contents[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!((text.as_str(), mime_type.as_deref()), ("# Olá\n", Some("text/markdown")));
+
+        let fetched = client.call_tool(call("fetch_document", json!({"uri": uri}))).await.expect("an answer");
+        assert_keeps_its_promise(&client, "fetch_document", &fetched).await;
+        let expected = json!({"uri": uri, "format": "markdown", "bytes": 7, "text": "# Olá\n"});
+        assert_eq!(fetched.structured_content, Some(expected));
+    }
+}

@@ -1,0 +1,179 @@
+//! What holds of every demo agent: how it refuses, how calls and connections end.
+
+use super::*;
+
+#[tokio::test]
+async fn tells_what_is_wrong_with_the_arguments() {
+    let cases = [
+        (DemoAgent::Travel, "book_trip", json!({"city": "Lisbon", "nights": 0}), "`nights` is 0: expected 1 to 30"),
+        (DemoAgent::Travel, "book_trip", json!({"city": " "}), "`city` is empty: name the city to travel to"),
+        (DemoAgent::Research, "research", json!({"topic": "x", "depth": 9}), "`depth` is 9: expected 1 to 5"),
+        (
+            DemoAgent::Archive,
+            "fetch_document",
+            json!({"uri": "archive:///../../etc/passwd"}),
+            "`archive:///../../etc/passwd` is not the address of a document: expected `archive:///NAME`, \
+             as `store_document` returned it",
+        ),
+        (
+            DemoAgent::Archive,
+            "fetch_document",
+            json!({"url": "archive:///a.md"}),
+            "invalid arguments for `fetch_document`: unknown field `url`, expected `uri` or `delay_ms`",
+        ),
+    ];
+    for (agent, tool, arguments, expected) in cases {
+        let client = House::of(agent).welcome(Guest::default(), (Era::Legacy, Wire::Stdio)).await;
+        let result = client.call_tool(call(tool, arguments)).await.expect("an answer");
+        assert_eq!((result.is_error, text(&result).as_str()), (Some(true), expected));
+    }
+}
+
+#[tokio::test]
+async fn knows_only_its_own_tools_and_documents() {
+    for way in EVERY_WAY {
+        let client = House::of(DemoAgent::Archive).welcome(Guest::default(), way).await;
+        let refused = client.call_tool(call("book_trip", json!({}))).await;
+        let Err(ServiceError::McpError(error)) = refused else { panic!("{refused:?}") };
+        assert_eq!(error.message, "the demo agent `archive` has no tool `book_trip`");
+        let unknown = client.read_resource(ReadResourceRequestParams::new("archive:///none-0.md")).await;
+        let Err(ServiceError::McpError(error)) = unknown else { panic!("{unknown:?}") };
+        assert_eq!(error.message, "there is no document `archive:///none-0.md`", "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_books_nothing_and_leaves_the_connection_usable() {
+    for way in EVERY_WAY {
+        let house = House::of(DemoAgent::Travel);
+        let guest = Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() };
+        let client = house.welcome(guest.clone(), way).await;
+        let request = CallToolRequest::new(call("book_trip", json!({"city": "Lisbon", "delay_ms": 3_600_000})));
+        let request = ClientRequest::CallToolRequest(request);
+        let handle = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.expect("sent");
+        handle.cancel(Some("changed my mind".into())).await.expect("cancelled");
+        let other = client.call_tool(call("book_trip", json!({"city": "Kyoto", "delay_ms": 0}))).await;
+        assert_eq!(other.expect("an answer").structured_content.expect("structured")["status"], "booked");
+        assert_eq!(house.effects().len(), 1, "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn ends_with_its_input_even_while_a_call_runs() {
+    let house = House::of(DemoAgent::Travel);
+    let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (input, output) = tokio::io::split(theirs);
+    let served = tokio::spawn(stdio::serve(house.server(), input, output));
+    let lines = [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}},
+            "clientInfo": {"name": "guest", "version": "0"}}}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {
+            "name": "book_trip", "arguments": {"city": "Lisbon", "delay_ms": 3_600_000}}}),
+    ];
+    for line in lines {
+        use tokio::io::AsyncWriteExt as _;
+        ours.write_all(format!("{line}\n").as_bytes()).await.expect("written");
+    }
+    tokio::io::AsyncWriteExt::shutdown(&mut ours).await.expect("shut down");
+    served.await.expect("not panicked").expect("served");
+    let mut said = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut ours, &mut said).await.expect("readable");
+    // Had the end of input waited for the call, its answer would never have come.
+    let last: Value = serde_json::from_str(said.lines().last().expect("an answer")).expect("JSON");
+    assert_eq!(last["id"], 2);
+    assert_eq!(last["error"]["message"], "the call was cancelled");
+    assert_eq!(house.effects(), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_no_error_but_one_that_talks_nonsense_is() {
+    let server = || House::of(DemoAgent::Travel).server();
+    let silent = stdio::serve(server(), tokio::io::empty(), tokio::io::sink()).await;
+    assert!(matches!(silent, Ok(())), "{silent:?}");
+    let hello = &b"{\"jsonrpc\": \"2.0\", \"method\": \"notifications/initialized\"}\n"[..];
+    let nonsense = stdio::serve(server(), hello, tokio::io::sink()).await;
+    assert!(matches!(nonsense, Err(DemoError::Conversation(_))), "{nonsense:?}");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_it() {
+    let house = House::of(DemoAgent::Research);
+    let port = house.listen().await.port();
+    let error = http::serve(house.server(), port).await.expect_err("taken");
+    let expected = format!("cannot listen on `127.0.0.1:{port}`");
+    assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+/// The `data:` and `id:` of the next event of a Server-Sent-Events stream that has data.
+async fn next_event(response: &mut reqwest::Response, buffer: &mut String) -> (Option<String>, Option<Value>) {
+    loop {
+        if let Some((event, rest)) = buffer.split_once("\n\n") {
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let id = field("id:").map(str::to_owned);
+            let data = field("data:").and_then(|data| serde_json::from_str(data).ok());
+            *buffer = rest.to_owned();
+            if id.is_some() || data.is_some() {
+                return (id, data);
+            }
+            continue;
+        }
+        let chunk = response.chunk().await.expect("readable").expect("the stream goes on");
+        buffer.push_str(std::str::from_utf8(&chunk).expect("text"));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_resumed_where_it_broke() {
+    let house = House::of(DemoAgent::Research);
+    let url = format!("http://{}/mcp", house.listen().await);
+    let client = reqwest::Client::new();
+    let post = |session: Option<String>, message: Value| {
+        let mut request = client
+            .post(&url)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(message.to_string());
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session).header("mcp-protocol-version", "2025-11-25");
+        }
+        request.send()
+    };
+    let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "guest", "version": "0"}}});
+    let response = post(None, initialize).await.expect("initialized");
+    let session = response.headers()["mcp-session-id"].to_str().expect("text").to_owned();
+    post(Some(session.clone()), json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await.expect("sent");
+
+    let request = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
+        "name": "research", "arguments": {"topic": "Lisbon", "depth": 5, "delay_ms": 20}, "_meta": {"progressToken": "p"}}});
+    let mut broken = post(Some(session.clone()), request).await.expect("called");
+    let (mut buffer, mut last) = (String::new(), None);
+    let mut seen = Vec::new();
+    while seen.is_empty() {
+        let (id, data) = next_event(&mut broken, &mut buffer).await;
+        last = id.or(last);
+        seen.extend(data);
+    }
+    drop(broken);
+
+    let mut resumed = client
+        .get(&url)
+        .header("accept", "text/event-stream")
+        .header("mcp-session-id", &session)
+        .header("mcp-protocol-version", "2025-11-25")
+        .header("last-event-id", last.expect("an event id"))
+        .send()
+        .await
+        .expect("resumed");
+    buffer.clear();
+    while seen.last().is_none_or(|event| event.get("id").is_none()) {
+        let (_, data) = next_event(&mut resumed, &mut buffer).await;
+        seen.extend(data);
+    }
+    let progress: Vec<f64> = seen.iter().filter_map(|event| event["params"]["progress"].as_f64()).collect();
+    assert_eq!(progress, [18.0, 36.0, 54.0, 72.0, 90.0, 100.0]);
+    assert_eq!(seen.last().expect("the answer")["id"], 7);
+    assert_eq!(seen.last().expect("the answer")["result"]["structuredContent"]["summarised"], false);
+}

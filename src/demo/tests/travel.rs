@@ -1,0 +1,121 @@
+//! The agent that books trips.
+
+use super::*;
+
+#[tokio::test]
+async fn books_a_trip_that_is_confirmed() {
+    for way in EVERY_WAY {
+        let house = House::of(DemoAgent::Travel);
+        let guest = Guest { answer: accepted(json!({"confirm": true, "notes": "a quiet room"})), ..Guest::default() };
+        let client = house.welcome(guest.clone(), way).await;
+        let arguments = json!({"city": "Lisbon", "nights": 2, "from": "Bern", "delay_ms": 0});
+        let result = client.call_tool(call("book_trip", arguments.clone())).await.expect("an answer");
+
+        assert_keeps_its_promise(&client, "book_trip", &result).await;
+        let booking = result.structured_content.clone().expect("structured");
+        assert_eq!(booking["status"], "booked", "{way:?}");
+        assert_eq!(booking["notes"], "a quiet room");
+        let price = booking["price"].as_u64().expect("a price");
+        let confirmation = booking["confirmation"].as_str().expect("a number");
+        assert_eq!(text(&result), format!("Booked 2 nights in a hotel in Lisbon for {price} EUR: {confirmation}."));
+        assert_eq!(house.effects(), [json!({"agent": "travel", "tool": "book_trip", "arguments": arguments})]);
+
+        let heard = guest.heard.lock().expect("not poisoned");
+        let [ElicitRequestParams::FormElicitationParams { message, requested_schema, .. }] = &heard.questions[..]
+        else {
+            panic!("{way:?}: {:?}", heard.questions)
+        };
+        assert_eq!(*message, format!("Book 2 nights in a hotel in Lisbon for an estimated {price} EUR?"));
+        let schema = serde_json::to_value(requested_schema).expect("a schema");
+        assert_eq!(schema["properties"]["confirm"]["type"], "boolean");
+        assert_eq!(schema["properties"]["notes"]["type"], "string");
+        assert_eq!(schema["required"], json!(["confirm"]));
+    }
+}
+
+#[tokio::test]
+async fn cancels_a_trip_that_is_not_confirmed() {
+    let no = [
+        (accepted(json!({"confirm": false})), "the price was not confirmed"),
+        (Some(ElicitResult::new(ElicitationAction::Decline)), "the question was declined"),
+        (Some(ElicitResult::new(ElicitationAction::Cancel)), "the question was dismissed"),
+        (None, "the host cannot ask anybody to confirm the price"),
+    ];
+    for way in EVERY_WAY {
+        for (answer, reason) in no.clone() {
+            let house = House::of(DemoAgent::Travel);
+            let client = house.welcome(Guest { answer, ..Guest::default() }, way).await;
+            let result =
+                client.call_tool(call("book_trip", json!({"city": "Kyoto", "delay_ms": 0}))).await.expect("an answer");
+            assert_keeps_its_promise(&client, "book_trip", &result).await;
+            assert_eq!(result.is_error, Some(false));
+            assert_eq!(text(&result), format!("Cancelled the trip to Kyoto: {reason}. Nothing was booked."), "{way:?}");
+            let booking = result.structured_content.expect("structured");
+            assert_eq!((&booking["status"], &booking["reason"]), (&json!("cancelled"), &json!(reason)));
+            assert_eq!(house.effects(), [] as [Value; 0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn reports_four_steps_on_the_way_to_a_booking() {
+    for way in EVERY_WAY {
+        let house = House::of(DemoAgent::Travel);
+        let guest = Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() };
+        let client = house.welcome(guest.clone(), way).await;
+        client.call_tool(call("book_trip", json!({"city": "Lisbon", "delay_ms": 5}))).await.expect("an answer");
+        // Notifications are handled beside the call: the last may still be on its way.
+        while guest.heard.lock().expect("not poisoned").progress.len() < 4 {
+            tokio::task::yield_now().await;
+        }
+        let mut progress = guest.heard.lock().expect("not poisoned").progress.clone();
+        progress.sort_by(|left, right| left.0.total_cmp(&right.0));
+        let steps: Vec<(f64, Option<f64>)> = progress.iter().map(|(done, total, _)| (*done, *total)).collect();
+        assert_eq!(steps, [25.0, 50.0, 75.0, 100.0].map(|step| (step, Some(100.0))), "{way:?}");
+        assert_eq!(progress[0].2.as_deref(), Some("looking for a place to stay in Lisbon"));
+    }
+}
+
+#[tokio::test]
+async fn offers_the_best_stay_within_the_budget() {
+    let house = House::of(DemoAgent::Travel);
+    let client = house.welcome(Guest::default(), (Era::Modern, Wire::Stdio)).await;
+    let stay = async |budget: Value| {
+        let arguments = json!({"city": "Lisbon", "nights": 4, "budget": budget, "delay_ms": 0});
+        let result = client.call_tool(call("book_trip", arguments)).await.expect("an answer");
+        result.structured_content.expect("structured")["stay"].clone()
+    };
+    assert_eq!(stay(json!(null)).await, "hotel");
+    assert_eq!(stay(json!(10_000)).await, "grand hotel");
+    assert_eq!(stay(json!(1)).await, "guest house");
+}
+
+#[tokio::test]
+async fn records_the_callers_key_with_an_effect() {
+    let house = House::of(DemoAgent::Travel);
+    let guest = Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() };
+    let client = house.welcome(guest, (Era::Legacy, Wire::Stdio)).await;
+    let mut meta = RequestMetaObject::new();
+    meta.insert("org.example/idempotency-key".into(), json!("run/trip/1"));
+    let request = CallToolRequest::new(call("book_trip", json!({"city": "Lisbon", "delay_ms": 0})));
+    let options = PeerRequestOptions::no_options().with_meta(meta);
+    let handle = client.send_request_with_option(ClientRequest::CallToolRequest(request), options).await.expect("sent");
+    handle.await_response().await.expect("an answer");
+    assert_eq!(house.effects()[0]["idempotency_key"], "run/trip/1");
+}
+
+#[tokio::test]
+async fn refuses_a_state_that_it_did_not_give() {
+    let house = House::of(DemoAgent::Travel);
+    let client = house
+        .welcome(Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() }, (Era::Modern, Wire::Http));
+    let mut forged = call("book_trip", json!({"city": "Lisbon", "delay_ms": 0}));
+    forged.request_state = Some("forged".into());
+    forged.input_responses =
+        Some(InputResponses::from([("confirm".to_owned(), json!({"action": "accept", "content": {"confirm": true}}))]));
+    let refused = client.await.call_tool_once(forged).await;
+    let Err(ServiceError::McpError(error)) = refused else { panic!("{refused:?}") };
+    assert_eq!(error.code, ErrorCode::INVALID_PARAMS);
+    assert_eq!(error.message, "`requestState` `forged` does not belong to these arguments of `book_trip`");
+    assert_eq!(house.effects(), [] as [Value; 0]);
+}

@@ -1,0 +1,225 @@
+//! Every key of the agents file.
+//! Never says what follows from a value.
+
+use super::{EFFECTS, PARALLEL, key};
+use crate::config::shape::{Section, Shape};
+
+/// More than any run needs.
+const CAP: Shape = Shape::Whole(1, 1_000_000_000_000);
+
+/// The agents file.
+pub(in crate::config) static AGENTS_FILE: Section = Section {
+    title: "an agents file",
+    definition: "agents_file",
+    about: "The MCP servers that kapell may use, and the language models that answer their sampling requests.",
+    required: &[],
+    keys: &[
+        key("agents", Shape::SectionMap(&AGENT), "The agents, by name."),
+        key(
+            "llm",
+            Shape::Section(&LLM),
+            "The language model that is asked where nothing else is said; its name is `llm`.",
+        ),
+        key("models", Shape::SectionMap(&LLM), "Further language models, by name."),
+        key("planner", Shape::Section(&PLANNER), "How goals are planned."),
+    ],
+};
+
+/// How goals are planned.
+pub(in crate::config) static PLANNER: Section = Section {
+    title: "the planner",
+    definition: "planner",
+    about: "How goals are planned, and anew what is left of a run.",
+    required: &["model"],
+    keys: &[key("model", Shape::Text, "The model that plans: `llm`, or a name under `models`.")],
+};
+
+/// An agent.
+pub(in crate::config) static AGENT: Section = Section {
+    title: "an agent",
+    definition: "agent",
+    about: "An MCP server: a `command` that is started, a `url` that is connected to, or both. Texts may hold \
+            `${VAR}` and `${VAR:-default}`; `${KAPELL}` is this program, and `${PORT}` a free port where both \
+            `command` and `url` are given.",
+    required: &[],
+    keys: &[
+        key("command", Shape::Text, "The program to start. With `url` too, it is the server behind that."),
+        key("args", Shape::Texts, "Its arguments."),
+        key("env", Shape::TextMap, "Its environment, on top of a minimal one."),
+        key("env_vars", Shape::Texts, "Names of variables that it is given from kapell's own environment, if set."),
+        key("cwd", Shape::Text, "Its working directory; kapell's own where absent."),
+        key("url", Shape::Text, "The address of a Streamable HTTP server."),
+        key("http_headers", Shape::TextMap, "Headers of every request."),
+        key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
+        key("bearer_token_env_var", Shape::Text, "The variable that holds the bearer token."),
+        key(
+            "protocol",
+            Shape::Choice(&[
+                ("auto", "Ask the server."),
+                ("legacy", "The `initialize` handshake: 2025-11-25 and before."),
+                ("modern", "2026-07-28 and later: no handshake."),
+            ]),
+            "The protocol era to speak; `auto` where absent.",
+        ),
+        key("required", Shape::Flag, "Whether a run fails when the agent cannot be reached; `false` where absent."),
+        key("enabled", Shape::Flag, "Whether the agent may be used; `true` where absent."),
+        key("max_concurrency", PARALLEL, "Most calls in flight on this agent at once; 8 where absent."),
+        key(
+            "max_processes",
+            PARALLEL,
+            "Most processes of a `command` without `url`; 1 where absent. Only an agent that asks back (sampling, \
+             elicitation) without saying for which call gets more than one: then each process takes one call at a time.",
+        ),
+        key("startup_timeout", Shape::PositiveDuration, "Longest that connecting may take; 30s where absent."),
+        key("tool_timeout", Shape::PositiveDuration, "Longest silence of a call; 5m where absent."),
+        key("effect", EFFECTS, "What a repeated call of this agent's tools does, where no task says so."),
+        key(
+            "sampling",
+            Shape::Either(
+                "`allow`, `ask`, `deny`, or a map with `policy`, `max_tokens` and `max_requests`",
+                &[CONSENT, Shape::Section(&SAMPLING)],
+            ),
+            "Whether and how much the agent may ask the language model. A word is `policy`.",
+        ),
+        key("enabled_tools", Shape::Texts, "The only tools that may be called."),
+        key("disabled_tools", Shape::Texts, "Tools that may not be called."),
+        key(
+            "capabilities",
+            Shape::Either(
+                "a map from capabilities to tools, or a list of capabilities",
+                &[Shape::TextMap, Shape::Texts],
+            ),
+            "What the agent can stand in for: each capability with the tool that serves it, or names alone.",
+        ),
+    ],
+};
+
+const CONSENT: Shape = Shape::Choice(&[
+    ("allow", "It may."),
+    ("ask", "A person is asked before each request; with nobody to ask, it is refused."),
+    ("deny", "It may not: the agent is told that there is no language model."),
+]);
+
+/// What an agent may ask of the language model.
+pub(in crate::config) static SAMPLING: Section = Section {
+    title: "`sampling`",
+    definition: "sampling",
+    about: "Whether and how much an agent may ask the language model.",
+    required: &[],
+    keys: &[
+        key("policy", CONSENT, "Whether it may ask; `allow` where absent."),
+        key("max_tokens", CAP, "Most tokens that its requests may use in a run, prompts and replies together."),
+        key("max_requests", CAP, "Most requests that it may make in a run."),
+    ],
+};
+
+/// A language model.
+pub(in crate::config) static LLM: Section = Section {
+    title: "a language model",
+    definition: "llm",
+    about: "A model behind an OpenAI-compatible endpoint. Where `provider` is given, it says what absent keys mean.",
+    required: &["model"],
+    keys: &[
+        key("provider", Shape::Choice(&PROVIDERS), "Sets `base_url` and how the endpoint wants to be asked."),
+        key("base_url", Shape::Text, "The base of the API, such as `http://127.0.0.1:11434/v1`."),
+        key("model", Shape::Text, "The model, as the endpoint calls it."),
+        key("api_key_env_var", Shape::Text, "The variable that holds the key; read from nowhere else, never logged."),
+        key("timeout", Shape::PositiveDuration, "Longest that a request may take, retries included; 2m where absent."),
+        key("http_headers", Shape::TextMap, "Further headers of every request."),
+        key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
+        key("query", Shape::TextMap, "What follows `?` in the address of every request."),
+        key(
+            "max_tokens_field",
+            Shape::Choice(&[
+                ("max_tokens", "What most endpoints take."),
+                ("max_completion_tokens", "What OpenAI's reasoning models insist on."),
+            ]),
+            "What the endpoint calls the output limit; `max_tokens` where absent.",
+        ),
+        key("max_output_tokens", Shape::Whole(1, 4_294_967_295), "Most tokens of a reply, whatever is asked for."),
+        key(
+            "temperature",
+            Shape::Flag,
+            "Whether a request may set the temperature; `true` where absent. Where not, it is left out.",
+        ),
+        key(
+            "stop",
+            Shape::Flag,
+            "Whether a request may name stop sequences; `true` where absent. Where not, replies are cut there.",
+        ),
+        key(
+            "structured_output",
+            Shape::Choice(&[
+                ("json_schema", "The endpoint holds the model to a JSON Schema."),
+                ("json_object", "The endpoint holds the model to JSON; the schema is in the prompt."),
+                ("text", "The schema is in the prompt, and nothing else asks for it."),
+            ]),
+            "How the form of a reply is asked for; `json_schema` where absent.",
+        ),
+        key(
+            "tool_choice",
+            Shape::Choice(&[
+                ("required", "What most endpoints take."),
+                ("any", "Mistral's word for the same."),
+                ("auto", "The model cannot be made to; a request that demands it is refused."),
+            ]),
+            "How a model is made to ask for a tool; `required` where absent.",
+        ),
+        key(
+            "system_role",
+            Shape::Choice(&[("system", "What every endpoint takes."), ("developer", "OpenAI's newer word.")]),
+            "The role of the system prompt; `system` where absent.",
+        ),
+        key("stream_usage", Shape::Flag, "Whether requests ask for their usage; `true` where absent."),
+        key(
+            "echo_reasoning",
+            Shape::Flag,
+            "Whether what the model thought before it asked for tools is sent back to it; `false` where absent.",
+        ),
+        key("tools", Shape::Flag, "Whether the model can be given tools; `false` where absent."),
+        key("images", Shape::Flag, "Whether the model takes images; `false` where absent."),
+        key("audio", Shape::Flag, "Whether the model takes sound; `false` where absent."),
+        key("prices", Shape::Section(&PRICES), "What it costs."),
+        key("scores", Shape::Section(&SCORES), "How it compares with the others, where an agent has priorities."),
+    ],
+};
+
+const PROVIDERS: [(&str, &str); 12] = [
+    ("openai", "OpenAI."),
+    ("azure", "Azure OpenAI; `base_url` is your resource's."),
+    ("anthropic", "Anthropic."),
+    ("gemini", "Google's Gemini API."),
+    ("openrouter", "OpenRouter."),
+    ("groq", "Groq."),
+    ("deepseek", "DeepSeek."),
+    ("mistral", "Mistral."),
+    ("xai", "xAI."),
+    ("ollama", "Ollama on this machine."),
+    ("llama.cpp", "llama.cpp's server on this machine."),
+    ("vllm", "vLLM on this machine."),
+];
+
+/// What a model costs.
+pub(in crate::config) static PRICES: Section = Section {
+    title: "`prices`",
+    definition: "prices",
+    about: "US dollars for a million tokens.",
+    required: &["input", "output"],
+    keys: &[
+        key("input", Shape::Number(0.0, f64::MAX), "Of the request."),
+        key("output", Shape::Number(0.0, f64::MAX), "Of the reply."),
+    ],
+};
+
+/// How a model compares.
+pub(in crate::config) static SCORES: Section = Section {
+    title: "`scores`",
+    definition: "scores",
+    about: "From 0 to 1; 0.5 where absent.",
+    required: &[],
+    keys: &[
+        key("cost", Shape::Number(0.0, 1.0), "How cheap it is."),
+        key("speed", Shape::Number(0.0, 1.0), "How fast it is."),
+        key("intelligence", Shape::Number(0.0, 1.0), "How able it is."),
+    ],
+};

@@ -18,7 +18,7 @@ use super::{
     decide::Decision,
     replan::Stage,
     router::{self, Choice},
-    run::{Connection, QuestionState, Queues, Run, TaskState},
+    run::{Connection, Queues, Run, TaskState},
 };
 
 impl Decision<'_> {
@@ -59,26 +59,25 @@ impl Decision<'_> {
 
     /// Once the run stops, ends every node that has no attempt in flight.
     fn end_what_has_not_started(&mut self) {
+        // The first look is at all of them; later, what could start is due, like anything else.
+        let first = !std::mem::replace(&mut self.run.queues.swept, true);
+        let mut nodes: Vec<NodeIndex> = match first {
+            true => (0..self.run.tasks.len()).map(NodeIndex::new).collect(),
+            false => self.run.queues.due.drain(..).collect(),
+        };
         self.run.queues.due.clear();
         self.run.queues.startable.clear();
-        let idle: Vec<TaskId> = (self.run.tasks.iter().zip(self.run.graph.nodes()))
-            .filter(|(entry, _)| match &entry.state {
-                TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
-                // A `foreach` task ends after its items.
-                TaskState::Expanded => entry.waiting_for == 0,
-                _ => true,
-            })
-            .map(|(_, (_, node))| node.id.clone())
-            .collect();
-        for task in idle {
-            self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+        while !nodes.is_empty() {
+            nodes.sort_unstable();
+            nodes.dedup();
+            nodes.retain(|node| self.run.tasks[node.index()].is_idle());
+            for node in nodes {
+                let task = self.run.graph[node].id.clone();
+                self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+            }
+            // Ending items or calls can leave the task that they belong to with nothing to wait for.
+            nodes = self.run.queues.due.drain(..).collect();
         }
-        // Ending items or calls can leave the task that they belong to with nothing to wait for.
-        let open = |node: &NodeIndex| !matches!(self.run.tasks[node.index()].state, TaskState::Ended(_));
-        if self.run.queues.due.iter().any(open) {
-            self.end_what_has_not_started();
-        }
-        self.run.queues.due.clear();
     }
 
     /// Looks at a node whose dependencies have ended: skips it, expands it, asks first, or lets it start.
@@ -328,10 +327,7 @@ impl Run {
 
     /// Whether every open node waits, directly or through others, for a question that was left open.
     fn waits_only_for_absent_people(&self) -> bool {
-        let open_question = self.questions.keys().any(|id| self.may_be_answered(id));
-        let left_open = self.questions.values().any(|entry| entry.state == QuestionState::LeftOpen);
-        left_open
-            && !open_question
+        self.questions.wait_for_absent_people()
             && self.queues.timers.is_empty()
             && (self.tasks.iter().zip(self.graph.nodes())).all(|(entry, (node, _))| {
                 let waits = matches!(
@@ -346,7 +342,7 @@ impl Run {
     /// moved.
     fn queue_what_has_room(&mut self) -> bool {
         let Self { tasks, agents, graph, queues, .. } = self;
-        let Queues { startable, by_agent, by_parent, .. } = queues;
+        let Queues { startable, by_agent, by_parent, with_room, .. } = queues;
         let before = startable.len();
         let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {
             let mut taken = 0;
@@ -367,10 +363,13 @@ impl Run {
                 Connection::NotAsked | Connection::Connecting => {}
             }
         }
-        for (parent, waiting) in by_parent {
+        with_room.retain(|parent| {
+            let Some(waiting) = by_parent.get_mut(parent) else { return false };
             let most = graph[*parent].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
-            take(waiting, most.unwrap_or(usize::MAX).saturating_sub(tasks[parent.index()].running_items));
-        }
+            let room = most.unwrap_or(usize::MAX).saturating_sub(tasks[parent.index()].running_items);
+            take(waiting, room);
+            room > 0 && !waiting.is_empty()
+        });
         startable.len() > before
     }
 }

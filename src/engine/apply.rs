@@ -12,8 +12,9 @@ use crate::model::{
 };
 
 use super::{
+    questions::{QuestionEntry, QuestionState},
     retry::{self, Verdict},
-    run::{AgentState, Connection, QuestionEntry, QuestionState, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
+    run::{AgentState, Connection, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
 };
 
 impl Run {
@@ -155,18 +156,12 @@ impl Run {
                     let node = self.find(task)?;
                     self.tasks[node.index()].state = TaskState::AwaitingAnswer;
                 }
-                let entry = QuestionEntry {
-                    question: Arc::clone(question),
-                    request: request.clone(),
-                    state: QuestionState::Open,
-                };
-                self.questions.insert(question.id.clone(), entry);
+                self.questions.ask(question, request.clone());
             }
             Event::QuestionAnswered { question, answer, by } => {
-                let entry = self.question_mut(question)?;
-                entry.state = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
-                let asker = entry.question.asker.clone();
-                match asker {
+                let answered = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
+                let entry = self.change_question(question, |entry| entry.state = answered)?;
+                match entry.question.asker.clone() {
                     Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => {
                         let node = self.find(&task)?;
                         // The end of the run may have ended the task meanwhile.
@@ -186,11 +181,14 @@ impl Run {
                 }
             }
             Event::QuestionAskedAgain { question, request } => {
-                let entry = self.question_mut(question)?;
-                entry.request = Some(request.clone());
-                entry.state = QuestionState::Open;
+                self.change_question(question, |entry| {
+                    entry.request = Some(request.clone());
+                    entry.state = QuestionState::Open;
+                })?;
             }
-            Event::QuestionLeftOpen { question, .. } => self.question_mut(question)?.state = QuestionState::LeftOpen,
+            Event::QuestionLeftOpen { question, .. } => {
+                self.change_question(question, |entry| entry.state = QuestionState::LeftOpen)?;
+            }
             Event::SamplingStarted { request, origin, chat } => {
                 let asker = origin.attempt().and_then(|attempt| self.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
@@ -276,6 +274,9 @@ impl Run {
         if let Some(item) = self.graph[node].item() {
             let running = &mut self.tasks[item.parent.index()].running_items;
             *running = running.saturating_add_signed(change);
+            if self.queues.by_parent.contains_key(&item.parent) {
+                self.queues.with_room.insert(item.parent);
+            }
         }
     }
 
@@ -321,7 +322,11 @@ impl Run {
         self.agents.get_mut(agent).ok_or_else(|| Unknown(agent.to_string()))
     }
 
-    fn question_mut(&mut self, question: &QuestionId) -> Result<&mut QuestionEntry, Unknown> {
-        self.questions.get_mut(question).ok_or_else(|| Unknown(question.to_string()))
+    fn change_question(
+        &mut self,
+        question: &QuestionId,
+        change: impl FnOnce(&mut QuestionEntry),
+    ) -> Result<&QuestionEntry, Unknown> {
+        self.questions.change(question, change).ok_or_else(|| Unknown(question.to_string()))
     }
 }

@@ -3,12 +3,9 @@
 
 use serde_json::Value;
 
-use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, QuestionId, Timestamp};
+use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp};
 
-use super::{
-    decide::Decision,
-    run::{QuestionState, Run},
-};
+use super::{decide::Decision, run::Run};
 
 /// Who answers then.
 const BY: &str = "its deadline";
@@ -25,32 +22,23 @@ impl Run {
         let policy = self.graph[node].task.questions?;
         Some((now.after(policy.timeout.0), policy.default))
     }
-
-    /// Whether somebody may yet answer, or a deadline will.
-    pub(super) fn may_be_answered(&self, id: &QuestionId) -> bool {
-        self.questions.get(id).is_some_and(|entry| match entry.state {
-            QuestionState::Open => true,
-            QuestionState::LeftOpen => entry.question.deadline.is_some(),
-            QuestionState::Answered { .. } => false,
-        })
-    }
 }
 
 impl Decision<'_> {
     /// Answers every question whose time is over.
     pub(super) fn answer_what_is_overdue(&mut self) {
         while let Some((at, id)) = self.run.queues.question_deadlines.first().cloned() {
-            if !self.run.may_be_answered(&id) {
+            let entry = self.run.questions.get(&id).filter(|entry| entry.may_be_answered());
+            let Some(question) = entry.map(|entry| &entry.question) else {
                 self.run.queues.question_deadlines.pop_first();
                 continue;
-            }
+            };
             if at > self.now {
                 break;
             }
-            self.run.queues.question_deadlines.pop_first();
-            let question = &self.run.questions[&id].question;
             let default = question.deadline.as_ref().map_or(DefaultAnswer::Decline, |deadline| deadline.default);
             let answer = answer(default, &question.form);
+            self.run.queues.question_deadlines.pop_first();
             self.answered(id, answer, BY.to_owned());
         }
     }

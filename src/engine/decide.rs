@@ -13,9 +13,10 @@ use crate::model::{
 
 use super::{
     budget::{Expense, Shortage},
+    questions::QuestionState,
     retry::{self, Verdict},
     router::{self, Choice},
-    run::{Connection, QuestionState, Run, TaskState, Unknown},
+    run::{Connection, Run, TaskState, Unknown},
 };
 
 /// What a decision gave: facts to make durable, then orders to carry out.

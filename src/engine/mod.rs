@@ -11,6 +11,7 @@ mod deadline;
 mod decide;
 mod end;
 mod prompt;
+mod questions;
 mod recover;
 mod replan;
 mod rerun;

@@ -13,8 +13,9 @@ use crate::model::{
 
 use super::{
     decide::{Decision, Step},
+    questions::{QuestionEntry, QuestionState},
     replan::Stage,
-    run::{Connection, QuestionEntry, QuestionState, Run, TaskState, Unknown},
+    run::{Connection, Run, TaskState, Unknown},
 };
 
 /// What a process that takes a run up knows beyond the run's events.
@@ -79,13 +80,7 @@ impl Run {
         for agent in self.agents.values_mut() {
             agent.connection = Connection::NotAsked;
         }
-        for entry in self.questions.values_mut() {
-            // Requests are known by the process that got them.
-            entry.request = None;
-            if entry.state == QuestionState::LeftOpen {
-                entry.state = QuestionState::Open;
-            }
-        }
+        self.questions.take_up();
         for request in std::mem::take(&mut self.sampling).into_keys() {
             self.lose(&request);
         }
@@ -117,7 +112,7 @@ impl Run {
 
     /// The questions that the plan and the host itself wait for.
     fn questions_of_the_host(&self) -> Vec<Arc<crate::model::Question>> {
-        let open = self.questions.values().filter(|entry| entry.state == QuestionState::Open);
+        let open = self.questions.entries().filter(|entry| entry.state == QuestionState::Open);
         open.filter(|entry| !matches!(entry.question.asker, Asker::Agent(_)))
             .map(|entry| Arc::clone(&entry.question))
             .collect()
@@ -179,13 +174,9 @@ impl Decision<'_> {
 
     /// Connects a request that an agent makes again with the question that it was; whether it was one.
     pub(super) fn asked_again(&mut self, request: &RequestId, origin: &Origin) -> bool {
-        if origin.key.is_none() || origin.attempt.is_none() {
-            return false;
-        }
-        let same = |asker: &Asker| matches!(asker, Asker::Agent(known) if known == origin);
-        let Some(entry) = self.run.questions.values().rev().find(|entry| same(&entry.question.asker)) else {
-            return false;
-        };
+        let (Some(_), Some(attempt)) = (&origin.key, &origin.attempt) else { return false };
+        let same = |entry: &&QuestionEntry| matches!(&entry.question.asker, Asker::Agent(known) if known == origin);
+        let Some(entry) = self.run.questions.of_call(attempt).rfind(same) else { return false };
         if let QuestionState::Answered { answer, .. } = &entry.state {
             let answer = answer.clone();
             self.order(Command::AnswerElicitation { request: request.clone(), answer });
@@ -221,7 +212,7 @@ impl Decision<'_> {
 
     /// Decides what the earlier process had no time for: what follows from the last answers and failures.
     fn finish_the_last_step(&mut self) {
-        let answers = self.run.questions.values().filter_map(|entry| match &entry.state {
+        let answers = self.run.questions.entries().filter_map(|entry| match &entry.state {
             QuestionState::Answered { answer, by } => Some((entry.question.asker.clone(), answer.clone(), by.clone())),
             QuestionState::Open | QuestionState::LeftOpen => None,
         });
@@ -276,7 +267,7 @@ impl Decision<'_> {
             Stage::Proposed(_, remainder) => {
                 let number = self.run.replans.number;
                 let asked = |entry: &QuestionEntry| entry.question.asker == Asker::Replan { number };
-                if !self.run.questions.values().any(asked) {
+                if !self.run.questions.entries().any(asked) {
                     let remainder = Arc::clone(remainder);
                     self.ask_whether_to_take(number, &remainder);
                 }
@@ -289,23 +280,19 @@ impl Decision<'_> {
         let lives = |origin: &Origin| {
             origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| taken_up.contains(attempt))
         };
-        self.close_questions(|origin| !lives(origin));
+        let questions = self.run.questions.entries();
+        let dead = questions.filter(|entry| matches!(&entry.question.asker, Asker::Agent(origin) if !lives(origin)));
+        self.close_questions(unclaimed(dead));
     }
 
     /// Closes the questions that a call had asked when it was taken up, and had not asked again when it ended. Those that
     /// were asked by this process are taken back by the connection that they came on, so no other call leaves any.
     pub(super) fn close_questions_not_asked_again(&mut self, attempt: &AttemptId) {
-        self.close_questions(|origin| origin.attempt.as_ref() == Some(attempt));
+        self.close_questions(unclaimed(self.run.questions.of_call(attempt)));
     }
 
-    /// Closes the questions of agents for which no request waits, so that nobody else would.
-    fn close_questions(&mut self, are_dead: impl Fn(&Origin) -> bool) {
-        let dead = self.run.questions.iter().filter(|(_, entry)| {
-            let open = !matches!(entry.state, QuestionState::Answered { .. });
-            open && entry.request.is_none() && matches!(&entry.question.asker, Asker::Agent(origin) if are_dead(origin))
-        });
-        let dead: Vec<QuestionId> = dead.map(|(id, _)| id.clone()).collect();
-        for question in dead {
+    fn close_questions(&mut self, questions: Vec<QuestionId>) {
+        for question in questions {
             self.answered(question, Answer::Cancel, "nobody: the call that asked has ended".to_owned());
         }
     }
@@ -317,4 +304,10 @@ impl Run {
         let node = self.graph.find(task.as_str());
         node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingAnswer)
     }
+}
+
+/// The questions without an answer for which no request waits, so that nobody else would close them.
+fn unclaimed<'q>(questions: impl Iterator<Item = &'q QuestionEntry>) -> Vec<QuestionId> {
+    let open = questions.filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }));
+    open.filter(|entry| entry.request.is_none()).map(|entry| entry.question.id.clone()).collect()
 }

@@ -31,7 +31,8 @@ pub(super) struct Replans {
     pub(super) number: u32,
     /// Whether the last of them is over.
     pub(super) stage: Stage,
-    /// Tasks that failed for good and whose failure asks for a replan, as long as none was started for them.
+    /// Tasks that failed for good and whose failure asks for a replan, as long as none was started for them and nothing
+    /// speaks against one.
     pub(super) failed: Vec<NodeIndex>,
     /// Tasks for whose failure a replan was started.
     pub(super) asked: BTreeSet<NodeIndex>,
@@ -148,11 +149,16 @@ fn question(remainder: &Remainder) -> String {
 impl Run {
     /// The tasks whose failures a replan is owed for.
     fn to_be_replanned(&self) -> Vec<TaskId> {
-        let owed = self.replans.failed.iter().filter(|node| match &self.tasks[node.index()].state {
-            TaskState::Ended(Outcome::Failed(failure)) => self.no_replan_because(**node, failure).is_none(),
-            _ => false,
-        });
+        let owed = self.replans.failed.iter().filter(|node| self.is_owed_a_replan(**node));
         owed.map(|node| self.graph[*node].id.clone()).collect()
+    }
+
+    /// Whether nothing speaks against planning anew because of `node`, which asks for that.
+    fn is_owed_a_replan(&self, node: NodeIndex) -> bool {
+        match &self.tasks[node.index()].state {
+            TaskState::Ended(Outcome::Failed(failure)) => self.no_replan_because(node, failure).is_none(),
+            _ => false,
+        }
     }
 
     /// Why the failure of a task that asks for a replan leads to none; nothing where it does, or does not ask.
@@ -310,9 +316,10 @@ impl Run {
     pub(super) fn begin_replan(&mut self, number: u32, failed: &[TaskId]) -> Result<(), Unknown> {
         for task in failed {
             let node = self.find(task)?;
-            self.replans.failed.retain(|waiting| *waiting != node);
             self.replans.asked.insert(node);
         }
+        // It is for all of them that are owed one.
+        self.replans.failed.clear();
         self.replans.number = number;
         self.replans.stage = Stage::Asking(failed.to_vec());
         Ok(())
@@ -332,6 +339,9 @@ impl Run {
         };
         let frozen = std::mem::take(&mut self.queues.frozen);
         self.queues.due.extend(frozen);
+        let mut waiting = std::mem::take(&mut self.replans.failed);
+        waiting.retain(|node| self.is_owed_a_replan(*node));
+        self.replans.failed = waiting;
         let Ok(remainder) = result else { return Ok(()) };
         for task in &failed {
             let node = self.find(task)?;
@@ -383,7 +393,10 @@ impl Run {
 
     /// Remembers a failure that asks for a replan.
     pub(super) fn remember_failure(&mut self, node: NodeIndex, outcome: &Outcome) {
-        if self.asks_for_replan(node) && matches!(outcome, Outcome::Failed(_)) {
+        if let Outcome::Failed(failure) = outcome
+            && self.asks_for_replan(node)
+            && self.no_replan_because(node, failure).is_none()
+        {
             self.replans.failed.push(node);
         }
     }

@@ -1,9 +1,7 @@
 //! Ranks the routes of a task and explains each refusal.
 //! Never starts anything.
 
-use indexmap::IndexMap;
-
-use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, Route};
+use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, Route};
 
 use super::run::{AgentState, Connection, RouteState};
 
@@ -24,25 +22,38 @@ pub(super) fn choose(
     routes: &[Route],
     states: &[RouteState],
     preferred: Option<usize>,
-    agents: &IndexMap<AgentId, AgentState>,
+    agents: &IdMap<AgentId, AgentState>,
 ) -> Choice {
-    let usable = |index: &usize| {
-        !used_up(states, *index) && !matches!(agents[&routes[*index].agent].connection, Connection::Unavailable(_))
-    };
-    let Some(rank) = (0..routes.len()).filter(usable).map(|index| routes[index].rank).min() else {
+    let mut candidates: Vec<Candidate<'_>> = (routes.iter().enumerate())
+        .filter(|(index, _)| !used_up(states, *index))
+        .map(|(index, route)| Candidate { index, route, agent: &agents[&route.agent] })
+        .filter(|candidate| !matches!(candidate.agent.connection, Connection::Unavailable(_)))
+        .collect();
+    let Some(rank) = candidates.iter().map(|candidate| candidate.route.rank).min() else {
         return Choice::None(refusal(routes, agents));
     };
-    let candidates: Vec<usize> =
-        (0..routes.len()).filter(|index| usable(index) && routes[*index].rank == rank).collect();
-    let preferred = preferred.filter(|index| candidates.contains(index));
-    let candidates = preferred.map_or(candidates, |index| vec![index]);
-    let free = |index: &usize| {
-        let agent = &agents[&routes[*index].agent];
-        matches!(agent.connection, Connection::Connected(_)) && agent.running < agent.policy.max_concurrency
-    };
-    match candidates.iter().copied().filter(free).min_by_key(|index| busyness(&agents[&routes[*index].agent])) {
-        Some(index) => Choice::Start(index),
-        None => Choice::Wait(candidates.into_iter().map(|index| routes[index].agent.clone()).collect()),
+    candidates.retain(|candidate| candidate.route.rank == rank);
+    if candidates.iter().any(|candidate| Some(candidate.index) == preferred) {
+        candidates.retain(|candidate| Some(candidate.index) == preferred);
+    }
+    match candidates.iter().filter(|candidate| candidate.agent.has_room()).min_by_key(|candidate| candidate.busyness())
+    {
+        Some(candidate) => Choice::Start(candidate.index),
+        None => Choice::Wait(candidates.iter().map(|candidate| candidate.route.agent.clone()).collect()),
+    }
+}
+
+/// A route that may be taken.
+struct Candidate<'r> {
+    index: usize,
+    route: &'r Route,
+    agent: &'r AgentState,
+}
+
+impl Candidate<'_> {
+    /// How full its agent is, in millionths.
+    fn busyness(&self) -> usize {
+        self.agent.running.saturating_mul(1_000_000) / self.agent.policy.max_concurrency.max(1)
     }
 }
 
@@ -51,13 +62,8 @@ fn used_up(states: &[RouteState], index: usize) -> bool {
     states.get(index).is_some_and(|route| route.used_up)
 }
 
-/// How full an agent is, in millionths.
-fn busyness(agent: &AgentState) -> usize {
-    agent.running.saturating_mul(1_000_000) / agent.policy.max_concurrency.max(1)
-}
-
 /// Why no route is left, when none was ever tried: every agent is unavailable.
-fn refusal(routes: &[Route], agents: &IndexMap<AgentId, AgentState>) -> Failure {
+fn refusal(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
     let mut reasons: Vec<String> = Vec::new();
     let mut help = None;
     for route in routes {
@@ -76,5 +82,10 @@ impl AgentState {
     /// An agent that nobody has asked for.
     pub(super) fn new(policy: &AgentPolicy) -> Self {
         Self { policy: policy.clone(), connection: Connection::NotAsked, known: None, running: 0 }
+    }
+
+    /// Whether another attempt can start on it now.
+    fn has_room(&self) -> bool {
+        matches!(self.connection, Connection::Connected(_)) && self.running < self.policy.max_concurrency
     }
 }

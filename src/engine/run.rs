@@ -6,16 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Event, Failure,
-    GraphError, NodeIndex, Outcome, Plan, Question, QuestionId, Record, RequestId, RunStatus, Sampler, SkipReason,
-    Source, TaskGraph, TaskId, Timestamp,
+    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Event, Failure,
+    GraphError, IdHashMap, IdMap, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId, RunStatus, Sampler,
+    SkipReason, Source, TaskGraph, TaskId, Timestamp,
 };
 
-use super::{budget::Accounts, replan::Replans};
+use super::{budget::Accounts, questions::Questions, replan::Replans};
 
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
 #[derive(Debug)]
@@ -28,8 +27,8 @@ pub struct Run {
     pub(super) graph: TaskGraph,
     /// By node index.
     pub(super) tasks: Vec<TaskEntry>,
-    pub(super) agents: IndexMap<AgentId, AgentState>,
-    pub(super) questions: IndexMap<QuestionId, QuestionEntry>,
+    pub(super) agents: IdMap<AgentId, AgentState>,
+    pub(super) questions: Questions,
     /// Sampling requests that wait for the model, each with its asker.
     pub(super) sampling: BTreeMap<RequestId, Sampler>,
     /// Whether a person accepted that agents' tools are not what they were before an interruption.
@@ -157,23 +156,6 @@ pub(super) enum Connection {
     Unavailable(Failure),
 }
 
-/// What is known of a question.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct QuestionEntry {
-    pub(super) question: Arc<Question>,
-    /// The agent's request that waits for the answer.
-    pub(super) request: Option<RequestId>,
-    pub(super) state: QuestionState,
-}
-
-/// How a question stands.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum QuestionState {
-    Open,
-    LeftOpen,
-    Answered { answer: Answer, by: Arc<str> },
-}
-
 /// Hints of what to look at next.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
@@ -184,13 +166,17 @@ pub(super) struct Queues {
     /// Nodes that a replan keeps from starting.
     pub(super) frozen: Vec<NodeIndex>,
     /// Nodes that wait for room on an agent, or for its connection.
-    pub(super) by_agent: IndexMap<AgentId, VecDeque<NodeIndex>>,
+    pub(super) by_agent: IdMap<AgentId, VecDeque<NodeIndex>>,
     /// Items that wait for room under their `foreach` task.
-    pub(super) by_parent: IndexMap<NodeIndex, VecDeque<NodeIndex>>,
+    pub(super) by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
+    /// `foreach` tasks under which items may have room again.
+    pub(super) with_room: BTreeSet<NodeIndex>,
     /// When pauses end.
     pub(super) timers: BTreeSet<(Timestamp, NodeIndex)>,
     /// When questions are answered by default; some are answered already.
     pub(super) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
+    /// Whether the run stops and all that had not started by then has ended.
+    pub(super) swept: bool,
 }
 
 /// Why records are not a run.
@@ -252,7 +238,7 @@ impl Run {
             source: None,
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
-            questions: IndexMap::new(),
+            questions: Questions::default(),
             sampling: BTreeMap::new(),
             accepts_changes: false,
             accounts: Accounts::default(),
@@ -363,6 +349,18 @@ impl TaskEntry {
             (TaskState::Running { number, .. }, _) => Some(*number),
             (TaskState::AskingModel, Some(conversation)) => Some(conversation.turn),
             _ => None,
+        }
+    }
+
+    /// Whether it neither has ended nor waits for an attempt, a turn or its items.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.state {
+            TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
+            // A `foreach` task ends after its items.
+            TaskState::Expanded => self.waiting_for == 0,
+            TaskState::Blocked | TaskState::Ready { .. } | TaskState::AwaitingAnswer | TaskState::Waiting { .. } => {
+                true
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
-use super::{JsonObject, Task, TaskId};
+use super::{IdHashMap, JsonObject, Task, TaskId};
 
 /// A task of the plan, one item of a `foreach` task, or one call that a model asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub struct Item {
 #[derive(Debug, Clone, Default)]
 pub struct TaskGraph {
     graph: DiGraph<Node, ()>,
-    by_id: HashMap<TaskId, NodeIndex>,
+    by_id: IdHashMap<TaskId, NodeIndex>,
 }
 
 /// Why tasks are no graph.

@@ -7,5 +7,6 @@ mod spent;
 mod text;
 
 pub use merge::{Merge, RunResult, TaskResult, TaskStatus, merge};
+pub(crate) use spent::Ledger;
 pub use spent::{Spending, Spent};
 pub use text::text;

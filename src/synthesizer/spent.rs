@@ -1,12 +1,9 @@
 //! Adds up what a run has spent, and who spent it, from its events alone.
 //! Never decides whether more may be spent; the engine keeps its own accounts, and a test holds the two together.
 
-use std::collections::HashMap;
-
-use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::model::{AgentId, ChatError, ChatReply, Event, Origin, RequestId, Sampler, TaskId, Usage};
+use crate::model::{AgentId, ChatError, ChatReply, Event, IdHashMap, IdMap, Origin, RequestId, Sampler, TaskId, Usage};
 
 /// What was spent by somebody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -49,16 +46,19 @@ pub struct Spending {
     pub planning: Option<Spent>,
     /// By task of the plan, in the order in which they first spent something: what it, its items, the calls of its
     /// prompt and the requests that its agents made for it have used.
-    pub tasks: IndexMap<TaskId, Spent>,
+    pub tasks: IdMap<TaskId, Spent>,
     /// By agent: its requests to the language model that no task is known to have caused.
-    pub agents: IndexMap<AgentId, Spent>,
+    pub agents: IdMap<AgentId, Spent>,
 }
 
 /// Who pays.
 #[derive(Debug, Clone)]
-enum Payer {
+pub(crate) enum Payer {
+    /// The planning of the run's goal, or of what was left of it.
     Planning,
+    /// The task of the plan that this one is or belongs to.
     Task(TaskId),
+    /// An agent, where no task is known to have caused its request.
     Agent(AgentId),
 }
 
@@ -66,45 +66,69 @@ impl From<&Sampler> for Payer {
     fn from(sampler: &Sampler) -> Self {
         match sampler {
             Sampler::Planner { .. } => Self::Planning,
-            Sampler::Agent(Origin { attempt: Some(attempt), .. }) => Self::Task(attempt.task.planned()),
+            Sampler::Agent(Origin { attempt: Some(attempt), .. }) => Self::Task(attempt.task.clone()),
             Sampler::Agent(Origin { agent, attempt: None, .. }) => Self::Agent(agent.clone()),
         }
     }
 }
 
-/// The fold behind [`Spending`].
-#[derive(Debug, Clone, Default)]
-pub(super) struct Ledger {
-    spending: Spending,
-    /// Who pays for requests to the model that have no reply yet: the turns of prompts, and agents' requests.
-    turns: HashMap<RequestId, Payer>,
-    sampling: HashMap<RequestId, Payer>,
+/// Where charges are written down.
+pub(crate) trait Book: Default {
+    /// Writes down what `payer` has spent.
+    fn charge(&mut self, payer: &Payer, change: impl Fn(&mut Spent));
 }
 
-impl Ledger {
+/// The sum of all, whoever pays.
+impl Book for Spent {
+    fn charge(&mut self, _: &Payer, change: impl Fn(&mut Spent)) {
+        change(self);
+    }
+}
+
+impl Book for Spending {
+    fn charge(&mut self, payer: &Payer, change: impl Fn(&mut Spent)) {
+        change(&mut self.total);
+        change(match payer {
+            Payer::Planning => self.planning.get_or_insert_default(),
+            Payer::Task(task) => self.tasks.entry(task.planned()).or_default(),
+            Payer::Agent(agent) => self.agents.entry(agent.clone()).or_default(),
+        });
+    }
+}
+
+/// The fold behind [`Spending`], or behind its total alone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger<B> {
+    book: B,
+    /// Who pays for requests to the model that have no reply yet: the turns of prompts, and agents' requests.
+    turns: IdHashMap<RequestId, Payer>,
+    sampling: IdHashMap<RequestId, Payer>,
+}
+
+impl<B: Book> Ledger<B> {
     /// Takes the next event.
-    pub(super) fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::GoalPlanned(planning) => {
-                self.spending.planning.get_or_insert_default();
+                self.book.charge(&Payer::Planning, |_| {});
                 for turn in &planning.turns {
-                    self.charge(&Payer::Planning, |spent| {
+                    self.book.charge(&Payer::Planning, |spent| {
                         spent.llm_calls += 1;
                         spent.reply(turn.usage, turn.cost_usd);
                     });
                 }
             }
             Event::AttemptStarted { attempt, .. } => {
-                self.charge(&Payer::Task(attempt.task.planned()), |spent| spent.tool_calls += 1);
+                self.book.charge(&Payer::Task(attempt.task.clone()), |spent| spent.tool_calls += 1);
             }
             Event::ModelAsked { attempt, .. } => {
-                let payer = Payer::Task(attempt.task.planned());
-                self.charge(&payer, |spent| spent.llm_calls += 1);
+                let payer = Payer::Task(attempt.task.clone());
+                self.book.charge(&payer, |spent| spent.llm_calls += 1);
                 self.turns.insert(RequestId::from(attempt.to_string()), payer);
             }
             Event::SamplingStarted { request, origin, .. } => {
                 let payer = Payer::from(origin);
-                self.charge(&payer, |spent| spent.llm_calls += 1);
+                self.book.charge(&payer, |spent| spent.llm_calls += 1);
                 self.sampling.insert(request.clone(), payer);
             }
             Event::ModelReplied { attempt, result } => {
@@ -145,17 +169,17 @@ impl Ledger {
     }
 
     /// What was spent so far.
-    pub(super) fn spending(&self) -> &Spending {
-        &self.spending
+    pub(crate) fn book(&self) -> &B {
+        &self.book
     }
 
     /// Takes in that the replies which the process before waited for are lost. Turns are asked again.
     fn lose_replies(&mut self) {
         for payer in std::mem::take(&mut self.sampling).into_values() {
-            self.charge(&payer, |spent| spent.untold_replies += 1);
+            self.book.charge(&payer, |spent| spent.untold_replies += 1);
         }
         for payer in self.turns.values().cloned().collect::<Vec<_>>() {
-            self.charge(&payer, |spent| {
+            self.book.charge(&payer, |spent| {
                 spent.untold_replies += 1;
                 spent.llm_calls += 1;
             });
@@ -164,21 +188,11 @@ impl Ledger {
 
     fn replied(&mut self, payer: Option<Payer>, result: &Result<ChatReply, ChatError>) {
         let Some(payer) = payer else { return };
-        self.charge(&payer, |spent| match result {
+        self.book.charge(&payer, |spent| match result {
             Ok(reply) => spent.reply(reply.usage, reply.cost_usd),
             // No model was asked.
             Err(ChatError::Unsupported { .. }) => spent.llm_calls -= 1,
             Err(ChatError::Endpoint { .. }) => {}
-        });
-    }
-
-    fn charge(&mut self, payer: &Payer, change: impl Fn(&mut Spent)) {
-        let Spending { total, planning, tasks, agents } = &mut self.spending;
-        change(total);
-        change(match payer {
-            Payer::Planning => planning.get_or_insert_default(),
-            Payer::Task(task) => tasks.entry(task.clone()).or_default(),
-            Payer::Agent(agent) => agents.entry(agent.clone()).or_default(),
         });
     }
 }

@@ -355,7 +355,7 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
             }
             Effectful::Ask(question) if dice(2) == 0 => {
                 // What a person says of a call that may have taken effect; a plain yes to anything else.
-                let entry = &driver.run.questions[&question];
+                let entry = driver.run.questions.get(&question).expect("it was asked");
                 if let Asker::Host { attempt } = &entry.question.asker {
                     world.unsure.remove(&attempt.task);
                 }

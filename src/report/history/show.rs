@@ -20,7 +20,7 @@ use crate::{
         AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, QuestionId, Record,
         RequestId, RunId, Sampler, TaskId, Timestamp, Usage,
     },
-    synthesizer::{Merge, RunResult, Spending, TaskResult},
+    synthesizer::{Ledger, Merge, RunResult, Spending, TaskResult},
 };
 
 /// A run in detail: the fold of its events. As JSON, its result with more beside it; moments in milliseconds since
@@ -28,6 +28,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct RunDetails {
     merge: Merge,
+    ledger: Ledger<Spending>,
     more: More,
     last_event: Timestamp,
     driver: Option<Holder>,
@@ -136,12 +137,20 @@ impl RunDetails {
     /// A run without events, and who drives it.
     pub fn new(run: &RunId, driver: Option<Holder>) -> Self {
         let more = More { process: driver.and_then(|driver| driver.process), ..More::default() };
-        Self { merge: Merge::new(run), more, last_event: Timestamp::default(), driver, start: None }
+        Self {
+            merge: Merge::new(run),
+            ledger: Ledger::default(),
+            more,
+            last_event: Timestamp::default(),
+            driver,
+            start: None,
+        }
     }
 
     /// Takes the next event.
     pub fn apply(&mut self, record: &Record) {
         self.merge.apply(record);
+        self.ledger.apply(&record.event);
         self.last_event = record.at;
         let more = &mut self.more;
         match &record.event {
@@ -239,7 +248,7 @@ impl RunDetails {
         let mut whole = serde_json::to_value(Whole {
             result: self.merge.result(),
             more: &self.more,
-            spending: self.merge.spending(),
+            spending: self.ledger.book(),
         })?;
         whole["status"] = self.standing().into();
         Ok(whole)
@@ -279,7 +288,7 @@ impl RunDetails {
             ("agents", self.agents()),
             ("questions", self.questions()),
             ("sampling", self.sampling()),
-            ("spent", spent::table(self.merge.result(), self.merge.spending(), &self.more.budgets)),
+            ("spent", spent::table(self.merge.result(), self.ledger.book(), &self.more.budgets)),
         ];
         let mut text = String::new();
         for (title, table) in sections.into_iter().filter(|(_, table)| !table.is_empty()) {

@@ -1,27 +1,30 @@
 //! The one loop that drives a run: observe, decide, make durable, report, carry out.
 //! Never decides: `engine` does.
 
-use std::{collections::HashMap, future::Future, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Beginning, Recovery, Rerun, RerunError, Run, Step},
-    human::{Human, Reply},
+    human::Human,
     journal::{Journal, JournalError},
-    llm::{Hear, Llm},
+    llm::Llm,
     model::{
-        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Command, Event, Failure, FailureKind, GoalPlanning,
-        GraphError, Input, Plan, Question, QuestionId, Record, RunId, RunStatus, Source, StartAttempt, TaskId,
-        Timestamp,
+        AttemptId, Command, Event, GoalPlanning, GraphError, IdHashMap, Input, Plan, QuestionId, Record, RunId,
+        RunStatus, Source, TaskId, Timestamp,
     },
     report::Reporter,
 };
 
-use super::{Agents, Hub, Inbox, Replanner, call_meta, clock::Clock, replanner};
+use super::{Agents, Hub, Inbox, Replanner, clock::Clock};
 
 /// What a run works with.
 pub struct Services {
@@ -147,26 +150,33 @@ pub struct Start<'a> {
 /// bounded inbox makes everybody else wait; far fewer than the journal's own queue holds.
 const COMMITS: usize = 64;
 
-struct Dispatcher {
-    id: RunId,
-    run: Run,
+/// The state of a run that is driven; [`super::orders`] carries out what it orders.
+pub(super) struct Dispatcher {
+    pub(super) id: RunId,
+    pub(super) run: Run,
     clock: Clock,
-    hub: Arc<Hub>,
-    services: Services,
+    pub(super) hub: Arc<Hub>,
+    pub(super) services: Services,
     /// Steps on their way to the disk, in order, at most [`COMMITS`]. Decisions go on meanwhile; the journal commits
     /// what has gathered in one transaction.
     commits: FuturesOrdered<BoxFuture<'static, Result<Committed, JournalError>>>,
-    /// Connections, calls, questions and model requests under way.
-    effects: JoinSet<()>,
+    /// Durable facts that the reporter has not been told: at most those of the last step. What follows from them is
+    /// under way before they are shown.
+    untold: Option<Arc<[Record]>>,
+    /// Calls under way, as many as the plan lets run at once. The loop drives them itself, so that it takes all that
+    /// have ended at once; each gives its end.
+    pub(super) calls: FuturesUnordered<BoxFuture<'static, Input>>,
+    /// Connections, questions and model requests under way.
+    pub(super) effects: JoinSet<()>,
     /// The task whose text is told while it is written.
-    synthesis: Option<TaskId>,
-    attempts: HashMap<AttemptId, CancellationToken>,
+    pub(super) synthesis: Option<TaskId>,
+    pub(super) attempts: IdHashMap<AttemptId, CancellationToken>,
     /// Questions that somebody here is asked; each fires when it is answered, here or elsewhere.
-    asked: HashMap<QuestionId, CancellationToken>,
+    pub(super) asked: HashMap<QuestionId, CancellationToken>,
     /// What an earlier process noted of calls that were under way; each is used once.
-    notes: HashMap<AttemptId, Value>,
+    pub(super) notes: HashMap<AttemptId, Value>,
     /// Ends the last replan.
-    replan: CancellationToken,
+    pub(super) replan: CancellationToken,
 }
 
 /// A step whose facts are durable.
@@ -178,8 +188,10 @@ struct Committed {
 /// What the loop woke up for.
 enum Woken {
     Input(Input),
+    Ended(Input),
     Time,
     Growth,
+    Idle,
     Committed(Result<Committed, JournalError>),
     Failed(JournalError),
 }
@@ -194,8 +206,10 @@ impl Dispatcher {
             hub,
             services,
             commits: FuturesOrdered::new(),
+            untold: None,
+            calls: FuturesUnordered::new(),
             effects: JoinSet::new(),
-            attempts: HashMap::new(),
+            attempts: IdHashMap::default(),
             replan: CancellationToken::new(),
             asked: HashMap::new(),
             notes: HashMap::new(),
@@ -210,17 +224,31 @@ impl Dispatcher {
     ) -> Result<(), RuntimeError> {
         self.commit(step);
         let end = self.drive(inbox, reporter).await;
+        self.tell(reporter);
         // A run that can be resumed may still have calls under way elsewhere. They are left before anything here ends:
         // a call that is given up takes its questions back, and an agent that is told so acts on it.
         let is_left = end.is_err() || self.run.status() == RunStatus::Paused;
         if is_left {
-            self.services.agents.leave().await;
+            self.leave().await;
         }
+        self.calls.clear();
         self.effects.shutdown().await;
         if !is_left {
             self.services.agents.close().await;
         }
         end
+    }
+
+    /// Leaves the agents. Calls go on meanwhile: one that is about to connect would keep others from ending.
+    async fn leave(&mut self) {
+        let agents = Arc::clone(&self.services.agents);
+        let mut left = std::pin::pin!(agents.leave());
+        loop {
+            tokio::select! {
+                () = &mut left => return,
+                Some(_) = self.calls.next() => {}
+            }
+        }
     }
 
     async fn drive(&mut self, mut inbox: Inbox, reporter: &mut dyn Reporter) -> Result<(), RuntimeError> {
@@ -232,15 +260,18 @@ impl Dispatcher {
                 Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
                 Some(source) = inbox.failures.recv() => Woken::Failed(source),
                 Some(input) = inbox.inputs.recv(), if room => Woken::Input(input),
+                Some(end) = self.calls.next(), if room => Woken::Ended(end),
                 () = self.hub.growth(), if room => Woken::Growth,
                 () = sleep_until(wake), if room => Woken::Time,
+                () = tokio::task::yield_now(), if self.untold.is_some() => Woken::Idle,
             };
-            let mut inputs = Vec::new();
+            let (mut inputs, mut ends) = (Vec::new(), Vec::new());
             match woken {
                 Woken::Committed(done) => {
                     let done = done.map_err(|source| RuntimeError::Journal { run: self.id.clone(), source })?;
+                    self.tell(reporter);
                     self.withdraw_what_is_answered(&done.records);
-                    reporter.report(&done.records);
+                    self.untold = Some(done.records);
                     for command in done.commands {
                         if command == Command::EndRun {
                             return Ok(());
@@ -249,22 +280,35 @@ impl Dispatcher {
                     }
                     continue;
                 }
+                Woken::Idle => {
+                    self.tell(reporter);
+                    continue;
+                }
                 Woken::Failed(source) => return Err(RuntimeError::Journal { run: self.id.clone(), source }),
                 Woken::Input(input) => inputs.push(input),
+                Woken::Ended(end) => ends.push(end),
                 Woken::Time => inputs.push(Input::TimeReached),
                 Woken::Growth => {}
             }
-            // Text and progress come before the ends of the turns and calls that they belong to.
-            for (turn, text) in self.hub.take_written() {
+            while let Some(Some(end)) = self.calls.next().now_or_never() {
+                ends.push(end);
+            }
+            while let Ok(input) = inbox.inputs.try_recv() {
+                inputs.push(input);
+            }
+            // Text, progress and whatever else is of a call or a turn come before its end.
+            inputs.append(&mut ends);
+            let written = self.hub.take_written();
+            if !written.is_empty() {
+                self.tell(reporter);
+            }
+            for (turn, text) in written {
                 reporter.hear(&turn, &text);
             }
             let progress = self.hub.take_progress();
             let progress =
                 progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
             inputs.splice(0..0, progress);
-            while let Ok(input) = inbox.inputs.try_recv() {
-                inputs.push(input);
-            }
             for input in &inputs {
                 if let Input::AttemptEnded { attempt, .. } | Input::ModelReplied { attempt, .. } = input {
                     self.attempts.remove(attempt);
@@ -272,6 +316,13 @@ impl Dispatcher {
             }
             let step = self.run.handle(inputs, self.clock.now());
             self.commit(step);
+        }
+    }
+
+    /// Tells the reporter what it has not been told.
+    fn tell(&mut self, reporter: &mut dyn Reporter) {
+        if let Some(records) = self.untold.take() {
+            reporter.report(&records);
         }
     }
 
@@ -285,121 +336,6 @@ impl Dispatcher {
         self.commits.push_back(durable.map(|done| done.map(|()| Committed { records, commands })).boxed());
     }
 
-    fn carry_out(&mut self, command: Command) {
-        let hub = Arc::clone(&self.hub);
-        match command {
-            Command::ConnectAgent { agent } => {
-                let agents = Arc::clone(&self.services.agents);
-                self.spawn(async move {
-                    let input = match agents.connect(&agent).await {
-                        Ok(info) => Input::AgentConnected { agent, info },
-                        Err(failure) => Input::AgentUnavailable { agent, failure },
-                    };
-                    hub.send(input).await;
-                });
-            }
-            Command::StartAttempt(call) => self.start_attempt(call, None),
-            Command::TakeUp(call) => {
-                let note = self.notes.remove(&call.attempt);
-                self.start_attempt(call, note);
-            }
-            Command::AskModel { attempt, chat } => {
-                let cancel = CancellationToken::new();
-                self.attempts.insert(attempt.clone(), cancel.clone());
-                let llm = self.services.llm.clone();
-                let is_synthesis = self.synthesis.as_ref() == Some(&attempt.task);
-                self.spawn(async move {
-                    let hear = |piece: &str| {
-                        if is_synthesis {
-                            hub.wrote(&attempt, piece);
-                        }
-                    };
-                    let result = tokio::select! {
-                        result = ask(llm, &chat, &hear) => result,
-                        () = cancel.cancelled() => Err(failed_chat("the run was cancelled")),
-                    };
-                    hub.send(Input::ModelReplied { attempt, result }).await;
-                });
-            }
-            Command::CancelAttempt { attempt } => {
-                if let Some(cancel) = self.attempts.get(&attempt) {
-                    cancel.cancel();
-                }
-            }
-            Command::ContinueRound { attempt, round } => hub.continue_round(attempt, round),
-            Command::Replan(request) => {
-                self.replan = CancellationToken::new();
-                let replanner = self.services.replanner.clone();
-                self.spawn(replanner::replan(replanner, *request, hub, self.replan.clone()));
-            }
-            Command::CancelReplan => self.replan.cancel(),
-            Command::Ask { question } => self.ask(question),
-            Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
-            Command::Sample { request, chat } => {
-                let llm = self.services.llm.clone();
-                self.spawn(async move {
-                    let withdrawn = hub.withdrawal(&request);
-                    let result = tokio::select! {
-                        result = ask(llm, &chat, &|_| {}) => result,
-                        () = withdrawn.cancelled() => Err(failed_chat("the agent stopped waiting for the model")),
-                    };
-                    hub.send(Input::SamplingEnded { request, result }).await;
-                });
-            }
-            Command::AnswerSampling { request, result } => hub.answer_sampling(&request, result),
-            Command::EndRun => unreachable!("the loop ends before"),
-        }
-    }
-
-    /// Makes a call, or goes on with it by the note of an earlier process.
-    fn start_attempt(&mut self, call: StartAttempt, note: Option<Value>) {
-        let cancel = CancellationToken::new();
-        self.attempts.insert(call.attempt.clone(), cancel.clone());
-        let (agents, hub) = (Arc::clone(&self.services.agents), Arc::clone(&self.hub));
-        let meta = call_meta(&self.id, &call.attempt);
-        self.spawn(async move {
-            let attempt = call.attempt.clone();
-            // A defect of ours in one call must not take the other tasks along.
-            let work = async {
-                match note {
-                    None => agents.call(call, meta, cancel).await,
-                    Some(note) => agents.take_up(call, note, meta, cancel).await,
-                }
-            };
-            let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-                Err(Failure::new(FailureKind::ConnectionLost, "the host failed while it made the call (a defect)"))
-            });
-            hub.send(Input::AttemptEnded { attempt, result }).await;
-        });
-    }
-
-    fn ask(&mut self, question: Arc<Question>) {
-        let (human, hub) = (Arc::clone(&self.services.human), Arc::clone(&self.hub));
-        let withdrawn = match self.run.request_of(&question.id) {
-            Some(request) => self.hub.withdrawal(request),
-            None => CancellationToken::new(),
-        };
-        let answered = CancellationToken::new();
-        if let Some(before) = self.asked.insert(question.id.clone(), answered.clone()) {
-            before.cancel();
-        }
-        self.spawn(async move {
-            let reply = tokio::select! {
-                reply = human.ask(&question) => reply,
-                () = answered.cancelled() => return,
-                () = withdrawn.cancelled() => {
-                    Reply::Answered { answer: Answer::Cancel, by: "the agent, which stopped waiting".into() }
-                }
-            };
-            let question = question.id.clone();
-            hub.send(match reply {
-                Reply::Answered { answer, by } => Input::QuestionAnswered { question, answer, by },
-                Reply::LeftOpen { reason } => Input::QuestionLeftOpen { question, reason },
-            })
-            .await;
-        });
-    }
-
     /// Stops asking here what was answered, wherever that was.
     fn withdraw_what_is_answered(&mut self, records: &[Record]) {
         for record in records {
@@ -410,21 +346,6 @@ impl Dispatcher {
             }
         }
     }
-
-    fn spawn(&mut self, effect: impl Future<Output = ()> + Send + 'static) {
-        self.effects.spawn(effect);
-    }
-}
-
-async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
-    match llm {
-        Some(llm) => llm.chat_aloud(chat, hear).await,
-        None => Err(ChatError::Unsupported { message: "no language model is configured".into() }),
-    }
-}
-
-fn failed_chat(message: &str) -> ChatError {
-    ChatError::Endpoint { message: message.into(), status: None }
 }
 
 async fn sleep_until(moment: Option<tokio::time::Instant>) {

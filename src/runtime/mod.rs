@@ -5,6 +5,7 @@ mod clock;
 mod dispatcher;
 mod hub;
 mod inbox;
+mod orders;
 mod replanner;
 pub mod shutdown;
 mod survey;
@@ -94,7 +95,7 @@ pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";
 
 /// What travels in `_meta` of every call: `RUN/TASK/ATTEMPT`.
 fn call_meta(run: &RunId, attempt: &AttemptId) -> JsonObject {
-    let key = format!("{run}/{}/{}", attempt.task, attempt.number);
+    let key = [run.as_str(), attempt.task.as_str(), &attempt.number.to_string()].join("/");
     JsonObject::from_iter([(IDEMPOTENCY_KEY.to_owned(), key.into())])
 }
 

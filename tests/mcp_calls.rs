@@ -426,7 +426,7 @@ async fn a_call_waits_for_the_resource_to_which_its_tool_links() {
         let (outcome, ()) = tokio::join!(call(&pool, leave()), working);
         let output = outcome.unwrap();
         assert_eq!(output.structured, Some(json!({"status": "completed", "done": 2})));
-        assert_eq!(output.content[0], json!({"type": "resource_link", "uri": "job://1", "name": "job"}));
+        assert_eq!(output.content[0], json!({"type": "resource_link", "uri": "job://1", "name": "job"}).into());
         assert_eq!(
             shown(&host),
             [json!({"status": "working", "done": 0}).to_string(), json!({"status": "working", "done": 1}).to_string()]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     expression,
     model::{
-        AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
+        AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
         NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work,
     },
 };
@@ -123,7 +123,7 @@ impl Decision<'_> {
             let failure = Failure::new(FailureKind::ModelFailed, "the model gave an empty answer").with_help(help);
             return self.fail(task, failure);
         }
-        let mut content = vec![serde_json::json!({"type": "text", "text": text})];
+        let mut content = vec![Block::Text(text.clone())];
         let problems =
             if self.run.is_synthesis(node) { answer::check(&text, &self.run.sources(node)) } else { Vec::new() };
         if !problems.is_empty() {
@@ -133,7 +133,7 @@ impl Decision<'_> {
                 return self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes);
             }
             let note = format!("\n\n(Not verified: {problems}.)");
-            content.push(serde_json::json!({"type": "text", "text": note}));
+            content.push(Block::Text(note));
         }
         let output = Arc::new(ToolOutput { content, structured });
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });

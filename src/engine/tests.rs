@@ -26,11 +26,11 @@ use serde_json::{Value, json};
 
 use super::{Beginning, Run, Step};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
-    ChatRequest, Command, Consent, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind, Foreach,
-    GoalPlanning, Input, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool, QuestionPolicy, Record,
-    Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler, SkipReason, Span, Task, TaskId, Template,
-    Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
+    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Block, Budget, Call, ChatError, ChatPart,
+    ChatReply, ChatRequest, Command, Consent, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind,
+    Foreach, GoalPlanning, Input, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool, QuestionPolicy,
+    Record, Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler, SkipReason, Span, Task, TaskId,
+    Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
 };
 
 fn agent_policy() -> AgentPolicy {
@@ -110,7 +110,7 @@ fn info() -> Arc<AgentInfo> {
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {
-    Arc::new(ToolOutput { content: vec![json!({"type": "text", "text": text})], structured: None })
+    Arc::new(ToolOutput { content: vec![Block::Text(text.into())], structured: None })
 }
 
 /// Holds a run, all it recorded, and the orders that nobody has carried out.

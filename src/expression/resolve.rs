@@ -1,13 +1,15 @@
 //! Follows a path from its name to the value it means, and says what is missing where it ends early.
 //! Never copies more than the value it gives.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::{
     ExpressionError, Ground, ITEMS_FIELD, TASK_FIELDS, TaskView, WHOLE, closest,
     scan::{Path, Segment, Step},
 };
-use crate::model::ToolOutput;
+use crate::model::{Block, ToolOutput};
 
 /// Most names that an error lists.
 const MAX_LISTED: usize = 8;
@@ -56,7 +58,7 @@ enum Place<'v> {
     /// The items of a `foreach` task.
     Items(&'v [TaskView<'v>]),
     /// Content blocks.
-    Blocks(Vec<&'v Value>),
+    Blocks(Vec<&'v Block>),
 }
 
 impl Place<'_> {
@@ -67,7 +69,7 @@ impl Place<'_> {
             Self::Task(view) => summary(view),
             Self::Outputs(outputs) => outputs.into_iter().map(|output| output.value().into_owned()).collect(),
             Self::Items(items) => items.iter().map(summary).collect(),
-            Self::Blocks(blocks) => blocks.into_iter().cloned().collect(),
+            Self::Blocks(blocks) => blocks.into_iter().map(|block| block.json().into_owned()).collect(),
         }
     }
 }
@@ -124,7 +126,7 @@ impl Walk<'_> {
             Place::Task(view) => self.field(view, segment, index),
             Place::Outputs(outputs) => self.element(&outputs, segment, index).map(|output| output_value(output)),
             Place::Items(items) => self.element(items, segment, index).map(Place::Task),
-            Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| Place::Json(block)),
+            Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| Place::from(block.json())),
         }
     }
 
@@ -255,9 +257,15 @@ impl Walk<'_> {
 }
 
 fn output_value(output: &ToolOutput) -> Place<'_> {
-    match output.value() {
-        std::borrow::Cow::Borrowed(value) => Place::Json(value),
-        std::borrow::Cow::Owned(value) => Place::Made(value),
+    output.value().into()
+}
+
+impl<'v> From<Cow<'v, Value>> for Place<'v> {
+    fn from(value: Cow<'v, Value>) -> Self {
+        match value {
+            Cow::Borrowed(value) => Self::Json(value),
+            Cow::Owned(value) => Self::Made(value),
+        }
     }
 }
 

@@ -19,14 +19,12 @@ fn leaked(output: ToolOutput) -> Option<&'static ToolOutput> {
 }
 
 fn succeeded(structured: Value) -> TaskView<'static> {
-    let output = leaked(ToolOutput {
-        content: vec![
-            json!({"type": "text", "text": "one"}),
-            json!({"type": "resource_link", "uri": "doc://1"}),
-            json!({"type": "text", "text": "two"}),
-        ],
-        structured: Some(structured),
-    });
+    let content = [
+        json!({"type": "text", "text": "one"}),
+        json!({"type": "resource_link", "uri": "doc://1"}),
+        json!({"type": "text", "text": "two"}),
+    ];
+    let output = leaked(ToolOutput::new(content, Some(structured)));
     TaskView { status: "succeeded", agent: Some("travel"), error: None, output, items: None }
 }
 
@@ -35,10 +33,7 @@ fn failed() -> TaskView<'static> {
 }
 
 fn run<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
-    let text = leaked(ToolOutput {
-        content: vec![json!({"type": "text", "text": "{\"a\": 1} ${{ inputs.limit }}"})],
-        structured: None,
-    });
+    let text = leaked(ToolOutput::new([json!({"type": "text", "text": "{\"a\": 1} ${{ inputs.limit }}"})], None));
     let tasks = Ended(HashMap::from([
         ("find-hotels", succeeded(json!({"results": [{"url": "u1"}, {"url": "u2"}], "total": 2, "big": u64::MAX}))),
         ("say", TaskView { output: text, ..succeeded(Value::Null) }),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     expression,
-    model::{Await, Expression, Failure, FailureKind, ToolOutput},
+    model::{Await, Block, Expression, Failure, FailureKind, ToolOutput},
 };
 
 /// The pause before the contents are read again: at first and after each change, and the longest. An agent that says
@@ -60,7 +60,7 @@ impl Call<'_> {
     /// Waits for the resource to which the output of a tool links.
     pub(super) async fn linked(&mut self, awaits: &Await, output: &ToolOutput) -> Result<ToolOutput, Failure> {
         let is_link = |block: &&Value| block.get("type").is_some_and(|kind| kind == "resource_link");
-        let link = output.content.iter().find(is_link);
+        let link = output.content.iter().filter_map(Block::other).find(is_link);
         let Some((link, uri)) = link.and_then(|link| Some((link, link.get("uri")?.as_str()?))) else {
             let (agent, tool) = (&self.request.agent, &self.request.tool);
             let message = format!("the result of `{tool}` of agent `{agent}` links to no resource to wait for");
@@ -230,7 +230,7 @@ impl Contents {
     /// The link and the text, and the contents as structured content where they are JSON.
     fn into_output(self, note: &ResourceNote) -> ToolOutput {
         let structured = Some(self.json).filter(|json| *json != Value::String(self.text.clone()));
-        ToolOutput { content: vec![note.link.clone(), json!({"type": "text", "text": self.text})], structured }
+        ToolOutput { content: vec![note.link.clone().into(), Block::Text(self.text)], structured }
     }
 }
 
@@ -263,10 +263,7 @@ mod tests {
         let note = ResourceNote { uri: "job://1".to_owned(), link: link.clone() };
         let output = |text: &str, json: Value| Contents { text: text.to_owned(), json }.into_output(&note);
         let text = |text: &str| json!({"type": "text", "text": text});
-        assert_eq!(
-            output("[1]", json!([1])),
-            ToolOutput { content: vec![link.clone(), text("[1]")], structured: Some(json!([1])) }
-        );
-        assert_eq!(output("done", json!("done")), ToolOutput { content: vec![link, text("done")], structured: None });
+        assert_eq!(output("[1]", json!([1])), ToolOutput::new([link.clone(), text("[1]")], Some(json!([1]))));
+        assert_eq!(output("done", json!("done")), ToolOutput::new([link, text("done")], None));
     }
 }

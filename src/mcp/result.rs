@@ -100,7 +100,7 @@ pub(super) fn read(result: ServerResult) -> Answered {
 }
 
 fn tool_result(content: Vec<Value>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
-    let output = ToolOutput { content, structured: structured.filter(|value| !value.is_null()) };
+    let output = ToolOutput::new(content, structured.filter(|value| !value.is_null()));
     if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
 }
 
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn reads_results_of_tools() {
         let content = vec![json!({"type": "text", "text": "hi"})];
-        let output = ToolOutput { content: content.clone(), structured: Some(json!({"a": 1})) };
+        let output = ToolOutput::new(content.clone(), Some(json!({"a": 1})));
         assert_eq!(
             answered(json!({"content": content, "structuredContent": {"a": 1}})),
             Answered::Output(output.clone())
@@ -200,7 +200,7 @@ mod tests {
             answered(json!({"content": content, "structuredContent": {"a": 1}, "isError": true})),
             Answered::ToolError(output)
         );
-        let bare = ToolOutput { content: content.clone(), structured: None };
+        let bare = ToolOutput::new(content.clone(), None);
         assert_eq!(
             answered(json!({"content": content, "structuredContent": null, "resultType": "complete"})),
             Answered::Output(bare)
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn keeps_content_that_rmcp_does_not_know() {
         let content = vec![json!({"type": "hologram", "data": 1})];
-        let output = ToolOutput { content: content.clone(), structured: None };
+        let output = ToolOutput::new(content.clone(), None);
         assert_eq!(answered(json!({"content": content})), Answered::Output(output));
     }
 

@@ -32,7 +32,7 @@ pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId
 pub use input::Input;
 pub use llm::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices, Scores, StructuredOutput, SystemRole};
 pub use note::{NoteKey, Notes};
-pub use outcome::{Failure, FailureKind, Outcome, SkipReason, ToolOutput};
+pub use outcome::{Block, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{
     AgentPolicy, Await, Backoff, Budget, Call, DefaultAnswer, Effect, Expression, Foreach, InputSpec, InputType,

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::TaskId;
@@ -13,19 +13,86 @@ use super::TaskId;
 pub struct ToolOutput {
     /// The content blocks of the `tools/call` result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub content: Vec<Value>,
+    pub content: Vec<Block>,
     /// Its `structuredContent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Value>,
 }
 
+/// A content block. Nearly every result is one plain text, and a run keeps all results, so a plain text is kept as
+/// nothing else.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "Value")]
+pub enum Block {
+    /// A text block with nothing beside its text: always this, never [`Block::Other`].
+    Text(String),
+    /// Any other block, in MCP's own JSON.
+    Other(Box<Value>),
+}
+
+impl Block {
+    /// The text, if it is a text block.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Other(block) if block.get("type")? == "text" => block.get("text")?.as_str(),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The block in MCP's own JSON.
+    pub fn json(&self) -> Cow<'_, Value> {
+        match self {
+            Self::Text(text) => Cow::Owned(serde_json::json!({"type": "text", "text": text})),
+            Self::Other(block) => Cow::Borrowed(block),
+        }
+    }
+
+    /// The block in MCP's own JSON, if it is no plain text.
+    pub fn other(&self) -> Option<&Value> {
+        match self {
+            Self::Text(_) => None,
+            Self::Other(block) => Some(block),
+        }
+    }
+}
+
+impl From<Value> for Block {
+    fn from(mut block: Value) -> Self {
+        if let Some(fields) = block.as_object_mut()
+            && fields.len() == 2
+            && fields.get("type").is_some_and(|kind| kind == "text")
+            && let Some(Value::String(text)) = fields.get_mut("text")
+        {
+            return Self::Text(std::mem::take(text));
+        }
+        Self::Other(Box::new(block))
+    }
+}
+
+impl Serialize for Block {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => {
+                let mut block = serializer.serialize_map(Some(2))?;
+                block.serialize_entry("type", "text")?;
+                block.serialize_entry("text", text)?;
+                block.end()
+            }
+            Self::Other(block) => block.serialize(serializer),
+        }
+    }
+}
+
 impl ToolOutput {
+    /// An output of content blocks in MCP's own JSON.
+    pub fn new(content: impl IntoIterator<Item = Value>, structured: Option<Value>) -> Self {
+        Self { content: content.into_iter().map(Block::from).collect(), structured }
+    }
+
     /// The text blocks, one after the other with a line break between.
     pub fn text(&self) -> Cow<'_, str> {
-        let mut texts = self
-            .content
-            .iter()
-            .filter_map(|block| (block.get("type")? == "text").then(|| block.get("text")?.as_str()).flatten());
+        let mut texts = self.content.iter().filter_map(Block::text);
         let Some(first) = texts.next() else { return Cow::Borrowed("") };
         let Some(second) = texts.next() else { return Cow::Borrowed(first) };
         let mut all = format!("{first}\n{second}");
@@ -45,10 +112,11 @@ impl ToolOutput {
     }
 
     /// The resource links and embedded resources among the content blocks.
-    pub fn resources(&self) -> impl Iterator<Item = &Value> {
+    pub fn resources(&self) -> impl Iterator<Item = &Block> {
+        let is_resource = |kind: &Value| kind == "resource_link" || kind == "resource";
         self.content
             .iter()
-            .filter(|block| block.get("type").is_some_and(|kind| kind == "resource_link" || kind == "resource"))
+            .filter(move |block| block.other().and_then(|block| block.get("type")).is_some_and(is_resource))
     }
 }
 

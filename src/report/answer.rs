@@ -121,11 +121,9 @@ fn reason(messages: &[ChatMessage]) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use serde_json::json;
-
     use super::*;
     use crate::{
-        model::{ChatRole, Failure, FailureKind, Timestamp, ToolOutput},
+        model::{Block, ChatRole, Failure, FailureKind, Timestamp, ToolOutput},
         report::screen::{Abilities, memory::Memory},
         synthesizer::answer::complaint,
     };
@@ -148,7 +146,7 @@ mod tests {
     }
 
     fn ended(texts: &[&str]) -> Step {
-        let content = texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+        let content = texts.iter().map(|text| Block::Text((*text).into())).collect();
         let output = Arc::new(ToolOutput { content, structured: None });
         Told(Event::TaskEnded { task: "answer".into(), outcome: Outcome::Succeeded(output) })
     }

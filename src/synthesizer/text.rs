@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{RunResult, TaskResult, TaskStatus};
-use crate::model::{TaskId, ToolOutput};
+use crate::model::{Block, TaskId, ToolOutput};
 
 /// The plan's outputs, or else the one answer of its synthesis, or else each task's answer under its title, in plan
 /// order. An output that is the only one
@@ -80,7 +80,8 @@ fn answer(output: &ToolOutput) -> String {
 }
 
 /// A content block that is no text, in a line: the address of a resource, or what kind of data it is.
-fn beside_text(block: &Value) -> Option<String> {
+fn beside_text(block: &Block) -> Option<String> {
+    let block = block.other()?;
     let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
     let kind = word(block, "type")?;
     match kind.as_str() {

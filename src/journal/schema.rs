@@ -2,7 +2,8 @@
 //! Never changes a file that is not a journal of this format or of the one before.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -172,15 +173,20 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
 
 /// Creates the tables that are not there.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
+    let failed = |error| JournalError::from_sqlite(path, error);
     // Looking comes first: switching another program's database to WAL would change its file.
-    if inspect_at_once(connection, path)? != Content::Journal {
-        create_tables(connection, path)?;
+    let content = inspect_at_once(connection, path)?;
+    if content == Content::Nothing {
+        // Of a new file, one page is on the disk before there are tables, and that is all it needs; see below.
+        connection.pragma_update(None, "synchronous", "off").map_err(failed)?;
     }
     switch_to_write_ahead_log(connection, path)?;
+    if content != Content::Journal {
+        create_tables(connection, path)?;
+        connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
+    }
     // A large result makes a large log, which is cut back to this at the next checkpoint.
-    connection
-        .pragma_update(None, "journal_size_limit", 16 << 20)
-        .map_err(|error| JournalError::from_sqlite(path, error))
+    connection.pragma_update(None, "journal_size_limit", 16 << 20).map_err(failed)
 }
 
 /// The one statement for which SQLite does not wait by itself while another process opens the same new file.
@@ -201,7 +207,13 @@ fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), Journal
     // Another process may have come first. One that is still driving a run by the older format may go on: what it
     // writes means the same.
     let missing = match inspect(&transaction, path)? {
-        Content::Nothing => FIRST_TABLES.to_owned() + TABLES_SINCE_3,
+        Content::Nothing => {
+            // SQLite throws away the log of a file that is empty. So this one is on the disk before anybody sees tables in
+            // the log; the log and the folder follow with the first commit that is to last.
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
+            FIRST_TABLES.to_owned() + TABLES_SINCE_3
+        }
         Content::Older(2) => TABLES_SINCE_3.to_owned(),
         Content::Older(_) => String::new(),
         Content::Journal => return Ok(()),

@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     CliError,
-    talk::{Otherwise, Output, TalkArgs},
+    talk::{DriveArgs, Otherwise, Output},
 };
-use crate::{human::Human, model::RunId, report::screen::Screen};
+use crate::{human::Human, journal::Durability, model::RunId, report::screen::Screen};
 
 /// What a run has of its own before it starts.
 pub(super) struct Desk {
@@ -21,17 +21,19 @@ pub(super) struct Desk {
     pub(super) human: Arc<dyn Human>,
     /// What is printed on stdout.
     pub(super) output: Output,
+    /// How surely it is kept.
+    pub(super) durability: Durability,
 }
 
 impl Desk {
     /// The desk of `run`, whose journal is at `journal`.
     ///
     /// # Errors
-    /// When there is nowhere to show the run, or as for [`TalkArgs::human`].
-    pub(super) fn new(run: RunId, journal: PathBuf, talk: &TalkArgs, otherwise: Otherwise) -> Result<Self, CliError> {
+    /// When there is nowhere to show the run, or as for [`DriveArgs::human`].
+    pub(super) fn new(run: RunId, journal: PathBuf, drive: &DriveArgs, otherwise: Otherwise) -> Result<Self, CliError> {
         let screen = screen()?;
-        let human = talk.human(&screen, &run, otherwise)?;
-        Ok(Self { run, journal, screen, human, output: talk.output })
+        let human = drive.human(&screen, &run, otherwise)?;
+        Ok(Self { run, journal, screen, human, output: drive.output, durability: drive.durability })
     }
 }
 

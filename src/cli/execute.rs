@@ -9,7 +9,7 @@ use super::{CliError, Exit, desk::Desk, files, replan::Planner, talk::Output};
 use crate::{
     config::{AgentsFile, Catalogue},
     engine::{self, Rerun, Run},
-    journal::{self, Durability, Lease, SqliteJournal},
+    journal::{self, Lease, SqliteJournal},
     llm::Llm,
     mcp::Pool,
     model::{AgentSpec, AttemptId, GoalPlanning, Notes, Plan, Record, RunId, Source, Task, TaskId, Timestamp},
@@ -109,9 +109,9 @@ pub(super) struct Ran {
 /// # Errors
 /// When something that the run needs fails; a task that does is part of the result.
 pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> Result<Ran, CliError> {
-    let Desk { run, journal: path, screen, human, output } = desk;
+    let Desk { run, journal: path, screen, human, output, durability } = desk;
     let models = files::models(agents)?;
-    let journal = Arc::new(SqliteJournal::open(&path, Durability::Full)?);
+    let journal = Arc::new(SqliteJournal::open(&path, durability)?);
     // Held to the end, after the run's last event is durable.
     let _lease = match work.left() {
         // It was taken before the run was read.
@@ -141,8 +141,12 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         human,
     };
     let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
-    let mut elsewhere = journal::Inbox::open(&path, &run)?;
-    let requests = elsewhere.take_new()?.into_iter().map(runtime::observed).collect();
+    let mut elsewhere = journal::Inbox::later(&path, &run);
+    let requests = match &work {
+        Work::Left(_) => elsewhere.take_new()?.into_iter().map(runtime::observed).collect(),
+        // Nobody knows of it yet.
+        Work::New { .. } | Work::Again { .. } => Vec::new(),
+    };
     let elsewhere = tokio::spawn(runtime::deliver(elsewhere, Arc::clone(&hub)));
     let lines = match output {
         Output::StreamJson => Some(
@@ -212,7 +216,7 @@ pub(super) fn shown(screen: &Screen, run: &RunId, now: Now) -> Box<dyn Reporter>
     if screen.abilities().live {
         Box::new(Terminal::new(screen.clone(), run.clone(), now))
     } else {
-        Box::new(Plain::new(screen.clone(), run.clone(), jiff::tz::TimeZone::system()))
+        Box::new(Plain::new(screen.clone(), run.clone(), files::time_zone()))
     }
 }
 

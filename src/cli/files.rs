@@ -2,12 +2,13 @@
 //! Never decides what is in them.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::{AgentsArg, CliError, JournalArg};
@@ -171,5 +172,15 @@ pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
 /// The moment and the time zone of the person at the command line.
 pub(super) fn viewpoint() -> Viewpoint {
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    Viewpoint { now: Timestamp(now), zone: jiff::tz::TimeZone::system() }
+    Viewpoint { now: Timestamp(now), zone: time_zone() }
+}
+
+/// The time zone of this machine, unless `TZ` says otherwise. Where there is a file of it, that is all that is read: to
+/// find a zone by its name takes a list of all that there are.
+pub(super) fn time_zone() -> TimeZone {
+    let local = || fs::read("/etc/localtime").ok().and_then(|file| TimeZone::tzif("", &file).ok());
+    match std::env::var_os("TZ") {
+        None => local().unwrap_or_else(TimeZone::system),
+        Some(_) => TimeZone::system(),
+    }
 }

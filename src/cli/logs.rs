@@ -29,7 +29,7 @@ pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
     let reader = Reader::open(&files::journal(&args.journal)?)?;
     let run = reader.find_run(&args.run)?;
     let format = match args.output {
-        Format::Text => LogFormat::Text(jiff::tz::TimeZone::system()),
+        Format::Text => LogFormat::Text(files::time_zone()),
         Format::Json => LogFormat::Json,
     };
     let follow = if args.follow { Follow::UntilTheRunEnds } else { Follow::No };

@@ -10,7 +10,7 @@ use super::{
     desk::Desk,
     execute::{Left, Ran, Work, execute},
     files,
-    talk::{Otherwise, TalkArgs},
+    talk::{DriveArgs, Otherwise},
 };
 use crate::{
     config::{self, AgentsFile},
@@ -31,7 +31,7 @@ pub(super) struct ResumeArgs {
     #[command(flatten)]
     journal: JournalArg,
     #[command(flatten)]
-    talk: TalkArgs,
+    drive: DriveArgs,
     /// Go on although the plan, the agents file or an agent's tools have changed since the run began
     #[arg(long)]
     accept_changes: bool,
@@ -51,7 +51,7 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     let wanted = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
     let run = Reader::open(&journal)?.find_run(wanted)?;
     let changes = if args.accept_changes { Changes::Accepted } else { Changes::Refused };
-    go_on(&run, &journal, &args.agents, &args.talk, changes).await
+    go_on(&run, &journal, &args.agents, &args.drive, changes).await
 }
 
 /// The latest run of the plan file at `plan`, if it has not ended and no process drives it.
@@ -83,7 +83,7 @@ pub(super) async fn go_on(
     run: &RunId,
     journal: &Path,
     agents: &AgentsArg,
-    talk: &TalkArgs,
+    drive: &DriveArgs,
     accepted: Changes,
 ) -> Result<Exit, CliError> {
     let lease = Lease::take(journal, run)?;
@@ -99,12 +99,12 @@ pub(super) async fn go_on(
             ),
         ));
     }
-    let desk = Desk::new(run.clone(), journal.to_owned(), talk, Otherwise::Terminal)?;
+    let desk = Desk::new(run.clone(), journal.to_owned(), drive, Otherwise::Terminal)?;
     for change in changes {
         desk.screen.println(format!("accepted: {change}"));
     }
     let Ran { result, exit, shown } = execute(desk, &agents, Work::Left(left)).await?;
-    talk.print(&result, shown)?;
+    drive.print(&result, shown)?;
     Ok(exit)
 }
 

@@ -8,7 +8,7 @@ use super::{
     desk::{Desk, new_run},
     execute::{Ran, Work, execute},
     files,
-    talk::{Otherwise, TalkArgs},
+    talk::{DriveArgs, Otherwise},
 };
 use crate::{journal::Reader, model::TaskId};
 
@@ -24,7 +24,7 @@ pub(super) struct RetryArgs {
     #[command(flatten)]
     journal: JournalArg,
     #[command(flatten)]
-    talk: TalkArgs,
+    drive: DriveArgs,
 }
 
 pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
@@ -43,8 +43,8 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     // Told before anything begins, and as what it is: a mistake on the command line.
     let checked = earlier.check_rerun(&of, &from);
     checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
-    let desk = Desk::new(new_run(), journal, &args.talk, Otherwise::Terminal)?;
+    let desk = Desk::new(new_run(), journal, &args.drive, Otherwise::Terminal)?;
     let Ran { result, exit, shown } = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
-    args.talk.print(&result, shown)?;
+    args.drive.print(&result, shown)?;
     Ok(exit)
 }

@@ -18,7 +18,7 @@ use super::{
     goal::{ForGoal, Goal, REPLANS},
     plan::show_plan,
     resume::{self, Changes},
-    talk::{Otherwise, TalkArgs},
+    talk::{DriveArgs, Otherwise},
 };
 use crate::{
     config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
@@ -44,7 +44,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     params_file: Option<PathBuf>,
     #[command(flatten)]
-    talk: TalkArgs,
+    drive: DriveArgs,
     /// Show something first, and go on only after a yes; without anybody to ask, stop there
     #[arg(long, value_name = "WHAT")]
     approve: Option<Approval>,
@@ -86,7 +86,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     if args.resume_last {
         let journal = files::journal(&args.journal)?;
         if let Some(run) = resume::unfinished(&journal, Path::new(&args.plan))? {
-            return resume::go_on(&run, &journal, &args.agents, &args.talk, Changes::Refused).await;
+            return resume::go_on(&run, &journal, &args.agents, &args.drive, Changes::Refused).await;
         }
     }
     let agents = files::agents(&args.agents)?;
@@ -122,7 +122,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     });
     let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed, source };
     let Ran { result, exit, shown } = execute(desk, &agents, work).await?;
-    args.talk.print(&result, shown)?;
+    args.drive.print(&result, shown)?;
     Ok(exit)
 }
 
@@ -218,5 +218,5 @@ fn desk(args: &RunArgs) -> Result<Desk, CliError> {
         RunArgs { plan, .. } if plan == "-" => Otherwise::Nobody,
         _ => Otherwise::Terminal,
     };
-    Desk::new(run, files::journal(&args.journal)?, &args.talk, otherwise)
+    Desk::new(run, files::journal(&args.journal)?, &args.drive, otherwise)
 }

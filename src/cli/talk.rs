@@ -1,4 +1,5 @@
-//! Who is asked while a run goes on, and what is printed of it: the options that all commands that drive one share.
+//! Who is asked while a run goes on, what is printed of it, and how surely it is kept: the options that all commands that
+//! drive one share.
 //! Never drives one.
 
 use std::{
@@ -7,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::PossibleValue};
 
 use super::{
     CliError, Format,
@@ -20,13 +21,14 @@ use crate::{
         policy::{AnsweredElsewhere, NoInput, RulesFirst},
         terminal::Terminal,
     },
+    journal::Durability,
     model::RunId,
     report::{answer::Shown, screen::Screen, text::printable_lines},
     synthesizer::{self, RunResult},
 };
 
 #[derive(Debug, Clone, Args)]
-pub(super) struct TalkArgs {
+pub(super) struct DriveArgs {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
@@ -36,6 +38,22 @@ pub(super) struct TalkArgs {
     /// Answer questions by the rules of this YAML file first
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
+    /// What may be lost of the journal; a process that is killed loses nothing, either way
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) durability: Durability,
+}
+
+impl ValueEnum for Durability {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Full, Self::Normal]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Full => PossibleValue::new("full").help("Nothing: every step waits until the disk has it"),
+            Self::Normal => PossibleValue::new("normal").help("The last steps, by a power cut; steps wait for no disk"),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -60,7 +78,7 @@ pub(super) enum Otherwise {
     Nobody,
 }
 
-impl TalkArgs {
+impl DriveArgs {
     /// Who answers: the rules first, then a person if there may be one.
     ///
     /// # Errors

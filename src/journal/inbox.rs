@@ -30,7 +30,8 @@ pub enum Request {
 /// The inbox of a run. Its calls take microseconds, unless another process holds the journal.
 #[derive(Debug)]
 pub struct Inbox {
-    connection: Connection,
+    /// Opened when it is needed first.
+    connection: Option<Connection>,
     path: PathBuf,
     run: RunId,
     /// The last request that was taken.
@@ -46,7 +47,12 @@ impl Inbox {
     /// As for [`super::SqliteJournal::open`].
     pub fn open(path: &Path, run: &RunId) -> Result<Self, JournalError> {
         let connection = schema::open_for_writing(path)?;
-        Ok(Self { connection, path: path.to_path_buf(), run: run.clone(), taken: 0, version: None })
+        Ok(Self { connection: Some(connection), ..Self::later(path, run) })
+    }
+
+    /// The same, but opened when it is needed first. Most runs are over before anybody wants anything of them.
+    pub fn later(path: &Path, run: &RunId) -> Self {
+        Self { connection: None, path: path.to_path_buf(), run: run.clone(), taken: 0, version: None }
     }
 
     /// Leaves a request, which is durable when this returns.
@@ -56,6 +62,7 @@ impl Inbox {
     /// the same question already.
     pub fn send(&mut self, request: &Request) -> Result<(), JournalError> {
         let Self { connection, path, run, .. } = self;
+        let connection = opened(connection, path)?;
         let failed = |error| JournalError::from_sqlite(path, error);
         // Immediate, so that the run cannot end between the look and the request.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -94,6 +101,7 @@ impl Inbox {
     /// When the journal cannot be read.
     pub fn take_new(&mut self) -> Result<Vec<Request>, JournalError> {
         let Self { connection, path, run, taken, version } = self;
+        let connection = opened(connection, path)?;
         let mut take = || {
             let now = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
             if *version == Some(now) {
@@ -108,6 +116,13 @@ impl Inbox {
             Ok(found.into_iter().map(|(_, request)| request).collect())
         };
         take().map_err(|error| JournalError::from_sqlite(path, error))
+    }
+}
+
+fn opened<'c>(connection: &'c mut Option<Connection>, path: &Path) -> Result<&'c mut Connection, JournalError> {
+    match connection {
+        Some(connection) => Ok(connection),
+        None => Ok(connection.insert(schema::open_for_writing(path)?)),
     }
 }
 

@@ -7,10 +7,16 @@ use std::{
     vec,
 };
 
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use rusqlite::{
+    Connection, OptionalExtension, Row,
+    types::{Type, ValueRef},
+};
 use serde::Deserialize;
 
-use super::{Holder, JournalError, Lease, schema};
+use super::{
+    Holder, JournalError, Lease,
+    schema::{self, EVENTS_OF_ROW},
+};
 use crate::model::{NoteKey, Notes, QuestionId, Record, RunId, RunStatus, Timestamp};
 
 /// A page of records ends with the one that makes it this long, so that reading takes little memory however long
@@ -235,16 +241,18 @@ impl Reader {
         result.map_err(|error| JournalError::from_sqlite(&self.path, error))
     }
 
-    /// The next records, up to [`PAGE_BYTES`]; none when there are no more.
+    /// The records from `from_seq` on, up to the end of the row that makes them [`PAGE_BYTES`]; none when there are no
+    /// more.
     fn page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
         let failed = |error| JournalError::from_sqlite(&self.path, error);
         let altered = |seq| JournalError::Altered { path: self.path.clone(), run: run.clone(), seq };
         // One look at the journal for the records and their number, whatever is appended meanwhile.
         let _look = self.connection.unchecked_transaction().map_err(failed)?;
+        let mut next = self.row_of(run, from_seq).map_err(failed)?;
         let query = "SELECT seq, body, sum FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq";
         let mut query = self.connection.prepare_cached(query).map_err(failed)?;
-        let mut rows = query.query((run.as_str(), from_seq)).map_err(failed)?;
-        let (mut page, mut bytes, mut next) = (Vec::new(), 0, from_seq);
+        let mut rows = query.query((run.as_str(), next)).map_err(failed)?;
+        let (mut page, mut bytes) = (Vec::new(), 0);
         while bytes < PAGE_BYTES {
             let Some(row) = rows.next().map_err(failed)? else {
                 return if self.count(run).map_err(failed)?.is_none_or(|count| count <= next) {
@@ -253,16 +261,39 @@ impl Reader {
                     Err(altered(next))
                 };
             };
-            let (record, sum) = raw(row).map_err(failed)?;
-            let is_intact = sum.is_none_or(|sum| sum == schema::checksum(run, record.seq, &record.json));
-            if record.seq != next || !is_intact {
+            let (first, lines): (u64, &str) = (row.get(0).map_err(failed)?, text(row, 1).map_err(failed)?);
+            let mut sums = sums(row.get_ref(2).map_err(failed)?).into_iter();
+            if first != next {
                 return Err(altered(next));
             }
-            next += 1;
-            bytes += record.json.len();
-            page.push(record);
+            for line in lines.split('\n') {
+                let is_intact =
+                    |sum: Option<u64>| sum.is_none_or(|sum| sum == schema::checksum(run, next, line.as_bytes()));
+                if !sums.next().is_some_and(is_intact) {
+                    return Err(altered(next));
+                }
+                if next >= from_seq {
+                    page.push(RawRecord { seq: next, json: line.to_owned() });
+                }
+                next += 1;
+            }
+            if sums.next().is_some() {
+                return Err(altered(next));
+            }
+            bytes += lines.len();
         }
         Ok(page)
+    }
+
+    /// Where the row begins that holds event `seq`, or the next row if none does yet.
+    fn row_of(&self, run: &RunId, seq: u64) -> rusqlite::Result<u64> {
+        let query = format!(
+            "SELECT iif(seq + {EVENTS_OF_ROW} > ?2, seq, ?2)
+            FROM events WHERE run = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1"
+        );
+        let found =
+            self.connection.prepare_cached(&query)?.query_row((run.as_str(), seq), |row| row.get(0)).optional()?;
+        Ok(found.unwrap_or(seq))
     }
 
     /// How many records the list of runs says that `run` has, if it does.
@@ -286,9 +317,22 @@ impl Reader {
     }
 }
 
-/// A record with its checksum, if it has one.
-fn raw(row: &Row<'_>) -> rusqlite::Result<(RawRecord, Option<i64>)> {
-    Ok((RawRecord { seq: row.get(0)?, json: row.get(1)? }, row.get(2)?))
+/// The text in a column, where it lies.
+fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
+    row.get_ref(column)?
+        .as_str()
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
+/// The checksums of a row's events, so far as they have any: format 2 had none, format 3 one of one event.
+fn sums(column: ValueRef<'_>) -> Vec<Option<u64>> {
+    match column {
+        ValueRef::Null => vec![None],
+        ValueRef::Integer(sum) => vec![Some(sum.cast_unsigned())],
+        ValueRef::Blob(sums) => sums.as_chunks().0.iter().map(|sum| Some(u64::from_le_bytes(*sum))).collect(),
+        // Nothing wrote such a thing, and without a checksum no event is taken for intact.
+        ValueRef::Real(_) | ValueRef::Text(_) => Vec::new(),
+    }
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {

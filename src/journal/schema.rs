@@ -2,21 +2,22 @@
 //! Never changes a file that is not a journal of this format or of the one before.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, types::Type};
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, config::DbConfig, types::Type};
 use serde::{Deserialize, de::IntoDeserializer};
 
 use super::{JournalError, private};
 use crate::model::{RunId, RunStatus};
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
-pub(super) const FORMAT: i64 = 3;
+pub(super) const FORMAT: i64 = 4;
 
 /// SQLite's `application_id` of a kapell journal: the letters `kapl`.
 const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
@@ -46,9 +47,13 @@ const FIRST_TABLES: &str = "
 ";
 
 /// What format 3 has beyond that. `sum` is the checksum of a record, and `runs.events` their number, by which a lost tail
-/// is noticed; what an older format wrote has neither. `notes` holds what adapters need to find a session or a call again after a crash,
-/// `inbox` what other processes want of a run. Ids of requests are never used again, so that a process knows by the
-/// last one it took which are new.
+/// is noticed; what an older format wrote has neither. `notes` holds what adapters need to find a session or a call again
+/// after a crash, `inbox` what other processes want of a run. Ids of requests are never used again, so that a process
+/// knows by the last one it took which are new.
+///
+/// Format 4 has the same tables. A row of `events` is what was appended together, or a part of that: `body` has a line
+/// for each event, `seq` is the number of the first, `at` belongs to the last, and `sum` holds their checksums, eight
+/// bytes each, the least significant first. Before, a row was one event, and its checksum a number; such rows stay.
 const TABLES_SINCE_3: &str = "
     ALTER TABLE events ADD COLUMN sum INTEGER;
     ALTER TABLE runs ADD COLUMN events INTEGER;
@@ -66,6 +71,9 @@ const TABLES_SINCE_3: &str = "
         UNIQUE (run, question)
     );
 ";
+
+/// How many events a row of `events` holds, as SQL. It is known from the beginning of the row, however long that is.
+pub(super) const EVENTS_OF_ROW: &str = "iif(typeof(sum) = 'blob', length(sum) / 8, 1)";
 
 /// Where the journal lies unless a person says otherwise: `kapell/journal.db` in the platform's state directory.
 ///
@@ -94,7 +102,7 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> 
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match inspect_at_once(&connection, path)? {
         Content::Journal => {}
-        Content::Older => drop(open_for_writing(path)?),
+        Content::Older(_) => drop(open_for_writing(path)?),
         // Somebody is just about to create it.
         Content::Nothing => return Err(JournalError::Missing { path: path.to_path_buf() }),
     }
@@ -105,8 +113,8 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Nothing,
-    /// A journal of a format that can be brought up to date.
-    Older,
+    /// A journal of this older format, which can be brought up to date.
+    Older(i64),
     Journal,
 }
 
@@ -141,35 +149,44 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// The checksum of a record: a disk can change a byte, and SQLite does not see it in a text. After FNV-1a of 64 bits,
 /// but eight bytes at a time.
-pub(super) fn checksum(run: &RunId, seq: u64, body: &str) -> i64 {
+pub(super) fn checksum(run: &RunId, seq: u64, body: &[u8]) -> u64 {
     const PRIME: u64 = 0x0100_0000_01b3;
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(23);
-    let text = |sum: u64, text: &str| {
-        let (words, rest) = text.as_bytes().as_chunks::<8>();
+    let text = |sum: u64, text: &[u8]| {
+        let (words, rest) = text.as_chunks::<8>();
         let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
         rest.iter().fold(mix(sum, text.len() as u64), |sum, byte| mix(sum, u64::from(*byte)))
     };
-    text(mix(text(0xcbf2_9ce4_8422_2325, run.as_str()), seq), body).cast_signed()
+    text(mix(text(0xcbf2_9ce4_8422_2325, run.as_str().as_bytes()), seq), body)
 }
 
 fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| JournalError::from_sqlite(path, error))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| JournalError::from_sqlite(path, error))?;
+    let prepared = connection.busy_timeout(BUSY_TIMEOUT).and_then(|()| {
+        // Otherwise a statement is compiled anew for each run that it is about.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+    });
+    prepared.map_err(|error| JournalError::from_sqlite(path, error))?;
     Ok(connection)
 }
 
 /// Creates the tables that are not there.
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
+    let failed = |error| JournalError::from_sqlite(path, error);
     // Looking comes first: switching another program's database to WAL would change its file.
-    if inspect_at_once(connection, path)? != Content::Journal {
-        create_tables(connection, path)?;
+    let content = inspect_at_once(connection, path)?;
+    if content == Content::Nothing {
+        // Of a new file, one page is on the disk before there are tables, and that is all it needs; see below.
+        connection.pragma_update(None, "synchronous", "off").map_err(failed)?;
     }
     switch_to_write_ahead_log(connection, path)?;
+    if content != Content::Journal {
+        create_tables(connection, path)?;
+        connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
+    }
     // A large result makes a large log, which is cut back to this at the next checkpoint.
-    connection
-        .pragma_update(None, "journal_size_limit", 16 << 20)
-        .map_err(|error| JournalError::from_sqlite(path, error))
+    connection.pragma_update(None, "journal_size_limit", 16 << 20).map_err(failed)
 }
 
 /// The one statement for which SQLite does not wait by itself while another process opens the same new file.
@@ -190,8 +207,15 @@ fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), Journal
     // Another process may have come first. One that is still driving a run by the older format may go on: what it
     // writes means the same.
     let missing = match inspect(&transaction, path)? {
-        Content::Nothing => FIRST_TABLES.to_owned() + TABLES_SINCE_3,
-        Content::Older => TABLES_SINCE_3.to_owned(),
+        Content::Nothing => {
+            // SQLite throws away the log of a file that is empty. So this one is on the disk before anybody sees tables in
+            // the log; the log and the folder follow with the first commit that is to last.
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
+            FIRST_TABLES.to_owned() + TABLES_SINCE_3
+        }
+        Content::Older(2) => TABLES_SINCE_3.to_owned(),
+        Content::Older(_) => String::new(),
         Content::Journal => return Ok(()),
     };
     transaction.execute_batch(&missing).map_err(failed)?;
@@ -217,7 +241,7 @@ fn inspect(connection: &Connection, path: &Path) -> Result<Content, JournalError
     if application == APPLICATION_ID {
         return match found {
             FORMAT => Ok(Content::Journal),
-            2 => Ok(Content::Older),
+            2 | 3 => Ok(Content::Older(found)),
             _ => Err(JournalError::Version { path: path.to_path_buf(), found, expected: FORMAT }),
         };
     }
@@ -239,12 +263,13 @@ pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<RunStatus
 pub(super) mod tests {
     use super::*;
 
-    /// Makes a journal of format 2 as an earlier version did, with these statements' content.
-    pub(in crate::journal) fn create_older(path: &Path, content: &str) {
+    /// Makes a journal of format 2 or 3 as an earlier version did, with these statements' content.
+    pub(in crate::journal) fn create_older(path: &Path, format: i64, content: &str) {
         let connection = Connection::open(path).expect("opens");
-        connection.execute_batch(&(FIRST_TABLES.to_owned() + content)).expect("creates");
+        let tables = if format == 2 { FIRST_TABLES.to_owned() } else { FIRST_TABLES.to_owned() + TABLES_SINCE_3 };
+        connection.execute_batch(&(tables + content)).expect("creates");
         connection.pragma_update(None, "application_id", APPLICATION_ID).expect("updates");
-        connection.pragma_update(None, "user_version", 2).expect("updates");
+        connection.pragma_update(None, "user_version", format).expect("updates");
         connection.pragma_update(None, "journal_mode", "wal").expect("switches");
     }
 }

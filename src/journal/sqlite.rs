@@ -15,7 +15,10 @@ use futures::{FutureExt, channel::oneshot, future::BoxFuture};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use serde_json::Value;
 
-use super::{Journal, JournalError, schema};
+use super::{
+    Journal, JournalError,
+    schema::{self, EVENTS_OF_ROW},
+};
 use crate::model::{Event, NoteKey, Record, RunId, RunStatus};
 
 /// Most appends that wait for the writer.
@@ -26,8 +29,9 @@ use crate::model::{Event, NoteKey, Record, RunId, RunStatus};
 /// records are shared with whoever appended them.
 const QUEUE: usize = 1024;
 
-/// The buffer that records are serialised into is given back when a large one has made it grow beyond this.
-const KEPT_BUFFER: usize = 1 << 20;
+/// A row of events ends with the one that makes it this long, so that whoever reads it needs little memory. A row costs
+/// as much as many events do, and an append of a busy run is a few tens of KiB.
+const ROW_BYTES: usize = 1 << 18;
 
 /// What a power cut may cost. A process that is killed loses nothing that was confirmed, either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,7 +90,7 @@ impl SqliteJournal {
             .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| JournalError::from_sqlite(path, error))?;
         let (queue, appends) = sync_channel(QUEUE);
-        let writer = Writer { connection, path: path.to_path_buf(), buffer: Vec::new() };
+        let writer = Writer { connection, path: path.to_path_buf(), row: Row::default() };
         let writer = thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(&appends))
@@ -139,7 +143,8 @@ impl Drop for SqliteJournal {
 struct Writer {
     connection: Connection,
     path: PathBuf,
-    buffer: Vec<u8>,
+    /// Empty between appends; here to be used again.
+    row: Row,
 }
 
 impl Writer {
@@ -160,12 +165,12 @@ impl Writer {
 
     /// Makes the appends durable, all or none.
     fn commit(&mut self, batch: &[Append]) -> Result<(), JournalError> {
-        let Self { connection, path, buffer } = self;
+        let Self { connection, path, row } = self;
         let failed = |error| JournalError::from_sqlite(path, error);
         // Immediate, since a transaction that begins by reading cannot wait for another process's write.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         for append in batch {
-            write(&transaction, append, buffer).map_err(|error| match error {
+            write(&transaction, append, row).map_err(|error| match error {
                 WriteError::Journal(error) => error,
                 WriteError::Sqlite(error) => failed(error),
             })?;
@@ -193,8 +198,40 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
+/// Events that are to be one row.
+#[derive(Default)]
+struct Row {
+    /// Their JSON, each as `--output stream-json` prints it, with line breaks between them.
+    lines: Vec<u8>,
+    /// Their checksums.
+    sums: Vec<u8>,
+}
+
+impl Row {
+    /// Takes another event.
+    fn add(&mut self, run: &RunId, record: &Record) -> Result<(), JournalError> {
+        if !self.lines.is_empty() {
+            self.lines.push(b'\n');
+        }
+        let start = self.lines.len();
+        serde_json::to_writer(&mut self.lines, record).map_err(|source| JournalError::Record {
+            run: run.clone(),
+            seq: record.seq,
+            source: Arc::new(source),
+        })?;
+        self.sums.extend(schema::checksum(run, record.seq, &self.lines[start..]).to_le_bytes());
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.lines.clear();
+        self.lines.shrink_to(2 * ROW_BYTES);
+        self.sums.clear();
+    }
+}
+
 /// Writes one append. Invariant: the events of a run are numbered from 0 without a gap.
-fn write(transaction: &Transaction<'_>, append: &Append, buffer: &mut Vec<u8>) -> Result<(), WriteError> {
+fn write(transaction: &Transaction<'_>, append: &Append, row: &mut Row) -> Result<(), WriteError> {
     let run = &append.run;
     let records = match &append.content {
         Content::Records(records) => records,
@@ -206,38 +243,32 @@ fn write(transaction: &Transaction<'_>, append: &Append, buffer: &mut Vec<u8>) -
         }
     };
     // Asked anew each time, a search of microseconds: another process may have written to the same run.
-    let last: Option<u64> = transaction
-        .prepare_cached("SELECT seq FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1")?
-        .query_row([run.as_str()], |row| row.get(0))
-        .optional()?;
+    let next = format!("SELECT seq + {EVENTS_OF_ROW} FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1");
+    let next: Option<u64> =
+        transaction.prepare_cached(&next)?.query_row([run.as_str()], |row| row.get(0)).optional()?;
     let mut insert =
         transaction.prepare_cached("INSERT INTO events (run, seq, at, body, sum) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for (record, expected) in records.iter().zip(last.map_or(0, |seq| seq + 1)..) {
+    let mut first = next.unwrap_or(0);
+    row.clear();
+    for (index, (record, expected)) in records.iter().zip(first..).enumerate() {
         let found = record.seq;
         if found != expected {
             return Err(WriteError::Journal(JournalError::Sequence { run: run.clone(), expected, found }));
         }
-        let body = serialise(run, record, buffer).map_err(WriteError::Journal)?;
-        insert.execute((run.as_str(), record.seq, record.at.0, body, schema::checksum(run, record.seq, body)))?;
+        row.add(run, record).map_err(WriteError::Journal)?;
+        if row.lines.len() >= ROW_BYTES || index + 1 == records.len() {
+            let lines = std::str::from_utf8(&row.lines).expect("serde_json writes UTF-8");
+            insert.execute((run.as_str(), first, record.at.0, lines, row.sums.as_slice()))?;
+            first = found + 1;
+            row.clear();
+        }
         list(transaction, run, record)?;
     }
     if let Some(last) = records.last() {
         let mut count = transaction.prepare_cached("UPDATE runs SET events = ?2 WHERE run = ?1")?;
         count.execute((run.as_str(), last.seq + 1))?;
     }
-    buffer.shrink_to(KEPT_BUFFER);
     Ok(())
-}
-
-/// The record as the line that `--output stream-json` prints.
-fn serialise<'a>(run: &RunId, record: &Record, buffer: &'a mut Vec<u8>) -> Result<&'a str, JournalError> {
-    buffer.clear();
-    serde_json::to_writer(&mut *buffer, record).map_err(|source| JournalError::Record {
-        run: run.clone(),
-        seq: record.seq,
-        source: Arc::new(source),
-    })?;
-    Ok(std::str::from_utf8(buffer).expect("serde_json writes UTF-8"))
 }
 
 /// Keeps the list of runs and the inbox true to the events: a request leaves with the event that it led to.

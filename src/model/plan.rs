@@ -117,6 +117,7 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The tasks that must end first: those written under `needs` and those that expressions refer to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<TaskId>,
     /// Whether it runs at all.
     #[serde(default, rename = "if", skip_serializing_if = "Option::is_none")]
@@ -133,6 +134,7 @@ pub struct Task {
     /// What it does.
     pub work: Work,
     /// How often and when it is tried again.
+    #[serde(default, skip_serializing_if = "Retry::is_usual")]
     pub retry: Retry,
     /// What a repeated call does, if the task or the plan says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +146,7 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Span>,
     /// What its failure means for others.
+    #[serde(default, skip_serializing_if = "OnFailure::is_usual")]
     pub on_failure: OnFailure,
     /// What it may spend, all its items and turns together.
     #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
@@ -293,8 +296,12 @@ pub struct Route {
     pub tool: Arc<str>,
     /// Routes of the same rank are equivalent (members of one capability), and the least busy is taken;
     /// a higher rank is a fallback that is taken only when all lower ones are used up.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_first")]
     pub rank: u32,
+}
+
+fn is_first(rank: &u32) -> bool {
+    *rank == 0
 }
 
 /// What a repeated call does, from safest to least safe.
@@ -346,6 +353,12 @@ pub enum OnFailure {
     Replan,
 }
 
+impl OnFailure {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How often and when a task is tried again on the same route.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Retry {
@@ -355,6 +368,13 @@ pub struct Retry {
     pub backoff: Backoff,
 }
 
+impl Retry {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+// What journals leave out of the plan, so it can never be another.
 impl Default for Retry {
     fn default() -> Self {
         Self { max_attempts: 1, backoff: Backoff::default() }

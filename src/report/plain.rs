@@ -21,13 +21,13 @@ pub struct Plain {
     screen: Screen,
     story: Story,
     pace: Pace,
-    zone: TimeZone,
+    clock: Clock,
 }
 
 impl Plain {
     /// Tells `run` on `screen`, with times as in `zone`.
     pub fn new(screen: Screen, run: RunId, zone: TimeZone) -> Self {
-        Self { screen, story: Story::new(run), pace: Pace::default(), zone }
+        Self { screen, story: Story::new(run), pace: Pace::default(), clock: Clock::in_zone(zone) }
     }
 }
 
@@ -39,13 +39,40 @@ impl Reporter for Plain {
     }
 
     fn report(&mut self, records: &[Record]) {
+        let mut text = String::new();
         for record in records {
             for line in told(&mut self.story, &mut self.pace, record) {
-                for text in render(&line, record.at, &self.zone) {
-                    self.screen.println(text);
-                }
+                render(&mut text, &line, self.clock.at(record.at));
             }
         }
+        if text.pop().is_some() {
+            self.screen.println(text);
+        }
+    }
+}
+
+/// Tells the time of day, which many lines share.
+#[derive(Debug)]
+struct Clock {
+    zone: TimeZone,
+    /// The second that `text` tells, since 1970.
+    second: Option<u64>,
+    text: String,
+}
+
+impl Clock {
+    fn in_zone(zone: TimeZone) -> Self {
+        Self { zone, second: None, text: String::new() }
+    }
+
+    /// `at` as `12:03:04`.
+    fn at(&mut self, at: Timestamp) -> &str {
+        let second = at.0 / 1_000;
+        if self.second.replace(second) != Some(second) {
+            let moment = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+            self.text = moment.unwrap_or_default().to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+        }
+        &self.text
     }
 }
 
@@ -80,14 +107,15 @@ fn told(story: &mut Story, pace: &mut Pace, record: &Record) -> Vec<Line> {
     if pace.allows(record) { lines } else { Vec::new() }
 }
 
-fn render(line: &Line, at: Timestamp, zone: &TimeZone) -> Vec<String> {
+/// Adds a line and its line break.
+fn render(text: &mut String, line: &Line, clock: &str) {
     let word = match line.mark {
         Mark::Succeeded => "succeeded",
         Mark::Failed => "failed",
         Mark::Skipped => "skipped",
         Mark::Cancelled => "cancelled",
         Mark::Retried => "failed for now",
-        Mark::Ended(status) => &status.to_string(),
+        Mark::Ended(status) => status.name(),
         Mark::Run
         | Mark::Began
         | Mark::Progressed
@@ -98,31 +126,31 @@ fn render(line: &Line, at: Timestamp, zone: &TimeZone) -> Vec<String> {
         | Mark::LeftOpen => "",
     };
     let colon = if word.is_empty() || line.text.is_empty() { "" } else { ": " };
-    let mut lines = vec![format!("[{}] {}: {word}{colon}{}", clock(at, zone), line.subject, line.text)];
-    lines.extend(line.help.iter().map(|help| format!("           help: {help}")));
-    lines
-}
-
-fn clock(at: Timestamp, zone: &TimeZone) -> String {
-    let moment = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
-    moment.unwrap_or_default().to_zoned(zone.clone()).strftime("%H:%M:%S").to_string()
+    text.extend(["[", clock, "] ", &line.subject, ": ", word, colon, &line.text, "\n"]);
+    if let Some(help) = &line.help {
+        text.extend(["           help: ", help, "\n"]);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::story::examples;
+    use crate::report::{
+        screen::{Abilities, memory::Memory},
+        story::examples,
+    };
 
     /// The lines that these events make, times in UTC.
     fn plain(records: &[Record]) -> Vec<String> {
-        let (mut story, mut pace) = (Story::new("0190".into()), Pace::default());
-        let mut lines = Vec::new();
-        for record in records {
-            for line in told(&mut story, &mut pace, record) {
-                lines.extend(render(&line, record.at, &TimeZone::UTC));
-            }
+        let memory = Memory::default();
+        let screen = Screen::over(memory.clone(), Abilities { live: false, colour: false }).expect("a thread");
+        let mut plain = Plain::new(screen, "0190".into(), TimeZone::UTC);
+        // As they come: a few at once, or one.
+        for records in records.chunks(3) {
+            plain.report(records);
         }
-        lines
+        drop(plain);
+        memory.text().lines().map(str::to_owned).collect()
     }
 
     #[test]

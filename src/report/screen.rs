@@ -16,18 +16,19 @@ use std::{
 pub use open::{OpenAnswer, Prompt, Typed};
 use paint::{Painter, Step};
 
-/// The shortest time between two drawings of the live view.
+/// The shortest time between two drawings of the live view, and between two writings of lines where nobody waits for
+/// them: a person reads no faster, and the thread is not woken for each line.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Most lines that wait to be written. A terminal that takes none for that long holds the run up: losing lines
-/// would be worse.
-const MOST_WAITING: usize = 4_096;
+/// Most bytes of lines that wait to be written: several thousand lines. A terminal that takes none for that long holds
+/// the run up: losing lines would be worse.
+const MOST_WAITING: usize = 1 << 18;
 
 /// Most lines that an open prompt holds back; beyond that they are written in spite of it.
 const MOST_HELD: usize = 256;
 
 /// How much room there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     /// Lines.
     pub rows: usize,
@@ -96,6 +97,8 @@ struct Shared {
 struct State {
     /// What is to be written, in order.
     queue: VecDeque<Step>,
+    /// Bytes of the lines in `queue`.
+    waiting: usize,
     /// Lines that an open prompt or answer holds back.
     held: VecDeque<String>,
     /// How many prompts are open.
@@ -108,9 +111,23 @@ struct State {
     /// How many wait for all to be written, so that the next frame is drawn early.
     hurrying: usize,
     writing: bool,
+    /// What the thread does while it writes nothing.
+    rest: Rest,
     closing: bool,
     /// Whether the thread has ended; then nobody waits for it.
     ended: bool,
+}
+
+/// What the thread waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Rest {
+    /// Nothing: it looks at the state before it waits.
+    #[default]
+    None,
+    /// The next frame, or something that cannot wait for it.
+    Frame,
+    /// Anything to do.
+    Work,
 }
 
 impl Shared {
@@ -120,8 +137,17 @@ impl Shared {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let result = change(&mut self.state());
-        self.filled.notify_one();
+        let mut state = self.state();
+        let result = change(&mut state);
+        let wakes = match state.rest {
+            Rest::None => false,
+            Rest::Frame => state.hurries(),
+            Rest::Work => true,
+        };
+        drop(state);
+        if wakes {
+            self.filled.notify_one();
+        }
         result
     }
 
@@ -134,8 +160,21 @@ impl Shared {
 }
 
 impl State {
+    fn add_line(&mut self, line: String) {
+        self.waiting += line.len();
+        self.queue.push_back(Step::Line(line));
+    }
+
     fn release(&mut self) {
-        self.queue.extend(self.held.drain(..).map(Step::Line));
+        while let Some(line) = self.held.pop_front() {
+            self.add_line(line);
+        }
+    }
+
+    /// Whether what there is to do must not wait for the next frame: somebody reads along, waits or goes, or there is
+    /// much of it.
+    fn hurries(&self) -> bool {
+        self.hurrying > 0 || self.closing || self.asking + self.answering > 0 || self.waiting >= MOST_WAITING / 2
     }
 
     fn is_idle(&self) -> bool {
@@ -197,14 +236,14 @@ impl Screen {
         self.shared().abilities
     }
 
-    /// Prints a line above the live view; after the answer, while one is written, and after the prompt, while one is
-    /// open on a live screen.
+    /// Prints a line above the live view, or several with line breaks between them; after the answer, while one is
+    /// written, and after the prompt, while one is open on a live screen.
     pub fn println(&self, line: impl Into<String>) {
         let shared = self.shared();
-        shared.wait_while(|state| state.queue.len() >= MOST_WAITING);
+        shared.wait_while(|state| state.waiting >= MOST_WAITING);
         shared.change(|state| {
             if !state.holds_lines(shared.abilities) {
-                state.queue.push_back(Step::Line(line.into()));
+                state.add_line(line.into());
                 return;
             }
             state.held.push_back(line.into());
@@ -285,20 +324,24 @@ impl<D: Device> Writer<D> {
         let mut state = shared.state();
         loop {
             let view = state.view(shared.abilities);
-            let due = drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed()));
-            let is_early = view.is_some() && state.hurrying == 0 && !due.is_zero();
-            if is_early {
-                state = shared.filled.wait_timeout(state, due).unwrap_or_else(PoisonError::into_inner).0;
-                continue;
-            }
             if state.is_idle() && (view.is_none() || state.hurrying > 0) {
                 if state.closing {
                     return;
                 }
+                state.rest = Rest::Work;
                 state = shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.rest = Rest::None;
+                continue;
+            }
+            let due = drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed()));
+            if !due.is_zero() && !state.hurries() {
+                state.rest = Rest::Frame;
+                state = shared.filled.wait_timeout(state, due).unwrap_or_else(PoisonError::into_inner).0;
+                state.rest = Rest::None;
                 continue;
             }
             let steps = std::mem::take(&mut state.queue);
+            state.waiting = 0;
             state.stale = false;
             state.writing = true;
             drop(state);
@@ -311,7 +354,8 @@ impl<D: Device> Writer<D> {
     }
 
     fn write(&mut self, steps: VecDeque<Step>, view: Option<Region>) {
-        let size = self.device.size();
+        // Lines are written as they are; a live view has to fit.
+        let size = if self.shared.abilities.live { self.device.size() } else { Size::default() };
         let view = view.map(|view| view(size)).unwrap_or_default();
         for (output, text) in self.painter.paint(steps, view, size) {
             self.device.write(output, &text);

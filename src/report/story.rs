@@ -75,6 +75,8 @@ pub struct Running {
     pub place: String,
     /// When it began.
     pub since: Timestamp,
+    /// How many calls began before it.
+    pub order: u64,
     /// How far it is, at most.
     pub progress: Option<Progress>,
     /// Whom it waits for.
@@ -147,7 +149,9 @@ pub struct Story {
     started: Timestamp,
     tally: Tally,
     connecting: Vec<AgentId>,
-    running: IndexMap<TaskId, Running>,
+    running: HashMap<TaskId, Running>,
+    /// How many calls began.
+    begun: u64,
     /// Attempts that failed and whose consequence the next event tells.
     failed: HashMap<TaskId, Ended>,
     retrying: BTreeMap<TaskId, Retrying>,
@@ -191,7 +195,8 @@ impl Story {
             started: Timestamp::default(),
             tally: Tally::default(),
             connecting: Vec::new(),
-            running: IndexMap::new(),
+            running: HashMap::new(),
+            begun: 0,
             failed: HashMap::new(),
             retrying: BTreeMap::new(),
             parents: HashMap::new(),
@@ -227,8 +232,10 @@ impl Story {
     }
 
     /// The calls under way, oldest first.
-    pub fn running(&self) -> &IndexMap<TaskId, Running> {
-        &self.running
+    pub fn running(&self) -> Vec<(&TaskId, &Running)> {
+        let mut running: Vec<_> = self.running.iter().collect();
+        running.sort_unstable_by_key(|(_, running)| running.order);
+        running
     }
 
     /// The tasks that will be tried again.

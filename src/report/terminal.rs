@@ -58,14 +58,17 @@ impl Reporter for Terminal {
     }
 
     fn report(&mut self, records: &[Record]) {
+        let mut lines = Vec::new();
+        let mut story = lock(&self.story);
         for record in records {
-            let lines = lock(&self.story).tell(record);
-            if matches!(record.event, Event::RunEnded { .. }) {
-                self.screen.hide();
-            }
-            for text in lines.iter().flat_map(scrolled) {
-                self.screen.println(text);
-            }
+            lines.extend(story.tell(record).iter().flat_map(scrolled));
+        }
+        drop(story);
+        if matches!(records.last(), Some(Record { event: Event::RunEnded { .. }, .. })) {
+            self.screen.hide();
+        }
+        if !lines.is_empty() {
+            self.screen.println(lines.join("\n"));
         }
     }
 }
@@ -140,7 +143,7 @@ fn view(story: &Story, now: Timestamp, size: Size) -> Vec<String> {
     }
 
     let room = size.rows.saturating_sub(rest.len() + 2).max(1);
-    let running = story.running();
+    let running: Vec<_> = story.running();
     let shown = if running.len() <= room { room } else { room - 1 };
     let columns = Columns::of(running.iter().take(shown));
     let mut lines: Vec<_> =
@@ -163,7 +166,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of<'a>(running: impl Iterator<Item = (&'a TaskId, &'a Running)>) -> Self {
+    fn of<'a>(running: impl Iterator<Item = &'a (&'a TaskId, &'a Running)>) -> Self {
         let width = |text: &str| console::measure_text_width(text).min(WIDEST);
         running.fold(Self { task: 0, place: 0 }, |widest, (task, running)| Self {
             task: widest.task.max(width(task.as_str())),

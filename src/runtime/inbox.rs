@@ -14,10 +14,11 @@ use super::Hub;
 /// a look that finds nothing takes microseconds.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Gives `hub` every request that `inbox` has not given yet. Runs until dropped. The engine takes no notice of one that
-/// comes too late or again.
+/// Gives `hub` every request that `inbox` has not given yet, the first after a moment. Runs until dropped. The engine
+/// takes no notice of one that comes too late or again.
 pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
     loop {
+        tokio::time::sleep(POLL).await;
         // Reading can wait for another process that is repairing the journal.
         let look = tokio::task::spawn_blocking(move || {
             let found = inbox.take_new();
@@ -33,7 +34,6 @@ pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
             }
             Err(error) => tracing::warn!(%error, "requests of other processes cannot be read"),
         }
-        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -69,7 +69,9 @@ fn a_flipped_bit_is_never_misread() {
 fn a_file_that_was_cut_is_never_misread() {
     let (folder, path) = journal();
     let whole = fs::read(&path).expect("reads");
-    for length in (0..whole.len()).step_by(509) {
+    // The end of the last page is free space.
+    let used = whole.iter().rposition(|byte| *byte != 0).expect("there is something in it");
+    for length in (0..used).step_by(509) {
         let copy = folder.path().join(format!("{length}.db"));
         fs::write(&copy, &whole[..length]).expect("writes");
         assert!(readable(&copy).len() < 3, "{length} bytes of {} seem to be all", whole.len());
@@ -148,6 +150,7 @@ fn records_of_a_format_without_checksums_are_read_as_they_are() {
     let body = json!({"seq": 0, "at": 5, "type": "cancel_requested"});
     schema::tests::create_older(
         &path,
+        2,
         &format!(
             "INSERT INTO runs VALUES ('run-1', 'x', 5, 'running', NULL);
             INSERT INTO events VALUES ('run-1', 0, 5, '{body}');"

@@ -247,24 +247,64 @@ fn a_format_that_is_too_old_or_too_new_is_refused_and_left_alone() {
 }
 
 #[test]
-fn the_format_before_is_brought_up_to_date_by_whoever_opens_it_first() {
-    let content = "
-        INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL);
-        INSERT INTO events VALUES ('run', 0, 1000, '{\"seq\":0,\"at\":1000,\"type\":\"cancel_requested\"}');";
+fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
+    let body = r#"{"seq":0,"at":1000,"type":"cancel_requested"}"#;
+    // As the version with format 3 wrote it.
+    let sum = 5_004_363_300_856_770_576_i64;
+    let second = format!(
+        "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL);
+        INSERT INTO events VALUES ('run', 0, 1000, '{body}');"
+    );
+    let third = format!(
+        "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL, 1);
+        INSERT INTO events VALUES ('run', 0, 1000, '{body}', {sum});"
+    );
     let run = RunId::from("run");
-    for reader_first in [true, false] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("journal.db");
-        schema::tests::create_older(&path, content);
-        if reader_first {
-            assert_eq!(Reader::open(&path).expect("opens").notes(&run).expect("reads"), Notes::default());
+    for (format, content) in [(2, second), (3, third)] {
+        for reader_first in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("journal.db");
+            schema::tests::create_older(&path, format, &content);
+            if reader_first {
+                assert_eq!(Reader::open(&path).expect("opens").notes(&run).expect("reads"), Notes::default());
+            }
+            let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+            block_on(journal.note(&run, NoteKey::Session("travel".into()), json!(1))).expect("keeps");
+            append(&journal, &run, vec![record(1), record(2)]).expect("appends");
+            append(&journal, &run, vec![record(3)]).expect("appends");
+            assert_eq!(read(&path, &run), (0..4).map(record).collect::<Vec<_>>());
+            let sessions = Reader::open(&path).expect("opens").notes(&run).expect("reads").sessions;
+            assert_eq!(sessions, [("travel".into(), json!(1))].into());
         }
-        let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-        block_on(journal.note(&run, NoteKey::Session("travel".into()), json!(1))).expect("keeps");
-        append(&journal, &run, vec![record(1)]).expect("appends");
-        assert_eq!(read(&path, &run), [record(0), record(1)]);
-        let sessions = Reader::open(&path).expect("opens").notes(&run).expect("reads").sessions;
-        assert_eq!(sessions, [("travel".into(), json!(1))].into());
+    }
+}
+
+#[test]
+fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_event_on() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    append(&journal, &run, (0..100).map(record).collect()).expect("appends");
+    let long = |seq| Record {
+        event: Event::AgentLogged {
+            origin: Origin { agent: "research".into(), attempt: None, key: None },
+            message: LogMessage { level: "info".into(), logger: None, data: json!("x\n".repeat(ROW_BYTES / 8)) },
+        },
+        ..record(seq)
+    };
+    // With its line breaks escaped, each is more than a third of a row.
+    append(&journal, &run, (100..107).map(long).collect()).expect("appends");
+    let rows = Connection::open(&path).expect("opens");
+    let mut rows = rows.prepare("SELECT seq FROM events ORDER BY seq").expect("prepares");
+    let rows: Vec<u64> =
+        rows.query_map([], |row| row.get(0)).expect("queries").map(|row| row.expect("reads")).collect();
+    assert_eq!(rows, [0, 100, 103, 106]);
+
+    let all: Vec<_> = (0..100).map(record).chain((100..107).map(long)).collect();
+    let reader = Reader::open(&path).expect("opens");
+    for from in [0, 1, 99, 100, 101, 102, 103, 106, 107, 1_000] {
+        let read: Vec<_> = reader.records(&run, from).collect::<Result<_, _>>().expect("reads");
+        assert_eq!(read, all[all.len().min(usize::try_from(from).expect("small"))..], "from {from}");
     }
 }
 

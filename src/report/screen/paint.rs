@@ -1,14 +1,14 @@
 //! Turns what is to be shown into the bytes that show it: text, and the escapes that move over the live view.
 //! Never writes them.
 
-use std::{collections::VecDeque, fmt::Write as _};
+use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
 
 use super::{Abilities, Output, Size};
 
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// A whole line.
+    /// A whole line, or several with line breaks between them.
     Line(String),
     /// Text of a prompt or of an answer, as it is.
     Text(Output, String),
@@ -84,8 +84,12 @@ impl Painter {
         console::truncate_str(&self.styled(line), size.columns.saturating_sub(1), "…").into_owned()
     }
 
-    fn styled(&self, text: &str) -> String {
-        if self.abilities.colour { text.to_owned() } else { anstream::adapter::strip_str(text).to_string() }
+    /// The text without styles where no colours are wanted; a style begins with an escape.
+    fn styled<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.abilities.colour || !text.contains('\x1b') {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(anstream::adapter::strip_str(text).to_string())
     }
 
     fn break_line(&mut self, strokes: &mut Vec<(Output, String)>) {

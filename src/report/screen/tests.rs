@@ -9,7 +9,7 @@ fn screen(live: bool) -> (Screen, Memory) {
 fn writes_every_line_before_it_goes() {
     let (screen, memory) = screen(false);
     let other = screen.clone();
-    let lines: Vec<_> = (0..MOST_WAITING * 2).map(|n| n.to_string()).collect();
+    let lines: Vec<_> = (0..MOST_WAITING / 2).map(|n| n.to_string()).collect();
     for line in &lines {
         other.println(line);
     }

@@ -93,7 +93,7 @@ impl Story {
                 Some(line(Mark::Noted, "budget", format!("spent: {}; nothing more is started", brief(what))))
             }
             Event::ModelReplied { attempt, .. } => {
-                let running = self.running.shift_remove(&attempt.task)?;
+                let running = self.running.remove(&attempt.task)?;
                 self.failed.insert(attempt.task.clone(), Ended::of(running, at));
                 None
             }
@@ -102,13 +102,13 @@ impl Story {
                 Some(line(Mark::Noted, parent.as_str(), format!("the model asks for {}", tools.join(", "))))
             }
             Event::AttemptSucceeded { attempt, output } => {
-                let ended = self.running.shift_remove(&attempt.task).map(|running| Ended::of(running, at));
+                let ended = self.running.remove(&attempt.task).map(|running| Ended::of(running, at));
                 self.count(&attempt.task, &Outcome::Succeeded(Arc::clone(output)));
                 let text = ended.map(|ended| ended.to_string()).unwrap_or_default();
                 Some(line(Mark::Succeeded, attempt.task.as_str(), text))
             }
             Event::AttemptFailed { attempt, .. } => {
-                let running = self.running.shift_remove(&attempt.task)?;
+                let running = self.running.remove(&attempt.task)?;
                 self.failed.insert(attempt.task.clone(), Ended::of(running, at));
                 // The next event about the task tells the failure, with what follows from it.
                 None
@@ -182,7 +182,8 @@ impl Story {
         self.failed.remove(&attempt.task);
         self.retrying.remove(&attempt.task);
         let text = format!("started on {place}, attempt {number}");
-        let running = Running { number, place, since: at, progress: None, waits: Waits::Agent };
+        let running = Running { number, place, since: at, order: self.begun, progress: None, waits: Waits::Agent };
+        self.begun += 1;
         self.running.insert(attempt.task.clone(), running);
         line(Mark::Began, attempt.task.as_str(), text)
     }
@@ -199,7 +200,7 @@ impl Story {
 
     fn task_ended(&mut self, task: &TaskId, outcome: &Outcome, at: Timestamp) -> Line {
         self.retrying.remove(task);
-        let ended = self.running.shift_remove(task).map(|running| Ended::of(running, at)).or(self.failed.remove(task));
+        let ended = self.running.remove(task).map(|running| Ended::of(running, at)).or(self.failed.remove(task));
         let place = match (self.parents.remove(task), ended) {
             (Some((items, since)), _) => format!("{}, {}", count(items, "item"), elapsed(at.since(since))),
             (None, Some(ended)) => ended.to_string(),

@@ -5,24 +5,24 @@ use std::{sync::Arc, time::Duration};
 
 use rmcp::{
     ServiceError,
-    model::{
-        CallToolRequestParams, ClientRequest, CustomRequest, ErrorData, GetExtensions as _, RequestMetaObject,
-        ServerResult,
-    },
-    service::{PeerRequestOptions, RequestHandle},
+    model::{ClientRequest, CustomRequest, ErrorData, ServerResult},
+    service::PeerRequestOptions,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    calls::Answer,
     connect::Connection,
     failure,
     note::{self, CallNote, StreamNote},
     pool::Route,
     repeat::Repeat,
+    request::{Ask, Request},
     result::{self, Answered},
     turns::Turn,
     vigil::{Stop, Vigil, cancelled},
+    wire::Pending,
 };
 use crate::model::{Failure, FailureKind, JsonObject, NoteKey, StartAttempt, ToolOutput};
 
@@ -71,7 +71,6 @@ pub(super) enum Unanswered {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.connection.link.calls.give_up(&self.vigil.flight);
         self.vigil.flight.ended.cancel();
     }
 }
@@ -198,64 +197,59 @@ impl<'p> Call<'p> {
         Ok(())
     }
 
-    /// The parameters of `tools/call`.
-    pub(super) fn params(&self) -> CallToolRequestParams {
-        CallToolRequestParams::new(self.request.tool.to_string()).with_arguments(self.request.arguments.clone())
-    }
-
     /// Sends a request of the call itself, on whose behalf the agent may ask back, and waits for its answer.
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn exchange(&mut self, request: ClientRequest) -> Result<ServerResult, Unanswered> {
-        let mut handle = self.send(request).await?;
-        let answer = self.wait(&mut handle.rx).await;
-        match &answer {
-            Ok(_) => self.connection.link.calls.settled(&self.vigil.flight),
-            Err(stop) => self.give_up(stop),
-        }
-        match answer {
-            Ok(Ok(answer)) => self.read(answer).await,
-            Ok(Err(_)) => self.read(Err(ServiceError::TransportClosed)).await,
-            Err(stop) => {
-                if !matches!(stop, Stop::Lost) {
-                    let reason = Some(stop.reason().to_owned());
-                    // A child that does not read must not hold up the caller; the message stays queued.
-                    let _ = tokio::time::timeout(CANCEL_GRACE, handle.cancel(reason)).await;
-                }
-                Err(self.unanswered(stop).await)
-            }
+    pub(super) async fn exchange(&mut self, ask: &Ask) -> Result<Answered, Unanswered> {
+        let mut pending = self.send(ask).await?;
+        match self.wait(pending.answer()).await {
+            Ok(answer) => self.read_answer(answer).await,
+            Err(stop) => Box::pin(self.withdraw(pending, stop)).await,
         }
     }
 
     /// Sends a request of the call itself.
-    pub(super) async fn send(
-        &mut self,
-        mut request: ClientRequest,
-    ) -> Result<RequestHandle<rmcp::RoleClient>, Unanswered> {
-        let mut meta = RequestMetaObject::from(self.meta.clone());
-        if self.connection.modern {
-            self.connection.ask_for_logs(&mut meta);
+    pub(super) async fn send(&mut self, ask: &Ask) -> Result<Pending, Unanswered> {
+        let (connection, left) = (self.connection.clone(), self.left.take());
+        let catalog = connection.catalog();
+        let schema = catalog.info.tool(&self.request.tool).map(|tool| &tool.input_schema);
+        let request = Request { ask, call: &self.request, meta: &self.meta, schema };
+        let flight = self.vigil.flight.clone();
+        let sending = connection.wire.send(request, &flight, left);
+        match self.vigil.wait(sending, connection.link.lost.cancelled()).await {
+            Ok(Some(pending)) => Ok(pending),
+            Ok(None) => Err(Unanswered::Failed(Box::pin(self.unexplained()).await)),
+            Err(stop) => Err(Box::pin(self.unanswered(stop)).await),
         }
-        let mut options = PeerRequestOptions::no_options();
-        options.meta = Some(meta);
-        request.extensions_mut().insert(self.vigil.flight.clone());
-        if let Some(stream) = self.left.take() {
-            request.extensions_mut().insert(stream);
+    }
+
+    /// What an answer, if it came, says.
+    pub(super) async fn read_answer(&mut self, answer: Option<Answer>) -> Result<Answered, Unanswered> {
+        match answer {
+            Some(Answer::Result(answered)) => Ok(answered),
+            Some(Answer::Error(error)) => Err(Unanswered::Error(error)),
+            Some(Answer::None(failure)) => Err(Unanswered::Failed(self.explained(failure))),
+            None => Err(Unanswered::Failed(Box::pin(self.unexplained()).await)),
         }
-        self.vigil.flight.prepare();
-        let peer = self.connection.peer.clone();
-        match self.wait(async move { peer.send_cancellable_request(request, options).await }).await {
-            Ok(Ok(handle)) => Ok(handle),
-            Ok(Err(error)) => {
-                self.connection.link.calls.settled(&self.vigil.flight);
-                Err(Unanswered::Failed(self.failed(&error).await))
+    }
+
+    /// Gives up a request, and tells the agent so if there is anybody to tell.
+    async fn withdraw(&mut self, pending: Pending, stop: Stop) -> Result<Answered, Unanswered> {
+        match &stop {
+            // Nothing more comes.
+            Stop::Lost => pending.settle(),
+            Stop::Cancelled | Stop::Expired(_) | Stop::Condemned(_) => {
+                if let Stop::Condemned(_) = stop {
+                    // It has come, and was no answer.
+                    pending.settle();
+                }
+                // A child that does not read must not hold up the caller; the message stays queued.
+                let telling = self.connection.wire.cancel(pending, stop.reason());
+                let _ = tokio::time::timeout(CANCEL_GRACE, telling).await;
             }
-            Err(stop) => {
-                self.give_up(&stop);
-                Err(self.unanswered(stop).await)
-            }
         }
+        Err(self.unanswered(stop).await)
     }
 
     /// Sends a request about the call, with which the agent does nothing but answer.
@@ -279,16 +273,6 @@ impl<'p> Call<'p> {
             Ok(answer) => Ok(answer),
             Err(ServiceError::McpError(error)) => Err(Unanswered::Error(error)),
             Err(error) => Err(Unanswered::Failed(self.failed(&error).await)),
-        }
-    }
-
-    /// Takes the request from those that are waited for.
-    fn give_up(&self, stop: &Stop) {
-        let calls = &self.connection.link.calls;
-        match stop {
-            Stop::Cancelled | Stop::Expired(_) => calls.give_up(&self.vigil.flight),
-            // Nothing more comes, or it has come and was no answer.
-            Stop::Lost | Stop::Condemned(_) => calls.settled(&self.vigil.flight),
         }
     }
 
@@ -340,7 +324,6 @@ impl<'p> Call<'p> {
         &mut self,
         connecting: impl Future<Output = Result<(Arc<Connection>, Option<Turn<'p>>), Failure>>,
     ) -> Result<(), Unanswered> {
-        self.connection.link.calls.settled(&self.vigil.flight);
         let route = self.route;
         let (connection, turn) = match self.vigil.wait(connecting, std::future::pending()).await {
             Ok(Ok(ready)) => ready,
@@ -367,18 +350,31 @@ impl<'p> Call<'p> {
         }
     }
 
-    /// Says why the request has no answer.
+    /// Says why a request of the service has no answer.
     async fn failed(&mut self, error: &ServiceError) -> Failure {
+        match failure::service(&self.request.agent, error) {
+            Some(failure) => self.explained(failure),
+            None => self.unexplained().await,
+        }
+    }
+
+    /// A failure of which the transport says why.
+    fn explained(&self, failure: Failure) -> Failure {
         if let Some(verdict) = self.vigil.flight.verdict() {
             return verdict.clone();
         }
-        let Some(failure) = failure::service(&self.request.agent, error) else {
-            return self.connection.lost(self.vigil.flight.was_sent()).await;
-        };
         if matches!(failure.kind, FailureKind::SessionLost | FailureKind::NotSent) {
             self.connection.link.retire();
         }
         failure
+    }
+
+    /// A failure of which nobody has said why.
+    async fn unexplained(&self) -> Failure {
+        match self.vigil.flight.verdict() {
+            Some(verdict) => verdict.clone(),
+            None => self.connection.lost(self.vigil.flight.was_sent()).await,
+        }
     }
 }
 

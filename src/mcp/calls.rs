@@ -9,11 +9,11 @@ use std::{
     },
 };
 
-use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, NumberOrString, ProgressToken, RequestId};
-use tokio::sync::{Notify, watch};
+use rmcp::model::{ErrorData, NumberOrString, RequestId};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{lock, note::RemoteTaskNote};
+use super::{lock, note::RemoteTaskNote, result::Answered};
 use crate::model::{AttemptId, Failure, Progress};
 
 /// Bytes of a progress message that are kept: it is for one line of a screen.
@@ -42,11 +42,10 @@ pub(super) struct InFlight {
     pub(super) attempt: AttemptId,
     /// Set when the transport begins to write the latest request.
     sent: AtomicBool,
-    /// Written by the handler, read by the call; held for a move.
+    /// Written on the agent's behalf, read by the call; held for a move.
     mailbox: Mutex<Mailbox>,
-    /// Wakes the call for the mailbox, for questions and for a verdict.
+    /// Wakes the call for the mailbox and for a verdict.
     stirred: Notify,
-    asking: watch::Sender<Asking>,
     /// What the transport knows better than the error that reaches the call.
     verdict: OnceLock<Failure>,
     /// The task as which the agent carries it out, if it does.
@@ -59,6 +58,7 @@ pub(super) struct InFlight {
 struct Mailbox {
     progress: Option<Progress>,
     arrived: bool,
+    asking: Asking,
 }
 
 impl InFlight {
@@ -69,7 +69,6 @@ impl InFlight {
             sent: AtomicBool::new(false),
             mailbox: Mutex::default(),
             stirred: Notify::new(),
-            asking: watch::Sender::new(Asking::default()),
             verdict: OnceLock::new(),
             remote_task: OnceLock::new(),
             ended: CancellationToken::new(),
@@ -136,7 +135,7 @@ impl InFlight {
 
     /// Whom the agent waits for.
     pub(super) fn asking(&self) -> Asking {
-        *self.asking.borrow()
+        lock(&self.mailbox).asking
     }
 
     /// Waits for progress, a question, an answer or a verdict.
@@ -156,10 +155,13 @@ impl InFlight {
     }
 
     fn count(&self, whom: Whom, change: impl Fn(usize) -> usize) {
-        self.asking.send_modify(|asking| match whom {
-            Whom::Person => asking.people = change(asking.people),
-            Whom::Host => asking.host = change(asking.host),
-        });
+        let mut mailbox = lock(&self.mailbox);
+        let count = match whom {
+            Whom::Person => &mut mailbox.asking.people,
+            Whom::Host => &mut mailbox.asking.host,
+        };
+        *count = change(*count);
+        drop(mailbox);
         self.stirred.notify_one();
     }
 }
@@ -177,7 +179,18 @@ impl Drop for Waiting {
     }
 }
 
-/// The calls of a connection by the id of their latest request.
+/// What came of the request of a call.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    Result(Answered),
+    /// A JSON-RPC error.
+    Error(ErrorData),
+    /// There is no answer, and the transport knows why.
+    None(Failure),
+}
+
+/// The requests of calls that wait for an answer, by their ids on the wire, which are their progress tokens too: some
+/// servers report progress under the request's id.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     /// Shared by the transport, the handler and the calls; held for a look-up.
@@ -186,10 +199,16 @@ pub(super) struct Calls {
 
 #[derive(Debug, Default)]
 struct Table {
-    by_request: HashMap<RequestId, Arc<InFlight>>,
+    open: HashMap<i64, Open>,
     /// Requests that nobody waits for any more, and that the agent may still work on. One for each call that was given
     /// up.
-    given_up: HashSet<RequestId>,
+    given_up: HashSet<i64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    call: Arc<InFlight>,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// The calls on whose behalf an agent may be asking.
@@ -212,36 +231,51 @@ impl Candidates {
 }
 
 impl Calls {
-    /// Takes note of a request that is about to be written. Its progress token becomes its id: rmcp numbers the two
-    /// apart, and servers that report progress under the request's id would be taken to mean another call.
-    pub(super) fn outgoing(&self, message: &mut ClientJsonRpcMessage) -> Option<Arc<InFlight>> {
-        let ClientJsonRpcMessage::Request(outgoing) = message else { return None };
-        let call = outgoing.request.extensions().get::<Arc<InFlight>>()?.clone();
-        outgoing.request.get_meta_mut().set_progress_token(ProgressToken(outgoing.id.clone()));
-        lock(&self.table).by_request.insert(outgoing.id.clone(), call.clone());
-        Some(call)
+    /// A request of `call` is about to be sent; gives where its answer will be. That ends without one when no more can
+    /// come of the request.
+    pub(super) fn open(&self, request: i64, call: &Arc<InFlight>) -> oneshot::Receiver<Answer> {
+        let (sender, answer) = oneshot::channel();
+        lock(&self.table).open.insert(request, Open { call: call.clone(), answer: sender });
+        answer
+    }
+
+    /// Whether the request is that of a call, and waits for its answer.
+    pub(super) fn is_open(&self, request: i64) -> bool {
+        lock(&self.table).open.contains_key(&request)
+    }
+
+    /// The answer to the request of a call came; one that nobody waits for is dropped.
+    pub(super) fn answer(&self, request: i64, answer: Answer) {
+        let open = lock(&self.table).open.remove(&request);
+        if let Some(open) = open {
+            // Whoever waited may be gone by now.
+            let _ = open.answer.send(answer);
+        }
     }
 
     /// The call that a progress token or a request id means.
     pub(super) fn find(&self, id: &RequestId) -> Option<Arc<InFlight>> {
-        lock(&self.table).by_request.get(&normal(id)).cloned()
+        lock(&self.table).open.get(&number(id)?).map(|open| open.call.clone())
     }
 
-    /// The call's request was answered.
-    pub(super) fn settled(&self, call: &Arc<InFlight>) {
-        lock(&self.table).by_request.retain(|_, other| !Arc::ptr_eq(other, call));
+    /// No answer to the request can come any more.
+    pub(super) fn settle(&self, request: i64) {
+        lock(&self.table).open.remove(&request);
     }
 
-    /// Nobody waits for the call's request any more, if it was not answered.
-    pub(super) fn give_up(&self, call: &Arc<InFlight>) {
+    /// Nobody waits for the answer to the request any more, if it has not come.
+    pub(super) fn give_up(&self, request: i64) {
         let mut table = lock(&self.table);
-        let Table { by_request, given_up } = &mut *table;
-        given_up.extend(by_request.extract_if(|_, other| Arc::ptr_eq(other, call)).map(|(id, _)| id));
+        if table.open.remove(&request).is_some() {
+            table.given_up.insert(request);
+        }
     }
 
-    /// An answer came, late or not.
-    pub(super) fn answered(&self, id: &RequestId) {
-        lock(&self.table).given_up.remove(&normal(id));
+    /// A late answer came: the agent no longer works on the request.
+    pub(super) fn answered_late(&self, id: &RequestId) {
+        if let Some(request) = number(id) {
+            lock(&self.table).given_up.remove(&request);
+        }
     }
 
     /// Whether the agent may still work on a call that was given up.
@@ -255,21 +289,28 @@ impl Calls {
         let table = lock(&self.table);
         match request {
             Some(id) => {
-                Candidates { calls: table.by_request.get(&normal(id)).cloned().into_iter().collect(), others: false }
+                let call = number(id).and_then(|id| table.open.get(&id)).map(|open| open.call.clone());
+                Candidates { calls: call.into_iter().collect(), others: false }
             }
             None => {
-                Candidates { calls: table.by_request.values().cloned().collect(), others: !table.given_up.is_empty() }
+                let calls = table.open.values().map(|open| open.call.clone()).collect();
+                Candidates { calls, others: !table.given_up.is_empty() }
             }
         }
     }
 }
 
-/// Some servers send numbers back as text.
-pub(super) fn normal(id: &RequestId) -> RequestId {
+/// The number that an id is. Some servers send numbers back as text.
+pub(super) fn number(id: &RequestId) -> Option<i64> {
     match id {
-        NumberOrString::String(text) => text.parse().map_or_else(|_| id.clone(), NumberOrString::Number),
-        NumberOrString::Number(_) => id.clone(),
+        NumberOrString::Number(number) => Some(*number),
+        NumberOrString::String(text) => text.parse().ok(),
     }
+}
+
+/// The id, as the host would write it.
+pub(super) fn normal(id: &RequestId) -> RequestId {
+    number(id).map_or_else(|| id.clone(), NumberOrString::Number)
 }
 
 #[cfg(test)]
@@ -282,15 +323,6 @@ mod tests {
 
     fn progress(progress: f64) -> Progress {
         Progress { progress, total: None, message: None }
-    }
-
-    /// Sends the call's request, and says what went over the wire.
-    fn sent(calls: &Calls, id: i64, call: &Arc<InFlight>) -> serde_json::Value {
-        let mut request = rmcp::model::CallToolRequest::new(rmcp::model::CallToolRequestParams::new("t"));
-        request.extensions.insert(call.clone());
-        let mut message = ClientJsonRpcMessage::request(request.into(), NumberOrString::Number(id));
-        assert!(calls.outgoing(&mut message).is_some());
-        serde_json::to_value(message).unwrap()
     }
 
     #[test]
@@ -322,9 +354,7 @@ mod tests {
     fn knows_the_call_behind_a_token_and_behind_a_stream() {
         let calls = Calls::default();
         let (a, b) = (call("a"), call("b"));
-        for (id, call) in [(4, &a), (5, &b)] {
-            assert_eq!(sent(&calls, id, call)["params"]["_meta"]["progressToken"], id);
-        }
+        let _answers = [(4, &a), (5, &b)].map(|(id, call)| calls.open(id, call));
         let named = |id: RequestId| calls.find(&id).map(|call| call.attempt.task.to_string());
         assert_eq!(named(NumberOrString::Number(4)), Some("a".to_owned()));
         assert_eq!(named(NumberOrString::String("5".into())), Some("b".to_owned()));
@@ -334,7 +364,7 @@ mod tests {
             candidates.only().map(|call| call.attempt.task.to_string())
         };
         assert_eq!([only(Some(5)), only(Some(6)), only(None)], [Some("b".to_owned()), None, None]);
-        calls.settled(&b);
+        calls.settle(5);
         assert_eq!(named(NumberOrString::Number(5)), None);
         assert_eq!(only(None), Some("a".to_owned()));
     }
@@ -343,15 +373,17 @@ mod tests {
     fn a_call_that_was_given_up_may_still_be_the_one_that_asks_until_it_is_answered() {
         let calls = Calls::default();
         let (a, b) = (call("a"), call("b"));
-        sent(&calls, 1, &a);
-        calls.give_up(&a);
-        sent(&calls, 2, &b);
+        let _first = calls.open(1, &a);
+        calls.give_up(1);
+        let mut second = calls.open(2, &b);
         assert!(calls.candidates(None).only().is_none());
         assert!(calls.candidates(Some(&NumberOrString::Number(2))).only().is_some());
-        calls.answered(&NumberOrString::String("1".into()));
+        calls.answered_late(&NumberOrString::String("1".into()));
         assert!(calls.candidates(None).only().is_some() && !calls.has_given_up());
-        calls.settled(&b);
-        calls.give_up(&b);
+        let answer = || Answer::Result(Answered::Other("none".to_owned()));
+        calls.answer(2, answer());
+        assert_eq!(second.try_recv(), Ok(answer()));
+        calls.give_up(2);
         assert!(!calls.has_given_up());
     }
 }

@@ -9,11 +9,8 @@ use std::{
 
 use backon::{ExponentialBuilder, Retryable as _};
 use rmcp::{
-    ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
-    model::{
-        ClientJsonRpcMessage, LoggingLevel, ProtocolVersion, RequestMetaObject, ServerJsonRpcMessage,
-        SetLevelRequestParams,
-    },
+    ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
+    model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams},
     service::{ClientInitializeError, RunningService},
     transport::{Transport as Carrier, streamable_http_client::StreamableHttpClientTransport},
 };
@@ -24,13 +21,15 @@ use super::{
     child::{Child, Pipes},
     endpoint::Endpoint,
     failure,
-    handler::{Handler, note_candidates, note_progress},
+    handler::Handler,
     http::HttpClient,
+    http_calls::HttpCalls,
     link::Link,
     lock,
     log::AgentLog,
-    session::Numbering,
     stdio::Stdio,
+    watched::{Watched, WithAside},
+    wire::{Way, Wire},
 };
 use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
 
@@ -47,6 +46,8 @@ pub(super) struct Connection {
     pub(super) spec: Arc<AgentSpec>,
     pub(super) link: Arc<Link>,
     pub(super) peer: Peer<RoleClient>,
+    /// The way of calls.
+    pub(super) wire: Wire,
     /// Whether requests carry everything themselves: 2026-07-28 and later.
     pub(super) modern: bool,
     /// Replaced when the agent announces another list; held for a clone.
@@ -119,8 +120,9 @@ pub(super) async fn over_stdio(
     let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe_timeout);
     let limit = opening.spec.startup_timeout;
     let id = opening.spec.id.clone();
-    let opened = match tokio::time::timeout(limit, open(opening, carrier, Some((child.clone(), Pipes::Protocol)))).await
-    {
+    let way = Way::Pipe(carrier.lines());
+    let opened = open(opening, (carrier, way), Some((child.clone(), Pipes::Protocol)));
+    let opened = match tokio::time::timeout(limit, opened).await {
         Ok(opened) => opened.map_err(|error| error.failure),
         Err(_) => Err(Failure::new(
             FailureKind::AgentUnavailable,
@@ -147,9 +149,10 @@ pub(super) async fn over_http<'a>(
     let attempt = || async {
         let opening = opening();
         let client = HttpClient::new(endpoint.client.clone(), opening.link.clone(), probe_timeout(opening.spec));
-        let config = endpoint.config(opening.spec.policy.max_concurrency);
-        let carrier = StreamableHttpClientTransport::with_client(client, config);
-        open(opening, carrier, server.clone().map(|server| (server, Pipes::Log))).await
+        let (calls, aside) = HttpCalls::new(client.clone(), opening.link.clone(), endpoint);
+        let carrier = StreamableHttpClientTransport::with_client(client, endpoint.config());
+        let carrier = WithAside { carrier, aside, link: opening.link.clone() };
+        open(opening, (carrier, Way::Http(calls)), server.clone().map(|server| (server, Pipes::Log))).await
     };
     let delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
@@ -186,60 +189,27 @@ pub(super) async fn over_http<'a>(
     }
 }
 
-/// Tells the link, message by message, what the agent asks, and when nothing more can come: rmcp lets calls wait until
-/// every handler has ended. Gives requests their ids.
-struct Watched<T> {
-    carrier: T,
-    link: Arc<Link>,
-    numbering: Numbering,
-}
-
-impl<T: Carrier<RoleClient>> Carrier<RoleClient> for Watched<T> {
-    type Error = T::Error;
-
-    fn send(
-        &mut self,
-        mut message: ClientJsonRpcMessage,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        self.numbering.outgoing(&mut message);
-        self.carrier.send(message)
-    }
-
-    async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        let mut message = self.carrier.receive().await;
-        match &mut message {
-            Some(ServerJsonRpcMessage::Request(request)) => note_candidates(&self.link, &mut request.request),
-            Some(ServerJsonRpcMessage::Notification(news)) => note_progress(&self.link, &news.notification),
-            Some(_) => {}
-            None => self.link.lost.cancel(),
-        }
-        if let Some(message) = &mut message {
-            self.numbering.incoming(message);
-        }
-        message
-    }
-
-    async fn close(&mut self) -> Result<(), Self::Error> {
-        self.carrier.close().await
-    }
-}
-
 /// Does the handshake and lists the tools.
-async fn open<T>(opening: Opening<'_>, carrier: T, child: Option<(Arc<Child>, Pipes)>) -> Result<Connection, NotOpened>
+async fn open<T>(
+    opening: Opening<'_>,
+    (carrier, way): (T, Way),
+    child: Option<(Arc<Child>, Pipes)>,
+) -> Result<Connection, NotOpened>
 where
     T: Carrier<RoleClient> + 'static,
 {
     let Opening { spec, link, options } = opening;
     let handler = Handler::new(link.clone(), options);
     let is_resumed = link.session.handshake().is_some();
-    let carrier = Watched { carrier, link: link.clone(), numbering: Numbering::new(&link.session) };
+    let carrier = Watched::new(carrier, link.clone());
     // The handshake of a session that is there already is answered by the transport.
     let protocol = if is_resumed { Protocol::Legacy } else { spec.protocol };
     let handshake = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
     let service = handshake.await.map_err(|error| not_opened(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
-    let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+    let version = info.as_ref().map(|info| info.protocol_version.clone()).unwrap_or_default();
+    let modern = !version.has_initialize();
     if !modern && !is_resumed && info.is_some_and(|info| info.capabilities.logging.is_some()) {
         let peer = peer.clone();
         tokio::spawn(async move {
@@ -261,10 +231,12 @@ where
         let failure = Failure::new(FailureKind::AgentUnavailable, message);
         NotOpened { failure, reason: if is_session_lost { Reason::SessionLost } else { Reason::Other } }
     })?;
+    let wire = Wire::new(link.clone(), &service.service().get_info(), &version, way);
     Ok(Connection {
         spec: spec.clone(),
         link,
         peer,
+        wire,
         modern,
         catalog: Mutex::new(Arc::new(catalog)),
         service: tokio::sync::Mutex::new(service),
@@ -334,11 +306,6 @@ impl Connection {
                 Ok(catalog)
             }
         }
-    }
-
-    /// Asks for log messages of a request; on a modern connection there is no other way.
-    pub(super) fn ask_for_logs(&self, meta: &mut RequestMetaObject) {
-        meta.set_log_level(LoggingLevel::Info);
     }
 
     /// What there is to say of a call whose connection was lost, or whose response ended without an answer; `sent`

@@ -3,11 +3,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rmcp::transport::{
     common::client_side_sse::ExponentialBackoff, streamable_http_client::StreamableHttpClientTransportConfig,
 };
 
+use super::http::common_headers;
 use crate::model::{AgentId, AgentSpec, Failure, FailureKind};
 
 /// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
@@ -15,8 +16,6 @@ use crate::model::{AgentId, AgentSpec, Failure, FailureKind};
 const KEEP_IDLE: Duration = Duration::from_secs(3);
 /// Redirects that are followed, all within the same origin.
 const MOST_REDIRECTS: usize = 5;
-/// Requests beyond the agent's calls that may be under way at once: lists, log levels.
-const SPARE_REQUESTS: usize = 8;
 
 /// A Streamable HTTP endpoint, with the connections to it.
 pub(super) struct Endpoint {
@@ -71,15 +70,24 @@ impl Endpoint {
         })
     }
 
-    /// How rmcp is to use the endpoint for up to `calls` calls at once.
-    pub(super) fn config(&self, calls: usize) -> StreamableHttpClientTransportConfig {
+    /// Where it is.
+    pub(super) fn uri(&self) -> Arc<str> {
+        self.uri.clone()
+    }
+
+    /// What all requests say in headers.
+    pub(super) fn headers(&self) -> HeaderMap {
+        common_headers(self.headers.clone(), self.token.as_deref())
+    }
+
+    /// How rmcp is to use the endpoint, for all that are no calls.
+    pub(super) fn config(&self) -> StreamableHttpClientTransportConfig {
         let mut retry = ExponentialBackoff::default();
         retry.max_times = Some(5);
         retry.base_duration = Duration::from_millis(250);
         retry.max_delay = Some(Duration::from_secs(2));
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.uri.clone())
             .custom_headers(self.headers.clone())
-            .max_concurrent_requests(calls.saturating_add(SPARE_REQUESTS))
             // A lost session must not make rmcp send a call again behind the host's back.
             .reinit_on_expired_session(false);
         config.retry_config = Arc::new(retry);

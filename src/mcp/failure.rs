@@ -67,7 +67,7 @@ fn http(error: &DynamicTransportError) -> Option<&HttpError> {
 }
 
 /// What a failed HTTP request means.
-fn request(agent: &AgentId, error: &HttpError) -> Failure {
+pub(super) fn request(agent: &AgentId, error: &HttpError) -> Failure {
     let whole = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
     match error {
         HttpError::Connect(_) => {

@@ -8,12 +8,12 @@ use rmcp::{
     ClientHandler, RoleClient,
     model::{
         ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
-        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities, Extensions,
-        FormElicitationCapability, GetExtensions as _, Implementation, LoggingMessageNotificationParam,
-        ProgressNotificationParam, ProtocolVersion, RequestId, ResourceUpdatedNotificationParam, SamplingCapability,
+        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities,
+        FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, LoggingMessageNotificationParam,
+        ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerJsonRpcMessage,
         ServerNotification, ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
     },
-    service::{InboundStreamOrigin, NotificationContext, RequestContext},
+    service::{NotificationContext, RequestContext},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -53,36 +53,64 @@ impl Handler {
         let params = serde_json::to_value(params).map_err(wrong)?;
         let candidates = context.extensions.get::<Candidates>().cloned();
         let candidates = candidates.unwrap_or_else(|| self.link.calls.candidates(None));
+        let modern = context.peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize());
+        if modern && candidates.calls.is_empty() {
+            let message = format!("since 2026-07-28, `{method}` is answered only while a call is under way");
+            return Err(ErrorData::invalid_params(message, None));
+        }
         let asker = self.link.asker(candidates, &context.id, context.ct);
         let result = self.link.answer(&asker, method, &params).await?;
         serde_json::from_value(result).map_err(wrong)
     }
 }
 
-/// Notes on a request of the agent, as it arrives, for which calls it can be.
-pub(super) fn note_candidates(link: &Link, request: &mut ServerRequest) {
+/// Takes note of a message as it arrives, on the response stream of request `stream` if it is one: handlers run in tasks
+/// of their own, which the answer to a call can overtake.
+pub(super) fn note(link: &Link, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
+    match message {
+        JsonRpcMessage::Request(request) => note_candidates(link, &mut request.request, stream),
+        JsonRpcMessage::Notification(news) => note_news(link, &news.notification),
+        JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+    }
+}
+
+/// Notes on a request of the agent for which calls it can be.
+fn note_candidates(link: &Link, request: &mut ServerRequest, stream: Option<&RequestId>) {
     let asks = match request {
         ServerRequest::CreateMessageRequest(_) | ServerRequest::ElicitRequest(_) => true,
-        // Known requests come as custom ones when their parameters are not what rmcp expects of them.
+        // Known requests come as custom ones when nothing has looked at their parameters.
         ServerRequest::CustomRequest(custom) => {
             matches!(custom.method.as_str(), "sampling/createMessage" | "elicitation/create")
         }
         _ => false,
     };
     if asks {
-        let candidates = link.asked(stream(request.extensions()));
+        let candidates = link.asked(stream);
         request.extensions_mut().insert(candidates);
     }
 }
 
-/// Takes in progress as it arrives: handlers run in tasks of their own, which the response can overtake.
-pub(super) fn note_progress(link: &Link, notification: &ServerNotification) {
-    let ServerNotification::ProgressNotification(progress) = notification else { return };
-    let ProgressNotificationParam { progress_token, progress, total, message, .. } = &progress.params;
-    // Progress of a call that has ended is nobody's.
-    if let Some(call) = link.calls.find(&progress_token.0) {
-        call.report(Progress { progress: *progress, total: *total, message: message.clone() });
+fn note_news(link: &Link, news: &ServerNotification) {
+    match news {
+        ServerNotification::ProgressNotification(news) => {
+            let ProgressNotificationParam { progress_token, progress, total, message, .. } = &news.params;
+            let progress = Progress { progress: *progress, total: *total, message: message.clone() };
+            link.progressed(&progress_token.0, progress);
+        }
+        // Those who wait for another one read in vain, once.
+        ServerNotification::ResourceUpdatedNotification(_) => link.resources_changed.send_replace(()),
+        ServerNotification::ToolListChangedNotification(_) => link.tools_changed.store(true, Ordering::Relaxed),
+        _ => {}
     }
+}
+
+/// What an agent says in its log.
+pub(super) fn log_message(params: LoggingMessageNotificationParam) -> LogMessage {
+    let level = match serde_json::to_value(params.level) {
+        Ok(Value::String(level)) => level,
+        _ => "info".to_owned(),
+    };
+    LogMessage { level, logger: params.logger, data: params.data }
 }
 
 fn capability(sampling: Sampling) -> Option<SamplingCapability> {
@@ -93,14 +121,6 @@ fn capability(sampling: Sampling) -> Option<SamplingCapability> {
         Sampling::WithTools => capability.tools = Some(JsonObject::new()),
     }
     Some(capability)
-}
-
-/// The request on whose response stream a message arrived; only Streamable HTTP tells.
-fn stream(extensions: &Extensions) -> Option<&RequestId> {
-    match extensions.get::<InboundStreamOrigin>() {
-        Some(InboundStreamOrigin::OutboundRequest(id)) => Some(id),
-        Some(InboundStreamOrigin::Unassociated) | None => None,
-    }
 }
 
 impl ClientHandler for Handler {
@@ -124,7 +144,7 @@ impl ClientHandler for Handler {
         self.answer("elicitation/create", params, context).await
     }
 
-    /// Known requests end here when their parameters are not what rmcp expects of them.
+    /// Known requests end here when nothing has looked at their parameters.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
@@ -134,19 +154,6 @@ impl ClientHandler for Handler {
     }
 
     async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {
-        let level = match serde_json::to_value(params.level) {
-            Ok(Value::String(level)) => level,
-            _ => "info".to_owned(),
-        };
-        self.link.logged(LogMessage { level, logger: params.logger, data: params.data });
-    }
-
-    async fn on_resource_updated(&self, _: ResourceUpdatedNotificationParam, _: NotificationContext<RoleClient>) {
-        // Those who wait for another one read in vain, once.
-        self.link.resources_changed.send_replace(());
-    }
-
-    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
-        self.link.tools_changed.store(true, Ordering::Relaxed);
+        self.link.logged(log_message(params));
     }
 }

@@ -10,8 +10,8 @@ use http::{
 };
 use rmcp::{
     model::{
-        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, GetExtensions as _, JsonRpcMessage,
-        RequestId, ServerJsonRpcMessage, ServerResult,
+        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, RequestId,
+        ServerJsonRpcMessage, ServerResult,
     },
     transport::{
         common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID},
@@ -22,10 +22,8 @@ use sse_stream::Sse;
 
 use super::{
     LARGEST_MESSAGE,
-    calls::InFlight,
-    follow::{Follower, Source},
+    calls::{InFlight, number},
     link::Link,
-    note::StreamNote,
     response::{HttpError, answer, header, read, refusal},
     sse::{self, Reconnects, Reopened},
 };
@@ -37,8 +35,10 @@ const REPLY_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_m
 /// The pauses before the stream of what belongs to no call is opened once more where the server has one already: it may
 /// be that of an earlier connection, whose end it has not noticed.
 const CONFLICT_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-const EVENT_STREAM: &str = "text/event-stream";
-const JSON: &str = "application/json";
+/// The type of a response that is a stream of events.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+/// The type of JSON.
+pub(super) const JSON: &str = "application/json";
 
 type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
 type EventStream = BoxStream<'static, Result<Sse, SseError>>;
@@ -72,7 +72,7 @@ impl HttpClient {
             let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id.clone()));
             Ok(StreamableHttpPostResponse::Json(answer, None))
         };
-        match tokio::time::timeout(self.probe_timeout, self.post(uri, message, headers)).await {
+        match tokio::time::timeout(self.probe_timeout, self.post(uri, &message, headers)).await {
             Err(_) => unknown("`server/discover` was not answered".to_owned()),
             Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
             Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. })))
@@ -92,23 +92,19 @@ impl HttpClient {
         }
     }
 
-    /// Sends a message, once.
-    async fn post(&self, uri: &Arc<str>, mut message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
-        let call = self.link.calls.outgoing(&mut message);
-        if let JsonRpcMessage::Request(request) = &message {
-            self.link.session.reserve(&request.id).await;
-        }
-        if let Some(call) = &call {
-            call.leaves();
-        }
-        let in_session = headers.contains_key(HEADER_SESSION_ID);
-        let response = self.client.post(&**uri).headers(headers.clone()).json(&message).send().await;
-        let response = response.map_err(HttpError::sending)?;
-        let status = response.status();
-        let request = match &message {
-            JsonRpcMessage::Request(request) => Some(request),
+    /// Sends a message of the service, once.
+    async fn post(&self, uri: &Arc<str>, message: &ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        let request = match message {
+            JsonRpcMessage::Request(request) => Some(&request.id),
             _ => None,
         };
+        if let Some(request) = request.and_then(number) {
+            self.link.session.reserve(request).await;
+        }
+        let in_session = headers.contains_key(HEADER_SESSION_ID);
+        let text = serde_json::to_vec(message).map_err(StreamableHttpError::Deserialize)?;
+        let response = self.post_text(uri, headers, text).await?;
+        let status = response.status();
         if !status.is_success() {
             return Err(refusal(response, in_session).await.into());
         }
@@ -119,23 +115,29 @@ impl HttpClient {
         let session = header(&response, HEADER_SESSION_ID);
         match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
             kind if kind.starts_with(EVENT_STREAM) => {
-                let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(call.clone()));
-                let events = match (call, &request.id) {
-                    (Some(call), RequestId::Number(id)) if in_session => {
-                        let source = Source { client: self.clone(), uri: uri.clone(), headers, call };
-                        Follower::new(source, self.link.clone(), *id).events(Some(events))
-                    }
-                    _ => events,
-                };
+                let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(None));
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
             kind if kind.starts_with(JSON) => {
                 let body = read(response, LARGEST_MESSAGE).await?;
-                let answer = answer(body, &request.id).await?;
+                let answer = answer(body, request).await?;
                 Ok(StreamableHttpPostResponse::Json(answer, session))
             }
             kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`")).into()),
         }
+    }
+
+    /// Sends a message that is written already, once.
+    ///
+    /// # Errors
+    /// When there is no response at all.
+    pub(super) async fn post_text(
+        &self,
+        uri: &str,
+        headers: HeaderMap,
+        text: Vec<u8>,
+    ) -> Result<reqwest::Response, HttpError> {
+        self.client.post(uri).headers(headers).body(text).send().await.map_err(HttpError::sending)
     }
 
     /// Makes a session, or finds the one that an earlier process made, which the server knows already.
@@ -147,30 +149,13 @@ impl HttpClient {
             let answer = ServerJsonRpcMessage::response(answer, request.id.clone());
             return Ok(StreamableHttpPostResponse::Json(answer, Some(session)));
         }
-        let (answer, session) = self.post(uri, message, headers).await?.expect_initialized().await?;
+        let (answer, session) = self.post(uri, &message, headers).await?.expect_initialized().await?;
         if let (Some(session), JsonRpcMessage::Response(response)) = (&session, &answer)
             && let ServerResult::InitializeResult(initialized) = &response.result
         {
             self.link.session.begin(session.clone(), initialized.clone()).await;
         }
         Ok(StreamableHttpPostResponse::Json(answer, session))
-    }
-
-    /// Takes up a call that an earlier process made: nothing is sent, and its stream is read on.
-    fn take_up(
-        &self,
-        note: StreamNote,
-        uri: &Arc<str>,
-        mut message: ClientJsonRpcMessage,
-        headers: HeaderMap,
-    ) -> PostResult {
-        let Some(call) = self.link.calls.outgoing(&mut message) else {
-            return Err(HttpError::NotMcp("only a call can be taken up".to_owned()).into());
-        };
-        call.leaves();
-        let source = Source { client: self.clone(), uri: uri.clone(), headers, call };
-        let events = Follower::from(note, source, self.link.clone()).events(None);
-        Ok(StreamableHttpPostResponse::Sse(events, None))
     }
 
     /// Sends the answer to a request of the agent, which waits for it: a connection that breaks meanwhile is no reason
@@ -183,7 +168,7 @@ impl HttpClient {
         };
         let mut pauses = REPLY_PAUSES.into_iter();
         loop {
-            match (self.post(uri, message.clone(), headers.clone()).await, pauses.next()) {
+            match (self.post(uri, &message, headers.clone()).await, pauses.next()) {
                 (Err(StreamableHttpError::Client(HttpError::Connect(_) | HttpError::Broken(_))), Some(pause)) => {
                     tokio::time::sleep(pause).await;
                 }
@@ -257,20 +242,27 @@ impl HttpClient {
     }
 }
 
-/// The headers of a request; the protocol's own win over those of the agents file.
-fn headers(
-    custom: HashMap<HeaderName, HeaderValue>,
-    token: Option<String>,
-    own: [(&'static str, Option<&str>); 2],
-) -> HeaderMap {
+/// The headers of every request to an endpoint; the protocol's own win over those of the agents file.
+pub(super) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Option<&str>) -> HeaderMap {
     let mut headers: HeaderMap = custom.into_iter().collect();
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     if let Some(token) = token
         && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}"))
     {
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
+    headers
+}
+
+/// The headers of a request of the service.
+fn headers(
+    custom: HashMap<HeaderName, HeaderValue>,
+    token: Option<String>,
+    own: [(&'static str, Option<&str>); 2],
+) -> HeaderMap {
+    let mut headers = common_headers(custom, token.as_deref());
     for (name, value) in own {
         if let Some(Ok(value)) = value.map(HeaderValue::from_str)
             && let Ok(name) = HeaderName::try_from(name)
@@ -301,10 +293,7 @@ impl StreamableHttpClient for HttpClient {
                     self.probe(&uri, message, id, headers).await
                 }
                 ClientRequest::InitializeRequest(_) => self.initialize(&uri, message, headers).await,
-                other => match other.extensions().get::<StreamNote>().cloned() {
-                    Some(note) => self.take_up(note, &uri, message, headers),
-                    None => self.post(&uri, message, headers).await,
-                },
+                _ => self.post(&uri, &message, headers).await,
             },
             // The agent is to see of the host's leaving no more than it would of the host's sudden end.
             _ if self.link.is_left() => Ok(StreamableHttpPostResponse::Accepted),
@@ -312,7 +301,7 @@ impl StreamableHttpClient for HttpClient {
                 ClientNotification::InitializedNotification(_) if self.link.session.handshake().is_some() => {
                     Ok(StreamableHttpPostResponse::Accepted)
                 }
-                _ => self.post(&uri, message, headers).await,
+                _ => self.post(&uri, &message, headers).await,
             },
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.reply(&uri, message, headers).await,
         }

@@ -23,7 +23,9 @@ use super::{
     session::Session,
     turns::Turns,
 };
-use crate::model::{AgentId, Answer, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin};
+use crate::model::{
+    AgentId, Answer, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
+};
 
 /// Log messages of one agent that reach the host within a second: as many as a person can follow, and more.
 const LOGS_A_SECOND: u32 = 50;
@@ -105,6 +107,14 @@ impl Link {
         tracing::warn!(agent = %self.agent, "the agent sent a message that is too large");
         if let Some(call) = self.calls.candidates(None).only() {
             call.condemn(failure::too_large(&self.agent));
+        }
+    }
+
+    /// Takes in progress as it arrives.
+    pub(super) fn progressed(&self, token: &RequestId, progress: Progress) {
+        // Progress of a call that has ended is nobody's.
+        if let Some(call) = self.calls.find(token) {
+            call.report(progress);
         }
     }
 

@@ -7,6 +7,7 @@ mod call;
 mod calls;
 mod catalog;
 mod child;
+mod codec;
 mod connect;
 mod elicitation;
 mod endpoint;
@@ -15,6 +16,7 @@ mod follow;
 pub mod guard;
 mod handler;
 mod http;
+mod http_calls;
 mod link;
 mod log;
 mod note;
@@ -23,6 +25,7 @@ mod pool;
 mod raw;
 mod remote_task;
 mod repeat;
+mod request;
 mod resource;
 mod response;
 mod result;
@@ -30,9 +33,13 @@ mod rounds;
 mod sampling;
 mod session;
 mod sse;
+mod standard;
 mod stdio;
 mod turns;
 mod vigil;
+mod watched;
+mod wire;
+mod writer;
 
 use std::{
     path::PathBuf,

@@ -8,23 +8,21 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use rmcp::{
-    RoleClient, ServiceError,
-    model::{ErrorData, InputResponses, ServerResult},
-    service::RequestHandle,
-};
+use rmcp::model::{ErrorData, InputResponses, ServerResult};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     call::{CANCEL_GRACE, Call, Unanswered, custom},
-    calls::InFlight,
+    calls::{Answer, InFlight},
     failure,
     link::Link,
     note::{self, CallNote, Dialect, RemoteTaskNote},
     repeat::Repeat,
+    request::Ask,
     result::{self, Answered, TaskState, TaskStatus},
     rounds::no_input,
+    wire::Pending,
 };
 use crate::model::{Failure, FailureKind, JsonObject};
 
@@ -140,12 +138,12 @@ impl Watch<'_, '_> {
 
     /// The dialect of 2025-11-25.
     async fn experimental(&mut self) -> Result<Answered, End> {
-        let mut result: Option<RequestHandle<RoleClient>> = None;
+        let mut result: Option<Pending> = None;
         let mut said = None;
         loop {
             if result.is_none() {
                 match self.open_result().await {
-                    Ok(handle) => result = Some(handle),
+                    Ok(pending) => result = Some(pending),
                     Err(trouble) => self.passing(trouble)?,
                 }
             }
@@ -158,34 +156,30 @@ impl Watch<'_, '_> {
             }
             let answer = async {
                 match &mut result {
-                    Some(handle) => (&mut handle.rx).await.unwrap_or(Err(ServiceError::TransportClosed)),
+                    Some(pending) => pending.answer().await,
                     None => std::future::pending().await,
                 }
             };
             let Some(answer) = self.rest(answer).await? else { continue };
             result = None;
             match answer {
-                Ok(answer) => {
-                    self.call.connection.link.calls.settled(&self.call.vigil.flight);
-                    return Ok(result::read(answer));
-                }
-                Err(ServiceError::McpError(error)) => {
-                    self.call.connection.link.calls.settled(&self.call.vigil.flight);
+                Some(Answer::Result(answered)) => return Ok(answered),
+                Some(Answer::Error(error)) => {
                     return Err(End::Over(match is_refusal(&error) {
                         true => self.gone.clone(),
                         false => self.failed(serde_json::to_value(&error).ok().as_ref(), said),
                     }));
                 }
                 // It is asked for again.
-                Err(_) => {}
+                Some(Answer::None(_)) | None => {}
             }
         }
     }
 
-    async fn open_result(&mut self) -> Result<RequestHandle<RoleClient>, Trouble> {
+    async fn open_result(&mut self) -> Result<Pending, Trouble> {
         self.call.reconnect().await.map_err(|unanswered| self.trouble(unanswered))?;
-        let request = custom("tasks/result", json!({"taskId": self.task.id}));
-        self.call.send(request).await.map_err(|unanswered| self.trouble(unanswered))
+        let ask = Ask::TaskResult(self.task.id.clone());
+        self.call.send(&ask).await.map_err(|unanswered| self.trouble(unanswered))
     }
 
     /// Asks how the task is. An answer is a sign of life, unless the task is over.

@@ -4,17 +4,22 @@
 use futures::StreamExt as _;
 use http::{StatusCode, header::RETRY_AFTER};
 use rmcp::{
-    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
+    model::{ErrorData, JsonRpcError, JsonRpcMessage, JsonRpcResponse, RequestId, ServerJsonRpcMessage},
     transport::streamable_http_client::StreamableHttpError,
 };
 use serde_json::Value;
 
-use super::{LARGEST_MESSAGE, calls::normal, raw};
+use super::{
+    LARGEST_MESSAGE,
+    calls::{Answer, normal},
+    codec::{self, Incoming},
+    raw,
+};
 
 /// Bytes of an error's body that are read.
 const LARGEST_ERROR: usize = 64 * 1024;
 /// A body of this size is parsed on another thread.
-const LARGE_BODY: usize = 1024 * 1024;
+pub(super) const LARGE_BODY: usize = 1024 * 1024;
 
 /// Why a request has no usable response.
 #[derive(Debug, thiserror::Error)]
@@ -144,9 +149,7 @@ pub(super) async fn read(response: reqwest::Response, limit: usize) -> Result<Ve
 /// When it is no answer, or another request's.
 pub(super) async fn answer(body: Vec<u8>, request: &RequestId) -> Result<ServerJsonRpcMessage, HttpError> {
     let parse = |body: &[u8]| {
-        serde_json::from_slice::<ServerJsonRpcMessage>(&raw::save(body)).map_err(|error| {
-            HttpError::NotMcp(format!("{error}{}", shown(&String::from_utf8_lossy(&body[..body.len().min(300)]))))
-        })
+        serde_json::from_slice::<ServerJsonRpcMessage>(&raw::save(body)).map_err(|error| not_mcp(&error, body))
     };
     let mut message = if body.len() < LARGE_BODY {
         parse(&body)?
@@ -158,12 +161,48 @@ pub(super) async fn answer(body: Vec<u8>, request: &RequestId) -> Result<ServerJ
         JsonRpcMessage::Response(response) => &response.id,
         JsonRpcMessage::Error(error) => error.id.get_or_insert_with(|| request.clone()),
         JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {
-            return Err(HttpError::NotMcp("it is no response".to_owned()));
+            return Err(no_response());
         }
     };
-    if normal(id) == *request {
-        Ok(message)
+    if normal(id) == *request { Ok(message) } else { Err(of_another(id)) }
+}
+
+/// Reads the answer to the request of a call.
+///
+/// # Errors
+/// As [`answer`].
+pub(super) async fn answer_to_call(body: Vec<u8>, request: i64) -> Result<Answer, HttpError> {
+    let parse = move |body: &[u8]| {
+        let text = std::str::from_utf8(body).map_err(|error| not_mcp(&error, body))?;
+        codec::read(text, |id| id == request).map_err(|error| not_mcp(&error, body))
+    };
+    let incoming = if body.len() < LARGE_BODY {
+        parse(&body)?
     } else {
-        Err(HttpError::NotMcp(format!("it answers request `{id}`, which is another one")))
+        let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
+        parsed.map_err(|error| HttpError::NotMcp(error.to_string()))??
+    };
+    match incoming {
+        Incoming::Answer(_, answer) => Ok(answer),
+        Incoming::BadAnswer(_, reason) => Err(HttpError::NotMcp(reason)),
+        Incoming::Progress(..) | Incoming::Log(_) => Err(no_response()),
+        Incoming::Message(message) => match *message {
+            JsonRpcMessage::Error(JsonRpcError { id: None, error, .. }) => Ok(Answer::Error(error)),
+            JsonRpcMessage::Error(JsonRpcError { id: Some(id), .. })
+            | JsonRpcMessage::Response(JsonRpcResponse { id, .. }) => Err(of_another(&id)),
+            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => Err(no_response()),
+        },
     }
+}
+
+fn not_mcp(error: &dyn std::fmt::Display, body: &[u8]) -> HttpError {
+    HttpError::NotMcp(format!("{error}{}", shown(&String::from_utf8_lossy(&body[..body.len().min(300)]))))
+}
+
+fn no_response() -> HttpError {
+    HttpError::NotMcp("it is no response".to_owned())
+}
+
+fn of_another(request: &RequestId) -> HttpError {
+    HttpError::NotMcp(format!("it answers request `{request}`, which is another one"))
 }

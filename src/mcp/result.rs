@@ -1,7 +1,10 @@
 //! Reads what a `tools/call` came back with, leniently: what rmcp's types do not know is read from the JSON.
 //! Never acts on it.
 
+use std::borrow::Cow;
+
 use rmcp::model::ServerResult;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{
@@ -83,7 +86,34 @@ impl TaskState {
     }
 }
 
-/// Reads a result.
+/// What a tool returns, where it is nothing else.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ToolResult<'a> {
+    content: Vec<Value>,
+    structured_content: Option<Value>,
+    is_error: Option<bool>,
+    #[serde(borrow, default)]
+    result_type: Cow<'a, str>,
+    task: Option<IgnoredAny>,
+}
+
+/// Reads a result as it came over the wire: JSON.
+pub(super) fn parse(result: &str) -> Answered {
+    match serde_json::from_str::<ToolResult<'_>>(result) {
+        Ok(ToolResult { content, structured_content, is_error, result_type, task: None })
+            if !matches!(&*result_type, "input_required" | "task") =>
+        {
+            tool_result(content, structured_content, is_error)
+        }
+        _ => match serde_json::from_str(result) {
+            Ok(result) => json(result),
+            Err(error) => Answered::Other(error.to_string()),
+        },
+    }
+}
+
+/// Reads a result that came by way of rmcp.
 pub(super) fn read(result: ServerResult) -> Answered {
     match result {
         ServerResult::CallToolResult(result) => {
@@ -184,8 +214,11 @@ mod tests {
 
     use super::*;
 
+    /// Read from the wire, and by way of rmcp.
     fn answered(result: Value) -> Answered {
-        read(serde_json::from_value(result).unwrap())
+        let answered = parse(&result.to_string());
+        assert_eq!(answered, read(serde_json::from_value(result).unwrap()));
+        answered
     }
 
     #[test]

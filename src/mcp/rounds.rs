@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use rmcp::model::{CallToolRequest, CallToolRequestParams, ErrorData, InputResponses};
-use serde_json::{Value, json};
+use rmcp::model::{ErrorData, InputResponses};
+use serde_json::Value;
 
 use super::{
     allowance::REJECTED,
-    call::{Call, Unanswered, custom},
+    call::{Call, Unanswered},
     calls::Whom,
     elicitation, failure,
     note::{CallNote, RoundNote},
-    result::{self, Answered, Round},
+    request::{Ask, Input},
+    result::{Answered, Round},
     vigil::PROGRESS_INTERVAL,
 };
 use crate::model::{AgentId, Answer, Failure, FailureKind, NoteKey};
@@ -30,27 +31,25 @@ impl Call<'_> {
     /// earlier process left a round unanswered.
     pub(super) async fn rounds(&mut self, open: Option<RoundNote>) -> Result<Answered, Failure> {
         let first = open.as_ref().map_or(1, |round| round.number.saturating_add(1));
-        let mut params = match open {
-            Some(round) => self.with_input(round).await?,
-            None => self.params(),
+        let mut ask = match open {
+            Some(round) => Box::pin(self.with_input(round)).await?,
+            None => Ask::Tool,
         };
         let mut visited = false;
         for number in first..=MOST_ROUNDS {
-            match self.exchange(CallToolRequest::new(params).into()).await {
-                Ok(answer) => match result::read(answer) {
-                    Answered::InputRequired(Round { state, requests }) => {
-                        params = self.with_input(RoundNote { number, state, requests }).await?;
-                    }
-                    answered => return Ok(answered),
-                },
+            match self.exchange(&ask).await {
+                Ok(Answered::InputRequired(Round { state, requests })) => {
+                    ask = Box::pin(self.with_input(RoundNote { number, state, requests })).await?;
+                }
+                Ok(answered) => return Ok(answered),
                 Err(Unanswered::Error(error)) if error.code.0 == URL_ELICITATION_REQUIRED => {
                     if visited {
                         let failure = failure::rpc(&self.request.agent, &error);
                         return Err(failure.with_help("finish what the page asks for, then run the task again"));
                     }
-                    self.visit(&error).await?;
+                    Box::pin(self.visit(&error)).await?;
                     visited = true;
-                    params = self.params();
+                    ask = Ask::Tool;
                 }
                 Err(unanswered) => return Err(unanswered.into_failure(&self.request)),
             }
@@ -61,20 +60,17 @@ impl Call<'_> {
 
     /// Calls the tool as a task, by the experimental protocol of 2025-11-25.
     pub(super) async fn as_task(&mut self) -> Result<Answered, Failure> {
-        let (name, arguments) = (&*self.request.tool, &self.request.arguments);
-        let params = json!({"name": name, "arguments": arguments, "task": {}});
-        let answer = self.exchange(custom("tools/call", params)).await;
-        answer.map(result::read).map_err(|unanswered| unanswered.into_failure(&self.request))
+        let answer = self.exchange(&Ask::ToolAsTask).await;
+        answer.map_err(|unanswered| unanswered.into_failure(&self.request))
     }
 
     /// The request with the answers to a round.
-    async fn with_input(&mut self, round: RoundNote) -> Result<CallToolRequestParams, Failure> {
-        let mut params = self.params();
-        params.request_state.clone_from(&round.state);
-        params.input_responses = Some(self.answer(round).await?);
+    async fn with_input(&mut self, round: RoundNote) -> Result<Ask, Failure> {
+        let state = round.state.clone();
+        let responses = self.answer(round).await?;
         // A later process that gave the answers again might have the call done twice.
         self.note(CallNote::InputGiven).await?;
-        Ok(params)
+        Ok(Ask::ToolWith(Input { state, responses }))
     }
 
     /// Answers a round of requests, all at once, after the host has made a durable note of it.

@@ -4,20 +4,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use rmcp::{
     model::{
-        ClientJsonRpcMessage, ClientNotification, GetExtensions as _, GetMeta as _, InitializeResult, JsonRpcMessage,
-        RequestId, ServerJsonRpcMessage,
+        ClientJsonRpcMessage, ClientNotification, ClientRequest, GetExtensions as _, GetMeta as _, InitializeResult,
+        JsonRpcMessage, ProgressToken, RequestId, ServerJsonRpcMessage, ServerNotification,
     },
     service::InboundStreamOrigin,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Host, calls::normal, lock, note::StreamNote};
+use super::{Host, calls::number, link::Link, lock};
 use crate::model::{AgentId, NoteKey};
 
 /// Request ids are set aside in blocks of this size: a note for each block, rather than for each call.
@@ -55,8 +58,8 @@ pub(super) struct Session {
     pub(super) host: Arc<dyn Host>,
     /// The endpoint, if what is there outlives the host; no other session is noted.
     kept_at: Option<String>,
-    /// What rmcp's ids, which begin at 0, are moved by.
-    offset: i64,
+    /// The id of the next request, of a call or of rmcp's.
+    next_request: AtomicI64,
     /// What an earlier process left, if the session is its.
     resumed: Option<SessionNote>,
     /// Set when the handshake has given it one.
@@ -76,7 +79,7 @@ impl Session {
             agent,
             host,
             kept_at: None,
-            offset: 0,
+            next_request: AtomicI64::new(0),
             resumed: None,
             id: OnceLock::new(),
             note: tokio::sync::Mutex::default(),
@@ -90,20 +93,25 @@ impl Session {
         // There are servers that repeat events of one session in another, so that ids have to differ. They are below
         // 2^30, since not every server takes more than 32 bits.
         let random = uuid::Uuid::now_v7().into_bytes();
-        let offset = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
-        Self { kept_at, offset: i64::from(offset), ..Self::none(agent, host) }
+        let first = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
+        Self { kept_at, next_request: AtomicI64::new(i64::from(first)), ..Self::none(agent, host) }
     }
 
     /// The session that an earlier process left.
     pub(super) fn resumed(agent: AgentId, host: Arc<dyn Host>, note: SessionNote) -> Self {
         Self {
             kept_at: Some(note.url.clone()),
-            offset: note.next_request,
+            next_request: AtomicI64::new(note.next_request),
             id: OnceLock::from(note.session.clone()),
             note: tokio::sync::Mutex::new(Some(note.clone())),
             resumed: Some(note),
             ..Self::none(agent, host)
         }
+    }
+
+    /// An id for a request, which no other has.
+    pub(super) fn number(&self) -> i64 {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The id that the server gave it; none before the handshake, and none where there are no sessions.
@@ -126,7 +134,8 @@ impl Session {
         let mut note = self.note.lock().await;
         if let Some(url) = &self.kept_at {
             let (session, url) = (id.clone(), url.clone());
-            let begun = SessionNote { session, url, initialized, next_request: self.offset + BLOCK };
+            let next_request = self.next_request.load(Ordering::Relaxed) + BLOCK;
+            let begun = SessionNote { session, url, initialized, next_request };
             self.keep(&begun).await;
             *note = Some(begun);
         }
@@ -135,10 +144,10 @@ impl Session {
     }
 
     /// Sets the request id aside: ends when it is durable that a later process must not use it.
-    pub(super) async fn reserve(&self, id: &RequestId) {
+    pub(super) async fn reserve(&self, id: i64) {
         let mut note = self.note.lock().await;
-        if let (RequestId::Number(id), Some(note)) = (id, note.as_mut())
-            && *id >= note.next_request
+        if let Some(note) = note.as_mut()
+            && id >= note.next_request
         {
             note.next_request = id + BLOCK;
             self.keep(note).await;
@@ -175,37 +184,49 @@ impl Session {
     }
 }
 
-/// Translates between rmcp's request ids, which begin at 0 on every connection, and those of the session. What is
-/// nearer to the wire knows the session's only.
-#[derive(Debug)]
+/// Translates between rmcp's request ids, which begin at 0 on every connection, and those of the session, which calls
+/// have too. What is nearer to the wire knows the session's only.
 pub(super) struct Numbering {
-    offset: i64,
-    /// rmcp's ids of requests that an earlier process made, by the session's. As many as calls are taken up at once.
-    taken_up: HashMap<i64, i64>,
+    link: Arc<Link>,
+    /// rmcp's requests that wait for an answer, by the session's ids.
+    waiting: HashMap<i64, Waiting>,
+}
+
+/// A request of rmcp's.
+struct Waiting {
+    /// Its id by rmcp.
+    local: RequestId,
+    /// Whether it listens for news until one side ends it.
+    listens: bool,
 }
 
 impl Numbering {
-    pub(super) fn new(session: &Session) -> Self {
-        Self { offset: session.offset, taken_up: HashMap::new() }
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self { link, waiting: HashMap::new() }
     }
 
     /// From rmcp to the session.
     pub(super) fn outgoing(&mut self, message: &mut ClientJsonRpcMessage) {
         match message {
             JsonRpcMessage::Request(outgoing) => {
-                let RequestId::Number(local) = outgoing.id else { return };
-                let earlier = outgoing.request.extensions().get::<StreamNote>().map(|note| note.request);
-                if let Some(request) = earlier {
-                    self.taken_up.insert(request, local);
+                let id = self.link.session.number();
+                let meta = outgoing.request.get_meta_mut();
+                // rmcp's tokens could be those of calls.
+                if meta.get_progress_token().is_some() {
+                    meta.set_progress_token(ProgressToken(RequestId::Number(id)));
                 }
-                outgoing.id = RequestId::Number(earlier.unwrap_or(local + self.offset));
+                let local = std::mem::replace(&mut outgoing.id, RequestId::Number(id));
+                let listens = matches!(outgoing.request, ClientRequest::SubscriptionsListenRequest(_));
+                self.waiting.insert(id, Waiting { local, listens });
             }
             JsonRpcMessage::Notification(outgoing) => {
                 if let ClientNotification::CancelledNotification(cancelled) = &mut outgoing.notification
-                    && let Some(RequestId::Number(id)) = &mut cancelled.params.request_id
+                    && let Some(id) = &mut cancelled.params.request_id
+                    && let Some((request, _)) = self.waiting.iter().find(|(_, waiting)| waiting.local == *id)
                 {
-                    let earlier = self.taken_up.iter().find(|(_, local)| *local == id).map(|(request, _)| *request);
-                    *id = earlier.unwrap_or(*id + self.offset);
+                    let request = *request;
+                    self.waiting.remove(&request);
+                    *id = RequestId::Number(request);
                 }
             }
             // These bear the agent's own ids.
@@ -216,58 +237,65 @@ impl Numbering {
     /// From the session to rmcp.
     pub(super) fn incoming(&mut self, message: &mut ServerJsonRpcMessage) {
         match message {
-            JsonRpcMessage::Response(response) => {
-                response.id = self.local(&response.id);
-                self.forget(&response.id);
-            }
+            JsonRpcMessage::Response(response) => self.settle(&mut response.id),
             JsonRpcMessage::Error(error) => {
                 if let Some(id) = &mut error.id {
-                    *id = self.local(id);
-                    self.forget(id);
+                    self.settle(id);
                 }
             }
             JsonRpcMessage::Request(incoming) => {
-                if let Some(InboundStreamOrigin::OutboundRequest(id)) = incoming.request.extensions_mut().get_mut() {
-                    *id = self.local(id);
+                if let Some(InboundStreamOrigin::OutboundRequest(id)) = incoming.request.extensions_mut().get_mut()
+                    && let Some(waiting) = self.of(id)
+                {
+                    *id = waiting.local.clone();
                 }
             }
             JsonRpcMessage::Notification(incoming) => {
+                // The agent can end what listens; any other id that it cancels is one of its own.
+                if let ServerNotification::CancelledNotification(cancelled) = &mut incoming.notification
+                    && let Some(id) = &mut cancelled.params.request_id
+                    && let Some(Waiting { local, listens: true }) = self.of(id)
+                {
+                    *id = local.clone();
+                }
                 // A subscription is known by the id of the request that made it.
                 let meta = incoming.notification.get_meta_mut();
-                if let Some(subscription) = meta.subscription_id() {
-                    meta.set_subscription_id(self.local(&subscription));
+                if let Some(waiting) = meta.subscription_id().and_then(|id| self.of(&id)) {
+                    meta.set_subscription_id(waiting.local.clone());
                 }
             }
         }
     }
 
-    fn local(&self, id: &RequestId) -> RequestId {
-        match normal(id) {
-            RequestId::Number(id) => {
-                RequestId::Number(self.taken_up.get(&id).copied().unwrap_or(id.saturating_sub(self.offset)))
-            }
-            id @ RequestId::String(_) => id,
-        }
+    fn of(&self, id: &RequestId) -> Option<&Waiting> {
+        self.waiting.get(&number(id)?)
     }
 
-    fn forget(&mut self, local: &RequestId) {
-        self.taken_up.retain(|_, taken_up| RequestId::Number(*taken_up) != *local);
+    fn settle(&mut self, id: &mut RequestId) {
+        if let Some(waiting) = number(id).and_then(|id| self.waiting.remove(&id)) {
+            *id = waiting.local;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::atomic::AtomicBool, time::Duration};
 
     use rmcp::model::{
         CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam, ErrorData,
-        ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerNotification, ServerResult,
+        ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerResult, SubscriptionFilter,
+        SubscriptionsListenRequest, SubscriptionsListenRequestParams,
     };
     use serde_json::json;
 
     use super::*;
-    use crate::model::{
-        Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Notes, Origin, Progress,
+    use crate::{
+        mcp::{Sampling, allowance::Allowance, link::Common, turns::Turns},
+        model::{
+            Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Notes, Origin, Progress,
+            SamplingPolicy,
+        },
     };
 
     /// A host that takes its time to keep notes.
@@ -317,18 +345,20 @@ mod tests {
         assert_eq!(first.id(), None);
         first.begin("s".to_owned(), initialized()).await;
         assert_eq!(first.kept(), Some("s"));
+        let offset = first.number();
         for local in [1, BLOCK - 1] {
-            first.reserve(&RequestId::Number(first.offset + local)).await;
-            assert_eq!(noted(&notes).next_request, first.offset + BLOCK);
+            first.reserve(offset + local).await;
+            assert_eq!(noted(&notes).next_request, offset + BLOCK);
         }
-        first.reserve(&RequestId::Number(first.offset + BLOCK)).await;
+        first.reserve(offset + BLOCK).await;
         let note = noted(&notes);
-        assert_eq!(note.next_request, first.offset + 2 * BLOCK);
+        assert_eq!(note.next_request, offset + 2 * BLOCK);
         assert!(note.is_with(Some("http://x/mcp")) && !note.is_with(Some("http://y/mcp")) && !note.is_with(None));
         let second = Session::resumed("a".into(), host, note.clone());
-        assert_eq!((second.offset, second.handshake()), (note.next_request, Some(("s".to_owned(), initialized()))));
-        second.reserve(&RequestId::Number(second.offset + 1)).await;
-        assert!(noted(&notes).next_request > second.offset + 1);
+        let offset = second.number();
+        assert_eq!((offset, second.handshake()), (note.next_request, Some(("s".to_owned(), initialized()))));
+        second.reserve(offset + 1).await;
+        assert!(noted(&notes).next_request > offset + 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -337,10 +367,11 @@ mod tests {
         let notes = host.0.clone();
         let session = Session::over_http("a".into(), host, Some("http://x/mcp".to_owned()));
         session.begin("s".to_owned(), initialized()).await;
-        let ids = [0, 1, 2].map(|more| RequestId::Number(session.offset + BLOCK + more));
+        let offset = session.number();
+        let ids = [0, 1, 2].map(|more| offset + BLOCK + more);
         futures::future::join_all(ids.map(async |id| {
-            session.reserve(&id).await;
-            assert_eq!(noted(&notes).next_request, session.offset + 2 * BLOCK);
+            session.reserve(id).await;
+            assert_eq!(noted(&notes).next_request, offset + 2 * BLOCK);
         }))
         .await;
     }
@@ -356,12 +387,8 @@ mod tests {
         assert!(session.is_answered(&asked) && session.is_asked_anew(&other));
     }
 
-    /// The id of a call as it goes over the wire.
-    fn sent(numbering: &mut Numbering, local: i64, note: Option<StreamNote>) -> RequestId {
-        let mut request = CallToolRequest::new(CallToolRequestParams::new("t"));
-        if let Some(note) = note {
-            request.extensions.insert(note);
-        }
+    /// The id of a request of rmcp's as it goes over the wire.
+    fn sent(numbering: &mut Numbering, local: i64, request: impl Into<ClientRequest>) -> RequestId {
         let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
         numbering.outgoing(&mut message);
         let JsonRpcMessage::Request(request) = message else { unreachable!() };
@@ -389,18 +416,33 @@ mod tests {
         response.id
     }
 
+    fn numbering(offset: i64) -> Numbering {
+        let session = Session::none("a".into(), Arc::new(Slow::default()));
+        session.next_request.store(offset, Ordering::Relaxed);
+        let common = Common {
+            sampling: Sampling::Off,
+            allowance: Allowance::new(SamplingPolicy::default()),
+            turns: Turns::new(1),
+            left: AtomicBool::new(false),
+        };
+        Numbering::new(Link::new(session, Arc::new(common)))
+    }
+
     #[test]
     fn translates_ids_between_the_library_and_the_session() {
-        let mut numbering = Numbering { offset: 1_000, taken_up: HashMap::new() };
-        let note = StreamNote { session: "s".to_owned(), request: 40, last_event: "e".to_owned(), task: None };
+        let mut numbering = numbering(1_003);
         let number = RequestId::Number;
-        assert_eq!(sent(&mut numbering, 3, None), number(1_003));
-        assert_eq!(sent(&mut numbering, 4, Some(note)), number(40));
-        assert_eq!(cancelled(&mut numbering, 3), Some(number(1_003)));
-        assert_eq!(cancelled(&mut numbering, 4), Some(number(40)));
+        let tool = || CallToolRequest::new(CallToolRequestParams::new("t"));
+        assert_eq!(sent(&mut numbering, 3, tool()), number(1_003));
+        // A call comes in between.
+        assert_eq!(numbering.link.session.number(), 1_004);
+        assert_eq!(sent(&mut numbering, 4, tool()), number(1_005));
+        assert_eq!(cancelled(&mut numbering, 4), Some(number(1_005)));
         assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
-        assert_eq!(received(&mut numbering, number(40)), number(4));
-        assert_eq!(numbering.taken_up, HashMap::new());
+        assert!(numbering.waiting.is_empty());
+        let listen =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
+        assert_eq!(sent(&mut numbering, 6, listen), number(1_006));
         let params = ResourceUpdatedNotificationParam::new("job://1");
         let mut news = ServerNotification::from(ResourceUpdatedNotification::new(params));
         news.get_meta_mut().set_subscription_id(number(1_006));
@@ -408,8 +450,37 @@ mod tests {
         numbering.incoming(&mut news);
         let JsonRpcMessage::Notification(news) = news else { unreachable!() };
         assert_eq!(news.notification.get_meta().subscription_id(), Some(number(6)));
-        let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_005)));
+        assert_eq!(sent(&mut numbering, 5, tool()), number(1_007));
+        let mut refused = ServerJsonRpcMessage::error(ErrorData::internal_error("no", None), Some(number(1_007)));
         numbering.incoming(&mut refused);
         assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));
+    }
+
+    /// The id of what the agent cancels, as rmcp sees it.
+    fn taken_back(numbering: &mut Numbering, id: i64) -> Option<RequestId> {
+        let params = CancelledNotificationParam::new(Some(RequestId::Number(id)), None);
+        let mut message = ServerJsonRpcMessage::notification(CancelledNotification::new(params).into());
+        numbering.incoming(&mut message);
+        match message {
+            JsonRpcMessage::Notification(received) => match received.notification {
+                ServerNotification::CancelledNotification(cancelled) => cancelled.params.request_id,
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_agent_takes_back_its_own_requests_and_ends_what_listens() {
+        let mut numbering = numbering(7);
+        let listen =
+            SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
+        assert_eq!(
+            sent(&mut numbering, 0, CallToolRequest::new(CallToolRequestParams::new("t"))),
+            RequestId::Number(7)
+        );
+        assert_eq!(sent(&mut numbering, 1, listen), RequestId::Number(8));
+        let taken_back = [7, 8, 9].map(|id| taken_back(&mut numbering, id));
+        assert_eq!(taken_back, [7, 1, 9].map(|id| Some(RequestId::Number(id))));
     }
 }

@@ -15,15 +15,23 @@ use rmcp::{
     },
     transport::Transport,
 };
-use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{ChildStdin, ChildStdout},
     sync::mpsc,
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{LARGEST_MESSAGE, calls::normal, link::Link, lock, log::AgentLog, raw};
+use super::{
+    LARGEST_MESSAGE,
+    calls::{Answer, normal, number},
+    codec::{self, Incoming},
+    handler::note,
+    link::Link,
+    lock,
+    log::AgentLog,
+    writer::{Lines, Writer},
+};
 use crate::model::{Failure, FailureKind};
 
 /// Messages read ahead of the service: enough for a burst of progress, and then the agent has to wait.
@@ -32,24 +40,26 @@ const READ_AHEAD: usize = 64;
 const LARGE_LINE: usize = 1024 * 1024;
 /// Lines of noise that are reported; the log has them all.
 const REPORTED_NOISE: usize = 10;
+/// How long what waits to be written may hold up the end: a child that does not read never takes it.
+const CLOSE_GRACE: Duration = Duration::from_millis(50);
 
 /// The child's input and output.
 pub(super) type Ends = (ChildStdin, ChildStdout);
 
 /// The client's side of a child's pipes.
 pub(super) struct Stdio {
-    link: Arc<Link>,
-    /// Held while one message is written, so that messages do not mix.
-    input: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
+    lines: Lines,
     messages: mpsc::Receiver<ServerJsonRpcMessage>,
     /// Feeds a message to the service as if the child had sent it.
     feed: mpsc::WeakSender<ServerJsonRpcMessage>,
     open: Arc<OpenRequests>,
     probe_timeout: Duration,
+    closing: CancellationToken,
+    writer: AbortOnDropHandle<()>,
     _reader: AbortOnDropHandle<()>,
 }
 
-/// The requests that wait for an answer. An answer to any other id is not passed on: rmcp would take it for a broken
+/// The requests of the service that wait for an answer. An answer to any other id is not passed on: rmcp would take it for a broken
 /// handshake.
 #[derive(Debug, Default)]
 struct OpenRequests(Mutex<HashSet<RequestId>>);
@@ -73,8 +83,15 @@ impl Stdio {
         let open = Arc::new(OpenRequests::default());
         let reader = Reader { link: link.clone(), log, open: open.clone(), messages: sender, noise: 0 };
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run(output)));
-        let input = Arc::new(tokio::sync::Mutex::new(Some(input)));
-        Self { link, input, messages, feed, open, probe_timeout, _reader: reader }
+        let closing = CancellationToken::new();
+        let (writer, lines) = Writer::new(input, link, closing.clone());
+        let writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+        Self { lines, messages, feed, open, probe_timeout, closing, writer, _reader: reader }
+    }
+
+    /// The way past the service, for calls.
+    pub(super) fn lines(&self) -> Lines {
+        self.lines.clone()
     }
 
     /// Answers an unanswered `server/discover` on the server's behalf.
@@ -97,9 +114,8 @@ impl Transport<RoleClient> for Stdio {
 
     fn send(
         &mut self,
-        mut message: ClientJsonRpcMessage,
+        message: ClientJsonRpcMessage,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        let call = self.link.calls.outgoing(&mut message);
         match &message {
             JsonRpcMessage::Request(request) => {
                 self.open.add(&request.id);
@@ -116,18 +132,8 @@ impl Transport<RoleClient> for Stdio {
             }
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
         }
-        let input = self.input.clone();
-        async move {
-            let mut line = serde_json::to_vec(&message)?;
-            line.push(b'\n');
-            let mut input = input.lock().await;
-            let Some(pipe) = input.as_mut() else { return Err(std::io::ErrorKind::NotConnected.into()) };
-            if let Some(call) = call {
-                call.leaves();
-            }
-            pipe.write_all(&line).await?;
-            pipe.flush().await
-        }
+        let lines = self.lines.clone();
+        async move { lines.write(serde_json::to_vec(&message)?).await }
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
@@ -135,9 +141,9 @@ impl Transport<RoleClient> for Stdio {
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
-        // A write that hangs on a child that does not read must not hold up the end.
-        if let Ok(mut input) = tokio::time::timeout(Duration::from_millis(50), self.input.lock()).await {
-            input.take();
+        self.closing.cancel();
+        if tokio::time::timeout(CLOSE_GRACE, &mut self.writer).await.is_err() {
+            self.writer.abort();
         }
         Ok(())
     }
@@ -155,8 +161,9 @@ struct Reader {
 impl Reader {
     async fn run(mut self, output: ChildStdout) {
         let mut output = BufReader::with_capacity(64 * 1024, output);
+        let mut line = Vec::new();
         loop {
-            let mut line = Vec::new();
+            line.clear();
             match (&mut output).take(LARGEST_MESSAGE as u64 + 1).read_until(b'\n', &mut line).await {
                 Ok(0) => return,
                 Ok(_) if line.len() > LARGEST_MESSAGE => {
@@ -169,23 +176,30 @@ impl Reader {
                     return;
                 }
             }
-            let parsed = if line.len() < LARGE_LINE {
-                parse(&line)
+            let read = if line.len() < LARGE_LINE {
+                read(&line, |id| self.link.calls.is_open(id))
             } else {
-                match tokio::task::spawn_blocking(move || parse(&line)).await {
-                    Ok(parsed) => parsed,
-                    Err(_) => return,
+                let (link, large) = (self.link.clone(), std::mem::take(&mut line));
+                let reading = tokio::task::spawn_blocking(move || (read(&large, |id| link.calls.is_open(id)), large));
+                let Ok((read, large)) = reading.await else { return };
+                if let Read::Noise = read {
+                    line = large;
                 }
+                read
             };
-            match parsed {
-                Parsed::Message(message) => {
+            match read {
+                Read::Message(Incoming::Answer(request, answer)) => self.link.calls.answer(request, answer),
+                Read::Message(Incoming::Progress(token, progress)) => self.link.progressed(&token, progress),
+                Read::Message(Incoming::Log(message)) => self.link.logged(message),
+                Read::Message(Incoming::BadAnswer(id, reason)) => self.bad_answer(&id, &reason),
+                Read::Message(Incoming::Message(mut message)) => {
+                    note(&self.link, &mut message, None);
                     if self.is_expected(&message) && self.messages.send(*message).await.is_err() {
                         return;
                     }
                 }
-                Parsed::BadAnswer(id, reason) => self.bad_answer(&id, &reason),
-                Parsed::Noise(line) => self.skip(line),
-                Parsed::Empty => {}
+                Read::Noise => self.skip(&line),
+                Read::Empty => {}
             }
         }
     }
@@ -197,7 +211,7 @@ impl Reader {
             JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => return true,
         };
         if let Some(id) = id {
-            self.link.calls.answered(id);
+            self.link.calls.answered_late(id);
         }
         let expected = id.is_none_or(|id| self.open.take(id));
         if !expected {
@@ -209,20 +223,22 @@ impl Reader {
 
     fn bad_answer(&self, id: &RequestId, reason: &str) {
         tracing::warn!(agent = %self.link.agent, %id, reason, "the agent sent an answer that is not JSON-RPC");
-        if let Some(call) = self.link.calls.find(id) {
+        if let Some(request) = number(id) {
             let agent = &self.link.agent;
             let message = format!("agent `{agent}` answered with something that is not a JSON-RPC response: {reason}");
-            call.condemn(Failure::new(FailureKind::InvalidResult, message));
+            let failure = Failure::new(FailureKind::InvalidResult, message);
+            self.link.calls.answer(request, Answer::None(failure));
         }
     }
 
-    fn skip(&mut self, mut line: Vec<u8>) {
+    fn skip(&mut self, line: &[u8]) {
         self.noise += 1;
         if self.noise <= REPORTED_NOISE {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             let text = text.trim_end();
             tracing::warn!(agent = %self.link.agent, text, "the agent wrote something to standard output that is no message");
         }
+        let mut line = line.to_vec();
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
@@ -230,34 +246,21 @@ impl Reader {
     }
 }
 
+/// What a line is.
 #[derive(Debug)]
-enum Parsed {
-    Message(Box<ServerJsonRpcMessage>),
-    /// It answers a request, but not as JSON-RPC wants it.
-    BadAnswer(RequestId, String),
-    Noise(Vec<u8>),
+enum Read {
+    Message(Incoming),
+    Noise,
     Empty,
 }
 
-fn parse(line: &[u8]) -> Parsed {
+fn read(line: &[u8], is_call: impl Fn(i64) -> bool) -> Read {
     let text = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line).trim_ascii();
-    if text.is_empty() {
-        return Parsed::Empty;
+    match (text.first(), std::str::from_utf8(text)) {
+        (None, _) => Read::Empty,
+        (Some(b'{'), Ok(text)) => codec::read(text, is_call).map_or(Read::Noise, Read::Message),
+        _ => Read::Noise,
     }
-    if text[0] == b'{' {
-        let error = match serde_json::from_slice(&raw::save(text)) {
-            Ok(message) => return Parsed::Message(Box::new(message)),
-            Err(error) => error,
-        };
-        if let Ok(Value::Object(object)) = serde_json::from_slice(text)
-            && !object.contains_key("method")
-            && (object.contains_key("result") || object.contains_key("error"))
-            && let Some(Ok(id)) = object.get("id").map(|id| serde_json::from_value(id.clone()))
-        {
-            return Parsed::BadAnswer(id, error.to_string());
-        }
-    }
-    Parsed::Noise(line.to_vec())
 }
 
 #[cfg(test)]
@@ -265,16 +268,19 @@ mod tests {
     use super::*;
 
     fn kind(line: &[u8]) -> &'static str {
-        match parse(line) {
-            Parsed::Message(message) => match *message {
+        match read(line, |id| id == 7) {
+            Read::Message(Incoming::Answer(..)) => "answer to a call",
+            Read::Message(Incoming::Progress(..)) => "progress",
+            Read::Message(Incoming::Log(..)) => "log",
+            Read::Message(Incoming::BadAnswer(..)) => "bad answer",
+            Read::Message(Incoming::Message(message)) => match *message {
                 JsonRpcMessage::Request(_) => "request",
                 JsonRpcMessage::Response(_) => "response",
                 JsonRpcMessage::Notification(_) => "notification",
                 JsonRpcMessage::Error(_) => "error",
             },
-            Parsed::BadAnswer(..) => "bad answer",
-            Parsed::Noise(_) => "noise",
-            Parsed::Empty => "empty",
+            Read::Noise => "noise",
+            Read::Empty => "empty",
         }
     }
 
@@ -288,6 +294,7 @@ mod tests {
             (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":1,\"message\":\"m\"}}\n", "error"),
             (b"{\"id\":1,\"result\":{}}\n", "bad answer"),
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{},\"error\":{}}\n", "bad answer"),
+            (b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":\"7\",\"result\":{\"content\":[]}}\r\n", "answer to a call"),
             (b"Server listening on stdio\n", "noise"),
             (b"{\"level\":\"info\",\"msg\":\"up\"}\n", "noise"),
             (b"[1,2]\n", "noise"),

@@ -1,0 +1,226 @@
+//! Makes calls over Streamable HTTP: each is a request of its own, whose response is read up to the answer.
+//! Never repeats a request, and never interprets what the agent asks meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, HeaderName},
+};
+use rmcp::{
+    model::{JsonRpcMessage, ProtocolVersion, RequestId, ServerJsonRpcMessage},
+    transport::{
+        common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID},
+        streamable_http_client::SseError,
+    },
+};
+use sse_stream::Sse;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    LARGEST_MESSAGE,
+    calls::{Answer, InFlight, number},
+    codec::{self, Incoming},
+    endpoint::Endpoint,
+    failure,
+    follow::{Follower, Source},
+    handler::note,
+    http::{EVENT_STREAM, HttpClient, JSON},
+    link::Link,
+    note::StreamNote,
+    request::Request,
+    response::{self, HttpError, LARGE_BODY, header, refusal},
+    sse, standard,
+};
+/// Messages that came with responses and wait for the service: as many as it takes in at a time. More of them make the
+/// responses wait.
+const QUEUE: usize = 64;
+/// How long a response whose answer was read may take to end, which makes its connection fit for another request.
+const DRAIN_GRACE: Duration = Duration::from_millis(50);
+/// How long telling an agent that a call is given up may take; nothing waits for it.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+type EventStream = BoxStream<'static, Result<Sse, SseError>>;
+
+/// The way of calls to one endpoint, over one connection.
+#[derive(Clone)]
+pub(super) struct HttpCalls {
+    client: HttpClient,
+    link: Arc<Link>,
+    uri: Arc<str>,
+    /// What all requests have in common.
+    headers: HeaderMap,
+    /// Whether it is the era in which headers repeat what a request says, and the end of a response is a cancellation.
+    modern: bool,
+    /// Where messages go that came with a response and are not the call's.
+    aside: mpsc::Sender<ServerJsonRpcMessage>,
+}
+
+/// What a response came to.
+enum Outcome {
+    Answer(Answer),
+    /// The request was accepted, and its answer may come on the session's own stream.
+    Elsewhere,
+    /// The response ended without an answer.
+    Nothing,
+}
+
+impl HttpCalls {
+    /// The way of calls to `endpoint` before the handshake, and the messages that come along with their responses.
+    pub(super) fn new(
+        client: HttpClient,
+        link: Arc<Link>,
+        endpoint: &Endpoint,
+    ) -> (Self, mpsc::Receiver<ServerJsonRpcMessage>) {
+        let (aside, messages) = mpsc::channel(QUEUE);
+        let (uri, headers) = (endpoint.uri(), endpoint.headers());
+        (Self { client, link, uri, headers, modern: false, aside }, messages)
+    }
+
+    /// The handshake has agreed on `version`, and has made a session or has not.
+    pub(super) fn agree(&mut self, version: &ProtocolVersion) {
+        self.modern = !version.has_initialize();
+        let session = self.link.session.id().map(|id| (HEADER_SESSION_ID, id));
+        let own = session.into_iter().chain([(HEADER_MCP_PROTOCOL_VERSION, version.as_str())]);
+        let valid = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?));
+        self.headers.extend(own.filter_map(valid));
+    }
+
+    /// Sends the request of `call`, written as `text`, and reads its response until the result is dropped.
+    pub(super) fn send(
+        &self,
+        id: i64,
+        text: Vec<u8>,
+        request: &Request<'_>,
+        call: Arc<InFlight>,
+    ) -> AbortOnDropHandle<()> {
+        let mut headers = self.headers.clone();
+        if self.modern {
+            standard::repeat(request, &mut headers);
+        }
+        let calls = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let outcome = calls.exchange(id, text, headers, call).await;
+            calls.end(id, outcome);
+        }))
+    }
+
+    /// Takes up a call that an earlier process made: nothing is sent, and its stream is read on.
+    pub(super) fn take_up(&self, note: StreamNote, call: Arc<InFlight>) -> AbortOnDropHandle<()> {
+        let calls = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            call.leaves();
+            let id = note.request;
+            let source = calls.source(calls.headers.clone(), call);
+            let mut events = Follower::from(note, source, calls.link.clone()).events(None);
+            let outcome = calls.answer_in(&mut events, id).await;
+            calls.end(id, outcome);
+        }))
+    }
+
+    /// Tells the agent that nobody waits for the answer to a request any more.
+    pub(super) async fn cancel(&self, message: Vec<u8>) {
+        // In the modern era, the end of the response says it. And of the host's leaving, the agent is to see no more than
+        // it would of the host's sudden end.
+        if self.modern || self.link.is_left() {
+            return;
+        }
+        let telling = self.client.post_text(&self.uri, self.headers.clone(), message);
+        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, telling).await, Ok(Ok(_))) {
+            tracing::debug!(agent = %self.link.agent, "an agent was not told that a call is given up");
+        }
+    }
+
+    fn end(&self, id: i64, outcome: Result<Outcome, HttpError>) {
+        match outcome {
+            Ok(Outcome::Answer(answer)) => self.link.calls.answer(id, answer),
+            Ok(Outcome::Elsewhere) => {}
+            Ok(Outcome::Nothing) => self.link.calls.settle(id),
+            Err(error) => self.link.calls.answer(id, Answer::None(failure::request(&self.link.agent, &error))),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        id: i64,
+        text: Vec<u8>,
+        headers: HeaderMap,
+        call: Arc<InFlight>,
+    ) -> Result<Outcome, HttpError> {
+        self.link.session.reserve(id).await;
+        call.leaves();
+        let response = self.client.post_text(&self.uri, headers.clone(), text).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refusal(response, headers.contains_key(HEADER_SESSION_ID)).await);
+        }
+        if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+            return Ok(Outcome::Elsewhere);
+        }
+        match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
+            kind if kind.starts_with(EVENT_STREAM) => {
+                let events = sse::events(response, LARGEST_MESSAGE, None, self.client.overflow(Some(call.clone())));
+                let mut events = match self.modern {
+                    true => events,
+                    false => Follower::new(self.source(headers, call), self.link.clone(), id).events(Some(events)),
+                };
+                self.answer_in(&mut events, id).await
+            }
+            kind if kind.starts_with(JSON) => {
+                let body = response::read(response, LARGEST_MESSAGE).await?;
+                Ok(Outcome::Answer(response::answer_to_call(body, id).await?))
+            }
+            kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`"))),
+        }
+    }
+
+    fn source(&self, headers: HeaderMap, call: Arc<InFlight>) -> Source {
+        Source { client: self.client.clone(), uri: self.uri.clone(), headers, call }
+    }
+
+    /// Reads a stream up to the answer to request `id`.
+    async fn answer_in(&self, events: &mut EventStream, id: i64) -> Result<Outcome, HttpError> {
+        while let Some(Ok(event)) = events.next().await {
+            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+            match read(data, id).await {
+                Ok(Incoming::Answer(_, answer)) => {
+                    // The call goes on at once, and what follows is nobody's.
+                    self.link.calls.answer(id, answer);
+                    let _ = tokio::time::timeout(DRAIN_GRACE, async { while events.next().await.is_some() {} }).await;
+                    return Ok(Outcome::Elsewhere);
+                }
+                Ok(Incoming::Progress(token, progress)) => self.link.progressed(&token, progress),
+                Ok(Incoming::BadAnswer(answered, reason)) if number(&answered) == Some(id) => {
+                    return Err(HttpError::NotMcp(reason));
+                }
+                Ok(Incoming::Log(message)) => self.link.logged(message),
+                Ok(Incoming::Message(mut message)) => {
+                    // Servers repeat answers, and those of others.
+                    if matches!(*message, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)) {
+                        continue;
+                    }
+                    note(&self.link, &mut message, Some(&RequestId::Number(id)));
+                    if self.aside.send(*message).await.is_err() {
+                        return Ok(Outcome::Nothing);
+                    }
+                }
+                Ok(Incoming::BadAnswer(..)) => {}
+                Err(error) => tracing::debug!(agent = %self.link.agent, %error, "an event is no message"),
+            }
+        }
+        Ok(Outcome::Nothing)
+    }
+}
+
+async fn read(data: String, id: i64) -> Result<Incoming, serde_json::Error> {
+    let is_call = move |other| other == id;
+    if data.len() < LARGE_BODY {
+        return codec::read(&data, is_call);
+    }
+    match tokio::task::spawn_blocking(move || codec::read(&data, is_call)).await {
+        Ok(read) => read,
+        Err(error) => Err(serde::de::Error::custom(error)),
+    }
+}

@@ -1,0 +1,187 @@
+//! Writes the request of a call as it goes over the wire, at once and from what the call holds.
+//! Never sends it.
+
+use rmcp::model::{InputResponses, RequestMetaObject};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::model::{JsonObject, StartAttempt};
+
+/// The entry of `_meta` by which progress names its request.
+const PROGRESS_TOKEN: &str = "progressToken";
+
+/// What a call asks of the agent.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// That it calls the tool.
+    Tool,
+    /// The same, with the input that it asked for.
+    ToolWith(Input),
+    /// That it calls the tool as a task, by the experimental protocol of 2025-11-25.
+    ToolAsTask,
+    /// The result of such a task.
+    TaskResult(String),
+}
+
+/// The input that an agent asked for.
+#[derive(Debug)]
+pub(super) struct Input {
+    /// The agent's opaque state, given back.
+    pub(super) state: Option<String>,
+    /// The answers by the agent's keys.
+    pub(super) responses: InputResponses,
+}
+
+/// What every request of a connection says in `_meta`, written once.
+#[derive(Debug, Default)]
+pub(super) struct Preamble(Vec<(String, Box<RawValue>)>);
+
+impl Preamble {
+    /// A preamble that says what `meta` says.
+    pub(super) fn new(meta: &RequestMetaObject) -> Self {
+        let entries = meta.iter().map(|(key, value)| {
+            let written = to_raw_value(value).expect("keys are text and no JSON value refuses");
+            (key.clone(), written)
+        });
+        Self(entries.collect())
+    }
+}
+
+/// The request of a call.
+pub(super) struct Request<'a> {
+    pub(super) ask: &'a Ask,
+    pub(super) call: &'a StartAttempt,
+    /// What the call says in `_meta`, beyond the preamble.
+    pub(super) meta: &'a JsonObject,
+    /// The tool's input schema, if it is known.
+    pub(super) schema: Option<&'a JsonObject>,
+}
+
+impl Request<'_> {
+    /// The method.
+    pub(super) fn method(&self) -> &'static str {
+        match self.ask {
+            Ask::Tool | Ask::ToolWith(_) | Ask::ToolAsTask => "tools/call",
+            Ask::TaskResult(_) => "tasks/result",
+        }
+    }
+
+    /// The message, with `id` as its id and as its progress token.
+    pub(super) fn write(&self, id: i64, preamble: &Preamble) -> Vec<u8> {
+        let meta = Meta { preamble, call: self.meta, token: id };
+        let tool =
+            || Params { name: Some(&self.call.tool), arguments: Some(&self.call.arguments), ..Params::default() };
+        let params = match self.ask {
+            Ask::Tool => tool(),
+            Ask::ToolWith(Input { state, responses }) => {
+                Params { input_responses: Some(responses), request_state: state.as_deref(), ..tool() }
+            }
+            Ask::ToolAsTask => Params { task: Some(JsonObject::new()), ..tool() },
+            Ask::TaskResult(task) => Params { task_id: Some(task), ..Params::default() },
+        };
+        let params = Params { meta: Some(meta), ..params };
+        let message = Message { jsonrpc: "2.0", id, method: self.method(), params };
+        serde_json::to_vec(&message).expect("keys are text and no JSON value refuses")
+    }
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    jsonrpc: &'static str,
+    id: i64,
+    method: &'static str,
+    params: Params<'a>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Params<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<&'a JsonObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<JsonObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_responses: Option<&'a InputResponses>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_state: Option<&'a str>,
+    #[serde(rename = "_meta")]
+    meta: Option<Meta<'a>>,
+}
+
+struct Meta<'a> {
+    preamble: &'a Preamble,
+    call: &'a JsonObject,
+    /// The progress token.
+    token: i64,
+}
+
+impl Serialize for Meta<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (key, value) in self.preamble.0.iter().filter(|(key, _)| !self.call.contains_key(key)) {
+            map.serialize_entry(key, value)?;
+        }
+        for (key, value) in self.call.iter().filter(|(key, _)| *key != PROGRESS_TOKEN) {
+            map.serialize_entry(key, value)?;
+        }
+        map.serialize_entry(PROGRESS_TOKEN, &self.token)?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::AttemptId;
+
+    fn written(ask: &Ask, meta: &Value) -> Value {
+        let call = StartAttempt {
+            attempt: AttemptId { task: "t".into(), number: 1 },
+            agent: "a".into(),
+            tool: "work".into(),
+            arguments: json!({"n": 1.0}).as_object().cloned().unwrap(),
+            timeout: Duration::ZERO,
+            deadline: None,
+            awaits: None,
+        };
+        let said: RequestMetaObject = serde_json::from_value(json!({"version": "v", "client": {"name": "c"}})).unwrap();
+        let meta = meta.as_object().cloned().unwrap();
+        let request = Request { ask, call: &call, meta: &meta, schema: None };
+        serde_json::from_slice(&request.write(7, &Preamble::new(&said))).unwrap()
+    }
+
+    #[test]
+    fn writes_each_request_of_a_call() {
+        let meta = json!({"version": "v", "client": {"name": "c"}, "key": "k", "progressToken": 7});
+        let input = Input { state: Some("s".to_owned()), responses: [("who".to_owned(), json!("me"))].into() };
+        let tool = json!({"name": "work", "arguments": {"n": 1.0}, "_meta": meta});
+        let with = |more: Value| {
+            let mut params = tool.clone();
+            params.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+            params
+        };
+        for (ask, method, params) in [
+            (Ask::Tool, "tools/call", tool.clone()),
+            (Ask::ToolWith(input), "tools/call", with(json!({"inputResponses": {"who": "me"}, "requestState": "s"}))),
+            (Ask::ToolAsTask, "tools/call", with(json!({"task": {}}))),
+            (Ask::TaskResult("r".to_owned()), "tasks/result", json!({"taskId": "r", "_meta": meta})),
+        ] {
+            let expected = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
+            assert_eq!(written(&ask, &json!({"key": "k"})), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_call_says_wins_over_the_preamble_and_no_token_over_the_id() {
+        let written = written(&Ask::Tool, &json!({"version": "mine", "progressToken": "mine"}));
+        assert_eq!(written["params"]["_meta"], json!({"client": {"name": "c"}, "version": "mine", "progressToken": 7}));
+    }
+}

@@ -64,8 +64,8 @@ pub fn load_plan(
 ) -> Result<Lowered, Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Arc::new(Source::new(name, text.to_owned()));
-    let mut findings = Findings::new("plan", source);
-    let Some(root) = plan_file::read_tree(&mut findings) else {
+    let mut findings = Findings::new("plan", Arc::clone(&source));
+    let Some(root) = plan_file::read_tree(&source.text, &mut findings) else {
         if findings.is_empty() {
             findings.whole("empty", format!("`{name}` is empty")).help("a plan has `tasks`");
         }
@@ -89,14 +89,14 @@ struct Lowering<'a, 'f> {
 
 impl Lowering<'_, '_> {
     /// The plan, and the places of its tasks whose failures may be planned around.
-    fn plan(&mut self, root: &Node, file: &str) -> (Plan, Vec<usize>) {
+    fn plan(&mut self, root: &Node<'_>, file: &str) -> (Plan, Vec<usize>) {
         let fields = Fields::of(root, &PLAN);
         let inputs = inputs::read(&fields, self.findings);
         let written = fields.sections("tasks", &TASK);
         if fields.has("tasks") && written.is_empty() && !self.findings.has_errors() {
             self.findings.error("no_tasks", fields.extent, "the plan has no tasks");
         }
-        let names = Names::new(&inputs, &written, self.findings);
+        let names = Names::new(&inputs, written, self.findings);
         let defaults = fields.node("defaults").map(|node| Fields::of(node, &DEFAULTS));
         let mut router = Router::new(self.agents, self.catalogue);
         let mut used = Used::default();
@@ -113,7 +113,7 @@ impl Lowering<'_, '_> {
                 references::check(node, &names, None, findings, &mut used);
                 Template(node.to_json())
             };
-            outputs.iter().map(|(name, entry)| (name.clone(), template(&entry.node, self.findings))).collect()
+            outputs.iter().map(|(name, entry)| (name.to_string(), template(&entry.node, self.findings))).collect()
         });
         graph::check(&tasks, &edges, self.findings);
         let as_written: Vec<replan::Written<'_, '_>> = (tasks.iter().zip(names.tasks.values()))

@@ -43,7 +43,7 @@ impl<'n> Names<'n> {
     /// Collects the tasks' ids; one that is taken already is a mistake, and its task is left out.
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
-        written: &[Fields<'n>],
+        written: Vec<Fields<'n>>,
         findings: &mut Findings,
     ) -> Self {
         let mut tasks: IndexMap<&str, Known<'n>> = IndexMap::with_capacity(written.len());
@@ -51,12 +51,13 @@ impl<'n> Names<'n> {
             let Some(id) = fields.text("id") else { continue };
             match tasks.entry(id) {
                 map::Entry::Vacant(free) => {
-                    free.insert(Known { fields: *fields, repeats: fields.has("foreach") });
+                    let repeats = fields.has("foreach");
+                    free.insert(Known { fields, repeats });
                 }
                 map::Entry::Occupied(taken) => {
                     let at = |fields: &Fields<'_>| fields.node("id").map_or(fields.extent, |node| node.extent);
                     let line = findings.source.line(at(&taken.get().fields));
-                    let found = findings.error("duplicate_task", at(fields), format!("two tasks are called `{id}`"));
+                    let found = findings.error("duplicate_task", at(&fields), format!("two tasks are called `{id}`"));
                     found.help(format!("the first is in line {line}; call this one something else"));
                 }
             }
@@ -106,7 +107,7 @@ impl Used {
             return;
         }
         for (name, entry) in plan.node("inputs").and_then(Node::as_map).into_iter().flatten() {
-            if !self.inputs.contains(name) {
+            if !self.inputs.contains(&**name) {
                 findings.warning("unused_input", entry.key, format!("no expression uses the input `{name}`"));
             }
         }
@@ -115,7 +116,7 @@ impl Used {
 
 /// Checks the expressions of all texts below `node`; gives the tasks that they refer to, as edges.
 pub(super) fn check<'n>(
-    node: &'n Node,
+    node: &'n Node<'n>,
     names: &Names<'n>,
     binding: Option<&str>,
     findings: &mut Findings,
@@ -129,7 +130,7 @@ pub(super) fn check<'n>(
 /// Checks a text that is an expression as a whole, with or without `${{ }}`; gives the bare expression too. One that
 /// names what `foreach` binds is about each item, any other about the task.
 pub(super) fn check_expression<'n>(
-    node: &'n Node,
+    node: &'n Node<'n>,
     names: &Names<'n>,
     binding: Option<&str>,
     findings: &mut Findings,
@@ -143,7 +144,7 @@ pub(super) fn check_expression<'n>(
 
 /// Checks a text that is an expression about a document as a whole, with or without `${{ }}`; gives the bare one. What
 /// the document's keys are is not known.
-pub(super) fn check_document_expression<'n>(node: &'n Node, findings: &mut Findings) -> &'n str {
+pub(super) fn check_document_expression<'n>(node: &'n Node<'n>, findings: &mut Findings) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), Used::default());
     let names = Names { inputs: &inputs, tasks: IndexMap::new(), earlier: IndexMap::new() };
     let ground = Ground::Document;
@@ -170,7 +171,7 @@ struct Checker<'c, 'n> {
 
 impl<'n> Checker<'_, 'n> {
     /// As deep as the file, which is bounded where it is read.
-    fn node(&mut self, node: &'n Node) {
+    fn node(&mut self, node: &'n Node<'n>) {
         match &node.tree {
             Tree::Text(text) => match expression::pieces(text) {
                 Ok(pieces) => {
@@ -188,7 +189,7 @@ impl<'n> Checker<'_, 'n> {
         }
     }
 
-    fn bare<'t>(&mut self, node: &'n Node, text: &'t str) -> &'t str {
+    fn bare<'t>(&mut self, node: &'n Node<'n>, text: &'t str) -> &'t str {
         let trimmed = text.trim();
         if !trimmed.contains("${{") {
             self.expression(node, text, 0);
@@ -213,7 +214,7 @@ impl<'n> Checker<'_, 'n> {
     }
 
     /// Checks an expression that starts at byte `offset` of the text of `node`.
-    fn expression(&mut self, node: &'n Node, expression: &str, offset: usize) {
+    fn expression(&mut self, node: &'n Node<'n>, expression: &str, offset: usize) {
         match expression::located_references(expression) {
             Err(error) => self.report(node, error, offset),
             Ok(references) => {
@@ -228,7 +229,7 @@ impl<'n> Checker<'_, 'n> {
         }
     }
 
-    fn report(&mut self, node: &'n Node, error: ExpressionError, offset: usize) {
+    fn report(&mut self, node: &'n Node<'n>, error: ExpressionError, offset: usize) {
         let range = error.range.map(|range| range.start + offset..range.end + offset);
         let at = Spot { node, range }.extent(self.findings);
         self.findings.error("expression", at, error.message).maybe_help(error.help);

@@ -44,8 +44,8 @@ pub struct Ground<'a> {
 /// All its mistakes and warnings.
 pub fn load_remainder(name: &str, text: &str, ground: &Ground<'_>) -> Result<(Remainder, Diagnostics), Diagnostics> {
     let source = Arc::new(Source::new(name, text.to_owned()));
-    let mut findings = Findings::new("plan", source);
-    let Some(root) = plan_file::read_tree(&mut findings) else { return Err(findings.finish()) };
+    let mut findings = Findings::new("plan", Arc::clone(&source));
+    let Some(root) = plan_file::read_tree(&source.text, &mut findings) else { return Err(findings.finish()) };
     shape::check(&root, &Shape::Section(&REMAINDER), "the remainder", &mut findings);
     let fields = Fields::of(&root, &REMAINDER);
     let so_far: IndexMap<&str, &TaskSoFar> =
@@ -64,7 +64,7 @@ pub fn load_remainder(name: &str, text: &str, ground: &Ground<'_>) -> Result<(Re
     }
     let usable = |so_far: &&TaskSoFar| so_far.standing.has_result() || kept.contains(&so_far.task.id);
     let earlier = |so_far: &&TaskSoFar| Earlier { repeats: so_far.task.foreach.is_some(), usable: usable(so_far) };
-    let mut names = Names::new(&ground.request.plan.inputs, &written, &mut findings);
+    let mut names = Names::new(&ground.request.plan.inputs, written, &mut findings);
     names.earlier = so_far.iter().map(|(id, so_far)| (*id, earlier(so_far))).collect();
     let mut router = Router::new(ground.agents, Some(ground.catalogue));
     let mut added = Vec::with_capacity(names.tasks.len());

@@ -101,7 +101,7 @@ impl<'a> Router<'a> {
     }
 
     /// Every agent that lists a capability, each with the tool that serves it there.
-    fn members(&self, capability: &Node, tool: Option<&Node>, findings: &mut Findings) -> Vec<Wanted> {
+    fn members(&self, capability: &Node<'_>, tool: Option<&Node<'_>>, findings: &mut Findings) -> Vec<Wanted> {
         let name = capability.as_text().unwrap_or_default();
         let members: Vec<_> = (self.agents.agents.values())
             .filter_map(|agent| {
@@ -154,12 +154,12 @@ impl<'a> Router<'a> {
     }
 
     /// A model that a prompt names.
-    pub(super) fn model(&self, node: &Node, findings: &mut Findings) -> Option<String> {
+    pub(super) fn model(&self, node: &Node<'_>, findings: &mut Findings) -> Option<String> {
         model::named(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
     }
 
     /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
-    pub(super) fn prompt_tool(&mut self, name: &str, node: &Node, findings: &mut Findings) -> Option<PromptTool> {
+    pub(super) fn prompt_tool(&mut self, name: &str, node: &Node<'_>, findings: &mut Findings) -> Option<PromptTool> {
         let allowed = PromptTool::parse(name);
         let wanted = Wanted {
             agent: allowed.agent.clone(),

@@ -104,7 +104,7 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
     let fingerprints: HashMap<String, String> =
         sections.into_iter().flatten().map(|(name, entry)| (name.to_string(), fingerprint::of(&entry.node))).collect();
     expand(&mut root, environment, findings);
-    shape::check(&root, &Shape::Section(&AGENTS_FILE), "the file", findings);
+    shape::check(&root, &Shape::Section(&AGENTS_FILE), &"the file", findings);
     let fields = Fields::of(&root, &AGENTS_FILE);
     for (name, entry) in fields.node("agents").and_then(Node::as_map).into_iter().flatten() {
         let id = AgentId::from(&**name);

@@ -1,6 +1,8 @@
 //! What a value of a file may look like: one description that is checked, documented and read by.
 //! Never knows what the values are for.
 
+use std::fmt;
+
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{
@@ -176,7 +178,7 @@ impl Shape {
 }
 
 /// Finds everything about `node` that is not of `shape`. `name` is what a person calls it.
-pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &str, findings: &mut Findings) {
+pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, findings: &mut Findings) {
     // A hidden nothing is a variable that is not set, which was reported where it was looked up.
     if matches!(node.tree, Tree::Null) && (shape.may_be_empty() || node.hidden) {
         return;
@@ -193,7 +195,7 @@ pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &str, findings: &mut F
         (Shape::Section(section), Tree::Map(map)) => check_section(node.extent, map, section, findings),
         (Shape::Sections(section), Tree::List(nodes)) => {
             for element in nodes {
-                check(element, &Shape::Section(section), &format!("an element of {name}"), findings);
+                check(element, &Shape::Section(section), &format_args!("an element of {name}"), findings);
             }
         }
         (Shape::SectionMap(section), Tree::Map(map)) => {
@@ -204,9 +206,9 @@ pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &str, findings: &mut F
         }
         // An element, unlike a value of its own, may well be empty: an argument, a variable of the environment.
         (Shape::Texts | Shape::TextOrTexts, Tree::List(nodes)) => {
-            nodes
-                .iter()
-                .for_each(|element| check(element, &Shape::AnyText, &format!("an element of {name}"), findings));
+            for element in nodes {
+                check(element, &Shape::AnyText, &format_args!("an element of {name}"), findings);
+            }
         }
         (Shape::TextMap, Tree::Map(map)) => {
             map.iter().for_each(|(key, entry)| check(&entry.node, &Shape::AnyText, key, findings));
@@ -220,7 +222,7 @@ pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &str, findings: &mut F
     }
 }
 
-fn check_scalar(node: &Node<'_>, shape: &Shape, name: &str, findings: &mut Findings) {
+fn check_scalar(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, findings: &mut Findings) {
     // What the environment gave is not repeated.
     let not = |text: &str| if node.hidden { String::new() } else { format!(", not `{text}`") };
     match (shape, &node.tree) {

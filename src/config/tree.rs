@@ -31,8 +31,11 @@ pub(super) enum Tree<'s> {
     Map(Box<Map<'s>>),
 }
 
-/// Keys in the order of the file. A plan has a map or two for each task, so they are small and hash fast.
-pub(super) type Map<'s> = IndexMap<Cow<'s, str>, Entry<'s>, foldhash::fast::RandomState>;
+/// Keys in the order of the file.
+pub(super) type Map<'s> = IndexMap<Cow<'s, str>, Entry<'s>, NameHasher>;
+
+/// How names of a file are hashed: a plan has a map or two for each task, so mostly few and short ones.
+pub(super) type NameHasher = foldhash::fast::RandomState;
 
 /// What stands under a key.
 #[derive(Debug, Clone, PartialEq)]

@@ -71,7 +71,7 @@ pub fn load_plan(
         }
         return Err(findings.finish());
     };
-    shape::check(&root, &Shape::Section(&PLAN), "the plan", &mut findings);
+    shape::check(&root, &Shape::Section(&PLAN), &"the plan", &mut findings);
     let mut lowering = Lowering { agents, catalogue, findings: &mut findings };
     let (plan, replannable) = lowering.plan(&root, name);
     if findings.has_errors() {
@@ -103,7 +103,7 @@ impl Lowering<'_, '_> {
         let mut tasks = Vec::with_capacity(names.tasks.len());
         let mut edges: Vec<Vec<Edge<'_>>> = Vec::with_capacity(names.tasks.len());
         for known in names.tasks.values() {
-            let reader = tasks::Reader { fields: &known.fields, defaults: defaults.as_ref(), names: &names };
+            let reader = tasks::Reader { task: known, defaults: defaults.as_ref(), names: &names };
             let (task, needs) = reader.task(&mut router, &mut used, self.findings);
             tasks.push(Arc::new(task));
             edges.push(needs);

@@ -2,6 +2,7 @@
 //! Never connects, and never shows a header, a token or an environment value.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
@@ -97,21 +98,21 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         // What follows from half a file would only be noise.
         return file;
     }
-    let mut root = node(Tree::Map(table_map(table.get_ref())), &table.span());
+    let mut root = node(Tree::Map(Box::new(table_map(table.get_ref()))), &table.span());
     secrets::conceal(&root, findings);
     let sections = root.as_map().and_then(|root| root.get("agents")).and_then(|agents| agents.node.as_map());
     let fingerprints: HashMap<String, String> =
-        sections.into_iter().flatten().map(|(name, entry)| (name.clone(), fingerprint::of(&entry.node))).collect();
+        sections.into_iter().flatten().map(|(name, entry)| (name.to_string(), fingerprint::of(&entry.node))).collect();
     expand(&mut root, environment, findings);
-    shape::check(&root, &Shape::Section(&AGENTS_FILE), "the file", findings);
+    shape::check(&root, &Shape::Section(&AGENTS_FILE), &"the file", findings);
     let fields = Fields::of(&root, &AGENTS_FILE);
     for (name, entry) in fields.node("agents").and_then(Node::as_map).into_iter().flatten() {
-        let id = AgentId::from(name.as_str());
+        let id = AgentId::from(&**name);
         let agent = Reader { fields: Fields::of(&entry.node, &AGENT), environment, at: entry.key };
         if agent.fields.flag("enabled") == Some(false) {
             file.disabled.push(id);
         } else if let Some(mut spec) = agent.agent(&id, findings) {
-            spec.policy.fingerprint = fingerprints.get(name).cloned().unwrap_or_default();
+            spec.policy.fingerprint = fingerprints.get(&**name).cloned().unwrap_or_default();
             file.agents.insert(id, spec);
         }
     }
@@ -132,16 +133,16 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         && let Some(node) = Fields::of(planner, &PLANNER).node("model")
     {
         let default = fields.has("llm").then_some(LlmSpec::DEFAULT_NAME);
-        let further = fields.node("models").and_then(Node::as_map).into_iter().flatten().map(|(name, _)| name.as_str());
+        let further = fields.node("models").and_then(Node::as_map).into_iter().flatten().map(|(name, _)| &**name);
         file.planner = model::named(node, default.into_iter().chain(further), findings);
     }
     file
 }
 
 /// Expands every section for itself; those that are switched off may name variables that are not set.
-fn expand(root: &mut Node, environment: &dyn Environment, findings: &mut Findings) {
+fn expand(root: &mut Node<'_>, environment: &dyn Environment, findings: &mut Findings) {
     let Tree::Map(root) = &mut root.tree else { return };
-    for (name, entry) in root {
+    for (name, entry) in root.iter_mut() {
         let Tree::Map(sections) = &mut entry.node.tree else { continue };
         if name != "agents" {
             Expander::new(environment, Port::Meaningless).expand(&mut entry.node, findings);
@@ -294,7 +295,7 @@ impl Reader<'_> {
     }
 
     /// The value of the variable called `name`, which stands in `node`.
-    fn variable(&self, name: &str, node: &Node, findings: &mut Findings) -> Option<String> {
+    fn variable(&self, name: &str, node: &Node<'_>, findings: &mut Findings) -> Option<String> {
         if !secrets::is_variable(name) {
             let found = findings.error("variable", node.extent, "this must be the name of an environment variable");
             found.help("put the secret itself into a variable, and the name of that here");
@@ -319,7 +320,7 @@ fn check_header((name, value): (&str, &str), at: Extent, findings: &mut Findings
 }
 
 /// The URL that `node` holds, if it is one. It may hold secrets, so errors say only what is wrong with it.
-pub(super) fn checked_url(node: &Node, name: &str, findings: &mut Findings) -> Option<String> {
+pub(super) fn checked_url(node: &Node<'_>, name: &str, findings: &mut Findings) -> Option<String> {
     let text = node.as_text()?;
     let problem = match text.parse::<http::Uri>() {
         Err(_) => Some("is no URL"),
@@ -337,39 +338,39 @@ pub(super) fn checked_url(node: &Node, name: &str, findings: &mut Findings) -> O
     }
 }
 
-fn node(tree: Tree, span: &std::ops::Range<usize>) -> Node {
+fn node<'t>(tree: Tree<'t>, span: &std::ops::Range<usize>) -> Node<'t> {
     Node::new(tree, Extent { start: span.start, end: span.end })
 }
 
 /// The tree of a TOML table, in the order of the file. As deep as the TOML parser lets it be.
-fn table_map(table: &DeTable<'_>) -> Map {
-    let mut map: Map = table
+fn table_map<'t>(table: &'t DeTable<'_>) -> Map<'t> {
+    let mut map: Map<'_> = table
         .iter()
         .map(|(key, value)| {
             let span = key.span();
             let key_extent = Extent { start: span.start, end: span.end };
-            (key.get_ref().to_string(), Entry { key: key_extent, node: value_node(value) })
+            (Cow::Borrowed(&**key.get_ref()), Entry { key: key_extent, node: value_node(value) })
         })
         .collect();
     map.sort_by(|_, one, _, other| one.key.cmp(&other.key));
     map
 }
 
-fn value_node(value: &Spanned<DeValue<'_>>) -> Node {
+fn value_node<'t>(value: &'t Spanned<DeValue<'_>>) -> Node<'t> {
     let tree = match value.get_ref() {
-        DeValue::String(text) => Tree::Text(text.to_string()),
+        DeValue::String(text) => Tree::Text(Cow::Borrowed(text)),
         DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(whole) => Tree::Number(whole.into()),
-            Err(_) => Tree::Text(integer.to_string()),
+            Err(_) => Tree::Text(integer.to_string().into()),
         },
         DeValue::Float(float) => match float.as_str().parse().ok().and_then(serde_json::Number::from_f64) {
             Some(number) => Tree::Number(number),
-            None => Tree::Text(float.to_string()),
+            None => Tree::Text(float.to_string().into()),
         },
         DeValue::Boolean(value) => Tree::Bool(*value),
-        DeValue::Datetime(moment) => Tree::Text(moment.to_string()),
+        DeValue::Datetime(moment) => Tree::Text(moment.to_string().into()),
         DeValue::Array(values) => Tree::List(values.iter().map(value_node).collect()),
-        DeValue::Table(table) => Tree::Map(table_map(table)),
+        DeValue::Table(table) => Tree::Map(Box::new(table_map(table))),
     };
     node(tree, &value.span())
 }

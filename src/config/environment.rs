@@ -67,13 +67,13 @@ impl<'e> Expander<'e> {
     }
 
     /// Expands all texts below `node`. What cannot be expanded is reported and becomes nothing.
-    pub(super) fn expand(&mut self, node: &mut Node, findings: &mut Findings) {
+    pub(super) fn expand(&mut self, node: &mut Node<'_>, findings: &mut Findings) {
         let extent = node.extent;
         match &mut node.tree {
             Tree::Text(text) if text.contains('$') => {
                 let expanded = self.text(text, extent, findings);
                 node.hidden = text.contains("${");
-                node.tree = expanded.map_or(Tree::Null, Tree::Text);
+                node.tree = expanded.map_or(Tree::Null, |text| Tree::Text(text.into()));
             }
             Tree::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, findings)),
             Tree::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, findings)),

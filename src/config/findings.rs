@@ -91,7 +91,7 @@ impl Findings {
     }
 
     /// Where a part of a text stands in the file. Only as exact as it is worth.
-    pub(super) fn locate(&self, node: &Node, range: std::ops::Range<usize>) -> Extent {
+    pub(super) fn locate(&self, node: &Node<'_>, range: std::ops::Range<usize>) -> Extent {
         if self.is_full() { node.extent } else { node.extent_within(range, &self.source) }
     }
 

@@ -20,7 +20,7 @@ fn shortened(text: &str) -> String {
 
 /// A hash of the section as it is written, before variables are expanded, and without the values of its environment
 /// and headers, which may be secrets and may change without making another agent of it.
-pub(super) fn of(section: &Node) -> String {
+pub(super) fn of(section: &Node<'_>) -> String {
     let mut written = section.to_json();
     if let Value::Object(keys) = &mut written {
         for secret in ["env", "http_headers"] {

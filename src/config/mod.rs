@@ -17,6 +17,7 @@ mod read;
 mod schema;
 mod secrets;
 mod shape;
+mod simple_yaml;
 mod source;
 #[cfg(test)]
 mod tests;

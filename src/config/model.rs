@@ -53,7 +53,7 @@ impl Reader<'_> {
 
 /// The model that `node` names, of those that the agents file has.
 pub(super) fn named<'n>(
-    node: &Node,
+    node: &Node<'_>,
     known: impl Iterator<Item = &'n str> + Clone,
     findings: &mut Findings,
 ) -> Option<String> {

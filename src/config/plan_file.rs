@@ -4,7 +4,7 @@
 //! YAML 1.2 with the core schema, one document, no merge keys. Nesting and the growth through aliases are
 //! bounded, and nothing here is recursive, so that no file can end the process.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 use serde_json::Number;
@@ -12,12 +12,13 @@ use serde_json::Number;
 use super::{
     diagnostic::Diagnostics,
     findings::Findings,
+    simple_yaml,
     source::{Extent, Source},
-    tree::{Entry, Map, Node, Tree},
+    tree::{Entry, Node, Tree},
 };
 
 /// Deepest nesting of lists and maps.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 /// Most that aliases may add, counted in values and bytes of text.
 const MAX_ALIASED: usize = 1_000_000;
 
@@ -51,11 +52,15 @@ pub fn write_data(data: &impl serde::Serialize) -> Result<String, serde_yaml::Er
 }
 
 /// Reads a plan file. Syntax ends at the first mistake; duplicate keys and the like are all found.
-pub(super) fn read_tree(findings: &mut Findings) -> Option<Node> {
-    let source = Arc::clone(&findings.source);
-    let places = Places::new(&source.text);
+pub(super) fn read_tree<'s>(text: &'s str, findings: &mut Findings) -> Option<Node<'s>> {
+    simple_yaml::read(text).or_else(|| read_any(text, findings))
+}
+
+/// Reads all of YAML, and finds the mistakes.
+pub(super) fn read_any<'s>(text: &'s str, findings: &mut Findings) -> Option<Node<'s>> {
+    let places = Places::new(text);
     let mut builder = Builder { findings, open: Vec::new(), anchors: HashMap::new(), aliased: 0, root: None, places };
-    for event in Parser::new_from_str(&source.text) {
+    for event in Parser::new_from_str(text) {
         let next = match event {
             Ok((event, span)) => {
                 let extent = builder.places.extent(span.start.index(), span.end.index());
@@ -104,11 +109,11 @@ impl<'s> Places<'s> {
 }
 
 /// A list or map that is not closed yet.
-struct Open {
-    node: Node,
+struct Open<'s> {
+    node: Node<'s>,
     anchor: usize,
     /// The key whose value comes next.
-    key: Option<(String, Extent)>,
+    key: Option<(Cow<'s, str>, Extent)>,
     /// How much it holds, for the bound on aliases.
     weight: usize,
     /// How deep it nests below itself.
@@ -116,22 +121,22 @@ struct Open {
 }
 
 /// A value that aliases can repeat.
-struct Anchor {
-    node: Node,
+struct Anchor<'s> {
+    node: Node<'s>,
     weight: usize,
     height: usize,
 }
 
 struct Builder<'f, 's> {
     findings: &'f mut Findings,
-    open: Vec<Open>,
-    anchors: HashMap<usize, Anchor>,
+    open: Vec<Open<'s>>,
+    anchors: HashMap<usize, Anchor<'s>>,
     aliased: usize,
-    root: Option<Node>,
+    root: Option<Node<'s>>,
     places: Places<'s>,
 }
 
-impl Builder<'_, '_> {
+impl<'s> Builder<'_, 's> {
     fn syntax(&mut self, error: &ScanError) -> Unreadable {
         let at = self.places.byte(error.marker().index());
         let info = error.info();
@@ -156,14 +161,14 @@ impl Builder<'_, '_> {
         Unreadable
     }
 
-    fn take(&mut self, event: Event<'_>, extent: Extent) -> Result<(), Unreadable> {
+    fn take(&mut self, event: Event<'s>, extent: Extent) -> Result<(), Unreadable> {
         match event {
             Event::DocumentStart(_) if self.root.is_some() => {
                 Err(self.fail("syntax", extent, "a second document starts here, but a plan is one".to_owned()))
             }
-            Event::Scalar(text, style, anchor, tag) => self.scalar(&text, (style, tag.as_deref()), anchor, extent),
+            Event::Scalar(text, style, anchor, tag) => self.scalar(text, (style, tag.as_deref()), anchor, extent),
             Event::SequenceStart(anchor, tag) => self.start(Tree::List(Vec::new()), anchor, (extent, tag.as_deref())),
-            Event::MappingStart(anchor, tag) => self.start(Tree::Map(Map::new()), anchor, (extent, tag.as_deref())),
+            Event::MappingStart(anchor, tag) => self.start(Tree::Map(Box::default()), anchor, (extent, tag.as_deref())),
             Event::SequenceEnd | Event::MappingEnd => self.end(extent),
             Event::Alias(id) => self.alias(id, extent),
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
@@ -172,7 +177,12 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn start(&mut self, tree: Tree, anchor: usize, (extent, tag): (Extent, Option<&Tag>)) -> Result<(), Unreadable> {
+    fn start(
+        &mut self,
+        tree: Tree<'s>,
+        anchor: usize,
+        (extent, tag): (Extent, Option<&Tag>),
+    ) -> Result<(), Unreadable> {
         if let Some(tag) = tag.filter(|tag| !(tag.is_yaml_core_schema() && matches!(&*tag.suffix, "seq" | "map"))) {
             self.findings.error("tag", extent, format!("the tag `{tag}` has no meaning here")).help("leave it out");
         }
@@ -218,7 +228,7 @@ impl Builder<'_, '_> {
         }
         let node = anchor.node.clone();
         if let Some(Open { node: Node { tree: Tree::Map(_), .. }, key: None, .. }) = self.open.last() {
-            let Some(text) = node.as_text().map(str::to_owned) else { return self.key_must_be_text(extent) };
+            let Tree::Text(text) = node.tree else { return self.key_must_be_text(extent) };
             return self.key(text, extent);
         }
         self.value(node, 0, (weight, height))
@@ -226,7 +236,7 @@ impl Builder<'_, '_> {
 
     fn scalar(
         &mut self,
-        text: &str,
+        text: Cow<'s, str>,
         (style, tag): (ScalarStyle, Option<&Tag>),
         anchor: usize,
         extent: Extent,
@@ -238,27 +248,28 @@ impl Builder<'_, '_> {
                 self.findings.error("key", extent, "a key is missing");
             }
             if anchor != 0 {
-                let node = Node::new(Tree::Text(text.to_owned()), extent);
+                let node = Node::new(Tree::Text(text.clone()), extent);
                 self.anchors.insert(anchor, Anchor { node, weight: 1 + text.len(), height: 0 });
             }
-            return self.key(text.to_owned(), extent);
+            return self.key(text, extent);
         }
+        let weight = 1 + text.len();
         let tree = match (tag, style) {
             (None, ScalarStyle::Plain) => plain(text),
-            (None, _) => Ok(Tree::Text(text.to_owned())),
+            (None, _) => Ok(Tree::Text(text)),
             (Some(tag), _) if tag.is_yaml_core_schema() => tagged(text, &tag.suffix),
-            (Some(tag), _) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Tree::Text(text.to_owned())),
+            (Some(tag), _) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Tree::Text(text)),
             (Some(tag), _) => Err(format!("the tag `{tag}` has no meaning here")),
         };
         let tree = tree.unwrap_or_else(|message| {
             self.findings.error("scalar", extent, message);
             Tree::Null
         });
-        self.value(Node::new(tree, extent), anchor, (1 + text.len(), 0))
+        self.value(Node::new(tree, extent), anchor, (weight, 0))
     }
 
-    fn key(&mut self, text: String, extent: Extent) -> Result<(), Unreadable> {
-        let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key));
+    fn key(&mut self, text: Cow<'s, str>, extent: Extent) -> Result<(), Unreadable> {
+        let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&*text)?.key));
         if let Some(first) = first {
             let line = self.findings.source.line(first);
             let found = self.findings.error("duplicate_key", extent, format!("the key `{text}` is given twice"));
@@ -271,7 +282,7 @@ impl Builder<'_, '_> {
     }
 
     /// Puts a finished value where it belongs.
-    fn value(&mut self, node: Node, anchor: usize, (weight, height): (usize, usize)) -> Result<(), Unreadable> {
+    fn value(&mut self, node: Node<'s>, anchor: usize, (weight, height): (usize, usize)) -> Result<(), Unreadable> {
         if anchor != 0 {
             // What an anchor keeps is a copy, so it counts like an alias.
             self.aliased += weight;
@@ -300,7 +311,7 @@ impl Builder<'_, '_> {
 }
 
 /// Where the last thing inside of a list or map ends.
-fn last_end(node: &Node) -> usize {
+fn last_end(node: &Node<'_>) -> usize {
     match &node.tree {
         Tree::List(nodes) => nodes.last().map_or(0, |node| node.extent.end),
         Tree::Map(map) => map.last().map_or(0, |(_, entry)| entry.node.extent.end.max(entry.key.end)),
@@ -309,21 +320,21 @@ fn last_end(node: &Node) -> usize {
 }
 
 /// The value of a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2).
-fn plain(text: &str) -> Result<Tree, String> {
-    Ok(match text {
+pub(super) fn plain(text: Cow<'_, str>) -> Result<Tree<'_>, String> {
+    Ok(match &*text {
         "" | "~" | "null" | "Null" | "NULL" => Tree::Null,
         "true" | "True" | "TRUE" => Tree::Bool(true),
         "false" | "False" | "FALSE" => Tree::Bool(false),
-        _ => match number(text) {
+        _ => match number(&text) {
             Some(number) => Tree::Number(number?),
-            None => Tree::Text(text.to_owned()),
+            None => Tree::Text(text),
         },
     })
 }
 
 /// The value of a scalar with one of YAML's own tags.
-fn tagged(text: &str, kind: &str) -> Result<Tree, String> {
-    let tree = if kind == "str" { Tree::Text(text.to_owned()) } else { plain(text)? };
+fn tagged<'s>(text: Cow<'s, str>, kind: &str) -> Result<Tree<'s>, String> {
+    let tree = if kind == "str" { Tree::Text(text.clone()) } else { plain(text.clone())? };
     let fits = match (&tree, kind) {
         (Tree::Text(_), "str") | (Tree::Null, "null") | (Tree::Bool(_), "bool") => true,
         (Tree::Number(number), "int") => !number.is_f64(),

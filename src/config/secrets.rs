@@ -59,9 +59,9 @@ pub(super) fn is_variable(text: &str) -> bool {
 }
 
 /// Conceals what may be secret in a file that was read.
-pub(super) fn conceal(root: &Node, findings: &mut Findings) {
+pub(super) fn conceal(root: &Node<'_>, findings: &mut Findings) {
     for (name, entry) in root.as_map().into_iter().flatten() {
-        match (name.as_str(), entry.node.as_map()) {
+        match (&**name, entry.node.as_map()) {
             ("agents", Some(agents)) => agents.values().for_each(|agent| section(&agent.node, &AGENT, findings)),
             ("models", Some(models)) => models.values().for_each(|model| section(&model.node, &LLM, findings)),
             ("llm", Some(_)) => section(&entry.node, &LLM, findings),
@@ -71,14 +71,14 @@ pub(super) fn conceal(root: &Node, findings: &mut Findings) {
     }
 }
 
-fn section(node: &Node, section: &'static Section, findings: &mut Findings) {
+fn section(node: &Node<'_>, section: &'static Section, findings: &mut Findings) {
     let Some(fields): Option<&Map> = node.as_map() else { return conceal_all(node, findings) };
     for (name, entry) in fields {
         let text = entry.node.as_text().unwrap_or_default();
         let shown = section.key(name).is_some()
-            && (SHOWN.contains(&name.as_str())
-                || ADDRESSES.contains(&name.as_str()) && !text.contains(['@', '?'])
-                || VARIABLES.contains(&name.as_str()) && is_variable(text));
+            && (SHOWN.contains(&&**name)
+                || ADDRESSES.contains(&&**name) && !text.contains(['@', '?'])
+                || VARIABLES.contains(&&**name) && is_variable(text));
         match &entry.node.tree {
             _ if shown => {}
             Tree::Map(map) if name == "env_http_headers" => {
@@ -91,7 +91,7 @@ fn section(node: &Node, section: &'static Section, findings: &mut Findings) {
 }
 
 /// Conceals every text and number at or below a node.
-fn conceal_all(node: &Node, findings: &mut Findings) {
+fn conceal_all(node: &Node<'_>, findings: &mut Findings) {
     match &node.tree {
         Tree::Map(map) => map.values().for_each(|entry| conceal_all(&entry.node, findings)),
         Tree::List(nodes) => nodes.iter().for_each(|node| conceal_all(node, findings)),

@@ -1,12 +1,14 @@
 //! What a value of a file may look like: one description that is checked, documented and read by.
 //! Never knows what the values are for.
 
+use std::fmt;
+
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{
     findings::Findings,
     source::Extent,
-    tree::{Map, Node, Tree},
+    tree::{Entry, Map, Node, Tree},
 };
 use crate::model::Span;
 
@@ -176,7 +178,7 @@ impl Shape {
 }
 
 /// Finds everything about `node` that is not of `shape`. `name` is what a person calls it.
-pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
+pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, findings: &mut Findings) {
     // A hidden nothing is a variable that is not set, which was reported where it was looked up.
     if matches!(node.tree, Tree::Null) && (shape.may_be_empty() || node.hidden) {
         return;
@@ -193,20 +195,20 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
         (Shape::Section(section), Tree::Map(map)) => check_section(node.extent, map, section, findings),
         (Shape::Sections(section), Tree::List(nodes)) => {
             for element in nodes {
-                check(element, &Shape::Section(section), &format!("an element of {name}"), findings);
+                check(element, &Shape::Section(section), &format_args!("an element of {name}"), findings);
             }
         }
         (Shape::SectionMap(section), Tree::Map(map)) => {
-            for (key, entry) in map {
+            for (key, entry) in map.iter() {
                 check_name(key, entry.key, findings);
                 check(&entry.node, &Shape::Section(section), key, findings);
             }
         }
         // An element, unlike a value of its own, may well be empty: an argument, a variable of the environment.
         (Shape::Texts | Shape::TextOrTexts, Tree::List(nodes)) => {
-            nodes
-                .iter()
-                .for_each(|element| check(element, &Shape::AnyText, &format!("an element of {name}"), findings));
+            for element in nodes {
+                check(element, &Shape::AnyText, &format_args!("an element of {name}"), findings);
+            }
         }
         (Shape::TextMap, Tree::Map(map)) => {
             map.iter().for_each(|(key, entry)| check(&entry.node, &Shape::AnyText, key, findings));
@@ -220,7 +222,7 @@ pub(super) fn check(node: &Node, shape: &Shape, name: &str, findings: &mut Findi
     }
 }
 
-fn check_scalar(node: &Node, shape: &Shape, name: &str, findings: &mut Findings) {
+fn check_scalar(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, findings: &mut Findings) {
     // What the environment gave is not repeated.
     let not = |text: &str| if node.hidden { String::new() } else { format!(", not `{text}`") };
     match (shape, &node.tree) {
@@ -266,7 +268,7 @@ fn check_name(name: &str, at: Extent, findings: &mut Findings) {
     }
 }
 
-fn check_section(at: Extent, map: &Map, section: &'static Section, findings: &mut Findings) {
+fn check_section(at: Extent, map: &Map<'_>, section: &'static Section, findings: &mut Findings) {
     for (name, entry) in map {
         let Some(key) = section.key(name) else {
             let help = findings.did_you_mean(name, section.known_names());
@@ -300,34 +302,50 @@ fn check_section(at: Extent, map: &Map, section: &'static Section, findings: &mu
 
 /// Reads a map that was checked against a section. What is absent, and what is of the wrong shape and so was
 /// reported already, is nothing.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Fields<'n> {
-    map: Option<&'n Map>,
-    section: &'static Section,
+    /// What is there, each key once.
+    given: Vec<Field<'n>>,
     /// Where it stands.
     pub(super) extent: Extent,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Field<'n> {
+    key: &'static Key,
+    entry: &'n Entry<'n>,
+}
+
 impl<'n> Fields<'n> {
     /// The fields of `node`.
-    pub(super) fn of(node: &'n Node, section: &'static Section) -> Self {
-        Self { map: node.as_map(), section, extent: node.extent }
+    pub(super) fn of(node: &'n Node<'n>, section: &'static Section) -> Self {
+        let most = node.as_map().map_or(0, Map::len).min(section.keys.len());
+        let mut given: Vec<Field<'n>> = Vec::with_capacity(most);
+        for (spelling, entry) in node.as_map().into_iter().flatten() {
+            let Some(key) = section.key(spelling) else { continue };
+            match given.iter_mut().find(|field| std::ptr::eq(field.key, key)) {
+                None => given.push(Field { key, entry }),
+                // Two spellings of one key are a mistake that was reported.
+                Some(field) if spelling == key.name => field.entry = entry,
+                Some(_) => {}
+            }
+        }
+        Self { given, extent: node.extent }
+    }
+
+    fn field(&self, name: &str) -> Option<&Field<'n>> {
+        self.given.iter().find(|field| field.key.name == name)
     }
 
     /// The value under a key or one of its aliases.
-    pub(super) fn node(&self, name: &str) -> Option<&'n Node> {
-        let key = self.section.key(name)?;
-        let map = self.map?;
-        let spellings = std::iter::once(&key.name).chain(key.aliases);
-        let entry = spellings.into_iter().find_map(|spelling| map.get(*spelling))?;
+    pub(super) fn node(&self, name: &str) -> Option<&'n Node<'n>> {
+        let Field { key, entry } = self.field(name)?;
         Some(&entry.node).filter(|node| !matches!(node.tree, Tree::Null) && key.shape.fits(&node.tree))
     }
 
     /// Where the key itself stands.
     pub(super) fn key_extent(&self, name: &str) -> Option<Extent> {
-        let key = self.section.key(name)?;
-        let map = self.map?;
-        std::iter::once(&key.name).chain(key.aliases).find_map(|spelling| Some(map.get(*spelling)?.key))
+        Some(self.field(name)?.entry.key)
     }
 
     /// Whether the key is there, whatever its value.
@@ -371,7 +389,7 @@ impl<'n> Fields<'n> {
     }
 
     /// A text, or the texts of a list, each with its node.
-    pub(super) fn texts(&self, name: &str) -> Vec<(&'n str, &'n Node)> {
+    pub(super) fn texts(&self, name: &str) -> Vec<(&'n str, &'n Node<'n>)> {
         let Some(node) = self.node(name) else { return Vec::new() };
         let nodes = match &node.tree {
             Tree::List(nodes) => nodes.as_slice(),
@@ -381,9 +399,9 @@ impl<'n> Fields<'n> {
     }
 
     /// The texts of a map, with their keys.
-    pub(super) fn text_map(&self, name: &str) -> impl Iterator<Item = (&'n str, &'n Node, &'n str)> + use<'n> {
+    pub(super) fn text_map(&self, name: &str) -> impl Iterator<Item = (&'n str, &'n Node<'n>, &'n str)> + use<'n> {
         let map = self.node(name).and_then(Node::as_map);
-        map.into_iter().flatten().filter_map(|(key, entry)| Some((key.as_str(), &entry.node, entry.node.as_text()?)))
+        map.into_iter().flatten().filter_map(|(key, entry)| Some((&**key, &entry.node, entry.node.as_text()?)))
     }
 
     /// The elements of a list of sections.

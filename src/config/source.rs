@@ -1,23 +1,29 @@
 //! A file's text and the places in it.
 //! Never reads the file.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::diagnostic::Position;
 
-/// A file's name and text, with the places where its lines start.
+/// A file's name and text.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) name: Arc<str>,
     pub(super) text: String,
-    lines: Vec<usize>,
+    /// Where its lines start; found out when something is told of it.
+    lines: OnceLock<Vec<usize>>,
 }
 
 impl Source {
     pub(super) fn new(name: &str, text: String) -> Self {
-        let starts = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
-        let lines = std::iter::once(0).chain(starts).collect();
-        Self { name: name.into(), text, lines }
+        Self { name: name.into(), text, lines: OnceLock::new() }
+    }
+
+    fn lines(&self) -> &[usize] {
+        self.lines.get_or_init(|| {
+            let starts = self.text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
+            std::iter::once(0).chain(starts).collect()
+        })
     }
 
     /// The same file with stars for every byte of these extents, quotes and line breaks excepted.
@@ -34,15 +40,15 @@ impl Source {
 
     /// The line in which an extent starts, from 1.
     pub(super) fn line(&self, extent: Extent) -> usize {
-        self.lines.partition_point(|&start| start <= extent.start)
+        self.lines().partition_point(|&start| start <= extent.start)
     }
 
     /// The line and column of an extent.
     pub(super) fn position(&self, extent: Extent) -> Position {
         let offset = floor(&self.text, extent.start);
         let end = floor(&self.text, extent.end).max(offset);
-        let line = self.lines.partition_point(|&start| start <= offset);
-        let column = self.text[self.lines[line - 1]..offset].chars().count() + 1;
+        let line = self.lines().partition_point(|&start| start <= offset);
+        let column = self.text[self.lines()[line - 1]..offset].chars().count() + 1;
         Position { offset, length: end - offset, line, column }
     }
 }
@@ -62,15 +68,15 @@ impl miette::SourceCode for Source {
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
         // `str` would count its way from the start of the file each time; the line starts are known here.
         let at = self.position(Extent { start: span.offset(), end: span.offset() + span.len() });
-        let last_line = self.lines.partition_point(|&start| start <= at.offset + at.length);
+        let last_line = self.lines().partition_point(|&start| start <= at.offset + at.length);
         let first = (at.line - 1).saturating_sub(before);
-        let last = (last_line + after).min(self.lines.len());
-        let context = self.lines[first]..self.lines.get(last).map_or(self.text.len(), |&next| next);
+        let last = (last_line + after).min(self.lines().len());
+        let context = self.lines()[first]..self.lines().get(last).map_or(self.text.len(), |&next| next);
         // Without lines before it, miette takes what is shown to start at the place itself.
         let (start, end, first, column) = if before == 0 {
             (at.offset, context.end, at.line - 1, at.column - 1)
         } else if context.len() > MAX_CONTEXT {
-            let start = floor(&self.text, at.offset.saturating_sub(80).max(self.lines[at.line - 1]));
+            let start = floor(&self.text, at.offset.saturating_sub(80).max(self.lines()[at.line - 1]));
             (start, context.end, at.line - 1, at.column - 1 - self.text[start..at.offset].chars().count())
         } else {
             (context.start, context.end, first, 0)

@@ -1,6 +1,8 @@
 //! A file's values with the places where they stand: what YAML and TOML have in common.
 //! Never knows what the values mean.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 use serde_json::{Number, Value};
 
@@ -9,38 +11,41 @@ use super::{
     source::{Extent, Source},
 };
 
-/// A value and its place.
-#[derive(Debug, Clone)]
-pub(super) struct Node {
+/// A value and its place. Its texts are parts of the file wherever they are written as they are meant.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Node<'s> {
     pub(super) extent: Extent,
-    pub(super) tree: Tree,
+    pub(super) tree: Tree<'s>,
     /// Whether it holds something from the environment, which may be secret and is never shown.
     pub(super) hidden: bool,
 }
 
 /// A value.
-#[derive(Debug, Clone)]
-pub(super) enum Tree {
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Tree<'s> {
     Null,
     Bool(bool),
     Number(Number),
-    Text(String),
-    List(Vec<Node>),
-    Map(Map),
+    Text(Cow<'s, str>),
+    List(Vec<Node<'s>>),
+    Map(Box<Map<'s>>),
 }
 
 /// Keys in the order of the file.
-pub(super) type Map = IndexMap<String, Entry>;
+pub(super) type Map<'s> = IndexMap<Cow<'s, str>, Entry<'s>, NameHasher>;
+
+/// How names of a file are hashed: a plan has a map or two for each task, so mostly few and short ones.
+pub(super) type NameHasher = foldhash::fast::RandomState;
 
 /// What stands under a key.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry<'s> {
     pub(super) key: Extent,
-    pub(super) node: Node,
+    pub(super) node: Node<'s>,
 }
 
-impl Node {
-    pub(super) fn new(tree: Tree, extent: Extent) -> Self {
+impl<'s> Node<'s> {
+    pub(super) fn new(tree: Tree<'s>, extent: Extent) -> Self {
         Self { extent, tree, hidden: false }
     }
 
@@ -51,7 +56,7 @@ impl Node {
         }
     }
 
-    pub(super) fn as_map(&self) -> Option<&Map> {
+    pub(super) fn as_map(&self) -> Option<&Map<'s>> {
         match &self.tree {
             Tree::Map(map) => Some(map),
             _ => None,
@@ -64,10 +69,10 @@ impl Node {
             Tree::Null => Value::Null,
             Tree::Bool(value) => Value::Bool(*value),
             Tree::Number(number) => Value::Number(number.clone()),
-            Tree::Text(text) => Value::String(text.clone()),
+            Tree::Text(text) => Value::String(text.to_string()),
             Tree::List(nodes) => nodes.iter().map(Self::to_json).collect(),
             Tree::Map(map) => {
-                Value::Object(map.iter().map(|(key, entry)| (key.clone(), entry.node.to_json())).collect())
+                Value::Object(map.iter().map(|(key, entry)| (key.to_string(), entry.node.to_json())).collect())
             }
         }
     }
@@ -112,7 +117,7 @@ impl Node {
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
             let next = match &node.tree {
-                Tree::Map(map) => map.get(&step).map(|entry| &entry.node),
+                Tree::Map(map) => map.get(step.as_str()).map(|entry| &entry.node),
                 Tree::List(nodes) => step.parse().ok().and_then(|index: usize| nodes.get(index)),
                 _ => None,
             };
@@ -126,7 +131,7 @@ impl Node {
 /// A value or a part of its text. Where exactly that is, is found out only when it must be told.
 #[derive(Debug, Clone)]
 pub(super) struct Spot<'n> {
-    pub(super) node: &'n Node,
+    pub(super) node: &'n Node<'n>,
     pub(super) range: Option<std::ops::Range<usize>>,
 }
 

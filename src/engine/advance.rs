@@ -258,7 +258,7 @@ impl Decision<'_> {
 fn asks_for_each_item(task: &Task, condition: &Expression) -> bool {
     task.foreach.as_ref().is_some_and(|foreach| {
         expression::references(condition).is_ok_and(|references| {
-            references.iter().any(|reference| matches!(reference, Reference::Name(name) if *name == foreach.binding))
+            references.iter().any(|reference| matches!(reference, Reference::Name(name) if **name == foreach.binding))
         })
     })
 }

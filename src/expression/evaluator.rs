@@ -13,7 +13,7 @@ use minijinja::{
 use serde_json::{Number, Value};
 
 use super::{
-    ExpressionError, Ground, closest, resolve,
+    ExpressionError, Ground, Place, closest, resolve,
     scan::{Call, CallKind, Scanned},
 };
 
@@ -200,7 +200,9 @@ pub(super) fn evaluate(scanned: &Scanned<'_>, ground: &Ground<'_>) -> Result<Val
         ENVIRONMENT.compile_expression_owned(prepared.text.clone()).map_err(|error| prepared.error(&error))?;
     scanned.calls.iter().try_for_each(|call| check_call(call, scanned.text))?;
     // All paths are resolved up front, but what is missing is an error only when the evaluation comes to it.
-    let resolved: Vec<_> = scanned.paths.iter().map(|path| resolve::resolve(path, scanned.text, ground)).collect();
+    let resolved: Vec<_> = (scanned.paths.iter())
+        .map(|path| resolve::resolve(path, scanned.text, ground).map(Place::into_value))
+        .collect();
     let names = resolved
         .iter()
         .zip(&scanned.paths)

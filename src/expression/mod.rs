@@ -13,15 +13,16 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use serde_json::Value;
 
+use resolve::Place;
 pub(crate) use resolve::{kind, listed};
 pub use template::{Piece, pieces};
 
 use crate::model::{Expression, Template, ToolOutput};
-use scan::Path;
+use scan::{Path, Scanned, Segment};
 
 /// What a task's expressions may ask of it: `tasks.ID.FIELD`.
 pub const TASK_FIELDS: [&str; 11] =
@@ -109,23 +110,51 @@ impl ExpressionError {
 
 /// Something outside of an expression that it refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reference {
+pub enum Reference<'e> {
     /// `tasks.ID` and what follows it, as far as it is written literally.
     Task {
         /// The task's id.
-        id: String,
+        id: Cow<'e, str>,
         /// `output`, then keys and indices.
-        path: Vec<String>,
+        path: Vec<Cow<'e, str>>,
     },
     /// `inputs.NAME` and what follows it.
     Input {
         /// The input's name.
-        name: String,
+        name: Cow<'e, str>,
         /// Keys and indices.
-        path: Vec<String>,
+        path: Vec<Cow<'e, str>>,
     },
     /// Any other name: what `foreach` binds, or a mistake.
-    Name(String),
+    Name(&'e str),
+}
+
+/// An expression without a mistake that shows without values.
+pub(crate) struct Checked<'e>(Scanned<'e>);
+
+impl<'e> Checked<'e> {
+    /// All that it refers to, in order, each with the bytes of the expression that it stands at.
+    pub(crate) fn references(&self) -> impl Iterator<Item = (Reference<'e>, Range<usize>)> {
+        self.0.paths.iter().filter_map(|path| Some((reference(path)?, path.range.clone())))
+    }
+
+    /// Whether it takes `inputs` as a whole, so that it may use any of them.
+    pub(crate) fn takes_all_inputs(&self) -> bool {
+        self.0.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty())
+    }
+}
+
+/// Finds every mistake of an expression that shows without values: syntax, and filters, tests and functions that do
+/// not exist.
+///
+/// # Errors
+/// The first such mistake.
+pub(crate) fn check(expression: &str) -> Result<Checked<'_>, ExpressionError> {
+    let scanned = scan::scan(expression)?;
+    if scanned.whole_path().is_none() {
+        evaluator::check(&scanned)?;
+    }
+    Ok(Checked(scanned))
 }
 
 /// The value of an expression.
@@ -177,36 +206,18 @@ pub fn render(template: &Template, scope: &Scope<'_>) -> Result<Value, Expressio
 ///
 /// # Errors
 /// The first such mistake.
-pub fn references(expression: &Expression) -> Result<Vec<Reference>, ExpressionError> {
-    Ok(located_references(&expression.0)?.into_iter().map(|(reference, _)| reference).collect())
+pub fn references(expression: &Expression) -> Result<Vec<Reference<'_>>, ExpressionError> {
+    Ok(check(&expression.0)?.references().map(|(reference, _)| reference).collect())
 }
 
 /// All that the expressions of a template refer to, in order.
 ///
 /// # Errors
 /// As [`references`].
-pub fn template_references(template: &Template) -> Result<Vec<Reference>, ExpressionError> {
+pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, ExpressionError> {
     let mut found = Vec::new();
     template::collect_references(&template.0, &mut found)?;
     Ok(found)
-}
-
-/// As [`references`], each with the bytes of `expression` that it stands at.
-///
-/// # Errors
-/// As [`references`].
-pub fn located_references(expression: &str) -> Result<Vec<(Reference, Range<usize>)>, ExpressionError> {
-    let scanned = scan::scan(expression)?;
-    if scanned.whole_path().is_none() {
-        evaluator::check(&scanned)?;
-    }
-    Ok(scanned.paths.iter().filter_map(|path| Some((reference(path)?, path.range.clone()))).collect())
-}
-
-/// Whether an expression takes `inputs` as a whole, so that it may use any of them.
-pub(crate) fn takes_all_inputs(expression: &str) -> bool {
-    scan::scan(expression)
-        .is_ok_and(|scanned| scanned.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty()))
 }
 
 /// Whether an expression asks how a task ended, rather than what it returned. Such a condition decides for
@@ -221,20 +232,25 @@ pub fn looks_at_how_tasks_ended(expression: &Expression) -> bool {
 }
 
 fn evaluate_text(text: &str, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
+    find(text, ground).map(Place::into_value)
+}
+
+/// What an expression means: what a path leads to where it is one, else a value that is made.
+fn find<'v>(text: &str, ground: &Ground<'v>) -> Result<Place<'v>, ExpressionError> {
     let scanned = scan::scan(text)?;
     match scanned.whole_path() {
         Some(path) => resolve::resolve(path, text, ground),
-        None => evaluator::evaluate(&scanned, ground),
+        None => evaluator::evaluate(&scanned, ground).map(Place::Made),
     }
 }
 
 /// What a path refers to; nothing where it is `inputs` as a whole.
-fn reference(path: &Path<'_>) -> Option<Reference> {
-    let mut names = path.segments.iter().map(|segment| segment.text().into_owned());
+fn reference<'e>(path: &Path<'e>) -> Option<Reference<'e>> {
+    let mut names = path.segments.iter().map(Segment::text);
     Some(match path.root {
         "tasks" => Reference::Task { id: names.next()?, path: names.collect() },
         "inputs" => Reference::Input { name: names.next()?, path: names.collect() },
-        root => Reference::Name(root.to_owned()),
+        root => Reference::Name(root),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Follows a path from its name to the value it means, and says what is missing where it ends early.
 //! Never copies more than the value it gives.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
 
 use serde_json::Value;
 
@@ -14,8 +14,8 @@ use crate::model::{Block, ToolOutput};
 /// Most names that an error lists.
 const MAX_LISTED: usize = 8;
 
-/// The value of `path`, which stands in the expression `text`.
-pub(super) fn resolve(path: &Path<'_>, text: &str, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
+/// What `path`, which stands in the expression `text`, leads to.
+pub(super) fn resolve<'v>(path: &Path<'_>, text: &str, ground: &Ground<'v>) -> Result<Place<'v>, ExpressionError> {
     let walk = Walk { path, text };
     let scope = match ground {
         Ground::Run(scope) => scope,
@@ -29,7 +29,7 @@ pub(super) fn resolve(path: &Path<'_>, text: &str, ground: &Ground<'_>) -> Resul
                 let message = format!("task `{id}` has not ended, or is not in the plan");
                 return Err(ExpressionError::new(message, walk.up_to(1)));
             };
-            walk.follow(Place::Task(&view), 1)
+            walk.follow(Place::Task(view), 1)
         }
         root => match scope.binding {
             Some((name, value)) if name == root => walk.follow(Place::Json(value), 0),
@@ -48,28 +48,43 @@ pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::R
     }
 }
 
-/// What a part of a path means.
-enum Place<'v> {
+/// What a path or a part of one means.
+pub(super) enum Place<'v> {
     Json(&'v Value),
     Made(Value),
-    Task(&'v TaskView<'v>),
+    Text(Cow<'v, str>),
+    Task(TaskView<'v>),
     /// The outputs of a `foreach` task.
     Outputs(Vec<&'v ToolOutput>),
     /// The items of a `foreach` task.
-    Items(&'v [TaskView<'v>]),
+    Items(Vec<TaskView<'v>>),
     /// Content blocks.
     Blocks(Vec<&'v Block>),
 }
 
 impl Place<'_> {
-    fn into_value(self) -> Value {
+    pub(super) fn into_value(self) -> Value {
         match self {
             Self::Json(value) => value.clone(),
             Self::Made(value) => value,
-            Self::Task(view) => summary(view),
+            Self::Text(text) => Value::String(text.into_owned()),
+            Self::Task(view) => summary(&view),
             Self::Outputs(outputs) => outputs.into_iter().map(|output| output.value().into_owned()).collect(),
             Self::Items(items) => items.iter().map(summary).collect(),
             Self::Blocks(blocks) => blocks.into_iter().map(|block| block.json().into_owned()).collect(),
+        }
+    }
+
+    /// Adds it to a text: a text as it is, anything else as JSON.
+    pub(super) fn write_to(self, text: &mut String) {
+        match self {
+            Self::Json(Value::String(part)) => text.push_str(part),
+            Self::Text(part) => text.push_str(&part),
+            Self::Json(value) => write!(text, "{value}").expect("a `String` takes every write"),
+            other => match other.into_value() {
+                Value::String(part) => text.push_str(&part),
+                value => write!(text, "{value}").expect("a `String` takes every write"),
+            },
         }
     }
 }
@@ -85,12 +100,12 @@ fn summary(view: &TaskView<'_>) -> Value {
     })
 }
 
-struct Walk<'p> {
-    path: &'p Path<'p>,
+struct Walk<'p, 'e> {
+    path: &'p Path<'e>,
     text: &'p str,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// What the path's name means in a document.
     fn part<'v>(&self, document: &'v Value) -> Result<&'v Value, ExpressionError> {
         let name = self.path.root;
@@ -110,12 +125,12 @@ impl Walk<'_> {
         }
     }
 
-    fn follow(&self, start: Place<'_>, from: usize) -> Result<Value, ExpressionError> {
+    fn follow<'v>(&self, start: Place<'v>, from: usize) -> Result<Place<'v>, ExpressionError> {
         let mut place = start;
         for (index, segment) in self.path.segments.iter().enumerate().skip(from) {
             place = self.step(place, segment, index)?;
         }
-        Ok(place.into_value())
+        Ok(place)
     }
 
     fn step<'v>(&self, place: Place<'v>, segment: &Segment<'_>, index: usize) -> Result<Place<'v>, ExpressionError> {
@@ -123,10 +138,14 @@ impl Walk<'_> {
             Place::Json(value) => self.json(value, segment, index).map(Place::Json),
             // Values are made at the leaves only, from texts and truths: nothing is inside of them.
             Place::Made(value) => self.json(&value, segment, index).map(|inside| Place::Made(inside.clone())),
+            Place::Text(text) => self.step(Place::Made(text.into()), segment, index),
             Place::Task(view) => self.field(view, segment, index),
             Place::Outputs(outputs) => self.element(&outputs, segment, index).map(|output| output_value(output)),
-            Place::Items(items) => self.element(items, segment, index).map(Place::Task),
-            Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| Place::from(block.json())),
+            Place::Items(items) => self.element(&items, segment, index).cloned().map(Place::Task),
+            Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| match block.json() {
+                Cow::Borrowed(json) => Place::Json(json),
+                Cow::Owned(json) => Place::Made(json),
+            }),
         }
     }
 
@@ -181,22 +200,17 @@ impl Walk<'_> {
     }
 
     /// A field of a task or of an item.
-    fn field<'v>(
-        &self,
-        view: &'v TaskView<'v>,
-        segment: &Segment<'_>,
-        index: usize,
-    ) -> Result<Place<'v>, ExpressionError> {
+    fn field<'v>(&self, view: TaskView<'v>, segment: &Segment<'_>, index: usize) -> Result<Place<'v>, ExpressionError> {
         let name = segment.text();
         let output = || {
             view.output.ok_or_else(|| {
-                let what = if view.status == "succeeded" { "returned nothing".to_owned() } else { ended(view) };
+                let what = if view.status == "succeeded" { "returned nothing".to_owned() } else { ended(&view) };
                 let error = self.error(index, &format!("has no `{name}`: it {what}"));
                 error.with_help(format!("`| default(…)` says what to take instead of a missing `{name}`"))
             })
         };
-        let text = |text: Option<&str>| Place::Made(text.map_or(Value::Null, Value::from));
-        Ok(match (&*name, view.items.as_deref()) {
+        let text = |text: Option<&'v str>| text.map_or(Place::Made(Value::Null), |text| Place::Text(text.into()));
+        Ok(match (&*name, &view.items) {
             ("status", _) => text(Some(view.status)),
             ("agent", _) => text(view.agent),
             ("error", _) => text(view.error),
@@ -207,13 +221,13 @@ impl Walk<'_> {
             ("output" | "outputs", Some(items)) => Place::Outputs(
                 items.iter().filter(|item| item.status == "succeeded").filter_map(|item| item.output).collect(),
             ),
-            (ITEMS_FIELD, Some(items)) => Place::Items(items),
+            (ITEMS_FIELD, Some(items)) => Place::Items(items.clone()),
             ("text" | "content" | "resources", Some(_)) => {
                 let error = self.error(index, &format!("ran once for each item, so it has no `{name}` of its own"));
                 return Err(error.with_help(format!("an item's own is `items[0].{name}`; all outputs are `outputs`")));
             }
             ("output", None) => output_value(output()?),
-            ("text", None) => Place::Made(output()?.text().into()),
+            ("text", None) => Place::Text(output()?.text()),
             ("content", None) => Place::Blocks(output()?.content.iter().collect()),
             ("resources", None) => Place::Blocks(output()?.resources().collect()),
             ("outputs" | ITEMS_FIELD, None) => {
@@ -257,15 +271,9 @@ impl Walk<'_> {
 }
 
 fn output_value(output: &ToolOutput) -> Place<'_> {
-    output.value().into()
-}
-
-impl<'v> From<Cow<'v, Value>> for Place<'v> {
-    fn from(value: Cow<'v, Value>) -> Self {
-        match value {
-            Cow::Borrowed(value) => Self::Json(value),
-            Cow::Owned(value) => Self::Made(value),
-        }
+    match &output.structured {
+        Some(value) => Place::Json(value),
+        None => Place::Text(output.text()),
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::{borrow::Cow, ops::Range};
 
+use smallvec::SmallVec;
+
 use super::ExpressionError;
 
 /// Longest expression, in bytes: far more than a person writes, far less than deep trees need.
@@ -15,7 +17,7 @@ pub(super) struct Scanned<'e> {
     /// The expression.
     pub(super) text: &'e str,
     /// Its paths, in order.
-    pub(super) paths: Vec<Path<'e>>,
+    pub(super) paths: SmallVec<[Path<'e>; 1]>,
     /// Its filters, tests and functions, in order.
     pub(super) calls: Vec<Call<'e>>,
 }
@@ -35,7 +37,7 @@ pub(super) struct Path<'e> {
     /// The name.
     pub(super) root: &'e str,
     /// What follows it.
-    pub(super) segments: Vec<Segment<'e>>,
+    pub(super) segments: SmallVec<[Segment<'e>; 3]>,
     /// Where it stands.
     pub(super) range: Range<usize>,
     /// Whether `default` or `is defined` follows, so that nothing there is an answer rather than a mistake.
@@ -101,7 +103,7 @@ pub(super) fn scan(text: &str) -> Result<Scanned<'_>, ExpressionError> {
         return Err(ExpressionError::new("the expression is empty", 0..text.len()));
     }
     let mut scanner = Scanner { text, at: 0 };
-    let mut scanned = Scanned { text, paths: Vec::new(), calls: Vec::new() };
+    let mut scanned = Scanned { text, paths: SmallVec::new(), calls: Vec::new() };
     let mut before = Before::Else;
     for _ in 0..MAX_TOKENS {
         scanner.skip_space();
@@ -231,7 +233,7 @@ impl<'e> Scanner<'e> {
 
     fn path(&mut self, root: &'e str, start: usize) -> Result<Path<'e>, ExpressionError> {
         let named = matches!(root, "tasks" | "inputs");
-        let mut segments: Vec<Segment<'e>> = Vec::new();
+        let mut segments = SmallVec::<[Segment<'e>; 3]>::new();
         let mut end = self.at;
         while let Some(step) = self.step(named && segments.is_empty())? {
             segments.push(Segment { step, end: self.at });

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use serde_json::Value;
+use smallvec::SmallVec;
 
-use super::{ExpressionError, Ground, Reference, Scope, evaluate_text, located_references};
+use super::{ExpressionError, Ground, Reference, Scope, check, find, resolve::Place};
 
 const OPEN: &str = "${{";
 const CLOSE: &str = "}}";
@@ -23,11 +24,11 @@ pub enum Piece<'t> {
 ///
 /// # Errors
 /// When a `${{` is not closed.
-pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, ExpressionError> {
-    let mut pieces = Vec::new();
+pub fn pieces(text: &str) -> Result<SmallVec<[Piece<'_>; 3]>, ExpressionError> {
+    let mut pieces = SmallVec::new();
     let plain = |range: Range<usize>| Some(&text[range]).filter(|text| !text.is_empty()).map(Piece::Text);
     let mut done = 0;
-    while let Some(open) = text[done..].find(OPEN).map(|at| done + at) {
+    while let Some(open) = next_open(text, done) {
         let inside = open + OPEN.len();
         if text[done..open].ends_with('$') {
             pieces.extend(plain(done..open - 1));
@@ -45,6 +46,11 @@ pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, ExpressionError> {
     }
     pieces.extend(plain(done..text.len()));
     Ok(pieces)
+}
+
+/// Where the next `${{` stands, from byte `from` on.
+fn next_open(text: &str, from: usize) -> Option<usize> {
+    text[from..].match_indices('$').map(|(at, _)| from + at).find(|&at| text[at..].starts_with(OPEN))
 }
 
 /// How far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
@@ -80,37 +86,37 @@ pub(super) fn render(template: &Value, scope: &Scope<'_>) -> Result<Value, Expre
 }
 
 fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
-    if !text.contains(OPEN) {
+    if next_open(text, 0).is_none() {
         return Ok(Value::String(text.to_owned()));
     }
     let pieces = pieces(text)?;
-    let value = |expression, range: &Range<usize>| {
-        evaluate_text(expression, &Ground::Run(scope)).map_err(|error| error.moved_by(range.start))
-    };
+    let ground = Ground::Run(scope);
+    let find =
+        |expression, range: &Range<usize>| find(expression, &ground).map_err(|error| error.moved_by(range.start));
     if let [Piece::Expression(expression, range)] = pieces.as_slice() {
-        return value(expression, range);
+        return find(expression, range).map(Place::into_value);
     }
     let mut rendered = String::with_capacity(text.len());
     for piece in &pieces {
         match piece {
             Piece::Text(text) => rendered.push_str(text),
-            Piece::Expression(expression, range) => match value(expression, range)? {
-                Value::String(text) => rendered.push_str(&text),
-                other => rendered.push_str(&other.to_string()),
-            },
+            Piece::Expression(expression, range) => find(expression, range)?.write_to(&mut rendered),
         }
     }
     Ok(Value::String(rendered))
 }
 
 /// Adds what the expressions of `template` refer to.
-pub(super) fn collect_references(template: &Value, found: &mut Vec<Reference>) -> Result<(), ExpressionError> {
+pub(super) fn collect_references<'t>(
+    template: &'t Value,
+    found: &mut Vec<Reference<'t>>,
+) -> Result<(), ExpressionError> {
     match template {
         Value::String(text) => {
             for piece in pieces(text)? {
                 if let Piece::Expression(expression, range) = piece {
-                    let references = located_references(expression).map_err(|error| error.moved_by(range.start))?;
-                    found.extend(references.into_iter().map(|(reference, _)| reference));
+                    let checked = check(expression).map_err(|error| error.moved_by(range.start))?;
+                    found.extend(checked.references().map(|(reference, _)| reference));
                 }
             }
             Ok(())

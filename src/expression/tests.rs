@@ -335,19 +335,19 @@ fn a_condition_about_a_document_takes_what_is_not_there_yet_for_null() {
 #[test]
 fn references_are_found_wherever_they_stand() {
     let task = |id: &str, path: &[&str]| Reference::Task {
-        id: id.to_owned(),
-        path: path.iter().map(|&name| name.to_owned()).collect(),
+        id: id.to_owned().into(),
+        path: path.iter().map(|&name| name.to_owned().into()).collect(),
     };
-    let found = template_references(&Template(json!({
+    let template = Template(json!({
         "a": "${{ tasks.find-hotels.output.results[0].url }} and ${{ inputs.q-1 | upper }}",
         "b": ["${{ [hit.url, tasks['x y'].status][inputs] }}", "tasks.not.one"],
-    })));
+    }));
     assert_eq!(
-        found,
+        template_references(&template),
         Ok(vec![
             task("find-hotels", &["output", "results", "0", "url"]),
-            Reference::Input { name: "q-1".to_owned(), path: vec![] },
-            Reference::Name("hit".to_owned()),
+            Reference::Input { name: "q-1".into(), path: vec![] },
+            Reference::Name("hit"),
             task("x y", &["status"]),
         ])
     );

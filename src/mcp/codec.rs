@@ -121,7 +121,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{mcp::result::Answered, model::ToolOutput};
+    use crate::{
+        mcp::result::Answered,
+        model::{Block, ToolOutput},
+    };
 
     fn read_of_call(message: &Value) -> Incoming {
         read(&message.to_string(), |id| id == 7).unwrap()
@@ -131,7 +134,7 @@ mod tests {
     fn an_answer_to_a_call_is_read_at_once_whatever_its_id_is_written_as() {
         for id in [json!(7), json!("7")] {
             let result = json!({"content": [{"type": "text", "text": "hi"}], "x-more": 1.0});
-            let output = ToolOutput { content: vec![json!({"type": "text", "text": "hi"})], structured: None };
+            let output = ToolOutput { content: vec![Block::Text("hi".into())], structured: None };
             match read_of_call(&json!({"result": result, "jsonrpc": "2.0", "id": id})) {
                 Incoming::Answer(7, answer) => assert_eq!(answer, Answer::Result(Answered::Output(output))),
                 other => panic!("{other:?}"),

@@ -109,18 +109,25 @@ impl TaskGraph {
                 return Err(GraphError::Duplicate(task.id.clone()));
             }
         }
+        // Who needed each node last, so that a need that is told twice is one edge.
+        let mut latest = vec![NodeIndex::end(); self.graph.node_count()];
+        let mut each_after_its_needs = true;
         for (index, task) in tasks.iter().enumerate() {
+            let node = NodeIndex::new(first + index);
             for needs in &task.needs {
                 let Some(&from) = self.by_id.get(needs) else {
                     return Err(GraphError::Unknown { task: task.id.clone(), needs: needs.clone() });
                 };
-                self.graph.update_edge(from, NodeIndex::new(first + index), ());
+                if std::mem::replace(&mut latest[from.index()], node) != node {
+                    self.graph.add_edge(from, node, ());
+                }
+                each_after_its_needs &= from < node;
             }
         }
-        match self.find_cycle() {
-            Some(cycle) => Err(GraphError::Cycle(cycle)),
-            None => Ok((first..first + tasks.len()).map(NodeIndex::new).collect()),
+        if !each_after_its_needs && let Some(cycle) = self.find_cycle() {
+            return Err(GraphError::Cycle(cycle));
         }
+        Ok((first..first + tasks.len()).map(NodeIndex::new).collect())
     }
 
     /// Makes `dependent` wait for `node` too.

@@ -27,7 +27,7 @@ pub(super) struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     /// Checks the `with` of `task`.
     pub(super) fn check(&mut self, agent: &AgentId, tool: &'a ToolInfo, task: &Fields<'_>, findings: &mut Findings) {
-        let empty = Node::new(Tree::Map(indexmap::IndexMap::new()), task.extent);
+        let empty = Node::new(Tree::Map(Box::default()), task.extent);
         let arguments = task.node("with").unwrap_or(&empty);
         let at = task.key_extent("with").or_else(|| task.key_extent("tool")).or_else(|| task.key_extent("id"));
         let name = &tool.name;
@@ -56,7 +56,7 @@ impl<'a> Arguments<'a> {
 }
 
 /// Whether the error may vanish once the expressions at or below `place` have values.
-fn depends_on_expressions(place: &Node, kind: &ValidationErrorKind) -> bool {
+fn depends_on_expressions(place: &Node<'_>, kind: &ValidationErrorKind) -> bool {
     let by_keys_alone = matches!(
         kind,
         ValidationErrorKind::Required { .. }
@@ -74,7 +74,7 @@ fn depends_on_expressions(place: &Node, kind: &ValidationErrorKind) -> bool {
     }
 }
 
-fn holds_expressions(node: &Node) -> bool {
+fn holds_expressions(node: &Node<'_>) -> bool {
     match &node.tree {
         Tree::Text(text) => text.contains("${{"),
         Tree::List(nodes) => nodes.iter().any(holds_expressions),
@@ -98,7 +98,7 @@ fn report(
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = || properties(tool).into_iter().flat_map(|known| known.keys().map(String::as_str));
             for property in unexpected {
-                let at = place.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key);
+                let at = place.as_map().and_then(|map| map.get(property.as_str())).map_or(at, |entry| entry.key);
                 let help = findings.did_you_mean(property, known());
                 let help = help.or_else(|| Some(format!("it takes {}", crate::expression::listed(known()))));
                 let message = format!("`{name}` takes no argument `{property}`");

@@ -24,8 +24,8 @@ pub(super) struct Edge<'n> {
 
 /// Reports each cycle, at the edge that closes it. `edges[i]` are those of `tasks[i]`.
 pub(super) fn check(tasks: &[Arc<Task>], edges: &[Vec<Edge<'_>>], findings: &mut Findings) {
-    for (task, edges) in tasks.iter().zip(edges) {
-        if let Some(edge) = edges.iter().find(|edge| tasks[edge.needs].id == task.id) {
+    for (index, (task, edges)) in tasks.iter().zip(edges).enumerate() {
+        if let Some(edge) = edges.iter().find(|edge| edge.needs == index) {
             let message = format!("task `{}` needs itself, so it can never start", task.id);
             let found = findings.error("cycle", edge.spot.extent(findings), message);
             found.help("a task cannot know its own result: refer to another, or leave this out");

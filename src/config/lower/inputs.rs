@@ -17,7 +17,7 @@ use crate::{
 pub(super) fn read(plan: &Fields<'_>, findings: &mut Findings) -> IndexMap<String, InputSpec> {
     let mut inputs = IndexMap::new();
     for (name, entry) in plan.node("inputs").and_then(Node::as_map).into_iter().flatten() {
-        inputs.insert(name.clone(), input(name, &Fields::of(&entry.node, &INPUT), findings));
+        inputs.insert(name.to_string(), input(name, &Fields::of(&entry.node, &INPUT), findings));
     }
     inputs
 }

@@ -64,14 +64,14 @@ pub fn load_plan(
 ) -> Result<Lowered, Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = Arc::new(Source::new(name, text.to_owned()));
-    let mut findings = Findings::new("plan", source);
-    let Some(root) = plan_file::read_tree(&mut findings) else {
+    let mut findings = Findings::new("plan", Arc::clone(&source));
+    let Some(root) = plan_file::read_tree(&source.text, &mut findings) else {
         if findings.is_empty() {
             findings.whole("empty", format!("`{name}` is empty")).help("a plan has `tasks`");
         }
         return Err(findings.finish());
     };
-    shape::check(&root, &Shape::Section(&PLAN), "the plan", &mut findings);
+    shape::check(&root, &Shape::Section(&PLAN), &"the plan", &mut findings);
     let mut lowering = Lowering { agents, catalogue, findings: &mut findings };
     let (plan, replannable) = lowering.plan(&root, name);
     if findings.has_errors() {
@@ -89,21 +89,21 @@ struct Lowering<'a, 'f> {
 
 impl Lowering<'_, '_> {
     /// The plan, and the places of its tasks whose failures may be planned around.
-    fn plan(&mut self, root: &Node, file: &str) -> (Plan, Vec<usize>) {
+    fn plan(&mut self, root: &Node<'_>, file: &str) -> (Plan, Vec<usize>) {
         let fields = Fields::of(root, &PLAN);
         let inputs = inputs::read(&fields, self.findings);
         let written = fields.sections("tasks", &TASK);
         if fields.has("tasks") && written.is_empty() && !self.findings.has_errors() {
             self.findings.error("no_tasks", fields.extent, "the plan has no tasks");
         }
-        let names = Names::new(&inputs, &written, self.findings);
+        let names = Names::new(&inputs, written, self.findings);
         let defaults = fields.node("defaults").map(|node| Fields::of(node, &DEFAULTS));
         let mut router = Router::new(self.agents, self.catalogue);
         let mut used = Used::default();
         let mut tasks = Vec::with_capacity(names.tasks.len());
         let mut edges: Vec<Vec<Edge<'_>>> = Vec::with_capacity(names.tasks.len());
         for known in names.tasks.values() {
-            let reader = tasks::Reader { fields: &known.fields, defaults: defaults.as_ref(), names: &names };
+            let reader = tasks::Reader { task: known, defaults: defaults.as_ref(), names: &names };
             let (task, needs) = reader.task(&mut router, &mut used, self.findings);
             tasks.push(Arc::new(task));
             edges.push(needs);
@@ -113,7 +113,7 @@ impl Lowering<'_, '_> {
                 references::check(node, &names, None, findings, &mut used);
                 Template(node.to_json())
             };
-            outputs.iter().map(|(name, entry)| (name.clone(), template(&entry.node, self.findings))).collect()
+            outputs.iter().map(|(name, entry)| (name.to_string(), template(&entry.node, self.findings))).collect()
         });
         graph::check(&tasks, &edges, self.findings);
         let as_written: Vec<replan::Written<'_, '_>> = (tasks.iter().zip(names.tasks.values()))

@@ -47,7 +47,7 @@ pub(super) fn questions(fields: &Fields<'_>) -> Option<QuestionPolicy> {
     })
 }
 
-fn backoff(node: &Node, findings: &mut Findings) -> Backoff {
+fn backoff(node: &Node<'_>, findings: &mut Findings) -> Backoff {
     let fields = Fields::of(node, &BACKOFF);
     let exponential = Backoff::default();
     if node.as_text().or_else(|| fields.text("kind")) == Some("fixed") {

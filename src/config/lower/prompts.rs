@@ -46,7 +46,7 @@ pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut 
 }
 
 /// Says that `what` cannot be, where no language model is configured.
-fn need_model(what: &str, node: &Node, router: &Router<'_>, findings: &mut Findings) {
+fn need_model(what: &str, node: &Node<'_>, router: &Router<'_>, findings: &mut Findings) {
     if !router.has_model() {
         let message = format!("{what} needs a language model, and none is configured");
         let found = findings.error("no_model", node.extent, message);
@@ -58,7 +58,7 @@ fn need_model(what: &str, node: &Node, router: &Router<'_>, findings: &mut Findi
 const ANSWER: &str = "answer";
 
 /// What the plan asks of its one answer, where it says so.
-pub(super) fn request<'n>(plan: &Fields<'n>) -> Option<&'n Node> {
+pub(super) fn request<'n>(plan: &Fields<'n>) -> Option<&'n Node<'n>> {
     let result = Fields::of(plan.node("result").filter(|node| node.as_text().is_none())?, &RESULT);
     Fields::of(result.node("synthesize")?, &SYNTHESIS).node("prompt")
 }
@@ -116,7 +116,7 @@ pub(super) fn synthesis(
 }
 
 /// A schema that stands in the plan, or in the file that the plan names (relative to the plan's own folder).
-fn schema(node: &Node, findings: &mut Findings) -> Option<Value> {
+fn schema(node: &Node<'_>, findings: &mut Findings) -> Option<Value> {
     let schema = match node.as_text() {
         None => node.to_json(),
         Some(name) => {

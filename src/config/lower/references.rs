@@ -1,7 +1,7 @@
 //! Finds what the expressions of a plan refer to, and every reference that cannot mean anything.
 //! Never evaluates an expression.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use indexmap::{IndexMap, map};
 
@@ -10,14 +10,15 @@ use crate::{
     config::{
         findings::Findings,
         shape::Fields,
-        tree::{Node, Spot, Tree},
+        tree::{NameHasher, Node, Spot, Tree},
     },
     expression::{self, ExpressionError, ITEMS_FIELD, Piece, Reference, TASK_FIELDS},
-    model::InputSpec,
+    model::{InputSpec, TaskId},
 };
 
 /// A task as far as others can refer to it.
 pub(super) struct Known<'n> {
+    pub(super) id: TaskId,
     pub(super) fields: Fields<'n>,
     pub(super) repeats: bool,
 }
@@ -26,14 +27,15 @@ pub(super) struct Known<'n> {
 pub(super) struct Names<'n> {
     pub(super) inputs: &'n IndexMap<String, InputSpec>,
     /// Every task with an id of its own, in the order of the file.
-    pub(super) tasks: IndexMap<&'n str, Known<'n>>,
+    pub(super) tasks: IndexMap<&'n str, Known<'n>, NameHasher>,
     /// For a remainder, the tasks that the run has; an edge to one counts on from the number of `tasks`.
-    pub(super) earlier: IndexMap<&'n str, Earlier>,
+    pub(super) earlier: IndexMap<&'n str, Earlier<'n>, NameHasher>,
 }
 
 /// A task that the run of a remainder has, as far as new tasks can refer to it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Earlier {
+pub(super) struct Earlier<'n> {
+    pub(super) id: &'n TaskId,
     pub(super) repeats: bool,
     /// Whether it has a result, or may still get one.
     pub(super) usable: bool,
@@ -43,25 +45,27 @@ impl<'n> Names<'n> {
     /// Collects the tasks' ids; one that is taken already is a mistake, and its task is left out.
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
-        written: &[Fields<'n>],
+        written: Vec<Fields<'n>>,
         findings: &mut Findings,
     ) -> Self {
-        let mut tasks: IndexMap<&str, Known<'n>> = IndexMap::with_capacity(written.len());
+        let mut tasks: IndexMap<&str, Known<'n>, NameHasher> =
+            IndexMap::with_capacity_and_hasher(written.len(), NameHasher::default());
         for fields in written {
             let Some(id) = fields.text("id") else { continue };
             match tasks.entry(id) {
                 map::Entry::Vacant(free) => {
-                    free.insert(Known { fields: *fields, repeats: fields.has("foreach") });
+                    let repeats = fields.has("foreach");
+                    free.insert(Known { id: id.into(), fields, repeats });
                 }
                 map::Entry::Occupied(taken) => {
                     let at = |fields: &Fields<'_>| fields.node("id").map_or(fields.extent, |node| node.extent);
                     let line = findings.source.line(at(&taken.get().fields));
-                    let found = findings.error("duplicate_task", at(fields), format!("two tasks are called `{id}`"));
+                    let found = findings.error("duplicate_task", at(&fields), format!("two tasks are called `{id}`"));
                     found.help(format!("the first is in line {line}; call this one something else"));
                 }
             }
         }
-        Self { inputs, tasks, earlier: IndexMap::new() }
+        Self { inputs, tasks, earlier: IndexMap::default() }
     }
 }
 
@@ -76,9 +80,9 @@ impl Names<'_> {
     }
 
     /// The id at a place that [`Self::find`] gave.
-    pub(super) fn id(&self, index: usize) -> Option<&str> {
-        let own = self.tasks.get_index(index).map(|(id, _)| *id);
-        own.or_else(|| Some(*self.earlier.get_index(index.checked_sub(self.tasks.len())?)?.0))
+    pub(super) fn id(&self, index: usize) -> Option<&TaskId> {
+        let own = self.tasks.get_index(index).map(|(_, known)| &known.id);
+        own.or_else(|| Some(self.earlier.get_index(index.checked_sub(self.tasks.len())?)?.1.id))
     }
 
     /// What is wrong with a task that cannot be referred to, and what was meant instead, where that can be guessed.
@@ -106,7 +110,7 @@ impl Used {
             return;
         }
         for (name, entry) in plan.node("inputs").and_then(Node::as_map).into_iter().flatten() {
-            if !self.inputs.contains(name) {
+            if !self.inputs.contains(&**name) {
                 findings.warning("unused_input", entry.key, format!("no expression uses the input `{name}`"));
             }
         }
@@ -115,7 +119,7 @@ impl Used {
 
 /// Checks the expressions of all texts below `node`; gives the tasks that they refer to, as edges.
 pub(super) fn check<'n>(
-    node: &'n Node,
+    node: &'n Node<'n>,
     names: &Names<'n>,
     binding: Option<&str>,
     findings: &mut Findings,
@@ -129,7 +133,7 @@ pub(super) fn check<'n>(
 /// Checks a text that is an expression as a whole, with or without `${{ }}`; gives the bare expression too. One that
 /// names what `foreach` binds is about each item, any other about the task.
 pub(super) fn check_expression<'n>(
-    node: &'n Node,
+    node: &'n Node<'n>,
     names: &Names<'n>,
     binding: Option<&str>,
     findings: &mut Findings,
@@ -143,9 +147,9 @@ pub(super) fn check_expression<'n>(
 
 /// Checks a text that is an expression about a document as a whole, with or without `${{ }}`; gives the bare one. What
 /// the document's keys are is not known.
-pub(super) fn check_document_expression<'n>(node: &'n Node, findings: &mut Findings) -> &'n str {
+pub(super) fn check_document_expression<'n>(node: &'n Node<'n>, findings: &mut Findings) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), Used::default());
-    let names = Names { inputs: &inputs, tasks: IndexMap::new(), earlier: IndexMap::new() };
+    let names = Names { inputs: &inputs, tasks: IndexMap::default(), earlier: IndexMap::default() };
     let ground = Ground::Document;
     let mut checker = Checker { names: &names, ground, findings, used: &mut used, edges: Vec::new() };
     checker.bare(node, node.as_text().unwrap_or_default())
@@ -170,7 +174,7 @@ struct Checker<'c, 'n> {
 
 impl<'n> Checker<'_, 'n> {
     /// As deep as the file, which is bounded where it is read.
-    fn node(&mut self, node: &'n Node) {
+    fn node(&mut self, node: &'n Node<'n>) {
         match &node.tree {
             Tree::Text(text) => match expression::pieces(text) {
                 Ok(pieces) => {
@@ -188,7 +192,7 @@ impl<'n> Checker<'_, 'n> {
         }
     }
 
-    fn bare<'t>(&mut self, node: &'n Node, text: &'t str) -> &'t str {
+    fn bare<'t>(&mut self, node: &'n Node<'n>, text: &'t str) -> &'t str {
         let trimmed = text.trim();
         if !trimmed.contains("${{") {
             self.expression(node, text, 0);
@@ -213,14 +217,12 @@ impl<'n> Checker<'_, 'n> {
     }
 
     /// Checks an expression that starts at byte `offset` of the text of `node`.
-    fn expression(&mut self, node: &'n Node, expression: &str, offset: usize) {
-        match expression::located_references(expression) {
+    fn expression(&mut self, node: &'n Node<'n>, expression: &str, offset: usize) {
+        match expression::check(expression) {
             Err(error) => self.report(node, error, offset),
-            Ok(references) => {
-                if !self.used.all_inputs {
-                    self.used.all_inputs = expression::takes_all_inputs(expression);
-                }
-                for (reference, range) in references {
+            Ok(checked) => {
+                self.used.all_inputs |= checked.takes_all_inputs();
+                for (reference, range) in checked.references() {
                     let range = range.start + offset..range.end + offset;
                     self.reference(reference, Spot { node, range: Some(range) });
                 }
@@ -228,13 +230,13 @@ impl<'n> Checker<'_, 'n> {
         }
     }
 
-    fn report(&mut self, node: &'n Node, error: ExpressionError, offset: usize) {
+    fn report(&mut self, node: &'n Node<'n>, error: ExpressionError, offset: usize) {
         let range = error.range.map(|range| range.start + offset..range.end + offset);
         let at = Spot { node, range }.extent(self.findings);
         self.findings.error("expression", at, error.message).maybe_help(error.help);
     }
 
-    fn reference(&mut self, reference: Reference, spot: Spot<'n>) {
+    fn reference(&mut self, reference: Reference<'_>, spot: Spot<'n>) {
         let binding = match (self.ground, &reference) {
             (Ground::Run { binding }, _) => binding,
             (Ground::Document, Reference::Name(_)) => return,
@@ -247,7 +249,7 @@ impl<'n> Checker<'_, 'n> {
         };
         match reference {
             Reference::Input { name, .. } => {
-                if !self.names.inputs.contains_key(&name) {
+                if !self.names.inputs.contains_key(&*name) {
                     let at = spot.extent(self.findings);
                     let names = || self.names.inputs.keys().map(String::as_str);
                     let help = self.findings.did_you_mean(&name, names()).or_else(|| {
@@ -258,14 +260,16 @@ impl<'n> Checker<'_, 'n> {
                     });
                     self.findings.error("unknown_input", at, format!("there is no input `{name}`")).maybe_help(help);
                 }
-                self.used.inputs.insert(name);
+                if !self.used.inputs.contains(&*name) {
+                    self.used.inputs.insert(name.into_owned());
+                }
             }
             Reference::Task { id, path } => self.task(&id, &path, spot),
             Reference::Name(name) => {
-                if binding != Some(name.as_str()) {
+                if binding != Some(name) {
                     let at = spot.extent(self.findings);
                     let known = binding.into_iter().chain(["inputs", "tasks"]);
-                    let help = self.findings.did_you_mean(&name, known.clone());
+                    let help = self.findings.did_you_mean(name, known.clone());
                     let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
                     self.findings.error("unknown_name", at, format!("`{name}` means nothing here")).help(help);
                 }
@@ -273,7 +277,7 @@ impl<'n> Checker<'_, 'n> {
         }
     }
 
-    fn task(&mut self, id: &str, path: &[String], spot: Spot<'n>) {
+    fn task(&mut self, id: &str, path: &[Cow<'_, str>], spot: Spot<'n>) {
         let Some((index, repeats)) = self.names.find(id) else {
             let at = spot.extent(self.findings);
             let (problem, help) = self.names.unusable(id, self.findings);
@@ -282,7 +286,7 @@ impl<'n> Checker<'_, 'n> {
             return;
         };
         self.edges.push(Edge { needs: index, spot: spot.clone() });
-        let Some(field) = path.first().map(String::as_str) else { return };
+        let Some(field) = path.first().map(AsRef::as_ref) else { return };
         let fields = || TASK_FIELDS.into_iter().chain([ITEMS_FIELD]);
         let (message, help) = if !fields().any(|known| known == field) {
             let help = self.findings.did_you_mean(field, fields());

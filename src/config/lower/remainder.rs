@@ -42,11 +42,15 @@ pub struct Ground<'a> {
 ///
 /// # Errors
 /// All its mistakes and warnings.
-pub fn load_remainder(name: &str, text: &str, ground: &Ground<'_>) -> Result<(Remainder, Diagnostics), Diagnostics> {
+pub fn load_remainder<'a>(
+    name: &str,
+    text: &str,
+    ground: &Ground<'a>,
+) -> Result<(Remainder, Diagnostics), Diagnostics> {
     let source = Arc::new(Source::new(name, text.to_owned()));
-    let mut findings = Findings::new("plan", source);
-    let Some(root) = plan_file::read_tree(&mut findings) else { return Err(findings.finish()) };
-    shape::check(&root, &Shape::Section(&REMAINDER), "the remainder", &mut findings);
+    let mut findings = Findings::new("plan", Arc::clone(&source));
+    let Some(root) = plan_file::read_tree(&source.text, &mut findings) else { return Err(findings.finish()) };
+    shape::check(&root, &Shape::Section(&REMAINDER), &"the remainder", &mut findings);
     let fields = Fields::of(&root, &REMAINDER);
     let so_far: IndexMap<&str, &TaskSoFar> =
         ground.request.tasks.iter().map(|so_far| (so_far.task.id.as_str(), so_far)).collect();
@@ -63,14 +67,18 @@ pub fn load_remainder(name: &str, text: &str, ground: &Ground<'_>) -> Result<(Re
         }
     }
     let usable = |so_far: &&TaskSoFar| so_far.standing.has_result() || kept.contains(&so_far.task.id);
-    let earlier = |so_far: &&TaskSoFar| Earlier { repeats: so_far.task.foreach.is_some(), usable: usable(so_far) };
-    let mut names = Names::new(&ground.request.plan.inputs, &written, &mut findings);
+    let earlier = |so_far: &&'a TaskSoFar| Earlier {
+        id: &so_far.task.id,
+        repeats: so_far.task.foreach.is_some(),
+        usable: usable(so_far),
+    };
+    let mut names = Names::new(&ground.request.plan.inputs, written, &mut findings);
     names.earlier = so_far.iter().map(|(id, so_far)| (*id, earlier(so_far))).collect();
     let mut router = Router::new(ground.agents, Some(ground.catalogue));
     let mut added = Vec::with_capacity(names.tasks.len());
     let mut edges = Vec::with_capacity(names.tasks.len());
     for known in names.tasks.values() {
-        let reader = tasks::Reader { fields: &known.fields, defaults: None, names: &names };
+        let reader = tasks::Reader { task: known, defaults: None, names: &names };
         let (task, needs) = reader.task(&mut router, &mut Used::default(), &mut findings);
         let approve = approval(&task, ground.request);
         added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve, ..task }));
@@ -137,7 +145,7 @@ fn outputs(
     for (output, template) in request.plan.outputs.iter().flatten() {
         for reference in expression::template_references(template).unwrap_or_default() {
             let Reference::Task { id, .. } = reference else { continue };
-            let could_run = so_far.get(id.as_str()).filter(|other| other.standing == Standing::Open);
+            let could_run = so_far.get(&*id).filter(|other| other.standing == Standing::Open);
             if could_run.is_some_and(|other| !kept.contains(&other.task.id)) {
                 let message = format!("`{id}` must be kept, since the plan's output `{output}` refers to it");
                 findings.whole("lost_output", message);

@@ -1,14 +1,23 @@
 //! Finds where a task can run: its agent or the members of its capability, then its fallbacks.
 //! Never ranks by what happened; that is `engine::router`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 
 use super::{Catalogue, arguments::Arguments};
 use crate::{
     config::{
-        agents_file::AgentsFile, findings::Findings, keys::FALLBACK, model, shape::Fields, source::Extent, tree::Node,
+        agents_file::AgentsFile,
+        findings::Findings,
+        keys::FALLBACK,
+        model,
+        shape::Fields,
+        source::Extent,
+        tree::{NameHasher, Node},
     },
     model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
 };
@@ -18,14 +27,17 @@ pub(super) struct Router<'a> {
     agents: &'a AgentsFile,
     catalogue: Option<&'a Catalogue>,
     arguments: Arguments<'a>,
-    named: IndexMap<AgentId, AgentPolicy>,
+    /// The places of those agents in the agents file.
+    named: BTreeSet<usize>,
+    /// The names of tools that routes have, each once.
+    tools: HashSet<Arc<str>, NameHasher>,
     unreachable: HashSet<AgentId>,
 }
 
 /// A route as far as the file gives it.
-struct Wanted {
-    agent: AgentId,
-    tool: Option<Arc<str>>,
+struct Wanted<'w> {
+    agent: &'w str,
+    tool: Option<&'w str>,
     rank: u32,
     /// Where the agent, and where the tool is named.
     agent_at: Extent,
@@ -34,13 +46,30 @@ struct Wanted {
 
 impl<'a> Router<'a> {
     pub(super) fn new(agents: &'a AgentsFile, catalogue: Option<&'a Catalogue>) -> Self {
-        Self { agents, catalogue, arguments: Arguments::default(), named: IndexMap::new(), unreachable: HashSet::new() }
+        Self {
+            agents,
+            catalogue,
+            arguments: Arguments::default(),
+            named: BTreeSet::new(),
+            tools: HashSet::default(),
+            unreachable: HashSet::new(),
+        }
     }
 
     /// What the agents file said of each agent that a route names, in the order of the agents file.
-    pub(super) fn policies(mut self) -> IndexMap<AgentId, AgentPolicy> {
-        self.named.sort_by_cached_key(|id, _| self.agents.agents.get_index_of(id));
-        self.named
+    pub(super) fn policies(self) -> IndexMap<AgentId, AgentPolicy> {
+        let named = self.named.iter().filter_map(|&place| self.agents.agents.get_index(place));
+        named.map(|(id, agent)| (id.clone(), agent.policy.clone())).collect()
+    }
+
+    /// The name of a tool, shared by all routes that have it.
+    fn tool(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.tools.get(name) {
+            return Arc::clone(known);
+        }
+        let tool: Arc<str> = name.into();
+        self.tools.insert(Arc::clone(&tool));
+        tool
     }
 
     /// The routes of a task, best first.
@@ -50,8 +79,8 @@ impl<'a> Router<'a> {
             let Some(agent) = fallback.node("agent") else { continue };
             let tool = fallback.node("tool").or_else(|| task.node("tool"));
             wanted.push(Wanted {
-                agent: agent.as_text().unwrap_or_default().into(),
-                tool: tool.and_then(Node::as_text).map(Arc::from),
+                agent: agent.as_text().unwrap_or_default(),
+                tool: tool.and_then(Node::as_text),
                 rank: u32::try_from(index + 1).unwrap_or(u32::MAX),
                 agent_at: agent.extent,
                 tool_at: tool.map_or(agent.extent, |tool| tool.extent),
@@ -60,7 +89,7 @@ impl<'a> Router<'a> {
         let mut routes: Vec<Route> = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             let at = wanted.agent_at;
-            let Some(route) = self.route(wanted, task, findings) else { continue };
+            let Some(route) = self.route(&wanted, task, findings) else { continue };
             if routes.iter().any(|other| other.agent == route.agent && other.tool == route.tool) {
                 let message = format!("`{}` on `{}` is a route of this task already", route.tool, route.agent);
                 findings.warning("duplicate_route", at, message).help("leave it out");
@@ -72,13 +101,16 @@ impl<'a> Router<'a> {
     }
 
     /// The routes of rank 0.
-    fn first(&self, task: &Fields<'_>, findings: &mut Findings) -> Vec<Wanted> {
+    fn first<'w>(&self, task: &Fields<'w>, findings: &mut Findings) -> Vec<Wanted<'w>>
+    where
+        'a: 'w,
+    {
         let tool = task.node("tool");
         let key = task.key_extent("id").unwrap_or(task.extent);
         match (task.node("agent"), task.node("capability")) {
             (Some(agent), None) => vec![Wanted {
-                agent: agent.as_text().unwrap_or_default().into(),
-                tool: tool.and_then(Node::as_text).map(Arc::from),
+                agent: agent.as_text().unwrap_or_default(),
+                tool: tool.and_then(Node::as_text),
                 rank: 0,
                 agent_at: agent.extent,
                 tool_at: tool.map_or(agent.extent, |tool| tool.extent),
@@ -101,14 +133,23 @@ impl<'a> Router<'a> {
     }
 
     /// Every agent that lists a capability, each with the tool that serves it there.
-    fn members(&self, capability: &Node, tool: Option<&Node>, findings: &mut Findings) -> Vec<Wanted> {
+    fn members<'w>(
+        &self,
+        capability: &'w Node<'w>,
+        tool: Option<&'w Node<'w>>,
+        findings: &mut Findings,
+    ) -> Vec<Wanted<'w>>
+    where
+        'a: 'w,
+    {
         let name = capability.as_text().unwrap_or_default();
-        let members: Vec<_> = (self.agents.agents.values())
+        let agents = self.agents;
+        let members: Vec<_> = (agents.agents.values())
             .filter_map(|agent| {
                 let mapped = agent.capabilities.get(name)?;
                 Some(Wanted {
-                    agent: agent.id.clone(),
-                    tool: mapped.as_deref().or_else(|| tool?.as_text()).map(Arc::from),
+                    agent: agent.id.as_str(),
+                    tool: mapped.as_deref().or_else(|| tool?.as_text()),
                     rank: 0,
                     agent_at: capability.extent,
                     tool_at: if mapped.is_some() { capability.extent } else { tool.unwrap_or(capability).extent },
@@ -128,24 +169,23 @@ impl<'a> Router<'a> {
     }
 
     /// A route, if its agent and its tool exist as far as that is known.
-    fn route(&mut self, wanted: Wanted, task: &Fields<'_>, findings: &mut Findings) -> Option<Route> {
-        let id = &wanted.agent;
-        let Some(agent) = self.agents.agents.get(id) else {
-            self.unknown_agent(&wanted, findings);
+    fn route(&mut self, wanted: &Wanted<'_>, task: &Fields<'_>, findings: &mut Findings) -> Option<Route> {
+        let Some((place, id, agent)) = self.agents.agents.get_full(wanted.agent) else {
+            self.unknown_agent(wanted, findings);
             return None;
         };
-        self.named.entry(id.clone()).or_insert_with(|| agent.policy.clone());
-        let Some(tool) = wanted.tool.clone() else {
+        self.named.insert(place);
+        let Some(tool) = wanted.tool else {
             let found = findings.error("no_tool", wanted.agent_at, format!("no tool of `{id}` is named"));
             found.help("say which with `tool`");
             return None;
         };
-        if !agent.allows(&tool) {
-            self.forbidden(agent, &tool, &wanted, findings);
+        if !agent.allows(tool) {
+            self.forbidden(agent, tool, wanted, findings);
             return None;
         }
-        self.check_tool(&wanted, &tool, Some(task), findings);
-        Some(Route { agent: id.clone(), tool, rank: wanted.rank })
+        self.check_tool(wanted, tool, Some(task), findings);
+        Some(Route { agent: id.clone(), tool: self.tool(tool), rank: wanted.rank })
     }
 
     /// Whether prompts can be answered.
@@ -154,25 +194,25 @@ impl<'a> Router<'a> {
     }
 
     /// A model that a prompt names.
-    pub(super) fn model(&self, node: &Node, findings: &mut Findings) -> Option<String> {
+    pub(super) fn model(&self, node: &Node<'_>, findings: &mut Findings) -> Option<String> {
         model::named(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
     }
 
     /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
-    pub(super) fn prompt_tool(&mut self, name: &str, node: &Node, findings: &mut Findings) -> Option<PromptTool> {
+    pub(super) fn prompt_tool(&mut self, name: &str, node: &Node<'_>, findings: &mut Findings) -> Option<PromptTool> {
         let allowed = PromptTool::parse(name);
         let wanted = Wanted {
-            agent: allowed.agent.clone(),
-            tool: allowed.tool.clone(),
+            agent: allowed.agent.as_str(),
+            tool: allowed.tool.as_deref(),
             rank: 0,
             agent_at: node.extent,
             tool_at: node.extent,
         };
-        let Some(agent) = self.agents.agents.get(&allowed.agent) else {
+        let Some((place, _, agent)) = self.agents.agents.get_full(&allowed.agent) else {
             self.unknown_agent(&wanted, findings);
             return None;
         };
-        self.named.entry(agent.id.clone()).or_insert_with(|| agent.policy.clone());
+        self.named.insert(place);
         if let Some(tool) = &allowed.tool {
             if !agent.allows(tool) {
                 self.forbidden(agent, tool, &wanted, findings);
@@ -183,8 +223,8 @@ impl<'a> Router<'a> {
         Some(allowed)
     }
 
-    fn unknown_agent(&self, wanted: &Wanted, findings: &mut Findings) {
-        let id = wanted.agent.as_str();
+    fn unknown_agent(&self, wanted: &Wanted<'_>, findings: &mut Findings) {
+        let id = wanted.agent;
         if self.agents.disabled.iter().any(|disabled| disabled.as_str() == id) {
             let found = findings.error("disabled_agent", wanted.agent_at, format!("the agent `{id}` is switched off"));
             found.help("set `enabled = true` in its section of the agents file");
@@ -199,7 +239,7 @@ impl<'a> Router<'a> {
         findings.error("unknown_agent", wanted.agent_at, message).help(help);
     }
 
-    fn forbidden(&self, agent: &AgentSpec, tool: &str, wanted: &Wanted, findings: &mut Findings) {
+    fn forbidden(&self, agent: &AgentSpec, tool: &str, wanted: &Wanted<'_>, findings: &mut Findings) {
         let key = if agent.disabled_tools.iter().any(|name| name == tool) { "disabled_tools" } else { "enabled_tools" };
         let help = match &agent.enabled_tools {
             Some(enabled) if key == "enabled_tools" => findings.did_you_mean(tool, enabled.iter().map(String::as_str)),
@@ -211,18 +251,19 @@ impl<'a> Router<'a> {
     }
 
     /// Checks the tool, and the task's arguments if it gives them, against what the agent said, if it was asked.
-    fn check_tool(&mut self, wanted: &Wanted, tool: &str, task: Option<&Fields<'_>>, findings: &mut Findings) {
-        let id = &wanted.agent;
-        match self.catalogue.and_then(|catalogue| catalogue.get(id)) {
-            None => {}
-            Some(Err(_)) if self.unreachable.contains(id) => {}
-            Some(Err(reason)) => {
+    fn check_tool(&mut self, wanted: &Wanted<'_>, tool: &str, task: Option<&Fields<'_>>, findings: &mut Findings) {
+        let Some((id, offered)) = self.catalogue.and_then(|catalogue| catalogue.get_key_value(wanted.agent)) else {
+            return;
+        };
+        match offered {
+            Err(_) if self.unreachable.contains(id) => {}
+            Err(reason) => {
                 self.unreachable.insert(id.clone());
                 let message = format!("the agent `{id}` could not be asked for its tools: {reason}");
                 let found = findings.warning("unreachable_agent", wanted.agent_at, message);
                 found.help("its tools and their arguments are not checked");
             }
-            Some(Ok(info)) => match info.tool(tool) {
+            Ok(info) => match info.tool(tool) {
                 Some(known) => {
                     if let Some(task) = task {
                         self.arguments.check(id, known, task, findings);

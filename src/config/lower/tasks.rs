@@ -1,10 +1,12 @@
 //! Reads one task.
 //! Never looks at another one, except for its id.
 
+use std::collections::HashSet;
+
 use super::{
     graph::Edge,
     policy, prompts,
-    references::{self, Names, Used},
+    references::{self, Known, Names, Used},
     routes::Router,
 };
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
         findings::Findings,
         keys::{AWAIT, TASK_BUDGET},
         shape::Fields,
-        tree::{Node, Spot, Tree},
+        tree::{NameHasher, Node, Spot, Tree},
     },
     expression::RESERVED_NAMES,
     model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
@@ -23,12 +25,12 @@ const BINDING: &str = "item";
 
 /// Reads one task of the plan.
 pub(super) struct Reader<'r, 'n> {
-    pub(super) fields: &'r Fields<'n>,
+    pub(super) task: &'r Known<'n>,
     pub(super) defaults: Option<&'r Fields<'n>>,
     pub(super) names: &'r Names<'n>,
 }
 
-impl<'n> Reader<'_, 'n> {
+impl<'r, 'n> Reader<'r, 'n> {
     /// The task, and the tasks that it needs with the places that say so.
     pub(super) fn task(
         &self,
@@ -36,7 +38,7 @@ impl<'n> Reader<'_, 'n> {
         used: &mut Used,
         findings: &mut Findings,
     ) -> (Task, Vec<Edge<'n>>) {
-        let fields = self.fields;
+        let fields = self.fields();
         let mut edges = self.needs(findings);
         let foreach = self.foreach(&mut edges, findings, used);
         let binding = foreach.as_ref().map(|foreach| foreach.binding.as_str());
@@ -54,9 +56,9 @@ impl<'n> Reader<'_, 'n> {
             }
         }
         edges.dedup_by_key(|edge| edge.needs);
-        let shared = |name| self.fields.node(name).map_or(self.defaults, |_| Some(self.fields));
+        let shared = |name| fields.node(name).map_or(self.defaults, |_| Some(fields));
         let task = Task {
-            id: TaskId::from(self.id()),
+            id: self.task.id.clone(),
             title: fields.text("title").map(str::to_owned),
             needs: self.unique(&edges),
             condition,
@@ -81,19 +83,19 @@ impl<'n> Reader<'_, 'n> {
         (task, edges)
     }
 
-    fn id(&self) -> &str {
-        self.fields.text("id").unwrap_or_default()
+    fn fields(&self) -> &'r Fields<'n> {
+        &self.task.fields
     }
 
     /// The tasks under `needs`.
     fn needs(&self, findings: &mut Findings) -> Vec<Edge<'n>> {
         let mut edges = Vec::new();
-        for (id, node) in self.fields.texts("needs") {
+        for (id, node) in self.fields().texts("needs") {
             match self.names.find(id) {
                 Some((needs, _)) => edges.push(Edge { needs, spot: Spot { node, range: None } }),
                 None => {
                     let (problem, help) = self.names.unusable(id, findings);
-                    let message = format!("task `{}` needs `{id}`, which {problem}", self.id());
+                    let message = format!("task `{}` needs `{id}`, which {problem}", self.task.id);
                     findings.error("unknown_task", node.extent, message).maybe_help(help);
                 }
             }
@@ -103,14 +105,14 @@ impl<'n> Reader<'_, 'n> {
 
     /// The ids of what the edges lead to, each once.
     fn unique(&self, edges: &[Edge<'_>]) -> Vec<TaskId> {
-        let mut seen = std::collections::HashSet::with_capacity(edges.len());
+        let mut seen = HashSet::with_capacity_and_hasher(edges.len(), NameHasher::default());
         let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
-        fresh.filter_map(|edge| self.names.id(edge.needs)).map(TaskId::from).collect()
+        fresh.filter_map(|edge| self.names.id(edge.needs)).cloned().collect()
     }
 
     /// What the task waits for once its tool has ended.
     fn awaits(&self, findings: &mut Findings) -> Option<Await> {
-        let fields = Fields::of(self.fields.node("await")?, &AWAIT);
+        let fields = Fields::of(self.fields().node("await")?, &AWAIT);
         let mut read = |key| {
             let node = fields.node(key)?;
             Some(Expression(references::check_document_expression(node, findings).to_owned()))
@@ -119,7 +121,7 @@ impl<'n> Reader<'_, 'n> {
     }
 
     fn foreach(&self, edges: &mut Vec<Edge<'n>>, findings: &mut Findings, used: &mut Used) -> Option<Foreach> {
-        let fields = self.fields;
+        let fields = self.fields();
         let Some(node) = fields.node("foreach") else {
             for key in ["as", "max_parallel"] {
                 if let Some(at) = fields.key_extent(key).filter(|_| !fields.has("foreach")) {

@@ -7,6 +7,7 @@ mod inputs;
 mod plans;
 mod remainder;
 mod schemas;
+mod simple_yaml;
 
 use std::collections::HashMap;
 

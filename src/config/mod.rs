@@ -17,7 +17,6 @@ mod read;
 mod schema;
 mod secrets;
 mod shape;
-mod simple_yaml;
 mod source;
 #[cfg(test)]
 mod tests;

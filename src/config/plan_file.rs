@@ -12,7 +12,6 @@ use serde_json::Number;
 use super::{
     diagnostic::Diagnostics,
     findings::Findings,
-    simple_yaml,
     source::{Extent, Source},
     tree::{Entry, Node, Tree},
 };
@@ -53,11 +52,6 @@ pub fn write_data(data: &impl serde::Serialize) -> Result<String, serde_yaml::Er
 
 /// Reads a plan file. Syntax ends at the first mistake; duplicate keys and the like are all found.
 pub(super) fn read_tree<'s>(text: &'s str, findings: &mut Findings) -> Option<Node<'s>> {
-    simple_yaml::read(text).or_else(|| read_any(text, findings))
-}
-
-/// Reads all of YAML, and finds the mistakes.
-pub(super) fn read_any<'s>(text: &'s str, findings: &mut Findings) -> Option<Node<'s>> {
     let places = Places::new(text);
     let mut builder = Builder { findings, open: Vec::new(), anchors: HashMap::new(), aliased: 0, root: None, places };
     for event in Parser::new_from_str(text) {

@@ -7,7 +7,6 @@ mod inputs;
 mod plans;
 mod remainder;
 mod schemas;
-mod simple_yaml;
 
 use std::collections::HashMap;
 

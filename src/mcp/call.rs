@@ -1,7 +1,7 @@
 //! Carries out one call of a tool, from its request or from where an earlier process left it, to its output.
 //! Never tries twice, except where the agent says that it has not begun.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use rmcp::{
     ServiceError,
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     calls::Answer,
+    catalog::Catalog,
     connect::Connection,
     failure,
     note::{self, CallNote, StreamNote},
@@ -83,7 +84,9 @@ impl Drop for Call<'_> {
 pub(super) async fn run(route: Route<'_>, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
     let Order { request, meta, cancel } = order;
     let (connection, turn) = match &beginning {
-        Beginning::From(CallNote::RemoteTask(_) | CallNote::Resource(_)) => reach(route, &request, &cancel).await?,
+        Beginning::From(CallNote::RemoteTask(_) | CallNote::Resource(_)) => {
+            Box::pin(reach(route, &request, &cancel)).await?
+        }
         Beginning::Afresh | Beginning::From(_) => tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled(&request.tool)),
@@ -92,7 +95,7 @@ pub(super) async fn run(route: Route<'_>, order: Order, beginning: Beginning) ->
     };
     let vigil = Vigil::new(&request, connection.link.host.clone(), cancel);
     let mut call = Call { route, connection, turn, request, meta, vigil, left: None };
-    let output = Box::pin(call.output(beginning)).await;
+    let output = call.output(beginning).await;
     call.vigil.report_last();
     output.map(Arc::new)
 }
@@ -127,7 +130,9 @@ impl<'p> Call<'p> {
     async fn output(&mut self, beginning: Beginning) -> Result<ToolOutput, Failure> {
         let awaits = self.request.awaits.clone();
         let beginning = match (beginning, &awaits) {
-            (Beginning::From(CallNote::Resource(note)), Some(awaits)) => return self.resource(awaits, note).await,
+            (Beginning::From(CallNote::Resource(note)), Some(awaits)) => {
+                return Box::pin(self.resource(awaits, note)).await;
+            }
             (beginning, _) => beginning,
         };
         let answered = self.answered(beginning).await?;
@@ -139,7 +144,7 @@ impl<'p> Call<'p> {
             catalog.check_result(agent, tool, output.structured.as_ref())?;
         }
         match awaits {
-            Some(awaits) => self.linked(&awaits, &output).await,
+            Some(awaits) => Box::pin(self.linked(&awaits, &output)).await,
             None => Ok(output),
         }
     }
@@ -151,12 +156,12 @@ impl<'p> Call<'p> {
                 self.check().await?;
                 match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {
                     true => Box::pin(self.as_task()).await?,
-                    false => Box::pin(self.rounds(None)).await?,
+                    false => self.rounds(None).await?,
                 }
             }
             Beginning::From(CallNote::Round(round)) => Box::pin(self.rounds(Some(round))).await?,
             Beginning::From(CallNote::RemoteTask(task)) => return Box::pin(self.take_up(task)).await,
-            Beginning::From(CallNote::Stream(stream)) => self.read_on(stream).await?,
+            Beginning::From(CallNote::Stream(stream)) => Box::pin(self.read_on(stream)).await?,
             // The answers have left, or the plan no longer waits for the resource.
             Beginning::From(CallNote::InputGiven | CallNote::Resource(_)) => {
                 return Err(note::interrupted(&self.request));
@@ -184,9 +189,9 @@ impl<'p> Call<'p> {
     /// Checks the tool and the arguments before anything is sent.
     async fn check(&mut self) -> Result<(), Failure> {
         let (connection, tool) = (self.connection.clone(), self.request.tool.clone());
-        let catalog = match self.vigil.wait(connection.catalog_for(&tool), std::future::pending()).await {
-            Ok(catalog) => catalog?,
-            Err(stop) => return Err(self.stopped(stop).await),
+        let catalog = match connection.listed(&tool) {
+            Some(catalog) => catalog,
+            None => Box::pin(self.listed_again(&tool)).await?,
         };
         let tool = catalog.info.tool(&tool).ok_or_else(|| catalog.unknown(&connection.spec, &tool))?;
         let arguments = Value::Object(std::mem::take(&mut self.request.arguments));
@@ -197,13 +202,23 @@ impl<'p> Call<'p> {
         Ok(())
     }
 
+    /// The tools, listed again.
+    async fn listed_again(&mut self, tool: &str) -> Result<Arc<Catalog>, Failure> {
+        let connection = self.connection.clone();
+        match self.vigil.wait(connection.list(tool), std::future::pending()).await {
+            Ok(catalog) => catalog,
+            Err(stop) => Err(self.stopped(stop).await),
+        }
+    }
+
     /// Sends a request of the call itself, on whose behalf the agent may ask back, and waits for its answer.
     ///
     /// # Errors
     /// Why there is none.
     pub(super) async fn exchange(&mut self, ask: &Ask) -> Result<Answered, Unanswered> {
         let mut pending = self.send(ask).await?;
-        match self.wait(pending.answer()).await {
+        let answer = self.wait(pin!(pending.answer())).await;
+        match answer {
             Ok(answer) => self.read_answer(answer).await,
             Err(stop) => Box::pin(self.withdraw(pending, stop)).await,
         }
@@ -217,7 +232,8 @@ impl<'p> Call<'p> {
         let request = Request { ask, call: &self.request, meta: &self.meta, schema };
         let flight = self.vigil.flight.clone();
         let sending = connection.wire.send(request, &flight, left);
-        match self.vigil.wait(sending, connection.link.lost.cancelled()).await {
+        let sent = self.vigil.wait(pin!(sending), connection.link.lost.cancelled()).await;
+        match sent {
             Ok(Some(pending)) => Ok(pending),
             Ok(None) => Err(Unanswered::Failed(Box::pin(self.unexplained()).await)),
             Err(stop) => Err(Box::pin(self.unanswered(stop)).await),
@@ -258,13 +274,13 @@ impl<'p> Call<'p> {
     /// Why there is no answer.
     pub(super) async fn ask(&mut self, request: ClientRequest) -> Result<ServerResult, Unanswered> {
         let peer = self.connection.peer.clone();
-        let work = async move {
+        let work = Box::pin(async move {
             let handle = peer.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
             handle.rx.await.unwrap_or(Err(ServiceError::TransportClosed))
-        };
+        });
         match self.wait(work).await {
             Ok(answer) => self.read(answer).await,
-            Err(stop) => Err(self.unanswered(stop).await),
+            Err(stop) => Err(Box::pin(self.unanswered(stop)).await),
         }
     }
 
@@ -272,7 +288,7 @@ impl<'p> Call<'p> {
         match answer {
             Ok(answer) => Ok(answer),
             Err(ServiceError::McpError(error)) => Err(Unanswered::Error(error)),
-            Err(error) => Err(Unanswered::Failed(self.failed(&error).await)),
+            Err(error) => Err(Unanswered::Failed(Box::pin(self.failed(&error)).await)),
         }
     }
 

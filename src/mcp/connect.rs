@@ -282,16 +282,24 @@ impl Connection {
         lock(&self.catalog).clone()
     }
 
-    /// The tools, listed again if the agent announced a change or if `tool` is not among them: announcements get lost.
+    /// The tools, unless they have to be listed again: the agent announced a change, or `tool` is not among them, since
+    /// announcements get lost.
+    pub(super) fn listed(&self, tool: &str) -> Option<Arc<Catalog>> {
+        let catalog = self.catalog();
+        let is_known = catalog.info.tool(tool).is_some() || !self.spec.allows(tool);
+        (is_known && !self.link.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
+    }
+
+    /// The tools, listed again unless somebody else has just done so.
     ///
     /// # Errors
     /// When the connection is lost meanwhile; nothing was sent.
-    pub(super) async fn catalog_for(&self, tool: &str) -> Result<Arc<Catalog>, Failure> {
-        let catalog = self.catalog();
-        let changed = self.link.tools_changed.swap(false, Ordering::Relaxed);
-        if !changed && (catalog.info.tool(tool).is_some() || !self.spec.allows(tool)) {
+    pub(super) async fn list(&self, tool: &str) -> Result<Arc<Catalog>, Failure> {
+        if let Some(catalog) = self.listed(tool) {
             return Ok(catalog);
         }
+        let catalog = self.catalog();
+        let changed = self.link.tools_changed.swap(false, Ordering::Relaxed);
         let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
         match listing.await {
             Ok(Ok(catalog)) => {

@@ -178,7 +178,7 @@ impl Pool {
 
     async fn carry_out(&self, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
         let route = Route { pool: self, agent: self.agent(&order.request.agent)? };
-        Box::pin(call::run(route, order, beginning)).await
+        call::run(route, order, beginning).await
     }
 
     /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not

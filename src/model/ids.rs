@@ -3,6 +3,7 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,12 @@ id!(
     /// unique within the run.
     RequestId
 );
+
+/// A map by ids, in the order in which they came. It hashes fast: a run looks its tasks up many times for each event.
+pub type IdMap<K, V> = IndexMap<K, V, foldhash::fast::RandomState>;
+
+/// A map by ids without an order, which hashes as fast.
+pub type IdHashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 impl TaskId {
     /// The id of item `index` of the `foreach` task `self`.

@@ -28,7 +28,7 @@ pub use chat::{
 pub use command::{Command, StartAttempt};
 pub use event::{EndCause, Event, GoalPlanning, PlannerTurn, PromptCall, Record, RunStatus, Source};
 pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
-pub use ids::{AgentId, AttemptId, QuestionId, RequestId, RunId, TaskId};
+pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
 pub use llm::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices, Scores, StructuredOutput, SystemRole};
 pub use note::{NoteKey, Notes};

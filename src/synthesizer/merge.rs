@@ -1,7 +1,7 @@
 //! Folds the events of a run into its result: the same events give the same result, whoever asks and when.
 //! Never copies an answer; results share what the events hold.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::spent::{Ledger, Spending, Spent};
 use crate::model::{
-    AgentId, EndCause, Event, Failure, Outcome, Record, RunId, RunStatus, SkipReason, Task, TaskId, ToolOutput,
+    AgentId, EndCause, Event, Failure, IdHashMap, IdMap, Outcome, Record, RunId, RunStatus, SkipReason, Task, TaskId,
+    ToolOutput,
 };
 
 /// What came of a run: the object that `--output json` prints.
@@ -33,7 +34,7 @@ pub struct RunResult {
     #[serde(skip)]
     pub synthesis: Option<TaskId>,
     /// The plan's tasks, in its order.
-    pub tasks: IndexMap<TaskId, TaskResult>,
+    pub tasks: IdMap<TaskId, TaskResult>,
 }
 
 /// What came of a task, or of one item of a `foreach` task.
@@ -115,7 +116,7 @@ pub fn merge<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>) -> 
 pub struct Merge {
     result: RunResult,
     /// Items by id: the task they belong to, and their place in it.
-    items: HashMap<TaskId, (TaskId, usize)>,
+    items: IdHashMap<TaskId, (TaskId, usize)>,
     ledger: Ledger,
     /// The failures that the last replan is to get around.
     to_replan: Vec<TaskId>,
@@ -132,9 +133,9 @@ impl Merge {
             output_errors: IndexMap::new(),
             spent: Spent::default(),
             synthesis: None,
-            tasks: IndexMap::new(),
+            tasks: IdMap::default(),
         };
-        Self { result, items: HashMap::new(), ledger: Ledger::default(), to_replan: Vec::new() }
+        Self { result, items: IdHashMap::default(), ledger: Ledger::default(), to_replan: Vec::new() }
     }
 
     /// Takes the next event.

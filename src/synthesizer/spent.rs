@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use indexmap::IndexMap;
 use serde::Serialize;
 
-use crate::model::{AgentId, ChatError, ChatReply, Event, Origin, RequestId, Sampler, TaskId, Usage};
+use crate::model::{AgentId, ChatError, ChatReply, Event, IdMap, Origin, RequestId, Sampler, TaskId, Usage};
 
 /// What was spent by somebody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -49,7 +49,7 @@ pub struct Spending {
     pub planning: Option<Spent>,
     /// By task of the plan, in the order in which they first spent something: what it, its items, the calls of its
     /// prompt and the requests that its agents made for it have used.
-    pub tasks: IndexMap<TaskId, Spent>,
+    pub tasks: IdMap<TaskId, Spent>,
     /// By agent: its requests to the language model that no task is known to have caused.
     pub agents: IndexMap<AgentId, Spent>,
 }

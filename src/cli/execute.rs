@@ -1,7 +1,7 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{io::IsTerminal, mem, sync::Arc};
 
 use serde_json::Value;
 
@@ -122,6 +122,8 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
     let surveyed = work.take_surveyed();
     let (plan, left) = (work.plan(), work.left());
     let events = left.map_or(0, |left| left.run.next_seq());
+    // The process ends with the run, and gives its memory back at once rather than task by task.
+    mem::forget(Arc::clone(plan));
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
     let options = files::pool_options(agents)?;

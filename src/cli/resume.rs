@@ -8,7 +8,7 @@ use clap::Args;
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
     desk::Desk,
-    execute::{Left, Ran, Work, execute},
+    execute::{Left, Work, execute},
     files,
     talk::{DriveArgs, Otherwise},
 };
@@ -103,9 +103,7 @@ pub(super) async fn go_on(
     for change in changes {
         desk.screen.println(format!("accepted: {change}"));
     }
-    let Ran { result, exit, shown } = execute(desk, &agents, Work::Left(left)).await?;
-    drive.print(&result, shown)?;
-    Ok(exit)
+    drive.print(execute(desk, &agents, Work::Left(left)).await?)
 }
 
 /// How the plan file and the agents file differ from what the run began with. A plan file that is gone, or that came

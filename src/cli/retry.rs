@@ -6,7 +6,7 @@ use clap::Args;
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
     desk::{Desk, new_run},
-    execute::{Ran, Work, execute},
+    execute::{Work, execute},
     files,
     talk::{DriveArgs, Otherwise},
 };
@@ -44,7 +44,5 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let checked = earlier.check_rerun(&of, &from);
     checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
     let desk = Desk::new(new_run(), journal, &args.drive, Otherwise::Terminal)?;
-    let Ran { result, exit, shown } = execute(desk, &agents, Work::Again { of, earlier, from }).await?;
-    args.drive.print(&result, shown)?;
-    Ok(exit)
+    args.drive.print(execute(desk, &agents, Work::Again { of, earlier, from }).await?)
 }

@@ -12,7 +12,7 @@ use super::{
     AgentsArg, CliError, Exit, JournalArg,
     desk::{Desk, new_run},
     detach::detach,
-    execute::{Ran, Work, execute},
+    execute::{Work, execute},
     exit::{print, show},
     files,
     goal::{ForGoal, Goal, REPLANS},
@@ -121,9 +121,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
     });
     let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed, source };
-    let Ran { result, exit, shown } = execute(desk, &agents, work).await?;
-    args.drive.print(&result, shown)?;
-    Ok(exit)
+    args.drive.print(execute(desk, &agents, work).await?)
 }
 
 /// A plan that can run.

@@ -4,6 +4,7 @@
 
 use std::{
     io::IsTerminal,
+    mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,7 +12,8 @@ use std::{
 use clap::{Args, ValueEnum, builder::PossibleValue};
 
 use super::{
-    CliError, Format,
+    CliError, Exit, Format,
+    execute::Ran,
     exit::{print, print_json},
 };
 use crate::{
@@ -106,18 +108,22 @@ impl DriveArgs {
         self.answers.as_ref().map(load).transpose()
     }
 
-    /// Prints what came of a run, but for the answer where all of it is `shown` already.
+    /// Prints what came of a run, but for the answer where all of it is shown already, and gives the exit of the process.
     ///
     /// # Errors
     /// When stdout cannot be written.
-    pub(super) fn print(&self, result: &RunResult, shown: Shown) -> Result<(), CliError> {
+    pub(super) fn print(&self, ran: Ran) -> Result<Exit, CliError> {
+        let Ran { result, exit, shown } = ran;
         match self.output {
-            Output::Text if shown == Shown::All => Ok(()),
-            Output::Text => print_result(Format::Text, result),
-            Output::Json => print_result(Format::Json, result),
+            Output::Text if shown == Shown::All => {}
+            Output::Text => print_result(Format::Text, &result)?,
+            Output::Json => print_result(Format::Json, &result)?,
             // Its last line said it.
-            Output::StreamJson => Ok(()),
+            Output::StreamJson => {}
         }
+        // The process ends, and gives its memory back at once rather than result by result.
+        mem::forget(result);
+        Ok(exit)
     }
 }
 

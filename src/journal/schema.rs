@@ -26,37 +26,38 @@ const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
 /// process that hangs or a disk that is failing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `events` is the truth. `runs` is derived from it in the same transaction, so that listing the runs
-/// need not read their events. This much is format 2.
-const FIRST_TABLES: &str = "
+/// `events` is the truth. A row is what was appended together, or a part of that: `body` has a line for each event, `seq`
+/// is the number of the first, `at` belongs to the last, and `sum` holds their checksums, eight bytes each, the least
+/// significant first. In rows that an older format wrote there is one event, and its checksum is a number, or absent. Rows
+/// are long, so that they are kept apart from the keys by which they are found.
+const EVENTS: &str = "
     CREATE TABLE events (
         run  TEXT    NOT NULL,
         seq  INTEGER NOT NULL,
         at   INTEGER NOT NULL,
         body TEXT    NOT NULL,
+        sum  INTEGER,
         PRIMARY KEY (run, seq)
-    ) WITHOUT ROWID;
+    );
+";
+
+/// `runs` is derived from `events` in the same transaction, so that listing the runs need not read their events. Its own
+/// `events` is their number, by which a lost tail is noticed; it is absent where format 2 wrote them.
+const RUNS: &str = "
     CREATE TABLE runs (
         run     TEXT    NOT NULL PRIMARY KEY,
         name    TEXT    NOT NULL,
         started INTEGER NOT NULL,
         status  TEXT    NOT NULL,
-        ended   INTEGER
+        ended   INTEGER,
+        events  INTEGER
     ) WITHOUT ROWID;
     CREATE INDEX runs_by_start ON runs (started, run);
 ";
 
-/// What format 3 has beyond that. `sum` is the checksum of a record, and `runs.events` their number, by which a lost tail
-/// is noticed; what an older format wrote has neither. `notes` holds what adapters need to find a session or a call again
-/// after a crash, `inbox` what other processes want of a run. Ids of requests are never used again, so that a process
-/// knows by the last one it took which are new.
-///
-/// Format 4 has the same tables. A row of `events` is what was appended together, or a part of that: `body` has a line
-/// for each event, `seq` is the number of the first, `at` belongs to the last, and `sum` holds their checksums, eight
-/// bytes each, the least significant first. Before, a row was one event, and its checksum a number; such rows stay.
-const TABLES_SINCE_3: &str = "
-    ALTER TABLE events ADD COLUMN sum INTEGER;
-    ALTER TABLE runs ADD COLUMN events INTEGER;
+/// `notes` holds what adapters need to find a session or a call again after a crash, `inbox` what other processes want of
+/// a run. Ids of requests are never used again, so that a process knows by the last one it took which are new.
+const NOTES_AND_INBOX: &str = "
     CREATE TABLE notes (
         run  TEXT NOT NULL,
         key  TEXT NOT NULL,
@@ -71,6 +72,20 @@ const TABLES_SINCE_3: &str = "
         UNIQUE (run, question)
     );
 ";
+
+/// Makes format 3 of format 2, which had neither checksums nor `notes` and `inbox`.
+const FROM_2_TO_3: &str = "
+    ALTER TABLE events ADD COLUMN sum INTEGER;
+    ALTER TABLE runs ADD COLUMN events INTEGER;
+";
+
+/// Makes format 4 of format 3, with [`EVENTS`] between the two. Format 3 kept its rows, one event each, among their keys.
+const FROM_3_TO_4: [&str; 2] = [
+    "ALTER TABLE events RENAME TO events_before;",
+    "INSERT INTO events (run, seq, at, body, sum)
+        SELECT run, seq, at, body, sum FROM events_before ORDER BY run, seq;
+    DROP TABLE events_before;",
+];
 
 /// How many events a row of `events` holds, as SQL. It is known from the beginning of the row, however long that is.
 pub(super) const EVENTS_OF_ROW: &str = "iif(typeof(sum) = 'blob', length(sum) / 8, 1)";
@@ -212,10 +227,13 @@ fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), Journal
             // the log; the log and the folder follow with the first commit that is to last.
             let synced = File::open(path).and_then(|file| file.sync_all());
             synced.map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
-            FIRST_TABLES.to_owned() + TABLES_SINCE_3
+            [EVENTS, RUNS, NOTES_AND_INBOX].concat()
         }
-        Content::Older(2) => TABLES_SINCE_3.to_owned(),
-        Content::Older(_) => String::new(),
+        Content::Older(format) => {
+            let [before, after] = FROM_3_TO_4;
+            let earlier = if format == 2 { [FROM_2_TO_3, NOTES_AND_INBOX].concat() } else { String::new() };
+            [&earlier, before, EVENTS, after].concat()
+        }
         Content::Journal => return Ok(()),
     };
     transaction.execute_batch(&missing).map_err(failed)?;
@@ -263,11 +281,30 @@ pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<RunStatus
 pub(super) mod tests {
     use super::*;
 
+    /// The tables of format 2.
+    const TABLES_OF_2: &str = "
+        CREATE TABLE events (
+            run  TEXT    NOT NULL,
+            seq  INTEGER NOT NULL,
+            at   INTEGER NOT NULL,
+            body TEXT    NOT NULL,
+            PRIMARY KEY (run, seq)
+        ) WITHOUT ROWID;
+        CREATE TABLE runs (
+            run     TEXT    NOT NULL PRIMARY KEY,
+            name    TEXT    NOT NULL,
+            started INTEGER NOT NULL,
+            status  TEXT    NOT NULL,
+            ended   INTEGER
+        ) WITHOUT ROWID;
+        CREATE INDEX runs_by_start ON runs (started, run);
+    ";
+
     /// Makes a journal of format 2 or 3 as an earlier version did, with these statements' content.
     pub(in crate::journal) fn create_older(path: &Path, format: i64, content: &str) {
         let connection = Connection::open(path).expect("opens");
-        let tables = if format == 2 { FIRST_TABLES.to_owned() } else { FIRST_TABLES.to_owned() + TABLES_SINCE_3 };
-        connection.execute_batch(&(tables + content)).expect("creates");
+        let since = if format == 2 { Vec::new() } else { vec![FROM_2_TO_3, NOTES_AND_INBOX] };
+        connection.execute_batch(&[&[TABLES_OF_2], &*since, &[content]].concat().concat()).expect("creates");
         connection.pragma_update(None, "application_id", APPLICATION_ID).expect("updates");
         connection.pragma_update(None, "user_version", format).expect("updates");
         connection.pragma_update(None, "journal_mode", "wal").expect("switches");

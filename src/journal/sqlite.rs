@@ -29,8 +29,8 @@ use crate::model::{Event, NoteKey, Record, RunId, RunStatus};
 /// records are shared with whoever appended them.
 const QUEUE: usize = 1024;
 
-/// A row of events ends with the one that makes it this long, so that whoever reads it needs little memory. A row costs
-/// as much as many events do, and an append of a busy run is a few tens of KiB.
+/// A row of events ends with the one that makes it this long, so that whoever reads it needs little memory. The append of
+/// a busy run is a few tens of KiB.
 const ROW_BYTES: usize = 1 << 18;
 
 /// What a power cut may cost. A process that is killed loses nothing that was confirmed, either way.

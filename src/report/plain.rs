@@ -1,8 +1,6 @@
 //! Tells a run in plain lines, for standard error that is no terminal.
 //! Never tells more progress than a line a second and task.
 
-use std::collections::HashMap;
-
 use jiff::tz::TimeZone;
 
 use super::{
@@ -10,7 +8,7 @@ use super::{
     screen::Screen,
     story::{Line, Mark, Story},
 };
-use crate::model::{Event, Record, RunId, TaskId, Timestamp};
+use crate::model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp};
 
 /// The shortest time between two lines of progress of a task.
 const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -78,7 +76,7 @@ impl Clock {
 
 /// When each task last told its progress.
 #[derive(Debug, Default)]
-struct Pace(HashMap<TaskId, Timestamp>);
+struct Pace(IdHashMap<TaskId, Timestamp>);
 
 impl Pace {
     /// Whether a line about `record` is due. The end of a progress is always worth one.

@@ -16,8 +16,8 @@ use indexmap::IndexMap;
 
 use super::text::elapsed;
 use crate::model::{
-    AgentId, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, RunStatus, Sampler, Task, TaskId,
-    Timestamp,
+    AgentId, IdHashMap, IdMap, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, RunStatus, Sampler,
+    Task, TaskId, Timestamp,
 };
 
 /// A line of the story. All text in it is harmless and on one line.
@@ -145,15 +145,15 @@ pub struct Story {
     run: RunId,
     plan: Option<Arc<Plan>>,
     /// The plan's own tasks, those that replans added included, without items.
-    planned: IndexMap<TaskId, Arc<Task>>,
+    planned: IdMap<TaskId, Arc<Task>>,
     started: Timestamp,
     tally: Tally,
     connecting: Vec<AgentId>,
-    running: HashMap<TaskId, Running>,
+    running: IdHashMap<TaskId, Running>,
     /// How many calls began.
     begun: u64,
     /// Attempts that failed and whose consequence the next event tells.
-    failed: HashMap<TaskId, Ended>,
+    failed: IdHashMap<TaskId, Ended>,
     retrying: BTreeMap<TaskId, Retrying>,
     /// How many items a `foreach` task has, and since when.
     parents: HashMap<TaskId, (usize, Timestamp)>,
@@ -191,13 +191,13 @@ impl Story {
         Self {
             run,
             plan: None,
-            planned: IndexMap::new(),
+            planned: IdMap::default(),
             started: Timestamp::default(),
             tally: Tally::default(),
             connecting: Vec::new(),
-            running: HashMap::new(),
+            running: IdHashMap::default(),
             begun: 0,
-            failed: HashMap::new(),
+            failed: IdHashMap::default(),
             retrying: BTreeMap::new(),
             parents: HashMap::new(),
             questions: IndexMap::new(),

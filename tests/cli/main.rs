@@ -16,6 +16,7 @@ mod prompts;
 mod replanning;
 mod resuming;
 mod secrets;
+mod slow_readers;
 mod streaming;
 mod support;
 mod talking;

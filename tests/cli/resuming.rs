@@ -43,14 +43,32 @@ fn place() -> Place {
 
 /// Begins the plan and kills the host while the second task is under way.
 fn killed(place: &Place, plan: &str) {
+    killed_with(place, plan, &[]);
+}
+
+/// The same with further options.
+fn killed_with(place: &Place, plan: &str, options: &[&str]) {
     place.write("plan.yaml", plan);
-    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    let mut host = place.start(&[&["run", "plan.yaml", "--no-input"], options].concat());
     wait_for("the second call", || {
         let logs = place.kapell(&["logs", "last"]);
         logs.out.contains("second#1: calls").then_some(())
     });
     signal(&host, "KILL");
     host.wait().expect("it ends");
+}
+
+#[test]
+fn a_run_whose_steps_wait_for_no_disk_survives_a_killed_process() {
+    let place = place();
+    let plan = PLAN.replace("delay_ms: 5000", "delay_ms: 1500").replace("at_most_once", "idempotent");
+    killed_with(&place, &plan, &["--durability", "normal"]);
+    let ended = place.kapell(&["resume", "--no-input", "--output", "json", "--durability", "normal"]);
+    assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
+    assert_eq!(stored(&place), ["one", "two", "three"]);
+    let again = ["retry", "last", "--from", "third", "--no-input", "--output", "json", "--durability", "normal"];
+    let ended = place.kapell(&again);
+    assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
 }
 
 /// The titles of the documents that were really stored, in order.

@@ -280,6 +280,26 @@ fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
 }
 
 #[test]
+fn a_process_that_drives_a_run_goes_on_while_another_brings_the_journal_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    schema::tests::create_older(&path, 3, "");
+    let driver = Connection::open(&path).expect("opens");
+    // As the version with format 3 writes.
+    let mut insert = driver
+        .prepare("INSERT INTO events (run, seq, at, body, sum) VALUES ('run', ?1, 0, ?2, NULL)")
+        .expect("prepares");
+    for seq in 0..4 {
+        let body = serde_json::to_string(&record(seq)).expect("serialises");
+        insert.execute((seq, body)).expect("inserts");
+        if seq == 1 {
+            drop(SqliteJournal::open(&path, Durability::Full).expect("opens"));
+        }
+    }
+    assert_eq!(read(&path, &"run".into()), (0..4).map(record).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_event_on() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");

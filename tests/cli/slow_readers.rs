@@ -1,0 +1,89 @@
+//! Readers of the lines of JSON that take their time: nothing is lost, nothing waits for them, and little is kept.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::support::{Place, wait_for};
+
+/// Calls of the run, and bytes that each returns.
+const CALLS: usize = 2_000;
+const RESULT: usize = 8 << 10;
+
+fn place() -> Place {
+    let place = Place::new();
+    place.agents(&["good"]);
+    let items: Vec<_> = (0..CALLS).collect();
+    place.write("inputs.yaml", format!("items: {items:?}\ntext: {}\n", "x".repeat(RESULT)));
+    let plan = "
+        name: many
+        inputs: { items: { type: array, required: true }, text: { type: string, required: true } }
+        tasks:
+          - id: all
+            foreach: ${{ inputs.items }}
+            as: item
+            agent: odd-good
+            tool: echo
+            with: { text: '${{ item }} ${{ inputs.text }}' }
+        ";
+    place.write("plan.yaml", plan);
+    place
+}
+
+fn start(place: &Place, output: &str) -> Child {
+    let arguments = ["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db", "--output"];
+    let mut command = place.command(arguments);
+    command.arg(output).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kapell starts")
+}
+
+/// Waits until the journal says that the latest run has ended, and gives the most memory that its process has needed so
+/// far, in KiB.
+fn memory_at_the_end(place: &Place, host: &Child) -> u64 {
+    wait_for("the end of the run", || {
+        let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
+        let runs: Value = serde_json::from_str(&shown.out).ok()?;
+        (runs[0]["status"] == "succeeded").then_some(())
+    });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).expect("it still runs");
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
+    most.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_slow_reader_of_events_holds_up_no_run_costs_no_memory_and_gets_every_event_once() {
+    // A run whose result nobody reads for now.
+    let place = place();
+    let mut host = start(&place, "json");
+    let usual = memory_at_the_end(&place, &host);
+    host.stdout.take().expect("piped").read_to_end(&mut Vec::new()).expect("readable");
+    assert!(host.wait().expect("ends").success());
+
+    let place = self::place();
+    let mut host = start(&place, "stream-json");
+    let mut lines = BufReader::new(host.stdout.take().expect("piped")).lines().map(|line| line.expect("a line"));
+    let mut read = Vec::new();
+    for line in lines.by_ref().take(25) {
+        read.push(line);
+        // Fifty lines a second, and then none until the run has ended.
+        sleep(Duration::from_millis(20));
+    }
+    let most = memory_at_the_end(&place, &host);
+    let unread = CALLS * RESULT / 1024;
+    assert!(most < usual + unread as u64 / 2, "{most} KiB where {usual} are usual");
+
+    read.extend(lines);
+    assert!(host.wait().expect("ends").success());
+    let result: Value = serde_json::from_str(&read.pop().expect("a last line")).expect("JSON");
+    assert_eq!((&result["type"], &result["status"]), (&"result".into(), &"succeeded".into()));
+    let journal = place.kapell(&["logs", "last", "--journal", "j.db", "--output", "json"]);
+    assert!(journal.out.lines().eq(&read), "the lines are not those of the journal");
+    let numbers: Vec<_> =
+        read.iter().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["seq"].as_u64()).collect();
+    assert_eq!(numbers, (0..read.len() as u64).map(Some).collect::<Vec<_>>());
+}

@@ -1,0 +1,210 @@
+//! The reference agent: an MCP server that adds as little to a call as rmcp allows.
+//! Never does work of its own.
+#![allow(deprecated, reason = "sampling is deprecated since 2026-07-28, and is what `think` measures")]
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::serve::ListenerExt as _;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler, ServiceExt as _,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CreateMessageRequest,
+        CreateMessageRequestParams, InputRequest, InputRequests, InputRequiredResult, JsonObject, ListToolsResult,
+        PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, SamplingMessage, ServerCapabilities,
+        ServerConfig, Tool,
+    },
+    service::RequestContext,
+    transport::streamable_http_server::{
+        StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
+    },
+};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+
+use crate::{Outcome, workload::Digest};
+
+/// How the agent is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Over {
+    /// Over its own pipes.
+    Stdio,
+    /// At an address that it prints. It ends with its standard input.
+    Http,
+}
+
+/// Serves until nobody is left to serve. At the first call, writes the nanoseconds since 1970 to `stamp`.
+///
+/// # Errors
+/// When there is nothing to serve on.
+pub(crate) async fn serve(over: Over, stamp: Option<PathBuf>) -> Outcome<()> {
+    let agent = Agent { stamp: stamp.map(|path| Arc::new(Stamp { path, is_set: AtomicBool::new(false) })) };
+    match over {
+        Over::Stdio => {
+            agent.serve(rmcp::transport::stdio_pipes()).await?.waiting().await?;
+        }
+        Over::Http => {
+            let config = StreamableHttpServerConfig::default().with_sse_retry(None);
+            let sessions = Arc::new(LocalSessionManager::default());
+            let service = StreamableHttpService::new(move || Ok(agent.clone()), sessions, config);
+            serve_http(axum::Router::new().nest_service("/mcp", service), "/mcp").await?;
+        }
+    }
+    Ok(())
+}
+
+/// Serves `router` at a free port, prints the address of `path`, and ends with standard input, so that nothing outlives
+/// whoever started it.
+///
+/// # Errors
+/// When there is no port, or nobody to tell.
+pub(crate) async fn serve_http(router: axum::Router, path: &str) -> Outcome<()> {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    println!("http://{}{path}", listener.local_addr()?);
+    std::io::stdout().flush()?;
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let left = async { tokio::io::stdin().read_to_end(&mut Vec::new()).await };
+    tokio::select! {
+        served = axum::serve(listener, router) => served?,
+        _ = left => {}
+    }
+    Ok(())
+}
+
+#[derive(Clone)]
+struct Agent {
+    stamp: Option<Arc<Stamp>>,
+}
+
+/// When the first call came.
+struct Stamp {
+    path: PathBuf,
+    is_set: AtomicBool,
+}
+
+impl Stamp {
+    fn set(&self) {
+        if !self.is_set.swap(true, Ordering::Relaxed) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            // Whoever wanted it will miss it.
+            let _ = std::fs::write(&self.path, now.as_nanos().to_string());
+        }
+    }
+}
+
+impl ServerHandler for Agent {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    async fn list_tools(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tools = [
+            tool("echo", "Gives a text back", "text", "string"),
+            tool("mix", "Gives the digest of a text", "text", "string"),
+            tool("sleep_ms", "Sleeps for milliseconds", "ms", "number"),
+            tool("work", "Gives a text of some bytes", "bytes", "integer"),
+            tool("think", "Asks the host's model once", "prompt", "string"),
+            tool("progress", "Tells of its progress some times", "n", "integer"),
+        ];
+        Ok(ListToolsResult::with_all_items(tools.into()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if let Some(stamp) = &self.stamp {
+            stamp.set();
+        }
+        let mut arguments = request.arguments.unwrap_or_default();
+        match request.name.as_ref() {
+            "echo" => Ok(said(text(&mut arguments, "text"))),
+            "mix" => Ok(said(Digest::of(&text(&mut arguments, "text")).to_string())),
+            "sleep_ms" => {
+                tokio::time::sleep(Duration::from_millis(number(&arguments, "ms"))).await;
+                Ok(said("slept".to_owned()))
+            }
+            "work" => Ok(said("x".repeat(number(&arguments, "bytes") as usize))),
+            "progress" => {
+                let count = number(&arguments, "n");
+                tell_progress(count, &context).await;
+                Ok(said(count.to_string()))
+            }
+            "think" => think(text(&mut arguments, "prompt"), request.input_responses.as_ref(), &context).await,
+            other => Err(ErrorData::invalid_params(format!("there is no tool `{other}`"), None)),
+        }
+    }
+}
+
+fn tool(name: &'static str, description: &'static str, argument: &str, kind: &str) -> Tool {
+    let properties = json!({ argument: { "type": kind } });
+    let schema = [("type", json!("object")), ("properties", properties), ("required", json!([argument]))];
+    let schema: JsonObject = schema.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Tool::new(name, description, Arc::new(schema))
+}
+
+fn said(text: String) -> CallToolResponse {
+    CallToolResult::success(vec![ContentBlock::text(text)]).into()
+}
+
+fn text(arguments: &mut JsonObject, name: &str) -> String {
+    match arguments.remove(name) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    }
+}
+
+fn number(arguments: &JsonObject, name: &str) -> u64 {
+    arguments.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+async fn tell_progress(count: u64, context: &RequestContext<RoleServer>) {
+    let Some(token) = context.meta.get_progress_token() else { return };
+    for step in 1..=count {
+        let progress = ProgressNotificationParam::new(token.clone(), step as f64).with_total(count as f64);
+        // A client that is gone misses it.
+        let _ = context.peer.notify_progress(progress).await;
+    }
+}
+
+/// One sampling request: while the call lasts up to 2025-11-25, as a round of input since 2026-07-28.
+async fn think(
+    prompt: String,
+    given: Option<&rmcp::model::InputResponses>,
+    context: &RequestContext<RoleServer>,
+) -> Result<CallToolResponse, ErrorData> {
+    const NAME: &str = "model";
+    let request = CreateMessageRequestParams::new(vec![SamplingMessage::user_text(prompt)], 64);
+    let modern = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+    if !modern {
+        let reply = context.peer.create_message(request).await;
+        let reply = reply.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        return Ok(said(text_of(&json!(reply))));
+    }
+    if let Some(reply) = given.and_then(|given| given.get(NAME)) {
+        return Ok(said(text_of(reply)));
+    }
+    let request = InputRequest::CreateMessage(CreateMessageRequest::new(request));
+    let requests = InputRequests::from_iter([(NAME.to_owned(), request)]);
+    Ok(InputRequiredResult::new(Some(requests), Some("asked".to_owned())).into())
+}
+
+/// The text of a sampling result, whose content is one block or several.
+fn text_of(reply: &Value) -> String {
+    let content = &reply["content"];
+    content["text"].as_str().or_else(|| content[0]["text"].as_str()).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,61 @@
+//! The language model: an OpenAI-compatible endpoint that answers with the digest of what it was asked, after a while.
+//! Never streams.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::{Value, json};
+
+use crate::{Outcome, agent, workload::Digest};
+
+/// How long an answer takes.
+const LATENCY: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Load {
+    now: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+/// Prints its base address and serves until standard input ends; then prints how many requests waited at once at most.
+///
+/// # Errors
+/// When there is no port, or nobody to tell.
+pub(crate) async fn serve() -> Outcome<()> {
+    let load = Arc::new(Load::default());
+    let router = Router::new().route("/v1/chat/completions", post(chat)).with_state(load.clone());
+    agent::serve_http(router, "/v1").await?;
+    println!("{}", load.peak.load(Ordering::Relaxed));
+    Ok(())
+}
+
+async fn chat(State(load): State<Arc<Load>>, body: String) -> Response {
+    let Ok(request) = serde_json::from_str::<Value>(&body) else {
+        return (StatusCode::BAD_REQUEST, "this is no JSON").into_response();
+    };
+    let now = load.now.fetch_add(1, Ordering::Relaxed) + 1;
+    load.peak.fetch_max(now, Ordering::Relaxed);
+    tokio::time::sleep(LATENCY).await;
+    load.now.fetch_sub(1, Ordering::Relaxed);
+    let content = request["messages"].as_array().and_then(|messages| messages.last()).map(|last| &last["content"]);
+    let asked = content.and_then(|content| content.as_str().or_else(|| content[0]["text"].as_str()));
+    let answer = format!("A:{}", Digest::of(asked.unwrap_or_default()));
+    let reply = json!({
+        "id": "c", "object": "chat.completion", "created": 0, "model": request["model"],
+        "choices": [{ "index": 0, "message": { "role": "assistant", "content": answer }, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 },
+    });
+    ([(header::CONTENT_TYPE, "application/json")], reply.to_string()).into_response()
+}

@@ -1,0 +1,183 @@
+//! The command line: what is measured, and the roles in which this program starts itself.
+//! Never measures.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum as _};
+
+use crate::{
+    Outcome,
+    agent::{self, Over},
+    contest::{self, Durability, Row, Setting},
+    floor::{self, Era},
+    llm,
+    measure::{self, Program},
+    table::{self, Format},
+    workload::Workload,
+};
+
+/// The word that makes this program one of the parts.
+const ROLE: &str = "role";
+/// What tells `cargo bench` from `cargo test`.
+const BENCH: &str = "--bench";
+
+/// Runs workloads with kapell and with the floor, in turn, and compares them.
+///
+/// The floor is a loop written by hand over rmcp: once in memory, once with a row for each call and each result in
+/// SQLite (WAL, synchronous=FULL), committed in groups. All outputs have to be equal. Each ratio is the median of the
+/// ratios of the rounds; times are those of whole processes, agents included, and processor times and memory those of
+/// kapell alone. The ratios to quote are pinned ones: without, they swing with the machine.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --bench host --")]
+struct Options {
+    /// How often each is run
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Only these workloads
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    only: Vec<Workload>,
+    /// The revision of the protocol that both sides speak: 2025-11-25, or 2026-07-28
+    #[arg(long, value_enum, default_value = "modern")]
+    era: Era,
+    /// Reach the agents over Streamable HTTP, and not over their pipes
+    #[arg(long)]
+    http: bool,
+    /// Use every processor, and not one for all
+    #[arg(long)]
+    unpinned: bool,
+    /// One round of small workloads, to see that everything works
+    #[arg(long, conflicts_with_all = ["rounds", "only"])]
+    quick: bool,
+    /// Print the table as Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// Fail where a target is missed
+    #[arg(long)]
+    check: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The parts.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+enum Role {
+    /// A reference agent.
+    Agent {
+        /// How it is reached.
+        over: Over,
+        /// Where it writes when its first call came.
+        #[arg(long)]
+        stamp: Option<PathBuf>,
+    },
+    /// The language model.
+    Llm,
+    /// The floor.
+    Floor {
+        /// What it is to do.
+        job: PathBuf,
+    },
+    /// Whoever measures a program.
+    Measure(Program),
+}
+
+/// Measures, if this is `cargo bench`, or plays a part.
+pub(crate) fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let done = match arguments.next() {
+        Some(first) if first == ROLE => play(Role::parse_from(arguments)),
+        _ if std::env::args_os().any(|argument| argument == BENCH) => return compare(&Options::parse()),
+        _ => {
+            println!("nothing is measured here but by `cargo bench --bench host`");
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(role: Role) -> Outcome<()> {
+    if let Role::Measure(program) = role {
+        println!("{}", serde_json::to_string(&program.measured()?)?);
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match role {
+            Role::Agent { over, stamp } => agent::serve(over, stamp).await?,
+            Role::Llm => llm::serve().await?,
+            Role::Floor { job } => println!("{}", serde_json::to_string(&floor::run(&job).await?)?),
+            Role::Measure(_) => {}
+        }
+        Ok(())
+    })
+}
+
+fn compare(options: &Options) -> ExitCode {
+    let over = if options.http { Over::Http } else { Over::Stdio };
+    let rounds = if options.quick { 1 } else { usize::from(options.rounds) };
+    let setting = Setting { era: options.era, over, rounds };
+    println!("{}", heading(options, setting));
+    let mut measured = Vec::new();
+    let mut failed = false;
+    for row in rows(options) {
+        eprintln!("{} ...", row.name());
+        match contest::measure(row, setting) {
+            Ok(figures) => measured.push(figures),
+            Err(error) => {
+                failed = true;
+                eprintln!("{} FAILED: {error}", row.name());
+            }
+        }
+    }
+    let format = if options.markdown { Format::Markdown } else { Format::Columns };
+    let (table, holds) = table::table(&measured, over, format);
+    print!("\n{table}");
+    let missed = options.check && !holds;
+    if failed || missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// What holds for the whole table.
+fn heading(options: &Options, setting: Setting) -> String {
+    let era = match setting.era {
+        Era::Legacy => "2025-11-25",
+        Era::Modern => "2026-07-28",
+    };
+    let over = match setting.over {
+        Over::Stdio => "stdio",
+        Over::Http => "Streamable HTTP",
+    };
+    let processors = if options.unpinned {
+        format!("unpinned, {} processors", measure::processors())
+    } else {
+        match measure::pin() {
+            Ok(number) => format!("everything on processor {number}"),
+            Err(error) => format!("unpinned ({error}), {} processors", measure::processors()),
+        }
+    };
+    format!("{over}, protocol {era}, {processors}, median of {} rounds", setting.rounds)
+}
+
+fn rows(options: &Options) -> Vec<Row> {
+    let chosen: Vec<Workload> = if options.quick {
+        vec![Workload::Pair, Workload::Chain100, Workload::Layered1k, Workload::Think200, Workload::Progress50]
+    } else if options.only.is_empty() {
+        Workload::value_variants().to_vec()
+    } else {
+        options.only.clone()
+    };
+    let mut rows = Vec::new();
+    for workload in chosen {
+        rows.push(Row { workload, durability: Durability::Full });
+        if workload == Workload::Layered10k {
+            rows.push(Row { workload, durability: Durability::Normal });
+        }
+    }
+    rows
+}

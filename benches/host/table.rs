@@ -1,0 +1,188 @@
+//! The table of what was measured, for a terminal and for a page.
+//! Never measures.
+
+use crate::{
+    agent::Over,
+    contest::{Durability, Figures, Round, Row, Sample},
+    targets::{Verdict, verdicts},
+    workload::Workload,
+};
+
+const HEAD: [&str; 11] = [
+    "workload",
+    "floor",
+    "durable",
+    "kapell",
+    "× durable",
+    "of rounds",
+    "× floor",
+    "µs a task",
+    "CPU ×",
+    "MB",
+    "notes",
+];
+
+/// How the table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// In columns.
+    Columns,
+    /// As Markdown.
+    Markdown,
+}
+
+/// The table, and whether all targets hold.
+pub(crate) fn table(all: &[Figures], over: Over, format: Format) -> (String, bool) {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    let mut holds = true;
+    for figures in all {
+        let verdicts = verdicts(figures, over, all);
+        holds &= verdicts.iter().all(Verdict::holds);
+        rows.push(cells(figures, &verdicts));
+    }
+    let text = match format {
+        Format::Columns => columns(&rows),
+        Format::Markdown => markdown(&rows),
+    };
+    (text, holds)
+}
+
+fn cells(figures: &Figures, verdicts: &[Verdict]) -> [String; 11] {
+    let wall = |of: fn(&Round) -> &Sample| format!("{:.1} ms", figures.median(|round| ms(of(round))));
+    let spread = figures.rounds.iter().map(over_durable);
+    let (least, most) = spread.fold((f64::MAX, 0.0_f64), |(least, most), next| (least.min(next), most.max(next)));
+    [
+        figures.row.name(),
+        wall(|round| &round.memory),
+        wall(|round| &round.durable),
+        wall(|round| &round.kapell),
+        format!("{:.2}", figures.over_durable()),
+        format!("{least:.2}–{most:.2}"),
+        format!("{:.2}", figures.over_memory()),
+        format!("{:.0}", figures.task_us()),
+        format!("{:.2}", figures.median(|round| round.kapell.cpu.as_secs_f64() / round.durable.cpu.as_secs_f64())),
+        format!("{:.0}", figures.peak_mb()),
+        notes(figures, verdicts).join("; "),
+    ]
+}
+
+fn notes(figures: &Figures, verdicts: &[Verdict]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for Verdict { target, reached } in verdicts {
+        let verdict = Verdict { target: *target, reached: *reached };
+        let word = if verdict.holds() { "holds" } else { "MISSED" };
+        notes.push(format!("≤ {} {} {word}: {}", target.at_most, target.figure.unit(), rounded(*reached)));
+    }
+    match figures.row.workload {
+        Workload::Pair => {
+            let floor = figures.median(|round| round.durable.first_call.as_secs_f64() * 1e3);
+            notes.push(format!("the durable floor's first call after {floor:.1} ms"));
+        }
+        Workload::Progress50 => {
+            let seen = figures.median(|round| round.memory.notifications as f64);
+            let kept = figures.median(|round| round.kapell.notifications as f64);
+            notes.push(format!("of {seen} notifications kapell kept {kept}, each task's last among them"));
+        }
+        _ => {}
+    }
+    notes
+}
+
+fn rounded(number: f64) -> String {
+    if number < 10.0 { format!("{number:.2}") } else { format!("{number:.0}") }
+}
+
+fn columns(rows: &[[String; 11]]) -> String {
+    let wide = |text: &str| text.chars().count();
+    let widths: Vec<usize> =
+        (0..HEAD.len()).map(|at| rows.iter().map(|row| wide(&row[at])).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, &width))| match at {
+            0 => format!("{cell:width$}"),
+            _ if at + 1 == HEAD.len() => cell.clone(),
+            _ => format!("{cell:>width$}"),
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn markdown(rows: &[[String; 11]]) -> String {
+    let mut text = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        text += &format!("| {} |\n", row.join(" | "));
+        if at == 0 {
+            text += &format!("|---{}|---|\n", "|--:".repeat(HEAD.len() - 2));
+        }
+    }
+    text
+}
+
+impl Row {
+    /// The row's name.
+    pub(crate) fn name(self) -> String {
+        match self.durability {
+            Durability::Full => self.workload.to_string(),
+            Durability::Normal => format!("{}, normal", self.workload),
+        }
+    }
+}
+
+impl Figures {
+    /// The median over the rounds: a ratio is taken within each round, since the machine differs between them.
+    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
+        let mut all: Vec<f64> = self.rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        let middle = all.len() / 2;
+        match all.len() % 2 {
+            1 => all[middle],
+            _ => f64::midpoint(all[middle - 1], all[middle]),
+        }
+    }
+
+    /// kapell's time over that of the floor with a journal.
+    pub(crate) fn over_durable(&self) -> f64 {
+        self.median(over_durable)
+    }
+
+    /// kapell's time over that of the floor without one.
+    pub(crate) fn over_memory(&self) -> f64 {
+        self.median(|round| ms(&round.kapell) / ms(&round.memory))
+    }
+
+    /// kapell's time over that of the sleeps alone, if there are any.
+    pub(crate) fn over_ideal(&self) -> Option<f64> {
+        let ideal = self.row.workload.ideal_ms()?;
+        Some(self.median(|round| ms(&round.kapell) / ideal))
+    }
+
+    /// kapell's time for each task, in microseconds.
+    pub(crate) fn task_us(&self) -> f64 {
+        self.median(|round| ms(&round.kapell)) * 1e3 / self.tasks as f64
+    }
+
+    /// The time from kapell's start to its first call, in milliseconds.
+    pub(crate) fn first_call_ms(&self) -> f64 {
+        self.median(|round| round.kapell.first_call.as_secs_f64() * 1e3)
+    }
+
+    /// kapell's peak memory, in MB.
+    pub(crate) fn peak_mb(&self) -> f64 {
+        self.median(|round| round.kapell.peak_kib as f64 * 1_024.0 / 1e6)
+    }
+
+    /// The most requests of kapell's that waited for the language model at once.
+    pub(crate) fn asked_at_once(&self) -> usize {
+        self.median(|round| round.kapell.asked_at_once as f64) as usize
+    }
+}
+
+fn over_durable(round: &Round) -> f64 {
+    ms(&round.kapell) / ms(&round.durable)
+}
+
+fn ms(sample: &Sample) -> f64 {
+    sample.wall.as_secs_f64() * 1e3
+}

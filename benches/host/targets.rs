@@ -1,0 +1,131 @@
+//! The figures to reach.
+//! Never measures.
+
+use crate::{
+    agent::Over,
+    contest::{Durability, Figures, Row},
+    workload::Workload,
+};
+
+/// What is judged of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// kapell's time over that of the floor with a journal.
+    OverDurable,
+    /// kapell's time over that of the floor without one.
+    OverMemory,
+    /// kapell's time over that of the sleeps alone.
+    OverIdeal,
+    /// kapell's time for a task over that in `layered10k`.
+    TaskOverLayered10k,
+    /// The time from kapell's start to its first call, in milliseconds.
+    FirstCall,
+    /// kapell's peak memory, in MB.
+    Peak,
+    /// The time that `kapell validate` takes, in seconds.
+    Validation,
+    /// How many of 64 places are empty when most requests wait for the language model.
+    EmptyPlaces,
+}
+
+/// A figure that must not be exceeded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Target {
+    row: Row,
+    over: Over,
+    /// What is judged.
+    pub(crate) figure: Figure,
+    /// The most that it may be.
+    pub(crate) at_most: f64,
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Target> {
+    use Figure::{EmptyPlaces, FirstCall, OverDurable, OverIdeal, OverMemory, Peak, TaskOverLayered10k, Validation};
+    use Workload::{
+        Chain100, Diamond100, Fan1000, Layered1k, Layered10k, Layered100k, Pair, Progress50, Sleep1000, Think200,
+        Work64k,
+    };
+    // The most over pipes, and over HTTP.
+    let both = [
+        (Pair, FirstCall, 25.0, 25.0),
+        (Chain100, OverDurable, 1.25, 1.25),
+        (Diamond100, OverDurable, 1.25, 1.25),
+        (Fan1000, OverDurable, 1.5, 1.3),
+        (Layered1k, OverDurable, 1.5, 1.3),
+        (Layered10k, OverDurable, 1.5, 1.3),
+        (Layered10k, Peak, 60.0, 60.0),
+        (Work64k, OverDurable, 1.3, 1.3),
+        (Sleep1000, OverIdeal, 1.05, 1.08),
+        (Think200, OverMemory, 1.15, 1.15),
+        (Think200, EmptyPlaces, 0.0, 0.0),
+        (Progress50, OverMemory, 1.3, 1.3),
+    ];
+    let full = |workload| Row { workload, durability: Durability::Full };
+    let mut targets = Vec::new();
+    for (workload, figure, stdio, http) in both {
+        targets.push(Target { row: full(workload), over: Over::Stdio, figure, at_most: stdio });
+        targets.push(Target { row: full(workload), over: Over::Http, figure, at_most: http });
+    }
+    let normal = Row { workload: Layered10k, durability: Durability::Normal };
+    targets.push(Target { row: normal, over: Over::Stdio, figure: OverMemory, at_most: 1.5 });
+    for (figure, at_most) in [(Validation, 2.0), (TaskOverLayered10k, 1.3), (Peak, 400.0)] {
+        targets.push(Target { row: full(Layered100k), over: Over::Stdio, figure, at_most });
+    }
+    targets
+}
+
+/// A target, and what was reached.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Verdict {
+    /// The target.
+    pub(crate) target: Target,
+    /// What was reached.
+    pub(crate) reached: f64,
+}
+
+impl Verdict {
+    /// Whether that is enough.
+    pub(crate) fn holds(&self) -> bool {
+        self.reached <= self.target.at_most
+    }
+}
+
+/// What `measured`, over `over`, is to reach, where all that this needs is among `others`.
+pub(crate) fn verdicts(measured: &Figures, over: Over, others: &[Figures]) -> Vec<Verdict> {
+    let own = all().into_iter().filter(|target| target.row == measured.row && target.over == over);
+    own.filter_map(|target| Some(Verdict { target, reached: target.figure.of(measured, others)? })).collect()
+}
+
+impl Figure {
+    fn of(self, measured: &Figures, others: &[Figures]) -> Option<f64> {
+        match self {
+            Self::OverDurable => Some(measured.over_durable()),
+            Self::OverMemory => Some(measured.over_memory()),
+            Self::OverIdeal => Some(measured.over_ideal()?),
+            Self::TaskOverLayered10k => {
+                let row = Row { workload: Workload::Layered10k, durability: measured.row.durability };
+                let less = others.iter().find(|figures| figures.row == row)?;
+                Some(measured.task_us() / less.task_us())
+            }
+            Self::FirstCall => Some(measured.first_call_ms()),
+            Self::Peak => Some(measured.peak_mb()),
+            Self::Validation => Some(measured.validation?.as_secs_f64()),
+            Self::EmptyPlaces => Some(crate::workload::WIDTH.saturating_sub(measured.asked_at_once()) as f64),
+        }
+    }
+
+    /// What it is, after its number.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::OverDurable => "× durable floor",
+            Self::OverMemory => "× floor",
+            Self::OverIdeal => "× ideal",
+            Self::TaskOverLayered10k => "× a task of layered10k",
+            Self::FirstCall => "ms to the first call",
+            Self::Peak => "MB",
+            Self::Validation => "s to validate",
+            Self::EmptyPlaces => "of 64 places at the model empty",
+        }
+    }
+}

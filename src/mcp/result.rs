@@ -11,7 +11,7 @@ use super::{
     failure,
     note::{Dialect, RemoteTaskNote},
 };
-use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolOutput};
+use crate::model::{AgentId, Block, Failure, FailureKind, JsonObject, ToolOutput};
 
 /// What a call came back with.
 #[derive(Debug, PartialEq)]
@@ -90,7 +90,7 @@ impl TaskState {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ToolResult<'a> {
-    content: Vec<Value>,
+    content: Vec<Block>,
     structured_content: Option<Value>,
     is_error: Option<bool>,
     #[serde(borrow, default)]
@@ -117,8 +117,8 @@ pub(super) fn parse(result: &str) -> Answered {
 pub(super) fn read(result: ServerResult) -> Answered {
     match result {
         ServerResult::CallToolResult(result) => {
-            let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok()).collect();
-            tool_result(content, result.structured_content, result.is_error)
+            let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok());
+            tool_result(content.collect::<Vec<_>>(), result.structured_content, result.is_error)
         }
         ServerResult::CustomResult(result) => json(result.0),
         // A result can look like another kind's to rmcp, which tries them in turn.
@@ -129,7 +129,7 @@ pub(super) fn read(result: ServerResult) -> Answered {
     }
 }
 
-fn tool_result(content: Vec<Value>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
+fn tool_result<B: Into<Block>>(content: Vec<B>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
     let output = ToolOutput::new(content, structured.filter(|value| !value.is_null()));
     if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
 }

@@ -9,7 +9,11 @@ use super::{
     exit::{print_json, show},
     files,
 };
-use crate::{config::Diagnostics, runtime::survey};
+use crate::{
+    config::{self, Diagnostics},
+    model::AgentSpec,
+    runtime::survey,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
@@ -50,14 +54,15 @@ pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
 /// The warnings of a valid plan.
 async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
     let agents = files::agents(&args.agents)?;
-    let offline = files::plan(&args.plan, &agents, None);
+    let (name, text) = files::plan_text(&args.plan)?;
+    let offline = config::load_plan(name, &text, &agents, None);
     if args.offline {
         return Ok(offline?.warnings);
     }
     // A plan that is wrong in itself may still name agents; ask all that it could mean, so that one pass finds all.
-    let used =
-        |id: &crate::model::AgentId| offline.as_ref().map_or(true, |lowered| lowered.plan.agents.contains_key(id));
-    let asked = agents.agents.values().filter(|agent| used(&agent.id)).cloned().collect();
+    let named = offline.ok().map(|lowered| lowered.plan.agents);
+    let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
+    let asked = agents.agents.values().filter(is_asked).cloned().collect();
     let catalogue = files::catalogue(survey(asked, files::pool_options(&agents)?).await);
-    Ok(files::plan(&args.plan, &agents, Some(&catalogue))?.warnings)
+    Ok(config::load_plan(name, &text, &agents, Some(&catalogue))?.warnings)
 }

@@ -21,12 +21,13 @@ use super::{
     findings::Findings,
     fingerprint,
     keys::{AGENT, AGENTS_FILE, LLM, PLANNER, SAMPLING},
+    map::Map,
     model,
     read::read_text,
     secrets,
     shape::{self, Fields, Shape},
     source::{Extent, Source},
-    tree::{Entry, Map, Node, Tree},
+    tree::{Entry, Node, Tree},
 };
 use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, LlmSpec, SamplingPolicy, Span, Transport};
 
@@ -98,7 +99,7 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         // What follows from half a file would only be noise.
         return file;
     }
-    let mut root = node(Tree::Map(Box::new(table_map(table.get_ref()))), &table.span());
+    let mut root = node(Tree::Map(table_map(table.get_ref())), &table.span());
     secrets::conceal(&root, findings);
     let sections = root.as_map().and_then(|root| root.get("agents")).and_then(|agents| agents.node.as_map());
     let fingerprints: HashMap<String, String> =
@@ -344,7 +345,7 @@ fn node<'t>(tree: Tree<'t>, span: &std::ops::Range<usize>) -> Node<'t> {
 
 /// The tree of a TOML table, in the order of the file. As deep as the TOML parser lets it be.
 fn table_map<'t>(table: &'t DeTable<'_>) -> Map<'t> {
-    let mut map: Map<'_> = table
+    let mut entries: Vec<_> = table
         .iter()
         .map(|(key, value)| {
             let span = key.span();
@@ -352,8 +353,8 @@ fn table_map<'t>(table: &'t DeTable<'_>) -> Map<'t> {
             (Cow::Borrowed(&**key.get_ref()), Entry { key: key_extent, node: value_node(value) })
         })
         .collect();
-    map.sort_by(|_, one, _, other| one.key.cmp(&other.key));
-    map
+    entries.sort_by_key(|(_, entry)| entry.key);
+    entries.into_iter().collect()
 }
 
 fn value_node<'t>(value: &'t Spanned<DeValue<'_>>) -> Node<'t> {
@@ -370,7 +371,7 @@ fn value_node<'t>(value: &'t Spanned<DeValue<'_>>) -> Node<'t> {
         DeValue::Boolean(value) => Tree::Bool(*value),
         DeValue::Datetime(moment) => Tree::Text(moment.to_string().into()),
         DeValue::Array(values) => Tree::List(values.iter().map(value_node).collect()),
-        DeValue::Table(table) => Tree::Map(Box::new(table_map(table))),
+        DeValue::Table(table) => Tree::Map(table_map(table)),
     };
     node(tree, &value.span())
 }

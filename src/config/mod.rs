@@ -10,6 +10,7 @@ mod fingerprint;
 mod inputs;
 mod keys;
 mod lower;
+mod map;
 mod model;
 mod plan_file;
 mod providers;

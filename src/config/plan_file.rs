@@ -12,12 +12,13 @@ use serde_json::Number;
 use super::{
     diagnostic::Diagnostics,
     findings::Findings,
+    map::Map,
     source::{Extent, Source},
     tree::{Entry, Node, Tree},
 };
 
 /// Deepest nesting of lists and maps.
-pub(super) const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 64;
 /// Most that aliases may add, counted in values and bytes of text.
 const MAX_ALIASED: usize = 1_000_000;
 
@@ -162,7 +163,7 @@ impl<'s> Builder<'_, 's> {
             }
             Event::Scalar(text, style, anchor, tag) => self.scalar(text, (style, tag.as_deref()), anchor, extent),
             Event::SequenceStart(anchor, tag) => self.start(Tree::List(Vec::new()), anchor, (extent, tag.as_deref())),
-            Event::MappingStart(anchor, tag) => self.start(Tree::Map(Box::default()), anchor, (extent, tag.as_deref())),
+            Event::MappingStart(anchor, tag) => self.start(Tree::Map(Map::default()), anchor, (extent, tag.as_deref())),
             Event::SequenceEnd | Event::MappingEnd => self.end(extent),
             Event::Alias(id) => self.alias(id, extent),
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
@@ -203,6 +204,7 @@ impl<'s> Builder<'_, 's> {
 
     fn end(&mut self, extent: Extent) -> Result<(), Unreadable> {
         let Some(mut done) = self.open.pop() else { return Ok(()) };
+        done.node.shrink();
         done.node.extent.end =
             done.node.extent.end.max(last_end(&done.node)).max(match self.places.text.as_bytes().get(extent.start) {
                 Some(b']' | b'}') => extent.end,
@@ -263,7 +265,7 @@ impl<'s> Builder<'_, 's> {
     }
 
     fn key(&mut self, text: Cow<'s, str>, extent: Extent) -> Result<(), Unreadable> {
-        let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&*text)?.key));
+        let first = self.open.last().and_then(|open| Some(open.node.as_map()?.get(&text)?.key));
         if let Some(first) = first {
             let line = self.findings.source.line(first);
             let found = self.findings.error("duplicate_key", extent, format!("the key `{text}` is given twice"));
@@ -295,7 +297,7 @@ impl<'s> Builder<'_, 's> {
             Tree::List(nodes) => nodes.push(node),
             Tree::Map(map) => {
                 if let Some((text, key)) = open.key.take() {
-                    map.entry(text).or_insert(Entry { key, node });
+                    map.insert(text, Entry { key, node });
                 }
             }
             Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
@@ -314,7 +316,7 @@ fn last_end(node: &Node<'_>) -> usize {
 }
 
 /// The value of a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2).
-pub(super) fn plain(text: Cow<'_, str>) -> Result<Tree<'_>, String> {
+fn plain(text: Cow<'_, str>) -> Result<Tree<'_>, String> {
     Ok(match &*text {
         "" | "~" | "null" | "Null" | "NULL" => Tree::Null,
         "true" | "True" | "TRUE" => Tree::Bool(true),

@@ -4,9 +4,10 @@
 use super::{
     findings::Findings,
     keys::{AGENT, LLM, PLANNER},
+    map::Map,
     shape::Section,
     source::Extent,
-    tree::{Map, Node, Tree},
+    tree::{Node, Tree},
 };
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key

@@ -7,8 +7,9 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{
     findings::Findings,
+    map::Map,
     source::Extent,
-    tree::{Entry, Map, Node, Tree},
+    tree::{Entry, Node, Tree},
 };
 use crate::model::Span;
 
@@ -199,7 +200,7 @@ pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, fin
             }
         }
         (Shape::SectionMap(section), Tree::Map(map)) => {
-            for (key, entry) in map.iter() {
+            for (key, entry) in map {
                 check_name(key, entry.key, findings);
                 check(&entry.node, &Shape::Section(section), key, findings);
             }
@@ -211,7 +212,7 @@ pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, fin
             }
         }
         (Shape::TextMap, Tree::Map(map)) => {
-            map.iter().for_each(|(key, entry)| check(&entry.node, &Shape::AnyText, key, findings));
+            map.into_iter().for_each(|(key, entry)| check(&entry.node, &Shape::AnyText, key, findings));
         }
         (Shape::Either(_, shapes), tree) => {
             if let Some(shape) = shapes.iter().find(|shape| shape.fits(tree)) {

@@ -3,16 +3,16 @@
 
 use std::borrow::Cow;
 
-use indexmap::IndexMap;
 use serde_json::{Number, Value};
 
 use super::{
     findings::Findings,
+    map::Map,
     source::{Extent, Source},
 };
 
 /// A value and its place. Its texts are parts of the file wherever they are written as they are meant.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Node<'s> {
     pub(super) extent: Extent,
     pub(super) tree: Tree<'s>,
@@ -21,24 +21,18 @@ pub(super) struct Node<'s> {
 }
 
 /// A value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Tree<'s> {
     Null,
     Bool(bool),
     Number(Number),
     Text(Cow<'s, str>),
     List(Vec<Node<'s>>),
-    Map(Box<Map<'s>>),
+    Map(Map<'s>),
 }
 
-/// Keys in the order of the file.
-pub(super) type Map<'s> = IndexMap<Cow<'s, str>, Entry<'s>, NameHasher>;
-
-/// How names of a file are hashed: a plan has a map or two for each task, so mostly few and short ones.
-pub(super) type NameHasher = foldhash::fast::RandomState;
-
 /// What stands under a key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry<'s> {
     pub(super) key: Extent,
     pub(super) node: Node<'s>,
@@ -47,6 +41,15 @@ pub(super) struct Entry<'s> {
 impl<'s> Node<'s> {
     pub(super) fn new(tree: Tree<'s>, extent: Extent) -> Self {
         Self { extent, tree, hidden: false }
+    }
+
+    /// Gives back the room that a list or map took to grow.
+    pub(super) fn shrink(&mut self) {
+        match &mut self.tree {
+            Tree::List(nodes) => nodes.shrink_to_fit(),
+            Tree::Map(map) => map.shrink(),
+            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
+        }
     }
 
     pub(super) fn as_text(&self) -> Option<&str> {
@@ -72,7 +75,7 @@ impl<'s> Node<'s> {
             Tree::Text(text) => Value::String(text.to_string()),
             Tree::List(nodes) => nodes.iter().map(Self::to_json).collect(),
             Tree::Map(map) => {
-                Value::Object(map.iter().map(|(key, entry)| (key.to_string(), entry.node.to_json())).collect())
+                Value::Object(map.into_iter().map(|(key, entry)| (key.to_string(), entry.node.to_json())).collect())
             }
         }
     }
@@ -117,7 +120,7 @@ impl<'s> Node<'s> {
         for step in pointer.split('/').skip(1) {
             let step = step.replace("~1", "/").replace("~0", "~");
             let next = match &node.tree {
-                Tree::Map(map) => map.get(step.as_str()).map(|entry| &entry.node),
+                Tree::Map(map) => map.get(&step).map(|entry| &entry.node),
                 Tree::List(nodes) => step.parse().ok().and_then(|index: usize| nodes.get(index)),
                 _ => None,
             };

@@ -56,21 +56,29 @@ fn next_open(text: &str, from: usize) -> Option<usize> {
 /// How far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
 fn expression_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
-    let (mut at, mut depth, mut quote) = (0, 0_usize, None);
-    while let Some(&byte) = bytes.get(at) {
-        match (quote, byte) {
-            (Some(_), b'\\') => at += 1,
-            (Some(open), _) if byte == open => quote = None,
-            (Some(_), _) => {}
-            (None, b'\'' | b'"') => quote = Some(byte),
-            (None, b'{') => depth += 1,
-            (None, b'}') if depth > 0 => depth -= 1,
-            (None, b'}') if bytes.get(at + 1) == Some(&b'}') => return Some(at),
-            (None, _) => {}
+    let (mut at, mut depth) = (0, 0_usize);
+    loop {
+        at += bytes.get(at..)?.iter().position(|byte| matches!(byte, b'\'' | b'"' | b'{' | b'}'))?;
+        match bytes[at] {
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b'}' if bytes.get(at + 1) == Some(&b'}') => return Some(at),
+            b'}' => {}
+            quote => at = quoted_end(bytes, at + 1, quote)?,
         }
         at += 1;
     }
-    None
+}
+
+/// Where the quote stands that ends a text which begins at byte `at`.
+fn quoted_end(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
+    loop {
+        match *bytes.get(at)? {
+            b'\\' => at += 2,
+            byte if byte == quote => return Some(at),
+            _ => at += 1,
+        }
+    }
 }
 
 /// The value with every `${{ }}` of its strings replaced. As deep as the value is, so as deep as files may be.

@@ -130,13 +130,22 @@ fn a_plan_can_come_over_standard_input() {
     use std::{io::Write, process::Stdio};
     let place = Place::new();
     place.agents(&["good"]);
-    let mut command = place.command(["run", "-", "--output", "json"]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    let plan = b"name: x\ntasks: [{ id: a, agent: odd-good, tool: work }]\n";
-    child.stdin.take().expect("piped").write_all(plan).expect("taken");
-    let ended = crate::support::Ended::of(child.wait_with_output().expect("ends"));
+    let given = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let plan = b"name: x\ntasks: [{ id: a, agent: odd-good, tool: work }]\n";
+        child.stdin.take().expect("piped").write_all(plan).expect("taken");
+        crate::support::Ended::of(child.wait_with_output().expect("ends"))
+    };
+    let ended = given(&["run", "-", "--output", "json"]);
     assert_eq!((ended.code, ended.task("a").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
+    let valid = given(&["validate", "-", "--output", "json"]);
+    assert_eq!(
+        (valid.code, valid.result()),
+        (Some(0), serde_json::json!({"valid": true, "diagnostics": []})),
+        "{valid:?}"
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     config::{
         findings::Findings,
+        map::Map,
         shape::Fields,
         tree::{Node, Tree},
     },
@@ -27,7 +28,7 @@ pub(super) struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     /// Checks the `with` of `task`.
     pub(super) fn check(&mut self, agent: &AgentId, tool: &'a ToolInfo, task: &Fields<'_>, findings: &mut Findings) {
-        let empty = Node::new(Tree::Map(Box::default()), task.extent);
+        let empty = Node::new(Tree::Map(Map::default()), task.extent);
         let arguments = task.node("with").unwrap_or(&empty);
         let at = task.key_extent("with").or_else(|| task.key_extent("tool")).or_else(|| task.key_extent("id"));
         let name = &tool.name;
@@ -98,7 +99,7 @@ fn report(
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = || properties(tool).into_iter().flat_map(|known| known.keys().map(String::as_str));
             for property in unexpected {
-                let at = place.as_map().and_then(|map| map.get(property.as_str())).map_or(at, |entry| entry.key);
+                let at = place.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key);
                 let help = findings.did_you_mean(property, known());
                 let help = help.or_else(|| Some(format!("it takes {}", crate::expression::listed(known()))));
                 let message = format!("`{name}` takes no argument `{property}`");

@@ -113,7 +113,7 @@ impl Lowering<'_, '_> {
                 references::check(node, &names, None, findings, &mut used);
                 Template(node.to_json())
             };
-            outputs.iter().map(|(name, entry)| (name.to_string(), template(&entry.node, self.findings))).collect()
+            outputs.into_iter().map(|(name, entry)| (name.to_string(), template(&entry.node, self.findings))).collect()
         });
         graph::check(&tasks, &edges, self.findings);
         let as_written: Vec<replan::Written<'_, '_>> = (tasks.iter().zip(names.tasks.values()))

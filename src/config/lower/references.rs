@@ -9,8 +9,9 @@ use super::graph::Edge;
 use crate::{
     config::{
         findings::Findings,
+        map::NameHasher,
         shape::Fields,
-        tree::{NameHasher, Node, Spot, Tree},
+        tree::{Node, Spot, Tree},
     },
     expression::{self, ExpressionError, ITEMS_FIELD, Piece, Reference, TASK_FIELDS},
     model::{InputSpec, TaskId},

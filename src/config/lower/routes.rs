@@ -11,13 +11,8 @@ use indexmap::IndexMap;
 use super::{Catalogue, arguments::Arguments};
 use crate::{
     config::{
-        agents_file::AgentsFile,
-        findings::Findings,
-        keys::FALLBACK,
-        model,
-        shape::Fields,
-        source::Extent,
-        tree::{NameHasher, Node},
+        agents_file::AgentsFile, findings::Findings, keys::FALLBACK, map::NameHasher, model, shape::Fields,
+        source::Extent, tree::Node,
     },
     model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
 };

@@ -13,8 +13,9 @@ use crate::{
     config::{
         findings::Findings,
         keys::{AWAIT, TASK_BUDGET},
+        map::NameHasher,
         shape::Fields,
-        tree::{NameHasher, Node, Spot, Tree},
+        tree::{Node, Spot, Tree},
     },
     expression::RESERVED_NAMES,
     model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},

@@ -89,7 +89,7 @@ impl TaskState {
 /// What a tool returns, where it is nothing else.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ToolResult<'a> {
+pub(super) struct ToolResult<'a> {
     content: Vec<Block>,
     structured_content: Option<Value>,
     is_error: Option<bool>,
@@ -98,19 +98,22 @@ struct ToolResult<'a> {
     task: Option<IgnoredAny>,
 }
 
+impl ToolResult<'_> {
+    /// What the call came back with, if nothing says that it is anything else.
+    pub(super) fn answered(self) -> Option<Answered> {
+        let Self { content, structured_content, is_error, result_type, task } = self;
+        let is_other = task.is_some() || matches!(&*result_type, "input_required" | "task");
+        (!is_other).then(|| tool_result(content, structured_content, is_error))
+    }
+}
+
 /// Reads a result as it came over the wire: JSON.
 pub(super) fn parse(result: &str) -> Answered {
-    match serde_json::from_str::<ToolResult<'_>>(result) {
-        Ok(ToolResult { content, structured_content, is_error, result_type, task: None })
-            if !matches!(&*result_type, "input_required" | "task") =>
-        {
-            tool_result(content, structured_content, is_error)
-        }
-        _ => match serde_json::from_str(result) {
-            Ok(result) => json(result),
-            Err(error) => Answered::Other(error.to_string()),
-        },
-    }
+    let plain = serde_json::from_str::<ToolResult<'_>>(result).ok();
+    plain.and_then(ToolResult::answered).unwrap_or_else(|| match serde_json::from_str(result) {
+        Ok(result) => json(result),
+        Err(error) => Answered::Other(error.to_string()),
+    })
 }
 
 /// Reads a result that came by way of rmcp.

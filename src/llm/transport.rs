@@ -135,8 +135,12 @@ impl Endpoint {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE)
             .redirect(reqwest::redirect::Policy::none());
-        // A proxy would read the key of a request that is not encrypted.
-        let builder = if self.scheme_is_plain { builder.no_proxy() } else { builder };
+        let builder = match self.scheme_is_plain {
+            // A proxy would read the key of a request that is not encrypted. Nothing else leads to TLS from there, and
+            // to look for its roots takes a while.
+            true => builder.no_proxy().tls_certs_only([]),
+            false => builder,
+        };
         builder.build().map_err(|error| EndpointError::Client { message: cause(&error) })
     }
 }

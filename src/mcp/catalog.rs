@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Once, OnceLock},
 };
 
 use jsonschema::{PatternOptions, Validator};
@@ -11,7 +11,7 @@ use rmcp::{
     Peer, RoleClient, ServiceError,
     model::{ClientRequest, ErrorCode, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo, ServerResult},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{failure, raw};
 use crate::model::{AgentId, AgentInfo, AgentSpec, Effect, Failure, FailureKind, JsonObject, ToolInfo};
@@ -38,6 +38,13 @@ pub(super) struct Catalog {
 struct Schemas {
     input: OnceLock<Option<Validator>>,
     output: OnceLock<Option<Validator>>,
+}
+
+/// Has the library compile the schemas of schemas, which it does once and which takes milliseconds, while an agent
+/// starts.
+pub(super) fn prepare() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| drop(tokio::task::spawn_blocking(|| jsonschema::validator_for(&json!({"type": "object"})))));
 }
 
 impl Catalog {
@@ -228,8 +235,6 @@ fn violations(validator: &Validator, value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::model::{AgentPolicy, Protocol, SamplingPolicy, Span, Transport};
 

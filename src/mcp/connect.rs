@@ -17,7 +17,7 @@ use rmcp::{
 
 use super::{
     Options,
-    catalog::Catalog,
+    catalog::{self, Catalog},
     child::{Child, Pipes},
     endpoint::Endpoint,
     failure,
@@ -201,6 +201,7 @@ where
     T: Carrier<RoleClient> + 'static,
 {
     let Opening { spec, link, options } = opening;
+    catalog::prepare();
     let handler = Handler::new(link.clone(), options);
     let is_resumed = link.session.handshake().is_some();
     let carrier = Watched::new(carrier, link.clone());

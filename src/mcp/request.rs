@@ -3,12 +3,15 @@
 
 use rmcp::model::{InputResponses, RequestMetaObject};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::Value;
 
 use crate::model::{JsonObject, StartAttempt};
 
 /// The entry of `_meta` by which progress names its request.
 const PROGRESS_TOKEN: &str = "progressToken";
+
+/// What is after the last entry of `_meta`.
+const END: &[u8] = b"}}}";
 
 /// Bytes of a request that needs no more room than most.
 const USUAL_LENGTH: usize = 1_024;
@@ -37,16 +40,18 @@ pub(super) struct Input {
 
 /// What every request of a connection says in `_meta`, written once.
 #[derive(Debug, Default)]
-pub(super) struct Preamble(Vec<(String, Box<RawValue>)>);
+pub(super) struct Preamble {
+    keys: Vec<String>,
+    /// The entries, each after a comma.
+    text: String,
+}
 
 impl Preamble {
     /// A preamble that says what `meta` says.
     pub(super) fn new(meta: &RequestMetaObject) -> Self {
-        let entries = meta.iter().map(|(key, value)| {
-            let written = to_raw_value(value).expect("keys are text and no JSON value refuses");
-            (key.clone(), written)
-        });
-        Self(entries.collect())
+        let keys = meta.keys().cloned().collect();
+        let text = meta.iter().map(|(key, value)| format!(",{}:{value}", Value::from(key.as_str()))).collect();
+        Self { keys, text }
     }
 }
 
@@ -86,6 +91,10 @@ impl Request<'_> {
         let message = Message { jsonrpc: "2.0", id, method: self.method(), params };
         let mut text = Vec::with_capacity(USUAL_LENGTH);
         serde_json::to_writer(&mut text, &message).expect("keys are text and no JSON value refuses");
+        // The preamble goes to the end of `_meta`, which is that of the parameters and of the message.
+        text.truncate(text.len() - END.len());
+        text.extend_from_slice(preamble.text.as_bytes());
+        text.extend_from_slice(END);
         text
     }
 }
@@ -117,6 +126,7 @@ struct Params<'a> {
     meta: Option<Meta<'a>>,
 }
 
+/// Without the preamble.
 struct Meta<'a> {
     preamble: &'a Preamble,
     call: &'a JsonObject,
@@ -127,10 +137,8 @@ struct Meta<'a> {
 impl Serialize for Meta<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        for (key, value) in self.preamble.0.iter().filter(|(key, _)| !self.call.contains_key(key)) {
-            map.serialize_entry(key, value)?;
-        }
-        for (key, value) in self.call.iter().filter(|(key, _)| *key != PROGRESS_TOKEN) {
+        let is_said = |key: &String| key == PROGRESS_TOKEN || self.preamble.keys.contains(key);
+        for (key, value) in self.call.iter().filter(|(key, _)| !is_said(key)) {
             map.serialize_entry(key, value)?;
         }
         map.serialize_entry(PROGRESS_TOKEN, &self.token)?;
@@ -142,7 +150,7 @@ impl Serialize for Meta<'_> {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::model::AttemptId;
@@ -185,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_call_says_wins_over_the_preamble_and_no_token_over_the_id() {
+    fn what_a_call_says_wins_neither_over_the_preamble_nor_over_the_id() {
         let written = written(&Ask::Tool, &json!({"version": "mine", "progressToken": "mine"}));
-        assert_eq!(written["params"]["_meta"], json!({"client": {"name": "c"}, "version": "mine", "progressToken": 7}));
+        assert_eq!(written["params"]["_meta"], json!({"client": {"name": "c"}, "version": "v", "progressToken": 7}));
     }
 }

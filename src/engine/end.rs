@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::{
-    expression::{self, Scope, TaskView, Tasks},
+    expression::{self, Items, Scope, TaskView, Tasks},
     model::{EndCause, FailureKind, NodeIndex, OnFailure, Outcome, Part, RunStatus},
 };
 
@@ -102,9 +102,13 @@ impl Tasks for Run {
         let entry = &self.tasks[node.index()];
         let mut view = entry.view()?;
         if self.graph[node].task.foreach.is_some() {
-            view.items = Some(self.tasks[entry.items.clone()].iter().filter_map(TaskEntry::view).collect());
+            view.items = Some(Items { tasks: self, places: entry.items.clone() });
         }
         Some(view)
+    }
+
+    fn item(&self, place: usize) -> Option<TaskView<'_>> {
+        self.tasks.get(place)?.view()
     }
 }
 

@@ -62,10 +62,32 @@ enum Ground<'a> {
 pub trait Tasks {
     /// The task of that id, if it has ended.
     fn view(&self, id: &str) -> Option<TaskView<'_>>;
+
+    /// The item at a place of [`Items`], if it has ended.
+    fn item(&self, place: usize) -> Option<TaskView<'_>>;
+}
+
+/// The items of a `foreach` task that has ended, in order. There can be many, so only what is looked at is viewed.
+#[derive(Clone)]
+pub struct Items<'a> {
+    /// Those that know them.
+    pub tasks: &'a dyn Tasks,
+    /// Their places among all that [`Tasks::item`] knows.
+    pub places: Range<usize>,
+}
+
+impl<'a> Items<'a> {
+    fn get(&self, index: usize) -> Option<TaskView<'a>> {
+        self.tasks.item(self.places.clone().nth(index)?)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = TaskView<'a>> {
+        self.places.clone().filter_map(|place| self.tasks.item(place))
+    }
 }
 
 /// What an expression can see of a task, or of one item of a `foreach` task.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TaskView<'a> {
     /// `succeeded`, `failed`, `skipped` or `cancelled`.
     pub status: &'static str,
@@ -75,8 +97,8 @@ pub struct TaskView<'a> {
     pub error: Option<&'a str>,
     /// What it returned.
     pub output: Option<&'a ToolOutput>,
-    /// For a `foreach` task, its items in order.
-    pub items: Option<Vec<TaskView<'a>>>,
+    /// For a `foreach` task, its items.
+    pub items: Option<Items<'a>>,
 }
 
 /// Why an expression has no value.

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt::Write};
 use serde_json::Value;
 
 use super::{
-    ExpressionError, Ground, ITEMS_FIELD, TASK_FIELDS, TaskView, WHOLE, closest,
+    ExpressionError, Ground, ITEMS_FIELD, Items, TASK_FIELDS, TaskView, WHOLE, closest,
     scan::{Path, Segment, Step},
 };
 use crate::model::{Block, ToolOutput};
@@ -57,7 +57,7 @@ pub(super) enum Place<'v> {
     /// The outputs of a `foreach` task.
     Outputs(Vec<&'v ToolOutput>),
     /// The items of a `foreach` task.
-    Items(Vec<TaskView<'v>>),
+    Items(Items<'v>),
     /// Content blocks.
     Blocks(Vec<&'v Block>),
 }
@@ -70,7 +70,7 @@ impl Place<'_> {
             Self::Text(text) => Value::String(text.into_owned()),
             Self::Task(view) => summary(&view),
             Self::Outputs(outputs) => outputs.into_iter().map(|output| output.value().into_owned()).collect(),
-            Self::Items(items) => items.iter().map(summary).collect(),
+            Self::Items(items) => items.iter().map(|item| summary(&item)).collect(),
             Self::Blocks(blocks) => blocks.into_iter().map(|block| block.json().into_owned()).collect(),
         }
     }
@@ -141,7 +141,11 @@ impl Walk<'_, '_> {
             Place::Text(text) => self.step(Place::Made(text.into()), segment, index),
             Place::Task(view) => self.field(view, segment, index),
             Place::Outputs(outputs) => self.element(&outputs, segment, index).map(|output| output_value(output)),
-            Place::Items(items) => self.element(&items, segment, index).cloned().map(Place::Task),
+            Place::Items(items) => {
+                let count = items.places.len();
+                let at = self.position(count, segment, index)?;
+                items.get(at).map(Place::Task).ok_or_else(|| self.no_element(count, at as i64, index))
+            }
             Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| match block.json() {
                 Cow::Borrowed(json) => Place::Json(json),
                 Cow::Owned(json) => Place::Made(json),
@@ -183,6 +187,11 @@ impl Walk<'_, '_> {
 
     /// An element of a list.
     fn element<'l, T>(&self, list: &'l [T], segment: &Segment<'_>, index: usize) -> Result<&'l T, ExpressionError> {
+        self.position(list.len(), segment, index).map(|at| &list[at])
+    }
+
+    /// Which of `count` elements a segment names.
+    fn position(&self, count: usize, segment: &Segment<'_>, index: usize) -> Result<usize, ExpressionError> {
         let position = match segment.step {
             Step::Index(position) => Some(position),
             Step::Name(name) => name.parse().ok(),
@@ -192,11 +201,13 @@ impl Walk<'_, '_> {
             let error = self.error(index, &format!("is a list, which has no key `{key}`"));
             return Err(error.with_help("an element is `[0]`; all of them in turn are what `foreach` is for"));
         };
-        let from_start = if position < 0 { position + list.len() as i64 } else { position };
-        usize::try_from(from_start).ok().and_then(|at| list.get(at)).ok_or_else(|| {
-            let count = list.len();
-            self.error(index, &format!("has {count} elements, so there is no `[{position}]`"))
-        })
+        let from_start = if position < 0 { position + count as i64 } else { position };
+        let at = usize::try_from(from_start).ok().filter(|at| *at < count);
+        at.ok_or_else(|| self.no_element(count, position, index))
+    }
+
+    fn no_element(&self, count: usize, position: i64, index: usize) -> ExpressionError {
+        self.error(index, &format!("has {count} elements, so there is no `[{position}]`"))
     }
 
     /// A field of a task or of an item.

@@ -6,11 +6,20 @@ use serde_json::{Value, json};
 
 use super::*;
 
-struct Ended(HashMap<&'static str, TaskView<'static>>);
+struct Ended {
+    tasks: HashMap<&'static str, TaskView<'static>>,
+    /// Of the `foreach` task `each`.
+    items: Vec<TaskView<'static>>,
+}
 
 impl Tasks for Ended {
     fn view(&self, id: &str) -> Option<TaskView<'_>> {
-        self.0.get(id).cloned()
+        let items = (id == "each").then_some(Items { tasks: self, places: 0..self.items.len() });
+        Some(TaskView { items, ..self.tasks.get(id).cloned()? })
+    }
+
+    fn item(&self, place: usize) -> Option<TaskView<'_>> {
+        self.items.get(place).cloned()
     }
 }
 
@@ -34,19 +43,15 @@ fn failed() -> TaskView<'static> {
 
 fn run<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
     let text = leaked(ToolOutput::new([json!({"type": "text", "text": "{\"a\": 1} ${{ inputs.limit }}"})], None));
-    let tasks = Ended(HashMap::from([
+    let tasks = HashMap::from([
         ("find-hotels", succeeded(json!({"results": [{"url": "u1"}, {"url": "u2"}], "total": 2, "big": u64::MAX}))),
         ("say", TaskView { output: text, ..succeeded(Value::Null) }),
         ("broken", failed()),
         ("left", TaskView { status: "skipped", agent: None, error: None, output: None, items: None }),
-        (
-            "each",
-            TaskView {
-                items: Some(vec![succeeded(json!(1)), failed(), succeeded(json!({"n": 3}))]),
-                ..succeeded(Value::Null)
-            },
-        ),
-    ]));
+        ("each", succeeded(Value::Null)),
+    ]);
+    let items = vec![succeeded(json!(1)), failed(), succeeded(json!({"n": 3}))];
+    let tasks = Ended { tasks, items };
     let inputs =
         json!({"topic": "sea", "limit": 5, "low": -3, "ratio": 1.0, "empty": [], "deep": {"a b": {"c": null}}});
     let hit = json!({"url": "u9", "tags": ["x", "y"]});

@@ -51,6 +51,15 @@ async fn lists_every_page_and_skips_a_tool_that_is_none() {
     assert_eq!(kind(pool.connect(&"odd".into()).await).0, FailureKind::AgentUnavailable);
 }
 
+/// A call is moved about before it is under way, and there are many.
+#[test]
+fn a_call_is_small() {
+    let pool = pool(vec![], &Recorder::new());
+    let calling = pool.call(attempt("work", json!({})), JsonObject::new(), CancellationToken::new());
+    let size = size_of_val(&calling);
+    assert!(size <= 6 * 1024, "{size} bytes");
+}
+
 #[tokio::test]
 async fn checks_the_tool_and_its_arguments_before_it_calls() {
     let mut limited = odd("good");

@@ -120,6 +120,8 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         plan_hash: config::fingerprint_of(&text),
         agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
     });
+    // A run can be long, and a plan's text large.
+    drop((text, lowered.warnings));
     let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed, source };
     args.drive.print(execute(desk, &agents, work).await?)
 }

@@ -309,7 +309,7 @@ impl Run {
         let timeout = task.timeout.unwrap_or(self.agents[agent].policy.tool_timeout).0;
         let deadline = task.deadline.map(|span| span.0);
         let awaits = match &task.work {
-            Work::Call(call) => call.awaits.clone(),
+            Work::Call(call) => call.awaits.as_deref().cloned(),
             Work::Prompt(_) | Work::Synthesis(_) => None,
         };
         let (agent, tool) = (agent.clone(), Arc::clone(tool));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, Answer, Asker, AttemptId, Call, ChatMessage, ChatRole, EndCause, Event, Failure, FailureKind, NodeIndex,
-    OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Sampler, Settlement, Task, TaskId, Template,
-    Work,
+    AgentId, Answer, Asker, AttemptId, Call, ChatError, ChatMessage, ChatRole, EndCause, Event, Failure, FailureKind,
+    NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Sampler, Settlement, Task, TaskId,
+    Template, Work,
 };
 
 use super::{
@@ -108,8 +108,8 @@ impl Run {
                     let parts = reply.parts.clone();
                     conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
                 }
-                entry.last_failure =
-                    result.as_ref().err().map(|error| Failure::new(FailureKind::ModelFailed, error.to_string()));
+                let failure = |error: &ChatError| Failure::new(FailureKind::ModelFailed, error.to_string());
+                entry.last_failure = result.as_ref().err().map(|error| Box::new(failure(error)));
                 entry.state = TaskState::Ready { preferred: None };
                 self.queues.due.push_back(node);
             }
@@ -130,7 +130,7 @@ impl Run {
                     route.used_up |= used_up;
                     route.tries -= u32::from(failure.kind == FailureKind::Interrupted);
                 }
-                entry.last_failure = Some(failure.clone());
+                entry.last_failure = Some(Box::new(failure.clone()));
                 entry.state = TaskState::Ready { preferred: route.filter(|_| !used_up) };
                 self.queues.due.push_back(node);
             }

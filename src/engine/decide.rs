@@ -311,7 +311,7 @@ impl Decision<'_> {
 
     /// Fails a task with its last failure.
     pub(super) fn give_up(&mut self, node: NodeIndex) {
-        let Some(failure) = self.run.tasks[node.index()].last_failure.clone() else { return };
+        let Some(failure) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else { return };
         let task = self.run.graph[node].id.clone();
         let failure = match self.run.last_route(node) {
             Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),

@@ -220,7 +220,8 @@ impl Decision<'_> {
             self.follow_answer((asker, None), answer, &by);
         }
         let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (index, node))| {
-            let failure = entry.last_failure.clone().filter(|_| matches!(entry.state, TaskState::Ready { .. }))?;
+            let failure =
+                entry.last_failure.as_deref().filter(|_| matches!(entry.state, TaskState::Ready { .. }))?.clone();
             let attempt = AttemptId { task: node.id.clone(), number: entry.attempts };
             Some((attempt, self.run.last_route(index), failure))
         });

@@ -77,7 +77,7 @@ pub(super) struct TaskEntry {
     /// For a prompt that was asked: what was said.
     pub(super) conversation: Option<Box<Conversation>>,
     /// Why the last attempt failed, until another starts.
-    pub(super) last_failure: Option<Failure>,
+    pub(super) last_failure: Option<Box<Failure>>,
     /// Whether its attempt was begun by an earlier process.
     pub(super) taken_up: bool,
     /// What the model replied to requests of its attempt, by their keys: an agent may not have got it.

@@ -219,7 +219,7 @@ impl Driver {
 
 fn over(items: Value, max_parallel: Option<usize>) -> Task {
     Task {
-        foreach: Some(Foreach { items: Template(items), binding: "item".into(), max_parallel }),
+        foreach: Some(Box::new(Foreach { items: Template(items), binding: "item".into(), max_parallel })),
         work: call(vec![route("a", 0)], json!({"value": "${{ item }}"})),
         ..task("each", &[])
     }

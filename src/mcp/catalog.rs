@@ -205,6 +205,9 @@ fn compile(agent: &AgentId, tool: &ToolInfo, schema: &JsonObject) -> Option<Vali
 
 /// Says where and how `value` breaks the schema; empty when it does not.
 fn violations(validator: &Validator, value: &Value) -> String {
+    if validator.is_valid(value) {
+        return String::new();
+    }
     let mut errors = validator.iter_errors(value);
     let mut said: Vec<_> = errors
         .by_ref()

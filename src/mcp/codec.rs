@@ -5,15 +5,20 @@
 use std::borrow::Cow;
 
 use rmcp::model::{CustomRequest, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerRequest};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, value::RawValue};
 
 use super::{
     calls::{Answer, number},
     handler::log_message,
-    raw, result,
+    raw,
+    result::{self, ToolResult},
 };
 use crate::model::{LogMessage, Progress};
+
+/// What tells requests and notifications from answers, and the bytes in which it is looked for.
+const METHOD: &[u8] = b"\"method\"";
+const HEAD: usize = 64;
 
 /// A message of an agent.
 #[derive(Debug)]
@@ -47,6 +52,18 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
+/// The answer to a call, if it is no error: most messages are such answers.
+#[derive(Deserialize)]
+struct PlainAnswer<'a> {
+    #[serde(borrow)]
+    jsonrpc: Cow<'a, str>,
+    id: RequestId,
+    method: Option<IgnoredAny>,
+    #[serde(borrow)]
+    result: ToolResult<'a>,
+    error: Option<IgnoredAny>,
+}
+
 /// What is there, `null` included.
 fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(value).map(Some)
@@ -66,6 +83,9 @@ struct ProgressParams {
 /// # Errors
 /// What is wrong with it, if it is no message.
 pub(super) fn read(text: &str, is_call: impl Fn(i64) -> bool) -> Result<Incoming, serde_json::Error> {
+    if let Some(answer) = plain_answer(text, &is_call) {
+        return Ok(answer);
+    }
     let envelope = serde_json::from_str::<Envelope<'_>>(text).ok().filter(|envelope| envelope.jsonrpc == "2.0");
     if let Some(read) = envelope.and_then(|envelope| at_once(envelope, &is_call)) {
         return Ok(read);
@@ -82,6 +102,21 @@ pub(super) fn read(text: &str, is_call: impl Fn(i64) -> bool) -> Result<Incoming
         return Ok(Incoming::BadAnswer(id, error.to_string()));
     }
     Err(error)
+}
+
+fn plain_answer(text: &str, is_call: impl Fn(i64) -> bool) -> Option<Incoming> {
+    // What has a method says so early, as a rule; where it does not, reading it takes longer, and no more.
+    let head = &text.as_bytes()[..text.len().min(HEAD)];
+    if head.windows(METHOD.len()).any(|bytes| bytes == METHOD) {
+        return None;
+    }
+    match serde_json::from_str(text).ok()? {
+        PlainAnswer { jsonrpc, id, method: None, result, error: None } if jsonrpc == "2.0" => {
+            let call = number(&id).filter(|id| is_call(*id))?;
+            Some(Incoming::Answer(call, Answer::Result(result.answered()?)))
+        }
+        _ => None,
+    }
 }
 
 fn at_once(envelope: Envelope<'_>, is_call: impl Fn(i64) -> bool) -> Option<Incoming> {

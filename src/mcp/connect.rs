@@ -120,8 +120,8 @@ pub(super) async fn over_stdio(
     let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe_timeout);
     let limit = opening.spec.startup_timeout;
     let id = opening.spec.id.clone();
-    let way = Way::Pipe(carrier.lines());
-    let opened = open(opening, (carrier, way), Some((child.clone(), Pipes::Protocol)));
+    let lines = carrier.lines();
+    let opened = open(opening, carrier, |_| Way::Pipe(lines), Some((child.clone(), Pipes::Protocol)));
     let opened = match tokio::time::timeout(limit, opened).await {
         Ok(opened) => opened.map_err(|error| error.failure),
         Err(_) => Err(Failure::new(
@@ -152,7 +152,8 @@ pub(super) async fn over_http<'a>(
         let (calls, aside) = HttpCalls::new(client.clone(), opening.link.clone(), endpoint);
         let carrier = StreamableHttpClientTransport::with_client(client, endpoint.config());
         let carrier = WithAside { carrier, aside, link: opening.link.clone() };
-        open(opening, (carrier, Way::Http(calls)), server.clone().map(|server| (server, Pipes::Log))).await
+        let way = |version: &ProtocolVersion| Way::Http(calls.agreed(version));
+        open(opening, carrier, way, server.clone().map(|server| (server, Pipes::Log))).await
     };
     let delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(20))
@@ -189,10 +190,11 @@ pub(super) async fn over_http<'a>(
     }
 }
 
-/// Does the handshake and lists the tools.
+/// Does the handshake and lists the tools; `way` is that of calls, by the version agreed on.
 async fn open<T>(
     opening: Opening<'_>,
-    (carrier, way): (T, Way),
+    carrier: T,
+    way: impl FnOnce(&ProtocolVersion) -> Way,
     child: Option<(Arc<Child>, Pipes)>,
 ) -> Result<Connection, NotOpened>
 where
@@ -231,7 +233,7 @@ where
         let failure = Failure::new(FailureKind::AgentUnavailable, message);
         NotOpened { failure, reason: if is_session_lost { Reason::SessionLost } else { Reason::Other } }
     })?;
-    let wire = Wire::new(link.clone(), &service.service().get_info(), &version, way);
+    let wire = Wire::new(link.clone(), &service.service().get_info(), &version, way(&version));
     Ok(Connection {
         spec: spec.clone(),
         link,

@@ -21,7 +21,7 @@ const MOST_REDIRECTS: usize = 5;
 pub(super) struct Endpoint {
     pub(super) agent: AgentId,
     pub(super) startup_timeout: Duration,
-    uri: Arc<str>,
+    pub(super) url: reqwest::Url,
     /// The URL as errors show it.
     pub(super) shown: String,
     headers: HashMap<HeaderName, HeaderValue>,
@@ -62,17 +62,12 @@ impl Endpoint {
         Ok(Self {
             agent: spec.id.clone(),
             startup_timeout: spec.startup_timeout,
-            uri: url.into(),
+            url: parsed,
             shown,
             headers,
             token: token.map(str::to_owned),
             client,
         })
-    }
-
-    /// Where it is.
-    pub(super) fn uri(&self) -> Arc<str> {
-        self.uri.clone()
     }
 
     /// What all requests say in headers.
@@ -86,7 +81,7 @@ impl Endpoint {
         retry.max_times = Some(5);
         retry.base_duration = Duration::from_millis(250);
         retry.max_delay = Some(Duration::from_secs(2));
-        let mut config = StreamableHttpClientTransportConfig::with_uri(self.uri.clone())
+        let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(self.headers.clone())
             // A lost session must not make rmcp send a call again behind the host's back.
             .reinit_on_expired_session(false);
@@ -122,7 +117,12 @@ fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqw
         host == "localhost"
             || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     });
-    if local { builder.no_proxy().build() } else { builder.build() }
+    match (local, url.scheme()) {
+        // To look for TLS roots takes a while, and here nobody asks for them.
+        (true, "http") => builder.no_proxy().tls_certs_only([]).build(),
+        (true, _) => builder.no_proxy().build(),
+        (false, _) => builder.build(),
+    }
 }
 
 /// The endpoint as errors show it: without user, password and query, which may be secrets.

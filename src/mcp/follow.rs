@@ -10,7 +10,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderValue};
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 use rmcp::{
     model::RequestId,
     transport::{common::http_header::HEADER_LAST_EVENT_ID, streamable_http_client::SseError},
@@ -49,7 +49,7 @@ type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 pub(super) struct Follower {
     client: HttpClient,
     link: Arc<Link>,
-    uri: Arc<str>,
+    url: Url,
     headers: HeaderMap,
     call: Arc<InFlight>,
     /// The id of the call's request on the wire.
@@ -68,7 +68,7 @@ pub(super) struct Follower {
 /// Whose stream it is, and how to ask for it again.
 pub(super) struct Source {
     pub(super) client: HttpClient,
-    pub(super) uri: Arc<str>,
+    pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) call: Arc<InFlight>,
 }
@@ -101,11 +101,11 @@ struct Envelope {
 impl Follower {
     /// Follows a call that this process made.
     pub(super) fn new(source: Source, link: Arc<Link>, request: i64) -> Self {
-        let Source { client, uri, headers, call } = source;
+        let Source { client, url, headers, call } = source;
         Self {
             client,
             link,
-            uri,
+            url,
             headers,
             call,
             request,
@@ -288,7 +288,7 @@ impl Follower {
             if let Some(Ok(last_event)) = self.bookmark.newest.as_deref().map(HeaderValue::from_str) {
                 headers.insert(HEADER_LAST_EVENT_ID, last_event);
             }
-            let error = match self.client.open_stream(&self.uri, headers).await {
+            let error = match self.client.open_stream(self.url.clone(), headers).await {
                 Ok(response) => {
                     let overflow = self.client.overflow(Some(self.call.clone()));
                     return Ok(sse::events(response, LARGEST_MESSAGE, None, overflow));

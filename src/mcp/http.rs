@@ -8,6 +8,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
+use reqwest::IntoUrl;
 use rmcp::{
     model::{
         ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, RequestId,
@@ -103,7 +104,7 @@ impl HttpClient {
         }
         let in_session = headers.contains_key(HEADER_SESSION_ID);
         let text = serde_json::to_vec(message).map_err(StreamableHttpError::Deserialize)?;
-        let response = self.post_text(uri, headers, text).await?;
+        let response = self.post_text(&**uri, headers, text).await?;
         let status = response.status();
         if !status.is_success() {
             return Err(refusal(response, in_session).await.into());
@@ -133,11 +134,11 @@ impl HttpClient {
     /// When there is no response at all.
     pub(super) async fn post_text(
         &self,
-        uri: &str,
+        url: impl IntoUrl,
         headers: HeaderMap,
         text: Vec<u8>,
     ) -> Result<reqwest::Response, HttpError> {
-        self.client.post(uri).headers(headers).body(text).send().await.map_err(HttpError::sending)
+        self.client.post(url).headers(headers).body(text).send().await.map_err(HttpError::sending)
     }
 
     /// Makes a session, or finds the one that an earlier process made, which the server knows already.
@@ -196,9 +197,13 @@ impl HttpClient {
     ///
     /// # Errors
     /// Also when there is a response that is no such stream.
-    pub(super) async fn open_stream(&self, uri: &str, headers: HeaderMap) -> Result<reqwest::Response, HttpError> {
+    pub(super) async fn open_stream(
+        &self,
+        url: impl IntoUrl,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, HttpError> {
         let in_session = headers.contains_key(HEADER_SESSION_ID);
-        let response = self.client.get(uri).headers(headers).send().await.map_err(HttpError::sending)?;
+        let response = self.client.get(url).headers(headers).send().await.map_err(HttpError::sending)?;
         if !response.status().is_success() {
             return Err(refusal(response, in_session).await);
         }

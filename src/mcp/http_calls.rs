@@ -8,6 +8,7 @@ use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, HeaderName},
 };
+use reqwest::Url;
 use rmcp::{
     model::{JsonRpcMessage, ProtocolVersion, RequestId, ServerJsonRpcMessage},
     transport::{
@@ -45,11 +46,10 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 
 /// The way of calls to one endpoint, over one connection.
-#[derive(Clone)]
 pub(super) struct HttpCalls {
     client: HttpClient,
     link: Arc<Link>,
-    uri: Arc<str>,
+    url: Url,
     /// What all requests have in common.
     headers: HeaderMap,
     /// Whether it is the era in which headers repeat what a request says, and the end of a response is a cancellation.
@@ -75,22 +75,23 @@ impl HttpCalls {
         endpoint: &Endpoint,
     ) -> (Self, mpsc::Receiver<ServerJsonRpcMessage>) {
         let (aside, messages) = mpsc::channel(QUEUE);
-        let (uri, headers) = (endpoint.uri(), endpoint.headers());
-        (Self { client, link, uri, headers, modern: false, aside }, messages)
+        let (url, headers) = (endpoint.url.clone(), endpoint.headers());
+        (Self { client, link, url, headers, modern: false, aside }, messages)
     }
 
-    /// The handshake has agreed on `version`, and has made a session or has not.
-    pub(super) fn agree(&mut self, version: &ProtocolVersion) {
+    /// The way of calls once the handshake has agreed on `version`, and has made a session or has not.
+    pub(super) fn agreed(mut self, version: &ProtocolVersion) -> Arc<Self> {
         self.modern = !version.has_initialize();
         let session = self.link.session.id().map(|id| (HEADER_SESSION_ID, id));
         let own = session.into_iter().chain([(HEADER_MCP_PROTOCOL_VERSION, version.as_str())]);
         let valid = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?));
         self.headers.extend(own.filter_map(valid));
+        Arc::new(self)
     }
 
     /// Sends the request of `call`, written as `text`, and reads its response until the result is dropped.
     pub(super) fn send(
-        &self,
+        self: &Arc<Self>,
         id: i64,
         text: Vec<u8>,
         request: &Request<'_>,
@@ -108,7 +109,7 @@ impl HttpCalls {
     }
 
     /// Takes up a call that an earlier process made: nothing is sent, and its stream is read on.
-    pub(super) fn take_up(&self, note: StreamNote, call: Arc<InFlight>) -> AbortOnDropHandle<()> {
+    pub(super) fn take_up(self: &Arc<Self>, note: StreamNote, call: Arc<InFlight>) -> AbortOnDropHandle<()> {
         let calls = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             call.leaves();
@@ -127,7 +128,7 @@ impl HttpCalls {
         if self.modern || self.link.is_left() {
             return;
         }
-        let telling = self.client.post_text(&self.uri, self.headers.clone(), message);
+        let telling = self.client.post_text(self.url.clone(), self.headers.clone(), message);
         if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, telling).await, Ok(Ok(_))) {
             tracing::debug!(agent = %self.link.agent, "an agent was not told that a call is given up");
         }
@@ -151,7 +152,7 @@ impl HttpCalls {
     ) -> Result<Outcome, HttpError> {
         self.link.session.reserve(id).await;
         call.leaves();
-        let response = self.client.post_text(&self.uri, headers.clone(), text).await?;
+        let response = self.client.post_text(self.url.clone(), headers.clone(), text).await?;
         let status = response.status();
         if !status.is_success() {
             return Err(refusal(response, headers.contains_key(HEADER_SESSION_ID)).await);
@@ -177,7 +178,7 @@ impl HttpCalls {
     }
 
     fn source(&self, headers: HeaderMap, call: Arc<InFlight>) -> Source {
-        Source { client: self.client.clone(), uri: self.uri.clone(), headers, call }
+        Source { client: self.client.clone(), url: self.url.clone(), headers, call }
     }
 
     /// Reads a stream up to the answer to request `id`.

@@ -10,6 +10,9 @@ use crate::model::{JsonObject, StartAttempt};
 /// The entry of `_meta` by which progress names its request.
 const PROGRESS_TOKEN: &str = "progressToken";
 
+/// Bytes of a request that needs no more room than most.
+const USUAL_LENGTH: usize = 1_024;
+
 /// What a call asks of the agent.
 #[derive(Debug)]
 pub(super) enum Ask {
@@ -81,7 +84,9 @@ impl Request<'_> {
         };
         let params = Params { meta: Some(meta), ..params };
         let message = Message { jsonrpc: "2.0", id, method: self.method(), params };
-        serde_json::to_vec(&message).expect("keys are text and no JSON value refuses")
+        let mut text = Vec::with_capacity(USUAL_LENGTH);
+        serde_json::to_writer(&mut text, &message).expect("keys are text and no JSON value refuses");
+        text
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     failure,
     note::{Dialect, RemoteTaskNote},
 };
-use crate::model::{AgentId, Failure, FailureKind, JsonObject, ToolOutput};
+use crate::model::{AgentId, Block, Failure, FailureKind, JsonObject, ToolOutput};
 
 /// What a call came back with.
 #[derive(Debug, PartialEq)]
@@ -89,8 +89,8 @@ impl TaskState {
 /// What a tool returns, where it is nothing else.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ToolResult<'a> {
-    content: Vec<Value>,
+pub(super) struct ToolResult<'a> {
+    content: Vec<Block>,
     structured_content: Option<Value>,
     is_error: Option<bool>,
     #[serde(borrow, default)]
@@ -98,27 +98,30 @@ struct ToolResult<'a> {
     task: Option<IgnoredAny>,
 }
 
+impl ToolResult<'_> {
+    /// What the call came back with, if nothing says that it is anything else.
+    pub(super) fn answered(self) -> Option<Answered> {
+        let Self { content, structured_content, is_error, result_type, task } = self;
+        let is_other = task.is_some() || matches!(&*result_type, "input_required" | "task");
+        (!is_other).then(|| tool_result(content, structured_content, is_error))
+    }
+}
+
 /// Reads a result as it came over the wire: JSON.
 pub(super) fn parse(result: &str) -> Answered {
-    match serde_json::from_str::<ToolResult<'_>>(result) {
-        Ok(ToolResult { content, structured_content, is_error, result_type, task: None })
-            if !matches!(&*result_type, "input_required" | "task") =>
-        {
-            tool_result(content, structured_content, is_error)
-        }
-        _ => match serde_json::from_str(result) {
-            Ok(result) => json(result),
-            Err(error) => Answered::Other(error.to_string()),
-        },
-    }
+    let plain = serde_json::from_str::<ToolResult<'_>>(result).ok();
+    plain.and_then(ToolResult::answered).unwrap_or_else(|| match serde_json::from_str(result) {
+        Ok(result) => json(result),
+        Err(error) => Answered::Other(error.to_string()),
+    })
 }
 
 /// Reads a result that came by way of rmcp.
 pub(super) fn read(result: ServerResult) -> Answered {
     match result {
         ServerResult::CallToolResult(result) => {
-            let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok()).collect();
-            tool_result(content, result.structured_content, result.is_error)
+            let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok());
+            tool_result(content.collect::<Vec<_>>(), result.structured_content, result.is_error)
         }
         ServerResult::CustomResult(result) => json(result.0),
         // A result can look like another kind's to rmcp, which tries them in turn.
@@ -129,7 +132,7 @@ pub(super) fn read(result: ServerResult) -> Answered {
     }
 }
 
-fn tool_result(content: Vec<Value>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
+fn tool_result<B: Into<Block>>(content: Vec<B>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
     let output = ToolOutput::new(content, structured.filter(|value| !value.is_null()));
     if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
 }

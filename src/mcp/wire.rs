@@ -29,7 +29,7 @@ pub(super) struct Wire {
 /// What a message goes over.
 pub(super) enum Way {
     Pipe(Lines),
-    Http(HttpCalls),
+    Http(Arc<HttpCalls>),
 }
 
 /// A request that waits for its answer. Dropped before that has come, nobody waits for it any more.
@@ -57,7 +57,7 @@ struct CancelledParams<'a> {
 
 impl Wire {
     /// The way of calls over a connection of `client` whose handshake has agreed on `version`.
-    pub(super) fn new(link: Arc<Link>, client: &ClientConfig, version: &ProtocolVersion, mut way: Way) -> Self {
+    pub(super) fn new(link: Arc<Link>, client: &ClientConfig, version: &ProtocolVersion, way: Way) -> Self {
         let preamble = match version.has_initialize() {
             true => Preamble::default(),
             // Without a handshake, every request says who asks, and for which log messages.
@@ -68,9 +68,6 @@ impl Wire {
                 Preamble::new(&meta)
             }
         };
-        if let Way::Http(calls) = &mut way {
-            calls.agree(version);
-        }
         Self { link, preamble, way }
     }
 

@@ -37,7 +37,7 @@ pub enum Part {
     /// An item of a `foreach` task.
     Item(Item),
     /// A call that a model asked for.
-    ToolCall(ToolCall),
+    ToolCall(Box<ToolCall>),
 }
 
 /// A call that a model asked for, in answer to a prompt.
@@ -103,6 +103,8 @@ impl TaskGraph {
     /// As [`TaskGraph::new`]; then the graph is of no use any more.
     pub fn add_tasks(&mut self, tasks: &[Arc<Task>]) -> Result<Vec<NodeIndex>, GraphError> {
         let first = self.graph.node_count();
+        self.graph.reserve_nodes(tasks.len());
+        self.graph.reserve_edges(tasks.iter().map(|task| task.needs.len()).sum());
         for task in tasks {
             let node = self.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), part: Part::Planned });
             if self.by_id.insert(task.id.clone(), node).is_some() {
@@ -156,7 +158,7 @@ impl TaskGraph {
     /// Adds a call that the model asked for in answer to the prompt at `parent`.
     pub fn add_tool_call(&mut self, parent: NodeIndex, task: Task, arguments: JsonObject) -> NodeIndex {
         let id = task.id.clone();
-        let part = Part::ToolCall(ToolCall { parent, arguments });
+        let part = Part::ToolCall(Box::new(ToolCall { parent, arguments }));
         let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), part });
         self.by_id.insert(id, node);
         self.graph.add_edge(node, parent, ());

@@ -85,9 +85,11 @@ impl Serialize for Block {
 }
 
 impl ToolOutput {
-    /// An output of content blocks in MCP's own JSON.
-    pub fn new(content: impl IntoIterator<Item = Value>, structured: Option<Value>) -> Self {
-        Self { content: content.into_iter().map(Block::from).collect(), structured }
+    /// An output of content blocks, which may be given in MCP's own JSON. It takes no more room than they need.
+    pub fn new<B: Into<Block>>(content: impl IntoIterator<Item = B>, structured: Option<Value>) -> Self {
+        let mut content: Vec<Block> = content.into_iter().map(Into::into).collect();
+        content.shrink_to_fit();
+        Self { content, structured }
     }
 
     /// The text blocks, one after the other with a line break between.

@@ -109,6 +109,7 @@ pub enum InputType {
 }
 
 /// One node of the graph: a call of a tool or a prompt to a language model, once or for each item of a list.
+/// What is large and rare stands in a box, since plans can have many tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The name by which others refer to it.
@@ -124,10 +125,10 @@ pub struct Task {
     pub condition: Option<Expression>,
     /// Runs once for each item of a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub foreach: Option<Foreach>,
+    pub foreach: Option<Box<Foreach>>,
     /// A question that a person must say yes to before each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approve: Option<Template>,
+    pub approve: Option<Box<Template>>,
     /// How long its questions wait, those of its agents included; for ever where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<QuestionPolicy>,
@@ -227,7 +228,7 @@ pub struct Call {
     pub arguments: Template,
     /// What it waits for once the tool has ended.
     #[serde(default, rename = "await", skip_serializing_if = "Option::is_none")]
-    pub awaits: Option<Await>,
+    pub awaits: Option<Box<Await>>,
 }
 
 /// What a call waits for once its tool has ended: the resource to which the tool's result links. The expressions are

@@ -58,7 +58,7 @@ pub struct TaskResult {
     #[serde(serialize_with = "value_of")]
     pub output: Option<Arc<ToolOutput>>,
     /// Why it failed, when it did.
-    pub error: Option<Failure>,
+    pub error: Option<Box<Failure>>,
     /// Why it never started, when it was skipped.
     #[serde(serialize_with = "in_words")]
     pub skipped_because: Option<SkipReason>,
@@ -292,7 +292,7 @@ fn end(task: &mut TaskResult, outcome: &Outcome) {
         }
         Outcome::Failed(failure) => {
             task.status = TaskStatus::Failed;
-            task.error = Some(failure.clone());
+            task.error = Some(Box::new(failure.clone()));
         }
         Outcome::Skipped(reason) => {
             task.status = TaskStatus::Skipped;

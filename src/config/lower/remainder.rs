@@ -81,7 +81,7 @@ pub fn load_remainder<'a>(
         let reader = tasks::Reader { task: known, defaults: None, names: &names };
         let (task, needs) = reader.task(&mut router, &mut Used::default(), &mut findings);
         let approve = approval(&task, ground.request);
-        added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve, ..task }));
+        added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve: approve.map(Box::new), ..task }));
         edges.push(needs.into_iter().filter(|edge| edge.needs < names.tasks.len()).collect());
     }
     graph::check(&among_themselves(&added), &edges, &mut findings);

@@ -63,15 +63,15 @@ impl<'r, 'n> Reader<'r, 'n> {
             title: fields.text("title").map(str::to_owned),
             needs: self.unique(&edges),
             condition,
-            foreach,
-            approve: fields.node("approve").map(|node| Template(node.to_json())),
+            foreach: foreach.map(Box::new),
+            approve: fields.node("approve").map(|node| Box::new(Template(node.to_json()))),
             questions: shared("questions").and_then(policy::questions),
             work: match prompts::read(fields, router, findings) {
                 Some(prompt) => Work::Prompt(Box::new(prompt)),
                 None => Work::Call(Call {
                     routes: router.routes(fields, findings),
                     arguments: Template(fields.node("with").map_or_else(|| JsonObject::new().into(), Node::to_json)),
-                    awaits: self.awaits(findings),
+                    awaits: self.awaits(findings).map(Box::new),
                 }),
             },
             retry: policy::retry(fields, self.defaults, findings),

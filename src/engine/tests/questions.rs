@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn an_approval_is_asked_first_and_a_no_is_a_denial() {
-    let asked = Task { approve: Some(Template(json!("Do it?"))), ..task("t", &[]) };
+    let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     for (answer, calls, ended) in [
         (Answer::Accept { content: None }, 1, None),
         (Answer::Decline, 0, Some((RunStatus::Failed, Some(EndCause::Denied)))),
@@ -18,7 +18,7 @@ fn an_approval_is_asked_first_and_a_no_is_a_denial() {
 
 #[test]
 fn a_question_that_nobody_can_answer_pauses_the_run_when_all_else_is_done() {
-    let asked = Task { approve: Some(Template(json!("Do it?"))), ..task("t", &[]) };
+    let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     let mut driver = Driver::connected(&plan(vec![asked, task("u", &[]), task("v", &["t"])]));
     driver.feed(Input::QuestionLeftOpen { question: "q1".into(), reason: "no terminal".into() });
     assert_eq!(driver.ended(), None);
@@ -28,7 +28,7 @@ fn a_question_that_nobody_can_answer_pauses_the_run_when_all_else_is_done() {
 
 #[test]
 fn an_approval_belongs_to_its_task() {
-    let asked = Task { approve: Some(Template(json!("Send to ${{ inputs.who }}?"))), ..task("t", &[]) };
+    let asked = Task { approve: Some(Box::new(Template(json!("Send to ${{ inputs.who }}?")))), ..task("t", &[]) };
     let plan = plan(vec![asked]);
     let inputs = Arc::new(json!({"who": "Ada"}));
     let beginning = Beginning { plan: &plan, inputs: &inputs, seed: 7, planning: None, source: None };
@@ -45,7 +45,7 @@ fn an_approval_belongs_to_its_task() {
 #[test]
 fn a_question_that_nobody_answers_in_time_gets_its_default() {
     let asking = |default, message: &str| Task {
-        approve: Some(Template(json!(message))),
+        approve: Some(Box::new(Template(json!(message)))),
         questions: Some(QuestionPolicy { timeout: Span(Duration::from_secs(60)), default }),
         ..task(message, &[])
     };

@@ -25,7 +25,11 @@ fn reused(driver: &Driver) -> Vec<String> {
 #[test]
 fn results_before_the_task_are_taken_over_and_what_comes_after_it_is_done_again() {
     let each = Task {
-        foreach: Some(Foreach { items: Template(json!(["x", "y"])), binding: "item".into(), max_parallel: None }),
+        foreach: Some(Box::new(Foreach {
+            items: Template(json!(["x", "y"])),
+            binding: "item".into(),
+            max_parallel: None,
+        })),
         ..task("each", &["a"])
     };
     let tasks = vec![task("a", &[]), each, task("b", &["a"]), task("c", &["b"]), task("d", &["each", "c"])];

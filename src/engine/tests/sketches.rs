@@ -84,11 +84,10 @@ pub(super) fn random_plan(sketches: &[Sketch], max_parallel: usize, budget: Budg
         built.effect = sketch.effect;
         built.on_failure = sketch.on_failure;
         built.condition = condition.map(Expression);
-        built.approve = sketch.approve.then(|| Template(json!("ok?")));
-        built.foreach = sketch.items.map(|(count, max_parallel)| Foreach {
-            items: Template(json!((0..count).collect::<Vec<_>>())),
-            binding: "item".into(),
-            max_parallel,
+        built.approve = sketch.approve.then(|| Box::new(Template(json!("ok?"))));
+        built.foreach = sketch.items.map(|(count, max_parallel)| {
+            let items = Template(json!((0..count).collect::<Vec<_>>()));
+            Box::new(Foreach { items, binding: "item".into(), max_parallel })
         });
         built
     });

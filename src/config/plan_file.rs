@@ -98,6 +98,15 @@ impl<'s> Places<'s> {
         mark + rest.char_indices().nth(character % STRIDE).map_or(rest.len(), |(at, _)| at)
     }
 
+    /// The part of the file that `text` is a copy of, if it stands there as it is meant, with or without quotes.
+    fn shared(&self, text: Cow<'s, str>, extent: Extent) -> Cow<'s, str> {
+        let at = |start: usize| self.text.get(start..start + text.len()).filter(|part| *part == text);
+        match at(extent.start).or_else(|| at(extent.start + 1)) {
+            Some(part) => Cow::Borrowed(part),
+            None => text,
+        }
+    }
+
     fn extent(&self, start: usize, end: usize) -> Extent {
         Extent { start: self.byte(start), end: self.byte(end) }
     }
@@ -161,7 +170,9 @@ impl<'s> Builder<'_, 's> {
             Event::DocumentStart(_) if self.root.is_some() => {
                 Err(self.fail("syntax", extent, "a second document starts here, but a plan is one".to_owned()))
             }
-            Event::Scalar(text, style, anchor, tag) => self.scalar(text, (style, tag.as_deref()), anchor, extent),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.scalar(self.places.shared(text, extent), (style, tag.as_deref()), anchor, extent)
+            }
             Event::SequenceStart(anchor, tag) => self.start(Tree::List(Vec::new()), anchor, (extent, tag.as_deref())),
             Event::MappingStart(anchor, tag) => self.start(Tree::Map(Map::default()), anchor, (extent, tag.as_deref())),
             Event::SequenceEnd | Event::MappingEnd => self.end(extent),

@@ -257,7 +257,7 @@ impl<'p> Call<'p> {
             Stop::Lost => pending.settle(),
             Stop::Cancelled | Stop::Expired(_) | Stop::Condemned(_) => {
                 if let Stop::Condemned(_) = stop {
-                    // It has come, and was no answer.
+                    // What came of it was no answer.
                     pending.settle();
                 }
                 // A child that does not read must not hold up the caller; the message stays queued.

@@ -35,6 +35,7 @@ use super::{
     response::{self, HttpError, LARGE_BODY, header, refusal},
     sse, standard,
 };
+
 /// Messages that came with responses and wait for the service: as many as it takes in at a time. More of them make the
 /// responses wait.
 const QUEUE: usize = 64;

@@ -30,6 +30,8 @@ mod resource;
 mod response;
 mod result;
 mod rounds;
+#[cfg(test)]
+mod samples;
 mod sampling;
 mod session;
 mod sse;

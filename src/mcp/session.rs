@@ -280,7 +280,7 @@ impl Numbering {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicBool, time::Duration};
+    use std::time::Duration;
 
     use rmcp::model::{
         CallToolRequest, CallToolRequestParams, CancelledNotification, CancelledNotificationParam, ErrorData,
@@ -291,10 +291,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        mcp::{Sampling, allowance::Allowance, link::Common, turns::Turns},
+        mcp::samples,
         model::{
             Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Notes, Origin, Progress,
-            SamplingPolicy,
         },
     };
 
@@ -417,15 +416,9 @@ mod tests {
     }
 
     fn numbering(offset: i64) -> Numbering {
-        let session = Session::none("a".into(), Arc::new(Slow::default()));
-        session.next_request.store(offset, Ordering::Relaxed);
-        let common = Common {
-            sampling: Sampling::Off,
-            allowance: Allowance::new(SamplingPolicy::default()),
-            turns: Turns::new(1),
-            left: AtomicBool::new(false),
-        };
-        Numbering::new(Link::new(session, Arc::new(common)))
+        let link = samples::link();
+        link.session.next_request.store(offset, Ordering::Relaxed);
+        Numbering::new(link)
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Wire {
     }
 
     /// Sends a request of `call`, or takes up the response that an earlier process was reading. Ends when there is room
-    /// for the request. `schema` is the tool's input schema. `None`: nothing more can be sent over the connection.
+    /// for the request. `None`: nothing more can be sent over the connection.
     pub(super) async fn send(
         &self,
         request: Request<'_>,

@@ -1,11 +1,10 @@
 //! Writes messages to a child's standard input, one a line, and as many at once as wait.
 //! Never lets two mix, and says of each call whether its request began to leave.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use tokio::{
-    io::AsyncWriteExt as _,
-    process::ChildStdin,
+    io::{AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,9 +42,9 @@ enum Whose {
 }
 
 /// Writes until it is told to stop.
-pub(super) struct Writer {
+pub(super) struct Writer<W> {
     link: Arc<Link>,
-    input: ChildStdin,
+    input: W,
     lines: mpsc::Receiver<Line>,
     /// Ends the writer once everything that waits is written.
     closing: CancellationToken,
@@ -80,9 +79,9 @@ impl Lines {
     }
 }
 
-impl Writer {
+impl<W: AsyncWrite + Unpin> Writer<W> {
     /// A writer into `input`, and the way to it.
-    pub(super) fn new(input: ChildStdin, link: Arc<Link>, closing: CancellationToken) -> (Self, Lines) {
+    pub(super) fn new(input: W, link: Arc<Link>, closing: CancellationToken) -> (Self, Lines) {
         let (sender, lines) = mpsc::channel(QUEUE);
         (Self { link, input, lines, closing }, Lines(sender))
     }
@@ -103,40 +102,37 @@ impl Writer {
     }
 
     async fn write(&mut self, lines: &mut Vec<Line>) {
-        let mut text = match lines.as_mut_slice() {
+        let places: Vec<Range<usize>> = lines
+            .iter()
+            .scan(0, |end, line| {
+                let start = std::mem::replace(end, *end + line.text.len());
+                Some(start..*end)
+            })
+            .collect();
+        let text = match lines.as_mut_slice() {
             [only] => std::mem::take(&mut only.text),
-            _ => Vec::new(),
+            several => several.iter().map(|line| line.text.as_slice()).collect::<Vec<_>>().concat(),
         };
-        let mut ends = vec![text.len()];
-        if lines.len() > 1 {
-            ends.clear();
-            for line in &*lines {
-                text.extend_from_slice(&line.text);
-                ends.push(text.len());
-            }
-        }
-        let (mut written, mut begun) = (0, 0);
-        let mut error = None;
-        while written < text.len() {
+        let (mut written, mut error) = (0, None);
+        while written < text.len() && error.is_none() {
+            let before = written;
             match self.input.write(&text[written..]).await {
                 Ok(0) => error = Some(io::ErrorKind::WriteZero.into()),
                 Ok(more) => written += more,
                 Err(failed) => error = Some(failed),
             }
             // A call is on its way as soon as its first byte is.
-            while begun < lines.len() && (begun == 0 || ends[begun - 1] < written) && written > 0 {
-                if let Whose::Call(call, _) = &lines[begun].whose {
+            for (line, place) in lines.iter().zip(&places) {
+                if let Whose::Call(call, _) = &line.whose
+                    && (before..written).contains(&place.start)
+                {
                     call.leaves();
                 }
-                begun += 1;
-            }
-            if error.is_some() {
-                break;
             }
         }
-        for (line, end) in lines.drain(..).zip(ends) {
+        for (line, place) in lines.drain(..).zip(places) {
             let outcome = match &error {
-                Some(error) if end > written => Err(error),
+                Some(error) if place.end > written => Err(error),
                 _ => Ok(()),
             };
             self.tell(line.whose, outcome);
@@ -160,5 +156,63 @@ impl Writer {
                 let _ = waiting.send(outcome);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+    use crate::{mcp::samples, model::AttemptId};
+
+    /// A writer at work, the way to it, and the child's end of the pipe, which holds eight bytes.
+    fn writer(link: &Arc<Link>) -> (AbortOnDropHandle<()>, Lines, tokio::io::DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(8);
+        let (writer, lines) = Writer::new(ours, link.clone(), CancellationToken::new());
+        (AbortOnDropHandle::new(tokio::spawn(writer.run())), lines, theirs)
+    }
+
+    fn calls() -> [Arc<InFlight>; 3] {
+        ["a", "b", "c"].map(|task| InFlight::new(AttemptId { task: task.into(), number: 1 }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_has_left_when_its_first_byte_is_written() {
+        let link = samples::link();
+        let (_writer, lines, mut child) = writer(&link);
+        let calls = calls();
+        for (call, request) in calls.iter().zip(0..) {
+            lines.call(b"12345".to_vec(), call.clone(), request).await.unwrap();
+        }
+        let sent = || calls.each_ref().map(|call| call.was_sent());
+        // The clock goes on once nobody can do anything.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(sent(), [true, true, false]);
+        let mut read = [0; 18];
+        child.read_exact(&mut read).await.unwrap();
+        assert_eq!((&read, sent()), (b"12345\n12345\n12345\n", [true; 3]));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_not_written_to_its_end_was_not_sent() {
+        let link = samples::link();
+        let (_writer, lines, mut child) = writer(&link);
+        let calls = calls();
+        let mut answers = Vec::new();
+        for (call, request) in calls.iter().zip(0..) {
+            answers.push(link.calls.open(request, call));
+            lines.call(b"12345".to_vec(), call.clone(), request).await.unwrap();
+        }
+        let mut read = [0; 6];
+        child.read_exact(&mut read).await.unwrap();
+        drop(child);
+        for answer in &mut answers[1..] {
+            let Ok(Answer::None(failure)) = answer.await else { panic!("the call has an answer") };
+            assert_eq!(failure.kind, FailureKind::NotSent);
+        }
+        assert!(answers[0].try_recv().is_err());
+        assert!(lines.write(b"more".to_vec()).await.is_err());
     }
 }

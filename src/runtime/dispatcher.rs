@@ -1,7 +1,7 @@
 //! The one loop that drives a run: observe, decide, make durable, report, carry out.
 //! Never decides: `engine` does.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use futures::{
     FutureExt, StreamExt,
@@ -185,6 +185,13 @@ struct Committed {
     commands: Vec<Command>,
 }
 
+/// What the loop has taken and not decided on: what others sent, and the ends of calls.
+#[derive(Default)]
+struct Waiting {
+    inputs: Vec<Input>,
+    ends: Vec<Input>,
+}
+
 /// What the loop woke up for.
 enum Woken {
     Input(Input),
@@ -265,58 +272,76 @@ impl Dispatcher {
                 () = sleep_until(wake), if room => Woken::Time,
                 () = tokio::task::yield_now(), if self.untold.is_some() => Woken::Idle,
             };
-            let (mut inputs, mut ends) = (Vec::new(), Vec::new());
+            let mut waiting = Waiting::default();
             match woken {
                 Woken::Committed(done) => {
                     let done = done.map_err(|source| RuntimeError::Journal { run: self.id.clone(), source })?;
-                    self.tell(reporter);
-                    self.withdraw_what_is_answered(&done.records);
-                    self.untold = Some(done.records);
-                    for command in done.commands {
-                        if command == Command::EndRun {
-                            return Ok(());
-                        }
-                        self.carry_out(command);
+                    match self.follow(done, reporter) {
+                        ControlFlow::Continue(()) => continue,
+                        ControlFlow::Break(()) => return Ok(()),
                     }
-                    continue;
                 }
                 Woken::Idle => {
                     self.tell(reporter);
                     continue;
                 }
                 Woken::Failed(source) => return Err(RuntimeError::Journal { run: self.id.clone(), source }),
-                Woken::Input(input) => inputs.push(input),
-                Woken::Ended(end) => ends.push(end),
-                Woken::Time => inputs.push(Input::TimeReached),
+                Woken::Input(input) => waiting.inputs.push(input),
+                Woken::Ended(end) => waiting.ends.push(end),
+                Woken::Time => waiting.inputs.push(Input::TimeReached),
                 Woken::Growth => {}
             }
-            while let Some(Some(end)) = self.calls.next().now_or_never() {
-                ends.push(end);
-            }
-            while let Ok(input) = inbox.inputs.try_recv() {
-                inputs.push(input);
-            }
-            // Text, progress and whatever else is of a call or a turn come before its end.
-            inputs.append(&mut ends);
-            let written = self.hub.take_written();
-            if !written.is_empty() {
-                self.tell(reporter);
-            }
-            for (turn, text) in written {
-                reporter.hear(&turn, &text);
-            }
-            let progress = self.hub.take_progress();
-            let progress =
-                progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
-            inputs.splice(0..0, progress);
-            for input in &inputs {
-                if let Input::AttemptEnded { attempt, .. } | Input::ModelReplied { attempt, .. } = input {
-                    self.attempts.remove(attempt);
-                }
-            }
+            let inputs = self.take_all(waiting, &mut inbox, reporter);
             let step = self.run.handle(inputs, self.clock.now());
             self.commit(step);
         }
+    }
+
+    /// Does what follows from a step that is durable now; breaks off after the last one.
+    fn follow(&mut self, done: Committed, reporter: &mut dyn Reporter) -> ControlFlow<()> {
+        let Committed { records, commands } = done;
+        self.tell(reporter);
+        self.withdraw_what_is_answered(&records);
+        self.untold = Some(records);
+        // A person who is asked has seen what led to it.
+        if commands.iter().any(|command| matches!(command, Command::Ask { .. })) {
+            self.tell(reporter);
+        }
+        for command in commands {
+            if command == Command::EndRun {
+                return ControlFlow::Break(());
+            }
+            self.carry_out(command);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Takes everything else that waits, so that it is decided and made durable together. Text, progress and whatever
+    /// else is of a call or a turn come before its end.
+    fn take_all(&mut self, waiting: Waiting, inbox: &mut Inbox, reporter: &mut dyn Reporter) -> Vec<Input> {
+        let Waiting { inputs: mut others, mut ends } = waiting;
+        while let Some(Some(end)) = self.calls.next().now_or_never() {
+            ends.push(end);
+        }
+        while let Ok(input) = inbox.inputs.try_recv() {
+            others.push(input);
+        }
+        let written = self.hub.take_written();
+        if !written.is_empty() {
+            self.tell(reporter);
+        }
+        for (turn, text) in written {
+            reporter.hear(&turn, &text);
+        }
+        let progress = self.hub.take_progress();
+        let progress = progress.into_iter().map(|(attempt, progress)| Input::AttemptProgressed { attempt, progress });
+        let inputs: Vec<Input> = progress.chain(others).chain(ends).collect();
+        for input in &inputs {
+            if let Input::AttemptEnded { attempt, .. } | Input::ModelReplied { attempt, .. } = input {
+                self.attempts.remove(attempt);
+            }
+        }
+        inputs
     }
 
     /// Tells the reporter what it has not been told.

@@ -28,7 +28,7 @@ use crate::{
 /// arrives during one decision; a full queue makes callers wait, never lose.
 const INBOX: usize = 1_024;
 
-/// Where connections, executors and people leave what they observed.
+/// Where connections, models and people leave what they observed.
 pub struct Hub {
     inputs: mpsc::Sender<Input>,
     /// The latest progress of each call that the dispatcher has not seen: a flood replaces itself. Held only to

@@ -1,4 +1,4 @@
-//! Carries out what the engine decides: one dispatcher, one executor for each attempt.
+//! Carries out what the engine decides: one dispatcher, which drives all calls itself.
 //! Never decides.
 
 mod clock;

@@ -167,25 +167,47 @@ impl Human for Yes {
     }
 }
 
+/// Says yes, once the question that it is asked was told to everybody.
+struct Watches(Arc<AtomicBool>);
+
+#[async_trait::async_trait]
+impl Human for Watches {
+    async fn ask(&self, question: &Question) -> Reply {
+        match self.0.load(Ordering::Relaxed) {
+            true => Yes.ask(question).await,
+            false => Reply::LeftOpen { reason: "nobody was told of the question".into() },
+        }
+    }
+}
+
 #[derive(Default)]
-struct Seen(Vec<Event>);
+struct Seen {
+    events: Vec<Event>,
+    /// How many events each step had.
+    steps: Vec<usize>,
+    /// Whether a question was among them.
+    question: Arc<AtomicBool>,
+}
 
 impl Reporter for Seen {
     fn report(&mut self, records: &[Record]) {
-        self.0.extend(records.iter().map(|record| record.event.clone()));
+        self.steps.push(records.len());
+        self.events.extend(records.iter().map(|record| record.event.clone()));
+        let is_question = |record: &Record| matches!(record.event, Event::QuestionAsked { .. });
+        self.question.fetch_or(records.iter().any(is_question), Ordering::Relaxed);
     }
 }
 
 impl Seen {
     fn output(&self, task: &str) -> Option<Value> {
-        self.0.iter().find_map(|event| match event {
+        self.events.iter().find_map(|event| match event {
             Event::AttemptSucceeded { attempt, output } if attempt.task.as_str() == task => output.structured.clone(),
             _ => None,
         })
     }
 
     fn status(&self) -> Option<RunStatus> {
-        self.0.iter().find_map(|event| match event {
+        self.events.iter().find_map(|event| match event {
             Event::RunEnded { status, .. } => Some(*status),
             _ => None,
         })
@@ -243,11 +265,13 @@ struct Play {
     human: Arc<dyn Human>,
     /// What somebody sends after a second.
     later: Option<Input>,
+    /// Where it is said that a question was seen.
+    question: Arc<AtomicBool>,
 }
 
 impl Default for Play {
     fn default() -> Self {
-        Self { refuses: Refuses::Nothing, human: Arc::new(Yes), later: None }
+        Self { refuses: Refuses::Nothing, human: Arc::new(Yes), later: None, question: Arc::default() }
     }
 }
 
@@ -280,7 +304,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
     }
     let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
     let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None, source: None };
-    let mut seen = Seen::default();
+    let mut seen = Seen { question: play.question, ..Seen::default() };
     let end = run(start, services, (hub, inbox), &mut seen).await;
     let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.noted.load(Ordering::Relaxed));
     World { seen, closed, noted, end }
@@ -298,6 +322,21 @@ async fn data_passes_along_the_graph_and_no_call_leaves_before_its_start_is_dura
     assert_eq!(world.seen.output("d"), Some(json!({"got": {"got": {}}})));
     assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
     assert!(world.closed, "agents are closed at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_end_together_are_decided_and_kept_together_with_what_follows() {
+    let world = drive(&[("a", "echo", &[]), ("b", "echo", &[]), ("c", "echo", &[]), ("d", "echo", &["a", "b", "c"])]);
+    // The run and the connection; three starts; three ends and the start that follows; the last end and the run's.
+    assert_eq!(world.await.seen.steps, [2, 4, 4, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_is_asked_only_after_everybody_was_told_of_the_question() {
+    let question = Arc::new(AtomicBool::new(false));
+    let human = Arc::new(Watches(Arc::clone(&question)));
+    let world = drive_with(&[("a", "ask", &[])], Play { human, question, ..Play::default() }).await;
+    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,7 +361,7 @@ async fn a_question_that_is_answered_elsewhere_is_not_asked_here_any_more() {
     let world = drive_with(&[("a", "ask", &[])], play).await;
     assert_eq!(world.seen.output("a"), Some(json!(answer)));
     let answers: Vec<&Event> =
-        world.seen.0.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
+        world.seen.events.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
     assert_eq!(answers, [&Event::QuestionAnswered { question: "q1".into(), answer, by: "person elsewhere".into() }]);
     assert!(withdrawn.load(Ordering::Relaxed));
 }
@@ -342,7 +381,7 @@ async fn a_round_goes_on_only_when_it_is_durable() {
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_progress_replaces_itself_and_its_last_word_is_kept() {
     let world = drive(&[("a", "progress", &[])]).await;
-    let progress = world.seen.0.iter().filter_map(|event| match event {
+    let progress = world.seen.events.iter().filter_map(|event| match event {
         Event::AttemptProgressed { progress, .. } => Some(progress.progress),
         _ => None,
     });
@@ -372,7 +411,7 @@ async fn an_interrupt_cancels_what_runs_and_ends_the_run() {
 async fn a_broken_journal_ends_the_run_before_any_effect() {
     let world = drive_with(&[("a", "echo", &[])], Play { refuses: Refuses::Records, ..Play::default() }).await;
     assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
-    assert_eq!(world.seen.0, []);
+    assert_eq!(world.seen.events, []);
     assert!(world.closed);
 }
 

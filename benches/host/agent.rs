@@ -29,7 +29,7 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use crate::{Outcome, workload::Digest};
+use crate::{Outcome, graph::Digest};
 
 /// How the agent is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -17,9 +17,10 @@ use crate::{
     Outcome,
     agent::Over,
     floor::{Era, Job, Reach, Report},
+    graph::{Agent, Graph, Task, WIDTH},
     measure::Program,
     servers::{Agents, Served},
-    workload::{Agent, Graph, NOTIFICATIONS, Task, WIDTH, Workload},
+    workload::{NOTIFICATIONS, Workload},
 };
 
 const KAPELL: &str = env!("CARGO_BIN_EXE_kapell");
@@ -111,8 +112,7 @@ pub(crate) struct Figures {
 pub(crate) fn measure(row: Row, setting: Setting) -> Outcome<Figures> {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let graph = row.workload.graph();
-    let stage = Stage { place: place.path(), row, setting, graph: &graph };
-    fs::write(stage.plan(), graph.plan())?;
+    let stage = Stage::new(place.path(), row, setting, &graph)?;
     let round = |_| -> Outcome<Round> {
         let (memory, expected) = stage.run(Contender::Memory)?;
         let (durable, durably) = stage.run(Contender::Durable)?;
@@ -128,15 +128,26 @@ pub(crate) fn measure(row: Row, setting: Setting) -> Outcome<Figures> {
 }
 
 /// Where a row is measured.
-struct Stage<'s> {
+pub(crate) struct Stage<'s> {
     place: &'s Path,
     row: Row,
     setting: Setting,
     graph: &'s Graph,
 }
 
-impl Stage<'_> {
-    fn plan(&self) -> PathBuf {
+impl<'s> Stage<'s> {
+    /// A stage in `place`, with the plan.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn new(place: &'s Path, row: Row, setting: Setting, graph: &'s Graph) -> Outcome<Self> {
+        let stage = Self { place, row, setting, graph };
+        fs::write(stage.plan(), graph.plan())?;
+        Ok(stage)
+    }
+
+    /// Where the plan is.
+    pub(crate) fn plan(&self) -> PathBuf {
         self.place.join("plan.yaml")
     }
 
@@ -187,7 +198,11 @@ impl Stage<'_> {
         Ok(Program::new(place, [this, "role".into(), "floor".into(), path.into()]))
     }
 
-    fn kapell(&self, place: &Path, agents: &Agents, llm: Option<String>) -> Outcome<Program> {
+    /// The command by which kapell runs the plan; its files are in `place`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(crate) fn kapell(&self, place: &Path, agents: &Agents, llm: Option<String>) -> Outcome<Program> {
         let file = place.join("agents.toml");
         fs::write(&file, self.agents_file(agents, llm))?;
         let mut command = vec![KAPELL.into(), "run".into(), self.plan().into_os_string()];
@@ -276,19 +291,23 @@ fn journal(place: &Path) -> PathBuf {
 }
 
 /// What `kapell run --output json` prints, as far as it matters here.
-#[derive(Deserialize)]
-struct RunResult {
+#[derive(Debug, Deserialize)]
+pub(crate) struct RunResult {
     run: String,
     tasks: HashMap<String, TaskResult>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct TaskResult {
     output: Value,
 }
 
 impl RunResult {
-    fn digest(&self, graph: &Graph) -> Outcome<String> {
+    /// The digest of all outputs.
+    ///
+    /// # Errors
+    /// When a task has none.
+    pub(crate) fn digest(&self, graph: &Graph) -> Outcome<String> {
         let output = |task: &Task| self.tasks.get(&task.id).and_then(|task| task.output.as_str());
         if let Some(task) = graph.tasks.iter().find(|task| output(task).is_none()) {
             return Err(format!("`{}` has no text", task.id).into());

@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Outcome,
-    workload::{Argument, Graph, Task, WIDTH},
+    graph::{Argument, Graph, Task, WIDTH},
 };
 
 /// Which revision of the protocol is spoken.
@@ -49,7 +49,7 @@ pub(crate) enum Era {
 pub(crate) struct Job {
     /// The work.
     pub(crate) graph: Graph,
-    /// How each agent is reached, in the order of [`Agent::ALL`](crate::workload::Agent::ALL).
+    /// How each agent is reached, in the order of [`Agent::ALL`](crate::graph::Agent::ALL).
     pub(crate) agents: Vec<Reach>,
     /// The revision of the protocol.
     pub(crate) era: Era,

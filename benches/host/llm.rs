@@ -18,7 +18,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{Outcome, agent, workload::Digest};
+use crate::{Outcome, agent, graph::Digest};
 
 /// How long an answer takes.
 const LATENCY: Duration = Duration::from_millis(20);

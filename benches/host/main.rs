@@ -8,6 +8,12 @@ mod contest;
 #[cfg(target_os = "linux")]
 mod floor;
 #[cfg(target_os = "linux")]
+mod graph;
+#[cfg(target_os = "linux")]
+mod inside;
+#[cfg(target_os = "linux")]
+mod instructions;
+#[cfg(target_os = "linux")]
 mod llm;
 #[cfg(target_os = "linux")]
 mod measure;

@@ -61,6 +61,12 @@ impl Program {
         Self { stdout: place.join("stdout"), stderr: place.join("stderr"), command }
     }
 
+    /// The same program, run by another one.
+    pub(crate) fn under(mut self, runner: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.command.splice(0..0, runner.into_iter().map(Into::into));
+        self
+    }
+
     /// Where its standard output goes.
     pub(crate) fn stdout(&self) -> &Path {
         &self.stdout

@@ -10,6 +10,8 @@ use crate::{
     agent::{self, Over},
     contest::{self, Durability, Row, Setting},
     floor::{self, Era},
+    inside,
+    instructions::{self, Purpose},
     llm,
     measure::{self, Program},
     table::{self, Format},
@@ -54,6 +56,12 @@ struct Options {
     /// Fail where a target is missed
     #[arg(long)]
     check: bool,
+    /// Count the instructions of a run of 1 000 tasks instead, with valgrind; fail above what is recorded
+    #[arg(long, conflicts_with_all = ["rounds", "only", "era", "http", "unpinned", "quick", "markdown", "check"])]
+    instructions: bool,
+    /// Count them, and record them as the budget in `benches/instructions.toml`
+    #[arg(long, conflicts_with_all = ["rounds", "only", "era", "http", "unpinned", "quick", "markdown", "check"])]
+    record: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -78,6 +86,13 @@ enum Role {
         /// What it is to do.
         job: PathBuf,
     },
+    /// A run with an agent within the process.
+    Inside {
+        /// The plan.
+        plan: PathBuf,
+        /// Where the journal goes.
+        journal: PathBuf,
+    },
     /// Whoever measures a program.
     Measure(Program),
 }
@@ -87,7 +102,7 @@ pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let done = match arguments.next() {
         Some(first) if first == ROLE => play(Role::parse_from(arguments)),
-        _ if std::env::args_os().any(|argument| argument == BENCH) => return compare(&Options::parse()),
+        _ if std::env::args_os().any(|argument| argument == BENCH) => return measure(&Options::parse()),
         _ => {
             println!("nothing is measured here but by `cargo bench --bench host`");
             Ok(())
@@ -113,10 +128,27 @@ fn play(role: Role) -> Outcome<()> {
             Role::Agent { over, stamp } => agent::serve(over, stamp).await?,
             Role::Llm => llm::serve().await?,
             Role::Floor { job } => println!("{}", serde_json::to_string(&floor::run(&job).await?)?),
+            Role::Inside { plan, journal } => inside::run(&plan, &journal).await?,
             Role::Measure(_) => {}
         }
         Ok(())
     })
+}
+
+fn measure(options: &Options) -> ExitCode {
+    let purpose = match options {
+        Options { record: true, .. } => Purpose::Record,
+        Options { instructions: true, .. } => Purpose::Check,
+        _ => return compare(options),
+    };
+    match instructions::count(purpose) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn compare(options: &Options) -> ExitCode {

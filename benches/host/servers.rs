@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Outcome, agent::Over, floor::Reach, workload::Agent};
+use crate::{Outcome, agent::Over, floor::Reach, graph::Agent};
 
 /// Both agents.
 pub(crate) struct Agents {

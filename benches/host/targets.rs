@@ -4,6 +4,7 @@
 use crate::{
     agent::Over,
     contest::{Durability, Figures, Row},
+    graph::WIDTH,
     workload::Workload,
 };
 
@@ -111,7 +112,7 @@ impl Figure {
             Self::FirstCall => Some(measured.first_call_ms()),
             Self::Peak => Some(measured.peak_mb()),
             Self::Validation => Some(measured.validation?.as_secs_f64()),
-            Self::EmptyPlaces => Some(crate::workload::WIDTH.saturating_sub(measured.asked_at_once()) as f64),
+            Self::EmptyPlaces => Some(WIDTH.saturating_sub(measured.asked_at_once()) as f64),
         }
     }
 

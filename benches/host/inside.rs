@@ -1,0 +1,91 @@
+//! A whole run within this process: the plan, the engine, the dispatcher, the journal, the reporters, and an agent that
+//! answers at once.
+//! Never speaks MCP.
+
+use std::{path::Path, sync::Arc};
+
+use kapell::{
+    config::{self, ProcessEnvironment},
+    human::policy::NoInput,
+    journal::{Durability, SqliteJournal},
+    model::{AgentId, AgentInfo, Block, Failure, FailureKind, JsonObject, Record, RunId, StartAttempt, ToolOutput},
+    report::{Reporter, plain::Plain, screen::Screen},
+    runtime::{self, Agents, Hub, Services, Start},
+    synthesizer::Merge,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Outcome, graph::Digest};
+
+/// Runs the plan at `plan` with a journal at `journal`; prints what `kapell run --output json` would.
+///
+/// # Errors
+/// When anything of it fails.
+pub(crate) async fn run(plan: &Path, journal: &Path) -> Outcome<()> {
+    let agents = ["a", "b"].map(|agent| format!("[agents.{agent}]\ncommand = \"nothing\"\nmax_concurrency = 64\n"));
+    let agents = config::parse_agents("agents.toml", &agents.concat(), &ProcessEnvironment)?;
+    let text = config::read_text(plan).map_err(|error| error.to_string())?;
+    let plan = Arc::new(config::load_plan(&plan.display().to_string(), &text, &agents, None)?.plan);
+    // Its id is part of every call, so that of another length would be other work.
+    let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
+    let journal = Arc::new(SqliteJournal::open(journal, Durability::Normal)?);
+    let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
+    let services = Services { journal, agents: Arc::new(AtOnce), llm: None, replanner: None, human: Arc::new(NoInput) };
+    let screen = Screen::stderr()?;
+    let plain = Plain::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);
+    let mut reporters = Reporters { merge: Merge::new(&run), plain };
+    let inputs = Arc::new(json!({}));
+    let start = Start { run: &run, plan: &plan, inputs: &inputs, seed: 0, planning: None, source: None };
+    runtime::run(start, services, (hub, inbox), &mut reporters).await?;
+    let Reporters { merge, plain } = reporters;
+    drop(plain);
+    screen.flush();
+    println!("{}", serde_json::to_string(&merge.into_result())?);
+    Ok(())
+}
+
+/// Both agents: the tool `mix`, as the reference agent has it.
+struct AtOnce;
+
+#[async_trait::async_trait]
+impl Agents for AtOnce {
+    async fn connect(&self, _: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+        Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), server: None, tools: Vec::new() }))
+    }
+
+    async fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> Result<Arc<ToolOutput>, Failure> {
+        let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
+        let content = vec![Block::Text(Digest::of(text).to_string())];
+        Ok(Arc::new(ToolOutput { content, structured: None }))
+    }
+
+    async fn take_up(
+        &self,
+        call: StartAttempt,
+        _: Value,
+        _: JsonObject,
+        _: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        Err(Failure::new(FailureKind::Interrupted, format!("`{}` was never begun", call.attempt)))
+    }
+
+    async fn close(&self) {}
+
+    async fn leave(&self) {}
+}
+
+/// Those that `kapell run` has when nobody looks.
+struct Reporters {
+    merge: Merge,
+    plain: Plain,
+}
+
+impl Reporter for Reporters {
+    fn report(&mut self, records: &[Record]) {
+        for record in records {
+            self.merge.apply(record);
+        }
+        self.plain.report(records);
+    }
+}

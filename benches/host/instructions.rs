@@ -1,0 +1,151 @@
+//! Counts the instructions of a fixed run and holds them to what was recorded: unlike time, their number hardly depends
+//! on the machine's load.
+//! Never measures time.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use serde::Deserialize;
+
+use crate::{
+    Outcome,
+    agent::Over,
+    contest::{Durability, Row, RunResult, Setting, Stage},
+    floor::Era,
+    measure::Program,
+    servers::Agents,
+    workload::Workload,
+};
+
+/// Where the budget is recorded.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
+/// The share by which a count may differ from the recorded one. Ten counts of the same program differed by 0.5 %; the
+/// rest is for machines with other processors, for which the C library has other code.
+const TOLERANCE: f64 = 0.02;
+/// How often each is counted: the least of them has the least of what differs.
+const COUNTS: usize = 3;
+
+const WORKLOAD: Row = Row { workload: Workload::Layered1k, durability: Durability::Normal };
+const SETTING: Setting = Setting { era: Era::Modern, over: Over::Stdio, rounds: 1 };
+
+/// What becomes of the counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// They are held to the budget.
+    Check,
+    /// They are the budget from now on.
+    Record,
+}
+
+/// Which instructions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Those of a run whose agent is within the process: no MCP.
+    Inside,
+    /// Those of `kapell run` with agents over stdio, without the agents.
+    Command,
+}
+
+/// The recorded instructions of each scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+struct Budget {
+    inside: u64,
+    command: u64,
+}
+
+/// Counts, and tells the counts; says whether they are within the budget.
+///
+/// # Errors
+/// When they cannot be counted, or there is no budget.
+pub(crate) fn count(purpose: Purpose) -> Outcome<bool> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Err("the budget is one of x86_64, and other processors have other instructions".into());
+    }
+    let counted = Budget { inside: least(Scope::Inside)?, command: least(Scope::Command)? };
+    let budget = match purpose {
+        Purpose::Check => toml::from_str(&fs::read_to_string(FILE)?)?,
+        Purpose::Record => {
+            fs::write(FILE, counted.file())?;
+            counted
+        }
+    };
+    let mut holds = true;
+    for (what, counted, budget) in [
+        ("with an agent in the process", counted.inside, budget.inside),
+        ("`kapell run` over stdio", counted.command, budget.command),
+    ] {
+        let change = counted as f64 / budget as f64 - 1.0;
+        let verdict = if change > TOLERANCE {
+            holds = false;
+            "ABOVE THE BUDGET; if that has to be, record it with `cargo bench --bench host -- --record`"
+        } else if change < -TOLERANCE {
+            "below the budget: record it, so that it stays there"
+        } else {
+            "within the budget"
+        };
+        let (million, change) = (counted as f64 / 1e6, change * 100.0);
+        println!("{} {what}: {million:.1} million instructions, {change:+.1} %: {verdict}", WORKLOAD.workload);
+    }
+    Ok(holds)
+}
+
+impl Budget {
+    fn file(self) -> String {
+        let mut file = String::new();
+        let _ = writeln!(
+            file,
+            "# Instructions of a run of 1 000 tasks (`layered1k`, `--durability normal`), counted by valgrind."
+        );
+        let _ = writeln!(file, "# Written by `cargo bench --bench host -- --record`; `.ci/run` fails above it.");
+        let _ = writeln!(file, "\n# With an agent within the process: no MCP.\ninside = {}", self.inside);
+        let _ = writeln!(
+            file,
+            "# `kapell run` with two agents over stdio, which are not counted.\ncommand = {}",
+            self.command
+        );
+        file
+    }
+}
+
+fn least(scope: Scope) -> Outcome<u64> {
+    let counts = (0..COUNTS).map(|_| counted(scope)).collect::<Outcome<Vec<_>>>()?;
+    Ok(counts.into_iter().min().unwrap_or_default())
+}
+
+/// Runs it once, everything new.
+fn counted(scope: Scope) -> Outcome<u64> {
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let place = place.path();
+    let graph = WORKLOAD.workload.graph();
+    let stage = Stage::new(place, WORKLOAD, SETTING, &graph)?;
+    let agents = Agents::start(SETTING.over, place)?;
+    let program = match scope {
+        Scope::Inside => {
+            let this = std::env::current_exe()?.into_os_string();
+            let (plan, journal) = (stage.plan().into_os_string(), place.join("journal.db").into_os_string());
+            Program::new(place, [this, "role".into(), "inside".into(), plan, journal])
+        }
+        Scope::Command => stage.kapell(place, &agents, None)?,
+    };
+    let log = place.join("valgrind");
+    let program = program.under(valgrind(&log));
+    program.run(&[("XDG_STATE_HOME", place)]).map_err(|error| format!("counting with valgrind: {error}"))?;
+    let result: RunResult = serde_json::from_slice(&fs::read(program.stdout())?)?;
+    result.digest(&graph)?;
+    of_log(&fs::read_to_string(log)?).ok_or_else(|| "valgrind has not said how many instructions there were".into())
+}
+
+fn valgrind(log: &Path) -> Vec<String> {
+    let mut command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+        .map(str::to_owned)
+        .to_vec();
+    // The process that guards the agents is forked, and is no part of the run.
+    command.push("--child-silent-after-fork=yes".to_owned());
+    command.push(format!("--log-file={}", log.display()));
+    command
+}
+
+/// The number in the line `==1== I refs: 1,234`.
+fn of_log(log: &str) -> Option<u64> {
+    let (_, number) = log.lines().find_map(|line| line.split_once("refs:"))?;
+    number.trim().replace(',', "").parse().ok()
+}

@@ -1,0 +1,169 @@
+//! `cargo bench --bench parts`: what the parts of a run cost for each task, and how that grows with the plan.
+//! Never runs for `cargo test`, and never starts a process.
+
+#[path = "../host/graph.rs"]
+#[allow(dead_code, reason = "the other benchmark uses more of it")]
+mod graph;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kapell::{
+    config::{self, AgentsFile, ProcessEnvironment},
+    engine::{Beginning, Run, Step},
+    expression::{self, Scope, TaskView, Tasks},
+    journal::{Durability, Journal as _, SqliteJournal},
+    model::{AgentInfo, Block, Command, Input, Plan, Record, RunId, Timestamp, ToolOutput},
+};
+use serde_json::{Value, json};
+
+use graph::Graph;
+
+/// Plans by their layers and the width of each.
+const PLANS: [(usize, usize); 4] = [(5, 20), (20, 50), (50, 200), (200, 500)];
+/// A part is measured again until it has taken this long in all, and its least time counts.
+const LONG_ENOUGH: Duration = Duration::from_secs(1);
+/// What every task gives.
+const OUTPUT: &str = "0123456789abcdef";
+
+/// What can fail here ends the program with its reason.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+fn main() -> Outcome<()> {
+    // `cargo test` does not give it.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("nothing is measured here but by `cargo bench --bench parts`");
+        return Ok(());
+    }
+    let plans = PLANS.map(|(layers, width)| Material::new(layers, width));
+    let plans = plans.into_iter().collect::<Outcome<Vec<_>>>()?;
+    print!("{:32}", "microseconds a task");
+    plans.iter().for_each(|plan| print!("{:>14}", format!("{} tasks", plan.plan.tasks.len())));
+    println!("{:>10}", "growth");
+    row("lowering the plan", &plans, |plan| lower(&plan.text, &plan.agents).map(drop))?;
+    row("rendering the arguments", &plans, Material::render)?;
+    row("deciding", &plans, |plan| plan.decide(|_| ()))?;
+    row("appending to the journal", &plans, |plan| plan.append(Durability::Normal))?;
+    row("appending, safe from power cuts", &plans, |plan| plan.append(Durability::Full))
+}
+
+/// Prints the least time of each plan by task, and by how much the largest plan's exceeds that of 1 000 tasks.
+fn row(name: &str, plans: &[Material], part: impl Fn(&Material) -> Outcome<()>) -> Outcome<()> {
+    print!("{name:32}");
+    let mut each = Vec::new();
+    for plan in plans {
+        let begun = Instant::now();
+        let mut least = Duration::MAX;
+        while begun.elapsed() < LONG_ENOUGH {
+            let start = Instant::now();
+            part(plan)?;
+            least = least.min(start.elapsed());
+        }
+        each.push(least.as_secs_f64() * 1e6 / plan.plan.tasks.len() as f64);
+    }
+    each.iter().for_each(|each| print!("{each:>14.2}"));
+    println!("{:>10}", format!("× {:.2}", each[each.len() - 1] / each[1]));
+    Ok(())
+}
+
+/// A plan, and what the parts are given.
+struct Material {
+    agents: AgentsFile,
+    text: String,
+    plan: Arc<Plan>,
+    inputs: Arc<Value>,
+    output: Arc<ToolOutput>,
+    /// The records of a run of it, as they are appended.
+    appends: Vec<Arc<[Record]>>,
+    /// Where journals go.
+    place: tempfile::TempDir,
+}
+
+impl Material {
+    fn new(layers: usize, width: usize) -> Outcome<Self> {
+        let agents = ["a", "b"].map(|agent| format!("[agents.{agent}]\ncommand = \"nothing\"\nmax_concurrency = 64\n"));
+        let agents = config::parse_agents("agents.toml", &agents.concat(), &ProcessEnvironment)?;
+        let text = Graph::layered("layered", layers, width).plan();
+        let mut material = Self {
+            plan: Arc::new(lower(&text, &agents)?),
+            text,
+            agents,
+            inputs: Arc::new(json!({})),
+            output: Arc::new(ToolOutput { content: vec![Block::Text(OUTPUT.to_owned())], structured: None }),
+            appends: Vec::new(),
+            place: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
+        };
+        let mut appends = Vec::new();
+        material.decide(|records| appends.push(records.into()))?;
+        material.appends = appends;
+        Ok(material)
+    }
+
+    /// The arguments of every task, from the outputs of others.
+    fn render(&self) -> Outcome<()> {
+        let done = Done(self.plan.tasks.iter().map(|task| (task.id.as_str(), &*self.output)).collect());
+        let scope = Scope { inputs: &self.inputs, binding: None, tasks: &done };
+        for arguments in self.plan.tasks.iter().filter_map(|task| task.arguments()) {
+            std::hint::black_box(expression::render(arguments, &scope)?);
+        }
+        Ok(())
+    }
+
+    /// A whole run in which everything that is ordered has happened at the next step; `append` is given the records of
+    /// each.
+    fn decide(&self, mut append: impl FnMut(Vec<Record>)) -> Outcome<()> {
+        let beginning = Beginning { plan: &self.plan, inputs: &self.inputs, seed: 0, planning: None, source: None };
+        let mut now = Timestamp::default();
+        let (mut run, mut step) = Run::start(beginning, now)?;
+        while !run.is_over() {
+            let Step { records, commands } = step;
+            append(records);
+            now = now.after(Duration::from_millis(1));
+            step = run.handle(commands.into_iter().filter_map(|command| self.carry_out(command)), now);
+        }
+        append(step.records);
+        Ok(())
+    }
+
+    fn carry_out(&self, command: Command) -> Option<Input> {
+        match command {
+            Command::ConnectAgent { agent } => {
+                let info = AgentInfo { protocol: "2026-07-28".into(), server: None, tools: Vec::new() };
+                Some(Input::AgentConnected { agent, info: Arc::new(info) })
+            }
+            Command::StartAttempt(call) => {
+                Some(Input::AttemptEnded { attempt: call.attempt, result: Ok(Arc::clone(&self.output)) })
+            }
+            _ => None,
+        }
+    }
+
+    /// All records of a run, in the batches in which they were decided, until they are durable.
+    fn append(&self, durability: Durability) -> Outcome<()> {
+        let place = tempfile::tempdir_in(self.place.path())?;
+        let journal = SqliteJournal::open(&place.path().join("journal.db"), durability)?;
+        let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
+        for records in &self.appends {
+            futures::executor::block_on(journal.append(&run, Arc::clone(records)))?;
+        }
+        Ok(())
+    }
+}
+
+/// From the text of a plan file to the plan.
+fn lower(text: &str, agents: &AgentsFile) -> Outcome<Plan> {
+    Ok(config::load_plan("plan.yaml", text, agents, None)?.plan)
+}
+
+/// Tasks that have all succeeded.
+struct Done<'d>(HashMap<&'d str, &'d ToolOutput>);
+
+impl Tasks for Done<'_> {
+    fn view(&self, id: &str) -> Option<TaskView<'_>> {
+        let output = self.0.get(id).copied()?;
+        Some(TaskView { status: "succeeded", agent: Some("a"), error: None, output: Some(output), items: None })
+    }
+}

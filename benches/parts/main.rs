@@ -158,12 +158,16 @@ fn lower(text: &str, agents: &AgentsFile) -> Outcome<Plan> {
     Ok(config::load_plan("plan.yaml", text, agents, None)?.plan)
 }
 
-/// Tasks that have all succeeded.
+/// Tasks that have all succeeded, none of them a `foreach` task.
 struct Done<'d>(HashMap<&'d str, &'d ToolOutput>);
 
 impl Tasks for Done<'_> {
     fn view(&self, id: &str) -> Option<TaskView<'_>> {
         let output = self.0.get(id).copied()?;
         Some(TaskView { status: "succeeded", agent: Some("a"), error: None, output: Some(output), items: None })
+    }
+
+    fn item(&self, _place: usize) -> Option<TaskView<'_>> {
+        None
     }
 }

@@ -6,8 +6,8 @@ use std::{
     io::Write as _,
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -40,12 +40,13 @@ pub(crate) enum Over {
     Http,
 }
 
-/// Serves until nobody is left to serve. At the first call, writes the nanoseconds since 1970 to `stamp`.
+/// Serves until nobody is left to serve. Writes to `stamp` when the first call came and when the last sleep was over, in
+/// nanoseconds since 1970.
 ///
 /// # Errors
 /// When there is nothing to serve on.
 pub(crate) async fn serve(over: Over, stamp: Option<PathBuf>) -> Outcome<()> {
-    let agent = Agent { stamp: stamp.map(|path| Arc::new(Stamp { path, is_set: AtomicBool::new(false) })) };
+    let agent = Agent { stamp: stamp.map(|path| Arc::new(Stamp::at(path))) };
     match over {
         Over::Stdio => {
             agent.serve(rmcp::transport::stdio_pipes()).await?.waiting().await?;
@@ -85,20 +86,44 @@ struct Agent {
     stamp: Option<Arc<Stamp>>,
 }
 
-/// When the first call came.
+/// When the calls came.
 struct Stamp {
     path: PathBuf,
-    is_set: AtomicBool,
+    first: OnceLock<u128>,
+    sleeping: AtomicUsize,
 }
 
 impl Stamp {
-    fn set(&self) {
-        if !self.is_set.swap(true, Ordering::Relaxed) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            // Whoever wanted it will miss it.
-            let _ = std::fs::write(&self.path, now.as_nanos().to_string());
+    fn at(path: PathBuf) -> Self {
+        Self { path, first: OnceLock::new(), sleeping: AtomicUsize::new(0) }
+    }
+
+    fn begin(&self) {
+        self.first.get_or_init(|| {
+            let now = now();
+            self.write(&now.to_string());
+            now
+        });
+    }
+
+    /// Sleeps; whoever is the last for now says when it was over.
+    async fn sleep(&self, time: Duration) {
+        self.sleeping.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(time).await;
+        if self.sleeping.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let first = self.first.get().copied().unwrap_or_default();
+            self.write(&format!("{first} {}", now()));
         }
     }
+
+    fn write(&self, text: &str) {
+        // Whoever wanted it will miss it.
+        let _ = std::fs::write(&self.path, text);
+    }
+}
+
+fn now() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
 impl ServerHandler for Agent {
@@ -128,14 +153,18 @@ impl ServerHandler for Agent {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         if let Some(stamp) = &self.stamp {
-            stamp.set();
+            stamp.begin();
         }
         let mut arguments = request.arguments.unwrap_or_default();
         match request.name.as_ref() {
             "echo" => Ok(said(text(&mut arguments, "text"))),
             "mix" => Ok(said(Digest::of(&text(&mut arguments, "text")).to_string())),
             "sleep_ms" => {
-                tokio::time::sleep(Duration::from_millis(number(&arguments, "ms"))).await;
+                let time = Duration::from_millis(number(&arguments, "ms"));
+                match &self.stamp {
+                    Some(stamp) => stamp.sleep(time).await,
+                    None => tokio::time::sleep(time).await,
+                }
                 Ok(said("slept".to_owned()))
             }
             "work" => Ok(said("x".repeat(number(&arguments, "bytes") as usize))),

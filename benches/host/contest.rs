@@ -75,6 +75,8 @@ pub(crate) struct Sample {
     pub(crate) peak_kib: u64,
     /// From the start of the process to the arrival of the first call at an agent.
     pub(crate) first_call: Duration,
+    /// From there to the end of the last sleep; nothing without sleeps.
+    pub(crate) makespan: Option<Duration>,
     /// The most requests that waited for the language model at once; 0 without one.
     pub(crate) asked_at_once: usize,
     /// The notifications of progress that came to the floor, or are events of kapell's.
@@ -178,11 +180,13 @@ impl<'s> Stage<'s> {
                 (result.digest(self.graph)?, notifications)
             }
         };
+        let (first_call, last_sleep) = agents.calls()?;
         let sample = Sample {
             wall: usage.wall,
             cpu: usage.cpu,
             peak_kib: usage.peak_kib,
-            first_call: agents.first_call()?.saturating_sub(usage.started),
+            first_call: first_call.saturating_sub(usage.started),
+            makespan: last_sleep.map(|last| last.saturating_sub(first_call)),
             asked_at_once: llm.map(Served::end).transpose()?.map_or(Ok(0), |said| said.trim().parse())?,
             notifications,
         };

@@ -2,7 +2,7 @@
 //! answers at once.
 //! Never speaks MCP.
 
-use std::{path::Path, sync::Arc};
+use std::{future::ready, path::Path, sync::Arc};
 
 use kapell::{
     config::{self, ProcessEnvironment},
@@ -10,7 +10,7 @@ use kapell::{
     journal::{Durability, SqliteJournal},
     model::{AgentId, AgentInfo, Block, Failure, FailureKind, JsonObject, Record, RunId, StartAttempt, ToolOutput},
     report::{Reporter, plain::Plain, screen::Screen},
-    runtime::{self, Agents, Hub, Services, Start},
+    runtime::{self, Agents, Called, Hub, Services, Start},
     synthesizer::Merge,
 };
 use serde_json::{Value, json};
@@ -54,10 +54,10 @@ impl Agents for AtOnce {
         Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), server: None, tools: Vec::new() }))
     }
 
-    async fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> Result<Arc<ToolOutput>, Failure> {
+    fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> Called<'_> {
         let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
         let content = vec![Block::Text(Digest::of(text).to_string())];
-        Ok(Arc::new(ToolOutput { content, structured: None }))
+        Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None }))))
     }
 
     async fn take_up(

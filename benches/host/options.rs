@@ -75,7 +75,7 @@ enum Role {
     Agent {
         /// How it is reached.
         over: Over,
-        /// Where it writes when its first call came.
+        /// Where it writes when its first call came and its last sleep was over.
         #[arg(long)]
         stamp: Option<PathBuf>,
     },

@@ -15,7 +15,7 @@ use crate::{Outcome, agent::Over, floor::Reach, graph::Agent};
 pub(crate) struct Agents {
     /// How each is reached, in the order of [`Agent::ALL`].
     pub(crate) reached: Vec<Reach>,
-    /// Where each writes when its first call came.
+    /// Where each writes when its first call came and its last sleep was over.
     stamps: Vec<PathBuf>,
     /// Those that are not started by whoever calls them.
     _served: Vec<Served>,
@@ -48,14 +48,19 @@ impl Agents {
         Ok(agents)
     }
 
-    /// When the first call of all came, since 1970.
+    /// When the first call of all came, since 1970, and when the last sleep was over, if there was one.
     ///
     /// # Errors
     /// When none came.
-    pub(crate) fn first_call(&self) -> Outcome<Duration> {
-        let stamp = |path: &PathBuf| -> Outcome<_> { Ok(Duration::from_nanos(fs::read_to_string(path)?.parse()?)) };
-        let stamps = self.stamps.iter().filter(|path| path.exists()).map(stamp).collect::<Outcome<Vec<_>>>()?;
-        Ok(stamps.into_iter().min().ok_or("no call came to an agent")?)
+    pub(crate) fn calls(&self) -> Outcome<(Duration, Option<Duration>)> {
+        let (mut first, mut last) = (None, None);
+        for path in self.stamps.iter().filter(|path| path.exists()) {
+            let text = fs::read_to_string(path)?;
+            let mut times = text.split(' ').map(|nanos| nanos.parse().map(Duration::from_nanos));
+            first = first.into_iter().chain(times.next().transpose()?).min();
+            last = last.max(times.next().transpose()?);
+        }
+        Ok((first.ok_or("no call came to an agent")?, last))
     }
 }
 

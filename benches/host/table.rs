@@ -78,6 +78,11 @@ fn notes(figures: &Figures, verdicts: &[Verdict]) -> Vec<String> {
             let floor = figures.median(|round| round.durable.first_call.as_secs_f64() * 1e3);
             notes.push(format!("the durable floor's first call after {floor:.1} ms"));
         }
+        Workload::Sleep1000 => {
+            let memory = figures.over_ideal(|round| &round.memory).unwrap_or_default();
+            let durable = figures.over_ideal(|round| &round.durable).unwrap_or_default();
+            notes.push(format!("the floor's is {memory:.2}, the durable floor's {durable:.2}"));
+        }
         Workload::Progress50 => {
             let seen = figures.median(|round| round.memory.notifications as f64);
             let kept = figures.median(|round| round.kapell.notifications as f64);
@@ -152,10 +157,10 @@ impl Figures {
         self.median(|round| ms(&round.kapell) / ms(&round.memory))
     }
 
-    /// kapell's time over that of the sleeps alone, if there are any.
-    pub(crate) fn over_ideal(&self) -> Option<f64> {
+    /// The makespan of `of` over that of the sleeps alone, if there are any.
+    pub(crate) fn over_ideal(&self, of: impl Fn(&Round) -> &Sample) -> Option<f64> {
         let ideal = self.row.workload.ideal_ms()?;
-        Some(self.median(|round| ms(&round.kapell) / ideal))
+        Some(self.median(|round| of(round).makespan.unwrap_or_default().as_secs_f64() * 1e3 / ideal))
     }
 
     /// kapell's time for each task, in microseconds.

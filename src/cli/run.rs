@@ -90,6 +90,11 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         }
     }
     let agents = files::agents(&args.agents)?;
+    if agents.agents.values().any(|agent| agent.transport.child().is_some()) {
+        // Forked before there is a plan in memory, which the guard would hold on to.
+        guard::start()
+            .map_err(|error| CliError::failed("the guard of the agents' processes cannot be started", error))?;
+    }
     let desk = desk(&args)?;
     let Ready { lowered, text, file, planning, surveyed } = match goal(&args.plan) {
         Some(goal) => planned(goal, &args, &agents, &desk).await?,

@@ -182,8 +182,7 @@ impl Decision<'_> {
             }
             Input::InputRequired { attempt, round, request_state, requests } => {
                 if self.run.current(&attempt).is_some() {
-                    self.emit(Event::InputRequired { attempt: attempt.clone(), round, request_state, requests });
-                    self.order(Command::ContinueRound { attempt, round });
+                    self.emit(Event::InputRequired { attempt, round, request_state, requests });
                 }
             }
             Input::ElicitationRequested { request, origin, elicitation } => {

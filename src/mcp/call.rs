@@ -17,7 +17,7 @@ use super::{
     connect::Connection,
     failure,
     note::{self, CallNote, StreamNote},
-    pool::Route,
+    pool::{Pool, Route},
     repeat::Repeat,
     request::{Ask, Request},
     result::{self, Answered},
@@ -76,13 +76,14 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Calls a tool on the agent at the end of `route`, or takes up a call.
+/// Calls a tool on an agent of `pool`, or takes up a call.
 ///
 /// # Errors
 /// A failure whose kind says what is known of the request; [`FailureKind::Interrupted`] for a call that the agent no
 /// longer has.
-pub(super) async fn run(route: Route<'_>, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
+pub(super) async fn run(pool: &Pool, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
     let Order { request, meta, cancel } = order;
+    let route = pool.route(&request.agent)?;
     let (connection, turn) = match &beginning {
         Beginning::From(CallNote::RemoteTask(_) | CallNote::Resource(_)) => {
             Box::pin(reach(route, &request, &cancel)).await?

@@ -67,11 +67,11 @@ pub trait Host: Send + Sync {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer;
     /// An agent asks the language model.
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError>;
-    /// A call came back with requests for input; ends when that is durable.
+    /// A call came back with requests for input. What is asked after it ends is durable after it.
     async fn input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value);
     /// Keeps a note by which a later process can find a session or a call again, should this one be killed; it
-    /// replaces the note before. The future ends when that is durable, and never where that cannot be; dropping it does
-    /// not take the note back.
+    /// replaces the note before, and is durable before whatever the host is told or asked later. The future ends when
+    /// that is so, and never where that cannot be; dropping it does not take the note back.
     fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()>;
     /// A call reported progress. Never waits.
     fn progressed(&self, attempt: &AttemptId, progress: Progress);

@@ -151,13 +151,13 @@ impl Pool {
     ///
     /// # Errors
     /// A failure whose kind says what is known of the request: whether it left, and whether an answer came.
-    pub async fn call(
+    pub fn call(
         &self,
         call: StartAttempt,
         meta: JsonObject,
         cancel: CancellationToken,
-    ) -> Result<Arc<ToolOutput>, Failure> {
-        self.carry_out(Order { request: call, meta, cancel }, Beginning::Afresh).await
+    ) -> impl Future<Output = Result<Arc<ToolOutput>, Failure>> + Send {
+        call::run(self, Order { request: call, meta, cancel }, Beginning::Afresh)
     }
 
     /// Takes up a call that an earlier process left behind, by the note that it kept; otherwise as [`Pool::call`].
@@ -172,13 +172,8 @@ impl Pool {
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
         let note = CallNote::read(note, &call)?;
-        let taken_up = self.carry_out(Order { request: call, meta, cancel }, Beginning::From(note)).await;
+        let taken_up = call::run(self, Order { request: call, meta, cancel }, Beginning::From(note)).await;
         taken_up.map_err(note::since_it_left)
-    }
-
-    async fn carry_out(&self, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
-        let route = Route { pool: self, agent: self.agent(&order.request.agent)? };
-        call::run(route, order, beginning).await
     }
 
     /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not
@@ -203,6 +198,14 @@ impl Pool {
             }
         }))
         .await;
+    }
+
+    /// The way to an agent.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub(super) fn route(&self, agent: &AgentId) -> Result<Route<'_>, Failure> {
+        Ok(Route { pool: self, agent: self.agent(agent)? })
     }
 
     fn agent(&self, id: &AgentId) -> Result<&Agent, Failure> {

@@ -73,7 +73,7 @@ impl Call<'_> {
         Ok(Ask::ToolWith(Input { state, responses }))
     }
 
-    /// Answers a round of requests, all at once, after the host has made a durable note of it.
+    /// Answers a round of requests, all at once. The host has made a durable note of it before an answer leaves.
     async fn answer(&mut self, round: RoundNote) -> Result<InputResponses, Failure> {
         let link = self.connection.link.clone();
         let flight = self.vigil.flight.clone();
@@ -82,19 +82,21 @@ impl Call<'_> {
             let _waiting = flight.waits_for(Whom::Host);
             let noted = link.host.note(NoteKey::Call(flight.attempt.clone()), CallNote::Round(round.clone()).write());
             let RoundNote { number, state, requests } = round;
-            let requests_json = Value::Object(requests.clone());
-            let reported = link.host.input_required(flight.attempt.clone(), number, state, requests_json);
-            tokio::join!(noted, reported);
-            if requests.is_empty() {
-                let pause = PROGRESS_INTERVAL.saturating_mul(2_u32.saturating_pow(number));
-                tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
-            }
-            join_all(requests.iter().map(async |(key, request)| {
-                // A server may use a key again in a later round.
-                let asker = link.asker_of(&flight, Some(format!("round/{number}/{key}")));
-                (key.clone(), link.answer_to(&asker, request).await)
-            }))
-            .await
+            let answered = async {
+                let requests_json = Value::Object(requests.clone());
+                link.host.input_required(flight.attempt.clone(), number, state, requests_json).await;
+                if requests.is_empty() {
+                    let pause = PROGRESS_INTERVAL.saturating_mul(2_u32.saturating_pow(number));
+                    tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+                }
+                join_all(requests.iter().map(async |(key, request)| {
+                    // A server may use a key again in a later round.
+                    let asker = link.asker_of(&flight, Some(format!("round/{number}/{key}")));
+                    (key.clone(), link.answer_to(&asker, request).await)
+                }))
+                .await
+            };
+            tokio::join!(noted, answered).1
         };
         let answers = match self.wait(work).await {
             Ok(answers) => answers,

@@ -84,6 +84,16 @@ pub enum Transport {
     },
 }
 
+impl Transport {
+    /// The program that the host starts for it, if it does.
+    pub fn child(&self) -> Option<&ChildProcess> {
+        match self {
+            Self::Stdio(child) => Some(child),
+            Self::Http { server, .. } => server.as_ref(),
+        }
+    }
+}
+
 impl std::fmt::Debug for Transport {
     /// Leaves out every header and token, and what of the URL may be a secret too.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

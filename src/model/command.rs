@@ -32,13 +32,6 @@ pub enum Command {
         /// Task and number.
         attempt: AttemptId,
     },
-    /// Let a call that came back with requests for input go on: they are durable.
-    ContinueRound {
-        /// Task and number.
-        attempt: AttemptId,
-        /// The round.
-        round: u32,
-    },
     /// Ask the planner for another remainder, and report what it gives.
     Replan(Box<ReplanRequest>),
     /// Stop asking the planner: its answer is no longer waited for.

@@ -90,6 +90,11 @@ impl TaskId {
             None => self.clone(),
         }
     }
+
+    /// Whether it is a task of the plan, and not an item or a call.
+    pub fn is_planned(&self) -> bool {
+        !self.0.contains(['[', '/'])
+    }
 }
 
 /// One try of a task: the fence that makes late or repeated messages harmless.

@@ -16,8 +16,8 @@ use indexmap::IndexMap;
 
 use super::text::elapsed;
 use crate::model::{
-    AgentId, IdHashMap, IdMap, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, RunStatus, Sampler,
-    Task, TaskId, Timestamp,
+    AgentId, IdHashMap, Outcome, Plan, Progress, Question, QuestionId, RequestId, RunId, RunStatus, Sampler, Task,
+    TaskId, Timestamp,
 };
 
 /// A line of the story. All text in it is harmless and on one line.
@@ -144,8 +144,8 @@ impl std::fmt::Display for Tally {
 pub struct Story {
     run: RunId,
     plan: Option<Arc<Plan>>,
-    /// The plan's own tasks, those that replans added included, without items.
-    planned: IdMap<TaskId, Arc<Task>>,
+    /// The tasks that replans added to those of the plan.
+    added: Vec<Arc<Task>>,
     started: Timestamp,
     tally: Tally,
     connecting: Vec<AgentId>,
@@ -191,7 +191,7 @@ impl Story {
         Self {
             run,
             plan: None,
-            planned: IdMap::default(),
+            added: Vec::new(),
             started: Timestamp::default(),
             tally: Tally::default(),
             connecting: Vec::new(),
@@ -213,7 +213,12 @@ impl Story {
 
     /// How many tasks the plan has.
     pub fn tasks(&self) -> usize {
-        self.planned.len()
+        self.plan.as_ref().map_or(0, |plan| plan.tasks.len()) + self.added.len()
+    }
+
+    /// The plan's own tasks, those that replans added included, without items.
+    fn planned(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.plan.iter().flat_map(|plan| &plan.tasks).chain(&self.added)
     }
 
     /// The replan that the planner is asked for, if it is.

@@ -41,8 +41,6 @@ pub struct Hub {
     grown: Notify,
     /// Agents' requests that wait. Held only to insert or remove.
     waiting: Mutex<HashMap<RequestId, Waiting>>,
-    /// Rounds that wait until they are durable. Held only to insert or remove.
-    rounds: Mutex<HashMap<(AttemptId, u32), oneshot::Sender<()>>>,
     requests: AtomicU64,
     run: RunId,
     journal: Arc<dyn Journal>,
@@ -78,7 +76,6 @@ impl Hub {
             written: Mutex::default(),
             grown: Notify::new(),
             waiting: Mutex::default(),
-            rounds: Mutex::default(),
             requests: AtomicU64::new(first_request),
             run,
             journal,
@@ -124,13 +121,6 @@ impl Hub {
     pub(super) fn answer_sampling(&self, request: &RequestId, result: Result<ChatReply, ChatError>) {
         if let Some(Waiting { reply: Reply::Sampling(reply), .. }) = lock(&self.waiting).remove(request) {
             let _ = reply.send(result);
-        }
-    }
-
-    /// Lets a call go on whose round is durable.
-    pub(super) fn continue_round(&self, attempt: AttemptId, round: u32) {
-        if let Some(go) = lock(&self.rounds).remove(&(attempt, round)) {
-            let _ = go.send(());
         }
     }
 
@@ -194,11 +184,7 @@ impl Host for Hub {
     }
 
     async fn input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value) {
-        let (sender, receiver) = oneshot::channel();
-        lock(&self.rounds).insert((attempt.clone(), round), sender);
         self.send(Input::InputRequired { attempt, round, request_state, requests }).await;
-        // An error says that the run is over, and then the call is cancelled anyway.
-        let _ = receiver.await;
     }
 
     fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()> {

@@ -12,6 +12,7 @@ mod survey;
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -26,18 +27,16 @@ pub use inbox::{deliver, observed};
 pub use replanner::Replanner;
 pub use survey::{Survey, survey};
 
+/// A call that is being made. It is large, so its future is not put into another one, which would move it.
+pub type Called<'c> = BoxFuture<'c, Result<Arc<ToolOutput>, Failure>>;
+
 /// The agents of a run, as the dispatcher sees them.
 #[async_trait::async_trait]
 pub trait Agents: Send + Sync {
     /// Connects and reads the catalogue; the failure is final for the run.
     async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure>;
     /// Makes one call; ends soon after `cancel` fires.
-    async fn call(
-        &self,
-        call: StartAttempt,
-        meta: JsonObject,
-        cancel: CancellationToken,
-    ) -> Result<Arc<ToolOutput>, Failure>;
+    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_>;
     /// Takes up a call that an earlier process left behind, by the note that it kept: the agent is not asked to do
     /// anything again. Otherwise as [`Agents::call`].
     ///
@@ -62,13 +61,8 @@ impl Agents for mcp::Pool {
         Self::connect(self, agent).await
     }
 
-    async fn call(
-        &self,
-        call: StartAttempt,
-        meta: JsonObject,
-        cancel: CancellationToken,
-    ) -> Result<Arc<ToolOutput>, Failure> {
-        Self::call(self, call, meta, cancel).await
+    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_> {
+        Box::pin(Self::call(self, call, meta, cancel))
     }
 
     async fn take_up(

@@ -57,7 +57,6 @@ impl Dispatcher {
                     cancel.cancel();
                 }
             }
-            Command::ContinueRound { attempt, round } => hub.continue_round(attempt, round),
             Command::Replan(request) => {
                 self.replan = CancellationToken::new();
                 let replanner = self.services.replanner.clone();

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agents, Hub, RuntimeError, Services, Start, run};
+use super::{Agents, Called, Hub, RuntimeError, Services, Start, run};
 use crate::{
     human::{Human, Reply},
     journal::{Journal, JournalError},
@@ -77,49 +77,49 @@ impl Agents for Scripted {
         Ok(Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: Vec::new() }))
     }
 
-    async fn call(
-        &self,
-        call: StartAttempt,
-        meta: JsonObject,
-        cancel: CancellationToken,
-    ) -> Result<Arc<ToolOutput>, Failure> {
-        let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
-        assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
-        let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
-        let said = match &*call.tool {
-            "echo" => Value::Object(call.arguments),
-            "key" => Value::Object(meta),
-            "panic" => panic!("a defect"),
-            "progress" => {
-                for step in 0..500 {
-                    let progress = Progress { progress: f64::from(step), total: Some(499.0), message: None };
-                    self.hub.progressed(&call.attempt, progress);
+    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_> {
+        Box::pin(async move {
+            let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
+            assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
+            let origin = Origin { agent: call.agent.clone(), attempt: Some(call.attempt.clone()), key: None };
+            let said = match &*call.tool {
+                "echo" => Value::Object(call.arguments),
+                "key" => Value::Object(meta),
+                "panic" => panic!("a defect"),
+                "progress" => {
+                    for step in 0..500 {
+                        let progress = Progress { progress: f64::from(step), total: Some(499.0), message: None };
+                        self.hub.progressed(&call.attempt, progress);
+                    }
+                    Value::Null
                 }
-                Value::Null
-            }
-            "ask" => {
-                let elicitation =
-                    Elicitation { message: "really?".into(), form: Form::Fields { schema: JsonObject::new() } };
-                json!(self.hub.elicit(origin, elicitation).await)
-            }
-            "think" => json!(self.hub.sample(origin, ChatRequest::default()).await.map_err(|error| error.to_string())),
-            "round" => {
-                self.hub.input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
-                let durable = self.durable.lock().expect("no panic");
-                json!(durable.iter().any(|record| matches!(record.event, Event::InputRequired { .. })))
-            }
-            "note" => {
-                self.hub.note(NoteKey::Call(call.attempt.clone()), json!("under way")).await;
-                self.noted.store(true, Ordering::Relaxed);
-                Value::Null
-            }
-            "wait" => {
-                cancel.cancelled().await;
-                return Err(Failure::new(FailureKind::Cancelled, "cancelled"));
-            }
-            other => panic!("no tool `{other}`"),
-        };
-        Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said) }))
+                "ask" => {
+                    let elicitation =
+                        Elicitation { message: "really?".into(), form: Form::Fields { schema: JsonObject::new() } };
+                    json!(self.hub.elicit(origin, elicitation).await)
+                }
+                "think" => {
+                    json!(self.hub.sample(origin, ChatRequest::default()).await.map_err(|error| error.to_string()))
+                }
+                "round" => {
+                    self.hub.input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
+                    let elicitation =
+                        Elicitation { message: "which?".into(), form: Form::Fields { schema: JsonObject::new() } };
+                    json!(self.hub.elicit(origin, elicitation).await)
+                }
+                "note" => {
+                    self.hub.note(NoteKey::Call(call.attempt.clone()), json!("under way")).await;
+                    self.noted.store(true, Ordering::Relaxed);
+                    Value::Null
+                }
+                "wait" => {
+                    cancel.cancelled().await;
+                    return Err(Failure::new(FailureKind::Cancelled, "cancelled"));
+                }
+                other => panic!("no tool `{other}`"),
+            };
+            Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said) }))
+        })
     }
 
     async fn take_up(
@@ -373,9 +373,11 @@ async fn sampling_without_a_model_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_round_goes_on_only_when_it_is_durable() {
+async fn what_a_round_asks_for_comes_after_it() {
     let world = drive(&[("a", "round", &[])]).await;
-    assert_eq!(world.seen.output("a"), Some(json!(true)));
+    let place = |wanted: fn(&Event) -> bool| world.seen.events.iter().position(wanted).expect("it is told");
+    let round = place(|event| matches!(event, Event::InputRequired { .. }));
+    assert!(round < place(|event| matches!(event, Event::QuestionAsked { .. })));
 }
 
 #[tokio::test(start_paused = true)]

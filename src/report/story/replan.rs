@@ -1,7 +1,7 @@
 //! Tells how the rest of a plan was planned anew: what goes, what stays, what is new.
 //! Never shows a title or a reason as it came.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{Line, Mark, Story, tell::line};
 use crate::{
@@ -29,7 +29,7 @@ impl Story {
         match result {
             Ok(remainder) => {
                 let change = if is_new { self.change(number, remainder) } else { Vec::new() };
-                self.planned.extend(remainder.added.iter().map(|task| (task.id.clone(), Arc::clone(task))));
+                self.added.extend(remainder.added.iter().cloned());
                 change
             }
             Err(failure) => {
@@ -47,7 +47,8 @@ impl Story {
 
     /// A line for each task that had not started, and for each new one.
     fn change(&self, number: u32, remainder: &Remainder) -> Vec<Line> {
-        let known = |id: &TaskId| self.planned.get(id).map_or_else(|| id.to_string(), |task| task_in_words(task));
+        let planned: HashMap<_, _> = self.planned().map(|task| (&task.id, task)).collect();
+        let known = |id: &TaskId| planned.get(id).map_or_else(|| id.to_string(), |task| task_in_words(task));
         let removed = remainder.removed.iter().map(|id| format!("- {}", known(id)));
         let kept = remainder.kept.iter().map(|id| format!("  {}", known(id)));
         let added = remainder.added.iter().map(|task: &Arc<Task>| format!("+ {}", task_in_words(task)));

@@ -35,7 +35,6 @@ impl Story {
         let at = record.at;
         match &record.event {
             Event::RunStarted { plan, .. } => {
-                self.planned = plan.tasks.iter().map(|task| (task.id.clone(), Arc::clone(task))).collect();
                 self.plan = Some(Arc::clone(plan));
                 self.started = at;
                 let text = format!("{}, run {}", count(plan.tasks.len(), "task"), self.run);
@@ -47,8 +46,7 @@ impl Story {
             Event::TaskReused { task, output, .. } => {
                 self.parents.remove(task);
                 self.count(task, &Outcome::Succeeded(Arc::clone(output)));
-                let planned = self.planned.contains_key(task);
-                planned.then(|| line(Mark::Succeeded, task.as_str(), "has its earlier result"))
+                task.is_planned().then(|| line(Mark::Succeeded, task.as_str(), "has its earlier result"))
             }
             Event::RunResumed { away, taken_up, .. } => {
                 self.interrupted(taken_up);
@@ -260,7 +258,7 @@ impl Story {
 
     /// Counts tasks of the plan, not items.
     fn count(&mut self, task: &TaskId, outcome: &Outcome) {
-        if self.planned.contains_key(task) {
+        if task.is_planned() {
             self.tally.add(outcome);
         }
     }

@@ -1,3 +1,6 @@
+mod damage;
+mod formats;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -229,77 +232,6 @@ fn lists_the_latest_runs_as_their_events_say() {
 }
 
 #[test]
-fn a_format_that_is_too_old_or_too_new_is_refused_and_left_alone() {
-    let (_folder, path) = folder();
-    drop(SqliteJournal::open(&path, Durability::Normal).expect("opens"));
-    for found in [1, schema::FORMAT + 1] {
-        Connection::open(&path).expect("opens").pragma_update(None, "user_version", found).expect("updates");
-        let before = fs::read(&path).expect("reads");
-        let message = format!(
-            "the journal `{}` has format {found}, and this kapell works with format {}",
-            path.display(),
-            schema::FORMAT
-        );
-        assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
-        assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
-        assert_eq!(fs::read(&path).expect("reads"), before);
-    }
-}
-
-#[test]
-fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
-    let body = r#"{"seq":0,"at":1000,"type":"cancel_requested"}"#;
-    // As the version with format 3 wrote it.
-    let sum = 5_004_363_300_856_770_576_i64;
-    let second = format!(
-        "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL);
-        INSERT INTO events VALUES ('run', 0, 1000, '{body}');"
-    );
-    let third = format!(
-        "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL, 1);
-        INSERT INTO events VALUES ('run', 0, 1000, '{body}', {sum});"
-    );
-    let run = RunId::from("run");
-    for (format, content) in [(2, second), (3, third)] {
-        for reader_first in [true, false] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let path = folder.path().join("journal.db");
-            schema::tests::create_older(&path, format, &content);
-            if reader_first {
-                assert_eq!(Reader::open(&path).expect("opens").notes(&run).expect("reads"), Notes::default());
-            }
-            let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-            block_on(journal.note(&run, NoteKey::Session("travel".into()), json!(1))).expect("keeps");
-            append(&journal, &run, vec![record(1), record(2)]).expect("appends");
-            append(&journal, &run, vec![record(3)]).expect("appends");
-            assert_eq!(read(&path, &run), (0..4).map(record).collect::<Vec<_>>());
-            let sessions = Reader::open(&path).expect("opens").notes(&run).expect("reads").sessions;
-            assert_eq!(sessions, [("travel".into(), json!(1))].into());
-        }
-    }
-}
-
-#[test]
-fn a_process_that_drives_a_run_goes_on_while_another_brings_the_journal_up_to_date() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("journal.db");
-    schema::tests::create_older(&path, 3, "");
-    let driver = Connection::open(&path).expect("opens");
-    // As the version with format 3 writes.
-    let mut insert = driver
-        .prepare("INSERT INTO events (run, seq, at, body, sum) VALUES ('run', ?1, 0, ?2, NULL)")
-        .expect("prepares");
-    for seq in 0..4 {
-        let body = serde_json::to_string(&record(seq)).expect("serialises");
-        insert.execute((seq, body)).expect("inserts");
-        if seq == 1 {
-            drop(SqliteJournal::open(&path, Durability::Full).expect("opens"));
-        }
-    }
-    assert_eq!(read(&path, &"run".into()), (0..4).map(record).collect::<Vec<_>>());
-}
-
-#[test]
 fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_event_on() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
@@ -326,104 +258,6 @@ fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_e
         let read: Vec<_> = reader.records(&run, from).collect::<Result<_, _>>().expect("reads");
         assert_eq!(read, all[all.len().min(usize::try_from(from).expect("small"))..], "from {from}");
     }
-}
-
-#[test]
-fn a_file_that_is_no_journal_is_named_and_left_alone() {
-    let (folder, _) = folder();
-    let text = folder.path().join("notes.txt");
-    fs::write(&text, "shopping: bread, milk, and everything else for the whole of the week".repeat(40))
-        .expect("writes");
-    let database = folder.path().join("other.db");
-    Connection::open(&database).expect("opens").execute_batch("CREATE TABLE t (x)").expect("creates");
-    for path in [&text, &database] {
-        let before = fs::read(path).expect("reads");
-        let message = format!("`{}` is not a kapell journal", path.display());
-        assert_eq!(SqliteJournal::open(path, Durability::Full).expect_err("refuses").to_string(), message);
-        assert_eq!(Reader::open(path).expect_err("refuses").to_string(), message);
-        assert_eq!(&fs::read(path).expect("reads"), &before);
-    }
-}
-
-#[test]
-fn places_where_no_journal_can_be_are_named() {
-    let (folder, missing) = folder();
-    assert!(matches!(Reader::open(&missing), Err(JournalError::Missing { path }) if path == missing));
-    let file = folder.path().join("file");
-    fs::write(&file, "").expect("writes");
-    let below = file.join("journal.db");
-    assert!(
-        matches!(SqliteJournal::open(&below, Durability::Full), Err(JournalError::Create { path, .. }) if path == below)
-    );
-    let error = SqliteJournal::open(folder.path(), Durability::Full).expect_err("a folder is no file");
-    assert!(matches!(&error, JournalError::ReadOnly { path, .. } if path == folder.path()), "{error:?}");
-}
-
-#[test]
-fn a_damaged_journal_is_named() {
-    let (_folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-    let run = samples::run();
-    append(&journal, &run, samples::journey()).expect("appends");
-    drop(journal);
-    let mut bytes = fs::read(&path).expect("reads");
-    // Past the page that holds the header and the schema, nothing is left.
-    bytes[4096..].fill(0xa5);
-    fs::write(&path, bytes).expect("writes");
-
-    let journal = SqliteJournal::open(&path, Durability::Normal).expect("the schema is whole");
-    let error = append(&journal, &run, vec![record(0)]).expect_err("refuses");
-    assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
-    let error = Reader::open(&path).expect("opens").records(&run, 0).next().expect("an error").expect_err("refuses");
-    assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
-}
-
-#[test]
-fn a_full_disk_fails_the_append_and_the_journal_goes_on_when_there_is_room_again() {
-    let (_folder, path) = folder();
-    let connection = schema::open_for_writing(&path).expect("opens");
-    // A limit of SQLite's own gives the error that a full disk gives.
-    connection.pragma_update(None, "max_page_count", 40).expect("limits");
-    let journal = SqliteJournal::start(connection, &path, Durability::Full).expect("starts");
-    let run = RunId::from("run");
-    append(&journal, &run, vec![record(0)]).expect("appends");
-    let text = "x".repeat(1 << 20);
-    let large = samples::records(json!([
-        {"type": "cancel_requested"},
-        {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": text}},
-    ]));
-    let error = append(&journal, &run, large[1..].to_vec()).expect_err("fails");
-    assert!(matches!(&error, JournalError::Full { path: at, .. } if *at == path), "{error:?}");
-    append(&journal, &run, vec![record(1)]).expect("appends");
-    assert_eq!(read(&path, &run), [record(0), record(1)]);
-}
-
-#[test]
-fn a_torn_write_ahead_log_costs_only_what_was_torn() {
-    let (folder, path) = folder();
-    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-    let run = RunId::from("run");
-    for seq in 0..20 {
-        append(&journal, &run, vec![record(seq)]).expect("appends");
-    }
-    // The files as a power cut leaves them: the journal is open, and the log ends in the middle of a page.
-    let log = fs::read(path.with_extension("db-wal")).expect("reads");
-    for (name, log) in [("cut", log[..log.len() - 100].to_vec()), ("garbled", garbled(&log))] {
-        let copy = folder.path().join(format!("{name}.db"));
-        fs::copy(&path, &copy).expect("copies");
-        fs::write(copy.with_extension("db-wal"), log).expect("writes");
-        assert_eq!(read(&copy, &run), (0..19).map(record).collect::<Vec<_>>(), "{name}");
-        let journal = SqliteJournal::open(&copy, Durability::Full).expect("opens");
-        append(&journal, &run, vec![record(19), record(20)]).expect("goes on");
-        assert_eq!(read(&copy, &run), (0..21).map(record).collect::<Vec<_>>(), "{name}");
-    }
-}
-
-fn garbled(log: &[u8]) -> Vec<u8> {
-    let mut log = log.to_vec();
-    let last = log.len() - 1;
-    log[last] ^= 1;
-    log
 }
 
 #[test]

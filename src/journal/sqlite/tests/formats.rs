@@ -1,0 +1,75 @@
+//! Journals of other formats: refused, or brought up to date.
+//! Never damaged ones.
+
+use super::*;
+
+#[test]
+fn a_format_that_is_too_old_or_too_new_is_refused_and_left_alone() {
+    let (_folder, path) = folder();
+    drop(SqliteJournal::open(&path, Durability::Normal).expect("opens"));
+    for found in [1, schema::FORMAT + 1] {
+        Connection::open(&path).expect("opens").pragma_update(None, "user_version", found).expect("updates");
+        let before = fs::read(&path).expect("reads");
+        let message = format!(
+            "the journal `{}` has format {found}, and this kapell works with format {}",
+            path.display(),
+            schema::FORMAT
+        );
+        assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
+        assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
+        assert_eq!(fs::read(&path).expect("reads"), before);
+    }
+}
+
+#[test]
+fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
+    let body = r#"{"seq":0,"at":1000,"type":"cancel_requested"}"#;
+    // As the version with format 3 wrote it.
+    let sum = 5_004_363_300_856_770_576_i64;
+    let second = format!(
+        "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL);
+        INSERT INTO events VALUES ('run', 0, 1000, '{body}');"
+    );
+    let third = format!(
+        "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL, 1);
+        INSERT INTO events VALUES ('run', 0, 1000, '{body}', {sum});"
+    );
+    let run = RunId::from("run");
+    for (format, content) in [(2, second), (3, third)] {
+        for reader_first in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("journal.db");
+            schema::tests::create_older(&path, format, &content);
+            if reader_first {
+                assert_eq!(Reader::open(&path).expect("opens").notes(&run).expect("reads"), Notes::default());
+            }
+            let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+            block_on(journal.note(&run, NoteKey::Session("travel".into()), json!(1))).expect("keeps");
+            append(&journal, &run, vec![record(1), record(2)]).expect("appends");
+            append(&journal, &run, vec![record(3)]).expect("appends");
+            assert_eq!(read(&path, &run), (0..4).map(record).collect::<Vec<_>>());
+            let sessions = Reader::open(&path).expect("opens").notes(&run).expect("reads").sessions;
+            assert_eq!(sessions, [("travel".into(), json!(1))].into());
+        }
+    }
+}
+
+#[test]
+fn a_process_that_drives_a_run_goes_on_while_another_brings_the_journal_up_to_date() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    schema::tests::create_older(&path, 3, "");
+    let driver = Connection::open(&path).expect("opens");
+    // As the version with format 3 writes.
+    let mut insert = driver
+        .prepare("INSERT INTO events (run, seq, at, body, sum) VALUES ('run', ?1, 0, ?2, NULL)")
+        .expect("prepares");
+    for seq in 0..4 {
+        let body = serde_json::to_string(&record(seq)).expect("serialises");
+        insert.execute((seq, body)).expect("inserts");
+        if seq == 1 {
+            drop(SqliteJournal::open(&path, Durability::Full).expect("opens"));
+        }
+    }
+    assert_eq!(read(&path, &"run".into()), (0..4).map(record).collect::<Vec<_>>());
+}

@@ -19,6 +19,7 @@ mod http;
 mod http_calls;
 mod link;
 mod log;
+mod nobody;
 mod note;
 mod patience;
 mod pool;
@@ -55,6 +56,7 @@ use crate::model::{
     Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, NoteKey, Origin, Progress,
 };
 
+pub use nobody::Nobody;
 pub use pool::Pool;
 
 /// The largest message that is read from an agent, in bytes.

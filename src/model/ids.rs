@@ -82,18 +82,19 @@ impl TaskId {
         Self::from(format!("{self}/{number}"))
     }
 
-    /// The task of the plan that it is, or belongs to as an item or a call of its prompt. Names of tasks hold neither
-    /// `[` nor `/`.
+    /// The task of the plan that it is, or belongs to as an item or a call of its prompt.
     pub fn planned(&self) -> Self {
-        match self.0.find(['[', '/']) {
-            Some(end) => Self::from(&self.0[..end]),
-            None => self.clone(),
-        }
+        if self.is_planned() { self.clone() } else { Self::from(Self::planned_part(&self.0)) }
     }
 
     /// Whether it is a task of the plan, and not an item or a call.
     pub fn is_planned(&self) -> bool {
-        !self.0.contains(['[', '/'])
+        Self::planned_part(&self.0).len() == self.0.len()
+    }
+
+    /// The part of an id that names a task of the plan: names of tasks hold neither `[` nor `/`.
+    pub fn planned_part(id: &str) -> &str {
+        id.split(['[', '/']).next().unwrap_or(id)
     }
 }
 

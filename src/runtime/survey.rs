@@ -3,16 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::{BoxFuture, join_all};
-use serde_json::Value;
+use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
-    mcp::{Host, Options, Pool},
-    model::{
-        AgentId, AgentInfo, AgentSpec, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Failure,
-        LogMessage, NoteKey, Origin, Progress,
-    },
+    mcp::{Nobody, Options, Pool},
+    model::{AgentId, AgentInfo, AgentSpec, Failure},
 };
 
 /// What came of connecting to one agent.
@@ -38,28 +34,4 @@ pub async fn survey(agents: Vec<AgentSpec>, options: Options) -> Vec<Survey> {
     .await;
     pool.close().await;
     found
-}
-
-/// A host with nobody in it: no call is made, so nothing should be asked.
-struct Nobody;
-
-#[async_trait::async_trait]
-impl Host for Nobody {
-    async fn elicit(&self, _: Origin, _: Elicitation) -> Answer {
-        Answer::Cancel
-    }
-
-    async fn sample(&self, _: Origin, _: ChatRequest) -> Result<ChatReply, ChatError> {
-        Err(ChatError::Unsupported { message: "no call is under way".into() })
-    }
-
-    async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
-
-    fn note(&self, _: NoteKey, _: Value) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn progressed(&self, _: &AttemptId, _: Progress) {}
-
-    fn logged(&self, _: Origin, _: LogMessage) {}
 }

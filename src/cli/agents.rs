@@ -200,7 +200,7 @@ fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit,
                             ))?;
                         }
                     }
-                    Err(failure) => eprintln!("{agent}  failed  {}", printable(&failure.message)),
+                    Err(failure) => message!("{agent}  failed  {}", printable(&failure.message)),
                 }
             }
         }

@@ -82,15 +82,15 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
         })
         .await?;
     match taken_up {
-        Some((taken, by)) if taken == answer && by == BY => eprintln!("{id} of run {run}: {}", action(&answer)),
+        Some((taken, by)) if taken == answer && by == BY => message!("{id} of run {run}: {}", action(&answer)),
         Some((taken, by)) => {
             let said =
                 format!("question `{id}` was answered a moment before: {} by {}", action(&taken), printable(&by));
             return Err(CliError::usage(said, format!("`kapell runs show {run}` tells how the run went on")));
         }
         None => match elsewhere.look()?.driver {
-            Some(driver) => eprintln!("{id} of run {run}: the answer is kept, but {driver} has not taken it up yet"),
-            None => eprintln!("{id} of run {run}: the answer is kept; the next `kapell resume {run}` takes it up"),
+            Some(driver) => message!("{id} of run {run}: the answer is kept, but {driver} has not taken it up yet"),
+            None => message!("{id} of run {run}: the answer is kept; the next `kapell resume {run}` takes it up"),
         },
     }
     Ok(Exit::Done)

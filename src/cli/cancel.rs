@@ -30,12 +30,12 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
         })
         .await?;
     match (ended, elsewhere.look()?.driver) {
-        (Some(RunStatus::Cancelled), _) => eprintln!("run {run} is cancelled"),
-        (Some(status), _) => eprintln!("run {run} had ended before: {status}"),
+        (Some(RunStatus::Cancelled), _) => message!("run {run} is cancelled"),
+        (Some(status), _) => message!("run {run} had ended before: {status}"),
         (None, Some(driver)) => {
-            eprintln!("run {run} is being cancelled by {driver}; `kapell logs -f {run}` shows when it has ended");
+            message!("run {run} is being cancelled by {driver}; `kapell logs -f {run}` shows when it has ended");
         }
-        (None, None) => eprintln!(
+        (None, None) => message!(
             "nobody drives run {run}, so nothing of it is under way; the next `kapell resume {run}` ends it as cancelled"
         ),
     }

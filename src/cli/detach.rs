@@ -12,7 +12,11 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{CliError, Exit, exit::print, files};
+use super::{
+    CliError, Exit,
+    exit::{print, print_message},
+    files,
+};
 use crate::{journal::Reader, model::RunId};
 
 /// How often to look whether the run has begun.
@@ -26,7 +30,7 @@ pub(super) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError
     let log = files::detached_log(journal, run);
     let failed = |error| CliError::failed("the run could not be started in a process of its own", error);
     let mut child = files::create_private(&log).and_then(|log| start(run, log)).map_err(failed)?;
-    eprintln!("starting run {run}; what it says goes to {}", log.display());
+    message!("starting run {run}; what it says goes to {}", log.display());
     loop {
         let ended = child.try_wait().map_err(failed)?;
         // Looked at after the process, so that a run that was soon done is not taken for one that never began.
@@ -38,7 +42,7 @@ pub(super) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError
         }
         sleep(POLL).await;
     }
-    eprintln!("`kapell logs -f {run}` follows it, `kapell questions {run}` lists what waits for an answer");
+    message!("`kapell logs -f {run}` follows it, `kapell questions {run}` lists what waits for an answer");
     print(&format!("{run}\n"))?;
     Ok(Exit::Done)
 }
@@ -62,7 +66,7 @@ fn has_begun(journal: &Path, run: &RunId) -> bool {
 
 /// Shows what a run said that did not begin, and gives its exit code.
 fn show(log: &Path, status: ExitStatus) -> io::Result<Exit> {
-    io::copy(&mut File::open(log)?, &mut io::stderr().lock())?;
+    print_message(String::from_utf8_lossy(&fs::read(log)?).trim_end());
     fs::remove_file(log)?;
     Ok(status.code().and_then(Exit::of_code).unwrap_or(Exit::Failed))
 }

@@ -17,6 +17,7 @@ use crate::{
     config::Diagnostics,
     journal::{self, JournalError, Salvage},
     model::{EndCause, RunStatus},
+    report::text::{printable_styled, printable_text, safe_json},
 };
 
 /// The exit codes, as `README.md` lists them.
@@ -157,9 +158,9 @@ impl CliError {
             Self::File(mistakes) => show(&mistakes),
             Self::Shown(_) => {}
             other => {
-                eprintln!("{}", Wrapped(&other));
+                message!("{}", Wrapped(&other));
                 if let Some(journal) = damaged_journal(&other) {
-                    eprintln!("{}", what_can_be_read(&journal::salvage(journal)));
+                    message!("{}", what_can_be_read(&journal::salvage(journal)));
                 }
             }
         }
@@ -194,7 +195,58 @@ struct Wrapped<'e>(&'e CliError);
 
 impl fmt::Display for Wrapped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(self.0, f)
+        let report = SafeReport::new(self.0);
+        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(&report, f)
+    }
+}
+
+/// A copy of an error with unsafe characters escaped before styles are added, so that no style comes from outside.
+#[derive(Debug)]
+struct SafeReport {
+    message: String,
+    code: Option<String>,
+    help: Option<String>,
+    cause: Option<Box<SafeReport>>,
+}
+
+impl SafeReport {
+    fn new(error: &CliError) -> Self {
+        let text = |part: Option<Box<dyn fmt::Display + '_>>| part.map(|part| safe(&part));
+        let mut report = Self::of_cause(error);
+        report.code = text(miette::Diagnostic::code(error));
+        report.help = text(miette::Diagnostic::help(error));
+        report
+    }
+
+    fn of_cause(error: &dyn Error) -> Self {
+        let cause = error.source().map(|cause| Box::new(Self::of_cause(cause)));
+        Self { message: safe(&error), code: None, help: None, cause }
+    }
+}
+
+fn safe(text: &dyn fmt::Display) -> String {
+    printable_text(&text.to_string()).into_owned()
+}
+
+impl fmt::Display for SafeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for SafeReport {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+impl miette::Diagnostic for SafeReport {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.code.as_ref().map(|code| Box::new(code) as Box<dyn fmt::Display>)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 }
 
@@ -207,29 +259,43 @@ pub(super) fn show(mistakes: &Diagnostics) {
         }
     }
     if io::stderr().is_terminal() {
-        eprintln!("{}", Drawn(mistakes));
+        message!("{}", Drawn(mistakes));
     } else {
-        eprintln!("{mistakes}");
+        message!("{mistakes}");
     }
 }
 
-/// Prints text to stdout. A reader that went away is no error: it has what it wanted.
+/// Prints a line for people to stderr, with unsafe characters escaped and kapell's own styles kept.
+/// Errors are ignored: no place is left to report them.
+pub(super) fn print_message(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(printable_styled(text).as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+}
+
+/// Prints text for people to stdout, with unsafe characters escaped. A closed pipe is not an error.
 ///
 /// # Errors
 /// When stdout cannot be written for any other reason.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
+    print_exact(&printable_text(text))
+}
+
+/// Prints text to stdout exactly as it is, for a file or a program.
+///
+/// # Errors
+/// As [`print`].
+pub(super) fn print_exact(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     ignore_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// Prints a value to stdout as one line of JSON.
+/// Prints a value to stdout as one line of JSON, with unsafe characters as `\u` escapes.
 ///
 /// # Errors
 /// As [`print`].
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let written = serde_json::to_writer(&mut out, value).map_err(io::Error::from);
-    ignore_closed(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+    let json = serde_json::to_string(value).map_err(|error| CliError::failed("the result is not valid JSON", error))?;
+    print_exact(&(safe_json(&json).into_owned() + "\n"))
 }
 
 fn ignore_closed(written: io::Result<()>) -> Result<(), CliError> {

@@ -38,7 +38,7 @@ pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
         .print(&mut BufWriter::new(io::stdout().lock()))
         .map_err(|error| CliError::failed(format!("the events of run `{run}` could not be printed"), error))?;
     if stood == Stood::Interrupted {
-        eprintln!("run {run} was interrupted: its process is gone; `kapell resume {run}` goes on with it");
+        message!("run {run} was interrupted: its process is gone; `kapell resume {run}` goes on with it");
     }
     Ok(Exit::Done)
 }

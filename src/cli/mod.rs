@@ -1,6 +1,13 @@
 //! The commands: one file each.
 //! Never holds logic that another room could own.
 
+/// Prints a line for people to stderr, as [`exit::print_message`] does, from the arguments of `format!`.
+macro_rules! message {
+    ($($arguments:tt)*) => {
+        $crate::cli::exit::print_message(&format!($($arguments)*))
+    };
+}
+
 mod agents;
 mod answer;
 mod cancel;
@@ -27,9 +34,15 @@ mod schema;
 mod talk;
 mod validate;
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tracing_appender::non_blocking::NonBlockingBuilder;
+
+use crate::report::text::{printable_styled, printable_unstyled};
 
 pub use exit::{CliError, Exit};
 
@@ -115,11 +128,11 @@ pub fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            print_usage(&error);
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    start_logging();
+    let _logging = start_logging();
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -131,6 +144,16 @@ pub fn main() -> Exit {
             result
         });
     result.unwrap_or_else(|error| error.report())
+}
+
+/// Prints an error or a help text of the command line. What was typed may hold anything, so it is shown safely.
+fn print_usage(error: &clap::Error) {
+    let plain = error.render().to_string();
+    if printable_unstyled(&plain) == plain {
+        let _ = error.print();
+    } else {
+        message!("{plain}");
+    }
 }
 
 async fn dispatch(command: Command) -> Result<Exit, CliError> {
@@ -158,13 +181,40 @@ async fn dispatch(command: Command) -> Result<Exit, CliError> {
     }
 }
 
-/// Writes what the host and its libraries say of their own working to stderr, if `KAPELL_LOG` asks for it (`debug`,
-/// `kapell=trace`, …). What a person needs to know is in the events and the errors, and comes without asking.
-fn start_logging() {
+/// Writes diagnostics of the host and its libraries to stderr if `KAPELL_LOG` asks for them (`debug`, `kapell=trace`).
+///
+/// A thread of its own writes them, and drops lines rather than delay a run when stderr accepts none. The returned
+/// guard writes the remaining lines when it is dropped.
+fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGuard> {
     use tracing_subscriber::EnvFilter;
-    let Ok(filter) = EnvFilter::try_from_env("KAPELL_LOG") else { return };
-    let colour = std::io::stderr().is_terminal();
-    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_env("KAPELL_LOG").ok()?;
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(MAX_LOG_LINES).lossy(true).finish(SafeStderr);
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .with_writer(writer);
     // Only a second call in one process fails, and then the first one's logging goes on.
     drop(logging.try_init());
+    Some(guard)
+}
+
+/// Limits how many lines of diagnostics wait for stderr.
+const MAX_LOG_LINES: usize = 4_096;
+
+/// Writes whole lines to stderr with unsafe characters escaped. Errors are ignored: a closed stderr ends no run.
+struct SafeStderr;
+
+impl Write for SafeStderr {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(lines);
+        let _ = std::io::stderr().write_all(printable_styled(&text).as_bytes());
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = std::io::stderr().flush();
+        Ok(())
+    }
 }

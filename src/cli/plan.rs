@@ -10,11 +10,11 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, desk,
-    exit::print,
+    exit::{print, print_exact},
     files,
     goal::{Goal, REPLANS},
 };
-use crate::{journal, report::text::printable_lines};
+use crate::journal;
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
@@ -71,7 +71,7 @@ fn check_folder(file: &Path) -> Result<(), CliError> {
 /// As [`print`].
 pub(super) fn show_plan(text: &str) -> Result<(), CliError> {
     if !std::io::stdout().is_terminal() {
-        return print(text);
+        return print_exact(text);
     }
-    print(&printable_lines(text).map(|line| line.into_owned() + "\n").collect::<String>())
+    print(text)
 }

@@ -48,7 +48,7 @@ pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     }
     match args.output {
         Format::Json => print_json(&objects)?,
-        Format::Text if objects.is_empty() => eprintln!("no question waits for an answer"),
+        Format::Text if objects.is_empty() => message!("no question waits for an answer"),
         Format::Text => print(&text)?,
     }
     Ok(Exit::Done)

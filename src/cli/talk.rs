@@ -25,7 +25,7 @@ use crate::{
     },
     journal::Durability,
     model::RunId,
-    report::{answer::Shown, screen::Screen, text::printable_lines},
+    report::{answer::Shown, screen::Screen},
     synthesizer::{self, RunResult},
 };
 
@@ -138,11 +138,10 @@ pub(super) fn print_result(format: Format, result: &RunResult) -> Result<(), Cli
     }
 }
 
-/// Prints the answer: untouched for a program, and harmless and apart from the talk before it for a person.
+/// Prints the answer; on a terminal, apart from the messages before it.
 fn print_answer(answer: &str) -> Result<(), CliError> {
-    if !std::io::stdout().is_terminal() {
-        return print(answer);
+    if std::io::stdout().is_terminal() {
+        print("\n")?;
     }
-    let lines = printable_lines(answer).fold(String::from("\n"), |text, line| text + &line + "\n");
-    print(&lines)
+    print(answer)
 }

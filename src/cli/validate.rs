@@ -38,7 +38,7 @@ pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
                     if !warnings.is_empty() {
                         show(&warnings);
                     }
-                    eprintln!("{} is valid", args.plan);
+                    message!("{} is valid", args.plan);
                 }
             }
             Ok(Exit::Done)

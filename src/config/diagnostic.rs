@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 use serde::Serialize;
 
 use super::{findings::Findings, source::Source};
+use crate::model::text::{printable, printable_text};
 
 /// Most mistakes that a report shows in full; the count is never cut.
 pub const MAX_SHOWN: usize = 50;
@@ -79,7 +80,7 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&printable(&self.message))
     }
 }
 
@@ -98,12 +99,13 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(printable_text(help)) as Box<dyn fmt::Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
         let position = self.position?;
-        let span = miette::LabeledSpan::new(self.label.clone(), position.offset, position.length);
+        let label = self.label.as_deref().map(|label| printable(label).into_owned());
+        let span = miette::LabeledSpan::new(label, position.offset, position.length);
         Some(Box::new(std::iter::once(span)))
     }
 }
@@ -193,7 +195,7 @@ impl Diagnostics {
     }
 
     fn headline(&self) -> String {
-        let file = &self.source.name;
+        let file = printable(&self.source.name);
         let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let (errors, warnings) = (self.errors(), self.warnings());
         let found = match (errors, warnings) {
@@ -212,7 +214,7 @@ impl Diagnostics {
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for found in self.list.iter().take(MAX_SHOWN) {
-            f.write_str(&found.file)?;
+            f.write_str(&printable(&found.file))?;
             if let Some(position) = found.position {
                 write!(f, ":{}:{}", position.line, position.column)?;
             }
@@ -220,9 +222,9 @@ impl fmt::Display for Diagnostics {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             };
-            writeln!(f, ": {severity}[{}]: {}", found.code, found.message)?;
+            writeln!(f, ": {severity}[{}]: {}", found.code, printable(&found.message))?;
             if let Some(help) = &found.help {
-                writeln!(f, "  help: {help}")?;
+                writeln!(f, "  help: {}", printable_text(help))?;
             }
         }
         f.write_str(&self.headline())

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::diagnostic::Position;
+use crate::model::text::printable;
 
 /// A file's name and text.
 #[derive(Debug)]
@@ -12,11 +13,22 @@ pub(super) struct Source {
     pub(super) text: String,
     /// Where its lines start; found out when something is told of it.
     lines: OnceLock<Vec<usize>>,
+    /// The text for a terminal, where that differs; made when it is first shown.
+    safe_text: OnceLock<Option<String>>,
 }
 
 impl Source {
     pub(super) fn new(name: &str, text: String) -> Self {
-        Self { name: name.into(), text, lines: OnceLock::new() }
+        Self { name: name.into(), text, lines: OnceLock::new(), safe_text: OnceLock::new() }
+    }
+
+    /// The text for a terminal. A control character becomes a question mark, which keeps every position.
+    fn safe_text(&self) -> &str {
+        let is_control = |c: char| c.is_ascii_control() && c != '\n' && c != '\t';
+        self.safe_text
+            .get_or_init(|| self.text.contains(is_control).then(|| self.text.replace(is_control, "?")))
+            .as_deref()
+            .unwrap_or(&self.text)
     }
 
     fn lines(&self) -> &[usize] {
@@ -83,8 +95,8 @@ impl miette::SourceCode for Source {
         };
         let end = floor(&self.text, end.min(start + MAX_CONTEXT)).max(start);
         Ok(Box::new(miette::MietteSpanContents::new_named(
-            self.name.to_string(),
-            &self.text.as_bytes()[start..end],
+            printable(&self.name).into_owned(),
+            &self.safe_text().as_bytes()[start..end],
             (start, end - start).into(),
             first,
             column,

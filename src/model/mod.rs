@@ -15,6 +15,7 @@ mod outcome;
 mod plan;
 mod question;
 mod replan;
+pub mod text;
 mod time;
 
 pub use address::shown_address;

@@ -4,7 +4,7 @@
 use super::{
     Reporter,
     screen::{OpenAnswer, Screen},
-    text::{brief, printable_text},
+    text::{brief, printable_after},
 };
 use crate::{
     model::{AttemptId, ChatMessage, Event, Outcome, Record, TaskId},
@@ -59,7 +59,7 @@ impl LiveAnswer {
             open.write("\n");
             open
         });
-        open.write(&printable_text(&self.text[self.shown..end]));
+        open.write(&printable_after(&self.text[..self.shown], &self.text[self.shown..end]));
         self.shown = end;
     }
 

@@ -13,7 +13,7 @@ use futures::executor::block_on;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Reporter;
+use super::{Reporter, text::safe_json};
 use crate::{
     journal::{JournalError, Reader},
     model::{AttemptId, Record, RunId},
@@ -187,7 +187,7 @@ fn copy<W: Write>(source: Source, mut output: BufWriter<W>) -> Result<Option<W>,
             {
                 let record = record?;
                 next = record.seq + 1;
-                if unless_closed(writeln!(output, "{}", record.json))?.is_none() {
+                if unless_closed(writeln!(output, "{}", safe_json(&record.json)))?.is_none() {
                     return Ok(None);
                 }
             }
@@ -211,8 +211,8 @@ fn copy<W: Write>(source: Source, mut output: BufWriter<W>) -> Result<Option<W>,
 }
 
 fn write_line(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *output, line)?;
-    output.write_all(b"\n")
+    let json = serde_json::to_string(line)?;
+    writeln!(output, "{}", safe_json(&json))
 }
 
 /// A pipe that was closed is the reader's right: nothing to say, and nothing left to do.

@@ -1,6 +1,6 @@
 //! Owns the terminal: lines, a live view below them, and prompts on standard error, and an answer that is shown while it
 //! is written on standard output; all written by one thread.
-//! Never decides what is shown, and never makes the runtime wait for a terminal that has stopped for a moment.
+//! Nothing but [`Screen::flush`] waits for the output to accept text.
 
 mod open;
 mod paint;
@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::text::count;
 pub use open::{OpenAnswer, Prompt, Typed};
 use paint::{Painter, Step};
 
@@ -20,9 +21,12 @@ use paint::{Painter, Step};
 /// them: a person reads no faster, and the thread is not woken for each line.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Most bytes of lines that wait to be written: several thousand lines. A terminal that takes none for that long holds
-/// the run up: losing lines would be worse.
-const MOST_WAITING: usize = 1 << 18;
+/// Limits the bytes of lines that wait to be written: tens of thousands of lines. While a terminal or pipe accepts
+/// none, further lines are counted and left out: a run never waits for its reader, and the journal has every event.
+const MAX_WAITING: usize = 1 << 22;
+
+/// Limits the bytes of lines that wait for the next frame, so that they are written in time.
+const MAX_UNHURRIED: usize = 1 << 17;
 
 /// Most lines that an open prompt holds back; beyond that they are written in spite of it.
 const MOST_HELD: usize = 256;
@@ -99,6 +103,8 @@ struct State {
     queue: VecDeque<Step>,
     /// Bytes of the lines in `queue`.
     waiting: usize,
+    /// Number of lines that were left out since the last one in `queue`.
+    omitted: usize,
     /// Lines that an open prompt or answer holds back.
     held: VecDeque<String>,
     /// How many prompts are open.
@@ -161,8 +167,26 @@ impl Shared {
 
 impl State {
     fn add_line(&mut self, line: String) {
+        if self.waiting + line.len() > MAX_WAITING {
+            self.omitted += 1;
+            return;
+        }
+        self.report_omitted();
         self.waiting += line.len();
         self.queue.push_back(Step::Line(line));
+    }
+
+    /// Queues a line about the lines that were left out, if there are any.
+    fn report_omitted(&mut self) {
+        let omitted = std::mem::take(&mut self.omitted);
+        if omitted > 0 {
+            let line = format!(
+                "… {} left out because the output accepted none; `kapell logs` has every event",
+                count(omitted, "line")
+            );
+            self.waiting += line.len();
+            self.queue.push_back(Step::Line(line));
+        }
     }
 
     fn release(&mut self) {
@@ -174,7 +198,7 @@ impl State {
     /// Whether what there is to do must not wait for the next frame: somebody reads along, waits or goes, or there is
     /// much of it.
     fn hurries(&self) -> bool {
-        self.hurrying > 0 || self.closing || self.asking + self.answering > 0 || self.waiting >= MOST_WAITING / 2
+        self.hurrying > 0 || self.closing || self.asking + self.answering > 0 || self.waiting >= MAX_UNHURRIED
     }
 
     fn is_idle(&self) -> bool {
@@ -237,10 +261,9 @@ impl Screen {
     }
 
     /// Prints a line above the live view, or several with line breaks between them; after the answer, while one is
-    /// written, and after the prompt, while one is open on a live screen.
+    /// written, and after the prompt, while one is open on a live screen. Does not wait for the output.
     pub fn println(&self, line: impl Into<String>) {
         let shared = self.shared();
-        shared.wait_while(|state| state.waiting >= MOST_WAITING);
         shared.change(|state| {
             if !state.holds_lines(shared.abilities) {
                 state.add_line(line.into());
@@ -349,6 +372,7 @@ impl<D: Device> Writer<D> {
             self.write(steps, view);
             state = shared.state();
             state.writing = false;
+            state.report_omitted();
             shared.emptied.notify_all();
         }
     }

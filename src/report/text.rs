@@ -1,54 +1,20 @@
-//! Makes text fit for a person's terminal: harmless, on one line, and of a known width.
-//! Never adds meaning.
+//! Makes text fit for a line of a report: safe, short, and with readable durations and counts.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use crate::model::Task;
+pub use crate::model::text::{
+    printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
+};
 
 /// Most characters of an agent's text that a line shows.
 const LONGEST: usize = 400;
-
-/// Text of agents as one harmless line: line breaks and tabs become spaces, and characters that would command the
-/// terminal or reorder the line (control characters, directional marks, invisible tags) are shown as `\u{1b}`.
-/// Every text that comes from outside goes through here before it is shown.
-pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| matches!(c, '\n' | '\r' | '\t') || is_harmful(c)) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\r' => {}
-            '\n' | '\t' => out.push(' '),
-            c if is_harmful(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    Cow::Owned(out)
-}
 
 /// [`printable`], shortened to what a line of a report can hold.
 pub fn brief(text: &str) -> String {
     let end = text.char_indices().nth(LONGEST).map(|(end, _)| end);
     let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
     if end.is_some() { shown + "…" } else { shown }
-}
-
-/// Text of several lines, each [`printable`].
-pub fn printable_lines(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    text.lines().map(printable)
-}
-
-/// Text of several lines in one, each [`printable`]. Every character is judged alone, so text can be given in pieces.
-pub fn printable_text(text: &str) -> String {
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
-}
-
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A duration as people read it, to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
@@ -81,21 +47,6 @@ pub fn count(number: usize, thing: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shows_what_would_command_the_terminal() {
-        for (text, shown) in [
-            ("plain, Grüße 世界 👩‍💻", "plain, Grüße 世界 👩‍💻"),
-            ("\x1b[2J\x1b]0;owned\x07", r"\u{1b}[2J\u{1b}]0;owned\u{7}"),
-            ("a\r\nb\tc", "a b c"),
-            ("\u{9b}31m", r"\u{9b}31m"),
-            ("user\u{202e}txt.exe", r"user\u{202e}txt.exe"),
-        ] {
-            assert_eq!(printable(text), shown);
-        }
-        assert_eq!(printable_lines("a\n\x08b").collect::<Vec<_>>(), ["a", r"\u{8}b"]);
-        assert_eq!(printable_text("a\r\n\x08b\n") + &printable_text("\tc"), "a\n\\u{8}b\n c");
-    }
 
     #[test]
     fn shortens_what_no_line_can_hold() {

@@ -20,3 +20,4 @@ mod slow_readers;
 mod streaming;
 mod support;
 mod talking;
+mod terminal_safety;

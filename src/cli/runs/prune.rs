@@ -64,7 +64,7 @@ pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
         Format::Text => print(&history::runs_text(&runs, &viewpoint))?,
     }
     let would = if args.dry_run { "would be forgotten" } else { "forgotten" };
-    eprintln!("{} {would}", count(runs.len(), "run"));
+    message!("{} {would}", count(runs.len(), "run"));
     Ok(Exit::Done)
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::{brief, count, elapsed, printable, task_in_words},
+        text::{brief, count, elapsed, printable, safe_json, task_in_words},
     },
     formatted,
     show::{action, tokens},
@@ -79,7 +79,7 @@ impl Logs<'_> {
                 let record = raw.parse(self.run)?;
                 ended = matches!(record.event, Event::RunEnded { .. });
                 let line = match &self.format {
-                    LogFormat::Json => raw.json,
+                    LogFormat::Json => safe_json(&raw.json).into_owned(),
                     LogFormat::Text(zone) => log_line(&record, zone),
                 };
                 if unless_closed(writeln!(output, "{line}"))?.is_none() {

@@ -3,7 +3,10 @@
 
 use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
 
-use super::{Abilities, Output, Size};
+use super::{
+    super::text::{printable_styled, printable_unstyled},
+    Abilities, Output, Size,
+};
 
 /// Something to write.
 #[derive(Debug)]
@@ -84,12 +87,9 @@ impl Painter {
         console::truncate_str(&self.styled(line), size.columns.saturating_sub(1), "…").into_owned()
     }
 
-    /// The text without styles where no colours are wanted; a style begins with an escape.
+    /// Escapes what is unsafe, and removes styles where no colors are wanted.
     fn styled<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.abilities.colour || !text.contains('\x1b') {
-            return Cow::Borrowed(text);
-        }
-        Cow::Owned(anstream::adapter::strip_str(text).to_string())
+        if self.abilities.colour { printable_styled(text) } else { printable_unstyled(text) }
     }
 
     fn break_line(&mut self, strokes: &mut Vec<(Output, String)>) {

@@ -6,16 +6,68 @@ fn screen(live: bool) -> (Screen, Memory) {
 }
 
 #[test]
-fn writes_every_line_before_it_goes() {
+fn writes_every_line_before_it_is_dropped() {
     let (screen, memory) = screen(false);
     let other = screen.clone();
-    let lines: Vec<_> = (0..MOST_WAITING / 2).map(|n| n.to_string()).collect();
+    let lines: Vec<_> = (0..MAX_UNHURRIED).map(|n| n.to_string()).collect();
     for line in &lines {
         other.println(line);
     }
     drop(screen);
     drop(other);
     assert_eq!(memory.text(), lines.join("\n") + "\n");
+}
+
+/// A device that accepts nothing until it is released.
+#[derive(Clone)]
+struct Stalled(Memory, Arc<(Mutex<bool>, Condvar)>);
+
+impl Device for Stalled {
+    fn write(&mut self, output: Output, text: &str) {
+        let (released, changed) = &*self.1;
+        let released = released.lock().expect("no panic");
+        drop(changed.wait_while(released, |released| !*released).expect("no panic"));
+        self.0.write(output, text);
+    }
+    fn size(&self) -> Size {
+        self.0.size()
+    }
+}
+
+#[test]
+fn an_output_that_accepts_nothing_never_blocks_a_line() {
+    let memory = Memory::default();
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let device = Stalled(memory.clone(), Arc::clone(&gate));
+    let screen = Screen::over(device, Abilities { live: false, colour: false }).expect("a thread");
+    let line = "x".repeat(1023);
+    let printed = 3 * MAX_WAITING / line.len();
+    for _ in 0..printed {
+        screen.println(line.clone());
+    }
+    *gate.0.lock().expect("no panic") = true;
+    gate.1.notify_all();
+    screen.flush();
+    screen.println("last");
+    drop(screen);
+    let text = memory.text();
+    let kept = text.lines().filter(|shown| **shown == line).count();
+    assert!(kept >= MAX_WAITING / 1024 && kept < printed, "{kept} of {printed}");
+    let omitted = format!("… {} lines left out because the output accepted none", printed - kept);
+    let mut end = text.lines().skip(kept);
+    assert!(end.next().is_some_and(|note| note.starts_with(&omitted)), "{:?}", text.lines().nth(kept));
+    assert_eq!(end.collect::<Vec<_>>(), ["last"]);
+}
+
+#[test]
+fn lines_are_safe_whatever_they_hold() {
+    for (colour, shown) in [(false, "\\u{1b}[2J\\u{200b}red\n"), (true, "\\u{1b}[2J\\u{200b}\x1b[31mred\x1b[0m\n")] {
+        let memory = Memory::default();
+        let screen = Screen::over(memory.clone(), Abilities { live: false, colour }).expect("a thread");
+        screen.println("\x1b[2J\u{200b}\x1b[31mred\x1b[0m");
+        drop(screen);
+        assert_eq!(memory.text(), shown);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     expression,
     model::{
         AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
-        NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work,
+        NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work, json_candidates,
     },
 };
 
@@ -123,7 +123,9 @@ impl Decision<'_> {
             let failure = Failure::new(FailureKind::ModelFailed, "the model gave an empty answer").with_help(help);
             return self.fail(task, failure);
         }
-        let mut content = vec![Block::Text(text.clone())];
+        // Where the JSON stood in a fence or in prose, it alone is the answer.
+        let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
+        let mut content = vec![Block::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
         let problems =
             if self.run.is_synthesis(node) { answer::check(&text, &self.run.sources(node)) } else { Vec::new() };
         if !problems.is_empty() {
@@ -250,20 +252,24 @@ fn as_text(value: Value) -> String {
     }
 }
 
-/// Reads an answer that must be JSON by `schema`; a code fence around it is let pass.
+/// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be.
 fn answer_by_schema(text: &str, schema: &Value) -> Result<Value, String> {
-    let bare = text.trim();
-    let bare = bare.strip_prefix("```json").or_else(|| bare.strip_prefix("```")).unwrap_or(bare);
-    let bare = bare.strip_suffix("```").unwrap_or(bare).trim();
-    let value: Value = serde_json::from_str(bare).map_err(|error| format!("it is not JSON ({error})"))?;
     let validator = jsonschema::validator_for(schema).map_err(|error| format!("the schema is wrong ({error})"))?;
+    let mut candidates = json_candidates(text);
+    if let Some(valid) = candidates.iter().position(|value| validator.is_valid(value)) {
+        return Ok(candidates.swap_remove(valid));
+    }
+    let Some(value) = candidates.first() else {
+        let problem = serde_json::from_str::<Value>(text.trim()).err().map(|error| format!(" ({error})"));
+        return Err(format!("it is not JSON{}", problem.unwrap_or_default()));
+    };
     let problems: Vec<String> = validator
-        .iter_errors(&value)
+        .iter_errors(value)
         .take(5)
         .map(|error| match error.instance_path().as_str() {
             "" => error.to_string(),
             path => format!("at `{path}`: {error}"),
         })
         .collect();
-    if problems.is_empty() { Ok(value) } else { Err(problems.join("; ")) }
+    Err(problems.join("; "))
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Llm, OpenAi};
 use crate::model::{
     ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, OutputForm,
-    StructuredOutput, ToolChoice,
+    StructuredOutput, ToolChoice, json_candidates,
 };
 
 /// Most tokens of a reply: it needs a dozen, and models that think first need more.
@@ -83,7 +83,9 @@ fn structured() -> ChatRequest {
 }
 
 fn keeps_form(model: &OpenAi, reply: &ChatReply) -> Outcome {
-    let Err(error) = serde_json::from_str::<Answer>(&reply.text()) else {
+    let candidates = json_candidates(&reply.text());
+    let answer = candidates.into_iter().next().unwrap_or_else(|| reply.text().into());
+    let Err(error) = serde_json::from_value::<Answer>(answer) else {
         return Outcome::Works("the reply keeps to its schema".to_owned());
     };
     let section = model.spec().section();

@@ -11,7 +11,7 @@ use super::{
     failed::{Again, Failed},
     wire::{CallPart, Chunk, Trouble},
 };
-use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, Usage};
+use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
 
 /// A reply as far as it has come.
 #[derive(Debug, Default)]
@@ -44,6 +44,12 @@ pub(super) async fn collect(
     hear: Hear<'_>,
 ) -> Result<Draft, Failed> {
     let mut draft = Draft::default();
+    let mut filter = ReasoningFilter::default();
+    let hand_over = |text: String| {
+        if !text.is_empty() {
+            hear(&text);
+        }
+    };
     while let Some(chunk) = chunks.next().await {
         let chunk = Chunk::read(chunk.map_err(|error| draft.broken_off(error.into()))?);
         if let Some(error) = &chunk.error {
@@ -53,9 +59,10 @@ pub(super) async fn collect(
         let known = draft.text.len();
         draft.add(chunk);
         if draft.text.len() > known {
-            hear(&draft.text[known..]);
+            hand_over(filter.push(&draft.text[known..]));
         }
     }
+    hand_over(filter.finish());
     match draft {
         draft if draft.finish_reason.is_some() || draft.is_whole => Ok(draft),
         draft if !draft.has_begun() => Err(Failed::new("ended its reply before it began")),
@@ -125,6 +132,11 @@ impl Draft {
     /// When a request is for no tool, or was not to be made at all.
     pub(super) fn reply(mut self, spec: &LlmSpec, request: &ChatRequest, body: &Body) -> Result<ChatReply, Failed> {
         let refused = !self.has_begun() && !self.refusal.is_empty();
+        let (reasoning, answer) = split_reasoning(&self.text);
+        if !reasoning.is_empty() {
+            self.text = answer.to_owned();
+            self.reasoning.push_str(&reasoning);
+        }
         let stopped = self.stop_reason.as_str().is_some_and(|at| stops(request).any(|stop| stop == at));
         let cut = stops(request).filter(|_| !spec.dialect.stop).filter_map(|stop| self.text.find(stop)).min();
         if let Some(end) = cut {
@@ -146,10 +158,7 @@ impl Draft {
             Some(word) => word,
             None => "unknown",
         };
-        let mut text = if refused { self.refusal } else { self.text };
-        if request.output.is_some() {
-            text = without_fence(&text).to_owned();
-        }
+        let text = if refused { self.refusal } else { self.text };
         let mut parts = Vec::new();
         // With an answer, the thoughts before it have done their work.
         if spec.dialect.echo_reasoning && !uses.is_empty() && !self.reasoning.is_empty() {
@@ -221,11 +230,4 @@ fn arguments(text: &str) -> Result<JsonObject, String> {
         Value::Null => Ok(JsonObject::new()),
         other => Err(format!("are no object: {other}")),
     }
-}
-
-/// The JSON inside a code fence, which models like to put around it; else the text as it is.
-fn without_fence(text: &str) -> &str {
-    let inside = text.trim().strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
-    let body = inside.and_then(|inside| inside.split_once('\n'));
-    body.map_or(text, |(_, body)| body.trim())
 }

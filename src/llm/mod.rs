@@ -31,9 +31,9 @@ pub trait Llm: Send + Sync {
         self.chat_aloud(request, &|_| {}).await
     }
 
-    /// Asks for one reply, and hands its text over as it is written, just as the model writes it.
+    /// Asks for one reply, and hands its text over as it is written, without what the model thought before.
     ///
     /// A request is never repeated once a piece was handed over, so all pieces are of one reply. It may still fail,
-    /// and a host that cuts at stop sequences or takes off a code fence does so only in the reply itself.
+    /// and a host that cuts at stop sequences does so only in the reply itself.
     async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError>;
 }

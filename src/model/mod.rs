@@ -15,6 +15,7 @@ mod outcome;
 mod plan;
 mod question;
 mod replan;
+mod reply_text;
 pub mod text;
 mod time;
 
@@ -41,4 +42,5 @@ pub use plan::{
 };
 pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, QuestionDeadline, Sampler, Settlement};
 pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
+pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning};
 pub use time::{SPAN_FORM, Span, Timestamp};

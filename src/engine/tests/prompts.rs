@@ -106,6 +106,22 @@ fn an_answer_that_breaks_its_schema_is_repaired_once_and_then_fails() {
 }
 
 #[test]
+fn json_within_prose_or_encoded_twice_is_the_answer() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+    for (reply, shown) in [
+        ("A draft is {\"n\": 1}.\n```json\n{\"n\": 2}\n```\nDone.", "{\"n\":2}"),
+        ("\"{\\\"n\\\": 2}\"", "\"{\\\"n\\\": 2}\""),
+        ("The answer is {\"n\": 2}, not {\"m\": 3}.", "{\"n\":2}"),
+        (" {\"n\": 2}", " {\"n\": 2}"),
+    ] {
+        let mut driver = answered_by(plain(prompt("p", &[], Some(schema.clone()))));
+        driver.reply("p", 1, says_text(reply));
+        let Some(Outcome::Succeeded(output)) = driver.outcome("p") else { panic!("no answer: {reply}") };
+        assert_eq!((&output.structured, output.text().as_ref()), (&Some(json!({"n": 2})), shown), "{reply}");
+    }
+}
+
+#[test]
 fn a_model_that_fails_or_says_nothing_fails_the_task() {
     for reply in [Err(ChatError::Endpoint { message: "down".into(), status: None }), says_text(" ")] {
         let mut driver = answered_by(plain(prompt("p", &[], None)));

@@ -326,6 +326,23 @@ async fn aloud(model: OpenAi) -> (Vec<String>, Result<ChatReply, ChatError>) {
 }
 
 #[tokio::test]
+async fn reasoning_in_tags_is_neither_handed_over_nor_part_of_the_reply() {
+    let chunk = |text: &str| format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}));
+    let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    for (pieces, handed_over) in [
+        (&["<thi", "nk>\nHm.</th", "ink>\n", "\nHel", "lo"][..], &["Hel", "lo"][..]),
+        (&["Hm.\n</think>\n", "Hello"], &["Hm.\n</think>\n", "Hello"]),
+    ] {
+        let body = pieces.iter().map(|piece| chunk(piece)).collect::<String>() + end;
+        let (heard, said) = aloud(cut(vec![Bytes::from(body)])).await;
+        assert_eq!(
+            (heard, said),
+            (handed_over.iter().map(ToString::to_string).collect(), Ok(reply("Hello", "small", "endTurn", None)))
+        );
+    }
+}
+
+#[tokio::test]
 async fn hands_the_text_over_as_it_comes_and_nothing_else() {
     let chunk = |choice: serde_json::Value| format!("data: {}\n\n", json!({"choices": [choice]}));
     let body = [

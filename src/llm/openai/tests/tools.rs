@@ -1,7 +1,7 @@
 //! Replies that ask for tools, and what a dialect makes of a reply.
 
 use super::*;
-use crate::model::{ChatTool, JsonObject, OutputForm, Prices};
+use crate::model::{ChatTool, JsonObject, Prices};
 
 /// A model that takes tools, whose endpoint answers with `body`.
 fn model(body: &str) -> OpenAi {
@@ -210,18 +210,6 @@ async fn the_host_cuts_where_the_endpoint_cannot() {
     let model = cut_for(spec, vec![Bytes::from(body.to_string())]);
     let said = model.chat(&ChatRequest { stop, ..question() }).await;
     assert_eq!(said, Ok(reply("one ", "small", "stopSequence", None)));
-}
-
-#[tokio::test]
-async fn a_code_fence_around_a_form_is_taken_off() {
-    for content in ["```json\n{\"a\": 1}\n```", "\n```\n{\"a\": 1}```\n", "{\"a\": 1}"] {
-        let body = json!({"choices": [{"finish_reason": "stop", "message": {"content": content}}]}).to_string();
-        let output = Some(OutputForm { name: "a".to_owned(), schema: json!({}) });
-        let said = cut(vec![Bytes::from(body.clone())]).chat(&ChatRequest { output, ..question() }).await;
-        assert_eq!(said, Ok(reply("{\"a\": 1}", "small", "endTurn", None)), "{content}");
-        let free = cut(vec![Bytes::from(body)]).chat(&question()).await;
-        assert_eq!(free, Ok(reply(content, "small", "endTurn", None)));
-    }
 }
 
 #[tokio::test]

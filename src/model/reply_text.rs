@@ -1,0 +1,407 @@
+//! Separates the reasoning from the answer in the text of a model, and finds JSON within prose and code fences.
+//! Shared by prompts, plans, syntheses and sampling.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+/// The tags around reasoning that models write where their server has no parser for it.
+const TAGS: [(&str, &str); 3] = [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]")];
+
+/// Limits how many JSON values of an answer are kept, the last ones.
+const MAX_CANDIDATES: usize = 16;
+
+/// Splits a text into its reasoning and its answer.
+///
+/// Reasoning is what tags enclose at the start, up to the end where the tag is never closed, and what precedes a
+/// closing tag whose opening one was part of the prompt. Tags within an answer stay where they are.
+pub fn split_reasoning(text: &str) -> (String, &str) {
+    let mut reasoning = Vec::new();
+    let mut rest = text;
+    while let Some((inside, close)) = opened(rest) {
+        let end = closing(inside, close);
+        reasoning.push(inside[..end.unwrap_or(inside.len())].trim());
+        rest = end.map_or("", |end| inside[end + close.len()..].trim_start());
+    }
+    if reasoning.is_empty()
+        && let Some((end, after)) = closed_only(text)
+    {
+        return (text[..end].trim().to_owned(), text[after..].trim_start());
+    }
+    (reasoning.join("\n\n"), rest)
+}
+
+/// Returns what follows an opening tag at the start, and the tag that closes it.
+fn opened(text: &str) -> Option<(&str, &'static str)> {
+    let text = text.trim_start();
+    TAGS.iter().find_map(|(open, close)| begins(text, open).then(|| (&text[open.len()..], *close)))
+}
+
+/// Returns where the tag closes: outside code if there is such a place, else anywhere.
+fn closing(inside: &str, close: &str) -> Option<usize> {
+    outside_code(inside, close).next().or_else(|| occurrences(inside, close).next())
+}
+
+/// Returns where reasoning without an opening tag ends, and where the answer after it begins.
+fn closed_only(text: &str) -> Option<(usize, usize)> {
+    TAGS.iter().find_map(|(open, close)| {
+        let at = outside_code(text, close).next()?;
+        let after = at + close.len();
+        let line_before = text[..at].rsplit('\n').next().unwrap_or_default();
+        let line_after = text[after..].split('\n').next().unwrap_or_default();
+        let is_edge = line_before.trim().is_empty() || line_after.trim().is_empty();
+        let is_quotation = line_before.trim_start().starts_with('>');
+        let was_opened = occurrences(&text[..at], open).next().is_some();
+        (is_edge && !is_quotation && !was_opened).then_some((at, after))
+    })
+}
+
+fn begins(text: &str, tag: &str) -> bool {
+    text.as_bytes().get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag.as_bytes()))
+}
+
+fn occurrences<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> + 't {
+    let starts = text.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'<' | b'['));
+    starts.map(|(at, _)| at).filter(|at| begins(&text[*at..], tag))
+}
+
+/// The occurrences of a tag that are neither in a code fence nor in inline code.
+fn outside_code<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> + 't {
+    let mut fences = Fences::default();
+    let mut start = 0;
+    let lines = text.split_inclusive('\n').map(move |line| {
+        let at = start;
+        start += line.len();
+        (at, line, fences.is_code(line))
+    });
+    lines.filter(|(_, _, is_code)| !is_code).flat_map(move |(start, line, _)| {
+        let outside = move |at: &usize| line[..*at].bytes().filter(|byte| *byte == b'`').count() % 2 == 0;
+        occurrences(line, tag).filter(outside).map(move |at| start + at)
+    })
+}
+
+/// Follows the code fences of a Markdown text line by line.
+#[derive(Debug, Default)]
+struct Fences {
+    /// The character and the length of the fence that is open.
+    open: Option<(char, usize)>,
+}
+
+impl Fences {
+    /// Whether the next line belongs to a code block, its fences included.
+    fn is_code(&mut self, line: &str) -> bool {
+        let line = line.trim();
+        let fence = line.chars().next().filter(|first| matches!(first, '`' | '~'));
+        let length = fence.map_or(0, |fence| line.chars().take_while(|c| *c == fence).count());
+        match self.open {
+            Some((open, at_least)) => {
+                if fence == Some(open) && length >= at_least && line.chars().count() == length {
+                    self.open = None;
+                }
+                true
+            }
+            // Inline code can start a line too, but then it ends in that line.
+            None if length >= 3 && !line[length..].contains('`') => {
+                self.open = fence.map(|fence| (fence, length));
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Leaves the reasoning out of a text that arrives piece by piece, as [`split_reasoning`] does with the whole text.
+///
+/// Reasoning whose opening tag was part of the prompt passes: nothing marks it before it has ended.
+#[derive(Debug, Default)]
+pub struct ReasoningFilter {
+    held: String,
+    state: State,
+    /// Whether reasoning was left out, so that space before the answer means nothing.
+    has_reasoning: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing has decided yet whether the text starts with a tag.
+    #[default]
+    Start,
+    Reasoning(&'static str),
+    Answer,
+}
+
+impl ReasoningFilter {
+    /// Takes the next piece and returns what of the answer is known with it.
+    pub fn push(&mut self, piece: &str) -> String {
+        let before = self.held.len();
+        self.held.push_str(piece);
+        if let State::Reasoning(close) = self.state {
+            // Long reasoning is not searched again for each of its pieces.
+            let mut from = before.saturating_sub(close.len());
+            while !self.held.is_char_boundary(from) {
+                from -= 1;
+            }
+            if occurrences(&self.held[from..], close).next().is_none() {
+                return String::new();
+            }
+        }
+        self.advance(|inside, close| outside_code(inside, close).next())
+    }
+
+    /// Returns what was held back once the text has ended.
+    pub fn finish(&mut self) -> String {
+        let shown = self.advance(closing);
+        match self.state {
+            State::Start => std::mem::take(&mut self.held),
+            State::Reasoning(_) | State::Answer => shown,
+        }
+    }
+
+    fn advance(&mut self, closing: impl Fn(&str, &str) -> Option<usize>) -> String {
+        loop {
+            match self.state {
+                State::Answer => return std::mem::take(&mut self.held),
+                State::Start => {
+                    if self.has_reasoning {
+                        self.held = self.held.trim_start().to_owned();
+                    }
+                    if let Some((inside, close)) = opened(&self.held) {
+                        (self.held, self.state) = (inside.to_owned(), State::Reasoning(close));
+                        self.has_reasoning = true;
+                    } else if may_open(self.held.trim_start()) {
+                        return String::new();
+                    } else {
+                        self.state = State::Answer;
+                    }
+                }
+                State::Reasoning(close) => {
+                    let Some(end) = closing(&self.held, close) else { return String::new() };
+                    self.held = self.held[end + close.len()..].to_owned();
+                    self.state = State::Start;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a text could become one that starts with a tag.
+fn may_open(text: &str) -> bool {
+    TAGS.iter().any(|(open, _)| open.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text)))
+}
+
+/// Returns the JSON values that an answer may mean, the most likely first: the whole text, the contents of code
+/// fences, objects and arrays within prose. Of several, the last comes first, since models draft before they decide.
+///
+/// Parts of a value that is broken or cut off are not returned.
+pub fn json_candidates(answer: &str) -> Vec<Value> {
+    let answer = answer.trim().trim_start_matches('\u{feff}');
+    match serde_json::from_str::<Value>(answer) {
+        Ok(Value::String(text)) => {
+            // Some models encode their JSON twice.
+            let inner = serde_json::from_str::<Value>(text.trim()).ok();
+            let inner = inner.filter(|inner| inner.is_object() || inner.is_array());
+            return std::iter::once(Value::String(text)).chain(inner).collect();
+        }
+        Ok(value) => return vec![value],
+        Err(_) => {}
+    }
+    let fenced = fenced(answer).into_iter().rev();
+    let all = fenced.chain(embedded(answer).into_iter().rev());
+    let mut candidates: Vec<Value> = Vec::new();
+    for value in all {
+        if !candidates.contains(&value) {
+            candidates.push(value);
+        }
+    }
+    candidates
+}
+
+/// The JSON values that fill a code fence, in their order.
+fn fenced(answer: &str) -> VecDeque<Value> {
+    let mut found = VecDeque::new();
+    let mut fences = Fences::default();
+    let mut block: Option<String> = None;
+    for line in answer.split_inclusive('\n').chain(std::iter::once("")) {
+        let was_open = fences.open.is_some();
+        let is_code = !line.is_empty() && fences.is_code(line);
+        let is_open = fences.open.is_some() && !line.is_empty();
+        match (was_open, is_open) {
+            (false, true) => block = Some(String::new()),
+            (true, true) if is_code => block.get_or_insert_default().push_str(line),
+            (true, _) => {
+                let value = block.take().and_then(|block| serde_json::from_str(&block).ok());
+                value.into_iter().for_each(|value| keep_last(&mut found, value));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The objects and arrays within prose, in their order.
+fn embedded(answer: &str) -> VecDeque<Value> {
+    let mut found = VecDeque::new();
+    let mut rest = answer;
+    while let Some(start) = rest.find(['{', '[']) {
+        rest = &rest[start..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        match values.next() {
+            Some(Ok(value)) => {
+                keep_last(&mut found, value);
+                rest = &rest[values.byte_offset()..];
+            }
+            // What follows belongs to a value that was cut off.
+            Some(Err(error)) if error.is_eof() => break,
+            _ if looks_like_json(rest) => match end_of_brackets(rest) {
+                Some(end) => rest = &rest[end..],
+                None => break,
+            },
+            _ => rest = &rest[1..],
+        }
+    }
+    found
+}
+
+fn keep_last(found: &mut VecDeque<Value>, value: Value) {
+    if found.len() == MAX_CANDIDATES {
+        found.pop_front();
+    }
+    found.push_back(value);
+}
+
+/// Whether a bracket begins a value rather than prose.
+fn looks_like_json(text: &str) -> bool {
+    let mut characters = text.chars().filter(|c| !c.is_whitespace());
+    matches!(
+        (characters.next(), characters.next()),
+        (Some('{'), Some('"' | '\'' | '}')) | (Some('['), Some('{' | '[' | '"' | '\''))
+    )
+}
+
+/// Returns where the bracket at the start is closed, strings left out.
+fn end_of_brackets(text: &str) -> Option<usize> {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if in_string => is_escaped = true,
+            '"' => in_string = !in_string,
+            _ if in_string => {}
+            '{' | '[' => depth += 1,
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reasoning_is_split_from_the_answer_wherever_its_tags_are() {
+        for (text, reasoning, answer) in [
+            ("Final", "", "Final"),
+            ("  Final\n", "", "  Final\n"),
+            ("<think>\nhmm\n</think>\n\nFinal", "hmm", "Final"),
+            ("\n<THINK>hmm</Think>Final", "hmm", "Final"),
+            ("<thinking>a</thinking>\n<think>b</think>\nFinal", "a\n\nb", "Final"),
+            ("[THINK]a[/THINK]Final", "a", "Final"),
+            ("<think></think>\n\nFinal", "", "Final"),
+            ("<think>it never ends", "it never ends", ""),
+            ("The user wants a title.\n</think>\n\nFinal", "The user wants a title.", "Final"),
+            ("A title.</thinking>\nFinal", "A title.", "Final"),
+            ("<think>is `</think>` a tag?</think>Final", "is `</think>` a tag?", "Final"),
+            ("<think>```\n</think>\nFinal", "```", "Final"),
+        ] {
+            assert_eq!(split_reasoning(text), (reasoning.to_owned(), answer), "{text}");
+        }
+    }
+
+    #[test]
+    fn tags_within_an_answer_stay() {
+        for text in [
+            "Use it like this:\n```\n<think>\nhmm\n</think>\n```\nDone.",
+            "The tag `</think>`\nends reasoning.",
+            "A model writes <think>a</think>\nbefore it answers.",
+            "> quoted </think>\n\nThat was a quotation.",
+            "{\"html\": \"</think>\"}",
+            "Close it with </think> and go on.",
+            "~~~\n</think>\n~~~",
+        ] {
+            assert_eq!(split_reasoning(text), (String::new(), text));
+        }
+    }
+
+    #[test]
+    fn pieces_are_filtered_like_the_whole() {
+        for text in [
+            "Final",
+            "<think>\nhmm\n</think>\n\nFinal <think> is a tag",
+            "<thinking>ä</thinking> <think>`</think>`b</think>\nFinal",
+            "<think>it never ends",
+            "<thin ice",
+            "<",
+            " [THINK]a[/THINK]Final",
+            "",
+        ] {
+            let characters: Vec<String> = text.chars().map(String::from).collect();
+            for pieces in [vec![text.to_owned()], characters] {
+                let mut filter = ReasoningFilter::default();
+                let shown: String = pieces.iter().map(|piece| filter.push(piece)).collect();
+                assert_eq!(shown + &filter.finish(), split_reasoning(text).1, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_found_in_fences_and_prose_the_last_first() {
+        for (answer, expected) in [
+            (r#"{"a": 1}"#, vec![json!({"a": 1})]),
+            (" \u{feff}[1]\n", vec![json!([1])]),
+            ("7", vec![json!(7)]),
+            (r#""{\"a\": 1}""#, vec![json!("{\"a\": 1}"), json!({"a": 1})]),
+            (r#""word""#, vec![json!("word")]),
+            ("```JSON\n{\"a\": 1}\n```", vec![json!({"a": 1})]),
+            ("```json\n\"word\"\n```\nThere.", vec![json!("word")]),
+            ("Here:\n~~~~\n{\"a\": \"```\"}\n~~~~\nIt is {\"b\": 2}.", vec![json!({"a": "```"}), json!({"b": 2})]),
+            ("```json\n{\"a\": 1}", vec![json!({"a": 1})]),
+            ("A draft: {\"a\": 1}. Better: {\"a\": 2}!", vec![json!({"a": 2}), json!({"a": 1})]),
+            ("{curly} [words] {\"a\": [1, {\"b\": 2}]}", vec![json!({"a": [1, {"b": 2}]})]),
+            ("no JSON", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(json_candidates(answer), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_broken_value_are_not_the_answer() {
+        for answer in [
+            r#"{"items": [{"title": "a"}, {"ti"#,
+            r#"{"items": [{"title": "a"}], oops}"#,
+            r#"[{"title": "a"}, {"title": }]"#,
+            r#"{"items": [{"title": "a"}, nothing"#,
+            "{\"a\": 1, // a comment\n\"b\": {\"c\": 2}}",
+        ] {
+            assert_eq!(json_candidates(answer), Vec::<Value>::new(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn many_values_and_many_brackets_are_bounded() {
+        let many: String = (0..1_000).map(|number| format!("{{\"a\": {number}}} and ")).collect();
+        let found = json_candidates(&many);
+        assert_eq!((found.len(), &found[0]), (MAX_CANDIDATES, &json!({"a": 999})));
+        assert_eq!(json_candidates(&"[".repeat(100_000)), Vec::<Value>::new());
+        assert_eq!(json_candidates(&"{".repeat(100_000)), Vec::<Value>::new());
+    }
+}

@@ -21,7 +21,7 @@ use crate::{
         screen::Screen,
         terminal::{self, Now, Terminal},
     },
-    runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
+    runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown::SignalListener},
     synthesizer::{Merge, RunResult},
 };
 
@@ -142,7 +142,8 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
     };
-    let signals = tokio::spawn(shutdown::listen(Arc::clone(&hub)));
+    let signals = SignalListener::start(Arc::clone(&hub))
+        .map_err(|error| CliError::failed("signals cannot be handled", error))?;
     let mut elsewhere = journal::Inbox::later(&path, &run);
     let requests = match &work {
         Work::Left(_) => elsewhere.take_new()?.into_iter().map(runtime::observed).collect(),
@@ -183,7 +184,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
             runtime::rerun(&run, rerun, services, (hub, inbox), &mut reporters).await
         }
     };
-    signals.abort();
+    signals.stop();
     elsewhere.abort();
     let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);

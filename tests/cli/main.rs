@@ -17,6 +17,7 @@ mod replanning;
 mod resuming;
 mod secrets;
 mod slow_readers;
+mod stalled_output;
 mod streaming;
 mod support;
 mod talking;

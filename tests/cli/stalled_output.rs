@@ -1,0 +1,106 @@
+//! Terminals and pipes that accept nothing, or are closed: the run, its limits and Ctrl-C go on.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::{Place, signal, wait_for};
+
+/// Calls of a run whose messages are larger than what a pipe holds.
+const CALLS: usize = 2_000;
+
+fn many_calls() -> Place {
+    let place = Place::new();
+    place.agents(&["good", "silent"]);
+    let items: Vec<_> = (0..CALLS).collect();
+    place.write("inputs.yaml", format!("items: {items:?}\ntext: {}\n", "x".repeat(100)));
+    let plan = "
+        name: many
+        inputs: { items: { type: array, required: true }, text: { type: string, required: true } }
+        tasks:
+          - id: all
+            foreach: ${{ inputs.items }}
+            as: item
+            agent: odd-good
+            tool: echo
+            with: { text: '${{ item }} ${{ inputs.text }}' }
+        ";
+    place.write("plan.yaml", plan);
+    place
+}
+
+fn start(place: &Place, log: Option<&str>, arguments: &[&str]) -> Child {
+    let mut command =
+        place.command(["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db"]);
+    if let Some(log) = log {
+        command.env("KAPELL_LOG", log);
+    }
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts")
+}
+
+fn wait_for_status(place: &Place, wanted: &[&str]) {
+    wait_for("the status of the run", || {
+        let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
+        let runs: Value = serde_json::from_str(&shown.out).ok()?;
+        wanted.contains(&runs[0]["status"].as_str()?).then_some(())
+    });
+}
+
+#[test]
+fn a_run_ends_while_no_output_is_accepted_and_a_signal_then_ends_the_process() {
+    for (log, arguments) in
+        [(None, &[][..]), (Some("trace"), &[]), (None, &["--output", "json"]), (None, &["--output", "stream-json"])]
+    {
+        let place = many_calls();
+        // Neither pipe is read.
+        let mut host = start(&place, log, arguments);
+        wait_for_status(&place, &["succeeded"]);
+        // The result does not fit into the pipe either, so the process still waits.
+        assert!(host.try_wait().expect("known").is_none(), "{arguments:?}");
+        // A signal that comes before the host has seen the end of its run still asks to cancel that; the next one ends the
+        // process.
+        let code = wait_for("the end of the process", || {
+            signal(&host, "INT");
+            host.try_wait().expect("known")
+        });
+        assert_eq!(code.code(), Some(130), "{log:?} {arguments:?}");
+    }
+}
+
+#[test]
+fn ctrl_c_works_while_no_output_is_accepted() {
+    let place = many_calls();
+    let plan = std::fs::read_to_string(place.path("plan.yaml")).expect("written");
+    place.write(
+        "plan.yaml",
+        plan.trim_end().to_owned() + "\n          - { id: wait, needs: [all], agent: odd-silent, tool: work }\n",
+    );
+    let mut host = start(&place, Some("trace"), &[]);
+    wait_for("the call that never ends", || {
+        let log = place.kapell(&["logs", "last", "--journal", "j.db"]);
+        log.out.contains("odd-silent.work").then_some(())
+    });
+    signal(&host, "INT");
+    wait_for_status(&place, &["cancelled", "interrupted"]);
+    signal(&host, "INT");
+    let code = wait_for("the end of the process", || host.try_wait().expect("known")).code();
+    assert_eq!(code, Some(130));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_no_run() {
+    for log in [None, Some("debug")] {
+        let place = many_calls();
+        let mut host = start(&place, log, &[]);
+        // As `2>&1 >/dev/null | head -6` does.
+        drop(host.stdout.take());
+        let stderr = BufReader::new(host.stderr.take().expect("piped"));
+        assert_eq!(stderr.lines().take(6).filter_map(Result::ok).count(), 6);
+        let code = wait_for("the end of the process", || host.try_wait().expect("known")).code();
+        assert_eq!(code, Some(0), "{log:?}");
+        wait_for_status(&place, &["succeeded"]);
+    }
+}

@@ -63,7 +63,12 @@ pub(super) fn plan(name: &str, agents: &AgentsFile, catalogue: Option<&Catalogue
 /// When it cannot be read.
 pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
     if name != "-" {
-        return Ok((name, config::read_text(Path::new(name))?));
+        let text = config::read_text(Path::new(name)).map_err(|mistakes| match name.contains(char::is_whitespace) {
+            true => mistakes
+                .with_help(format!("`{name}` was taken for a plan file; `--goal TEXT` takes any text as a goal")),
+            false => mistakes,
+        });
+        return Ok((name, text?));
     }
     let mut text = String::new();
     std::io::stdin()
@@ -183,4 +188,53 @@ pub(super) fn time_zone() -> TimeZone {
         None => local().unwrap_or_else(TimeZone::system),
         Some(_) => TimeZone::system(),
     }
+}
+
+/// Checks that a new file can be written at a path that a person has named.
+///
+/// # Errors
+/// When the directory is missing, or the path names something that must not be written to.
+pub(super) fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> {
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(CliError::usage(
+            format!("the folder `{}` does not exist", folder.display()),
+            "create it, or name another file with `--output`",
+        ));
+    }
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CliError::failed(format!("`{shown}` cannot be written"), error)),
+    };
+    if found.is_file() {
+        return match replaces {
+            true => Ok(()),
+            false => Err(CliError::usage(format!("`{shown}` exists already"), "`--force` replaces it")),
+        };
+    }
+    let (kind, help) = if found.is_dir() {
+        ("a directory", "name a file in it with `--output`")
+    } else if found.is_symlink() {
+        ("a symbolic link", "links are not followed: name the file that it points to with `--output`")
+    } else {
+        (special(found), "name a regular file with `--output`, or leave it out to print the plan")
+    };
+    Err(CliError::usage(format!("`{shown}` is {kind}, and no file is written there"), help))
+}
+
+#[cfg(unix)]
+fn special(found: fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match found {
+        found if found.is_fifo() => "a FIFO",
+        found if found.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn special(_: fs::FileType) -> &'static str {
+    "not a regular file"
 }

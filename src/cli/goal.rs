@@ -1,11 +1,12 @@
 //! What the commands that take a goal have in common: asking the agents and the model, and keeping what came of it.
 //! Never runs a plan.
 
-use std::{io::Write as _, path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use super::{CliError, Exit, exit::show, files};
 use crate::{
     config::{AgentsFile, Catalogue},
+    journal::private,
     llm::Models,
     model::GoalPlanning,
     planner::{self, Context, PlanError, Planned, Planning, Progress, Rejected},
@@ -80,8 +81,9 @@ impl Goal<'_> {
     /// When it cannot be written.
     pub(super) fn save(&self, text: &str) -> Result<(), CliError> {
         let path = self.saved.display();
-        files::create_private(&self.saved)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
+        let folder = self.saved.parent().map_or(Ok(()), private::create_folder);
+        folder
+            .and_then(|()| private::write(&self.saved, text.as_bytes(), true))
             .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
         Ok(())

@@ -32,6 +32,7 @@ mod run;
 mod runs;
 mod schema;
 mod talk;
+mod target;
 mod validate;
 
 use std::{

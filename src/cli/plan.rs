@@ -13,37 +13,55 @@ use super::{
     exit::{print, print_exact},
     files,
     goal::{Goal, REPLANS},
+    target::Target,
 };
-use crate::journal;
+use crate::journal::{self, private};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     /// What is to be done, in a sentence
-    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    goal: String,
-    /// Where to write the plan [default: standard output]
+    #[arg(value_name = "GOAL", required_unless_present = "goal")]
+    text: Option<String>,
+    /// A goal, whatever its text looks like
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "text")]
+    goal: Option<String>,
+    /// Where to write the plan, a file that does not exist yet; - for standard output [default: -]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the file of `--output` if it exists
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     agents: AgentsArg,
 }
 
 pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
-    let agents = files::agents(&args.agents)?;
-    if let Some(path) = &args.output {
-        check_folder(path)?;
+    let text = match Target::of("plan", args.text.as_deref(), args.goal.as_deref())? {
+        Target::Goal(text) => text,
+        Target::Plan(name) => {
+            return Err(CliError::usage(
+                format!("`{name}` names a plan, and `kapell plan` takes a goal"),
+                format!("`kapell run {name}` runs it; `kapell plan --goal TEXT` takes any text as a goal"),
+            ));
+        }
+    };
+    let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    // Known before the model is asked, and paid, rather than after.
+    if let Some(path) = output {
+        files::check_output(path, args.force)?;
     }
+    let agents = files::agents(&args.agents)?;
     let screen = desk::screen()?;
     let saved = files::saved_plan(&journal::default_path()?, &desk::new_run());
-    let goal = Goal { text: &args.goal, replans: REPLANS, agents: &agents, screen: &screen, saved };
+    let goal = Goal { text, replans: REPLANS, agents: &agents, screen: &screen, saved };
     let planned = goal.plan().await;
     screen.flush();
     let text = planned?.planned.text;
-    match &args.output {
+    match output {
         None => show_plan(&text)?,
         Some(path) => {
             let shown = path.display();
-            if let Err(error) = std::fs::write(path, &text) {
+            if let Err(error) = private::write(path, text.as_bytes(), args.force) {
                 goal.save(&text)?;
                 return Err(CliError::failed(format!("the plan could not be written to `{shown}`"), error));
             }
@@ -51,18 +69,6 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::Done)
-}
-
-/// A folder that is not there is better known before the model is asked than after.
-fn check_folder(file: &Path) -> Result<(), CliError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) if !folder.is_dir() => Err(CliError::usage(
-            format!("the folder `{}` does not exist", folder.display()),
-            "make it, or name another file with `--output`",
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// Prints a plan on stdout: as it is for a file, and without what could command it for a terminal.

@@ -19,6 +19,7 @@ use super::{
     plan::show_plan,
     resume::{self, Changes},
     talk::{DriveArgs, Otherwise},
+    target::Target,
 };
 use crate::{
     config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
@@ -30,9 +31,12 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// The plan: a YAML file, or - for standard input; any other text is a goal, which is planned first
-    #[arg(value_name = "PLAN|GOAL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    plan: String,
+    /// The plan: a YAML file, or - for standard input; or a goal in a sentence, which is planned first
+    #[arg(value_name = "PLAN|GOAL", required_unless_present = "goal")]
+    plan: Option<String>,
+    /// A goal, whatever its text looks like
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["plan", "resume_last"])]
+    goal: Option<String>,
     #[command(flatten)]
     agents: AgentsArg,
     #[command(flatten)]
@@ -74,20 +78,23 @@ enum Approval {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+    if args.resume_last
+        && let Some(plan) = &args.plan
+    {
+        let journal = files::journal(&args.journal)?;
+        if let Some(run) = resume::unfinished(&journal, Path::new(plan))? {
+            return resume::go_on(&run, &journal, &args.agents, &args.drive, Changes::Refused).await;
+        }
+    }
+    let target = Target::of("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
-        if args.plan == "-" {
+        if target == Target::Plan("-") {
             return Err(CliError::usage("a plan from standard input cannot be detached", "name a plan file"));
         }
         if args.detached_as.is_none() {
             return detach(&files::journal(&args.journal)?, &new_run()).await;
         }
         guard::leave_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
-    }
-    if args.resume_last {
-        let journal = files::journal(&args.journal)?;
-        if let Some(run) = resume::unfinished(&journal, Path::new(&args.plan))? {
-            return resume::go_on(&run, &journal, &args.agents, &args.drive, Changes::Refused).await;
-        }
     }
     let agents = files::agents(&args.agents)?;
     if agents.agents.values().any(|agent| agent.transport.child().is_some()) {
@@ -96,9 +103,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
             .map_err(|error| CliError::failed("the guard of the agents' processes cannot be started", error))?;
     }
     let desk = desk(&args)?;
-    let Ready { lowered, text, file, planning, surveyed } = match goal(&args.plan) {
-        Some(goal) => planned(goal, &args, &agents, &desk).await?,
-        None => written(&args, &agents)?,
+    let Ready { lowered, text, file, planning, surveyed } = match target {
+        Target::Goal(goal) => planned(goal, &args, &agents, &desk).await?,
+        Target::Plan(plan) => written(plan, &args, &agents)?,
     };
     let lowered = if args.approve == Some(Approval::Plan) { lowered.with_approved_replans() } else { lowered };
     desk.screen.flush();
@@ -109,9 +116,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let inputs = config::resolve_inputs(&lowered.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
     let plan = Arc::new(lowered.plan);
     if args.dry_run {
-        match goal(&args.plan) {
-            Some(_) => show_plan(&text)?,
-            None => print(&outline(&plan))?,
+        match target {
+            Target::Goal(_) => show_plan(&text)?,
+            Target::Plan(_) => print(&outline(&plan))?,
         }
         return Ok(Exit::Done);
     }
@@ -121,7 +128,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         return Ok(exit);
     }
     let source = Arc::new(Source {
-        plan: (args.plan != "-").then(|| files::absolute(Path::new(&file))),
+        plan: (target != Target::Plan("-")).then(|| files::absolute(Path::new(&file))),
         plan_hash: config::fingerprint_of(&text),
         agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
     });
@@ -143,14 +150,8 @@ struct Ready {
     surveyed: Catalogue,
 }
 
-/// The goal that the command line gives, if it does not name a plan: a file, `-`, or what would be a plan's name.
-fn goal(plan: &str) -> Option<&str> {
-    let is_plan = plan == "-" || plan.ends_with(".yaml") || plan.ends_with(".yml") || Path::new(plan).exists();
-    (!is_plan).then_some(plan)
-}
-
-fn written(args: &RunArgs, agents: &AgentsFile) -> Result<Ready, CliError> {
-    let (name, text) = files::plan_text(&args.plan)?;
+fn written(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<Ready, CliError> {
+    let (name, text) = files::plan_text(plan)?;
     let mut lowered = config::load_plan(name, &text, agents, None)?;
     if let Some(replans) = args.replan {
         if replans > 0 && agents.models.is_empty() {
@@ -220,7 +221,7 @@ fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     // A plan that came over standard input has used it up.
     let otherwise = match args {
         RunArgs { detach: true, .. } => Otherwise::Elsewhere,
-        RunArgs { plan, .. } if plan == "-" => Otherwise::Nobody,
+        RunArgs { plan: Some(plan), .. } if plan == "-" => Otherwise::Nobody,
         _ => Otherwise::Terminal,
     };
     Desk::new(run, files::journal(&args.journal)?, &args.drive, otherwise)

@@ -8,6 +8,7 @@ mod detached;
 mod endpoint;
 mod ends;
 mod fan_out;
+mod goal_targets;
 mod history;
 mod models;
 mod planning;

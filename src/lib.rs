@@ -18,3 +18,4 @@ pub mod planner;
 pub mod report;
 pub mod runtime;
 pub mod synthesizer;
+pub mod system;

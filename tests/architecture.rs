@@ -10,21 +10,36 @@ use std::{
 /// Each room, and the rooms that it may name. Dependencies point down only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("model", &[]),
+    // What the operating system does for the host.
+    ("system", &[]),
     ("expression", &["model"]),
     // The rules of a synthesis are pure, and deciding whether an answer keeps to them is deciding.
     ("engine", &["model", "expression", "synthesizer"]),
-    ("config", &["model", "expression"]),
-    ("journal", &["model"]),
+    ("config", &["model", "expression", "system"]),
+    ("journal", &["model", "system"]),
     // A call that waits for a resource ends when an expression about its contents holds.
-    ("mcp", &["model", "expression"]),
+    ("mcp", &["model", "expression", "system"]),
     ("llm", &["model"]),
-    ("human", &["model"]),
+    ("human", &["model", "system"]),
     ("synthesizer", &["model", "expression"]),
     ("planner", &["model", "config", "llm"]),
     ("report", &["model", "synthesizer"]),
     (
         "runtime",
-        &["model", "expression", "engine", "config", "journal", "mcp", "llm", "human", "synthesizer", "report", "demo"],
+        &[
+            "model",
+            "expression",
+            "engine",
+            "config",
+            "journal",
+            "mcp",
+            "llm",
+            "human",
+            "synthesizer",
+            "report",
+            "demo",
+            "system",
+        ],
     ),
     (
         "cli",
@@ -42,6 +57,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "report",
             "demo",
             "runtime",
+            "system",
         ],
     ),
     ("demo", &[]),

@@ -17,7 +17,7 @@ use super::{
     exit::{print, print_message},
     files,
 };
-use crate::{journal::Reader, model::RunId};
+use crate::{journal::Reader, model::RunId, system::files::create_below_own_directory};
 
 /// How often to look whether the run has begun.
 const POLL: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub(super) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError> {
     let log = files::detached_log(journal, run);
     let failed = |error| CliError::failed("the run could not be started in a process of its own", error);
-    let mut child = files::create_private(&log).and_then(|log| start(run, log)).map_err(failed)?;
+    let mut child = create_below_own_directory(&log).and_then(|log| start(run, log)).map_err(failed)?;
     message!("starting run {run}; what it says goes to {}", log.display());
     loop {
         let ended = child.try_wait().map_err(failed)?;

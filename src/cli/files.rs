@@ -2,8 +2,7 @@
 //! Never decides what is in them.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +14,7 @@ use super::{AgentsArg, CliError, JournalArg};
 use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
     engine::Run,
-    journal::{self, Reader, private},
+    journal::{self, Reader},
     llm::Models,
     mcp::{Options, Sampling},
     model::{Record, RunId, Timestamp},
@@ -70,11 +69,7 @@ pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
         });
         return Ok((name, text?));
     }
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .map_err(|error| CliError::failed("the plan could not be read from standard input", error))?;
-    Ok(("standard input", text))
+    Ok(("standard input", config::read_text(Path::new(name))?))
 }
 
 /// Reads a file of plain YAML or JSON.
@@ -132,17 +127,6 @@ pub(super) fn fold(reader: &Reader, run: &RunId) -> Result<Told, CliError> {
 /// Where a run that is detached says what others say on the terminal: beside the journal.
 pub(super) fn detached_log(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("logs").join(format!("{run}.log"))
-}
-
-/// Creates a file, and its folder, for this user alone.
-///
-/// # Errors
-/// When the system says so.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
-    if let Some(folder) = path.parent() {
-        private::create_folder(folder)?;
-    }
-    private::file().write(true).create(true).truncate(true).open(path)
 }
 
 /// The language models of the agents file, if it has any.

@@ -6,7 +6,6 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use super::{CliError, Exit, exit::show, files};
 use crate::{
     config::{AgentsFile, Catalogue},
-    journal::private,
     llm::Models,
     model::GoalPlanning,
     planner::{self, Context, PlanError, Planned, Planning, Progress, Rejected},
@@ -15,6 +14,7 @@ use crate::{
         text::{count, elapsed, printable},
     },
     runtime::survey,
+    system::files::{create_own_directory, write},
 };
 
 /// Replans of a run of a goal, where nobody says how many.
@@ -81,9 +81,9 @@ impl Goal<'_> {
     /// When it cannot be written.
     pub(super) fn save(&self, text: &str) -> Result<(), CliError> {
         let path = self.saved.display();
-        let folder = self.saved.parent().map_or(Ok(()), private::create_folder);
+        let folder = self.saved.parent().map_or(Ok(()), create_own_directory);
         folder
-            .and_then(|()| private::write(&self.saved, text.as_bytes(), true))
+            .and_then(|()| write(&self.saved, text.as_bytes(), true))
             .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
         Ok(())

@@ -15,7 +15,7 @@ use super::{
     goal::{Goal, REPLANS},
     target::Target,
 };
-use crate::journal::{self, private};
+use crate::{journal, system::files::write};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
@@ -61,7 +61,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
         None => show_plan(&text)?,
         Some(path) => {
             let shown = path.display();
-            if let Err(error) = private::write(path, text.as_bytes(), args.force) {
+            if let Err(error) = write(path, text.as_bytes(), args.force) {
                 goal.save(&text)?;
                 return Err(CliError::failed(format!("the plan could not be written to `{shown}`"), error));
             }

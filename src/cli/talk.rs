@@ -3,6 +3,7 @@
 //! Never drives one.
 
 use std::{
+    error::Error as _,
     io::IsTerminal,
     mem,
     path::{Path, PathBuf},
@@ -103,7 +104,10 @@ impl DriveArgs {
 
     fn rules(&self) -> Result<Option<Answers>, CliError> {
         let load = |path: &PathBuf| {
-            Answers::load(Path::new(path)).map_err(|error| CliError::Usage { message: error.to_string(), help: None })
+            Answers::load(Path::new(path)).map_err(|error| {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                CliError::Usage { message: format!("{error}{cause}"), help: None }
+            })
         };
         self.answers.as_ref().map(load).transpose()
     }

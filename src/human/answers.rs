@@ -19,7 +19,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::form::Fields;
-use crate::model::{Answer, Form, JsonObject, Question};
+use crate::{
+    model::{Answer, Form, JsonObject, Question},
+    system::files::{self, MAX_FILE_BYTES},
+};
 
 /// The rules, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,8 +130,12 @@ impl Answers {
     /// # Errors
     /// When the file cannot be read or does not hold rules.
     pub fn load(path: &Path) -> Result<Self, AnswersError> {
-        let text = std::fs::read_to_string(path)
+        let bytes = files::read(path, MAX_FILE_BYTES)
             .map_err(|source| AnswersError::Unreadable { path: path.to_owned(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| AnswersError::Wrong {
+            path: path.to_owned(),
+            message: format!("it is not UTF-8: byte {} starts no character", error.utf8_error().valid_up_to()),
+        })?;
         Self::parse(&text).map_err(|message| AnswersError::Wrong { path: path.to_owned(), message })
     }
 

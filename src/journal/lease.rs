@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    fs::{self, File, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{JournalError, private, schema};
-use crate::model::RunId;
+use super::{JournalError, schema};
+use crate::{model::RunId, system::files};
 
 /// How long a lock that is held is tried again. Who only looks for a holder takes it for microseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -59,11 +59,11 @@ impl Lease {
     fn take_at(path: &Path, run: &RunId) -> Result<Self, Refused> {
         check(run)?;
         if let Some(folder) = path.parent() {
-            private::create_folder(folder)?;
+            files::create_own_directory(folder)?;
         }
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let mut file = private::file().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file = files::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
             match file.try_lock() {
                 Ok(()) if is_at(&file, path)? => {
                     file.set_len(0)?;
@@ -110,7 +110,7 @@ impl From<io::Error> for Refused {
 
 fn look(path: &Path, run: &RunId) -> io::Result<Option<Holder>> {
     check(run)?;
-    let file = match File::open(path) {
+    let file = match files::open(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

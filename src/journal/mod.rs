@@ -5,7 +5,6 @@ mod error;
 mod inbox;
 mod lease;
 mod memory;
-pub(crate) mod private;
 mod prune;
 mod read;
 mod salvage;

@@ -2,7 +2,7 @@
 //! Never changes a file that is not a journal of this format or of the one before.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,8 +13,11 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, config::DbConfig, types::Type};
 use serde::{Deserialize, de::IntoDeserializer};
 
-use super::{JournalError, private};
-use crate::model::{RunId, RunStatus};
+use super::JournalError;
+use crate::{
+    model::{RunId, RunStatus},
+    system::files,
+};
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
 pub(super) const FORMAT: i64 = 4;
@@ -114,6 +117,9 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> 
     if !path.exists() {
         return Err(JournalError::Missing { path: path.to_path_buf() });
     }
+    if files::check_regular(path).is_err() {
+        return Err(JournalError::Foreign { path: path.to_path_buf() });
+    }
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match inspect_at_once(&connection, path)? {
         Content::Journal => {}
@@ -136,11 +142,11 @@ enum Content {
 /// Creates the file and its folders. SQLite gives the files beside it the same permissions.
 fn create_file(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        private::create_folder(folder)?;
+        files::create_directory(folder)?;
     }
-    match private::file().write(true).create_new(true).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+    match files::open(path, OpenOptions::new().write(true).create_new(true)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => files::check_regular(path),
+        created => created.map(|_| ()),
     }
 }
 

@@ -3,20 +3,21 @@
 
 use std::{
     collections::VecDeque,
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use tokio::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::lock;
-use crate::model::AgentId;
+use crate::{model::AgentId, system::files};
 
 /// A log that has grown to this size becomes `AGENT.log.1`, and a new one is begun.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
@@ -168,12 +169,13 @@ async fn append(path: &Path, file: &mut Option<(File, u64)>, line: &[u8]) -> std
         tokio::fs::rename(path, path.with_extension("log.1")).await?;
     }
     if file.is_none() {
+        // Once in ten megabytes, and a directory that kapell owns is on a local disk.
         if let Some(directory) = path.parent() {
-            tokio::fs::create_dir_all(directory).await?;
+            files::create_own_directory(directory)?;
         }
-        let opened = OpenOptions::new().create(true).append(true).open(path).await?;
-        let size = opened.metadata().await?.len();
-        *file = Some((opened, size));
+        let opened = files::open(path, OpenOptions::new().create(true).append(true))?;
+        let size = opened.metadata()?.len();
+        *file = Some((File::from_std(opened), size));
     }
     if let Some((file, size)) = file {
         file.write_all(line).await?;

@@ -12,6 +12,7 @@ mod goal_targets;
 mod history;
 mod models;
 mod planning;
+mod private_files;
 mod processes;
 mod prompts;
 mod replanning;

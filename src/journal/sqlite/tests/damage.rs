@@ -31,7 +31,11 @@ fn places_where_no_journal_can_be_are_named() {
         matches!(SqliteJournal::open(&below, Durability::Full), Err(JournalError::Create { path, .. }) if path == below)
     );
     let error = SqliteJournal::open(folder.path(), Durability::Full).expect_err("a folder is no file");
-    assert!(matches!(&error, JournalError::ReadOnly { path, .. } if path == folder.path()), "{error:?}");
+    let cause = match error {
+        JournalError::Create { path, source } if path == folder.path() => source.to_string(),
+        error => panic!("{error:?}"),
+    };
+    assert_eq!(cause, format!("`{}` is a directory, not a regular file", folder.path().display()));
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! Creates files that only their owner can read, and reads files within a limit.
+
+use std::{
+    fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions},
+    io::{self, Read, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+/// The permission bits that let other users in.
+const SHARED: u32 = 0o077;
+
+/// Limits the size of every file that a person writes: plans, parameters, answers, the agents file.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Creates a directory and its missing parents, each for this user only.
+///
+/// # Errors
+/// Returns what the system reports.
+pub fn create_directory(path: &Path) -> io::Result<()> {
+    // An empty path is the parent of a bare file name.
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    DirBuilder::new().mode(0o700).recursive(true).create(path)
+}
+
+/// Creates a directory that belongs to kapell alone, and closes an existing one to other users.
+///
+/// # Errors
+/// Refuses a symbolic link: whoever planted it would choose where the files go.
+pub fn create_own_directory(path: &Path) -> io::Result<()> {
+    create_directory(path)?;
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() {
+        return Err(refused(path, kind_of(found.file_type()), "a directory"));
+    }
+    make_private(&found, |permissions| fs::set_permissions(path, permissions))
+}
+
+/// Opens a file for writing: private to its owner, never through a symbolic link, and only a regular file.
+///
+/// # Errors
+/// Names what the path is when it is something else; otherwise returns what the system reports.
+pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // Without O_NONBLOCK, opening a FIFO waits for its other end.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let opened = options.mode(0o600).custom_flags(flags).open(path).and_then(|file| Ok((file.metadata()?, file)));
+    let (found, file) = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) => {
+            return Err(match fs::symlink_metadata(path) {
+                Ok(found) if !found.is_file() => refused(path, kind_of(found.file_type()), "a regular file"),
+                _ => error,
+            });
+        }
+    };
+    if !found.is_file() {
+        return Err(refused(path, kind_of(found.file_type()), "a regular file"));
+    }
+    make_private(&found, |permissions| file.set_permissions(permissions))?;
+    Ok(file)
+}
+
+/// Opens a file, empty, below a directory that belongs to kapell alone.
+///
+/// # Errors
+/// See [`create_own_directory`] and [`open`].
+pub fn create_below_own_directory(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        create_own_directory(directory)?;
+    }
+    open(path, OpenOptions::new().write(true).create(true).truncate(true))
+}
+
+/// Writes a whole private file, or leaves the path as it was. Links are not followed.
+///
+/// # Errors
+/// Returns what the system reports, and [`io::ErrorKind::AlreadyExists`] when the file exists and `replaces` is false.
+pub fn write(path: &Path, contents: &[u8], replaces: bool) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    // The umask can only have taken permissions away.
+    file.as_file().set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(contents)?;
+    file.as_file().sync_all()?;
+    match replaces {
+        // Renaming replaces a link itself, and not the file that it points to.
+        true => file.persist(path).map(drop),
+        false => file.persist_noclobber(path).map(drop),
+    }
+    .map_err(|error| error.error)
+}
+
+/// Checks that a path is a regular file or does not exist. Symbolic links are followed.
+///
+/// # Errors
+/// Names what the path is when it is something else.
+pub fn check_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(refused(path, kind_of(found.file_type()), "a regular file")),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a file of at most `limit` bytes. `/dev/null` is empty, and `/dev/fd/N` and `/dev/stdin` may be pipes.
+///
+/// # Errors
+/// Refuses at once a directory, a device, a named FIFO, and a file that is larger than the limit.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let found = fs::metadata(path)?;
+    let is_own_descriptor = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|prefix| path.starts_with(prefix));
+    let is_allowed = found.is_file() || is_own_descriptor && !found.is_dir() || path == Path::new("/dev/null");
+    if !is_allowed {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it is {}, not a regular file", kind_of(found.file_type())),
+        ));
+    }
+    // The file may have been replaced since the check, and opening a FIFO would wait.
+    let file = match found.is_file() {
+        true => OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?,
+        false => File::open(path)?,
+    };
+    if found.len() > limit {
+        return Err(too_large(limit));
+    }
+    read_all(file, limit)
+}
+
+/// Reads at most `limit` bytes to the end of `input`.
+///
+/// # Errors
+/// Refuses more than the limit.
+pub fn read_all(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
+}
+
+fn too_large(limit: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than the limit of {limit} bytes"))
+}
+
+fn refused(path: &Path, kind: &str, expected: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is {kind}, not {expected}", path.display()))
+}
+
+fn kind_of(kind: FileType) -> &'static str {
+    if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else {
+        "a regular file"
+    }
+}
+
+/// Takes away what other users may do, where this user owns the file. Another owner's permissions are not ours to change.
+fn make_private(found: &Metadata, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
+    let mode = found.mode() & 0o7777;
+    if mode & SHARED == 0 || found.uid() != nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    set(Permissions::from_mode(mode & !SHARED))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::PathBuf};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("exists").mode() & 0o777
+    }
+
+    fn append(path: &Path) -> io::Result<File> {
+        open(path, OpenOptions::new().append(true).create(true))
+    }
+
+    #[test]
+    fn new_and_existing_files_and_directories_become_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let own = folder.path().join("a/own");
+        create_own_directory(&own).expect("creates");
+        assert_eq!((mode(&own), mode(&folder.path().join("a"))), (0o700, 0o700));
+        append(&own.join("log")).expect("creates");
+        assert_eq!(mode(&own.join("log")), 0o600);
+
+        for (path, shared) in [(&own, 0o777), (&own.join("log"), 0o666)] {
+            fs::set_permissions(path, Permissions::from_mode(shared)).expect("changes");
+        }
+        create_own_directory(&own).expect("exists");
+        append(&own.join("log")).expect("opens");
+        assert_eq!((mode(&own), mode(&own.join("log"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_is_written_goes_through_no_link_and_into_no_fifo() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "kept").expect("writes");
+        fs::create_dir(at("elsewhere")).expect("creates");
+        symlink(at("victim"), at("to-file")).expect("links");
+        symlink(at("missing"), at("to-nothing")).expect("links");
+        symlink(at("elsewhere"), at("to-directory")).expect("links");
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("makes");
+
+        for (name, kind) in [("to-file", "a symbolic link"), ("to-nothing", "a symbolic link"), ("fifo", "a FIFO")] {
+            let error = append(&at(name)).expect_err(name);
+            assert_eq!(error.to_string(), format!("`{}` is {kind}, not a regular file", at(name).display()));
+        }
+        let error = append(&at("elsewhere")).expect_err("a directory");
+        assert!(error.to_string().ends_with("is a directory, not a regular file"), "{error}");
+        let error = create_below_own_directory(&at("to-directory").join("log")).expect_err("a link");
+        assert!(error.to_string().ends_with("is a symbolic link, not a directory"), "{error}");
+        assert_eq!(fs::read(at("victim")).expect("reads"), b"kept");
+        assert!(!at("missing").exists() && fs::read_dir(at("elsewhere")).expect("reads").next().is_none());
+    }
+
+    #[test]
+    fn reading_ends_at_the_limit_and_at_whatever_is_not_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "12345").expect("writes");
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("makes");
+        let message = |path: PathBuf| read(&path, 4).expect_err("refuses").to_string();
+        assert_eq!(read(&at("file"), 5).expect("reads"), b"12345");
+        assert_eq!(read(Path::new("/dev/null"), 5).expect("reads"), b"");
+        assert_eq!(message(at("file")), "it is larger than the limit of 4 bytes");
+        assert_eq!(message(at("fifo")), "it is a FIFO, not a regular file");
+        assert_eq!(message(folder.path().to_owned()), "it is a directory, not a regular file");
+        assert_eq!(message("/dev/zero".into()), "it is a device, not a regular file");
+        assert_eq!(read_all(io::repeat(0), 9).expect_err("refuses").kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_when_asked_and_links_are_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("plan.yaml");
+        write(&path, b"one", false).expect("written");
+        assert_eq!(write(&path, b"two", false).map_err(|error| error.kind()), Err(io::ErrorKind::AlreadyExists));
+        assert_eq!(fs::read(&path).expect("reads"), b"one");
+        write(&path, b"three", true).expect("written");
+        assert_eq!(fs::read(&path).expect("reads"), b"three");
+        assert_eq!(mode(&path), 0o600);
+        let link = folder.path().join("link");
+        symlink(&path, &link).expect("links");
+        assert!(write(&link, b"four", false).is_err());
+        write(&link, b"five", true).expect("written");
+        assert_eq!((fs::read(&path).expect("reads"), link.is_symlink()), (b"three".to_vec(), false));
+        assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 2);
+    }
+}

@@ -1,0 +1,4 @@
+//! What the operating system does for the host: private files, bounded reads, the environment, processes.
+//! Knows nothing about runs, agents or plans.
+
+pub mod files;

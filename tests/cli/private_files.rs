@@ -1,0 +1,111 @@
+//! That what kapell writes is for its owner only, goes where it belongs, and that what it reads has an end.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::support::{Ended, Place};
+
+const PLAN: &str = "name: x\ntasks: [{ id: a, agent: research, tool: research, with: { topic: x, delay_ms: 1 } }]\n";
+
+/// Runs a command as it would run where every new file is open to everyone.
+fn without_umask(place: &Place, arguments: &[&str]) -> Ended {
+    let kapell = place.command(arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(kapell.get_program()).args(kapell.get_args());
+    shell.current_dir(kapell.get_current_dir().expect("a folder")).stdin(std::process::Stdio::null());
+    for (name, value) in kapell.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    Ended::of(shell.output().expect("sh starts"))
+}
+
+/// Everything at or below a directory, itself included.
+fn below(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![path.to_owned()];
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("reads") {
+            found.extend(below(&entry.expect("an entry").path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn whatever_the_umask_nothing_that_is_written_is_open_to_others() {
+    let place = Place::new();
+    place.agents(&[]).write("plan.yaml", PLAN);
+    let run = |arguments: &[&str]| {
+        let ended = without_umask(&place, arguments);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    };
+    // Asking an agent makes the state directory before there is a journal in it.
+    run(&["agents", "test"]);
+    run(&["run", "plan.yaml", "--no-input"]);
+    run(&["run", "plan.yaml", "--detach"]);
+    run(&["run", "plan.yaml", "--no-input", "--journal", "new/other.db"]);
+    let written = [below(&place.path("state/kapell")), below(&place.path("new"))].concat();
+    for name in ["agents/research.log", "journal.db", "journal.logs"] {
+        assert!(written.contains(&place.path("state/kapell").join(name)), "{name} is not in {written:?}");
+    }
+    for path in written {
+        // A log can be removed, and a lease given back, in the meantime.
+        let Ok(found) = fs::symlink_metadata(&path) else { continue };
+        assert_eq!(found.permissions().mode() & 0o077, 0, "{}", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_written_through_a_link() {
+    let place = Place::new();
+    place.agents(&[]).write("plan.yaml", PLAN).write("victim", "kept");
+    fs::create_dir(place.path("elsewhere")).expect("creates");
+    for name in ["j.logs", "j.db.leases"] {
+        symlink(place.path("elsewhere"), place.path(name)).expect("links");
+    }
+    let detached = place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]);
+    assert!(detached.code == Some(1) && detached.err.contains("j.logs` is a symbolic link"), "{detached:?}");
+    let driven = place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--no-input"]);
+    assert!(driven.code == Some(1) && driven.err.contains("j.db.leases` is a symbolic link"), "{driven:?}");
+
+    fs::create_dir_all(place.path("state/kapell/agents")).expect("creates");
+    symlink(place.path("victim"), place.path("state/kapell/agents/research.log")).expect("links");
+    let logged = place.kapell(&["run", "plan.yaml", "--journal", "other.db", "--no-input"]);
+    assert_eq!(logged.code, Some(0), "{logged:?}");
+    assert_eq!(fs::read_to_string(place.path("victim")).expect("reads"), "kept");
+    assert!(fs::read_dir(place.path("elsewhere")).expect("reads").next().is_none());
+}
+
+#[test]
+fn what_is_not_a_file_is_refused_by_name_wherever_a_file_is_read() {
+    let place = Place::new();
+    place.agents(&[]).write("plan.yaml", PLAN);
+    assert!(Command::new("mkfifo").arg(place.path("fifo")).status().expect("mkfifo starts").success());
+    fs::create_dir(place.path("folder.yaml")).expect("creates");
+    fs::create_dir(place.path("folder")).expect("creates");
+    for (path, kind) in [("/dev/zero", "a device"), ("fifo", "a FIFO"), ("folder", "a directory")] {
+        for arguments in [
+            &["run", path, "--no-input"][..],
+            &["validate", path],
+            &["run", "plan.yaml", "--no-input", "--answers", path],
+            &["run", "plan.yaml", "--no-input", "--params-file", path],
+            &["run", "plan.yaml", "--no-input", "--agents", path],
+        ] {
+            let ended = place.kapell(arguments);
+            let expected = format!("is {kind}, not a ");
+            assert!(ended.code == Some(2) && ended.err.contains(&expected), "{arguments:?} gave {ended:?}");
+        }
+    }
+    for arguments in
+        [&["run", "plan.yaml", "--journal", "fifo", "--no-input"][..], &["runs", "list", "--journal", "fifo"]]
+    {
+        let ended = place.kapell(arguments);
+        assert!(matches!(ended.code, Some(1 | 2)) && ended.err.contains("fifo"), "{arguments:?} gave {ended:?}");
+    }
+}

@@ -106,6 +106,7 @@ impl Run {
                 let entry = &mut self.tasks[node.index()];
                 if let (Ok(reply), Some(conversation)) = (result, &mut entry.conversation) {
                     let parts = reply.parts.clone();
+                    conversation.ending = reply.ending();
                     conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
                 }
                 let failure = |error: &ChatError| Failure::new(FailureKind::ModelFailed, error.to_string());

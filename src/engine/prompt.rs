@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::{
     expression,
     model::{
-        AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Event, Failure, FailureKind,
-        NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work, json_candidates,
+        AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Ending, Event, Failure,
+        FailureKind, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work, json_candidates,
+        tool_call_markup,
     },
 };
 
@@ -19,7 +20,7 @@ use super::{
     advance::expression_failure,
     budget::Expense,
     decide::Decision,
-    run::{Connection, Run, TaskState},
+    run::{Connection, Conversation, Run, TaskState},
 };
 
 impl Decision<'_> {
@@ -50,8 +51,22 @@ impl Decision<'_> {
         let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
         let Some(reply) = conversation.messages.last() else { return };
         let asks = reply.parts.iter().any(ChatPart::asks_for_tool);
-        if !asks || conversation.turn >= prompt.max_turns {
+        if !asks {
             return self.take_answer(node, prompt, reply.all_text());
+        }
+        // A call that cannot be made does not spoil the answer beside it.
+        if prompt.tools.is_empty() && !reply.all_text().trim().is_empty() {
+            return self.take_answer(node, prompt, reply.all_text());
+        }
+        let calls = called_tools(reply);
+        if prompt.tools.is_empty() {
+            let problem = format!("the model called {calls} instead of answering, and no tool can be called here");
+            let request = format!("You called {calls}, but no tool can be called here. Answer with text.");
+            return self.repair_or_fail(node, request, Failure::new(FailureKind::ModelFailed, problem));
+        }
+        if conversation.turn >= prompt.max_turns {
+            let failure = self.turns_used_up(prompt, &calls);
+            return self.fail(self.run.graph[node].id.clone(), failure);
         }
         if !conversation.calls.is_empty() {
             return self.return_results(node);
@@ -83,9 +98,13 @@ impl Decision<'_> {
                 let call = conversation.calls.iter().find(|(called, _)| called == id);
                 let (text, is_error) = match call {
                     Some((_, call)) => self.run.tasks[call.index()].told(),
-                    None => (format!("there is no tool `{name}` here"), true),
+                    None => (format!("there is no tool `{name}` here{}", self.run.tools_in_words(node)), true),
                 };
                 Some(ChatPart::ToolResult { id: id.clone(), text, is_error })
+            }
+            ChatPart::UnreadableToolUse { id, name, .. } if name.is_empty() => {
+                let text = format!("the call names no tool{}", self.run.tools_in_words(node));
+                Some(ChatPart::ToolResult { id: id.clone(), text, is_error: true })
             }
             ChatPart::UnreadableToolUse { id, name, problem } => {
                 let text = format!("`{name}` was not called: its arguments {problem}; give one JSON object");
@@ -99,30 +118,36 @@ impl Decision<'_> {
 
     /// Takes the model's text as the answer, or asks once for a better one.
     fn take_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
-        let task = self.run.graph[node].id.clone();
-        let repaired = self.run.tasks[node.index()].conversation.as_ref().is_none_or(|said| said.repaired);
-        // While the run stops, there is no other turn.
-        let last = repaired || self.run.stop.is_some();
+        if let Some(failure) = self.run.incomplete(node, prompt, &text) {
+            return self.fail(self.run.graph[node].id.clone(), failure);
+        }
         let structured = match &prompt.output_schema {
             None => None,
             Some(schema) => match answer_by_schema(&text, schema) {
                 Ok(value) => Some(value),
                 Err(problem) => {
-                    if last {
-                        let message = format!("the model's answer breaks `output_schema`: {problem}");
-                        return self.fail(task, Failure::new(FailureKind::ModelFailed, message));
-                    }
+                    let message = format!("the model's answer breaks `output_schema`: {problem}");
                     let request =
                         format!("That answer cannot be used: {problem}. Answer again with JSON alone, by the schema.");
-                    return self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes);
+                    return self.repair_or_fail(node, request, Failure::new(FailureKind::ModelFailed, message));
                 }
             },
         };
-        if structured.is_none() && text.trim().is_empty() {
-            let help = "a higher `max_tokens` gives it room; another model may do better";
-            let failure = Failure::new(FailureKind::ModelFailed, "the model gave an empty answer").with_help(help);
-            return self.fail(task, failure);
+        if structured.is_none()
+            && let Some(markup) = tool_call_markup(&text).filter(|_| !prompt.tools.is_empty())
+        {
+            let message = format!("the model wrote a tool call as text (`{markup}`), which calls nothing");
+            let help = "start the endpoint with its tool-call parser (llama.cpp: `--jinja`; vLLM: \
+                        `--enable-auto-tool-choice --tool-call-parser …`), or take another model";
+            let request = format!("You wrote a tool call as text (`{markup}`), which calls nothing. Answer with text.");
+            let failure = Failure::new(FailureKind::ModelFailed, message).with_help(help);
+            return self.repair_or_fail(node, request, failure);
         }
+        if structured.is_none() && text.trim().is_empty() {
+            let failure = self.run.empty_answer(node);
+            return self.fail(self.run.graph[node].id.clone(), failure);
+        }
+        let (task, last) = (self.run.graph[node].id.clone(), !self.may_repair(node));
         // Where the JSON stood in a fence or in prose, it alone is the answer.
         let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
         let mut content = vec![Block::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
@@ -139,6 +164,29 @@ impl Decision<'_> {
         }
         let output = Arc::new(ToolOutput { content, structured });
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });
+    }
+
+    /// Whether the model can be asked once more for a better answer. While the run stops, there is no other turn.
+    fn may_repair(&self, node: NodeIndex) -> bool {
+        let conversation = self.run.tasks[node.index()].conversation.as_ref();
+        conversation.is_some_and(|conversation| !conversation.repaired) && self.run.stop.is_none()
+    }
+
+    /// Asks once for a better answer, with what was wrong with the last; fails the task if that was done already.
+    fn repair_or_fail(&mut self, node: NodeIndex, request: String, failure: Failure) {
+        match self.may_repair(node) {
+            true => self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes),
+            false => self.fail(self.run.graph[node].id.clone(), failure),
+        }
+    }
+
+    /// Why a prompt has no answer whose model asked for tools until the end.
+    fn turns_used_up(&self, prompt: &Prompt, calls: &str) -> Failure {
+        let message = format!(
+            "the model called {calls} in the last of its {} replies (`max_turns`), and gave no answer",
+            prompt.max_turns
+        );
+        Failure::new(FailureKind::ModelFailed, message).with_help("a higher `max_turns` leaves room for an answer")
     }
 
     fn ask_model(&mut self, node: NodeIndex, messages: Vec<ChatMessage>, repair: Repair) {
@@ -158,7 +206,9 @@ impl Decision<'_> {
         let work = Arc::clone(&self.run.graph[node].task);
         let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
         let (Some(prompt), Some(reply)) = (work.prompt(), reply) else { return };
-        let is_answer = !reply.parts.iter().any(ChatPart::asks_for_tool);
+        let is_complete =
+            self.run.tasks[node.index()].conversation.as_ref().is_some_and(|said| said.ending == Ending::Complete);
+        let is_answer = is_complete && !reply.parts.iter().any(ChatPart::asks_for_tool);
         let text = reply.all_text();
         let fits = prompt.output_schema.as_ref().is_none_or(|schema| answer_by_schema(&text, schema).is_ok());
         if is_answer && fits {
@@ -194,18 +244,75 @@ impl Run {
             .filter(|_| free)
             .map(|schema| format!("Your final answer must be JSON alone, valid by this JSON Schema: {schema}"));
         let output = prompt.output_schema.clone().filter(|_| !free);
+        let mut messages = conversation.messages;
+        if prompt.tools.is_empty() {
+            messages.iter_mut().for_each(describe_calls);
+        }
         ChatRequest {
             model: prompt.model.clone(),
             system: match (rules.or(system), instruction) {
                 (Some(system), Some(instruction)) => Some(format!("{system}\n\n{instruction}")),
                 (system, instruction) => system.or(instruction),
             },
-            messages: conversation.messages,
+            messages,
             max_tokens: prompt.max_tokens,
             tool_choice: if tools.is_empty() || !last { ToolChoice::Auto } else { ToolChoice::None },
             tools,
             output: output.map(|schema| OutputForm { name: "answer".into(), schema }),
             ..ChatRequest::default()
+        }
+    }
+
+    /// Why a reply is not the whole answer; none where it is.
+    fn incomplete(&self, node: NodeIndex, prompt: &Prompt, text: &str) -> Option<Failure> {
+        let conversation = self.tasks[node.index()].conversation.as_ref()?;
+        let key =
+            if self.is_synthesis(node) { "`max_tokens` of `result.synthesize`" } else { "`max_tokens` of the task" };
+        let limit = prompt.max_tokens;
+        let failure = |message: String| Failure::new(FailureKind::ModelFailed, message);
+        Some(match &conversation.ending {
+            Ending::Complete => return None,
+            Ending::Truncated => {
+                let message = match (text.trim().is_empty(), has_reasoning(conversation)) {
+                    (true, true) => format!("the model's reasoning used up all {limit} tokens before an answer began"),
+                    (true, false) => format!("the model's reply was cut off at {limit} tokens before an answer began"),
+                    (false, _) => format!("the model's answer was cut off at {limit} tokens (`max_tokens`)"),
+                };
+                failure(message).with_help(format!(
+                    "raise {key}; `max_output_tokens` in the model's section and the model's context limit it too"
+                ))
+            }
+            Ending::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
+                .with_help("change the prompt or what it quotes, or ask another model"),
+            Ending::Refused => {
+                let said = quoted(text).map(|said| format!(": {said}")).unwrap_or_default();
+                failure(format!("the model refused to answer{said}"))
+                    .with_help("change the prompt, or ask another model")
+            }
+            Ending::Unknown(word) => failure(format!(
+                "the model's reply ended for a reason that is not known (`{word}`), so it may not be complete"
+            ))
+            .with_help("ask another model or endpoint"),
+        })
+    }
+
+    /// Why a reply without text and without calls is not an answer.
+    fn empty_answer(&self, node: NodeIndex) -> Failure {
+        let message = match self.tasks[node.index()].conversation.as_deref().is_some_and(has_reasoning) {
+            true => "the model gave its reasoning and no answer",
+            false => "the model gave an empty answer",
+        };
+        Failure::new(FailureKind::ModelFailed, message).with_help("another prompt or another model may do better")
+    }
+
+    /// The tools that the prompt of a node can call, as the end of a sentence.
+    fn tools_in_words(&self, node: NodeIndex) -> String {
+        let Some(prompt) = self.graph[node].task.prompt() else { return String::new() };
+        let names: Vec<String> =
+            self.allowed_tools(prompt).iter().map(|(.., tool)| format!("`{}`", tool.name)).collect();
+        match names.is_empty() {
+            true => String::new(),
+            false => format!("; the tools are {}", names.join(", ")),
         }
     }
 
@@ -242,6 +349,48 @@ impl super::run::TaskEntry {
             _ => ("the call was not made".to_owned(), true),
         }
     }
+}
+
+/// Whether the last reply holds reasoning.
+fn has_reasoning(conversation: &Conversation) -> bool {
+    let last = conversation.messages.last();
+    last.is_some_and(|reply| reply.parts.iter().any(|part| matches!(part, ChatPart::Reasoning { .. })))
+}
+
+/// The tools that a reply calls, by name.
+fn called_tools(reply: &ChatMessage) -> String {
+    let names = reply.parts.iter().filter_map(|part| match part {
+        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.as_str()),
+        _ => None,
+    });
+    let mut shown: Vec<String> = Vec::new();
+    for name in names {
+        let name = if name.is_empty() { "a tool without a name".to_owned() } else { format!("the tool `{name}`") };
+        if !shown.contains(&name) {
+            shown.push(name);
+        }
+    }
+    shown.join(" and ")
+}
+
+/// Replaces the calls of a message by words: endpoints refuse calls that have no results.
+fn describe_calls(message: &mut ChatMessage) {
+    for part in &mut message.parts {
+        if let ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } = part {
+            *part = ChatPart::Text { text: format!("(a call of the tool `{name}`)") };
+        }
+    }
+}
+
+/// Limits the characters of a refusal that an error shows.
+const MAX_QUOTED: usize = 300;
+
+/// What a model said, for an error.
+fn quoted(text: &str) -> Option<String> {
+    let text = text.trim();
+    let end = text.char_indices().nth(MAX_QUOTED).map(|(end, _)| end);
+    let shown = end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]));
+    (!shown.is_empty()).then_some(shown)
 }
 
 /// Text as it is, anything else as JSON.

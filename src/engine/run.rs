@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Event, Failure,
+    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Ending, Event, Failure,
     GraphError, IdHashMap, IdMap, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId, RunStatus, Sampler,
     SkipReason, Source, TaskGraph, TaskId, Timestamp,
 };
@@ -127,6 +127,8 @@ pub(super) struct Conversation {
     pub(super) total_calls: usize,
     /// Whether it was asked to mend its answer.
     pub(super) repaired: bool,
+    /// How the last reply ended.
+    pub(super) ending: Ending,
 }
 
 /// What is known of one route of a task.

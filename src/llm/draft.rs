@@ -37,6 +37,33 @@ struct Call {
     arguments: String,
 }
 
+impl Call {
+    /// Whether a part with this name is another request, though its number and id are those of this one.
+    fn is_followed_by(&self, name: &str, arguments: &Value) -> bool {
+        let is_whole = || arguments_text(arguments).is_some_and(|text| serde_json::from_str::<Value>(&text).is_ok());
+        let is_complete = || serde_json::from_str::<Value>(&self.arguments).is_ok();
+        match (name.is_empty(), self.name == name) {
+            (true, _) => false,
+            (false, false) => !self.name.is_empty(),
+            (false, true) => is_complete() && is_whole() && !self.is_repeated_by(name, arguments),
+        }
+    }
+
+    /// Whether a part says nothing but this request once more, as some endpoints do at the end.
+    fn is_repeated_by(&self, name: &str, arguments: &Value) -> bool {
+        !name.is_empty() && self.name == name && arguments_text(arguments).is_some_and(|text| text == self.arguments)
+    }
+}
+
+/// The text of arguments that are there.
+fn arguments_text(arguments: &Value) -> Option<String> {
+    match arguments {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        whole => Some(whole.to_string()),
+    }
+}
+
 /// Reads the stream to its end, and hands the text over as it comes. A stream that ends without a finish reason was
 /// cut, and its text is no answer.
 pub(super) async fn collect(
@@ -108,10 +135,14 @@ impl Draft {
             // Neither number nor id: what names a tool begins a request, and the rest goes on with the last.
             None => name.is_empty() || call.name.is_empty(),
         });
-        let at = at.unwrap_or_else(|| {
-            self.calls.push(Call { index: part.index, ..Call::default() });
-            self.calls.len() - 1
-        });
+        let at = match at.filter(|at| !self.calls[*at].is_followed_by(&name, &part.function.arguments)) {
+            Some(at) if self.calls[at].is_repeated_by(&name, &part.function.arguments) => return,
+            Some(at) => at,
+            None => {
+                self.calls.push(Call { index: part.index, ..Call::default() });
+                self.calls.len() - 1
+            }
+        };
         let call = &mut self.calls[at];
         if !id.is_empty() {
             call.id = id;
@@ -129,40 +160,49 @@ impl Draft {
     /// The reply to `request`, with `stopReason` in MCP's words where they fit and in the provider's own where not.
     ///
     /// # Errors
-    /// When a request is for no tool, or was not to be made at all.
+    /// When the endpoint names a fault of its own as the reason for the end.
     pub(super) fn reply(mut self, spec: &LlmSpec, request: &ChatRequest, body: &Body) -> Result<ChatReply, Failed> {
-        let refused = !self.has_begun() && !self.refusal.is_empty();
+        let finish_reason = self.finish_reason.take().map(FinishReason::read);
+        if let Some(FinishReason::Fault(word)) = &finish_reason {
+            return Err(Failed { again: Again::Later, ..Failed::new(format!("ended its reply with `{word}`")) });
+        }
         let (reasoning, answer) = split_reasoning(&self.text);
         if !reasoning.is_empty() {
             self.text = answer.to_owned();
             self.reasoning.push_str(&reasoning);
         }
+        let refused = !self.refusal.trim().is_empty() || finish_reason == Some(FinishReason::Refusal);
         let stopped = self.stop_reason.as_str().is_some_and(|at| stops(request).any(|stop| stop == at));
         let cut = stops(request).filter(|_| !spec.dialect.stop).filter_map(|stop| self.text.find(stop)).min();
         if let Some(end) = cut {
             self.text.truncate(end);
             self.calls.clear();
         }
-        let uses = self.tool_uses(request, body)?;
-        let stop_reason = match self.finish_reason.as_deref() {
+        let uses = self.tool_uses(request, body, finish_reason == Some(FinishReason::Length));
+        let stop_reason = match finish_reason {
             _ if refused => "refusal",
             _ if cut.is_some() => "stopSequence",
+            Some(FinishReason::Filter) => "content_filter",
             // Some endpoints say `stop` all the same.
             _ if !uses.is_empty() => "toolUse",
-            Some("length" | "max_tokens") => "maxTokens",
-            Some("stop") if stopped => "stopSequence",
-            Some("stop_sequence") => "stopSequence",
-            Some("stop" | "end_turn" | "eos") => "endTurn",
-            // A word for requests that are not there.
-            Some("tool_calls" | "function_call") => "endTurn",
-            Some(word) => word,
+            Some(FinishReason::Length) => "maxTokens",
+            Some(FinishReason::StopSequence) => "stopSequence",
+            Some(FinishReason::Stop) if stopped => "stopSequence",
+            Some(FinishReason::Stop | FinishReason::ToolCalls) => "endTurn",
+            Some(FinishReason::Other(ref word)) => word,
+            Some(FinishReason::Refusal | FinishReason::Fault(_)) => "unknown",
+            // The endpoint said in another way that this is all.
+            None if !self.text.is_empty() => "endTurn",
             None => "unknown",
         };
-        let text = if refused { self.refusal } else { self.text };
+        let text = if self.text.is_empty() { self.refusal } else { self.text };
         let mut parts = Vec::new();
-        // With an answer, the thoughts before it have done their work.
-        if spec.dialect.echo_reasoning && !uses.is_empty() && !self.reasoning.is_empty() {
+        // With an answer, the thoughts before it have done their work. Without one, they say where the tokens went.
+        if !self.reasoning.is_empty() && !uses.is_empty() && spec.dialect.echo_reasoning {
             parts.push(ChatPart::Reasoning { model: spec.name.clone(), text: self.reasoning });
+        } else if !self.reasoning.is_empty() && uses.is_empty() && text.trim().is_empty() {
+            let text = self.reasoning.chars().take(MAX_SHOWN_REASONING).collect();
+            parts.push(ChatPart::Reasoning { model: spec.name.clone(), text });
         }
         if !text.is_empty() || uses.is_empty() {
             parts.push(ChatPart::Text { text });
@@ -177,10 +217,9 @@ impl Draft {
         })
     }
 
-    /// The requests for tools, under the asker's names. One that the output limit cut off is left out; another one whose
-    /// arguments cannot be read is kept as such, for its asker to say so.
-    fn tool_uses(&mut self, request: &ChatRequest, body: &Body) -> Result<Vec<ChatPart>, Failed> {
-        let was_cut = matches!(self.finish_reason.as_deref(), Some("length" | "max_tokens"));
+    /// The requests for tools, under the asker's names. One that the output limit cut off is left out; another one that
+    /// names no tool, or whose arguments cannot be read, is kept as such, for its asker to say so.
+    fn tool_uses(&mut self, request: &ChatRequest, body: &Body, was_cut: bool) -> Vec<ChatPart> {
         let earlier = request.messages.iter().flat_map(|message| &message.parts);
         let mut taken: Vec<String> = earlier
             .filter_map(|part| match part {
@@ -195,23 +234,82 @@ impl Draft {
             if input.is_err() && was_cut {
                 continue;
             }
-            if request.tools.is_empty() {
-                return Err(Failed::new(format!("asked for tool `{name}`, though it was offered none")));
-            }
-            if name.is_empty() {
-                return Err(Failed::new("asked for a tool without naming it"));
-            }
             let numbered = (taken.len() + 1..).map(|number| format!("call_{number}"));
             let ids = std::iter::once(call.id).chain(numbered);
             let id = ids.into_iter().find(|id| !id.is_empty() && !taken.contains(id));
             let id = id.expect("there are more numbers than requests");
             taken.push(id.clone());
             uses.push(match input {
+                _ if name.is_empty() => {
+                    ChatPart::UnreadableToolUse { id, name, problem: "belong to no named tool".to_owned() }
+                }
                 Ok(input) => ChatPart::ToolUse { id, name, input },
                 Err(problem) => ChatPart::UnreadableToolUse { id, name, problem },
             });
         }
-        Ok(uses)
+        uses
+    }
+}
+
+/// Limits the characters of reasoning that are kept where there is no answer.
+const MAX_SHOWN_REASONING: usize = 2_000;
+
+/// Why a reply ended, in the words of all providers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum FinishReason {
+    Stop,
+    StopSequence,
+    /// A word for requests for tools, which may not be there.
+    ToolCalls,
+    Length,
+    Filter,
+    Refusal,
+    /// The endpoint failed within the reply.
+    Fault(String),
+    Other(String),
+}
+
+impl FinishReason {
+    fn read(word: String) -> Self {
+        let lower = word.to_ascii_lowercase();
+        match lower.strip_prefix("finish_reason_").unwrap_or(&lower) {
+            "stop" | "end_turn" | "eos" | "eos_token" | "end" | "complete" | "completed" | "finished" | "done" => {
+                Self::Stop
+            }
+            "stop_sequence" => Self::StopSequence,
+            "tool_calls" | "tool_call" | "tool_use" | "function_call" => Self::ToolCalls,
+            "length"
+            | "max_tokens"
+            | "max_output_tokens"
+            | "max_completion_tokens"
+            | "model_length"
+            | "incomplete"
+            | "token_limit"
+            | "model_context_window_exceeded"
+            | "context_length_exceeded" => Self::Length,
+            "content_filter"
+            | "content_filtered"
+            | "safety"
+            | "recitation"
+            | "blocklist"
+            | "prohibited_content"
+            | "spii"
+            | "sensitive"
+            | "error_toxic"
+            | "guardrail_intervened"
+            | "guardrails" => Self::Filter,
+            "refusal" | "refused" => Self::Refusal,
+            "error"
+            | "network_error"
+            | "server_error"
+            | "overloaded"
+            | "insufficient_system_resource"
+            | "abort"
+            | "aborted"
+            | "timeout"
+            | "malformed_function_call" => Self::Fault(word),
+            _ => Self::Other(word),
+        }
     }
 }
 

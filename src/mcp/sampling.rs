@@ -224,6 +224,10 @@ pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> 
         ChatPart::UnreadableToolUse { name, problem, .. } => Some((name, problem)),
         _ => None,
     });
+    if unreadable.is_some_and(|(name, _)| name.is_empty()) {
+        let message = format!("model `{}` asked for a tool without naming it", reply.model);
+        return Err(ErrorData::internal_error(message, None));
+    }
     if let Some((name, problem)) = unreadable {
         let message = format!("model `{}` asked for tool `{name}` with arguments that {problem}", reply.model);
         return Err(ErrorData::internal_error(message, None));

@@ -226,7 +226,8 @@ pub struct ChatReply {
     pub parts: Vec<ChatPart>,
     /// The model that answered, as the endpoint reported it.
     pub model: String,
-    /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, `toolUse`, or the provider's own word.
+    /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, `toolUse`; else `content_filter`, `refusal`, or the
+    /// provider's own word. See [`ChatReply::ending`].
     pub stop_reason: String,
     /// Tokens used, if the endpoint said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,6 +242,33 @@ impl ChatReply {
     pub fn text(&self) -> String {
         text_of(&self.parts)
     }
+
+    /// Returns whether the model said all that it meant to.
+    pub fn ending(&self) -> Ending {
+        match self.stop_reason.as_str() {
+            "endTurn" | "stopSequence" | "toolUse" => Ending::Complete,
+            "maxTokens" => Ending::Truncated,
+            "content_filter" => Ending::Filtered,
+            "refusal" => Ending::Refused,
+            other => Ending::Unknown(other.to_owned()),
+        }
+    }
+}
+
+/// How a reply ended. Only a complete one is an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// The model ended it.
+    #[default]
+    Complete,
+    /// The output limit cut it off.
+    Truncated,
+    /// A content filter of the endpoint cut it off.
+    Filtered,
+    /// The model refused.
+    Refused,
+    /// The endpoint gave a reason that is not known here.
+    Unknown(String),
 }
 
 fn text_of(parts: &[ChatPart]) -> String {

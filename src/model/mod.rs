@@ -24,7 +24,7 @@ pub use agent::{
     AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, SamplingPolicy, ToolInfo, Transport,
 };
 pub use chat::{
-    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, OutputForm,
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Ending, ModelPreferences, OutputForm,
     ToolChoice, Usage,
 };
 pub use command::{Command, StartAttempt};
@@ -42,5 +42,5 @@ pub use plan::{
 };
 pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, QuestionDeadline, Sampler, Settlement};
 pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
-pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning};
+pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
 pub use time::{SPAN_FORM, Span, Timestamp};

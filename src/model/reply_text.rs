@@ -189,6 +189,20 @@ fn may_open(text: &str) -> bool {
     TAGS.iter().any(|(open, _)| open.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text)))
 }
 
+/// The markup with which models call tools where their server has no parser for it.
+const CALL_MARKUP: [&str; 7] =
+    ["<tool_call>", "<tool_calls>", "<|tool_call|>", "<function_call>", "<function=", "[TOOL_CALLS]", "<|python_tag|>"];
+
+/// Returns the markup of a tool call that stands in an answer as text, at the start of a line and outside code.
+pub fn tool_call_markup(answer: &str) -> Option<&'static str> {
+    CALL_MARKUP.into_iter().find(|markup| {
+        outside_code(answer, markup).any(|at| {
+            let before = answer[..at].rsplit('\n').next().unwrap_or_default();
+            before.trim().is_empty()
+        })
+    })
+}
+
 /// Returns the JSON values that an answer may mean, the most likely first: the whole text, the contents of code
 /// fences, objects and arrays within prose. Of several, the last comes first, since models draft before they decide.
 ///
@@ -359,6 +373,21 @@ mod tests {
                 let shown: String = pieces.iter().map(|piece| filter.push(piece)).collect();
                 assert_eq!(shown + &filter.finish(), split_reasoning(text).1, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn the_markup_of_a_tool_call_is_known_outside_code_only() {
+        for (answer, markup) in [
+            ("<tool_call>{\"name\": \"echo\"}</tool_call>", Some("<tool_call>")),
+            ("Let me look.\n\n  <tool_call>\n{}", Some("<tool_call>")),
+            ("[TOOL_CALLS][{\"name\": \"echo\"}]", Some("[TOOL_CALLS]")),
+            ("<function=echo>{}</function>", Some("<function=")),
+            ("The tag <tool_call> begins a call.", None),
+            ("```\n<tool_call>\n```", None),
+            ("Done.", None),
+        ] {
+            assert_eq!(tool_call_markup(answer), markup, "{answer}");
         }
     }
 

@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     human::Reply,
     llm::{Hear, Llm},
-    model::{Answer, ChatError, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question, StartAttempt},
+    model::{
+        Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question,
+        StartAttempt,
+    },
 };
 
 use super::{call_meta, dispatcher::Dispatcher, replanner};
@@ -70,7 +73,7 @@ impl Dispatcher {
                 self.spawn(async move {
                     let withdrawn = hub.withdrawal(&request);
                     let result = tokio::select! {
-                        result = ask(llm, &chat, &|_| {}) => result,
+                        result = ask(llm, &chat, &|_| {}) => result.and_then(|reply| with_offered_calls(reply, &chat)),
                         () = withdrawn.cancelled() => Err(failed_chat("the agent stopped waiting for the model")),
                     };
                     hub.send(Input::SamplingEnded { request, result }).await;
@@ -140,6 +143,33 @@ async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, hear: Hear<'_>) -> R
     match llm {
         Some(llm) => llm.chat_aloud(chat, hear).await,
         None => Err(ChatError::Unsupported { message: "no language model is configured".into() }),
+    }
+}
+
+/// Leaves out calls of tools from the reply to an agent that offered none.
+///
+/// # Errors
+/// When nothing is left.
+fn with_offered_calls(mut reply: ChatReply, chat: &ChatRequest) -> Result<ChatReply, ChatError> {
+    let call = reply.parts.iter().find_map(|part| match part {
+        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    match call {
+        Some(name) if chat.tools.is_empty() => {
+            reply.parts.retain(|part| !part.asks_for_tool());
+            if reply.text().trim().is_empty() {
+                let model = &reply.model;
+                return Err(failed_chat(&format!(
+                    "model `{model}` asked for tool `{name}`, though it was offered none"
+                )));
+            }
+            if reply.stop_reason == "toolUse" {
+                "endTurn".clone_into(&mut reply.stop_reason);
+            }
+            Ok(reply)
+        }
+        _ => Ok(reply),
     }
 }
 

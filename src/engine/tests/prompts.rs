@@ -41,8 +41,11 @@ fn the_calls_that_a_model_asks_for_are_attempts_like_any_other() {
     driver.fail("p/2", 1, FailureKind::ToolError);
     let turns = driver.turns();
     let results = ChatPart::ToolResult { id: "c1".into(), text: "found".into(), is_error: false };
-    let missing =
-        ChatPart::ToolResult { id: "c2".into(), text: "there is no tool `a.none` here".into(), is_error: true };
+    let missing = ChatPart::ToolResult {
+        id: "c2".into(),
+        text: "there is no tool `a.none` here; the tools are `a.work`".into(),
+        is_error: true,
+    };
     let broken = ChatPart::ToolResult { id: "c3".into(), text: "broke".into(), is_error: true };
     assert_eq!(turns[0].1.messages.last().map(|message| message.parts.clone()), Some(vec![results, missing, broken]));
     driver.reply("p", 2, says_text("Done."));
@@ -119,6 +122,114 @@ fn json_within_prose_or_encoded_twice_is_the_answer() {
         let Some(Outcome::Succeeded(output)) = driver.outcome("p") else { panic!("no answer: {reply}") };
         assert_eq!((&output.structured, output.text().as_ref()), (&Some(json!({"n": 2})), shown), "{reply}");
     }
+}
+
+/// A reply that ended for that reason.
+fn ended_by(stop_reason: &str, parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
+    says(parts).map(|reply| ChatReply { stop_reason: stop_reason.into(), ..reply })
+}
+
+fn failure_of(driver: &Driver, task: &str) -> Failure {
+    match driver.outcome(task) {
+        Some(Outcome::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_reply_that_is_not_complete_is_never_an_answer() {
+    let say = |text: &str| ChatPart::Text { text: text.into() };
+    let reasoning = || ChatPart::Reasoning { model: "m".into(), text: "Hm.".into() };
+    let schema = json!({"type": "object"});
+    for (stop_reason, parts, message) in [
+        ("maxTokens", vec![say("One. Tw")], "the model's answer was cut off at 100 tokens (`max_tokens`)"),
+        ("maxTokens", vec![say("{\"a\": 1}")], "the model's answer was cut off at 100 tokens (`max_tokens`)"),
+        (
+            "maxTokens",
+            vec![reasoning(), say("")],
+            "the model's reasoning used up all 100 tokens before an answer began",
+        ),
+        ("maxTokens", vec![say("")], "the model's reply was cut off at 100 tokens before an answer began"),
+        ("content_filter", vec![say("One.")], "a content filter of the endpoint stopped the model's answer"),
+        ("content_filter", vec![say("")], "a content filter of the endpoint stopped the model's answer"),
+        ("refusal", vec![say("I can't.")], "the model refused to answer: I can't."),
+        ("refusal", vec![say("")], "the model refused to answer"),
+        (
+            "odd",
+            vec![say("One.")],
+            "the model's reply ended for a reason that is not known (`odd`), so it may not be complete",
+        ),
+    ] {
+        let of_prompt = [None, Some(schema.clone())].map(|schema| (plain(prompt("p", &[], schema)), "p"));
+        for (task, id) in of_prompt {
+            let mut driver = answered_by(task);
+            driver.reply(id, 1, ended_by(stop_reason, parts.clone()));
+            let failure = failure_of(&driver, id);
+            assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::ModelFailed, message));
+        }
+    }
+}
+
+#[test]
+fn a_call_of_a_tool_where_text_was_expected_goes_back_once() {
+    for (second, succeeds) in [(says_text("Done."), true), (asks_for(&[("c", "a.work")]), false)] {
+        let mut driver = answered_by(plain(prompt("p", &[], None)));
+        driver.turns();
+        driver.reply("p", 1, asks_for(&[("c", "a.work")]));
+        let asked = driver.turns().remove(0).1.messages;
+        assert_eq!(asked[1].all_text(), "(a call of the tool `a.work`)");
+        assert_eq!(
+            asked[2].all_text(),
+            "You called the tool `a.work`, but no tool can be called here. Answer with text."
+        );
+        driver.reply("p", 2, second);
+        match succeeds {
+            true => assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done.")))),
+            false => assert_eq!(
+                failure_of(&driver, "p").message,
+                "the model called the tool `a.work` instead of answering, and no tool can be called here"
+            ),
+        }
+    }
+}
+
+#[test]
+fn turns_that_are_used_up_are_named_with_what_the_model_called_last() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    for turn in 1..=3 {
+        driver.reply("p", turn, asks_for(&[("c", "a.none"), ("d", "a.none")]));
+    }
+    let failure = failure_of(&driver, "p");
+    let message = "the model called the tool `a.none` in the last of its 3 replies (`max_turns`), and gave no answer";
+    assert_eq!(failure.message, message);
+    assert_eq!(failure.help.as_deref(), Some("a higher `max_turns` leaves room for an answer"));
+}
+
+#[test]
+fn a_call_that_names_no_tool_goes_back_with_the_names_that_there_are() {
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    driver.turns();
+    let nameless = ChatPart::UnreadableToolUse { id: "c".into(), name: String::new(), problem: "are odd".into() };
+    driver.reply("p", 1, says(vec![nameless]));
+    let result = ChatPart::ToolResult {
+        id: "c".into(),
+        text: "the call names no tool; the tools are `a.work`".into(),
+        is_error: true,
+    };
+    assert_eq!(driver.turns()[0].1.messages.last().map(|message| message.parts.clone()), Some(vec![result]));
+}
+
+#[test]
+fn the_markup_of_a_call_goes_back_once_where_there_are_tools() {
+    let markup = "<tool_call>\n{\"name\": \"a.work\"}\n</tool_call>";
+    let mut driver = answered_by(plain(prompt("p", &["a"], None)));
+    driver.reply("p", 1, says_text(markup));
+    driver.reply("p", 2, says_text(markup));
+    let failure = failure_of(&driver, "p");
+    assert_eq!(failure.message, "the model wrote a tool call as text (`<tool_call>`), which calls nothing");
+    let mut driver = answered_by(plain(prompt("p", &[], None)));
+    driver.reply("p", 1, says_text(markup));
+    assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text(markup))));
 }
 
 #[test]

@@ -120,15 +120,47 @@ async fn requests_for_tools_are_put_together_however_they_are_cut_and_numbered()
 }
 
 #[tokio::test]
-async fn requests_for_tools_that_make_no_sense_say_so() {
-    let one = |function: serde_json::Value| stream(&[json!([{"id": "a", "function": function}])], "tool_calls");
-    let at = "model `small` at `http://endpoint.test`";
-    let message = format!("{at} asked for a tool without naming it");
-    let nameless = told(&one(json!({"arguments": "{}"}))).await;
-    assert_eq!(nameless, Err(ChatError::Endpoint { message, status: None }));
-    let unasked = model(&one(json!({"name": "book", "arguments": {}}))).chat(&question()).await;
-    let message = format!("{at} asked for tool `book`, though it was offered none");
-    assert_eq!(unasked, Err(ChatError::Endpoint { message, status: None }));
+async fn a_request_that_names_no_tool_is_kept_as_such() {
+    let body = stream(&[json!([{"id": "a", "function": {"arguments": "{}"}}])], "tool_calls");
+    let problem = "belong to no named tool".to_owned();
+    let parts = vec![ChatPart::UnreadableToolUse { id: "a".to_owned(), name: String::new(), problem }];
+    assert_eq!(told(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
+}
+
+#[tokio::test]
+async fn two_whole_requests_under_one_id_are_two_and_a_repeated_one_is_one() {
+    let (find, book) = (json!({"city": "Porto"}), json!({"day": 1}));
+    let call = |index: Option<u64>, name: &str, arguments: &str| json!([{"index": index, "id": "a", "function": {"name": name, "arguments": arguments}}]);
+    let (whole, other) = (r#"{"city": "Porto"}"#, r#"{"day": 1}"#);
+    for index in [None, Some(0)] {
+        let two = [call(index, "geo_find", whole), call(index, "book", other)];
+        let expected = uses(&[("a", "geo.find", find.clone()), ("call_2", "book", book.clone())], "toolUse");
+        assert_eq!(told(&stream(&two, "tool_calls")).await, expected, "{index:?}");
+        let same_tool = [call(index, "book", whole), call(index, "book", other)];
+        let expected = uses(&[("a", "book", find.clone()), ("call_2", "book", book.clone())], "toolUse");
+        assert_eq!(told(&stream(&same_tool, "tool_calls")).await, expected, "{index:?}");
+        let repeated = [call(index, "geo_find", whole), call(index, "geo_find", whole)];
+        let once = uses(&[("a", "geo.find", find.clone())], "toolUse");
+        assert_eq!(told(&stream(&repeated, "tool_calls")).await, once, "{index:?}");
+        let in_pieces = [call(index, "geo_find", r#"{"city":"#), call(index, "geo_find", r#" "Porto"}"#)];
+        assert_eq!(told(&stream(&in_pieces, "tool_calls")).await, once, "{index:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_words_of_all_providers_for_an_end_are_known() {
+    let said = |word: &str| json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": word}]}).to_string();
+    for (words, stop_reason) in [
+        (&["stop", "STOP", "end_turn", "eos_token", "COMPLETE", "FINISH_REASON_STOP"][..], "endTurn"),
+        (&["length", "MAX_TOKENS", "max_output_tokens", "model_length"], "maxTokens"),
+        (&["content_filter", "SAFETY", "RECITATION", "guardrail_intervened"], "content_filter"),
+        (&["refusal"], "refusal"),
+        (&["magic"], "magic"),
+    ] {
+        for word in words {
+            assert_eq!(told(&said(word)).await, Ok(reply("Hi", "small", stop_reason, None)), "{word}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ impl Goal<'_> {
                 let kept = rejected.map_or(Ok(()), |rejected| self.keep(&rejected));
                 kept.err().unwrap_or_else(|| CliError::failed("the goal could not be planned", source))
             }
-            PlanError::NoTools => CliError::failed("the goal could not be planned", error),
+            PlanError::NoTools | PlanError::NoTasks { .. } => CliError::failed("the goal could not be planned", error),
         }
     }
 

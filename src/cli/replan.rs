@@ -60,6 +60,6 @@ fn explain(error: PlanError) -> Failure {
         PlanError::Model {
             source: ChatError::Endpoint { message, .. } | ChatError::Unsupported { message }, ..
         } => Failure::new(FailureKind::ModelFailed, message),
-        PlanError::NoTools => Failure::new(FailureKind::ModelFailed, error.to_string()),
+        PlanError::NoTools | PlanError::NoTasks { .. } => Failure::new(FailureKind::ModelFailed, error.to_string()),
     }
 }

@@ -48,8 +48,30 @@ pub struct AgentsFile {
     pub disabled: Vec<AgentId>,
     /// The language models, the default first: that of `[llm]`, else the first of `[models]`.
     pub models: Vec<LlmSpec>,
+    /// How goals are planned.
+    pub planner: PlannerSettings,
+}
+
+/// How goals are planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannerSettings {
     /// The model that plans, by its name; the default one where absent.
-    pub planner: Option<String>,
+    pub model: Option<String>,
+    /// Limits the tokens of an answer; where absent, the limit grows after an answer that was cut off.
+    pub max_tokens: Option<u32>,
+    /// Limits how many tasks an answer may plan.
+    pub max_tasks: usize,
+}
+
+impl PlannerSettings {
+    /// More tasks than a goal in a sentence needs.
+    pub const DEFAULT_MAX_TASKS: usize = 16;
+}
+
+impl Default for PlannerSettings {
+    fn default() -> Self {
+        Self { model: None, max_tokens: None, max_tasks: Self::DEFAULT_MAX_TASKS }
+    }
 }
 
 /// Where the agents file is: `chosen`, else `agents.toml` in the working directory, else in the platform's
@@ -130,12 +152,15 @@ fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> A
         let model = Reader { fields: Fields::of(&entry.node, &LLM), environment, at: entry.key };
         file.models.extend(model.model(name, findings));
     }
-    if let Some(planner) = fields.node("planner")
-        && let Some(node) = Fields::of(planner, &PLANNER).node("model")
-    {
+    if let Some(planner) = fields.node("planner").map(|planner| Fields::of(planner, &PLANNER)) {
         let default = fields.has("llm").then_some(LlmSpec::DEFAULT_NAME);
         let further = fields.node("models").and_then(Node::as_map).into_iter().flatten().map(|(name, _)| &**name);
-        file.planner = model::named(node, default.into_iter().chain(further), findings);
+        let known = default.into_iter().chain(further);
+        file.planner = PlannerSettings {
+            model: planner.node("model").and_then(|node| model::named(node, known, findings)),
+            max_tokens: planner.whole("max_tokens"),
+            max_tasks: planner.whole("max_tasks").unwrap_or(PlannerSettings::DEFAULT_MAX_TASKS),
+        };
     }
     file
 }

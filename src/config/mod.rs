@@ -23,7 +23,7 @@ mod source;
 mod tests;
 mod tree;
 
-pub use agents_file::{AgentsFile, agents_path, load_agents, parse_agents};
+pub use agents_file::{AgentsFile, PlannerSettings, agents_path, load_agents, parse_agents};
 pub use changes::{agent_changes, changes};
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
 pub use environment::{Environment, ProcessEnvironment};

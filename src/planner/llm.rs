@@ -6,6 +6,7 @@ use super::{
     catalogue::{self, Offer},
     conversation::{Judge, Spent, UNREACHABLE, Watch, converse},
     draft::{self, Draft},
+    limits::TokenLimit,
     prompt, schema,
 };
 use crate::{
@@ -13,9 +14,6 @@ use crate::{
     llm::Llm,
     model::{ChatError, ChatMessage, ChatRequest, ChatRole, JsonObject, OutputForm, PlannerTurn},
 };
-
-/// Most tokens of an answer: enough for a plan of the most tasks, with some thought before it.
-pub(super) const MOST_TOKENS: u32 = 8_192;
 
 /// What is to be planned.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +72,12 @@ pub enum PlanError {
     /// There is nothing to plan with.
     #[error("no agent offers a tool that a plan could call; `kapell agents test` says what each of them answers")]
     NoTools,
+    /// The model planned no tasks, and gave its reason or the answer itself.
+    #[error("the model planned no tasks, and says: {analysis}")]
+    NoTasks {
+        /// The model's own words.
+        analysis: String,
+    },
     /// The model did not answer.
     #[error("the model gave no plan")]
     Model {
@@ -124,13 +128,14 @@ async fn ask(goal: &Goal<'_>, context: &Context<'_>, watch: Watch<'_>) -> Result
     let tools = all.len();
     let offers = catalogue::choose(all, goal.text);
     (watch.tell)(Progress::Started { shown: offers.len(), tools });
+    let max_tasks = context.agents.planner.max_tasks;
     let question = ChatMessage::text(ChatRole::User, prompt::goal(goal.text, &offers, tools - offers.len()));
     let request = ChatRequest {
-        model: context.agents.planner.clone(),
-        system: Some(prompt::system()),
+        model: context.agents.planner.model.clone(),
+        system: Some(prompt::system(max_tasks)),
         messages: vec![question],
-        max_tokens: MOST_TOKENS,
-        output: Some(OutputForm { name: "plan".to_owned(), schema: schema::plan_schema(&offers) }),
+        max_tokens: TokenLimit::of(context.agents).current(),
+        output: Some(OutputForm { name: "plan".to_owned(), schema: schema::plan_schema(&offers, max_tasks) }),
         ..ChatRequest::default()
     };
     converse(context.llm, request, &Turn { goal, context, offers: &offers }, watch).await
@@ -154,8 +159,20 @@ impl Judge for Turn<'_> {
         self.context.file
     }
 
+    fn agents(&self) -> &AgentsFile {
+        self.context.agents
+    }
+
+    fn may_be_empty(&self) -> bool {
+        false
+    }
+
+    fn draft(&self, answer: &JsonObject) -> Draft {
+        draft::write(self.goal, answer, self.offers)
+    }
+
     fn judge(&self, answer: &JsonObject) -> Result<Planned, (Draft, Diagnostics)> {
-        let draft = draft::write(self.goal, answer, self.offers);
+        let draft = self.draft(answer);
         let astray = bindings::mistakes(answer, self.offers);
         let Context { agents, catalogue, file, .. } = *self.context;
         let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalogue)) {
@@ -336,12 +353,124 @@ mod tests {
         assert_eq!((told.planning.turns, told.requests.len(), rejected.mistakes.errors()), (3, 3, 1));
     }
 
+    /// An answer that stopped for this reason.
+    fn stopped(text: impl ToString, reason: &str) -> Result<ChatReply, ChatError> {
+        says(text).map(|reply| ChatReply { stop_reason: reason.to_owned(), ..reply })
+    }
+
+    fn limits(told: &Told) -> Vec<u32> {
+        told.requests.iter().map(|request| request.max_tokens).collect()
+    }
+
     #[tokio::test]
-    async fn an_answer_that_was_cut_off_is_told_so() {
-        let cut_off = says(r#"{"analysis": "#).map(|reply| ChatReply { stop_reason: "maxTokens".to_owned(), ..reply });
+    async fn an_answer_that_was_cut_off_gets_more_room() {
+        let cut_off = stopped(r#"{"analysis": "#, "maxTokens");
         let told = planned(vec![cut_off, says(""), Err(fails())], vec![find()]).await;
-        assert!(told.requests[1].messages[2].all_text().contains("cut off"));
+        let repair = told.requests[1].messages[2].all_text();
+        assert!(
+            repair.contains("cut off at its limit of 8192 tokens (there is room for 16384 tokens now)"),
+            "{repair}"
+        );
         assert_eq!(told.requests[2].messages[1].all_text(), "(nothing)");
+        assert_eq!(limits(&told), [8_192, 16_384, 16_384]);
+    }
+
+    #[tokio::test]
+    async fn reasoning_that_used_up_the_limit_is_named_with_the_key_that_raises_it() {
+        for answer in ["", "<think>Let me see. {\"tasks\": []}"] {
+            let cut_off = || stopped(answer, "maxTokens");
+            let told = planned(vec![cut_off(), cut_off(), cut_off()], vec![find()]).await;
+            assert_eq!(limits(&told), [8_192, 16_384, 32_768]);
+            let Err(PlanError::Invalid(rejected)) = told.planning.result else { panic!("no error") };
+            let found = &rejected.mistakes.list()[0];
+            assert_eq!(found.code, "plan::cut_off");
+            assert!(found.message.contains("cut off at its limit of 32768 tokens: reasoning used all"), "{found:?}");
+            assert!(found.help.as_ref().is_some_and(|help| help.contains("`max_tokens` of `[planner]`")), "{found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plan_in_an_answer_that_was_cut_off_is_not_taken() {
+        // The inner object is complete; the plan around it is not.
+        let inner = r#"{"analysis": "x", "tasks": [{"id": "t1", "call": {"args": {"tasks": [], "analysis": "y"}}"#;
+        let whole = calling("box.find", "it").to_string();
+        let told =
+            planned(vec![stopped(inner, "maxTokens"), stopped(&whole, "length"), says(whole)], vec![find()]).await;
+        assert!(told.planning.result.is_ok());
+        assert_eq!(limits(&told), [8_192, 16_384, 32_768]);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_refuses_a_higher_limit_is_asked_with_the_first() {
+        let refused = || Err(ChatError::Endpoint { message: "max_tokens is too large".to_owned(), status: Some(400) });
+        let answers = vec![stopped("{", "maxTokens"), refused(), says(calling("box.find", "it"))];
+        let told = planned(answers, vec![find()]).await;
+        assert!(told.planning.result.is_ok());
+        assert_eq!(limits(&told), [8_192, 16_384, 8_192]);
+        let told = planned(vec![refused()], vec![find()]).await;
+        assert!(matches!(told.planning.result, Err(PlanError::Model { .. })));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_withheld_is_named() {
+        for reason in ["content_filter", "refusal"] {
+            let told = planned(vec![stopped("I", reason), Err(fails())], vec![find()]).await;
+            assert!(last_repair(&told).contains(&format!("withheld the answer or a part of it (`{reason}`)")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_of_a_tool_is_not_a_plan() {
+        let call = ChatPart::ToolUse { id: "c".to_owned(), name: "box.find".to_owned(), input: JsonObject::new() };
+        let called = says("").map(|reply| ChatReply { parts: vec![call], stop_reason: "toolUse".to_owned(), ..reply });
+        let told = planned(vec![called, says(calling("box.find", "it"))], vec![find()]).await;
+        assert!(told.planning.result.is_ok());
+        assert!(last_repair(&told).contains("a call of the tool `box.find`, and no tool can be called while planning"));
+    }
+
+    #[tokio::test]
+    async fn a_plan_without_tasks_ends_in_the_words_of_the_model() {
+        for tasks in [json!([]), json!(null)] {
+            let answer = json!({"analysis": " The answer is 4; no tool is needed. ", "tasks": tasks});
+            let told = planned(vec![says(answer)], vec![find()]).await;
+            let Err(error @ PlanError::NoTasks { .. }) = told.planning.result else { panic!("no error") };
+            assert_eq!(error.to_string(), "the model planned no tasks, and says: The answer is 4; no tool is needed.");
+            assert_eq!((told.planning.turns, told.planning.answered.len()), (1, 1));
+        }
+        let silent = json!({"analysis": "", "tasks": []});
+        let told = planned(vec![says(silent), says(calling("box.find", "it"))], vec![find()]).await;
+        assert!(told.planning.result.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_plan_of_more_tasks_than_the_limit_is_repaired() {
+        let many = |number: usize| {
+            let mut answer = calling("box.find", "it");
+            let task = answer["tasks"][0].clone();
+            answer["tasks"] = (1..=number)
+                .map(|number| {
+                    let mut task = task.clone();
+                    task["id"] = format!("step_{number}").into();
+                    task
+                })
+                .collect();
+            says(answer)
+        };
+        let told = planned(vec![many(17), many(16)], vec![find()]).await;
+        // One more writes the answer.
+        assert_eq!(told.planning.result.expect("a plan").lowered.plan.tasks.len(), 17);
+        let repair = told.requests[1].messages[2].all_text();
+        assert!(
+            repair.contains("the plan has 17 tasks, and at most 16 are allowed (`max_tasks` of `[planner]`"),
+            "{repair}"
+        );
+    }
+
+    #[tokio::test]
+    async fn literal_openings_are_explained_before_and_after() {
+        let told = planned(vec![says(calling("box.find", "${{ github.sha }}")), Err(fails())], vec![find()]).await;
+        assert!(told.requests[0].system.as_ref().is_some_and(|system| system.contains("$${{ github.sha }}")));
+        assert!(last_repair(&told).contains("a literal `${{` is written `$${{`"), "{}", last_repair(&told));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ mod bindings;
 mod catalogue;
 mod conversation;
 mod draft;
+mod limits;
 mod llm;
 mod prompt;
 mod remainder;

@@ -8,12 +8,13 @@ use super::{
     catalogue::{self, Offer},
     conversation::{Judge, Spent, UNREACHABLE, Watch, converse},
     draft::{self, Draft},
-    llm::{Context, Goal, MOST_TOKENS, PlanError},
+    limits::TokenLimit,
+    llm::{Context, Goal, PlanError},
     prompt::{self, RULES, cut},
-    schema::{self, Ids, MOST_TASKS},
+    schema::{self, Ids},
 };
 use crate::{
-    config::{Diagnostics, Ground, load_remainder},
+    config::{AgentsFile, Diagnostics, Ground, load_remainder},
     model::{
         ChatMessage, ChatRequest, ChatRole, JsonObject, OutputForm, Plan, Remainder, ReplanRequest, Standing, TaskSoFar,
     },
@@ -38,7 +39,7 @@ pub async fn replan(request: &ReplanRequest, context: &Context<'_>) -> Result<Re
     }
     let number = all.len();
     let offers = catalogue::choose(all, &sought(request));
-    let own = new_ids(request);
+    let own = new_ids(request, context.agents.planner.max_tasks);
     let ids = |of: fn(&Standing) -> bool| -> Vec<String> {
         let found = request.tasks.iter().filter(|so_far| of(&so_far.standing));
         found.map(|so_far| so_far.task.id.to_string()).collect()
@@ -48,10 +49,10 @@ pub async fn replan(request: &ReplanRequest, context: &Context<'_>) -> Result<Re
     let form = schema::remainder_schema(&offers, &Ids { own: &own, usable: &usable }, &open);
     let question = question(request) + &prompt::tools(&offers, number - offers.len());
     let chat = ChatRequest {
-        model: context.agents.planner.clone(),
+        model: context.agents.planner.model.clone(),
         system: Some(system(&own)),
         messages: vec![ChatMessage::text(ChatRole::User, question)],
-        max_tokens: MOST_TOKENS,
+        max_tokens: TokenLimit::of(context.agents).current(),
         output: Some(OutputForm { name: "remainder".to_owned(), schema: form }),
         ..ChatRequest::default()
     };
@@ -78,8 +79,21 @@ impl Judge for Turn<'_> {
         self.context.file
     }
 
+    fn agents(&self) -> &AgentsFile {
+        self.context.agents
+    }
+
+    /// An empty remainder ends a run with what is done.
+    fn may_be_empty(&self) -> bool {
+        true
+    }
+
+    fn draft(&self, answer: &JsonObject) -> Draft {
+        draft::write_remainder(answer, self.offers)
+    }
+
     fn judge(&self, answer: &JsonObject) -> Result<Remainder, (Draft, Diagnostics)> {
-        let draft = draft::write_remainder(answer, self.offers);
+        let draft = self.draft(answer);
         let astray = bindings::mistakes(answer, self.offers);
         let Context { agents, catalogue, file, .. } = *self.context;
         let ground = Ground { agents, catalogue, request: self.request };
@@ -109,11 +123,11 @@ fn sought(request: &ReplanRequest) -> String {
 }
 
 /// Ids that the run does not have: `t` and the numbers after its highest.
-fn new_ids(request: &ReplanRequest) -> Vec<String> {
+fn new_ids(request: &ReplanRequest, max_tasks: usize) -> Vec<String> {
     let taken = request.tasks.iter().map(|so_far| &so_far.task.id).chain(&request.taken);
     let number = |id: &str| id.strip_prefix('t')?.parse::<u32>().ok();
     let highest = taken.filter_map(|id| number(id.as_str())).max().unwrap_or(0);
-    (1..=MOST_TASKS).map(|next| format!("t{}", u64::from(highest) + next as u64)).collect()
+    (1..=max_tasks).map(|next| format!("t{}", u64::from(highest) + next as u64)).collect()
 }
 
 /// The rules.

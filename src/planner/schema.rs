@@ -8,9 +8,6 @@ use serde_json::{Map, Value, json};
 use super::catalogue::Offer;
 use crate::model::JsonObject;
 
-/// Most tasks of a plan that a model writes: more than a goal in a sentence needs.
-pub(super) const MOST_TASKS: usize = 16;
-
 /// The limits of strict structured output (OpenAI's; the strictest known): levels of nesting, properties, values of
 /// enums, and characters of all names and values together.
 const LIMITS: Size = Size { levels: 10, properties: 5_000, values: 1_000, characters: 120_000 };
@@ -32,8 +29,8 @@ const MOST_NODES: usize = 2_000;
 /// them do.
 ///
 /// That a plan has tasks is left to the validator: not every endpoint takes `minItems` (Azure does not).
-pub(super) fn plan_schema(offers: &[Offer<'_>]) -> Value {
-    let ids: Vec<String> = (1..=MOST_TASKS).map(|number| format!("t{number}")).collect();
+pub(super) fn plan_schema(offers: &[Offer<'_>], max_tasks: usize) -> Value {
+    let ids: Vec<String> = (1..=max_tasks).map(|number| format!("t{number}")).collect();
     let text = json!({"type": "string"});
     object([("analysis", text), ("tasks", tasks(offers, &Ids { own: &ids, usable: &[] }))])
 }
@@ -473,7 +470,7 @@ mod tests {
 
     fn schema_of(tools: &[ToolInfo]) -> Value {
         let agent = "box".into();
-        plan_schema(&tools.iter().map(|tool| Offer { agent: &agent, tool }).collect::<Vec<_>>())
+        plan_schema(&tools.iter().map(|tool| Offer { agent: &agent, tool }).collect::<Vec<_>>(), 16)
     }
 
     #[test]

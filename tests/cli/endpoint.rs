@@ -12,7 +12,8 @@ use std::{
 use serde_json::{Value, json};
 
 /// An endpoint that streams its replies. A reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying
-/// that; what stands in a line before it that begins with `think ` is thought.
+/// that; one of the form `cut TEXT` ends at the output limit; what stands in a line before it that begins with `think `
+/// is thought.
 pub(crate) struct Endpoint {
     address: String,
     requests: Receiver<Value>,
@@ -67,6 +68,11 @@ impl Endpoint {
         format!("[llm]\nbase_url = \"{}\"\nmodel = \"tiny\"\n", self.address)
     }
 
+    /// How many requests were sent that [`Self::request`] has not returned, once their senders have ended.
+    pub(crate) fn pending(&self) -> usize {
+        self.requests.try_iter().count()
+    }
+
     /// The next request that it was sent.
     pub(crate) fn request(&self) -> Value {
         self.requests.recv().expect("a request")
@@ -111,10 +117,16 @@ fn read(stream: &TcpStream) -> Option<Value> {
 fn answer(mut stream: TcpStream, Reply { text, tokens }: &Reply, pause: &Pause) {
     let thoughts = text.strip_prefix("think ").and_then(|rest| rest.split_once('\n'));
     let (thoughts, reply) = thoughts.unwrap_or(("", text));
+    let is_cut = reply.starts_with("cut ");
+    let reply = reply.strip_prefix("cut ").unwrap_or(reply);
     let middle = (0..=reply.len() / 2).rev().find(|at| reply.is_char_boundary(*at)).unwrap_or(0);
     let (first, second) = reply.split_at(middle);
     let called = reply.strip_prefix("call ").and_then(|call| call.split_once(' '));
-    let [first, second] = called.map_or_else(|| said(first, second), |(name, arguments)| asked_for(name, arguments));
+    let [first, mut second] =
+        called.map_or_else(|| said(first, second), |(name, arguments)| asked_for(name, arguments));
+    if is_cut {
+        second["choices"][0]["finish_reason"] = "length".into();
+    }
     let usage = json!({"choices": [], "usage": {"prompt_tokens": tokens, "completion_tokens": 3}});
     let thought = json!({"choices": [{"index": 0, "delta": {"reasoning_content": thoughts}}]});
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";

@@ -11,6 +11,7 @@ mod fan_out;
 mod goal_targets;
 mod history;
 mod models;
+mod planner_answers;
 mod planning;
 mod private_files;
 mod processes;

@@ -30,8 +30,17 @@ pub(in crate::config) static PLANNER: Section = Section {
     title: "the planner",
     definition: "planner",
     about: "How goals are planned, and anew what is left of a run.",
-    required: &["model"],
-    keys: &[key("model", Shape::Text, "The model that plans: `llm`, or a name under `models`.")],
+    required: &[],
+    keys: &[
+        key("model", Shape::Text, "The model that plans: `llm`, or a name under `models`; the first where absent."),
+        key(
+            "max_tokens",
+            Shape::Whole(1, 4_294_967_295),
+            "Most tokens of an answer, thoughts included. Where absent, 8192, and twice as many after an answer that was \
+             cut off, up to 32768.",
+        ),
+        key("max_tasks", Shape::Whole(1, 100), "Most tasks of a plan that a model writes; 16 where absent."),
+    ],
 };
 
 /// An agent.

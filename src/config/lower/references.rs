@@ -126,7 +126,8 @@ pub(super) fn check<'n>(
     findings: &mut Findings,
     used: &mut Used,
 ) -> Vec<Edge<'n>> {
-    let mut checker = Checker { names, ground: Ground::Run { binding }, findings, used, edges: Vec::new() };
+    let mut checker =
+        Checker { names, ground: Ground::Run { binding }, findings, used, is_text: false, edges: Vec::new() };
     checker.node(node);
     checker.edges
 }
@@ -140,7 +141,8 @@ pub(super) fn check_expression<'n>(
     findings: &mut Findings,
     used: &mut Used,
 ) -> (&'n str, Vec<Edge<'n>>) {
-    let mut checker = Checker { names, ground: Ground::Run { binding }, findings, used, edges: Vec::new() };
+    let mut checker =
+        Checker { names, ground: Ground::Run { binding }, findings, used, is_text: false, edges: Vec::new() };
     let text = node.as_text().unwrap_or_default();
     let bare = checker.bare(node, text);
     (bare, checker.edges)
@@ -152,7 +154,7 @@ pub(super) fn check_document_expression<'n>(node: &'n Node<'n>, findings: &mut F
     let (inputs, mut used) = (IndexMap::new(), Used::default());
     let names = Names { inputs: &inputs, tasks: IndexMap::default(), earlier: IndexMap::default() };
     let ground = Ground::Document;
-    let mut checker = Checker { names: &names, ground, findings, used: &mut used, edges: Vec::new() };
+    let mut checker = Checker { names: &names, ground, findings, used: &mut used, is_text: false, edges: Vec::new() };
     checker.bare(node, node.as_text().unwrap_or_default())
 }
 
@@ -170,23 +172,32 @@ struct Checker<'c, 'n> {
     ground: Ground<'c>,
     findings: &'c mut Findings,
     used: &'c mut Used,
+    /// Whether a text with expressions in it is checked, where a `${{` may be meant literally.
+    is_text: bool,
     edges: Vec<Edge<'n>>,
 }
+
+/// What helps where text such as a GitHub workflow is taken for an expression.
+const LITERAL: &str = "a literal `${{` is written `$${{`";
 
 impl<'n> Checker<'_, 'n> {
     /// As deep as the file, which is bounded where it is read.
     fn node(&mut self, node: &'n Node<'n>) {
         match &node.tree {
-            Tree::Text(text) => match expression::pieces(text) {
-                Ok(pieces) => {
-                    for piece in pieces {
-                        if let Piece::Expression(expression, range) = piece {
-                            self.expression(node, expression, range.start);
+            Tree::Text(text) => {
+                self.is_text = true;
+                match expression::pieces(text) {
+                    Ok(pieces) => {
+                        for piece in pieces {
+                            if let Piece::Expression(expression, range) = piece {
+                                self.expression(node, expression, range.start);
+                            }
                         }
                     }
+                    Err(error) => self.report(node, error, 0),
                 }
-                Err(error) => self.report(node, error, 0),
-            },
+                self.is_text = false;
+            }
             Tree::List(nodes) => nodes.iter().for_each(|node| self.node(node)),
             Tree::Map(map) => map.values().for_each(|entry| self.node(&entry.node)),
             Tree::Null | Tree::Bool(_) | Tree::Number(_) => {}
@@ -234,7 +245,21 @@ impl<'n> Checker<'_, 'n> {
     fn report(&mut self, node: &'n Node<'n>, error: ExpressionError, offset: usize) {
         let range = error.range.map(|range| range.start + offset..range.end + offset);
         let at = Spot { node, range }.extent(self.findings);
-        self.findings.error("expression", at, error.message).maybe_help(error.help);
+        let is_suggested = |help: &String| help.contains("did you mean") || help.contains("$${{");
+        let help = match error.help {
+            Some(help) if is_suggested(&help) => Some(help),
+            help => self.or_literal(help),
+        };
+        self.findings.error("expression", at, error.message).maybe_help(help);
+    }
+
+    /// Adds to what helps how a `${{` is written that is no expression.
+    fn or_literal(&self, help: Option<String>) -> Option<String> {
+        match help {
+            Some(help) if self.is_text => Some(format!("{help}; {LITERAL}")),
+            None if self.is_text => Some(LITERAL.to_owned()),
+            help => help,
+        }
     }
 
     fn reference(&mut self, reference: Reference<'_>, spot: Spot<'n>) {
@@ -254,10 +279,10 @@ impl<'n> Checker<'_, 'n> {
                     let at = spot.extent(self.findings);
                     let names = || self.names.inputs.keys().map(String::as_str);
                     let help = self.findings.did_you_mean(&name, names()).or_else(|| {
-                        Some(match self.names.inputs.is_empty() {
+                        self.or_literal(Some(match self.names.inputs.is_empty() {
                             true => "the plan has no `inputs`".to_owned(),
                             false => format!("the plan has {}", expression::listed(names())),
-                        })
+                        }))
                     });
                     self.findings.error("unknown_input", at, format!("there is no input `{name}`")).maybe_help(help);
                 }
@@ -272,7 +297,9 @@ impl<'n> Checker<'_, 'n> {
                     let known = binding.into_iter().chain(["inputs", "tasks"]);
                     let help = self.findings.did_you_mean(name, known.clone());
                     let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
-                    self.findings.error("unknown_name", at, format!("`{name}` means nothing here")).help(help);
+                    let help = self.or_literal(Some(help));
+                    let message = format!("`{name}` means nothing here");
+                    self.findings.error("unknown_name", at, message).maybe_help(help);
                 }
             }
         }

@@ -159,7 +159,7 @@ fn an_agents_file_means_what_it_says() {
             agents: [(travel.id.clone(), travel), (research.id.clone(), research)].into(),
             disabled: vec!["off".into()],
             models: vec![llm],
-            planner: Some("llm".to_owned()),
+            planner: PlannerSettings { model: Some("llm".to_owned()), ..PlannerSettings::default() },
         }
     );
     assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");
@@ -228,6 +228,14 @@ fn the_default_model_comes_first_and_each_has_a_key_of_its_own() {
 }
 
 #[test]
+fn the_planner_has_limits_without_a_model_of_its_own() {
+    let planner = |text: &str| parse_agents("agents.toml", text, &Made::of(&[])).expect("valid").planner;
+    assert_eq!(planner(""), PlannerSettings { model: None, max_tokens: None, max_tasks: 16 });
+    let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40";
+    assert_eq!(planner(text), PlannerSettings { model: None, max_tokens: Some(32_000), max_tasks: 40 });
+}
+
+#[test]
 fn a_model_that_cannot_be_asked_is_a_mistake() {
     for (text, message) in [
         ("[llm]\nmodel = \"m\"", "the model has no `base_url`"),
@@ -239,7 +247,8 @@ fn a_model_that_cannot_be_asked_is_a_mistake() {
         ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nscores = { speed = 2 }", "`speed` must be a number from 0 to 1"),
         ("[models.able]\nmodel = \"m\"\nprovider = \"ollama\"\n[planner]\nmodel = \"abel\"", "did you mean `able`?"),
         ("[planner]\nmodel = \"llm\"", "it has none; say which in `[llm]`"),
-        ("[planner]\n", "the planner must have `model`"),
+        ("[planner]\nmax_tokens = 0", "`max_tokens` must be a whole number from 1 to 4294967295"),
+        ("[planner]\nmax_tasks = 101", "`max_tasks` must be a whole number from 1 to 100"),
     ] {
         let errors = models(text).expect_err(text);
         assert!(errors.contains(message), "{errors}");

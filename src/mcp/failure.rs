@@ -1,14 +1,15 @@
 //! Turns what went wrong on a connection into a failure that says precisely what is known of the request.
 //! Never decides what follows from it.
 
+use http::StatusCode;
 use rmcp::{
-    model::ErrorData,
+    model::{ErrorData, ProtocolVersion},
     service::{ClientInitializeError, ServiceError},
     transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
 };
 
-use super::{LARGEST_MESSAGE, response::HttpError};
-use crate::model::{AgentId, Failure, FailureKind};
+use super::{LARGEST_MESSAGE, handshakes::Reason, response::HttpError};
+use crate::model::{AgentId, AgentSpec, Failure, FailureKind, Protocol, Span};
 
 /// Bytes of an agent's own words that a failure holds.
 const LONGEST_WORDS: usize = 2_000;
@@ -66,38 +67,48 @@ fn http(error: &DynamicTransportError) -> Option<&HttpError> {
     }
 }
 
-/// What a failed HTTP request means.
+/// What a failed HTTP request means. What the server says of the next request is kept, whatever the status.
 pub(super) fn request(agent: &AgentId, error: &HttpError) -> Failure {
+    let failure = Failure { retry_after: error.retry_after().map(Span), ..known(agent, error) };
+    match failure.retry_after {
+        Some(wait) => failure.with_more_help(format!("the server asks to wait {wait} (`Retry-After`)")),
+        None => failure,
+    }
+}
+
+fn known(agent: &AgentId, error: &HttpError) -> Failure {
     let whole = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
     match error {
         HttpError::Connect(_) => {
             whole(FailureKind::NotSent).with_help("is the server running, and is its `url` right?")
         }
+        HttpError::Tls(_) => whole(FailureKind::AgentUnavailable).with_help(
+            "if the certificate is signed by an authority of your own, set `SSL_CERT_FILE` to a PEM file that holds the \
+             authority's certificate",
+        ),
+        HttpError::OldTransport => whole(FailureKind::AgentUnavailable).with_help(format!(
+            "if the server also speaks Streamable HTTP, write that address into `url` of `[agents.{agent}]` (most servers \
+             use `/mcp`); otherwise put a bridge such as mcp-proxy in front of it"
+        )),
         HttpError::Build(_) => {
             whole(FailureKind::AgentUnavailable).with_help(format!("check `url` and the headers of `[agents.{agent}]`"))
         }
         HttpError::Redirect(_) => {
-            whole(FailureKind::Refused).with_help(format!("write the final address into `url` of `[agents.{agent}]`"))
+            whole(FailureKind::Refused).with_help(format!("write the new address into `url` of `[agents.{agent}]`"))
         }
         HttpError::Broken(_) => whole(FailureKind::ConnectionLost),
         HttpError::TooLarge => too_large(agent),
         HttpError::NotMcp(_) => whole(FailureKind::InvalidResult)
             .with_help(format!("is `url` of `[agents.{agent}]` the server's MCP endpoint?")),
-        HttpError::Status { status, error: rpc, retry_after, .. } => match status.as_u16() {
+        HttpError::Status { status, error: rpc, .. } => match status.as_u16() {
             401 | 403 => whole(FailureKind::Unauthorized).with_help(format!(
                 "check the variables that `bearer_token_env_var` and `env_http_headers` of `[agents.{agent}]` name"
             )),
-            429 => {
-                let failure = whole(FailureKind::RateLimited);
-                match retry_after {
-                    Some(after) => failure.with_help(format!("the server asks to wait: `Retry-After: {after}`")),
-                    None => failure,
-                }
-            }
+            429 => whole(FailureKind::RateLimited),
             _ if error.forgot_session() => {
                 Failure::new(FailureKind::SessionLost, format!("agent `{agent}` no longer knows the session ({error})"))
             }
-            404 => whole(FailureKind::Refused)
+            404 | 405 => whole(FailureKind::Refused)
                 .with_help(format!("is the path in `url` of `[agents.{agent}]` right? most servers use `/mcp`")),
             500.. if rpc.is_some() => whole(FailureKind::ServerError),
             500.. => Failure::new(
@@ -109,45 +120,110 @@ pub(super) fn request(agent: &AgentId, error: &HttpError) -> Failure {
     }
 }
 
-/// Whether connecting failed because nobody listens (yet).
-pub(super) fn nobody_listens(error: &ClientInitializeError) -> bool {
+/// What to make of an error of the handshake.
+pub(super) fn reason(error: &ClientInitializeError) -> Reason {
     match error {
-        ClientInitializeError::TransportError { error, .. } => matches!(http(error), Some(HttpError::Connect(_))),
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => nobody_listens(fallback),
-        _ => false,
+        ClientInitializeError::TransportError { error, .. } => match http(error) {
+            Some(error) => reason_in_http(error),
+            // The child no longer reads.
+            None => Reason::Ended,
+        },
+        ClientInitializeError::ConnectionClosed(_) => Reason::Ended,
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => reason(fallback),
+        ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. }
+            if !server_supported.iter().any(ProtocolVersion::has_initialize) =>
+        {
+            Reason::Final
+        }
+        _ => Reason::Handshake,
+    }
+}
+
+/// What to make of an error after the handshake, before the connection is used.
+pub(super) fn reason_in_service(error: &ServiceError) -> Reason {
+    match error {
+        ServiceError::TransportSend(error) => match http(error) {
+            Some(error) => reason_in_http(error),
+            None => Reason::Ended,
+        },
+        ServiceError::TransportClosed => Reason::Ended,
+        _ => Reason::Final,
+    }
+}
+
+fn reason_in_http(error: &HttpError) -> Reason {
+    match error {
+        HttpError::Connect(_) => Reason::NotListening,
+        HttpError::Broken(_) => Reason::NotReady,
+        HttpError::Status { status, .. } if is_passing(*status) => Reason::NotReady,
+        HttpError::Status { status, .. } if !matches!(status.as_u16(), 401 | 403) => Reason::Handshake,
+        HttpError::NotMcp(_) => Reason::Handshake,
+        HttpError::Tls(_)
+        | HttpError::Build(_)
+        | HttpError::Redirect(_)
+        | HttpError::OldTransport
+        | HttpError::TooLarge
+        | HttpError::Status { .. } => Reason::Final,
+    }
+}
+
+/// Whether a status says that the same request may be answered a moment later.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    match status.as_u16() {
+        408 | 425 | 429 => true,
+        // Not implemented, and version not supported.
+        501 | 505 => false,
+        status => status >= 500,
     }
 }
 
 /// An error of the handshake. `None`: the connection was closed, and the caller knows more of it.
-pub(super) fn handshake(agent: &AgentId, error: &ClientInitializeError) -> Option<Failure> {
+pub(super) fn handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Option<Failure> {
+    let agent = &spec.id;
     let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{agent}` {what}"));
     match error {
         ClientInitializeError::TransportError { error, .. } => {
-            let failure = request(agent, http(error)?);
+            let error = http(error)?;
+            let failure = request(agent, error);
             let kind = match failure.kind {
                 kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
                 _ => FailureKind::AgentUnavailable,
             };
-            Some(Failure { kind, ..failure })
+            // A handshake has no effect that could be unknown.
+            let message = match failure.kind {
+                FailureKind::ConnectionLost => format!("agent `{agent}`: {error}"),
+                _ => failure.message.clone(),
+            };
+            Some(Failure { kind, message, ..failure })
         }
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake(agent, fallback),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake(spec, fallback),
         ClientInitializeError::ConnectionClosed(_) => None,
         ClientInitializeError::JsonRpcError(error) => {
-            Some(unavailable(format!("refused the handshake: {} (JSON-RPC {})", words(&error.message), error.code.0)))
+            let said = words(&error.message);
+            let failure = unavailable(format!("refused the handshake: {said} (JSON-RPC {})", error.code.0));
+            Some(other_era(spec, failure))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             let versions: Vec<_> = server_supported.iter().map(|version| version.as_str()).collect();
             let failure = unavailable(format!("speaks no protocol version of this host, only {}", versions.join(", ")));
-            Some(failure.with_help(format!("try `protocol = \"legacy\"` in `[agents.{agent}]`")))
+            Some(other_era(spec, failure))
         }
         other => Some(unavailable(format!("broke the handshake: {}", words(&other.to_string())))),
     }
 }
 
+/// The failure with the key that would allow the other era, if it is a key that forbids it.
+fn other_era(spec: &AgentSpec, failure: Failure) -> Failure {
+    let set = match spec.protocol {
+        Protocol::Auto => return failure,
+        Protocol::Legacy => "legacy",
+        Protocol::Modern => "modern",
+    };
+    failure.with_help(format!("remove `protocol = \"{set}\"` from `[agents.{}]`, so that both eras are tried", spec.id))
+}
+
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
 
     fn kind(status: u16, body: &str, in_session: bool) -> FailureKind {

@@ -323,7 +323,12 @@ fn is_passing(error: &HttpError) -> bool {
             status.is_server_error()
                 || matches!(*status, StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         }
-        HttpError::Build(_) | HttpError::Redirect(_) | HttpError::TooLarge | HttpError::NotMcp(_) => false,
+        HttpError::Tls(_)
+        | HttpError::OldTransport
+        | HttpError::Build(_)
+        | HttpError::Redirect(_)
+        | HttpError::TooLarge
+        | HttpError::NotMcp(_) => false,
     }
 }
 

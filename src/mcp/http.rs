@@ -1,9 +1,13 @@
 //! Sends messages over Streamable HTTP and tells precisely what came back.
 //! Never repeats a request; an answer to the agent is repeated, which does nothing a second time.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use futures::stream::BoxStream;
+use futures::{StreamExt as _, stream::BoxStream};
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -19,11 +23,12 @@ use rmcp::{
         streamable_http_client::{SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
     },
 };
-use sse_stream::Sse;
+use sse_stream::{Sse, SseStream};
 
 use super::{
     LARGEST_MESSAGE,
     calls::{InFlight, number},
+    failure::is_passing,
     link::Link,
     response::{HttpError, answer, header, read, refusal},
     sse::{self, Reconnects, Reopened},
@@ -31,6 +36,10 @@ use super::{
 
 /// How long the end of a session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server that refused `initialize` has to say that it speaks the older transport.
+const OLD_TRANSPORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Chunks of its answer that are read for that.
+const MAX_OLD_TRANSPORT_CHUNKS: usize = 64;
 /// The pauses before an answer to the agent is sent once more.
 const REPLY_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 /// The pauses before the stream of what belongs to no call is opened once more where the server has one already: it may
@@ -60,8 +69,8 @@ impl HttpClient {
     }
 
     /// Asks whether the server speaks the modern era. Those that do not say so in many ways: statuses, silence, pages
-    /// for people. rmcp goes on with `initialize` only when it sees a JSON-RPC error, and so it is shown one. What
-    /// would end `initialize` as well is left as it is.
+    /// for people, connections that break. rmcp goes on with `initialize` only when it sees a JSON-RPC error, and so it
+    /// is shown one: what comes of `initialize` is what counts.
     async fn probe(
         &self,
         uri: &Arc<str>,
@@ -76,9 +85,10 @@ impl HttpClient {
         match tokio::time::timeout(self.probe_timeout, self.post(uri, &message, headers)).await {
             Err(_) => unknown("`server/discover` was not answered".to_owned()),
             Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
-            Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. })))
-                if !matches!(status.as_u16(), 401 | 403 | 429) =>
-            {
+            Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. }))) => {
+                if is_passing(status) {
+                    self.link.probe_failed.store(true, Ordering::Relaxed);
+                }
                 match error {
                     // A modern server says which versions it knows.
                     Some(error) => {
@@ -89,6 +99,10 @@ impl HttpClient {
                 }
             }
             Ok(Err(StreamableHttpError::Client(HttpError::NotMcp(what)))) => unknown(what),
+            Ok(Err(StreamableHttpError::Client(error @ HttpError::Broken(_)))) => {
+                self.link.probe_failed.store(true, Ordering::Relaxed);
+                unknown(error.to_string())
+            }
             Ok(other) => other,
         }
     }
@@ -150,13 +164,32 @@ impl HttpClient {
             let answer = ServerJsonRpcMessage::response(answer, request.id.clone());
             return Ok(StreamableHttpPostResponse::Json(answer, Some(session)));
         }
-        let (answer, session) = self.post(uri, &message, headers).await?.expect_initialized().await?;
+        let posted = match self.post(uri, &message, headers.clone()).await {
+            Err(StreamableHttpError::Client(HttpError::Status { status, .. }))
+                if matches!(status.as_u16(), 400 | 404 | 405) && self.speaks_old_transport(uri, headers).await =>
+            {
+                return Err(HttpError::OldTransport.into());
+            }
+            posted => posted?,
+        };
+        let (answer, session) = posted.expect_initialized().await?;
         if let (Some(session), JsonRpcMessage::Response(response)) = (&session, &answer)
             && let ServerResult::InitializeResult(initialized) = &response.result
         {
             self.link.session.begin(session.clone(), initialized.clone()).await;
         }
         Ok(StreamableHttpPostResponse::Json(answer, session))
+    }
+
+    /// Says whether the server speaks HTTP+SSE of 2024-11-05: there, a GET brings an event `endpoint` first of all.
+    async fn speaks_old_transport(&self, uri: &str, headers: HeaderMap) -> bool {
+        let first_event = async {
+            let response = self.open_stream(uri, headers).await.ok()?;
+            let bytes = response.bytes_stream().take(MAX_OLD_TRANSPORT_CHUNKS);
+            SseStream::from_bytes_stream(bytes.boxed()).next().await?.ok()?.event
+        };
+        let first_event = tokio::time::timeout(OLD_TRANSPORT_TIMEOUT, first_event).await;
+        first_event.is_ok_and(|event| event.as_deref() == Some("endpoint"))
     }
 
     /// Sends the answer to a request of the agent, which waits for it: a connection that breaks meanwhile is no reason
@@ -240,7 +273,7 @@ impl HttpClient {
                 let reopened = Reopened { reconnects: self.reconnects.clone(), last_event };
                 Ok(sse::events(response, LARGEST_MESSAGE, Some(reopened), self.overflow(None)))
             }
-            Err(HttpError::NotMcp(_)) => Err(refused),
+            Err(HttpError::NotMcp(_) | HttpError::Redirect(_)) => Err(refused),
             Err(HttpError::Status { status, .. }) if status.is_client_error() => Err(refused),
             Err(error) => Err(error.into()),
         }

@@ -53,6 +53,8 @@ pub(super) struct Link {
     pub(super) tools_changed: AtomicBool,
     /// Set when the connection is not good for another call.
     pub(super) stale: AtomicBool,
+    /// Set when the probe for the modern era failed for a reason that has nothing to do with eras.
+    pub(super) probe_failed: AtomicBool,
     /// Counts log messages; held for a comparison.
     logs: Mutex<LogGate>,
 }
@@ -98,6 +100,7 @@ impl Link {
             resources_changed: watch::Sender::new(()),
             tools_changed: AtomicBool::new(false),
             stale: AtomicBool::new(false),
+            probe_failed: AtomicBool::new(false),
             logs: Mutex::new(LogGate { since: Instant::now(), passed: 0, dropped: 0 }),
         })
     }

@@ -11,10 +11,12 @@ mod codec;
 mod connect;
 mod elicitation;
 mod endpoint;
+mod era;
 mod failure;
 mod follow;
 pub mod guard;
 mod handler;
+mod handshakes;
 mod http;
 mod http_calls;
 mod link;
@@ -86,6 +88,8 @@ pub trait Host: Send + Sync {
 pub struct Options {
     /// Where each agent's standard error goes, as `AGENT.log`; created when needed.
     pub log_dir: PathBuf,
+    /// The file that remembers which protocol era each agent speaks; without one, each run finds out again.
+    pub era_cache: Option<PathBuf>,
     /// What agents are told of the language model.
     pub sampling: Sampling,
     /// The name by which agents know this host.

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -20,9 +20,12 @@ use super::{
     allowance::Allowance,
     call::{self, Beginning, Order},
     child::{Child, Pipes},
-    connect::{self, Connection, NotOpened, Opening, Reason},
+    connect::{self, Connection, NotOpened, Opening},
     endpoint::Endpoint,
+    era::{Era, EraCache},
+    handshakes::Reason,
     link::{Common, Link},
+    lock,
     log::AgentLog,
     note::{self, CallNote},
     session::{Session, SessionNote},
@@ -39,10 +42,13 @@ pub struct Pool {
     options: Options,
     host: Arc<dyn Host>,
     closed: CancellationToken,
+    eras: EraCache,
 }
 
 struct Agent {
     spec: Arc<AgentSpec>,
+    /// The protocol era that it spoke in this run, or in an earlier one. Held to copy or to replace it.
+    era: Mutex<Option<Era>>,
     common: Arc<Common>,
     /// Whether its requests say which call they are for. Unset until a connection shows it.
     tells_who_asks: OnceLock<bool>,
@@ -111,7 +117,8 @@ impl Pool {
     /// A pool that knows how to reach `specs`, and has reached none.
     pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn Host>) -> Self {
         let agents = specs.into_iter().map(|spec| (spec.id.clone(), Agent::new(spec, &options)));
-        Self { agents: agents.collect(), options, host, closed: CancellationToken::new() }
+        let eras = EraCache::new(options.era_cache.clone());
+        Self { agents: agents.collect(), options, host, closed: CancellationToken::new(), eras }
     }
 
     /// Goes on with the sessions that an earlier process noted, as far as the servers still have them.
@@ -268,6 +275,7 @@ impl Pool {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 agent.tells_who_asks.get_or_init(|| connection.modern);
+                self.remember_era(agent, &connection);
                 state.failure = None;
                 state.connection = Some(connection.clone());
                 Ok(connection)
@@ -279,19 +287,40 @@ impl Pool {
         }
     }
 
+    /// Returns the era that the agent spoke before, in this run or in an earlier one.
+    fn known_era(&self, agent: &Agent) -> Option<Era> {
+        if agent.spec.protocol != Protocol::Auto {
+            return None;
+        }
+        let mut era = lock(&agent.era);
+        *era = era.or_else(|| self.eras.get(&agent.spec));
+        *era
+    }
+
+    fn remember_era(&self, agent: &Agent, connection: &Connection) {
+        if let (Protocol::Auto, Some(era)) = (agent.spec.protocol, connection.era()) {
+            let before = lock(&agent.era).replace(era);
+            if before != Some(era) {
+                self.eras.put(&agent.spec, era);
+            }
+        }
+    }
+
     async fn open(&self, agent: &Agent, slot: usize, state: &mut State) -> Result<Connection, Failure> {
         let spec = &agent.spec;
+        let era = self.known_era(agent);
         let old = state.connection.take();
         let log = state.log.get_or_insert_with(|| AgentLog::new(&self.options.log_dir, &spec.id, slot));
         let (id, host) = (&spec.id, &self.host);
         let opening =
-            |session| Opening { spec, link: Link::new(session, agent.common.clone()), options: &self.options };
+            |session| Opening { spec, link: Link::new(session, agent.common.clone()), options: &self.options, era };
         match &spec.transport {
             Transport::Stdio(process) => {
                 if let Some(old) = old {
                     old.close().await;
                 }
-                connect::over_stdio(opening(Session::none(id.clone(), host.clone())), process, log).await
+                let begun = || opening(Session::none(id.clone(), host.clone()));
+                connect::over_stdio(begun, process, log).await
             }
             Transport::Http { url, headers, bearer_token, server } => {
                 if state.endpoint.is_none() {
@@ -344,6 +373,7 @@ impl Agent {
         };
         Self {
             common: Arc::new(common),
+            era: Mutex::default(),
             tells_who_asks,
             slots: std::iter::repeat_with(Slot::default).take(slots).collect(),
             spec: Arc::new(spec),

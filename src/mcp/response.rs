@@ -1,6 +1,8 @@
 //! Reads HTTP responses: the message in one, or why there is none.
 //! Never sends a request.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use http::{StatusCode, header::RETRY_AFTER};
 use rmcp::{
@@ -27,11 +29,17 @@ pub(super) enum HttpError {
     /// No connection to the server: the request was not sent.
     #[error("no connection: {}", root(.0))]
     Connect(#[source] reqwest::Error),
+    /// The server's certificate was not accepted, or TLS failed otherwise: the request was not sent.
+    #[error("no TLS connection: {}", root(.0))]
+    Tls(#[source] reqwest::Error),
+    /// The server speaks HTTP+SSE of 2024-11-05, which Streamable HTTP has replaced.
+    #[error("the server speaks the older HTTP+SSE transport of 2024-11-05, which kapell does not speak")]
+    OldTransport,
     /// The request could not be built.
     #[error("the request is not valid: {}", root(.0))]
     Build(#[source] reqwest::Error),
     /// A redirect that is not followed.
-    #[error("the server redirects elsewhere: {}", root(.0))]
+    #[error("the server redirects to {}", root(.0))]
     Redirect(#[source] reqwest::Error),
     /// The connection broke: the request may have been handled.
     #[error("the connection broke: {}", root(.0))]
@@ -69,7 +77,9 @@ impl HttpError {
     pub(super) fn sending(error: reqwest::Error) -> Self {
         // A URL can hold secrets.
         let error = error.without_url();
-        if error.is_connect() {
+        if error.is_connect() && is_tls(&error) {
+            Self::Tls(error)
+        } else if error.is_connect() {
             Self::Connect(error)
         } else if error.is_builder() {
             Self::Build(error)
@@ -77,6 +87,14 @@ impl HttpError {
             Self::Redirect(error)
         } else {
             Self::Broken(error)
+        }
+    }
+
+    /// Returns how long the server asks to wait before the next request.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after: Some(text), .. } => retry_after(text, jiff::Timestamp::now()),
+            _ => None,
         }
     }
 
@@ -91,6 +109,24 @@ impl HttpError {
             _ => false,
         }
     }
+}
+
+/// Reads a `Retry-After` header: seconds, or a date (RFC 9110, 10.2.3).
+fn retry_after(text: &str, now: jiff::Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+}
+
+/// Whether connecting failed in TLS: neither the library nor its client has a type for that.
+fn is_tls(error: &reqwest::Error) -> bool {
+    let said = root(error);
+    ["certificate", "TLS", "UnknownIssuer", "CorruptMessage", "InvalidContentType", "fatal alert"]
+        .iter()
+        .any(|sign| said.contains(sign))
 }
 
 /// The last cause of an error, which says the most.
@@ -205,4 +241,22 @@ fn no_response() -> HttpError {
 
 fn of_another(request: &RequestId) -> HttpError {
     HttpError::NotMcp(format!("it answers request `{request}`, which is another one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_forms_of_retry_after() {
+        let now = "2026-11-20T10:00:00Z".parse().unwrap();
+        let seconds = |text| retry_after(text, now).map(|wait| wait.as_secs_f64());
+        assert_eq!(seconds("4"), Some(4.0));
+        assert_eq!(seconds(" 0.5 "), Some(0.5));
+        assert_eq!(seconds("Fri, 20 Nov 2026 10:00:30 GMT"), Some(30.0));
+        assert_eq!(seconds("Fri, 20 Nov 2026 09:00:00 GMT"), Some(0.0));
+        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds("-1"), None);
+        assert_eq!(seconds("NaN"), None);
+    }
 }

@@ -1,7 +1,10 @@
-//! Builds links for the tests of the room.
+//! Builds links and agents for the tests of the room.
 //! Never reaches an agent or a host.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use super::{
     Nobody, Sampling,
@@ -10,7 +13,7 @@ use super::{
     session::Session,
     turns::Turns,
 };
-use crate::model::SamplingPolicy;
+use crate::model::{AgentPolicy, AgentSpec, Protocol, SamplingPolicy, Span, Transport};
 
 /// A link to agent `a`, whose next request has the number 0.
 pub(super) fn link() -> Arc<Link> {
@@ -21,4 +24,26 @@ pub(super) fn link() -> Arc<Link> {
         left: AtomicBool::new(false),
     };
     Link::new(Session::none("a".into(), Arc::new(Nobody)), Arc::new(common))
+}
+
+/// An agent `a` with everything at its simplest.
+pub(super) fn agent() -> AgentSpec {
+    AgentSpec {
+        id: "a".into(),
+        transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+        protocol: Protocol::Auto,
+        startup_timeout: Duration::ZERO,
+        max_processes: 1,
+        sampling: SamplingPolicy::default(),
+        policy: AgentPolicy {
+            required: false,
+            max_concurrency: 1,
+            tool_timeout: Span(Duration::ZERO),
+            effect: None,
+            fingerprint: String::new(),
+        },
+        enabled_tools: None,
+        disabled_tools: Vec::new(),
+        capabilities: indexmap::IndexMap::new(),
+    }
 }

@@ -3,6 +3,7 @@
 mod bad_agents;
 mod bad_files;
 mod commands;
+mod connecting;
 mod damage;
 mod detached;
 mod endpoint;

@@ -20,6 +20,7 @@ mod host;
 mod kills;
 mod lives;
 mod model;
+mod old_servers;
 #[path = "../cli/support.rs"]
 #[allow(dead_code, reason = "the tests of the commands use more of it")]
 mod place;
@@ -35,6 +36,9 @@ use lives::Kind;
 const NPM: &str = ".interop/npm/stamp";
 const PYTHON: &str = ".interop/python/stamp";
 const PYTHON_1: &str = ".interop/python-1/stamp";
+const PYTHON_1_1: &str = ".interop/python-1.1/stamp";
+const PYTHON_1_2: &str = ".interop/python-1.2/stamp";
+const PYTHON_1_6: &str = ".interop/python-1.6/stamp";
 const LLM: &str = ".interop/llm/tiny.gguf.stamp";
 
 /// The shipped agents files.
@@ -69,6 +73,10 @@ fn main() {
             lives::finished_meanwhile(Kind::Python)
         }),
         trial("a_question_of_a_python_server_is_taken_up", &[PYTHON_1], || lives::question_pending(Kind::Python)),
+        trial("calls_a_server_on_python_mcp_1_1", &[PYTHON_1_1], || old_servers::python("python-1.1")),
+        trial("calls_a_server_on_python_mcp_1_2", &[PYTHON_1_2], || old_servers::python("python-1.2")),
+        trial("calls_a_server_on_python_mcp_1_6", &[PYTHON_1_6], || old_servers::python("python-1.6")),
+        trial("calls_everything_of_2025", &[NPM], old_servers::everything),
         trial("remembers_and_recalls", &[NPM], memory),
         trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
         trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the interop tests talk to, pinned, below `.interop/` at the root of the repository: the servers of
-# `package.json`, `requirements.txt` and `requirements-1.txt` here, and the language-model engine of `tests/llm-engine`.
+# `package.json` and of the `requirements*.txt` here, and the language-model engine of `tests/llm-engine`.
 # Needs node 20 or later, npm, python3 3.11 or later with venv, and the package registries. Running it again does
 # only what has changed since.
 #   usage: tests/interop/setup.sh [npm] [python] [llm]        (all three where none is named)
@@ -57,7 +57,9 @@ for part in "$@"; do
     npm) install_npm ;;
     python)
       install_python python "$here/requirements.txt"
-      install_python python-1 "$here/requirements-1.txt"
+      for generation in 1 1.1 1.2 1.6; do
+        install_python "python-$generation" "$here/requirements-$generation.txt"
+      done
       ;;
     llm) install_llm ;;
     *)

@@ -175,6 +175,7 @@ pub(crate) fn helpful() -> Arc<Recorder> {
 pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<Recorder>) -> Pool {
     let options = Options {
         log_dir: host.logs().to_owned(),
+        era_cache: None,
         sampling: Sampling::WithTools,
         client_name: "test".to_owned(),
         client_version: "0".to_owned(),

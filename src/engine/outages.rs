@@ -1,0 +1,192 @@
+//! Decides when an agent that could not be reached is connected again: when a task has no other way on, as often as its
+//! `retry` allows, and not right after it was tried in vain.
+//! Never waits by itself: a pause is an event like any other.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex, Timestamp};
+
+use super::{
+    decide::Decision,
+    retry,
+    run::{Connection, TaskEntry},
+};
+
+/// How long a task without `retry` takes a failed connection for final, after the first failure in a row and at most.
+/// It doubles with each further one.
+const FIRST_HOLD: Duration = Duration::from_secs(1);
+const MAX_HOLD: Duration = Duration::from_secs(60);
+
+/// What is known of agents that could not be reached. These are hints: a later process connects to every agent afresh.
+#[derive(Debug, Default)]
+pub(super) struct Outages {
+    /// Nodes that wait until connecting to an agent has succeeded or failed.
+    waiting: HashSet<(NodeIndex, AgentId)>,
+    /// How often in vain each node has waited for an agent.
+    tries: HashMap<(NodeIndex, AgentId), u32>,
+    agents: HashMap<AgentId, Outage>,
+}
+
+/// How an agent could not be reached.
+#[derive(Debug, Default, Clone, Copy)]
+struct Outage {
+    /// How often in a row.
+    failures: u32,
+    /// Until when nothing but a `retry` has it connected again.
+    held_until: Timestamp,
+}
+
+/// What becomes of a node whose agent could not be reached.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// The agent is connected again now.
+    Connect,
+    /// The node pauses after that many tries in vain.
+    Pause(u32),
+    /// The node does without the agent.
+    GiveUp,
+}
+
+impl Outages {
+    /// Notes that a node waits for an agent to be connected.
+    pub(super) fn wait(&mut self, node: NodeIndex, agent: &AgentId) {
+        self.waiting.insert((node, agent.clone()));
+    }
+
+    /// Takes in that an agent is connected.
+    pub(super) fn connected(&mut self, agent: &AgentId) {
+        self.agents.remove(agent);
+        self.waiting.retain(|(_, other)| other != agent);
+    }
+
+    /// Takes in that an agent could not be reached.
+    pub(super) fn failed(&mut self, agent: &AgentId, now: Timestamp) {
+        let outage = self.agents.entry(agent.clone()).or_default();
+        let hold = FIRST_HOLD.saturating_mul(2_u32.saturating_pow(outage.failures)).min(MAX_HOLD);
+        *outage = Outage { failures: outage.failures.saturating_add(1), held_until: now.after(hold) };
+    }
+
+    /// Decides for a node that may try `most` times and has made `attempts`.
+    fn next(&mut self, (node, agent): (NodeIndex, &AgentId), attempts: u32, most: u32, now: Timestamp) -> Next {
+        let key = (node, agent.clone());
+        let waited = self.waiting.remove(&key);
+        let tries = self.tries.entry(key).or_default();
+        let held = self.agents.get(agent).is_some_and(|outage| now < outage.held_until);
+        // A failure a moment ago counts as one that the node has waited for.
+        let failed_now = waited || (*tries == 0 && held);
+        if failed_now {
+            *tries += 1;
+        }
+        match (*tries > 0 && *tries + attempts >= most, failed_now) {
+            (true, _) => Next::GiveUp,
+            (false, true) => Next::Pause(*tries + attempts),
+            (false, false) => Next::Connect,
+        }
+    }
+}
+
+impl Decision<'_> {
+    /// Has an agent connected again for a node that has no other route left, or lets the node pause before that. Says
+    /// whether there is such an agent.
+    pub(super) fn await_agent(&mut self, node: NodeIndex) -> bool {
+        let task = Arc::clone(&self.run.graph[node].task);
+        let mut routes: Vec<_> = task.routes().iter().enumerate().collect();
+        routes.sort_by_key(|(_, route)| route.rank);
+        for (index, route) in routes {
+            let state = self.run.tasks[node.index()].routes.get(index).copied().unwrap_or_default();
+            let Connection::Unavailable(failure) = &self.run.agents[&route.agent].connection else { continue };
+            let wait = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
+            if state.used_up || failure.kind == FailureKind::Unauthorized || retry::is_too_long(wait, task.deadline) {
+                continue;
+            }
+            let reason = format!("agent `{}` is unavailable: {failure}", route.agent);
+            let most = task.retry.max_attempts;
+            match self.run.queues.outages.next((node, &route.agent), state.tries, most, self.now) {
+                Next::GiveUp => {}
+                Next::Connect => {
+                    self.connect_again(node, &route.agent);
+                    return true;
+                }
+                Next::Pause(tries) => {
+                    let id = self.run.graph[node].id.clone();
+                    let pause = retry::pause(&task.retry.backoff, tries, self.run.seed, &id).max(wait);
+                    let (ready_at, agent) = (self.now.after(pause), route.agent.clone());
+                    self.emit(Event::RetryScheduled { task: id, ready_at, agent, reason });
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Connects to an agent that could not be reached, and lets the node wait for that.
+    fn connect_again(&mut self, node: NodeIndex, agent: &AgentId) {
+        self.emit(Event::AgentConnecting { agent: agent.clone() });
+        self.order(Command::ConnectAgent { agent: agent.clone() });
+        self.run.queues.outages.wait(node, agent);
+        self.run.queues.by_agent.entry(agent.clone()).or_default().push_back(node);
+    }
+}
+
+impl TaskEntry {
+    /// The failure of a task that has no route left since agents are unavailable, as `refusal` says: what went wrong
+    /// before is part of it.
+    pub(super) fn without_agents(&self, refusal: Failure) -> Failure {
+        let Some(last) = self.last_failure.as_deref().cloned() else { return refusal };
+        if refusal.message.is_empty() {
+            return last;
+        }
+        // The end of the host's own process is not why the task failed.
+        let kind = if last.kind == FailureKind::Interrupted { refusal.kind } else { last.kind };
+        let message = format!("{last}; {refusal}");
+        Failure { kind, message, help: last.help.or(refusal.help), ..last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outages() -> (Outages, AgentId, NodeIndex) {
+        (Outages::default(), AgentId::from("a"), NodeIndex::new(0))
+    }
+
+    #[test]
+    fn a_node_pauses_after_each_failure_that_it_waited_for_and_gives_up_after_its_tries() {
+        let (mut outages, agent, node) = outages();
+        for expected in [Next::Pause(1), Next::Pause(2), Next::GiveUp] {
+            outages.wait(node, &agent);
+            outages.failed(&agent, Timestamp(0));
+            assert_eq!(outages.next((node, &agent), 0, 3, Timestamp(0)), expected);
+        }
+    }
+
+    #[test]
+    fn a_node_that_comes_later_has_the_agent_connected_again_but_not_right_after_a_failure() {
+        let (mut outages, agent, node) = outages();
+        outages.failed(&agent, Timestamp(0));
+        assert_eq!(outages.next((node, &agent), 0, 1, Timestamp(999)), Next::GiveUp);
+        let (late, patient) = (NodeIndex::new(1), NodeIndex::new(2));
+        assert_eq!(outages.next((late, &agent), 0, 1, Timestamp(1_000)), Next::Connect);
+        assert_eq!(outages.next((patient, &agent), 0, 2, Timestamp(999)), Next::Pause(1));
+        assert_eq!(outages.next((patient, &agent), 0, 2, Timestamp(1_500)), Next::Connect);
+    }
+
+    #[test]
+    fn an_agent_is_held_longer_with_each_failure_in_a_row() {
+        let (mut outages, agent, _) = outages();
+        let mut holds = Vec::new();
+        for _ in 0..8 {
+            outages.failed(&agent, Timestamp(0));
+            holds.push(outages.agents[&agent].held_until.0 / 1_000);
+        }
+        assert_eq!(holds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        outages.connected(&agent);
+        outages.failed(&agent, Timestamp(0));
+        assert_eq!(outages.agents[&agent].held_until, Timestamp(1_000));
+    }
+}

@@ -1,0 +1,205 @@
+//! Remembers which protocol era each agent speaks, so that later connections need no probe.
+//! A remembered era is a hint: a wrong one costs one more handshake.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::lock;
+use crate::{
+    model::{AgentSpec, Transport},
+    system::files,
+};
+
+/// How long an era counts: a server may be updated, and its new version may speak the modern era too.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Agents in the file. The oldest entries are dropped first.
+const MAX_ENTRIES: usize = 256;
+/// Bytes of the file that are read; the largest number of entries needs a quarter of them.
+const MAX_FILE_BYTES: u64 = 128 * 1024;
+/// Bytes of an entry's hash that are kept.
+const KEY_BYTES: usize = 16;
+
+/// A protocol era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Era {
+    /// The `initialize` handshake: 2025-11-25 and before.
+    Legacy,
+    /// 2026-07-28 and later.
+    Modern,
+}
+
+/// The eras that earlier runs found, in a file that only its owner may read.
+#[derive(Debug)]
+pub(super) struct EraCache {
+    path: Option<PathBuf>,
+    /// Held while the file is read or written, so that this process never overwrites its own entries.
+    file: Mutex<()>,
+}
+
+/// What the file holds.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Entries {
+    /// By [`key`], oldest first.
+    #[serde(default)]
+    eras: IndexMap<String, Entry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    era: Era,
+    /// When it was found, in seconds since the Unix epoch.
+    at: u64,
+}
+
+impl EraCache {
+    /// Returns a cache that is kept at `path`, or nowhere.
+    pub(super) fn new(path: Option<PathBuf>) -> Self {
+        Self { path, file: Mutex::default() }
+    }
+
+    /// Returns the era that an earlier run found. A file that cannot be read holds none.
+    pub(super) fn get(&self, spec: &AgentSpec) -> Option<Era> {
+        let path = self.path.as_deref()?;
+        let key = key(spec)?;
+        let _guard = lock(&self.file);
+        let entry = *read(path).eras.get(&key)?;
+        let age = now().checked_sub(entry.at)?;
+        (age < MAX_AGE.as_secs()).then_some(entry.era)
+    }
+
+    /// Keeps the era for later runs. What cannot be written is found again by the next run.
+    pub(super) fn put(&self, spec: &AgentSpec, era: Era) {
+        let (Some(path), Some(key)) = (self.path.as_deref(), key(spec)) else { return };
+        let _guard = lock(&self.file);
+        let mut entries = read(path);
+        entries.put(key, Entry { era, at: now() });
+        if let Err(error) = write(path, &entries) {
+            tracing::debug!(path = %path.display(), %error, "the protocol eras of the agents were not kept");
+        }
+    }
+}
+
+impl Entries {
+    fn put(&mut self, key: String, entry: Entry) {
+        self.eras.shift_remove(&key);
+        self.eras.insert(key, entry);
+        let excess = self.eras.len().saturating_sub(MAX_ENTRIES);
+        self.eras.drain(..excess);
+    }
+}
+
+/// Returns a hash of what the agents file says of how the agent is reached. A hash, since arguments and addresses may
+/// hold secrets. None for a server of the host's own, whose port differs from run to run.
+fn key(spec: &AgentSpec) -> Option<String> {
+    let mut hash = Sha256::new();
+    let mut add = |part: &str| {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    };
+    match &spec.transport {
+        Transport::Stdio(process) => {
+            add("stdio");
+            add(&process.command);
+            process.args.iter().for_each(|argument| add(argument));
+            // A relative path among the arguments means another file in another directory.
+            let directory = process.cwd.clone().or_else(|| std::env::current_dir().ok())?;
+            add(&directory.to_string_lossy());
+        }
+        Transport::Http { url, server: None, .. } => {
+            add("http");
+            add(url);
+        }
+        Transport::Http { server: Some(_), .. } => return None,
+    }
+    Some(hash.finalize().iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn read(path: &Path) -> Entries {
+    let text = files::read(path, MAX_FILE_BYTES);
+    text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Replaces the file as a whole, so that another process reads the old one or the new one.
+fn write(path: &Path, entries: &Entries) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        files::create_own_directory(folder)?;
+    }
+    files::write(path, &serde_json::to_vec(entries)?, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{mcp::samples, model::ChildProcess};
+
+    fn stdio(args: &[&str]) -> AgentSpec {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let process = ChildProcess { command: "python3".to_owned(), args, env: IndexMap::new(), cwd: None };
+        AgentSpec { transport: Transport::Stdio(process), ..samples::agent() }
+    }
+
+    #[test]
+    fn another_cache_finds_what_was_kept_by_command_and_arguments() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/eras.json");
+        EraCache::new(Some(path.clone())).put(&stdio(&["a.py", "secret"]), Era::Legacy);
+        let cache = EraCache::new(Some(path.clone()));
+        assert_eq!(cache.get(&stdio(&["a.py", "secret"])), Some(Era::Legacy));
+        assert_eq!(cache.get(&stdio(&["a.pysecret"])), None);
+        cache.put(&stdio(&["a.py", "secret"]), Era::Modern);
+        assert_eq!(cache.get(&stdio(&["a.py", "secret"])), Some(Era::Modern));
+        assert!(!fs::read_to_string(&path).unwrap().contains("secret"));
+        assert_eq!(EraCache::new(None).get(&stdio(&["a.py", "secret"])), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_is_private_and_no_link_is_written_through() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("eras.json"), folder.path().join("other"));
+        fs::write(&other, "mine").unwrap();
+        symlink(&other, &path).unwrap();
+        EraCache::new(Some(path.clone())).put(&stdio(&[]), Era::Legacy);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn old_entries_do_not_count_and_the_oldest_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eras.json");
+        let old = Entry { era: Era::Legacy, at: now() - MAX_AGE.as_secs() };
+        let mut entries = Entries::default();
+        entries.put(key(&stdio(&[])).unwrap(), old);
+        write(&path, &entries).unwrap();
+        assert_eq!(EraCache::new(Some(path)).get(&stdio(&[])), None);
+        (0..=MAX_ENTRIES).for_each(|number| entries.put(number.to_string(), old));
+        assert_eq!((entries.eras.len(), entries.eras.first().unwrap().0.as_str()), (MAX_ENTRIES, "1"));
+    }
+
+    #[test]
+    fn a_damaged_file_holds_no_eras() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", r#"{"eras":{"x":{"era":"stone","at":1}}}"#] {
+            let path = folder.path().join("eras.json");
+            fs::write(&path, text).unwrap();
+            assert_eq!(read(&path), Entries::default(), "{text}");
+        }
+    }
+}

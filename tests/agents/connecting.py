@@ -1,0 +1,146 @@
+"""An MCP agent that is hard to connect to, in the way its first argument names. Standard library only.
+
+usage: connecting.py MODE FOLDER         over stdio
+       connecting.py MODE FOLDER PORT    over Streamable HTTP
+
+FOLDER gets a file `starts` with a line for each start, and `methods` with a line for each request."""
+
+import json
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MODE, FOLDER = sys.argv[1], sys.argv[2]
+TOOLS = [{"name": "work", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}]
+SERVER = {"name": "connecting", "version": "1"}
+
+
+def note(file, line):
+    with open("%s/%s" % (FOLDER, file), "a") as opened:
+        opened.write(line + "\n")
+
+
+def count(file):
+    try:
+        with open("%s/%s" % (FOLDER, file)) as opened:
+            return len(opened.readlines())
+    except FileNotFoundError:
+        return 0
+
+
+def legacy(request):
+    results = {
+        "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": SERVER},
+        "tools/list": {"tools": TOOLS},
+        "tools/call": {"content": [{"type": "text", "text": "worked"}]},
+        "ping": {},
+    }
+    return results.get(request["method"])
+
+
+def modern(request):
+    done = {"resultType": "complete", "ttlMs": 60000, "cacheScope": "private"}
+    results = {
+        "server/discover": {**done, "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}},
+        "tools/list": {**done, "tools": TOOLS},
+        "tools/call": {"resultType": "complete", "content": [{"type": "text", "text": "worked"}]},
+    }
+    return results.get(request["method"])
+
+
+def answer(request):
+    is_modern = MODE.startswith("modern") or (MODE == "updated" and count("starts") > 1)
+    result = modern(request) if is_modern else legacy(request)
+    if result is None:
+        return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "method not found"}}
+    return {"jsonrpc": "2.0", "id": request["id"], "result": result}
+
+
+def stdio():
+    note("starts", MODE)
+    if MODE == "crashes-once" and count("starts") < 3:
+        sys.exit("error: the port is taken")
+    if MODE == "slow":
+        time.sleep(1000)
+    first = True
+    for line in sys.stdin:
+        request = json.loads(line)
+        note("methods", request["method"])
+        if first and request["method"] != "initialize":
+            if MODE == "ends-on-probe":
+                sys.exit("error: the first message must be `initialize`")
+            if MODE == "hangs-on-probe":
+                for _ in sys.stdin:
+                    pass
+                sys.exit()
+        first = False
+        if "id" in request:
+            print(json.dumps(answer(request)), flush=True)
+
+
+class Http(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    free = None
+
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status, body=b"", kind="application/json", **headers):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        if MODE == "old-transport":
+            return self.reply(200, b"event: endpoint\ndata: /messages?session=1\n\n", "text/event-stream")
+        self.reply(405)
+
+    def do_DELETE(self):
+        self.reply(405)
+
+    def is_early(self, seconds):
+        """Whether the time of which the first refusal spoke is not over."""
+        Http.free = Http.free or time.monotonic() + seconds
+        return time.monotonic() < Http.free
+
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        method = request["method"]
+        note("methods", method)
+        if MODE == "old-transport":
+            return self.reply(405, b'{"detail":"Method Not Allowed"}', Allow="GET")
+        if MODE.startswith("redirects-") and self.path == "/mcp":
+            return self.reply(int(MODE.split("-")[1]), Location="/mcp/")
+        if MODE.startswith("probe-") and method == "server/discover":
+            status = MODE.split("-")[1]
+            if status == "drop":
+                self.close_connection = True
+                return self.connection.close()
+            return self.reply(int(status), b"no", "text/plain")
+        if MODE == "starting" and method == "initialize" and self.is_early(1):
+            return self.reply(503, b"starting", "text/plain", Retry_After="1")
+        if MODE == "modern-starting" and self.is_early(0.5):
+            return self.reply(503, b"starting", "text/plain", Retry_After="1")
+        if MODE == "limited-start" and method == "initialize":
+            return self.reply(429, b"slow down", "text/plain", Retry_After="3600")
+        if MODE in ("limited-call", "busy-call") and method == "tools/call" and self.is_early(2):
+            status = 429 if MODE == "limited-call" else 503
+            return self.reply(status, b"slow down", "text/plain", Retry_After="2")
+        if MODE == "limited-for-long" and method == "tools/call":
+            return self.reply(429, b"slow down", "text/plain", Retry_After="3600")
+        if MODE == "forbids-start" and method == "initialize":
+            return self.reply(403, b"no", "text/plain")
+        if "id" not in request:
+            return self.reply(202)
+        self.reply(200, json.dumps(answer(request)).encode())
+
+
+if len(sys.argv) > 3:
+    note("starts", MODE)
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[3])), Http).serve_forever()
+else:
+    stdio()

@@ -1,0 +1,181 @@
+//! Connects to agents that are hard to connect to: servers that the probe ends, that are not ready yet, that ask to
+//! wait, or that speak something else.
+
+use serde_json::Value;
+
+use crate::support::{Ended, Place};
+
+fn script() -> String {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/connecting.py").display().to_string()
+}
+
+/// A place whose agent `hard` behaves as `mode` says, with further `keys` in its section.
+fn place(mode: &str, keys: &str) -> Place {
+    let place = Place::new();
+    let text = format!(
+        "[agents.hard]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}]\n{keys}\n",
+        script(),
+        place.path("").display().to_string()
+    );
+    place.write("agents.toml", text);
+    place
+}
+
+/// The same over Streamable HTTP.
+fn http_place(mode: &str, keys: &str) -> Place {
+    let place = Place::new();
+    let text = format!(
+        "[agents.hard]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}, \"${{PORT}}\"]\n\
+         url = \"http://127.0.0.1:${{PORT}}/mcp\"\n{keys}\n",
+        script(),
+        place.path("").display().to_string()
+    );
+    place.write("agents.toml", text);
+    place
+}
+
+fn work(place: &Place, keys: &str) -> Ended {
+    place.run(&format!("name: x\ntasks: [{{ id: a, agent: hard, tool: work, {keys} }}]\n"), &[])
+}
+
+fn lines(place: &Place, file: &str) -> Vec<String> {
+    std::fs::read_to_string(place.path(file)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn assert_worked(ended: &Ended) {
+    assert_eq!((ended.task("a"), ended.code), (("succeeded".into(), None), Some(0)), "{ended:?}");
+    assert_eq!(ended.result()["tasks"]["a"]["output"], "worked");
+}
+
+fn error(ended: &Ended) -> (String, String, String) {
+    let error = &ended.result()["tasks"]["a"]["error"];
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    (text("kind"), text("message"), text("help"))
+}
+
+#[test]
+fn a_server_that_ends_on_the_probe_is_started_again_and_its_era_is_remembered() {
+    let place = place("ends-on-probe", "");
+    assert_worked(&work(&place, ""));
+    assert_eq!(lines(&place, "starts").len(), 2);
+    assert_worked(&work(&place, ""));
+    assert_eq!(lines(&place, "starts").len(), 3, "the second run does not probe");
+    let methods = lines(&place, "methods");
+    assert_eq!(methods.iter().filter(|method| *method == "server/discover").count(), 1, "{methods:?}");
+}
+
+#[test]
+fn a_server_whose_reader_dies_of_the_probe_is_started_again() {
+    let place = place("hangs-on-probe", "startup_timeout = \"3s\"");
+    assert_worked(&work(&place, ""));
+    assert_eq!(lines(&place, "starts").len(), 2);
+}
+
+#[test]
+fn a_wrong_memory_of_the_era_costs_only_a_fallback() {
+    let place = place("updated", "");
+    assert_worked(&work(&place, ""));
+    assert_eq!(lines(&place, "starts").len(), 1);
+    assert_worked(&work(&place, ""));
+    assert!(lines(&place, "methods").iter().filter(|method| *method == "server/discover").count() == 2);
+}
+
+#[test]
+fn a_server_that_crashes_while_it_starts_is_started_again() {
+    let place = place("crashes-once", "");
+    assert_worked(&work(&place, ""));
+    assert_eq!(lines(&place, "starts").len(), 3);
+}
+
+#[test]
+fn a_server_that_is_slow_to_start_is_not_started_again_and_the_error_names_the_key() {
+    let place = place("slow", "startup_timeout = \"1s\"");
+    let ended = work(&place, "");
+    let (kind, message, help) = error(&ended);
+    assert_eq!(kind, "agent_unavailable");
+    assert!(message.contains("did not finish the handshake within 1s"), "{message}");
+    assert!(help.contains("raise `startup_timeout` of `[agents.hard]` (now 1s)"), "{help}");
+    assert_eq!(lines(&place, "starts").len(), 1);
+}
+
+#[test]
+fn whatever_the_probe_is_answered_with_initialize_counts() {
+    for mode in
+        ["probe-400", "probe-401", "probe-403", "probe-405", "probe-429", "probe-500", "probe-503", "probe-drop"]
+    {
+        let place = http_place(mode, "");
+        assert_worked(&work(&place, ""));
+        let methods = lines(&place, "methods");
+        assert_eq!(methods[..2], ["server/discover", "initialize"], "{mode}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_ready_is_asked_again_when_it_wants_to_be() {
+    for mode in ["starting", "modern-starting"] {
+        let place = http_place(mode, "");
+        assert_worked(&work(&place, ""));
+    }
+}
+
+#[test]
+fn a_wait_that_is_longer_than_the_startup_timeout_ends_connecting_and_is_named() {
+    let place = http_place("limited-start", "startup_timeout = \"5s\"");
+    let ended = work(&place, "");
+    let (kind, message, help) = error(&ended);
+    assert!(matches!(kind.as_str(), "agent_unavailable" | "rate_limited"), "{kind}");
+    assert!(message.contains("429") && !message.contains("is not known"), "{message}");
+    assert!(help.contains("asks to wait 1h") && help.contains("startup_timeout"), "{help}");
+    assert_eq!(lines(&place, "methods"), ["server/discover", "initialize"]);
+}
+
+#[test]
+fn a_redirect_that_loses_the_message_names_the_new_address() {
+    for status in ["301", "302", "303"] {
+        let ended = work(&http_place(&format!("redirects-{status}"), ""), "");
+        let (kind, message, help) = error(&ended);
+        assert_eq!(kind, "agent_unavailable");
+        assert!(message.contains("/mcp/`") && message.contains(status) && !message.contains("405"), "{message}");
+        assert!(help.contains("write the new address into `url` of `[agents.hard]`"), "{help}");
+    }
+    for status in ["307", "308"] {
+        assert_worked(&work(&http_place(&format!("redirects-{status}"), ""), ""));
+    }
+}
+
+#[test]
+fn the_older_http_transport_is_named() {
+    let ended = work(&http_place("old-transport", ""), "");
+    let (kind, message, help) = error(&ended);
+    assert_eq!(kind, "agent_unavailable");
+    assert!(message.contains("HTTP+SSE transport of 2024-11-05"), "{message}");
+    assert!(help.contains("mcp-proxy"), "{help}");
+}
+
+#[test]
+fn arguments_in_the_command_are_named() {
+    let place = Place::new();
+    place.write("agents.toml", "[agents.hard]\ncommand = \"npx -y some-server\"\n");
+    let ended = work(&place, "");
+    let help = error(&ended).2;
+    assert!(help.contains("`command = \"npx\"` and `args = [\"-y\", \"some-server\"]`"), "{help}");
+}
+
+#[test]
+fn a_key_that_forbids_the_era_of_the_server_is_named() {
+    let place = place("ends-not", "protocol = \"modern\"");
+    let help = error(&work(&place, "")).2;
+    assert!(help.contains("remove `protocol = \"modern\"` from `[agents.hard]`"), "{help}");
+}
+
+#[test]
+fn the_memory_of_eras_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = place("ends-on-probe", "");
+    assert_worked(&work(&place, ""));
+    let file = place.path("state/kapell/eras.json");
+    let mode = std::fs::metadata(&file).expect("the file of eras").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text: Value = serde_json::from_slice(&std::fs::read(&file).expect("reads")).expect("JSON");
+    assert_eq!(text["eras"].as_object().map(|eras| eras.len()), Some(1));
+}

@@ -1,0 +1,49 @@
+//! Servers of earlier SDKs, without any setting: those that end on the probe for the modern era, and the everything
+//! server of 2025.
+
+use std::path::Path;
+
+use libtest_mimic::Failed;
+use tempfile::TempDir;
+
+use crate::{host::Host, root};
+
+/// An agents file with one agent `old`.
+fn agents(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {
+    let place = tempfile::tempdir()?;
+    let file = place.path().join("agents.toml");
+    let text = format!("[agents.old]\ncommand = {:?}\nargs = {arguments:?}\n", command.display().to_string());
+    std::fs::write(&file, text)?;
+    Ok((place, file.display().to_string()))
+}
+
+/// Calls a stdio server on the Python SDK that `environment` below `.interop` holds.
+pub(crate) fn python(environment: &str) -> Result<(), Failed> {
+    let python = root().join(".interop").join(environment).join("bin/python");
+    let script = root().join("tests/interop/servers/lowlevel.py").display().to_string();
+    let (place, agents) = agents(&python, &[&script])?;
+    let plan = place.path().join("plan.yaml");
+    std::fs::write(&plan, "name: x\ntasks: [{ id: a, agent: old, tool: greet }]\n")?;
+    let outcome = Host::new(&agents)?.run(&plan.display().to_string())?;
+    outcome.assert_succeeded()?;
+    assert_eq!(outcome.result["tasks"]["a"]["output"], "hello");
+    Ok(())
+}
+
+const EVERYTHING: &str = ".interop/npm/node_modules/everything-2025/dist/index.js";
+
+pub(crate) fn everything() -> Result<(), Failed> {
+    let script = root().join(EVERYTHING).display().to_string();
+    let (place, agents) = agents(Path::new("node"), &[&script])?;
+    let plan = place.path().join("plan.yaml");
+    let tasks = "  - { id: echo, agent: old, tool: echo, with: { message: hi } }\n\
+                 \x20 - { id: add, agent: old, tool: add, with: { a: 2, b: 3 } }\n\
+                 \x20 - { id: structured, agent: old, tool: structuredContent, with: { location: Lisbon } }\n";
+    std::fs::write(&plan, format!("name: x\ntasks:\n{tasks}"))?;
+    let outcome = Host::new(&agents)?.run(&plan.display().to_string())?;
+    outcome.assert_succeeded()?;
+    assert_eq!(outcome.result["tasks"]["echo"]["output"], "Echo: hi");
+    assert_eq!(outcome.result["tasks"]["add"]["output"], "The sum of 2 and 3 is 5.");
+    assert!(outcome.result["tasks"]["structured"]["output"]["temperature"].is_number());
+    Ok(())
+}

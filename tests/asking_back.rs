@@ -15,7 +15,7 @@ use std::{
 use axum::Router;
 use futures::future::{BoxFuture, join_all};
 use kapell::{
-    mcp::{Host, Options, Pool, Sampling},
+    mcp::{Host, Options, Pool, Sampling, Unreachable},
     model::{
         AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Consent, Elicitation, Failure,
         FailureKind, Form, JsonObject, LogMessage, NoteKey, Origin, Progress, Protocol, SamplingPolicy, StartAttempt,
@@ -76,6 +76,7 @@ impl Echo {
         let options = Options {
             log_dir: self.directory.path().to_owned(),
             era_cache: None,
+            unreachable: Unreachable::Retry,
             sampling: Sampling::Plain,
             client_name: "test".to_owned(),
             client_version: "0".to_owned(),

@@ -395,17 +395,46 @@ async fn headers_never_leave_the_origin() {
     assert!(failure.message.contains("another origin"), "{}", failure.message);
 }
 
+/// An address at which nothing listens.
+fn unused_address() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 #[tokio::test]
-async fn nobody_listening_is_said_at_once() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/mcp?key=secret", listener.local_addr().unwrap());
-    drop(listener);
-    let pool = pool(vec![http(&url, Protocol::Auto)], &helpful());
-    let started = Instant::now();
+async fn a_server_that_does_not_listen_is_asked_again_until_the_startup_timeout() {
+    let url = format!("http://{}/mcp?key=secret", unused_address());
+    let agent = AgentSpec { startup_timeout: Duration::from_millis(700), ..http(&url, Protocol::Auto) };
+    let pool = pool(vec![agent], &helpful());
     let failure = pool.connect(&"odd".into()).await.unwrap_err();
-    assert!(started.elapsed() < Duration::from_secs(2));
     assert_eq!(failure.kind, FailureKind::AgentUnavailable);
-    assert!(failure.message.contains("Connection refused") && !failure.message.contains("secret"), "{failure}");
+    for part in ["did not finish connecting within 700ms", "Connection refused"] {
+        assert!(failure.message.contains(part), "{failure}");
+    }
+    assert!(!failure.message.contains("secret"), "{failure}");
+    assert!(
+        failure.help.is_some_and(|help| help.contains("startup_timeout") && help.contains("is the server running"))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_comes_up_later_is_connected_to() {
+    let address = unused_address();
+    let pool = pool(vec![http(&format!("http://{address}/mcp"), Protocol::Auto)], &helpful());
+    let serving = async {
+        // Whether a try comes before this or not, the outcome is the same.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let service = StreamableHttpService::new(
+            || Ok(Agent::default()),
+            Arc::<LocalSessionManager>::default(),
+            StreamableHttpServerConfig::default(),
+        );
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        tokio::spawn(async move { axum::serve(listener, Router::new().nest_service("/mcp", service)).await });
+    };
+    let id = "odd".into();
+    let (connected, ()) = tokio::join!(pool.connect(&id), serving);
+    assert_eq!(connected.unwrap().protocol, "2026-07-28");
+    pool.close().await;
 }
 
 /// A server that the host starts, which takes a moment to listen.

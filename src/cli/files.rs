@@ -16,7 +16,7 @@ use crate::{
     engine::Run,
     journal::{self, Reader},
     llm::Models,
-    mcp::{Options, Sampling},
+    mcp::{Options, Sampling, Unreachable},
     model::{Record, RunId, Timestamp},
     report::history::Viewpoint,
     runtime::Survey,
@@ -153,6 +153,7 @@ pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
     Ok(Options {
         log_dir: beside.with_file_name("agents"),
         era_cache: Some(beside.with_file_name("eras.json")),
+        unreachable: Unreachable::default(),
         sampling,
         client_name: env!("CARGO_PKG_NAME").into(),
         client_version: env!("CARGO_PKG_VERSION").into(),

@@ -17,7 +17,7 @@ use rmcp::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Options,
+    Options, Unreachable,
     catalog::{self, Catalog},
     child::{Child, Pipes},
     endpoint::Endpoint,
@@ -231,6 +231,7 @@ pub(super) async fn over_http<'a>(
 ) -> Result<Connection, NotOpened> {
     let first = opening();
     let spec = first.spec.clone();
+    let fails_at_once = server.is_none() && first.options.unreachable == Unreachable::Fail;
     let deadline = Instant::now() + endpoint.startup_timeout;
     let mut handshakes = Handshakes::new(spec.protocol, first.era).with_local_server(server.is_some());
     drop(first);
@@ -243,6 +244,9 @@ pub(super) async fn over_http<'a>(
                 Ok(Err(error)) => error,
                 Err(_) => return Err(too_late(&spec, endpoint, latest)),
             };
+            if fails_at_once && error.reason == Reason::NotListening {
+                return Err(error);
+            }
             match handshakes.next(error.reason, error.failure.retry_after.map(|span| span.0)) {
                 Some(pause) if Instant::now() + pause < deadline => {
                     tracing::debug!(agent = %spec.id, failure = %error.failure, ?pause, "the server is asked again");

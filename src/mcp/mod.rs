@@ -90,12 +90,24 @@ pub struct Options {
     pub log_dir: PathBuf,
     /// The file that remembers which protocol era each agent speaks; without one, each run finds out again.
     pub era_cache: Option<PathBuf>,
+    /// What follows when no server listens at an address.
+    pub unreachable: Unreachable,
     /// What agents are told of the language model.
     pub sampling: Sampling,
     /// The name by which agents know this host.
     pub client_name: String,
     /// The version that goes with it.
     pub client_version: String,
+}
+
+/// What follows when no server listens at the address of an agent that the host does not start itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unreachable {
+    /// It is asked again until the startup timeout is over.
+    #[default]
+    Retry,
+    /// The failure counts at once, for a person who waits for it.
+    Fail,
 }
 
 /// What agents may ask of the language model.

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
-    mcp::{Nobody, Options, Pool},
+    mcp::{Nobody, Options, Pool, Unreachable},
     model::{AgentId, AgentInfo, AgentSpec, Failure},
 };
 
@@ -25,6 +25,7 @@ pub struct Survey {
 /// Connects to all `agents` at once, in their order, and closes the connections again.
 pub async fn survey(agents: Vec<AgentSpec>, options: Options) -> Vec<Survey> {
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
+    let options = Options { unreachable: Unreachable::Fail, ..options };
     let pool = Pool::new(agents, options, Arc::new(Nobody));
     let found = join_all(ids.into_iter().map(|agent| async {
         let start = Instant::now();

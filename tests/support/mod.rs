@@ -13,7 +13,7 @@ use std::{
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use kapell::{
-    mcp::{Host, Options, Pool, Sampling},
+    mcp::{Host, Options, Pool, Sampling, Unreachable},
     model::{
         AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, ChildProcess,
         Elicitation, JsonObject, LogMessage, NoteKey, Notes, Origin, Progress, Protocol, SamplingPolicy, Span,
@@ -176,6 +176,7 @@ pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<Recorder>) -> Pool {
     let options = Options {
         log_dir: host.logs().to_owned(),
         era_cache: None,
+        unreachable: Unreachable::Retry,
         sampling: Sampling::WithTools,
         client_name: "test".to_owned(),
         client_version: "0".to_owned(),

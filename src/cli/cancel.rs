@@ -1,12 +1,16 @@
-//! `kapell cancel`: asks for the end of a run that another process drives.
+//! `kapell cancel`: gives a run up, whether another process drives it or none does.
 //! Never ends a process.
 
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{CliError, Exit, JournalArg, elsewhere::Elsewhere};
-use crate::{journal::Request, model::RunStatus};
+use super::{CliError, Exit, JournalArg, elsewhere::Elsewhere, files};
+use crate::{
+    journal::{Durability, JournalError, Lease, Reader, Request, SqliteJournal},
+    model::{RunId, RunStatus, Timestamp},
+    runtime::{self, Resumption},
+};
 
 /// How long to wait for the end. Agents are told, and have a moment to let go of what they do.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -22,6 +26,10 @@ pub(super) struct CancelArgs {
 pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     let elsewhere = Elsewhere::find(&args.journal, &args.run)?;
     let run = &elsewhere.run;
+    if cancel_undriven(&args.journal, run).await? {
+        message!("run {run} is cancelled");
+        return Ok(Exit::Done);
+    }
     elsewhere.send(&Request::Cancel)?;
     let ended = elsewhere
         .await_effect(PATIENCE, |reader| {
@@ -36,8 +44,27 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
             message!("run {run} is being cancelled by {driver}; `kapell logs -f {run}` shows when it has ended");
         }
         (None, None) => message!(
-            "nobody drives run {run}, so nothing of it is under way; the next `kapell resume {run}` ends it as cancelled"
+            "no process drives run {run}, and agents still work on its calls; `kapell resume {run}` cancels those and \
+             ends it"
         ),
     }
     Ok(Exit::Done)
+}
+
+/// Ends the run here if no process drives it. Returns whether it has ended.
+async fn cancel_undriven(journal: &JournalArg, run: &RunId) -> Result<bool, CliError> {
+    let path = files::journal(journal)?;
+    let _lease = match Lease::take(&path, run) {
+        Ok(lease) => lease,
+        Err(JournalError::Driven { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let reader = Reader::open(&path)?;
+    let files::Told { records, run: fold } = files::fold(&reader, run)?;
+    let last = records.last().map_or_else(Timestamp::default, |record| record.at);
+    let notes = reader.notes(run)?.calls;
+    let resumption = Resumption { id: run, run: fold, last, notes, accepts_changes: false, requests: Vec::new() };
+    let journal = SqliteJournal::open(&path, Durability::Full)?;
+    let cancelled = runtime::cancel(resumption, &journal).await;
+    cancelled.map_err(|error| CliError::failed(format!("run `{run}` was not cancelled"), error))
 }

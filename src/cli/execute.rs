@@ -1,7 +1,12 @@
 //! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
 //! Never reads a plan.
 
-use std::{io::IsTerminal, mem, sync::Arc};
+use std::{
+    io::IsTerminal,
+    mem,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -21,7 +26,7 @@ use crate::{
         screen::Screen,
         terminal::{self, Now, Terminal},
     },
-    runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown::SignalListener},
+    runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
 };
 
@@ -142,8 +147,12 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
     };
-    let signals = SignalListener::start(Arc::clone(&hub))
-        .map_err(|error| CliError::failed("signals cannot be handled", error))?;
+    let last_words = {
+        let (screen, run) = (screen.clone(), run.clone());
+        move |left| say_before_exit(&screen, &run, left)
+    };
+    shutdown::listen(Arc::clone(&hub), last_words)
+        .map_err(|error| CliError::failed("signals cannot be listened for", error))?;
     let mut elsewhere = journal::Inbox::later(&path, &run);
     let requests = match &work {
         Work::Left(_) => elsewhere.take_new()?.into_iter().map(runtime::observed).collect(),
@@ -184,7 +193,6 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
             runtime::rerun(&run, rerun, services, (hub, inbox), &mut reporters).await
         }
     };
-    signals.stop();
     elsewhere.abort();
     let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);
@@ -197,6 +205,25 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
     }
     let exit = Exit::of_run(result.status, result.cause.as_ref());
     Ok(Ran { result, exit, shown })
+}
+
+/// Limits how long an immediate end waits for its last line to be written.
+const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Says before the process ends at once how its run continues.
+fn say_before_exit(screen: &Screen, run: &RunId, left: shutdown::Left) {
+    screen.hide();
+    if left == shutdown::Left::Unfinished {
+        screen.println(format!("stopped at once; `kapell resume {}` continues run {run}", run.short()));
+    }
+    let (written, done) = mpsc::channel();
+    let screen = screen.clone();
+    // A terminal that accepts nothing must not keep the process.
+    std::thread::spawn(move || {
+        screen.flush();
+        let _ = written.send(());
+    });
+    let _ = done.recv_timeout(LAST_LINE_TIMEOUT);
 }
 
 /// The task whose text is all that is printed of a run that succeeds.

@@ -54,7 +54,7 @@ impl Exit {
             (RunStatus::Failed, Some(EndCause::Denied)) => Self::Denied,
             (RunStatus::Failed | RunStatus::Running, _) => Self::Failed,
             (RunStatus::Paused, _) => Self::Paused,
-            (RunStatus::Cancelled, _) => Self::Interrupted,
+            (RunStatus::Cancelled | RunStatus::Interrupted, _) => Self::Interrupted,
         }
     }
 

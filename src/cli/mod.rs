@@ -85,7 +85,7 @@ enum Command {
     Questions(questions::QuestionsArgs),
     /// Answer a question of a run that another process drives, or that goes on later
     Answer(answer::AnswerArgs),
-    /// End a run that another process drives
+    /// Give a run up: nothing of it goes on, and it cannot be resumed
     Cancel(cancel::CancelArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),

@@ -25,7 +25,7 @@ use crate::{
         terminal::Terminal,
     },
     journal::Durability,
-    model::RunId,
+    model::{RunId, RunStatus},
     report::{answer::Shown, screen::Screen},
     synthesizer::{self, RunResult},
 };
@@ -120,6 +120,8 @@ impl DriveArgs {
         let Ran { result, exit, shown } = ran;
         match self.output {
             Output::Text if shown == Shown::All => {}
+            // What a run has given so far is no answer; `kapell runs show` has it.
+            Output::Text if result.status == RunStatus::Interrupted => {}
             Output::Text => print_result(Format::Text, &result)?,
             Output::Json => print_result(Format::Json, &result)?,
             // Its last line said it.

@@ -24,7 +24,8 @@ use super::{
 impl Decision<'_> {
     /// Does all that can be done now.
     pub(super) fn advance(&mut self) {
-        loop {
+        // Everything that is not in flight stays as it is, for the process that resumes the run.
+        while !self.run.is_interrupted() {
             self.answer_what_is_overdue();
             while let Some(&(at, node)) = self.run.queues.timers.first() {
                 if at > self.now {
@@ -237,6 +238,13 @@ impl Decision<'_> {
 
     /// Ends the run when every node has ended, or when only questions that nobody here can answer are left.
     fn end_run_if_nothing_is_left(&mut self) {
+        if self.run.is_interrupted() && !self.run.is_over() {
+            // Requests to the model are made again, so only calls are waited for.
+            if self.run.calls_under_way().next().is_none() {
+                self.end_run(false);
+            }
+            return;
+        }
         if self.run.is_over() || self.run.running > 0 || matches!(self.run.replans.stage, Stage::Asking(_)) {
             return;
         }
@@ -244,6 +252,10 @@ impl Decision<'_> {
         if paused && !self.run.waits_only_for_absent_people() {
             return;
         }
+        self.end_run(paused);
+    }
+
+    fn end_run(&mut self, paused: bool) {
         let end = self.run.verdict_of_run(paused);
         self.emit(Event::RunEnded {
             status: end.status,

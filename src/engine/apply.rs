@@ -209,6 +209,7 @@ impl Run {
                 self.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
             Event::CancelRequested => self.stop = Some(Stop::Cancelled),
+            Event::InterruptRequested => self.stop = Some(Stop::Interrupted),
             Event::RunEnded { status, .. } => self.status = *status,
             Event::AttemptProgressed { .. } | Event::InputRequired { .. } | Event::AgentLogged { .. } => {}
         }

@@ -185,6 +185,8 @@ impl Decision<'_> {
                     self.emit(Event::InputRequired { attempt, round, request_state, requests });
                 }
             }
+            // Calls are being cancelled, so their requests end with them.
+            Input::ElicitationRequested { .. } | Input::SamplingRequested { .. } if self.run.is_interrupted() => {}
             Input::ElicitationRequested { request, origin, elicitation } => {
                 if self.asked_again(&request, &origin) {
                     return;
@@ -218,10 +220,15 @@ impl Decision<'_> {
                 if self.run.tasks[node.index()].state != TaskState::AskingModel {
                     return;
                 }
+                // The prompt is put to the model again when the run is resumed.
+                if result.is_err() && self.run.is_interrupted() {
+                    return;
+                }
                 let task = attempt.task.clone();
                 let failed = result.as_ref().err().map(ToString::to_string);
                 self.emit(Event::ModelReplied { attempt, result });
                 match failed {
+                    _ if self.run.is_interrupted() => {}
                     None if self.run.stop.is_some() => self.finish_prompt(node),
                     Some(_) if self.run.stop.is_some() => {
                         self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
@@ -239,8 +246,14 @@ impl Decision<'_> {
             }
             Input::AgentLogged { origin, message } => self.emit(Event::AgentLogged { origin, message }),
             Input::CancelRequested => {
-                if self.run.stop.is_none() {
+                if self.run.stop.is_none() || self.run.is_interrupted() {
                     self.emit(Event::CancelRequested);
+                    self.cancel_running();
+                }
+            }
+            Input::InterruptRequested => {
+                if self.run.stop.is_none() {
+                    self.emit(Event::InterruptRequested);
                     self.cancel_running();
                 }
             }
@@ -267,6 +280,11 @@ impl Decision<'_> {
             Err(failure) if taken_up => retry::of_taken_up(failure),
             Err(failure) => failure,
         };
+        if self.run.is_interrupted() {
+            // The process that resumes the run decides what follows.
+            let failure = retry::of_interrupted(failure);
+            return self.emit(Event::AttemptFailed { attempt, failure });
+        }
         self.emit(Event::AttemptFailed { attempt: attempt.clone(), failure: failure.clone() });
         self.follow(attempt, route, failure);
     }

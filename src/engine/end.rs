@@ -30,10 +30,11 @@ impl Run {
             }
             Some(Stop::Failed(cause)) => (RunStatus::Failed, Some(cause.clone())),
             Some(Stop::Cancelled) => (RunStatus::Cancelled, None),
+            Some(Stop::Interrupted) => (RunStatus::Interrupted, None),
             None if paused => (RunStatus::Paused, None),
             None => self.verdict_of_tasks(),
         };
-        if matches!(status, RunStatus::Paused | RunStatus::Cancelled) {
+        if matches!(status, RunStatus::Paused | RunStatus::Cancelled | RunStatus::Interrupted) {
             return End { status, cause, outputs: None, output_errors: IndexMap::new() };
         }
         let (outputs, output_errors) = self.outputs();

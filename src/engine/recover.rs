@@ -15,7 +15,7 @@ use super::{
     decide::{Decision, Step},
     questions::{QuestionEntry, QuestionState},
     replan::Stage,
-    run::{Connection, Run, TaskState, Unknown},
+    run::{Connection, Run, Stop, TaskState, Unknown},
 };
 
 /// What a process that takes a run up knows beyond the run's events.
@@ -67,6 +67,7 @@ impl Run {
         }
         decision.go_on_replanning();
         if decision.run.stop.is_some() {
+            decision.end_turns();
             decision.cancel_running();
         }
         decision.advance();
@@ -76,6 +77,7 @@ impl Run {
     /// Takes in that a later process goes on with the run.
     pub(super) fn resume(&mut self, away: Span, taken_up: &[AttemptId]) -> Result<(), Unknown> {
         self.status = RunStatus::Running;
+        self.stop.take_if(|stop| *stop == Stop::Interrupted);
         self.deadline = self.deadline.map(|deadline| deadline.after(away.0));
         for agent in self.agents.values_mut() {
             agent.connection = Connection::NotAsked;
@@ -106,7 +108,8 @@ impl Run {
         self.current(attempt).is_some_and(|node| self.tasks[node.index()].state == TaskState::AskingModel)
     }
 
-    fn calls_under_way(&self) -> impl Iterator<Item = AttemptId> {
+    /// The attempts in flight that are calls.
+    pub(super) fn calls_under_way(&self) -> impl Iterator<Item = AttemptId> {
         self.in_flight().filter(|attempt| !self.is_turn(attempt))
     }
 
@@ -249,9 +252,20 @@ impl Decision<'_> {
     fn ask_model_again(&mut self, attempt: AttemptId) {
         if let Some(node) = self.run.current(&attempt)
             && self.run.is_turn(&attempt)
+            && self.run.stop.is_none()
         {
             let chat = Box::new(self.run.chat(node));
             self.order(Command::AskModel { attempt, chat });
+        }
+    }
+
+    /// Ends every turn in flight whose request this process has not made.
+    fn end_turns(&mut self) {
+        for attempt in self.run.in_flight().filter(|attempt| self.run.is_turn(attempt)).collect::<Vec<_>>() {
+            let task = attempt.task.clone();
+            let error = ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None };
+            self.emit(Event::ModelReplied { attempt, result: Err(error) });
+            self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
         }
     }
 

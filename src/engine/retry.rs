@@ -103,6 +103,22 @@ pub fn of_taken_up(failure: Failure) -> Failure {
     }
 }
 
+/// A failure of a call that was cancelled because the process is asked to stop. An error may be the agent's answer to
+/// the cancellation, so it says nothing about the call.
+pub fn of_interrupted(failure: Failure) -> Failure {
+    match (failure.kind, knowledge(failure.kind)) {
+        (FailureKind::Cancelled, _) => {
+            let message = "the call was cancelled when the run was interrupted";
+            Failure::new(FailureKind::Interrupted, message)
+        }
+        (_, Knowledge::Answered | Knowledge::Ambiguous) => {
+            let message = format!("the call was cancelled when the run was interrupted: {failure}");
+            Failure { kind: FailureKind::Interrupted, message, ..failure }
+        }
+        _ => failure,
+    }
+}
+
 /// The failure as the task ends with it: where only the effect forbade another try, it says so, and which key
 /// would allow one.
 pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {

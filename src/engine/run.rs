@@ -56,6 +56,8 @@ pub struct Run {
 pub(super) enum Stop {
     /// A person asked for it.
     Cancelled,
+    /// The process is asked to stop, and a later one continues the run.
+    Interrupted,
     /// The run cannot succeed any more.
     Failed(EndCause),
 }
@@ -278,6 +280,11 @@ impl Run {
     /// How many events it has, which is the number of its next one.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
+    }
+
+    /// Whether the process that drives it is asked to stop.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.stop == Some(Stop::Interrupted)
     }
 
     /// The plan.

@@ -4,6 +4,7 @@ mod budgets;
 mod calls;
 mod ends;
 mod foreach;
+mod interrupts;
 mod prompts;
 mod questions;
 mod recover;

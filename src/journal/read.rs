@@ -126,7 +126,7 @@ impl Reader {
     /// # Errors
     /// When the journal cannot be read.
     pub fn open_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
-        self.summaries("WHERE status IN ('running', 'paused') ORDER BY started DESC, run DESC", [])
+        self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY started DESC, run DESC", [])
     }
 
     /// The questions of `run` to which there are answers that it has not taken up.

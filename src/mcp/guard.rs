@@ -42,6 +42,15 @@ pub fn leave_terminal() -> io::Result<()> {
     if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Returns whether this process was started with hang-ups ignored, as `nohup` does.
+pub fn ignores_hangup() -> bool {
+    // SAFETY: without a new action the call only writes the old one, whose zeroed form is valid.
+    unsafe {
+        let mut before: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut before) == 0 && before.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Starts the guard, once for the process; later calls do nothing.
 ///
 /// # Errors

@@ -265,6 +265,8 @@ pub enum Event {
     },
     /// A person asked for the run to end.
     CancelRequested,
+    /// A person, or the system, asked the process that drives the run to stop. A later process can continue it.
+    InterruptRequested,
     /// The run ended.
     RunEnded {
         /// How.
@@ -372,6 +374,8 @@ pub enum RunStatus {
     Failed,
     /// Only questions that nobody here can answer are left.
     Paused,
+    /// The process that drove it was asked to stop.
+    Interrupted,
     /// A person ended it.
     Cancelled,
 }
@@ -385,6 +389,7 @@ impl RunStatus {
             Self::Partial => "partial",
             Self::Failed => "failed",
             Self::Paused => "paused",
+            Self::Interrupted => "interrupted",
             Self::Cancelled => "cancelled",
         }
     }
@@ -392,7 +397,7 @@ impl RunStatus {
     /// Whether the run can go on: it is driven, was interrupted, or is paused.
     pub fn is_open(self) -> bool {
         match self {
-            Self::Running | Self::Paused => true,
+            Self::Running | Self::Paused | Self::Interrupted => true,
             Self::Succeeded | Self::Partial | Self::Failed | Self::Cancelled => false,
         }
     }

@@ -71,6 +71,17 @@ pub type IdMap<K, V> = IndexMap<K, V, foldhash::fast::RandomState>;
 /// A map by ids without an order, which hashes as fast.
 pub type IdHashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
+impl RunId {
+    /// How many characters of an id name a run among others.
+    const SHORT: usize = 8;
+
+    /// The end of the id, which commands accept in place of all of it. Its beginning is a time, so runs share that.
+    pub fn short(&self) -> &str {
+        let start = self.0.char_indices().nth_back(Self::SHORT - 1).map_or(0, |(at, _)| at);
+        &self.0[start..]
+    }
+}
+
 impl TaskId {
     /// The id of item `index` of the `foreach` task `self`.
     pub fn item(&self, index: usize) -> Self {

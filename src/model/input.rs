@@ -116,6 +116,8 @@ pub enum Input {
     },
     /// A person asked for the run to end.
     CancelRequested,
+    /// The process was asked to stop. The run stays resumable.
+    InterruptRequested,
     /// A moment that [`crate::engine::Run::next_wake`] named has come.
     TimeReached,
 }

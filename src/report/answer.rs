@@ -7,7 +7,7 @@ use super::{
     text::{brief, printable_after},
 };
 use crate::{
-    model::{AttemptId, ChatMessage, Event, Outcome, Record, TaskId},
+    model::{AttemptId, ChatMessage, Event, Outcome, Record, RunStatus, TaskId},
     synthesizer::answer::problems,
 };
 
@@ -99,6 +99,8 @@ impl Reporter for LiveAnswer {
                     self.complete(&output.text());
                 }
                 Event::TaskEnded { task, .. } if *task == self.task => self.withdraw("the answer breaks off here"),
+                // It is written again when the run is resumed.
+                Event::RunEnded { status: RunStatus::Interrupted, .. } => self.withdraw("the answer breaks off here"),
                 _ => {}
             }
         }

@@ -107,7 +107,7 @@ fn ended(line: &Line, status: RunStatus) -> Vec<String> {
     let style = match status {
         RunStatus::Succeeded => Style::new().green().bold(),
         RunStatus::Failed => Style::new().red().bold(),
-        RunStatus::Running | RunStatus::Partial | RunStatus::Paused | RunStatus::Cancelled => {
+        RunStatus::Running | RunStatus::Partial | RunStatus::Paused | RunStatus::Interrupted | RunStatus::Cancelled => {
             Style::new().yellow().bold()
         }
     };

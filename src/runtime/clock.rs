@@ -17,8 +17,14 @@ pub(super) struct Clock {
 impl Clock {
     /// Starts the clock.
     pub(super) fn start() -> Self {
+        Self::start_after(Timestamp::default())
+    }
+
+    /// Starts the clock no earlier than at `last`. The wall clock may have been set back since a run's last event, and
+    /// every moment that the run waits for was counted from there.
+    pub(super) fn start_after(last: Timestamp) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Timestamp::default().after(since_epoch), origin: Instant::now() }
+        Self { start: Timestamp::default().after(since_epoch).max(last), origin: Instant::now() }
     }
 
     /// The time now.

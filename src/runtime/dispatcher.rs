@@ -104,12 +104,31 @@ pub async fn resume(
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
     let Resumption { id, mut run, last, notes, accepts_changes, requests } = resumption;
-    let clock = Clock::start();
+    let clock = Clock::start_after(last);
     let noted = |attempt: &AttemptId| notes.contains_key(attempt);
     let now = clock.now();
     let step = run.recover(Recovery { now, last, noted: &noted, accepts_changes, requests: &requests });
     let dispatcher = Dispatcher { notes, ..Dispatcher::new(id, run, clock, (services, hub)) };
     dispatcher.carry_to_its_end(step, inbox, reporter).await
+}
+
+/// Ends a run that no process drives as cancelled. Returns false, and changes nothing, where calls go on at agents,
+/// which only a process that drives the run can cancel.
+///
+/// # Errors
+/// When the journal cannot be written.
+pub async fn cancel(resumption: Resumption<'_>, journal: &dyn Journal) -> Result<bool, RuntimeError> {
+    let Resumption { id, mut run, last, notes, .. } = resumption;
+    let noted = |attempt: &AttemptId| notes.contains_key(attempt);
+    let now = Clock::start_after(last).now();
+    let requests = [Input::CancelRequested];
+    let step = run.recover(Recovery { now, last, noted: &noted, accepts_changes: false, requests: &requests });
+    if run.status().is_open() {
+        return Ok(false);
+    }
+    let appended = journal.append(id, step.records.into()).await;
+    appended.map_err(|source| RuntimeError::Journal { run: id.clone(), source })?;
+    Ok(true)
 }
 
 /// What is known of a run that an earlier process left.
@@ -234,7 +253,7 @@ impl Dispatcher {
         self.tell(reporter);
         // A run that can be resumed may still have calls under way elsewhere. They are left before anything here ends:
         // a call that is given up takes its questions back, and an agent that is told so acts on it.
-        let is_left = end.is_err() || self.run.status() == RunStatus::Paused;
+        let is_left = end.is_err() || matches!(self.run.status(), RunStatus::Paused | RunStatus::Interrupted);
         if is_left {
             self.leave().await;
         }

@@ -89,6 +89,11 @@ impl Hub {
         let _ = self.inputs.send(input).await;
     }
 
+    /// Returns whether the run has ended, so that nothing is taken any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.inputs.is_closed()
+    }
+
     /// Ends when progress or a text waits to be taken.
     pub(super) async fn growth(&self) {
         self.grown.notified().await;

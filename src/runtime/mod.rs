@@ -21,7 +21,7 @@ use crate::{
     model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput},
 };
 
-pub use dispatcher::{Resumption, RuntimeError, Services, Start, rerun, resume, run};
+pub use dispatcher::{Resumption, RuntimeError, Services, Start, cancel, rerun, resume, run};
 pub use hub::{Hub, Inbox};
 pub use inbox::{deliver, observed};
 pub use replanner::Replanner;

@@ -1,65 +1,103 @@
-//! Turns the signals that end a program into an orderly end of the run.
+//! Turns the signals that end a program into an orderly stop of the run.
+//! Listens on a thread of its own, so that a signal counts whatever the runtime does.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, sync::Arc, thread};
 
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    flag,
-};
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
 };
 
-use crate::model::Input;
+use crate::{mcp::guard, model::Input};
 
 use super::Hub;
 
 /// The exit code of a run that a person interrupted.
 pub const INTERRUPTED: i32 = 130;
 
-/// Cancels the run at the first SIGINT or SIGTERM. The second one ends the process inside the signal handler, so that it
-/// works whatever the process waits for; the guard then ends the agents' processes.
-#[derive(Debug)]
-pub struct SignalListener {
-    /// Whether the next signal ends the process.
-    ends_process: Arc<AtomicBool>,
-    task: JoinHandle<()>,
+/// What an immediate end leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// A run that can be resumed.
+    Unfinished,
+    /// A run that has ended; only its result is not printed.
+    Ended,
 }
 
-impl SignalListener {
-    /// Starts to listen, on behalf of the run that `hub` belongs to.
-    ///
-    /// # Errors
-    /// When the system refuses a signal handler.
-    pub fn start(hub: Arc<Hub>) -> io::Result<Self> {
-        let ends_process = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM] {
-            // In this order the first signal sets the flag, and the second one finds it set.
-            flag::register_conditional_shutdown(number, INTERRUPTED, Arc::clone(&ends_process))?;
-            flag::register(number, Arc::clone(&ends_process))?;
-        }
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+/// Interrupts the run at the first SIGINT, SIGTERM or SIGHUP. Ends the process at the second one, and at the first one
+/// after the run has ended; agents' processes end with it. `last_words` is called before that.
+///
+/// Returns once the signals are caught. They stay caught until the process ends.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn listen(hub: Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) -> io::Result<()> {
+    let (ready, listening) = std::sync::mpsc::channel();
+    let thread = thread::Builder::new().name("signals".into());
+    thread.spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_io().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        runtime.block_on(async move {
+            match Signals::new() {
+                Ok(signals) => {
+                    // The other end waits for it.
+                    drop(ready.send(Ok(())));
+                    serve(signals, hub, last_words).await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
             }
-            hub.send(Input::CancelRequested).await;
         });
-        Ok(Self { ends_process, task })
+    })?;
+    listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals ended")))
+}
+
+async fn serve(mut signals: Signals, hub: Arc<Hub>, last_words: impl FnOnce(Left)) {
+    signals.next().await;
+    if !hub.is_closed() {
+        // The queue of a busy run may be full, which must not keep the second signal waiting.
+        let interrupt = async {
+            hub.send(Input::InterruptRequested).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = signals.next() => {}
+            () = interrupt => {}
+        }
+    }
+    last_words(if hub.is_closed() { Left::Ended } else { Left::Unfinished });
+    // Unlike `std::process::exit`, this waits for no output.
+    signal_hook::low_level::exit(INTERRUPTED);
+}
+
+/// The signals that ask the process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// Absent where hang-ups are ignored, as under `nohup`.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let hangup = if guard::ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup })
     }
 
-    /// Stops listening: the run has ended, and the next signal ends the process, even while it waits for an output that
-    /// accepts nothing.
-    pub fn stop(self) {
-        self.ends_process.store(true, Ordering::SeqCst);
-        self.task.abort();
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = hangup => {}
+        }
     }
 }

@@ -399,7 +399,7 @@ async fn a_defect_in_one_call_fails_that_task_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_cancels_what_runs_and_ends_the_run() {
+async fn a_cancellation_cancels_what_runs_and_ends_the_run() {
     let world = drive_with(
         &[("a", "wait", &[]), ("b", "echo", &["a"])],
         Play { later: Some(Input::CancelRequested), ..Play::default() },
@@ -407,6 +407,22 @@ async fn an_interrupt_cancels_what_runs_and_ends_the_run() {
     .await;
     assert_eq!(world.seen.status(), Some(RunStatus::Cancelled));
     assert!(world.closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_cancels_what_runs_and_leaves_the_run_resumable() {
+    let world = drive_with(
+        &[("a", "wait", &[]), ("b", "echo", &["a"])],
+        Play { later: Some(Input::InterruptRequested), ..Play::default() },
+    )
+    .await;
+    assert_eq!(world.seen.status(), Some(RunStatus::Interrupted));
+    let interrupted = world.seen.events.iter().filter_map(|event| match event {
+        Event::AttemptFailed { attempt, failure } => Some((attempt.to_string(), failure.kind)),
+        Event::TaskEnded { task, .. } => panic!("{task} ended"),
+        _ => None,
+    });
+    assert_eq!(interrupted.collect::<Vec<_>>(), [("a#1".to_owned(), FailureKind::Interrupted)]);
 }
 
 #[tokio::test(start_paused = true)]

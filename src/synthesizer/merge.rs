@@ -228,7 +228,8 @@ impl Merge {
             | Event::SamplingStarted { .. }
             | Event::SamplingFinished { .. }
             | Event::AgentLogged { .. }
-            | Event::CancelRequested => {}
+            | Event::CancelRequested
+            | Event::InterruptRequested => {}
         }
     }
 

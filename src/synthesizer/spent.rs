@@ -164,6 +164,7 @@ impl<B: Book> Ledger<B> {
             | Event::AgentLogged { .. }
             | Event::BudgetSpent { .. }
             | Event::CancelRequested
+            | Event::InterruptRequested
             | Event::RunEnded { .. } => {}
         }
     }

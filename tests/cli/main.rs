@@ -11,6 +11,7 @@ mod ends;
 mod fan_out;
 mod goal_targets;
 mod history;
+mod interrupting;
 mod models;
 mod planner_answers;
 mod planning;

@@ -61,7 +61,7 @@ fn nothing_is_left_after_an_ordinary_end() {
 }
 
 #[test]
-fn one_interrupt_cancels_at_the_agents_and_is_journalled() {
+fn one_interrupt_cancels_at_the_agents_and_is_recorded() {
     let place = Place::new();
     let child = running(&place, "silent", "work");
     let log = place.path("state/kapell/agents/odd-silent.log");
@@ -71,12 +71,12 @@ fn one_interrupt_cancels_at_the_agents_and_is_journalled() {
     });
     signal(&child, "INT");
     let ended = Ended::of(child.wait_with_output().expect("ended"));
-    assert_eq!((ended.code, ended.result()["status"].as_str()), (Some(130), Some("cancelled")), "{ended:?}");
-    assert_eq!(ended.task("a").0, "cancelled");
+    assert_eq!((ended.code, ended.result()["status"].as_str()), (Some(130), Some("interrupted")), "{ended:?}");
+    assert_eq!(ended.task("a").0, "waiting");
     let said = std::fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
     assert!(said.contains("cancelled: "), "{said}");
     let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
-    assert!(listed.out.contains("cancelled"), "{}", listed.out);
+    assert!(listed.out.contains("interrupted"), "{}", listed.out);
 }
 
 #[test]

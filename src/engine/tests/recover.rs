@@ -294,6 +294,12 @@ impl World {
             if let Event::AttemptSucceeded { attempt, .. } | Event::AttemptFailed { attempt, .. } = &record.event {
                 self.open.remove(attempt);
             }
+            if let Event::AttemptFailed { attempt, failure } = &record.event
+                && failure.kind == FailureKind::Interrupted
+                && failure.message.contains("was cancelled when")
+            {
+                self.unsure.insert(attempt.task.clone());
+            }
         }
     }
 }
@@ -331,6 +337,12 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
         for order in std::mem::take(&mut driver.orders) {
             under_way.extend(world.carry_out(order, &driver)?);
         }
+        if ended && driver.run.status() == RunStatus::Interrupted {
+            driver = driver.killed();
+            under_way.clear();
+            asking.clear();
+            continue;
+        }
         if ended {
             return Ok(driver.records);
         }
@@ -341,6 +353,11 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
         }
         if dice(300) == 0 {
             driver.feed(Input::CancelRequested);
+        }
+        if dice(60) == 0 {
+            driver.feed(Input::InterruptRequested);
+            // It may have ended the run.
+            continue;
         }
         let next = under_way.swap_remove(dice(under_way.len()));
         let input = match next {

@@ -205,6 +205,7 @@ fn describe(event: &Event) -> (String, String) {
         }
         Event::BudgetSpent { what } => (run(), format!("its budget is spent: {}", brief(what))),
         Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
+        Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {
             let missing: Vec<_> = output_errors.keys().map(|name| format!("`{name}`")).collect();
             let missing =

@@ -236,7 +236,8 @@ impl RunDetails {
             | Event::Replanned { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
-            | Event::CancelRequested => {}
+            | Event::CancelRequested
+            | Event::InterruptRequested => {}
         }
     }
 

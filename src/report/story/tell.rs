@@ -152,6 +152,10 @@ impl Story {
             }
             Event::AgentLogged { origin, message } => Some(logged(origin, message)),
             Event::CancelRequested => Some(line(Mark::Run, self.name(), "cancelling what runs")),
+            Event::InterruptRequested => {
+                let text = "stopping, and cancelling what runs; press Ctrl-C again to stop at once";
+                Some(line(Mark::Run, self.name(), text))
+            }
             Event::RunEnded { .. }
             | Event::ReplanStarted { .. }
             | Event::ReplanProposed { .. }
@@ -252,6 +256,12 @@ impl Story {
             ),
             EndCause::Denied => "only what was not approved did not run".to_owned(),
         });
+        if status == RunStatus::Interrupted {
+            let open = self.tasks().saturating_sub(self.tally.ended());
+            let text = format!("{}, {open} left after {time}, run {}", self.tally, self.run);
+            let help = format!("`kapell resume {}` continues the run", self.run.short());
+            return Line { help: Some(help), ..line(Mark::Ended(status), self.name(), text) };
+        }
         let text = format!("{} in {time}, run {}", self.tally, self.run);
         Line { help, ..line(Mark::Ended(status), self.name(), text) }
     }

@@ -9,7 +9,7 @@ use crate::{
     expression::{self, Reference},
     model::{
         Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome, Part,
-        Route, SkipReason, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
     },
 };
 
@@ -17,8 +17,8 @@ use super::{
     budget::Expense,
     decide::Decision,
     replan::Stage,
-    router::{self, Choice},
-    run::{Connection, Queues, Run, TaskState},
+    router::Choice,
+    run::{Queues, Run, TaskState},
 };
 
 impl Decision<'_> {
@@ -27,6 +27,9 @@ impl Decision<'_> {
         // Everything that is not in flight stays as it is, for the process that resumes the run.
         while !self.run.is_interrupted() {
             self.answer_what_is_overdue();
+            while self.run.queues.rests.first().is_some_and(|(at, _)| *at <= self.now) {
+                self.run.queues.rests.pop_first();
+            }
             while let Some(&(at, node)) = self.run.queues.timers.first() {
                 if at > self.now {
                     break;
@@ -47,11 +50,11 @@ impl Decision<'_> {
             }
             if let Some(node) = self.run.queues.due.pop_front() {
                 self.examine(node);
-            } else if self.run.running == self.run.plan.max_parallel {
+            } else if self.run.running >= self.run.plan.max_parallel {
                 break;
             } else if let Some(node) = self.run.queues.startable.pop_front() {
                 self.start(node);
-            } else if !self.run.queue_what_has_room() {
+            } else if !self.run.queue_what_has_room(self.now) {
                 break;
             }
         }
@@ -89,8 +92,8 @@ impl Decision<'_> {
         let entry = &self.run.tasks[node.index()];
         match entry.state {
             TaskState::Expanded if entry.waiting_for == 0 => return self.close(node),
-            TaskState::Ready { .. } if entry.attempts == 0 && !entry.examined && !entry.approved => {}
-            TaskState::Ready { .. } => return self.run.queues.startable.push_back(node),
+            TaskState::Ready if entry.attempts == 0 && !entry.examined && !entry.approved => {}
+            TaskState::Ready => return self.run.queues.startable.push_back(node),
             _ => return,
         }
         self.run.tasks[node.index()].examined = true;
@@ -188,11 +191,11 @@ impl Decision<'_> {
             return self.run.queues.frozen.push(node);
         }
         let entry = &self.run.tasks[node.index()];
-        let preferred = match entry.state {
-            TaskState::Ready { preferred } => preferred,
-            TaskState::Waiting { until, preferred } if until <= self.now => preferred,
+        match entry.state {
+            TaskState::Ready => {}
+            TaskState::Waiting { until } if until <= self.now => {}
             _ => return,
-        };
+        }
         let task = Arc::clone(&self.run.graph[node].task);
         if let (Some(item), Some(foreach)) = (self.run.graph[node].item(), &task.foreach)
             && foreach.max_parallel.is_some_and(|most| self.run.tasks[item.parent.index()].running_items >= most)
@@ -206,13 +209,13 @@ impl Decision<'_> {
                 None => self.start_prompt(node, prompt),
             };
         }
-        match router::choose(task.routes(), &entry.routes, preferred, &self.run.agents) {
+        match self.run.choose(node, self.now) {
             Choice::Start(route) => self.start_on(node, route),
             Choice::Wait(agents) => {
-                for agent in agents {
-                    self.connect(&agent);
-                    self.run.queues.by_agent.entry(agent).or_default().push_back(node);
+                for agent in &agents {
+                    self.connect(agent);
                 }
+                self.run.queues.waiting.push(agents, node);
             }
             Choice::None(refusal) if entry.last_failure.is_none() => {
                 self.fail(self.run.graph[node].id.clone(), refusal);
@@ -351,31 +354,22 @@ impl Run {
             })
     }
 
-    /// Moves nodes that waited for room to where they are started, as many as there is room for; says whether any
-    /// moved.
-    fn queue_what_has_room(&mut self) -> bool {
+    /// Moves nodes that waited for room to where they are started; says whether any moved.
+    fn queue_what_has_room(&mut self, now: Timestamp) -> bool {
         let Self { tasks, agents, graph, queues, .. } = self;
-        let Queues { startable, by_agent, by_parent, with_room, .. } = queues;
+        let Queues { startable, waiting, by_parent, with_room, .. } = queues;
         let before = startable.len();
         let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {
             let mut taken = 0;
             while taken < room
                 && let Some(node) = waiting.pop_front()
             {
-                if matches!(tasks[node.index()].state, TaskState::Ready { .. } | TaskState::Waiting { .. }) {
+                if matches!(tasks[node.index()].state, TaskState::Ready | TaskState::Waiting { .. }) {
                     startable.push_back(node);
                     taken += 1;
                 }
             }
         };
-        for (agent, waiting) in by_agent {
-            let agent = &agents[agent];
-            match agent.connection {
-                Connection::Connected(_) => take(waiting, agent.policy.max_concurrency.saturating_sub(agent.running)),
-                Connection::Unavailable(_) => take(waiting, usize::MAX),
-                Connection::NotAsked | Connection::Connecting => {}
-            }
-        }
         with_room.retain(|parent| {
             let Some(waiting) = by_parent.get_mut(parent) else { return false };
             let most = graph[*parent].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
@@ -383,6 +377,7 @@ impl Run {
             take(waiting, room);
             room > 0 && !waiting.is_empty()
         });
+        waiting.take_next(agents, now, startable);
         startable.len() > before
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::model::{
     AgentId, Answer, Asker, AttemptId, Call, ChatError, ChatMessage, ChatRole, EndCause, Event, Failure, FailureKind,
     NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Sampler, Settlement, Task, TaskId,
-    Template, Work,
+    Template, Timestamp, Work,
 };
 
 use super::{
@@ -18,8 +18,8 @@ use super::{
 };
 
 impl Run {
-    /// Takes in one event. The only place where a run changes.
-    pub(super) fn apply(&mut self, event: &Event) -> Result<(), Unknown> {
+    /// Takes in one event, decided at `at`. The only place where a run changes.
+    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), Unknown> {
         self.next_seq += 1;
         match event {
             Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
@@ -51,7 +51,7 @@ impl Run {
                 let parent = self.find(parent)?;
                 let first = self.tasks.len();
                 for node in self.graph.add_items(parent, items) {
-                    self.tasks.push(TaskEntry::new(TaskState::Ready { preferred: None }, 0));
+                    self.tasks.push(TaskEntry::new(TaskState::Ready, 0));
                     self.queues.due.push_back(node);
                 }
                 self.open += items.len();
@@ -75,13 +75,17 @@ impl Run {
                 entry.routes[route].tries += 1;
                 entry.attempts = attempt.number;
                 entry.agent = Some(agent.clone());
+                entry.last_route = Some(route);
                 entry.last_failure = None;
                 entry.taken_up = false;
                 entry.replies.clear();
                 entry.state = TaskState::Running { number: attempt.number, route };
                 self.charge_tool_call(node);
                 self.running += 1;
-                self.agent_mut(agent)?.running += 1;
+                let seq = self.next_seq;
+                let agent = self.agent_mut(agent)?;
+                agent.running += 1;
+                agent.last_started = seq;
                 self.count_item(node, 1);
             }
             Event::ModelAsked { attempt, messages, repair } => {
@@ -111,18 +115,23 @@ impl Run {
                 }
                 let failure = |error: &ChatError| Failure::new(FailureKind::ModelFailed, error.to_string());
                 entry.last_failure = result.as_ref().err().map(|error| Box::new(failure(error)));
-                entry.state = TaskState::Ready { preferred: None };
+                entry.state = TaskState::Ready;
                 self.queues.due.push_back(node);
             }
             Event::ToolCallsAdded { parent, calls } => self.add_tool_calls(parent, calls)?,
             Event::AttemptSucceeded { attempt, output } => {
                 let node = self.find(&attempt.task)?;
-                self.release(node);
+                if let Some(route) = self.release(node) {
+                    self.note_success(node, route);
+                }
                 self.end(node, Outcome::Succeeded(Arc::clone(output)));
             }
             Event::AttemptFailed { attempt, failure } => {
                 let node = self.find(&attempt.task)?;
                 let route = self.release(node);
+                if let Some(route) = route {
+                    self.note_failure((node, route), failure.kind, at);
+                }
                 let verdict = route.map(|route| self.verdict(node, route, failure));
                 let used_up = matches!(verdict, Some(Verdict::Reroute | Verdict::Final));
                 let entry = &mut self.tasks[node.index()];
@@ -132,15 +141,12 @@ impl Run {
                     route.tries -= u32::from(failure.kind == FailureKind::Interrupted);
                 }
                 entry.last_failure = Some(Box::new(failure.clone()));
-                entry.state = TaskState::Ready { preferred: route.filter(|_| !used_up) };
+                entry.state = TaskState::Ready;
                 self.queues.due.push_back(node);
             }
-            Event::RetryScheduled { task, ready_at, agent, .. } => {
+            Event::RetryScheduled { task, ready_at, .. } => {
                 let node = self.find(task)?;
-                let preferred = self.graph[node].task.routes().iter().enumerate().position(|(index, route)| {
-                    route.agent == *agent && !self.tasks[node.index()].routes.get(index).is_some_and(|r| r.used_up)
-                });
-                self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at, preferred };
+                self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at };
                 self.queues.timers.insert((*ready_at, node));
             }
             Event::TaskEnded { task, outcome } => {
@@ -168,14 +174,14 @@ impl Run {
                         // The end of the run may have ended the task meanwhile.
                         if self.tasks[node.index()].state == TaskState::AwaitingAnswer {
                             self.tasks[node.index()].approved = true;
-                            self.make_startable(node, None);
+                            self.make_startable(node);
                         }
                     }
                     Asker::Host { attempt } if Settlement::of(answer) == Settlement::Repeat => {
                         let node = self.find(&attempt.task)?;
                         if self.tasks[node.index()].state == TaskState::AwaitingAnswer {
                             self.tasks[node.index()].last_failure = None;
-                            self.make_startable(node, self.last_route(node));
+                            self.make_startable(node);
                         }
                     }
                     _ => {}
@@ -251,7 +257,7 @@ impl Run {
                 ..(*asked).clone()
             };
             let added = self.graph.add_tool_call(node, task, call.arguments.clone());
-            self.tasks.push(TaskEntry::new(TaskState::Ready { preferred: None }, 0));
+            self.tasks.push(TaskEntry::new(TaskState::Ready, 0));
             self.queues.due.push_back(added);
             if let Some(conversation) = &mut self.tasks[node.index()].conversation {
                 conversation.calls.push((call.id.clone(), added));
@@ -266,8 +272,8 @@ impl Run {
     }
 
     /// Lets a node start that waited for a person.
-    fn make_startable(&mut self, node: NodeIndex, preferred: Option<usize>) {
-        self.tasks[node.index()].state = TaskState::Ready { preferred };
+    fn make_startable(&mut self, node: NodeIndex) {
+        self.tasks[node.index()].state = TaskState::Ready;
         self.queues.startable.push_back(node);
     }
 
@@ -313,7 +319,7 @@ impl Run {
                 // A prompt goes on when its calls have ended; a `foreach` task is over then.
                 let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
                 if entry.state == TaskState::Blocked || goes_on {
-                    entry.state = TaskState::Ready { preferred: None };
+                    entry.state = TaskState::Ready;
                 }
                 self.queues.due.push_back(dependent);
             }

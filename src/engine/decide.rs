@@ -15,7 +15,7 @@ use super::{
     budget::{Expense, Shortage},
     questions::QuestionState,
     retry::{self, Verdict},
-    router::{self, Choice},
+    router::Choice,
     run::{Connection, Run, TaskState, Unknown},
 };
 
@@ -125,7 +125,7 @@ impl Decision<'_> {
     /// Adds a fact. Facts are made from the run's own names, so the run always knows them.
     pub(super) fn emit(&mut self, event: Event) {
         let seq = self.run.next_seq;
-        if let Err(Unknown(name)) = self.run.apply(&event) {
+        if let Err(Unknown(name)) = self.run.apply(&event, self.now) {
             unreachable!("the engine decided on `{name}`, which its run does not have");
         }
         self.step.records.push(Record { seq, at: self.now, event });
@@ -304,24 +304,20 @@ impl Decision<'_> {
             Verdict::Ask => self.ask_what_became_of(attempt, node),
             Verdict::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
-                let tries = self.run.tasks[node.index()].routes[route].tries;
+                let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
                 // The agent has not been at fault, and has had time enough.
                 let at_once = failure.kind == FailureKind::Interrupted;
                 let pause = retry::pause(&planned.retry.backoff, tries, self.run.seed, &task);
                 let ready_at = if at_once { self.now } else { self.now.after(pause) };
-                let agent = planned.routes()[route].agent.clone();
+                let agent = self.run.only_agent_for(node);
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
             Verdict::Reroute => {
-                let entry = &self.run.tasks[node.index()];
-                let routes = self.run.graph[node].task.routes();
-                let next = match router::choose(routes, &entry.routes, None, &self.run.agents) {
-                    Choice::Start(index) => routes[index].agent.clone(),
-                    Choice::Wait(agents) => agents[0].clone(),
-                    Choice::None(_) => return self.give_up(node),
-                };
-                let ready_at = self.now;
-                self.emit(Event::RetryScheduled { task, ready_at, agent: next, reason: failure.message });
+                if let Choice::None(_) = self.run.choose(node, self.now) {
+                    return self.give_up(node);
+                }
+                let (ready_at, agent) = (self.now, self.run.only_agent_for(node));
+                self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
         }
     }
@@ -330,7 +326,7 @@ impl Decision<'_> {
     pub(super) fn give_up(&mut self, node: NodeIndex) {
         let Some(failure) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else { return };
         let task = self.run.graph[node].id.clone();
-        let failure = match self.run.last_route(node) {
+        let failure = match self.run.tasks[node.index()].last_route {
             Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),
             None => failure,
         };
@@ -388,14 +384,15 @@ impl Decision<'_> {
 impl Run {
     /// The tool whose call asks, or the first one that an approval is about.
     fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
-        let (task, agent) = match asker {
-            Asker::Plan { task } => (task, None),
+        let (task, has_started) = match asker {
+            Asker::Plan { task } => (task, false),
             Asker::Replan { .. } => return None,
-            Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, Some(&origin.agent)),
-            Asker::Host { attempt } => (&attempt.task, None),
+            Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, true),
+            Asker::Host { attempt } => (&attempt.task, true),
         };
-        let routes = &self.graph[self.graph.find(task.as_str())?].task.routes();
-        let route = routes.iter().find(|route| agent.is_none_or(|agent| route.agent == *agent))?;
+        let node = self.graph.find(task.as_str())?;
+        let last = self.tasks[node.index()].last_route.filter(|_| has_started);
+        let route = self.graph[node].task.routes().get(last.unwrap_or(0))?;
         Some(Arc::clone(&route.tool))
     }
 }

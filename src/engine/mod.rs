@@ -10,6 +10,7 @@ mod budget;
 mod deadline;
 mod decide;
 mod end;
+mod health;
 mod prompt;
 mod questions;
 mod recover;
@@ -20,6 +21,7 @@ mod router;
 mod run;
 mod sampled;
 mod synthesis;
+mod waiting;
 
 pub use decide::{Beginning, Step};
 pub use recover::Recovery;

@@ -29,7 +29,7 @@ impl Decision<'_> {
         for tool in &prompt.tools {
             self.connect(&tool.agent);
             if self.run.agents[&tool.agent].connection == Connection::Connecting {
-                self.run.queues.by_agent.entry(tool.agent.clone()).or_default().push_back(node);
+                self.run.queues.waiting.push(vec![tool.agent.clone()], node);
                 return;
             }
         }

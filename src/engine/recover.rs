@@ -13,6 +13,7 @@ use crate::model::{
 
 use super::{
     decide::{Decision, Step},
+    health::Health,
     questions::{QuestionEntry, QuestionState},
     replan::Stage,
     run::{Connection, Run, Stop, TaskState, Unknown},
@@ -81,6 +82,7 @@ impl Run {
         self.deadline = self.deadline.map(|deadline| deadline.after(away.0));
         for agent in self.agents.values_mut() {
             agent.connection = Connection::NotAsked;
+            agent.health = Health::default();
         }
         self.questions.take_up();
         for request in std::mem::take(&mut self.sampling).into_keys() {
@@ -222,11 +224,10 @@ impl Decision<'_> {
         for (asker, answer, by) in answers.collect::<Vec<_>>() {
             self.follow_answer((asker, None), answer, &by);
         }
-        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (index, node))| {
-            let failure =
-                entry.last_failure.as_deref().filter(|_| matches!(entry.state, TaskState::Ready { .. }))?.clone();
+        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (_, node))| {
+            let failure = entry.last_failure.as_deref().filter(|_| matches!(entry.state, TaskState::Ready))?.clone();
             let attempt = AttemptId { task: node.id.clone(), number: entry.attempts };
-            Some((attempt, self.run.last_route(index), failure))
+            Some((attempt, entry.last_route, failure))
         });
         for (attempt, route, failure) in failures.collect::<Vec<_>>() {
             match route {

@@ -207,10 +207,7 @@ impl Run {
         });
         let (entry, failure) = failed.unwrap_or((&self.tasks[node.index()], failure));
         let routes = self.graph[node].task.routes();
-        let route = match &entry.agent {
-            Some(agent) => routes.iter().find(|route| route.agent == *agent),
-            None => routes.first(),
-        };
+        let route = routes.get(entry.last_route.unwrap_or(0));
         (route.map(|route| route.agent.as_str()), route.map(|route| &*route.tool), &failure.message)
     }
 
@@ -225,7 +222,7 @@ impl Run {
         self.graph[node].part == Part::Planned
             && entry.attempts == 0
             && !entry.approved
-            && matches!(entry.state, TaskState::Blocked | TaskState::Ready { .. })
+            && matches!(entry.state, TaskState::Blocked | TaskState::Ready)
     }
 
     /// What the planner is told now.
@@ -361,7 +358,7 @@ impl Run {
                 entry.is_none_or(|entry| !matches!(entry.state, TaskState::Ended(_)))
             };
             let waiting_for = self.graph.dependencies(*node).filter(open).count();
-            let state = if waiting_for == 0 { TaskState::Ready { preferred: None } } else { TaskState::Blocked };
+            let state = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
             self.tasks.push(TaskEntry::new(state, waiting_for));
             self.queues.due.push_back(*node);
         }

@@ -9,13 +9,13 @@
 //! | `expression` | no | no: no agent is at fault | no |
 //! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
 //! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
-//! | `interrupted` | unknown | yes, whatever the number of tries, unless `at_most_once`: then a person is asked | no |
+//! | `interrupted` | unknown | yes, whatever the number of tries, unless `at_most_once`: then a person is asked | as the same one |
 //! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
 //! | `denied`, `cancelled`, `items_failed`, `model_failed`, `budget_spent` | | no | no |
 //!
 //! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
 //! connection before the request was taken says nothing about the task, so such a task is tried twice even where
-//! the plan asks for no retry.
+//! the plan asks for no retry. A retry goes to whichever of the equal agents has room when it starts.
 
 use std::time::Duration;
 
@@ -117,6 +117,11 @@ pub fn of_interrupted(failure: Failure) -> Failure {
         }
         _ => failure,
     }
+}
+
+/// Whether a failure says something about the agent, so that an equal agent is to be taken rather than it.
+pub fn counts_against_agent(kind: FailureKind) -> bool {
+    !matches!(knowledge(kind), Knowledge::NotTheAgent | Knowledge::Interrupted)
 }
 
 /// The failure as the task ends with it: where only the effect forbade another try, it says so, and which key
@@ -252,6 +257,26 @@ mod tests {
             assert_eq!(says, unsure, "{kind:?}");
             assert_eq!(explain(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);
         }
+    }
+
+    #[test]
+    fn what_keeps_a_call_from_being_continued_says_nothing_about_the_call() {
+        let becomes_interrupted = |kind| of_taken_up(Failure::new(kind, "m")).kind == FailureKind::Interrupted;
+        let unsure: Vec<FailureKind> = KINDS.into_iter().filter(|kind| becomes_interrupted(*kind)).collect();
+        assert_eq!(
+            unsure,
+            [
+                FailureKind::AgentUnavailable,
+                FailureKind::NotSent,
+                FailureKind::SessionLost,
+                FailureKind::RateLimited,
+                FailureKind::UnknownTool,
+                FailureKind::InvalidArguments,
+                FailureKind::Unauthorized,
+                FailureKind::Refused,
+                FailureKind::Interrupted,
+            ]
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Ranks the routes of a task and explains each refusal.
 //! Never starts anything.
 
-use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, Route};
+use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp};
 
-use super::run::{AgentState, Connection, RouteState};
+use super::{
+    health::Health,
+    run::{AgentState, Connection, RouteState, Run},
+};
 
 /// Where a task goes next.
 #[derive(Debug, PartialEq)]
@@ -16,45 +19,58 @@ pub(super) enum Choice {
     None(Failure),
 }
 
-/// Chooses among `routes`: the lowest rank with a route left; in it the preferred route, else the least busy agent,
-/// else the first in order.
-pub(super) fn choose(
-    routes: &[Route],
-    states: &[RouteState],
-    preferred: Option<usize>,
-    agents: &IdMap<AgentId, AgentState>,
-) -> Choice {
-    let mut candidates: Vec<Candidate<'_>> = (routes.iter().enumerate())
-        .filter(|(index, _)| !used_up(states, *index))
-        .map(|(index, route)| Candidate { index, route, agent: &agents[&route.agent] })
-        .filter(|candidate| !matches!(candidate.agent.connection, Connection::Unavailable(_)))
-        .collect();
-    let Some(rank) = candidates.iter().map(|candidate| candidate.route.rank).min() else {
-        return Choice::None(refusal(routes, agents));
-    };
-    candidates.retain(|candidate| candidate.route.rank == rank);
-    if candidates.iter().any(|candidate| Some(candidate.index) == preferred) {
-        candidates.retain(|candidate| Some(candidate.index) == preferred);
+impl Run {
+    /// Chooses among the routes of a node: the lowest rank with a route left, and in it the agent that [`pick`] gives.
+    pub(super) fn choose(&self, node: NodeIndex, now: Timestamp) -> Choice {
+        let routes = self.graph[node].task.routes();
+        let candidates = self.candidates(node);
+        if candidates.is_empty() {
+            return Choice::None(refusal(routes, &self.agents));
+        }
+        let states = &self.tasks[node.index()].routes;
+        let equals = candidates.iter().map(|&index| {
+            let tries = states.get(index).map_or(0, |route| route.tries);
+            (index, tries, &self.agents[&routes[index].agent])
+        });
+        match pick(equals, now) {
+            Some(route) => Choice::Start(route),
+            None => Choice::Wait(candidates.iter().map(|&index| routes[index].agent.clone()).collect()),
+        }
     }
-    match candidates.iter().filter(|candidate| candidate.agent.has_room()).min_by_key(|candidate| candidate.busyness())
-    {
-        Some(candidate) => Choice::Start(candidate.index),
-        None => Choice::Wait(candidates.iter().map(|candidate| candidate.route.agent.clone()).collect()),
+
+    /// The agent that a node will go to, where there is only one.
+    pub(super) fn only_agent_for(&self, node: NodeIndex) -> Option<AgentId> {
+        let routes = self.graph[node].task.routes();
+        let mut agents = self.candidates(node).into_iter().map(|index| &routes[index].agent);
+        let first = agents.next()?;
+        agents.all(|agent| agent == first).then(|| first.clone())
+    }
+
+    /// The routes of the lowest rank that has one left.
+    fn candidates(&self, node: NodeIndex) -> Vec<usize> {
+        let routes = self.graph[node].task.routes();
+        let states = &self.tasks[node.index()].routes;
+        let is_left = |index: usize, route: &Route| {
+            !used_up(states, index) && !matches!(self.agents[&route.agent].connection, Connection::Unavailable(_))
+        };
+        let left = || routes.iter().enumerate().filter(|(index, route)| is_left(*index, route));
+        let rank = left().map(|(_, route)| route.rank).min();
+        left().filter(|(_, route)| Some(route.rank) == rank).map(|(index, _)| index).collect()
     }
 }
 
-/// A route that may be taken.
-struct Candidate<'r> {
-    index: usize,
-    route: &'r Route,
-    agent: &'r AgentState,
-}
-
-impl Candidate<'_> {
-    /// How full its agent is, in millionths.
-    fn busyness(&self) -> usize {
-        self.agent.running.saturating_mul(1_000_000) / self.agent.policy.max_concurrency.max(1)
-    }
+/// Picks the least busy of equal agents that has room; of those the one that the task has tried least often, and then the
+/// one that has been idle longest. Each comes with the number of tries.
+///
+/// An agent that fails more than the best of them has room only where [`AgentState::capacity`] leaves some. The best is
+/// never limited, so a node that finds no room waits for an agent that works.
+pub(super) fn pick<'r, T>(equals: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone, now: Timestamp) -> Option<T> {
+    let connected = equals.filter(|(_, _, agent)| matches!(agent.connection, Connection::Connected(_)));
+    let fewest_failures = connected.clone().map(|(_, _, agent)| agent.health.failures()).min()?;
+    connected
+        .filter(|(_, _, agent)| agent.running < agent.capacity(fewest_failures, now))
+        .min_by_key(|(_, tries, agent)| (agent.busyness(), *tries, agent.last_started))
+        .map(|(which, _, _)| which)
 }
 
 /// Whether a route may not be tried again; before the first attempt nothing is known of any.
@@ -81,11 +97,23 @@ fn refusal(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
 impl AgentState {
     /// An agent that nobody has asked for.
     pub(super) fn new(policy: &AgentPolicy) -> Self {
-        Self { policy: policy.clone(), connection: Connection::NotAsked, known: None, running: 0 }
+        Self {
+            policy: policy.clone(),
+            connection: Connection::NotAsked,
+            known: None,
+            running: 0,
+            last_started: 0,
+            health: Health::default(),
+        }
     }
 
     /// Whether another attempt can start on it now.
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         matches!(self.connection, Connection::Connected(_)) && self.running < self.policy.max_concurrency
+    }
+
+    /// How full it is, in millionths.
+    fn busyness(&self) -> usize {
+        self.running.saturating_mul(1_000_000) / self.policy.max_concurrency.max(1)
     }
 }

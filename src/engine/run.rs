@@ -14,7 +14,7 @@ use crate::model::{
     SkipReason, Source, TaskGraph, TaskId, Timestamp,
 };
 
-use super::{budget::Accounts, questions::Questions, replan::Replans};
+use super::{budget::Accounts, health::Health, questions::Questions, replan::Replans, waiting::WaitingLines};
 
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub(super) struct TaskEntry {
     pub(super) approved: bool,
     /// The agent of the last attempt.
     pub(super) agent: Option<AgentId>,
+    /// The route of the last attempt, as an index: two routes may have the same agent.
+    pub(super) last_route: Option<usize>,
     /// For a prompt that was asked: what was said.
     pub(super) conversation: Option<Box<Conversation>>,
     /// Why the last attempt failed, until another starts.
@@ -98,14 +100,11 @@ pub(super) enum TaskState {
     /// Dependencies have not ended.
     Blocked,
     /// It can start when there is room.
-    Ready {
-        /// The route to prefer: that of the failed attempt which is to be repeated.
-        preferred: Option<usize>,
-    },
+    Ready,
     /// A person is asked first: whether it may run, or what became of its last attempt.
     AwaitingAnswer,
     /// It pauses before another try; when the moment has come, it can start like a ready one.
-    Waiting { until: Timestamp, preferred: Option<usize> },
+    Waiting { until: Timestamp },
     /// An attempt is in flight.
     Running { number: u32, route: usize },
     /// A language model is asked.
@@ -149,6 +148,10 @@ pub(super) struct AgentState {
     pub(super) known: Option<Arc<AgentInfo>>,
     /// Attempts in flight on it.
     pub(super) running: usize,
+    /// The number of the event with which its last attempt started: among equals, the longest idle one is taken.
+    pub(super) last_started: u64,
+    /// How its recent attempts ended.
+    pub(super) health: Health,
 }
 
 /// How an agent stands.
@@ -170,7 +173,9 @@ pub(super) struct Queues {
     /// Nodes that a replan keeps from starting.
     pub(super) frozen: Vec<NodeIndex>,
     /// Nodes that wait for room on an agent, or for its connection.
-    pub(super) by_agent: IdMap<AgentId, VecDeque<NodeIndex>>,
+    pub(super) waiting: WaitingLines,
+    /// When agents may be tried again that have failed.
+    pub(super) rests: BTreeSet<(Timestamp, AgentId)>,
     /// Items that wait for room under their `foreach` task.
     pub(super) by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
     /// `foreach` tasks under which items may have room again.
@@ -227,7 +232,8 @@ impl Run {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
             }
-            run.apply(&record.event).map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
+            run.apply(&record.event, record.at)
+                .map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
         }
         Ok(run)
     }
@@ -258,7 +264,7 @@ impl Run {
         };
         for index in (0..run.graph.len()).map(NodeIndex::new) {
             let waiting_for = run.graph.dependencies(index).count();
-            let state = if waiting_for == 0 { TaskState::Ready { preferred: None } } else { TaskState::Blocked };
+            let state = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
             if waiting_for == 0 {
                 run.queues.due.push_back(index);
             }
@@ -296,7 +302,8 @@ impl Run {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let pause = self.queues.timers.first().map(|(at, _)| *at);
         let deadline = self.deadline.filter(|_| self.stop.is_none());
-        pause.into_iter().chain(deadline).chain(self.next_question_deadline()).min()
+        let rest = self.queues.rests.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
+        pause.into_iter().chain(deadline).chain(rest).chain(self.next_question_deadline()).min()
     }
 
     /// The attempts and turns in flight.
@@ -318,12 +325,6 @@ impl Run {
         (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
     }
 
-    /// The route of a node's last attempt; none before the first, and for a node that calls nobody.
-    pub(super) fn last_route(&self, node: NodeIndex) -> Option<usize> {
-        let agent = self.tasks[node.index()].agent.as_ref()?;
-        self.graph[node].task.routes().iter().position(|route| route.agent == *agent)
-    }
-
     pub(super) fn find(&self, id: &TaskId) -> Result<NodeIndex, Unknown> {
         self.graph.find(id.as_str()).ok_or_else(|| Unknown(id.to_string()))
     }
@@ -342,6 +343,7 @@ impl TaskEntry {
             routes: Vec::new(),
             approved: false,
             agent: None,
+            last_route: None,
             conversation: None,
             last_failure: None,
             taken_up: false,
@@ -367,9 +369,7 @@ impl TaskEntry {
             TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
             // A `foreach` task ends after its items.
             TaskState::Expanded => self.waiting_for == 0,
-            TaskState::Blocked | TaskState::Ready { .. } | TaskState::AwaitingAnswer | TaskState::Waiting { .. } => {
-                true
-            }
+            TaskState::Blocked | TaskState::Ready | TaskState::AwaitingAnswer | TaskState::Waiting { .. } => true,
         }
     }
 
@@ -394,6 +394,7 @@ impl PartialEq for TaskEntry {
             && self.routes == other.routes
             && self.approved == other.approved
             && self.agent == other.agent
+            && self.last_route == other.last_route
             && self.conversation == other.conversation
             && self.last_failure == other.last_failure
             && self.taken_up == other.taken_up

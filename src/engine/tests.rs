@@ -10,6 +10,8 @@ mod questions;
 mod recover;
 mod replan;
 mod rerun;
+mod routes;
+mod routing;
 mod rules;
 mod simulation;
 mod sketches;

@@ -111,19 +111,6 @@ pub(super) fn interrupted(call: &StartAttempt) -> Failure {
     Failure::new(FailureKind::Interrupted, message)
 }
 
-/// What a failure to take up a call says of the call. It left long ago, whatever did not leave now.
-pub(super) fn since_it_left(failure: Failure) -> Failure {
-    match failure.kind {
-        FailureKind::AgentUnavailable
-        | FailureKind::NotSent
-        | FailureKind::SessionLost
-        | FailureKind::RateLimited
-        | FailureKind::Unauthorized
-        | FailureKind::UnknownTool => Failure { kind: FailureKind::Interrupted, ..failure },
-        _ => failure,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -27,7 +27,7 @@ use super::{
     link::{Common, Link},
     lock,
     log::AgentLog,
-    note::{self, CallNote},
+    note::CallNote,
     session::{Session, SessionNote},
     turns::{Manner, Turn, Turns},
 };
@@ -170,7 +170,8 @@ impl Pool {
     /// Takes up a call that an earlier process left behind, by the note that it kept; otherwise as [`Pool::call`].
     ///
     /// # Errors
-    /// Those of [`Pool::call`], and [`FailureKind::Interrupted`] when the agent no longer has the call.
+    /// Those of [`Pool::call`], and [`FailureKind::Interrupted`] when the agent no longer has the call. What keeps the call
+    /// from being continued says nothing about the call itself; `engine::retry` knows that.
     pub async fn take_up(
         &self,
         call: StartAttempt,
@@ -179,8 +180,7 @@ impl Pool {
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
         let note = CallNote::read(note, &call)?;
-        let taken_up = call::run(self, Order { request: call, meta, cancel }, Beginning::From(note)).await;
-        taken_up.map_err(note::since_it_left)
+        call::run(self, Order { request: call, meta, cancel }, Beginning::From(note)).await
     }
 
     /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not

@@ -169,8 +169,9 @@ pub enum Event {
         task: TaskId,
         /// When it becomes ready.
         ready_at: Timestamp,
-        /// The agent to try; another than before after a reroute.
-        agent: AgentId,
+        /// The agent that will be called; absent where several are equal, since one is chosen when there is room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentId>,
         /// Why, for people.
         reason: String,
     },

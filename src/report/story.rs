@@ -99,8 +99,8 @@ pub enum Waits {
 pub struct Retrying {
     /// When.
     pub at: Timestamp,
-    /// Where.
-    pub agent: AgentId,
+    /// The agent, where only one can be called.
+    pub agent: Option<AgentId>,
 }
 
 /// How many tasks of the plan ended how; items of a `foreach` task do not count by themselves.

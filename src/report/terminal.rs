@@ -132,7 +132,8 @@ fn view(story: &Story, now: Timestamp, size: Size) -> Vec<String> {
     }
     let retrying = story.retrying().iter().map(|(task, retry)| {
         let wait = elapsed(retry.at.since(now));
-        format!("{} {task} waits {wait} to try {} again", "↻".yellow(), retry.agent)
+        let what = retry.agent.as_ref().map(|agent| format!(" {agent}")).unwrap_or_default();
+        format!("{} {task} waits {wait} to try{what} again", "↻".yellow())
     });
     let open = story.questions().count();
     let asked = (open > 0).then(|| format!("{} {} for an answer", "?".cyan(), waits(open)));

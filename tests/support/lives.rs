@@ -29,11 +29,11 @@ pub(crate) async fn call(pool: &Pool, call: StartAttempt) -> Result<String, Fail
     Ok(output.text().into_owned())
 }
 
-/// Takes up a call; what it says as text.
+/// Continues a call that an earlier host left; what it says as text. A failure is what the engine makes of it.
 pub(crate) async fn take_up(pool: &Pool, call: StartAttempt, notes: &Notes) -> Result<String, Failure> {
     let note = notes.calls[&call.attempt].clone();
-    let output = pool.take_up(call, note, JsonObject::new(), CancellationToken::new()).await?;
-    Ok(output.text().into_owned())
+    let output = pool.take_up(call, note, JsonObject::new(), CancellationToken::new()).await;
+    Ok(output.map_err(kapell::engine::retry::of_taken_up)?.text().into_owned())
 }
 
 /// Makes a call in a host that ends, as if it were killed, as soon as `is_time`; gives the notes that it leaves. Its

@@ -160,7 +160,8 @@ fn describe(event: &Event) -> (String, String) {
         }
         Event::AttemptFailed { attempt, failure } => (attempt.to_string(), format!("failed: {}", told(failure))),
         Event::RetryScheduled { task, agent, reason, .. } => {
-            (task.to_string(), format!("will be tried again on {agent}: {}", brief(reason)))
+            let on = agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
+            (task.to_string(), format!("will be tried again{on}: {}", brief(reason)))
         }
         Event::TaskEnded { task, outcome } => (task.to_string(), outcome_in_words(outcome)),
         Event::ReplanStarted { number, failed } => {

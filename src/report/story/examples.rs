@@ -229,7 +229,7 @@ fn find(tape: &mut Tape) {
             Event::RetryScheduled {
                 task: "find".into(),
                 ready_at: due,
-                agent: "mirror".into(),
+                agent: Some("mirror".into()),
                 reason: "the connection was lost".to_owned(),
             },
         )

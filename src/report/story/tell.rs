@@ -116,7 +116,11 @@ impl Story {
                 let pause = due.since(at);
                 let when = if pause.is_zero() { String::new() } else { format!(" in {}", elapsed(pause)) };
                 self.retrying.insert(task.clone(), Retrying { at: *due, agent: agent.clone() });
-                Some(line(Mark::Retried, task.as_str(), format!("{ended}{}; next on {agent}{when}", brief(reason))))
+                let next = match agent {
+                    Some(agent) => format!("next on {agent}{when}"),
+                    None => format!("next try{when}"),
+                };
+                Some(line(Mark::Retried, task.as_str(), format!("{ended}{}; {next}", brief(reason))))
             }
             Event::TaskEnded { task, outcome: outcome @ Outcome::Skipped(SkipReason::Replanned) } => {
                 // The replan has told it.

@@ -1,0 +1,97 @@
+//! Routes of one task on the same agent, with different tools: told apart wherever one is named.
+
+use super::*;
+
+/// A task that may be done by either of two tools of one agent, the second one if the first fails.
+fn two_tools() -> Task {
+    let by = |tool: &str, rank| Route { tool: tool.into(), ..route("a", rank) };
+    on(vec![by("first", 0), by("second", 1)], task("t", &[]))
+}
+
+/// Two tools; repeating the first changes nothing, and nothing is known of the second.
+fn tools() -> Arc<AgentInfo> {
+    let tool = |name: &str, effect| ToolInfo { name: name.into(), effect, ..info().tools[0].clone() };
+    let tools = vec![tool("first", Some(Effect::ReadOnly)), tool("second", None)];
+    Arc::new(AgentInfo { tools, ..(*info()).clone() })
+}
+
+fn on_the_second(task: Task) -> Driver {
+    let mut plan = (*plan(vec![task])).clone();
+    plan.replan = Some(ReplanPolicy { most: 3, consent: Consent::Allow });
+    let mut driver = Driver::start(&Arc::new(plan));
+    driver.orders.clear();
+    driver.feed(Input::AgentConnected { agent: "a".into(), info: tools() });
+    driver.fail("t", 1, FailureKind::UnknownTool);
+    let tools = driver.take_orders(|order| match order {
+        Command::StartAttempt(call) => Some(call.tool.to_string()),
+        _ => None,
+    });
+    assert_eq!(tools, ["first", "second"]);
+    driver
+}
+
+#[test]
+fn a_failure_is_explained_by_the_effect_of_the_tool_that_failed() {
+    let mut driver = on_the_second(two_tools());
+    driver.fail("t", 2, FailureKind::ConnectionLost);
+    let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
+    assert!(failure.help.is_some_and(|help| help.contains("unknown whether the call took effect")));
+}
+
+#[test]
+fn an_interruption_is_judged_by_the_tool_that_was_under_way() {
+    let driver = on_the_second(two_tools());
+    let mut run = Run::fold(&driver.records).expect("a run");
+    let step = run.recover(super::super::Recovery {
+        now: driver.now,
+        last: driver.now,
+        noted: &|_| false,
+        accepts_changes: false,
+        requests: &[],
+    });
+    let asked = step.records.iter().find_map(|record| match &record.event {
+        Event::QuestionAsked { question, .. } => question.tool.clone(),
+        _ => None,
+    });
+    assert_eq!(asked.as_deref(), Some("second"), "the call may have taken effect, so a person is asked");
+}
+
+#[test]
+fn what_happened_after_an_interruption_goes_by_the_last_route_too() {
+    // The process ended after it had recorded the failure and before it decided what follows.
+    let driver = on_the_second(two_tools());
+    let failed = Event::AttemptFailed {
+        attempt: AttemptId { task: "t".into(), number: 2 },
+        failure: Failure::new(FailureKind::ConnectionLost, "lost"),
+    };
+    let mut records = driver.records.clone();
+    records.push(Record { seq: records.len() as u64, at: driver.now, event: failed });
+    let mut run = Run::fold(&records).expect("a run");
+    let step = run.recover(super::super::Recovery {
+        now: driver.now,
+        last: driver.now,
+        noted: &|_| false,
+        accepts_changes: false,
+        requests: &[],
+    });
+    let outcome = step.records.iter().find_map(|record| match &record.event {
+        Event::TaskEnded { outcome: Outcome::Failed(failure), .. } => Some(failure.kind),
+        _ => None,
+    });
+    assert_eq!(outcome, Some(FailureKind::ConnectionLost), "it is not repeated: the second tool may have an effect");
+}
+
+#[test]
+fn failures_of_different_tools_are_different_causes_of_a_replan() {
+    // `t` fails in its second tool; a task of the new remainder fails with the same words in the first.
+    let mut driver = on_the_second(Task { on_failure: OnFailure::Replan, ..two_tools() });
+    driver.fail("t", 2, FailureKind::InvalidArguments);
+    let first = Route { tool: "first".into(), ..route("a", 0) };
+    let added = Task { on_failure: OnFailure::Replan, ..on(vec![first], task("u", &[])) };
+    let remainder =
+        Remainder { kept: Vec::new(), removed: Vec::new(), agents: IndexMap::new(), added: vec![added.into()] };
+    driver.feed(Input::Replanned { number: 1, result: Ok(Arc::new(remainder)) });
+    driver.fail("u", 1, FailureKind::InvalidArguments);
+    let replans = driver.records.iter().filter(|record| matches!(record.event, Event::ReplanStarted { .. })).count();
+    assert_eq!(replans, 2);
+}

@@ -1,0 +1,321 @@
+//! Routing among equal agents: where tasks go when some of them fail, in virtual time.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// How an attempt ends on an agent that starts it at a moment: after so many milliseconds, and how.
+type Behavior = Box<dyn FnMut(u64) -> (u64, Result<(), FailureKind>)>;
+
+fn works(millis: u64) -> Behavior {
+    Box::new(move |_| (millis, Ok(())))
+}
+
+fn fails(millis: u64, kind: FailureKind) -> Behavior {
+    Box::new(move |_| (millis, Err(kind)))
+}
+
+/// Works for a part of every cycle, and refuses connections for the rest of it.
+fn flaps(up: u64, down: u64, millis: u64) -> Behavior {
+    Box::new(move |now| if now % (up + down) < up { (millis, Ok(())) } else { (1, Err(FailureKind::ConnectionLost)) })
+}
+
+/// An attempt, its agent, and how it will end.
+type InFlight = (AttemptId, String, Result<(), FailureKind>);
+
+/// What became of the attempts on one agent.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Share {
+    completed: usize,
+    failed: usize,
+}
+
+struct Outcomes {
+    shares: BTreeMap<String, Share>,
+    /// Milliseconds from start to end.
+    took: u64,
+    status: RunStatus,
+    /// When tasks ended, in milliseconds from the start.
+    ends: Vec<u64>,
+    /// The most attempts of one task.
+    most_attempts: u32,
+}
+
+impl Outcomes {
+    fn of(&self, agent: &str) -> Share {
+        self.shares.get(agent).cloned().unwrap_or_default()
+    }
+}
+
+/// Items of one task that any of the agents can do, four at once on each.
+fn shared_by(agents: &[&str], items: usize, retry: Retry) -> Arc<Plan> {
+    let routes = agents.iter().map(|agent| route(agent, 0)).collect();
+    let each = Task {
+        retry,
+        effect: Some(Effect::ReadOnly),
+        on_failure: OnFailure::Continue,
+        ..over(json!((0..items).collect::<Vec<_>>()), None)
+    };
+    let mut plan = (*plan(vec![on(routes, each)])).clone();
+    plan.agents.values_mut().for_each(|agent| agent.max_concurrency = 4);
+    plan.max_parallel = 64;
+    Arc::new(plan)
+}
+
+fn retry(max_attempts: u32) -> Retry {
+    let backoff = Backoff {
+        initial: Span(Duration::from_millis(50)),
+        max: Span(Duration::from_millis(500)),
+        ..Backoff::default()
+    };
+    Retry { max_attempts, backoff }
+}
+
+/// Drives a plan to its end in virtual time.
+fn play(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Outcomes {
+    let mut driver = Driver::start(plan);
+    let begun = driver.now.0;
+    driver.connect_all();
+    let mut in_flight: BTreeMap<(u64, usize), InFlight> = BTreeMap::new();
+    let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+    let (mut ends, mut order, mut most_attempts) = (Vec::new(), 0, 0);
+    while !driver.run.is_over() {
+        for (attempt, agent) in driver.calls() {
+            let (_, behavior) = agents.iter_mut().find(|(name, _)| *name == agent.as_str()).expect("an agent");
+            let (takes, result) = behavior(driver.now.0 - begun);
+            order += 1;
+            most_attempts = most_attempts.max(attempt.number);
+            in_flight.insert((driver.now.0 + takes, order), (attempt, agent.to_string(), result));
+        }
+        let end = in_flight.keys().next().map(|(at, _)| *at);
+        let wake = driver.run.next_wake().map(|at| at.0);
+        let next = end.into_iter().chain(wake).min().expect("something happens next");
+        assert!(end.is_some() || next > driver.now.0, "the run wakes up for nothing");
+        driver.now = Timestamp(next.max(driver.now.0));
+        if end == Some(next) {
+            let (_, (attempt, agent, result)) = in_flight.pop_first().expect("it was looked at");
+            let share = shares.entry(agent).or_default();
+            match result {
+                Ok(()) => {
+                    share.completed += 1;
+                    ends.push(next - begun);
+                }
+                Err(_) => share.failed += 1,
+            }
+            let result = result.map(|()| text("done")).map_err(|kind| Failure::new(kind, "broke"));
+            driver.feed(Input::AttemptEnded { attempt, result });
+        } else {
+            driver.feed(Input::TimeReached);
+        }
+    }
+    assert!(Run::fold(&driver.records).expect("a run") == driver.run, "fold(events) differs from the live run");
+    let (status, _) = driver.ended().expect("it ended");
+    Outcomes { shares, took: driver.now.0 - begun, status, ends, most_attempts }
+}
+
+/// Whether both shares are between 40 and 60 % of their sum.
+fn is_even(one: usize, other: usize) -> bool {
+    let part = one * 100 / (one + other).max(1);
+    (40..=60).contains(&part)
+}
+
+#[test]
+fn two_living_agents_share_what_a_dead_equal_cannot_do() {
+    for place in 0..3 {
+        let names = ["w1", "w2", "w3"];
+        let agents = names.iter().enumerate().map(|(index, name)| match index == place {
+            true => (*name, fails(1, FailureKind::ConnectionLost)),
+            false => (*name, works(100)),
+        });
+        let outcomes = play(&shared_by(&names, 300, retry(4)), agents.collect());
+        let living: Vec<Share> =
+            names.iter().enumerate().filter(|(index, _)| *index != place).map(|(_, name)| outcomes.of(name)).collect();
+        assert_eq!(outcomes.status, RunStatus::Succeeded);
+        assert!(is_even(living[0].completed, living[1].completed), "{:?}", outcomes.shares);
+        assert!(outcomes.of(names[place]).failed <= 15, "{:?}", outcomes.shares);
+        // 300 tasks of 100 ms on eight places take 3.8 s.
+        assert!(outcomes.took <= 4_500, "{} ms", outcomes.took);
+    }
+}
+
+#[test]
+fn a_task_that_failed_on_one_agent_starts_on_whichever_equal_has_room() {
+    let any = |id: &str| Task {
+        retry: Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() } },
+        ..on(vec![route("a", 0), route("b", 0), route("c", 0)], task(id, &[]))
+    };
+    let mut plan = (*plan(["s", "t", "u"].map(any).to_vec())).clone();
+    plan.agents.values_mut().for_each(|agent| agent.max_concurrency = 1);
+    let mut driver = Driver::connected(&Arc::new(plan));
+    let calls = driver.calls();
+    let on = |agent: &str| {
+        let (attempt, _) = calls.iter().find(|(_, called)| called.as_str() == agent).expect("a call").clone();
+        attempt.task
+    };
+    // All are full when `a` fails; later `b` becomes free while `a` is still on its way.
+    let (failed, done) = (on("a"), on("b"));
+    driver.fail(failed.as_str(), 1, FailureKind::ToolError);
+    let scheduled = driver.records.iter().find_map(|record| match &record.event {
+        Event::RetryScheduled { agent, .. } => Some(agent.clone()),
+        _ => None,
+    });
+    assert_eq!(scheduled, Some(None), "no agent is promised while several would do");
+    driver.end(done.as_str(), 1, Ok(text("x")));
+    driver.sleep();
+    assert_eq!(driver.names(), [format!("{failed}#2@b")]);
+}
+
+#[test]
+fn an_agent_that_refuses_every_call_draws_few_of_them() {
+    for kind in [
+        FailureKind::UnknownTool,
+        FailureKind::Unauthorized,
+        FailureKind::NotSent,
+        FailureKind::SessionLost,
+        FailureKind::ToolError,
+        FailureKind::RateLimited,
+        FailureKind::InvalidResult,
+    ] {
+        let agents = vec![("w1", works(60)), ("w2", fails(1, kind)), ("w3", works(60))];
+        let outcomes = play(&shared_by(&["w1", "w2", "w3"], 1_000, retry(2)), agents);
+        assert_eq!(outcomes.status, RunStatus::Succeeded, "{kind:?}");
+        let [first, bad, last] = ["w1", "w2", "w3"].map(|name| outcomes.of(name));
+        assert!(bad.failed <= 20, "{kind:?}: {:?}", outcomes.shares);
+        assert!(is_even(first.completed, last.completed), "{kind:?}: {:?}", outcomes.shares);
+    }
+}
+
+#[test]
+fn a_flapping_agent_fails_less_than_it_completes_and_slows_nothing_down() {
+    for (up, down) in [(1_000, 400), (500, 500), (400, 300), (3_000, 3_000)] {
+        let names = ["w1", "w2", "w3"];
+        let without = play(&shared_by(&["w1", "w3"], 1_000, retry(4)), vec![("w1", works(60)), ("w3", works(60))]);
+        let agents = vec![("w1", works(60)), ("w2", flaps(up, down, 60)), ("w3", works(60))];
+        let outcomes = play(&shared_by(&names, 1_000, retry(4)), agents);
+        let [first, flapping, last] = names.map(|name| outcomes.of(name));
+        assert_eq!(outcomes.status, RunStatus::Succeeded);
+        assert!(outcomes.took <= without.took, "{} ms with it, {} ms without it", outcomes.took, without.took);
+        assert!(flapping.failed < flapping.completed, "{up}/{down}: {:?}", outcomes.shares);
+        assert!(flapping.completed > 100, "it is used again: {:?}", outcomes.shares);
+        assert!(is_even(first.completed, last.completed), "{up}/{down}: {:?}", outcomes.shares);
+    }
+}
+
+#[test]
+fn an_agent_that_fails_half_of_the_time_completes_as_much_as_it_fails_at_least() {
+    let mut dice = super::simulation::dice_of(7);
+    let half: Behavior = Box::new(move |_| if dice(2) == 0 { (1, Err(FailureKind::ToolError)) } else { (60, Ok(())) });
+    let agents = vec![("w1", works(60)), ("w2", half), ("w3", works(60))];
+    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 1_000, retry(4)), agents);
+    let share = outcomes.of("w2");
+    assert_eq!(outcomes.status, RunStatus::Succeeded);
+    assert!(share.failed <= share.completed * 5 / 4, "{:?}", outcomes.shares);
+}
+
+#[test]
+fn a_slow_agent_gets_as_much_as_it_can_do_and_holds_up_nobody() {
+    let agents = vec![("w1", works(50)), ("w2", works(1_000)), ("w3", works(50))];
+    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 600, retry(1)), agents);
+    let [first, slow, last] = ["w1", "w2", "w3"].map(|name| outcomes.of(name));
+    assert!(slow.completed <= 20 && slow.completed >= 8, "{:?}", outcomes.shares);
+    assert!(is_even(first.completed, last.completed), "{:?}", outcomes.shares);
+    assert!(outcomes.took <= 5_000, "{} ms", outcomes.took);
+}
+
+#[test]
+fn one_failure_of_a_task_on_slow_equals_keeps_an_agent_idle_only_for_a_moment() {
+    // The second attempt on `w2` works; its equals need a minute for each task.
+    let mut first = true;
+    let once: Behavior =
+        Box::new(
+            move |_| if std::mem::take(&mut first) { (1, Err(FailureKind::ConnectionLost)) } else { (10, Ok(())) },
+        );
+    let agents = vec![("w1", works(60_000)), ("w2", once), ("w3", works(60_000))];
+    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 100, retry(4)), agents);
+    assert_eq!(outcomes.of("w2"), Share { completed: 92, failed: 1 });
+    assert_eq!(outcomes.took, 60_000);
+}
+
+#[test]
+fn tasks_one_after_the_other_are_shared_as_well() {
+    let mut plan = (*shared_by(&["w1", "w2", "w3"], 100, retry(4))).clone();
+    plan.max_parallel = 1;
+    let agents = vec![("w1", works(10)), ("w2", fails(1, FailureKind::NotSent)), ("w3", works(10))];
+    let outcomes = play(&Arc::new(plan), agents);
+    assert!(is_even(outcomes.of("w1").completed, outcomes.of("w3").completed), "{:?}", outcomes.shares);
+    assert!(outcomes.of("w2").failed <= 10, "{:?}", outcomes.shares);
+}
+
+#[test]
+fn agents_that_are_all_dead_end_the_tasks_after_the_tries_that_the_plan_allows() {
+    let dead = || fails(1, FailureKind::ConnectionLost);
+    let agents = vec![("w1", dead()), ("w2", dead()), ("w3", dead())];
+    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 50, retry(4)), agents);
+    assert_eq!((outcomes.status, outcomes.most_attempts), (RunStatus::Partial, 12));
+    assert_eq!(outcomes.shares.values().map(|share| share.failed).sum::<usize>(), 600);
+}
+
+#[test]
+fn a_long_run_with_faults_keeps_its_throughput() {
+    let mut dice = super::simulation::dice_of(11);
+    let mut faulty = move |up: u64, down: u64| -> Behavior {
+        let mut dice = super::simulation::dice_of(dice(usize::MAX) as u64);
+        Box::new(move |now| match (now % (up + down) >= up, dice(100)) {
+            (true, _) => (1, Err(FailureKind::NotSent)),
+            (_, 0..5) => (5, Err(FailureKind::ToolError)),
+            (_, 5) => (300, Err(FailureKind::IdleTimeout)),
+            _ => (10 + dice(20) as u64, Ok(())),
+        })
+    };
+    let names = ["s1", "s2", "s3", "s4", "s5", "s6"];
+    let agents = names.iter().zip([700, 1_100, 1_300, 3_000, 5_000, 1_000_000]);
+    let agents = agents.map(|(name, up)| (*name, faulty(up, up / 3))).collect();
+    let mut plan = (*shared_by(&names, 6_000, retry(3))).clone();
+    plan.max_parallel = 24;
+    let outcomes = play(&Arc::new(plan), agents);
+    // Completed in each tenth of the time: none is far below the mean.
+    let mut tenths = [0_usize; 10];
+    for end in &outcomes.ends {
+        tenths[usize::try_from(end * 10 / (outcomes.took + 1)).expect("below ten")] += 1;
+    }
+    let mean = outcomes.ends.len() / 10;
+    assert!(tenths.iter().take(9).all(|ended| *ended * 2 >= mean), "{tenths:?} in {} ms", outcomes.took);
+    for (name, share) in &outcomes.shares {
+        assert!(share.failed * 2 < share.completed, "{name}: {share:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_agents_do_one_that_works_gets_every_task_done(
+        kinds in prop::collection::vec((0_u8..5, 1_u64..400), 1..5),
+        place in 0_usize..5,
+        items in 1_usize..120,
+        max_parallel in 1_usize..30,
+    ) {
+        let names = ["w0", "w1", "w2", "w3", "w4"];
+        let count = kinds.len() + 1;
+        let mut behaviors: Vec<Behavior> = kinds
+            .iter()
+            .map(|&(kind, millis)| match kind {
+                0 => works(millis),
+                1 => fails(millis, FailureKind::ConnectionLost),
+                2 => fails(1, FailureKind::ToolError),
+                3 => flaps(millis * 3, millis, 20),
+                _ => fails(millis, FailureKind::UnknownTool),
+            })
+            .collect();
+        behaviors.insert(place % count, works(50));
+        let mut plan = (*shared_by(&names[..count], items, retry(3))).clone();
+        plan.max_parallel = max_parallel;
+        let outcomes = play(&Arc::new(plan), names.into_iter().zip(behaviors).collect());
+        prop_assert_eq!(outcomes.status, RunStatus::Succeeded);
+        prop_assert_eq!(outcomes.ends.len(), items);
+        let dead = names.iter().enumerate().filter(|(index, _)| *index < count).map(|(_, name)| outcomes.of(name));
+        for share in dead.filter(|share| share.completed == 0) {
+            prop_assert!(share.failed <= items / 8 + 16, "{:?}", outcomes.shares);
+        }
+    }
+}

@@ -15,9 +15,6 @@ use crate::{
     },
 };
 
-/// Who answers, as the journal says it.
-const BY: &str = "person elsewhere";
-
 /// How long to wait until the process that drives the run has taken the answer up. It looks five times a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -73,8 +70,8 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
             format!("`kapell questions {run}` shows what it takes"),
         )
     })?;
-    let request = Request::Answer { question: asked.question.id.clone(), answer: answer.clone(), by: BY.to_owned() };
-    elsewhere.send(&request)?;
+    let request = Request::Answer { question: asked.question.id.clone(), answer: answer.clone() };
+    let sender = elsewhere.send(&request)?.to_string();
     let taken_up = elsewhere
         .await_effect(PATIENCE, |reader| {
             let questions = Questions::read(reader, run)?;
@@ -82,11 +79,17 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
         })
         .await?;
     match taken_up {
-        Some((taken, by)) if taken == answer && by == BY => message!("{id} of run {run}: {}", action(&answer)),
+        Some((taken, by)) if taken == answer && by == sender => message!("{id} of run {run}: {}", action(&answer)),
         Some((taken, by)) => {
             let said =
                 format!("question `{id}` was answered a moment before: {} by {}", action(&taken), printable(&by));
             return Err(CliError::usage(said, format!("`kapell runs show {run}` tells how the run went on")));
+        }
+        None if !elsewhere.reader.waiting_answers(run)?.contains(&asked.question.id) => {
+            return Err(CliError::usage(
+                format!("run {run} refused the answer to `{id}`"),
+                format!("`kapell logs {run}` says why"),
+            ));
         }
         None => match elsewhere.look()?.driver {
             Some(driver) => message!("{id} of run {run}: the answer is kept, but {driver} has not taken it up yet"),

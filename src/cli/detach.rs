@@ -17,7 +17,11 @@ use super::{
     exit::{print, print_message},
     files,
 };
-use crate::{journal::Reader, model::RunId, system::files::create_below_own_directory};
+use crate::{
+    journal::Reader,
+    model::RunId,
+    system::{environment, files::create_below_own_directory},
+};
 
 /// How often to look whether the run has begun.
 const POLL: Duration = Duration::from_millis(50);
@@ -53,6 +57,8 @@ fn start(run: &RunId, log: File) -> io::Result<Child> {
     let arguments = ["run", "--detached-as", run.as_str()].into_iter().map(OsString::from).chain(rest);
     Command::new(std::env::current_exe()?)
         .args(arguments)
+        .env_clear()
+        .envs(environment::all())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -9,6 +9,7 @@ use super::{CliError, JournalArg, files};
 use crate::{
     journal::{Inbox, JournalError, Reader, Request, RunSummary},
     model::RunId,
+    system::process::Sender,
 };
 
 /// How often to look what became of a request.
@@ -43,9 +44,21 @@ impl Elsewhere {
         Ok(self.reader.run(&self.run)?)
     }
 
-    /// Leaves a request for the process that drives the run, or for the next one that does.
-    pub(super) fn send(&self, request: &Request) -> Result<(), CliError> {
-        Ok(Inbox::open(&self.path, &self.run)?.send(request)?)
+    /// Leaves a request for the process that drives the run, or for the next one that does, and says who sent it.
+    ///
+    /// # Errors
+    /// Refuses to speak for a person where this process belongs to an agent.
+    pub(super) fn send(&self, request: &Request) -> Result<Sender, CliError> {
+        let sender = Sender::current();
+        let driver = self.look()?.driver.and_then(|driver| driver.process);
+        if let Some(reason) = sender.objection(driver.as_slice()) {
+            return Err(CliError::usage(
+                format!("this process must not speak for a person: {reason}"),
+                "run the command in a terminal of your own",
+            ));
+        }
+        Inbox::open(&self.path, &self.run)?.send(request, &sender)?;
+        Ok(sender)
     }
 
     /// Asks again and again for what a request leads to, as long as a process drives the run and `patience` lasts.

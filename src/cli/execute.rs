@@ -28,6 +28,7 @@ use crate::{
     },
     runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
+    system::process,
 };
 
 /// What is to be carried out.
@@ -153,9 +154,11 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
     };
     shutdown::listen(Arc::clone(&hub), last_words)
         .map_err(|error| CliError::failed("signals cannot be listened for", error))?;
+    process::adopt_orphans();
+    let orphans = tokio::spawn(runtime::reap_orphans());
     let mut elsewhere = journal::Inbox::later(&path, &run);
     let requests = match &work {
-        Work::Left(_) => elsewhere.take_new()?.into_iter().map(runtime::observed).collect(),
+        Work::Left(_) => runtime::observe(&mut elsewhere, None)?,
         // Nobody knows of it yet.
         Work::New { .. } | Work::Again { .. } => Vec::new(),
     };
@@ -194,6 +197,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         }
     };
     elsewhere.abort();
+    orphans.abort();
     let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);
     let shown = answer.map_or(Shown::Nothing, |answer| answer.shown());

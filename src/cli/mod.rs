@@ -43,7 +43,10 @@ use std::{
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_appender::non_blocking::NonBlockingBuilder;
 
-use crate::report::text::{printable_styled, printable_unstyled};
+use crate::{
+    report::text::{printable_styled, printable_unstyled},
+    system::{environment, process},
+};
 
 pub use exit::{CliError, Exit};
 
@@ -126,6 +129,8 @@ enum Format {
 
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn main() -> Exit {
+    process::harden();
+    environment::seal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

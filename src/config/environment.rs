@@ -6,6 +6,7 @@ use super::{
     source::Extent,
     tree::{Node, Tree},
 };
+use crate::system;
 
 /// The host's environment, as the agents file sees it.
 pub trait Environment {
@@ -29,7 +30,7 @@ pub struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+        system::environment::variable(name)?.into_string().ok()
     }
 
     fn executable(&self) -> Result<String, String> {

@@ -217,7 +217,10 @@ impl Run {
             Event::CancelRequested => self.stop = Some(Stop::Cancelled),
             Event::InterruptRequested => self.stop = Some(Stop::Interrupted),
             Event::RunEnded { status, .. } => self.status = *status,
-            Event::AttemptProgressed { .. } | Event::InputRequired { .. } | Event::AgentLogged { .. } => {}
+            Event::AttemptProgressed { .. }
+            | Event::InputRequired { .. }
+            | Event::AgentLogged { .. }
+            | Event::RequestRefused { .. } => {}
         }
         Ok(())
     }

@@ -245,6 +245,9 @@ impl Decision<'_> {
                 }
             }
             Input::AgentLogged { origin, message } => self.emit(Event::AgentLogged { origin, message }),
+            Input::RequestRefused { question, by, reason } => {
+                self.emit(Event::RequestRefused { question, by, reason });
+            }
             Input::CancelRequested => {
                 if self.run.stop.is_none() || self.run.is_interrupted() {
                     self.emit(Event::CancelRequested);

@@ -5,6 +5,8 @@ use std::{process::Stdio, time::Duration};
 
 use url::{Host, Url};
 
+use crate::system::process::OwnChild;
+
 /// How long the opener has to say that it failed.
 const OPENER_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -86,6 +88,7 @@ impl Browser {
             .process_group(0)
             .spawn()
             .map_err(|error| format!("`{}` could not be started: {error}", self.0))?;
+        let _own = opener.id().map(OwnChild::new);
         match tokio::time::timeout(OPENER_PATIENCE, opener.wait()).await {
             Ok(Ok(status)) if !status.success() => Err(format!("`{}` failed: {status}", self.0)),
             Ok(Err(error)) => Err(format!("`{}` failed: {error}", self.0)),

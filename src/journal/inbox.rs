@@ -4,11 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, types::Type};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use serde::{Deserialize, Serialize};
 
 use super::{JournalError, schema};
-use crate::model::{Answer, QuestionId, RunId, RunStatus};
+use crate::{
+    model::{Answer, QuestionId, RunId, RunStatus},
+    system::process::Sender,
+};
 
 /// What a process wants of a run that another one drives, or that nobody drives now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,11 +23,29 @@ pub enum Request {
         question: QuestionId,
         /// What was said; valid by the question's form.
         answer: Answer,
-        /// Who said it.
-        by: String,
     },
     /// The end of the run.
     Cancel,
+}
+
+/// A request as it waits in the inbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent {
+    /// Its number in the journal.
+    pub id: i64,
+    /// What is wanted.
+    pub request: Request,
+    /// Who wants it, as the sender says. Absent where something else than kapell wrote the request.
+    pub sender: Option<Sender>,
+}
+
+/// How a request is written.
+#[derive(Serialize, Deserialize)]
+struct Body<R> {
+    #[serde(flatten)]
+    request: R,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sender: Option<Sender>,
 }
 
 /// The inbox of a run. Its calls take microseconds, unless another process holds the journal.
@@ -60,7 +81,7 @@ impl Inbox {
     /// # Errors
     /// [`JournalError::Ended`] when the run can take no more, [`JournalError::AnswerWaits`] when there is an answer to
     /// the same question already.
-    pub fn send(&mut self, request: &Request) -> Result<(), JournalError> {
+    pub fn send(&mut self, request: &Request, sender: &Sender) -> Result<(), JournalError> {
         let Self { connection, path, run, .. } = self;
         let connection = opened(connection, path)?;
         let failed = |error| JournalError::from_sqlite(path, error);
@@ -79,7 +100,8 @@ impl Inbox {
             Request::Answer { question, .. } => Some(question),
             Request::Cancel => None,
         };
-        let body = serde_json::to_string(request).expect("ids, texts and JSON can be written as JSON");
+        let body = Body { request, sender: Some(sender.clone()) };
+        let body = serde_json::to_string(&body).expect("ids, texts and JSON can be written as JSON");
         let name = question.map(|question| question.as_str());
         let sent = transaction
             .execute("INSERT INTO inbox (run, question, body) VALUES (?1, ?2, ?3)", (run.as_str(), name, body));
@@ -99,7 +121,7 @@ impl Inbox {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn take_new(&mut self) -> Result<Vec<Request>, JournalError> {
+    pub fn take_new(&mut self) -> Result<Vec<Sent>, JournalError> {
         let Self { connection, path, run, taken, version } = self;
         let connection = opened(connection, path)?;
         let mut take = || {
@@ -109,13 +131,34 @@ impl Inbox {
             }
             let mut query =
                 connection.prepare_cached("SELECT id, body FROM inbox WHERE run = ?1 AND id > ?2 ORDER BY id")?;
-            let rows = query.query_map((run.as_str(), *taken), |row| Ok((row.get(0)?, request(row)?)))?;
-            let found: Vec<(i64, Request)> = rows.collect::<Result<_, _>>()?;
+            let rows = query.query_map((run.as_str(), *taken), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
             *version = Some(now);
-            *taken = found.last().map_or(*taken, |(id, _)| *id);
-            Ok(found.into_iter().map(|(_, request)| request).collect())
+            *taken = rows.last().map_or(*taken, |(id, _)| *id);
+            let mut found = Vec::new();
+            for (id, body) in rows {
+                match serde_json::from_str(&body) {
+                    Ok(Body { request, sender }) => found.push(Sent { id, request, sender }),
+                    Err(error) => {
+                        // Kept, it would take the place of an answer for good.
+                        tracing::warn!(%error, "removing a request that cannot be read");
+                        connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
+                    }
+                }
+            }
+            Ok(found)
         };
         take().map_err(|error| JournalError::from_sqlite(path, error))
+    }
+
+    /// Removes a request that was refused, so that another one can take its place.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn remove(&mut self, id: i64) -> Result<(), JournalError> {
+        let Self { connection, path, .. } = self;
+        let removed = opened(connection, path)?.execute("DELETE FROM inbox WHERE id = ?1", [id]);
+        removed.map(|_| ()).map_err(|error| JournalError::from_sqlite(path, error))
     }
 }
 
@@ -124,11 +167,6 @@ fn opened<'c>(connection: &'c mut Option<Connection>, path: &Path) -> Result<&'c
         Some(connection) => Ok(connection),
         None => Ok(connection.insert(schema::open_for_writing(path)?)),
     }
-}
-
-fn request(row: &rusqlite::Row<'_>) -> rusqlite::Result<Request> {
-    let body: String = row.get(1)?;
-    serde_json::from_str(&body).map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, error.into()))
 }
 
 #[cfg(test)]
@@ -146,7 +184,6 @@ mod tests {
         Request::Answer {
             question: question.into(),
             answer: Answer::Accept { content: Some(json!({"confirm": true})) },
-            by: "person elsewhere".into(),
         }
     }
 
@@ -173,6 +210,17 @@ mod tests {
         (folder, journal, inbox, append)
     }
 
+    fn send(inbox: &mut Inbox, request: &Request) -> Result<(), JournalError> {
+        inbox.send(request, &Sender::current())
+    }
+
+    /// The requests that are new, all of which this process sent.
+    fn take(inbox: &mut Inbox) -> Vec<Request> {
+        let sent = inbox.take_new().expect("reads");
+        assert!(sent.iter().all(|sent| sent.sender == Some(Sender::current())), "{sent:?}");
+        sent.into_iter().map(|sent| sent.request).collect()
+    }
+
     fn inbox(journal: &SqliteJournal) -> Inbox {
         Inbox::open(journal.path(), &samples::run()).expect("opens")
     }
@@ -181,32 +229,32 @@ mod tests {
     fn a_request_is_given_once_to_each_process_until_its_event_is_durable() {
         let (_folder, journal, mut sender, mut append) = asked();
         let mut driver = inbox(&journal);
-        assert_eq!(driver.take_new().expect("reads"), []);
-        sender.send(&answer("q2")).expect("sends");
-        sender.send(&Request::Cancel).expect("sends");
-        assert_eq!(driver.take_new().expect("reads"), [answer("q2"), Request::Cancel]);
-        assert_eq!(driver.take_new().expect("reads"), []);
-        assert_eq!(inbox(&journal).take_new().expect("reads"), [answer("q2"), Request::Cancel]);
+        assert_eq!(take(&mut driver), []);
+        send(&mut sender, &answer("q2")).expect("sends");
+        send(&mut sender, &Request::Cancel).expect("sends");
+        assert_eq!(take(&mut driver), [answer("q2"), Request::Cancel]);
+        assert_eq!(take(&mut driver), []);
+        assert_eq!(take(&mut inbox(&journal)), [answer("q2"), Request::Cancel]);
 
         append(json!({"type": "question_answered", "question": "q2", "by": "x", "answer": {"action": "decline"}}));
-        assert_eq!(inbox(&journal).take_new().expect("reads"), [Request::Cancel]);
+        assert_eq!(take(&mut inbox(&journal)), [Request::Cancel]);
         append(json!({"type": "cancel_requested"}));
-        assert_eq!(inbox(&journal).take_new().expect("reads"), []);
-        sender.send(&answer("q1")).expect("sends");
-        assert_eq!(driver.take_new().expect("reads"), [answer("q1")], "an id is never given twice");
+        assert_eq!(take(&mut inbox(&journal)), []);
+        send(&mut sender, &answer("q1")).expect("sends");
+        assert_eq!(take(&mut driver), [answer("q1")], "an id is never given twice");
     }
 
     #[test]
     fn a_question_takes_one_answer_and_a_run_that_has_ended_none() {
         let (_folder, journal, mut sender, mut append) = asked();
-        sender.send(&answer("q1")).expect("sends");
-        let error = sender.send(&answer("q1")).expect_err("refuses");
+        send(&mut sender, &answer("q1")).expect("sends");
+        let error = send(&mut sender, &answer("q1")).expect_err("refuses");
         assert_eq!(
             error.to_string(),
             format!("question `q1` of run `{}` has an answer that waits to be taken up", samples::run())
         );
         append(json!({"type": "run_ended", "status": "paused"}));
-        sender.send(&answer("q2")).expect("a paused run goes on some day");
+        send(&mut sender, &answer("q2")).expect("a paused run goes on some day");
         let reader = Reader::open(journal.path()).expect("opens");
         let waiting = |reader: &Reader| reader.waiting_answers(&samples::run()).expect("reads");
         assert_eq!(waiting(&reader), ["q1".into(), "q2".into()]);
@@ -214,9 +262,21 @@ mod tests {
         append(json!({"type": "run_resumed", "away": "1s", "taken_up": []}));
         append(json!({"type": "run_ended", "status": "failed"}));
         assert_eq!(waiting(&reader), []);
-        let error = sender.send(&Request::Cancel).expect_err("refuses");
+        let error = send(&mut sender, &Request::Cancel).expect_err("refuses");
         assert_eq!(error.to_string(), format!("run `{}` has ended: failed", samples::run()));
-        let error = Inbox::open(journal.path(), &"other".into()).expect("opens").send(&Request::Cancel);
+        let error = send(&mut Inbox::open(journal.path(), &"other".into()).expect("opens"), &Request::Cancel);
         assert_eq!(error.expect_err("refuses").to_string(), "no run is called `other`");
+    }
+
+    #[test]
+    fn a_request_that_was_refused_leaves_its_place_to_another_one() {
+        let (_folder, journal, mut sender, _append) = asked();
+        send(&mut sender, &answer("q1")).expect("sends");
+        let mut driver = inbox(&journal);
+        let sent = driver.take_new().expect("reads");
+        driver.remove(sent[0].id).expect("removes");
+        assert_eq!(take(&mut inbox(&journal)), []);
+        send(&mut sender, &answer("q1")).expect("there is room again");
+        assert_eq!(take(&mut driver), [answer("q1")]);
     }
 }

@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 pub use error::JournalError;
-pub use inbox::{Inbox, Request};
+pub use inbox::{Inbox, Request, Sent};
 pub use lease::{Holder, Lease};
 pub use memory::MemoryJournal;
 pub use prune::prune;

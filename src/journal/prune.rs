@@ -41,7 +41,10 @@ mod tests {
         for run in &runs {
             block_on(journal.append(run, samples::journey()[..7].into())).expect("appends");
             block_on(journal.note(run, NoteKey::Session("travel".into()), 1.into())).expect("keeps");
-            Inbox::open(&path, run).expect("opens").send(&Request::Cancel).expect("sends");
+            Inbox::open(&path, run)
+                .expect("opens")
+                .send(&Request::Cancel, &crate::system::process::Sender::current())
+                .expect("sends");
         }
         let lease = Lease::take(&path, &runs[0]).expect("takes");
         assert!(matches!(prune(&path, &runs[0]), Err(JournalError::Driven { .. })));

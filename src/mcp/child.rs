@@ -17,7 +17,13 @@ use super::{
     guard::{self, Signal},
     log::AgentLog,
 };
-use crate::model::ChildProcess;
+use crate::{
+    model::ChildProcess,
+    system::{
+        environment::AGENT_VARIABLE,
+        process::{OwnChild, reap_group},
+    },
+};
 
 /// What a child gets of the host's environment, besides every `LC_*`: enough to find programs, files and the language
 /// of a person, and no secret.
@@ -77,7 +83,13 @@ impl Child {
         pipes: Pipes,
     ) -> std::io::Result<(Self, Option<(ChildStdin, ChildStdout)>)> {
         let mut command = Command::new(&process.command);
-        command.args(&process.args).env_clear().envs(base_environment()).envs(&process.env).kill_on_drop(true);
+        command
+            .args(&process.args)
+            .env_clear()
+            .envs(base_environment())
+            .envs(&process.env)
+            .env(AGENT_VARIABLE, "1")
+            .kill_on_drop(true);
         if let Some(directory) = &process.cwd {
             command.current_dir(directory);
         }
@@ -94,6 +106,7 @@ impl Child {
             }
         };
         let pid = child.id().ok_or_else(|| std::io::Error::other("the process has no id"))?;
+        let own = OwnChild::new(pid);
         log.begin(&process.command, pid);
 
         let silent = CancellationToken::new();
@@ -113,10 +126,12 @@ impl Child {
         let keeper = tokio::spawn(async move {
             let group = Group(pid);
             let status = child.wait().await;
+            drop(own);
             // What the leader left behind ends with it.
             guard::signal(pid, Signal::Kill);
             ended.send_replace(status.ok());
             for _ in 0..50 {
+                reap_group(pid);
                 if guard::is_gone(pid) {
                     break;
                 }

@@ -17,6 +17,8 @@ use std::{
 use libc::{c_int, c_void, pid_t};
 use tokio::process::Command;
 
+use crate::system::process::OwnChild;
+
 /// Most process groups that the guard can hold: far more than a run has agents. Beyond that a child is covered by
 /// `PR_SET_PDEATHSIG` alone.
 const MOST_GROUPS: usize = 4_096;
@@ -92,7 +94,10 @@ fn fork_guard() -> io::Result<PipeWriter> {
     let error = io::Error::last_os_error();
     // SAFETY: `before` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
-    if forked == -1 { Err(error) } else { Ok(writer) }
+    let Ok(guard) = u32::try_from(forked) else { return Err(error) };
+    // For good: nobody waits for the guard, and it ends after the host.
+    std::mem::forget(OwnChild::new(guard));
+    Ok(writer)
 }
 
 /// The guard's whole life. A positive number on the pipe is a new group, a negative one a group that is gone.
@@ -174,7 +179,7 @@ impl Enlisted {
     }
 }
 
-/// Makes the child of `command` the leader of its own process group, known to the guard, killed with the host's thread
+/// Makes the child of `command` the leader of its own session and process group, known to the guard, killed with the host's thread
 /// that spawns it. That thread must be the runtime's, never one of its blocking pool, which ends when idle.
 ///
 /// # Errors
@@ -183,11 +188,14 @@ pub(super) fn enlist(command: &mut Command) -> io::Result<Enlisted> {
     let guard = pipe()?.as_raw_fd();
     let (reports, report) = io::pipe()?;
     let host = std::process::id();
-    command.process_group(0);
     let before_exec = move || {
         // SAFETY: async-signal-safe calls only; the descriptors are open until `exec` closes them, and each write is
         // of a number that lives on the stack.
         unsafe {
+            // Leads a group of its own, and has no terminal into which it could type answers.
+            if libc::setsid() == -1 {
+                return Err(io::Error::last_os_error());
+            }
             #[cfg(target_os = "linux")]
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
                 return Err(io::Error::last_os_error());

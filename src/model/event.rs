@@ -226,7 +226,7 @@ pub enum Event {
         question: QuestionId,
         /// What was said.
         answer: Answer,
-        /// Who said it: `person`, `answers file`, `no input`, ….
+        /// Who said it: `person at terminal`, `command (process 7, user anna, pts/1)`, `answers file`, `no input`, ….
         by: String,
     },
     /// Nobody here can answer the question; the run pauses when nothing else is left to do.
@@ -263,6 +263,16 @@ pub enum Event {
     BudgetSpent {
         /// What there is no more of, for people.
         what: String,
+    },
+    /// An answer or a cancellation was refused: it came from a process that must not speak for a person.
+    RequestRefused {
+        /// The question that it answers; absent for a cancellation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        question: Option<QuestionId>,
+        /// Which process sent it, as it says.
+        by: String,
+        /// Why it is refused.
+        reason: String,
     },
     /// A person asked for the run to end.
     CancelRequested,

@@ -114,6 +114,15 @@ pub enum Input {
         /// What.
         message: LogMessage,
     },
+    /// An answer or a cancellation came from a process that must not speak for a person.
+    RequestRefused {
+        /// The question that it answers; absent for a cancellation.
+        question: Option<QuestionId>,
+        /// Which process sent it, as it says.
+        by: String,
+        /// Why it is refused.
+        reason: String,
+    },
     /// A person asked for the run to end.
     CancelRequested,
     /// The process was asked to stop. The run stays resumable.

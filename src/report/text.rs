@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::Task;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
+use crate::model::{QuestionId, Task};
 
 /// Most characters of an agent's text that a line shows.
 const LONGEST: usize = 400;
@@ -42,6 +42,12 @@ pub fn task_in_words(task: &Task) -> String {
 /// `1 task`, `2 tasks`.
 pub fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Names what another process asked of a run: an answer, or its end.
+pub(super) fn request_in_words(question: Option<&QuestionId>) -> String {
+    question
+        .map_or_else(|| "a cancellation".to_owned(), |question| format!("an answer to {}", brief(question.as_str())))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    journal::{Inbox, Request},
+    journal::{Inbox, JournalError, Request, Sent},
     model::Input,
 };
 
@@ -21,15 +21,15 @@ pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
         tokio::time::sleep(POLL).await;
         // Reading can wait for another process that is repairing the journal.
         let look = tokio::task::spawn_blocking(move || {
-            let found = inbox.take_new();
+            let found = observe(&mut inbox, Some(std::process::id()));
             (inbox, found)
         });
         let Ok((back, found)) = look.await else { return };
         inbox = back;
         match found {
-            Ok(requests) => {
-                for request in requests {
-                    hub.send(observed(request)).await;
+            Ok(inputs) => {
+                for input in inputs {
+                    hub.send(input).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "requests of other processes cannot be read"),
@@ -37,10 +37,30 @@ pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
     }
 }
 
-/// A request as the engine takes it.
-pub fn observed(request: Request) -> Input {
-    match request {
-        Request::Answer { question, answer, by } => Input::QuestionAnswered { question, answer, by },
-        Request::Cancel => Input::CancelRequested,
+/// Returns the new requests as the engine takes them, and removes those of agents: they must not speak for a person.
+/// `driver` is the process that drove the run when they were made, if one did.
+///
+/// # Errors
+/// When the inbox cannot be read or written.
+pub fn observe(inbox: &mut Inbox, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
+    let mut inputs = Vec::new();
+    for Sent { id, request, sender } in inbox.take_new()? {
+        let (by, objection) = match &sender {
+            Some(sender) => (sender.to_string(), sender.objection_now(driver)),
+            None => ("an unknown process".to_owned(), Some("it does not say which process sent it".to_owned())),
+        };
+        inputs.push(match (request, objection) {
+            (Request::Answer { question, answer }, None) => Input::QuestionAnswered { question, answer, by },
+            (Request::Cancel, None) => Input::CancelRequested,
+            (request, Some(reason)) => {
+                inbox.remove(id)?;
+                let question = match request {
+                    Request::Answer { question, .. } => Some(question),
+                    Request::Cancel => None,
+                };
+                Input::RequestRefused { question, by, reason }
+            }
+        });
     }
+    Ok(inputs)
 }

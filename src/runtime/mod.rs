@@ -6,6 +6,7 @@ mod dispatcher;
 mod hub;
 mod inbox;
 mod orders;
+mod orphans;
 mod replanner;
 pub mod shutdown;
 mod survey;
@@ -23,7 +24,8 @@ use crate::{
 
 pub use dispatcher::{Resumption, RuntimeError, Services, Start, cancel, rerun, resume, run};
 pub use hub::{Hub, Inbox};
-pub use inbox::{deliver, observed};
+pub use inbox::{deliver, observe};
+pub use orphans::reap_orphans;
 pub use replanner::Replanner;
 pub use survey::{Survey, survey};
 

@@ -228,6 +228,7 @@ impl Merge {
             | Event::SamplingStarted { .. }
             | Event::SamplingFinished { .. }
             | Event::AgentLogged { .. }
+            | Event::RequestRefused { .. }
             | Event::CancelRequested
             | Event::InterruptRequested => {}
         }

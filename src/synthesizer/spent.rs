@@ -162,6 +162,7 @@ impl<B: Book> Ledger<B> {
             | Event::QuestionAnswered { .. }
             | Event::QuestionLeftOpen { .. }
             | Event::AgentLogged { .. }
+            | Event::RequestRefused { .. }
             | Event::BudgetSpent { .. }
             | Event::CancelRequested
             | Event::InterruptRequested

@@ -1,4 +1,6 @@
 //! What the operating system does for the host: private files, bounded reads, the environment, processes.
 //! Knows nothing about runs, agents or plans.
 
+pub mod environment;
 pub mod files;
+pub mod process;

@@ -90,7 +90,7 @@ fn questions_of_a_detached_run_are_answered_from_elsewhere() {
     let answered = run.kapell(&["answer"], &["q1", "--field", "confirm=yes", "--field", "notes=quiet"]);
     assert_eq!((answered.code, answered.err), (Some(0), format!("q1 of run {}: accepted\n", run.run)));
     let again = run.kapell(&["answer"], &["q1", "--decline"]);
-    assert!(again.code == Some(2) && again.err.contains("accepted by person elsewhere"), "{again:?}");
+    assert!(again.code == Some(2) && again.err.contains("accepted by command (process "), "{again:?}");
 
     assert_eq!(run.questions(1)[0]["question"], "q2");
     assert_eq!(run.kapell(&["answer"], &["q2", "--accept"]).code, Some(0));
@@ -100,7 +100,7 @@ fn questions_of_a_detached_run_are_answered_from_elsewhere() {
     let late = run.kapell(&["answer"], &["q2", "--accept"]);
     assert!(late.code == Some(2) && late.err.contains("has ended: succeeded"), "{late:?}");
     let said = std::fs::read_to_string(place.path(&format!("journal.logs/{}.log", run.run))).expect("a log");
-    assert!(said.contains("(by person elsewhere)") && said.contains("\"status\": \"booked\""), "{said}");
+    assert!(said.contains("(by command (process ") && said.contains("\"status\": \"booked\""), "{said}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod processes;
 mod prompts;
 mod replanning;
 mod resuming;
+mod same_user;
 mod secrets;
 mod slow_readers;
 mod stalled_output;

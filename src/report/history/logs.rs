@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::{brief, count, elapsed, printable, safe_json, task_in_words},
+        text::{brief, count, elapsed, printable, request_in_words, safe_json, task_in_words},
     },
     formatted,
     show::{action, tokens},
@@ -205,6 +205,9 @@ fn describe(event: &Event) -> (String, String) {
             (origin.agent.to_string(), format!("{}{logger}: {}", message.level, brief(&in_a_line(&message.data))))
         }
         Event::BudgetSpent { what } => (run(), format!("its budget is spent: {}", brief(what))),
+        Event::RequestRefused { question, by, reason } => {
+            (run(), format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason)))
+        }
         Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
         Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {

@@ -236,6 +236,7 @@ impl RunDetails {
             | Event::Replanned { .. }
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
+            | Event::RequestRefused { .. }
             | Event::CancelRequested
             | Event::InterruptRequested => {}
         }

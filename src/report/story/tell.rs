@@ -11,7 +11,7 @@ use crate::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, EndCause, Event, Failure, LogMessage, Origin, Outcome,
         Progress, Question, QuestionId, Record, RunStatus, Sampler, SkipReason, TaskId, Timestamp,
     },
-    report::text::{brief, count, elapsed},
+    report::text::{brief, count, elapsed, request_in_words},
 };
 
 impl Story {
@@ -155,6 +155,11 @@ impl Story {
                 Some(sampled(&origin, result))
             }
             Event::AgentLogged { origin, message } => Some(logged(origin, message)),
+            Event::RequestRefused { question, by, reason } => {
+                let text =
+                    format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason));
+                Some(line(Mark::Run, self.name(), text))
+            }
             Event::CancelRequested => Some(line(Mark::Run, self.name(), "cancelling what runs")),
             Event::InterruptRequested => {
                 let text = "stopping, and cancelling what runs; press Ctrl-C again to stop at once";

@@ -1,0 +1,139 @@
+//! Keeps the environment that the process was started with, and clears from the process what could be a secret.
+//!
+//! Another process of the same user may read `/proc/PID/environ` and the environment of every child. So the variables
+//! that the host and its libraries do not need are copied to the heap, removed, and overwritten where the system put
+//! them.
+#![allow(unsafe_code)]
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+    sync::OnceLock,
+};
+
+/// Marks the environment of every agent process, so that its descendants can be recognized.
+pub const AGENT_VARIABLE: &str = "KAPELL_AGENT";
+
+/// The variables that stay in the process: what the host, its libraries and a browser read, none of which is a secret.
+const KEPT: [&str; 41] = [
+    AGENT_VARIABLE,
+    "BROWSER",
+    "CI",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "COLORTERM",
+    "COLUMNS",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DESKTOP_SESSION",
+    "DISPLAY",
+    "FORCE_COLOR",
+    "HOME",
+    "KAPELL_DEMO_DIR",
+    "KAPELL_DEMO_EFFECTS",
+    "KAPELL_LOG",
+    "LANG",
+    "LANGUAGE",
+    "LD_LIBRARY_PATH",
+    "LINES",
+    "LLVM_PROFILE_FILE",
+    "LOGNAME",
+    "MALLOC_ARENA_MAX",
+    "NO_COLOR",
+    "NO_PROXY",
+    "PATH",
+    "PWD",
+    "RUST_BACKTRACE",
+    "RUST_LIB_BACKTRACE",
+    "RUST_MIN_STACK",
+    "SHELL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TERM",
+    "TERM_PROGRAM",
+    "TMPDIR",
+    "TZ",
+    "TZDIR",
+    "USER",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "no_proxy",
+];
+
+/// The variables that the HTTP client reads, and whose addresses can hold a password. They stay in the process, but not
+/// where the system put them.
+const PROXIES: [&str; 6] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
+
+/// What the process was started with.
+static STARTED_WITH: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
+
+/// Takes the environment out of the process. Must be called before there is a second thread; later calls do nothing.
+pub fn seal() {
+    if STARTED_WITH.set(env::vars_os().collect()).is_err() {
+        return;
+    }
+    let initial = initial_strings();
+    for (name, value) in all() {
+        // SAFETY: there is no other thread that could read the environment.
+        unsafe {
+            if is_one_of(&PROXIES, &name) {
+                env::set_var(&name, &value);
+            } else if !is_kept(&name) {
+                env::remove_var(&name);
+            }
+        }
+    }
+    for (start, length) in initial {
+        // SAFETY: the string was just found here, it is this process's to write, and nothing refers to it now.
+        unsafe { std::ptr::write_bytes(start, 0, length) };
+    }
+}
+
+/// Returns the variable, as it was when the process started.
+pub fn variable(name: &str) -> Option<OsString> {
+    match STARTED_WITH.get() {
+        Some(variables) => variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
+        None => env::var_os(name),
+    }
+}
+
+/// Returns all variables, as they were when the process started: for a process that continues this one.
+pub fn all() -> Vec<(OsString, OsString)> {
+    STARTED_WITH.get().cloned().unwrap_or_else(|| env::vars_os().collect())
+}
+
+fn is_kept(name: &OsStr) -> bool {
+    let is_family = [&b"LC_"[..], b"XDG_"].iter().any(|prefix| name.as_bytes().starts_with(prefix));
+    is_family || is_one_of(&KEPT, name)
+}
+
+fn is_one_of(names: &[&str], name: &OsStr) -> bool {
+    names.iter().any(|known| name == *known)
+}
+
+/// Returns where the system put the variables that must not stay there, and how long they are.
+#[cfg(target_os = "linux")]
+fn initial_strings() -> Vec<(*mut u8, usize)> {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    let mut found = Vec::new();
+    // SAFETY: the C library keeps a list of strings here that ends with a null pointer, and nothing changes it now.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = std::ffi::CStr::from_ptr(*entry).to_bytes();
+            let name = text.split(|byte| *byte == b'=').next().unwrap_or_default();
+            if !is_kept(OsStr::from_bytes(name)) {
+                found.push(((*entry).cast::<u8>(), text.len()));
+            }
+            entry = entry.add(1);
+        }
+    }
+    found
+}
+
+#[cfg(not(target_os = "linux"))]
+fn initial_strings() -> Vec<(*mut u8, usize)> {
+    Vec::new()
+}

@@ -1,0 +1,310 @@
+//! Hardens the host's own process, and finds out which process descends from which.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    sync::{Mutex, PoisonError},
+};
+
+use nix::{
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::{Pid, User, getuid},
+};
+use serde::{Deserialize, Serialize};
+
+use super::environment;
+
+/// What the host's process is called, unless its file was renamed.
+const HOST_NAME: &str = "kapell";
+
+/// Limits how far a line of ancestors is followed.
+const MAX_ANCESTORS: usize = 256;
+
+/// Keeps other processes of the same user out of this one: no debugger, no `/proc/PID/mem` and `/proc/PID/environ`, no
+/// core dump.
+pub fn harden() {
+    #[cfg(target_os = "linux")]
+    // A failure leaves the process no worse off than before, and nothing can report it this early.
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Makes this process the parent of every descendant whose own parent ends, so that no agent can leave its ancestry.
+pub fn adopt_orphans() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
+        tracing::warn!(%error, "descendants of agents can leave the host's process tree");
+    }
+}
+
+/// The children that the host started itself, and whose end it waits for.
+static CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Marks a child whose end the host waits for, until it is dropped.
+#[derive(Debug)]
+pub struct OwnChild(u32);
+
+impl OwnChild {
+    /// Marks the child, right after it was started.
+    pub fn new(pid: u32) -> Self {
+        CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        Self(pid)
+    }
+}
+
+impl Drop for OwnChild {
+    fn drop(&mut self) {
+        CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Removes adopted processes that have ended from the system's table.
+pub fn reap_orphans() {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
+    let own = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for thread in threads.flatten() {
+        let Ok(children) = fs::read_to_string(thread.path().join("children")) else { continue };
+        for child in children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
+            if !own.contains(&child) {
+                reap(child);
+            }
+        }
+    }
+}
+
+fn reap(child: u32) {
+    if let Ok(child) = i32::try_from(child) {
+        // One that is still running stays; any other result has nothing to act on.
+        let _ = waitpid(Pid::from_raw(child), Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// Removes the adopted processes of a group that have ended from the system's table.
+pub fn reap_group(group: u32) {
+    let Ok(group) = i32::try_from(group) else { return };
+    for _ in 0..MAX_ANCESTORS {
+        match waitpid(Pid::from_raw(-group), Some(WaitPidFlag::WNOHANG)) {
+            Ok(status) if status.pid().is_some() => {}
+            _ => return,
+        }
+    }
+}
+
+/// A process, told apart from a later one with the same id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it started, in clock ticks since the system did.
+    pub started: u64,
+    /// The name of its program.
+    pub name: String,
+}
+
+impl Process {
+    /// Finds a process by its id.
+    pub fn find(pid: u32) -> Option<Self> {
+        Some(Stat::read(pid)?.process)
+    }
+
+    /// Returns whether it has not ended.
+    fn is_there(&self) -> bool {
+        Self::find(self.pid).is_some_and(|found| found.started == self.started)
+    }
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    process: Process,
+    parent: u32,
+    /// The number of its terminal; 0 for none.
+    terminal: u32,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        // A name may contain blanks and parentheses.
+        let (pid, rest) = text.split_once(" (")?;
+        let (name, rest) = rest.rsplit_once(") ")?;
+        let fields: Vec<&str> = rest.split(' ').collect();
+        let process = Process { pid: pid.parse().ok()?, started: fields.get(19)?.parse().ok()?, name: name.to_owned() };
+        Some(Self { process, parent: fields.get(1)?.parse().ok()?, terminal: fields.get(4)?.parse().ok()? })
+    }
+
+    /// Returns the name of its terminal.
+    fn terminal(&self) -> Option<String> {
+        let (major, minor) = (self.terminal >> 8 & 0xfff, self.terminal & 0xff | self.terminal >> 12 & 0xfff00);
+        match major {
+            0 => None,
+            136..=143 => Some(format!("pts/{}", (major - 136) * 256 + minor)),
+            4 => Some(format!("tty{minor}")),
+            _ => Some(format!("terminal {major}:{minor}")),
+        }
+    }
+}
+
+/// Returns a process and its ancestors, nearest first.
+fn lineage(pid: u32) -> Vec<Process> {
+    let (mut found, mut next) = (Vec::new(), pid);
+    while next != 0 && found.len() < MAX_ANCESTORS {
+        let Some(stat) = Stat::read(next) else {
+            // One that cannot be looked at, such as another user's under `hidepid`.
+            found.push(Process { pid: next, started: 0, name: String::new() });
+            break;
+        };
+        found.push(stat.process);
+        next = stat.parent;
+    }
+    found
+}
+
+/// The process that asks something of a run, as it describes itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The process.
+    process: Process,
+    /// The user's name.
+    user: String,
+    /// The terminal, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terminal: Option<String>,
+    /// Its ancestors, nearest first.
+    ancestors: Vec<Process>,
+    /// Whether an agent's environment reached it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    marked: bool,
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terminal = self.terminal.as_deref().unwrap_or("no terminal");
+        write!(f, "command (process {}, user {}, {terminal})", self.process.pid, self.user)
+    }
+}
+
+impl Sender {
+    /// Describes this process.
+    pub fn current() -> Self {
+        let pid = std::process::id();
+        let mut lineage = lineage(pid).into_iter();
+        let process = lineage.next().unwrap_or(Process { pid, started: 0, name: String::new() });
+        let ancestors: Vec<_> = lineage.collect();
+        let user = match User::from_uid(getuid()) {
+            Ok(Some(user)) => user.name,
+            _ => getuid().to_string(),
+        };
+        let marked = environment::variable(environment::AGENT_VARIABLE).is_some()
+            || ancestors.iter().any(|ancestor| is_marked(ancestor.pid));
+        Self { terminal: Stat::read(pid).and_then(|stat| stat.terminal()), process, user, ancestors, marked }
+    }
+
+    /// Returns why this process must not speak for a person: it belongs to an agent. `drivers` are processes known to
+    /// drive runs.
+    pub fn objection(&self, drivers: &[u32]) -> Option<String> {
+        let own_name = &self.process.name;
+        let is_host = |ancestor: &&Process| {
+            ancestor.name == HOST_NAME || ancestor.name == *own_name || drivers.contains(&ancestor.pid)
+        };
+        match self.ancestors.iter().find(is_host) {
+            Some(host) => Some(format!("it was started by an agent of the kapell host in process {}", host.pid)),
+            None => self.marked.then(|| "it was started by an agent".to_owned()),
+        }
+    }
+
+    /// Returns why the request must not be granted, as far as the system can tell now. `driver` is the process that
+    /// drives the run, if it already did when the request was made.
+    pub fn objection_now(&self, driver: Option<u32>) -> Option<String> {
+        let drivers: Vec<u32> = driver.into_iter().collect();
+        if let Some(objection) = self.objection(&drivers) {
+            return Some(objection);
+        }
+        // What the sender says of itself proves nothing. What is left of its line is looked up again.
+        let line = std::iter::once(&self.process).chain(&self.ancestors);
+        let Some(nearest) = line.into_iter().find(|process| process.pid > 1 && process.is_there()) else {
+            return driver.map(|_| "its process ended before it could be checked".to_owned());
+        };
+        let mut ancestors = lineage(nearest.pid);
+        if *nearest == self.process {
+            ancestors.remove(0);
+        }
+        Self { ancestors, ..self.clone() }.objection(&drivers)
+    }
+}
+
+/// Returns whether a process was started with the marker of agents in its environment.
+fn is_marked(pid: u32) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let is_marker = |entry: &[u8]| {
+        entry.strip_prefix(environment::AGENT_VARIABLE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+    };
+    environment.split(|byte| *byte == 0).any(is_marker)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn process(pid: u32, name: &str) -> Process {
+        Process { pid, started: 7, name: name.to_owned() }
+    }
+
+    fn sender(process: Process, ancestors: Vec<Process>) -> Sender {
+        Sender { process, user: "anna".to_owned(), terminal: None, ancestors, marked: false }
+    }
+
+    #[test]
+    fn a_line_of_stat_is_read_whatever_the_program_is_called() {
+        let line = "42 (a ) (b) S 7 42 42 34817 42 0 0 0 0 0 0 0 0 0 20 0 1 0 98765 0 0";
+        let stat = Stat::parse(line).expect("parses");
+        assert_eq!(stat.process, Process { pid: 42, started: 98_765, name: "a ) (b".to_owned() });
+        assert_eq!((stat.parent, stat.terminal().as_deref()), (7, Some("pts/1")));
+        assert!(Stat::parse("42 (cut").is_none());
+    }
+
+    #[test]
+    fn a_descendant_of_a_host_is_recognized_by_name_by_driver_and_by_marker() {
+        let person = sender(process(9, "kapell"), vec![process(5, "bash"), process(1, "init")]);
+        assert_eq!(person.objection(&[]), None);
+        let in_agent = sender(process(9, "kapell"), vec![process(8, "python3"), process(5, "kapell")]);
+        let by_host = "it was started by an agent of the kapell host in process 5";
+        assert_eq!(in_agent.objection(&[]).as_deref(), Some(by_host));
+        let renamed = sender(process(9, "kap"), vec![process(8, "python3"), process(5, "kap")]);
+        assert_eq!(renamed.objection(&[]).as_deref(), Some(by_host));
+        assert_eq!(person.objection(&[5]).as_deref(), Some(by_host));
+        let marked = Sender { marked: true, ..person };
+        assert_eq!(marked.objection(&[]).as_deref(), Some("it was started by an agent"));
+    }
+
+    #[test]
+    fn a_request_is_judged_by_the_ancestry_that_the_system_shows() {
+        let me = std::process::id();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
+        let found = Process::find(child.id()).expect("is there");
+        let by_me = format!("it was started by an agent of the kapell host in process {me}");
+        // What the sender says of its ancestors is not believed.
+        let liar = sender(found.clone(), vec![process(1, "init")]);
+        assert_eq!(liar.objection_now(Some(me)).as_deref(), Some(&*by_me));
+        assert_eq!(liar.objection_now(None), None);
+        // A sender that is gone is judged by the nearest ancestor that is left.
+        let gone = sender(process(found.pid, "kapell"), vec![found]);
+        assert_eq!(gone.objection_now(Some(me)).as_deref(), Some(&*by_me));
+        drop(child.stdin.take());
+        child.wait().expect("ends");
+        let ended = Some("its process ended before it could be checked");
+        assert_eq!(liar.objection_now(Some(me)).as_deref(), ended);
+        assert_eq!(liar.objection_now(None), None);
+    }
+
+    #[test]
+    fn the_own_process_is_described_with_its_line() {
+        let sender = Sender::current();
+        assert_eq!(sender.process.pid, std::process::id());
+        assert!(sender.ancestors.iter().all(|ancestor| ancestor.pid != std::process::id()));
+        assert_eq!(sender.objection(&[]), None, "{sender:?}");
+    }
+}

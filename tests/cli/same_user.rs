@@ -1,0 +1,113 @@
+//! That an agent, which is a process of the person's own user, gets no secret from the host and never speaks for the
+//! person.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Ended, Place};
+
+fn place() -> Place {
+    let place = Place::new();
+    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/same_user.py");
+    // The key is needed, so it cannot simply be absent.
+    place.write(
+        "agents.toml",
+        format!(
+            "[llm]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\napi_key_env_var = \"MODEL_KEY\"\n\
+             [agents.user]\ncommand = \"python3\"\nargs = [{:?}]\nprotocol = \"legacy\"\n",
+            agent.display().to_string()
+        ),
+    );
+    place
+}
+
+#[test]
+fn no_secret_stays_in_the_environment_of_the_host() {
+    let place = place();
+    let plan = "name: x\ntasks: [{ id: a, agent: user, tool: try, with: { how: environment } }]\n";
+    place.write("plan.yaml", plan);
+    for detach in [false, true] {
+        let mut command = place.command(["run", "plan.yaml", "--output", "json", "--journal", "j.db"]);
+        command.env("MODEL_KEY", "canary-key").env("UNRELATED", "canary-other");
+        command.env("https_proxy", "http://canary:canary@127.0.0.1:9");
+        let ended = match detach {
+            false => Ended::of(command.arg("--no-input").output().expect("kapell starts")),
+            true => {
+                let started = Ended::of(command.arg("--detach").output().expect("kapell starts"));
+                assert_eq!(started.code, Some(0), "the key reaches the process of its own: {started:?}");
+                place.kapell(&["logs", "-f", "last", "--journal", "j.db"]);
+                place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "j.db"])
+            }
+        };
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let out = ended.out;
+        assert!(out.contains("nothing") && !out.contains("stolen"), "detached: {detach}: {out}");
+    }
+}
+
+/// Waits for what an agent reports of its attempt.
+fn report(path: &Path) -> Value {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Ok(text) = std::fs::read_to_string(path) {
+            return serde_json::from_str(&text).expect("JSON");
+        }
+        assert!(Instant::now() < give_up, "the agent did not report");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn events(place: &Place) -> Vec<Value> {
+    let logs = place.kapell(&["logs", "last", "--journal", "j.db", "--output", "json"]);
+    logs.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
+    for how in ["answer", "cancel", "clean", "orphan", "planted", "forged", "forged-gone"] {
+        let place = place();
+        let path = |name: &str| place.path(name).display().to_string();
+        let (kapell, journal, file) = (env!("CARGO_BIN_EXE_kapell"), path("j.db"), path("report"));
+        place.write(
+            "plan.yaml",
+            format!(
+                "name: x\ntasks:\n\
+                 \x20 - {{ id: s, agent: user, tool: try, with: {{ how: {how}, kapell: {kapell:?}, journal: {journal:?}, report: {file:?} }} }}\n\
+                 \x20 - {{ id: d, needs: [s], agent: user, tool: harmful, approve: Really do it? }}\n"
+            ),
+        );
+        let mut command = place.command(["run", "plan.yaml", "--detach", "--journal", "j.db"]);
+        let started = Ended::of(command.env("MODEL_KEY", "x").output().expect("kapell starts"));
+        assert_eq!(started.code, Some(0), "{started:?}");
+        let report = report(Path::new(&file));
+        if ["answer", "cancel", "clean", "orphan"].contains(&how) {
+            let err = report["err"].as_str().unwrap_or_default();
+            assert_eq!(report["code"], 2, "{how}: {report}");
+            assert!(err.contains("this process must not speak for a person"), "{how}: {err}");
+        } else {
+            // The driver refuses what was put past the command.
+            let give_up = Instant::now() + Duration::from_secs(60);
+            while !events(&place).iter().any(|event| event["type"] == "request_refused") {
+                assert!(Instant::now() < give_up, "{how}: {:?}", events(&place));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        let open = place.kapell(&["questions", "--journal", "j.db", "--output", "json"]);
+        assert_eq!(serde_json::from_str::<Value>(&open.out).expect("JSON")[0]["question"], "q1", "{how}: {open:?}");
+
+        // The person, outside, is served.
+        let answered = place.kapell(&["answer", "last", "q1", "--accept", "--journal", "j.db"]);
+        assert_eq!(answered.code, Some(0), "{how}: {answered:?}");
+        place.kapell(&["logs", "-f", "last", "--journal", "j.db"]);
+        let events = events(&place);
+        let answers: Vec<_> = events.iter().filter(|event| event["type"] == "question_answered").collect();
+        assert_eq!(answers.len(), 1, "{how}: {answers:?}");
+        let by = answers[0]["by"].as_str().unwrap_or_default();
+        assert!(by.starts_with("command (process ") && by.contains("user "), "{how}: {by}");
+        assert_eq!(events.last().map(|event| &event["status"]), Some(&json!("succeeded")), "{how}");
+    }
+}

@@ -40,11 +40,11 @@ fn kind<T: std::fmt::Debug>(result: Result<T, Failure>) -> (FailureKind, String)
 }
 
 #[tokio::test]
-async fn lists_every_page_and_skips_a_tool_that_is_none() {
+async fn lists_every_page_and_keeps_a_tool_without_a_schema() {
     let pool = pool(vec![odd("good")], &Recorder::new());
     let info = pool.connect(&"odd".into()).await.unwrap();
     let names: Vec<_> = info.tools.iter().map(|tool| tool.name.as_str()).collect();
-    assert_eq!(names, ["echo", "work", "count"]);
+    assert_eq!(names, ["echo", "broken", "work", "count"]);
     assert_eq!((info.protocol.as_str(), info.server.as_deref()), ("2025-11-25", Some("odd 1")));
     assert_eq!(call(&pool, "echo", json!({"text": "hi"})).await, Ok("hi".to_owned()));
     pool.close().await;
@@ -149,7 +149,7 @@ async fn what_the_agent_answers_decides_the_kind_of_failure() {
     for (mode, expected, part) in [
         ("refuses", FailureKind::Refused, "not like this (JSON-RPC -32602)"),
         ("fails", FailureKind::ToolError, "no such city"),
-        ("bad-answer", FailureKind::InvalidResult, "not a JSON-RPC response"),
+        ("bad-answer", FailureKind::InvalidResult, "sent an answer that cannot be read"),
         ("dies", FailureKind::ConnectionLost, "exit status: 7; its last words: giving up"),
         ("too-large", FailureKind::ResultTooLarge, "64 MiB"),
     ] {

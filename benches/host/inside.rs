@@ -51,7 +51,7 @@ struct AtOnce;
 #[async_trait::async_trait]
 impl Agents for AtOnce {
     async fn connect(&self, _: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
-        Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), server: None, tools: Vec::new() }))
+        Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), ..AgentInfo::default() }))
     }
 
     fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> Called<'_> {

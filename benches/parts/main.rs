@@ -131,7 +131,7 @@ impl Material {
     fn carry_out(&self, command: Command) -> Option<Input> {
         match command {
             Command::ConnectAgent { agent } => {
-                let info = AgentInfo { protocol: "2026-07-28".into(), server: None, tools: Vec::new() };
+                let info = AgentInfo { protocol: "2026-07-28".into(), ..AgentInfo::default() };
                 Some(Input::AgentConnected { agent, info: Arc::new(info) })
             }
             Command::StartAttempt(call) => {

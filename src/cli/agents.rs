@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::AgentsFile,
-    model::{AgentSpec, Effect, Protocol, Transport, shown_address},
+    model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, shown_address},
     report::text::printable,
     runtime::{Survey, survey},
 };
@@ -131,7 +131,7 @@ fn test(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, 
                 .map(|Survey { agent, result, took }| match result {
                     Ok(info) => json!({
                         "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-                        "tools": info.tools.len(), "milliseconds": took.as_millis(),
+                        "tools": info.tools.len(), "milliseconds": took.as_millis(), "warnings": info.warnings,
                     }),
                     Err(failure) => json!({
                         "agent": agent, "ok": false, "error": failure, "milliseconds": took.as_millis(),
@@ -143,13 +143,15 @@ fn test(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, 
         Format::Text => {
             for Survey { agent, result, took } in found {
                 let line = match result {
-                    Ok(info) => format!(
-                        "{agent}  ok  {}  MCP {}  {} tools  {} ms\n",
-                        printable(info.server.as_deref().unwrap_or("(unnamed server)")),
-                        printable(&info.protocol),
-                        info.tools.len(),
-                        took.as_millis()
-                    ),
+                    Ok(info) => {
+                        format!(
+                            "{agent}  ok  {}  MCP {}  {} tools  {} ms\n",
+                            printable(info.server.as_deref().unwrap_or("(unnamed server)")),
+                            printable(&info.protocol),
+                            info.tools.len(),
+                            took.as_millis()
+                        ) + &warnings(info)
+                    }
                     Err(failure) => {
                         let help = failure.help.iter().map(|help| format!("\n    help: {}", printable(help)));
                         format!("{agent}  failed  {}{}\n", printable(&failure.message), help.collect::<String>())
@@ -168,7 +170,7 @@ fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit,
             let list: Vec<_> = found
                 .iter()
                 .map(|Survey { agent, result, .. }| match result {
-                    Ok(info) => json!({"agent": agent, "ok": true, "tools": info.tools}),
+                    Ok(info) => json!({"agent": agent, "ok": true, "tools": info.tools, "warnings": info.warnings}),
                     Err(failure) => json!({"agent": agent, "ok": false, "error": failure}),
                 })
                 .collect();
@@ -199,6 +201,9 @@ fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit,
                                 printable(first)
                             ))?;
                         }
+                        for warning in &info.warnings {
+                            message!("{agent}  warning  {}", printable(warning));
+                        }
                     }
                     Err(failure) => message!("{agent}  failed  {}", printable(&failure.message)),
                 }
@@ -206,6 +211,11 @@ fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit,
         }
     }
     Ok(exit(agents, found))
+}
+
+/// The defects of what an agent says of itself, a line each.
+fn warnings(info: &AgentInfo) -> String {
+    info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning))).collect()
 }
 
 /// A required agent that failed weighs more than another.

@@ -2,6 +2,7 @@
 //! Never calls a tool.
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -11,7 +12,8 @@ use super::{
 };
 use crate::{
     config::{self, Diagnostics},
-    model::AgentSpec,
+    model::{AgentId, AgentSpec},
+    report::text::printable,
     runtime::survey,
 };
 
@@ -31,10 +33,21 @@ pub(super) struct ValidateArgs {
 
 pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
     match check(&args).await {
-        Ok(warnings) => {
+        Ok((warnings, agents)) => {
             match args.output {
-                Format::Json => print_json(&json!({"valid": true, "diagnostics": warnings}))?,
+                Format::Json => {
+                    let mut found = json!({"valid": true, "diagnostics": warnings});
+                    if !agents.is_empty() {
+                        found["agents"] = json!(agents);
+                    }
+                    print_json(&found)?;
+                }
                 Format::Text => {
+                    for AgentWarnings { agent, warnings } in &agents {
+                        for warning in warnings {
+                            message!("warning: agent `{agent}`: {}", printable(warning));
+                        }
+                    }
                     if !warnings.is_empty() {
                         show(&warnings);
                     }
@@ -51,18 +64,31 @@ pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
     }
 }
 
-/// The warnings of a valid plan.
-async fn check(args: &ValidateArgs) -> Result<Diagnostics, CliError> {
+/// The defects of what an agent says of itself.
+#[derive(Debug, Serialize)]
+struct AgentWarnings {
+    agent: AgentId,
+    warnings: Vec<String>,
+}
+
+/// The warnings of a valid plan, and those of its agents.
+async fn check(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>), CliError> {
     let agents = files::agents(&args.agents)?;
     let (name, text) = files::plan_text(&args.plan)?;
     let offline = config::load_plan(name, &text, &agents, None);
     if args.offline {
-        return Ok(offline?.warnings);
+        return Ok((offline?.warnings, Vec::new()));
     }
     // A plan that is wrong in itself may still name agents; ask all that it could mean, so that one pass finds all.
     let named = offline.ok().map(|lowered| lowered.plan.agents);
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();
-    let catalogue = files::catalogue(survey(asked, files::pool_options(&agents)?).await);
-    Ok(config::load_plan(name, &text, &agents, Some(&catalogue))?.warnings)
+    let found = survey(asked, files::pool_options(&agents)?).await;
+    let warned = found.iter().filter_map(|survey| {
+        let warnings = survey.result.as_ref().ok()?.warnings.clone();
+        (!warnings.is_empty()).then(|| AgentWarnings { agent: survey.agent.clone(), warnings })
+    });
+    let warned = warned.collect();
+    let catalogue = files::catalogue(found);
+    Ok((config::load_plan(name, &text, &agents, Some(&catalogue))?.warnings, warned))
 }

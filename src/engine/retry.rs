@@ -129,7 +129,7 @@ pub fn counts_against_agent(kind: FailureKind) -> bool {
 pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
     let outcome = match knowledge(failure.kind) {
         Knowledge::Ambiguous | Knowledge::Interrupted => "it is unknown whether the call took effect",
-        Knowledge::Unusable => "the call took effect",
+        Knowledge::Unusable => "the call was answered and may have taken effect",
         _ => return failure,
     };
     if effect != Effect::AtMostOnce {

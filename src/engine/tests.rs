@@ -109,7 +109,13 @@ fn info() -> Arc<AgentInfo> {
         output_schema: None,
         effect: None,
     };
-    Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: vec![tool] })
+    Arc::new(AgentInfo {
+        protocol: "2025-11-25".into(),
+        server: None,
+        tools: vec![tool],
+        warnings: Vec::new(),
+        left_out: std::collections::BTreeMap::new(),
+    })
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {

@@ -244,6 +244,13 @@ impl Calls {
         lock(&self.table).open.contains_key(&request)
     }
 
+    /// The ids of up to two requests that wait for their answers.
+    pub(super) fn first_open(&self) -> [Option<i64>; 2] {
+        let table = lock(&self.table);
+        let mut ids = table.open.keys().copied();
+        [ids.next(), ids.next()]
+    }
+
     /// The answer to the request of a call came; one that nobody waits for is dropped.
     pub(super) fn answer(&self, request: i64, answer: Answer) {
         let open = lock(&self.table).open.remove(&request);

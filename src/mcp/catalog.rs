@@ -2,22 +2,24 @@
 //! Never calls a tool.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Once, OnceLock},
 };
 
 use jsonschema::{PatternOptions, Validator};
 use rmcp::{
     Peer, RoleClient, ServiceError,
-    model::{ClientRequest, ErrorCode, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo, ServerResult},
+    model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo},
 };
 use serde_json::{Value, json};
 
-use super::{failure, raw};
-use crate::model::{AgentId, AgentInfo, AgentSpec, Effect, Failure, FailureKind, JsonObject, ToolInfo};
+use super::{
+    codec::{self, UNREADABLE},
+    failure,
+    listing::Listing,
+};
+use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, JsonObject, ToolInfo};
 
-/// Pages of a list that are read: a server that never ends its list must not keep the host for ever.
-const MOST_PAGES: usize = 1_000;
 /// Violations of a schema that a failure names.
 const MOST_VIOLATIONS: usize = 10;
 /// Bytes of the description of a violation.
@@ -52,47 +54,35 @@ impl Catalog {
     ///
     /// # Errors
     /// What the service said; an agent that does not know tools at all has none, which is no error.
-    pub(super) async fn list(peer: &Peer<RoleClient>, spec: &AgentSpec) -> Result<Self, ServiceError> {
-        let mut tools = Vec::new();
+    pub(super) async fn list(peer: &Peer<RoleClient>, spec: &Arc<AgentSpec>) -> Result<Self, ServiceError> {
+        let mut listing = Listing::default();
         let mut cursor = None;
         let mut seen = HashSet::new();
-        for _ in 0..MOST_PAGES {
+        loop {
             let page = PaginatedRequestParams::default().with_cursor(cursor.take());
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
             let answer = match peer.send_request(request).await {
                 Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
                 other => other?,
             };
-            let next = match answer {
-                ServerResult::ListToolsResult(page) => {
-                    tools.extend(page.tools.into_iter().filter_map(|tool| serde_json::to_value(tool).ok()));
-                    page.next_cursor
-                }
-                // One tool that is not what rmcp expects would otherwise take all others with it.
-                ServerResult::CustomResult(page) => {
-                    let list = page.0.get("tools").and_then(Value::as_array).ok_or(ServiceError::UnexpectedResponse)?;
-                    tools.extend(list.iter().cloned());
-                    page.0.get("nextCursor").and_then(Value::as_str).map(str::to_owned)
-                }
-                _ => return Err(ServiceError::UnexpectedResponse),
-            };
+            let page = codec::text_of(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
+            let (read, next) = listing
+                .read(page, spec.clone())
+                .await
+                .map_err(|reason| ServiceError::McpError(ErrorData::new(UNREADABLE, reason, None)))?;
+            listing = read;
             match next {
-                Some(next) if seen.insert(next.clone()) => cursor = Some(next),
+                Some(next) if listing.has_room() && seen.insert(next.clone()) => cursor = Some(next),
                 _ => break,
             }
         }
-        let tasks = tools.iter().filter(|tool| raw::needs_task(tool));
-        let tasks = tasks.filter_map(|tool| tool.get("name")?.as_str().map(str::to_owned)).collect();
-        let mut names = HashSet::new();
-        let tools = tools.iter().filter_map(|tool| {
-            let info = tool_info(tool);
-            if info.is_none() {
-                tracing::warn!(agent = %spec.id, "the agent lists a tool without a name or an input schema");
-            }
-            info.filter(|tool| spec.allows(&tool.name) && names.insert(tool.name.clone()))
-        });
         let info = peer.peer_info();
-        Ok(Self { tasks, ..Self::new(describe(info.as_deref(), tools.collect())) })
+        let warnings = listing.warnings();
+        for warning in &warnings {
+            tracing::warn!(agent = %spec.id, warning, "the agent's list of tools has defects");
+        }
+        let Listing { tools, tasks, left_out, .. } = listing;
+        Ok(Self { tasks, ..Self::new(AgentInfo { warnings, left_out, ..describe(info.as_deref(), tools) }) })
     }
 
     fn new(info: AgentInfo) -> Self {
@@ -154,6 +144,11 @@ impl Catalog {
             let help = format!("see `enabled_tools` and `disabled_tools` of `[agents.{agent}]`");
             return Failure::new(FailureKind::UnknownTool, message).with_help(help);
         }
+        if let Some(reason) = self.info.left_out.get(tool) {
+            let message = format!("tool `{tool}` of agent `{agent}` is listed but cannot be used: {reason}");
+            return Failure::new(FailureKind::UnknownTool, message)
+                .with_help("the server has to correct its `tools/list`");
+        }
         let failure = Failure::new(FailureKind::UnknownTool, format!("agent `{agent}` has no tool `{tool}`"));
         let names = self.info.tools.iter().map(|tool| tool.name.as_str());
         let near = names.clone().map(|name| (strsim::normalized_damerau_levenshtein(name, tool), name));
@@ -172,28 +167,13 @@ fn describe(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
     let server = info.and_then(|info| info.server_info.as_ref());
     AgentInfo {
         protocol: info.map(|info| info.protocol_version.to_string()).unwrap_or_default(),
-        server: server.map(|server| failure::words(&format!("{} {}", server.name, server.version))),
+        server: server
+            .map(|server| failure::words(&format!("{} {}", server.name, server.version)))
+            .filter(|server| !server.is_empty()),
         tools,
+        warnings: Vec::new(),
+        left_out: BTreeMap::new(),
     }
-}
-
-fn tool_info(tool: &Value) -> Option<ToolInfo> {
-    let text = |key: &str| tool.get(key).and_then(Value::as_str).map(str::to_owned);
-    let schema = |key: &str| tool.get(key).and_then(Value::as_object).cloned();
-    let hint = |name: &str| tool.pointer(&format!("/annotations/{name}")).and_then(Value::as_bool) == Some(true);
-    let effect = if hint("readOnlyHint") {
-        Some(Effect::ReadOnly)
-    } else {
-        hint("idempotentHint").then_some(Effect::Idempotent)
-    };
-    Some(ToolInfo {
-        name: text("name")?,
-        title: text("title").or_else(|| tool.pointer("/annotations/title")?.as_str().map(str::to_owned)),
-        description: text("description"),
-        input_schema: schema("inputSchema")?,
-        output_schema: schema("outputSchema"),
-        effect,
-    })
 }
 
 /// Compiles a schema. The linear engine comes first: a pattern of an agent must not be able to stop the host.
@@ -235,11 +215,11 @@ fn violations(validator: &Validator, value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::listing, *};
     use crate::model::{AgentPolicy, Protocol, SamplingPolicy, Span, Transport};
 
     fn catalog(tools: &[Value]) -> Catalog {
-        Catalog::new(describe(None, tools.iter().filter_map(tool_info).collect()))
+        Catalog::new(describe(None, listing::tests::tools(tools)))
     }
 
     fn spec() -> AgentSpec {
@@ -261,25 +241,6 @@ mod tests {
             disabled_tools: vec!["drop".to_owned()],
             capabilities: indexmap::IndexMap::new(),
         }
-    }
-
-    #[test]
-    fn reads_what_a_tool_says_of_itself() {
-        let tool = json!({
-            "name": "t", "description": "d", "inputSchema": {"type": "object"}, "outputSchema": {"type": "object"},
-            "annotations": {"title": "T", "idempotentHint": true}, "icons": 7,
-        });
-        let object = json!({"type": "object"}).as_object().cloned().unwrap();
-        let expected = ToolInfo {
-            name: "t".to_owned(),
-            title: Some("T".to_owned()),
-            description: Some("d".to_owned()),
-            input_schema: object.clone(),
-            output_schema: Some(object),
-            effect: Some(Effect::Idempotent),
-        };
-        assert_eq!(tool_info(&tool), Some(expected));
-        assert_eq!(tool_info(&json!({"name": "t"})), None);
     }
 
     #[test]

@@ -444,7 +444,10 @@ impl Connection {
         match listing.await {
             Ok(Ok(catalog)) => {
                 let catalog = Arc::new(catalog);
-                *lock(&self.catalog) = catalog.clone();
+                let earlier = std::mem::replace(&mut *lock(&self.catalog), catalog.clone());
+                for warning in catalog.info.warnings.iter().filter(|new| !earlier.info.warnings.contains(new)) {
+                    self.link.note_to_people(warning);
+                }
                 Ok(catalog)
             }
             _ if !self.is_usable() => Err(self.lost(false).await),

@@ -4,6 +4,7 @@
 use rmcp::model::{ElicitResult, ElicitationAction, ErrorData};
 use serde_json::Value;
 
+use super::listing;
 use crate::model::{Answer, Elicitation, Form};
 
 /// Reads the parameters of `elicitation/create`, either mode. Schemas are kept as they came: which of them can be
@@ -17,7 +18,12 @@ pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
     let form = match params.get("mode").and_then(Value::as_str) {
         None | Some("form") => {
             let schema = params.get("requestedSchema").and_then(Value::as_object);
-            Form::Fields { schema: schema.cloned().ok_or_else(|| refuse("`requestedSchema` must be an object"))? }
+            Form::Fields {
+                schema: schema
+                    .cloned()
+                    .map(listing::clean_schema)
+                    .ok_or_else(|| refuse("`requestedSchema` must be an object"))?,
+            }
         }
         Some("url") => Form::Url { url: text("url").ok_or_else(|| refuse("`url` must be text"))? },
         Some(_) => return Err(refuse("`mode` must be `form` or `url`")),

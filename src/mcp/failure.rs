@@ -8,7 +8,7 @@ use rmcp::{
     transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
 };
 
-use super::{LARGEST_MESSAGE, handshakes::Reason, response::HttpError};
+use super::{LARGEST_MESSAGE, codec::UNREADABLE, handshakes::Reason, response::HttpError};
 use crate::model::{AgentId, AgentSpec, Failure, FailureKind, Protocol, Span};
 
 /// Bytes of an agent's own words that a failure holds.
@@ -28,8 +28,17 @@ pub(super) fn too_large(agent: &AgentId) -> Failure {
     Failure::new(FailureKind::ResultTooLarge, message).with_help("let the tool return a resource link, or less at once")
 }
 
+/// An answer that cannot be read, for a `reason` that shows how it begins.
+pub(super) fn unreadable(agent: &AgentId, reason: &str) -> Failure {
+    let message = format!("agent `{agent}` sent an answer that cannot be read: {}", words(reason));
+    Failure::new(FailureKind::InvalidResult, message)
+}
+
 /// A JSON-RPC error as the answer to a call.
 pub(super) fn rpc(agent: &AgentId, error: &ErrorData) -> Failure {
+    if error.code == UNREADABLE {
+        return unreadable(agent, &error.message);
+    }
     let (kind, did) = match error.code.0 {
         -32600 | -32601 | -32602 | -32700 => (FailureKind::Refused, "refused the call"),
         _ => (FailureKind::ServerError, "failed"),
@@ -198,6 +207,9 @@ pub(super) fn handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Opti
         }
         ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake(spec, fallback),
         ClientInitializeError::ConnectionClosed(_) => None,
+        ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => {
+            Some(unavailable(format!("sent an answer to the handshake that cannot be read: {}", words(&error.message))))
+        }
         ClientInitializeError::JsonRpcError(error) => {
             let said = words(&error.message);
             let failure = unavailable(format!("refused the handshake: {said} (JSON-RPC {})", error.code.0));
@@ -208,7 +220,14 @@ pub(super) fn handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Opti
             let failure = unavailable(format!("speaks no protocol version of this host, only {}", versions.join(", ")));
             Some(other_era(spec, failure))
         }
-        other => Some(unavailable(format!("broke the handshake: {}", words(&other.to_string())))),
+        ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
+            Some(unavailable("answered the handshake with something else than its result".to_owned()))
+        }
+        ClientInitializeError::ConflictInitResponseId(expected, received)
+        | ClientInitializeError::UncorrelatedErrorResponse { expected, received } => {
+            Some(unavailable(format!("answered the handshake, request `{expected}`, under the id `{received}`")))
+        }
+        _ => Some(unavailable("did not complete the handshake".to_owned())),
     }
 }
 

@@ -28,9 +28,10 @@ use sse_stream::{Sse, SseStream};
 use super::{
     LARGEST_MESSAGE,
     calls::{InFlight, number},
+    codec::Only,
     failure::is_passing,
     link::Link,
-    response::{HttpError, answer, header, read, refusal},
+    response::{self, Body, HttpError, answer, header, read, refusal},
     sse::{self, Reconnects, Reopened},
 };
 
@@ -83,7 +84,10 @@ impl HttpClient {
             Ok(StreamableHttpPostResponse::Json(answer, None))
         };
         match tokio::time::timeout(self.probe_timeout, self.post(uri, &message, headers)).await {
-            Err(_) => unknown("`server/discover` was not answered".to_owned()),
+            Err(_) => {
+                self.link.requests.take(&id);
+                unknown("`server/discover` was not answered".to_owned())
+            }
             Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
             Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. }))) => {
                 if is_passing(status) {
@@ -109,13 +113,28 @@ impl HttpClient {
 
     /// Sends a message of the service, once.
     async fn post(&self, uri: &Arc<str>, message: &ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
-        let request = match message {
-            JsonRpcMessage::Request(request) => Some(&request.id),
-            _ => None,
+        let JsonRpcMessage::Request(request) = message else {
+            return self.exchange(uri, message, headers, None).await;
         };
-        if let Some(request) = request.and_then(number) {
-            self.link.session.reserve(request).await;
+        let expected = self.link.requests.add(&request.id, &request.request);
+        let only = number(&request.id).map(|id| Only(id, expected));
+        if let Some(Only(id, _)) = only {
+            self.link.session.reserve(id).await;
         }
+        let exchanged = self.exchange(uri, message, headers, only).await;
+        if matches!(exchanged, Ok(StreamableHttpPostResponse::Json(..)) | Err(_)) {
+            self.link.requests.take(&request.id);
+        }
+        exchanged
+    }
+
+    async fn exchange(
+        &self,
+        uri: &Arc<str>,
+        message: &ClientJsonRpcMessage,
+        headers: HeaderMap,
+        request: Option<Only>,
+    ) -> PostResult {
         let in_session = headers.contains_key(HEADER_SESSION_ID);
         let text = serde_json::to_vec(message).map_err(StreamableHttpError::Deserialize)?;
         let response = self.post_text(&**uri, headers, text).await?;
@@ -128,17 +147,17 @@ impl HttpClient {
             return Ok(StreamableHttpPostResponse::Accepted);
         }
         let session = header(&response, HEADER_SESSION_ID);
-        match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
-            kind if kind.starts_with(EVENT_STREAM) => {
+        match response::body(response).await? {
+            Body::Events(response) => {
                 let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(None));
+                let events = sse::messages(events, self.link.clone(), Some(request.0));
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
-            kind if kind.starts_with(JSON) => {
+            Body::Json(response) => {
                 let body = read(response, LARGEST_MESSAGE).await?;
                 let answer = answer(body, request).await?;
                 Ok(StreamableHttpPostResponse::Json(answer, session))
             }
-            kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`")).into()),
         }
     }
 
@@ -240,9 +259,11 @@ impl HttpClient {
         if !response.status().is_success() {
             return Err(refusal(response, in_session).await);
         }
-        match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
-            kind if kind.starts_with(EVENT_STREAM) => Ok(response),
-            kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`"))),
+        // A stream may be silent for long, so that what it is cannot be told from its bytes.
+        let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+        match response::media_type(&given).as_str() {
+            EVENT_STREAM | "" => Ok(response),
+            _ => Err(HttpError::NotMcp(format!("its content type is `{given}`"))),
         }
     }
 
@@ -271,7 +292,8 @@ impl HttpClient {
             Ok(response) => {
                 let last_event = last_event.unwrap_or_default();
                 let reopened = Reopened { reconnects: self.reconnects.clone(), last_event };
-                Ok(sse::events(response, LARGEST_MESSAGE, Some(reopened), self.overflow(None)))
+                let events = sse::events(response, LARGEST_MESSAGE, Some(reopened), self.overflow(None));
+                Ok(sse::messages(events, self.link.clone(), None))
             }
             Err(HttpError::NotMcp(_) | HttpError::Redirect(_)) => Err(refused),
             Err(HttpError::Status { status, .. }) if status.is_client_error() => Err(refused),

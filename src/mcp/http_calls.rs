@@ -4,13 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
-use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, HeaderName},
-};
+use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
 use reqwest::Url;
 use rmcp::{
-    model::{JsonRpcMessage, ProtocolVersion, RequestId, ServerJsonRpcMessage},
+    model::{ProtocolVersion, RequestId, ServerJsonRpcMessage},
     transport::{
         common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID},
         streamable_http_client::SseError,
@@ -22,17 +19,17 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     LARGEST_MESSAGE,
-    calls::{Answer, InFlight, number},
-    codec::{self, Incoming},
+    calls::{Answer, InFlight},
+    codec::{Expected, Incoming, Only},
     endpoint::Endpoint,
     failure,
     follow::{Follower, Source},
     handler::note,
-    http::{EVENT_STREAM, HttpClient, JSON},
+    http::HttpClient,
     link::Link,
     note::StreamNote,
     request::Request,
-    response::{self, HttpError, LARGE_BODY, header, refusal},
+    response::{self, Body, HttpError, refusal},
     sse, standard,
 };
 
@@ -161,8 +158,8 @@ impl HttpCalls {
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Ok(Outcome::Elsewhere);
         }
-        match header(&response, CONTENT_TYPE.as_str()).unwrap_or_default() {
-            kind if kind.starts_with(EVENT_STREAM) => {
+        match response::body(response).await? {
+            Body::Events(response) => {
                 let events = sse::events(response, LARGEST_MESSAGE, None, self.client.overflow(Some(call.clone())));
                 let mut events = match self.modern {
                     true => events,
@@ -170,11 +167,19 @@ impl HttpCalls {
                 };
                 self.answer_in(&mut events, id).await
             }
-            kind if kind.starts_with(JSON) => {
+            Body::Json(response) => {
                 let body = response::read(response, LARGEST_MESSAGE).await?;
-                Ok(Outcome::Answer(response::answer_to_call(body, id).await?))
+                let mut failure = response::no_response();
+                for message in response::messages(body, Only(id, Expected::Call)).await? {
+                    if let Incoming::NotOpen(other) = &message {
+                        failure = response::of_another(other);
+                    }
+                    if let Some(answer) = self.take(message, id).await {
+                        return Ok(Outcome::Answer(answer));
+                    }
+                }
+                Err(failure)
             }
-            kind => Err(HttpError::NotMcp(format!("its content type is `{kind}`"))),
         }
     }
 
@@ -184,45 +189,51 @@ impl HttpCalls {
 
     /// Reads a stream up to the answer to request `id`.
     async fn answer_in(&self, events: &mut EventStream, id: i64) -> Result<Outcome, HttpError> {
+        let mut unreadable = None;
         while let Some(Ok(event)) = events.next().await {
-            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-            match read(data, id).await {
-                Ok(Incoming::Answer(_, answer)) => {
+            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else { continue };
+            let is_answer = data.contains("\"result\"") || data.contains("\"error\"");
+            let messages = match response::messages(data.into_bytes(), Only(id, Expected::Call)).await {
+                Ok(messages) => messages,
+                Err(error) => {
+                    tracing::debug!(agent = %self.link.agent, %error, "an event holds no message");
+                    unreadable = Some(error).filter(|_| is_answer).or(unreadable);
+                    continue;
+                }
+            };
+            for message in messages {
+                if let Some(answer) = self.take(message, id).await {
                     // The call goes on at once, and what follows is nobody's.
                     self.link.calls.answer(id, answer);
                     let _ = tokio::time::timeout(DRAIN_GRACE, async { while events.next().await.is_some() {} }).await;
                     return Ok(Outcome::Elsewhere);
                 }
-                Ok(Incoming::Progress(token, progress)) => self.link.progressed(&token, progress),
-                Ok(Incoming::BadAnswer(answered, reason)) if number(&answered) == Some(id) => {
-                    return Err(HttpError::NotMcp(reason));
-                }
-                Ok(Incoming::Log(message)) => self.link.logged(message),
-                Ok(Incoming::Message(mut message)) => {
-                    // Servers repeat answers, and those of others.
-                    if matches!(*message, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)) {
-                        continue;
-                    }
-                    note(&self.link, &mut message, Some(&RequestId::Number(id)));
-                    if self.aside.send(*message).await.is_err() {
-                        return Ok(Outcome::Nothing);
-                    }
-                }
-                Ok(Incoming::BadAnswer(..)) => {}
-                Err(error) => tracing::debug!(agent = %self.link.agent, %error, "an event is no message"),
             }
         }
-        Ok(Outcome::Nothing)
+        // The answer may be on another stream, and what was unreadable may have been it.
+        match unreadable {
+            Some(error) if self.link.calls.is_open(id) => Err(error),
+            _ => Ok(Outcome::Nothing),
+        }
     }
-}
 
-async fn read(data: String, id: i64) -> Result<Incoming, serde_json::Error> {
-    let is_call = move |other| other == id;
-    if data.len() < LARGE_BODY {
-        return codec::read(&data, is_call);
-    }
-    match tokio::task::spawn_blocking(move || codec::read(&data, is_call)).await {
-        Ok(read) => read,
-        Err(error) => Err(serde::de::Error::custom(error)),
+    /// Takes in a message that came with the response to request `id`. Gives the answer if the message is that.
+    async fn take(&self, message: Incoming, id: i64) -> Option<Answer> {
+        match message {
+            Incoming::Answer(_, answer) => return Some(answer),
+            Incoming::BadAnswer(_, reason) => {
+                return Some(Answer::None(failure::unreadable(&self.link.agent, &reason)));
+            }
+            Incoming::Progress(token, progress) => self.link.progressed(&token, progress),
+            Incoming::Log(message) => self.link.logged(message),
+            Incoming::Message(mut message) => {
+                note(&self.link, &mut message, Some(&RequestId::Number(id)));
+                // Without the service, the connection has ended, which the call learns by itself.
+                let _ = self.aside.send(*message).await;
+            }
+            // Servers repeat answers, and those of others.
+            Incoming::NotOpen(_) => {}
+        }
+        None
     }
 }

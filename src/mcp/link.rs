@@ -3,6 +3,7 @@
 //! Never decides what an answer means.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rmcp::model::{ErrorCode, ErrorData, RequestId};
+use rmcp::model::{ClientRequest, ErrorCode, ErrorData, RequestId};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Host, Sampling,
     allowance::{Allowance, REJECTED},
-    calls::{Calls, Candidates, InFlight, Waiting, Whom},
+    calls::{Calls, Candidates, InFlight, Waiting, Whom, number},
+    codec::{Expected, Requests},
     elicitation, failure, lock, sampling,
     session::Session,
     turns::Turns,
@@ -29,8 +31,10 @@ use crate::model::{
 
 /// Log messages of one agent that reach the host within a second: as many as a person can follow, and more.
 const LOGS_A_SECOND: u32 = 50;
-/// Bytes of a log message's text that are kept.
-const LONGEST_LOG: usize = 8 * 1024;
+/// Bytes of the name of a logger that are kept.
+const MAX_LOGGER: usize = 256;
+/// Bytes of a log message's text, or of its data as JSON, that are kept.
+pub(super) const LONGEST_LOG: usize = 8 * 1024;
 /// Bytes of a prompt that a person sees before the model does.
 const LONGEST_PROMPT: usize = 500;
 
@@ -46,6 +50,8 @@ pub(super) struct Link {
     pub(super) lost: CancellationToken,
     /// The session, if it comes to have one.
     pub(super) session: Session,
+    /// The requests of the service that wait for an answer.
+    pub(super) requests: OpenRequests,
     common: Arc<Common>,
     /// Tells of resources that have changed, whichever.
     pub(super) resources_changed: watch::Sender<()>,
@@ -79,6 +85,46 @@ pub(super) struct Common {
     pub(super) left: AtomicBool,
 }
 
+/// The requests of the service that wait for an answer, by their ids on the wire, and how each answer is read.
+#[derive(Debug, Default)]
+pub(super) struct OpenRequests(Mutex<HashMap<i64, Expected>>);
+
+impl OpenRequests {
+    /// Notes that `request` is about to be sent under `id`.
+    pub(super) fn add(&self, id: &RequestId, request: &ClientRequest) -> Expected {
+        let expected = match request {
+            ClientRequest::InitializeRequest(_) => Expected::Initialize,
+            ClientRequest::DiscoverRequest(_) => Expected::Discover,
+            ClientRequest::ListToolsRequest(_) => Expected::Text,
+            _ => Expected::Other,
+        };
+        if let Some(id) = number(id) {
+            lock(&self.0).insert(id, expected);
+        }
+        expected
+    }
+
+    /// Removes the request, and says whether it was open.
+    pub(super) fn take(&self, id: &RequestId) -> bool {
+        number(id).is_some_and(|id| lock(&self.0).remove(&id).is_some())
+    }
+}
+
+impl Requests for Link {
+    fn expected(&self, id: i64) -> Option<Expected> {
+        if self.calls.is_open(id) { Some(Expected::Call) } else { lock(&self.requests.0).get(&id).copied() }
+    }
+
+    fn only(&self) -> Option<i64> {
+        let requests = lock(&self.requests.0);
+        let open = self.calls.first_open().into_iter().flatten().chain(requests.keys().copied());
+        match open.collect::<Vec<_>>().as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+}
+
 /// On whose behalf an agent asks.
 pub(super) struct Asker {
     origin: Origin,
@@ -96,6 +142,7 @@ impl Link {
             calls: Calls::default(),
             lost: CancellationToken::new(),
             session,
+            requests: OpenRequests::default(),
             common,
             resources_changed: watch::Sender::new(()),
             tools_changed: AtomicBool::new(false),
@@ -209,6 +256,10 @@ impl Link {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
         }
         let chat = sampling::read(params, self.sampling())?;
+        for hint in sampling::ignored(params, &chat) {
+            let (level, logger) = ("notice".to_owned(), Some("kapell".to_owned()));
+            self.host.logged(asker.origin.clone(), LogMessage { level, logger, data: Value::String(hint) });
+        }
         let mut charge = self.common.allowance.charge(&chat)?;
         if self.common.allowance.wants_consent() {
             let question = Elicitation { message: consent_to(&chat), form: Form::Approval };
@@ -256,6 +307,15 @@ impl Link {
 
     /// Passes a log message on, unless the agent floods; then a count of what was dropped follows.
     pub(super) fn logged(self: &Arc<Self>, mut message: LogMessage) {
+        if let Some(logger) = &mut message.logger {
+            super::truncate(logger, MAX_LOGGER);
+        }
+        if matches!(message.data, Value::Object(_) | Value::Array(_)) {
+            let json = message.data.to_string();
+            if json.len() > LONGEST_LOG {
+                message.data = Value::String(json);
+            }
+        }
         if let Value::String(text) = &mut message.data {
             super::truncate(text, LONGEST_LOG);
         }
@@ -295,6 +355,12 @@ impl Link {
 
     fn pass_on(&self, message: LogMessage) {
         self.host.logged(self.origin(&self.calls.candidates(None), None), message);
+    }
+
+    /// Tells people about the agent, as a line of its log.
+    pub(super) fn note_to_people(self: &Arc<Self>, text: &str) {
+        let (level, logger) = ("warning".to_owned(), Some("kapell".to_owned()));
+        self.logged(LogMessage { level, logger, data: Value::String(text.to_owned()) });
     }
 
     /// Marks the connection as not good for another call.

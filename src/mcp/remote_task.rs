@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     call::{CANCEL_GRACE, Call, Unanswered, custom},
     calls::{Answer, InFlight},
+    codec::UNREADABLE,
     failure,
     link::Link,
     note::{self, CallNote, Dialect, RemoteTaskNote},
@@ -170,6 +171,9 @@ impl Watch<'_, '_> {
                         false => self.failed(serde_json::to_value(&error).ok().as_ref(), said),
                     }));
                 }
+                Some(Answer::None(failure)) if failure.kind == FailureKind::InvalidResult => {
+                    return Err(End::GivenUp(failure));
+                }
                 // It is asked for again.
                 Some(Answer::None(_)) | None => {}
             }
@@ -226,6 +230,12 @@ impl Watch<'_, '_> {
     fn trouble(&self, unanswered: Unanswered) -> Trouble {
         match unanswered {
             Unanswered::Stopped(failure) => Trouble::Final(End::GivenUp(failure)),
+            Unanswered::Error(error) if error.code == UNREADABLE => {
+                Trouble::Final(End::GivenUp(failure::rpc(&self.call.request.agent, &error)))
+            }
+            Unanswered::Failed(failure) if failure.kind == FailureKind::InvalidResult => {
+                Trouble::Final(End::GivenUp(failure))
+            }
             Unanswered::Error(error) if is_refusal(&error) => Trouble::Final(End::Over(self.gone.clone())),
             Unanswered::Error(error) => Trouble::Passing(failure::rpc(&self.call.request.agent, &error)),
             Unanswered::Failed(failure) => Trouble::Passing(failure),

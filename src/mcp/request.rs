@@ -3,15 +3,15 @@
 
 use rmcp::model::{InputResponses, RequestMetaObject};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::model::{JsonObject, StartAttempt};
 
 /// The entry of `_meta` by which progress names its request.
 const PROGRESS_TOKEN: &str = "progressToken";
-
-/// What is after the last entry of `_meta`.
-const END: &[u8] = b"}}}";
 
 /// Bytes of a request that needs no more room than most.
 const USUAL_LENGTH: usize = 1_024;
@@ -40,18 +40,16 @@ pub(super) struct Input {
 
 /// What every request of a connection says in `_meta`, written once.
 #[derive(Debug, Default)]
-pub(super) struct Preamble {
-    keys: Vec<String>,
-    /// The entries, each after a comma.
-    text: String,
-}
+pub(super) struct Preamble(Vec<(String, Box<RawValue>)>);
 
 impl Preamble {
     /// A preamble that says what `meta` says.
     pub(super) fn new(meta: &RequestMetaObject) -> Self {
-        let keys = meta.keys().cloned().collect();
-        let text = meta.iter().map(|(key, value)| format!(",{}:{value}", Value::from(key.as_str()))).collect();
-        Self { keys, text }
+        let entry = |(key, value): (&String, &Value)| {
+            let value = to_raw_value(value).expect("a JSON value does not refuse");
+            (key.clone(), value)
+        };
+        Self(meta.iter().map(entry).collect())
     }
 }
 
@@ -91,10 +89,6 @@ impl Request<'_> {
         let message = Message { jsonrpc: "2.0", id, method: self.method(), params };
         let mut text = Vec::with_capacity(USUAL_LENGTH);
         serde_json::to_writer(&mut text, &message).expect("keys are text and no JSON value refuses");
-        // The preamble goes to the end of `_meta`, which is that of the parameters and of the message.
-        text.truncate(text.len() - END.len());
-        text.extend_from_slice(preamble.text.as_bytes());
-        text.extend_from_slice(END);
         text
     }
 }
@@ -126,7 +120,7 @@ struct Params<'a> {
     meta: Option<Meta<'a>>,
 }
 
-/// Without the preamble.
+/// The call's own entries, the progress token and the preamble, each key once.
 struct Meta<'a> {
     preamble: &'a Preamble,
     call: &'a JsonObject,
@@ -137,11 +131,14 @@ struct Meta<'a> {
 impl Serialize for Meta<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        let is_said = |key: &String| key == PROGRESS_TOKEN || self.preamble.keys.contains(key);
+        let is_said = |key: &String| key == PROGRESS_TOKEN || self.preamble.0.iter().any(|(said, _)| said == key);
         for (key, value) in self.call.iter().filter(|(key, _)| !is_said(key)) {
             map.serialize_entry(key, value)?;
         }
         map.serialize_entry(PROGRESS_TOKEN, &self.token)?;
+        for (key, value) in &self.preamble.0 {
+            map.serialize_entry(key, value)?;
+        }
         map.end()
     }
 }

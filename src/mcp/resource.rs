@@ -14,8 +14,9 @@ use tokio::sync::watch;
 
 use super::{
     call::{CANCEL_GRACE, Call, Unanswered, custom},
+    codec::UNREADABLE,
     connect::Connection,
-    failure,
+    failure, lenient,
     note::{CallNote, ResourceNote},
     repeat::Repeat,
 };
@@ -89,7 +90,12 @@ impl Call<'_> {
         let mut seen = None;
         loop {
             match self.contents(&note.uri, subscription).await {
-                Ok(contents) => {
+                Ok(None) => {
+                    let agent = &self.request.agent;
+                    let message = format!("agent `{agent}` answered `resources/read` without any contents");
+                    repeat.failed(Failure::new(FailureKind::InvalidResult, message));
+                }
+                Ok(Some(contents)) => {
                     repeat.answered();
                     self.vigil.heard();
                     if seen.as_ref() == Some(&contents) {
@@ -108,6 +114,10 @@ impl Call<'_> {
                     let message = format!("agent `{agent}` links to the resource `{uri}`, but has none to read");
                     return Err(Failure::new(FailureKind::InvalidResult, message));
                 }
+                Err(Unanswered::Error(error)) if error.code == UNREADABLE => {
+                    return Err(failure::rpc(&self.request.agent, &error));
+                }
+                Err(Unanswered::Failed(failure)) if failure.kind == FailureKind::InvalidResult => return Err(failure),
                 // Not even the lack of the resource is final: the agent may be starting again.
                 Err(unanswered) => repeat.failed(unanswered.into_failure(&self.request)),
             }
@@ -116,7 +126,7 @@ impl Call<'_> {
     }
 
     /// Reads the resource, over a connection on which the agent was asked to say when it changes.
-    async fn contents(&mut self, uri: &str, subscription: &mut Subscription) -> Result<Contents, Unanswered> {
+    async fn contents(&mut self, uri: &str, subscription: &mut Subscription) -> Result<Option<Contents>, Unanswered> {
         // The tool has ended, and others want to be called.
         self.reconnect_without_turn().await?;
         if !subscription.connection.as_ref().is_some_and(|other| Arc::ptr_eq(other, &self.connection)) {
@@ -125,11 +135,7 @@ impl Call<'_> {
             subscription.connection = Some(self.connection.clone());
         }
         let answer = self.ask(custom("resources/read", json!({"uri": uri}))).await?;
-        Contents::read(answer).ok_or_else(|| {
-            let agent = &self.request.agent;
-            let message = format!("agent `{agent}` answered with something that is no resource");
-            Unanswered::Failed(Failure::new(FailureKind::InvalidResult, message))
-        })
+        Ok(Contents::read(answer))
     }
 
     /// Asks the agent to say when the resource changes, if it offers to. That it does not in the end is no failure.
@@ -217,12 +223,18 @@ impl Subscription {
 }
 
 impl Contents {
-    /// Reads the result of `resources/read`: the first part of it.
+    /// Reads the result of `resources/read`: the first part of it that holds anything.
     fn read(answer: ServerResult) -> Option<Self> {
         let mut answer = serde_json::to_value(answer).ok()?;
-        let part = answer.get_mut("contents")?.as_array_mut()?.first_mut()?;
-        let mut take = |key| part.get_mut(key).map(Value::take);
-        let Some(Value::String(text)) = take("text").or_else(|| take("blob")) else { return None };
+        let text = |part: &mut Value| {
+            let mut text = |key| match part.get_mut(key).map(Value::take) {
+                Some(Value::String(text)) => Some(text),
+                _ => None,
+            };
+            text("text").or_else(|| text("blob"))
+        };
+        let mut parts = lenient::elements(answer.get_mut("contents")?.take())?;
+        let text = parts.iter_mut().find_map(text)?;
         let json = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
         Some(Self { text, json })
     }
@@ -250,6 +262,9 @@ mod tests {
         assert_eq!(read(part(text)), Some(Contents { text: text.to_owned(), json: json!({"status": "done"}) }));
         let plain = Contents { text: "not yet".to_owned(), json: json!("not yet") };
         assert_eq!(read(part("not yet")), Some(plain));
+        let nulls =
+            json!({"contents": [null, {"uri": "job://1", "text": null, "blob": null}, {"text": null, "blob": "AAA="}]});
+        assert_eq!(read(nulls), Some(Contents { text: "AAA=".to_owned(), json: json!("AAA=") }));
         let binary = json!({"contents": [{"uri": "job://1", "blob": "AAA="}]});
         assert_eq!(read(binary), Some(Contents { text: "AAA=".to_owned(), json: json!("AAA=") }));
         for none in [json!({"contents": []}), json!({"content": []}), json!({})] {

@@ -4,24 +4,27 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use http::{StatusCode, header::RETRY_AFTER};
+use http::{
+    StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use rmcp::{
-    model::{ErrorData, JsonRpcError, JsonRpcMessage, JsonRpcResponse, RequestId, ServerJsonRpcMessage},
+    model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
     transport::streamable_http_client::StreamableHttpError,
 };
 use serde_json::Value;
 
 use super::{
     LARGEST_MESSAGE,
-    calls::{Answer, normal},
-    codec::{self, Incoming},
-    raw,
+    codec::{self, Incoming, Only, Requests},
+    http::{EVENT_STREAM, JSON},
+    lenient,
 };
 
 /// Bytes of an error's body that are read.
 const LARGEST_ERROR: usize = 64 * 1024;
 /// A body of this size is parsed on another thread.
-pub(super) const LARGE_BODY: usize = 1024 * 1024;
+const LARGE_BODY: usize = 1024 * 1024;
 
 /// Why a request has no usable response.
 #[derive(Debug, thiserror::Error)]
@@ -154,11 +157,11 @@ pub(super) async fn refusal(response: reqwest::Response, in_session: bool) -> Ht
     let status = response.status();
     let retry_after = header(&response, RETRY_AFTER.as_str());
     let body = read(response, LARGEST_ERROR).await.unwrap_or_default();
-    let error = serde_json::from_slice::<Value>(&body).ok().and_then(|body| {
-        let error = body.get("error")?;
-        error.get("code")?.as_i64().and_then(|_| serde_json::from_value(error.clone()).ok().map(Box::new))
+    let body = lenient::decode(&body).into_owned();
+    let error = lenient::value(&body).ok().and_then(|mut body| {
+        let error = body.get_mut("error").map(Value::take)?;
+        error.get("code")?.as_i64().map(|_| Box::new(codec::error_of(error)))
     });
-    let body = String::from_utf8_lossy(&body).into_owned();
     HttpError::Status { status, body, error, in_session, retry_after }
 }
 
@@ -179,73 +182,141 @@ pub(super) async fn read(response: reqwest::Response, limit: usize) -> Result<Ve
     Ok(body)
 }
 
-/// Reads the answer to `request`. One without an id can only be this one's; rmcp would drop it and wait for ever.
-///
-/// # Errors
-/// When it is no answer, or another request's.
-pub(super) async fn answer(body: Vec<u8>, request: &RequestId) -> Result<ServerJsonRpcMessage, HttpError> {
-    let parse = |body: &[u8]| {
-        serde_json::from_slice::<ServerJsonRpcMessage>(&raw::save(body)).map_err(|error| not_mcp(&error, body))
-    };
-    let mut message = if body.len() < LARGE_BODY {
-        parse(&body)?
-    } else {
-        let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
-        parsed.map_err(|error| HttpError::NotMcp(error.to_string()))??
-    };
-    let id = match &mut message {
-        JsonRpcMessage::Response(response) => &response.id,
-        JsonRpcMessage::Error(error) => error.id.get_or_insert_with(|| request.clone()),
-        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {
-            return Err(no_response());
-        }
-    };
-    if normal(id) == *request { Ok(message) } else { Err(of_another(id)) }
+/// What the body of a response is.
+pub(super) enum Body {
+    /// One JSON text.
+    Json(reqwest::Response),
+    /// A stream of events.
+    Events(reqwest::Response),
 }
 
-/// Reads the answer to the request of a call.
+/// Says what the body of a response is, by its media type. Where that is missing or says nothing, the first bytes
+/// decide.
 ///
 /// # Errors
-/// As [`answer`].
-pub(super) async fn answer_to_call(body: Vec<u8>, request: i64) -> Result<Answer, HttpError> {
-    let parse = move |body: &[u8]| {
-        let text = std::str::from_utf8(body).map_err(|error| not_mcp(&error, body))?;
-        codec::read(text, |id| id == request).map_err(|error| not_mcp(&error, body))
+/// When it is neither JSON nor a stream of events.
+pub(super) async fn body(response: reqwest::Response) -> Result<Body, HttpError> {
+    let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+    match media_type(&given).as_str() {
+        EVENT_STREAM => return Ok(Body::Events(response)),
+        kind if is_json(kind) => return Ok(Body::Json(response)),
+        _ => {}
+    }
+    let parts = http::Response::from(response);
+    let (head, body) = parts.into_parts();
+    let mut chunks = reqwest::Response::from(http::Response::new(body)).bytes_stream();
+    let mut begun = Vec::new();
+    let sniffed = loop {
+        if let Some(sniffed) = sniff(&begun) {
+            break sniffed;
+        }
+        match chunks.next().await {
+            Some(chunk) => begun.extend_from_slice(&chunk.map_err(|error| HttpError::Broken(error.without_url()))?),
+            None => break Sniffed::Nothing,
+        }
     };
-    let incoming = if body.len() < LARGE_BODY {
-        parse(&body)?
-    } else {
-        let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
-        parsed.map_err(|error| HttpError::NotMcp(error.to_string()))??
-    };
-    match incoming {
-        Incoming::Answer(_, answer) => Ok(answer),
-        Incoming::BadAnswer(_, reason) => Err(HttpError::NotMcp(reason)),
-        Incoming::Progress(..) | Incoming::Log(_) => Err(no_response()),
-        Incoming::Message(message) => match *message {
-            JsonRpcMessage::Error(JsonRpcError { id: None, error, .. }) => Ok(Answer::Error(error)),
-            JsonRpcMessage::Error(JsonRpcError { id: Some(id), .. })
-            | JsonRpcMessage::Response(JsonRpcResponse { id, .. }) => Err(of_another(&id)),
-            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => Err(no_response()),
-        },
+    let begun = futures::stream::iter([Ok::<_, reqwest::Error>(bytes::Bytes::from(begun))]);
+    let body = reqwest::Body::wrap_stream(begun.chain(chunks));
+    let response = reqwest::Response::from(http::Response::from_parts(head, body));
+    match (sniffed, given.as_str()) {
+        (Sniffed::Json, _) => Ok(Body::Json(response)),
+        (Sniffed::Events, _) => Ok(Body::Events(response)),
+        (Sniffed::Nothing, _) => Err(HttpError::NotMcp("its body is empty".to_owned())),
+        (Sniffed::Other, "") => Err(HttpError::NotMcp("it is neither JSON nor a stream of events".to_owned())),
+        (Sniffed::Other, given) => Err(HttpError::NotMcp(format!("its content type is `{given}`"))),
     }
 }
 
-fn not_mcp(error: &dyn std::fmt::Display, body: &[u8]) -> HttpError {
-    HttpError::NotMcp(format!("{error}{}", shown(&String::from_utf8_lossy(&body[..body.len().min(300)]))))
+/// The media type in a `Content-Type` header, without parameters and in lower case.
+pub(super) fn media_type(header: &str) -> String {
+    header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-fn no_response() -> HttpError {
+fn is_json(media_type: &str) -> bool {
+    matches!(media_type, JSON | "text/json" | "application/x-json") || media_type.ends_with("+json")
+}
+
+/// What a body begins to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sniffed {
+    Json,
+    Events,
+    Other,
+    /// Its end came first.
+    Nothing,
+}
+
+/// Says what a body is that begins with `begun`; nothing while that cannot be said.
+fn sniff(begun: &[u8]) -> Option<Sniffed> {
+    const MARK: &[u8] = b"\xEF\xBB\xBF";
+    let begun = begun.strip_prefix(MARK).unwrap_or(begun).trim_ascii_start();
+    match begun.first()? {
+        b'{' | b'[' => return Some(Sniffed::Json),
+        b':' => return Some(Sniffed::Events),
+        _ if begun.len() < MARK.len() && MARK.starts_with(begun) => return None,
+        _ => {}
+    }
+    let fields: [&[u8]; 4] = [b"data:", b"event:", b"id:", b"retry:"];
+    if fields.iter().any(|field| begun.starts_with(field)) {
+        return Some(Sniffed::Events);
+    }
+    let undecided = fields.iter().any(|field| field.starts_with(begun));
+    (!undecided).then_some(Sniffed::Other)
+}
+
+/// Reads the messages in a body.
+///
+/// # Errors
+/// When there are none.
+pub(super) async fn messages<R: Requests + Send + 'static>(
+    body: Vec<u8>,
+    requests: R,
+) -> Result<Vec<Incoming>, HttpError> {
+    let parse = move |body: &[u8]| {
+        let text = lenient::decode(body);
+        codec::read(&text, &requests).map_err(|reason| HttpError::NotMcp(lenient::unreadable(reason, &text)))
+    };
+    if body.len() < LARGE_BODY {
+        return parse(&body);
+    }
+    let parsed = tokio::task::spawn_blocking(move || parse(&body)).await;
+    parsed.map_err(|_| HttpError::NotMcp("it could not be parsed".to_owned()))?
+}
+
+/// Reads the answer to a request of the service. One without an id can only be this one's; rmcp would drop it and wait
+/// for ever.
+///
+/// # Errors
+/// When there is none.
+pub(super) async fn answer(body: Vec<u8>, request: Only) -> Result<ServerJsonRpcMessage, HttpError> {
+    let mut failure = no_response();
+    for message in messages(body, request).await? {
+        match message {
+            Incoming::Message(message)
+                if matches!(*message, JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)) =>
+            {
+                return Ok(*message);
+            }
+            Incoming::BadAnswer(_, reason) => return Err(HttpError::NotMcp(reason)),
+            Incoming::NotOpen(id) => failure = of_another(&id),
+            _ => {}
+        }
+    }
+    Err(failure)
+}
+
+pub(super) fn no_response() -> HttpError {
     HttpError::NotMcp("it is no response".to_owned())
 }
 
-fn of_another(request: &RequestId) -> HttpError {
+pub(super) fn of_another(request: &RequestId) -> HttpError {
     HttpError::NotMcp(format!("it answers request `{request}`, which is another one"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::codec::Expected;
 
     #[test]
     fn reads_both_forms_of_retry_after() {
@@ -258,5 +329,73 @@ mod tests {
         assert_eq!(seconds("soon"), None);
         assert_eq!(seconds("-1"), None);
         assert_eq!(seconds("NaN"), None);
+    }
+
+    async fn kind(content_type: Option<&str>, chunks: &[&'static str]) -> Result<(&'static str, String), String> {
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok::<_, std::io::Error>(*chunk)).collect();
+        let mut response = http::Response::new(reqwest::Body::wrap_stream(futures::stream::iter(chunks)));
+        if let Some(content_type) = content_type {
+            response.headers_mut().insert(CONTENT_TYPE, content_type.parse().unwrap());
+        }
+        let (kind, response) = match body(response.into()).await.map_err(|error| error.to_string())? {
+            Body::Json(response) => ("json", response),
+            Body::Events(response) => ("events", response),
+        };
+        let body = read(response, 1_000).await.unwrap();
+        Ok((kind, String::from_utf8(body).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn knows_media_types_as_the_standard_writes_them() {
+        for json in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=utf-8",
+            "text/json",
+            "application/problem+json",
+        ] {
+            assert_eq!(kind(Some(json), &["x"]).await, Ok(("json", "x".to_owned())), "{json}");
+        }
+        for events in ["text/event-stream", "TEXT/Event-Stream;charset=utf-8", " text/event-stream "] {
+            assert_eq!(kind(Some(events), &["x"]).await, Ok(("events", "x".to_owned())), "{events}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_useful_type_is_what_it_begins_with() {
+        for content_type in
+            [None, Some("text/html; charset=UTF-8"), Some("text/plain"), Some("application/octet-stream")]
+        {
+            assert_eq!(kind(content_type, &["\u{FEFF}", " \n", "{\"a\":", "1}"]).await.unwrap().0, "json");
+            assert_eq!(kind(content_type, &["[", "]"]).await, Ok(("json", "[]".to_owned())));
+            assert_eq!(kind(content_type, &["da", "ta: 1", "\n\n"]).await, Ok(("events", "data: 1\n\n".to_owned())));
+            assert_eq!(kind(content_type, &[": hi\n"]).await.unwrap().0, "events");
+            assert!(kind(content_type, &["<html>", "{"]).await.is_err());
+            assert!(kind(content_type, &[]).await.is_err());
+        }
+        let error = kind(Some("text/html"), &["<html>"]).await.unwrap_err();
+        assert_eq!(error, "the response is not MCP: its content type is `text/html`");
+    }
+
+    #[tokio::test]
+    async fn finds_the_answer_to_a_request_in_its_body() {
+        let answer = |body: &str| answer(body.as_bytes().to_vec(), Only(4, Expected::Other));
+        for body in [
+            r#"{"jsonrpc": "2.0", "id": 4, "result": {}}"#,
+            "\u{FEFF}{\"jsonrpc\": \"2.0\", \"id\": \"4\", \"result\": {\"a\": NaN}}",
+            r#"[{"jsonrpc": "2.0", "method": "notifications/x"}, {"jsonrpc": "2.0", "id": 4, "result": {}}]"#,
+            r#"{"jsonrpc": "2.0", "id": null, "result": {}}"#,
+        ] {
+            assert!(matches!(answer(body).await, Ok(JsonRpcMessage::Response(_))), "{body}");
+        }
+        let error = r#"{"jsonrpc": "2.0", "id": null, "error": {"code": -1, "message": "m"}, "result": null}"#;
+        assert!(matches!(answer(error).await, Ok(JsonRpcMessage::Error(_))));
+        let reason = |result: Result<_, HttpError>| result.unwrap_err().to_string();
+        let another = r#"{"jsonrpc": "2.0", "id": 5, "result": {}}"#;
+        assert!(reason(answer(another).await).ends_with("it answers request `5`, which is another one"));
+        assert!(reason(answer(r#"{"jsonrpc": "2.0", "id": 4, "result": {"#).await).contains("invalid JSON"));
+        assert!(
+            reason(answer("[]").await).contains("invalid JSON") || reason(answer("[]").await).contains("no response")
+        );
     }
 }

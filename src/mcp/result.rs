@@ -8,7 +8,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{
-    failure,
+    codec, failure, lenient,
     note::{Dialect, RemoteTaskNote},
 };
 use crate::model::{AgentId, Block, Failure, FailureKind, JsonObject, ToolOutput};
@@ -103,46 +103,55 @@ impl ToolResult<'_> {
     pub(super) fn answered(self) -> Option<Answered> {
         let Self { content, structured_content, is_error, result_type, task } = self;
         let is_other = task.is_some() || matches!(&*result_type, "input_required" | "task");
-        (!is_other).then(|| tool_result(content, structured_content, is_error))
+        let is_plain = content.iter().all(|block| match block {
+            Block::Text(_) => true,
+            Block::Other(block) => block.as_object().is_some_and(|members| {
+                let has_null = |members: &JsonObject| members.values().any(Value::is_null);
+                let resource = members.get("resource").and_then(Value::as_object);
+                !has_null(members) && !resource.is_some_and(has_null)
+            }),
+        });
+        (!is_other && is_plain).then(|| tool_result(content, structured_content, is_error == Some(true)))
     }
 }
 
 /// Reads a result as it came over the wire: JSON.
 pub(super) fn parse(result: &str) -> Answered {
     let plain = serde_json::from_str::<ToolResult<'_>>(result).ok();
-    plain.and_then(ToolResult::answered).unwrap_or_else(|| match serde_json::from_str(result) {
+    plain.and_then(ToolResult::answered).unwrap_or_else(|| match lenient::value(result) {
         Ok(result) => json(result),
-        Err(error) => Answered::Other(error.to_string()),
+        Err(error) => Answered::Other(lenient::unreadable(lenient::not_json(&error), result)),
     })
 }
 
-/// Reads a result that came by way of rmcp.
+/// Reads the result of a call that came by way of rmcp.
 pub(super) fn read(result: ServerResult) -> Answered {
-    match result {
-        ServerResult::CallToolResult(result) => {
-            let content = result.content.into_iter().filter_map(|block| serde_json::to_value(block).ok());
-            tool_result(content.collect::<Vec<_>>(), result.structured_content, result.is_error)
-        }
-        ServerResult::CustomResult(result) => json(result.0),
-        // A result can look like another kind's to rmcp, which tries them in turn.
-        other => match serde_json::to_value(other) {
-            Ok(value) => json(value),
-            Err(error) => Answered::Other(error.to_string()),
-        },
+    match codec::text_of(result) {
+        Ok(text) => parse(&text),
+        Err(other) => json(serde_json::to_value(other).unwrap_or_default()),
     }
 }
 
-fn tool_result<B: Into<Block>>(content: Vec<B>, structured: Option<Value>, is_error: Option<bool>) -> Answered {
+fn tool_result<B: Into<Block>>(content: Vec<B>, structured: Option<Value>, is_error: bool) -> Answered {
     let output = ToolOutput::new(content, structured.filter(|value| !value.is_null()));
-    if is_error == Some(true) { Answered::ToolError(output) } else { Answered::Output(output) }
+    if is_error { Answered::ToolError(output) } else { Answered::Output(output) }
 }
 
-/// Reads a result from its JSON.
+/// Reads a result from its JSON. `null` is absent.
 pub(super) fn json(mut result: Value) -> Answered {
+    let shown =
+        |result: &Value| lenient::unreadable("it has neither `content` nor `structuredContent`", &result.to_string());
+    let Some(members) = result.as_object() else { return Answered::Other(shown(&result)) };
+    let is_error = members.get("isError").is_some_and(is_true);
+    let is_empty =
+        !["content", "structuredContent"].iter().any(|key| members.get(*key).is_some_and(|it| !it.is_null()));
     match result.get("resultType").and_then(Value::as_str) {
         Some("input_required") => {
             let requests = result.get_mut("inputRequests").map(Value::take);
             return match requests.unwrap_or(Value::Null) {
+                Value::Array(requests) if requests.is_empty() && state(&result).is_some() => {
+                    Answered::InputRequired(Round { state: state(&result), ..Round::default() })
+                }
                 Value::Object(requests) => Answered::InputRequired(Round { state: state(&result), requests }),
                 Value::Null if state(&result).is_some() => {
                     Answered::InputRequired(Round { state: state(&result), ..Round::default() })
@@ -156,18 +165,48 @@ pub(super) fn json(mut result: Value) -> Answered {
     if let Some(experimental) = result.get("task").filter(|task| task.get("taskId").is_some()) {
         return task(experimental, Dialect::Experimental);
     }
-    let content = match result.get_mut("content").map(Value::take) {
-        Some(Value::Array(content)) => content,
-        Some(_) => return Answered::Other("its `content` is not a list".to_owned()),
-        None => Vec::new(),
-    };
-    let structured = result.get_mut("structuredContent").map(Value::take);
-    if content.is_empty() && structured.is_none() {
-        let mut shown = result.to_string();
-        super::truncate(&mut shown, 200);
-        return Answered::Other(format!("it has neither `content` nor `structuredContent`: {shown}"));
+    if is_empty && !is_error {
+        return Answered::Other(shown(&result));
     }
-    tool_result(content, structured, result.get("isError").and_then(Value::as_bool))
+    let content = result.get_mut("content").map(Value::take).unwrap_or_default();
+    let structured = result.get_mut("structuredContent").map(Value::take);
+    let text = if is_error && !content.is_array() { as_text(&content) } else { String::new() };
+    match lenient::elements(content) {
+        Some(content) => tool_result(content.into_iter().filter_map(block).collect::<Vec<_>>(), structured, is_error),
+        // What the tool says of its own failure is worth more than its form.
+        None if is_error => tool_result(vec![Block::Text(text)], structured, is_error),
+        None => Answered::Other("its `content` is not a list".to_owned()),
+    }
+}
+
+/// Reads a block of content. One that is `null` is absent, and so are its members that are.
+fn block(mut block: Value) -> Option<Block> {
+    match &mut block {
+        Value::Null => return None,
+        Value::String(text) => return Some(Block::Text(std::mem::take(text))),
+        Value::Object(members) => {
+            members.retain(|_, value| !value.is_null());
+            if let Some(Value::Object(resource)) = members.get_mut("resource") {
+                resource.retain(|_, value| !value.is_null());
+            }
+        }
+        _ => {}
+    }
+    Some(block.into())
+}
+
+/// The text that a value is, or its JSON.
+fn as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => *value,
+        Value::String(text) => text.eq_ignore_ascii_case("true"),
+        Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
+        _ => false,
+    }
 }
 
 fn task(task: &Value, dialect: Dialect) -> Answered {
@@ -203,7 +242,7 @@ pub(super) fn output(agent: &AgentId, tool: &str, answered: Answered) -> Result<
         }
         Answered::InputRequired(_) => invalid("asked for input once more"),
         Answered::Task(_) => invalid("answered with another task instead of its result"),
-        Answered::Other(what) => invalid(&format!("answered with something that is no result: {what}")),
+        Answered::Other(what) => invalid(&format!("sent a result that cannot be read: {what}")),
     }
 }
 
@@ -220,7 +259,7 @@ mod tests {
     /// Read from the wire, and by way of rmcp.
     fn answered(result: Value) -> Answered {
         let answered = parse(&result.to_string());
-        assert_eq!(answered, read(serde_json::from_value(result).unwrap()));
+        assert_eq!(answered, read(codec::as_text(&result.to_string())));
         answered
     }
 
@@ -266,6 +305,33 @@ mod tests {
             answered(json!({"resultType": "input_required", "requestState": "s"})),
             Answered::InputRequired(wait)
         );
+    }
+
+    #[test]
+    fn null_is_absent_and_a_failure_needs_no_words() {
+        let output = |content: Value| ToolOutput::new(content.as_array().cloned().unwrap(), None);
+        let text = json!([{"type": "text", "text": "hi"}]);
+        let nulls = json!({"content": [{"type": "text", "text": "hi", "annotations": null, "_meta": null}, null],
+            "structuredContent": null, "isError": null, "_meta": null, "resultType": null, "task": null});
+        assert_eq!(answered(nulls), Answered::Output(output(text.clone())));
+        let structured = json!({"content": null, "structuredContent": {"a": null}});
+        let kept = ToolOutput::new(Vec::<Block>::new(), Some(json!({"a": null})));
+        assert_eq!(answered(structured), Answered::Output(kept));
+        let resource = json!({"type": "resource", "resource": {"uri": "x:1", "text": null, "blob": "AAA="}});
+        let clean = json!([{"type": "resource", "resource": {"uri": "x:1", "blob": "AAA="}}]);
+        assert_eq!(answered(json!({"content": [resource]})), Answered::Output(output(clean)));
+        for mute in [json!({"isError": true}), json!({"isError": true, "content": null}), json!({"isError": "true"})] {
+            assert_eq!(answered(mute), Answered::ToolError(ToolOutput::default()));
+        }
+        assert_eq!(answered(json!({"isError": true, "content": "hi"})), Answered::ToolError(output(text.clone())));
+        assert_eq!(answered(json!({"content": {"1": {"type": "text", "text": "hi"}}})), Answered::Output(output(text)));
+    }
+
+    #[test]
+    fn a_result_with_a_lone_surrogate_is_read() {
+        let read = parse(r#"{"content": [{"type": "text", "text": "a\udc00"}], "structuredContent": {"n": 1e999}}"#);
+        let content = vec![json!({"type": "text", "text": "a\u{FFFD}"})];
+        assert_eq!(read, Answered::Output(ToolOutput::new(content, Some(json!({"n": null})))));
     }
 
     #[test]

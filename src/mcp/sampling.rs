@@ -5,9 +5,10 @@
 use rmcp::model::{CreateMessageResult, ErrorData, Role, SamplingMessage, SamplingMessageContentBlock};
 use serde_json::Value;
 
-use super::Sampling;
+use super::{Sampling, listing, server_info};
 use crate::model::{
-    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, ToolChoice,
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, JsonObject, ModelPreferences,
+    ToolChoice,
 };
 
 /// Reads the parameters of `sampling/createMessage`; `declared` is what the agent was told of.
@@ -19,19 +20,10 @@ pub(super) fn read(params: &Value, declared: Sampling) -> Result<ChatRequest, Er
 }
 
 fn parse(params: &Value, declared: Sampling) -> Result<ChatRequest, String> {
-    match params.get("includeContext") {
-        None | Some(Value::Null) => {}
-        Some(context) if context == "none" => {}
-        Some(context) => {
-            let context = context.as_str().unwrap_or("of another type");
-            return Err(format!(
-                "`includeContext: {context}` is deprecated and not supported: this host shares no context"
-            ));
-        }
-    }
     let tools = list(params, "tools")?.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
-    let tool_choice = tool_choice(params)?;
-    if declared != Sampling::WithTools && (!tools.is_empty() || tool_choice.is_some()) {
+    // Without tools, there is nothing to choose.
+    let tool_choice = if tools.is_empty() { None } else { tool_choice(params)? };
+    if declared != Sampling::WithTools && !tools.is_empty() {
         return Err("`tools` are not supported: no language model of this host takes any".to_owned());
     }
     let messages = params.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
@@ -42,9 +34,10 @@ fn parse(params: &Value, declared: Sampling) -> Result<ChatRequest, String> {
     let max_tokens = max_tokens.ok_or("`maxTokens` must be a positive whole number")?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; `as` saturates")]
     let max_tokens = max_tokens as u32;
-    let stop = list(params, "stopSequences")?.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let stop =
+        list(params, "stopSequences").unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect();
     Ok(ChatRequest {
-        preferences: preferences(params.get("modelPreferences").unwrap_or(&Value::Null))?,
+        preferences: preferences(params.get("modelPreferences").unwrap_or(&Value::Null)),
         system: text(params, "systemPrompt"),
         messages,
         max_tokens,
@@ -73,23 +66,51 @@ fn list<'v>(object: &'v Value, key: &str) -> Result<&'v [Value], String> {
     }
 }
 
-fn preferences(given: &Value) -> Result<ModelPreferences, String> {
-    Ok(ModelPreferences {
-        hints: list(given, "hints")?.iter().filter_map(|hint| text(hint, "name")).collect(),
+/// Names the hints of a request that this host does not follow. None of them decides whether the request is answered.
+pub(super) fn ignored(params: &Value, chat: &ChatRequest) -> Vec<String> {
+    let given = |object: &Value, key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
+    let mut ignored = Vec::new();
+    let mut ignore =
+        |key: &str, why: &str| ignored.push(format!("`{key}` of a request to the model is ignored: {why}"));
+    if given(params, "includeContext").is_some_and(|context| context != "none") {
+        ignore("includeContext", "this host shares no context");
+    }
+    if given(params, "temperature").is_some() && chat.temperature.is_none() {
+        ignore("temperature", "it is not a number");
+    }
+    if given(params, "stopSequences").is_some_and(|stop| !stop.is_array()) {
+        ignore("stopSequences", "it is not a list");
+    }
+    if given(params, "toolChoice").is_some() && chat.tools.is_empty() {
+        ignore("toolChoice", "there are no `tools` to choose from");
+    }
+    if let Some(preferences) = given(params, "modelPreferences") {
+        if !preferences.is_object() && preferences != Value::Array(Vec::new()) {
+            ignore("modelPreferences", "it is not an object");
+        } else if given(&preferences, "hints").is_some_and(|hints| !hints.is_array()) {
+            ignore("modelPreferences.hints", "it is not a list");
+        }
+    }
+    ignored
+}
+
+fn preferences(given: &Value) -> ModelPreferences {
+    ModelPreferences {
+        hints: list(given, "hints").unwrap_or_default().iter().filter_map(|hint| text(hint, "name")).collect(),
         cost: number(given, "costPriority"),
         speed: number(given, "speedPriority"),
         intelligence: number(given, "intelligencePriority"),
-    })
+    }
 }
 
 fn tool(tool: &Value) -> Result<ChatTool, String> {
     let name = text(tool, "name").filter(|name| !name.is_empty()).ok_or("a tool has no `name`")?;
-    match tool.get("inputSchema") {
-        Some(Value::Object(schema)) => {
-            Ok(ChatTool { name, description: text(tool, "description"), input_schema: schema.clone() })
-        }
-        _ => Err(format!("the tool `{name}` has no `inputSchema`")),
-    }
+    let schema = match tool.get("inputSchema") {
+        None | Some(Value::Null) => JsonObject::new(),
+        Some(schema) => server_info::object(schema.clone())
+            .ok_or_else(|| format!("the `inputSchema` of the tool `{name}` is not an object"))?,
+    };
+    Ok(ChatTool { name, description: text(tool, "description"), input_schema: listing::clean_schema(schema) })
 }
 
 fn tool_choice(params: &Value) -> Result<Option<ToolChoice>, String> {

@@ -1,8 +1,7 @@
 //! Reads server-sent events: bounded in size, and with an end to reconnecting.
-//! Never interprets a message.
+//! Messages for the service are brought into the form that rmcp takes.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     io,
     sync::{
@@ -13,11 +12,19 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::BoxStream};
-use rmcp::transport::streamable_http_client::SseError;
-use sse_stream::{Sse, SseStream};
+use rmcp::{
+    model::{JsonRpcMessage, ServerJsonRpcMessage},
+    transport::streamable_http_client::SseError,
+};
+use serde_json::value::RawValue;
+use sse_stream::Sse;
 use tokio::time::Instant;
 
-use super::{lock, raw};
+use super::{
+    codec::{self, Expected, Incoming, Requests},
+    link::Link,
+    lock,
+};
 
 /// How often a stream is opened again without anything new on it. rmcp itself would go on for ever.
 const FRUITLESS_STREAMS: u32 = 3;
@@ -67,28 +74,36 @@ pub(super) fn events(
         }
         Ok(chunk)
     });
-    let mut events = SseStream::from_bytes_stream(bytes.boxed());
+    let mut bytes = bytes.boxed();
     let opened = Instant::now();
     async_stream::stream! {
-        while let Some(mut event) = events.next().await {
-            size.store(0, Ordering::Relaxed);
-            match &mut event {
-                Ok(event) => {
-                    save(event);
-                    if let Some(reopened) = &reopened
-                        && is_new(event, &reopened.last_event)
-                    {
-                        reopened.reconnects.bore_fruit(&reopened.last_event);
+        let mut parser = EventParser::default();
+        while let Some(chunk) = bytes.next().await {
+            let events = match chunk {
+                Ok(chunk) => parser.push(&chunk),
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::FileTooLarge {
+                        overflowed();
                     }
+                    yield Err(SseError::Body(Box::new(error)));
+                    parser = EventParser::default();
+                    break;
                 }
-                Err(SseError::Body(error)) if is_overflow(error.as_ref()) => overflowed(),
-                Err(_) => {}
+            };
+            if !events.is_empty() {
+                size.store(0, Ordering::Relaxed);
             }
-            let over = event.is_err();
-            yield event;
-            if over {
-                break;
+            for event in events {
+                if let Some(reopened) = &reopened
+                    && is_new(&event, &reopened.last_event)
+                {
+                    reopened.reconnects.bore_fruit(&reopened.last_event);
+                }
+                yield Ok(event);
             }
+        }
+        if let Some(event) = parser.finish() {
+            yield Ok(event);
         }
         if let Some(reopened) = &reopened
             && opened.elapsed() >= WORTHWHILE
@@ -99,11 +114,165 @@ pub(super) fn events(
     .boxed()
 }
 
-/// Saves what rmcp would drop of the message in an event.
-fn save(event: &mut Sse) {
-    let saved = event.data.as_deref().map(|data| raw::save(data.as_bytes()));
-    if let Some(Cow::Owned(saved)) = saved {
-        event.data = String::from_utf8(saved).ok();
+/// The events of a stream of the service, each with one message in the form that rmcp takes, or with none. `request`
+/// is the one whose response the stream is, if it is one.
+pub(super) fn messages(
+    mut events: BoxStream<'static, Result<Sse, SseError>>,
+    link: Arc<Link>,
+    request: Option<i64>,
+) -> BoxStream<'static, Result<Sse, SseError>> {
+    let requests = StreamRequests { link, request };
+    async_stream::stream! {
+        while let Some(event) = events.next().await {
+            let mut event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    yield Err(error);
+                    continue;
+                }
+            };
+            let mut messages = event.data.take().map(|data| requests.read(&data)).unwrap_or_default();
+            // The event counts as received once all of it is.
+            let last = messages.pop();
+            for message in messages {
+                yield Ok(Sse::default().data(message));
+            }
+            event.data = last;
+            yield Ok(event);
+        }
+    }
+    .boxed()
+}
+
+/// The requests to which messages on a stream of the service can belong.
+struct StreamRequests {
+    link: Arc<Link>,
+    request: Option<i64>,
+}
+
+impl StreamRequests {
+    /// The messages in the data of an event, as rmcp takes them.
+    fn read(&self, data: &str) -> Vec<String> {
+        let messages = codec::read(data, self).unwrap_or_else(|reason| {
+            if !data.trim().is_empty() {
+                tracing::debug!(agent = %self.link.agent, reason, "an event holds no message");
+            }
+            Vec::new()
+        });
+        let messages = messages.into_iter().filter_map(|message| self.message(message));
+        messages.filter_map(|message| serde_json::to_string(&message).ok()).collect()
+    }
+
+    fn message(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
+        match incoming {
+            Incoming::Message(message) => {
+                let id = match &*message {
+                    JsonRpcMessage::Response(response) => Some(&response.id),
+                    JsonRpcMessage::Error(error) => error.id.as_ref(),
+                    JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+                };
+                if let Some(id) = id {
+                    self.link.requests.take(id);
+                }
+                return Some(*message);
+            }
+            Incoming::BadAnswer(id, reason) => {
+                self.link.requests.take(&id);
+                return Some(codec::unreadable(id, reason));
+            }
+            Incoming::Progress(token, progress) => self.link.progressed(&token, progress),
+            Incoming::Log(message) => self.link.logged(message),
+            Incoming::NotOpen(id) => self.link.calls.answered_late(&id),
+            // Results of calls are passed on as text.
+            Incoming::Answer(request, answer) => self.link.calls.answer(request, answer),
+        }
+        None
+    }
+}
+
+impl Requests for StreamRequests {
+    fn expected(&self, id: i64) -> Option<Expected> {
+        // A call's answer has to stay behind the questions that came before it.
+        self.link.expected(id).map(|expected| if expected == Expected::Call { Expected::Text } else { expected })
+    }
+
+    fn only(&self) -> Option<i64> {
+        self.request.or_else(|| self.link.only())
+    }
+}
+
+/// Splits a stream into events, as the HTML standard says: unknown fields and broken UTF-8 end nothing.
+#[derive(Debug, Default)]
+struct EventParser {
+    line: Vec<u8>,
+    /// Whether the last byte was a carriage return, after which a line feed belongs to the same end of line.
+    after_return: bool,
+    began: bool,
+    event: Sse,
+}
+
+impl EventParser {
+    /// Takes in bytes, and gives the events that they complete.
+    fn push(&mut self, mut bytes: &[u8]) -> Vec<Sse> {
+        let mut events = Vec::new();
+        loop {
+            if self.after_return && !bytes.is_empty() {
+                self.after_return = false;
+                bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+            }
+            let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                self.line.extend_from_slice(bytes);
+                return events;
+            };
+            self.line.extend_from_slice(&bytes[..end]);
+            self.after_return = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            events.extend(self.end_line());
+        }
+    }
+
+    /// The event that the end of the stream left without an empty line, if its data is whole.
+    fn finish(mut self) -> Option<Sse> {
+        self.end_line();
+        let event = self.dispatch()?;
+        let is_whole = event.data.as_deref().is_some_and(|data| serde_json::from_str::<&RawValue>(data).is_ok());
+        is_whole.then_some(Sse { id: None, ..event })
+    }
+
+    fn end_line(&mut self) -> Option<Sse> {
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        let text = if self.began { &*text } else { text.trim_start_matches('\u{FEFF}') };
+        self.began = true;
+        let (field, value) = match text.split_once(':') {
+            Some((field, value)) => (field, value.strip_prefix(' ').unwrap_or(value)),
+            None if text.is_empty() => return self.dispatch(),
+            None => (text, ""),
+        };
+        match field {
+            "data" => match &mut self.event.data {
+                Some(data) => {
+                    data.push('\n');
+                    data.push_str(value);
+                }
+                None => self.event.data = Some(value.to_owned()),
+            },
+            "event" => self.event.event = Some(value.to_owned()),
+            "id" if !value.contains('\0') => self.event.id = Some(value.to_owned()),
+            "retry" => self.event.retry = value.trim().parse().ok().or(self.event.retry),
+            _ => {}
+        }
+        None
+    }
+
+    /// The event that has been read. Of events that are not messages, the data is nobody's.
+    fn dispatch(&mut self) -> Option<Sse> {
+        let mut event = std::mem::take(&mut self.event);
+        if !matches!(event.event.as_deref(), None | Some("" | "message")) {
+            event.data = None;
+        }
+        event.event = None;
+        (event != Sse::default()).then_some(event)
     }
 }
 
@@ -115,20 +284,13 @@ fn is_new(event: &Sse, last_event: &str) -> bool {
     }
 }
 
-fn is_overflow(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
+    use rmcp::model::{ClientRequest, ListToolsRequest, RequestId};
+    use serde_json::json;
+
     use super::*;
+    use crate::mcp::samples;
 
     #[test]
     fn gives_up_on_a_stream_that_is_opened_in_vain() {
@@ -138,6 +300,51 @@ mod tests {
         assert_eq!(opened(None), [true, true, true, false, false]);
         reconnects.bore_fruit("e1");
         assert!(reconnects.may_open(Some("e1")));
+    }
+
+    #[test]
+    fn splits_a_stream_into_events_as_the_standard_says() {
+        let message = |data: &str| Sse { data: Some(data.to_owned()), ..Sse::default() };
+        let stream = b"\xEF\xBB\xBFdata: a\r\ndata:b\r\r\n: comment\nretry: soon\nodd\nx-more: 1\ndata: caf\xe9\n\n\
+            event: ping\nid: 1\ndata: {}\n\nevent: message\nid: 2\nid: 3\nretry: 5\ndata\n\nevent: endpoint\ndata: /m\n\n";
+        let last = Sse { id: Some("3".to_owned()), retry: Some(5), ..message("") };
+        let expected = [message("a\nb"), message("caf\u{FFFD}"), Sse::default().id("1"), last];
+        for size in [1, 2, 7, stream.len()] {
+            let mut parser = EventParser::default();
+            let events: Vec<_> = stream.chunks(size).flat_map(|chunk| parser.push(chunk)).collect();
+            assert_eq!(events, expected, "in chunks of {size}");
+            assert_eq!(parser.finish(), None);
+        }
+    }
+
+    #[test]
+    fn an_event_without_an_end_is_read_if_its_data_is_whole() {
+        let rest = |stream: &[u8]| {
+            let mut parser = EventParser::default();
+            assert_eq!(parser.push(stream), []);
+            parser.finish()
+        };
+        assert_eq!(rest(b"id: 1\ndata: {\"a\": 1}"), Some(Sse::default().data("{\"a\": 1}")));
+        assert_eq!([rest(b"data: {\"a\": "), rest(b"data: {}\nevent: ping"), rest(b"")], [None, None, None]);
+    }
+
+    #[test]
+    fn brings_messages_into_the_form_that_the_service_takes() {
+        let link = samples::link();
+        let list = ClientRequest::ListToolsRequest(ListToolsRequest::default());
+        link.requests.add(&RequestId::Number(4), &list);
+        let requests = StreamRequests { link, request: Some(4) };
+        let read = |data: &str| {
+            let messages = requests.read(data);
+            messages.iter().map(|text| serde_json::from_str(text).unwrap()).collect::<Vec<serde_json::Value>>()
+        };
+        for nothing in ["", "keep-alive", "{}", r#"{"time": 1}"#, r#"{"jsonrpc": "2.0", "id": 9, "result": {}}"#] {
+            assert_eq!(read(nothing), [] as [serde_json::Value; 0], "{nothing}");
+        }
+        let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+        assert_eq!(read(r#"[{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}]"#), [ping]);
+        let answer = read(r#"{"jsonrpc": "2.0", "id": 4, "result": {"tools":[NaN]}, "error": null}"#);
+        assert_eq!(answer, [json!({"jsonrpc": "2.0", "id": 4, "result": "{\"tools\":[null]}"})]);
     }
 
     #[tokio::test]

@@ -1,11 +1,7 @@
 //! Carries JSON-RPC messages over a child's standard input and output, one a line.
 //! Never lets one bad line end the connection: what is not a message is logged and skipped.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rmcp::{
     RoleClient,
@@ -24,15 +20,15 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     LARGEST_MESSAGE,
-    calls::{Answer, normal, number},
-    codec::{self, Incoming},
+    calls::{Answer, number},
+    codec::{self, Incoming, Requests},
+    failure,
     handler::note,
+    lenient,
     link::Link,
-    lock,
     log::AgentLog,
     writer::{Lines, Writer},
 };
-use crate::model::{Failure, FailureKind};
 
 /// Messages read ahead of the service: enough for a burst of progress, and then the agent has to wait.
 const READ_AHEAD: usize = 64;
@@ -52,26 +48,11 @@ pub(super) struct Stdio {
     messages: mpsc::Receiver<ServerJsonRpcMessage>,
     /// Feeds a message to the service as if the child had sent it.
     feed: mpsc::WeakSender<ServerJsonRpcMessage>,
-    open: Arc<OpenRequests>,
+    link: Arc<Link>,
     probe_timeout: Duration,
     closing: CancellationToken,
     writer: AbortOnDropHandle<()>,
     _reader: AbortOnDropHandle<()>,
-}
-
-/// The requests of the service that wait for an answer. An answer to any other id is not passed on: rmcp would take it for a broken
-/// handshake.
-#[derive(Debug, Default)]
-struct OpenRequests(Mutex<HashSet<RequestId>>);
-
-impl OpenRequests {
-    fn add(&self, id: &RequestId) {
-        lock(&self.0).insert(id.clone());
-    }
-
-    fn take(&self, id: &RequestId) -> bool {
-        lock(&self.0).remove(&normal(id))
-    }
 }
 
 impl Stdio {
@@ -80,13 +61,12 @@ impl Stdio {
     pub(super) fn new((input, output): Ends, link: Arc<Link>, log: Arc<AgentLog>, probe_timeout: Duration) -> Self {
         let (sender, messages) = mpsc::channel(READ_AHEAD);
         let feed = sender.downgrade();
-        let open = Arc::new(OpenRequests::default());
-        let reader = Reader { link: link.clone(), log, open: open.clone(), messages: sender, noise: 0 };
+        let reader = Reader { link: link.clone(), log, messages: sender, noise: 0 };
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run(output)));
         let closing = CancellationToken::new();
-        let (writer, lines) = Writer::new(input, link, closing.clone());
+        let (writer, lines) = Writer::new(input, link.clone(), closing.clone());
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
-        Self { lines, messages, feed, open, probe_timeout, closing, writer, _reader: reader }
+        Self { lines, messages, feed, link, probe_timeout, closing, writer, _reader: reader }
     }
 
     /// The way past the service, for calls.
@@ -96,11 +76,11 @@ impl Stdio {
 
     /// Answers an unanswered `server/discover` on the server's behalf.
     fn limit_probe(&self, id: RequestId) {
-        let (feed, open, timeout) = (self.feed.clone(), self.open.clone(), self.probe_timeout);
+        let (feed, link, timeout) = (self.feed.clone(), self.link.clone(), self.probe_timeout);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             if let Some(feed) = feed.upgrade()
-                && open.take(&id)
+                && link.requests.take(&id)
             {
                 let silence = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "`server/discover` was not answered", None);
                 let _ = feed.send(ServerJsonRpcMessage::error(silence, Some(id))).await;
@@ -118,7 +98,7 @@ impl Transport<RoleClient> for Stdio {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         match &message {
             JsonRpcMessage::Request(request) => {
-                self.open.add(&request.id);
+                self.link.requests.add(&request.id, &request.request);
                 if matches!(request.request, ClientRequest::DiscoverRequest(_)) {
                     self.limit_probe(request.id.clone());
                 }
@@ -127,7 +107,7 @@ impl Transport<RoleClient> for Stdio {
                 if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
                     && let Some(id) = &cancelled.params.request_id
                 {
-                    self.open.take(id);
+                    self.link.requests.take(id);
                 }
             }
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
@@ -153,7 +133,6 @@ impl Transport<RoleClient> for Stdio {
 struct Reader {
     link: Arc<Link>,
     log: Arc<AgentLog>,
-    open: Arc<OpenRequests>,
     messages: mpsc::Sender<ServerJsonRpcMessage>,
     noise: usize,
 }
@@ -177,66 +156,76 @@ impl Reader {
                 }
             }
             let read = if line.len() < LARGE_LINE {
-                read(&line, |id| self.link.calls.is_open(id))
+                read(&line, &*self.link)
             } else {
                 let (link, large) = (self.link.clone(), std::mem::take(&mut line));
-                let reading = tokio::task::spawn_blocking(move || (read(&large, |id| link.calls.is_open(id)), large));
+                let reading = tokio::task::spawn_blocking(move || (read(&large, &*link), large));
                 let Ok((read, large)) = reading.await else { return };
-                if let Read::Noise = read {
-                    line = large;
-                }
+                line = large;
                 read
             };
             match read {
-                Read::Message(Incoming::Answer(request, answer)) => self.link.calls.answer(request, answer),
-                Read::Message(Incoming::Progress(token, progress)) => self.link.progressed(&token, progress),
-                Read::Message(Incoming::Log(message)) => self.link.logged(message),
-                Read::Message(Incoming::BadAnswer(id, reason)) => self.bad_answer(&id, &reason),
-                Read::Message(Incoming::Message(mut message)) => {
-                    note(&self.link, &mut message, None);
-                    if self.is_expected(&message) && self.messages.send(*message).await.is_err() {
-                        return;
+                Some(Ok(messages)) => {
+                    for message in messages {
+                        if let Some(message) = self.take(message)
+                            && self.messages.send(message).await.is_err()
+                        {
+                            return;
+                        }
                     }
                 }
-                Read::Noise => self.skip(&line),
-                Read::Empty => {}
+                Some(Err(reason)) => self.skip(&line, &reason),
+                None => {}
             }
         }
     }
 
-    fn is_expected(&self, message: &ServerJsonRpcMessage) -> bool {
-        let id = match message {
-            JsonRpcMessage::Response(response) => Some(&response.id),
-            JsonRpcMessage::Error(error) => error.id.as_ref(),
-            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => return true,
-        };
-        if let Some(id) = id {
-            self.link.calls.answered_late(id);
+    /// Takes in a message. Gives what is the service's. An answer to a request that is not open is not: rmcp would take
+    /// it for a broken handshake.
+    fn take(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
+        match incoming {
+            Incoming::Answer(request, answer) => self.link.calls.answer(request, answer),
+            Incoming::Progress(token, progress) => self.link.progressed(&token, progress),
+            Incoming::Log(message) => self.link.logged(message),
+            Incoming::BadAnswer(id, reason) => return self.bad_answer(id, reason),
+            Incoming::Message(mut message) => {
+                note(&self.link, &mut message, None);
+                let id = match &*message {
+                    JsonRpcMessage::Response(response) => Some(&response.id),
+                    JsonRpcMessage::Error(error) => error.id.as_ref(),
+                    JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+                };
+                if let Some(id) = id {
+                    self.link.requests.take(id);
+                }
+                return Some(*message);
+            }
+            Incoming::NotOpen(id) => {
+                self.link.calls.answered_late(&id);
+                tracing::warn!(agent = %self.link.agent, %id, "the agent answered a request that is not open");
+            }
         }
-        let expected = id.is_none_or(|id| self.open.take(id));
-        if !expected {
-            let id = id.map(ToString::to_string);
-            tracing::warn!(agent = %self.link.agent, id, "the agent answered a request that is not open");
-        }
-        expected
+        None
     }
 
-    fn bad_answer(&self, id: &RequestId, reason: &str) {
-        tracing::warn!(agent = %self.link.agent, %id, reason, "the agent sent an answer that is not JSON-RPC");
-        if let Some(request) = number(id) {
-            let agent = &self.link.agent;
-            let message = format!("agent `{agent}` answered with something that is not a JSON-RPC response: {reason}");
-            let failure = Failure::new(FailureKind::InvalidResult, message);
+    fn bad_answer(&self, id: RequestId, reason: String) -> Option<ServerJsonRpcMessage> {
+        tracing::warn!(agent = %self.link.agent, %id, reason, "the agent sent an answer that cannot be read");
+        if let Some(request) = number(&id)
+            && self.link.calls.is_open(request)
+        {
+            let failure = failure::unreadable(&self.link.agent, &reason);
             self.link.calls.answer(request, Answer::None(failure));
+            return None;
         }
+        self.link.requests.take(&id).then(|| codec::unreadable(id, reason))
     }
 
-    fn skip(&mut self, line: &[u8]) {
+    fn skip(&mut self, line: &[u8], reason: &str) {
         self.noise += 1;
         if self.noise <= REPORTED_NOISE {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             let text = text.trim_end();
-            tracing::warn!(agent = %self.link.agent, text, "the agent wrote something to standard output that is no message");
+            tracing::warn!(agent = %self.link.agent, text, reason, "the agent wrote something to standard output that is no message");
         }
         let mut line = line.to_vec();
         if line.last() != Some(&b'\n') {
@@ -246,41 +235,47 @@ impl Reader {
     }
 }
 
-/// What a line is.
-#[derive(Debug)]
-enum Read {
-    Message(Incoming),
-    Noise,
-    Empty,
-}
-
-fn read(line: &[u8], is_call: impl Fn(i64) -> bool) -> Read {
-    let text = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line).trim_ascii();
-    match (text.first(), std::str::from_utf8(text)) {
-        (None, _) => Read::Empty,
-        (Some(b'{'), Ok(text)) => codec::read(text, is_call).map_or(Read::Noise, Read::Message),
-        _ => Read::Noise,
-    }
+/// Reads the messages of a line. `None`: it is empty.
+fn read(line: &[u8], requests: &impl Requests) -> Option<Result<Vec<Incoming>, String>> {
+    let text = lenient::decode(line);
+    (!text.is_empty()).then(|| codec::read(&text, requests))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::codec::Expected, *};
 
-    fn kind(line: &[u8]) -> &'static str {
-        match read(line, |id| id == 7) {
-            Read::Message(Incoming::Answer(..)) => "answer to a call",
-            Read::Message(Incoming::Progress(..)) => "progress",
-            Read::Message(Incoming::Log(..)) => "log",
-            Read::Message(Incoming::BadAnswer(..)) => "bad answer",
-            Read::Message(Incoming::Message(message)) => match *message {
+    /// Call 7 and request 1 of the service are open.
+    struct Open;
+
+    impl Requests for Open {
+        fn expected(&self, id: i64) -> Option<Expected> {
+            [(7, Expected::Call), (1, Expected::Other)].into_iter().find(|(open, _)| *open == id).map(|(_, kind)| kind)
+        }
+
+        fn only(&self) -> Option<i64> {
+            None
+        }
+    }
+
+    fn kind(line: &[u8]) -> String {
+        let kind = |incoming: Incoming| match incoming {
+            Incoming::Answer(..) => "answer to a call",
+            Incoming::Progress(..) => "progress",
+            Incoming::Log(..) => "log",
+            Incoming::BadAnswer(..) => "bad answer",
+            Incoming::NotOpen(..) => "not open",
+            Incoming::Message(message) => match *message {
                 JsonRpcMessage::Request(_) => "request",
                 JsonRpcMessage::Response(_) => "response",
                 JsonRpcMessage::Notification(_) => "notification",
                 JsonRpcMessage::Error(_) => "error",
             },
-            Read::Noise => "noise",
-            Read::Empty => "empty",
+        };
+        match read(line, &Open) {
+            Some(Ok(messages)) => messages.into_iter().map(kind).collect::<Vec<_>>().join(", "),
+            Some(Err(_)) => "noise".to_owned(),
+            None => "empty".to_owned(),
         }
     }
 
@@ -291,15 +286,23 @@ mod tests {
             (b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}\r\n", "response"),
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}", "request"),
             (b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n", "notification"),
-            (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":1,\"message\":\"m\"}}\n", "error"),
-            (b"{\"id\":1,\"result\":{}}\n", "bad answer"),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":1,\"message\":\"m\"}}\n", "noise"),
+            (b"{\"id\":1,\"result\":{}}\n", "response"),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}\n", "not open"),
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{},\"error\":{}}\n", "bad answer"),
             (b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":\"7\",\"result\":{\"content\":[]}}\r\n", "answer to a call"),
             (b"Server listening on stdio\n", "noise"),
             (b"{\"level\":\"info\",\"msg\":\"up\"}\n", "noise"),
             (b"[1,2]\n", "noise"),
             (b"42\n", "noise"),
-            (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"\xff\xfe\"}\n", "noise"),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"\xff\xfe\"}\n", "response"),
+            (b"[{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"content\":[]}}]\n", "answer to a call"),
+            (b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}{\"id\":1,\"result\":{}}", "notification, response"),
+            (b"50% \x1b[32m{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"content\":[]}}\x1b[0m\n", "answer to a call"),
+            (b"sent {\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"tools/call\",\"params\":{}}\n", "noise"),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"content\":[{\"ty\n", "bad answer"),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":9,\"result\":{\"content\":[{\"ty\n", "noise"),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null,\"error\":{\"message\":\"m\"}}\n", "error"),
             (b"  \r\n", "empty"),
         ] {
             assert_eq!(kind(line), expected, "{}", String::from_utf8_lossy(line));

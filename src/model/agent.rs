@@ -1,6 +1,8 @@
 //! What is known of an agent: how to reach it (from `agents.toml`) and what it offers (from itself).
 //! Never holds a connection.
 
+use std::collections::BTreeMap;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,7 +156,7 @@ pub struct ToolInfo {
 }
 
 /// What a connected agent said of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AgentInfo {
     /// The negotiated protocol revision, such as `2025-11-25`.
     pub protocol: String,
@@ -163,6 +165,12 @@ pub struct AgentInfo {
     pub server: Option<String>,
     /// Its tools, as the agents file lets them be used.
     pub tools: Vec<ToolInfo>,
+    /// The defects of what it says of itself, each with what follows from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The tools that it lists and that cannot be used, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, String>,
 }
 
 impl AgentInfo {

@@ -50,7 +50,13 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
 
 /// The agent `gone`, which did not answer, and `box` with these tools.
 pub(super) fn catalogue(tools: Vec<ToolInfo>) -> Catalogue {
-    let info = AgentInfo { protocol: String::new(), server: None, tools };
+    let info = AgentInfo {
+        protocol: String::new(),
+        server: None,
+        tools,
+        warnings: Vec::new(),
+        left_out: std::collections::BTreeMap::new(),
+    };
     Catalogue::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
 }
 

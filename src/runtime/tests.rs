@@ -74,7 +74,12 @@ struct Scripted {
 #[async_trait::async_trait]
 impl Agents for Scripted {
     async fn connect(&self, _: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
-        Ok(Arc::new(AgentInfo { protocol: "2025-11-25".into(), server: None, tools: Vec::new() }))
+        Ok(Arc::new(AgentInfo {
+            protocol: "2025-11-25".into(),
+            server: None,
+            tools: Vec::new(),
+            ..AgentInfo::default()
+        }))
     }
 
     fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_> {

@@ -170,7 +170,7 @@ def call(request):
         send({"id": 999, "result": text("for somebody else")})
         return text("for you")
     if MODE == "bad-answer":
-        return write(json.dumps({"id": request["id"], "result": text("no version")}).encode())
+        return write(b'{"jsonrpc": "2.0", "id": %d, "result": {oops}}' % request["id"])
     if MODE == "large":
         return text("x" * 20_000_000)
     if MODE == "too-large":

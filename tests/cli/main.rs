@@ -9,6 +9,7 @@ mod detached;
 mod endpoint;
 mod ends;
 mod fan_out;
+mod formats;
 mod goal_targets;
 mod history;
 mod interrupting;

@@ -264,6 +264,12 @@ impl<'a> Router<'a> {
                         self.arguments.check(id, known, task, findings);
                     }
                 }
+                None if info.left_out.contains_key(tool) => {
+                    let reason = &info.left_out[tool];
+                    let message = format!("tool `{tool}` of agent `{id}` is listed but cannot be used: {reason}");
+                    let found = findings.error("unknown_tool", wanted.tool_at, message);
+                    found.help("the server has to correct its `tools/list`");
+                }
                 None => {
                     let names = || info.tools.iter().map(|tool| tool.name.as_str());
                     let help = findings.did_you_mean(tool, names()).unwrap_or_else(|| match info.tools.is_empty() {

@@ -85,7 +85,13 @@ fn catalogue() -> Catalogue {
             "additionalProperties": false,
         }),
     );
-    let info = |tools| AgentInfo { protocol: "2025-11-25".to_owned(), server: None, tools };
+    let info = |tools| AgentInfo {
+        protocol: "2025-11-25".to_owned(),
+        server: None,
+        tools,
+        warnings: Vec::new(),
+        left_out: std::collections::BTreeMap::new(),
+    };
     [
         ("research", Ok(info(vec![search, tool("fetch", json!({"type": "object", "required": ["url"]}))]))),
         ("travel", Err("it exited at once".to_owned())),

@@ -107,10 +107,7 @@ fn refuses_what_it_cannot_do_and_says_what() {
     for (key, value, said) in [
         ("tools", json!({}), "`tools` must be a list"),
         ("tools", json!([{"name": "", "inputSchema": schema}]), "a tool has no `name`"),
-        ("tools", json!([{"name": "t"}]), "the tool `t` has no `inputSchema`"),
-        ("toolChoice", json!({"mode": "any"}), "`toolChoice.mode` must be `auto`, `required` or `none`, not \"any\""),
-        ("includeContext", json!("thisServer"), "`includeContext: thisServer` is deprecated and not supported"),
-        ("includeContext", json!(1), "`includeContext: of another type` is deprecated"),
+        ("tools", json!([{"name": "t", "inputSchema": "x"}]), "the `inputSchema` of the tool `t` is not an object"),
         ("messages", json!([]), "`messages` must be a list"),
         ("messages", user(json!({"type": "text"})), "content of type `text` has no `text`"),
         ("messages", user(json!({"type": "image", "data": "aGk="})), "content of type `image` must have a `mimeType`"),
@@ -141,12 +138,53 @@ fn refuses_what_it_cannot_do_and_says_what() {
         ("messages", json!([{"role": "user"}]), "a message has no `content`"),
         ("maxTokens", json!(0), "`maxTokens` must be"),
         ("maxTokens", json!(1.5), "`maxTokens` must be"),
-        ("stopSequences", json!("END"), "`stopSequences` must be a list"),
-        ("modelPreferences", json!({"hints": "x"}), "`hints` must be a list"),
     ] {
         let message = refused(key, value, Sampling::WithTools);
         assert!(message.contains(said), "{message}");
     }
+}
+
+#[test]
+fn a_hint_that_is_not_followed_is_ignored_with_a_note() {
+    let plain = || json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
+    let expected = read(&plain(), Sampling::Plain).unwrap();
+    for (key, value, noted) in [
+        ("includeContext", json!("thisServer"), true),
+        ("includeContext", json!("allServers"), true),
+        ("includeContext", json!(1), true),
+        ("includeContext", json!("none"), false),
+        ("temperature", json!("hot"), true),
+        ("stopSequences", json!("END"), true),
+        ("toolChoice", json!({"mode": "any"}), true),
+        ("modelPreferences", json!({"hints": "x"}), true),
+        ("modelPreferences", json!("small"), true),
+        ("modelPreferences", json!([]), false),
+        ("metadata", json!({"x": 1}), false),
+    ] {
+        let mut params = plain();
+        params[key] = value;
+        let chat = read(&params, Sampling::Plain).unwrap();
+        let notes = ignored(&params, &chat);
+        assert_eq!(notes.len(), usize::from(noted), "{params}: {notes:?}");
+        assert!(notes.iter().all(|note| note.contains(key)), "{notes:?}");
+        assert_eq!(chat, expected, "{params}");
+    }
+    for key in
+        ["includeContext", "temperature", "stopSequences", "toolChoice", "tools", "modelPreferences", "systemPrompt"]
+    {
+        let mut params = plain();
+        params[key] = Value::Null;
+        let chat = read(&params, Sampling::Plain).unwrap();
+        assert_eq!((ignored(&params, &chat), chat), (Vec::new(), expected.clone()));
+    }
+    let tools = json!([{"name": "a", "inputSchema": null}, {"name": "b"}, {"name": "c", "inputSchema": []}]);
+    let mut params = plain();
+    params["tools"] = tools;
+    params["toolChoice"] = json!({"mode": "any"});
+    let said = "`toolChoice.mode` must be `auto`, `required` or `none`, not \"any\"";
+    assert_eq!(read(&params, Sampling::WithTools).unwrap_err().message, said);
+    params["toolChoice"] = Value::Null;
+    assert_eq!(read(&params, Sampling::WithTools).unwrap().tools.len(), 3);
 }
 
 #[test]
@@ -183,7 +221,6 @@ fn tools_are_refused_where_they_were_not_declared() {
     let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
     let said = "`tools` are not supported: no language model of this host takes any";
     assert_eq!(refused("tools", tools, Sampling::Plain), said);
-    assert_eq!(refused("toolChoice", json!({}), Sampling::Plain), said);
     let empty = json!({
         "messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1, "tools": [],
     });

@@ -130,7 +130,8 @@ fn describe(event: &Event) -> (String, String) {
         Event::AgentConnected { agent, info } => {
             let server = info.server.as_deref().unwrap_or("a server without a name");
             let tools = count(info.tools.len(), "tool");
-            let what = format!("connected to {server} over protocol {}, {tools}", info.protocol);
+            let warnings: String = info.warnings.iter().map(|text| format!("; warning: {}", brief(text))).collect();
+            let what = format!("connected to {server} over protocol {}, {tools}{warnings}", info.protocol);
             (agent.to_string(), what)
         }
         Event::AgentUnavailable { agent, failure } => (agent.to_string(), format!("unavailable: {}", told(failure))),

@@ -198,6 +198,8 @@ fn connect(tape: &mut Tape) {
         protocol: "2025-11-25".to_owned(),
         server: Some("research-agent 1.0\x1b[31m".to_owned()),
         tools: Vec::new(),
+        warnings: vec!["tool `now` is left out: its `inputSchema` is not an object".to_owned()],
+        left_out: std::collections::BTreeMap::new(),
     };
     let failure = Failure::new(FailureKind::AgentUnavailable, "connection refused").with_help("is it running?");
     tape.at(0, run_started(&["find", "book", "read", "publish", "post"]))

@@ -26,6 +26,11 @@ impl Story {
             Event::ReplanStarted { number, failed } => self.replan_started(*number, failed),
             Event::ReplanProposed { number, remainder } => self.replan_proposed(*number, remainder),
             Event::Replanned { number, result } => self.replanned(*number, result),
+            Event::AgentConnected { agent, info } => {
+                let warnings = info.warnings.iter().map(|text| format!("warning: {}", brief(text)));
+                let warnings = warnings.map(|text| line(Mark::Noted, agent.as_str(), text));
+                self.one(record).into_iter().chain(warnings).collect()
+            }
             _ => self.one(record).into_iter().collect(),
         }
     }
@@ -294,9 +299,14 @@ pub(in crate::report) fn how_far(progress: &Progress) -> String {
     let message = progress.message.as_deref().map(brief).filter(|message| !message.is_empty());
     let far = match progress.total {
         Some(total) if total > 0.0 => format!("{:.0}%", (progress.progress / total * 100.0).clamp(0.0, 100.0)),
-        _ => progress.progress.to_string(),
+        _ => number(progress.progress),
     };
     message.map_or(far.clone(), |message| format!("{far}, {message}"))
+}
+
+/// A number in few digits, however large it is.
+fn number(number: f64) -> String {
+    if number.abs() < 1e15 { number.to_string() } else { format!("{number:e}") }
 }
 
 pub(super) fn line(mark: Mark, subject: &str, text: impl Into<String>) -> Line {

@@ -1,0 +1,478 @@
+//! Reads the pages of `tools/list`: each tool on its own, so that a defect costs that tool and no other. Bounded in
+//! tools, bytes and pages.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use serde_json::{Value, value::RawValue};
+
+use super::{
+    lenient::{self, Members},
+    server_info,
+};
+use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo};
+
+/// Pages that are read: a server may never end its list.
+pub(super) const MAX_PAGES: usize = 1_000;
+/// Tools of one agent that can be used.
+pub(super) const MAX_TOOLS: usize = 10_000;
+/// Bytes of one tool, its schemas included.
+pub(super) const MAX_TOOL_BYTES: usize = 1024 * 1024;
+/// Bytes of all tools of an agent that can be used.
+pub(super) const MAX_CATALOG_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of all pages that are read.
+pub(super) const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
+/// Characters of a tool's name.
+const MAX_NAME: usize = 256;
+/// Bytes of a tool's description; longer ones are cut.
+const MAX_DESCRIPTION: usize = 64 * 1024;
+/// Warnings that are kept; the others are counted.
+const MAX_WARNINGS: usize = 20;
+/// Tools that cannot be used and whose names are kept.
+const MAX_LEFT_OUT: usize = 1_000;
+/// A page of this size is read on another thread.
+const LARGE_PAGE: usize = 256 * 1024;
+/// Levels of nesting that the parser takes.
+const MAX_DEPTH: usize = 128;
+
+/// The tools of an agent, as far as its list was read.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) tools: Vec<ToolInfo>,
+    /// The tools that can only be called as tasks, by the experimental protocol of 2025-11-25.
+    pub(super) tasks: HashSet<String>,
+    /// The tools that cannot be used, each with the reason. Tools without a name are not among them.
+    pub(super) left_out: BTreeMap<String, String>,
+    /// The names of all tools that were seen, used or not.
+    names: HashSet<String>,
+    warnings: Vec<String>,
+    more_warnings: usize,
+    pages: usize,
+    listed_bytes: usize,
+    catalog_bytes: usize,
+    /// The limit that was reached.
+    full: Option<String>,
+    /// Tools after that.
+    beyond: usize,
+}
+
+impl Listing {
+    /// Reads a page: the result of `tools/list` as JSON. Gives the cursor of the next one, if there is one.
+    ///
+    /// # Errors
+    /// When it is not an object, with how it begins.
+    pub(super) async fn read(mut self, page: String, spec: Arc<AgentSpec>) -> Result<(Self, Option<String>), String> {
+        let is_large = page.len() > LARGE_PAGE;
+        let read = move || match self.read_page(&page, &|name| spec.allows(name)) {
+            Some(cursor) => Ok((self, cursor)),
+            None => Err(lenient::unreadable("the result of `tools/list` is not an object", &page)),
+        };
+        match is_large {
+            true => {
+                tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err("it could not be parsed".to_owned()))
+            }
+            false => read(),
+        }
+    }
+
+    /// Whether another page may be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.full.is_none()
+    }
+
+    /// What a person should know of the list.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if self.more_warnings > 0 {
+            warnings.push(format!("{} more tools with defects", self.more_warnings));
+        }
+        if let Some(limit) = &self.full {
+            let others = match self.beyond {
+                0 => "pages after that are not read".to_owned(),
+                beyond => format!("{beyond} more tools, and pages after them, are left out"),
+            };
+            warnings.push(format!("the list of tools is longer than {limit}: {others}"));
+        }
+        warnings
+    }
+
+    fn read_page(&mut self, page: &str, allows: &dyn Fn(&str) -> bool) -> Option<Option<String>> {
+        self.pages += 1;
+        self.listed_bytes += page.len();
+        let members = serde_json::from_str::<Members<'_>>(page).ok()?.0;
+        let member = |key: &str| {
+            let found = members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.get());
+            found.filter(|value| *value != "null")
+        };
+        match member("tools").map(tools_in) {
+            None => self.warn("`tools/list` has a result without `tools`".to_owned()),
+            Some(None) => self.warn("`tools` in the result of `tools/list` is not a list".to_owned()),
+            Some(Some(tools)) => {
+                for tool in tools {
+                    if self.full.is_some() {
+                        self.beyond += 1;
+                    } else {
+                        self.add(tool, allows);
+                    }
+                }
+            }
+        }
+        if self.pages >= MAX_PAGES {
+            self.limit(format!("{MAX_PAGES} pages"));
+        } else if self.listed_bytes > MAX_LISTED_BYTES {
+            self.limit(format!("{} MiB", MAX_LISTED_BYTES / (1024 * 1024)));
+        }
+        let cursor = member("nextCursor").and_then(|cursor| lenient::value(cursor).ok());
+        if cursor.is_none() && self.beyond == 0 {
+            // There was nothing after the limit.
+            self.full = None;
+        }
+        Some(match cursor {
+            Some(Value::String(cursor)) => Some(cursor),
+            Some(Value::Number(cursor)) => Some(cursor.to_string()),
+            _ => None,
+        })
+    }
+
+    fn add(&mut self, tool: &RawValue, allows: &dyn Fn(&str) -> bool) {
+        let tool = tool.get();
+        let nth = self.names.len() + 1;
+        let Ok(Members(members)) = serde_json::from_str(tool) else {
+            return self.warn(format!("tool {nth} is left out: {}", lenient::unreadable("it is not an object", tool)));
+        };
+        let members: HashMap<&str, &str> = members.iter().map(|(key, value)| (&**key, value.get())).collect();
+        let name = match members.get("name").and_then(|name| lenient::value(name).ok()) {
+            Some(Value::String(name)) if is_name(&name) => name,
+            None | Some(Value::Null) => return self.warn(format!("tool {nth} is left out: it has no `name`")),
+            Some(name) => {
+                let shown = lenient::unreadable("its `name` is not usable", &name.to_string());
+                return self.warn(format!("tool {nth} is left out: {shown}"));
+            }
+        };
+        if !allows(&name) {
+            return;
+        }
+        if !self.names.insert(name.clone()) {
+            return self.warn(format!("tool `{name}` is listed more than once; the first counts"));
+        }
+        if tool.len() > MAX_TOOL_BYTES {
+            let reason = format!("its definition is larger than {} KiB", MAX_TOOL_BYTES / 1024);
+            return self.leave_out(name, reason);
+        }
+        if self.tools.len() >= MAX_TOOLS {
+            self.beyond += 1;
+            return self.limit(format!("{MAX_TOOLS} tools"));
+        }
+        if self.catalog_bytes + tool.len() > MAX_CATALOG_BYTES {
+            self.beyond += 1;
+            return self.limit(format!("{} MiB of tools", MAX_CATALOG_BYTES / (1024 * 1024)));
+        }
+        let mut read = |key: &str| match members.get(key).map(|json| lenient::value(json)) {
+            None | Some(Ok(Value::Null)) => None,
+            Some(Ok(value)) => Some(value),
+            Some(Err(_)) => {
+                let depth = format!("is nested deeper than {MAX_DEPTH} levels, and is not used");
+                self.warn(format!("tool `{name}`: its `{key}` {depth}"));
+                None
+            }
+        };
+        let given = read("inputSchema");
+        let output = read("outputSchema");
+        let (title, description) = (read("title"), read("description"));
+        let (annotations, execution) = (read("annotations"), read("execution"));
+        let input_schema = match given {
+            None | Some(Value::Bool(true)) => JsonObject::new(),
+            Some(schema) => match server_info::object(schema) {
+                Some(schema) => clean_schema(schema),
+                None => return self.leave_out(name, "its `inputSchema` is not an object".to_owned()),
+            },
+        };
+        let output_schema = match output {
+            None | Some(Value::Bool(true)) => None,
+            Some(schema) => match server_info::object(schema) {
+                Some(schema) => Some(clean_schema(schema)),
+                None => {
+                    self.warn(format!("tool `{name}`: its `outputSchema` is not an object, and is not used"));
+                    None
+                }
+            },
+        };
+        let text = |value: Option<Value>| match value {
+            Some(Value::String(mut text)) => {
+                super::truncate(&mut text, MAX_DESCRIPTION);
+                Some(text)
+            }
+            _ => None,
+        };
+        let hint = |key: &str| annotations.as_ref().and_then(|it| it.get(key)).and_then(Value::as_bool) == Some(true);
+        let effect = if hint("readOnlyHint") {
+            Some(Effect::ReadOnly)
+        } else {
+            hint("idempotentHint").then_some(Effect::Idempotent)
+        };
+        let own_title = annotations.as_ref().and_then(|annotations| annotations.get("title")).cloned();
+        if execution.and_then(|execution| execution.get("taskSupport").cloned()).is_some_and(|it| it == "required") {
+            self.tasks.insert(name.clone());
+        }
+        self.catalog_bytes += tool.len();
+        let title = text(title).or_else(|| text(own_title));
+        self.tools.push(ToolInfo { name, title, description: text(description), input_schema, output_schema, effect });
+    }
+
+    fn leave_out(&mut self, name: String, reason: String) {
+        self.warn(format!("tool `{name}` is left out: {reason}"));
+        if self.left_out.len() < MAX_LEFT_OUT {
+            self.left_out.insert(name, reason);
+        }
+    }
+
+    fn warn(&mut self, warning: String) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(warning);
+        } else {
+            self.more_warnings += 1;
+        }
+    }
+
+    fn limit(&mut self, limit: String) {
+        self.full.get_or_insert(limit);
+    }
+}
+
+/// The tools in a list. An object holds them as values: some languages write lists with gaps that way.
+fn tools_in(list: &str) -> Option<Vec<&RawValue>> {
+    match serde_json::from_str::<Vec<&RawValue>>(list) {
+        Ok(tools) => Some(tools),
+        Err(_) => Some(serde_json::from_str::<Members<'_>>(list).ok()?.0.into_iter().map(|(_, tool)| tool).collect()),
+    }
+}
+
+/// Whether a tool can be called by the name, and shown.
+fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
+/// Removes from a schema what is absent: `null` where a schema or a keyword belongs, and `[]` where an object does, as
+/// some languages write an empty one.
+pub(super) fn clean_schema(schema: JsonObject) -> JsonObject {
+    let mut schema = Value::Object(schema);
+    clean(&mut schema);
+    match schema {
+        Value::Object(schema) => schema,
+        _ => JsonObject::new(),
+    }
+}
+
+fn clean(schema: &mut Value) {
+    let is_empty_list = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    if schema.is_null() || is_empty_list(schema) {
+        *schema = Value::Object(JsonObject::new());
+    }
+    let Value::Object(members) = schema else { return };
+    members.retain(|key, value| match key.as_str() {
+        "default" | "const" | "example" => true,
+        "required" => value.is_array(),
+        "type" => !value.is_null() && !is_empty_list(value),
+        _ => !value.is_null(),
+    });
+    for (key, value) in members {
+        match key.as_str() {
+            "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" => {
+                if is_empty_list(value) {
+                    *value = Value::Object(JsonObject::new());
+                }
+                if let Value::Object(schemas) = value {
+                    schemas.values_mut().for_each(clean);
+                }
+            }
+            "anyOf" | "oneOf" | "allOf" | "prefixItems" => {
+                if let Value::Array(schemas) = value {
+                    schemas.iter_mut().for_each(clean);
+                }
+            }
+            "items" if value.as_array().is_some_and(|items| !items.is_empty()) => {
+                if let Value::Array(schemas) = value {
+                    schemas.iter_mut().for_each(clean);
+                }
+            }
+            "items"
+            | "additionalItems"
+            | "additionalProperties"
+            | "unevaluatedItems"
+            | "unevaluatedProperties"
+            | "contains"
+            | "propertyNames"
+            | "not"
+            | "if"
+            | "then"
+            | "else" => clean(value),
+            "required" => {
+                if let Value::Array(names) = value {
+                    names.retain(Value::is_string);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Reads tools as an agent lists them.
+    pub(in crate::mcp) fn tools(tools: &[Value]) -> Vec<ToolInfo> {
+        listed(&[json!({"tools": tools})]).tools
+    }
+
+    fn listed(pages: &[Value]) -> Listing {
+        let mut listing = Listing::default();
+        for page in pages {
+            listing.read_page(&page.to_string(), &|_| true).unwrap();
+        }
+        listing
+    }
+
+    fn names(listing: &Listing) -> Vec<&str> {
+        listing.tools.iter().map(|tool| tool.name.as_str()).collect()
+    }
+
+    fn object(value: &Value) -> JsonObject {
+        value.as_object().cloned().unwrap()
+    }
+
+    #[test]
+    fn reads_what_a_tool_says_of_itself() {
+        let tool = json!({
+            "name": "t", "description": "d", "inputSchema": {"type": "object"}, "outputSchema": {"type": "object"},
+            "annotations": {"title": "T", "idempotentHint": true}, "icons": 7,
+        });
+        let object = json!({"type": "object"}).as_object().cloned().unwrap();
+        let expected = ToolInfo {
+            name: "t".to_owned(),
+            title: Some("T".to_owned()),
+            description: Some("d".to_owned()),
+            input_schema: object.clone(),
+            output_schema: Some(object),
+            effect: Some(Effect::Idempotent),
+        };
+        assert_eq!(tools(&[tool]), [expected]);
+    }
+
+    #[test]
+    fn a_bad_tool_costs_nothing_but_itself_and_is_named() {
+        let schema = json!({"type": "object"});
+        let deep = (0..200).fold(json!({}), |inner, _| json!({"not": inner}));
+        let listing = listed(&[json!({"tools": [
+            {"name": "good", "inputSchema": schema}, null, 7, "tool", {"inputSchema": schema}, {"name": null},
+            {"name": "", "inputSchema": schema}, {"name": "a\nb", "inputSchema": schema}, {"name": ["x"]},
+            {"name": "good", "inputSchema": {}}, {"name": "text", "inputSchema": "string"},
+            {"name": "deep", "inputSchema": deep, "description": "d"}, {"name": "out", "inputSchema": schema, "outputSchema": 7},
+            {"name": "last", "inputSchema": schema, "title": 7, "annotations": [], "_meta": null},
+        ]})]);
+        assert_eq!(names(&listing), ["good", "deep", "out", "last"]);
+        assert_eq!(
+            listing.left_out,
+            BTreeMap::from([("text".to_owned(), "its `inputSchema` is not an object".to_owned())])
+        );
+        let warnings = listing.warnings().join("\n");
+        assert_eq!(listing.warnings().len(), 12, "{warnings}");
+        for said in [
+            "tool 2 is left out: it is not an object",
+            "`good` is listed more than once",
+            "`text` is left out",
+            "`deep`: its `inputSchema` is nested deeper than 128 levels",
+            "`out`: its `outputSchema` is not an object",
+        ] {
+            assert!(warnings.contains(said), "{said} in {warnings}");
+        }
+    }
+
+    #[test]
+    fn null_is_absent_and_an_empty_list_is_an_empty_object() {
+        let tools = tools(&[
+            json!({"name": "null", "inputSchema": null, "outputSchema": null, "title": null, "description": null,
+                "annotations": null, "execution": null, "_meta": null, "icons": null}),
+            json!({"name": "missing"}),
+            json!({"name": "php", "inputSchema": []}),
+            json!({"name": "any", "inputSchema": true}),
+        ]);
+        assert_eq!(tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["null", "missing", "php", "any"]);
+        for tool in tools {
+            assert_eq!((tool.input_schema, tool.output_schema, tool.description), (JsonObject::new(), None, None));
+        }
+        for nothing in
+            [json!({"tools": null, "nextCursor": null}), json!({"tools": []}), json!({"tools": {}}), json!({})]
+        {
+            assert!(listed(&[nothing]).tools.is_empty());
+        }
+        let gaps = json!({"tools": {"0": {"name": "a"}, "2": {"name": "b"}}});
+        assert_eq!(names(&listed(&[gaps])), ["a", "b"]);
+    }
+
+    #[test]
+    fn cleans_schemas_of_what_is_absent() {
+        let given = json!({
+            "type": "object", "title": null, "properties": {
+                "a": {"type": "string", "default": null, "enum": null, "const": null, "required": true},
+                "b": [], "c": null, "required": {"anyOf": [{"type": "integer"}, null], "items": []},
+                "d": {"properties": [], "additionalProperties": null},
+            },
+            "required": ["a", null], "$defs": [], "additionalProperties": false, "anyOf": null,
+        });
+        let expected = json!({
+            "type": "object", "properties": {
+                "a": {"type": "string", "default": null, "const": null},
+                "b": {}, "c": {}, "required": {"anyOf": [{"type": "integer"}, {}], "items": {}},
+                "d": {"properties": {}},
+            },
+            "required": ["a"], "$defs": {}, "additionalProperties": false,
+        });
+        assert_eq!(clean_schema(object(&given)), object(&expected));
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_says_which_limit() {
+        let tool = |n: usize| json!({"name": format!("t{n}"), "inputSchema": {}});
+        let many: Vec<_> = (0..MAX_TOOLS + 3).map(tool).collect();
+        let listing = listed(&[json!({"tools": many})]);
+        assert_eq!((listing.tools.len(), listing.has_room()), (MAX_TOOLS, false));
+        let warning = "the list of tools is longer than 10000 tools: 3 more tools, and pages after them, are left out";
+        assert_eq!(listing.warnings(), [warning]);
+
+        let huge = json!({"name": "huge", "inputSchema": {"description": "x".repeat(MAX_TOOL_BYTES)}});
+        let listing = listed(&[json!({"tools": [huge, tool(1)]})]);
+        assert_eq!((names(&listing), listing.has_room()), (vec!["t1"], true));
+        assert_eq!(listing.warnings(), ["tool `huge` is left out: its definition is larger than 1024 KiB"]);
+
+        let large = |n: usize| json!({"name": format!("t{n}"), "description": "x".repeat(MAX_TOOL_BYTES / 2)});
+        let many: Vec<_> = (0..40).map(large).collect();
+        let listing = listed(&[json!({"tools": many})]);
+        assert_eq!((listing.tools.len(), listing.has_room()), (31, false));
+        assert!(listing.warnings()[0].starts_with("the list of tools is longer than 16 MiB of tools: 9 more"));
+    }
+
+    #[test]
+    fn pages_are_bounded() {
+        let page = |n: usize| json!({"tools": [{"name": format!("t{n}")}], "nextCursor": n});
+        let mut listing = Listing::default();
+        let mut cursors = (0..MAX_PAGES).map(|n| listing.read_page(&page(n).to_string(), &|_| true).unwrap());
+        assert_eq!(cursors.next(), Some(Some("0".to_owned())));
+        assert_eq!(cursors.count(), MAX_PAGES - 1);
+        assert!(!listing.has_room());
+        assert_eq!(listing.warnings(), ["the list of tools is longer than 1000 pages: pages after that are not read"]);
+    }
+
+    #[test]
+    fn knows_the_tools_that_are_called_as_tasks() {
+        let tool = |name: &str, support: Value| json!({"name": name, "execution": {"taskSupport": support}});
+        let listing = listed(&[
+            json!({"tools": [tool("a", json!("required")), tool("b", json!("optional")), tool("c", json!(null))]}),
+        ]);
+        assert_eq!(listing.tasks, HashSet::from(["a".to_owned()]));
+    }
+}

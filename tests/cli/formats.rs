@@ -1,0 +1,198 @@
+//! Servers that write their messages in a form of their own: what can be understood is, over each transport and without
+//! a setting, and what cannot fails at once.
+
+use std::fmt::Write as _;
+
+use crate::support::{Ended, Place};
+
+/// A transport of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Stdio,
+    Http,
+}
+
+/// A place with the agent `odd`, which writes as `mode` names.
+fn place(mode: &str, over: Over) -> Place {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/formats.py");
+    let (port, url) = match over {
+        Over::Stdio => ("", ""),
+        Over::Http => (", \"${PORT}\"", "url = \"http://127.0.0.1:${PORT}/mcp\"\n"),
+    };
+    let place = Place::new();
+    // Nothing here may end by a timeout.
+    place.write(
+        "agents.toml",
+        format!(
+            "[agents.odd]\ncommand = \"python3\"\nargs = [{script:?}, {mode:?}{port}]\n{url}startup_timeout = \"1h\"\n"
+        ),
+    );
+    place
+}
+
+/// Runs the tools, each as a task of its name.
+fn run(mode: &str, over: Over, tools: &[(&str, &str)]) -> Ended {
+    let mut plan = "name: x\ndefaults: { timeout: 1h }\ntasks:\n".to_owned();
+    for (tool, with) in tools {
+        let _ = writeln!(
+            plan,
+            "  - {{ id: {tool:?}, agent: odd, tool: {tool:?}, with: {{ {with} }}, on_failure: continue }}"
+        );
+    }
+    let ended = place(mode, over).run(&plan, &[]);
+    let text = format!("{}{}", ended.out, ended.err);
+    for debug in ["Some(", "CustomResult", "Object {", "ErrorData", "untagged"] {
+        assert!(!text.contains(debug), "`{debug}` in {text}");
+    }
+    ended
+}
+
+fn error(ended: &Ended, task: &str) -> String {
+    ended.result()["tasks"][task]["error"].to_string()
+}
+
+fn succeeded() -> (String, Option<String>) {
+    ("succeeded".to_owned(), None)
+}
+
+fn failed(kind: &str) -> (String, Option<String>) {
+    ("failed".to_owned(), Some(kind.to_owned()))
+}
+
+#[test]
+fn a_server_that_writes_empty_objects_as_lists_needs_no_setting() {
+    for over in [Over::Stdio, Over::Http] {
+        let ended = run("php", over, &[("now", ""), ("greet", "who: a")]);
+        assert_eq!([ended.task("now"), ended.task("greet")], [succeeded(), succeeded()], "{ended:?}");
+        assert_eq!(ended.result()["tasks"]["greet"]["output"]["ok"], true, "{ended:?}");
+    }
+    // The schema counts all the same.
+    let ended = run("php", Over::Stdio, &[("greet", "who: c")]);
+    assert_eq!(ended.task("greet"), failed("invalid_arguments"), "{ended:?}");
+}
+
+#[test]
+fn a_server_that_writes_null_for_every_optional_member_needs_no_setting() {
+    for over in [Over::Stdio, Over::Http] {
+        let ended = run("pydantic", over, &[("book", "room: double"), ("fail", "")]);
+        assert_eq!([ended.task("book"), ended.task("fail")], [succeeded(), failed("server_error")], "{ended:?}");
+        assert!(error(&ended, "fail").contains("disk quota exceeded"), "{ended:?}");
+    }
+}
+
+#[test]
+fn answers_with_a_plain_meaning_are_read_over_every_transport() {
+    let read = [
+        ("latin", "caf\u{FFFD}"),
+        ("surrogate", "a\u{FFFD}b"),
+        ("control", "a\tb\u{1b}"),
+        ("batch", "fine"),
+        ("mark", "fine"),
+        ("colored", "fine"),
+        ("bare", "fine"),
+    ];
+    for (mode, over) in [("answers", Over::Stdio), ("answers", Over::Http), ("sse", Over::Http)] {
+        let tools: Vec<_> = read.iter().map(|(tool, _)| (*tool, "")).chain([("nan", "")]).collect();
+        // Without a type, text before the JSON hides what the body is.
+        let tools: Vec<_> =
+            tools.into_iter().filter(|(tool, _)| (mode, over, *tool) != ("answers", Over::Http, "colored")).collect();
+        let ended = run(mode, over, &tools);
+        for (tool, _) in &tools {
+            assert_eq!(ended.task(tool), succeeded(), "{mode} {tool}: {ended:?}");
+        }
+        let result = ended.result();
+        for (tool, text) in read.iter().filter(|(tool, _)| tools.contains(&(tool, ""))) {
+            assert_eq!(result["tasks"][tool]["output"], *text, "{mode} {tool}: {ended:?}");
+        }
+        let numbers = &result["tasks"]["nan"]["output"]["n"];
+        assert_eq!(numbers, &serde_json::json!([null, null, 1]), "{mode}: {ended:?}");
+    }
+}
+
+#[test]
+fn an_error_belongs_to_its_call_whatever_its_form() {
+    for (mode, over) in [("answers", Over::Stdio), ("answers", Over::Http), ("sse", Over::Http)] {
+        for (tool, kind, said) in [
+            ("nobody", "server_error", "disk quota exceeded"),
+            ("word", "server_error", "disk quota exceeded"),
+            ("mute", "tool_error", "`mute` of agent `odd` failed and did not say why"),
+        ] {
+            let ended = run(mode, over, &[(tool, "")]);
+            assert_eq!(ended.task(tool), failed(kind), "{mode} {ended:?}");
+            assert!(error(&ended, tool).contains(said), "{mode} {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_fails_its_call_at_once() {
+    for (mode, over) in [("answers", Over::Stdio), ("answers", Over::Http), ("sse", Over::Http)] {
+        let ended = run(mode, over, &["cut", "quotes", "both", "neither"].map(|tool| (tool, "")));
+        for (tool, said) in [
+            ("cut", "it begins with `{\\\"jsonrpc\\\":\\\"2.0\\\""),
+            ("quotes", "invalid JSON: "),
+            ("both", "it has both a `result` and an `error`"),
+            ("neither", "it has neither a `result` nor an `error`"),
+        ] {
+            assert_eq!(ended.task(tool), failed("invalid_result"), "{mode} {ended:?}");
+            let error = error(&ended, tool);
+            assert!(error.contains(said) && error.contains("agent `odd`"), "{mode} {error}");
+            assert!(!error.contains("the call took effect"), "{mode} {error}");
+        }
+    }
+}
+
+#[test]
+fn a_handshake_or_a_list_that_cannot_be_read_fails_at_once() {
+    for over in [Over::Stdio, Over::Http] {
+        for (mode, said) in [
+            ("cut-handshake", "invalid JSON"),
+            ("text-handshake", "the result of `initialize` is not an object"),
+            ("cut-list", "invalid JSON"),
+            ("text-list", "the result of `tools/list` is not an object"),
+        ] {
+            let ended = run(mode, over, &[("t", "")]);
+            assert_eq!(ended.task("t"), failed("agent_unavailable"), "{mode} {ended:?}");
+            assert!(error(&ended, "t").contains(said), "{mode} {ended:?}");
+        }
+        let ended = run("bare-handshake", over, &[("t", "")]);
+        assert_eq!(ended.task("t"), succeeded(), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_tool_with_a_defect_costs_nothing_but_itself_and_is_shown() {
+    let ended = run("tools", Over::Stdio, &["good", "deep", "missing", "null"].map(|tool| (tool, "")));
+    for tool in ["good", "deep", "missing", "null"] {
+        assert_eq!(ended.task(tool), succeeded(), "{tool}: {ended:?}");
+    }
+    let warnings = [
+        "tool `text` is left out: its `inputSchema` is not an object",
+        "tool `deep`: its `inputSchema` is nested deeper than 128 levels",
+        "tool `huge` is left out: its definition is larger than 1024 KiB",
+        "it has no `name`",
+    ];
+    let place = place("tools", Over::Stdio);
+    let listed = place.kapell(&["agents", "tools"]);
+    let tested = place.kapell(&["agents", "test"]);
+    let plan = "name: x\ntasks:\n  - { id: good, agent: odd, tool: good }\n";
+    place.write("plan.yaml", plan);
+    let validated = place.kapell(&["validate", "plan.yaml"]);
+    for (what, shown) in [("run", &ended), ("tools", &listed), ("test", &tested), ("validate", &validated)] {
+        let text = format!("{}{}", shown.out, shown.err);
+        for warning in warnings {
+            assert!(text.contains(warning), "{what}: `{warning}` is missing in {text}");
+        }
+    }
+    assert_eq!([listed.code, tested.code, validated.code], [Some(0); 3], "{listed:?} {tested:?} {validated:?}");
+    let json = place.kapell(&["agents", "tools", "--output", "json"]).result();
+    assert!(json[0]["warnings"].to_string().contains("`text` is left out"), "{json}");
+}
+
+#[test]
+fn a_tool_that_was_left_out_is_named_as_such() {
+    let ended = run("tools", Over::Stdio, &[("text", "")]);
+    let text = format!("{}{}", ended.out, ended.err);
+    let said = "tool `text` of agent `odd` is listed but cannot be used: its `inputSchema` is not an object";
+    assert!(text.contains(said), "{text}");
+}

@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    budget::Expense,
+    budget::{Expense, TokenRoom, WaitingPrompt},
     decide::Decision,
     replan::Stage,
     router::Choice,
@@ -24,6 +24,9 @@ use super::{
 impl Decision<'_> {
     /// Does all that can be done now.
     pub(super) fn advance(&mut self) {
+        if !self.run.is_interrupted() {
+            self.sample_what_has_room();
+        }
         // Everything that is not in flight stays as it is, for the process that resumes the run.
         while !self.run.is_interrupted() {
             self.answer_what_is_overdue();
@@ -341,6 +344,26 @@ impl Run {
         }
     }
 
+    /// Takes the prompts that have waited longest for tokens and now have room, one for each budget.
+    fn take_prompts_with_room(&mut self) -> Vec<NodeIndex> {
+        let mut taken = Vec::new();
+        let mut prompts = std::mem::take(&mut self.queues.prompts);
+        for waiting in prompts.values_mut() {
+            while waiting.front().is_some_and(|prompt| self.tasks[prompt.node.index()].state != TaskState::Ready) {
+                waiting.pop_front();
+            }
+            let has_room = |prompt: &WaitingPrompt| {
+                !matches!(self.token_room(Some(self.payer(prompt.node)), prompt.tokens), TokenRoom::Reserved(_))
+            };
+            if waiting.front().is_some_and(has_room) {
+                taken.extend(waiting.pop_front().map(|prompt| prompt.node));
+            }
+        }
+        prompts.retain(|_, waiting| !waiting.is_empty());
+        self.queues.prompts = prompts;
+        taken
+    }
+
     /// Whether every open node waits, directly or through others, for a question that was left open.
     fn waits_only_for_absent_people(&self) -> bool {
         self.questions.wait_for_absent_people()
@@ -378,6 +401,8 @@ impl Run {
             room > 0 && !waiting.is_empty()
         });
         waiting.take_next(agents, now, startable);
-        startable.len() > before
+        let prompts = self.take_prompts_with_room();
+        self.queues.startable.extend(prompts);
+        self.queues.startable.len() > before
     }
 }

@@ -88,7 +88,7 @@ impl Run {
                 agent.last_started = seq;
                 self.count_item(node, 1);
             }
-            Event::ModelAsked { attempt, messages, repair } => {
+            Event::ModelAsked { attempt, messages, repair, most_tokens } => {
                 let node = self.find(&attempt.task)?;
                 let entry = &mut self.tasks[node.index()];
                 let conversation = entry.conversation.get_or_insert_default();
@@ -100,8 +100,7 @@ impl Run {
                 entry.state = TaskState::AskingModel;
                 self.running += 1;
                 self.count_item(node, 1);
-                let reserved = self.chat(node).most_tokens();
-                self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), reserved);
+                self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), *most_tokens);
             }
             Event::ModelReplied { attempt, result } => {
                 let node = self.find(&attempt.task)?;

@@ -1,8 +1,9 @@
 //! What a run and its tasks have spent, and whether they may spend more.
 //! Never spends; a call is charged when its event says that it was made.
 //!
-//! Tokens are reserved before the model is asked and settled when it has replied, so that calls that run side by
-//! side cannot spend the same tokens twice: a budget is exceeded by less than one call's reservation.
+//! Tokens are reserved before the model is asked and settled when it has replied. A request for which reservations leave no
+//! room waits until some are settled, and only spent tokens end a run. Requests that run side by side thus cannot spend
+//! the same tokens twice: a budget is exceeded by less than one request's reservation.
 
 use std::collections::BTreeMap;
 
@@ -54,6 +55,24 @@ pub(super) enum Shortage {
     Task(String),
 }
 
+/// Whether there is room for the tokens that a request may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TokenRoom {
+    Free,
+    /// Requests under way have reserved it: those of this task, or else of the run.
+    Reserved(Option<NodeIndex>),
+    /// There never is: the request may use more than the whole budget.
+    None(String),
+}
+
+/// A prompt whose next request waits for room.
+#[derive(Debug)]
+pub(super) struct WaitingPrompt {
+    pub(super) node: NodeIndex,
+    /// The most tokens that its request may use.
+    pub(super) tokens: u64,
+}
+
 impl Account {
     /// What of the budget is used up, as far as it bears on `expense`.
     fn shortage(&self, budget: &Budget, expense: Expense) -> Option<String> {
@@ -63,7 +82,7 @@ impl Account {
         match expense {
             Expense::ToolCall => used_up(budget.tool_calls, self.tool_calls, "tool calls"),
             Expense::ModelCall => used_up(budget.llm_calls, self.llm_calls, "calls of the language model")
-                .or_else(|| used_up(budget.tokens, self.tokens + self.reserved, "tokens"))
+                .or_else(|| used_up(budget.tokens, self.tokens, "tokens"))
                 .or_else(|| {
                     let limit = budget.cost_usd.filter(|limit| self.cost_usd >= *limit)?;
                     Some(format!("cost ({:.4} of {limit} US dollars)", self.cost_usd))
@@ -92,6 +111,31 @@ impl Run {
             let account = self.accounts.tasks.get(&payer)?;
             account.shortage(&self.graph[payer].task.budget, expense).map(Shortage::Task)
         })
+    }
+
+    /// Whether a request that may use `tokens` can be made now. One that nothing runs beside can, where its budget is not
+    /// spent: what it really uses is often far less.
+    pub(super) fn token_room(&self, payer: Option<NodeIndex>, tokens: u64) -> TokenRoom {
+        let of_run = (None, self.plan.budget.tokens, Some(&self.accounts.run));
+        let of_task =
+            payer.map(|payer| (Some(payer), self.graph[payer].task.budget.tokens, self.accounts.tasks.get(&payer)));
+        let budgets = || [of_run].into_iter().chain(of_task);
+        let too_small = budgets().find_map(|(payer, limit, _)| {
+            let limit = limit.filter(|limit| tokens > *limit)?;
+            let whose = if payer.is_some() { "task" } else { "run" };
+            Some(format!("a request may use up to {tokens} tokens, more than the {whose}'s whole budget of {limit}"))
+        });
+        if let Some(why) = too_small {
+            return TokenRoom::None(why);
+        }
+        let reserved = budgets().find(|(_, limit, account)| {
+            let Some((limit, account)) = limit.zip(*account) else { return false };
+            account.reserved > 0 && account.tokens.saturating_add(account.reserved).saturating_add(tokens) > limit
+        });
+        match reserved {
+            Some((payer, ..)) => TokenRoom::Reserved(payer),
+            None => TokenRoom::Free,
+        }
     }
 
     /// Charges a call of a tool.

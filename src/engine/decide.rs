@@ -12,12 +12,15 @@ use crate::model::{
 };
 
 use super::{
-    budget::{Expense, Shortage},
+    budget::{Expense, Shortage, TokenRoom, WaitingPrompt},
     questions::QuestionState,
     retry::{self, Verdict},
     router::Choice,
-    run::{Connection, Run, TaskState, Unknown},
+    run::{Connection, Run, TaskState, Unknown, WaitingSampling},
 };
+
+/// Most requests of agents that wait for tokens of the budget at once; further ones are refused.
+const MAX_WAITING_SAMPLINGS: usize = 1_000;
 
 /// What a decision gave: facts to make durable, then orders to carry out.
 #[derive(Debug, Default, PartialEq)]
@@ -122,6 +125,60 @@ impl Decision<'_> {
         false
     }
 
+    /// Whether a request of `node` that may use `tokens` can be made now; if not, has the node wait, or fails its task.
+    pub(super) fn has_token_room(&mut self, node: NodeIndex, tokens: u64) -> bool {
+        match self.run.token_room(Some(self.run.payer(node)), tokens) {
+            TokenRoom::Free => return true,
+            TokenRoom::Reserved(payer) => {
+                let waiting = self.run.queues.prompts.entry(payer).or_default();
+                waiting.push_back(WaitingPrompt { node, tokens });
+            }
+            TokenRoom::None(why) => {
+                let help = "lower `max_tokens` of the task, or raise `tokens` of the `budget`";
+                let failure = Failure::new(FailureKind::BudgetSpent, why).with_help(help);
+                self.fail(self.run.graph[node].id.clone(), failure);
+            }
+        }
+        false
+    }
+
+    /// Asks the model for an agent or the planner. What the budget does not allow is refused; what reserved tokens leave
+    /// no room for waits.
+    fn sample_when_there_is_room(&mut self, sampling: WaitingSampling) {
+        let WaitingSampling { request, origin, chat } = sampling;
+        let asker = origin.attempt().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
+        let payer = asker.map(|node| self.run.payer(node));
+        let refusal = match self.run.shortage(payer, Expense::ModelCall) {
+            Some(Shortage::Run(what) | Shortage::Task(what)) => Some(format!("the budget is spent: {what}")),
+            None => match self.run.token_room(payer, chat.most_tokens()) {
+                TokenRoom::Free => None,
+                TokenRoom::None(why) => Some(why),
+                TokenRoom::Reserved(_) if self.run.queues.samplings.len() >= MAX_WAITING_SAMPLINGS => {
+                    Some(format!("{MAX_WAITING_SAMPLINGS} requests wait for tokens of the budget already"))
+                }
+                TokenRoom::Reserved(_) => {
+                    return self.run.queues.samplings.push_back(WaitingSampling { request, origin, chat });
+                }
+            },
+        };
+        self.emit(Event::SamplingStarted { request: request.clone(), origin, chat: Arc::clone(&chat) });
+        match refusal {
+            None => self.order(Command::Sample { request, chat }),
+            Some(message) => {
+                let result = Err(ChatError::Unsupported { message });
+                self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
+                self.order(Command::AnswerSampling { request, result });
+            }
+        }
+    }
+
+    /// Makes the requests that have waited for tokens and now have room.
+    pub(super) fn sample_what_has_room(&mut self) {
+        for sampling in std::mem::take(&mut self.run.queues.samplings) {
+            self.sample_when_there_is_room(sampling);
+        }
+    }
+
     /// Adds a fact. Facts are made from the run's own names, so the run always knows them.
     pub(super) fn emit(&mut self, event: Event) {
         let seq = self.run.next_seq;
@@ -198,21 +255,13 @@ impl Decision<'_> {
                 if let Some(result) = self.run.reply_to(&origin) {
                     return self.order(Command::AnswerSampling { request, result });
                 }
-                let asker = origin.attempt().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
-                let shortage = self.run.shortage(asker.map(|node| self.run.payer(node)), Expense::ModelCall);
-                if let Some(Shortage::Run(what) | Shortage::Task(what)) = &shortage {
-                    let result = Err(ChatError::Unsupported { message: format!("the budget is spent: {what}") });
-                    self.emit(Event::SamplingStarted { request: request.clone(), origin, chat });
-                    self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
-                    return self.order(Command::AnswerSampling { request, result });
-                }
-                self.emit(Event::SamplingStarted { request: request.clone(), origin, chat: Arc::clone(&chat) });
-                self.order(Command::Sample { request, chat });
+                self.sample_when_there_is_room(WaitingSampling { request, origin, chat });
             }
             Input::SamplingEnded { request, result } => {
                 if self.run.sampling.contains_key(&request) {
                     self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
                     self.order(Command::AnswerSampling { request, result });
+                    self.sample_what_has_room();
                 }
             }
             Input::ModelReplied { attempt, result } => {

@@ -195,9 +195,14 @@ impl Decision<'_> {
             return;
         }
         let turn = self.run.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn) + 1;
+        let repair = repair == Repair::Yes;
+        let chat = Box::new(self.run.next_chat(node, NextTurn { number: turn, messages: &messages, repair }));
+        let most_tokens = chat.most_tokens();
+        if !self.has_token_room(node, most_tokens) {
+            return;
+        }
         let attempt = AttemptId { task, number: turn };
-        self.emit(Event::ModelAsked { attempt: attempt.clone(), messages, repair: repair == Repair::Yes });
-        let chat = Box::new(self.run.chat(node));
+        self.emit(Event::ModelAsked { attempt: attempt.clone(), messages, repair, most_tokens });
         self.order(Command::AskModel { attempt, chat });
     }
 
@@ -218,6 +223,14 @@ impl Decision<'_> {
     }
 }
 
+/// A turn of a prompt that is about to begin.
+struct NextTurn<'m> {
+    number: u32,
+    /// What is said beyond what was said before.
+    messages: &'m [ChatMessage],
+    repair: bool,
+}
+
 /// Whether a turn asks the model to mend its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repair {
@@ -228,10 +241,17 @@ enum Repair {
 impl Run {
     /// The request of the current turn: all that was said, with the tools that the prompt allows.
     pub(super) fn chat(&self, node: NodeIndex) -> ChatRequest {
+        let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn);
+        self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
+    }
+
+    /// The request of a turn that has not begun. It is built once a turn, since a conversation can be long.
+    fn next_chat(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
         let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
-        let conversation = self.tasks[node.index()].conversation.clone().unwrap_or_default();
+        let conversation = self.tasks[node.index()].conversation.as_deref();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
-        let last = conversation.turn >= prompt.max_turns || conversation.repaired;
+        let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.repaired);
+        let last = turn.number >= prompt.max_turns || repaired;
         let scope = self.scope(node);
         // It was rendered before the first turn; what it refers to does not change.
         let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
@@ -244,7 +264,8 @@ impl Run {
             .filter(|_| free)
             .map(|schema| format!("Your final answer must be JSON alone, valid by this JSON Schema: {schema}"));
         let output = prompt.output_schema.clone().filter(|_| !free);
-        let mut messages = conversation.messages;
+        let said = conversation.map_or(&[][..], |conversation| &conversation.messages);
+        let mut messages = [said, turn.messages].concat();
         if prompt.tools.is_empty() {
             messages.iter_mut().for_each(describe_calls);
         }

@@ -9,12 +9,18 @@ use std::{
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, EndCause, Ending, Event, Failure,
-    GraphError, IdHashMap, IdMap, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId, RunStatus, Sampler,
-    SkipReason, Source, TaskGraph, TaskId, Timestamp,
+    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Ending,
+    Event, Failure, GraphError, IdHashMap, IdMap, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId, RunStatus,
+    Sampler, SkipReason, Source, TaskGraph, TaskId, Timestamp,
 };
 
-use super::{budget::Accounts, health::Health, questions::Questions, replan::Replans, waiting::WaitingLines};
+use super::{
+    budget::{Accounts, WaitingPrompt},
+    health::Health,
+    questions::Questions,
+    replan::Replans,
+    waiting::WaitingLines,
+};
 
 /// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
 #[derive(Debug)]
@@ -163,6 +169,14 @@ pub(super) enum Connection {
     Unavailable(Failure),
 }
 
+/// A request of an agent to the language model that waits until reserved tokens are settled.
+#[derive(Debug)]
+pub(super) struct WaitingSampling {
+    pub(super) request: RequestId,
+    pub(super) origin: Sampler,
+    pub(super) chat: Arc<ChatRequest>,
+}
+
 /// Hints of what to look at next.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
@@ -180,6 +194,10 @@ pub(super) struct Queues {
     pub(super) by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
     /// `foreach` tasks under which items may have room again.
     pub(super) with_room: BTreeSet<NodeIndex>,
+    /// Prompts that wait until reserved tokens are settled, by the task whose budget it is; by none for the run's.
+    pub(super) prompts: BTreeMap<Option<NodeIndex>, VecDeque<WaitingPrompt>>,
+    /// Agents' requests to the model that wait for the same.
+    pub(super) samplings: VecDeque<WaitingSampling>,
     /// When pauses end.
     pub(super) timers: BTreeSet<(Timestamp, NodeIndex)>,
     /// When questions are answered by default; some are answered already.

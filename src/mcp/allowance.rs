@@ -6,12 +6,10 @@ use std::sync::Mutex;
 use rmcp::model::{ErrorCode, ErrorData};
 
 use super::lock;
-use crate::model::{ChatError, ChatPart, ChatReply, ChatRequest, Consent, SamplingPolicy};
+use crate::model::{ChatError, ChatReply, ChatRequest, Consent, SamplingPolicy};
 
 /// JSON-RPC's code for a sampling request that the user rejects, by the page on sampling of MCP 2025-11-25.
 pub(super) const REJECTED: ErrorCode = ErrorCode(-1);
-/// Bytes of text that are taken for one token before the endpoint has counted them.
-const BYTES_A_TOKEN: u64 = 4;
 
 /// What an agent may ask of the model, and what it has.
 #[derive(Debug)]
@@ -54,12 +52,12 @@ impl Allowance {
         self.policy.consent == Consent::Ask
     }
 
-    /// Charges what `chat` may use: the tokens of the longest reply that it allows, and roughly those of its text.
+    /// Charges the most tokens that `chat` may use.
     ///
     /// # Errors
     /// The JSON-RPC error that names the cap in the way.
     pub(super) fn charge(&self, chat: &ChatRequest) -> Result<Charge<'_>, ErrorData> {
-        let tokens = u64::from(chat.max_tokens).saturating_add(prompt(chat));
+        let tokens = chat.most_tokens();
         let mut spent = lock(&self.spent);
         if let Some(cap) = self.policy.max_requests.filter(|cap| spent.requests >= *cap) {
             let message = format!("no further request in this run: `sampling.max_requests` is {cap}");
@@ -107,31 +105,6 @@ impl Drop for Charge<'_> {
             spent.requests = spent.requests.saturating_sub(1);
         }
     }
-}
-
-/// Roughly the tokens of a request's text. Pictures and sound are counted by the endpoint alone: their size in bytes
-/// says nothing of their price.
-fn prompt(chat: &ChatRequest) -> u64 {
-    let parts = chat.messages.iter().flat_map(|message| &message.parts);
-    let bytes = parts.map(|part| match part {
-        ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => text.len(),
-        ChatPart::ToolUse { name, input, .. } => name.len() + json_length(input),
-        // No agent sends the last two.
-        ChatPart::Image { .. }
-        | ChatPart::Audio { .. }
-        | ChatPart::UnreadableToolUse { .. }
-        | ChatPart::Reasoning { .. } => 0,
-    });
-    let tools = chat.tools.iter().map(|tool| {
-        tool.name.len() + tool.description.as_ref().map_or(0, String::len) + json_length(&tool.input_schema)
-    });
-    let system = chat.system.as_ref().map_or(0, String::len);
-    let bytes: usize = bytes.chain(tools).sum::<usize>() + system;
-    u64::try_from(bytes).unwrap_or(u64::MAX).div_ceil(BYTES_A_TOKEN)
-}
-
-fn json_length(object: &crate::model::JsonObject) -> usize {
-    serde_json::to_string(object).map_or(0, |json| json.len())
 }
 
 #[cfg(test)]

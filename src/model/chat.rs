@@ -39,31 +39,6 @@ pub struct ChatRequest {
     pub output: Option<OutputForm>,
 }
 
-impl ChatRequest {
-    /// The most tokens that it may use: its reply's limit, and what it says, its tools and its form included, at a token
-    /// for every three bytes, which is more than common tokenizers make of most texts.
-    pub fn most_tokens(&self) -> u64 {
-        let part = |part: &ChatPart| match part {
-            ChatPart::Text { text } | ChatPart::Reasoning { text, .. } | ChatPart::ToolResult { text, .. } => {
-                text.len()
-            }
-            ChatPart::Image { data, .. } | ChatPart::Audio { data, .. } => data.len(),
-            // It goes back without its arguments.
-            ChatPart::UnreadableToolUse { .. } => 0,
-            ChatPart::ToolUse { input, .. } => input.values().map(|value| value.to_string().len()).sum(),
-        };
-        let said: usize = self.messages.iter().flat_map(|message| &message.parts).map(part).sum();
-        let told = self.system.as_ref().map_or(0, String::len);
-        let schema = |schema: &JsonObject| serde_json::to_string(schema).map_or(0, |text| text.len());
-        let described = |tool: &ChatTool| {
-            tool.name.len() + tool.description.as_ref().map_or(0, String::len) + schema(&tool.input_schema)
-        };
-        let offered: usize = self.tools.iter().map(described).sum();
-        let form = self.output.as_ref().map_or(0, |form| form.schema.to_string().len());
-        (said + told + offered + form) as u64 / 3 + u64::from(self.max_tokens)
-    }
-}
-
 /// MCP's model preferences.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelPreferences {

@@ -134,6 +134,9 @@ pub enum Event {
         /// Whether this asks it to mend an answer that broke the prompt's `output_schema`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repair: bool,
+        /// The most tokens that the request may use, its whole conversation included.
+        #[serde(default)]
+        most_tokens: u64,
     },
     /// The language model replied, or failed.
     ModelReplied {

@@ -18,6 +18,7 @@ mod replan;
 mod reply_text;
 pub mod text;
 mod time;
+mod tokens;
 
 pub use address::shown_address;
 pub use agent::{

@@ -92,7 +92,7 @@ impl Reporter for LiveAnswer {
     fn report(&mut self, records: &[Record]) {
         for record in records {
             match &record.event {
-                Event::ModelAsked { attempt, messages, repair: true } if attempt.task == self.task => {
+                Event::ModelAsked { attempt, messages, repair: true, .. } if attempt.task == self.task => {
                     self.withdraw(&format!("the answer is written again: {}", reason(messages)));
                 }
                 Event::TaskEnded { task, outcome: Outcome::Succeeded(output) } if *task == self.task => {
@@ -144,7 +144,7 @@ mod tests {
 
     fn asked_again(request: &str) -> Step {
         let messages = vec![ChatMessage::text(ChatRole::User, request)];
-        Told(Event::ModelAsked { attempt: turn(2), messages, repair: true })
+        Told(Event::ModelAsked { attempt: turn(2), messages, repair: true, most_tokens: 0 })
     }
 
     fn ended(texts: &[&str]) -> Step {

@@ -21,11 +21,17 @@ pub async fn deliver(mut inbox: Inbox, hub: Arc<Hub>) {
         tokio::time::sleep(POLL).await;
         // Reading can wait for another process that is repairing the journal.
         let look = tokio::task::spawn_blocking(move || {
-            let found = observe(&mut inbox, Some(std::process::id()));
+            // A panic must not keep later answers from the run.
+            let look = || observe(&mut inbox, Some(std::process::id()));
+            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
             (inbox, found)
         });
         let Ok((back, found)) = look.await else { return };
         inbox = back;
+        let Ok(found) = found else {
+            tracing::error!("reading the requests of other processes failed: this is a bug in kapell");
+            continue;
+        };
         match found {
             Ok(inputs) => {
                 for input in inputs {

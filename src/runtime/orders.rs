@@ -24,12 +24,13 @@ impl Dispatcher {
         match command {
             Command::ConnectAgent { agent } => {
                 let agents = Arc::clone(&self.services.agents);
-                self.spawn(async move {
-                    let input = match agents.connect(&agent).await {
+                let failure = Failure::new(FailureKind::AgentUnavailable, bug("connected to the agent"));
+                let failed = Input::AgentUnavailable { agent: agent.clone(), failure };
+                self.spawn(failed, async move {
+                    Some(match agents.connect(&agent).await {
                         Ok(info) => Input::AgentConnected { agent, info },
                         Err(failure) => Input::AgentUnavailable { agent, failure },
-                    };
-                    hub.send(input).await;
+                    })
                 });
             }
             Command::StartAttempt(call) => self.start_attempt(call, None),
@@ -42,7 +43,9 @@ impl Dispatcher {
                 self.attempts.insert(attempt.clone(), cancel.clone());
                 let llm = self.services.llm.clone();
                 let is_synthesis = self.synthesis.as_ref() == Some(&attempt.task);
-                self.spawn(async move {
+                let result = Err(failed_chat(&bug("asked the model")));
+                let failed = Input::ModelReplied { attempt: attempt.clone(), result };
+                self.spawn(failed, async move {
                     let hear = |piece: &str| {
                         if is_synthesis {
                             hub.wrote(&attempt, piece);
@@ -52,7 +55,7 @@ impl Dispatcher {
                         result = ask(llm, &chat, &hear) => result,
                         () = cancel.cancelled() => Err(failed_chat("the run was cancelled")),
                     };
-                    hub.send(Input::ModelReplied { attempt, result }).await;
+                    Some(Input::ModelReplied { attempt, result })
                 });
             }
             Command::CancelAttempt { attempt } => {
@@ -63,20 +66,24 @@ impl Dispatcher {
             Command::Replan(request) => {
                 self.replan = CancellationToken::new();
                 let replanner = self.services.replanner.clone();
-                self.spawn(replanner::replan(replanner, *request, hub, self.replan.clone()));
+                let result = Err(Failure::new(FailureKind::ModelFailed, bug("asked the planner")));
+                let failed = Input::Replanned { number: request.number, result };
+                self.spawn(failed, replanner::replan(replanner, *request, hub, self.replan.clone()));
             }
             Command::CancelReplan => self.replan.cancel(),
             Command::Ask { question } => self.ask(question),
             Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
             Command::Sample { request, chat } => {
                 let llm = self.services.llm.clone();
-                self.spawn(async move {
+                let result = Err(failed_chat(&bug("asked the model")));
+                let failed = Input::SamplingEnded { request: request.clone(), result };
+                self.spawn(failed, async move {
                     let withdrawn = hub.withdrawal(&request);
                     let result = tokio::select! {
                         result = ask(llm, &chat, &|_| {}) => result.and_then(|reply| with_offered_calls(reply, &chat)),
                         () = withdrawn.cancelled() => Err(failed_chat("the agent stopped waiting for the model")),
                     };
-                    hub.send(Input::SamplingEnded { request, result }).await;
+                    Some(Input::SamplingEnded { request, result })
                 });
             }
             Command::AnswerSampling { request, result } => hub.answer_sampling(&request, result),
@@ -99,16 +106,15 @@ impl Dispatcher {
         };
         // A defect of ours in one call must not take the other tasks along.
         let end = AssertUnwindSafe(work).catch_unwind().map(move |result| {
-            let result = result.unwrap_or_else(|_| {
-                Err(Failure::new(FailureKind::ConnectionLost, "the host failed while it made the call (a defect)"))
-            });
+            let result =
+                result.unwrap_or_else(|_| Err(Failure::new(FailureKind::ConnectionLost, bug("made the call"))));
             Input::AttemptEnded { attempt, result }
         });
         self.calls.push(end.boxed());
     }
 
     fn ask(&mut self, question: Arc<Question>) {
-        let (human, hub) = (Arc::clone(&self.services.human), Arc::clone(&self.hub));
+        let human = Arc::clone(&self.services.human);
         let withdrawn = match self.run.request_of(&question.id) {
             Some(request) => self.hub.withdrawal(request),
             None => CancellationToken::new(),
@@ -117,26 +123,39 @@ impl Dispatcher {
         if let Some(before) = self.asked.insert(question.id.clone(), answered.clone()) {
             before.cancel();
         }
-        self.spawn(async move {
+        let (answer, by) = (Answer::Cancel, bug("asked the question"));
+        let failed = Input::QuestionAnswered { question: question.id.clone(), answer, by };
+        self.spawn(failed, async move {
             let reply = tokio::select! {
                 reply = human.ask(&question) => reply,
-                () = answered.cancelled() => return,
+                () = answered.cancelled() => return None,
                 () = withdrawn.cancelled() => {
                     Reply::Answered { answer: Answer::Cancel, by: "the agent, which stopped waiting".into() }
                 }
             };
             let question = question.id.clone();
-            hub.send(match reply {
+            Some(match reply {
                 Reply::Answered { answer, by } => Input::QuestionAnswered { question, answer, by },
                 Reply::LeftOpen { reason } => Input::QuestionLeftOpen { question, reason },
             })
-            .await;
         });
     }
 
-    fn spawn(&mut self, effect: impl Future<Output = ()> + Send + 'static) {
-        self.effects.spawn(effect);
+    /// Starts an effect that gives an input for the dispatcher. A panic gives `failed`, so that nothing waits for it.
+    fn spawn(&mut self, failed: Input, effect: impl Future<Output = Option<Input>> + Send + 'static) {
+        let hub = Arc::clone(&self.hub);
+        self.effects.spawn(async move {
+            let input = AssertUnwindSafe(effect).catch_unwind().await.unwrap_or(Some(failed));
+            if let Some(input) = input {
+                hub.send(input).await;
+            }
+        });
     }
+}
+
+/// Describes a panic in what the host did for a task, for people.
+fn bug(what: &str) -> String {
+    format!("internal error: kapell failed while it {what} (this is a bug in kapell)")
 }
 
 async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {

@@ -1,9 +1,8 @@
 //! Asks the planner for another remainder of a run, at the run's expense.
 //! Never judges it.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
@@ -36,27 +35,24 @@ impl Llm for Charged {
     }
 }
 
-/// Asks the planner, and leaves its answer for the dispatcher unless `cancel` fires first.
+/// Asks the planner, and returns its answer unless `cancel` fires first.
 pub(super) async fn replan(
     replanner: Option<Arc<dyn Replanner>>,
     request: ReplanRequest,
     hub: Arc<Hub>,
     cancel: CancellationToken,
-) {
+) -> Option<Input> {
     let number = request.number;
     let llm = Charged { hub: Arc::clone(&hub), replan: number };
     let answer = async {
         let Some(replanner) = replanner else {
             return Err(Failure::new(FailureKind::ModelFailed, "there is no planner here"));
         };
-        // A defect of ours in a replan must not take the run along.
-        AssertUnwindSafe(replanner.replan(&request, &llm)).catch_unwind().await.unwrap_or_else(|_| {
-            Err(Failure::new(FailureKind::ModelFailed, "the host failed while it planned the rest anew (a defect)"))
-        })
+        replanner.replan(&request, &llm).await
     };
     let result = tokio::select! {
         result = answer => result.map(Arc::new),
-        () = cancel.cancelled() => return,
+        () = cancel.cancelled() => return None,
     };
-    hub.send(Input::Replanned { number, result }).await;
+    Some(Input::Replanned { number, result })
 }

@@ -17,11 +17,12 @@ use super::{Agents, Called, Hub, RuntimeError, Services, Start, run};
 use crate::{
     human::{Human, Reply},
     journal::{Journal, JournalError},
+    llm::{Hear, Llm},
     mcp::Host,
     model::{
-        AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatRequest, Elicitation, Event, Failure, FailureKind,
-        Form, Input, JsonObject, NoteKey, OnFailure, Origin, Plan, Progress, Question, Record, Retry, Route, RunId,
-        RunStatus, Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, Elicitation, Event,
+        Failure, FailureKind, Form, Input, JsonObject, NoteKey, OnFailure, Origin, Plan, Progress, Question, Record,
+        Retry, Route, RunId, RunStatus, Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
     report::Reporter,
 };
@@ -73,7 +74,8 @@ struct Scripted {
 
 #[async_trait::async_trait]
 impl Agents for Scripted {
-    async fn connect(&self, _: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+    async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+        assert!(agent.as_str() != "broken", "a defect");
         Ok(Arc::new(AgentInfo {
             protocol: "2025-11-25".into(),
             server: None,
@@ -163,6 +165,23 @@ impl Human for Ponders {
     }
 }
 
+/// Panics whatever it is asked.
+struct Broken;
+
+#[async_trait::async_trait]
+impl Human for Broken {
+    async fn ask(&self, _: &Question) -> Reply {
+        panic!("a defect")
+    }
+}
+
+#[async_trait::async_trait]
+impl Llm for Broken {
+    async fn chat_aloud(&self, _: &ChatRequest, _: Hear<'_>) -> Result<ChatReply, ChatError> {
+        panic!("a defect")
+    }
+}
+
 struct Yes;
 
 #[async_trait::async_trait]
@@ -219,6 +238,11 @@ impl Seen {
     }
 }
 
+/// The agent `broken` has one tool.
+fn agent_of(tool: &str) -> AgentId {
+    if tool == "unreachable" { "broken".into() } else { "a".into() }
+}
+
 fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
     let task = |(id, tool, needs): &(&str, &str, &[&str])| {
         Arc::new(Task {
@@ -230,7 +254,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
             approve: None,
             questions: None,
             work: Work::Call(Call {
-                routes: vec![Route { agent: "a".into(), tool: (*tool).into(), rank: 0 }],
+                routes: vec![Route { agent: agent_of(tool), tool: (*tool).into(), rank: 0 }],
                 arguments: Template(
                     needs.first().map_or(json!({}), |need| json!({"got": format!("${{{{ tasks.{need}.output }}}}")})),
                 ),
@@ -260,7 +284,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
         budget: Budget::default(),
         tasks: tasks.iter().map(task).collect(),
         outputs: None,
-        agents: IndexMap::from([(AgentId::from("a"), policy)]),
+        agents: IndexMap::from([(AgentId::from("a"), policy.clone()), (AgentId::from("broken"), policy)]),
     })
 }
 
@@ -268,6 +292,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
 struct Play {
     refuses: Refuses,
     human: Arc<dyn Human>,
+    llm: Option<Arc<dyn Llm>>,
     /// What somebody sends after a second.
     later: Option<Input>,
     /// Where it is said that a question was seen.
@@ -276,7 +301,7 @@ struct Play {
 
 impl Default for Play {
     fn default() -> Self {
-        Self { refuses: Refuses::Nothing, human: Arc::new(Yes), later: None, question: Arc::default() }
+        Self { refuses: Refuses::Nothing, human: Arc::new(Yes), llm: None, later: None, question: Arc::default() }
     }
 }
 
@@ -296,7 +321,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
     let services = Services {
         journal,
         agents: Arc::clone(&agents) as Arc<dyn Agents>,
-        llm: None,
+        llm: play.llm,
         replanner: None,
         human: play.human,
     };
@@ -401,6 +426,34 @@ async fn a_defect_in_one_call_fails_that_task_alone() {
     let world = drive(&[("a", "panic", &[]), ("b", "echo", &[])]).await;
     assert_eq!(world.seen.output("b"), Some(json!({})));
     assert_eq!(world.seen.status(), Some(RunStatus::Failed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_connecting_makes_that_agent_unavailable() {
+    let world = drive(&[("a", "unreachable", &[]), ("b", "echo", &[])]).await;
+    assert_eq!(world.seen.output("b"), Some(json!({})));
+    assert_eq!(world.seen.status(), Some(RunStatus::Failed));
+    let unavailable = world.seen.events.iter().any(|event| {
+        matches!(event, Event::AgentUnavailable { agent, failure }
+            if agent.as_str() == "broken" && failure.kind == FailureKind::AgentUnavailable)
+    });
+    assert!(unavailable, "{:?}", world.seen.events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_model_is_asked_becomes_an_error_for_who_asked() {
+    let play = Play { llm: Some(Arc::new(Broken)), ..Play::default() };
+    let world = drive_with(&[("a", "think", &[]), ("b", "echo", &["a"])], play).await;
+    let error = world.seen.output("a").expect("an output");
+    assert!(error["Err"].as_str().is_some_and(|error| error.contains("a bug in kapell")), "{error}");
+    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_person_is_asked_cancels_the_question() {
+    let world = drive_with(&[("a", "ask", &[])], Play { human: Arc::new(Broken), ..Play::default() }).await;
+    assert_eq!(world.seen.output("a"), Some(json!({"action": "cancel"})));
+    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,20 +6,118 @@ fn bounded(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
     Arc::new(Plan { budget, ..(*plan(tasks)).clone() })
 }
 
+/// Answers every turn that was ordered until nothing more is, each with this many tokens; gives the most at once.
+fn answer_all(driver: &mut Driver, tokens: u64) -> usize {
+    let mut most = 0;
+    let mut open: Vec<String> = Vec::new();
+    loop {
+        open.extend(driver.turns().into_iter().map(|(turn, _)| turn));
+        most = most.max(open.len());
+        if open.is_empty() {
+            return most;
+        }
+        let (task, number) =
+            open.remove(0).split_once('#').map(|(task, number)| (task.to_owned(), number.parse().unwrap())).unwrap();
+        driver.reply(&task, number, used(tokens));
+        assert!(Run::fold(&driver.records).expect("a run") == driver.run, "fold(events) differs from the live run");
+    }
+}
+
 #[test]
-fn a_budget_of_tokens_is_reserved_before_and_settled_after_each_call() {
+fn reserved_tokens_make_prompts_wait_and_only_spent_ones_end_the_run() {
     let prompts: Vec<Task> = (0..64).map(|number| plain(prompt(&format!("p{number}"), &[], None))).collect();
     let budget = Budget { tokens: Some(500), ..Budget::default() };
     let mut driver = Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*bounded(budget, prompts)).clone() }));
-    // Each may use 101 tokens: 100 of the reply, and 4 bytes of question.
-    assert_eq!(driver.turns().len(), 5, "the fifth reservation is the one that goes over");
-    for number in 0..5 {
-        driver.reply(&format!("p{number}"), 1, used(50));
-    }
-    let cause = EndCause::BudgetSpent { what: "tokens (505 of 500)".into() };
+    // Each may use 101 tokens: 100 of the reply, and 4 bytes of question. Four fit, and each uses 50.
+    assert_eq!(answer_all(&mut driver, 50), 4);
+    let cause = EndCause::BudgetSpent { what: "tokens (500 of 500)".into() };
     assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))));
-    assert_eq!(driver.outcome("p4"), Some(Outcome::Succeeded(text("done"))), "what was done is kept");
+    let done = (0..64).filter(|number| matches!(driver.outcome(&format!("p{number}")), Some(Outcome::Succeeded(_))));
+    assert_eq!(done.count(), 10, "all that the budget pays for");
     assert_eq!(driver.outcome("p63"), Some(Outcome::Cancelled));
+}
+
+#[test]
+fn a_budget_that_suffices_ends_nothing_however_much_is_reserved_at_once() {
+    let prompts: Vec<Task> = (0..9).map(|number| plain(prompt(&format!("p{number}"), &[], None))).collect();
+    let budget = Budget { tokens: Some(500), ..Budget::default() };
+    let mut driver = Driver::start(&bounded(budget, prompts));
+    assert_eq!(answer_all(&mut driver, 50), 4);
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn the_tokens_of_a_tasks_own_budget_make_its_prompts_wait_too_and_no_others() {
+    let items = Template(json!([1, 2, 3, 4]));
+    let each = Task {
+        foreach: Some(Box::new(Foreach { items, binding: "item".into(), max_parallel: None })),
+        budget: Budget { tokens: Some(210), ..Budget::default() },
+        ..plain(prompt("each", &[], None))
+    };
+    let mut driver = Driver::start(&plan(vec![each, plain(prompt("other", &[], None))]));
+    let turns: Vec<String> = driver.turns().into_iter().map(|(turn, _)| turn).collect();
+    assert_eq!(turns, ["other#1", "each[0]#1", "each[1]#1"]);
+    driver.reply("each[0]", 1, used(50));
+    assert_eq!(driver.turns().len(), 0, "50 are spent and 101 reserved");
+    driver.reply("each[1]", 1, used(50));
+    assert_eq!(answer_all(&mut driver, 50), 1, "one at a time, since 110 are left");
+    driver.reply("other", 1, used(50));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn a_request_that_no_budget_could_ever_hold_fails_its_task_by_name() {
+    for (run, own, whose) in [(Some(90), None, "run"), (None, Some(90), "task"), (Some(500), Some(90), "task")] {
+        let asked = plain(prompt("p", &[], None));
+        let asked = Task { budget: Budget { tokens: own, ..Budget::default() }, ..asked };
+        let mut driver =
+            Driver::connected(&bounded(Budget { tokens: run, ..Budget::default() }, vec![asked, task("t", &[])]));
+        assert_eq!(driver.turns().len(), 0);
+        let Some(Outcome::Failed(failure)) = driver.outcome("p") else { panic!("not failed") };
+        let message = format!("a request may use up to 101 tokens, more than the {whose}'s whole budget of 90");
+        assert_eq!((failure.kind, failure.message), (FailureKind::BudgetSpent, message));
+        assert!(failure.help.is_some_and(|help| help.contains("max_tokens")));
+        driver.end("t", 1, Ok(text("x")));
+        assert_eq!(driver.ended(), Some((RunStatus::Failed, None)), "other tasks are done");
+    }
+}
+
+#[test]
+fn a_request_of_an_agent_waits_for_reserved_tokens() {
+    let budget = Budget { tokens: Some(150), ..Budget::default() };
+    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    let asks = |driver: &mut Driver, request: &str, max_tokens| {
+        let attempt = Some(AttemptId { task: "t".into(), number: 1 });
+        let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
+        let chat = Arc::new(ChatRequest { max_tokens, ..ChatRequest::default() });
+        driver.feed(Input::SamplingRequested { request: request.into(), origin, chat });
+    };
+    let asked = |driver: &mut Driver| {
+        driver.take_orders(|order| match order {
+            Command::Sample { request, .. } => Some(request.to_string()),
+            _ => None,
+        })
+    };
+    let refused = |driver: &mut Driver| {
+        driver.take_orders(|order| match order {
+            Command::AnswerSampling { request, result: Err(error) } => Some((request.to_string(), error.to_string())),
+            _ => None,
+        })
+    };
+    for request in ["a/1", "a/2", "a/3"] {
+        asks(&mut driver, request, 100);
+    }
+    asks(&mut driver, "a/4", 200);
+    assert_eq!(asked(&mut driver), ["a/1"]);
+    let message = "a request may use up to 200 tokens, more than the run's whole budget of 150";
+    assert_eq!(refused(&mut driver), [("a/4".to_owned(), message.to_owned())]);
+    driver.feed(Input::SamplingEnded { request: "a/1".into(), result: used(20) });
+    assert_eq!(asked(&mut driver), ["a/2"]);
+    driver.feed(Input::SamplingEnded { request: "a/2".into(), result: used(130) });
+    let message = "the budget is spent: tokens (150 of 150)";
+    assert_eq!(refused(&mut driver), [("a/3".to_owned(), message.to_owned())]);
+    driver.end("t", 1, Ok(text("x")));
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]

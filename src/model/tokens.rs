@@ -1,0 +1,90 @@
+//! Estimates the tokens of requests that no endpoint has counted yet: the one estimate for budgets and sampling quotas.
+//! Errs on the high side, since what it says is reserved until the endpoint reports its usage.
+
+use super::{ChatMessage, ChatPart, ChatRequest, ChatTool, JsonObject};
+
+/// Common tokenizers make fewer tokens of most texts.
+const BYTES_PER_TOKEN: u64 = 3;
+/// Models scale images down before they count them, so that the size in bytes says nothing. Few charge more than this
+/// for one image.
+const TOKENS_PER_IMAGE: u64 = 1_600;
+/// Models charge sound by its length, at up to 32 tokens a second: this many bytes at 32 kbit/s, a low rate for speech.
+const COMPRESSED_AUDIO_BYTES_PER_TOKEN: u64 = 125;
+/// The same for samples of 16 bits at 8 kHz.
+const PLAIN_AUDIO_BYTES_PER_TOKEN: u64 = 500;
+
+impl ChatRequest {
+    /// Returns the most tokens that the request may use: its reply's limit, and its messages, tools and form.
+    pub fn most_tokens(&self) -> u64 {
+        let messages: u64 = self.messages.iter().map(weight_of_message).sum();
+        let system = self.system.as_ref().map_or(0, |system| bytes(system));
+        let tools: u64 = self.tools.iter().map(weight_of_tool).sum();
+        let form = self.output.as_ref().map_or(0, |form| bytes(&form.schema.to_string()));
+        (messages + system + tools + form) / BYTES_PER_TOKEN + u64::from(self.max_tokens)
+    }
+}
+
+/// Returns the weight of a message in bytes of text.
+fn weight_of_message(message: &ChatMessage) -> u64 {
+    let weight = |part: &ChatPart| match part {
+        ChatPart::Text { text } | ChatPart::Reasoning { text, .. } | ChatPart::ToolResult { text, .. } => bytes(text),
+        ChatPart::Image { .. } => TOKENS_PER_IMAGE * BYTES_PER_TOKEN,
+        ChatPart::Audio { mime_type, data } => tokens_of_audio(mime_type, data) * BYTES_PER_TOKEN,
+        ChatPart::ToolUse { name, input, .. } => bytes(name) + json_bytes(input),
+        // It is sent back without its arguments.
+        ChatPart::UnreadableToolUse { name, .. } => bytes(name),
+    };
+    message.parts.iter().map(weight).sum()
+}
+
+fn tokens_of_audio(mime_type: &str, base64: &str) -> u64 {
+    let is_plain = ["wav", "wave", "pcm", "l16", "aiff"].iter().any(|kind| mime_type.to_lowercase().contains(kind));
+    let per_token = if is_plain { PLAIN_AUDIO_BYTES_PER_TOKEN } else { COMPRESSED_AUDIO_BYTES_PER_TOKEN };
+    (bytes(base64) / 4 * 3).div_ceil(per_token)
+}
+
+fn weight_of_tool(tool: &ChatTool) -> u64 {
+    bytes(&tool.name) + tool.description.as_ref().map_or(0, |text| bytes(text)) + json_bytes(&tool.input_schema)
+}
+
+fn json_bytes(object: &JsonObject) -> u64 {
+    serde_json::to_string(object).map_or(0, |json| bytes(&json))
+}
+
+fn bytes(text: &str) -> u64 {
+    text.len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ChatRole;
+
+    fn request(parts: Vec<ChatPart>) -> ChatRequest {
+        let messages = vec![ChatMessage { role: ChatRole::User, parts }];
+        ChatRequest { messages, max_tokens: 100, ..ChatRequest::default() }
+    }
+
+    #[test]
+    fn text_counts_by_its_bytes_and_the_reply_by_its_limit() {
+        assert_eq!(request(vec![ChatPart::Text { text: "x".repeat(300) }]).most_tokens(), 200);
+    }
+
+    #[test]
+    fn an_image_counts_the_same_whatever_its_size_in_bytes() {
+        for size in [100, 1_400_000, 20_000_000] {
+            let image = ChatPart::Image { mime_type: "image/png".into(), data: "A".repeat(size) };
+            assert_eq!(request(vec![image]).most_tokens(), 1_700, "{size}");
+        }
+    }
+
+    #[test]
+    fn audio_counts_by_about_its_length() {
+        // A minute of speech costs 1 920 tokens at 32 a second.
+        for (mime_type, bytes_per_second) in [("audio/mpeg", 4_000), ("audio/wav", 16_000)] {
+            let data = "A".repeat(bytes_per_second * 60 / 3 * 4);
+            let audio = ChatPart::Audio { mime_type: mime_type.into(), data };
+            assert_eq!(request(vec![audio]).most_tokens(), 2_020, "{mime_type}");
+        }
+    }
+}

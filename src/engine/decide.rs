@@ -298,9 +298,14 @@ impl Decision<'_> {
                 self.emit(Event::RequestRefused { question, by, reason });
             }
             Input::CancelRequested => {
-                if self.run.stop.is_none() || self.run.is_interrupted() {
+                let was_interrupted = self.run.is_interrupted();
+                if self.run.stop.is_none() || was_interrupted {
                     self.emit(Event::CancelRequested);
                     self.cancel_running();
+                    if was_interrupted {
+                        // Their replies may have come already, and were left to the process that resumes the run.
+                        self.end_turns();
+                    }
                 }
             }
             Input::InterruptRequested => {

@@ -260,8 +260,8 @@ impl Decision<'_> {
         }
     }
 
-    /// Ends every turn in flight whose request this process has not made.
-    fn end_turns(&mut self) {
+    /// Ends every turn in flight without a reply.
+    pub(super) fn end_turns(&mut self) {
         for attempt in self.run.in_flight().filter(|attempt| self.run.is_turn(attempt)).collect::<Vec<_>>() {
             let task = attempt.task.clone();
             let error = ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None };

@@ -180,3 +180,13 @@ fn an_interrupt_while_the_run_is_being_cancelled_changes_nothing() {
     driver.fail("t", 1, FailureKind::Cancelled);
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
 }
+
+#[test]
+fn a_cancellation_after_an_interrupt_ends_the_prompts_whose_replies_were_left_for_later() {
+    let mut driver = Driver::connected(&plan(vec![plain(prompt("p", &[], None)), task("t", &[])]));
+    driver.feed(Input::InterruptRequested);
+    driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
+    driver.feed(Input::CancelRequested);
+    driver.fail("t", 1, FailureKind::Cancelled);
+    assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
+}

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod expression;
 pub mod human;
 pub mod journal;
+mod json_schema;
 pub mod llm;
 pub mod mcp;
 pub mod model;

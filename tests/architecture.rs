@@ -13,14 +13,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     // What the operating system does for the host.
     ("system", &[]),
     ("expression", &["model"]),
+    // Schemas come from agents, plans and models alike, and are checked under the same limits everywhere.
+    ("json_schema", &[]),
     // The rules of a synthesis are pure, and deciding whether an answer keeps to them is deciding.
-    ("engine", &["model", "expression", "synthesizer"]),
-    ("config", &["model", "expression", "system"]),
+    ("engine", &["model", "expression", "json_schema", "synthesizer"]),
+    ("config", &["model", "expression", "json_schema", "system"]),
     ("journal", &["model", "system"]),
     // A call that waits for a resource ends when an expression about its contents holds.
-    ("mcp", &["model", "expression", "system"]),
+    ("mcp", &["model", "expression", "json_schema", "system"]),
     ("llm", &["model"]),
-    ("human", &["model", "system"]),
+    ("human", &["model", "json_schema", "system"]),
     ("synthesizer", &["model", "expression"]),
     ("planner", &["model", "config", "llm"]),
     ("report", &["model", "synthesizer"]),
@@ -82,10 +84,11 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["config/plan_file", "config/inputs", "human/answers"]),
     ("async_openai", &["llm"]),
     ("rusqlite", &["journal"]),
+    ("jsonschema", &["json_schema"]),
 ];
 
 /// The rooms that have no clock, no chance, no files, no sockets and no threads.
-const PURE: &[&str] = &["model", "expression", "engine", "synthesizer"];
+const PURE: &[&str] = &["model", "expression", "json_schema", "engine", "synthesizer"];
 
 /// What makes a room impure: the beginnings of paths.
 const EFFECTS: &[&str] = &[

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     expression,
+    json_schema::{self, Formats, Limits, Schema, Unchecked},
     model::{
         AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Ending, Event, Failure,
         FailureKind, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work, json_candidates,
@@ -22,6 +23,11 @@ use super::{
     decide::Decision,
     run::{Connection, Conversation, Run, TaskState},
 };
+
+/// Violations of `output_schema` that the model is shown.
+const MAX_PROBLEMS: usize = 5;
+/// Bytes of the description of a violation.
+const MAX_PROBLEM: usize = 1_000;
 
 impl Decision<'_> {
     /// Asks for the first time, once every agent whose tools the prompt allows has answered or failed.
@@ -121,10 +127,14 @@ impl Decision<'_> {
         if let Some(failure) = self.run.incomplete(node, prompt, &text) {
             return self.fail(self.run.graph[node].id.clone(), failure);
         }
+        let mut unchecked = None;
         let structured = match &prompt.output_schema {
             None => None,
             Some(schema) => match answer_by_schema(&text, schema) {
-                Ok(value) => Some(value),
+                Ok((value, reason)) => {
+                    unchecked = reason;
+                    Some(value)
+                }
                 Err(problem) => {
                     let message = format!("the model's answer breaks `output_schema`: {problem}");
                     let request =
@@ -151,6 +161,9 @@ impl Decision<'_> {
         // Where the JSON stood in a fence or in prose, it alone is the answer.
         let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
         let mut content = vec![Block::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
+        if let Some(reason) = unchecked {
+            content.push(Block::Text(format!("\n\n(Not checked by `output_schema`: {reason}.)")));
+        }
         let problems =
             if self.run.is_synthesis(node) { answer::check(&text, &self.run.sources(node)) } else { Vec::new() };
         if !problems.is_empty() {
@@ -422,24 +435,39 @@ fn as_text(value: Value) -> String {
     }
 }
 
-/// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be.
-fn answer_by_schema(text: &str, schema: &Value) -> Result<Value, String> {
-    let validator = jsonschema::validator_for(schema).map_err(|error| format!("the schema is wrong ({error})"))?;
+/// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be, and returns why it was
+/// not checked, if it was not.
+fn answer_by_schema(text: &str, schema: &Value) -> Result<(Value, Option<Unchecked>), String> {
     let mut candidates = json_candidates(text);
-    if let Some(valid) = candidates.iter().position(|value| validator.is_valid(value)) {
-        return Ok(candidates.swap_remove(valid));
-    }
-    let Some(value) = candidates.first() else {
+    if candidates.is_empty() {
         let problem = serde_json::from_str::<Value>(text.trim()).err().map(|error| format!(" ({error})"));
         return Err(format!("it is not JSON{}", problem.unwrap_or_default()));
+    }
+    let compiled = match Schema::compile(schema.clone(), Formats::AsDraft, &Limits::INLINE) {
+        Ok(compiled) => compiled,
+        Err(Unchecked::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
+        Err(unchecked) => return Ok((candidates.swap_remove(0), Some(unchecked))),
     };
-    let problems: Vec<String> = validator
-        .iter_errors(value)
-        .take(5)
-        .map(|error| match error.instance_path().as_str() {
-            "" => error.to_string(),
-            path => format!("at `{path}`: {error}"),
-        })
-        .collect();
-    Err(problems.join("; "))
+    let outcomes: Vec<_> = candidates.iter().map(|value| problems(&compiled, value)).collect();
+    if let Some(valid) = outcomes.iter().position(|outcome| outcome.as_ref().is_ok_and(String::is_empty)) {
+        return Ok((candidates.swap_remove(valid), None));
+    }
+    match outcomes.into_iter().next() {
+        Some(Err(unchecked)) => Ok((candidates.swap_remove(0), Some(unchecked))),
+        Some(Ok(problems)) => Err(problems),
+        None => Err("it is not JSON".to_owned()),
+    }
+}
+
+/// Says where and how an answer breaks its schema; empty when it does not.
+fn problems(schema: &Schema, value: &Value) -> Result<String, Unchecked> {
+    let violations = schema.violations(value, &Limits::INLINE)?;
+    let problems = violations.iter().take(MAX_PROBLEMS).map(|error| {
+        let message = json_schema::message(error, MAX_PROBLEM);
+        match error.instance_path().as_str() {
+            "" => message,
+            path => format!("at `{path}`: {message}"),
+        }
+    });
+    Ok(problems.collect::<Vec<_>>().join("; "))
 }

@@ -4,16 +4,22 @@
 //! Follows `requestedSchema` of MCP's `elicitation/create` in 2025-11-25 and 2026-07-28, and the `enumNames` of
 //! 2025-06-18.
 
-use jsonschema::Validator;
-use serde_json::{Number, Value};
+use std::sync::Arc;
 
-use crate::model::JsonObject;
+use serde_json::{Map, Number, Value};
+
+use crate::{
+    json_schema::{self, Formats, Schema, Unchecked},
+    model::JsonObject,
+};
 
 /// A form: fields in the order of the schema.
 #[derive(Debug)]
 pub struct Fields {
     fields: Vec<Field>,
-    whole: Option<Validator>,
+    whole: Option<Schema>,
+    /// Why answers are not checked, if they are not.
+    pub unchecked: Option<String>,
 }
 
 /// A field of a form.
@@ -31,8 +37,11 @@ pub struct Field {
     pub default: Option<Value>,
     /// What it takes.
     pub kind: Kind,
+    /// Whether it takes null, which stands for no value.
+    pub nullable: bool,
     limits: Limits,
-    check: Option<Validator>,
+    /// Checks an object of single fields.
+    check: Option<Arc<Schema>>,
 }
 
 /// What a field takes.
@@ -75,15 +84,26 @@ struct Limits {
 impl Fields {
     /// Reads a schema. One that makes no sense gives a form that takes anything; the agent will say what it thinks.
     pub fn read(schema: &JsonObject) -> Self {
+        let document = Value::Object(schema.clone());
+        let mut reader = SchemaReader { root: &document, left: MAX_VISITED };
+        let form = reader.plain(&document);
         let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let properties = schema.get("properties").and_then(Value::as_object);
+            form.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let properties = form.get("properties").and_then(Value::as_object);
+        let check = properties.and_then(|properties| parts(schema, properties)).map(Arc::new);
         let fields = properties
             .into_iter()
             .flatten()
-            .map(|(name, property)| Field::read(name, property, required.contains(&name.as_str())))
+            .map(|(name, property)| {
+                let read = reader.plain(property);
+                Field::read(name, &read, required.contains(&name.as_str()), &mut reader, check.clone())
+            })
             .collect();
-        Self { fields, whole: validator(&Value::Object(schema.clone())) }
+        let (whole, unchecked) = match compile(document.clone()) {
+            Ok(whole) => (Some(whole), None),
+            Err(unchecked) => (None, Some(unchecked.to_string())),
+        };
+        Self { fields, whole, unchecked }
     }
 
     /// The fields.
@@ -111,20 +131,32 @@ impl Fields {
                 (None, Some(default)) => {
                     given.insert(field.name.clone(), default.clone());
                 }
+                (None, None) if field.required && field.nullable => {
+                    given.insert(field.name.clone(), Value::Null);
+                }
                 (None, None) if field.required => return Err(format!("`{}` is required", field.name)),
                 (None, None) => {}
             }
         }
         let answer = Value::Object(given);
-        match self.whole.as_ref().map(|whole| whole.validate(&answer)) {
-            Some(Err(error)) => Err(format!("at `{}`: {error}", error.instance_path())),
-            _ => Ok(answer),
-        }
+        let violation = self.whole.as_ref().and_then(|whole| {
+            // An answer that takes too much work is left to the agent.
+            let violations = whole.violations(&answer, &json_schema::Limits::INLINE).ok()?;
+            let error = violations.first()?;
+            Some(format!("at `{}`: {}", error.instance_path(), json_schema::message(error, MAX_PROBLEM)))
+        });
+        violation.map_or(Ok(answer), Err)
     }
 }
 
 impl Field {
-    fn read(name: &str, schema: &Value, required: bool) -> Self {
+    fn read(
+        name: &str,
+        schema: &PlainSchema,
+        required: bool,
+        reader: &mut SchemaReader<'_>,
+        check: Option<Arc<Schema>>,
+    ) -> Self {
         let text = |key: &str| schema.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |keys: [&str; 3]| keys.iter().find_map(|key| schema.get(key)?.as_number().cloned());
         Self {
@@ -133,14 +165,15 @@ impl Field {
             description: text("description"),
             required,
             default: schema.get("default").filter(|default| !default.is_null()).cloned(),
-            kind: Kind::read(schema),
+            kind: Kind::read(schema, reader),
+            nullable: schema.nullable,
             limits: Limits {
                 least: number(["minimum", "minLength", "minItems"]),
                 most: number(["maximum", "maxLength", "maxItems"]),
                 format: text("format"),
                 pattern: text("pattern"),
             },
-            check: validator(schema),
+            check,
         }
     }
 
@@ -150,6 +183,16 @@ impl Field {
     /// Says what was wrong and what is expected.
     pub fn parse(&self, line: &str) -> Result<Value, String> {
         let line = line.trim();
+        if self.nullable && (line.is_empty() || line == "null") {
+            return Ok(Value::Null);
+        }
+        // What is not JSON may still be a text that the schema takes.
+        if self.kind == Kind::Json && self.kind.parse(line).is_none_or(|value| self.accepts(&value).is_err()) {
+            let text = Value::String(line.to_owned());
+            if self.check.is_some() && self.accepts(&text).is_ok() {
+                return Ok(text);
+            }
+        }
         let value =
             self.kind.parse(line).ok_or_else(|| format!("`{line}` does not fit: expected {}", self.expects()))?;
         self.accepts(&value)?;
@@ -157,8 +200,15 @@ impl Field {
     }
 
     fn accepts(&self, value: &Value) -> Result<(), String> {
-        let fits = self.check.as_ref().is_none_or(|check| check.is_valid(value));
-        if fits { Ok(()) } else { Err(format!("{value} does not fit: expected {}", self.expects())) }
+        let Some(check) = &self.check else { return Ok(()) };
+        let alone = Value::Object(Map::from_iter([(self.name.clone(), value.clone())]));
+        match check.violations(&alone, &json_schema::Limits::INLINE) {
+            Ok(violations) if !violations.is_empty() => {
+                Err(format!("{value} does not fit: expected {}", self.expects()))
+            }
+            // An answer that takes too much work is left to the agent.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// What the field takes, in words.
@@ -229,21 +279,19 @@ impl Field {
 }
 
 impl Kind {
-    fn read(schema: &Value) -> Self {
-        if let Some(choices) = choices(schema) {
+    fn read(schema: &PlainSchema, reader: &mut SchemaReader<'_>) -> Self {
+        if let Some(choices) = reader.choices(schema) {
             return Self::One(choices);
         }
-        let name = match schema.get("type") {
-            Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).find(|name| *name != "null"),
-            Some(kind) => kind.as_str(),
-            None => None,
-        };
-        match name {
+        match schema.get("type").and_then(Value::as_str) {
             Some("string") => Self::Text,
             Some("number") => Self::Number,
             Some("integer") => Self::Integer,
             Some("boolean") => Self::Boolean,
-            Some("array") => schema.get("items").and_then(choices).map_or(Self::Json, Self::Many),
+            Some("array") => {
+                let items = schema.get("items").map(|items| reader.plain(items));
+                items.and_then(|items| reader.choices(&items)).map_or(Self::Json, Self::Many)
+            }
             _ => Self::Json,
         }
     }
@@ -275,24 +323,139 @@ impl Kind {
     }
 }
 
-/// The choices of `enum` (with `enumNames`), or of `oneOf` or `anyOf` whose members are all constants.
-fn choices(schema: &Value) -> Option<Vec<Choice>> {
-    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
-        let names = schema.get("enumNames").and_then(Value::as_array);
-        let title = |index: usize| names.and_then(|names| names.get(index)?.as_str());
-        let choice = |(index, value): (usize, &Value)| Choice {
-            title: title(index).map_or_else(|| plain(value), str::to_owned),
-            value: value.clone(),
-        };
-        return Some(values.iter().enumerate().map(choice).collect());
+/// Schemas of one form that are looked at, references included.
+const MAX_VISITED: usize = 10_000;
+/// References and variants of a schema that lead to each other.
+const MAX_HOPS: usize = 16;
+/// Bytes of the description of a problem with an answer.
+const MAX_PROBLEM: usize = 1_000;
+
+/// A schema without references, variants of null and lists of one schema, as far as it has an equal without them.
+#[derive(Debug, Default)]
+struct PlainSchema {
+    keywords: JsonObject,
+    nullable: bool,
+}
+
+impl PlainSchema {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.keywords.get(key)
     }
-    let members = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
-    let choice = |member: &Value| {
-        let value = member.get("const")?.clone();
-        let title = member.get("title").and_then(Value::as_str).map_or_else(|| plain(&value), str::to_owned);
-        Some(Choice { value, title })
-    };
-    members.iter().map(choice).collect()
+
+    /// Adds the keywords of another schema that applies to the same value; what is there already is closer to the
+    /// field.
+    fn add(&mut self, other: &JsonObject) {
+        for (key, value) in other {
+            self.keywords.entry(key.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// Reads the schemas of one form.
+struct SchemaReader<'s> {
+    root: &'s Value,
+    /// How many more schemas are looked at.
+    left: usize,
+}
+
+impl<'s> SchemaReader<'s> {
+    /// Resolves what libraries such as pydantic and zod write around a plain field: a reference, an `allOf` of one
+    /// schema, and a variant or a type of null for what is optional.
+    fn plain(&mut self, schema: &Value) -> PlainSchema {
+        let mut plain = PlainSchema::default();
+        let mut next = schema.as_object().cloned();
+        for _ in 0..MAX_HOPS {
+            let Some(keywords) = next.take() else { break };
+            if self.left == 0 {
+                break;
+            }
+            self.left -= 1;
+            plain.add(&keywords);
+            if let Some(Value::String(reference)) = plain.keywords.shift_remove("$ref") {
+                let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+                next = target.and_then(Value::as_object).cloned();
+                continue;
+            }
+            if let Some(Value::Array(all)) = plain.get("allOf")
+                && let [Value::Object(only)] = all.as_slice()
+            {
+                next = Some(only.clone());
+                plain.keywords.shift_remove("allOf");
+                continue;
+            }
+            for key in ["anyOf", "oneOf"] {
+                let Some(Value::Array(variants)) = plain.keywords.get_mut(key) else { continue };
+                let before = variants.len();
+                variants.retain(|variant| !is_null(variant));
+                plain.nullable |= variants.len() < before;
+                if let [Value::Object(only)] = variants.as_slice()
+                    && only.get("const").is_none()
+                {
+                    next = Some(only.clone());
+                    plain.keywords.shift_remove(key);
+                    break;
+                }
+            }
+        }
+        if let Some(Value::Array(types)) = plain.keywords.get_mut("type") {
+            let before = types.len();
+            types.retain(|name| name != "null");
+            plain.nullable |= types.len() < before;
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                plain.keywords.insert("type".to_owned(), only);
+            }
+        }
+        // The names of `enumNames` go by position.
+        if plain.get("enumNames").is_none()
+            && let Some(Value::Array(values)) = plain.keywords.get_mut("enum")
+        {
+            let before = values.len();
+            values.retain(|value| !value.is_null());
+            plain.nullable |= values.len() < before;
+        }
+        plain
+    }
+
+    /// Returns the choices of `enum` (with `enumNames`), of `const`, or of `oneOf` or `anyOf` whose variants all have
+    /// some.
+    fn choices(&mut self, schema: &PlainSchema) -> Option<Vec<Choice>> {
+        self.choices_within(schema, MAX_HOPS)
+    }
+
+    fn choices_within(&mut self, schema: &PlainSchema, hops: usize) -> Option<Vec<Choice>> {
+        if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            let names = schema.get("enumNames").and_then(Value::as_array);
+            let title = |index: usize| names.and_then(|names| names.get(index)?.as_str());
+            let choice = |(index, value): (usize, &Value)| Choice {
+                title: title(index).map_or_else(|| plain(value), str::to_owned),
+                value: value.clone(),
+            };
+            return Some(values.iter().enumerate().map(choice).collect());
+        }
+        if let Some(value) = schema.get("const") {
+            let title = schema.get("title").and_then(Value::as_str).map_or_else(|| plain(value), str::to_owned);
+            return Some(vec![Choice { value: value.clone(), title }]);
+        }
+        let variants = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
+        let mut choices = Vec::new();
+        for variant in variants {
+            let variant = self.plain(variant);
+            for choice in self.choices_within(&variant, hops.checked_sub(1)?)? {
+                if !choices.contains(&choice) {
+                    choices.push(choice);
+                }
+            }
+        }
+        (!choices.is_empty()).then_some(choices)
+    }
+}
+
+/// Whether a schema takes null alone.
+fn is_null(schema: &Value) -> bool {
+    let constant = schema.get("const").is_some_and(Value::is_null);
+    let only = schema.get("enum").and_then(Value::as_array).is_some_and(|values| values.iter().all(Value::is_null));
+    constant || only || schema.get("type").is_some_and(|name| name == "null")
 }
 
 /// Finds a choice by its value, its title or its number; without regard to case where that is unambiguous.
@@ -325,9 +488,33 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The validator of a schema, if it is one. Formats are checked; what a schema refers to elsewhere is not fetched.
-fn validator(schema: &Value) -> Option<Validator> {
-    jsonschema::options().should_validate_formats(true).build(schema).ok()
+/// Compiles a schema. Formats are checked; what a schema refers to elsewhere is not fetched.
+fn compile(schema: Value) -> Result<Schema, Unchecked> {
+    Schema::compile(schema, Formats::Checked, &json_schema::Limits::INLINE)
+}
+
+/// Fields of a form up to which each is tried alone where they cannot be checked together.
+const MAX_TRIED_FIELDS: usize = 64;
+
+/// Compiles a schema for objects of any of the fields. A field whose own schema is invalid is not checked.
+fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Schema> {
+    let with = |properties: JsonObject| {
+        let mut schema = JsonObject::new();
+        for key in ["$schema", "$id", "$defs", "definitions"] {
+            schema.extend(form.get(key).map(|value| (key.to_owned(), value.clone())));
+        }
+        schema.insert("properties".to_owned(), Value::Object(properties));
+        Value::Object(schema)
+    };
+    match compile(with(properties.clone())) {
+        Ok(schema) => Some(schema),
+        Err(Unchecked::InvalidSchema(_)) if properties.len() <= MAX_TRIED_FIELDS => {
+            let alone = |name: &str, schema: &Value| Map::from_iter([(name.to_owned(), schema.clone())]);
+            let valid = properties.iter().filter(|(name, schema)| compile(with(alone(name, schema))).is_ok());
+            compile(with(valid.map(|(name, schema)| (name.clone(), schema.clone())).collect())).ok()
+        }
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -342,7 +529,8 @@ mod tests {
     }
 
     fn field(property: Value) -> Field {
-        Field::read("f", &property, true)
+        let form = json!({"properties": {"f": property}, "required": ["f"]});
+        fields(form).fields.remove(0)
     }
 
     /// What each line gives: a value, or what is expected.

@@ -138,12 +138,8 @@ impl<'p> Call<'p> {
         };
         let answered = self.answered(beginning).await?;
         let (agent, name) = (&self.request.agent, &self.request.tool);
-        let output = result::output(agent, name, answered)?;
-        let catalog = self.connection.catalog();
-        // A tool that is no longer listed has no schema to break.
-        if let Some(tool) = catalog.info.tool(name) {
-            catalog.check_result(agent, tool, output.structured.as_ref())?;
-        }
+        let mut output = result::output(agent, name, answered)?;
+        Box::pin(self.check_result(&mut output)).await?;
         match awaits {
             Some(awaits) => Box::pin(self.linked(&awaits, &output)).await,
             None => Ok(output),
@@ -195,10 +191,29 @@ impl<'p> Call<'p> {
             None => Box::pin(self.listed_again(&tool)).await?,
         };
         let tool = catalog.info.tool(&tool).ok_or_else(|| catalog.unknown(&connection.spec, &tool))?;
-        let arguments = Value::Object(std::mem::take(&mut self.request.arguments));
-        catalog.check_arguments(&self.request.agent, tool, &arguments)?;
+        let mut arguments = Value::Object(std::mem::take(&mut self.request.arguments));
+        let agent = self.request.agent.clone();
+        let checking = Box::pin(catalog.check_arguments(&agent, tool, &mut arguments));
+        match self.vigil.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
+            Err(stop) => return Err(self.stopped(stop).await),
+        }
         if let Value::Object(arguments) = arguments {
             self.request.arguments = arguments;
+        }
+        Ok(())
+    }
+
+    /// Checks what came back.
+    async fn check_result(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
+        let (connection, catalog) = (self.connection.clone(), self.connection.catalog());
+        // A tool that is no longer listed has no schema to break.
+        let Some(tool) = catalog.info.tool(&self.request.tool) else { return Ok(()) };
+        let agent = self.request.agent.clone();
+        let checking = catalog.check_result(&agent, tool, output.structured.as_mut());
+        match self.vigil.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
+            Err(stop) => return Err(self.stopped(stop).await),
         }
         Ok(())
     }

@@ -3,27 +3,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Once, OnceLock},
+    sync::Arc,
 };
 
-use jsonschema::{PatternOptions, Validator};
 use rmcp::{
     Peer, RoleClient, ServiceError,
     model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     codec::{self, UNREADABLE},
     failure,
     listing::Listing,
+    validation::{ToolSchema, Verdict},
 };
-use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, JsonObject, ToolInfo};
-
-/// Violations of a schema that a failure names.
-const MOST_VIOLATIONS: usize = 10;
-/// Bytes of the description of a violation.
-const LONGEST_VIOLATION: usize = 200;
+use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo};
 
 /// What an agent offers, as it was last listed.
 #[derive(Debug)]
@@ -35,18 +30,11 @@ pub(super) struct Catalog {
     tasks: HashSet<String>,
 }
 
-/// The compiled schemas of a tool, made when they are first needed. `None`: there is none, or none that compiles.
+/// The schemas of a tool, compiled when they are first needed.
 #[derive(Debug, Default)]
 struct Schemas {
-    input: OnceLock<Option<Validator>>,
-    output: OnceLock<Option<Validator>>,
-}
-
-/// Has the library compile the schemas of schemas, which it does once and which takes milliseconds, while an agent
-/// starts.
-pub(super) fn prepare() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| drop(tokio::task::spawn_blocking(|| jsonschema::validator_for(&json!({"type": "object"})))));
+    input: ToolSchema,
+    output: ToolSchema,
 }
 
 impl Catalog {
@@ -95,44 +83,58 @@ impl Catalog {
         self.tasks.contains(tool)
     }
 
-    /// Checks `arguments` against the tool's `inputSchema`.
+    /// Checks `arguments` against the tool's `inputSchema`, and returns why they could not be checked, the first time.
     ///
     /// # Errors
     /// [`FailureKind::InvalidArguments`] that names each violation.
-    pub(super) fn check_arguments(&self, agent: &AgentId, tool: &ToolInfo, arguments: &Value) -> Result<(), Failure> {
-        let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(()) };
-        let Some(validator) = schemas.input.get_or_init(|| compile(agent, tool, &tool.input_schema)) else {
-            return Ok(());
-        };
-        let violations = violations(validator, arguments);
-        if violations.is_empty() {
-            return Ok(());
-        }
-        let name = &tool.name;
-        let message = format!("the arguments for `{name}` of agent `{agent}` break its schema: {violations}");
-        Err(Failure::new(FailureKind::InvalidArguments, message).with_help("correct the task's `with`"))
-    }
-
-    /// Checks structured content against the tool's `outputSchema`, if it has one.
-    ///
-    /// # Errors
-    /// [`FailureKind::InvalidResult`] that names each violation, or says that there is no structured content.
-    pub(super) fn check_result(
+    pub(super) async fn check_arguments(
         &self,
         agent: &AgentId,
         tool: &ToolInfo,
-        structured: Option<&Value>,
-    ) -> Result<(), Failure> {
-        let (Some(schema), Some(schemas)) = (&tool.output_schema, self.schemas.get(&tool.name)) else { return Ok(()) };
-        let Some(validator) = schemas.output.get_or_init(|| compile(agent, tool, schema)) else { return Ok(()) };
+        arguments: &mut Value,
+    ) -> Result<Option<String>, Failure> {
+        let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(None) };
+        let name = &tool.name;
+        match schemas.input.check(&tool.input_schema, arguments).await {
+            Verdict::Valid => Ok(None),
+            Verdict::Unchecked(reason) => {
+                Ok(reason.map(|reason| format!("the arguments for `{name}` are not checked: {reason}")))
+            }
+            Verdict::Invalid(violations) => {
+                let message = format!("the arguments for `{name}` of agent `{agent}` break its schema: {violations}");
+                Err(Failure::new(FailureKind::InvalidArguments, message).with_help("correct the task's `with`"))
+            }
+        }
+    }
+
+    /// Checks structured content against the tool's `outputSchema`, if it has one, and returns why it could not be
+    /// checked, the first time.
+    ///
+    /// # Errors
+    /// [`FailureKind::InvalidResult`] that names each violation, or says that there is no structured content.
+    pub(super) async fn check_result(
+        &self,
+        agent: &AgentId,
+        tool: &ToolInfo,
+        structured: Option<&mut Value>,
+    ) -> Result<Option<String>, Failure> {
+        let (Some(schema), Some(schemas)) = (&tool.output_schema, self.schemas.get(&tool.name)) else {
+            return Ok(None);
+        };
+        let name = &tool.name;
         let invalid = |what: String| {
-            let message = format!("the result of `{}` of agent `{agent}` {what}", tool.name);
+            let message = format!("the result of `{name}` of agent `{agent}` {what}");
             Err(Failure::new(FailureKind::InvalidResult, message))
         };
-        match structured.map(|structured| violations(validator, structured)) {
-            None => invalid("has no structured content, although the tool has an output schema".to_owned()),
-            Some(violations) if violations.is_empty() => Ok(()),
-            Some(violations) => invalid(format!("breaks its output schema: {violations}")),
+        let Some(structured) = structured else {
+            return invalid("has no structured content, although the tool has an output schema".to_owned());
+        };
+        match schemas.output.check(schema, structured).await {
+            Verdict::Valid => Ok(None),
+            Verdict::Unchecked(reason) => {
+                Ok(reason.map(|reason| format!("the result of `{name}` is not checked: {reason}")))
+            }
+            Verdict::Invalid(violations) => invalid(format!("breaks its output schema: {violations}")),
         }
     }
 
@@ -176,45 +178,10 @@ fn describe(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
     }
 }
 
-/// Compiles a schema. The linear engine comes first: a pattern of an agent must not be able to stop the host.
-fn compile(agent: &AgentId, tool: &ToolInfo, schema: &JsonObject) -> Option<Validator> {
-    let schema = Value::Object(schema.clone());
-    let linear = jsonschema::options().with_pattern_options(PatternOptions::regex()).build(&schema);
-    let bounded = PatternOptions::fancy_regex().backtrack_limit(10_000);
-    match linear.or_else(|_| jsonschema::options().with_pattern_options(bounded).build(&schema)) {
-        Ok(validator) => Some(validator),
-        Err(error) => {
-            tracing::warn!(%agent, tool = tool.name, %error, "a schema of the tool is not valid, and is not checked");
-            None
-        }
-    }
-}
-
-/// Says where and how `value` breaks the schema; empty when it does not.
-fn violations(validator: &Validator, value: &Value) -> String {
-    if validator.is_valid(value) {
-        return String::new();
-    }
-    let mut errors = validator.iter_errors(value);
-    let mut said: Vec<_> = errors
-        .by_ref()
-        .take(MOST_VIOLATIONS)
-        .map(|error| {
-            let path = error.instance_path().to_string();
-            let mut what = error.to_string();
-            super::truncate(&mut what, LONGEST_VIOLATION);
-            if path.is_empty() { what } else { format!("`{path}`: {what}") }
-        })
-        .collect();
-    match errors.count() {
-        0 => {}
-        more => said.push(format!("{more} more")),
-    }
-    said.join("; ")
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::{super::listing, *};
     use crate::model::{AgentPolicy, Protocol, SamplingPolicy, Span, Transport};
 
@@ -243,8 +210,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn names_every_violation_of_the_arguments() {
+    #[tokio::test]
+    async fn names_every_violation_of_the_arguments() {
         let schema = json!({
             "type": "object", "required": ["q"],
             "properties": {"limit": {"type": "integer"}, "q": {"type": "string"}}, "additionalProperties": false,
@@ -252,34 +219,38 @@ mod tests {
         let catalog = catalog(&[json!({"name": "t", "inputSchema": schema})]);
         let tool = catalog.info.tool("t").unwrap();
         let agent = AgentId::from("a");
-        assert_eq!(catalog.check_arguments(&agent, tool, &json!({"q": "x", "limit": 1})), Ok(()));
-        let failure = catalog.check_arguments(&agent, tool, &json!({"limit": "many", "x": 1})).unwrap_err();
+        assert_eq!(catalog.check_arguments(&agent, tool, &mut json!({"q": "x", "limit": 1})).await, Ok(None));
+        let failure = catalog.check_arguments(&agent, tool, &mut json!({"limit": "many", "x": 1})).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::InvalidArguments);
         for part in ["`/limit`: \"many\" is not of type \"integer\"", "\"q\" is a required property", "'x'"] {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
     }
 
-    #[test]
-    fn a_schema_that_is_none_is_not_checked() {
+    #[tokio::test]
+    async fn a_schema_that_is_none_is_not_checked() {
         let catalog = catalog(&[json!({"name": "t", "inputSchema": {"type": "nonsense"}})]);
         let tool = catalog.info.tool("t").unwrap();
-        assert_eq!(catalog.check_arguments(&AgentId::from("a"), tool, &json!({"x": 1})), Ok(()));
+        let agent = AgentId::from("a");
+        let warning = catalog.check_arguments(&agent, tool, &mut json!({"x": 1})).await.unwrap().unwrap();
+        assert!(warning.starts_with("the arguments for `t` are not checked: invalid JSON Schema: "), "{warning}");
+        assert_eq!(catalog.check_arguments(&agent, tool, &mut json!({"x": 1})).await, Ok(None));
     }
 
-    #[test]
-    fn a_result_keeps_to_its_schema_or_is_named_invalid() {
+    #[tokio::test]
+    async fn a_result_keeps_to_its_schema_or_is_named_invalid() {
         let output = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
         let tools = [json!({"name": "t", "inputSchema": {"type": "object"}, "outputSchema": output})];
         let catalog = catalog(&tools);
         let tool = catalog.info.tool("t").unwrap();
-        let check = |value: Option<Value>| {
-            let result = catalog.check_result(&AgentId::from("a"), tool, value.as_ref());
-            result.map_err(|failure| failure.kind)
-        };
-        assert_eq!(check(Some(json!({"n": 1}))), Ok(()));
-        assert_eq!(check(Some(json!({"n": "1"}))), Err(FailureKind::InvalidResult));
-        assert_eq!(check(None), Err(FailureKind::InvalidResult));
+        for (mut value, expected) in [
+            (Some(json!({"n": 1})), Ok(None)),
+            (Some(json!({"n": "1"})), Err(FailureKind::InvalidResult)),
+            (None, Err(FailureKind::InvalidResult)),
+        ] {
+            let result = catalog.check_result(&AgentId::from("a"), tool, value.as_mut()).await;
+            assert_eq!(result.map_err(|failure| failure.kind), expected);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Options, Unreachable,
-    catalog::{self, Catalog},
+    catalog::Catalog,
     child::{Child, Pipes},
     endpoint::Endpoint,
     era::Era,
@@ -31,6 +31,7 @@ use super::{
     lock,
     log::AgentLog,
     stdio::Stdio,
+    validation,
     watched::{Watched, WithAside},
     wire::{Way, Wire},
 };
@@ -328,7 +329,7 @@ where
     T: Carrier<RoleClient> + 'static,
 {
     let Opening { spec, link, options, .. } = opening;
-    catalog::prepare();
+    validation::prepare();
     let handler = Handler::new(link.clone(), options);
     let is_resumed = link.session.handshake().is_some();
     let carrier = Watched::new(carrier, link.clone());

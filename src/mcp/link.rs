@@ -349,7 +349,12 @@ impl Link {
         let dropped = std::mem::take(&mut gate.dropped);
         (gate.since, gate.passed) = (Instant::now(), 0);
         drop(gate);
-        let data = Value::String(format!("{dropped} log messages dropped: more than {LOGS_A_SECOND} a second"));
+        self.warn(format!("{dropped} log messages dropped: more than {LOGS_A_SECOND} a second"));
+    }
+
+    /// Reports a warning of the host about the agent, beside the agent's own log messages.
+    pub(super) fn warn(&self, warning: String) {
+        let data = Value::String(warning);
         self.pass_on(LogMessage { level: "warning".to_owned(), logger: Some("kapell".to_owned()), data });
     }
 

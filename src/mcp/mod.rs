@@ -43,6 +43,7 @@ mod sse;
 mod standard;
 mod stdio;
 mod turns;
+mod validation;
 mod vigil;
 mod watched;
 mod wire;

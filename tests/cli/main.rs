@@ -22,6 +22,7 @@ mod prompts;
 mod replanning;
 mod resuming;
 mod same_user;
+mod schema_bombs;
 mod secrets;
 mod slow_readers;
 mod stalled_output;

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
         shape::Fields,
         tree::{Node, Tree},
     },
+    json_schema::{self, Formats, Limits, Schema, ValidationError, ValidationErrorKind},
     model::{AgentId, ToolInfo},
 };
 
@@ -22,7 +22,7 @@ const MAX_MESSAGE: usize = 200;
 /// The compiled schemas of the tools that were seen; none for a schema that is not usable.
 #[derive(Default)]
 pub(super) struct Arguments<'a> {
-    schemas: HashMap<(AgentId, &'a str), Option<Validator>>,
+    schemas: HashMap<(AgentId, &'a str), Option<Schema>>,
 }
 
 impl<'a> Arguments<'a> {
@@ -33,25 +33,34 @@ impl<'a> Arguments<'a> {
         let at = task.key_extent("with").or_else(|| task.key_extent("tool")).or_else(|| task.key_extent("id"));
         let name = &tool.name;
         let compiled = self.schemas.entry((agent.clone(), name.as_str())).or_insert_with(|| {
-            let compiled = jsonschema::validator_for(&Value::Object(tool.input_schema.clone()));
-            compiled
-                .map_err(|error| {
-                    let reason = cut(&error.to_string());
+            let schema = Value::Object(tool.input_schema.clone());
+            Schema::compile(schema, Formats::AsDraft, &Limits::INLINE)
+                .map_err(|unchecked| {
+                    let reason = cut(&unchecked.to_string());
                     let message = format!("the schema that `{agent}` gives for `{name}` is not usable: {reason}");
                     let found = findings.warning("bad_schema", at.unwrap_or(task.extent), message);
-                    found.help("arguments of this tool are not checked");
+                    found.help("arguments of this tool are not checked before the run");
                 })
                 .ok()
         });
         let Some(compiled) = compiled else { return };
         let value = arguments.to_json();
-        for error in compiled.iter_errors(&value) {
+        let violations = match compiled.violations(&value, &Limits::INLINE) {
+            Ok(violations) => violations,
+            Err(unchecked) => {
+                let reason = cut(&unchecked.to_string());
+                let message = format!("the arguments for `{name}` are not checked before the run: {reason}");
+                findings.warning("bad_schema", at.unwrap_or(task.extent), message);
+                return;
+            }
+        };
+        for error in &violations {
             let place = arguments.at(error.instance_path().as_str());
             if depends_on_expressions(place, error.kind()) {
                 continue;
             }
             let at = if std::ptr::eq(place, arguments) { at.unwrap_or(place.extent) } else { place.extent };
-            report(&error, (tool, place, at), findings);
+            report(error, (tool, place, at), findings);
         }
     }
 }
@@ -109,7 +118,8 @@ fn report(
         _ => {
             let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
             let what = if path.is_empty() { "the arguments".to_owned() } else { format!("the argument `{path}`") };
-            let message = format!("{what} of `{name}` cannot be this: {}", cut(&error.to_string()));
+            let message =
+                format!("{what} of `{name}` cannot be this: {}", cut(&json_schema::message(error, 4 * MAX_MESSAGE)));
             let help = path.split('.').next().and_then(|first| description(tool, first));
             findings.error("bad_argument", at, message).maybe_help(help);
         }

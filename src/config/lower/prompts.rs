@@ -14,6 +14,7 @@ use crate::{
         shape::Fields,
         tree::Node,
     },
+    json_schema::{Formats, Limits, Schema, Unchecked},
     model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work},
 };
 
@@ -132,11 +133,18 @@ fn schema(node: &Node<'_>, findings: &mut Findings) -> Option<Value> {
             }
         }
     };
-    if let Err(error) = jsonschema::validator_for(&schema) {
-        findings.error("bad_schema", node.extent, format!("`output_schema` is no JSON Schema: {error}"));
-        return None;
+    match Schema::compile(schema.clone(), Formats::AsDraft, &Limits::INLINE) {
+        Ok(_) => Some(schema),
+        Err(Unchecked::InvalidSchema(reason)) => {
+            findings.error("bad_schema", node.extent, format!("`output_schema` is no JSON Schema: {reason}"));
+            None
+        }
+        Err(unchecked) => {
+            let found = findings.warning("bad_schema", node.extent, format!("`output_schema`: {unchecked}"));
+            found.help("the model's answers are not checked by it");
+            Some(schema)
+        }
     }
-    Some(schema)
 }
 
 impl PromptTool {

@@ -1,0 +1,360 @@
+//! Measures schemas, and estimates the steps of a check before it runs.
+//!
+//! The estimate walks the schema over the value as a validator does that never stops early. It ends as soon as it
+//! exceeds the limit, so it costs no more than the check that it allows.
+
+use serde_json::{Map, Value};
+
+use super::{Limits, Unchecked, pattern, references::References};
+
+/// Schemas with an `$id` of their own beyond which the scope of `$dynamicRef` is not followed.
+const MAX_DYNAMIC_RESOURCES: usize = 4;
+
+/// What is known of a schema before it is compiled.
+pub(super) struct Measured {
+    /// Whether a pattern needs an engine that backtracks.
+    pub(super) backtracks: bool,
+    /// The named places in the schema.
+    pub(super) references: References,
+}
+
+/// Measures a schema.
+///
+/// # Errors
+/// [`Unchecked::SchemaTooLarge`] names the limit that the schema exceeds.
+pub(super) fn measure(schema: &Value, limits: &Limits) -> Result<Measured, Unchecked> {
+    let too_large = |what: String| Err(Unchecked::SchemaTooLarge(what));
+    let (mut bytes, mut values, mut states) = (0_usize, 0_usize, 0_u64);
+    let (mut backtracks, mut is_named, mut is_dynamic) = (false, false, false);
+    let mut unevaluated = Vec::new();
+    let mut open = vec![(schema, 1_usize)];
+    while let Some((value, depth)) = open.pop() {
+        values += 1;
+        if values > limits.values {
+            return too_large(format!("more than {} values", limits.values));
+        }
+        if depth > limits.depth {
+            return too_large(format!("more than {} levels of nesting", limits.depth));
+        }
+        let mut found = |pattern: &str| {
+            states = states.saturating_add(pattern::states(pattern));
+            backtracks |= pattern::backtracks(pattern);
+        };
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::String(text) => bytes += text.len(),
+            Value::Array(list) => open.extend(list.iter().map(|value| (value, depth + 1))),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    bytes += key.len();
+                    match (key.as_str(), value) {
+                        ("pattern", Value::String(pattern)) => found(pattern),
+                        ("patternProperties", Value::Object(patterns)) => patterns.keys().for_each(|key| found(key)),
+                        ("unevaluatedProperties" | "unevaluatedItems", _) => unevaluated.push(map),
+                        ("$anchor" | "$dynamicAnchor" | "$id" | "id", Value::String(_)) => is_named = true,
+                        ("$dynamicRef" | "$recursiveRef", _) => is_dynamic = true,
+                        _ => {}
+                    }
+                    open.push((value, depth + 1));
+                }
+            }
+        }
+        if bytes > limits.bytes {
+            return too_large(format!("more than {} bytes", limits.bytes));
+        }
+        if states > limits.pattern_states {
+            return too_large(format!("its patterns have more than {} states", limits.pattern_states));
+        }
+    }
+    let references = if is_named { References::of(schema) } else { References::default() };
+    if is_dynamic && references.resources() > MAX_DYNAMIC_RESOURCES {
+        return too_large(format!("dynamic references over more than {MAX_DYNAMIC_RESOURCES} identified schemas"));
+    }
+    let mut unfolding = Unfolding { root: schema, references: &references, open: Vec::new(), left: limits.unfolded };
+    for map in unevaluated {
+        if unfolding.unfold(map).is_none() {
+            let limit = limits.unfolded;
+            return too_large(format!("its `unevaluated…` keywords unfold to more than {limit} schemas"));
+        }
+    }
+    Ok(Measured { backtracks, references })
+}
+
+/// Counts the schemas that apply to the same value, references included, as often as they are reached.
+struct Unfolding<'s> {
+    root: &'s Value,
+    references: &'s References,
+    /// The schemas that are being unfolded: one that comes again is a cycle, which the validator cuts.
+    open: Vec<*const Map<String, Value>>,
+    left: u64,
+}
+
+impl<'s> Unfolding<'s> {
+    fn unfold(&mut self, schema: &'s Map<String, Value>) -> Option<()> {
+        self.left = self.left.checked_sub(1)?;
+        let identity: *const Map<String, Value> = schema;
+        if self.open.contains(&identity) {
+            return Some(());
+        }
+        if self.open.len() > Limits::BACKGROUND.depth {
+            return None;
+        }
+        self.open.push(identity);
+        for (key, value) in schema {
+            for inside in in_place(key, value, self.root, self.references) {
+                if let Value::Object(inside) = inside {
+                    self.unfold(inside)?;
+                }
+            }
+        }
+        self.open.pop();
+        Some(())
+    }
+}
+
+/// Returns the schemas under a keyword that apply to the same value as the keyword's own schema.
+fn in_place<'s>(key: &str, value: &'s Value, root: &'s Value, references: &References) -> Vec<&'s Value> {
+    match (key, value) {
+        ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => schemas.iter().collect(),
+        ("not" | "if" | "then" | "else", schema) => vec![schema],
+        ("dependentSchemas" | "dependencies", Value::Object(schemas)) => schemas.values().collect(),
+        ("$ref" | "$dynamicRef", Value::String(reference)) => references.targets(root, reference),
+        ("$recursiveRef", _) => references.targets(root, "#"),
+        _ => Vec::new(),
+    }
+}
+
+/// Walks a schema over a value and counts.
+pub(super) struct Walker<'s> {
+    root: &'s Value,
+    references: &'s References,
+    limits: &'s Limits,
+    steps: u64,
+    /// Schemas that are being walked, one in another.
+    level: usize,
+    /// Those of them whose errors the validator collects in a second pass.
+    branches: u64,
+}
+
+impl<'s> Walker<'s> {
+    pub(super) fn new(root: &'s Value, references: &'s References, limits: &'s Limits) -> Self {
+        Self { root, references, limits, steps: 0, level: 0, branches: 0 }
+    }
+
+    /// Walks over the whole value.
+    pub(super) fn check(mut self, value: &Value) -> Result<(), Unchecked> {
+        // Messages repeat values, so their size and depth count too.
+        let size = self.size(value)?;
+        self.charge(size / 8)?;
+        self.visit(self.root, value)
+    }
+
+    fn charge(&mut self, steps: u64) -> Result<(), Unchecked> {
+        self.steps = self.steps.saturating_add(steps.saturating_mul(1 + self.branches));
+        if self.steps <= self.limits.steps {
+            return Ok(());
+        }
+        Err(Unchecked::TooMuchWork(format!("more than {} steps", self.limits.steps)))
+    }
+
+    /// Returns the number of values in `value`.
+    fn size(&mut self, value: &Value) -> Result<u64, Unchecked> {
+        let mut size = 0;
+        let mut open = vec![(value, 1)];
+        while let Some((value, depth)) = open.pop() {
+            size += 1;
+            if depth > self.limits.levels {
+                return Err(Unchecked::TooMuchWork(format!("more than {} levels of nesting", self.limits.levels)));
+            }
+            match value {
+                Value::Array(list) => open.extend(list.iter().map(|value| (value, depth + 1))),
+                Value::Object(map) => open.extend(map.values().map(|value| (value, depth + 1))),
+                _ => {}
+            }
+            if size > 8 * self.limits.steps {
+                return Err(Unchecked::TooMuchWork(format!("more than {} values", 8 * self.limits.steps)));
+            }
+        }
+        Ok(size)
+    }
+
+    fn visit(&mut self, schema: &'s Value, value: &Value) -> Result<(), Unchecked> {
+        self.charge(1)?;
+        let Value::Object(schema) = schema else { return Ok(()) };
+        if self.level == self.limits.levels {
+            return Err(Unchecked::TooMuchWork(format!("more than {} levels of nested schemas", self.limits.levels)));
+        }
+        self.level += 1;
+        self.charge(schema.len() as u64 / 4)?;
+        let before = self.steps;
+        for (key, keyword) in schema {
+            self.keyword(key, keyword, schema, value)?;
+        }
+        if schema.contains_key("unevaluatedProperties") || schema.contains_key("unevaluatedItems") {
+            // All that applies here is asked again for each member.
+            let members = match value {
+                Value::Object(map) => map.len(),
+                Value::Array(list) => list.len(),
+                _ => 0,
+            };
+            self.steps = self.steps.saturating_add((self.steps - before).saturating_mul(1 + members as u64));
+            self.charge(0)?;
+        }
+        self.level -= 1;
+        Ok(())
+    }
+
+    fn keyword(
+        &mut self,
+        key: &str,
+        keyword: &'s Value,
+        schema: &'s Map<String, Value>,
+        value: &Value,
+    ) -> Result<(), Unchecked> {
+        match (key, keyword, value) {
+            ("dependentSchemas" | "dependencies", Value::Object(schemas), Value::Object(map)) => {
+                self.charge(schemas.len() as u64 / 4)?;
+                let present = schemas.iter().filter(|(name, _)| map.contains_key(*name));
+                for (_, schema) in present {
+                    self.visit(schema, value)?;
+                }
+            }
+            ("dependentSchemas" | "dependencies", ..) => {}
+            (
+                "allOf" | "anyOf" | "oneOf" | "not" | "if" | "then" | "else" | "$ref" | "$dynamicRef" | "$recursiveRef",
+                ..,
+            ) => {
+                let branch = u64::from(matches!(key, "anyOf" | "oneOf" | "not" | "if"));
+                self.branches += branch;
+                for schema in in_place(key, keyword, self.root, self.references) {
+                    self.visit(schema, value)?;
+                }
+                self.branches -= branch;
+            }
+            ("enum", Value::Array(options), _) => match value {
+                Value::Array(_) | Value::Object(_) => {
+                    let size = self.size(keyword)?;
+                    self.charge(size)?;
+                }
+                _ => self.charge(options.len() as u64 / 4)?,
+            },
+            ("const", Value::Array(_) | Value::Object(_), _) => {
+                let size = self.size(keyword)?;
+                self.charge(size)?;
+            }
+            ("required", Value::Array(names), Value::Object(_)) => self.charge(names.len() as u64 / 4)?,
+            ("dependentRequired", Value::Object(names), Value::Object(_)) => {
+                let size = self.size(keyword)?.max(names.len() as u64);
+                self.charge(size / 4)?;
+            }
+            (_, _, Value::Object(map)) => self.object_keyword(key, keyword, schema, map)?,
+            (_, _, Value::Array(list)) => self.array_keyword(key, keyword, schema, list)?,
+            (_, _, Value::String(text)) => self.text_keyword(key, keyword, text)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn object_keyword(
+        &mut self,
+        key: &str,
+        keyword: &'s Value,
+        schema: &'s Map<String, Value>,
+        map: &Map<String, Value>,
+    ) -> Result<(), Unchecked> {
+        match (key, keyword) {
+            ("properties", Value::Object(properties)) => {
+                self.charge(properties.len().min(map.len()) as u64 + properties.len() as u64 / 8)?;
+                for (name, value) in map {
+                    if let Some(property) = properties.get(name) {
+                        self.visit(property, value)?;
+                    }
+                }
+            }
+            ("patternProperties", Value::Object(patterns)) => {
+                for (pattern, schema) in patterns {
+                    for (name, value) in map {
+                        self.text_match(pattern, name)?;
+                        self.visit(schema, value)?;
+                    }
+                }
+            }
+            ("additionalProperties" | "unevaluatedProperties", _) => {
+                let properties = schema.get("properties").and_then(Value::as_object);
+                let patterns = schema.get("patternProperties").and_then(Value::as_object);
+                for (name, value) in
+                    map.iter().filter(|(name, _)| properties.is_none_or(|known| !known.contains_key(*name)))
+                {
+                    for pattern in patterns.into_iter().flat_map(Map::keys) {
+                        self.text_match(pattern, name)?;
+                    }
+                    self.visit(keyword, value)?;
+                }
+            }
+            ("propertyNames", _) => {
+                for name in map.keys() {
+                    self.visit(keyword, &Value::String(name.clone()))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn array_keyword(
+        &mut self,
+        key: &str,
+        keyword: &'s Value,
+        schema: &'s Map<String, Value>,
+        list: &[Value],
+    ) -> Result<(), Unchecked> {
+        let positional = |key: &str| schema.get(key).and_then(Value::as_array).map_or(0, Vec::len);
+        match (key, keyword) {
+            ("prefixItems" | "items", Value::Array(schemas)) => {
+                for (schema, value) in schemas.iter().zip(list) {
+                    self.visit(schema, value)?;
+                }
+            }
+            ("items" | "contains" | "unevaluatedItems", _) => {
+                let first = if key == "items" { positional("prefixItems") } else { 0 };
+                for value in list.iter().skip(first) {
+                    self.visit(keyword, value)?;
+                }
+            }
+            ("additionalItems", _) => {
+                for value in list.iter().skip(positional("items")) {
+                    self.visit(keyword, value)?;
+                }
+            }
+            ("uniqueItems", Value::Bool(true)) => {
+                let mut size = 0;
+                for value in list {
+                    size += self.size(value)?;
+                }
+                self.charge(size.saturating_mul(2))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn text_keyword(&mut self, key: &str, keyword: &'s Value, text: &str) -> Result<(), Unchecked> {
+        let length = text.len() as u64;
+        match (key, keyword) {
+            ("pattern", Value::String(pattern)) => self.text_match(pattern, text),
+            ("format", Value::String(format)) if format == "regex" => self.charge(length + pattern::states(text) / 8),
+            ("format" | "contentEncoding" | "contentMediaType", _) => self.charge(1 + length / 8),
+            ("minLength" | "maxLength", _) => self.charge(length / 256),
+            _ => Ok(()),
+        }
+    }
+
+    fn text_match(&mut self, pattern: &str, text: &str) -> Result<(), Unchecked> {
+        let length = text.len() as u64;
+        if pattern::backtracks(pattern) {
+            return self.charge(100 + length.saturating_mul(16));
+        }
+        let states = pattern::states(pattern).saturating_add(16);
+        self.charge(1 + pattern.len() as u64 / 16 + length.saturating_mul(states) / 256)
+    }
+}

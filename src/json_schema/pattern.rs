@@ -1,0 +1,99 @@
+//! Estimates the size of a compiled regular expression from its text, whatever its dialect.
+
+/// States of a class that Unicode properties define.
+const PROPERTY_STATES: u64 = 300;
+/// States of a class such as `\s` or of a negated one, which match many characters.
+const CLASS_STATES: u64 = 16;
+/// Groups in groups; engines parse them recursively.
+const MAX_GROUPS: usize = 100;
+
+/// Returns about how many states a pattern compiles to; `u64::MAX` if its groups are nested too deeply.
+pub(super) fn states(pattern: &str) -> u64 {
+    let mut outer: Vec<u64> = Vec::new();
+    let (mut sum, mut last) = (0_u64, 0_u64);
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        let atom = match c {
+            '(' => {
+                if outer.len() == MAX_GROUPS {
+                    return u64::MAX;
+                }
+                outer.push(sum);
+                (sum, last) = (0, 0);
+                continue;
+            }
+            ')' => {
+                last = sum.saturating_add(1);
+                sum = outer.pop().unwrap_or(0).saturating_add(last);
+                continue;
+            }
+            '{' => match repetition(rest.as_str()) {
+                Some((times, length)) => {
+                    sum = sum.saturating_add(last.saturating_mul(times.saturating_sub(1)));
+                    last = last.saturating_mul(times.max(1));
+                    rest = rest.as_str()[length..].chars();
+                    continue;
+                }
+                None => 1,
+            },
+            '[' => {
+                let (states, length) = class(rest.as_str());
+                rest = rest.as_str()[length..].chars();
+                states
+            }
+            '\\' => match rest.next() {
+                Some('p' | 'P') => PROPERTY_STATES,
+                Some('w' | 'W' | 'd' | 'D' | 's' | 'S') => CLASS_STATES,
+                _ => 1,
+            },
+            '.' => CLASS_STATES / 2,
+            c => c.len_utf8() as u64,
+        };
+        last = atom;
+        sum = sum.saturating_add(atom);
+    }
+    let total = outer.into_iter().fold(sum, u64::saturating_add);
+    // Case folding makes classes larger.
+    if pattern.contains("(?i") { total.saturating_mul(4) } else { total }
+}
+
+/// Returns the upper bound of a repetition and the length of its text, where `rest` follows its brace.
+fn repetition(rest: &str) -> Option<(u64, usize)> {
+    let end = rest.find('}')?;
+    let (least, most) = match rest[..end].split_once(',') {
+        Some((least, most)) => (least, most),
+        None => (&rest[..end], ""),
+    };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if least.is_empty() || !is_number(least) || !is_number(most) {
+        return None;
+    }
+    let least = least.parse().unwrap_or(u64::MAX);
+    let most = if most.is_empty() { least } else { most.parse().unwrap_or(u64::MAX) };
+    Some((least.max(most).saturating_add(1), end + 1))
+}
+
+/// Returns the states of a class and the length of its text, where `rest` follows its bracket.
+fn class(rest: &str) -> (u64, usize) {
+    let mut states = if rest.starts_with('^') { CLASS_STATES } else { 2 };
+    let mut chars = rest.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            ']' if at > 0 => return (states, at + 1),
+            '\\' => match chars.next() {
+                Some((_, 'p' | 'P')) => states += PROPERTY_STATES,
+                Some((_, 'w' | 'W' | 'd' | 'D' | 's' | 'S')) => states += CLASS_STATES,
+                _ => states += 1,
+            },
+            c => states += c.len_utf8() as u64,
+        }
+    }
+    (states, rest.len())
+}
+
+/// Returns whether a pattern needs an engine that backtracks.
+pub(super) fn backtracks(pattern: &str) -> bool {
+    let looks =
+        ["(?=", "(?!", "(?<=", "(?<!", "(?>", "++", "*+", "?+", "\\k"].iter().any(|part| pattern.contains(part));
+    looks || pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]))
+}

@@ -1,0 +1,201 @@
+//! Checks arguments and results against the schemas of tools.
+//! Small checks run in place; the others run on threads of their own, so that the runtime serves signals and deadlines.
+
+use std::{
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::sync::{OnceCell, Semaphore, oneshot};
+
+use crate::{
+    json_schema::{self, Formats, Limits, STACK_SIZE, Schema, Unchecked},
+    model::JsonObject,
+};
+
+/// Violations of a schema that a failure names.
+const MAX_VIOLATIONS: usize = 10;
+/// Bytes of the description of a violation.
+const MAX_VIOLATION: usize = 200;
+/// How long a check may take, the wait for a thread included. Its steps are bounded, so this is a second barrier.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Checks that run on threads of their own at the same time.
+static THREADS: Semaphore = Semaphore::const_new(2);
+
+/// A schema of a tool, compiled when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct ToolSchema {
+    compiled: OnceCell<Result<Arc<Schema>, Unchecked>>,
+    /// Whether it was already reported that the schema or a value is not checked.
+    is_reported: AtomicBool,
+}
+
+/// The outcome of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Valid,
+    /// Names each violation.
+    Invalid(String),
+    /// Says why, the first time.
+    Unchecked(Option<String>),
+}
+
+/// Has the library compile the schemas of schemas, which it does once and which takes milliseconds, while an agent
+/// starts.
+pub(super) fn prepare() {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| {
+        let warm = || Schema::compile(json!({"type": "object"}), Formats::AsDraft, &Limits::BACKGROUND);
+        drop(tokio::task::spawn_blocking(warm));
+    });
+}
+
+impl ToolSchema {
+    /// Checks `value`, which is left as it was.
+    pub(super) async fn check(&self, schema: &JsonObject, value: &mut Value) -> Verdict {
+        let outcome = match self.compiled.get_or_init(|| compile(schema)).await {
+            Ok(compiled) => violations(compiled, value).await,
+            Err(unchecked) => Err(unchecked.clone()),
+        };
+        match outcome {
+            Ok(violations) if violations.is_empty() => Verdict::Valid,
+            Ok(violations) => Verdict::Invalid(violations),
+            Err(unchecked) => {
+                let is_first = !self.is_reported.swap(true, Ordering::Relaxed);
+                Verdict::Unchecked(is_first.then(|| unchecked.to_string()))
+            }
+        }
+    }
+}
+
+async fn compile(schema: &JsonObject) -> Result<Arc<Schema>, Unchecked> {
+    let schema = Value::Object(schema.clone());
+    let compiled = match json_schema::is_small(&schema) {
+        true => Schema::compile(schema, Formats::AsDraft, &Limits::INLINE),
+        false => on_thread(move || Schema::compile(schema, Formats::AsDraft, &Limits::BACKGROUND)).await?,
+    };
+    compiled.map(Arc::new)
+}
+
+async fn violations(schema: &Arc<Schema>, value: &mut Value) -> Result<String, Unchecked> {
+    if schema.estimate(value, &Limits::INLINE).is_ok() {
+        return describe(schema, value, &Limits::INLINE);
+    }
+    let (checked, schema) = (Arc::new(std::mem::take(value)), Arc::clone(schema));
+    let shared = Arc::clone(&checked);
+    let described = on_thread(move || {
+        let described = describe(&schema, &shared, &Limits::BACKGROUND);
+        drop(shared);
+        described
+    })
+    .await;
+    *value = Arc::unwrap_or_clone(checked);
+    described?
+}
+
+/// Says where and how `value` breaks the schema; empty when it does not.
+fn describe(schema: &Schema, value: &Value, limits: &Limits) -> Result<String, Unchecked> {
+    let violations = schema.violations(value, limits)?;
+    let mut described: Vec<_> = violations
+        .iter()
+        .take(MAX_VIOLATIONS)
+        .map(|error| {
+            let what = json_schema::message(error, MAX_VIOLATION);
+            let path = error.instance_path().to_string();
+            if path.is_empty() { what } else { format!("`{path}`: {what}") }
+        })
+        .collect();
+    match violations.len().saturating_sub(MAX_VIOLATIONS) {
+        0 => {}
+        more => described.push(format!("{more} more")),
+    }
+    Ok(described.join("; "))
+}
+
+/// Runs `work` on a thread of its own, and gives up on it after [`CHECK_TIMEOUT`]. A thread, unlike a task of the
+/// runtime, never keeps the process from ending.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unchecked> {
+    let run = async {
+        let permit = THREADS.acquire().await.ok()?;
+        let (sender, result) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(STACK_SIZE);
+        let spawned = thread.spawn(move || {
+            let _permit = permit;
+            // The caller may have given up.
+            let _ = sender.send(work());
+        });
+        spawned.ok()?;
+        result.await.ok()
+    };
+    match tokio::time::timeout(CHECK_TIMEOUT, run).await {
+        Ok(Some(result)) => Ok(result),
+        Ok(None) => Err(Unchecked::TooMuchWork("the check could not be carried out".to_owned())),
+        Err(_) => Err(Unchecked::TooMuchWork(format!("more than {CHECK_TIMEOUT:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(schema: Value) -> JsonObject {
+        schema.as_object().cloned().unwrap()
+    }
+
+    /// Each definition refers twice to the next.
+    fn doubling(levels: usize) -> JsonObject {
+        let reference = |level: usize| json!({"$ref": format!("#/$defs/d{level}")});
+        let mut definitions = JsonObject::new();
+        for level in 0..levels {
+            let next = reference(level + 1);
+            definitions.insert(format!("d{level}"), json!({"allOf": [next, next]}));
+        }
+        definitions.insert(format!("d{levels}"), json!({"type": "object"}));
+        object(json!({"type": "object", "$defs": definitions, "$ref": "#/$defs/d0"}))
+    }
+
+    #[tokio::test]
+    async fn a_check_that_is_too_large_is_reported_once_and_changes_nothing() {
+        let (schema, tool) = (doubling(60), ToolSchema::default());
+        let value = json!({"s": "x"});
+        let mut checked = value.clone();
+        let reason = "checking it takes too much work: more than 1000000 steps".to_owned();
+        assert_eq!(tool.check(&schema, &mut checked).await, Verdict::Unchecked(Some(reason)));
+        assert_eq!(tool.check(&schema, &mut checked).await, Verdict::Unchecked(None));
+        assert_eq!(checked, value);
+    }
+
+    #[tokio::test]
+    async fn a_check_on_a_thread_gives_what_one_in_place_gives() {
+        let schema = object(json!({"properties": {"n": {"items": {"type": "integer"}}}}));
+        let tool = ToolSchema::default();
+        let mut many = json!({"n": (0..60_000).collect::<Vec<_>>()});
+        assert_eq!(tool.check(&schema, &mut many).await, Verdict::Valid);
+        many["n"][59_999] = json!("x");
+        let violation = "`/n/59999`: \"x\" is not of type \"integer\"".to_owned();
+        assert_eq!(tool.check(&schema, &mut many).await, Verdict::Invalid(violation.clone()));
+        let mut few = json!({"n": ["x"]});
+        let violation = violation.replace("59999", "0");
+        assert_eq!(tool.check(&schema, &mut few).await, Verdict::Invalid(violation));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_fails_leaves_the_value_unchecked() {
+        let failed = on_thread(|| -> u8 { panic!("as planned") }).await;
+        assert_eq!(failed, Err(Unchecked::TooMuchWork("the check could not be carried out".to_owned())));
+        assert_eq!(on_thread(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn violations_are_counted_beyond_those_that_are_named() {
+        let schema = object(json!({"items": {"type": "string"}}));
+        let Verdict::Invalid(violations) = ToolSchema::default().check(&schema, &mut json!(vec![1; 14])).await else {
+            panic!("is invalid");
+        };
+        assert!(violations.ends_with("; 4 more"), "{violations}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Schemas of agents that describe far more work than they are long: named, not checked, and in nobody's way.
+
+use std::{fmt::Write as _, path::Path};
+
+use crate::support::Place;
+
+const SCHEMAS: [&str; 6] = ["doubling", "unevaluated", "patterns", "repetition", "options", "loop"];
+
+/// An agent for each schema, and a task for each agent.
+fn place(position: &str) -> (Place, String) {
+    let place = Place::new();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/schema_bombs.py");
+    let mut agents = String::new();
+    let mut plan = "name: schemas\ndefaults: { on_failure: continue, effect: read_only }\ntasks:\n".to_owned();
+    for name in SCHEMAS.iter().chain(&["plain"]) {
+        let _ =
+            writeln!(agents, "[agents.{name}]\ncommand = \"python3\"\nargs = [{program:?}, {name:?}, {position:?}]");
+        let _ = writeln!(plan, "  - {{ id: {name}, agent: {name}, tool: go, with: {{ s: aaaa }} }}");
+    }
+    place.write("agents.toml", agents);
+    (place, plan)
+}
+
+fn assert_named(text: &str, subject: &str) {
+    for (name, limit) in [
+        ("doubling", "checking it takes too much work: more than"),
+        ("unevaluated", "the schema is too large to check: its `unevaluated…` keywords unfold to more than"),
+        ("patterns", "the schema is too large to check: its patterns have more than"),
+        ("repetition", "the schema is too large to check: its patterns have more than"),
+        ("options", "the schema is too large to check: more than"),
+        ("loop", "checking it takes too much work: more than"),
+    ] {
+        let named = text.lines().any(|line| line.contains(name) && line.contains(subject) && line.contains(limit));
+        assert!(named, "{name}: {limit}\n{text}");
+    }
+    assert!(!text.lines().any(|line| line.contains("plain") && line.contains("not checked")), "{text}");
+}
+
+#[test]
+fn arguments_are_sent_unchecked_with_a_warning() {
+    let (place, plan) = place("input");
+    let ended = place.run(&plan, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_named(&ended.err, "the arguments for `go` are not checked:");
+}
+
+#[test]
+fn results_are_taken_unchecked_with_a_warning() {
+    let (place, plan) = place("output");
+    let ended = place.run(&plan, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_named(&ended.err, "the result of `go` is not checked:");
+}
+
+#[test]
+fn forms_are_declined_like_any_other_without_input() {
+    let (place, plan) = place("form");
+    let ended = place.run(&plan, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_plan_is_validated_without_the_arguments_of_such_tools() {
+    let (place, plan) = place("input");
+    place.write("plan.yaml", plan);
+    let ended = place.kapell(&["validate", "plan.yaml"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for part in ["is too large to check", "takes too much work", "are not checked before the run"] {
+        assert!(ended.err.contains(part) || ended.out.contains(part), "{part}: {ended:?}");
+    }
+}

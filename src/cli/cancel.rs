@@ -26,6 +26,7 @@ pub(super) struct CancelArgs {
 pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     let elsewhere = Elsewhere::find(&args.journal, &args.run)?;
     let run = &elsewhere.run;
+    elsewhere.sender()?;
     if cancel_undriven(&args.journal, run).await? {
         message!("run {run} is cancelled");
         return Ok(Exit::Done);

@@ -44,11 +44,11 @@ impl Elsewhere {
         Ok(self.reader.run(&self.run)?)
     }
 
-    /// Leaves a request for the process that drives the run, or for the next one that does, and says who sent it.
+    /// Describes this process as the one that asks something of the run.
     ///
     /// # Errors
     /// Refuses to speak for a person where this process belongs to an agent.
-    pub(super) fn send(&self, request: &Request) -> Result<Sender, CliError> {
+    pub(super) fn sender(&self) -> Result<Sender, CliError> {
         let sender = Sender::current();
         let driver = self.look()?.driver.and_then(|driver| driver.process);
         if let Some(reason) = sender.objection(driver.as_slice()) {
@@ -57,6 +57,15 @@ impl Elsewhere {
                 "run the command in a terminal of your own",
             ));
         }
+        Ok(sender)
+    }
+
+    /// Leaves a request for the process that drives the run, or for the next one that does, and says who sent it.
+    ///
+    /// # Errors
+    /// See [`Self::sender`]; also when the journal cannot be written.
+    pub(super) fn send(&self, request: &Request) -> Result<Sender, CliError> {
+        let sender = self.sender()?;
         Inbox::open(&self.path, &self.run)?.send(request, &sender)?;
         Ok(sender)
     }

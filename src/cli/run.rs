@@ -218,10 +218,8 @@ fn outline(plan: &Plan) -> String {
 
 fn desk(args: &RunArgs) -> Result<Desk, CliError> {
     let run = args.detached_as.as_deref().map_or_else(new_run, RunId::from);
-    // A plan that came over standard input has used it up.
     let otherwise = match args {
         RunArgs { detach: true, .. } => Otherwise::Elsewhere,
-        RunArgs { plan: Some(plan), .. } if plan == "-" => Otherwise::Nobody,
         _ => Otherwise::Terminal,
     };
     Desk::new(run, files::journal(&args.journal)?, &args.drive, otherwise)

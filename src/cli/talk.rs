@@ -38,7 +38,7 @@ pub(super) struct DriveArgs {
     /// Ask nobody: agents' questions are declined, and approvals pause the run
     #[arg(long)]
     no_input: bool,
-    /// Answer questions by the rules of this YAML file first
+    /// Answer questions by the rules of this YAML file first, or of standard input (-)
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
     /// What may be lost of the journal; a process that is killed loses nothing, either way
@@ -77,23 +77,24 @@ pub(super) enum Otherwise {
     Terminal,
     /// Whoever answers from another one.
     Elsewhere,
-    /// Nobody.
-    Nobody,
 }
 
 impl DriveArgs {
     /// Who answers: the rules first, then a person if there may be one.
     ///
     /// # Errors
-    /// When the rules are wrong, or standard input cannot be read.
+    /// When the rules are wrong, or the terminal cannot be read.
     pub(super) fn human(&self, screen: &Screen, run: &RunId, otherwise: Otherwise) -> Result<Arc<dyn Human>, CliError> {
         let last: Box<dyn Human> = match otherwise {
             _ if self.no_input => Box::new(NoInput),
-            Otherwise::Nobody => Box::new(NoInput),
             Otherwise::Elsewhere => Box::new(AnsweredElsewhere),
             Otherwise::Terminal => {
-                let terminal = Terminal::stdin(screen.clone(), run.clone());
-                Box::new(terminal.map_err(|error| CliError::failed("standard input cannot be read", error))?)
+                let terminal = Terminal::open(screen.clone(), run.clone())
+                    .map_err(|error| CliError::failed("the terminal cannot be read", error))?;
+                match terminal {
+                    Some(terminal) => Box::new(terminal),
+                    None => Box::new(NoInput),
+                }
             }
         };
         match self.rules()? {

@@ -336,7 +336,7 @@ impl Run {
     }
 
     /// The arguments of a call: rendered, or as the model gave them.
-    fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
+    pub(super) fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
         match (&self.graph[node].part, &self.graph[node].task.work) {
             (Part::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
             (_, Work::Call(call)) => expression::render(&call.arguments, &self.scope(node)),

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::model::{
     Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, GoalPlanning, Input,
-    NodeIndex, Outcome, Plan, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason, Source, TaskId,
-    Timestamp, ToolOutput,
+    NodeIndex, Outcome, Plan, ProposedCall, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason,
+    Source, TaskId, Timestamp, ToolOutput,
 };
 
 use super::{
@@ -406,9 +406,10 @@ impl Decision<'_> {
     pub(super) fn ask(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
         let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
         let tool = self.run.tool_of(&asker);
+        let call = self.run.proposed_call(&asker);
         let deadline = self.run.deadline_of(&asker, self.now);
         let deadline = deadline.map(|(at, default)| QuestionDeadline { at, default });
-        let question = Arc::new(Question { id, asker, tool, message, form, deadline });
+        let question = Arc::new(Question { id, asker, tool, call, message, form, deadline });
         self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
         self.order(Command::Ask { question });
     }
@@ -439,6 +440,15 @@ impl Decision<'_> {
 }
 
 impl Run {
+    /// Returns the call that an approval of the plan is about. Arguments that cannot be rendered fail the call later.
+    fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
+        let Asker::Plan { task } = asker else { return None };
+        let node = self.graph.find(task.as_str())?;
+        let route = self.graph[node].task.routes().first()?.clone();
+        let arguments = ProposedCall::shortened(self.arguments(node).unwrap_or_default());
+        Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.effect(node, 0) })
+    }
+
     /// The tool whose call asks, or the first one that an approval is about.
     fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, has_started) = match asker {

@@ -130,8 +130,11 @@ impl Answers {
     /// # Errors
     /// When the file cannot be read or does not hold rules.
     pub fn load(path: &Path) -> Result<Self, AnswersError> {
-        let bytes = files::read(path, MAX_FILE_BYTES)
-            .map_err(|source| AnswersError::Unreadable { path: path.to_owned(), source })?;
+        let bytes = match path == Path::new("-") {
+            true => files::read_all(std::io::stdin().lock(), MAX_FILE_BYTES),
+            false => files::read(path, MAX_FILE_BYTES),
+        };
+        let bytes = bytes.map_err(|source| AnswersError::Unreadable { path: path.to_owned(), source })?;
         let text = String::from_utf8(bytes).map_err(|error| AnswersError::Wrong {
             path: path.to_owned(),
             message: format!("it is not UTF-8: byte {} starts no character", error.utf8_error().valid_up_to()),
@@ -219,6 +222,7 @@ mod tests {
             tool: Some("book_trip".into()),
             message: message.to_owned(),
             form: Form::Fields { schema },
+            call: None,
             deadline: None,
         }
     }

@@ -2,10 +2,15 @@
 //! Never makes the runtime wait, and never hands a line to a question that was withdrawn.
 
 use std::{
+    fs::File,
     io::{self, BufRead, Read},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use nix::{
+    sys::termios::{FlushArg, tcflush},
+    unistd::{getpgrp, tcgetpgrp},
+};
 use tokio::sync::oneshot;
 
 use crate::report::screen::Typed;
@@ -17,6 +22,8 @@ const LONGEST_LINE: u64 = 1024 * 1024;
 pub(super) struct Lines {
     shared: Arc<Shared>,
     how: Typed,
+    /// The terminal, for what is typed and not read yet.
+    terminal: Option<File>,
 }
 
 struct Shared {
@@ -69,7 +76,22 @@ impl Lines {
         let reader = Arc::clone(&shared);
         // The thread may stay in a read for ever, so nobody waits for its end.
         std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read(input, how, &reader))?;
-        Ok(Self { shared, how })
+        Ok(Self { shared, how, terminal: None })
+    }
+
+    /// Lines that are typed at a terminal.
+    pub(super) fn of_terminal(terminal: File) -> io::Result<Self> {
+        let mut lines = Self::of(io::BufReader::new(terminal.try_clone()?), Typed::OnTerminal)?;
+        lines.terminal = Some(terminal);
+        Ok(lines)
+    }
+
+    /// Throws away what is typed and not read yet, half a line included.
+    pub(super) fn discard_typed(&self) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| is_in_foreground(terminal)) {
+            // A terminal that is gone has nothing to throw away.
+            let _ = tcflush(terminal, FlushArg::TCIFLUSH);
+        }
     }
 
     /// Where the lines come from.
@@ -90,6 +112,11 @@ impl Lines {
         self.shared.changed.notify_one();
         answer.await.ok().flatten()
     }
+}
+
+/// Returns whether this process may use the terminal now: one in the background is stopped for trying.
+pub(super) fn is_in_foreground(terminal: &File) -> bool {
+    tcgetpgrp(terminal).is_ok_and(|foreground| foreground == getpgrp())
 }
 
 impl Drop for Lines {

@@ -103,7 +103,7 @@ mod tests {
 
     fn question(form: Form) -> Question {
         let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: None, key: None });
-        Question { id: "q1".into(), asker, tool: None, message: "Book?".to_owned(), form, deadline: None }
+        Question { id: "q1".into(), asker, tool: None, message: "Book?".to_owned(), form, call: None, deadline: None }
     }
 
     fn fields() -> Form {

@@ -9,7 +9,7 @@ use super::{
     page::Page,
 };
 use crate::{
-    model::{Answer, Asker, Form, JsonObject, Question, RunId},
+    model::{Answer, Asker, Effect, Form, JsonObject, ProposedCall, Question, RunId},
     report::text::{brief, printable, printable_lines},
 };
 
@@ -82,10 +82,38 @@ pub fn who(asker: &Asker) -> String {
     }
 }
 
+/// Limits how many arguments of a call are shown, each on a line.
+const MAX_ARGUMENTS_SHOWN: usize = 12;
+
+/// Returns the call that waits to be approved, with its arguments, in lines of text.
+pub(super) fn call_lines(question: &Question) -> Vec<String> {
+    let Some(ProposedCall { agent, tool, arguments, effect }) = &question.call else { return Vec::new() };
+    let effect = match effect {
+        Effect::ReadOnly => "only reads",
+        Effect::Idempotent => "may be repeated",
+        Effect::AtMostOnce => "must not be repeated",
+    };
+    let mut lines = vec![format!("call: {}.{} ({effect})", brief(agent.as_str()), brief(tool))];
+    match arguments {
+        Value::Object(arguments) => {
+            let shown = arguments.iter().take(MAX_ARGUMENTS_SHOWN);
+            lines.extend(shown.map(|(name, value)| format!("  {}: {}", brief(name), brief(&value.to_string()))));
+            let more = arguments.len().saturating_sub(MAX_ARGUMENTS_SHOWN);
+            if more > 0 {
+                lines.push(format!("  and {more} more arguments"));
+            }
+        }
+        Value::Null => {}
+        other => lines.push(format!("  {}", brief(other.as_str().unwrap_or_default()))),
+    }
+    lines
+}
+
 /// The question in lines of text, with the command that answers it.
 pub fn lines(run: &RunId, question: &Question) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", question.id, brief(&who(&question.asker)))];
     lines.extend(printable_lines(&question.message).map(|line| format!("    {line}")));
+    lines.extend(call_lines(question).into_iter().map(|line| format!("    {line}")));
     let mut options = "--accept".to_owned();
     match &question.form {
         Form::Approval => {}
@@ -126,7 +154,7 @@ fn field_lines(field: &Field) -> Vec<String> {
     lines
 }
 
-/// The question for programs: `{question, asker, tool, message, form, fields, deadline}`, where `form` holds the agent's schema
+/// The question for programs: `{question, asker, tool, call, message, form, fields, deadline}`, where `form` holds the agent's schema
 /// or address, and each of `fields` is `{name, title, description, takes, required, default, choices}`.
 pub fn json(question: &Question) -> Value {
     let fields: Vec<Value> = match &question.form {
@@ -137,6 +165,7 @@ pub fn json(question: &Question) -> Value {
         "question": question.id,
         "asker": question.asker,
         "tool": question.tool,
+        "call": question.call,
         "message": question.message,
         "form": question.form,
         "fields": fields,
@@ -186,6 +215,7 @@ mod tests {
             tool: Some("book_trip".into()),
             message: message.to_owned(),
             form,
+            call: None,
             deadline: None,
         }
     }

@@ -1,7 +1,11 @@
 //! Asks a person at the terminal, one question at a time.
 //! Never sends an agent's text to the terminal as it came, and never opens a page that nobody agreed to.
 
-use std::io::{self, IsTerminal};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+};
 
 use owo_colors::OwoColorize;
 use serde_json::Value;
@@ -9,15 +13,15 @@ use serde_json::Value;
 use super::{
     Human, Reply,
     form::{Field, Fields},
-    lines::Lines,
+    lines::{Lines, is_in_foreground},
     page::{Browser, Page},
     policy::nobody,
-    sheet::who,
+    sheet::{call_lines, who},
 };
 use crate::{
     model::{Answer, Form, JsonObject, Question, RunId},
     report::{
-        screen::{Prompt, Screen, Typed},
+        screen::{Prompt, Screen},
         text::{brief, printable, printable_lines},
     },
 };
@@ -25,10 +29,13 @@ use crate::{
 /// What a person types to say no, whatever is asked.
 const DECLINE: &str = ":decline";
 
+/// Who answers here, as the journal says it.
+const BY: &str = "person at terminal";
+
 /// What a person types to say neither yes nor no.
 const CANCEL: &str = ":cancel";
 
-/// A person at standard input, who sees the questions on the screen.
+/// A person at the terminal, who sees the questions on the screen.
 pub struct Terminal {
     screen: Screen,
     run: RunId,
@@ -39,15 +46,15 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Asks for `run` on `screen` and reads standard input, a terminal or a pipe.
+    /// Asks for `run` on `screen`, where there is a terminal to ask on. What comes through a pipe is data, and never the
+    /// answer of a person.
     ///
     /// # Errors
     /// When the system gives no further thread.
-    pub fn stdin(screen: Screen, run: RunId) -> io::Result<Self> {
-        let stdin = io::stdin();
-        let how = if stdin.is_terminal() { Typed::OnTerminal } else { Typed::ThroughPipe };
-        let lines = Lines::of(io::BufReader::new(stdin), how)?;
-        Ok(Self { screen, run, lines, browser: Browser::default(), turn: tokio::sync::Mutex::default() })
+    pub fn open(screen: Screen, run: RunId) -> io::Result<Option<Self>> {
+        let Some(keyboard) = keyboard() else { return Ok(None) };
+        let lines = Lines::of_terminal(keyboard)?;
+        Ok(Some(Self { screen, run, lines, browser: Browser::default(), turn: tokio::sync::Mutex::default() }))
     }
 
     fn head(&self, question: &Question) -> String {
@@ -55,13 +62,29 @@ impl Terminal {
     }
 }
 
+/// Finds the terminal that questions are shown on and answers are typed at: standard input, or the controlling terminal.
+fn keyboard() -> Option<File> {
+    if !io::stderr().is_terminal() {
+        return None;
+    }
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return stdin.as_fd().try_clone_to_owned().ok().map(File::from);
+    }
+    let terminal = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open("/dev/tty").ok()?;
+    // Reading it in the background would stop the process.
+    is_in_foreground(&terminal).then_some(terminal)
+}
+
 #[async_trait::async_trait]
 impl Human for Terminal {
     async fn ask(&self, question: &Question) -> Reply {
         let _turn = self.turn.lock().await;
+        self.lines.discard_typed();
         let prompt = self.screen.prompt();
         prompt.lines([self.head(question)]);
         prompt.lines(printable_lines(&question.message).map(|line| format!("  {line}")));
+        prompt.lines(call_lines(question).into_iter().map(|line| format!("  {line}")));
         let dialogue = Dialogue { prompt, lines: &self.lines };
         let said = match &question.form {
             Form::Approval => dialogue.yes_or_no("approve").await,
@@ -75,11 +98,12 @@ impl Human for Terminal {
             Err(Stop::NoInput) => return nobody(question, "standard input is closed"),
             Err(Stop::NoPage) => return Reply::Answered { answer: Answer::Decline, by: "the host".to_owned() },
         };
-        Reply::Answered { answer, by: "person".to_owned() }
+        Reply::Answered { answer, by: BY.to_owned() }
     }
 
     async fn confirm(&self, what: &str) -> Reply {
         let _turn = self.turn.lock().await;
+        self.lines.discard_typed();
         let prompt = self.screen.prompt();
         prompt.lines([format!("{} {} (run {}):", "?".cyan(), brief(what).bold(), self.run)]);
         let dialogue = Dialogue { prompt, lines: &self.lines };
@@ -89,7 +113,7 @@ impl Human for Terminal {
             Err(Stop::Cancelled) => Answer::Cancel,
             Err(Stop::Declined | Stop::NoPage) => Answer::Decline,
         };
-        Reply::Answered { answer, by: "person".to_owned() }
+        Reply::Answered { answer, by: BY.to_owned() }
     }
 }
 
@@ -110,6 +134,13 @@ enum Stop {
 struct Dialogue<'a> {
     prompt: Prompt,
     lines: &'a Lines,
+}
+
+impl Drop for Dialogue<'_> {
+    fn drop(&mut self) {
+        // What was typed for this question must reach neither the next one nor the shell.
+        self.lines.discard_typed();
+    }
 }
 
 impl Dialogue<'_> {
@@ -134,8 +165,11 @@ impl Dialogue<'_> {
         loop {
             match self.line(&format!("{verb}? [y/n, {CANCEL}]")).await?.to_lowercase().as_str() {
                 "y" | "yes" => return Ok(None),
+                "?" | "h" | "help" | ":help" => {
+                    self.say(&format!("`y` says yes, `n` says no, {CANCEL} dismisses the question"))
+                }
                 "n" | "no" => return Err(Stop::Declined),
-                "" => self.say("type `y` or `n`"),
+                "" => self.say("type `y` or `n`, or `?` for help"),
                 other => self.say(&format!("`{other}` is neither `y` nor `n`")),
             }
         }

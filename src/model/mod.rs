@@ -41,7 +41,9 @@ pub use plan::{
     AgentPolicy, Await, Backoff, Budget, Call, DefaultAnswer, Effect, Expression, Foreach, InputSpec, InputType,
     JsonObject, OnFailure, Plan, Prompt, PromptTool, QuestionPolicy, Retry, Route, Task, Template, Work,
 };
-pub use question::{Answer, Asker, Elicitation, Form, Origin, Question, QuestionDeadline, Sampler, Settlement};
+pub use question::{
+    Answer, Asker, Elicitation, Form, Origin, ProposedCall, Question, QuestionDeadline, Sampler, Settlement,
+};
 pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
 pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
 pub use time::{SPAN_FORM, Span, Timestamp};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{AgentId, AttemptId, DefaultAnswer, JsonObject, QuestionId, TaskId, Timestamp};
+use super::{AgentId, AttemptId, DefaultAnswer, Effect, JsonObject, QuestionId, TaskId, Timestamp};
 
 /// Who asked the host for something: an agent, and the attempt in which it did so where that is known.
 /// A legacy stdio connection does not say which of several calls asked; the host does not guess.
@@ -64,6 +64,9 @@ pub struct Question {
     /// The tool whose call asks, or that waits to be approved, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<Arc<str>>,
+    /// The call that waits to be approved, as it would be made now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<ProposedCall>,
     /// What is asked: text, possibly from an agent, so data.
     pub message: String,
     /// The form of an answer.
@@ -71,6 +74,33 @@ pub struct Question {
     /// When it is answered by default, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<QuestionDeadline>,
+}
+
+/// A call that a person is asked to approve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProposedCall {
+    /// The agent, the first of those that may get the call.
+    pub agent: AgentId,
+    /// The tool.
+    pub tool: Arc<str>,
+    /// The arguments: an object, or the beginning of its text where it is long.
+    pub arguments: Value,
+    /// What a repetition of the call would do.
+    pub effect: Effect,
+}
+
+impl ProposedCall {
+    /// Limits the text of arguments that a question keeps: more than a person reads, and no burden for the journal.
+    pub const MAX_ARGUMENTS: usize = 16 * 1024;
+
+    /// Shortens arguments to what a question keeps.
+    pub fn shortened(arguments: Value) -> Value {
+        let text = arguments.to_string();
+        match text.char_indices().nth(Self::MAX_ARGUMENTS) {
+            Some((end, _)) => Value::String(format!("{}…", &text[..end])),
+            None => arguments,
+        }
+    }
 }
 
 /// When a question is answered by default, and how.

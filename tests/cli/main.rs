@@ -29,4 +29,5 @@ mod stalled_output;
 mod streaming;
 mod support;
 mod talking;
+mod terminal_answers;
 mod terminal_safety;

@@ -1,12 +1,11 @@
 //! Goals: planned by a scripted model over the demo agents, shown, saved and run.
 
-use std::{io::Write as _, process::Stdio};
-
 use serde_json::{Value, json};
 
 use crate::{
     endpoint::Endpoint,
     support::{Ended, Place},
+    terminal_answers::typing,
 };
 
 const GOAL: &str = "Plan a weekend in Lisbon and tell me what to read first";
@@ -194,16 +193,10 @@ fn a_plan_is_run_only_after_a_yes() {
     let nobody = place.kapell(&arguments);
     insta::assert_snapshot!(shown(&place, &nobody));
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let said = |answer: &[u8]| {
-        let mut command = place.command(arguments);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-        child.stdin.take().expect("piped").write_all(answer).expect("taken");
-        Ended::of(child.wait_with_output().expect("ends"))
-    };
-    let no = said(b"n\n");
+    let said = |answer: &str| typing(&place, &[("[y/n, :cancel]> ", answer)], None, &arguments);
+    let no = said("n\n");
     assert_eq!((no.code, no.out.as_str()), (Some(7), ""), "{no:?}");
-    let yes = said(b"y\n");
+    let yes = said("y\n");
     assert_eq!((yes.code, yes.task("t2").0.as_str()), (Some(0), "succeeded"), "{yes:?}");
     let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
     let written = place.kapell(&["run", saved.path().to_str().expect("UTF-8"), "--approve", "plan", "--no-input"]);

@@ -1,12 +1,11 @@
 //! Failures in the middle of a run: the rest is planned anew by a scripted model, shown as a change, and run.
 
-use std::{io::Write as _, process::Stdio};
-
 use serde_json::{Value, json};
 
 use crate::{
     endpoint::Endpoint,
     support::{Ended, Place},
+    terminal_answers::typing,
 };
 
 const GOAL: &str = "Find something to read on Lisbon and note it down";
@@ -202,21 +201,20 @@ fn without_a_model_a_plan_that_could_be_replanned_says_that_it_will_not_be() {
 #[test]
 fn a_run_that_needs_a_yes_needs_one_for_its_new_remainder_too() {
     let answers = [&*plan(), &*research(), "Read [t5], noted [t1, t6]; t2 failed."];
-    let said = |answer: &str| {
+    let said = |answer: &[&str]| {
         let (place, endpoint) = place(answers);
-        let mut command = place.command(["run", GOAL, "--approve", "plan", "--journal", "journal.db"]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-        child.stdin.take().expect("piped").write_all(answer.as_bytes()).expect("taken");
+        let steps: Vec<_> = answer.iter().map(|line| ("[y/n, :cancel]> ", *line)).collect();
+        let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db"];
+        let ended = typing(&place, &steps, None, &arguments);
         drop(endpoint);
-        Ended::of(child.wait_with_output().expect("ends"))
+        ended
     };
-    let yes = said("y\ny\n");
+    let yes = said(&["y\n", "y\n"]);
     assert_eq!(yes.code, Some(0), "{yes:?}");
     assert!(yes.err.contains("replan 1: + t5: research.research, The t5"), "{}", yes.err);
-    let no = said("y\nn\n");
+    let no = said(&["y\n", "n\n"]);
     assert_eq!(no.code, Some(1), "{no:?}");
     assert!(no.err.contains("nothing changes: not approved"), "{}", no.err);
-    let nobody = said("y\n");
+    let nobody = said(&["y\n", "\u{4}"]);
     assert_eq!(nobody.code, Some(4), "{nobody:?}");
 }

@@ -1,12 +1,11 @@
 //! Agents that ask back: people, rules and the language model answer; in both eras, on both transports.
 
-use std::{io::Write, process::Stdio};
-
 use serde_json::json;
 
 use crate::{
     endpoint::Endpoint,
     support::{Ended, Place, odd_agent},
+    terminal_answers::typing,
 };
 
 /// The demo agents in each era, travel over stdio and research over HTTP, started by the host.
@@ -63,11 +62,8 @@ fn a_person_answers_line_by_line_and_is_asked_again_after_a_wrong_one() {
         "plan.yaml",
         "name: x\ntasks: [{ id: pipe, agent: travel, tool: book_trip, with: { city: Lisbon, delay_ms: 1 } }]\n",
     );
-    let mut command = place.command(["run", "plan.yaml", "--output", "json"]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    child.stdin.take().expect("piped").write_all(b"perhaps\nyes\nby the window\n").expect("taken");
-    let ended = Ended::of(child.wait_with_output().expect("ends"));
+    let steps = [("> ", "perhaps\n"), ("> ", "yes\n"), ("> ", "by the window\n")];
+    let ended = typing(&place, &steps, None, &["run", "plan.yaml", "--output", "json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.result()["tasks"]["pipe"]["output"]["status"], "booked", "{ended:?}");
     assert_eq!(ended.result()["tasks"]["pipe"]["output"]["notes"], "by the window");

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     human::lines::tests::keyboard,
     model::{Asker, AttemptId, Origin},
-    report::screen::{Abilities, memory::Memory},
+    report::screen::{Abilities, Typed, memory::Memory},
 };
 
 /// A person who types `input`, and what is on the screen.
@@ -21,7 +21,7 @@ fn person(input: impl BufRead + Send + 'static, how: Typed) -> (Terminal, Memory
 fn question(message: &str, form: Form) -> Question {
     let attempt = AttemptId { task: "book".into(), number: 1 };
     let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
-    Question { id: "q1".into(), asker, tool: None, message: message.to_owned(), form, deadline: None }
+    Question { id: "q1".into(), asker, tool: None, message: message.to_owned(), form, call: None, deadline: None }
 }
 
 fn approval() -> Question {
@@ -37,7 +37,7 @@ fn url(url: &str) -> Question {
 }
 
 fn said(answer: Answer) -> Reply {
-    Reply::Answered { answer, by: "person".to_owned() }
+    Reply::Answered { answer, by: "person at terminal".to_owned() }
 }
 
 fn accepted(content: Value) -> Reply {

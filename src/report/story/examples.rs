@@ -102,6 +102,7 @@ fn question(id: &str, asker: Asker, message: &str) -> Event {
         tool: None,
         message: message.to_owned(),
         form: Form::Approval,
+        call: None,
         deadline: None,
     };
     Event::QuestionAsked { question: Arc::new(question), request: None }

@@ -1,0 +1,56 @@
+"""Runs a command on a pseudo-terminal and types into it: `typist.py STEPS STDIN COMMAND…`.
+
+STEPS is a JSON list of [expect, text]: each text is typed once what is expected was shown after the text before it.
+STDIN is JSON: null for the terminal, or what comes through a pipe instead. The command's stdout is this one's, what the
+terminal showed goes to stderr, followed by what nobody read of the terminal and of the pipe.
+"""
+
+import fcntl
+import json
+import os
+import pty
+import struct
+import sys
+import termios
+
+steps, piped, command = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
+# Text after the last step is an answer that the command must not wait for.
+master, slave = pty.openpty()
+reader = None
+if piped is not None:
+    reader, writer = os.pipe()
+    os.write(writer, piped.encode())
+    os.close(writer)
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    os.dup2(slave if reader is None else reader, 0)
+    os.dup2(slave, 2)
+    os.closerange(3, 64)
+    os.execvpe(command[0], command, {**os.environ, "TERM": "dumb"})
+
+shown, seen = b"", 0
+ended = None
+import select
+
+while ended is None or select.select([master], [], [], 0)[0]:
+    if select.select([master], [], [], 0.05)[0]:
+        shown += os.read(master, 65536)
+    if steps and (at := shown.find(steps[0][0].encode(), seen)) >= 0:
+        seen = at + len(steps[0][0])
+        os.write(master, steps.pop(0)[1].encode())
+    if ended is None:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        ended = os.waitstatus_to_exitcode(status) if done else None
+
+attributes = termios.tcgetattr(slave)
+attributes[3] &= ~termios.ICANON
+termios.tcsetattr(slave, termios.TCSANOW, attributes)
+left = struct.unpack("i", fcntl.ioctl(slave, termios.FIONREAD, b"\0" * 4))[0]
+sys.stderr.write(shown.decode(errors="replace").replace("\r\n", "\n"))
+sys.stderr.write(f"\nleft on the terminal: {left} bytes\n")
+if reader is not None:
+    rest = os.read(reader, 65536).decode()
+    sys.stderr.write(f"left in the pipe: {rest}\n")
+sys.exit(ended)

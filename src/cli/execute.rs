@@ -54,6 +54,12 @@ pub(super) enum Work {
         of: RunId,
         /// The run.
         earlier: Run,
+        /// The plan of the new run.
+        plan: Arc<Plan>,
+        /// Its inputs.
+        inputs: Arc<Value>,
+        /// The files that it comes from.
+        source: Option<Arc<Source>>,
         /// The task from which on everything is done again.
         from: TaskId,
     },
@@ -65,7 +71,7 @@ impl Work {
         match self {
             Self::New { plan, .. } => plan,
             Self::Left(left) => left.run.plan(),
-            Self::Again { earlier, .. } => earlier.plan(),
+            Self::Again { plan, .. } => plan,
         }
     }
 
@@ -191,8 +197,9 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
             let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes, requests };
             runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
         }
-        Work::Again { of, earlier, from } => {
-            let rerun = Rerun { of: &of, earlier: &earlier, from: &from, seed: seed(&run) };
+        Work::Again { of, earlier, plan, inputs, source, from } => {
+            let (plan, inputs, source) = (&plan, &inputs, source.as_ref());
+            let rerun = Rerun { of: &of, earlier: &earlier, plan, inputs, source, from: &from, seed: seed(&run) };
             runtime::rerun(&run, rerun, services, (hub, inbox), &mut reporters).await
         }
     };

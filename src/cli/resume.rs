@@ -106,14 +106,24 @@ pub(super) async fn go_on(
     drive.print(execute(desk, &agents, Work::Left(left)).await?)
 }
 
-/// How the plan file and the agents file differ from what the run began with. A plan file that is gone, or that came
-/// over standard input, says nothing: the run has the plan.
+/// How the plan file and the agents file differ from what the run began with.
 fn changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
+    let mut found = agent_changes(run, agents);
+    found.extend(plan_changes(run, agents));
+    found
+}
+
+/// How the agents file differs from what the run began with.
+pub(super) fn agent_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
+    let policies = run.plan().agents.iter().map(|(id, before)| (id, before, agents.agents.get(id)));
+    policies.filter_map(|(id, before, now)| config::agent_changes(id, before, now.map(|spec| &spec.policy))).collect()
+}
+
+/// How the plan file differs from what the run began with. A plan file that is gone, or that came over standard input,
+/// says nothing: the run has the plan.
+pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let plan = run.plan();
-    let policies = plan.agents.iter().map(|(id, before)| (id, before, agents.agents.get(id)));
-    let mut found: Vec<String> = policies
-        .filter_map(|(id, before, now)| config::agent_changes(id, before, now.map(|spec| &spec.policy)))
-        .collect();
+    let mut found = Vec::new();
     if let Some(Source { plan: Some(path), plan_hash, .. }) = run.source()
         && let Ok(text) = config::read_text(Path::new(path))
         && config::fingerprint_of(&text) != *plan_hash

@@ -1,24 +1,40 @@
 //! `kapell retry`: does a part of an earlier run again, with the results before it.
 //! Never changes the earlier run.
 
+use std::{path::PathBuf, sync::Arc};
+
 use clap::Args;
+use serde_json::Value;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
     desk::{Desk, new_run},
     execute::{Work, execute},
     files,
+    resume::{agent_changes, plan_changes},
     talk::{DriveArgs, Otherwise},
 };
-use crate::{journal::Reader, model::TaskId};
+use crate::{
+    config::{self, AgentsFile, Diagnostics},
+    engine::{self, Run},
+    journal::Reader,
+    model::{Plan, RunId, Source, TaskId},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
     /// The run: its id, the beginning or end of it, or `last`
     run: String,
-    /// The task from which on everything is done again; tasks without a result are done again wherever they stand
+    /// The task from which on everything is done again; tasks and items without a result are done again wherever they
+    /// stand
     #[arg(long, value_name = "TASK")]
     from: String,
+    /// The plan to retry with, such as a corrected one; tasks that are the same keep their results
+    #[arg(long, value_name = "FILE", conflicts_with = "accept_changes")]
+    plan: Option<PathBuf>,
+    /// Retry with the plan as it ran, although its file has changed since
+    #[arg(long)]
+    accept_changes: bool,
     #[command(flatten)]
     agents: AgentsArg,
     #[command(flatten)]
@@ -35,14 +51,85 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     if earlier.status().is_open() {
         return Err(CliError::usage(
             format!("run `{of}` has not ended, so nothing of it can be done again yet"),
-            format!("`kapell resume {of}` goes on with it"),
+            format!("`kapell resume {of}` continues it; `kapell cancel {of}` gives it up"),
         ));
     }
     let agents = files::agents_of(&args.agents, &earlier)?;
-    let from = TaskId::from(args.from);
-    // Told before anything begins, and as what it is: a mistake on the command line.
-    let checked = earlier.check_rerun(&of, &from);
+    let from = TaskId::from(args.from.as_str());
+    let agents_path = files::absolute(&config::agents_path(args.agents.agents.as_deref()));
+    let (plan, inputs, source) = match &args.plan {
+        Some(path) => corrected(path, &agents, agents_path, &earlier)?,
+        None => {
+            if !args.accept_changes {
+                check_plan(&of, &earlier, &agents, &from)?;
+            }
+            let source = earlier.source().cloned().map(Arc::new);
+            (as_it_ran(&earlier, &agents), Arc::clone(earlier.inputs()), source)
+        }
+    };
+    // Reported before anything begins, and as what it is: a mistake on the command line.
+    let checked = engine::check_rerun(&plan, &of, &from);
     checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
     let desk = Desk::new(new_run(), journal, &args.drive, Otherwise::Terminal)?;
-    args.drive.print(execute(desk, &agents, Work::Again { of, earlier, from }).await?)
+    for change in agent_changes(&earlier, &agents) {
+        desk.screen.println(format!("changed since run {}: {change}", of.short()));
+    }
+    let work = Work::Again { of, earlier, plan, inputs, source, from };
+    args.drive.print(execute(desk, &agents, work).await?)
+}
+
+/// Refuses to retry a plan whose file or whose agents are not what they were, where that would go unnoticed.
+fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
+    let changes = plan_changes(earlier, agents);
+    if let (false, Some(Source { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
+        return Err(CliError::usage(
+            format!("the plan of run `{of}` has changed since it ran: {}", changes.join("; ")),
+            format!(
+                "`kapell retry {of} --from {from} --plan {path}` retries with the plan as it is now and keeps the results \
+                 of tasks that are the same; `--accept-changes` retries with the plan as it ran; `kapell run {path}` runs \
+                 all of it again"
+            ),
+        ));
+    }
+    let gone = earlier.plan().agents.keys().find(|id| !agents.agents.contains_key(*id));
+    match gone {
+        Some(agent) => Err(CliError::usage(
+            format!("agent `{agent}` of run `{of}` is not in the agents file any more"),
+            "name another agents file with `--agents FILE`, or a plan that uses other agents with `--plan FILE`; with \
+             `--accept-changes`, tasks that need the agent fail",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The plan of the earlier run, with the agents as they are now.
+fn as_it_ran(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
+    let mut plan = earlier.plan_as_it_became();
+    for (id, policy) in &mut plan.agents {
+        if let Some(spec) = agents.agents.get(id) {
+            *policy = spec.policy.clone();
+        }
+    }
+    Arc::new(plan)
+}
+
+/// The plan, inputs and files that a retry begins with.
+type Begins = (Arc<Plan>, Arc<Value>, Option<Arc<Source>>);
+
+/// What a retry with another plan begins with. Inputs keep their values.
+fn corrected(
+    path: &std::path::Path,
+    agents: &AgentsFile,
+    agents_path: String,
+    earlier: &Run,
+) -> Result<Begins, CliError> {
+    let name = path.display().to_string();
+    let (name, text) = files::plan_text(&name)?;
+    let plan = config::load_plan(name, &text, agents, None)?.plan;
+    let mut given = earlier.inputs().as_object().cloned().unwrap_or_default();
+    given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
+    let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given))).map_err(Diagnostics::from)?;
+    let plan_path = (name != "-").then(|| files::absolute(path));
+    let source = Source { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path };
+    Ok((Arc::new(plan), Arc::new(inputs), Some(Arc::new(source))))
 }

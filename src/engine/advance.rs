@@ -121,7 +121,10 @@ impl Decision<'_> {
         }
         if let (Some(foreach), false) = (&task.foreach, is_item) {
             return match expression::render(&foreach.items, &self.run.scope(node)) {
-                Ok(Value::Array(items)) => self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) }),
+                Ok(Value::Array(items)) => {
+                    self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) });
+                    self.reuse_items(node);
+                }
                 Ok(other) => {
                     let message =
                         format!("`foreach` needs a list, but `{}` gave {}", show(&foreach.items), kind(&other));
@@ -223,7 +226,7 @@ impl Decision<'_> {
             Choice::None(refusal) if entry.last_failure.is_none() => {
                 self.fail(self.run.graph[node].id.clone(), refusal);
             }
-            Choice::None(_) => self.give_up(node),
+            Choice::None(refusal) => self.give_up_unreachable(node, refusal),
         }
     }
 

@@ -26,8 +26,16 @@ impl Run {
             Event::RunRerun { .. } => {}
             Event::TaskReused { task, agent, output } => {
                 let node = self.find(task)?;
+                self.take_kept_call(node);
                 self.tasks[node.index()].agent.clone_from(agent);
                 self.end(node, Outcome::Succeeded(Arc::clone(output)));
+            }
+            Event::ResultsKept { task, results } => {
+                let node = self.find(task)?;
+                let kept = self.kept.entry(node).or_default();
+                for result in results {
+                    kept.entry(result.request.clone()).or_default().push_back(result.clone());
+                }
             }
             Event::RunResumed { away, taken_up, accepts_changes } => {
                 self.accepts_changes = *accepts_changes;

@@ -390,6 +390,19 @@ impl Decision<'_> {
         self.fail(task, failure);
     }
 
+    /// Fails a task that has failed before and whose agents are unavailable now.
+    pub(super) fn give_up_unreachable(&mut self, node: NodeIndex, refusal: Failure) {
+        let last = self.run.tasks[node.index()].last_failure.as_deref();
+        match last.filter(|last| last.kind == FailureKind::Interrupted && !refusal.message.is_empty()) {
+            // It would be called again, so that it cannot be is what went wrong.
+            Some(last) => {
+                let message = format!("{}; before that, {last}", refusal.message);
+                self.fail(self.run.graph[node].id.clone(), Failure { message, ..refusal });
+            }
+            None => self.give_up(node),
+        }
+    }
+
     /// Fails a task. Where its failure asks for a replan and there will be none, it says why.
     pub(super) fn fail(&mut self, task: TaskId, failure: Failure) {
         let failure = match self.run.why_no_replan(&task, &failure) {

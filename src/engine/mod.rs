@@ -25,7 +25,7 @@ mod waiting;
 
 pub use decide::{Beginning, Step};
 pub use recover::Recovery;
-pub use rerun::{Rerun, RerunError};
+pub use rerun::{Rerun, RerunError, check_rerun};
 pub use run::{FoldError, Run};
 pub use sampled::{Sampled, sampled};
 

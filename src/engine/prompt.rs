@@ -93,6 +93,7 @@ impl Decision<'_> {
             return self.return_results(node);
         }
         self.emit(Event::ToolCallsAdded { parent: self.run.graph[node].id.clone(), calls });
+        self.reuse_calls(node);
     }
 
     /// Gives the model what its calls gave, once all of them have ended.

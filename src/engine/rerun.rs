@@ -1,9 +1,20 @@
 //! Begins a run that takes over the results of an earlier one and does again what comes after a task.
 //! Never changes the earlier run.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-use crate::model::{Event, GraphError, NodeIndex, Outcome, Part, Plan, Record, RunId, Task, TaskId, Timestamp, Work};
+use serde_json::{Value, json};
+
+use crate::{
+    expression,
+    model::{
+        Effect, Event, GraphError, KeptResult, NodeIndex, Outcome, Part, Plan, Record, RunId, Source, Task, TaskId,
+        Template, Timestamp, Work,
+    },
+};
 
 use super::{
     decide::{Decision, Step},
@@ -17,7 +28,13 @@ pub struct Rerun<'a> {
     pub of: &'a RunId,
     /// The earlier run.
     pub earlier: &'a Run,
-    /// The task of its plan from which on everything is done again.
+    /// The plan of the new run: [`Run::plan_as_it_became`] of the earlier one, or a changed one.
+    pub plan: &'a Arc<Plan>,
+    /// The inputs of the new run.
+    pub inputs: &'a Arc<Value>,
+    /// The files that the new run comes from.
+    pub source: Option<&'a Arc<Source>>,
+    /// The task of the plan from which on everything is done again.
     pub from: &'a TaskId,
     /// The seed of the new run's delays.
     pub seed: u64,
@@ -27,7 +44,7 @@ pub struct Rerun<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RerunError {
     /// The plan has no such task.
-    #[error("the plan of run `{of}` has no task `{task}`; it has {}", list(.tasks))]
+    #[error("the plan of run `{of}` has no task `{task}`; it has {}{}", list(.tasks), whole_of(.task))]
     UnknownTask {
         /// The earlier run.
         of: RunId,
@@ -41,30 +58,47 @@ pub enum RerunError {
     Graph(#[from] GraphError),
 }
 
+/// What to name instead of an item or a call.
+fn whole_of(task: &TaskId) -> String {
+    if task.is_planned() {
+        return String::new();
+    }
+    format!("; `--from {}` calls the items that did not succeed", task.planned())
+}
+
 fn list(tasks: &[TaskId]) -> String {
     tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
 }
 
 impl Run {
-    /// Begins a run of the same plan with the same inputs. Tasks that succeeded and that neither are `from` nor come
-    /// after it, or after a task without a result, have their results from the earlier run; all others are done.
+    /// Begins a run that takes over results of an earlier one. Tasks that succeeded and that neither are `from` nor come
+    /// after it, after a task without a result, or after one that the plan defines otherwise, have their results from the
+    /// earlier run; all others are done again. Among those, an item of a `foreach` task that succeeded keeps its result
+    /// if its call is the same, and so does a call of a prompt that must not be made twice.
     ///
     /// # Errors
     /// When the plan has no task `from`.
     pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, Step), RerunError> {
-        let Rerun { of, earlier, from, seed } = rerun;
-        let again = earlier.what_is_done_again(earlier.planned(of, from)?);
-        let plan = Arc::new(earlier.plan_as_it_became());
-        let mut run = Self::new(&plan, &earlier.inputs, seed, now)?;
-        run.source.clone_from(&earlier.source);
-        let (inputs, source) = (Arc::clone(&earlier.inputs), earlier.source.clone());
+        let Rerun { of, earlier, plan, inputs, source, from, seed } = rerun;
+        check_rerun(plan, of, from)?;
+        let mut run = Self::new(plan, inputs, seed, now)?;
+        run.source = source.cloned();
+        let again = run.what_is_done_again(earlier, from);
+        let planned: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
+        let mut kept = earlier.results_to_keep();
         let mut decision = Decision::new(&mut run, now);
+        let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.cloned());
         let started = Event::RunStarted { plan, inputs, seed, source };
         decision.record(Record { seq: 0, at: now, event: started });
         decision.emit(Event::RunRerun { of: of.clone(), from: from.clone() });
-        for (node, _) in earlier.graph.nodes() {
-            if earlier.is_planned(node) && !again[node.index()] {
-                decision.take_over(earlier, node);
+        for (task, again) in planned.into_iter().zip(again) {
+            let Some(before) = earlier.graph.find(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
+                continue;
+            };
+            if !again {
+                decision.take_over(earlier, before);
+            } else if let Some(results) = kept.remove(&before) {
+                decision.emit(Event::ResultsKept { task, results });
             }
         }
         decision.advance();
@@ -72,22 +106,9 @@ impl Run {
         Ok((run, step))
     }
 
-    /// Whether the run, whose id is `of`, can be begun again from the task `from`.
-    ///
-    /// # Errors
-    /// When the plan has no such task.
-    pub fn check_rerun(&self, of: &RunId, from: &TaskId) -> Result<(), RerunError> {
-        self.planned(of, from).map(drop)
-    }
-
-    /// The node of a task of the plan.
-    fn planned(&self, of: &RunId, task: &TaskId) -> Result<NodeIndex, RerunError> {
-        let node = self.graph.find(task.as_str()).filter(|node| self.is_planned(*node));
-        node.ok_or_else(|| RerunError::UnknownTask {
-            of: of.clone(),
-            task: task.clone(),
-            tasks: self.planned_tasks().map(|task| task.id.clone()).collect(),
-        })
+    /// The inputs.
+    pub fn inputs(&self) -> &Arc<Value> {
+        &self.inputs
     }
 
     /// The tasks of the plan, with those that a replan has added and without those that it has removed.
@@ -100,7 +121,7 @@ impl Run {
     }
 
     /// The plan with what replans have made of it.
-    fn plan_as_it_became(&self) -> Plan {
+    pub fn plan_as_it_became(&self) -> Plan {
         let mut plan = (*self.plan).clone();
         plan.agents = self.agents.iter().map(|(id, agent)| (id.clone(), agent.policy.clone())).collect();
         plan.tasks = self.planned_tasks().cloned().collect();
@@ -118,14 +139,17 @@ impl Run {
         plan
     }
 
-    /// By node index: whether the node is done again.
-    fn what_is_done_again(&self, start: NodeIndex) -> Vec<bool> {
+    /// By node index of this run, which has only the tasks of its plan yet: whether the node is done again.
+    fn what_is_done_again(&self, earlier: &Run, from: &TaskId) -> Vec<bool> {
         let mut again = vec![false; self.graph.len()];
-        let has_no_result = |node: &NodeIndex| {
-            !matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_))) && self.is_planned(*node)
+        let before = earlier.plan_as_it_became();
+        let before: HashMap<&TaskId, &Arc<Task>> = before.tasks.iter().map(|task| (&task.id, task)).collect();
+        let is_done_again = |node: &NodeIndex| {
+            let task = &self.graph[*node].task;
+            let has_result = earlier.graph.find(task.id.as_str()).is_some_and(|node| earlier.has_succeeded(node));
+            task.id == *from || !has_result || before.get(&task.id) != Some(&task)
         };
-        let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(has_no_result).collect();
-        queue.push_back(start);
+        let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(is_done_again).collect();
         while let Some(node) = queue.pop_front() {
             if !std::mem::replace(&mut again[node.index()], true) {
                 queue.extend(self.graph.dependents(node));
@@ -133,9 +157,122 @@ impl Run {
         }
         again
     }
+
+    fn has_succeeded(&self, node: NodeIndex) -> bool {
+        matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_)))
+    }
+
+    /// By the task of the plan: the results that a later run has wherever it makes the same call. Those are the results
+    /// of items, and of calls that a model asked for and that must not be made twice.
+    fn results_to_keep(&self) -> HashMap<NodeIndex, Vec<KeptResult>> {
+        let mut found: HashMap<NodeIndex, Vec<KeptResult>> = HashMap::new();
+        for (index, node) in self.graph.nodes() {
+            let entry = &self.tasks[index.index()];
+            let TaskState::Ended(Outcome::Succeeded(output)) = &entry.state else { continue };
+            let is_kept = match &node.part {
+                Part::Planned => false,
+                Part::Item(_) => true,
+                // The calls of an item that has a result are not asked for again.
+                Part::ToolCall(call) => {
+                    let of_item = self.graph[call.parent].item().is_some();
+                    self.effect(index, 0) == Effect::AtMostOnce && !(of_item && self.has_succeeded(call.parent))
+                }
+            };
+            if is_kept && let Some(request) = self.request_of_call(index) {
+                let result = KeptResult { request, agent: entry.agent.clone(), output: Arc::clone(output) };
+                found.entry(self.payer(index)).or_default().push(result);
+            }
+        }
+        // What this run has itself from an earlier one, and had no use for.
+        for (node, kept) in &self.kept {
+            let found = found.entry(*node).or_default();
+            let mut counts: HashMap<String, usize> = HashMap::new();
+            for result in found.iter() {
+                *counts.entry(result.request.clone()).or_default() += 1;
+            }
+            for (request, results) in kept {
+                let known = if is_call_of_model(request) { 0 } else { counts.get(request).copied().unwrap_or(0) };
+                found.extend(results.iter().skip(known).cloned());
+            }
+        }
+        found.retain(|_, results| !results.is_empty());
+        found
+    }
+
+    /// What a node that is no task of the plan asks for, in a form in which equal requests are equal texts.
+    fn request_of_call(&self, node: NodeIndex) -> Option<String> {
+        let task = &self.graph[node].task;
+        let render = |template: &Template| expression::render(template, &self.scope(node)).ok();
+        let mut request = match (&self.graph[node].part, &task.work) {
+            (Part::ToolCall(call), _) => {
+                let route = task.routes().first()?;
+                json!({"asked_of": route.agent, "tool": route.tool, "arguments": call.arguments})
+            }
+            (_, Work::Call(call)) => {
+                json!({"tool": call.routes.first()?.tool, "with": render(&call.arguments)?})
+            }
+            (_, Work::Prompt(prompt) | Work::Synthesis(prompt)) => {
+                let system = prompt.system.as_ref().map(render);
+                json!({"prompt": render(&prompt.prompt)?, "system": system})
+            }
+        };
+        request.sort_all_objects();
+        Some(request.to_string())
+    }
+
+    /// Uses up the kept result of a call that a model asked for, if `node` is one and there is one.
+    pub(super) fn take_kept_call(&mut self, node: NodeIndex) {
+        if matches!(self.graph[node].part, Part::ToolCall(_))
+            && let Some(request) = self.request_of_call(node)
+            && let Some(results) = self.kept.get_mut(&self.payer(node)).and_then(|kept| kept.get_mut(&request))
+        {
+            results.pop_front();
+        }
+    }
+}
+
+/// Whether a run of `plan` can be begun from the task `from` of run `of`.
+///
+/// # Errors
+/// When the plan has no such task.
+pub fn check_rerun(plan: &Plan, of: &RunId, from: &TaskId) -> Result<(), RerunError> {
+    if plan.tasks.iter().any(|task| task.id == *from) {
+        return Ok(());
+    }
+    let tasks = plan.tasks.iter().map(|task| task.id.clone()).collect();
+    Err(RerunError::UnknownTask { of: of.clone(), task: from.clone(), tasks })
+}
+
+/// Whether a kept result is that of a call that a model asked for; those are used up one by one.
+fn is_call_of_model(request: &str) -> bool {
+    request.starts_with("{\"arguments\":")
 }
 
 impl Decision<'_> {
+    /// Gives the items of a `foreach` task the results that the same calls had in an earlier run.
+    pub(super) fn reuse_items(&mut self, node: NodeIndex) {
+        let Some(mut kept) = self.run.kept.get(&node).cloned() else { return };
+        for item in self.run.tasks[node.index()].items.clone().map(NodeIndex::new) {
+            let result = self.run.request_of_call(item).and_then(|request| kept.get_mut(&request)?.pop_front());
+            if let Some(KeptResult { agent, output, .. }) = result {
+                self.emit(Event::TaskReused { task: self.run.graph[item].id.clone(), agent, output });
+            }
+        }
+    }
+
+    /// The same for the calls that a model has just asked for in answer to the prompt at `node`.
+    pub(super) fn reuse_calls(&mut self, node: NodeIndex) {
+        let planned = self.run.payer(node);
+        let calls = self.run.tasks[node.index()].conversation.iter().flat_map(|said| &said.calls);
+        for call in calls.map(|(_, call)| *call).collect::<Vec<_>>() {
+            let Some(kept) = self.run.kept.get(&planned) else { return };
+            let result = self.run.request_of_call(call).and_then(|request| kept.get(&request)?.front().cloned());
+            if let Some(KeptResult { agent, output, .. }) = result {
+                self.emit(Event::TaskReused { task: self.run.graph[call].id.clone(), agent, output });
+            }
+        }
+    }
+
     /// Takes over the result of a planned task, and those of its items.
     fn take_over(&mut self, earlier: &Run, node: NodeIndex) {
         let entry = &earlier.tasks[node.index()];

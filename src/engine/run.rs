@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Ending,
-    Event, Failure, GraphError, IdHashMap, IdMap, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId, RunStatus,
-    Sampler, SkipReason, Source, TaskGraph, TaskId, Timestamp,
+    Event, Failure, GraphError, IdHashMap, IdMap, KeptResult, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId,
+    RunStatus, Sampler, SkipReason, Source, TaskGraph, TaskId, Timestamp,
 };
 
 use super::{
@@ -43,6 +43,8 @@ pub struct Run {
     pub(super) accounts: Accounts,
     /// What was planned anew.
     pub(super) replans: Replans,
+    /// Results of an earlier run, by the task of the plan and by what was asked for.
+    pub(super) kept: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
     /// When the run's time is over, if it is bounded.
     pub(super) deadline: Option<Timestamp>,
     /// Attempts in flight.
@@ -271,6 +273,7 @@ impl Run {
             accepts_changes: false,
             accounts: Accounts::default(),
             replans: Replans::default(),
+            kept: BTreeMap::new(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
             open: graph.len(),
@@ -437,6 +440,7 @@ impl PartialEq for Run {
             && self.accepts_changes == other.accepts_changes
             && self.accounts == other.accounts
             && self.replans == other.replans
+            && self.kept == other.kept
             && self.deadline == other.deadline
             && self.running == other.running
             && self.open == other.open

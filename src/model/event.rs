@@ -58,6 +58,14 @@ pub enum Event {
         /// The result.
         output: Arc<ToolOutput>,
     },
+    /// Results of the earlier run that a task of this one takes over call by call: those of its items, and of the calls
+    /// that a model asked for. Whatever asks for the same again has the result, and is not called.
+    ResultsKept {
+        /// The task of the plan.
+        task: TaskId,
+        /// The results.
+        results: Vec<KeptResult>,
+    },
     /// A later process took the run up, after the one before had ended or had paused it.
     RunResumed {
         /// How long nobody drove it: time that does not count for its budget.
@@ -359,6 +367,18 @@ impl PlannerTurn {
             cost_usd: reply.cost_usd,
         }
     }
+}
+
+/// A result that an earlier run had.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptResult {
+    /// What was asked for, as JSON with sorted keys.
+    pub request: String,
+    /// The agent that gave it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// The result.
+    pub output: Arc<ToolOutput>,
 }
 
 /// A call that a model asked for.

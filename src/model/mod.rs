@@ -29,7 +29,7 @@ pub use chat::{
     ToolChoice, Usage,
 };
 pub use command::{Command, StartAttempt};
-pub use event::{EndCause, Event, GoalPlanning, PlannerTurn, PromptCall, Record, RunStatus, Source};
+pub use event::{EndCause, Event, GoalPlanning, KeptResult, PlannerTurn, PromptCall, Record, RunStatus, Source};
 pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;

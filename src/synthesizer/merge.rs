@@ -229,6 +229,7 @@ impl Merge {
             | Event::SamplingFinished { .. }
             | Event::AgentLogged { .. }
             | Event::RequestRefused { .. }
+            | Event::ResultsKept { .. }
             | Event::CancelRequested
             | Event::InterruptRequested => {}
         }

@@ -164,6 +164,7 @@ impl<B: Book> Ledger<B> {
             | Event::AgentLogged { .. }
             | Event::RequestRefused { .. }
             | Event::BudgetSpent { .. }
+            | Event::ResultsKept { .. }
             | Event::CancelRequested
             | Event::InterruptRequested
             | Event::RunEnded { .. } => {}

@@ -21,6 +21,7 @@ mod processes;
 mod prompts;
 mod replanning;
 mod resuming;
+mod retrying;
 mod same_user;
 mod schema_bombs;
 mod secrets;

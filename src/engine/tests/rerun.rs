@@ -1,12 +1,22 @@
 //! Runs that do a part of an earlier one again.
 
 use super::*;
-use crate::{engine::Rerun, model::RunId};
+use crate::{
+    engine::{Rerun, check_rerun},
+    model::RunId,
+};
 
 /// A driver of a run that does `driver`'s again from `from` on.
 fn again(driver: &Driver, from: &str) -> Driver {
+    let plan = Arc::new(driver.run.plan_as_it_became());
+    again_with(driver, &plan, from)
+}
+
+/// The same with another plan.
+fn again_with(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
     let (of, from) = (RunId::from("earlier"), TaskId::from(from));
-    let rerun = Rerun { of: &of, earlier: &driver.run, from: &from, seed: 7 };
+    let inputs = driver.run.inputs();
+    let rerun = Rerun { of: &of, earlier: &driver.run, plan, inputs, source: None, from: &from, seed: 7 };
     let (run, step) = Run::rerun(rerun, driver.now).expect("a task of the plan");
     let mut again = Driver { run, records: Vec::new(), orders: Vec::new(), now: driver.now };
     again.take(step);
@@ -66,7 +76,110 @@ fn what_has_no_result_is_done_again_wherever_it_stands() {
 fn a_task_that_the_plan_does_not_have_is_named_beside_those_that_it_has() {
     let driver = Driver::start(&plan(vec![task("a", &[]), task("b", &[])]));
     let (of, from) = (RunId::from("r"), TaskId::from("z"));
-    let error = Run::rerun(Rerun { of: &of, earlier: &driver.run, from: &from, seed: 7 }, driver.now);
-    let error = error.expect_err("no such task").to_string();
+    let error = check_rerun(driver.run.plan(), &of, &from).expect_err("no such task").to_string();
     assert_eq!(error, "the plan of run `r` has no task `z`; it has `a`, `b`");
+    let error = check_rerun(driver.run.plan(), &of, &"a[1]".into()).expect_err("no such task").to_string();
+    assert!(error.ends_with("`--from a` calls the items that did not succeed"), "{error}");
+}
+
+/// A `foreach` task over these items, each of which must not be called twice.
+fn items(values: Value) -> Task {
+    Task { effect: Some(Effect::AtMostOnce), ..over(values, None) }
+}
+
+#[test]
+fn only_items_without_a_success_are_called_again() {
+    for from in ["each", "after", "list"] {
+        let each = Task { needs: vec!["list".into()], ..items(json!(["a", "b", "c"])) };
+        let mut driver = Driver::connected(&plan(vec![task("list", &[]), each, task("after", &["each"])]));
+        driver.end("list", 1, Ok(text("l")));
+        driver.end("each[0]", 1, Ok(text("A")));
+        driver.fail("each[1]", 1, FailureKind::UnknownTool);
+        driver.end("each[2]", 1, Ok(text("C")));
+        assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
+        let mut driver = again(&driver, from);
+        driver.connect_all();
+        if from == "list" {
+            driver.names();
+            driver.end("list", 1, Ok(text("other")));
+        }
+        assert_eq!(driver.names(), ["each[1]#1@a"], "--from {from}");
+        driver.end("each[1]", 1, Ok(text("B")));
+        assert_eq!(driver.names(), ["after#1@a"], "--from {from}");
+        assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+    }
+}
+
+#[test]
+fn items_keep_their_results_by_what_they_ask_for_and_not_by_their_place() {
+    let mut driver = Driver::connected(&plan(vec![items(json!(["a", "b", "b"]))]));
+    driver.end("each[0]", 1, Ok(text("A")));
+    driver.end("each[1]", 1, Ok(text("B")));
+    driver.fail("each[2]", 1, FailureKind::UnknownTool);
+    // The corrected plan has other items: `b` was done once, and `c` never.
+    let mut driver = again_with(&driver, &plan(vec![items(json!(["b", "c", "b", "a"]))]), "each");
+    driver.connect_all();
+    assert_eq!(reused(&driver), ["each[0]", "each[3]"]);
+    assert_eq!(driver.names(), ["each[1]#1@a", "each[2]#1@a"]);
+}
+
+#[test]
+fn a_success_is_kept_over_retries_that_do_not_come_to_it_and_over_every_end() {
+    let each = Task { needs: vec!["first".into()], ..items(json!(["a", "b"])) };
+    let mut driver = Driver::connected(&plan(vec![task("first", &[]), each]));
+    driver.end("first", 1, Ok(text("1")));
+    driver.end("each[0]", 1, Ok(text("A")));
+    driver.feed(Input::CancelRequested);
+    driver.fail("each[1]", 1, FailureKind::Cancelled);
+    // Another retry fails before it comes to the items, and a third is cancelled before it begins anything.
+    let mut driver = again(&driver, "first");
+    driver.connect_all();
+    driver.fail("first", 1, FailureKind::UnknownTool);
+    let mut driver = again(&driver, "first");
+    driver.feed(Input::CancelRequested);
+    let mut driver = again(&driver, "each");
+    driver.connect_all();
+    driver.names();
+    driver.end("first", 1, Ok(text("1")));
+    assert_eq!(driver.names(), ["each[1]#1@a"]);
+    driver.end("each[1]", 1, Ok(text("B")));
+    let mut driver = again(&driver, "each");
+    driver.connect_all();
+    assert_eq!(driver.names(), [""; 0]);
+    assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
+}
+
+#[test]
+fn a_call_of_a_prompt_that_must_not_be_made_twice_is_not_made_by_a_retry() {
+    let asked = |effect| plan(vec![plain(Task { effect: Some(effect), ..prompt("p", &["a"], None) })]);
+    for (effect, made) in [(Effect::AtMostOnce, vec!["p/2#1@a"]), (Effect::ReadOnly, vec!["p/1#1@a", "p/2#1@a"])] {
+        let mut driver = Driver::connected(&asked(effect));
+        driver.reply("p", 1, asks_for(&[("c", "a.work")]));
+        driver.end("p/1", 1, Ok(text("sent")));
+        driver.feed(Input::CancelRequested);
+        driver.reply("p", 2, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
+        let mut driver = again(&driver, "p");
+        driver.connect_all();
+        // The model asks for the same twice: one of the two was done.
+        driver.reply("p", 1, asks_for(&[("c", "a.work"), ("d", "a.work")]));
+        assert_eq!(driver.names(), made, "{effect:?}");
+        assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+    }
+}
+
+#[test]
+fn a_changed_plan_keeps_the_results_of_the_tasks_that_are_the_same() {
+    let tasks = || vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])];
+    let mut driver = Driver::connected(&plan(tasks()));
+    driver.end("a", 1, Ok(text("1")));
+    driver.end("b", 1, Ok(text("2")));
+    driver.fail("c", 1, FailureKind::UnknownTool);
+    let corrected =
+        vec![task("a", &[]), with(json!({"v": 2}), task("b", &["a"])), task("c", &["b"]), task("d", &["a"])];
+    let mut driver = again_with(&driver, &plan(corrected), "c");
+    driver.connect_all();
+    assert_eq!(reused(&driver), ["a"]);
+    let mut called = driver.names();
+    called.sort();
+    assert_eq!(called, ["b#1@a", "d#1@a"]);
 }

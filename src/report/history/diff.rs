@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
-use indexmap::IndexSet;
+use indexmap::{IndexMap, IndexSet};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -59,9 +59,9 @@ struct Difference {
 impl RunsDiff {
     /// Compares two runs.
     pub fn new(runs: [&RunDetails; 2]) -> Self {
-        let tasks = runs.map(tasks);
-        let ids: IndexSet<&TaskId> = tasks.iter().flatten().map(|(id, _)| id).collect();
-        let find = |side: usize, id: &TaskId| tasks[side].iter().find(|(known, _)| known == id).map(|(_, task)| *task);
+        let tasks = runs.map(|run| tasks(run).into_iter().collect::<IndexMap<TaskId, &TaskResult>>());
+        let ids: IndexSet<&TaskId> = tasks.iter().flat_map(IndexMap::keys).collect();
+        let find = |side: usize, id: &TaskId| tasks[side].get(id).copied();
         let tasks: Vec<TaskDiff> = ids
             .iter()
             .map(|id| {

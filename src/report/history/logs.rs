@@ -209,6 +209,9 @@ fn describe(event: &Event) -> (String, String) {
         Event::RequestRefused { question, by, reason } => {
             (run(), format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason)))
         }
+        Event::ResultsKept { task, results } => {
+            (task.to_string(), format!("keeps {}", count(results.len(), "earlier result")))
+        }
         Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
         Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {

@@ -237,6 +237,7 @@ impl RunDetails {
             | Event::RetryScheduled { .. }
             | Event::AgentLogged { .. }
             | Event::RequestRefused { .. }
+            | Event::ResultsKept { .. }
             | Event::CancelRequested
             | Event::InterruptRequested => {}
         }

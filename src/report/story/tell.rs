@@ -53,6 +53,9 @@ impl Story {
                 self.count(task, &Outcome::Succeeded(Arc::clone(output)));
                 task.is_planned().then(|| line(Mark::Succeeded, task.as_str(), "has its earlier result"))
             }
+            Event::ResultsKept { task, results } => {
+                Some(line(Mark::Noted, task.as_str(), format!("keeps {}", count(results.len(), "earlier result"))))
+            }
             Event::RunResumed { away, taken_up, .. } => {
                 self.interrupted(taken_up);
                 let away = elapsed(away.0);

@@ -27,7 +27,7 @@ use crate::{
     journal::Durability,
     model::{RunId, RunStatus},
     report::{answer::Shown, screen::Screen},
-    synthesizer::{self, RunResult},
+    synthesizer::{self, RunResult, not_done},
 };
 
 #[derive(Debug, Clone, Args)]
@@ -119,6 +119,13 @@ impl DriveArgs {
     /// When stdout cannot be written.
     pub(super) fn print(&self, ran: Ran) -> Result<Exit, CliError> {
         let Ran { result, exit, shown } = ran;
+        if self.output == Output::Text
+            && result.has_structured_synthesis()
+            && let Some(note) = not_done::note(&result.not_done)
+        {
+            // Below an answer in JSON, stdout must stay JSON.
+            message!("{note}");
+        }
         match self.output {
             Output::Text if shown == Shown::All => {}
             // What a run has given so far is no answer; `kapell runs show` has it.

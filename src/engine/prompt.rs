@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-use crate::synthesizer::answer;
+use crate::synthesizer::{answer, not_done};
 
 use super::{
     advance::expression_failure,
@@ -175,6 +175,11 @@ impl Decision<'_> {
             }
             let note = format!("\n\n(Not verified: {problems}.)");
             content.push(Block::Text(note));
+        }
+        if self.run.is_synthesis(node)
+            && let Some(note) = not_done::note(&self.run.not_done(node))
+        {
+            content.push(Block::Text(format!("\n{note}")));
         }
         let output = Arc::new(ToolOutput { content, structured });
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use crate::{
     model::{NodeIndex, Outcome, Part, SkipReason},
-    synthesizer::answer::{Finding, Source},
+    synthesizer::{
+        answer::{Finding, Source},
+        not_done::NotDone,
+    },
 };
 
 use super::run::{Run, TaskState};
@@ -26,6 +29,19 @@ impl Run {
                 id: other.id.as_str(),
                 title: other.task.title.as_deref(),
                 result: self.finding(index),
+            })
+            .collect()
+    }
+
+    /// Returns the tasks that the answer of the synthesis at `node` must not claim to be done.
+    pub(super) fn not_done(&self, node: NodeIndex) -> Vec<NotDone> {
+        let others = self.graph.nodes().filter(|(index, other)| *index != node && other.part == Part::Planned);
+        others
+            .filter_map(|(index, other)| match &self.tasks[index.index()].state {
+                TaskState::Ended(Outcome::Succeeded(_)) => None,
+                TaskState::Ended(Outcome::Failed(failure)) => Some(NotDone::failed(&other.id, failure)),
+                TaskState::Ended(Outcome::Skipped(reason)) => NotDone::skipped(&other.id, reason),
+                _ => Some(NotDone::cancelled(&other.id)),
             })
             .collect()
     }

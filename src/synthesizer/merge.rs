@@ -7,7 +7,10 @@ use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::spent::{Ledger, Spent};
+use super::{
+    not_done::NotDone,
+    spent::{Ledger, Spent},
+};
 use crate::model::{
     AgentId, EndCause, Event, Failure, IdHashMap, IdMap, Outcome, Record, RunId, RunStatus, SkipReason, Task, TaskId,
     ToolOutput,
@@ -28,6 +31,9 @@ pub struct RunResult {
     /// The outputs that could not be evaluated, each with the reason.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub output_errors: IndexMap<String, String>,
+    /// In a run that ends in a synthesis: the other tasks that have no result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_done: Vec<NotDone>,
     /// What the run has spent in all.
     pub spent: Spent,
     /// The task that writes one answer from all others, if the plan has one.
@@ -35,6 +41,14 @@ pub struct RunResult {
     pub synthesis: Option<TaskId>,
     /// The plan's tasks, in its order.
     pub tasks: IdMap<TaskId, TaskResult>,
+}
+
+impl RunResult {
+    /// Whether the answer of the run is JSON that its synthesis gave.
+    pub fn has_structured_synthesis(&self) -> bool {
+        let output = self.synthesis.as_ref().and_then(|id| self.tasks.get(id)?.output.as_ref());
+        output.is_some_and(|output| output.structured.is_some())
+    }
 }
 
 /// What came of a task, or of one item of a `foreach` task.
@@ -131,6 +145,7 @@ impl Merge {
             cause: None,
             outputs: IndexMap::new(),
             output_errors: IndexMap::new(),
+            not_done: Vec::new(),
             spent: Spent::default(),
             synthesis: None,
             tasks: IdMap::default(),
@@ -201,11 +216,13 @@ impl Merge {
                 self.result.cause.clone_from(cause);
                 self.result.outputs = outputs.clone().unwrap_or_default();
                 self.result.output_errors.clone_from(output_errors);
+                self.result.not_done = self.not_done();
             }
             Event::RunResumed { .. } => {
                 self.result.status = RunStatus::Running;
                 self.result.cause = None;
                 self.result.outputs.clear();
+                self.result.not_done.clear();
                 self.result.output_errors.clear();
             }
             Event::GoalPlanned(_)
@@ -243,6 +260,20 @@ impl Merge {
     /// The same, when there are no more events.
     pub fn into_result(self) -> RunResult {
         self.result
+    }
+
+    /// Returns the tasks that the answer of a synthesis must not claim to be done.
+    fn not_done(&self) -> Vec<NotDone> {
+        let Some(synthesis) = &self.result.synthesis else { return Vec::new() };
+        let others = self.result.tasks.iter().filter(|(id, _)| *id != synthesis);
+        others
+            .filter_map(|(id, task)| match (&task.error, &task.skipped_because) {
+                _ if task.status == TaskStatus::Succeeded => None,
+                (Some(failure), _) => Some(NotDone::failed(id, failure)),
+                (_, Some(reason)) => NotDone::skipped(id, reason),
+                _ => Some(NotDone::cancelled(id)),
+            })
+            .collect()
     }
 
     /// Adds tasks that were planned anew; a synthesis stays the last.

@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod merge;
+pub mod not_done;
 mod spent;
 mod text;
 

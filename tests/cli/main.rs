@@ -29,6 +29,7 @@ mod slow_readers;
 mod stalled_output;
 mod streaming;
 mod support;
+mod synthesis_claims;
 mod talking;
 mod terminal_answers;
 mod terminal_safety;

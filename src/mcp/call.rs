@@ -212,7 +212,10 @@ impl<'p> Call<'p> {
         let agent = self.request.agent.clone();
         let checking = catalog.check_result(&agent, tool, output.structured.as_mut());
         match self.vigil.wait(checking, std::future::pending()).await {
-            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
+            Ok(checked) => {
+                let warnings = checked.map_err(|failure| with_text(failure, output))?;
+                warnings.into_iter().for_each(|warning| connection.link.warn(warning));
+            }
             Err(stop) => return Err(self.stopped(stop).await),
         }
         Ok(())
@@ -418,6 +421,14 @@ impl Unanswered {
             Self::Failed(failure) | Self::Stopped(failure) => failure,
         }
     }
+}
+
+/// Shows the text of a result that breaks its schema: it may be all that a person needs.
+fn with_text(failure: Failure, output: &ToolOutput) -> Failure {
+    let help = "the server has to correct the tool's `outputSchema`, or what the tool returns";
+    let text = failure::words(&output.text());
+    let message = if text.is_empty() { failure.message } else { format!("{}; its text: {text}", failure.message) };
+    Failure { message, ..failure }.with_more_help(help)
 }
 
 /// A request by its method.

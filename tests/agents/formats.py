@@ -104,6 +104,7 @@ ANSWERS = {
     "mute": b'{"jsonrpc":"2.0","id":%d,"result":{"isError":true}}',
     "cut": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"fi',
     "quotes": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"a "quoted" word"}]}}',
+    "typed": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"no notes"}]}}',
     "both": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[]},"error":{"code":1,"message":"m"}}',
     "neither": b'{"jsonrpc":"2.0","id":%d,"result":null}',
 }
@@ -112,7 +113,8 @@ ANSWERS = {
 def answers(request, ident, method):
     """Each tool is answered in the bytes that its name stands for."""
     if method == "tools/list":
-        return answer(ident, {"tools": [{"name": name, "inputSchema": SCHEMA} for name in ANSWERS]})
+        listed = [{"name": name, "inputSchema": SCHEMA} for name in ANSWERS]
+        return answer(ident, {"tools": [{**t, "outputSchema": SCHEMA} if t["name"] == "typed" else t for t in listed]})
     if method == "tools/call":
         written = ANSWERS[request["params"]["name"]]
         return Raw(written % ident if b"%d" in written else written)

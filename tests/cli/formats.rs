@@ -143,6 +143,14 @@ fn an_answer_that_cannot_be_read_fails_its_call_at_once() {
 }
 
 #[test]
+fn a_result_that_breaks_its_schema_is_shown_with_its_text() {
+    let ended = run("answers", Over::Stdio, &[("typed", "")]);
+    assert_eq!(ended.task("typed"), failed("invalid_result"), "{ended:?}");
+    let error = error(&ended, "typed");
+    assert!(error.contains("; its text: no notes") && error.contains("`outputSchema`"), "{error}");
+}
+
+#[test]
 fn a_handshake_or_a_list_that_cannot_be_read_fails_at_once() {
     for over in [Over::Stdio, Over::Http] {
         for (mode, said) in [

@@ -8,7 +8,9 @@ use kapell::{
     config::{self, ProcessEnvironment},
     human::policy::NoInput,
     journal::{Durability, SqliteJournal},
-    model::{AgentId, AgentInfo, Block, Failure, FailureKind, JsonObject, Record, RunId, StartAttempt, ToolOutput},
+    model::{
+        AgentId, AgentInfo, Block, Failure, FailureKind, JsonObject, Record, RunId, Secrets, StartAttempt, ToolOutput,
+    },
     report::{Reporter, plain::Plain, screen::Screen},
     runtime::{self, Agents, Called, Hub, Services, Start},
     synthesizer::Merge,
@@ -31,7 +33,14 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> Outcome<()> {
     let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
     let journal = Arc::new(SqliteJournal::open(journal, Durability::Normal)?);
     let (hub, inbox) = Hub::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
-    let services = Services { journal, agents: Arc::new(AtOnce), llm: None, replanner: None, human: Arc::new(NoInput) };
+    let services = Services {
+        journal,
+        agents: Arc::new(AtOnce),
+        llm: None,
+        replanner: None,
+        human: Arc::new(NoInput),
+        secrets: Secrets::default(),
+    };
     let screen = Screen::stderr()?;
     let plain = Plain::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);
     let mut reporters = Reporters { merge: Merge::new(&run), plain };

@@ -55,8 +55,9 @@ pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
 async fn asked(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Survey>), CliError> {
     let file = files::agents(&args.agents)?;
     let options = files::pool_options(&file)?;
+    let secrets = file.secrets.clone();
     let specs = chosen(file, args)?;
-    let found = survey(specs.clone(), options).await;
+    let found = survey(specs.clone(), options, &secrets).await;
     Ok((specs, found))
 }
 

@@ -153,6 +153,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
         replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
+        secrets: agents.secrets.clone(),
     };
     let last_words = {
         let (screen, run) = (screen.clone(), run.clone());

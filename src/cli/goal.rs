@@ -103,7 +103,7 @@ impl Goal<'_> {
     /// What each agent offers. One that does not answer is left out, and said so.
     async fn ask_agents(&self) -> Result<Catalogue, CliError> {
         let options = files::pool_options(self.agents)?;
-        let found = survey(self.agents.agents.values().cloned().collect(), options).await;
+        let found = survey(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
         for survey in &found {
             if let Err(failure) = &survey.result {
                 let why = printable(&failure.message);

@@ -39,7 +39,7 @@ impl Planner {
             known.insert(agent.clone(), info.as_ref().map(|info| (**info).clone()).map_err(Clone::clone));
         }
         let unknown = self.agents.agents.values().filter(|agent| !known.contains_key(&agent.id)).cloned().collect();
-        known.extend(files::catalogue(survey(unknown, self.options.clone()).await));
+        known.extend(files::catalogue(survey(unknown, self.options.clone(), &self.agents.secrets).await));
         known.sort_by_cached_key(|id, _| self.agents.agents.get_index_of(id));
         known
     }

@@ -83,7 +83,7 @@ async fn check(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>),
     let named = offline.ok().map(|lowered| lowered.plan.agents);
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();
-    let found = survey(asked, files::pool_options(&agents)?).await;
+    let found = survey(asked, files::pool_options(&agents)?, &agents.secrets).await;
     let warned = found.iter().filter_map(|survey| {
         let warnings = survey.result.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: survey.agent.clone(), warnings })

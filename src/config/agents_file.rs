@@ -24,12 +24,15 @@ use super::{
     map::Map,
     model,
     read::read_text,
+    secret_values::{SecretCollector, is_secret_name},
     secrets,
     shape::{self, Fields, Shape},
     source::{Extent, Source},
     tree::{Entry, Node, Tree},
 };
-use crate::model::{AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, LlmSpec, SamplingPolicy, Span, Transport};
+use crate::model::{
+    AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, LlmSpec, SamplingPolicy, Secrets, Span, Transport,
+};
 
 /// The agents file's name where none is given.
 const FILE_NAME: &str = "agents.toml";
@@ -50,6 +53,8 @@ pub struct AgentsFile {
     pub models: Vec<LlmSpec>,
     /// How goals are planned.
     pub planner: PlannerSettings,
+    /// The values that variables gave to keys, tokens, headers and other secrets, to be masked in what agents send.
+    pub secrets: Secrets,
 }
 
 /// How goals are planned.
@@ -104,11 +109,13 @@ pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsF
 /// All its mistakes.
 pub fn parse_agents(name: &str, text: &str, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
     let mut findings = Findings::new("agents", Arc::new(Source::new(name, text.to_owned())));
-    let file = read(text, environment, &mut findings);
+    let environment = SecretCollector::new(environment);
+    let mut file = read(text, &environment, &mut findings);
+    file.secrets = environment.into_secrets();
     if findings.has_errors() { Err(findings.finish()) } else { Ok(file) }
 }
 
-fn read(text: &str, environment: &dyn Environment, findings: &mut Findings) -> AgentsFile {
+fn read(text: &str, environment: &SecretCollector<'_>, findings: &mut Findings) -> AgentsFile {
     let mut file = AgentsFile::default();
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
@@ -189,7 +196,7 @@ fn expand(root: &mut Node<'_>, environment: &dyn Environment, findings: &mut Fin
 /// Reads one section.
 pub(super) struct Reader<'n> {
     pub(super) fields: Fields<'n>,
-    environment: &'n dyn Environment,
+    environment: &'n SecretCollector<'n>,
     /// The section's name in the file.
     pub(super) at: Extent,
 }
@@ -284,7 +291,13 @@ impl Reader<'_> {
                 env.insert(name.to_owned(), value);
             }
         }
-        env.extend(fields.text_map("env").map(|(name, _, value)| (name.to_owned(), value.to_owned())));
+        for (name, node, value) in fields.text_map("env") {
+            // A hidden value came from a variable.
+            if node.hidden && is_secret_name(name) {
+                self.environment.add(value);
+            }
+            env.insert(name.to_owned(), value.to_owned());
+        }
         ChildProcess {
             command: command.to_owned(),
             args: fields.texts("args").into_iter().map(|(text, _)| text.to_owned()).collect(),
@@ -298,11 +311,17 @@ impl Reader<'_> {
         let mut headers = Vec::new();
         for (name, node, value) in self.fields.text_map("http_headers") {
             check_header((name, value), node.extent, findings);
+            if node.hidden && is_secret_name(name) {
+                self.environment.add_header(value);
+            }
             headers.push((name.to_owned(), value.to_owned()));
         }
         for (name, node, variable) in self.fields.text_map("env_http_headers") {
             if let Some(value) = self.variable(variable, node, findings) {
                 check_header((name, &value), node.extent, findings);
+                if is_secret_name(name) {
+                    self.environment.add_header(&value);
+                }
                 headers.push((name.to_owned(), value));
             }
         }
@@ -313,6 +332,7 @@ impl Reader<'_> {
     pub(super) fn secret(&self, name: &str, findings: &mut Findings) -> Option<String> {
         let node = self.fields.node(name)?;
         let value = self.variable(node.as_text()?, node, findings)?;
+        self.environment.add(&value);
         if http::HeaderValue::from_str(&value).is_err() {
             let message = format!("the value of the variable that `{name}` names cannot be sent in a header");
             findings.error("header", node.extent, message).help("look for a line break at its end");

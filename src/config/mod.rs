@@ -16,6 +16,7 @@ mod plan_file;
 mod providers;
 mod read;
 mod schema;
+mod secret_values;
 mod secrets;
 mod shape;
 mod source;

@@ -16,6 +16,7 @@ mod plan;
 mod question;
 mod replan;
 mod reply_text;
+mod secrets;
 pub mod text;
 mod time;
 mod tokens;
@@ -46,4 +47,5 @@ pub use question::{
 };
 pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
 pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
+pub use secrets::Secrets;
 pub use time::{SPAN_FORM, Span, Timestamp};

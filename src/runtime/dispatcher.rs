@@ -19,7 +19,7 @@ use crate::{
     llm::Llm,
     model::{
         AttemptId, Command, Event, GoalPlanning, GraphError, IdHashMap, Input, Plan, QuestionId, Record, RunId,
-        RunStatus, Source, TaskId, Timestamp,
+        RunStatus, Secrets, Source, TaskId, Timestamp,
     },
     report::Reporter,
 };
@@ -38,6 +38,8 @@ pub struct Services {
     pub replanner: Option<Arc<dyn Replanner>>,
     /// Who answers questions.
     pub human: Arc<dyn Human>,
+    /// What is masked in everything that agents send.
+    pub secrets: Secrets,
 }
 
 /// Why a run could not be driven to its end. What is in the journal is kept.
@@ -310,7 +312,8 @@ impl Dispatcher {
                 Woken::Time => waiting.inputs.push(Input::TimeReached),
                 Woken::Growth => {}
             }
-            let inputs = self.take_all(waiting, &mut inbox, reporter);
+            let mut inputs = self.take_all(waiting, &mut inbox, reporter);
+            inputs.iter_mut().for_each(|input| self.services.secrets.mask_input(input));
             let step = self.run.handle(inputs, self.clock.now());
             self.commit(step);
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     mcp::{Nobody, Options, Pool, Unreachable},
-    model::{AgentId, AgentInfo, AgentSpec, Failure},
+    model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets},
 };
 
 /// What came of connecting to one agent.
@@ -22,14 +22,19 @@ pub struct Survey {
     pub took: Duration,
 }
 
-/// Connects to all `agents` at once, in their order, and closes the connections again.
-pub async fn survey(agents: Vec<AgentSpec>, options: Options) -> Vec<Survey> {
+/// Connects to all `agents` at once, in their order, and closes the connections again. What they send is shown without
+/// `secrets`.
+pub async fn survey(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> Vec<Survey> {
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
     let options = Options { unreachable: Unreachable::Fail, ..options };
     let pool = Pool::new(agents, options, Arc::new(Nobody));
     let found = join_all(ids.into_iter().map(|agent| async {
         let start = Instant::now();
-        let result = pool.connect(&agent).await;
+        let mut result = pool.connect(&agent).await;
+        match &mut result {
+            Ok(info) => secrets.mask_info(info),
+            Err(failure) => secrets.mask_failure(failure),
+        }
         Survey { agent, result, took: start.elapsed() }
     }))
     .await;

@@ -22,7 +22,7 @@ use crate::{
     model::{
         AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, Elicitation, Event,
         Failure, FailureKind, Form, Input, JsonObject, NoteKey, OnFailure, Origin, Plan, Progress, Question, Record,
-        Retry, Route, RunId, RunStatus, Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        Retry, Route, RunId, RunStatus, Secrets, Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
     },
     report::Reporter,
 };
@@ -324,6 +324,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
         llm: play.llm,
         replanner: None,
         human: play.human,
+        secrets: Secrets::default(),
     };
     if let Some(input) = play.later {
         let hub = Arc::clone(&hub);

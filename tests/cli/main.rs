@@ -13,6 +13,7 @@ mod formats;
 mod goal_targets;
 mod history;
 mod interrupting;
+mod masking;
 mod models;
 mod planner_answers;
 mod planning;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::model::{
     AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices,
-    Protocol, SamplingPolicy, Scores, Span, StructuredOutput, SystemRole, Transport,
+    Protocol, SamplingPolicy, Scores, Secrets, Span, StructuredOutput, SystemRole, Transport,
 };
 
 #[test]
@@ -158,6 +158,7 @@ fn an_agents_file_means_what_it_says() {
         AgentsFile {
             agents: [(travel.id.clone(), travel), (research.id.clone(), research)].into(),
             disabled: vec!["off".into()],
+            secrets: Secrets::new(["hunter2".to_owned()]),
             models: vec![llm],
             planner: PlannerSettings { model: Some("llm".to_owned()), ..PlannerSettings::default() },
         }

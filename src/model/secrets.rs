@@ -1,0 +1,213 @@
+//! Masks configured secrets in what agents send, before it is decided on, kept or shown.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::Value;
+
+use super::{AgentInfo, Block, ChatPart, Failure, Form, Input, JsonObject, ToolOutput};
+
+/// What is shown in place of a secret.
+const MASK: &str = "***";
+
+/// The shortest value that is masked: shorter ones would take ordinary words out of results.
+const MIN_LENGTH: usize = 6;
+
+/// The values of the secrets that an agents file uses. They are in no debug output.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    values: Vec<String>,
+    finder: Option<AhoCorasick>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("count", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Secrets {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+impl Secrets {
+    /// Masks these values. Each line of a value with several lines is masked by itself.
+    pub fn new(values: impl IntoIterator<Item = String>) -> Self {
+        let lines = values.into_iter().flat_map(|value| value.lines().map(str::to_owned).collect::<Vec<_>>());
+        let mut values: Vec<_> = lines.map(|line| line.trim().to_owned()).filter(|l| l.len() >= MIN_LENGTH).collect();
+        values.sort_unstable();
+        values.dedup();
+        // The patterns are literal and few, so building cannot exceed a limit; without a finder nothing is masked.
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
+        Self { finder: finder.filter(|_| !values.is_empty()), values }
+    }
+
+    /// Returns the text with every secret replaced by [`MASK`].
+    pub fn masked<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.finder {
+            Some(finder) if finder.is_match(text) => {
+                Cow::Owned(finder.replace_all(text, &vec![MASK; self.values.len()]))
+            }
+            _ => Cow::Borrowed(text),
+        }
+    }
+
+    /// Masks an observation, except what only the agent reads again, such as a request's opaque state.
+    pub fn mask_input(&self, input: &mut Input) {
+        if self.finder.is_none() {
+            return;
+        }
+        match input {
+            Input::AgentConnected { info, .. } => self.mask_info(info),
+            Input::AgentUnavailable { failure, .. } => self.mask_failure(failure),
+            Input::AttemptEnded { result: Ok(output), .. } => self.mask_output(output),
+            Input::AttemptEnded { result: Err(failure), .. } => self.mask_failure(failure),
+            Input::AttemptProgressed { progress, .. } => progress.message.iter_mut().for_each(|text| self.mask(text)),
+            Input::InputRequired { requests, .. } => self.mask_value(requests),
+            Input::ElicitationRequested { elicitation, .. } => {
+                self.mask(&mut elicitation.message);
+                if let Form::Fields { schema } = &mut elicitation.form {
+                    self.mask_members(schema);
+                }
+            }
+            Input::SamplingRequested { chat, .. } => {
+                let parts = chat.messages.iter().flat_map(|message| &message.parts);
+                let texts = parts.filter_map(|part| if let ChatPart::Text { text } = part { Some(text) } else { None });
+                if texts.chain(&chat.system).any(|text| self.holds_secret(text)) {
+                    let chat = Arc::make_mut(chat);
+                    chat.system.iter_mut().for_each(|text| self.mask(text));
+                    for part in chat.messages.iter_mut().flat_map(|message| &mut message.parts) {
+                        if let ChatPart::Text { text } = part {
+                            self.mask(text);
+                        }
+                    }
+                }
+            }
+            Input::AgentLogged { message, .. } => {
+                message.logger.iter_mut().for_each(|text| self.mask(text));
+                self.mask_value(&mut message.data);
+            }
+            Input::SamplingEnded { .. }
+            | Input::ModelReplied { .. }
+            | Input::Replanned { .. }
+            | Input::QuestionAnswered { .. }
+            | Input::QuestionLeftOpen { .. }
+            | Input::CancelRequested
+            | Input::TimeReached => {}
+        }
+    }
+
+    /// Masks what a server says of itself.
+    pub fn mask_info(&self, info: &mut Arc<AgentInfo>) {
+        if info.server.as_deref().is_some_and(|server| self.holds_secret(server)) {
+            Arc::make_mut(info).server.iter_mut().for_each(|server| self.mask(server));
+        }
+    }
+
+    /// Masks a failure's texts.
+    pub fn mask_failure(&self, failure: &mut Failure) {
+        self.mask(&mut failure.message);
+        failure.help.iter_mut().for_each(|help| self.mask(help));
+    }
+
+    fn mask_output(&self, output: &mut Arc<ToolOutput>) {
+        let in_content = output.content.iter().any(|block| match block {
+            Block::Text(text) => self.holds_secret(text),
+            Block::Other(value) => self.is_in(value),
+        });
+        if !in_content && !output.structured.as_ref().is_some_and(|value| self.is_in(value)) {
+            return;
+        }
+        let output = Arc::make_mut(output);
+        for block in &mut output.content {
+            match block {
+                Block::Text(text) => self.mask(text),
+                Block::Other(value) => self.mask_value(value),
+            }
+        }
+        output.structured.iter_mut().for_each(|value| self.mask_value(value));
+    }
+
+    fn mask(&self, text: &mut String) {
+        if let Cow::Owned(masked) = self.masked(text) {
+            *text = masked;
+        }
+    }
+
+    /// Masks every text of a value, names of members included.
+    fn mask_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => self.mask(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.mask_value(value)),
+            Value::Object(members) => self.mask_members(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn mask_members(&self, members: &mut JsonObject) {
+        if members.keys().any(|name| self.holds_secret(name)) {
+            let renamed = std::mem::take(members).into_iter();
+            members.extend(renamed.map(|(name, value)| (self.masked(&name).into_owned(), value)));
+        }
+        members.values_mut().for_each(|value| self.mask_value(value));
+    }
+
+    fn holds_secret(&self, text: &str) -> bool {
+        self.finder.as_ref().is_some_and(|finder| finder.is_match(text))
+    }
+
+    fn is_in(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.holds_secret(text),
+            Value::Array(values) => values.iter().any(|value| self.is_in(value)),
+            Value::Object(members) => members.iter().any(|(name, value)| self.holds_secret(name) || self.is_in(value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{AttemptId, FailureKind, TaskId};
+
+    fn secrets() -> Secrets {
+        Secrets::new([
+            "sk-12345".to_owned(),
+            "sk-12345-long".to_owned(),
+            "short".to_owned(),
+            "line one\nline two".to_owned(),
+        ])
+    }
+
+    #[test]
+    fn masks_the_longest_secret_and_leaves_short_values_alone() {
+        assert_eq!(secrets().masked("a sk-12345-long, sk-12345. short"), "a ***, ***. short");
+        assert_eq!(secrets().masked("- line two\n- line one"), "- ***\n- ***");
+        assert_eq!(Secrets::default().masked("sk-12345"), "sk-12345");
+        assert_eq!(format!("{:?}", secrets()), "Secrets { count: 4, .. }");
+    }
+
+    #[test]
+    fn masks_results_and_failures_wherever_the_secret_is() {
+        let attempt = AttemptId { task: TaskId::from("t"), number: 1 };
+        let structured = json!({"sk-12345": [{"key": "x sk-12345"}], "n": 1});
+        let blocks = [json!({"type": "text", "text": "sk-12345"}), json!({"type": "resource", "uri": "k:sk-12345"})];
+        let output = Arc::new(ToolOutput::new(blocks, Some(structured)));
+        let mut input = Input::AttemptEnded { attempt: attempt.clone(), result: Ok(output) };
+        secrets().mask_input(&mut input);
+        let blocks = [json!({"type": "text", "text": "***"}), json!({"type": "resource", "uri": "k:***"})];
+        let masked = Arc::new(ToolOutput::new(blocks, Some(json!({"***": [{"key": "x ***"}], "n": 1}))));
+        assert_eq!(input, Input::AttemptEnded { attempt: attempt.clone(), result: Ok(masked) });
+
+        let failure = Failure::new(FailureKind::ToolError, "401 for sk-12345").with_help("check sk-12345");
+        let mut input = Input::AttemptEnded { attempt: attempt.clone(), result: Err(failure) };
+        secrets().mask_input(&mut input);
+        let masked = Failure::new(FailureKind::ToolError, "401 for ***").with_help("check ***");
+        assert_eq!(input, Input::AttemptEnded { attempt, result: Err(masked) });
+    }
+}

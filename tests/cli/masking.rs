@@ -1,0 +1,73 @@
+//! Secrets that an agents file takes from variables, in what agents send: masked before anything keeps or shows them.
+
+use std::path::Path;
+
+use crate::support::{Ended, Place};
+
+const KEY: &str = "sk-made-up-0123456789";
+
+fn place() -> Place {
+    let place = Place::new();
+    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/leaks.py");
+    let env = "env = { SERVICE_KEY = \"${MY_VALUE}\", REGION = \"${MY_REGION}\" }";
+    place.write("agents.toml", format!("[agents.leaks]\ncommand = \"python3\"\nargs = [{agent:?}]\n{env}\n"));
+    place.write(
+        "plan.yaml",
+        "
+        name: leaks
+        defaults: { on_failure: continue, effect: read_only }
+        tasks:
+          - { id: tells, agent: leaks, tool: tells }
+          - { id: fails, agent: leaks, tool: fails }
+          - { id: refuses, agent: leaks, tool: refuses }
+          - { id: dies, needs: [tells, fails, refuses], agent: leaks, tool: dies }
+        outputs: { told: '${{ tasks.tells.output }}', text: '${{ tasks.tells.text }}' }
+        ",
+    );
+    place
+}
+
+fn kapell(place: &Place, arguments: &[&str]) -> Ended {
+    let mut command = place.command(arguments);
+    command.env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
+    Ended::of(command.output().expect("kapell starts"))
+}
+
+#[test]
+fn a_secret_that_an_agent_repeats_is_neither_shown_nor_kept() {
+    let place = place();
+    let ended = kapell(&place, &["run", "plan.yaml", "--no-input", "--journal", "j.db", "--output", "json"]);
+    let result = ended.result();
+    assert_eq!(result["outputs"]["text"], "*** in eu-central-1");
+    assert_eq!(
+        result["outputs"]["told"],
+        serde_json::json!({"key": "*** in eu-central-1", "***": "eu-central-1"}),
+        "a value that is no secret stays"
+    );
+    for task in ["fails", "refuses", "dies"] {
+        let message = result["tasks"][task]["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("***"), "{task}: {message}");
+    }
+    let mut shown = vec![ended];
+    for command in
+        [&["logs", "last"][..], &["runs", "show", "last"], &["logs", "last", "--output", "json"], &["replay", "last"]]
+    {
+        let mut command = command.to_vec();
+        command.extend(["--journal", "j.db"]);
+        shown.push(kapell(&place, &command));
+    }
+    shown.push(kapell(&place, &["agents", "test"]));
+    for ended in shown {
+        assert!(ended.out.contains("***") || ended.err.contains("***"), "{ended:?}");
+        assert!(!ended.out.contains(KEY) && !ended.err.contains(KEY), "{ended:?}");
+    }
+    for file in std::fs::read_dir(place.path("")).expect("a folder") {
+        let path = file.expect("an entry").path();
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("j.db"))
+            && path.is_file()
+        {
+            let bytes = std::fs::read(&path).expect("readable");
+            assert!(!bytes.windows(KEY.len()).any(|part| part == KEY.as_bytes()), "{}", path.display());
+        }
+    }
+}

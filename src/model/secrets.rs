@@ -94,15 +94,18 @@ impl Secrets {
             | Input::Replanned { .. }
             | Input::QuestionAnswered { .. }
             | Input::QuestionLeftOpen { .. }
+            | Input::RequestRefused { .. }
+            | Input::InterruptRequested
             | Input::CancelRequested
             | Input::TimeReached => {}
         }
     }
 
-    /// Masks what a server says of itself.
+    /// Masks what a server says of itself, and the warnings about what it offers.
     pub fn mask_info(&self, info: &mut Arc<AgentInfo>) {
-        if info.server.as_deref().is_some_and(|server| self.holds_secret(server)) {
-            Arc::make_mut(info).server.iter_mut().for_each(|server| self.mask(server));
+        if info.server.iter().chain(&info.warnings).any(|text| self.holds_secret(text)) {
+            let info = Arc::make_mut(info);
+            info.server.iter_mut().chain(&mut info.warnings).for_each(|text| self.mask(text));
         }
     }
 

@@ -159,8 +159,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         let (screen, run) = (screen.clone(), run.clone());
         move |left| say_before_exit(&screen, &run, left)
     };
-    shutdown::listen(Arc::clone(&hub), last_words)
-        .map_err(|error| CliError::failed("signals cannot be listened for", error))?;
+    shutdown::listen(&hub, last_words).map_err(|error| CliError::failed("signals cannot be listened for", error))?;
     process::adopt_orphans();
     let orphans = tokio::spawn(runtime::reap_orphans());
     let mut elsewhere = journal::Inbox::later(&path, &run);

@@ -83,10 +83,11 @@ fn structured() -> ChatRequest {
 }
 
 fn keeps_form(model: &OpenAi, reply: &ChatReply) -> Outcome {
-    let candidates = json_candidates(&reply.text());
-    let answer = candidates.into_iter().next().unwrap_or_else(|| reply.text().into());
-    let Err(error) = serde_json::from_value::<Answer>(answer) else {
-        return Outcome::Works("the reply keeps to its schema".to_owned());
+    let mut candidates = json_candidates(&reply.text()).into_iter().map(serde_json::from_value::<Answer>);
+    let error = match candidates.next() {
+        Some(Ok(_)) => return Outcome::Works("the reply keeps to its schema".to_owned()),
+        Some(Err(error)) => error.to_string(),
+        None => "it holds no JSON".to_owned(),
     };
     let section = model.spec().section();
     if reply.stop_reason == "maxTokens" {

@@ -1,7 +1,11 @@
 //! Turns the signals that end a program into an orderly stop of the run.
 //! Listens on a thread of its own, so that a signal counts whatever the runtime does.
 
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    thread,
+};
 
 use tokio::{
     runtime::Builder,
@@ -31,8 +35,10 @@ pub enum Left {
 ///
 /// # Errors
 /// When signals cannot be listened for.
-pub fn listen(hub: Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) -> io::Result<()> {
+pub fn listen(hub: &Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) -> io::Result<()> {
     let (ready, listening) = std::sync::mpsc::channel();
+    // The thread outlives the run, and must not keep the journal open.
+    let hub = Arc::downgrade(hub);
     let thread = thread::Builder::new().name("signals".into());
     thread.spawn(move || {
         let runtime = match Builder::new_current_thread().enable_io().build() {
@@ -53,12 +59,14 @@ pub fn listen(hub: Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) -> 
     listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals ended")))
 }
 
-async fn serve(mut signals: Signals, hub: Arc<Hub>, last_words: impl FnOnce(Left)) {
+async fn serve(mut signals: Signals, hub: Weak<Hub>, last_words: impl FnOnce(Left)) {
     signals.next().await;
-    if !hub.is_closed() {
+    if !has_ended(&hub) {
         // The queue of a busy run may be full, which must not keep the second signal waiting.
         let interrupt = async {
-            hub.send(Input::InterruptRequested).await;
+            if let Some(hub) = hub.upgrade() {
+                hub.send(Input::InterruptRequested).await;
+            }
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -66,9 +74,14 @@ async fn serve(mut signals: Signals, hub: Arc<Hub>, last_words: impl FnOnce(Left
             () = interrupt => {}
         }
     }
-    last_words(if hub.is_closed() { Left::Ended } else { Left::Unfinished });
+    last_words(if has_ended(&hub) { Left::Ended } else { Left::Unfinished });
     // Unlike `std::process::exit`, this waits for no output.
     signal_hook::low_level::exit(INTERRUPTED);
+}
+
+/// Whether the run has ended.
+fn has_ended(hub: &Weak<Hub>) -> bool {
+    hub.upgrade().is_none_or(|hub| hub.is_closed())
 }
 
 /// The signals that ask the process to end.

@@ -27,7 +27,7 @@ fn a_place_that_takes_no_journal_is_named_before_any_effect() {
         ("file/journal.db", "the journal `file/journal.db` cannot be created"),
         // Nobody may write there, whoever it is.
         ("/proc/kapell/journal.db", "the journal `/proc/kapell/journal.db` cannot be created"),
-        ("folder", "the journal `folder` cannot be written to"),
+        ("folder", "`folder` is a directory, not a regular file"),
     ] {
         let ended = started_nothing(&place, journal);
         assert!(ended.err.contains(says), "{ended:?}");

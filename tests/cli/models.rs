@@ -126,7 +126,7 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
         ]}),
         json!({"name": "chatty", "model": "c", "base_url": chat, "ok": false, "checks": [
             check("reply", "works", "from `m-1`"),
-            check("structured output", "fails", "the reply does not keep to its schema (expected value at line 1 column 1); \
+            check("structured output", "fails", "the reply does not keep to its schema (it holds no JSON); \
                 set `structured_output = \"json_object\"` in [models.chatty]"),
             check("usage", "absent", "not told by this endpoint"),
             check("tools", "fails", "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or \

@@ -159,9 +159,9 @@ fn what_an_agent_may_ask_of_the_model_is_for_the_agents_file_and_a_person_to_say
     assert_eq!(answers(&asked)[0], "nobody allowed the request to the language model");
 
     // Each reply is told to have used fifteen tokens.
-    agents("sampling = { max_tokens = 115 }\nmax_processes = 2");
+    agents("sampling = { max_tokens = 114 }\nmax_processes = 2");
     let bounded = place.run(PLAN, &["--journal", "journal.db"]);
-    let refused = answers(&bounded).iter().filter(|answer| answer.contains("`sampling.max_tokens` is 115")).count();
+    let refused = answers(&bounded).iter().filter(|answer| answer.contains("`sampling.max_tokens` is 114")).count();
     assert_eq!(refused, 2, "{bounded:?}");
     let log = place.kapell(&["logs", "last", "--journal", "journal.db", "--output", "json"]);
     let events = log.out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));

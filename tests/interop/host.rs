@@ -69,7 +69,7 @@ impl Host {
     }
 
     /// Plans `goal`: either the plan is one that `validate` takes, and here is its file, or it is saved with its mistakes
-    /// shown.
+    /// shown, or the model planned nothing and its own words are shown.
     pub(crate) fn planned_or_explained(&self, goal: &str) -> Result<Option<PathBuf>, Failed> {
         let output = self.command(&["plan", goal]).output()?;
         let talk = String::from_utf8_lossy(&output.stderr);
@@ -85,7 +85,8 @@ impl Host {
                 let saved = talk.lines().find_map(|line| line.strip_prefix("plan saved to "));
                 let is_saved = saved.is_some_and(|path| PathBuf::from(path).exists());
                 let explained = talk.contains("no plan in 3 turns, ") && talk.contains(": error[plan::");
-                if is_saved && explained && output.stdout.is_empty() { Ok(None) } else { unexpected() }
+                let is_empty = talk.contains("no plan in ") && talk.contains("the model planned no tasks, and says: ");
+                if (is_saved && explained || is_empty) && output.stdout.is_empty() { Ok(None) } else { unexpected() }
             }
             _ => unexpected(),
         }

@@ -91,15 +91,28 @@ impl Host {
         self.returned(&self.place.kapell(&["resume", &self.run, "--no-input", "--output", "json"]))
     }
 
-    /// The same with somebody at the other end of its input who types nothing, and answers from elsewhere instead.
+    /// The same on a terminal where nothing is typed; another process gives the answer instead.
     fn resume_then_answer(&self) -> Result<String, Failed> {
-        let mut command = self.place.command(["resume", &self.run, "--output", "json"]);
-        let mut resumed = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let silent = resumed.stdin.take();
+        const ON_TERMINAL: &str = "import os, pty, sys\n\
+            pid, terminal = pty.fork()\n\
+            if pid == 0:\n    \
+                os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600), 1)\n    \
+                os.execv(sys.argv[2], sys.argv[2:])\n\
+            try:\n    \
+                while os.read(terminal, 4096): pass\n\
+            except OSError: pass\n\
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
+        let kapell = self.place.command(["resume", &self.run, "--output", "json"]);
+        let result = self.place.path("result.json");
+        let mut command = Command::new("python3");
+        command.args(["-c", ON_TERMINAL]).arg(&result).arg(kapell.get_program()).args(kapell.get_args());
+        command.current_dir(self.place.path(""));
+        command.envs(kapell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let resumed = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         wait_for("the next life", || self.logs().contains("run: resumed").then_some(()));
         self.answer();
-        let ended = Ended::of(resumed.wait_with_output()?);
-        drop(silent);
+        let mut ended = Ended::of(resumed.wait_with_output()?);
+        ended.out = std::fs::read_to_string(&result)?;
         self.returned(&ended)
     }
 

@@ -2,13 +2,7 @@
 //! drive one share.
 //! Never drives one.
 
-use std::{
-    error::Error as _,
-    io::IsTerminal,
-    mem,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::IsTerminal, mem, path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
 
@@ -18,6 +12,7 @@ use super::{
     exit::{print, print_json},
 };
 use crate::{
+    config::{self, Diagnostics},
     human::{
         Human,
         answers::Answers,
@@ -104,13 +99,12 @@ impl DriveArgs {
     }
 
     fn rules(&self) -> Result<Option<Answers>, CliError> {
-        let load = |path: &PathBuf| {
-            Answers::load(Path::new(path)).map_err(|error| {
-                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                CliError::Usage { message: format!("{error}{cause}"), help: None }
-            })
-        };
-        self.answers.as_ref().map(load).transpose()
+        let Some(path) = &self.answers else { return Ok(None) };
+        let name = path.display().to_string();
+        let rules = config::read_answers(&name, &config::read_text(path)?)?;
+        let answers = Answers::new(rules)
+            .map_err(|invalid| Diagnostics::whole_file(&name, "answers::invalid_rule", invalid.to_string()))?;
+        Ok(Some(answers))
     }
 
     /// Prints what came of a run, but for the answer where all of it is shown already, and gives the exit of the process.

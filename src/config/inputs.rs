@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::diagnostic::Diagnostics;
+use super::{diagnostic::Diagnostics, plan_file};
 use crate::{
     expression::{closest, kind},
     model::{InputSpec, InputType, Plan},
@@ -54,10 +54,11 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
         };
         if let Some(spec) = known(plan, name, &mut errors) {
             match parse(text, spec.kind) {
-                Some(value) => drop(given.insert(name.to_owned(), value)),
-                None => {
+                Ok(value) => drop(given.insert(name.to_owned(), value)),
+                Err(help) => {
                     let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
-                    errors.push(InputError { code: "input::wrong_type", message, help: spec.description.clone() });
+                    let help = help.or_else(|| spec.description.clone());
+                    errors.push(InputError { code: "input::wrong_type", message, help });
                     // It was given, if wrongly: to call it missing too would be one mistake told twice.
                     given.insert(name.to_owned(), Value::Null);
                 }
@@ -96,17 +97,38 @@ fn known<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> Option
 fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<InputError>) {
     let unset = value.is_null() && !spec.required;
     if !unset && !has_type(value, spec.kind) {
-        let message = format!("the input `{name}` must be {}, not {}", type_name(spec.kind), kind(value));
-        errors.push(InputError { code: "input::wrong_type", message, help: spec.description.clone() });
+        let found = match value {
+            Value::String(text) if plan_file::has_leading_zero(text) => format!("the text `{text}`"),
+            value => kind(value).to_owned(),
+        };
+        let message = format!("the input `{name}` must be {}, not {found}", type_name(spec.kind));
+        let help = conversion_help(value, spec.kind).or_else(|| spec.description.clone());
+        errors.push(InputError { code: "input::wrong_type", message, help });
     }
 }
 
-/// The value that `text` spells; texts need no quotes, lists and maps are JSON.
-fn parse(text: &str, kind: InputType) -> Option<Value> {
+/// Returns the value that `text` spells. Text needs no quotes; everything else is read as in a file of parameters.
+///
+/// # Errors
+/// Returns what to do about it, where that is known.
+fn parse(text: &str, kind: InputType) -> Result<Value, Option<String>> {
     if kind == InputType::String {
-        return Some(text.into());
+        return Ok(text.into());
     }
-    serde_json::from_str(text.trim()).ok().filter(|value| has_type(value, kind))
+    let value = plan_file::read_data("--param", text)
+        .map_err(|mistakes| mistakes.list().first().map(|mistake| mistake.message.clone()))?;
+    if has_type(&value, kind) { Ok(value) } else { Err(conversion_help(&value, kind)) }
+}
+
+/// Returns how to write a value so that it is of the wanted type, where that is plain.
+pub(super) fn conversion_help(value: &Value, wanted: InputType) -> Option<String> {
+    match (value, wanted) {
+        (Value::String(text), InputType::Integer | InputType::Number) if plan_file::has_leading_zero(text) => {
+            Some("digits with a leading zero are text; a number is written without it".to_owned())
+        }
+        (Value::Number(_) | Value::Bool(_), InputType::String) => Some("put it in quotes".to_owned()),
+        _ => None,
+    }
 }
 
 /// Whether a value is of an input's type.

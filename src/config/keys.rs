@@ -1,10 +1,12 @@
-//! Every key of the plan file and of the agents file: its spelling, its meaning, its shape.
+//! Every key of the plan file, the agents file and the answers file: its spelling, its meaning, its shape.
 //! Never says what follows from a value.
 
 mod agents;
+mod answers;
 mod plan;
 
 pub(super) use agents::{AGENT, AGENTS_FILE, LLM, PLANNER, PRICES, SAMPLING, SCORES};
+pub(super) use answers::ANSWERS;
 pub(super) use plan::{
     AWAIT, BACKOFF, BUDGET, DEFAULTS, FALLBACK, INPUT, PLAN, QUESTIONS, REMAINDER, RESULT, RETRY, SYNTHESIS, TASK,
     TASK_BUDGET,

@@ -2,6 +2,7 @@
 //! Never connects to anything.
 
 mod agents_file;
+mod answers_file;
 mod changes;
 mod diagnostic;
 mod environment;
@@ -25,6 +26,7 @@ mod tests;
 mod tree;
 
 pub use agents_file::{AgentsFile, PlannerSettings, agents_path, load_agents, parse_agents};
+pub use answers_file::read_answers;
 pub use changes::{agent_changes, changes};
 pub use diagnostic::{Diagnostic, Diagnostics, MAX_SHOWN, Position, Severity};
 pub use environment::{Environment, ProcessEnvironment};

@@ -1,12 +1,14 @@
 //! Reads YAML: plans with the place of every value, and plain data without. The only place that names YAML crates.
 //! Never knows what a plan's keys mean.
 //!
-//! YAML 1.2 with the core schema, one document, no merge keys. Nesting and the growth through aliases are
+//! YAML 1.2 with the core schema, one document, no merge keys. A number with a leading zero, such as `007`, is text,
+//! because postal codes and account numbers would lose the zero. Nesting and the growth through aliases are
 //! bounded, and nothing here is recursive, so that no file can end the process.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
+use serde::de::IgnoredAny;
 use serde_json::Number;
 
 use super::{
@@ -22,25 +24,58 @@ const MAX_DEPTH: usize = 64;
 /// Most that aliases may add, counted in values and bytes of text.
 const MAX_ALIASED: usize = 1_000_000;
 
-/// Reads a YAML file of plain data, such as a file of parameters.
+/// Reads a YAML or JSON file of plain data, such as a file of parameters. A file without content is null.
 ///
 /// # Errors
-/// When it is no YAML, or holds what JSON cannot say.
+/// Returns all mistakes of the file, with their places.
 pub fn read_data(name: &str, text: &str) -> Result<serde_json::Value, Diagnostics> {
-    serde_yaml::from_str(text).map_err(|error| {
-        let source = Arc::new(Source::new(name, text.to_owned()));
-        let mut findings = Findings::new("yaml", source);
-        match error.location() {
-            Some(place) => {
-                let at = Extent { start: place.index(), end: place.index() };
-                findings.error("syntax", at, format!("this is no YAML: {error}"));
+    let source = Arc::new(Source::new(name, normalize(text).into_owned()));
+    let mut findings = Findings::new("yaml", Arc::clone(&source));
+    let root = read_tree(&source.text, &mut findings);
+    if findings.has_errors() {
+        return Err(findings.finish());
+    }
+    Ok(root.map_or(serde_json::Value::Null, |root| root.to_json()))
+}
+
+/// Returns the text without a byte order mark and with JSON's surrogate pairs as YAML escapes.
+pub(super) fn normalize(text: &str) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // YAML has no surrogate pairs, but many programs escape emoji in JSON that way.
+    let may_hold_pairs = text.contains("\\ud") || text.contains("\\uD");
+    if !may_hold_pairs || serde_json::from_str::<IgnoredAny>(text).is_err() {
+        return Cow::Borrowed(text);
+    }
+    let mut written = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        written.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let length = match surrogate_pair(rest) {
+            Some(pair) => {
+                written.push_str(&format!("\\U{:08X}", u32::from(pair)));
+                12
             }
             None => {
-                findings.whole("syntax", format!("this is no YAML: {error}"));
+                let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
+                written.push_str(&rest[..length]);
+                length
             }
-        }
-        findings.finish()
-    })
+        };
+        rest = &rest[length..];
+    }
+    written.push_str(rest);
+    Cow::Owned(written)
+}
+
+/// Returns the character that `text` starts with as two escapes of UTF-16.
+fn surrogate_pair(text: &str) -> Option<char> {
+    let unit = |start: usize| {
+        let digits = text.get(start..start + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let first = unit(0).filter(|unit| (0xD800..0xDC00).contains(unit))?;
+    char::decode_utf16([first, unit(6)?]).next()?.ok()
 }
 
 /// Writes data as YAML.
@@ -51,7 +86,7 @@ pub fn write_data(data: &impl serde::Serialize) -> Result<String, serde_yaml::Er
     serde_yaml::to_string(data)
 }
 
-/// Reads a plan file. Syntax ends at the first mistake; duplicate keys and the like are all found.
+/// Reads a file that [`normalize`] prepared, whatever it is for. Syntax ends at the first mistake; duplicate keys and the like are all found.
 pub(super) fn read_tree<'s>(text: &'s str, findings: &mut Findings) -> Option<Node<'s>> {
     let places = Places::new(text);
     let mut builder = Builder { findings, open: Vec::new(), anchors: HashMap::new(), aliased: 0, root: None, places };
@@ -147,7 +182,7 @@ impl<'s> Builder<'_, 's> {
         let line_start = self.places.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let line = self.places.text[line_start..].lines().next().unwrap_or_default();
         let unquoted = info.contains("flow") && line.contains("${{");
-        let found = self.findings.error("syntax", Extent { start: at, end: at }, format!("this is no YAML: {info}"));
+        let found = self.findings.error("syntax", Extent { start: at, end: at }, format!("invalid YAML: {info}"));
         if unquoted {
             found.help("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes");
         } else if info.contains("mapping values are not allowed") {
@@ -168,7 +203,7 @@ impl<'s> Builder<'_, 's> {
     fn take(&mut self, event: Event<'s>, extent: Extent) -> Result<(), Unreadable> {
         match event {
             Event::DocumentStart(_) if self.root.is_some() => {
-                Err(self.fail("syntax", extent, "a second document starts here, but a plan is one".to_owned()))
+                Err(self.fail("syntax", extent, "a second document starts here, but a file holds only one".to_owned()))
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.scalar(self.places.shared(text, extent), (style, tag.as_deref()), anchor, extent)
@@ -326,12 +361,13 @@ fn last_end(node: &Node<'_>) -> usize {
     }
 }
 
-/// The value of a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2).
+/// The value of a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2), but for numbers with a leading zero.
 fn plain(text: Cow<'_, str>) -> Result<Tree<'_>, String> {
     Ok(match &*text {
         "" | "~" | "null" | "Null" | "NULL" => Tree::Null,
         "true" | "True" | "TRUE" => Tree::Bool(true),
         "false" | "False" | "FALSE" => Tree::Bool(false),
+        _ if has_leading_zero(&text) => Tree::Text(text),
         _ => match number(&text) {
             Some(number) => Tree::Number(number?),
             None => Tree::Text(text),
@@ -341,7 +377,12 @@ fn plain(text: Cow<'_, str>) -> Result<Tree<'_>, String> {
 
 /// The value of a scalar with one of YAML's own tags.
 fn tagged<'s>(text: Cow<'s, str>, kind: &str) -> Result<Tree<'s>, String> {
-    let tree = if kind == "str" { Tree::Text(text.clone()) } else { plain(text.clone())? };
+    let tree = match number(&text) {
+        _ if kind == "str" => Tree::Text(text.clone()),
+        // The tag says that the zero may go.
+        Some(number) => Tree::Number(number?),
+        None => plain(text.clone())?,
+    };
     let fits = match (&tree, kind) {
         (Tree::Text(_), "str") | (Tree::Null, "null") | (Tree::Bool(_), "bool") => true,
         (Tree::Number(number), "int") => !number.is_f64(),
@@ -349,6 +390,12 @@ fn tagged<'s>(text: Cow<'s, str>, kind: &str) -> Result<Tree<'s>, String> {
         _ => false,
     };
     if fits { Ok(tree) } else { Err(format!("`{text}` is no `!!{kind}`")) }
+}
+
+/// Returns whether `text` spells a number whose first digit is a zero that a number would lose.
+pub(super) fn has_leading_zero(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    matches!(unsigned.as_bytes(), [b'0', b'0'..=b'9', ..]) && number(text).is_some()
 }
 
 /// The number that a plain scalar spells, if it spells one.

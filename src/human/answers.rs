@@ -13,16 +13,11 @@
 //!
 //! The first rule that holds answers. A rule whose fields do not fit the form is passed over, and said so.
 
-use std::path::{Path, PathBuf};
-
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::form::Fields;
-use crate::{
-    model::{Answer, Form, JsonObject, Question},
-    system::files::{self, MAX_FILE_BYTES},
-};
+use crate::model::{Answer, Form, JsonObject, Question};
 
 /// The rules, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,26 +25,14 @@ pub struct Answers {
     rules: Vec<Rule>,
 }
 
-/// Why an answers file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AnswersError {
-    /// The file cannot be read.
-    #[error("the answers file `{}` cannot be read", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It does not hold rules.
-    #[error("the answers file `{}` is wrong: {message}; expected rules such as `answers: [{{agent: travel, accept: {{confirm: true}}}}]`", .path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and at which line and column.
-        message: String,
-    },
+/// Reports a rule of an answers file that has no meaning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("rule {rule}: {problem}")]
+pub struct InvalidRule {
+    /// Its place in the file, from 1.
+    pub rule: usize,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 /// What the rules say to a question.
@@ -87,13 +70,6 @@ enum Then {
     Cancel,
 }
 
-/// The file as it is written.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    answers: Vec<Written>,
-}
-
 /// A rule as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,31 +101,17 @@ impl TryFrom<Written> for Rule {
 }
 
 impl Answers {
-    /// Reads a file of rules.
+    /// Returns the rules of an answers file, each as it is written.
     ///
     /// # Errors
-    /// When the file cannot be read or does not hold rules.
-    pub fn load(path: &Path) -> Result<Self, AnswersError> {
-        let bytes = match path == Path::new("-") {
-            true => files::read_all(std::io::stdin().lock(), MAX_FILE_BYTES),
-            false => files::read(path, MAX_FILE_BYTES),
+    /// Returns the first rule that has no meaning.
+    pub fn new(rules: Vec<Value>) -> Result<Self, InvalidRule> {
+        let read = |(index, rule): (usize, Value)| {
+            let written = Written::deserialize(rule).map_err(|error| error.to_string());
+            let rule = written.and_then(|written| Rule::try_from(written).map_err(str::to_owned));
+            rule.map_err(|problem| InvalidRule { rule: index + 1, problem })
         };
-        let bytes = bytes.map_err(|source| AnswersError::Unreadable { path: path.to_owned(), source })?;
-        let text = String::from_utf8(bytes).map_err(|error| AnswersError::Wrong {
-            path: path.to_owned(),
-            message: format!("it is not UTF-8: byte {} starts no character", error.utf8_error().valid_up_to()),
-        })?;
-        Self::parse(&text).map_err(|message| AnswersError::Wrong { path: path.to_owned(), message })
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() {
-            return Ok(Self { rules: Vec::new() });
-        }
-        let File { answers: written } = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
-        let read =
-            |(index, written)| Rule::try_from(written).map_err(|problem| format!("rule {}: {problem}", index + 1));
-        Ok(Self { rules: written.into_iter().enumerate().map(read).collect::<Result<_, _>>()? })
+        Ok(Self { rules: rules.into_iter().enumerate().map(read).collect::<Result<_, _>>()? })
     }
 
     /// What the rules say to `question`.
@@ -205,7 +167,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{Asker, AttemptId, Origin};
+    use crate::{
+        config::read_answers,
+        model::{Asker, AttemptId, Origin},
+    };
 
     fn asked(agent: &str, task: Option<&str>, message: &str) -> Question {
         let attempt = task.map(|task| AttemptId { task: task.into(), number: 1 });
@@ -230,7 +195,7 @@ mod tests {
     fn answers(text: &str) -> Answers {
         let indented = text.replace('\n', "\n  ");
         let file = if text.is_empty() { String::new() } else { format!("answers:\n  {indented}") };
-        Answers::parse(&file).expect(text)
+        Answers::new(read_answers("answers.yaml", &file).expect(text)).expect(text)
     }
 
     fn answer(text: &str, question: &Question) -> Option<Answer> {
@@ -310,19 +275,27 @@ mod tests {
     }
 
     #[test]
-    fn says_where_a_file_is_wrong() {
-        for (text, start, place) in [
-            ("answers:\n- agent: a\n  acept: true\n", "answers[0]: unknown field `acept`", "line 3 column 3"),
-            ("answers:\n- cancel: true\n- decline: true\n  cancel: true\n", "rule 2: a rule has exactly one of", ""),
-            ("answers:\n- accept: 5\n", "rule 1: `accept` takes `true` or the fields", ""),
-            ("- agent: a\n", "invalid type: sequence", ""),
-            ("answers:\n- {agent: a\n", "", "line 3 column 1"),
-            ("answers:\n- agent: [a]\n", "", "line 2 column 10"),
+    fn a_rule_without_a_meaning_is_named_by_its_place() {
+        for (rules, rule, problem) in [
+            (json!([{"cancel": true}, {"decline": true, "cancel": true}]), 2, "a rule has exactly one of"),
+            (json!([{"decline": false}]), 1, "a rule has exactly one of"),
+            (json!([{"accept": 5}]), 1, "`accept` takes `true` or the fields"),
+            (json!([{"agent": ["a"], "cancel": true}]), 1, "invalid type: sequence"),
         ] {
-            let problem = Answers::parse(text).expect_err(text);
-            assert!(problem.contains(start) && problem.contains(place), "{text:?} gave: {problem}");
+            let Value::Array(rules) = rules else { panic!("a list") };
+            let error = Answers::new(rules).expect_err(problem);
+            assert_eq!(error.rule, rule);
+            assert!(error.problem.starts_with(problem), "{error}");
         }
-        let missing = Answers::load(Path::new("/nonexistent/answers.yaml")).expect_err("no file");
-        assert_eq!(missing.to_string(), "the answers file `/nonexistent/answers.yaml` cannot be read");
+    }
+
+    #[test]
+    fn digits_with_a_leading_zero_answer_a_text_field() {
+        let Value::Object(schema) = json!({"type": "object", "properties": {"zip": {"type": "string"}}}) else {
+            panic!("an object")
+        };
+        let question = Question { form: Form::Fields { schema }, ..asked("travel", None, "Where?") };
+        let accepted = Some(Answer::Accept { content: Some(json!({"zip": "08989"})) });
+        assert_eq!(answer("- accept: {zip: 08989}", &question), accepted);
     }
 }

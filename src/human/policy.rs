@@ -91,8 +91,6 @@ impl Human for RulesFirst {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use serde_json::json;
 
     use super::*;
@@ -127,13 +125,14 @@ mod tests {
 
     #[tokio::test]
     async fn rules_answer_before_anybody_is_asked_and_a_misfit_is_named_once() {
-        let mut file = tempfile::NamedTempFile::new().expect("a file");
-        file.write_all(b"answers:\n- {message: book, accept: {confirm: maybe}}\n- {message: rail, cancel: true}")
-            .expect("space");
         let memory = Memory::default();
         let abilities = Abilities { live: false, colour: false };
         let screen = Screen::over(memory.clone(), abilities).expect("a thread");
-        let answers = Answers::load(file.path()).expect("rules");
+        let answers = Answers::new(vec![
+            json!({"message": "book", "accept": {"confirm": "maybe"}}),
+            json!({"message": "rail", "cancel": true}),
+        ])
+        .expect("rules");
         let human = RulesFirst::new(answers, Box::new(NoInput), screen.clone());
 
         assert_eq!(human.ask(&question(fields())).await, declined());

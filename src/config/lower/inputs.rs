@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use crate::{
     config::{
         findings::Findings,
-        inputs::{has_type, type_name},
+        inputs::{conversion_help, has_type, type_name},
         keys::INPUT,
         shape::Fields,
         tree::Node,
@@ -31,7 +31,7 @@ fn input(name: &str, fields: &Fields<'_>, findings: &mut Findings) -> InputSpec 
         let value = default.to_json();
         if !has_type(&value, kind) {
             let message = format!("the default of `{name}` must be {}, not {}", type_name(kind), default.kind());
-            findings.error("input_type", default.extent, message);
+            findings.error("input_type", default.extent, message).maybe_help(conversion_help(&value, kind));
         }
     }
     if let (true, Some(_), Some(at)) = (required, default, fields.key_extent("required")) {

@@ -62,8 +62,7 @@ pub fn load_plan(
     agents: &AgentsFile,
     catalogue: Option<&Catalogue>,
 ) -> Result<Lowered, Diagnostics> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Arc::new(Source::new(name, text.to_owned()));
+    let source = Arc::new(Source::new(name, plan_file::normalize(text).into_owned()));
     let mut findings = Findings::new("plan", Arc::clone(&source));
     let Some(root) = plan_file::read_tree(&source.text, &mut findings) else {
         if findings.is_empty() {

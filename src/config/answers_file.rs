@@ -1,0 +1,39 @@
+//! Reads the rules of an answers file.
+//! Never decides what a rule answers.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{
+    diagnostic::Diagnostics,
+    findings::Findings,
+    keys::ANSWERS,
+    plan_file,
+    shape::{self, Shape},
+    source::Source,
+};
+
+/// Returns the rules of an answers file with their keys checked. A file without content has none.
+///
+/// # Errors
+/// Returns all mistakes of the file, with their places.
+pub fn read_answers(name: &str, text: &str) -> Result<Vec<Value>, Diagnostics> {
+    let source = Arc::new(Source::new(name, plan_file::normalize(text).into_owned()));
+    let mut findings = Findings::new("answers", Arc::clone(&source));
+    let root = plan_file::read_tree(&source.text, &mut findings);
+    if let Some(root) = &root {
+        shape::check(root, &Shape::Section(&ANSWERS), &"the file", &mut findings);
+    }
+    if findings.has_errors() {
+        let example = "answers: [{agent: travel, accept: {confirm: true}}]";
+        let mistakes = findings.finish();
+        let is_explained = mistakes.list().last().is_some_and(|mistake| mistake.help.is_some());
+        return Err(if is_explained { mistakes } else { mistakes.with_help(format!("rules look like `{example}`")) });
+    }
+    let rules = root.as_ref().and_then(|root| Some(root.as_map()?.get("answers")?.node.to_json()));
+    Ok(match rules {
+        Some(Value::Array(rules)) => rules,
+        _ => Vec::new(),
+    })
+}

@@ -43,8 +43,9 @@ pub trait Journal: Send + Sync {
 
     /// Queues a note of `run`, which replaces the one of the same key; the future ends when it is durable.
     ///
-    /// Notes and records become durable in the order of the calls. The notes of a run are gone once it has ended for
-    /// good. The note is kept even if the future is dropped.
+    /// A note becomes durable no later than the records that are appended after it, unless a later note of the same key
+    /// replaces it before. The notes of a run are gone once it has ended for good. The note is kept even if the future
+    /// is dropped.
     ///
     /// # Errors
     /// When it is not durable.

@@ -2,10 +2,11 @@
 //! Never blocks its callers, except in [`SqliteJournal::open`] and when dropped.
 
 use std::{
-    iter,
+    collections::HashMap,
+    iter, mem,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -50,15 +51,87 @@ pub enum Durability {
 pub struct SqliteJournal {
     path: PathBuf,
     // Taken only by `drop`, so that the writer sees the end of the queue.
-    queue: Option<SyncSender<Append>>,
+    queue: Option<SyncSender<Message>>,
+    notes: Arc<PendingNotes>,
     writer: Option<JoinHandle<()>>,
+}
+
+/// Holds the latest note of each key until it is written; none once the writer has ended.
+///
+/// Notes replace each other, so they are bounded by the calls and sessions of the runs and need no queue.
+#[derive(Debug)]
+struct PendingNotes(Mutex<Option<HashMap<(RunId, NoteKey), PendingNote>>>);
+
+#[derive(Debug)]
+struct PendingNote {
+    note: Value,
+    /// The callers that wait until this note, or one that it replaced, is durable.
+    done: Vec<Done>,
+}
+
+impl PendingNotes {
+    fn new() -> Self {
+        Self(Mutex::new(Some(HashMap::new())))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<(RunId, NoteKey), PendingNote>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a note. Returns what reports its end, and whether it is the only one, so that the writer has to be woken.
+    fn put(&self, key: (RunId, NoteKey), note: Value) -> (oneshot::Receiver<Result<(), JournalError>>, bool) {
+        let (done, written) = oneshot::channel();
+        let mut pending = self.lock();
+        let Some(notes) = &mut *pending else { return (written, false) };
+        let is_only = notes.is_empty();
+        let entry = notes.entry(key).or_insert_with(|| PendingNote { note: Value::Null, done: Vec::new() });
+        entry.note = note;
+        entry.done.retain(|done| !done.is_canceled());
+        entry.done.push(done);
+        (written, is_only)
+    }
+
+    /// Takes all notes as appends.
+    fn take(&self) -> Vec<Append> {
+        let notes = self.lock().as_mut().map(mem::take).unwrap_or_default();
+        let append = |((run, key), PendingNote { note, done }): (_, PendingNote)| Append {
+            run,
+            content: Content::Note(key, note),
+            done,
+        };
+        notes.into_iter().map(append).collect()
+    }
+
+    /// Ends every pending note, and every later one, with [`JournalError::Closed`].
+    fn close(&self) {
+        let notes = self.lock().take();
+        drop(notes);
+    }
+}
+
+type Done = oneshot::Sender<Result<(), JournalError>>;
+
+/// What wakes the writer.
+enum Message {
+    Append(Append),
+    /// There are pending notes.
+    Notes,
+}
+
+impl Message {
+    fn into_append(self) -> Option<Append> {
+        match self {
+            Self::Append(append) => Some(append),
+            Self::Notes => None,
+        }
+    }
 }
 
 /// What becomes durable together, and who waits for that.
 struct Append {
     run: RunId,
     content: Content,
-    done: oneshot::Sender<Result<(), JournalError>>,
+    done: Vec<Done>,
 }
 
 enum Content {
@@ -89,13 +162,15 @@ impl SqliteJournal {
         connection
             .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| JournalError::from_sqlite(path, error))?;
-        let (queue, appends) = sync_channel(QUEUE);
-        let writer = Writer { connection, path: path.to_path_buf(), row: Row::default() };
+        let (queue, messages) = sync_channel(QUEUE);
+        let notes = Arc::new(PendingNotes::new());
+        let pending = Arc::clone(&notes);
+        let writer = Writer { connection, path: path.to_path_buf(), row: Row::default(), notes: pending };
         let writer = thread::Builder::new()
             .name("journal".into())
-            .spawn(move || writer.run(&appends))
+            .spawn(move || writer.run(&messages))
             .map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
-        Ok(Self { path: path.to_path_buf(), queue: Some(queue), writer: Some(writer) })
+        Ok(Self { path: path.to_path_buf(), queue: Some(queue), notes, writer: Some(writer) })
     }
 }
 
@@ -105,17 +180,22 @@ impl Journal for SqliteJournal {
     }
 
     fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.queue(run, Content::Note(key, note))
+        let (written, wakes) = self.notes.put((run.clone(), key), note);
+        if let (true, Some(queue)) = (wakes, &self.queue) {
+            // A full queue wakes the writer too, and a writer that has ended ends the pending notes.
+            let _ = queue.try_send(Message::Notes);
+        }
+        async move { written.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
     }
 }
 
 impl SqliteJournal {
     fn queue(&self, run: &RunId, content: Content) -> BoxFuture<'static, Result<(), JournalError>> {
         let (done, written) = oneshot::channel();
-        let append = Append { run: run.clone(), content, done };
+        let append = Append { run: run.clone(), content, done: vec![done] };
         // Queued here and not in the future: the order is that of the calls, however the futures are polled.
         let queued = match &self.queue {
-            Some(queue) => queue.try_send(append).map_err(|error| match error {
+            Some(queue) => queue.try_send(Message::Append(append)).map_err(|error| match error {
                 TrySendError::Full(_) => JournalError::Overrun { waiting: QUEUE },
                 TrySendError::Disconnected(_) => JournalError::Closed,
             }),
@@ -145,12 +225,20 @@ struct Writer {
     path: PathBuf,
     /// Empty between appends; here to be used again.
     row: Row,
+    notes: Arc<PendingNotes>,
 }
 
 impl Writer {
-    fn run(mut self, appends: &Receiver<Append>) {
-        while let Ok(first) = appends.recv() {
-            let batch: Vec<_> = iter::once(first).chain(appends.try_iter().take(QUEUE)).collect();
+    fn run(mut self, messages: &Receiver<Message>) {
+        while let Ok(first) = messages.recv() {
+            let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(QUEUE)).collect();
+            // Notes are taken last, so that none is durable later than a record that was appended after it, and written
+            // first, so that the end of a run removes them.
+            let mut batch = self.notes.take();
+            batch.extend(queued.into_iter().filter_map(Message::into_append));
+            if batch.is_empty() {
+                continue;
+            }
             match self.commit(&batch) {
                 Err(error) if batch.len() > 1 && error.blames_the_append() => {
                     for append in batch {
@@ -165,7 +253,7 @@ impl Writer {
 
     /// Makes the appends durable, all or none.
     fn commit(&mut self, batch: &[Append]) -> Result<(), JournalError> {
-        let Self { connection, path, row } = self;
+        let Self { connection, path, row, .. } = self;
         let failed = |error| JournalError::from_sqlite(path, error);
         // Immediate, since a transaction that begins by reading cannot wait for another process's write.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -179,10 +267,18 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.notes.close();
+    }
+}
+
 impl Append {
     fn end(self, result: Result<(), JournalError>) {
         // Nobody may be waiting any more; the records are kept all the same.
-        let _ = self.done.send(result);
+        for done in self.done {
+            let _ = done.send(result.clone());
+        }
     }
 }
 

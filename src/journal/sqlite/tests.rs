@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     journal::{Holder, Lease, Reader, RunSummary, samples},
-    model::{EndCause, LogMessage, Notes, Origin, RunStatus, Timestamp},
+    model::{AttemptId, EndCause, LogMessage, Notes, Origin, RunStatus, Timestamp},
 };
 
 fn folder() -> (TempDir, PathBuf) {
@@ -151,6 +151,55 @@ fn a_caller_that_never_waits_is_told_so_and_loses_nothing_it_had_queued() {
         assert!(matches!(result, Err(JournalError::Overrun { .. } | JournalError::Sequence { .. })), "{result:?}");
     }
     assert_eq!(read(&path, &run).len(), kept);
+}
+
+#[test]
+fn notes_of_a_stalled_disk_leave_room_for_appends_and_the_latest_of_each_key_is_kept() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    let call = |number| AttemptId { task: "book".into(), number };
+    let other = Connection::open(&path).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let count = 3 * u32::try_from(QUEUE).expect("a small queue");
+    let mut waiting = Vec::new();
+    for number in 0..count {
+        waiting.push(journal.note(&run, NoteKey::Call(call(number)), json!(number)));
+        waiting.push(journal.note(&run, NoteKey::Session("travel".into()), json!(number)));
+        // The future of a note may be dropped.
+        drop(journal.note(&run, NoteKey::Session("research".into()), json!(number)));
+        if number % 6 == 0 {
+            waiting.push(journal.append(&run, vec![record(u64::from(number / 6))].into()));
+        }
+    }
+    other.execute_batch("ROLLBACK").expect("unlocks");
+    for written in waiting {
+        block_on(written).expect("is durable");
+    }
+
+    drop(journal);
+    assert_eq!(read(&path, &run), (0..u64::from(count / 6)).map(record).collect::<Vec<_>>());
+    let notes = Reader::open(&path).expect("opens").notes(&run).expect("reads");
+    assert_eq!(notes.calls, (0..count).map(|number| (call(number), json!(number))).collect());
+    let last = json!(count - 1);
+    assert_eq!(notes.sessions, [("travel".into(), last.clone()), ("research".into(), last)].into());
+}
+
+#[test]
+fn notes_end_with_the_writer() {
+    let notes = PendingNotes::new();
+    let key = |agent: &str| (RunId::from("run"), NoteKey::Session(agent.into()));
+    let (first, wakes) = notes.put(key("travel"), json!(1));
+    assert!(wakes);
+    let (second, wakes) = notes.put(key("research"), json!(2));
+    assert!(!wakes);
+    notes.close();
+    let (late, wakes) = notes.put(key("travel"), json!(3));
+    assert!(!wakes);
+    for written in [first, second, late] {
+        assert!(block_on(written).is_err());
+    }
+    assert!(notes.take().is_empty());
 }
 
 #[test]

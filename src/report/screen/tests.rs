@@ -18,45 +18,80 @@ fn writes_every_line_before_it_is_dropped() {
     assert_eq!(memory.text(), lines.join("\n") + "\n");
 }
 
-/// A device that accepts nothing until it is released.
-#[derive(Clone)]
-struct Stalled(Memory, Arc<(Mutex<bool>, Condvar)>);
+/// A device whose writes wait until each is allowed.
+#[derive(Clone, Default)]
+struct Stalled {
+    memory: Memory,
+    writes: Arc<(Mutex<Writes>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Writes {
+    started: usize,
+    allowed: usize,
+}
+
+impl Stalled {
+    fn wait_until_started(&self, writes: usize) {
+        let (state, changed) = &*self.writes;
+        let state = state.lock().expect("no panic");
+        drop(changed.wait_while(state, |state| state.started < writes).expect("no panic"));
+    }
+
+    fn allow(&self, writes: usize) {
+        let (state, changed) = &*self.writes;
+        state.lock().expect("no panic").allowed = writes;
+        changed.notify_all();
+    }
+}
 
 impl Device for Stalled {
     fn write(&mut self, output: Output, text: &str) {
-        let (released, changed) = &*self.1;
-        let released = released.lock().expect("no panic");
-        drop(changed.wait_while(released, |released| !*released).expect("no panic"));
-        self.0.write(output, text);
+        let (state, changed) = &*self.writes;
+        let mut state = state.lock().expect("no panic");
+        state.started += 1;
+        changed.notify_all();
+        let write = state.started;
+        drop(changed.wait_while(state, |state| state.allowed < write).expect("no panic"));
+        self.memory.write(output, text);
     }
     fn size(&self) -> Size {
-        self.0.size()
+        self.memory.size()
     }
 }
 
 #[test]
 fn an_output_that_accepts_nothing_never_blocks_a_line() {
-    let memory = Memory::default();
-    let gate = Arc::new((Mutex::new(false), Condvar::new()));
-    let device = Stalled(memory.clone(), Arc::clone(&gate));
-    let screen = Screen::over(device, Abilities { live: false, colour: false }).expect("a thread");
+    let device = Stalled::default();
+    let screen = Screen::over(device.clone(), Abilities { live: false, colour: false }).expect("a thread");
     let line = "x".repeat(1023);
     let printed = 3 * MAX_WAITING / line.len();
-    for _ in 0..printed {
-        screen.println(line.clone());
+    let kept = MAX_WAITING / line.len();
+    screen.println("first");
+    // Lines are printed only while a write is stalled, so that the thread cannot make room among them. The second
+    // write has all that waited for the first one, and further lines wait for it.
+    for stalled in 1..=2 {
+        device.wait_until_started(stalled);
+        for _ in 0..printed {
+            screen.println(line.clone());
+        }
+        device.allow(stalled);
     }
-    *gate.0.lock().expect("no panic") = true;
-    gate.1.notify_all();
+    device.allow(usize::MAX);
     screen.flush();
     screen.println("last");
     drop(screen);
-    let text = memory.text();
-    let kept = text.lines().filter(|shown| **shown == line).count();
-    assert!(kept >= MAX_WAITING / 1024 && kept < printed, "{kept} of {printed}");
+    let text = device.memory.text();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("first"));
     let omitted = format!("… {} lines left out because the output accepted none", printed - kept);
-    let mut end = text.lines().skip(kept);
-    assert!(end.next().is_some_and(|note| note.starts_with(&omitted)), "{:?}", text.lines().nth(kept));
-    assert_eq!(end.collect::<Vec<_>>(), ["last"]);
+    for _ in 1..=2 {
+        let shown = lines.by_ref().take(kept).filter(|shown| *shown == line).count();
+        assert_eq!(shown, kept, "of {printed}");
+        let note = lines.next();
+        assert!(note.is_some_and(|note| note.starts_with(&omitted)), "{note:?}");
+    }
+    assert_eq!(lines.collect::<Vec<_>>(), ["last"]);
 }
 
 #[test]

@@ -21,6 +21,9 @@ use super::{
     run::{Queues, Run, TaskState},
 };
 
+/// Items of one `foreach` task; each is a node of the graph and rows of the journal.
+const MAX_ITEMS: usize = 100_000;
+
 impl Decision<'_> {
     /// Does all that can be done now.
     pub(super) fn advance(&mut self) {
@@ -121,6 +124,12 @@ impl Decision<'_> {
         }
         if let (Some(foreach), false) = (&task.foreach, is_item) {
             return match expression::render(&foreach.items, &self.run.scope(node)) {
+                Ok(Value::Array(items)) if items.len() > MAX_ITEMS => {
+                    let (count, given) = (items.len(), show(&foreach.items));
+                    let message = format!("`foreach` takes at most {MAX_ITEMS} items, but `{given}` gave {count}");
+                    let help = "split the list over several tasks, or give it whole to a tool";
+                    self.fail(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                }
                 Ok(Value::Array(items)) => {
                     self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) });
                     self.reuse_items(node);

@@ -8,7 +8,7 @@ use std::{
 
 use minijinja::{
     Environment, Error, ErrorKind, UndefinedBehavior,
-    value::{Object, Serde, Value as Computed, ValueKind},
+    value::{Kwargs, Object, Rest, Serde, Value as Computed, ValueKind},
 };
 use serde_json::{Number, Value};
 
@@ -21,6 +21,53 @@ use super::{
 const FUEL: u64 = 100_000;
 /// Largest text that a filter may make, in bytes.
 const MAX_TEXT: usize = 64 * 1024 * 1024;
+/// Values that a filter may take and an expression may give, nested ones included.
+const MAX_VALUES: usize = 1_000_000;
+/// Bytes of a text that count as one value more.
+const BYTES_PER_VALUE: usize = 64;
+/// The same for filters that make a value of each part of a text.
+const BYTES_PER_PART: usize = 4;
+/// Levels of nested lists and objects that a filter may take and an expression may give.
+const MAX_LEVELS: usize = 256;
+
+/// The filters that go over all of what they take, or may make a value of its size. Repetition makes lists that cost
+/// nothing until something goes over them, so the size is counted first.
+const COUNTED_FILTERS: [&str; 34] = [
+    "capitalize",
+    "chain",
+    "dictsort",
+    "first",
+    "fromjson",
+    "groupby",
+    "items",
+    "join",
+    "keys",
+    "last",
+    "lines",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "select",
+    "selectattr",
+    "sort",
+    "split",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "unique",
+    "upper",
+    "values",
+    "zip",
+    "int",
+];
 
 /// The filters of `minijinja` that stay, and our own. What pads or formats by a width of the author's choice is
 /// left out: it can ask for any amount of memory.
@@ -103,7 +150,62 @@ pub(super) const TESTS: [&str; 28] = [
 ];
 const FUNCTIONS: [&str; 2] = ["dict", "range"];
 
+/// The environment of every expression: that of [`UNCOUNTED`], with the values that filters take counted.
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = UNCOUNTED.clone();
+    for name in COUNTED_FILTERS {
+        environment.add_filter(name, move |mut values: Rest<Computed>, named: Kwargs| -> Result<Computed, Error> {
+            let mut budget = Budget::new(match name {
+                "split" | "lines" => BYTES_PER_PART,
+                _ => BYTES_PER_VALUE,
+            });
+            values.iter().try_for_each(|value| budget.count(value, 0))?;
+            if named.args().next().is_some() {
+                values.push(Computed::from(named));
+            }
+            UNCOUNTED.empty_state().apply_filter(name, &values)
+        });
+    }
+    environment
+});
+
+/// Counts values up to [`MAX_VALUES`].
+struct Budget {
+    left: usize,
+    bytes_per_value: usize,
+}
+
+impl Budget {
+    fn new(bytes_per_value: usize) -> Self {
+        Self { left: MAX_VALUES, bytes_per_value }
+    }
+
+    /// Takes one value and its text, without what is in it.
+    fn take(&mut self, value: &Computed, level: usize) -> Result<(), Error> {
+        if level > MAX_LEVELS {
+            return Err(refused(format!("lists and objects are nested more than {MAX_LEVELS} deep")));
+        }
+        let text = value.as_str().map_or(0, str::len);
+        self.left = (self.left.checked_sub(1 + text / self.bytes_per_value))
+            .ok_or_else(|| refused(format!("the expression makes more than {MAX_VALUES} values")))?;
+        Ok(())
+    }
+
+    /// Takes a value and all that is in it.
+    fn count(&mut self, value: &Computed, level: usize) -> Result<(), Error> {
+        self.take(value, level)?;
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.try_for_each(|item| self.count(&item, level + 1)),
+            ValueKind::Map => value.try_iter()?.try_for_each(|key| {
+                self.take(&key, level + 1)?;
+                self.count(&value.get_item(&key)?, level + 1)
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+static UNCOUNTED: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
@@ -310,6 +412,11 @@ impl<'s, 'e> Prepared<'s, 'e> {
 
 /// The JSON value of what was computed; integers stay exact, and what JSON cannot say is an error.
 fn to_json(value: &Computed) -> Result<Value, Error> {
+    json_within(value, &mut Budget::new(BYTES_PER_VALUE), 0)
+}
+
+fn json_within(value: &Computed, budget: &mut Budget, level: usize) -> Result<Value, Error> {
+    budget.take(value, level)?;
     Ok(match value.kind() {
         ValueKind::Undefined => return Err(Error::from(ErrorKind::UndefinedError)),
         ValueKind::None => Value::Null,
@@ -317,13 +424,13 @@ fn to_json(value: &Computed) -> Result<Value, Error> {
         ValueKind::Number => Value::Number(number(value)?),
         ValueKind::String => Value::from(value.as_str().unwrap_or_default()),
         ValueKind::Seq | ValueKind::Iterable => {
-            Value::Array(value.try_iter()?.map(|item| to_json(&item)).collect::<Result<_, _>>()?)
+            Value::Array(value.try_iter()?.map(|item| json_within(&item, budget, level + 1)).collect::<Result<_, _>>()?)
         }
         ValueKind::Map => Value::Object(
             value
                 .try_iter()?
                 .map(|key| {
-                    let field = to_json(&value.get_item(&key)?)?;
+                    let field = json_within(&value.get_item(&key)?, budget, level + 1)?;
                     let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
                     Ok((key, field))
                 })

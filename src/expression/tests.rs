@@ -434,3 +434,55 @@ proptest::proptest! {
         })?;
     }
 }
+
+/// Returns why an expression without paths has no value.
+fn refusal(text: &str) -> String {
+    let scope = Scope { inputs: &json!({}), binding: None, tasks: &NoTasks };
+    match evaluate(&Expression(text.to_owned()), &scope) {
+        Ok(_) => panic!("{text} has a value"),
+        Err(error) => error.message,
+    }
+}
+
+struct NoTasks;
+
+impl Tasks for NoTasks {
+    fn view(&self, _: &str) -> Option<TaskView<'_>> {
+        None
+    }
+
+    fn item(&self, _: usize) -> Option<TaskView<'_>> {
+        None
+    }
+}
+
+#[test]
+fn repetition_is_bounded_however_its_values_are_used() {
+    for text in [
+        "[1] * 2000000",
+        "[[1] * 1000] * 1000 * 1000",
+        "([[1] * 1000] * 1000 * 1000)|list",
+        "([1] * 90000000)|sum",
+        "([1] * 90000000)|sort",
+        "([1] * 90000000)|unique",
+        "([1] * 90000000)|tojson",
+        "([1] * 90000000)|map('string')|list",
+        "([1] * 90000000)|join",
+        "([1] * 90000000)|zip([1] * 90000000)|list",
+        "([1] * 90000000)|reverse|first",
+        "[]|chain([1] * 90000000)|list",
+        "('a,' * 3000000)|split(',')",
+        "[[1] * 100000] * 20",
+    ] {
+        assert_eq!(refusal(text), "the expression makes more than 1000000 values", "{text}");
+    }
+    let scope = Scope { inputs: &json!({}), binding: None, tasks: &NoTasks };
+    for (text, value) in [
+        ("([[1, 2] * 2] * 2)|list", json!([[1, 2, 1, 2], [1, 2, 1, 2]])),
+        ("range(100000)|list|length", json!(100_000)),
+        ("(['ab'] * 3)|join('-')", json!("ab-ab-ab")),
+        ("[3, 1]|sort(reverse=true)|first", json!(3)),
+    ] {
+        assert_eq!(evaluate(&Expression(text.to_owned()), &scope), Ok(value), "{text}");
+    }
+}

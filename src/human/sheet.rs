@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     form::{Field, Fields},
+    lines::without_controls,
     page::Page,
 };
 use crate::{
@@ -51,6 +52,8 @@ fn read(fields: &Fields, given: &[String]) -> Result<JsonObject, String> {
     let mut content = JsonObject::new();
     for pair in given {
         let (name, text) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form `NAME=VALUE`"))?;
+        // What keys such as arrows leave in a line of a shell is no part of an answer.
+        let text = &without_controls(text);
         let value = match fields.iter().find(|field| field.name == name) {
             Some(field) => field.parse(text).map_err(|problem| format!("`{name}`: {problem}{}", choices(field)))?,
             // The form refuses it, and says what it has.
@@ -126,10 +129,13 @@ pub fn lines(run: &RunId, question: &Question) -> Vec<String> {
         }
         Form::Fields { schema } => {
             let fields = Fields::read(schema);
+            if let Some(reason) = &fields.unchecked {
+                lines.push(format!("    warning: answers are not checked: {}", brief(reason)));
+            }
             lines.extend(fields.iter().flat_map(field_lines));
             let needed: Vec<String> = fields
                 .iter()
-                .filter(|field| field.required && field.default.is_none())
+                .filter(|field| field.required && !field.nullable && field.default.is_none())
                 .map(|field| format!("--field {}=…", brief(&field.name)))
                 .collect();
             if !needed.is_empty() {
@@ -146,7 +152,7 @@ fn field_lines(field: &Field) -> Vec<String> {
     let about = about.into_iter().flatten().map(|text| text + ": ").collect::<String>();
     let needed = match &field.default {
         Some(default) => format!("default {}", brief(&field.show(default))),
-        None if field.required => "required".to_owned(),
+        None if field.required && !field.nullable => "required".to_owned(),
         None => "optional".to_owned(),
     };
     let mut lines = vec![format!("    {}  {about}{}; {needed}", brief(&field.name), brief(&field.expects()))];
@@ -234,6 +240,48 @@ mod tests {
         assert_eq!(Said::Decline.answer(&fields()), Ok(Answer::Decline));
         assert_eq!(Said::Cancel.answer(&Form::Approval), Ok(Answer::Cancel));
         assert_eq!(accept(&[]).answer(&Form::Approval), Ok(Answer::Accept { content: None }));
+    }
+
+    #[test]
+    fn forms_of_libraries_are_choices_and_plain_fields() {
+        let schema = json!({
+            "$defs": {"Room": {"enum": ["single", "double"], "title": "Room", "type": "string"},
+                "Count": {"type": "integer", "minimum": 1}},
+            "properties": {
+                "room": {"$ref": "#/$defs/Room"},
+                "notes": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": null},
+                "nights": {"allOf": [{"$ref": "#/$defs/Count"}]},
+                "extras": {"type": "array", "items": {"$ref": "#/$defs/Room"}},
+                "board": {"anyOf": [{"const": "full", "title": "Full board"}, {"const": "none"}, {"type": "null"}]},
+                "pet": {"type": ["boolean", "null"]},
+                "class": {"anyOf": [{"$ref": "#/$defs/Room"}, {"type": "null"}]},
+                "mixed": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+            },
+            "required": ["room", "nights", "pet"],
+        });
+        let form = Form::Fields { schema: schema.as_object().expect("an object").clone() };
+        let given = ["room=double", "notes=window", "nights=2", "extras=single,double", "board=full board", "mixed=x"];
+        let content = json!({"room": "double", "notes": "window", "nights": 2, "extras": ["single", "double"],
+            "board": "full", "mixed": "x", "pet": null});
+        assert_eq!(accept(&given).answer(&form), Ok(Answer::Accept { content: Some(content) }));
+        let content = json!({"room": "single", "nights": 1, "notes": null, "class": "double", "pet": true});
+        let given = ["room=\u{1b}[Asingle", "nights=1", "notes=null", "class=double", "pet=yes"];
+        assert_eq!(accept(&given).answer(&form), Ok(Answer::Accept { content: Some(content) }));
+        let problem = "`room`: `suite` does not fit: expected one of the choices: `single`, `double`";
+        assert_eq!(accept(&["room=suite"]).answer(&form), Err(problem.to_owned()));
+        let problem = "`nights`: 0 does not fit: expected a whole number, at least 1";
+        assert_eq!(accept(&["room=single", "nights=0"]).answer(&form), Err(problem.to_owned()));
+        let json = json(&question("?", form.clone()));
+        let choices = json!([{"value": "single", "title": "single"}, {"value": "double", "title": "double"}]);
+        assert_eq!((&json["fields"][0]["choices"], &json["fields"][6]["choices"]), (&choices, &choices));
+        let shown = lines(&"0190".into(), &question("?", form)).join("\n");
+        for part in [
+            "    room  Room: one of the choices; required\n        1) single",
+            "    notes  text; optional",
+            "--field room=… --field nights=…",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
     }
 
     #[test]

@@ -181,6 +181,9 @@ impl Dialogue<'_> {
             return self.yes_or_no("accept").await.map(|_| Some(Value::Object(JsonObject::new())));
         }
         self.say(&format!("({DECLINE} says no, {CANCEL} dismisses the question)"));
+        if let Some(reason) = &form.unchecked {
+            self.say(&format!("warning: answers are not checked: {reason}"));
+        }
         loop {
             let mut given = JsonObject::new();
             for field in form.iter() {
@@ -201,14 +204,14 @@ impl Dialogue<'_> {
         let default = field.default.as_ref();
         let hint = match default {
             Some(default) => format!(" [{}]", brief(&field.show(default))),
-            None if field.required => String::new(),
+            None if field.required && !field.nullable => String::new(),
             None => " [skip]".to_owned(),
         };
         let label = format!("{}{hint}", brief(&field.name));
         loop {
             let line = self.line(&label).await?;
             if line.is_empty() {
-                if default.is_some() || !field.required {
+                if default.is_some() || !field.required || field.nullable {
                     return Ok(default.cloned());
                 }
                 self.say(&format!("an answer is required: {}", field.expects()));
@@ -224,7 +227,7 @@ impl Dialogue<'_> {
     fn describe(&self, field: &Field) {
         let title = field.title.as_deref().unwrap_or(&field.name);
         let description = field.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
-        let needed = if field.required { "required" } else { "optional" };
+        let needed = if field.required && !field.nullable { "required" } else { "optional" };
         let (title, description, expects) = (brief(title), brief(&description), brief(&field.expects()));
         self.prompt.lines([format!("  {}{description} ({expects}; {needed})", title.bold())]);
         for (pick, choice) in field.choices() {

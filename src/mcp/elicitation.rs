@@ -7,6 +7,33 @@ use serde_json::Value;
 use super::listing;
 use crate::model::{Answer, Elicitation, Form};
 
+/// Bytes of the message of a question.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Bytes of the address of a page.
+const MAX_URL: usize = 16 * 1024;
+/// Bytes of the schema of a form, as JSON.
+const MAX_SCHEMA: usize = 256 * 1024;
+/// Fields of a form.
+const MAX_FIELDS: usize = 500;
+/// Questions of one call.
+pub(super) const MAX_QUESTIONS: u32 = 1_000;
+
+/// Says which limit a question exceeds.
+fn exceeded(elicitation: &Elicitation) -> Option<String> {
+    let over = |what: &str, size: usize, limit: usize| (size > limit).then(|| format!("{what}: at most {limit}"));
+    let form = match &elicitation.form {
+        Form::Fields { schema } => {
+            let fields = schema.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+            let bytes = serde_json::to_vec(schema).map_or(usize::MAX, |text| text.len());
+            over("fields of `requestedSchema`", fields, MAX_FIELDS)
+                .or_else(|| over("bytes of `requestedSchema`", bytes, MAX_SCHEMA))
+        }
+        Form::Url { url } => over("bytes of `url`", url.len(), MAX_URL),
+        Form::Approval => None,
+    };
+    form.or_else(|| over("bytes of `message`", elicitation.message.len(), MAX_MESSAGE))
+}
+
 /// Reads the parameters of `elicitation/create`, either mode. Schemas are kept as they came: which of them can be
 /// asked is for the asker to say.
 ///
@@ -28,7 +55,12 @@ pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
         Some("url") => Form::Url { url: text("url").ok_or_else(|| refuse("`url` must be text"))? },
         Some(_) => return Err(refuse("`mode` must be `form` or `url`")),
     };
-    Ok(Elicitation { message: text("message").ok_or_else(|| refuse("`message` must be text"))?, form })
+    let message = text("message").ok_or_else(|| refuse("`message` must be text"))?;
+    let elicitation = Elicitation { message, form };
+    match exceeded(&elicitation) {
+        Some(limit) => Err(refuse(&format!("too large for this host: {limit}"))),
+        None => Ok(elicitation),
+    }
 }
 
 /// Writes the answer as MCP's result.
@@ -81,6 +113,26 @@ mod tests {
             (json!({"mode": "voice", "message": "m"}), "`mode`"),
         ] {
             assert!(read(&params).unwrap_err().message.contains(said));
+        }
+    }
+
+    #[test]
+    fn questions_are_bounded_in_each_of_their_parts() {
+        let fields: serde_json::Map<_, _> = (0..501).map(|index| (index.to_string(), json!({}))).collect();
+        let long = "x".repeat(300_000);
+        for (params, limit) in [
+            (json!({"message": long, "requestedSchema": {}}), "bytes of `message`: at most 65536"),
+            (
+                json!({"message": "m", "requestedSchema": {"description": long}}),
+                "bytes of `requestedSchema`: at most 262144",
+            ),
+            (
+                json!({"message": "m", "requestedSchema": {"properties": fields}}),
+                "fields of `requestedSchema`: at most 500",
+            ),
+            (json!({"message": "m", "mode": "url", "url": long}), "bytes of `url`: at most 16384"),
+        ] {
+            assert_eq!(read(&params).unwrap_err().message, format!("too large for this host: {limit}"));
         }
     }
 

@@ -26,7 +26,7 @@ use super::{
     turns::Turns,
 };
 use crate::model::{
-    AgentId, Answer, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
+    AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
 };
 
 /// Log messages of one agent that reach the host within a second: as many as a person can follow, and more.
@@ -63,6 +63,8 @@ pub(super) struct Link {
     pub(super) probe_failed: AtomicBool,
     /// Counts log messages; held for a comparison.
     logs: Mutex<LogGate>,
+    /// How many questions each call has asked.
+    questions: Mutex<HashMap<Option<AttemptId>, u32>>,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,7 @@ impl Link {
             stale: AtomicBool::new(false),
             probe_failed: AtomicBool::new(false),
             logs: Mutex::new(LogGate { since: Instant::now(), passed: 0, dropped: 0 }),
+            questions: Mutex::default(),
         })
     }
 
@@ -225,13 +228,30 @@ impl Link {
         let json = |value: serde_json::Result<Value>| value.map_err(|e| ErrorData::internal_error(e.to_string(), None));
         match method {
             "elicitation/create" => {
-                let answer = self.elicit(asker, elicitation::read(params)?).await;
+                let question = elicitation::read(params)?;
+                self.count_question(asker)?;
+                let answer = self.elicit(asker, question).await;
                 json(serde_json::to_value(elicitation::write(answer)))
             }
             "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(asker, params).await?)?)),
             "roots/list" => Ok(serde_json::json!({"roots": []})),
             other => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, other.to_owned(), None)),
         }
+    }
+
+    /// Counts a question of the call; those outside of any call count together.
+    ///
+    /// # Errors
+    /// A JSON-RPC error for the agent if there were too many.
+    fn count_question(&self, asker: &Asker) -> Result<(), ErrorData> {
+        let mut questions = lock(&self.questions);
+        let count = questions.entry(asker.origin.attempt.clone()).or_default();
+        *count = count.saturating_add(1);
+        if *count <= elicitation::MAX_QUESTIONS {
+            return Ok(());
+        }
+        let message = format!("too many questions: this host asks at most {} in a call", elicitation::MAX_QUESTIONS);
+        Err(ErrorData::invalid_request(message, None))
     }
 
     /// Asks a person; a question that nobody waits for any more is taken back.

@@ -40,3 +40,12 @@ fn an_item_that_never_starts_does_not_keep_the_others_waiting() {
     let mut driver = Driver::connected(&plan(vec![each]));
     assert_eq!(driver.names(), ["each[2]#1@a"]);
 }
+
+#[test]
+fn foreach_over_more_items_than_a_run_can_hold_fails_by_name() {
+    let driver = Driver::connected(&plan(vec![over(json!(vec![0; 100_001]), None)]));
+    let Some(Outcome::Failed(failure)) = driver.outcome("each") else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::Expression);
+    assert!(failure.message.starts_with("`foreach` takes at most 100000 items, but `"), "{}", failure.message);
+    assert!(failure.message.ends_with("` gave 100001"), "{}", failure.message);
+}

@@ -18,7 +18,7 @@ use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo};
 pub(super) const MAX_PAGES: usize = 1_000;
 /// Tools of one agent that can be used.
 pub(super) const MAX_TOOLS: usize = 10_000;
-/// Bytes of one tool, its schemas included.
+/// Bytes of one tool, its schemas included. Members beyond that are not used.
 pub(super) const MAX_TOOL_BYTES: usize = 1024 * 1024;
 /// Bytes of all tools of an agent that can be used.
 pub(super) const MAX_CATALOG_BYTES: usize = 16 * 1024 * 1024;
@@ -157,31 +157,39 @@ impl Listing {
         if !self.names.insert(name.clone()) {
             return self.warn(format!("tool `{name}` is listed more than once; the first counts"));
         }
-        if tool.len() > MAX_TOOL_BYTES {
-            let reason = format!("its definition is larger than {} KiB", MAX_TOOL_BYTES / 1024);
-            return self.leave_out(name, reason);
-        }
         if self.tools.len() >= MAX_TOOLS {
             self.beyond += 1;
             return self.limit(format!("{MAX_TOOLS} tools"));
         }
-        if self.catalog_bytes + tool.len() > MAX_CATALOG_BYTES {
+        let bytes = tool.len().min(MAX_TOOL_BYTES);
+        if self.catalog_bytes + bytes > MAX_CATALOG_BYTES {
             self.beyond += 1;
             return self.limit(format!("{} MiB of tools", MAX_CATALOG_BYTES / (1024 * 1024)));
         }
-        let mut read = |key: &str| match members.get(key).map(|json| lenient::value(json)) {
-            None | Some(Ok(Value::Null)) => None,
-            Some(Ok(value)) => Some(value),
-            Some(Err(_)) => {
-                let depth = format!("is nested deeper than {MAX_DEPTH} levels, and is not used");
-                self.warn(format!("tool `{name}`: its `{key}` {depth}"));
-                None
+        let mut room = MAX_TOOL_BYTES;
+        let mut read = |key: &str| {
+            let json = members.get(key)?;
+            let Some(left) = room.checked_sub(json.len()) else {
+                let size = format!("its definition is larger than {} KiB", MAX_TOOL_BYTES / 1024);
+                self.warn(format!("tool `{name}`: {size}, and its `{key}` is not used"));
+                return None;
+            };
+            room = left;
+            match lenient::value(json) {
+                Ok(Value::Null) => None,
+                Ok(value) => Some(value),
+                Err(_) => {
+                    let depth = format!("is nested deeper than {MAX_DEPTH} levels, and is not used");
+                    self.warn(format!("tool `{name}`: its `{key}` {depth}"));
+                    None
+                }
             }
         };
+        // What decides how the tool is called comes first, so that large schemas never displace it.
+        let (annotations, execution) = (read("annotations"), read("execution"));
         let given = read("inputSchema");
         let output = read("outputSchema");
         let (title, description) = (read("title"), read("description"));
-        let (annotations, execution) = (read("annotations"), read("execution"));
         let input_schema = match given {
             None | Some(Value::Bool(true)) => JsonObject::new(),
             Some(schema) => match server_info::object(schema) {
@@ -216,7 +224,7 @@ impl Listing {
         if execution.and_then(|execution| execution.get("taskSupport").cloned()).is_some_and(|it| it == "required") {
             self.tasks.insert(name.clone());
         }
-        self.catalog_bytes += tool.len();
+        self.catalog_bytes += bytes;
         let title = text(title).or_else(|| text(own_title));
         self.tools.push(ToolInfo { name, title, description: text(description), input_schema, output_schema, effect });
     }
@@ -446,14 +454,35 @@ pub(super) mod tests {
 
         let huge = json!({"name": "huge", "inputSchema": {"description": "x".repeat(MAX_TOOL_BYTES)}});
         let listing = listed(&[json!({"tools": [huge, tool(1)]})]);
-        assert_eq!((names(&listing), listing.has_room()), (vec!["t1"], true));
-        assert_eq!(listing.warnings(), ["tool `huge` is left out: its definition is larger than 1024 KiB"]);
+        assert_eq!((names(&listing), listing.has_room()), (vec!["huge", "t1"], true));
+        assert_eq!(listing.tools[0].input_schema, JsonObject::new());
+        let warning = "tool `huge`: its definition is larger than 1024 KiB, and its `inputSchema` is not used";
+        assert_eq!(listing.warnings(), [warning]);
 
         let large = |n: usize| json!({"name": format!("t{n}"), "description": "x".repeat(MAX_TOOL_BYTES / 2)});
         let many: Vec<_> = (0..40).map(large).collect();
         let listing = listed(&[json!({"tools": many})]);
         assert_eq!((listing.tools.len(), listing.has_room()), (31, false));
         assert!(listing.warnings()[0].starts_with("the list of tools is longer than 16 MiB of tools: 9 more"));
+    }
+
+    #[test]
+    fn an_oversized_definition_keeps_what_fits() {
+        let schema = |bytes: usize| json!({"type": "object", "description": "x".repeat(bytes)});
+        let hints = json!({"readOnlyHint": true});
+        let listing = listed(&[json!({"tools": [{
+            "name": "t", "annotations": hints, "execution": {"taskSupport": "required"}, "description": "short",
+            "inputSchema": schema(MAX_TOOL_BYTES / 2), "outputSchema": schema(MAX_TOOL_BYTES / 2),
+        }, {"name": "meta", "inputSchema": schema(10), "_meta": "x".repeat(MAX_TOOL_BYTES)}]})]);
+        let [tool, meta] = &listing.tools[..] else { panic!("{:?}", names(&listing)) };
+        assert_eq!(tool.input_schema, object(&schema(MAX_TOOL_BYTES / 2)));
+        assert_eq!((&tool.output_schema, tool.effect), (&None, Some(Effect::ReadOnly)));
+        assert_eq!(tool.description.as_deref(), Some("short"));
+        assert!(listing.tasks.contains("t"));
+        assert_eq!(meta.input_schema, object(&schema(10)));
+        let warning = "tool `t`: its definition is larger than 1024 KiB, and its `outputSchema` is not used";
+        assert_eq!(listing.warnings(), [warning]);
+        assert_eq!(listing.left_out, BTreeMap::new());
     }
 
     #[test]

@@ -24,7 +24,8 @@ SCHEMAS = {
         "properties": {f"s{n}": {"type": "string", "pattern": f"(?i)[\\w\\p{{L}}]{{1,400}}{n}"} for n in range(400)},
     },
     "repetition": lambda: {"type": "object", "properties": {"s": {"type": "string", "pattern": "(a{1000}){1000}"}}},
-    "options": lambda: {"type": "object", "properties": {"s": {"enum": list(range(1_000_000))}}},
+    "options": lambda: {"type": "object", "properties": {"s": {"enum": list(range(120_000))}}},
+    "oversized": lambda: {"type": "object", "properties": {"s": {"enum": list(range(1_000_000))}}},
     "loop": lambda: {"type": "object", "allOf": [{"$ref": "#"}]},
     "plain": lambda: {"type": "object", "properties": {"s": {"type": "string"}}},
 }

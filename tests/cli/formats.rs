@@ -170,14 +170,14 @@ fn a_handshake_or_a_list_that_cannot_be_read_fails_at_once() {
 
 #[test]
 fn a_tool_with_a_defect_costs_nothing_but_itself_and_is_shown() {
-    let ended = run("tools", Over::Stdio, &["good", "deep", "missing", "null"].map(|tool| (tool, "")));
-    for tool in ["good", "deep", "missing", "null"] {
+    let ended = run("tools", Over::Stdio, &["good", "deep", "missing", "null", "huge"].map(|tool| (tool, "")));
+    for tool in ["good", "deep", "missing", "null", "huge"] {
         assert_eq!(ended.task(tool), succeeded(), "{tool}: {ended:?}");
     }
     let warnings = [
         "tool `text` is left out: its `inputSchema` is not an object",
         "tool `deep`: its `inputSchema` is nested deeper than 128 levels",
-        "tool `huge` is left out: its definition is larger than 1024 KiB",
+        "tool `huge`: its definition is larger than 1024 KiB, and its `inputSchema` is not used",
         "it has no `name`",
     ];
     let place = place("tools", Over::Stdio);

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use crate::support::Place;
 
-const SCHEMAS: [&str; 6] = ["doubling", "unevaluated", "patterns", "repetition", "options", "loop"];
+const SCHEMAS: [&str; 7] = ["doubling", "unevaluated", "patterns", "repetition", "options", "oversized", "loop"];
 
 /// An agent for each schema, and a task for each agent.
 fn place(position: &str) -> (Place, String) {
@@ -33,6 +33,9 @@ fn assert_named(text: &str, subject: &str) {
         let named = text.lines().any(|line| line.contains(name) && line.contains(subject) && line.contains(limit));
         assert!(named, "{name}: {limit}\n{text}");
     }
+    let oversized = "tool `go`: its definition is larger than 1024 KiB, and its `";
+    let named = text.lines().any(|line| line.contains("oversized") && line.contains(oversized));
+    assert!(named, "{text}");
     assert!(!text.lines().any(|line| line.contains("plain") && line.contains("not checked")), "{text}");
 }
 

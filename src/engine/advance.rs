@@ -18,7 +18,7 @@ use super::{
     decide::Decision,
     replan::Stage,
     router::Choice,
-    run::{Queues, Run, TaskState},
+    run::{Connection, Queues, Run, TaskState},
 };
 
 /// Items of one `foreach` task; each is a node of the graph and rows of the journal.
@@ -99,7 +99,8 @@ impl Decision<'_> {
         match entry.state {
             TaskState::Expanded if entry.waiting_for == 0 => return self.close(node),
             TaskState::Ready if entry.attempts == 0 && !entry.examined && !entry.approved => {}
-            TaskState::Ready => return self.run.queues.startable.push_back(node),
+            // A pause before a try to connect may have ended during a replan.
+            TaskState::Ready | TaskState::Waiting { .. } => return self.run.queues.startable.push_back(node),
             _ => return,
         }
         self.run.tasks[node.index()].examined = true;
@@ -229,13 +230,17 @@ impl Decision<'_> {
             Choice::Wait(agents) => {
                 for agent in &agents {
                     self.connect(agent);
+                    if self.run.agents[agent].connection == Connection::Connecting {
+                        self.run.queues.outages.wait(node, agent);
+                    }
                 }
                 self.run.queues.waiting.push(agents, node);
             }
-            Choice::None(refusal) if entry.last_failure.is_none() => {
-                self.fail(self.run.graph[node].id.clone(), refusal);
+            Choice::None(refusal) => {
+                if !self.await_agent(node) {
+                    self.give_up_without_agents(node, refusal);
+                }
             }
-            Choice::None(refusal) => self.give_up_unreachable(node, refusal),
         }
     }
 

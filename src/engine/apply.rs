@@ -235,7 +235,14 @@ impl Run {
     /// What may follow `failure` on `route`.
     pub(super) fn verdict(&self, node: NodeIndex, route: usize, failure: &Failure) -> Verdict {
         let tries = self.tasks[node.index()].routes[route].tries;
-        retry::verdict(failure.kind, self.effect(node, route), &self.graph[node].task.retry, tries)
+        let task = &self.graph[node].task;
+        match retry::verdict(failure.kind, self.effect(node, route), &task.retry, tries) {
+            // The server does not want to be asked again while the task can wait.
+            Verdict::Retry if failure.retry_after.is_some_and(|wait| retry::is_too_long(wait.0, task.deadline)) => {
+                Verdict::Reroute
+            }
+            verdict => verdict,
+        }
     }
 
     /// What a repeated call on `route` does: what a person said, else what the tool claims, else the worst.

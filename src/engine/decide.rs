@@ -219,12 +219,14 @@ impl Decision<'_> {
         match input {
             Input::AgentConnected { agent, info } => {
                 if matches!(self.run.agents.get(&agent), Some(state) if state.connection == Connection::Connecting) {
+                    self.run.queues.outages.connected(&agent);
                     self.connected(agent, info);
                 }
             }
             Input::AgentUnavailable { agent, failure } => {
                 if matches!(self.run.agents.get(&agent), Some(state) if state.connection == Connection::Connecting) {
                     let stopping = self.run.stop.is_some();
+                    self.run.queues.outages.failed(&agent, self.now);
                     self.emit(Event::AgentUnavailable { agent, failure });
                     if !stopping && self.run.stop.is_some() {
                         self.cancel_running();
@@ -364,14 +366,18 @@ impl Decision<'_> {
                 let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
                 // The agent has not been at fault, and has had time enough.
                 let at_once = failure.kind == FailureKind::Interrupted;
-                let pause = retry::pause(&planned.retry.backoff, tries, self.run.seed, &task);
+                let wanted = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
+                let pause = retry::pause(&planned.retry.backoff, tries, self.run.seed, &task).max(wanted);
                 let ready_at = if at_once { self.now } else { self.now.after(pause) };
                 let agent = self.run.only_agent_for(node);
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
             Verdict::Reroute => {
-                if let Choice::None(_) = self.run.choose(node, self.now) {
-                    return self.give_up(node);
+                if let Choice::None(refusal) = self.run.choose(node, self.now) {
+                    if !self.await_agent(node) {
+                        self.give_up_without_agents(node, refusal);
+                    }
+                    return;
                 }
                 let (ready_at, agent) = (self.now, self.run.only_agent_for(node));
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
@@ -382,25 +388,17 @@ impl Decision<'_> {
     /// Fails a task with its last failure.
     pub(super) fn give_up(&mut self, node: NodeIndex) {
         let Some(failure) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else { return };
+        self.give_up_with(node, failure);
+    }
+
+    /// Fails a task with the failure as it is explained to people.
+    pub(super) fn give_up_with(&mut self, node: NodeIndex, failure: Failure) {
         let task = self.run.graph[node].id.clone();
         let failure = match self.run.tasks[node.index()].last_route {
             Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),
             None => failure,
         };
         self.fail(task, failure);
-    }
-
-    /// Fails a task that has failed before and whose agents are unavailable now.
-    pub(super) fn give_up_unreachable(&mut self, node: NodeIndex, refusal: Failure) {
-        let last = self.run.tasks[node.index()].last_failure.as_deref();
-        match last.filter(|last| last.kind == FailureKind::Interrupted && !refusal.message.is_empty()) {
-            // It would be called again, so that it cannot be is what went wrong.
-            Some(last) => {
-                let message = format!("{}; before that, {last}", refusal.message);
-                self.fail(self.run.graph[node].id.clone(), Failure { message, ..refusal });
-            }
-            None => self.give_up(node),
-        }
     }
 
     /// Fails a task. Where its failure asks for a replan and there will be none, it says why.

@@ -11,6 +11,7 @@ mod deadline;
 mod decide;
 mod end;
 mod health;
+mod outages;
 mod prompt;
 mod questions;
 mod recover;

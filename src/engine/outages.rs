@@ -10,11 +10,7 @@ use std::{
 
 use crate::model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex, Timestamp};
 
-use super::{
-    decide::Decision,
-    retry,
-    run::{Connection, TaskEntry},
-};
+use super::{decide::Decision, retry, run::Connection};
 
 /// How long a task without `retry` takes a failed connection for final, after the first failure in a row and at most.
 /// It doubles with each further one.
@@ -114,7 +110,7 @@ impl Decision<'_> {
                 Next::Pause(tries) => {
                     let id = self.run.graph[node].id.clone();
                     let pause = retry::pause(&task.retry.backoff, tries, self.run.seed, &id).max(wait);
-                    let (ready_at, agent) = (self.now.after(pause), route.agent.clone());
+                    let (ready_at, agent) = (self.now.after(pause), Some(route.agent.clone()));
                     self.emit(Event::RetryScheduled { task: id, ready_at, agent, reason });
                     return true;
                 }
@@ -123,27 +119,45 @@ impl Decision<'_> {
         false
     }
 
+    /// Fails a task that has no route left, some since their agents are unavailable, as `refusal` says. What went wrong
+    /// before is part of the failure.
+    pub(super) fn give_up_without_agents(&mut self, node: NodeIndex, refusal: Failure) {
+        let Some(last) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else {
+            return self.fail(self.run.graph[node].id.clone(), refusal);
+        };
+        if refusal.message.is_empty() {
+            return self.give_up(node);
+        }
+        if last.kind == FailureKind::Interrupted {
+            // It would be called again, so that it cannot be is what went wrong.
+            let message = format!("{}; before that, {last}", refusal.message);
+            return self.fail(self.run.graph[node].id.clone(), Failure { message, ..refusal });
+        }
+        let message = format!("{last}; {refusal}");
+        let help = match (last.help, refusal.help) {
+            (Some(help), Some(more)) if help != more => Some(format!("{help}; {more}")),
+            (help, more) => help.or(more),
+        };
+        self.give_up_with(node, Failure { help, ..Failure::new(last.kind, message) });
+    }
+
+    /// Has an agent connected again for a prompt that comes after it could not be reached: the prompt is asked without
+    /// the agent's tools where that fails, too.
+    pub(super) fn connect_once_more(&mut self, node: NodeIndex, agent: &AgentId) {
+        if matches!(self.run.agents[agent].connection, Connection::Unavailable(_))
+            && self.run.queues.outages.next((node, agent), 0, 1, self.now) == Next::Connect
+        {
+            self.emit(Event::AgentConnecting { agent: agent.clone() });
+            self.order(Command::ConnectAgent { agent: agent.clone() });
+        }
+    }
+
     /// Connects to an agent that could not be reached, and lets the node wait for that.
     fn connect_again(&mut self, node: NodeIndex, agent: &AgentId) {
         self.emit(Event::AgentConnecting { agent: agent.clone() });
         self.order(Command::ConnectAgent { agent: agent.clone() });
         self.run.queues.outages.wait(node, agent);
-        self.run.queues.by_agent.entry(agent.clone()).or_default().push_back(node);
-    }
-}
-
-impl TaskEntry {
-    /// The failure of a task that has no route left since agents are unavailable, as `refusal` says: what went wrong
-    /// before is part of it.
-    pub(super) fn without_agents(&self, refusal: Failure) -> Failure {
-        let Some(last) = self.last_failure.as_deref().cloned() else { return refusal };
-        if refusal.message.is_empty() {
-            return last;
-        }
-        // The end of the host's own process is not why the task failed.
-        let kind = if last.kind == FailureKind::Interrupted { refusal.kind } else { last.kind };
-        let message = format!("{last}; {refusal}");
-        Failure { kind, message, help: last.help.or(refusal.help), ..last }
+        self.run.queues.waiting.push(vec![agent.clone()], node);
     }
 }
 

@@ -34,7 +34,9 @@ impl Decision<'_> {
     pub(super) fn start_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         for tool in &prompt.tools {
             self.connect(&tool.agent);
+            self.connect_once_more(node, &tool.agent);
             if self.run.agents[&tool.agent].connection == Connection::Connecting {
+                self.run.queues.outages.wait(node, &tool.agent);
                 self.run.queues.waiting.push(vec![tool.agent.clone()], node);
                 return;
             }

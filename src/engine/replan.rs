@@ -222,7 +222,7 @@ impl Run {
         self.graph[node].part == Part::Planned
             && entry.attempts == 0
             && !entry.approved
-            && matches!(entry.state, TaskState::Blocked | TaskState::Ready)
+            && matches!(entry.state, TaskState::Blocked | TaskState::Ready | TaskState::Waiting { .. })
     }
 
     /// What the planner is told now.

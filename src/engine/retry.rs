@@ -13,13 +13,17 @@
 //! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
 //! | `denied`, `cancelled`, `items_failed`, `model_failed`, `budget_spent` | | no | no |
 //!
-//! "Yes" is always bounded by `retry.max_attempts` tries on each route. "At least once": losing a session or a
-//! connection before the request was taken says nothing about the task, so such a task is tried twice even where
+//! "Yes" is always bounded by `retry.max_attempts` tries on each route. A pause is never shorter than what the server
+//! asks for (`Retry-After`); where that is longer than the task's `deadline`, the same agent is not tried again.
+//! "At least once": losing a session or a connection before the request was taken says nothing about the task, so such a task is tried twice even where
 //! the plan asks for no retry. A retry goes to whichever of the equal agents has room when it starts.
 
 use std::time::Duration;
 
-use crate::model::{Backoff, Effect, Failure, FailureKind, Retry, TaskId};
+use crate::model::{Backoff, Effect, Failure, FailureKind, Retry, Span, TaskId};
+
+/// Limits the wait that a server may ask for where the task has no `deadline`.
+const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// What may follow a failed attempt on its route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +146,11 @@ pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
     failure.with_more_help(advice)
 }
 
+/// Says whether a wait that a server asks for is longer than a task may take for it: its `deadline`, or [`MAX_WAIT`].
+pub fn is_too_long(wait: Duration, deadline: Option<Span>) -> bool {
+    wait > deadline.map_or(MAX_WAIT, |deadline| deadline.0)
+}
+
 /// The pause before the try after number `tries` on a route. The same seed, task and number give the same pause.
 pub fn pause(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
     let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
@@ -166,7 +175,6 @@ fn fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Span;
 
     const KINDS: [FailureKind; 22] = [
         FailureKind::AgentUnavailable,

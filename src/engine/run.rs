@@ -17,6 +17,7 @@ use crate::model::{
 use super::{
     budget::{Accounts, WaitingPrompt},
     health::Health,
+    outages::Outages,
     questions::Questions,
     replan::Replans,
     waiting::WaitingLines,
@@ -200,6 +201,8 @@ pub(super) struct Queues {
     pub(super) prompts: BTreeMap<Option<NodeIndex>, VecDeque<WaitingPrompt>>,
     /// Agents' requests to the model that wait for the same.
     pub(super) samplings: VecDeque<WaitingSampling>,
+    /// What is known of agents that could not be reached.
+    pub(super) outages: Outages,
     /// When pauses end.
     pub(super) timers: BTreeSet<(Timestamp, NodeIndex)>,
     /// When questions are answered by default; some are answered already.

@@ -5,6 +5,7 @@ mod calls;
 mod ends;
 mod foreach;
 mod interrupts;
+mod outages;
 mod prompts;
 mod questions;
 mod recover;

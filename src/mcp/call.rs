@@ -183,20 +183,21 @@ impl<'p> Call<'p> {
         }
     }
 
-    /// Checks the tool and the arguments before anything is sent.
+    /// Checks the tool and the arguments before anything is sent. Nothing is refused by a list that is out of date.
     async fn check(&mut self) -> Result<(), Failure> {
         let (connection, tool) = (self.connection.clone(), self.request.tool.clone());
-        let catalog = match connection.listed(&tool) {
-            Some(catalog) => catalog,
-            None => Box::pin(self.listed_again(&tool)).await?,
-        };
-        let tool = catalog.info.tool(&tool).ok_or_else(|| catalog.unknown(&connection.spec, &tool))?;
         let mut arguments = Value::Object(std::mem::take(&mut self.request.arguments));
-        let agent = self.request.agent.clone();
-        let checking = Box::pin(catalog.check_arguments(&agent, tool, &mut arguments));
-        match self.vigil.wait(checking, std::future::pending()).await {
-            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
-            Err(stop) => return Err(self.stopped(stop).await),
+        let mut known = connection.catalog();
+        if connection.listed(&tool).is_none() {
+            known = Box::pin(self.listed_again(&known)).await?;
+        }
+        if let Err(failure) = Box::pin(self.check_arguments(&known, &mut arguments)).await {
+            let by_list = matches!(failure.kind, FailureKind::UnknownTool | FailureKind::InvalidArguments);
+            if !by_list || !known.is_stale() {
+                return Err(failure);
+            }
+            let latest = Box::pin(self.listed_again(&known)).await?;
+            Box::pin(self.check_arguments(&latest, &mut arguments)).await?;
         }
         if let Value::Object(arguments) = arguments {
             self.request.arguments = arguments;
@@ -204,13 +205,35 @@ impl<'p> Call<'p> {
         Ok(())
     }
 
-    /// Checks what came back.
+    /// Checks the tool and its arguments against `catalog`.
+    async fn check_arguments(&mut self, catalog: &Catalog, arguments: &mut Value) -> Result<(), Failure> {
+        let (connection, name) = (self.connection.clone(), self.request.tool.clone());
+        let tool = catalog.info.tool(&name).ok_or_else(|| catalog.unknown(&connection.spec, &name))?;
+        let checking = catalog.check_arguments(&connection.spec.id, tool, arguments);
+        match self.vigil.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
+            Err(stop) => return Err(self.stopped(stop).await),
+        }
+        Ok(())
+    }
+
+    /// Checks what came back against the tool's schema, the latest one where the known one is out of date.
     async fn check_result(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
-        let (connection, catalog) = (self.connection.clone(), self.connection.catalog());
+        let known = self.connection.catalog();
+        let Err(failure) = self.check_result_by(&known, output).await else { return Ok(()) };
+        if failure.kind != FailureKind::InvalidResult || !known.is_stale() || !self.connection.is_usable() {
+            return Err(failure);
+        }
+        // The answer is there, whatever becomes of the list.
+        let Ok(latest) = Box::pin(self.listed_again(&known)).await else { return Err(failure) };
+        self.check_result_by(&latest, output).await
+    }
+
+    async fn check_result_by(&mut self, catalog: &Catalog, output: &mut ToolOutput) -> Result<(), Failure> {
         // A tool that is no longer listed has no schema to break.
         let Some(tool) = catalog.info.tool(&self.request.tool) else { return Ok(()) };
-        let agent = self.request.agent.clone();
-        let checking = catalog.check_result(&agent, tool, output.structured.as_mut());
+        let connection = self.connection.clone();
+        let checking = catalog.check_result(&connection.spec.id, tool, output.structured.as_mut());
         match self.vigil.wait(checking, std::future::pending()).await {
             Ok(checked) => {
                 let warnings = checked.map_err(|failure| with_text(failure, output))?;
@@ -221,10 +244,10 @@ impl<'p> Call<'p> {
         Ok(())
     }
 
-    /// The tools, listed again.
-    async fn listed_again(&mut self, tool: &str) -> Result<Arc<Catalog>, Failure> {
+    /// The tools, listed again unless that was done since they were as in `known`.
+    async fn listed_again(&mut self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
         let connection = self.connection.clone();
-        match self.vigil.wait(connection.list(tool), std::future::pending()).await {
+        match self.vigil.wait(connection.list(known), std::future::pending()).await {
             Ok(catalog) => catalog,
             Err(stop) => Err(self.stopped(stop).await),
         }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use rmcp::{
@@ -11,6 +12,7 @@ use rmcp::{
     model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo},
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     codec::{self, UNREADABLE},
@@ -20,6 +22,9 @@ use super::{
 };
 use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo};
 
+/// Limits how long a list counts, whatever the agent says.
+const MAX_TTL: Duration = Duration::from_secs(60 * 60);
+
 /// What an agent offers, as it was last listed.
 #[derive(Debug)]
 pub(super) struct Catalog {
@@ -28,6 +33,9 @@ pub(super) struct Catalog {
     schemas: HashMap<String, Schemas>,
     /// The tools that can only be called as tasks.
     tasks: HashSet<String>,
+    /// From when on the list may be out of date, by what a modern agent said of it. None for a legacy one, which
+    /// announces changes.
+    stale_from: Option<Instant>,
 }
 
 /// The schemas of a tool, compiled when they are first needed.
@@ -46,6 +54,7 @@ impl Catalog {
         let mut listing = Listing::default();
         let mut cursor = None;
         let mut seen = HashSet::new();
+        let listed = Instant::now();
         loop {
             let page = PaginatedRequestParams::default().with_cursor(cursor.take());
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
@@ -69,13 +78,21 @@ impl Catalog {
         for warning in &warnings {
             tracing::warn!(agent = %spec.id, warning, "the agent's list of tools has defects");
         }
+        let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+        let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
         let Listing { tools, tasks, left_out, .. } = listing;
-        Ok(Self { tasks, ..Self::new(AgentInfo { warnings, left_out, ..describe(info.as_deref(), tools) }) })
+        let info = AgentInfo { warnings, left_out, ..describe(info.as_deref(), tools) };
+        Ok(Self { tasks, stale_from, ..Self::new(info) })
     }
 
     fn new(info: AgentInfo) -> Self {
         let schemas = info.tools.iter().map(|tool| (tool.name.clone(), Schemas::default())).collect();
-        Self { info: Arc::new(info), schemas, tasks: HashSet::new() }
+        Self { info: Arc::new(info), schemas, tasks: HashSet::new(), stale_from: None }
+    }
+
+    /// Says whether the agent may have other tools by now, so that the list must not decide what is refused.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale_from.is_some_and(|moment| Instant::now() >= moment)
     }
 
     /// Whether a tool can only be called as a task.

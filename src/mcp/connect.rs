@@ -31,7 +31,7 @@ use super::{
     lock,
     log::AgentLog,
     stdio::Stdio,
-    validation,
+    subscription, validation,
     watched::{Watched, WithAside},
     wire::{Way, Wire},
 };
@@ -350,6 +350,11 @@ where
             }
         });
     }
+    let announces = peer.peer_info().and_then(|info| info.capabilities.tools.as_ref()?.list_changed) == Some(true);
+    if modern && announces {
+        // Before the list, so that no change falls between the two.
+        tokio::spawn(subscription::watch_tools(peer.clone(), link.clone()));
+    }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
         let failure = failure::service(&spec.id, &error);
         // A server may refuse a session that it does not know in any words; in a session of its own it may not.
@@ -431,15 +436,15 @@ impl Connection {
         (is_known && !self.link.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
     }
 
-    /// The tools, listed again unless somebody else has just done so.
+    /// The tools, listed again unless that was done since they were as in `known`.
     ///
     /// # Errors
     /// When the connection is lost meanwhile; nothing was sent.
-    pub(super) async fn list(&self, tool: &str) -> Result<Arc<Catalog>, Failure> {
-        if let Some(catalog) = self.listed(tool) {
+    pub(super) async fn list(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
+        let catalog = self.catalog();
+        if !Arc::ptr_eq(&catalog, known) && !self.link.tools_changed.load(Ordering::Relaxed) {
             return Ok(catalog);
         }
-        let catalog = self.catalog();
         let changed = self.link.tools_changed.swap(false, Ordering::Relaxed);
         let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
         match listing.await {

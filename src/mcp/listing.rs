@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::{Value, value::RawValue};
@@ -47,6 +48,8 @@ pub(super) struct Listing {
     pub(super) left_out: BTreeMap<String, String>,
     /// The names of all tools that were seen, used or not.
     names: HashSet<String>,
+    /// The shortest `ttlMs` of the pages so far.
+    ttl_ms: Option<u64>,
     warnings: Vec<String>,
     more_warnings: usize,
     pages: usize,
@@ -80,6 +83,11 @@ impl Listing {
     /// Whether another page may be read.
     pub(super) fn has_room(&self) -> bool {
         self.full.is_none()
+    }
+
+    /// Returns how long a modern agent's list holds. One that does not say so says that it does not.
+    pub(super) fn ttl(&self) -> Duration {
+        Duration::from_millis(self.ttl_ms.unwrap_or(0))
     }
 
     /// What a person should know of the list.
@@ -119,6 +127,10 @@ impl Listing {
                 }
             }
         }
+        let ttl = member("ttlMs").and_then(|ttl| ttl.parse::<f64>().ok()).unwrap_or(0.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+        let ttl = ttl as u64;
+        self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |shortest| shortest.min(ttl)));
         if self.pages >= MAX_PAGES {
             self.limit(format!("{MAX_PAGES} pages"));
         } else if self.listed_bytes > MAX_LISTED_BYTES {

@@ -42,6 +42,7 @@ mod session;
 mod sse;
 mod standard;
 mod stdio;
+mod subscription;
 mod turns;
 mod validation;
 mod vigil;

@@ -216,7 +216,10 @@ impl Pool {
     }
 
     fn agent(&self, id: &AgentId) -> Result<&Agent, Failure> {
-        let unknown = || Failure::new(FailureKind::AgentUnavailable, format!("there is no agent `{id}`"));
+        let unknown = || {
+            let message = format!("there is no agent `{id}` in the agents file");
+            Failure::new(FailureKind::AgentUnavailable, message).with_help(format!("add `[agents.{id}]` to it"))
+        };
         self.agents.get(id).ok_or_else(unknown)
     }
 

@@ -6,6 +6,7 @@ usage: connecting.py MODE FOLDER         over stdio
 FOLDER gets a file `starts` with a line for each start, and `methods` with a line for each request."""
 
 import json
+import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +39,30 @@ def legacy(request):
     return results.get(request["method"])
 
 
+CHANGED = []
+
+
+def changing(request):
+    """A modern agent whose tool `read` takes a number once `migrate` was called."""
+    fresh = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    kind = "integer" if CHANGED else "string"
+    schema = {"type": "object", "properties": {"id": {"type": kind}}, "required": ["id"]}
+    method = request["method"]
+    if method == "server/discover":
+        capabilities = {"tools": {"listChanged": MODE == "modern-announces"}}
+        return {**fresh, "supportedVersions": ["2026-07-28"], "capabilities": capabilities}
+    if method == "tools/list":
+        tools = [{**TOOLS[0], "name": "migrate"}, {"name": "read", "inputSchema": schema}]
+        if CHANGED and MODE == "modern-announces":
+            tools[1]["description"] = "new"
+        return {**fresh, "tools": tools}
+    if method == "tools/call":
+        if request["params"]["name"] == "migrate":
+            CHANGED.append(True)
+        return {"resultType": "complete", "content": [{"type": "text", "text": "worked"}]}
+    return None
+
+
 def modern(request):
     done = {"resultType": "complete", "ttlMs": 60000, "cacheScope": "private"}
     results = {
@@ -49,20 +74,35 @@ def modern(request):
 
 
 def answer(request):
-    is_modern = MODE.startswith("modern") or (MODE == "updated" and count("starts") > 1)
-    result = modern(request) if is_modern else legacy(request)
+    if MODE in ("modern-changes", "modern-announces"):
+        result = changing(request)
+    else:
+        result = by_era(request)
     if result is None:
         return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "method not found"}}
     return {"jsonrpc": "2.0", "id": request["id"], "result": result}
 
 
+def by_era(request):
+    is_modern = MODE.startswith("modern") or (MODE == "updated" and count("starts") > 1)
+    return modern(request) if is_modern else legacy(request)
+
+
+def notification(method, params):
+    return {"jsonrpc": "2.0", "method": method, "params": params}
+
+
 def stdio():
     note("starts", MODE)
+    if MODE == "comes-later" and not os.path.exists(FOLDER + "/up"):
+        sys.exit("error: not yet")
+    if MODE == "opens":
+        open(FOLDER + "/up", "w").close()
     if MODE == "crashes-once" and count("starts") < 3:
         sys.exit("error: the port is taken")
     if MODE == "slow":
         time.sleep(1000)
-    first = True
+    first, subscribers = True, []
     for line in sys.stdin:
         request = json.loads(line)
         note("methods", request["method"])
@@ -74,8 +114,19 @@ def stdio():
                     pass
                 sys.exit()
         first = False
+        if MODE == "modern-announces" and request["method"] == "subscriptions/listen":
+            subscribers.append(request["id"])
+            meta = {"io.modelcontextprotocol/subscriptionId": request["id"]}
+            params = {"_meta": meta, "notifications": {"toolsListChanged": True}}
+            print(json.dumps(notification("notifications/subscriptions/acknowledged", params)), flush=True)
+            continue
         if "id" in request:
-            print(json.dumps(answer(request)), flush=True)
+            before = len(CHANGED)
+            answered = answer(request)
+            for subscriber in subscribers if len(CHANGED) > before else []:
+                params = {"_meta": {"io.modelcontextprotocol/subscriptionId": subscriber}}
+                print(json.dumps(notification("notifications/tools/list_changed", params)), flush=True)
+            print(json.dumps(answered), flush=True)
 
 
 class Http(BaseHTTPRequestHandler):

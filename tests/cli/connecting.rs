@@ -179,3 +179,57 @@ fn the_memory_of_eras_is_private() {
     let text: Value = serde_json::from_slice(&std::fs::read(&file).expect("reads")).expect("JSON");
     assert_eq!(text["eras"].as_object().map(|eras| eras.len()), Some(1));
 }
+
+#[test]
+fn a_server_that_asks_to_wait_is_not_called_before() {
+    for mode in ["limited-call", "busy-call"] {
+        let ended = work(&http_place(mode, ""), "retry: { max_attempts: 2, backoff: { initial: 1ms } }");
+        assert_worked(&ended);
+        assert_eq!(ended.result()["tasks"]["a"]["attempts"], 2, "{mode}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_to_wait_for_longer_than_the_deadline_ends_the_task() {
+    let ended = work(&http_place("limited-for-long", ""), "retry: 3, deadline: 1m");
+    let (kind, _, help) = error(&ended);
+    assert_eq!((kind.as_str(), ended.result()["tasks"]["a"]["attempts"].as_u64()), ("rate_limited", Some(1)));
+    assert!(help.contains("asks to wait 1h"), "{help}");
+}
+
+#[test]
+fn a_task_waits_for_an_agent_that_comes_later() {
+    let place = place("comes-later", "");
+    let text = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let opens = text.replace("[agents.hard]", "[agents.opens]").replace("\"comes-later\"", "\"opens\"");
+    place.write("agents.toml", text + &opens);
+    // A fallback is connected only when it is needed, and `opens` is what the server waits for.
+    let plan = "name: x\ntasks:\n\
+                \x20 - { id: early, agent: hard, tool: work, on_failure: continue }\n\
+                \x20 - { id: open, needs: [early], agent: hard, tool: work, fallback: [{ agent: opens, tool: work }] }\n\
+                \x20 - { id: late, needs: [open], agent: hard, tool: work, retry: { max_attempts: 4, backoff: { initial: 100ms } } }\n";
+    let ended = place.run(plan, &[]);
+    assert_eq!(ended.task("early"), ("failed".into(), Some("agent_unavailable".into())), "{ended:?}");
+    assert_eq!(
+        (ended.task("open"), ended.task("late")),
+        (("succeeded".into(), None), ("succeeded".into(), None)),
+        "{ended:?}"
+    );
+    assert_eq!(ended.result()["tasks"]["late"]["agent"], "hard");
+}
+
+#[test]
+fn nothing_is_refused_by_a_list_that_the_agent_has_changed_since() {
+    for mode in ["modern-changes", "modern-announces"] {
+        let place = place(mode, "");
+        let plan = "name: x\ntasks:\n\
+                    \x20 - { id: change, agent: hard, tool: migrate }\n\
+                    \x20 - { id: a, needs: [change], agent: hard, tool: read, with: { id: 7 } }\n\
+                    \x20 - { id: bad, needs: [a], agent: hard, tool: read, with: { id: x }, on_failure: continue }\n";
+        let ended = place.run(plan, &[]);
+        assert_eq!(ended.task("a"), ("succeeded".into(), None), "{mode} {ended:?}");
+        assert_eq!(ended.task("bad"), ("failed".into(), Some("invalid_arguments".into())), "{mode} {ended:?}");
+        let subscribes = lines(&place, "methods").contains(&"subscriptions/listen".to_owned());
+        assert_eq!(subscribes, mode == "modern-announces");
+    }
+}

@@ -1,0 +1,57 @@
+//! Listens for changes of the tools on modern connections, where an agent announces them only to those who asked.
+//! Never lists the tools itself: it marks the list as changed.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use rmcp::{
+    Peer, RoleClient, ServiceError,
+    model::{ServerNotification, SubscriptionFilter},
+};
+
+use super::link::Link;
+
+/// The first and the longest pause before a subscription that has ended is made again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Marks the agent's tools as changed whenever the agent says so, until the connection ends. An agent that refuses the
+/// subscription is not asked again.
+pub(super) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<Link>) {
+    let lost = link.lost.clone();
+    tokio::select! {
+        () = lost.cancelled() => {}
+        () = listen(peer, link) => {}
+    }
+}
+
+async fn listen(peer: Peer<RoleClient>, link: Arc<Link>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let filter = SubscriptionFilter::builder().tools_list_changed().build();
+        match peer.listen(filter).await {
+            Ok(mut subscription) => {
+                while let Ok(Some(news)) = subscription.next().await {
+                    pause = FIRST_PAUSE;
+                    if let ServerNotification::ToolListChangedNotification(_) = news {
+                        link.tools_changed.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+            Err(error @ (ServiceError::McpError(_) | ServiceError::UnexpectedResponse)) => {
+                tracing::debug!(agent = %link.agent, %error, "the agent does not say when its tools change");
+                return;
+            }
+            Err(_) => {}
+        }
+        if peer.is_transport_closed() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+        // A change meanwhile was announced to no subscriber.
+        link.tools_changed.store(true, Ordering::Relaxed);
+    }
+}

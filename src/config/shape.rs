@@ -90,13 +90,13 @@ pub(super) enum Shape {
 }
 
 /// What names of tasks, agents, inputs and bindings look like.
-pub(super) const NAME_FORM: &str = "letters, digits, `_` and `-`, starting with a letter or `_`, at most 64";
+pub(super) const NAME_FORM: &str = "letters, digits, `_` and `-`, starting with a letter or `_`, at most 256";
 /// [`NAME_FORM`] as a regular expression.
-pub(super) const NAME_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]{0,63}$";
+pub(super) const NAME_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]{0,255}$";
 
 /// Whether `text` is of [`NAME_FORM`].
 pub(super) fn is_name(text: &str) -> bool {
-    text.len() <= 64
+    text.len() <= 256
         && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }

@@ -18,7 +18,7 @@ use std::{borrow::Cow, ops::Range};
 use serde_json::Value;
 
 use resolve::Place;
-pub(crate) use resolve::{kind, listed};
+pub(crate) use resolve::{hyphen_help, kind, listed};
 pub use template::{Piece, pieces};
 
 use crate::model::{Expression, Template, ToolOutput};

@@ -33,9 +33,25 @@ pub(super) fn resolve<'v>(path: &Path<'_>, text: &str, ground: &Ground<'v>) -> R
         }
         root => match scope.binding {
             Some((name, value)) if name == root => walk.follow(Place::Json(value), 0),
-            _ => Err(unknown_name(root, scope.binding.map(|(name, _)| name), walk.up_to(0))),
+            _ => {
+                let error = unknown_name(root, scope.binding.map(|(name, _)| name), walk.up_to(0));
+                Err(match hyphen_help(text, path.range.start) {
+                    Some(help) => error.with_help(help),
+                    None => error,
+                })
+            }
         },
     }
+}
+
+/// Returns how to write the key at byte `at` of `text`, where it holds a hyphen that is taken for a minus sign.
+pub(crate) fn hyphen_help(text: &str, at: usize) -> Option<String> {
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let (before, after) = text.as_bytes().split_at_checked(at)?;
+    let start = at - before.iter().rev().take_while(is_part).count();
+    let key = text.get(start..at + after.iter().take_while(is_part).count())?;
+    let is_key = text[..start].ends_with('.') && key.contains('-') && !key.starts_with('-') && !key.ends_with('-');
+    is_key.then(|| format!("`-` is a minus sign here; a key with a hyphen is written `['{key}']`"))
 }
 
 /// The error for a name that means nothing where it stands.
@@ -168,6 +184,9 @@ impl Walk<'_, '_> {
                         format!("it has {}", listed(fields.keys().map(String::as_str)))
                     };
                     let error = self.error(index, &format!("has no key `{key}`; {has}"));
+                    if let Some(help) = hyphen_help(self.text, segment.end) {
+                        return error.with_help(help);
+                    }
                     suggest(error, &key, fields.keys().map(String::as_str))
                 })
             }

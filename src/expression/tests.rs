@@ -486,3 +486,21 @@ fn repetition_is_bounded_however_its_values_are_used() {
         assert_eq!(evaluate(&Expression(text.to_owned()), &scope), Ok(value), "{text}");
     }
 }
+
+#[test]
+fn a_missing_key_before_a_hyphen_names_the_whole_key() {
+    for (text, at, key) in [
+        ("f.file-inputs", 6, Some("file-inputs")),
+        ("f.a.b-2", 5, Some("b-2")),
+        ("f.hello-there", 8, Some("hello-there")),
+        ("f.to-do-list", 8, Some("to-do-list")),
+        ("f.file - inputs", 6, None),
+        ("f.file", 6, None),
+        ("limit-there", 6, None),
+        ("1 + sea", 4, None),
+        ("f.é-b", 4, None),
+    ] {
+        let help = key.map(|key| format!("`-` is a minus sign here; a key with a hyphen is written `['{key}']`"));
+        assert_eq!(hyphen_help(text, at), help, "{text}");
+    }
+}

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::File,
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader},
@@ -21,6 +22,8 @@ use crate::{model::AgentId, system::files};
 
 /// A log that has grown to this size becomes `AGENT.log.1`, and a new one is begun.
 const LARGEST_FILE: u64 = 10 * 1024 * 1024;
+/// Longest part of an agent's name that is in the name of its file; file systems allow 255 bytes with all endings.
+const MAX_NAME: usize = 200;
 /// Lines that an error shows.
 const TAIL_LINES: usize = 10;
 /// Bytes of a line that an error shows.
@@ -52,7 +55,14 @@ impl AgentLog {
     /// of the others. It is created with its first line.
     pub(super) fn new(directory: &Path, agent: &AgentId, process: usize) -> Arc<Self> {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-        let name: String = agent.as_str().chars().map(safe).collect();
+        let mut name: String = agent.as_str().chars().map(safe).collect();
+        if name.len() > MAX_NAME {
+            // The hash keeps the files of two long names with the same beginning apart.
+            let digest = Sha256::digest(agent.as_str());
+            name.truncate(MAX_NAME);
+            name.push('-');
+            name.extend(digest.iter().take(8).map(|byte| format!("{byte:02x}")));
+        }
         let path = directory.join(match process {
             0 => format!("{name}.log"),
             further => format!("{name}.{}.log", further + 1),
@@ -201,6 +211,19 @@ mod tests {
         assert_eq!(log.tail(&ended).await, tail);
         assert_eq!(log.path(), directory.path().join("logs/a_b.log"));
         assert_eq!(std::fs::read_to_string(log.path()).unwrap(), format!("{output}a note\n"));
+    }
+
+    #[tokio::test]
+    async fn agents_with_long_names_have_files_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let log =
+            |last: &str| AgentLog::new(directory.path(), &format!("{}{last}", "a".repeat(255)).as_str().into(), 7);
+        let (first, second) = (log("1"), log("2"));
+        assert_ne!(first.path(), second.path());
+        assert_eq!(first.path(), log("1").path());
+        first.note(b"a note\n".to_vec());
+        first.flush().await;
+        assert_eq!(std::fs::read(first.path()).unwrap(), b"a note\n");
     }
 
     #[tokio::test]

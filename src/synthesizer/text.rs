@@ -22,8 +22,13 @@ pub fn text(result: &RunResult) -> String {
         (0, 0) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
         (1, 0) => outputs.values().map(|output| readable(output).into_owned()).collect(),
         _ => {
-            let values = outputs.iter().map(|(name, output)| under(name, &readable(output)));
-            let errors = output_errors.iter().map(|(name, reason)| under(name, &format!("no value: {reason}")));
+            let no_value = |(name, reason): (&String, &String)| under(name, &format!("no value: {reason}"));
+            // An output without a value is null in `outputs`.
+            let values = outputs.iter().map(|(name, output)| match output_errors.get(name) {
+                Some(reason) => no_value((name, reason)),
+                None => under(name, &readable(output)),
+            });
+            let errors = output_errors.iter().filter(|(name, _)| !outputs.contains_key(*name)).map(no_value);
             // What has no value has its cause among the tasks that have no answer.
             let causes =
                 tasks.iter().filter(|(_, task)| !output_errors.is_empty() && task.status != TaskStatus::Succeeded);
@@ -108,6 +113,7 @@ fn readable(value: &Value) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use indexmap::IndexMap;
     use serde_json::json;
 
     use super::*;
@@ -160,6 +166,16 @@ mod tests {
             ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
             ## file\n\nskipped: its condition `false` is false\n\n## post\n\ncancelled\n"
         );
+    }
+
+    #[test]
+    fn an_output_without_a_value_is_printed_once_in_its_place() {
+        let result = result(json!({"pages": null, "hotel": "Lapa", "none": null}), json!({"pages": "`read` failed"}));
+        let text = text(&result);
+        let start = "## pages\n\nno value: `read` failed\n\n## hotel\n\nLapa\n\n## none\n\nnull\n\n## read\n";
+        assert!(text.starts_with(start), "{text}");
+        let result = RunResult { outputs: IndexMap::from([("pages".to_owned(), Value::Null)]), ..result };
+        assert!(super::text(&result).starts_with("## pages\n\nno value: `read` failed\n\n## read\n"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod history;
 mod interrupting;
 mod masking;
 mod models;
+mod plan_data;
 mod planner_answers;
 mod planning;
 mod private_files;

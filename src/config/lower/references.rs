@@ -295,9 +295,13 @@ impl<'n> Checker<'_, 'n> {
                 if binding != Some(name) {
                     let at = spot.extent(self.findings);
                     let known = binding.into_iter().chain(["inputs", "tasks"]);
-                    let help = self.findings.did_you_mean(name, known.clone());
-                    let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
-                    let help = self.or_literal(Some(help));
+                    let text = spot.node.as_text().zip(spot.range.as_ref());
+                    let hyphen_help = text.and_then(|(text, range)| expression::hyphen_help(text, range.start));
+                    let help = hyphen_help.or_else(|| {
+                        let help = self.findings.did_you_mean(name, known.clone());
+                        let help = help.unwrap_or_else(|| format!("there is {}", expression::listed(known)));
+                        self.or_literal(Some(help))
+                    });
                     let message = format!("`{name}` means nothing here");
                     self.findings.error("unknown_name", at, message).maybe_help(help);
                 }

@@ -377,3 +377,40 @@ fn a_synthesis_takes_the_description_of_the_plan_as_plain_text() {
     let request = plan.tasks[1].prompt().map(|prompt| prompt.prompt.clone());
     assert_eq!(request, Some(Template(json!("Say $${{ x }}"))));
 }
+
+#[test]
+fn names_may_have_256_characters() {
+    let plan = |length: usize| {
+        let name = "n".repeat(length);
+        let text = format!(
+            "inputs: {{{name}: {{type: string, default: x}}}}\n\
+             tasks: [{{id: {name}, agent: travel, tool: x, with: {{a: '${{{{ inputs.{name} }}}}'}}}}]\n\
+             outputs: {{{name}: '${{{{ tasks.{name}.output }}}}'}}\n"
+        );
+        load_plan("x", &text, &agents(), None)
+    };
+    let loaded = plan(256).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    assert_eq!(loaded.tasks[0].id.as_str().len(), 256);
+    let errors = plan(257).expect_err("the names are too long");
+    assert!(errors.list().iter().any(|mistake| mistake.code == "plan::bad_name"), "{errors}");
+}
+
+#[test]
+fn a_key_with_a_hyphen_is_shown_as_it_is_written() {
+    let text = "tasks:\n\
+        - { id: aa-1, agent: travel, tool: x }\n\
+        - { id: use, agent: travel, tool: x, with: { a: \"${{ tasks.aa-1.output.args.hello-there }}\" } }\n\
+        - { id: each, foreach: [{ a-b: 1 }], as: f, agent: travel, tool: x, with: { p: \"${{ f.file-name.x + 1 }}\" } }\n\
+        - { id: minus, agent: travel, tool: x, with: { a: \"${{ tasks.aa-1.output.n - limit }}\" } }\n";
+    let errors = load_plan("x", text, &agents(), None).expect_err("three names mean nothing");
+    let helps: Vec<_> = errors.list().iter().filter_map(|mistake| mistake.help.as_deref()).collect();
+    assert_eq!(
+        helps,
+        [
+            "`-` is a minus sign here; a key with a hyphen is written `['hello-there']`",
+            "`-` is a minus sign here; a key with a hyphen is written `['file-name']`",
+            "there is `inputs`, `tasks`; a literal `${{` is written `$${{`",
+        ],
+        "{errors}"
+    );
+}

@@ -58,7 +58,11 @@ fn explain(error: PlanError) -> Failure {
             Failure::new(FailureKind::ModelFailed, lines.join("\n"))
         }
         PlanError::Model {
-            source: ChatError::Endpoint { message, .. } | ChatError::Unsupported { message }, ..
+            source:
+                ChatError::Endpoint { message, .. }
+                | ChatError::Unavailable { message, .. }
+                | ChatError::Unsupported { message },
+            ..
         } => Failure::new(FailureKind::ModelFailed, message),
         PlanError::NoTools | PlanError::NoTasks { .. } => Failure::new(FailureKind::ModelFailed, error.to_string()),
     }

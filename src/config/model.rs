@@ -44,6 +44,7 @@ impl Reader<'_> {
             headers,
             query: fields.text_map("query").map(|(name, _, value)| (name.to_owned(), value.to_owned())).collect(),
             timeout: fields.duration("timeout").map_or(TIMEOUT, |Span(duration)| duration),
+            deadline: fields.duration("deadline").map(|Span(duration)| duration),
             dialect: dialect(fields, preset.map(|preset| preset.dialect).unwrap_or_default()),
             scores: scores(fields),
             prices: prices(fields),

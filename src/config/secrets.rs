@@ -12,12 +12,13 @@ use super::{
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
 /// that is written where the name of its variable belongs is the commonest mistake of all.
-const SHOWN: [&str; 33] = [
+const SHOWN: [&str; 34] = [
     "args",
     "audio",
     "capabilities",
     "command",
     "cwd",
+    "deadline",
     "disabled_tools",
     "echo_reasoning",
     "effect",

@@ -18,7 +18,7 @@ use super::{
     decide::Decision,
     replan::Stage,
     router::Choice,
-    run::{Connection, Queues, Run, TaskState},
+    run::{Connection, Queues, Run, TaskEntry, TaskState},
 };
 
 /// Items of one `foreach` task; each is a node of the graph and rows of the journal.
@@ -362,11 +362,16 @@ impl Run {
     }
 
     /// Takes the prompts that have waited longest for tokens and now have room, one for each budget.
-    fn take_prompts_with_room(&mut self) -> Vec<NodeIndex> {
+    fn take_prompts_with_room(&mut self, now: Timestamp) -> Vec<NodeIndex> {
+        let can_start = |entry: &TaskEntry| match entry.state {
+            TaskState::Ready => true,
+            TaskState::Waiting { until } => until <= now,
+            _ => false,
+        };
         let mut taken = Vec::new();
         let mut prompts = std::mem::take(&mut self.queues.prompts);
         for waiting in prompts.values_mut() {
-            while waiting.front().is_some_and(|prompt| self.tasks[prompt.node.index()].state != TaskState::Ready) {
+            while waiting.front().is_some_and(|prompt| !can_start(&self.tasks[prompt.node.index()])) {
                 waiting.pop_front();
             }
             let has_room = |prompt: &WaitingPrompt| {
@@ -418,7 +423,7 @@ impl Run {
             room > 0 && !waiting.is_empty()
         });
         waiting.take_next(agents, now, startable);
-        let prompts = self.take_prompts_with_room();
+        let prompts = self.take_prompts_with_room(now);
         self.queues.startable.extend(prompts);
         self.queues.startable.len() > before
     }

@@ -96,11 +96,15 @@ impl Run {
                 agent.last_started = seq;
                 self.count_item(node, 1);
             }
-            Event::ModelAsked { attempt, messages, repair, most_tokens } => {
+            Event::ModelAsked { attempt, messages, repair, most_tokens, retry, deadline } => {
                 let node = self.find(&attempt.task)?;
                 let entry = &mut self.tasks[node.index()];
                 let conversation = entry.conversation.get_or_insert_default();
-                conversation.turn = attempt.number;
+                if !retry {
+                    conversation.turn += 1;
+                    conversation.failures = 0;
+                    conversation.deadline = *deadline;
+                }
                 conversation.messages.extend_from_slice(messages);
                 conversation.repaired |= repair;
                 conversation.calls.clear();
@@ -115,10 +119,21 @@ impl Run {
                 self.settle(&RequestId::from(attempt.to_string()), result);
                 self.release(node);
                 let entry = &mut self.tasks[node.index()];
-                if let (Ok(reply), Some(conversation)) = (result, &mut entry.conversation) {
-                    let parts = reply.parts.clone();
-                    conversation.ending = reply.ending();
-                    conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
+                match (result, &mut entry.conversation) {
+                    (Ok(reply), Some(conversation)) => {
+                        let parts = reply.parts.clone();
+                        conversation.failures = 0;
+                        conversation.ending = reply.ending();
+                        conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
+                    }
+                    (Err(error), Some(conversation)) => {
+                        conversation.failures += 1;
+                        conversation.retry_after = match error {
+                            ChatError::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default()),
+                            ChatError::Unsupported { .. } | ChatError::Endpoint { .. } => None,
+                        };
+                    }
+                    (_, None) => {}
                 }
                 let failure = |error: &ChatError| Failure::new(FailureKind::ModelFailed, error.to_string());
                 entry.last_failure = result.as_ref().err().map(|error| Box::new(failure(error)));

@@ -275,17 +275,13 @@ impl Decision<'_> {
                 if result.is_err() && self.run.is_interrupted() {
                     return;
                 }
-                let task = attempt.task.clone();
-                let failed = result.as_ref().err().map(ToString::to_string);
+                let failed = result.is_err();
                 self.emit(Event::ModelReplied { attempt, result });
                 match failed {
                     _ if self.run.is_interrupted() => {}
-                    None if self.run.stop.is_some() => self.finish_prompt(node),
-                    Some(_) if self.run.stop.is_some() => {
-                        self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
-                    }
-                    Some(message) => self.fail(task, Failure::new(FailureKind::ModelFailed, message)),
-                    None => {}
+                    true => self.model_failed(node),
+                    false if self.run.stop.is_some() => self.finish_prompt(node),
+                    false => {}
                 }
             }
             Input::Replanned { number, result } => self.replanned(number, result),

@@ -1,7 +1,7 @@
 //! Decides how a prompt is answered: what the model is asked, which tools it gets, when its answer will do.
 //! Never asks it; a turn is an order like any other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -10,8 +10,8 @@ use crate::{
     json_schema::{self, Formats, Limits, Schema, Unchecked},
     model::{
         AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Ending, Event, Failure,
-        FailureKind, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, ToolChoice, ToolOutput, Work, json_candidates,
-        tool_call_markup,
+        FailureKind, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, Span, ToolChoice, ToolOutput, Work,
+        json_candidates, tool_call_markup,
     },
 };
 
@@ -21,6 +21,7 @@ use super::{
     advance::expression_failure,
     budget::Expense,
     decide::Decision,
+    retry,
     run::{Connection, Conversation, Run, TaskState},
 };
 
@@ -57,6 +58,9 @@ impl Decision<'_> {
     /// Goes on after a reply: makes the calls that it asks for, returns what they gave, or takes it as the answer.
     pub(super) fn continue_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
+        if conversation.failures > 0 {
+            return self.send(node, Turn::Retry, Vec::new());
+        }
         let Some(reply) = conversation.messages.last() else { return };
         let asks = reply.parts.iter().any(ChatPart::asks_for_tool);
         if !asks {
@@ -211,20 +215,67 @@ impl Decision<'_> {
     }
 
     fn ask_model(&mut self, node: NodeIndex, messages: Vec<ChatMessage>, repair: Repair) {
+        self.send(node, if repair == Repair::Yes { Turn::Repair } else { Turn::Next }, messages);
+    }
+
+    /// Sends all that was said, and `messages`, to the model.
+    fn send(&mut self, node: NodeIndex, turn: Turn, messages: Vec<ChatMessage>) {
         let task = self.run.graph[node].id.clone();
         if !self.can_spend(node, Expense::ModelCall) {
             return;
         }
-        let turn = self.run.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn) + 1;
-        let repair = repair == Repair::Yes;
-        let chat = Box::new(self.run.next_chat(node, NextTurn { number: turn, messages: &messages, repair }));
+        let said = self.run.tasks[node.index()].conversation.as_deref();
+        let number = said.map_or(0, |said| said.turn) + u32::from(turn != Turn::Retry);
+        let ends_at = match turn {
+            Turn::Retry => said.and_then(|said| said.deadline),
+            Turn::Next | Turn::Repair => self.run.graph[node].task.deadline.map(|span| self.now.after(span.0)),
+        };
+        let (retry, repair) = (turn == Turn::Retry, turn == Turn::Repair);
+        let chat = self.run.next_chat(node, NextTurn { number, messages: &messages, repair });
         let most_tokens = chat.most_tokens();
         if !self.has_token_room(node, most_tokens) {
             return;
         }
-        let attempt = AttemptId { task, number: turn };
-        self.emit(Event::ModelAsked { attempt: attempt.clone(), messages, repair, most_tokens });
+        let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts + 1 };
+        self.emit(Event::ModelAsked {
+            attempt: attempt.clone(),
+            messages,
+            repair,
+            most_tokens,
+            retry,
+            deadline: ends_at.filter(|_| !retry),
+        });
+        let deadline = ends_at.map(|ends_at| Span(ends_at.since(self.now)));
+        let chat = Box::new(ChatRequest { deadline, ..chat });
         self.order(Command::AskModel { attempt, chat });
+    }
+
+    /// Repeats a request that failed, as often as the task's `retry` says and within its `deadline`; else fails the task.
+    /// Once the run stops, nothing is repeated.
+    pub(super) fn model_failed(&mut self, node: NodeIndex) {
+        let entry = &self.run.tasks[node.index()];
+        let (Some(failure), Some(conversation)) = (entry.last_failure.as_deref().cloned(), &entry.conversation) else {
+            return;
+        };
+        let (task, id) = (&self.run.graph[node].task, self.run.graph[node].id.clone());
+        if self.run.stop.is_some() {
+            return self.emit(Event::TaskEnded { task: id, outcome: Outcome::Cancelled });
+        }
+        let (failures, deadline) = (conversation.failures, conversation.deadline);
+        let Some(Span(asked)) = conversation.retry_after.filter(|_| failures < task.retry.max_attempts) else {
+            return self.fail(id, failure);
+        };
+        let pause = retry::pause(&task.retry.backoff, failures, self.run.seed, &id).max(asked);
+        let ready_at = self.now.after(pause);
+        if deadline.is_some_and(|deadline| ready_at >= deadline) {
+            let help = format!("the next try would be in {}, after the task's `deadline`", Span(pause));
+            return self.fail(id, failure.with_more_help(help));
+        }
+        if deadline.is_none() && asked > MAX_WAIT {
+            let help = format!("a task without a `deadline` waits at most {}", Span(MAX_WAIT));
+            return self.fail(id, failure.with_more_help(help));
+        }
+        self.emit(Event::RetryScheduled { task: id, ready_at, agent: None, reason: failure.message });
     }
 
     /// Ends a prompt while the run stops: with the answer, if the model has just given it.
@@ -250,6 +301,19 @@ struct NextTurn<'m> {
     /// What is said beyond what was said before.
     messages: &'m [ChatMessage],
     repair: bool,
+}
+
+/// Limits how long a task without a deadline waits where the endpoint asks to wait.
+const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// Why a request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Next,
+    /// The last answer cannot be used.
+    Repair,
+    /// The last request failed.
+    Retry,
 }
 
 /// Whether a turn asks the model to mend its answer.
@@ -301,6 +365,9 @@ impl Run {
             tool_choice: if tools.is_empty() || !last { ToolChoice::Auto } else { ToolChoice::None },
             tools,
             output: output.map(|schema| OutputForm { name: "answer".into(), schema }),
+            timeout: self.graph[node].task.timeout,
+            // Two policies on top of each other would try more often than either says.
+            single_try: self.graph[node].task.retry.max_attempts > 1,
             ..ChatRequest::default()
         }
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::model::{
-    AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, Command, EndCause, Event, Failure, FailureKind,
-    Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Sampler, Settlement, SkipReason, Span, TaskId,
-    Timestamp, ToolInfo, ToolOutput,
+    AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, ChatRequest, Command, EndCause, Event, Failure,
+    FailureKind, Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Sampler, Settlement, SkipReason,
+    Span, TaskId, Timestamp, ToolInfo, ToolOutput,
 };
 
 use super::{
@@ -80,6 +80,9 @@ impl Run {
         self.status = RunStatus::Running;
         self.stop.take_if(|stop| *stop == Stop::Interrupted);
         self.deadline = self.deadline.map(|deadline| deadline.after(away.0));
+        for conversation in self.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
+            conversation.deadline = conversation.deadline.map(|deadline| deadline.after(away.0));
+        }
         for agent in self.agents.values_mut() {
             agent.connection = Connection::NotAsked;
             agent.health = Health::default();
@@ -232,7 +235,10 @@ impl Decision<'_> {
         for (attempt, route, failure) in failures.collect::<Vec<_>>() {
             match route {
                 Some(route) => self.follow(attempt, route, failure),
-                None => self.fail(attempt.task, failure),
+                None => match self.run.graph.find(attempt.task.as_str()) {
+                    Some(node) if self.run.tasks[node.index()].conversation.is_some() => self.model_failed(node),
+                    _ => self.fail(attempt.task, failure),
+                },
             }
         }
     }
@@ -255,7 +261,9 @@ impl Decision<'_> {
             && self.run.is_turn(&attempt)
             && self.run.stop.is_none()
         {
-            let chat = Box::new(self.run.chat(node));
+            // The time without a process does not count.
+            let deadline = self.run.graph[node].task.deadline;
+            let chat = Box::new(ChatRequest { deadline, ..self.run.chat(node) });
             self.order(Command::AskModel { attempt, chat });
         }
     }

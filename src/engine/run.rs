@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Ending,
     Event, Failure, GraphError, IdHashMap, IdMap, KeptResult, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId,
-    RunStatus, Sampler, SkipReason, Source, TaskGraph, TaskId, Timestamp,
+    RunStatus, Sampler, SkipReason, Source, Span, TaskGraph, TaskId, Timestamp,
 };
 
 use super::{
@@ -139,6 +139,12 @@ pub(super) struct Conversation {
     pub(super) repaired: bool,
     /// How the last reply ended.
     pub(super) ending: Ending,
+    /// How often the current turn has failed in a row.
+    pub(super) failures: u32,
+    /// How long to wait at least before the failed request is repeated; none where repeating it is of no use.
+    pub(super) retry_after: Option<Span>,
+    /// When the reply must be complete.
+    pub(super) deadline: Option<Timestamp>,
 }
 
 /// What is known of one route of a task.
@@ -382,7 +388,7 @@ impl TaskEntry {
     pub(super) fn in_flight(&self) -> Option<u32> {
         match (&self.state, &self.conversation) {
             (TaskState::Running { number, .. }, _) => Some(*number),
-            (TaskState::AskingModel, Some(conversation)) => Some(conversation.turn),
+            (TaskState::AskingModel, Some(_)) => Some(self.attempts),
             _ => None,
         }
     }

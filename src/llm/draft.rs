@@ -1,15 +1,18 @@
 //! Puts a reply together from the parts of its stream.
 //! Never asks for anything.
 
+use std::time::Duration;
+
 use async_openai::error::OpenAIError;
 use futures::{Stream, StreamExt};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     Hear,
     body::{Body, stops},
     failed::{Again, Failed},
-    wire::{CallPart, Chunk, Trouble},
+    wire::{CallPart, Chunk, Mark, Trouble},
 };
 use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
 
@@ -26,6 +29,8 @@ pub(super) struct Draft {
     usage: Option<Usage>,
     /// Whether a whole message came, rather than parts of one.
     is_whole: bool,
+    /// Whether the endpoint said that the stream ends.
+    is_done: bool,
 }
 
 /// A request for a tool as far as it has come.
@@ -69,6 +74,7 @@ fn arguments_text(arguments: &Value) -> Option<String> {
 pub(super) async fn collect(
     mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
     hear: Hear<'_>,
+    timeout: Duration,
 ) -> Result<Draft, Failed> {
     let mut draft = Draft::default();
     let mut filter = ReasoningFilter::default();
@@ -77,14 +83,23 @@ pub(super) async fn collect(
             hear(&text);
         }
     };
-    while let Some(chunk) = chunks.next().await {
+    let mut silent_at = Instant::now() + timeout;
+    loop {
+        let next = tokio::time::timeout_at(silent_at, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| draft.broken_off(Failed::silent(timeout)))? else { break };
         let chunk = Chunk::read(chunk.map_err(|error| draft.broken_off(error.into()))?);
+        let (mark, before) = (chunk.mark, draft.extent());
         if let Some(error) = &chunk.error {
             let trouble = Trouble::read(error);
             return Err(draft.broken_off(Failed::answered(trouble.status, trouble)));
         }
         let known = draft.text.len();
         draft.add(chunk);
+        // What only keeps the connection open is silence.
+        if mark == Some(Mark::Progress) || draft.extent() != before {
+            silent_at = Instant::now() + timeout;
+        }
+        draft.is_done |= mark == Some(Mark::Done);
         if draft.text.len() > known {
             hand_over(filter.push(&draft.text[known..]));
         }
@@ -92,8 +107,14 @@ pub(super) async fn collect(
     hand_over(filter.finish());
     match draft {
         draft if draft.finish_reason.is_some() || draft.is_whole => Ok(draft),
-        draft if !draft.has_begun() => Err(Failed::new("ended its reply before it began")),
-        draft => Err(Failed::new(format!("broke off its reply after {} characters", draft.text.chars().count()))),
+        draft if draft.is_done && draft.has_begun() => Ok(draft),
+        draft if !draft.has_begun() => {
+            Err(Failed { again: Again::Later, ..Failed::new("ended its reply before it began") })
+        }
+        draft => {
+            let message = format!("broke off its reply after {} characters", draft.text.chars().count());
+            Err(draft.broken_off(Failed { again: Again::Later, ..Failed::new(message) }))
+        }
     }
 }
 
@@ -102,9 +123,16 @@ impl Draft {
         !self.text.is_empty() || !self.calls.is_empty()
     }
 
-    /// A failure in the middle of the stream: what has begun, and was perhaps shown, is not asked for again.
+    /// A failure in the middle of the stream: what has begun was perhaps shown, so another try is not the client's.
     fn broken_off(&self, failed: Failed) -> Failed {
-        if self.has_begun() { Failed { again: Again::No, ..failed } } else { failed }
+        Failed { is_late: failed.is_late || self.has_begun(), ..failed }
+    }
+
+    /// How much there is of everything, so that progress can be seen.
+    fn extent(&self) -> (usize, bool, bool) {
+        let calls = self.calls.iter().map(|call| 1 + call.id.len() + call.name.len() + call.arguments.len());
+        let length = self.text.len() + self.reasoning.len() + self.refusal.len() + calls.sum::<usize>();
+        (length, self.finish_reason.is_some(), self.usage.is_some())
     }
 
     fn add(&mut self, chunk: Chunk) {
@@ -114,7 +142,7 @@ impl Draft {
             self.is_whole |= choice.message.is_some();
             if let Some(part) = choice.delta.or(choice.message) {
                 self.text.push_str(&part.text());
-                self.reasoning.push_str(part.reasoning_content.as_deref().unwrap_or_default());
+                self.reasoning.push_str(part.reasoning());
                 self.refusal.push_str(part.refusal.as_deref().unwrap_or_default());
                 part.tool_calls.into_iter().for_each(|call| self.add_call(call));
             }

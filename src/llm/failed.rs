@@ -26,6 +26,11 @@ pub(super) struct Failed {
     pub(super) message: String,
     pub(super) status: Option<u16>,
     pub(super) again: Again,
+    /// Whether the endpoint limits how much may be asked, so that other requests wait too.
+    pub(super) is_limit: bool,
+    /// Whether the client leaves another try to whoever asked: a part of the reply was handed over, or much time is
+    /// gone.
+    pub(super) is_late: bool,
     /// What to do about it.
     pub(super) advice: Option<Advice>,
 }
@@ -43,7 +48,7 @@ pub(super) enum Advice {
 
 impl Failed {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), status: None, again: Again::No, advice: None }
+        Self { message: message.into(), status: None, again: Again::No, is_limit: false, is_late: false, advice: None }
     }
 
     /// An answer with `status`, of HTTP or in the body of a success.
@@ -54,19 +59,39 @@ impl Failed {
         });
         let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
         let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
-        let passing = matches!(status, Some(408 | 409 | 429 | 500..=599)) && !trouble.is_final();
-        let again = if passing { Again::Later } else { Again::No };
-        Self { status, again, advice: advice(status, trouble), ..Self::new(message) }
+        // An error without a status comes within a stream that had begun well.
+        let passing = matches!(status, None | Some(408 | 409 | 425 | 429 | 500..=599)) && !trouble.is_final();
+        let wait = trouble.wait().map_or(Again::Later, Again::After);
+        let (again, is_limit) = if passing { (wait, trouble.is_limit(status)) } else { (Again::No, false) };
+        Self { status, again, is_limit, advice: advice(status, trouble), ..Self::new(message) }
     }
 
-    /// No reply within `limit`, after a `last` failure that was to pass.
+    /// How long the endpoint asks to wait.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self.again {
+            Again::After(wait) => Some(wait),
+            Again::No | Again::Later => None,
+        }
+    }
+
+    /// Nothing of a reply for the time `limit`.
+    pub(super) fn silent(limit: Duration) -> Self {
+        Self {
+            again: Again::Later,
+            is_late: true,
+            advice: Some(Advice::Configure("allow more with a higher `timeout`")),
+            ..Self::new(format!("was silent for {}", Span(limit)))
+        }
+    }
+
+    /// No whole reply within the deadline `limit`, after a `last` failure that was to pass.
     pub(super) fn late(limit: Duration, last: Option<Self>) -> Self {
         let limit = Span(limit);
         let earlier = last.as_ref().map(|last| format!("; before that it {}", last.message)).unwrap_or_default();
         Self {
             status: last.and_then(|last| last.status),
-            advice: Some(Advice::Configure("allow more with a higher `timeout`")),
-            ..Self::new(format!("gave no reply within {limit}{earlier}"))
+            advice: Some(Advice::Configure("allow more with a higher `deadline`, of the task or")),
+            ..Self::new(format!("gave no whole reply within {limit}{earlier}"))
         }
     }
 }
@@ -146,12 +171,16 @@ impl From<OpenAIError> for Failed {
         };
         match error {
             OpenAIError::JSONDeserialize(_, content) => {
-                Self::new(format!("sent what is not JSON: {}", Trouble::from_body(content.as_bytes()).message))
+                let message = format!("sent what is not JSON: {}", Trouble::from_body(content.as_bytes()).message);
+                Self { again: Again::Later, ..Self::new(message) }
             }
-            OpenAIError::StreamError(stream) => match *stream {
-                StreamError::EventStream(message) => Self::new(format!("broke off its reply: {message}")),
-                other => Self::new(format!("broke off its reply: {other}")),
-            },
+            OpenAIError::StreamError(stream) => {
+                let message = match *stream {
+                    StreamError::EventStream(message) => message,
+                    other => other.to_string(),
+                };
+                Self { again: Again::Later, ..Self::new(format!("broke off its reply: {message}")) }
+            }
             other => Self::new(format!("could not be asked: {}", transport::cause(&other))),
         }
     }
@@ -168,10 +197,11 @@ impl From<Refusal> for Failed {
             Refusal::Status { status, trouble, wait, .. } => {
                 let failed = Self::answered(Some(status), trouble);
                 match (failed.again, wait) {
-                    (Again::Later, Some(wait)) => {
+                    (Again::Later | Again::After(_), Some(wait)) => {
                         let asked = Span(wait);
                         let message = format!("{} (asks to wait {asked})", failed.message);
-                        Self { message, again: Again::After(wait), ..failed }
+                        let is_limit = failed.is_limit || status == 503;
+                        Self { message, again: Again::After(wait), is_limit, ..failed }
                     }
                     _ => failed,
                 }

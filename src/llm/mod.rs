@@ -5,6 +5,7 @@ mod body;
 mod checkup;
 mod draft;
 mod failed;
+mod gate;
 mod models;
 mod names;
 mod openai;

@@ -17,7 +17,16 @@ impl Models {
     /// # Errors
     /// When one of them can never be asked.
     pub fn new(specs: impl IntoIterator<Item = LlmSpec>) -> Result<Option<Self>, EndpointError> {
-        let models = specs.into_iter().map(OpenAi::new).collect::<Result<Vec<_>, _>>()?;
+        let mut models: Vec<OpenAi> = Vec::new();
+        for spec in specs {
+            let model = OpenAi::new(spec)?;
+            let neighbor = models.iter().find(|other| other.base_url() == model.base_url());
+            let model = match neighbor {
+                Some(neighbor) => model.sharing(neighbor),
+                None => model,
+            };
+            models.push(model);
+        }
         Ok((!models.is_empty()).then_some(Self { models }))
     }
 

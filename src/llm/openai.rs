@@ -1,7 +1,7 @@
-//! Asks an OpenAI-compatible endpoint, always as a stream, within one deadline that covers every retry.
+//! Asks an OpenAI-compatible endpoint, always as a stream, within one deadline that covers every try and wait.
 //! Never sends the key anywhere but to the base URL, and never repeats a reply that had begun.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_openai::{Client, config::Config as _};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -13,9 +13,10 @@ use super::{
     body::{self, Body},
     draft,
     failed::{Again, Failed},
+    gate::{Gate, MAX_SHARED_WAIT, Permit},
     transport::{self, Endpoint, EndpointError},
 };
-use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec};
+use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, Span};
 
 /// The pauses where the endpoint names none: 0.5, 1 and 2 seconds, each plus up to as much again by chance.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -24,14 +25,13 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_times(3)
     .with_jitter();
 
-/// The longest pause that an endpoint can ask for; a longer one fails at once.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
 /// A model behind an OpenAI-compatible endpoint.
 pub struct OpenAi {
     spec: LlmSpec,
     endpoint: Endpoint,
     client: Client<Endpoint>,
+    /// Shared with the other models of the endpoint.
+    gate: Arc<Gate>,
 }
 
 impl std::fmt::Debug for OpenAi {
@@ -53,7 +53,13 @@ impl OpenAi {
             move |request| transport::send(http.clone(), request)
         });
         let client = Client::build(http, endpoint.clone()).with_http_service(service);
-        Ok(Self { spec, endpoint, client })
+        Ok(Self { spec, endpoint, client, gate: Arc::default() })
+    }
+
+    /// Makes it share the back-off of another model.
+    #[must_use]
+    pub(super) fn sharing(self, other: &Self) -> Self {
+        Self { gate: Arc::clone(&other.gate), ..self }
     }
 
     /// What is known of the model.
@@ -75,9 +81,28 @@ impl OpenAi {
     }
 
     /// One request, from its first byte to the last of its reply.
-    async fn attempt(&self, request: &ChatRequest, body: &Body, hear: Hear<'_>) -> Result<ChatReply, Failed> {
-        let chunks = self.client.chat().create_stream_byot::<_, Value>(&body.json).await.map_err(Failed::from)?;
-        draft::collect(chunks, hear).await?.reply(&self.spec, request, body)
+    async fn attempt(&self, request: &ChatRequest, asked: Asked<'_>, permit: Permit) -> Result<ChatReply, Failed> {
+        let Asked { body, hear } = asked;
+        let timeout = request.timeout.map_or(self.spec.timeout, |Span(timeout)| timeout);
+        let chats = self.client.chat();
+        let begun = tokio::time::timeout(timeout, chats.create_stream_byot::<_, Value>(&body.json)).await;
+        let chunks = match begun.map_err(|_| Failed::silent(timeout))?.map_err(Failed::from) {
+            Ok(chunks) => chunks,
+            Err(failed) => {
+                if failed.is_limit {
+                    permit.limited(failed.wait());
+                }
+                return Err(failed);
+            }
+        };
+        let begun = permit.answered();
+        let drafted = draft::collect(chunks, hear, timeout).await;
+        if let Err(failed) = &drafted
+            && failed.is_limit
+        {
+            begun.limited(failed.wait());
+        }
+        drafted?.reply(&self.spec, request, body)
     }
 
     /// The failure in words: where, what, and what to do.
@@ -85,46 +110,84 @@ impl OpenAi {
         let advice = failed.advice.as_ref().and_then(|advice| advice.words(&self.spec.section(), &self.spec.dialect));
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
         let message = format!("model `{}` at `{}` {}{advice}", self.spec.model, self.base_url(), failed.message);
-        ChatError::Endpoint { message: self.endpoint.redact(&message), status: failed.status }
+        let (message, status) = (self.endpoint.redact(&message), failed.status);
+        match failed.again {
+            Again::No => ChatError::Endpoint { message, status },
+            Again::Later | Again::After(_) => {
+                ChatError::Unavailable { message, status, retry_after: failed.wait().map(Span) }
+            }
+        }
     }
+}
+
+/// A request as it is sent, and who takes the reply.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    body: &'a Body,
+    hear: Hear<'a>,
 }
 
 #[async_trait::async_trait]
 impl Llm for OpenAi {
     async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
         let body = Body::new(&self.spec, request)?;
-        let attempt = || self.attempt(request, &body, hear);
-        persist(self.spec.timeout, attempt).await.map_err(|failed| self.explain(&failed))
+        let attempt = |permit| self.attempt(request, Asked { body: &body, hear }, permit);
+        let deadlines = request.deadline.map(|Span(deadline)| deadline).into_iter().chain(self.spec.deadline);
+        let limits = Limits { deadline: deadlines.min(), single_try: request.single_try };
+        persist(limits, &self.gate, attempt).await.map_err(|failed| self.explain(&failed))
     }
 }
 
-/// Tries until there is a reply, a failure that another try would not mend, or no time left.
-async fn persist<Tried>(limit: Duration, mut attempt: impl FnMut() -> Tried) -> Result<ChatReply, Failed>
+/// How long and how often a request is tried.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    deadline: Option<Duration>,
+    single_try: bool,
+}
+
+/// Tries until there is a reply, a failure that another try would not help, or no time left.
+async fn persist<Tried>(
+    limits: Limits,
+    gate: &Arc<Gate>,
+    mut attempt: impl FnMut(Permit) -> Tried,
+) -> Result<ChatReply, Failed>
 where
     Tried: Future<Output = Result<ChatReply, Failed>>,
 {
-    let deadline = Instant::now() + limit;
+    let ends_at = limits.deadline.map(|deadline| Instant::now() + deadline);
+    let limit = limits.deadline.unwrap_or_default();
     let mut pauses = PAUSES.build();
     let mut last: Option<Failed> = None;
     loop {
-        let Ok(tried) = tokio::time::timeout_at(deadline, attempt()).await else {
-            return Err(Failed::late(limit, last));
-        };
+        let Some(permit) = before(ends_at, gate.enter()).await else { return Err(Failed::late(limit, last)) };
+        let Some(tried) = before(ends_at, attempt(permit)).await else { return Err(Failed::late(limit, last)) };
         let failed = match tried {
             Ok(reply) => return Ok(reply),
+            Err(failed) if limits.single_try || failed.is_late => return Err(failed),
             Err(failed) => failed,
         };
         let pause = match (failed.again, pauses.next()) {
             (Again::No, _) | (_, None) => return Err(failed),
             (Again::Later, Some(pause)) => pause,
-            (Again::After(pause), Some(_)) if pause > LONGEST_PAUSE => return Err(failed),
+            (Again::After(pause), Some(_)) if pause > MAX_SHARED_WAIT => return Err(failed),
             (Again::After(pause), Some(_)) => pause,
         };
-        if Instant::now() + pause >= deadline {
+        if ends_at.is_some_and(|ends_at| Instant::now() + pause >= ends_at) {
             return Err(failed);
         }
+        // After a limit, the gate is closed for as long.
+        if !failed.is_limit {
+            tokio::time::sleep(pause).await;
+        }
         last = Some(failed);
-        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What a future gives before a moment, if there is one.
+async fn before<T>(ends_at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match ends_at {
+        Some(ends_at) => tokio::time::timeout_at(ends_at, future).await.ok(),
+        None => Some(future.await),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn spec(base_url: &str) -> LlmSpec {
         headers: Vec::new(),
         query: Vec::new(),
         timeout: Duration::from_secs(20),
+        deadline: None,
         dialect: Dialect::default(),
         scores: Scores::default(),
         prices: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_openai::{config::Config, error::OpenAIError, middleware::HttpRequestFactory};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::{
     Response, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue},
@@ -246,26 +246,101 @@ pub(super) async fn streamed(response: Response) -> Result<Response, Refusal> {
             break Some(*first);
         }
     };
+    let first_bytes = Bytes::from(head);
+    let head = stream::iter([Ok(first_bytes.clone())]);
     let body = match first {
         Some(b'<') => {
-            let message = Trouble::from_body(&head).message;
+            let message = Trouble::from_body(&first_bytes).message;
             return Err(Refusal::WebPage { status: status.as_u16(), message });
         }
-        // Inside JSON, a raw line break is only ever a space between tokens, so all of it fits one event.
-        Some(b'{' | b'[') => reqwest::Body::wrap_stream(
-            stream::iter([Ok(Bytes::from_static(b"data: "))])
-                .chain(stream::iter([Ok(Bytes::from(head))]).chain(parts).map_ok(on_one_line))
-                .chain(stream::iter([Ok(Bytes::from_static(b"\n\n"))])),
-        ),
-        _ => reqwest::Body::wrap_stream(stream::iter([Ok(Bytes::from(head))]).chain(parts)),
+        Some(b'{' | b'[') => reqwest::Body::wrap_stream(in_one_event(head.chain(parts))),
+        _ => reqwest::Body::wrap_stream(with_end_marked(head.chain(parts))),
     };
     let mut answer = http::Response::new(body);
     *answer.status_mut() = status;
     Ok(answer.into())
 }
 
-fn on_one_line(part: Bytes) -> Bytes {
-    part.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
+/// Says that a part of the body has arrived; see [`super::wire::Mark`].
+const PROGRESS: &[u8] = b"data: {\"kapell\":\"progress\"}\n\n";
+/// Says that the endpoint has marked the end of the stream, which the client keeps to itself.
+const DONE: &[u8] = b"data: {\"kapell\":\"done\"}\n\n";
+
+type Part = std::io::Result<Bytes>;
+
+/// A body in plain JSON as one event, with marks of its progress before it. Inside JSON, a raw line break is only ever
+/// a space between tokens, so all of it fits one event.
+fn in_one_event(parts: impl Stream<Item = Part> + Send + Unpin + 'static) -> impl Stream<Item = Part> + Send {
+    stream::unfold(Some((parts, b"data: ".to_vec())), |state| async move {
+        let (mut parts, mut event) = state?;
+        match parts.next().await {
+            Some(Ok(part)) => {
+                let is_progress = part.iter().any(|byte| !byte.is_ascii_whitespace());
+                event.extend(part.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+                let mark = if is_progress { PROGRESS } else { b"" };
+                Some((Ok(Bytes::from_static(mark)), Some((parts, event))))
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None => {
+                event.extend(b"\n\n");
+                Some((Ok(Bytes::from(event)), None))
+            }
+        }
+    })
+}
+
+/// The stream with a mark before `data: [DONE]`.
+fn with_end_marked(parts: impl Stream<Item = Part> + Send + Unpin + 'static) -> impl Stream<Item = Part> + Send {
+    stream::unfold(Some((parts, Some(Vec::new()))), |state| async move {
+        let (mut parts, mut line) = state?;
+        match parts.next().await {
+            Some(Ok(part)) => {
+                let marked = mark_end(&part, &mut line);
+                Some((Ok(Bytes::from(marked)), Some((parts, line))))
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None => {
+                let mut rest = mark_end(b"\n", &mut line);
+                rest.push(b'\n');
+                Some((Ok(Bytes::from(rest)), None))
+            }
+        }
+    })
+}
+
+/// A part of a stream, with a mark before a line that ends it. `line` is what was held back of a line that may be one.
+fn mark_end(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
+    const END: &[u8] = b"data:[DONE]";
+    let bare = |line: &[u8]| line.iter().copied().filter(|byte| *byte != b' ').collect::<Vec<u8>>();
+    let mut marked = Vec::with_capacity(part.len());
+    for &byte in part {
+        let is_break = matches!(byte, b'\n' | b'\r');
+        match line {
+            Some(held) if is_break => {
+                if bare(held) == END {
+                    marked.extend_from_slice(DONE);
+                    marked.extend_from_slice(b"data: [DONE]\n");
+                    held.clear();
+                }
+                marked.append(held);
+                marked.push(byte);
+            }
+            Some(held) => {
+                held.push(byte);
+                if held.len() > 2 * END.len() || !END.starts_with(&bare(held)) {
+                    marked.append(held);
+                    *line = None;
+                }
+            }
+            None => {
+                marked.push(byte);
+                if is_break {
+                    *line = Some(Vec::new());
+                }
+            }
+        }
+    }
+    marked
 }
 
 /// The pause that `retry-after-ms` or `retry-after` asks for; the latter in seconds or as a date (RFC 9110, 10.2.3).
@@ -298,6 +373,18 @@ mod tests {
     fn asks(name: &'static str, value: &'static str) -> Option<Duration> {
         let now = "2026-11-20T10:00:00Z".parse().expect("a moment");
         retry_after(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]), now)
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_marked_wherever_it_is_cut() {
+        let whole = b"data: {}\n\ndata:[DONE]\r\n\r\n: data: [DONE]\n\n";
+        let expected = "data: {}\n\ndata: {\"kapell\":\"done\"}\n\ndata: [DONE]\n\r\n\r\n: data: [DONE]\n\n";
+        for at in 0..=whole.len() {
+            let mut line = Some(Vec::new());
+            let mut marked = mark_end(&whole[..at], &mut line);
+            marked.extend(mark_end(&whole[at..], &mut line));
+            assert_eq!(String::from_utf8_lossy(&marked), expected, "cut at {at}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The JSON of chat completions as endpoints really send it: every field may be absent, null or of another type.
 //! Never sends anything, and never refuses a chunk for a field that it does not need.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -18,6 +20,9 @@ pub(super) struct Chunk {
     pub(super) usage: Option<Tokens>,
     /// An error in place of an answer; see [`Trouble::read`].
     pub(super) error: Option<Value>,
+    /// What the transport says of the stream.
+    #[serde(rename = "kapell", deserialize_with = "lenient")]
+    pub(super) mark: Option<Mark>,
 }
 
 impl Chunk {
@@ -31,6 +36,16 @@ impl Chunk {
         chunk.error = chunk.error.filter(|error| !matches!(error, Value::Null | Value::Bool(false)) && error != "");
         chunk
     }
+}
+
+/// What the transport adds to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mark {
+    /// A part of an answer has arrived that can only be read as a whole.
+    Progress,
+    /// The endpoint has said that the stream ends here.
+    Done,
 }
 
 /// One of the alternatives; only the first is asked for.
@@ -58,7 +73,10 @@ pub(super) struct Part {
     content: Value,
     /// What the model thinks before it answers, from endpoints that tell.
     #[serde(deserialize_with = "lenient")]
-    pub(super) reasoning_content: Option<String>,
+    reasoning_content: Option<String>,
+    /// The same, from other endpoints.
+    #[serde(deserialize_with = "lenient")]
+    reasoning: Option<String>,
     #[serde(deserialize_with = "lenient")]
     pub(super) refusal: Option<String>,
     #[serde(deserialize_with = "lenient")]
@@ -73,6 +91,11 @@ impl Part {
             Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
             _ => String::new(),
         }
+    }
+
+    /// What the model thinks before it answers.
+    pub(super) fn reasoning(&self) -> &str {
+        self.reasoning_content.as_deref().or(self.reasoning.as_deref()).unwrap_or_default()
     }
 }
 
@@ -174,13 +197,69 @@ impl Trouble {
     /// Whether another try would end like this one, whatever the status says: some endpoints answer 500 to what they
     /// will never do.
     pub(super) fn is_final(&self) -> bool {
-        self.is_out_of_credit() || self.message.contains("not supported")
+        let message = self.message.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+        self.is_out_of_credit()
+            || matches!(self.code.as_deref(), Some(code) if FINAL_CODES.contains(&code))
+            || says(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
+            || says(&["context length", "context window", "context size", "maximum context", "prompt is too long"])
+    }
+
+    /// Whether the endpoint limits how much may be asked.
+    pub(super) fn is_limit(&self, status: Option<u16>) -> bool {
+        let message = self.message.to_lowercase();
+        let code = self.code.as_deref().unwrap_or_default();
+        matches!(status.or(self.status), Some(429 | 529))
+            || ["rate_limit", "overloaded", "too_many_requests"].iter().any(|word| code.contains(word))
+            || ["rate limit", "overloaded", "too many requests"].iter().any(|words| message.contains(words))
+    }
+
+    /// The wait that the message names, as in `try again in 1m30.5s`.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let message = self.message.to_lowercase();
+        let (_, rest) = ["again in ", "retry in ", "retry after ", "wait for "]
+            .iter()
+            .find_map(|words| message.split_once(words))?;
+        wait_in_words(rest)
     }
 
     /// Whether the account is used up, which waiting does not mend.
     pub(super) fn is_out_of_credit(&self) -> bool {
         self.code.as_deref() == Some("insufficient_quota")
     }
+}
+
+/// The codes of what no other try would change.
+const FINAL_CODES: [&str; 7] = [
+    "context_length_exceeded",
+    "invalid_request_error",
+    "invalid_api_key",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "content_policy_violation",
+];
+
+/// The duration at the start of a text: `20ms`, `1.2s`, `1m30s`, `7 seconds`.
+fn wait_in_words(text: &str) -> Option<Duration> {
+    let mut seconds = None;
+    let mut rest = text.trim_start();
+    loop {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let Ok(number) = rest[..end].trim_end_matches('.').parse::<f64>() else { break };
+        let after = rest[end..].trim_start();
+        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let factor = match &after[..unit_end] {
+            "ms" | "millisecond" | "milliseconds" => 0.001,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
+            "h" | "hour" | "hours" => 3_600.0,
+            _ => break,
+        };
+        seconds = Some(seconds.unwrap_or(0.0) + number * factor);
+        rest = after[unit_end..].trim_start();
+    }
+    Duration::try_from_secs_f64(seconds?).ok()
 }
 
 /// The title of a web page, or the text as it is.
@@ -245,6 +324,24 @@ mod tests {
         );
         assert_eq!(read(" upstream gone\n"), trouble("upstream gone", None, None));
         assert_eq!(read(""), trouble("", None, None));
+    }
+
+    #[test]
+    fn reads_the_wait_that_a_message_names() {
+        let wait = |message: &str| Trouble { message: message.to_owned(), ..Trouble::default() }.wait();
+        for (message, millis) in [
+            ("Rate limit reached. Please try again in 1.2s.", 1_200),
+            ("Please try again in 20ms. Visit https://example.test", 20),
+            ("try again in 6m0s", 360_000),
+            ("Please try again in 1h2m3.5s", 3_723_500),
+            ("Please retry after 7 seconds.", 7_000),
+            ("Please retry in 34.07s.", 34_070),
+        ] {
+            assert_eq!(wait(message), Some(Duration::from_millis(millis)), "{message}");
+        }
+        for message in ["", "try again in a while", "try again in 5 parsecs", "wait for it"] {
+            assert_eq!(wait(message), None, "{message}");
+        }
     }
 
     #[test]

@@ -275,7 +275,9 @@ pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> 
 pub(super) fn error(error: ChatError) -> ErrorData {
     match error {
         ChatError::Unsupported { message } => ErrorData::invalid_params(message, None),
-        ChatError::Endpoint { message, .. } => ErrorData::internal_error(message, None),
+        ChatError::Endpoint { message, .. } | ChatError::Unavailable { message, .. } => {
+            ErrorData::internal_error(message, None)
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::JsonObject;
+use super::{JsonObject, Span};
 
 /// A chat request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,15 @@ pub struct ChatRequest {
     /// The form that the reply's text must have; free text where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputForm>,
+    /// Limits the silence of the endpoint; the model's own limit where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Limits the whole request, its waits included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// Whether the asker itself repeats a request that failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_try: bool,
 }
 
 /// MCP's model preferences.
@@ -281,5 +290,17 @@ pub enum ChatError {
         /// The HTTP status, if there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
+    },
+    /// The endpoint failed in a way that may pass: a limit, an overload, a lost connection; JSON-RPC -32603.
+    #[error("{message}")]
+    Unavailable {
+        /// What it said, without secrets.
+        message: String,
+        /// The HTTP status, if there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// How long it asks to wait, if it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<Span>,
     },
 }

@@ -133,7 +133,7 @@ pub enum Event {
         /// The requests as the server made them, by its keys.
         requests: Value,
     },
-    /// A language model is about to be asked, in answer to a prompt; `attempt.number` counts the turns.
+    /// A language model is about to be asked, in answer to a prompt; `attempt.number` counts the requests.
     ModelAsked {
         /// Task and turn.
         attempt: AttemptId,
@@ -145,6 +145,12 @@ pub enum Event {
         /// The most tokens that the request may use, its whole conversation included.
         #[serde(default)]
         most_tokens: u64,
+        /// Whether this repeats a request that failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        retry: bool,
+        /// When the reply must be complete, its retries included.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline: Option<Timestamp>,
     },
     /// The language model replied, or failed.
     ModelReplied {
@@ -180,7 +186,8 @@ pub enum Event {
         task: TaskId,
         /// When it becomes ready.
         ready_at: Timestamp,
-        /// The agent that will be called; absent where several are equal, since one is chosen when there is room.
+        /// The agent that will be called; absent for a prompt, and where several are equal, since one is chosen when there
+        /// is room.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentId>,
         /// Why, for people.

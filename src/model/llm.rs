@@ -21,8 +21,10 @@ pub struct LlmSpec {
     pub headers: Vec<(String, String)>,
     /// What follows `?` in the address of each request: never logged.
     pub query: Vec<(String, String)>,
-    /// How long a request may take in all, retries included.
+    /// Limits the silence of the endpoint within a request.
     pub timeout: std::time::Duration,
+    /// Limits a whole request, its tries and waits included.
+    pub deadline: Option<std::time::Duration>,
     /// How it wants to be asked.
     pub dialect: Dialect,
     /// How it compares with the others.

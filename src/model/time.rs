@@ -26,7 +26,7 @@ impl Timestamp {
 }
 
 /// A duration that files spell `50ms`, `10s`, `2m`, `1h30m` and the journal keeps the same way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
 /// What a duration must look like; shown in errors and in the JSON Schemas.

@@ -95,6 +95,9 @@ impl Reporter for LiveAnswer {
                 Event::ModelAsked { attempt, messages, repair: true, .. } if attempt.task == self.task => {
                     self.withdraw(&format!("the answer is written again: {}", reason(messages)));
                 }
+                Event::ModelAsked { attempt, retry: true, .. } if attempt.task == self.task => {
+                    self.withdraw("the reply broke off; the answer is written again");
+                }
                 Event::TaskEnded { task, outcome: Outcome::Succeeded(output) } if *task == self.task => {
                     self.complete(&output.text());
                 }
@@ -144,7 +147,14 @@ mod tests {
 
     fn asked_again(request: &str) -> Step {
         let messages = vec![ChatMessage::text(ChatRole::User, request)];
-        Told(Event::ModelAsked { attempt: turn(2), messages, repair: true, most_tokens: 0 })
+        Told(Event::ModelAsked {
+            attempt: turn(2),
+            messages,
+            repair: true,
+            most_tokens: 0,
+            retry: false,
+            deadline: None,
+        })
     }
 
     fn ended(texts: &[&str]) -> Step {

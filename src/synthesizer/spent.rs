@@ -195,7 +195,7 @@ impl<B: Book> Ledger<B> {
             Ok(reply) => spent.reply(reply.usage, reply.cost_usd),
             // No model was asked.
             Err(ChatError::Unsupported { .. }) => spent.llm_calls -= 1,
-            Err(ChatError::Endpoint { .. }) => {}
+            Err(ChatError::Endpoint { .. } | ChatError::Unavailable { .. }) => {}
         });
     }
 }

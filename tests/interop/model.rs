@@ -29,6 +29,7 @@ fn spec(engine: &Engine) -> LlmSpec {
         headers: Vec::new(),
         query: Vec::new(),
         timeout: Duration::from_secs(60),
+        deadline: None,
         dialect: Dialect { tools: true, images: true, audio: true, ..Dialect::default() },
         scores: Scores::default(),
         prices: None,

@@ -133,7 +133,12 @@ pub(in crate::config) static LLM: Section = Section {
         key("base_url", Shape::Text, "The base of the API, such as `http://127.0.0.1:11434/v1`."),
         key("model", Shape::Text, "The model, as the endpoint calls it."),
         key("api_key_env_var", Shape::Text, "The variable that holds the key; read from nowhere else, never logged."),
-        key("timeout", Shape::PositiveDuration, "Longest that a request may take, retries included; 2m where absent."),
+        key(
+            "timeout",
+            Shape::PositiveDuration,
+            "Limits the silence of the endpoint within a request; 2m where absent.",
+        ),
+        key("deadline", Shape::PositiveDuration, "Limits a whole request, its tries and waits included."),
         key("http_headers", Shape::TextMap, "Further headers of every request."),
         key("env_http_headers", Shape::TextMap, "Headers whose values are read from the variables named here."),
         key("query", Shape::TextMap, "What follows `?` in the address of every request."),

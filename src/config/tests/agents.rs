@@ -17,6 +17,7 @@ fn an_agents_file_means_what_it_says() {
         api_key_env_var = "KEY"
         max_tokens_field = "max_completion_tokens"
         timeout = "30s"
+        deadline = "60s"
         http_headers = { x-org = "${ORG}" }
         env_http_headers = { x-key = "KEY" }
         query = { api-version = "${ORG}" }
@@ -136,6 +137,7 @@ fn an_agents_file_means_what_it_says() {
         headers: vec![("x-org".to_owned(), "acme".to_owned()), ("x-key".to_owned(), "hunter2".to_owned())],
         query: vec![("api-version".to_owned(), "acme".to_owned())],
         timeout: seconds(30),
+        deadline: Some(seconds(60)),
         dialect: Dialect {
             max_tokens_field: MaxTokensField::MaxCompletionTokens,
             max_output_tokens: Some(100),

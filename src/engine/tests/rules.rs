@@ -55,7 +55,7 @@ pub(super) fn check(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError
                 prop_assert!(!replanning || !is_new, "`{}` began during a replan", attempt.task);
                 let prompt = AgentId::from("the model");
                 prop_assert!(!ended.contains(attempt.task.as_str()), "`{}` was asked after its end", attempt.task);
-                prop_assert!(attempt.number <= 4, "{attempt}: too many turns");
+                prop_assert!(attempt.number <= 4 * 3, "{attempt}: too many requests");
                 prop_assert!(running.insert(attempt.clone(), prompt).is_none(), "{attempt} was asked twice");
                 prop_assert!(running.len() <= plan.max_parallel, "more in flight than `max_parallel`");
             }

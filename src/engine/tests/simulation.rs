@@ -53,10 +53,11 @@ pub(super) fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize
             Input::Replanned { number: request.number, result }
         }
         Effectful::Turn(attempt) => {
-            let result = match dice(5) {
+            let result = match dice(6) {
                 0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
                 1 => Err(ChatError::Unsupported { message: "no".into() }),
-                2 => says_text("done"),
+                2 => Err(ChatError::Unavailable { message: "busy".into(), status: None, retry_after: None }),
+                3 => says_text("done"),
                 _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
             };
             let usage = Usage { input_tokens: dice(60) as u64, output_tokens: dice(30) as u64 };

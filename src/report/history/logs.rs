@@ -147,8 +147,12 @@ fn describe(event: &Event) -> (String, String) {
         Event::InputRequired { attempt, round, .. } => {
             (attempt.to_string(), format!("needs input before it goes on, round {round}"))
         }
-        Event::ModelAsked { attempt, repair, .. } => {
-            let why = if *repair { ", to mend its answer" } else { "" };
+        Event::ModelAsked { attempt, repair, retry, .. } => {
+            let why = match (repair, retry) {
+                (true, _) => ", to mend its answer",
+                (_, true) => " again",
+                _ => "",
+            };
             (attempt.to_string(), format!("asks the language model{why}"))
         }
         Event::ModelReplied { attempt, result } => (attempt.to_string(), reply_in_words(result)),

@@ -105,7 +105,7 @@ impl Material {
     /// The arguments of every task, from the outputs of others.
     fn render(&self) -> Outcome<()> {
         let done = Done(self.plan.tasks.iter().map(|task| (task.id.as_str(), &*self.output)).collect());
-        let scope = Scope { inputs: &self.inputs, binding: None, tasks: &done };
+        let scope = Scope { inputs: &self.inputs, item: None, tasks: &done };
         for arguments in self.plan.tasks.iter().filter_map(|task| task.arguments()) {
             std::hint::black_box(expression::render(arguments, &scope)?);
         }

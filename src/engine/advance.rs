@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    expression::{self, Reference},
+    expression::{self, LOOP, Reference},
     model::{
         Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome, Part,
         Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
@@ -294,7 +294,9 @@ impl Decision<'_> {
 fn asks_for_each_item(task: &Task, condition: &Expression) -> bool {
     task.foreach.as_ref().is_some_and(|foreach| {
         expression::references(condition).is_ok_and(|references| {
-            references.iter().any(|reference| matches!(reference, Reference::Name(name) if **name == foreach.binding))
+            references.iter().any(
+                |reference| matches!(reference, Reference::Name(name) if **name == foreach.binding || *name == LOOP),
+            )
         })
     })
 }

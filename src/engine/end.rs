@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::{
-    expression::{self, Items, Scope, TaskView, Tasks},
+    expression::{self, Items, LoopItem, Scope, TaskView, Tasks},
     model::{EndCause, FailureKind, NodeIndex, OnFailure, Outcome, Part, RunStatus},
 };
 
@@ -71,7 +71,7 @@ impl Run {
     fn outputs(&self) -> (Option<IndexMap<String, Value>>, IndexMap<String, String>) {
         let mut errors = IndexMap::new();
         let Some(templates) = &self.plan.outputs else { return (None, errors) };
-        let scope = Scope { inputs: &self.inputs, binding: None, tasks: self };
+        let scope = Scope { inputs: &self.inputs, item: None, tasks: self };
         let values = templates
             .iter()
             .map(|(name, template)| {
@@ -88,10 +88,15 @@ impl Run {
     /// What names mean in the expressions of `node`.
     pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
         let node = &self.graph[node];
-        let binding = node.item().zip(node.task.foreach.as_ref());
+        let item = node.item().zip(node.task.foreach.as_ref());
         Scope {
             inputs: &self.inputs,
-            binding: binding.map(|(item, foreach)| (foreach.binding.as_str(), &item.values[item.index])),
+            item: item.map(|(item, foreach)| LoopItem {
+                name: &foreach.binding,
+                value: &item.values[item.index],
+                index: item.index,
+                length: item.values.len(),
+            }),
             tasks: self,
         }
     }

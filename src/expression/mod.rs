@@ -40,12 +40,41 @@ pub const RESERVED_NAMES: [&str; 17] = [
 /// All of a document, in an expression about it.
 pub const WHOLE: &str = "resource";
 
+/// What describes the current item beside its value: `loop.index` and others.
+pub const LOOP: &str = "loop";
+
+/// The current item of a `foreach` task.
+#[derive(Debug, Clone, Copy)]
+pub struct LoopItem<'a> {
+    /// The name that `foreach` binds.
+    pub name: &'a str,
+    /// The item's value.
+    pub value: &'a Value,
+    /// Its number, from 0.
+    pub index: usize,
+    /// How many items there are.
+    pub length: usize,
+}
+
+impl LoopItem<'_> {
+    /// Returns what [`LOOP`] means, with the members that Jinja's loops have.
+    fn position(self) -> Value {
+        serde_json::json!({
+            "index": self.index + 1,
+            "index0": self.index,
+            "length": self.length,
+            "first": self.index == 0,
+            "last": self.index + 1 == self.length,
+        })
+    }
+}
+
 /// What names mean where an expression is evaluated.
 pub struct Scope<'a> {
     /// The run's inputs: an object, defaults filled in.
     pub inputs: &'a Value,
-    /// The name that `foreach` binds, and the current item.
-    pub binding: Option<(&'a str, &'a Value)>,
+    /// The current item of a `foreach` task.
+    pub item: Option<LoopItem<'a>>,
     /// The tasks that have ended.
     pub tasks: &'a dyn Tasks,
 }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt::Write};
 use serde_json::Value;
 
 use super::{
-    ExpressionError, Ground, ITEMS_FIELD, Items, TASK_FIELDS, TaskView, WHOLE, closest,
+    ExpressionError, Ground, ITEMS_FIELD, Items, LOOP, TASK_FIELDS, TaskView, WHOLE, closest,
     scan::{Path, Segment, Step},
 };
 use crate::model::{Block, ToolOutput};
@@ -31,10 +31,11 @@ pub(super) fn resolve<'v>(path: &Path<'_>, text: &str, ground: &Ground<'v>) -> R
             };
             walk.follow(Place::Task(view), 1)
         }
-        root => match scope.binding {
-            Some((name, value)) if name == root => walk.follow(Place::Json(value), 0),
+        root => match scope.item {
+            Some(item) if item.name == root => walk.follow(Place::Json(item.value), 0),
+            Some(item) if root == LOOP => walk.follow(Place::Made(item.position()), 0),
             _ => {
-                let error = unknown_name(root, scope.binding.map(|(name, _)| name), walk.up_to(0));
+                let error = unknown_name(root, scope.item.map(|item| item.name), walk.up_to(0));
                 Err(match hyphen_help(text, path.range.start) {
                     Some(help) => error.with_help(help),
                     None => error,

@@ -55,7 +55,11 @@ fn run<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
     let inputs =
         json!({"topic": "sea", "limit": 5, "low": -3, "ratio": 1.0, "empty": [], "deep": {"a b": {"c": null}}});
     let hit = json!({"url": "u9", "tags": ["x", "y"]});
-    body(&Scope { inputs: &inputs, binding: Some(("hit", &hit)), tasks: &tasks })
+    body(&Scope {
+        inputs: &inputs,
+        item: Some(LoopItem { name: "hit", value: &hit, index: 1, length: 3 }),
+        tasks: &tasks,
+    })
 }
 
 fn expression(text: &str) -> Expression {
@@ -72,6 +76,9 @@ fn a_path_gives_the_value_it_names() {
             ("inputs.ratio", json!(1.0)),
             ("inputs['deep']['a b'].c", json!(null)),
             ("hit.tags[0]", json!("x")),
+            ("[loop.index, loop.index0, loop.length]", json!([2, 1, 3])),
+            ("[loop.first, loop.last]", json!([false, false])),
+            ("loop.index", json!(2)),
             ("hit.tags[-1]", json!("y")),
             ("hit", json!({"url": "u9", "tags": ["x", "y"]})),
             ("tasks.find-hotels.output.results[1].url", json!("u2")),
@@ -437,7 +444,7 @@ proptest::proptest! {
 
 /// Returns why an expression without paths has no value.
 fn refusal(text: &str) -> String {
-    let scope = Scope { inputs: &json!({}), binding: None, tasks: &NoTasks };
+    let scope = Scope { inputs: &json!({}), item: None, tasks: &NoTasks };
     match evaluate(&Expression(text.to_owned()), &scope) {
         Ok(_) => panic!("{text} has a value"),
         Err(error) => error.message,
@@ -476,7 +483,7 @@ fn repetition_is_bounded_however_its_values_are_used() {
     ] {
         assert_eq!(refusal(text), "the expression makes more than 1000000 values", "{text}");
     }
-    let scope = Scope { inputs: &json!({}), binding: None, tasks: &NoTasks };
+    let scope = Scope { inputs: &json!({}), item: None, tasks: &NoTasks };
     for (text, value) in [
         ("([[1, 2] * 2] * 2)|list", json!([[1, 2, 1, 2], [1, 2, 1, 2]])),
         ("range(100000)|list|length", json!(100_000)),

@@ -13,6 +13,7 @@ mod formats;
 mod goal_targets;
 mod history;
 mod interrupting;
+mod loops;
 mod masking;
 mod models;
 mod plan_data;

@@ -13,7 +13,7 @@ use crate::{
         shape::Fields,
         tree::{Node, Spot, Tree},
     },
-    expression::{self, ExpressionError, ITEMS_FIELD, Piece, Reference, TASK_FIELDS},
+    expression::{self, ExpressionError, ITEMS_FIELD, LOOP, Piece, Reference, TASK_FIELDS},
     model::{InputSpec, TaskId},
 };
 
@@ -292,7 +292,7 @@ impl<'n> Checker<'_, 'n> {
             }
             Reference::Task { id, path } => self.task(&id, &path, spot),
             Reference::Name(name) => {
-                if binding != Some(name) {
+                if binding != Some(name) && (binding.is_none() || name != LOOP) {
                     let at = spot.extent(self.findings);
                     let known = binding.into_iter().chain(["inputs", "tasks"]);
                     let text = spot.node.as_text().zip(spot.range.as_ref());

@@ -57,13 +57,27 @@ pub struct AgentsFile {
     pub secrets: Secrets,
 }
 
+impl AgentsFile {
+    /// Returns the model that plans goals.
+    pub fn planner_model(&self) -> Option<&LlmSpec> {
+        match &self.planner.model {
+            Some(name) => self.models.iter().find(|spec| spec.name == *name),
+            None => self.models.first(),
+        }
+    }
+}
+
 /// How goals are planned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannerSettings {
     /// The model that plans, by its name; the default one where absent.
     pub model: Option<String>,
     /// Limits the tokens of an answer; where absent, the limit grows after an answer that was cut off.
     pub max_tokens: Option<u32>,
+    /// The temperature; the model's own where absent.
+    pub temperature: Option<f32>,
+    /// How much the model reasons; the model's own setting where absent.
+    pub reasoning_effort: Option<String>,
     /// Limits how many tasks an answer may plan.
     pub max_tasks: usize,
 }
@@ -75,7 +89,13 @@ impl PlannerSettings {
 
 impl Default for PlannerSettings {
     fn default() -> Self {
-        Self { model: None, max_tokens: None, max_tasks: Self::DEFAULT_MAX_TASKS }
+        Self {
+            model: None,
+            max_tokens: None,
+            temperature: None,
+            reasoning_effort: None,
+            max_tasks: Self::DEFAULT_MAX_TASKS,
+        }
     }
 }
 
@@ -163,11 +183,9 @@ fn read(text: &str, environment: &SecretCollector<'_>, findings: &mut Findings) 
         let default = fields.has("llm").then_some(LlmSpec::DEFAULT_NAME);
         let further = fields.node("models").and_then(Node::as_map).into_iter().flatten().map(|(name, _)| &**name);
         let known = default.into_iter().chain(further);
-        file.planner = PlannerSettings {
-            model: planner.node("model").and_then(|node| model::named(node, known, findings)),
-            max_tokens: planner.whole("max_tokens"),
-            max_tasks: planner.whole("max_tasks").unwrap_or(PlannerSettings::DEFAULT_MAX_TASKS),
-        };
+        let model = planner.node("model").and_then(|node| model::named(node, known, findings));
+        file.planner = model::planner(&planner, model);
+        model::check_planner(&planner, &file, findings);
     }
     file
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    agents_file::{Reader, checked_url},
+    agents_file::{AgentsFile, PlannerSettings, Reader, checked_url},
     findings::Findings,
     keys::{PRICES, SCORES},
     providers::preset,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     expression,
-    model::{Dialect, LlmSpec, Prices, Scores, Span},
+    model::{Dialect, LlmSpec, OWN_KEYS, Prices, RequestSettings, Scores, Span, StructuredOutput},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2 * 60);
@@ -45,11 +45,34 @@ impl Reader<'_> {
             query: fields.text_map("query").map(|(name, _, value)| (name.to_owned(), value.to_owned())).collect(),
             timeout: fields.duration("timeout").map_or(TIMEOUT, |Span(duration)| duration),
             deadline: fields.duration("deadline").map(|Span(duration)| duration),
-            dialect: dialect(fields, preset.map(|preset| preset.dialect).unwrap_or_default()),
+            dialect: dialect(fields, preset.map(|preset| preset.dialect).unwrap_or_default(), findings),
+            settings: settings(fields, findings),
             scores: scores(fields),
             prices: prices(fields),
         })
     }
+}
+
+/// Returns how goals are planned, by `model` or the default one.
+pub(super) fn planner(fields: &Fields<'_>, model: Option<String>) -> PlannerSettings {
+    #[expect(clippy::cast_possible_truncation, reason = "a temperature needs no more digits")]
+    let temperature = fields.number("temperature").map(|temperature| temperature as f32);
+    PlannerSettings {
+        model,
+        max_tokens: fields.whole("max_tokens"),
+        temperature,
+        reasoning_effort: fields.text("reasoning_effort").map(str::to_owned),
+        max_tasks: fields.whole("max_tasks").unwrap_or(PlannerSettings::DEFAULT_MAX_TASKS),
+    }
+}
+
+/// Finds a temperature that the model that plans would never get.
+pub(super) fn check_planner(fields: &Fields<'_>, file: &AgentsFile, findings: &mut Findings) {
+    let Some(node) = fields.node("temperature") else { return };
+    let Some(spec) = file.planner_model().filter(|spec| !spec.dialect.temperature) else { return };
+    let message = format!("requests to the model `{}` have no temperature", spec.name);
+    let help = format!("leave it out, or set `temperature = true` in {} if the model takes one", spec.section());
+    findings.error("temperature", node.extent, message).help(help);
 }
 
 /// The model that `node` names, of those that the agents file has.
@@ -71,14 +94,22 @@ pub(super) fn named<'n>(
     None
 }
 
-fn dialect(fields: &Fields<'_>, preset: Dialect) -> Dialect {
+fn dialect(fields: &Fields<'_>, preset: Dialect, findings: &mut Findings) -> Dialect {
     let flag = |name, preset| fields.flag(name).unwrap_or(preset);
+    let structured_output = fields.choice("structured_output").unwrap_or(preset.structured_output);
+    let hides_form = fields.node("schema_in_prompt").filter(|_| fields.flag("schema_in_prompt") == Some(false));
+    if let Some(node) = hides_form.filter(|_| structured_output != StructuredOutput::JsonSchema) {
+        let message = "`schema_in_prompt = false` leaves nothing that shows the model its schema".to_owned();
+        let found = findings.error("unseen_schema", node.extent, message);
+        found.help("leave it out, or set `structured_output = \"json_schema\"` if the endpoint takes schemas");
+    }
     Dialect {
         max_tokens_field: fields.choice("max_tokens_field").unwrap_or(preset.max_tokens_field),
         max_output_tokens: fields.whole("max_output_tokens").or(preset.max_output_tokens),
-        temperature: flag("temperature", preset.temperature),
+        temperature: fields.number("temperature").is_some() || flag("temperature", preset.temperature),
         stop: flag("stop", preset.stop),
-        structured_output: fields.choice("structured_output").unwrap_or(preset.structured_output),
+        structured_output,
+        schema_in_prompt: flag("schema_in_prompt", preset.schema_in_prompt),
         tool_choice: fields.choice("tool_choice").unwrap_or(preset.tool_choice),
         system_role: fields.choice("system_role").unwrap_or(preset.system_role),
         stream_usage: flag("stream_usage", preset.stream_usage),
@@ -86,6 +117,23 @@ fn dialect(fields: &Fields<'_>, preset: Dialect) -> Dialect {
         tools: flag("tools", preset.tools),
         images: flag("images", preset.images),
         audio: flag("audio", preset.audio),
+    }
+}
+
+fn settings(fields: &Fields<'_>, findings: &mut Findings) -> RequestSettings {
+    let extra_body = fields.node("extra_body");
+    for (name, entry) in extra_body.and_then(Node::as_map).into_iter().flatten() {
+        if let Some((_, setting)) = OWN_KEYS.iter().find(|(key, _)| key == name) {
+            let message = format!("`extra_body` must not hold `{name}`, which kapell writes itself");
+            findings.error("reserved_key", entry.key, message).help(format!("leave it out: {setting}"));
+        }
+    }
+    let extra_body = extra_body.map(Node::to_json).and_then(|extra_body| extra_body.as_object().cloned());
+    RequestSettings {
+        temperature: fields.number("temperature"),
+        seed: fields.whole("seed"),
+        reasoning_effort: fields.text("reasoning_effort").map(str::to_owned),
+        extra_body: extra_body.unwrap_or_default(),
     }
 }
 

@@ -19,6 +19,7 @@ const LOCAL: Dialect = Dialect {
     temperature: true,
     stop: true,
     structured_output: StructuredOutput::JsonSchema,
+    schema_in_prompt: true,
     tool_choice: ForcedToolChoice::Required,
     system_role: crate::model::SystemRole::System,
     stream_usage: true,
@@ -30,11 +31,12 @@ const LOCAL: Dialect = Dialect {
 
 const HOSTED: Dialect = Dialect { tools: true, ..LOCAL };
 
-/// What every model of OpenAI's takes, the reasoning ones included.
+/// What every model of OpenAI's takes, the reasoning ones included. They are shown the schema of their reply.
 const OPENAI: Dialect = Dialect {
     max_tokens_field: MaxTokensField::MaxCompletionTokens,
     temperature: false,
     stop: false,
+    schema_in_prompt: false,
     images: true,
     ..HOSTED
 };
@@ -62,7 +64,8 @@ pub(super) static PRESETS: [Preset; 12] = [
     Preset {
         name: "gemini",
         base_url: Some("https://generativelanguage.googleapis.com/v1beta/openai"),
-        dialect: Dialect { images: true, ..HOSTED },
+        // Its schemas are part of the prompt already.
+        dialect: Dialect { schema_in_prompt: false, images: true, ..HOSTED },
     },
     Preset {
         name: "openrouter",
@@ -94,8 +97,8 @@ pub(super) static PRESETS: [Preset; 12] = [
     Preset {
         name: "mistral",
         base_url: Some("https://api.mistral.ai/v1"),
-        // It refuses every field that it does not know, and tells its usage unasked.
-        dialect: Dialect { tool_choice: ForcedToolChoice::Any, stream_usage: false, ..HOSTED },
+        // It refuses every field that it does not know, tells its usage unasked, and adds the schema to the prompt itself.
+        dialect: Dialect { tool_choice: ForcedToolChoice::Any, stream_usage: false, schema_in_prompt: false, ..HOSTED },
     },
     Preset {
         name: "xai",

@@ -12,7 +12,7 @@ use super::{
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
 /// that is written where the name of its variable belongs is the commonest mistake of all.
-const SHOWN: [&str; 34] = [
+const SHOWN: [&str; 39] = [
     "args",
     "audio",
     "capabilities",
@@ -29,14 +29,19 @@ const SHOWN: [&str; 34] = [
     "max_concurrency",
     "max_processes",
     "max_output_tokens",
+    "max_tasks",
+    "max_tokens",
     "max_tokens_field",
     "model",
     "prices",
     "protocol",
     "provider",
+    "reasoning_effort",
     "required",
     "sampling",
+    "schema_in_prompt",
     "scores",
+    "seed",
     "startup_timeout",
     "stop",
     "stream_usage",

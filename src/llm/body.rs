@@ -44,10 +44,17 @@ impl Body {
         };
         let most = dialect.max_output_tokens.unwrap_or(u32::MAX);
         body.insert(limit.to_owned(), json!(request.max_tokens.min(most)));
-        if let Some(temperature) = request.temperature.filter(|_| dialect.temperature) {
-            // By way of its text, so that 0.7 does not become 0.699999988.
-            let temperature = temperature.to_string().parse::<f64>().unwrap_or_default();
+        let settings = &spec.settings;
+        // By way of its text, so that 0.7 does not become 0.699999988.
+        let asked = request.temperature.and_then(|temperature| temperature.to_string().parse::<f64>().ok());
+        if let Some(temperature) = asked.or(settings.temperature).filter(|_| dialect.temperature) {
             body.insert("temperature".to_owned(), json!(temperature));
+        }
+        if let Some(seed) = settings.seed {
+            body.insert("seed".to_owned(), json!(seed));
+        }
+        if let Some(effort) = request.reasoning_effort.as_ref().or(settings.reasoning_effort.as_ref()) {
+            body.insert("reasoning_effort".to_owned(), json!(effort));
         }
         let stops: Vec<&str> = stops(request).collect();
         if dialect.stop && !stops.is_empty() {
@@ -62,6 +69,7 @@ impl Body {
         if let Some(format) = request.output.as_ref().and_then(|form| response_format(dialect, form)) {
             body.insert("response_format".to_owned(), format);
         }
+        body.extend(settings.extra_body.clone());
         Ok(Self { json: body.into(), names })
     }
 }
@@ -208,16 +216,13 @@ fn keeps_to_strict(schema: &Value) -> bool {
     all.chain(variants.into_iter().flatten()).chain(keywords.get("items")).all(keeps_to_strict)
 }
 
-/// The conversation, the system prompt first. A form that the endpoint does not hold the model to is asked for there.
+/// The conversation, the system prompt first. A form that the model does not see otherwise is asked for there.
 fn messages(spec: &LlmSpec, request: &ChatRequest, names: &mut Names) -> Result<Vec<Value>, ChatError> {
     let dialect = &spec.dialect;
     let mut system: Vec<String> = request.system.iter().cloned().collect();
-    if let Some(form) = request.output.as_ref().filter(|_| dialect.structured_output != StructuredOutput::JsonSchema) {
-        system.push(format!(
-            "Answer with one JSON value and nothing else: no explanation and no code fence. It must be valid by this \
-             JSON Schema:\n{}",
-            form.schema
-        ));
+    let is_unseen = dialect.schema_in_prompt || dialect.structured_output != StructuredOutput::JsonSchema;
+    if let Some(form) = request.output.as_ref().filter(|_| is_unseen) {
+        system.push(form.instruction());
     }
     let mut all = Vec::with_capacity(request.messages.len() + 1);
     if !system.is_empty() {

@@ -9,7 +9,7 @@ use super::{
     transport::{self, Refusal},
     wire::Trouble,
 };
-use crate::model::{Dialect, ForcedToolChoice, MaxTokensField, Span, StructuredOutput, SystemRole};
+use crate::model::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Span, StructuredOutput, SystemRole};
 
 /// Whether and when another try may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,12 +97,13 @@ impl Failed {
 }
 
 impl Advice {
-    /// The advice in words, for a model that is described in `section` and was asked in `dialect`.
-    pub(super) fn words(&self, section: &str, dialect: &Dialect) -> Option<String> {
+    /// The advice in words, for the model that was asked.
+    pub(super) fn words(&self, spec: &LlmSpec) -> Option<String> {
+        let section = spec.section();
         match self {
             Self::Do(words) => Some((*words).to_owned()),
             Self::Configure(words) => Some(format!("{words} in {section}")),
-            Self::Adapt(trouble) => Some(format!("set `{}` in {section}", setting(trouble, dialect)?)),
+            Self::Adapt(trouble) => Some(format!("{} in {section}", adaptation(trouble, spec)?)),
         }
     }
 }
@@ -122,14 +123,15 @@ fn advice(status: Option<u16>, trouble: Trouble) -> Option<Advice> {
     }
 }
 
-/// The setting that asks in the way that the endpoint seems to want; what it says of a parameter that was not sent
-/// means something else.
-fn setting(trouble: &Trouble, dialect: &Dialect) -> Option<&'static str> {
+/// What makes requests as the endpoint seems to want them; what it says of a parameter that was not sent means something
+/// else.
+fn adaptation(trouble: &Trouble, spec: &LlmSpec) -> Option<String> {
     let names = |name: &str| {
         trouble.param.as_deref() == Some(name)
             || ["`", "'", "\""].iter().any(|quote| trouble.message.contains(&format!("{quote}{name}{quote}")))
     };
     let says = |word: &str| names(word) || trouble.message.contains(word);
+    let (dialect, given) = (&spec.dialect, &spec.settings);
     let Dialect { max_tokens_field, structured_output, tool_choice, system_role, .. } = dialect;
     let settings = [
         (
@@ -157,7 +159,17 @@ fn setting(trouble: &Trouble, dialect: &Dialect) -> Option<&'static str> {
         (dialect.images && says("image input"), "images = false"),
         (dialect.audio && says("audio input"), "audio = false"),
     ];
-    settings.into_iter().find(|(fits, _)| *fits).map(|(_, setting)| setting)
+    if let Some((_, setting)) = settings.into_iter().find(|(fits, _)| *fits) {
+        return Some(format!("set `{setting}`"));
+    }
+    if says("reasoning_effort") && given.reasoning_effort.is_some() {
+        return Some("change `reasoning_effort` or leave it out".to_owned());
+    }
+    if names("seed") && given.seed.is_some() {
+        return Some("leave out `seed`".to_owned());
+    }
+    let extra = given.extra_body.keys().find(|key| names(key))?;
+    Some(format!("check `{extra}` of `extra_body`"))
 }
 
 impl From<OpenAIError> for Failed {
@@ -229,9 +241,11 @@ impl From<Refusal> for Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{llm::samples::spec, model::RequestSettings};
 
     fn told(status: u16, trouble: Trouble, dialect: Dialect) -> Option<String> {
-        Failed::answered(Some(status), trouble).advice?.words("[models.a]", &dialect)
+        let spec = LlmSpec { name: "a".to_owned(), dialect, ..spec("http://endpoint.test") };
+        Failed::answered(Some(status), trouble).advice?.words(&spec)
     }
 
     #[test]
@@ -266,6 +280,29 @@ mod tests {
         assert_eq!(told(400, by_name, Dialect { temperature: false, ..usual }), None);
         let other = Trouble { message: "stop it, there are too many tokens".to_owned(), ..Trouble::default() };
         assert_eq!(told(400, other, usual), None);
+    }
+
+    #[test]
+    fn a_setting_that_an_endpoint_dislikes_is_named_where_it_was_sent() {
+        let settings = RequestSettings {
+            seed: Some(1),
+            reasoning_effort: Some("high".to_owned()),
+            extra_body: [("top_k".to_owned(), 5.into())].into_iter().collect(),
+            ..RequestSettings::default()
+        };
+        let plain = spec("http://endpoint.test");
+        let with_settings = LlmSpec { settings, ..plain.clone() };
+        for (message, advice) in [
+            ("reasoning_effort must be low", "change `reasoning_effort` or leave it out in [llm]"),
+            ("extra inputs: [\"body\", \"seed\"]", "leave out `seed` in [llm]"),
+            ("Unrecognized request argument supplied: 'top_k'", "check `top_k` of `extra_body` in [llm]"),
+        ] {
+            let told = |spec: &LlmSpec| {
+                let trouble = Trouble { message: message.to_owned(), ..Trouble::default() };
+                Failed::answered(Some(400), trouble).advice?.words(spec)
+            };
+            assert_eq!((told(&with_settings).as_deref(), told(&plain)), (Some(advice), None), "{message}");
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl OpenAi {
 
     /// The failure in words: where, what, and what to do.
     fn explain(&self, failed: &Failed) -> ChatError {
-        let advice = failed.advice.as_ref().and_then(|advice| advice.words(&self.spec.section(), &self.spec.dialect));
+        let advice = failed.advice.as_ref().and_then(|advice| advice.words(&self.spec));
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
         let message = format!("model `{}` at `{}` {}{advice}", self.spec.model, self.base_url(), failed.message);
         let (message, status) = (self.endpoint.redact(&message), failed.status);

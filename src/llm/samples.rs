@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Dialect, LlmSpec, Scores};
+use crate::model::{Dialect, LlmSpec, RequestSettings, Scores};
 
 /// A model with everything at its simplest, and a key.
 pub(super) fn spec(base_url: &str) -> LlmSpec {
@@ -17,6 +17,7 @@ pub(super) fn spec(base_url: &str) -> LlmSpec {
         timeout: Duration::from_secs(20),
         deadline: None,
         dialect: Dialect::default(),
+        settings: RequestSettings::default(),
         scores: Scores::default(),
         prices: None,
     }

@@ -25,6 +25,9 @@ pub struct ChatRequest {
     /// Sampling temperature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
+    /// How much the model reasons, in its provider's words; the model's own setting where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<String>,
     /// Texts at which the reply ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
@@ -201,6 +204,17 @@ pub struct OutputForm {
     pub name: String,
     /// The JSON Schema.
     pub schema: Value,
+}
+
+impl OutputForm {
+    /// Returns the words that ask a model for the form, as a part of its system prompt.
+    pub fn instruction(&self) -> String {
+        format!(
+            "Answer with one JSON value and nothing else: no explanation and no code fence. It must be valid by this \
+             JSON Schema:\n{}",
+            self.schema
+        )
+    }
 }
 
 /// What the model said.

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Usage;
+use super::{JsonObject, Usage};
 
 /// A language model of the agents file.
 #[derive(Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub struct LlmSpec {
     pub deadline: Option<std::time::Duration>,
     /// How it wants to be asked.
     pub dialect: Dialect,
+    /// What goes with each request.
+    pub settings: RequestSettings,
     /// How it compares with the others.
     pub scores: Scores,
     /// What it costs, if the file says so.
@@ -58,6 +60,36 @@ impl std::fmt::Debug for LlmSpec {
     }
 }
 
+/// What goes with each request to a model, besides what the request asks for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RequestSettings {
+    /// The temperature of requests that name none.
+    pub temperature: Option<f64>,
+    /// The seed of the model's random choices.
+    pub seed: Option<u64>,
+    /// How much the model reasons, in its provider's words; a request's own word counts more.
+    pub reasoning_effort: Option<String>,
+    /// Further keys of the request's body, none of them in [`OWN_KEYS`].
+    pub extra_body: JsonObject,
+}
+
+/// The keys of a request's body that the host writes itself, each with the setting that decides about it.
+pub const OWN_KEYS: [(&str, &str); 13] = [
+    ("model", "`model` of the section names it"),
+    ("messages", "prompts and requests of agents give it"),
+    ("stream", "replies are always streamed"),
+    ("stream_options", "`stream_usage` of the section decides about it"),
+    ("max_tokens", "`max_tokens` of a task and `max_output_tokens` of the section set it"),
+    ("max_completion_tokens", "`max_tokens` of a task and `max_output_tokens` of the section set it"),
+    ("temperature", "`temperature` of the section sets it"),
+    ("seed", "`seed` of the section sets it"),
+    ("reasoning_effort", "`reasoning_effort` of the section sets it"),
+    ("stop", "requests of agents give it"),
+    ("tools", "`tools` of a task and requests of agents give it"),
+    ("tool_choice", "`tool_choice` of the section decides about it"),
+    ("response_format", "`output_schema` of a task and `structured_output` of the section decide about it"),
+];
+
 /// How an endpoint wants to be asked, and what its model takes. Configured, never guessed from an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
@@ -71,6 +103,9 @@ pub struct Dialect {
     pub stop: bool,
     /// How the form of a reply is asked for.
     pub structured_output: StructuredOutput,
+    /// Whether the prompt holds the schema of a reply although the endpoint gets it too. Where a schema only restricts
+    /// which words the model can choose, the model does not see it otherwise.
+    pub schema_in_prompt: bool,
     /// How a model is made to ask for a tool.
     pub tool_choice: ForcedToolChoice,
     /// Whose words the system prompt is.
@@ -96,6 +131,7 @@ impl Default for Dialect {
             temperature: true,
             stop: true,
             structured_output: StructuredOutput::default(),
+            schema_in_prompt: true,
             tool_choice: ForcedToolChoice::default(),
             system_role: SystemRole::default(),
             stream_usage: true,

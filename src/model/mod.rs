@@ -34,7 +34,10 @@ pub use event::{EndCause, Event, GoalPlanning, KeptResult, PlannerTurn, PromptCa
 pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
-pub use llm::{Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices, Scores, StructuredOutput, SystemRole};
+pub use llm::{
+    Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput,
+    SystemRole,
+};
 pub use note::{NoteKey, Notes};
 pub use outcome::{Block, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;

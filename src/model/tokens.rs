@@ -19,7 +19,7 @@ impl ChatRequest {
         let messages: u64 = self.messages.iter().map(weight_of_message).sum();
         let system = self.system.as_ref().map_or(0, |system| bytes(system));
         let tools: u64 = self.tools.iter().map(weight_of_tool).sum();
-        let form = self.output.as_ref().map_or(0, |form| bytes(&form.schema.to_string()));
+        let form = self.output.as_ref().map_or(0, |form| bytes(&form.instruction()));
         (messages + system + tools + form) / BYTES_PER_TOKEN + u64::from(self.max_tokens)
     }
 }

@@ -36,7 +36,7 @@ impl TokenLimit {
             Some(limit) => (limit, limit, LimitSource::Planner),
             None => (DEFAULT_MAX_TOKENS, MAX_GROWN_TOKENS, LimitSource::Default),
         };
-        let endpoint = model(agents).and_then(|spec| spec.dialect.max_output_tokens).unwrap_or(u32::MAX);
+        let endpoint = agents.planner_model().and_then(|spec| spec.dialect.max_output_tokens).unwrap_or(u32::MAX);
         let first = wanted.min(endpoint);
         let source = if endpoint <= wanted { LimitSource::Model } else { source };
         Self { current: first, first, max: max.min(endpoint), source }
@@ -62,7 +62,7 @@ impl TokenLimit {
     pub(super) fn help(self, agents: &AgentsFile) -> String {
         let key = match self.source {
             LimitSource::Model => {
-                let name = model(agents).map_or(LlmSpec::DEFAULT_NAME, |spec| &spec.name);
+                let name = agents.planner_model().map_or(LlmSpec::DEFAULT_NAME, |spec| &spec.name);
                 format!("raise `max_output_tokens` of the model `{name}`")
             }
             LimitSource::Planner => "raise `max_tokens` of `[planner]` in the agents file".to_owned(),
@@ -71,14 +71,6 @@ impl TokenLimit {
             }
         };
         format!("{key}, choose a model that thinks less, or ask for less in one goal")
-    }
-}
-
-/// Returns the model that plans.
-fn model(agents: &AgentsFile) -> Option<&LlmSpec> {
-    match &agents.planner.model {
-        Some(name) => agents.models.iter().find(|spec| spec.name == *name),
-        None => agents.models.first(),
     }
 }
 

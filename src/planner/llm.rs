@@ -135,6 +135,8 @@ async fn ask(goal: &Goal<'_>, context: &Context<'_>, watch: Watch<'_>) -> Result
         system: Some(prompt::system(max_tasks)),
         messages: vec![question],
         max_tokens: TokenLimit::of(context.agents).current(),
+        temperature: context.agents.planner.temperature,
+        reasoning_effort: context.agents.planner.reasoning_effort.clone(),
         output: Some(OutputForm { name: "plan".to_owned(), schema: schema::plan_schema(&offers, max_tasks) }),
         ..ChatRequest::default()
     };

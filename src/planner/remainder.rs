@@ -53,6 +53,8 @@ pub async fn replan(request: &ReplanRequest, context: &Context<'_>) -> Result<Re
         system: Some(system(&own)),
         messages: vec![ChatMessage::text(ChatRole::User, question)],
         max_tokens: TokenLimit::of(context.agents).current(),
+        temperature: context.agents.planner.temperature,
+        reasoning_effort: context.agents.planner.reasoning_effort.clone(),
         output: Some(OutputForm { name: "remainder".to_owned(), schema: form }),
         ..ChatRequest::default()
     };

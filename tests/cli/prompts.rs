@@ -140,3 +140,48 @@ fn a_prompt_without_a_model_is_a_mistake_of_the_plan() {
     let ended = place.run("name: x\ntasks: [{ id: a, prompt: Why? }]\n", &[]);
     assert!(ended.code == Some(2) && ended.err.contains("no_model"), "{ended:?}");
 }
+
+#[test]
+fn the_settings_of_a_model_and_of_the_planner_reach_its_endpoint() {
+    let endpoint = Endpoint::answering(["{\"analysis\": \"Nothing is to be done.\", \"tasks\": []}", "{\"n\": 2}"]);
+    let place = Place::new();
+    place.agents(&["good"]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let settings = "temperature = 0.2\nseed = 7\nreasoning_effort = \"low\"\nextra_body = { top_p = 0.9, nested = { a = [1] } }\n\
+                    [planner]\ntemperature = 0\nreasoning_effort = \"high\"\n";
+    place.write("agents.toml", format!("{}{settings}{agents}", endpoint.section()));
+    let ended = place.kapell(&["plan", "Count the stars"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let plan = "name: x\ntasks: [{ id: a, prompt: How many?, output_schema: { type: object } }]\n";
+    assert_eq!(place.run(plan, &[]).code, Some(0));
+    let common = [("seed", json!(7)), ("top_p", json!(0.9)), ("nested", json!({"a": [1]}))];
+    for (temperature, effort) in [(json!(0.0), json!("high")), (json!(0.2), json!("low"))] {
+        let asked = endpoint.request();
+        assert_eq!((&asked["temperature"], &asked["reasoning_effort"]), (&temperature, &effort));
+        assert!(common.iter().all(|(key, value)| asked[key] == *value), "{asked}");
+    }
+}
+
+#[test]
+fn a_schema_that_the_endpoint_does_not_show_is_in_the_prompt_and_counted() {
+    let schema = "type: object, properties: { number_of_stars: { type: integer } }, required: [number_of_stars]";
+    let plan = |more: &str| {
+        format!(
+            "name: x\n{more}tasks: [{{ id: a, prompt: How many?, max_tokens: 10, output_schema: {{ {schema} }} }}]\n"
+        )
+    };
+    for (section, is_shown) in [("", true), ("schema_in_prompt = false\n", false), ("provider = \"openai\"\n", false)] {
+        let endpoint = Endpoint::answering(["{\"number_of_stars\": 2}"]);
+        let place = Place::new();
+        place.agents(&[]);
+        place.write("agents.toml", format!("{}{section}", endpoint.section()));
+        assert_eq!(place.run(&plan(""), &[]).code, Some(0));
+        let asked = endpoint.request();
+        let in_prompt = asked["messages"].to_string().contains("number_of_stars");
+        assert_eq!(in_prompt, is_shown, "{section}: {asked}");
+        assert_eq!(asked["response_format"]["type"], "json_schema");
+        // The prompt and the reply alone are at most 13 tokens.
+        let ended = place.run(&plan("budget: { tokens: 50 }\n"), &[]);
+        assert!(ended.err.contains("tokens, more than the run's whole budget of 50"), "{section}: {ended:?}");
+    }
+}

@@ -11,7 +11,7 @@ use kapell::{
     llm::{Llm, Models},
     model::{
         ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, JsonObject, LlmSpec,
-        OutputForm, Scores, StructuredOutput, ToolChoice,
+        OutputForm, RequestSettings, Scores, StructuredOutput, ToolChoice,
     },
 };
 use libtest_mimic::Failed;
@@ -31,6 +31,7 @@ fn spec(engine: &Engine) -> LlmSpec {
         timeout: Duration::from_secs(60),
         deadline: None,
         dialect: Dialect { tools: true, images: true, audio: true, ..Dialect::default() },
+        settings: RequestSettings::default(),
         scores: Scores::default(),
         prices: None,
     }

@@ -7,6 +7,9 @@ use crate::config::shape::{Section, Shape};
 /// More than any run needs.
 const CAP: Shape = Shape::Whole(1, 1_000_000_000_000);
 
+/// What providers take; most mean 1 where there is none.
+const TEMPERATURE: Shape = Shape::Number(0.0, 2.0);
+
 /// The agents file.
 pub(in crate::config) static AGENTS_FILE: Section = Section {
     title: "an agents file",
@@ -39,6 +42,8 @@ pub(in crate::config) static PLANNER: Section = Section {
             "Most tokens of an answer, thoughts included. Where absent, 8192, and twice as many after an answer that was \
              cut off, up to 32768.",
         ),
+        key("temperature", TEMPERATURE, "The temperature; the model's own where absent."),
+        key("reasoning_effort", Shape::Text, "How much the model reasons; the model's own where absent."),
         key("max_tasks", Shape::Whole(1, 100), "Most tasks of a plan that a model writes; 16 where absent."),
     ],
 };
@@ -153,8 +158,19 @@ pub(in crate::config) static LLM: Section = Section {
         key("max_output_tokens", Shape::Whole(1, 4_294_967_295), "Most tokens of a reply, whatever is asked for."),
         key(
             "temperature",
-            Shape::Flag,
-            "Whether a request may set the temperature; `true` where absent. Where not, it is left out.",
+            Shape::Either("a number from 0 to 2, `true` or `false`", &[Shape::Flag, TEMPERATURE]),
+            "The temperature of requests that name none; or whether a request may have one at all, `true` where absent.",
+        ),
+        key("seed", Shape::Whole(0, i64::MAX as u64), "The `seed` of every request, for replies that can be repeated."),
+        key(
+            "reasoning_effort",
+            Shape::Text,
+            "How much the model reasons, in the endpoint's words, such as `low`; goes with every request.",
+        ),
+        key(
+            "extra_body",
+            Shape::Object,
+            "Further keys of every request's body, such as `top_p`. Keys that kapell writes itself are refused.",
         ),
         key(
             "stop",
@@ -169,6 +185,12 @@ pub(in crate::config) static LLM: Section = Section {
                 ("text", "The schema is in the prompt, and nothing else asks for it."),
             ]),
             "How the form of a reply is asked for; `json_schema` where absent.",
+        ),
+        key(
+            "schema_in_prompt",
+            Shape::Flag,
+            "Whether the prompt holds the schema of a reply, although the endpoint gets it too; `true` where absent, \
+             `false` for providers that show it to the model themselves.",
         ),
         key(
             "tool_choice",

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::model::{
     AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices,
-    Protocol, SamplingPolicy, Scores, Secrets, Span, StructuredOutput, SystemRole, Transport,
+    Protocol, RequestSettings, SamplingPolicy, Scores, Secrets, Span, StructuredOutput, SystemRole, Transport,
 };
 
 #[test]
@@ -23,6 +23,9 @@ fn an_agents_file_means_what_it_says() {
         query = { api-version = "${ORG}" }
         max_output_tokens = 100
         temperature = false
+        seed = 7
+        reasoning_effort = "low"
+        extra_body = { user = "${ORG}" }
         stop = false
         structured_output = "json_object"
         tool_choice = "any"
@@ -144,6 +147,7 @@ fn an_agents_file_means_what_it_says() {
             temperature: false,
             stop: false,
             structured_output: StructuredOutput::JsonObject,
+            schema_in_prompt: true,
             tool_choice: ForcedToolChoice::Any,
             system_role: SystemRole::Developer,
             stream_usage: false,
@@ -151,6 +155,12 @@ fn an_agents_file_means_what_it_says() {
             tools: true,
             images: true,
             audio: true,
+        },
+        settings: RequestSettings {
+            temperature: None,
+            seed: Some(7),
+            reasoning_effort: Some("low".to_owned()),
+            extra_body: [("user".to_owned(), "acme".into())].into_iter().collect(),
         },
         scores: Scores { cost: 1.0, speed: 0.5, intelligence: 0.25 },
         prices: Some(Prices { input: 2.0, output: 10.5 }),
@@ -215,6 +225,19 @@ fn a_provider_says_what_absent_keys_mean() {
 }
 
 #[test]
+fn a_temperature_says_that_requests_may_have_one() {
+    let with = |section: &str| {
+        let models = models(&format!("[llm]\nmodel = \"m\"\n{section}")).unwrap_or_else(|errors| panic!("{errors}"));
+        (models[0].dialect.temperature, models[0].settings.temperature)
+    };
+    assert_eq!(with("provider = \"openai\""), (false, None));
+    assert_eq!(with("provider = \"openai\"\ntemperature = true"), (true, None));
+    assert_eq!(with("provider = \"openai\"\ntemperature = 0.2"), (true, Some(0.2)));
+    assert_eq!(with("provider = \"ollama\"\ntemperature = 1"), (true, Some(1.0)));
+    assert_eq!(with("provider = \"ollama\"\ntemperature = false"), (false, None));
+}
+
+#[test]
 fn the_default_model_comes_first_and_each_has_a_key_of_its_own() {
     let text = "[models.fast]\nprovider = \"ollama\"\nmodel = \"a\"\n[models.able]\nprovider = \"openai\"\nmodel = \"b\"\n\
                 api_key_env_var = \"KEY\"\n";
@@ -233,9 +256,16 @@ fn the_default_model_comes_first_and_each_has_a_key_of_its_own() {
 #[test]
 fn the_planner_has_limits_without_a_model_of_its_own() {
     let planner = |text: &str| parse_agents("agents.toml", text, &Made::of(&[])).expect("valid").planner;
-    assert_eq!(planner(""), PlannerSettings { model: None, max_tokens: None, max_tasks: 16 });
-    let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40";
-    assert_eq!(planner(text), PlannerSettings { model: None, max_tokens: Some(32_000), max_tasks: 40 });
+    assert_eq!(planner(""), PlannerSettings::default());
+    let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"";
+    let expected = PlannerSettings {
+        model: None,
+        max_tokens: Some(32_000),
+        temperature: Some(0.5),
+        reasoning_effort: Some("high".to_owned()),
+        max_tasks: 40,
+    };
+    assert_eq!(planner(text), expected);
 }
 
 #[test]
@@ -250,6 +280,27 @@ fn a_model_that_cannot_be_asked_is_a_mistake() {
         ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nscores = { speed = 2 }", "`speed` must be a number from 0 to 1"),
         ("[models.able]\nmodel = \"m\"\nprovider = \"ollama\"\n[planner]\nmodel = \"abel\"", "did you mean `able`?"),
         ("[planner]\nmodel = \"llm\"", "it has none; say which in `[llm]`"),
+        (
+            "[llm]\nmodel = \"m\"\nprovider = \"ollama\"\ntemperature = 2.5",
+            "`temperature` must be a number from 0 to 2",
+        ),
+        (
+            "[llm]\nmodel = \"m\"\nprovider = \"ollama\"\ntemperature = \"hot\"",
+            "`temperature` must be a number from 0 to 2, `true` or `false`, not text",
+        ),
+        ("[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nseed = -1", "`seed` must be a whole number from 0 to"),
+        (
+            "[llm]\nmodel = \"m\"\nprovider = \"ollama\"\nextra_body = { top_k = 1, messages = [] }",
+            "`extra_body` must not hold `messages`, which kapell writes itself",
+        ),
+        (
+            "[llm]\nmodel = \"m\"\nprovider = \"deepseek\"\nschema_in_prompt = false",
+            "`schema_in_prompt = false` leaves nothing that shows the model its schema",
+        ),
+        (
+            "[llm]\nmodel = \"m\"\nprovider = \"openai\"\n[planner]\ntemperature = 0",
+            "requests to the model `llm` have no temperature",
+        ),
         ("[planner]\nmax_tokens = 0", "`max_tokens` must be a whole number from 1 to 4294967295"),
         ("[planner]\nmax_tasks = 101", "`max_tasks` must be a whole number from 1 to 100"),
     ] {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     llm::samples::spec,
-    model::{ChatTool, JsonObject},
+    model::{ChatTool, JsonObject, OWN_KEYS, RequestSettings},
 };
 
 /// Everything that a model can take.
@@ -10,7 +10,11 @@ fn able() -> Dialect {
 }
 
 fn written(dialect: Dialect, request: &ChatRequest) -> Result<Value, ChatError> {
-    let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
+    written_with(RequestSettings::default(), dialect, request)
+}
+
+fn written_with(settings: RequestSettings, dialect: Dialect, request: &ChatRequest) -> Result<Value, ChatError> {
+    let spec = LlmSpec { dialect, settings, ..spec("http://endpoint.test") };
     Body::new(&spec, request).map(|body| body.json)
 }
 
@@ -108,7 +112,8 @@ fn every_knob_changes_what_is_sent() {
         output: Some(form),
         ..question()
     };
-    let usual = written(able(), &request).expect("a body");
+    let shown = Dialect { schema_in_prompt: false, ..able() };
+    let usual = written(shown, &request).expect("a body");
     let with = |dialect: Dialect, pointers: &[(&str, Value)]| {
         let body = written(dialect, &request).expect("a body");
         for (pointer, expected) in pointers {
@@ -138,6 +143,7 @@ fn every_knob_changes_what_is_sent() {
         Dialect { structured_output: StructuredOutput::Text, ..able() },
         &[("/response_format", json!(null)), ("/messages/0/content", json!(prompt))],
     );
+    with(Dialect { schema_in_prompt: true, ..able() }, &[("/messages/0/content", json!(prompt))]);
     let free = ChatRequest { tool_choice: ToolChoice::None, ..request.clone() };
     let body = |tool_choice| written(Dialect { tool_choice, ..able() }, &free).expect("a body");
     assert_eq!(body(ForcedToolChoice::Required)["tool_choice"], "none");
@@ -145,6 +151,58 @@ fn every_knob_changes_what_is_sent() {
         (body(ForcedToolChoice::Auto).get("tool_choice"), body(ForcedToolChoice::Auto).get("tools")),
         (None, None)
     );
+}
+
+#[test]
+fn the_settings_of_a_model_go_with_each_request() {
+    let settings = RequestSettings {
+        temperature: Some(0.2),
+        seed: Some(7),
+        reasoning_effort: Some("low".to_owned()),
+        extra_body: object(json!({"top_p": 0.9, "chat_template_kwargs": {"enable_thinking": false}})),
+    };
+    let body = |dialect, request: &ChatRequest| written_with(settings.clone(), dialect, request).expect("a body");
+    let expected = json!({
+        "model": "small",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "max_tokens": 9,
+        "temperature": 0.2,
+        "seed": 7,
+        "reasoning_effort": "low",
+        "top_p": 0.9,
+        "chat_template_kwargs": {"enable_thinking": false},
+    });
+    assert_eq!(body(able(), &question()), expected);
+    let own = ChatRequest { temperature: Some(1.0), reasoning_effort: Some("high".to_owned()), ..question() };
+    let sent = body(able(), &own);
+    assert_eq!((&sent["temperature"], &sent["reasoning_effort"]), (&json!(1.0), &json!("high")));
+    assert_eq!(body(Dialect { temperature: false, ..able() }, &own).get("temperature"), None);
+}
+
+#[test]
+fn every_key_that_is_written_is_kept_from_further_ones() {
+    let request = ChatRequest {
+        temperature: Some(0.5),
+        stop: vec!["END".to_owned()],
+        tools: vec![tool("find")],
+        tool_choice: ToolChoice::Required,
+        output: Some(OutputForm { name: "answer".to_owned(), schema: json!({}) }),
+        reasoning_effort: Some("low".to_owned()),
+        ..question()
+    };
+    let settings = RequestSettings { seed: Some(1), ..RequestSettings::default() };
+    let mut keys = Vec::new();
+    for max_tokens_field in [MaxTokensField::MaxTokens, MaxTokensField::MaxCompletionTokens] {
+        let dialect = Dialect { max_tokens_field, ..able() };
+        keys.extend(object(written_with(settings.clone(), dialect, &request).expect("a body")).keys().cloned());
+    }
+    keys.sort();
+    keys.dedup();
+    let mut own: Vec<_> = OWN_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    own.sort();
+    assert_eq!(keys, own);
 }
 
 #[test]

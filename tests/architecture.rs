@@ -1,10 +1,19 @@
-//! Fails when a room names what it must not: another room, a crate that is somebody else's, a clock or a file.
-//! Never looks at tests, which may name anything.
+//! Fails when a room names what it must not: another room, a crate of another room, a clock, or a file.
+//! Tests may name anything, so code behind `#[cfg(test)]` is not checked.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+};
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::{
+    Attribute, ImplItem, Item, ItemUse, Macro, Meta, Stmt, TraitItem, UseTree,
+    punctuated::Punctuated,
+    spanned::Spanned,
+    token::Comma,
+    visit::{self, Visit},
 };
 
 /// Each room, and the rooms that it may name. Dependencies point down only.
@@ -75,6 +84,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     // The terminal is one: questions go where the run is shown, and under the same rules about agents' text.
     ("human", "report::screen"),
     ("human", "report::text"),
+    // Hashes differ between processes, and nothing depends on the order of such a map.
+    ("model/ids", "foldhash::fast::RandomState"),
 ];
 
 /// Crates that only some files may name.
@@ -87,82 +98,121 @@ const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("jsonschema", &["json_schema"]),
 ];
 
-/// The rooms that have no clock, no chance, no files, no sockets and no threads.
+/// The rooms that have no clock, no randomness, no files, no sockets, and no threads.
 const PURE: &[&str] = &["model", "expression", "json_schema", "engine", "synthesizer"];
 
-/// What makes a room impure: the beginnings of paths.
-const EFFECTS: &[&str] = &[
-    "tokio",
-    "rmcp",
-    "rusqlite",
-    "reqwest",
-    "rand",
-    "std::fs",
-    "std::net",
-    "std::process",
-    "std::env",
-    "std::thread",
-    "std::io",
+/// The dependencies that a pure room may name: they read no clock, no randomness, no environment, and no file by
+/// themselves. Every other dependency of `Cargo.toml` is impure.
+const PURE_CRATES: &[&str] = &[
+    "aho_corasick",
+    "base64",
+    "bytes",
+    "foldhash",
+    "futures",
+    "indexmap",
+    "jiff",
+    "jsonschema",
+    "minijinja",
+    "petgraph",
+    "pulldown_cmark",
+    "schemars",
+    "serde",
+    "serde_json",
+    "sha2",
+    "smallvec",
+    "strsim",
+    "thiserror",
+    "url",
+    "uuid",
 ];
 
-/// The same: names, wherever in a path they stand.
-const CLOCKS_AND_DICE: &[&str] =
-    &["SystemTime", "Instant", "new_v1", "new_v4", "new_v6", "new_v7", "now_v1", "now_v6", "now_v7"];
+/// The modules of the standard library that make a room impure.
+const IMPURE_MODULES: &[&str] =
+    &["std::env", "std::fs", "std::io", "std::net", "std::os", "std::process", "std::thread"];
+
+/// Names that read a clock or randomness, wherever they occur in a path.
+const IMPURE_NAMES: &[&str] = &[
+    "DefaultHasher",
+    "Instant",
+    "RandomState",
+    "SystemTime",
+    "new_v1",
+    "new_v4",
+    "new_v6",
+    "new_v7",
+    "now",
+    "now_v1",
+    "now_v6",
+    "now_v7",
+];
 
 #[test]
-fn every_room_names_only_what_it_may() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    collect(&root, &mut files);
-    let sources: Vec<_> = files
-        .iter()
-        .map(|file| {
-            let name = file.strip_prefix(&root).expect("below `src`").with_extension("");
-            let name = name.to_str().expect("UTF-8").replace('\\', "/");
-            (name, fs::read_to_string(file).expect("reads"))
-        })
-        .collect();
+fn rooms_name_only_what_they_may() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(&root.join("src"));
     assert!(sources.len() > 20, "the sources were not found in `{}`", root.display());
-    let wrong = violations(&sources);
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("reads");
+    let problems = violations(&sources, &dependencies(&manifest));
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files.sort();
-}
-
-/// What is wrong with the sources, given by name (`engine/run`, `journal/mod`) and text.
-fn violations(sources: &[(String, String)]) -> Vec<String> {
-    let parsed: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), Source::parse(name, text))).collect();
-    let of_tests: BTreeSet<_> = parsed.iter().flat_map(|(_, source)| &source.test_modules).cloned().collect();
-    let is_test = |source: &Source| (1..=source.module.len()).any(|end| of_tests.contains(&source.module[..end]));
-    let mut wrong = BTreeSet::new();
-    for (name, source) in parsed.iter().filter(|(name, source)| *name != "lib" && !is_test(source)) {
-        for path in &source.paths {
-            if let Err(reason) = check(name, &source.module[0], &path.segments) {
-                wrong.insert(format!("src/{name}.rs:{}: {reason}", path.line));
+/// Returns the sources below `root` by name (`engine/run`, `journal/mod`), in a stable order.
+fn sources(root: &Path) -> Vec<(String, String)> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
             }
         }
     }
-    wrong.into_iter().collect()
+    let mut files = Vec::new();
+    collect(root, &mut files);
+    files.sort();
+    let named = files.iter().map(|file| {
+        let name = file.strip_prefix(root).expect("below `src`").with_extension("");
+        (name.to_str().expect("UTF-8").to_owned(), fs::read_to_string(file).expect("reads"))
+    });
+    named.collect()
 }
 
-/// Whether the file `name` of `room` may name the path: `crate` stands before rooms, other crates for themselves.
-fn check(name: &str, room: &str, path: &[String]) -> Result<(), String> {
-    /// Whether `name` begins with `prefix` and goes on, if it does, with a part of its own.
-    fn begins(name: &str, prefix: &str) -> bool {
+/// Returns the names of all dependencies of the product, as code spells them.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let platforms = manifest.get("target").and_then(toml::Value::as_table);
+    let tables = platforms.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
+    let names = std::iter::once(&manifest).chain(tables).filter_map(|table| table.get("dependencies")?.as_table());
+    names.flat_map(toml::Table::keys).map(|name| name.replace('-', "_")).collect()
+}
+
+/// Returns every violation in the sources, sorted.
+fn violations(sources: &[(String, String)], dependencies: &BTreeSet<String>) -> Vec<String> {
+    let parsed: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), Source::parse(name, text))).collect();
+    let of_tests: BTreeSet<_> = parsed.iter().flat_map(|(_, source)| &source.test_modules).cloned().collect();
+    let is_test = |source: &Source| (1..=source.module.len()).any(|end| of_tests.contains(&source.module[..end]));
+    let mut found = BTreeSet::new();
+    for (name, source) in parsed.iter().filter(|(name, source)| *name != "lib" && !is_test(source)) {
+        for (path, line) in &source.paths {
+            if let Err(reason) = check(name, &source.module[0], path, dependencies) {
+                found.insert(format!("src/{name}.rs:{line}: {reason}"));
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Checks whether the file `name` of `room` may name `path`, which starts with `crate` or with the name of a crate.
+fn check(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String>) -> Result<(), String> {
+    /// Returns whether `name` starts with the whole segments of `prefix`.
+    fn starts_with(name: &str, prefix: &str) -> bool {
         name.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     }
-    let within = |prefix: &str| begins(name, prefix);
     let shown = path.join("::");
+    let target = shown.strip_prefix("crate::").unwrap_or(&shown);
+    let is_exception =
+        EXCEPTIONS.iter().any(|(files, exception)| starts_with(name, files) && starts_with(target, exception));
     let Some((_, may_name)) = ROOMS.iter().find(|(known, _)| *known == room) else {
         return Err(format!("the room `{room}` is not in the table of `tests/architecture.rs`"));
     };
@@ -170,38 +220,34 @@ fn check(name: &str, room: &str, path: &[String]) -> Result<(), String> {
         && krate == "crate"
     {
         let known = ROOMS.iter().any(|(known, _)| known == other);
-        let wanted = path[1..].join("::");
-        let excepted = EXCEPTIONS.iter().any(|(files, exception)| within(files) && begins(&wanted, exception));
-        let allowed = other == room || may_name.contains(&other.as_str()) || excepted;
+        let allowed = other == room || may_name.contains(&other.as_str()) || is_exception;
         return if known && !allowed { Err(format!("`{room}` must not name `{shown}`")) } else { Ok(()) };
     }
     if let Some((krate, owners)) = OWNED_CRATES.iter().find(|(krate, _)| path[0] == *krate)
-        && !owners.iter().any(|owner| within(owner))
+        && !owners.iter().any(|owner| starts_with(name, owner))
     {
         return Err(format!("only {} may name `{krate}`", owners.join(", ")));
     }
     if PURE.contains(&room) {
-        let effect = EFFECTS.iter().any(|effect| begins(&shown, effect));
-        let clock = path.iter().any(|segment| CLOCKS_AND_DICE.contains(&segment.as_str()));
-        if effect || clock {
+        let is_impure_crate = dependencies.contains(&path[0]) && !PURE_CRATES.contains(&path[0].as_str());
+        let is_impure_module = IMPURE_MODULES.iter().any(|module| starts_with(&shown, module));
+        let is_impure_name = path.len() > 1 && path.iter().any(|segment| IMPURE_NAMES.contains(&segment.as_str()));
+        if !is_exception && (is_impure_crate || is_impure_module || is_impure_name) {
             return Err(format!("`{room}` is pure and must not name `{shown}`"));
         }
     }
     Ok(())
 }
 
-/// What a file names, its tests left out.
+/// The paths that a file names outside of its tests.
+#[derive(Default)]
 struct Source {
-    /// Its place in the crate: `["engine", "run"]`.
+    /// Its module in the crate: `["engine", "run"]`.
     module: Vec<String>,
-    /// The modules below it that are there for tests alone.
+    /// The child modules that exist for tests only.
     test_modules: Vec<Vec<String>>,
-    paths: Vec<NamedPath>,
-}
-
-struct NamedPath {
-    segments: Vec<String>,
-    line: usize,
+    /// Each path from the root of the crate or from another crate, and its line.
+    paths: Vec<(Vec<String>, usize)>,
 }
 
 impl Source {
@@ -210,247 +256,202 @@ impl Source {
         if module.len() > 1 && module.last().is_some_and(|last| last == "mod") {
             module.pop();
         }
-        let (tokens, tests) = without_tests(tokens(text));
-        let test_modules = tests.into_iter().map(|test| [module.as_slice(), &[test]].concat()).collect();
-        let mut paths = named_paths(&tokens);
-        for path in &mut paths {
-            path.segments = resolve(&path.segments, &module);
-        }
-        Self { module, test_modules, paths }
+        let file = syn::parse_file(text).unwrap_or_else(|error| panic!("src/{name}.rs: {error}"));
+        let mut source = Self { module, ..Self::default() };
+        source.visit_file(&file);
+        source
     }
-}
 
-/// The path from the root of the crate, where it begins with `crate`, `self`, `super` or the crate's own name.
-fn resolve(path: &[String], module: &[String]) -> Vec<String> {
-    let ups = path.iter().take_while(|segment| *segment == "super").count();
-    let (base, rest) = match path[0].as_str() {
-        "crate" | "kapell" => (&[][..], &path[1..]),
-        "self" => (module, &path[1..]),
-        "super" => (&module[..module.len().saturating_sub(ups)], &path[ups..]),
-        _ => return path.to_vec(),
-    };
-    [&["crate".to_owned()], base, rest].concat()
-}
-
-/// An identifier or a piece of punctuation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Token {
-    text: String,
-    line: usize,
-}
-
-impl Token {
-    fn is_name(&self) -> bool {
-        self.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-    }
-}
-
-/// The tokens of a Rust source, without comments, texts, characters, lifetimes and numbers.
-fn tokens(text: &str) -> Vec<Token> {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
-    let word = |c: char| c.is_alphanumeric() || c == '_';
-    let (mut found, mut index, mut line) = (Vec::new(), 0, 1);
-    while index < chars.len() {
-        let start = index;
-        match at(index) {
-            '/' if at(index + 1) == '/' => index = end_of(&chars, index, |rest| rest[0] == '\n'),
-            '/' if at(index + 1) == '*' => index = end_of_block_comment(&chars, index),
-            '"' => index = end_of_text(&chars, index),
-            // A lifetime has no quote after its one letter; a character has.
-            '\'' if at(index + 1) != '\\' && at(index + 2) != '\'' => index += 1 + usize::from(word(at(index + 1))),
-            '\'' => {
-                index = end_of(&chars, index + if at(index + 1) == '\\' { 3 } else { 2 }, |rest| rest[0] == '\'') + 1
-            }
-            c if word(c) => {
-                while word(at(index)) {
-                    index += 1;
-                }
-                let name: String = chars[start..index].iter().collect();
-                let hashes = chars[index..].iter().take_while(|c| **c == '#').count();
-                if matches!(name.as_str(), "r" | "br" | "cr") && at(index + hashes) == '"' {
-                    let close = |rest: &[char]| {
-                        rest[0] == '"' && rest.len() > hashes && rest[1..=hashes].iter().all(|c| *c == '#')
-                    };
-                    index = end_of(&chars, index + hashes + 1, close) + 1 + hashes;
-                } else if name == "r" && hashes == 1 {
-                    index += 1;
-                } else if !(name.starts_with(|c: char| c.is_ascii_digit())
-                    || matches!(name.as_str(), "b" | "c") && matches!(at(index), '"' | '\''))
-                {
-                    found.push(Token { text: name, line });
-                }
-            }
-            ':' if at(index + 1) == ':' => {
-                found.push(Token { text: "::".to_owned(), line });
-                index += 2;
-            }
-            c => {
-                if !c.is_whitespace() {
-                    found.push(Token { text: c.to_string(), line });
-                }
-                index += 1;
-            }
-        }
-        line += chars[start..index.min(chars.len())].iter().filter(|c| **c == '\n').count();
-    }
-    found
-}
-
-fn end_of(chars: &[char], from: usize, is_end: impl Fn(&[char]) -> bool) -> usize {
-    (from..chars.len()).find(|index| is_end(&chars[*index..])).unwrap_or(chars.len())
-}
-
-fn end_of_block_comment(chars: &[char], from: usize) -> usize {
-    let (mut depth, mut index) = (0, from);
-    while index < chars.len() {
-        match chars[index..] {
-            ['/', '*', ..] => (depth, index) = (depth + 1, index + 2),
-            ['*', '/', ..] => (depth, index) = (depth - 1, index + 2),
-            _ => index += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    index
-}
-
-fn end_of_text(chars: &[char], from: usize) -> usize {
-    let mut index = from + 1;
-    while index < chars.len() && chars[index] != '"' {
-        index += if chars[index] == '\\' { 2 } else { 1 };
-    }
-    index + 1
-}
-
-/// The tokens that are not behind `#[cfg(test)]`, and the modules that are and have a file of their own.
-fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
-    let (mut kept, mut modules, mut index) = (Vec::new(), Vec::new(), 0);
-    let text = |index: usize| tokens.get(index).map_or("", |token| token.text.as_str());
-    while index < tokens.len() {
-        let end = end_of_attribute(&tokens, index);
-        let within: Vec<_> = (index..end).map(text).collect();
-        if within.starts_with(&["#", "[", "cfg"]) && within.contains(&"test") && !within.contains(&"not") {
-            let mut item = end;
-            while end_of_attribute(&tokens, item) > item {
-                item = end_of_attribute(&tokens, item);
-            }
-            index = end_of_item(&tokens, item);
-            if let Some(module) = (item..index).find(|place| text(*place) == "mod")
-                && text(module + 2) == ";"
-            {
-                modules.push(text(module + 1).to_owned());
-            }
-        } else {
-            let end = end.max(index + 1);
-            kept.extend_from_slice(&tokens[index..end]);
-            index = end;
-        }
-    }
-    (kept, modules)
-}
-
-/// Where the attribute that begins at `from` ends; `from` when none does.
-fn end_of_attribute(tokens: &[Token], from: usize) -> usize {
-    if tokens.get(from).is_none_or(|token| token.text != "#")
-        || tokens.get(from + 1).is_none_or(|token| token.text != "[")
-    {
-        return from;
-    }
-    let mut depth = 0;
-    for (index, token) in tokens.iter().enumerate().skip(from) {
-        match token.text.as_str() {
-            "[" => depth += 1,
-            "]" if depth == 1 => return index + 1,
-            "]" => depth -= 1,
-            _ => {}
-        }
-    }
-    tokens.len()
-}
-
-/// Where the item that begins at `from` ends: after its block, or after its semicolon.
-fn end_of_item(tokens: &[Token], from: usize) -> usize {
-    let mut depth = 0;
-    for (index, token) in tokens.iter().enumerate().skip(from) {
-        match token.text.as_str() {
-            "{" | "(" | "[" => depth += 1,
-            "}" | ")" | "]" => depth -= 1,
-            _ => {}
-        }
-        let group = tokens.get(index + 1).is_some_and(|next| next.text == ";");
-        if depth == 0 && (token.text == ";" || token.text == "}" && !group) {
-            return index + 1;
-        }
-    }
-    tokens.len()
-}
-
-/// Every path that is named, the groups of `use` spelled out.
-fn named_paths(tokens: &[Token]) -> Vec<NamedPath> {
-    let (mut paths, mut index) = (Vec::new(), 0);
-    while index < tokens.len() {
-        index = match tokens[index].is_name() {
-            true => spell_out(tokens, index, &[], &mut paths),
-            false => index + 1,
+    /// Records a path, resolved from the root of the crate if it starts with `crate`, `self`, `super`, or `kapell`.
+    fn record(&mut self, path: &[String], span: Span) {
+        let ups = path.iter().take_while(|segment| *segment == "super").count();
+        let (base, rest) = match path[0].as_str() {
+            "crate" | "kapell" => (&[][..], &path[1..]),
+            "self" => (&self.module[..], &path[1..]),
+            "super" => (&self.module[..self.module.len().saturating_sub(ups)], &path[ups..]),
+            _ => return self.paths.push((path.to_vec(), span.start().line)),
         };
+        self.paths.push(([&["crate".to_owned()], base, rest].concat(), span.start().line));
     }
-    paths
-}
 
-/// Adds the paths that begin at `from`, and says where they end.
-fn spell_out(tokens: &[Token], from: usize, prefix: &[String], paths: &mut Vec<NamedPath>) -> usize {
-    let text = |index: usize| tokens.get(index).map_or("", |token| token.text.as_str());
-    let (mut segments, mut index) = (prefix.to_vec(), from);
-    loop {
-        if text(index) == "{" && !segments.is_empty() {
-            while !matches!(text(index), "}" | "") {
-                // Past the brace or the comma before it, and afterwards past `as name`.
-                index = spell_out(tokens, index + 1, &segments, paths);
-                while !matches!(text(index), "," | "}" | "") {
-                    index += 1;
+    /// Records each path of a `use` tree.
+    fn record_tree(&mut self, prefix: &[String], tree: &UseTree) {
+        let join = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.record_tree(&join(&path.ident), &path.tree),
+            // In a group, `self` is the path of the group.
+            UseTree::Name(name) if name.ident == "self" && !prefix.is_empty() => {
+                self.record(prefix, name.ident.span());
+            }
+            UseTree::Name(name) => self.record(&join(&name.ident), name.ident.span()),
+            UseTree::Rename(rename) if rename.ident == "self" => self.record(prefix, rename.ident.span()),
+            UseTree::Rename(rename) => self.record(&join(&rename.ident), rename.ident.span()),
+            UseTree::Glob(glob) if !prefix.is_empty() => self.record(prefix, glob.span()),
+            UseTree::Glob(_) => {}
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.record_tree(prefix, tree)),
+        }
+    }
+
+    /// Records the paths in the tokens of a macro call, which have no syntax tree.
+    fn record_tokens(&mut self, tokens: TokenStream) {
+        let (mut path, mut span, mut colons) = (Vec::new(), Span::call_site(), 0);
+        for token in tokens {
+            match token {
+                TokenTree::Ident(name) => {
+                    if colons != 2 {
+                        self.record_path(&mut path, span);
+                        span = name.span();
+                    }
+                    path.push(name.to_string());
+                    colons = 0;
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                other => {
+                    self.record_path(&mut path, span);
+                    colons = 0;
+                    if let TokenTree::Group(group) = other {
+                        self.record_tokens(group.stream());
+                    }
                 }
             }
-            return index + 1;
         }
-        if tokens.get(index).is_some_and(Token::is_name) {
-            // In a group, `self` is the group's own path.
-            if text(index) != "self" || segments.is_empty() {
-                segments.push(text(index).to_owned());
-            }
-            index += 1;
-        } else {
-            // A star names what is before it; the end of a group, after its last comma, names nothing.
-            match text(index) {
-                "*" => index += 1,
-                _ => return index,
-            }
-        }
-        if text(index) != "::" || tokens.get(index + 1).is_none_or(|next| !next.is_name() && next.text != "{") {
-            if !segments.is_empty() {
-                paths.push(NamedPath { segments, line: tokens[from].line });
-            }
-            return index;
-        }
-        index += 1;
+        self.record_path(&mut path, span);
     }
+
+    fn record_path(&mut self, path: &mut Vec<String>, span: Span) {
+        if !path.is_empty() {
+            self.record(path, span);
+            path.clear();
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Source {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_test(attributes_of_item(item)) {
+            visit::visit_item(self, item);
+        } else if let Item::Mod(module) = item
+            && module.content.is_none()
+        {
+            self.test_modules.push([self.module.as_slice(), &[module.ident.to_string()]].concat());
+        }
+    }
+
+    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
+        let attributes = match item {
+            ImplItem::Const(item) => &item.attrs,
+            ImplItem::Fn(item) => &item.attrs,
+            ImplItem::Type(item) => &item.attrs,
+            ImplItem::Macro(item) => &item.attrs,
+            _ => return,
+        };
+        if !is_test(attributes) {
+            visit::visit_impl_item(self, item);
+        }
+    }
+
+    fn visit_trait_item(&mut self, item: &'ast TraitItem) {
+        let attributes = match item {
+            TraitItem::Const(item) => &item.attrs,
+            TraitItem::Fn(item) => &item.attrs,
+            TraitItem::Type(item) => &item.attrs,
+            TraitItem::Macro(item) => &item.attrs,
+            _ => return,
+        };
+        if !is_test(attributes) {
+            visit::visit_trait_item(self, item);
+        }
+    }
+
+    fn visit_field(&mut self, field: &'ast syn::Field) {
+        if !is_test(&field.attrs) {
+            visit::visit_field(self, field);
+        }
+    }
+
+    fn visit_stmt(&mut self, statement: &'ast Stmt) {
+        let attributes = match statement {
+            Stmt::Local(local) => &local.attrs[..],
+            Stmt::Macro(call) => &call.attrs,
+            Stmt::Item(_) | Stmt::Expr(..) => &[],
+        };
+        if !is_test(attributes) {
+            visit::visit_stmt(self, statement);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.record_tree(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.record(&segments, path.span());
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        visit::visit_macro(self, call);
+        self.record_tokens(call.tokens.clone());
+    }
+}
+
+fn attributes_of_item(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::ExternCrate(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::ForeignMod(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::TraitAlias(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Union(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+/// Returns whether one of the attributes removes what it belongs to from the product.
+fn is_test(attributes: &[Attribute]) -> bool {
+    fn requires_test(predicate: &Meta) -> bool {
+        let nested = |list: &syn::MetaList| {
+            list.parse_args_with(Punctuated::<Meta, Comma>::parse_terminated).unwrap_or_default().into_iter()
+        };
+        match predicate {
+            Meta::Path(path) => path.is_ident("test"),
+            Meta::List(list) if list.path.is_ident("all") => nested(list).any(|meta| requires_test(&meta)),
+            Meta::List(list) if list.path.is_ident("any") => nested(list).all(|meta| requires_test(&meta)),
+            Meta::List(_) | Meta::NameValue(_) => false,
+        }
+    }
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg") && attribute.parse_args().is_ok_and(|meta: Meta| requires_test(&meta))
+    })
 }
 
 #[test]
-fn a_house_in_disorder_is_found_out() {
+fn violations_are_found_and_tests_are_not_checked() {
     let source = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-    let found = violations(&[
-        source("lib", "pub mod engine; pub use crate::runtime::run;"),
-        source(
-            "engine/mod",
-            "mod run;\n#[cfg(test)]\nmod tests;\n#[cfg(test)] use tokio::{time, sync};\n#[cfg(not(test))] use tokio::net;",
-        ),
-        source("engine/tests", "use crate::runtime::run; use std::time::Instant;"),
-        source("engine/tests/more", "use tokio::time::sleep;"),
-        source(
-            "engine/run",
-            r##"
+    let dependencies = ["rand", "rusqlite", "serde_yaml", "tokio", "uuid"].map(str::to_owned).into();
+    let found = violations(
+        &[
+            source("lib", "pub mod engine; pub use crate::runtime::run;"),
+            source(
+                "engine/mod",
+                "mod run;\n#[cfg(test)]\nmod tests;\n#[cfg(test)] use tokio::{time, sync};\n#[cfg(not(test))] use tokio::net;",
+            ),
+            source("engine/tests", "use crate::runtime::run; use std::time::Instant;"),
+            source("engine/tests/more", "use tokio::time::sleep;"),
+            source(
+                "engine/run",
+                r##"
             //! Comments may say tokio::spawn, crate::mcp and "std::fs".
             /* So may /* these */ std::fs::read */
             use crate::{model::{Event, Record}, journal::{self, Reader as R}, expression};
@@ -463,18 +464,20 @@ fn a_house_in_disorder_is_found_out() {
             mod tests { use tokio::time; fn t() { if true { crate::cli::main(); } } }
             fn j() { std::process::exit(1) }
             "##,
-        ),
-        source("config/lower", "use serde_yaml::Value;"),
-        source("config/plan_file", "use serde_yaml::Value; use saphyr_parser::Parser;"),
-        source("config/plan_file/marks", "use saphyr_parser::Parser;"),
-        source("config/plan_filed", "use saphyr_parser::Parser;"),
-        source("report/terminal", "use crate::{journal::Reader, model::Event};"),
-        source("report/jsonl", "use crate::journal::Reader;"),
-        source("human/mod", "fn a() { rusqlite::Connection::open(path) }"),
-        source("human/policy", "use crate::report::{screen::*, plain::Plain, };"),
-        source("cellar/mod", "use std::fs;"),
-        source("main", "fn main() { kapell::cli::main(); kapell::runtime::run() }"),
-    ]);
+            ),
+            source("config/lower", "use serde_yaml::Value;"),
+            source("config/plan_file", "use serde_yaml::Value; use saphyr_parser::Parser;"),
+            source("config/plan_file/marks", "use saphyr_parser::Parser;"),
+            source("config/plan_filed", "use saphyr_parser::Parser;"),
+            source("report/terminal", "use crate::{journal::Reader, model::Event};"),
+            source("report/jsonl", "use crate::journal::Reader;"),
+            source("human/mod", "fn a() { rusqlite::Connection::open(path) }"),
+            source("human/policy", "use crate::report::{screen::*, plain::Plain, };"),
+            source("cellar/mod", "use std::fs;"),
+            source("main", "fn main() { kapell::cli::main(); kapell::runtime::run() }"),
+        ],
+        &dependencies,
+    );
     let expected = [
         "src/cellar/mod.rs:1: the room `cellar` is not in the table of `tests/architecture.rs`",
         "src/config/lower.rs:1: only config/plan_file may name `serde_yaml`",

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, NodeIndex, Part, RequestId};
+use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, MicroDollars, NodeIndex, Part, RequestId};
 
 use super::run::Run;
 
@@ -18,7 +18,7 @@ pub(super) struct Account {
     tokens: u64,
     /// Tokens that calls under way may use.
     reserved: u64,
-    cost_usd: f64,
+    cost: MicroDollars,
     llm_calls: u64,
     tool_calls: u64,
 }
@@ -84,8 +84,8 @@ impl Account {
             Expense::ModelCall => used_up(budget.llm_calls, self.llm_calls, "calls of the language model")
                 .or_else(|| used_up(budget.tokens, self.tokens, "tokens"))
                 .or_else(|| {
-                    let limit = budget.cost_usd.filter(|limit| self.cost_usd >= *limit)?;
-                    Some(format!("cost ({:.4} of {limit} US dollars)", self.cost_usd))
+                    let limit = budget.cost_usd.filter(|limit| self.cost >= MicroDollars::from_usd(*limit))?;
+                    Some(format!("cost ({} of {limit} US dollars)", self.cost.usd()))
                 }),
         }
     }
@@ -159,7 +159,7 @@ impl Run {
             let account = &mut self.accounts.run;
             account.llm_calls += 1;
             account.tokens += turn.usage.map_or(turn.most_tokens, |usage| usage.input_tokens + usage.output_tokens);
-            account.cost_usd += turn.cost_usd.unwrap_or(0.0);
+            account.cost += cost(turn.cost_usd);
         }
     }
 
@@ -167,19 +167,19 @@ impl Run {
     /// failed, nothing that anybody knows of; and one that no model takes was not made.
     pub(super) fn settle(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
         let Some(Reservation { tokens: reserved, payer }) = self.accounts.open.remove(request) else { return };
-        let (used, cost) = match result {
+        let (used, spent) = match result {
             Ok(reply) => {
                 let used = reply.usage.map_or(reserved, |usage| usage.input_tokens + usage.output_tokens);
-                (used, reply.cost_usd.unwrap_or(0.0))
+                (used, cost(reply.cost_usd))
             }
-            Err(_) => (0, 0.0),
+            Err(_) => (0, MicroDollars::default()),
         };
         let unmade = u64::from(matches!(result, Err(ChatError::Unsupported { .. })));
         self.charge(payer, |account| {
             account.llm_calls -= unmade;
             account.reserved -= reserved;
             account.tokens += used;
-            account.cost_usd += cost;
+            account.cost += spent;
         });
     }
 
@@ -201,9 +201,9 @@ impl Run {
 
     /// What the run has spent, with nothing under way: calls of the model and of tools, tokens, and US dollars.
     #[cfg(test)]
-    pub(super) fn spent(&self) -> (u64, u64, u64, f64) {
-        let Account { tokens, cost_usd, llm_calls, tool_calls, .. } = self.accounts.run;
-        (llm_calls, tool_calls, tokens, cost_usd)
+    pub(super) fn spent(&self) -> (u64, u64, u64, MicroDollars) {
+        let Account { tokens, cost, llm_calls, tool_calls, .. } = self.accounts.run;
+        (llm_calls, tool_calls, tokens, cost)
     }
 
     fn charge(&mut self, payer: Option<NodeIndex>, mut change: impl FnMut(&mut Account)) {
@@ -212,4 +212,9 @@ impl Run {
             change(self.accounts.tasks.entry(payer).or_default());
         }
     }
+}
+
+/// Returns what a reply cost; nothing where its model has no prices.
+fn cost(usd: Option<f64>) -> MicroDollars {
+    usd.map(MicroDollars::from_usd).unwrap_or_default()
 }

@@ -32,9 +32,9 @@ use super::{Beginning, Run, Step};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Block, Budget, Call, ChatError, ChatPart,
     ChatReply, ChatRequest, Command, Consent, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind,
-    Foreach, GoalPlanning, Input, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool, QuestionPolicy,
-    Record, Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler, SkipReason, Span, Task, TaskId,
-    Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
+    Foreach, GoalPlanning, Input, MicroDollars, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool,
+    QuestionPolicy, Record, Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler, SkipReason, Span,
+    Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
 };
 
 fn agent_policy() -> AgentPolicy {

@@ -10,6 +10,7 @@ mod graph;
 mod ids;
 mod input;
 mod llm;
+mod money;
 mod note;
 mod outcome;
 mod plan;
@@ -38,6 +39,7 @@ pub use llm::{
     Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput,
     SystemRole,
 };
+pub use money::MicroDollars;
 pub use note::{NoteKey, Notes};
 pub use outcome::{Block, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;

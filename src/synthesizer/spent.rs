@@ -3,7 +3,9 @@
 
 use serde::Serialize;
 
-use crate::model::{AgentId, ChatError, ChatReply, Event, IdHashMap, IdMap, Origin, RequestId, Sampler, TaskId, Usage};
+use crate::model::{
+    AgentId, ChatError, ChatReply, Event, IdHashMap, IdMap, MicroDollars, Origin, RequestId, Sampler, TaskId, Usage,
+};
 
 /// What was spent by somebody.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -19,7 +21,7 @@ pub struct Spent {
     /// Replies whose endpoint did not tell their tokens: a budget counts the most that each may have used.
     pub untold_replies: u64,
     /// US dollars, where the agents file has prices.
-    pub cost_usd: f64,
+    pub cost_usd: MicroDollars,
 }
 
 impl Spent {
@@ -31,7 +33,7 @@ impl Spent {
             }
             None => self.untold_replies += 1,
         }
-        self.cost_usd += cost_usd.unwrap_or(0.0);
+        self.cost_usd += cost_usd.map(MicroDollars::from_usd).unwrap_or_default();
     }
 }
 

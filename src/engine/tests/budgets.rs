@@ -131,7 +131,7 @@ fn each_kind_of_budget_ends_the_run_when_it_is_spent() {
     let unlimited = Budget::default();
     for (budget, task, what) in [
         (Budget { llm_calls: Some(1), ..unlimited }, ask, "calls of the language model (1 of 1)"),
-        (Budget { cost_usd: Some(0.01), ..unlimited }, ask, "cost (0.0100 of 0.01 US dollars)"),
+        (Budget { cost_usd: Some(0.01), ..unlimited }, ask, "cost (0.01 of 0.01 US dollars)"),
         (Budget { tool_calls: Some(1), ..unlimited }, work, "tool calls (1 of 1)"),
     ] {
         let mut driver = one(budget, task);
@@ -180,7 +180,7 @@ fn sampling_is_refused_when_the_budget_is_spent_and_counts_for_nothing() {
         _ => None,
     });
     assert_eq!(refused, ["the budget is spent: calls of the language model (0 of 0)"]);
-    assert_eq!(driver.run.spent(), (0, 1, 0, 0.0));
+    assert_eq!(driver.run.spent(), (0, 1, 0, MicroDollars::default()));
     driver.end("t", 1, Ok(text("done without")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
@@ -193,7 +193,9 @@ fn what_planning_took_is_the_runs_to_pay() {
         (Budget { llm_calls: Some(2), ..unlimited }, planning(2, None), "calls of the language model (2 of 2)"),
         (Budget { tokens: Some(100), ..unlimited }, planning(2, Some(usage)), "tokens (100 of 100)"),
         (Budget { tokens: Some(100), ..unlimited }, planning(2, None), "tokens (180 of 100)"),
-        (Budget { cost_usd: Some(0.02), ..unlimited }, planning(2, None), "cost (0.0200 of 0.02 US dollars)"),
+        (Budget { cost_usd: Some(0.02), ..unlimited }, planning(2, None), "cost (0.02 of 0.02 US dollars)"),
+        // Ten cents are less than a tenth of a dollar where they are added as floating-point numbers.
+        (Budget { cost_usd: Some(0.1), ..unlimited }, planning(10, None), "cost (0.1 of 0.1 US dollars)"),
     ] {
         let plan = bounded(budget, vec![plain(prompt("p", &[], None))]);
         let mut driver = Driver::planned(&plan, Some(&planning));
@@ -237,5 +239,5 @@ fn a_replay_of_any_part_of_a_run_has_spent_what_the_run_had() {
     // The first turn did not tell its usage, so it is taken to have used all of its reservation.
     let spent = driver.run.spent();
     let first = 104;
-    assert_eq!(spent, (6, 2, 27 + first + 12 + 30, 0.05));
+    assert_eq!(spent, (6, 2, 27 + first + 12 + 30, MicroDollars::from_usd(0.05)));
 }

@@ -61,7 +61,7 @@ pub(super) fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize
                 _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
             };
             let usage = Usage { input_tokens: dice(60) as u64, output_tokens: dice(30) as u64 };
-            let result = result.map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.25), ..reply });
+            let result = result.map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.1), ..reply });
             Input::ModelReplied { attempt, result }
         }
         Effectful::Call(attempt) => {
@@ -156,7 +156,7 @@ proptest! {
         }
         let usage = Usage { input_tokens: 40, output_tokens: 10 };
         let planning = planned.map(|turns| GoalPlanning {
-            turns: vec![PlannerTurn { cost_usd: Some(0.25), ..planning(1, Some(usage)).turns.remove(0) }; turns],
+            turns: vec![PlannerTurn { cost_usd: Some(0.1), ..planning(1, Some(usage)).turns.remove(0) }; turns],
             ..planning(0, None)
         });
         let records = simulate(&plan, planning.as_ref(), dice_of(seed))?;

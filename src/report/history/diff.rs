@@ -13,7 +13,7 @@ use super::{
     table::{Row, Table},
 };
 use crate::{
-    model::{AgentId, RunId, TaskId},
+    model::{AgentId, RunId, RunStatus, TaskId},
     synthesizer::{TaskResult, TaskStatus},
 };
 
@@ -27,7 +27,7 @@ pub struct RunsDiff {
     runs: [RunId; 2],
     /// Whether all below is, but for the time that it took.
     same: bool,
-    status: [&'static str; 2],
+    status: [RunStatus; 2],
     same_plan: bool,
     same_inputs: bool,
     tasks: Vec<TaskDiff>,
@@ -86,7 +86,7 @@ impl RunsDiff {
     pub fn text(&self) -> String {
         let mut head = Table::default();
         for (run, status) in self.runs.iter().zip(self.status) {
-            head.push(Row::of(["run", run.as_str(), status]));
+            head.push(Row::of(["run", run.as_str(), status.name()]));
         }
         let word = |same| if same { "same" } else { "different" };
         head.push(Row::of(["plan", word(self.same_plan)]));

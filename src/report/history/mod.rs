@@ -46,10 +46,10 @@ pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
         };
         let status = standing(run.status, run.driver);
         let started = moment(run.started, &viewpoint.zone);
-        table.push(Row::of([run.run.as_str(), &run.name, status, &started, &duration]));
+        table.push(Row::of([run.run.as_str(), &run.name, status.name(), &started, &duration]));
     }
     let mut text = table.to_string();
-    if runs.iter().any(|run| standing(run.status, run.driver) == INTERRUPTED) {
+    if runs.iter().any(|run| standing(run.status, run.driver) == RunStatus::Interrupted) {
         text.push_str("`interrupted`: its process is gone; `kapell resume RUN` goes on with it\n");
     }
     text
@@ -71,14 +71,11 @@ pub fn runs_json(runs: &[RunSummary]) -> Value {
     runs.iter().map(object).collect()
 }
 
-/// How a run stands that has not ended and that nobody drives.
-const INTERRUPTED: &str = "interrupted";
-
-/// How a run stands: its status, but only a run that is driven is running.
-fn standing(status: RunStatus, driver: Option<Holder>) -> &'static str {
+/// Returns how a run stands: its status, but only a run that is driven is running.
+fn standing(status: RunStatus, driver: Option<Holder>) -> RunStatus {
     match status {
-        RunStatus::Running if driver.is_none() => INTERRUPTED,
-        status => status.name(),
+        RunStatus::Running if driver.is_none() => RunStatus::Interrupted,
+        status => status,
     }
 }
 

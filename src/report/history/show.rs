@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     super::text::count,
-    INTERRUPTED, Viewpoint, duration, moment,
+    Viewpoint, duration, moment,
     spent::{self, Budgets},
     standing,
     table::{Row, Table},
@@ -18,7 +18,7 @@ use crate::{
     journal::Holder,
     model::{
         AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, QuestionId, Record,
-        RequestId, RunId, Sampler, TaskId, Timestamp, Usage,
+        RequestId, RunId, RunStatus, Sampler, TaskId, Timestamp, Usage,
     },
     synthesizer::{Ledger, Merge, RunResult, Spending, TaskResult},
 };
@@ -253,7 +253,7 @@ impl RunDetails {
             more: &self.more,
             spending: self.ledger.book(),
         })?;
-        whole["status"] = self.standing().into();
+        whole["status"] = self.standing().name().into();
         Ok(whole)
     }
 
@@ -278,8 +278,8 @@ impl RunDetails {
         Some(times.ended?.since(times.started?))
     }
 
-    /// How it stands, in a word.
-    pub(super) fn standing(&self) -> &'static str {
+    /// Returns how it stands: running only while a process drives it.
+    pub(super) fn standing(&self) -> RunStatus {
         standing(self.merge.result().status, self.driver)
     }
 
@@ -308,7 +308,7 @@ impl RunDetails {
         let zone = &viewpoint.zone;
         let status = match self.driver {
             Some(driver) if self.more.ended.is_none() => format!("{}, driven by {driver}", self.standing()),
-            _ => self.standing().to_owned(),
+            _ => self.standing().to_string(),
         };
         let end = match (self.more.started, self.more.ended) {
             (Some(started), Some(ended)) => format!("{}, after {}", moment(ended, zone), duration(started, ended)),
@@ -326,7 +326,9 @@ impl RunDetails {
         }
         let end = Row::of(["ended", &end]);
         head.push(match self.standing() {
-            INTERRUPTED => end.note(format!("its process is gone; `kapell resume {}` goes on with it", result.run)),
+            RunStatus::Interrupted => {
+                end.note(format!("its process is gone; `kapell resume {}` goes on with it", result.run))
+            }
             _ => end,
         });
         head

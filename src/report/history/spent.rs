@@ -95,7 +95,7 @@ impl Line<'_> {
             number(llm_calls),
             number(input_tokens),
             number(output_tokens),
-            if cost_usd > 0.0 { format!("${cost_usd:.6}") } else { String::new() },
+            if cost_usd.is_zero() { String::new() } else { cost_usd.to_string() },
             number(tool_calls),
             self.budget.map(in_words).unwrap_or_default(),
         ]

@@ -1,9 +1,13 @@
-//! Tracks how the recent attempts on an agent ended, so that an agent that fails does not draw the tasks of its equals.
+//! Tracks how the attempts on an agent ended, so that an agent that fails does not draw the tasks of its equals.
 //! Counts only attempts that another agent could have made as well: without an alternative there is nothing to choose.
 //!
-//! After a failure an agent rests until its equals have completed a number of attempts, or some time has passed,
-//! whichever comes first. Both double with each further failure and are halved by a success. Counting attempts keeps the
-//! share of wasted calls small however fast the tasks are; the time keeps slow tasks from waiting for other slow tasks.
+//! An agent that fails is in debt until it has completed as many attempts. While its debt is larger than that of an equal,
+//! it rests after a failure, then gets one attempt, and later as many at once as it has completed since. So all that are in
+//! flight can fail without failing more than was completed, and only attempts after a rest can add to the debt.
+//!
+//! A rest lasts until equals have completed a number of attempts, or some time has passed, whichever comes first. Both
+//! double with each further rest and are halved by each success. Counting attempts keeps the share of wasted calls small
+//! however fast the tasks are; the time keeps slow tasks from waiting for other slow tasks.
 
 use std::time::Duration;
 
@@ -14,16 +18,20 @@ use super::{
     run::{AgentState, Run},
 };
 
-/// Failures beyond this many change nothing, so that an agent that recovers is in full use after a few successes.
-const MAX_FAILURES: u32 = 8;
+/// Rests beyond this many in a row grow no longer. By then nothing is known to the agent's credit.
+const MAX_RESTS: u32 = 8;
 /// The rest after no failure, which doubles with each.
 const BASE_REST: Duration = Duration::from_millis(100);
 
-/// How the recent attempts on an agent ended.
+/// How the attempts on an agent ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Health {
-    /// Recent failures: one more for each, half for each success.
-    failures: u32,
+    /// Failures that no later success has made up for.
+    debt: u32,
+    /// Successes since the last failure.
+    streak: u32,
+    /// Rests in a row: one more for each, one less for each success.
+    rests: u32,
     /// Attempts that equal agents have to complete before it is tried again.
     rest: u32,
     /// When it is tried again in any case.
@@ -31,40 +39,46 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Recent failures, to be compared with those of equal agents.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
+    /// Returns the debt, to be compared with those of equal agents. Agents that only fail are alike.
+    pub(super) fn debt(&self) -> u32 {
+        if self.rests == MAX_RESTS { u32::MAX } else { self.debt }
     }
 
     fn is_resting(&self, now: Timestamp) -> bool {
         self.rest > 0 && now < self.rests_until
     }
 
-    /// Counts a failure. Those of attempts that were in flight when the rest began say nothing new.
+    /// Counts a failure. Those of attempts that were in flight when a rest began make it no longer.
     fn fail(&mut self, now: Timestamp) {
+        self.debt = self.debt.saturating_add(1);
+        self.streak = 0;
         if self.is_resting(now) {
             return;
         }
-        self.failures = (self.failures + 1).min(MAX_FAILURES);
-        self.rest = 1 << self.failures;
+        self.rests = (self.rests + 1).min(MAX_RESTS);
+        self.rest = 1 << self.rests;
         self.rests_until = now.after(BASE_REST * self.rest);
     }
 
     fn succeed(&mut self) {
-        self.failures /= 2;
+        self.debt = self.debt.saturating_sub(1);
+        self.streak = self.streak.saturating_add(1);
+        self.rests = self.rests.saturating_sub(1);
         self.rest = 0;
     }
 }
 
 impl AgentState {
-    /// How many attempts may be in flight on it, given the failures of the best of the agents that could be taken
-    /// instead. An agent that fails more than the best gets fewer at once, and none while it rests.
-    pub(super) fn capacity(&self, fewest_failures: u32, now: Timestamp) -> usize {
+    /// Returns how many attempts may be in flight on it, given the smallest debt of the agents that could be taken
+    /// instead.
+    pub(super) fn capacity(&self, smallest_debt: u32, now: Timestamp) -> usize {
         let most = self.policy.max_concurrency;
-        match self.health.failures.saturating_sub(fewest_failures) {
-            0 => most,
-            _ if self.health.is_resting(now) => 0,
-            excess => (most >> excess).max(1),
+        if self.health.debt() <= smallest_debt {
+            return most;
+        }
+        match self.health.is_resting(now) {
+            true => 0,
+            false => most.min(self.health.streak as usize).max(1),
         }
     }
 }

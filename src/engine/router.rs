@@ -62,13 +62,13 @@ impl Run {
 /// Picks the least busy of equal agents that has room; of those the one that the task has tried least often, and then the
 /// one that has been idle longest. Each comes with the number of tries.
 ///
-/// An agent that fails more than the best of them has room only where [`AgentState::capacity`] leaves some. The best is
-/// never limited, so a node that finds no room waits for an agent that works.
+/// An agent that is deeper in debt than the best of them has room only where [`AgentState::capacity`] leaves some. The best
+/// is never limited, so a node that finds no room waits for an agent that works.
 pub(super) fn pick<'r, T>(equals: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone, now: Timestamp) -> Option<T> {
     let connected = equals.filter(|(_, _, agent)| matches!(agent.connection, Connection::Connected(_)));
-    let fewest_failures = connected.clone().map(|(_, _, agent)| agent.health.failures()).min()?;
+    let smallest_debt = connected.clone().map(|(_, _, agent)| agent.health.debt()).min()?;
     connected
-        .filter(|(_, _, agent)| agent.running < agent.capacity(fewest_failures, now))
+        .filter(|(_, _, agent)| agent.running < agent.capacity(smallest_debt, now))
         .min_by_key(|(_, tries, agent)| (agent.busyness(), *tries, agent.last_started))
         .map(|(which, _, _)| which)
 }

@@ -207,8 +207,8 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
     orphans.abort();
     let Reporters { merge, answer, shown, lines } = reporters;
     drop(shown);
-    let shown = answer.map_or(Shown::Nothing, |answer| answer.shown());
     screen.flush();
+    let shown = answer.map_or(Shown::Nothing, |answer| answer.shown());
     driven.map_err(|error| CliError::failed(format!("run `{run}` was not finished"), error))?;
     let result = merge.into_result();
     if let Some(lines) = lines {

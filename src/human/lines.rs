@@ -126,7 +126,19 @@ impl Drop for Lines {
     }
 }
 
+/// Ends the wait of whoever asks when the thread ends, also by a panic.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut slot = self.0.slot();
+        slot.has_ended = true;
+        slot.asker = None;
+    }
+}
+
 fn read(mut input: impl BufRead, how: Typed, shared: &Shared) {
+    let _ended = Ended(shared);
     loop {
         if shared.asked().is_none() {
             return;
@@ -238,6 +250,20 @@ pub(super) mod tests {
         let lines = Lines::of(input, Typed::ThroughPipe).expect("a thread");
         for expected in [Some("one"), Some("tw\u{fffd}"), Some(""), Some("last"), None, None] {
             assert_eq!(lines.next().await.as_deref(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_the_end_of_the_input() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                panic!("a mistake in a reader")
+            }
+        }
+        for how in [Typed::OnTerminal, Typed::ThroughPipe] {
+            let lines = Lines::of(BufReader::new(Broken), how).expect("a thread");
+            assert_eq!([lines.next().await, lines.next().await], [None, None]);
         }
     }
 

@@ -35,6 +35,12 @@ const BY: &str = "person at terminal";
 /// What a person types to say neither yes nor no.
 const CANCEL: &str = ":cancel";
 
+/// Why a question has no answer when there is no input.
+const CLOSED: &str = "standard input is closed";
+
+/// Why a question has no answer when a panic has ended the screen.
+const FAILED: &str = "the question cannot be shown after an internal error (this is a bug in kapell)";
+
 /// A person at the terminal, who sees the questions on the screen.
 pub struct Terminal {
     screen: Screen,
@@ -95,7 +101,8 @@ impl Human for Terminal {
             Ok(content) => Answer::Accept { content },
             Err(Stop::Declined) => Answer::Decline,
             Err(Stop::Cancelled) => Answer::Cancel,
-            Err(Stop::NoInput) => return nobody(question, "standard input is closed"),
+            Err(Stop::NoInput) => return nobody(question, CLOSED),
+            Err(Stop::NoScreen) => return nobody(question, FAILED),
             Err(Stop::NoPage) => return Reply::Answered { answer: Answer::Decline, by: "the host".to_owned() },
         };
         Reply::Answered { answer, by: BY.to_owned() }
@@ -109,7 +116,8 @@ impl Human for Terminal {
         let dialogue = Dialogue { prompt, lines: &self.lines };
         let answer = match dialogue.yes_or_no("approve").await {
             Ok(content) => Answer::Accept { content },
-            Err(Stop::NoInput) => return Reply::LeftOpen { reason: "standard input is closed".to_owned() },
+            Err(Stop::NoInput) => return Reply::LeftOpen { reason: CLOSED.to_owned() },
+            Err(Stop::NoScreen) => return Reply::LeftOpen { reason: FAILED.to_owned() },
             Err(Stop::Cancelled) => Answer::Cancel,
             Err(Stop::Declined | Stop::NoPage) => Answer::Decline,
         };
@@ -126,6 +134,8 @@ enum Stop {
     Cancelled,
     /// The input has ended.
     NoInput,
+    /// A panic has ended the screen.
+    NoScreen,
     /// There is no page that could be visited.
     NoPage,
 }
@@ -147,7 +157,11 @@ impl Dialogue<'_> {
     /// The next line that is no command.
     async fn line(&self, label: &str) -> Result<String, Stop> {
         self.prompt.write(&format!("  {label}> "));
-        let line = self.lines.next().await.ok_or(Stop::NoInput)?;
+        let line = tokio::select! {
+            biased;
+            () = self.prompt.failed() => return Err(Stop::NoScreen),
+            line = self.lines.next() => line.ok_or(Stop::NoInput)?,
+        };
         self.prompt.typed(&line, self.lines.how());
         match line.trim() {
             DECLINE => Err(Stop::Declined),

@@ -223,7 +223,10 @@ pub enum JournalError {
     },
     /// The thread that writes is gone.
     #[error("the journal's writer has ended")]
-    #[diagnostic(code(journal::closed))]
+    #[diagnostic(
+        code(journal::closed),
+        help("this is a bug in kapell; `kapell resume` goes on from the events that are durable")
+    )]
     Closed,
     /// No run goes by that name.
     #[error("no run is called `{wanted}`{}", list(.known, "; the latest are "))]

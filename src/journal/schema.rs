@@ -151,11 +151,14 @@ fn create_file(path: &Path) -> io::Result<()> {
 }
 
 /// Refuses a file that is empty or gone while its write-ahead log is not: SQLite would throw the log away, and the
-/// latest events with it. A new journal has no log before it has tables.
-fn check_log(path: &Path) -> Result<(), JournalError> {
+/// latest events with it.
+///
+/// The log is looked at first. A journal has its first page before anything is in its log, so that a log found here belongs
+/// to a file that has content by now, also while other processes create the two.
+pub(super) fn check_log(path: &Path) -> Result<(), JournalError> {
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     let log = beside(path, "-wal");
-    if size(path) == 0 && size(&log) > 0 {
+    if size(&log) > 0 && size(path) == 0 {
         return Err(JournalError::Orphaned { path: path.to_path_buf(), log });
     }
     Ok(())

@@ -116,6 +116,9 @@ enum Message {
     Append(Append),
     /// There are pending notes.
     Notes,
+    /// Makes the writer panic.
+    #[cfg(test)]
+    Panic,
 }
 
 impl Message {
@@ -123,6 +126,8 @@ impl Message {
         match self {
             Self::Append(append) => Some(append),
             Self::Notes => None,
+            #[cfg(test)]
+            Self::Panic => panic!("a mistake in the writer"),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Makes calls over Streamable HTTP: each is a request of its own, whose response is read up to the answer.
 //! Never repeats a request, and never interprets what the agent asks meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
 use reqwest::Url;
 use rmcp::{
@@ -32,6 +32,7 @@ use super::{
     response::{self, Body, HttpError, refusal},
     sse, standard,
 };
+use crate::model::{Failure, FailureKind};
 
 /// Messages that came with responses and wait for the service: as many as it takes in at a time. More of them make the
 /// responses wait.
@@ -101,8 +102,7 @@ impl HttpCalls {
         }
         let calls = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let outcome = calls.exchange(id, text, headers, call).await;
-            calls.end(id, outcome);
+            calls.end(id, calls.exchange(id, text, headers, call)).await;
         }))
     }
 
@@ -114,8 +114,7 @@ impl HttpCalls {
             let id = note.request;
             let source = calls.source(calls.headers.clone(), call);
             let mut events = Follower::from(note, source, calls.link.clone()).events(None);
-            let outcome = calls.answer_in(&mut events, id).await;
-            calls.end(id, outcome);
+            calls.end(id, calls.answer_in(&mut events, id)).await;
         }))
     }
 
@@ -132,12 +131,20 @@ impl HttpCalls {
         }
     }
 
-    fn end(&self, id: i64, outcome: Result<Outcome, HttpError>) {
-        match outcome {
-            Ok(Outcome::Answer(answer)) => self.link.calls.answer(id, answer),
-            Ok(Outcome::Elsewhere) => {}
-            Ok(Outcome::Nothing) => self.link.calls.settle(id),
-            Err(error) => self.link.calls.answer(id, Answer::None(failure::request(&self.link.agent, &error))),
+    /// Ends request `id` with what comes of `exchange`; a panic in it, too, is an end.
+    async fn end(&self, id: i64, exchange: impl Future<Output = Result<Outcome, HttpError>>) {
+        let agent = &self.link.agent;
+        match AssertUnwindSafe(exchange).catch_unwind().await {
+            Ok(Ok(Outcome::Answer(answer))) => self.link.calls.answer(id, answer),
+            Ok(Ok(Outcome::Elsewhere)) => {}
+            Ok(Ok(Outcome::Nothing)) => self.link.calls.settle(id),
+            Ok(Err(error)) => self.link.calls.answer(id, Answer::None(failure::request(agent, &error))),
+            Err(_) => {
+                let message = format!(
+                    "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in kapell)"
+                );
+                self.link.calls.answer(id, Answer::None(Failure::new(FailureKind::ConnectionLost, message)));
+            }
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Stdio {
     link: Arc<Link>,
     probe_timeout: Duration,
     closing: CancellationToken,
+    /// Cancelled when the writer has ended.
+    unwritable: CancellationToken,
     writer: AbortOnDropHandle<()>,
     _reader: AbortOnDropHandle<()>,
 }
@@ -65,8 +67,9 @@ impl Stdio {
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run(output)));
         let closing = CancellationToken::new();
         let (writer, lines) = Writer::new(input, link.clone(), closing.clone());
+        let unwritable = writer.ended();
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
-        Self { lines, messages, feed, link, probe_timeout, closing, writer, _reader: reader }
+        Self { lines, messages, feed, link, probe_timeout, closing, unwritable, writer, _reader: reader }
     }
 
     /// The way past the service, for calls.
@@ -117,7 +120,12 @@ impl Transport<RoleClient> for Stdio {
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        self.messages.recv().await
+        // What was read comes before the end of the connection.
+        tokio::select! {
+            biased;
+            message = self.messages.recv() => message,
+            () = self.unwritable.cancelled() => None,
+        }
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {

@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     calls::{Answer, InFlight},
@@ -48,6 +48,8 @@ pub(super) struct Writer<W> {
     lines: mpsc::Receiver<Line>,
     /// Ends the writer once everything that waits is written.
     closing: CancellationToken,
+    /// Cancelled when the writer is dropped, also by a panic: calls that it held get no answer otherwise.
+    ended: DropGuard,
 }
 
 /// The child's input is closed.
@@ -83,7 +85,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// A writer into `input`, and the way to it.
     pub(super) fn new(input: W, link: Arc<Link>, closing: CancellationToken) -> (Self, Lines) {
         let (sender, lines) = mpsc::channel(QUEUE);
-        (Self { link, input, lines, closing }, Lines(sender))
+        let ended = CancellationToken::new().drop_guard();
+        (Self { link, input, lines, closing, ended }, Lines(sender))
+    }
+
+    /// Returns what is cancelled when the writer has ended for whatever reason.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.token().clone()
     }
 
     pub(super) async fn run(mut self) {
@@ -161,6 +169,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
     use tokio::io::AsyncReadExt as _;
     use tokio_util::task::AbortOnDropHandle;
 
@@ -193,6 +206,29 @@ mod tests {
         let mut read = [0; 18];
         child.read_exact(&mut read).await.unwrap();
         assert_eq!((&read, sent()), (b"12345\n12345\n12345\n", [true; 3]));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_has_ended() {
+        struct Broken;
+        impl AsyncWrite for Broken {
+            fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+                panic!("a mistake in an input")
+            }
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+        let (writer, lines) = Writer::new(Broken, samples::link(), CancellationToken::new());
+        let ended = writer.ended();
+        let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+        let [call, ..] = calls();
+        lines.call(b"12345".to_vec(), call, 1).await.unwrap();
+        ended.cancelled().await;
+        assert!(lines.write(b"more".to_vec()).await.is_err());
     }
 
     #[tokio::test]

@@ -41,9 +41,9 @@ impl LiveAnswer {
         Self { screen, task, open: None, text: String::new(), shown: 0, progress: Shown::Nothing }
     }
 
-    /// How much was shown, once the run has ended.
+    /// Returns how much was shown, once the run has ended and the screen is flushed.
     pub fn shown(&self) -> Shown {
-        self.progress
+        if self.screen.has_failed() { Shown::Nothing } else { self.progress }
     }
 
     /// Goes on with the text.

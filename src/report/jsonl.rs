@@ -386,6 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_of_the_thread_is_an_error_at_the_end() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                panic!("a mistake in an output")
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(matches!(run_through(Broken), Err(LinesError::Thread)));
+    }
+
+    #[test]
     fn any_other_failure_of_the_output_is_told_at_the_end() {
         let error = run_through(Failing(ErrorKind::StorageFull)).expect_err("fails");
         assert!(matches!(&error, LinesError::Output(cause) if cause.kind() == ErrorKind::StorageFull), "{error:?}");

@@ -8,10 +8,13 @@ mod paint;
 use std::{
     collections::VecDeque,
     io::{self, IsTerminal, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::text::count;
 pub use open::{OpenAnswer, Prompt, Typed};
@@ -30,6 +33,10 @@ const MAX_UNHURRIED: usize = 1 << 17;
 
 /// Most lines that an open prompt holds back; beyond that they are written in spite of it.
 const MOST_HELD: usize = 256;
+
+/// The last line of a screen whose thread has panicked.
+const FAILED: &str = "\ninternal error: kapell can show nothing more here (this is a bug in kapell); \
+                      `kapell logs` has every event of a run\n";
 
 /// How much room there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -95,6 +102,8 @@ struct Shared {
     filled: Condvar,
     /// Something was written.
     emptied: Condvar,
+    /// Cancelled when the thread has panicked: what was to be shown may be lost.
+    failed: CancellationToken,
 }
 
 #[derive(Default)]
@@ -244,8 +253,13 @@ impl Screen {
     /// # Errors
     /// When the system gives no further thread.
     pub fn over(device: impl Device + 'static, abilities: Abilities) -> io::Result<Self> {
-        let shared =
-            Arc::new(Shared { abilities, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() });
+        let shared = Arc::new(Shared {
+            abilities,
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            failed: CancellationToken::new(),
+        });
         let writer = Writer { shared: Arc::clone(&shared), painter: Painter::new(abilities), device };
         let thread = std::thread::Builder::new().name("screen".to_owned()).spawn(move || writer.run())?;
         Ok(Self { handle: Arc::new(Handle { shared, thread: Some(thread) }) })
@@ -253,6 +267,16 @@ impl Screen {
 
     fn shared(&self) -> &Shared {
         &self.handle.shared
+    }
+
+    /// Returns whether a panic has ended the screen, so that what was to be shown may be lost.
+    pub fn has_failed(&self) -> bool {
+        self.shared().failed.is_cancelled()
+    }
+
+    /// Waits until a panic has ended the screen.
+    pub async fn failed(&self) {
+        self.shared().failed.cancelled().await;
     }
 
     /// What can be shown.
@@ -326,7 +350,7 @@ impl Drop for Handle {
             state.release();
         });
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so itself.
+            // A panic has been reported by the thread itself.
             let _ = thread.join();
         }
     }
@@ -343,6 +367,14 @@ impl<D: Device> Writer<D> {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let _end = Ended(&shared);
+        if catch_unwind(AssertUnwindSafe(|| self.serve(&shared))).is_err() {
+            shared.failed.cancel();
+            // The device may be what has failed.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.device.write(Output::Talk, FAILED)));
+        }
+    }
+
+    fn serve(&mut self, shared: &Shared) {
         let mut drawn = None::<Instant>;
         let mut state = shared.state();
         loop {

@@ -3,9 +3,12 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
     thread,
 };
+
+use futures::FutureExt;
 
 use tokio::{
     runtime::Builder,
@@ -29,7 +32,8 @@ pub enum Left {
 }
 
 /// Interrupts the run at the first SIGINT, SIGTERM or SIGHUP. Ends the process at the second one, and at the first one
-/// after the run has ended; agents' processes end with it. `last_words` is called before that.
+/// after the run has ended; agents' processes end with it. `last_words` is called before that. A panic here ends the
+/// process at once, since nobody would answer the next signal.
 ///
 /// Returns once the signals are caught. They stay caught until the process ends.
 ///
@@ -60,8 +64,18 @@ pub fn listen(hub: &Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) ->
 }
 
 async fn serve(mut signals: Signals, hub: Weak<Hub>, last_words: impl FnOnce(Left)) {
+    // The panic has been reported by its own message.
+    let _ = AssertUnwindSafe(interrupt(&mut signals, &hub)).catch_unwind().await;
+    let left = if has_ended(&hub) { Left::Ended } else { Left::Unfinished };
+    let _ = catch_unwind(AssertUnwindSafe(|| last_words(left)));
+    // Unlike `std::process::exit`, this waits for no output.
+    signal_hook::low_level::exit(INTERRUPTED);
+}
+
+/// Interrupts the run at the first signal, and waits for the one that ends the process.
+async fn interrupt(signals: &mut Signals, hub: &Weak<Hub>) {
     signals.next().await;
-    if !has_ended(&hub) {
+    if !has_ended(hub) {
         // The queue of a busy run may be full, which must not keep the second signal waiting.
         let interrupt = async {
             if let Some(hub) = hub.upgrade() {
@@ -74,9 +88,6 @@ async fn serve(mut signals: Signals, hub: Weak<Hub>, last_words: impl FnOnce(Lef
             () = interrupt => {}
         }
     }
-    last_words(if has_ended(&hub) { Left::Ended } else { Left::Unfinished });
-    // Unlike `std::process::exit`, this waits for no output.
-    signal_hook::low_level::exit(INTERRUPTED);
 }
 
 /// Whether the run has ended.
@@ -112,5 +123,43 @@ impl Signals {
             _ = self.terminate.recv() => {}
             () = hangup => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use signal_hook::{consts::SIGTERM, low_level::raise};
+
+    use super::*;
+    use crate::journal::MemoryJournal;
+
+    const CHILD: &str = "KAPELL_TEST_SIGNALS";
+
+    /// Not a test of its own: the test below starts this program again with the variable set.
+    #[test]
+    fn as_a_child_panics_at_its_last_words() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        let (hub, inbox) = Hub::new("r".into(), Arc::new(MemoryJournal::default()), 1);
+        listen(&hub, |_| panic!("a mistake in the last words")).expect("listens");
+        // The run has ended, so that the first signal ends the process.
+        drop(inbox);
+        raise(SIGTERM).expect("a signal");
+        loop {
+            thread::park();
+        }
+    }
+
+    #[test]
+    fn a_panic_at_the_last_words_does_not_keep_the_process_from_ending() {
+        let child = Command::new(std::env::current_exe().expect("a program"))
+            .args(["--exact", "runtime::shutdown::tests::as_a_child_panics_at_its_last_words"])
+            .env(CHILD, "1")
+            .output()
+            .expect("runs");
+        assert_eq!(child.status.code(), Some(INTERRUPTED), "{child:?}");
     }
 }

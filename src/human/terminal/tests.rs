@@ -6,16 +6,36 @@ use super::*;
 use crate::{
     human::lines::tests::keyboard,
     model::{Asker, AttemptId, Origin},
-    report::screen::{Abilities, Typed, memory::Memory},
+    report::screen::{Abilities, Device, Output, Size, Typed, memory::Memory},
 };
 
 /// A person who types `input`, and what is on the screen.
 fn person(input: impl BufRead + Send + 'static, how: Typed) -> (Terminal, Memory) {
     let memory = Memory::default();
-    let screen = Screen::over(memory.clone(), Abilities { live: false, colour: false }).expect("a thread");
-    let lines = Lines::of(input, how).expect("a thread");
-    let turn = tokio::sync::Mutex::default();
-    (Terminal { screen, run: "0190".into(), lines, browser: Browser("true"), turn }, memory)
+    (before(memory.clone(), Lines::of(input, how).expect("a thread")), memory)
+}
+
+/// A person before a screen on `device`, who types `lines`.
+fn before(device: impl Device + 'static, lines: Lines) -> Terminal {
+    let screen = Screen::over(device, Abilities { live: false, colour: false }).expect("a thread");
+    Terminal { screen, run: "0190".into(), lines, browser: Browser("true"), turn: tokio::sync::Mutex::default() }
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_shown_waits_for_nobody() {
+    struct Broken;
+    impl Device for Broken {
+        fn write(&mut self, _: Output, _: &str) {
+            panic!("a mistake in a device")
+        }
+        fn size(&self) -> Size {
+            Size::default()
+        }
+    }
+    let (_keys, input) = keyboard();
+    let terminal = before(Broken, Lines::of(input, Typed::OnTerminal).expect("a thread"));
+    assert_eq!(terminal.ask(&approval()).await, Reply::LeftOpen { reason: FAILED.to_owned() });
+    assert_eq!(terminal.confirm("Pay?").await, Reply::LeftOpen { reason: FAILED.to_owned() });
 }
 
 fn question(message: &str, form: Form) -> Question {

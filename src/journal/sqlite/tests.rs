@@ -331,6 +331,44 @@ fn many_may_open_a_new_journal_at_once() {
 }
 
 #[test]
+fn a_journal_that_others_are_creating_is_never_taken_for_a_lost_one() {
+    for _ in 0..100 {
+        let (_folder, path) = folder();
+        let created = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+                append(&journal, &"run".into(), vec![record(0)]).expect("appends");
+                created.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !created.load(std::sync::atomic::Ordering::Relaxed) {
+                schema::check_log(&path).expect("no log without a journal");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
+    let (_folder, path) = folder();
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    let run = RunId::from("run");
+    append(&journal, &run, vec![record(0)]).expect("appends");
+    journal.queue.as_ref().expect("is open").send(Message::Panic).expect("a writer");
+    // Those that are in its hands, in the queue, or too late for it.
+    let appended: Vec<_> = (1..50).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
+    let noted = journal.note(&run, NoteKey::Session("a".into()), json!(1));
+    for append in appended {
+        let ended = block_on(append);
+        assert!(matches!(ended, Ok(()) | Err(JournalError::Closed)), "{ended:?}");
+    }
+    assert!(matches!(block_on(noted), Ok(()) | Err(JournalError::Closed)));
+    assert!(matches!(append(&journal, &run, vec![record(50)]), Err(JournalError::Closed)));
+    let late = journal.note(&run, NoteKey::Session("a".into()), json!(2));
+    assert!(matches!(block_on(late), Err(JournalError::Closed)));
+}
+
+#[test]
 fn the_files_are_for_this_user_alone() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, path) = folder();

@@ -32,6 +32,11 @@ impl Prompt {
         self.screen.shared().change(|state| state.queue.push_back(Step::Text(Output::Talk, text.to_owned())));
     }
 
+    /// Waits until a panic has ended the screen, so that nobody can see the prompt.
+    pub async fn failed(&self) {
+        self.screen.failed().await;
+    }
+
     /// Writes whole lines.
     pub fn lines<Line: AsRef<str>>(&self, lines: impl IntoIterator<Item = Line>) {
         let text = lines.into_iter().fold(String::new(), |text, line| text + line.as_ref() + "\n");

@@ -175,9 +175,31 @@ fn lines_and_the_view_wait_while_an_answer_is_written() {
 
 #[test]
 fn a_view_that_panics_takes_nobody_with_it() {
-    let (screen, _) = screen(true);
+    let (screen, memory) = screen(true);
+    assert!(!screen.has_failed());
     screen.show(Arc::new(|_| panic!("a mistake in a view")));
     screen.flush();
     screen.println("nobody writes this");
     screen.flush();
+    drop(screen.prompt());
+    assert!(screen.has_failed());
+    drop(screen);
+    assert_eq!(memory.text(), FAILED);
+}
+
+#[test]
+fn a_device_that_panics_takes_nobody_with_it() {
+    struct Broken;
+    impl Device for Broken {
+        fn write(&mut self, _: Output, _: &str) {
+            panic!("a mistake in a device")
+        }
+        fn size(&self) -> Size {
+            Size::default()
+        }
+    }
+    let screen = Screen::over(Broken, Abilities { live: false, colour: false }).expect("a thread");
+    screen.println("nobody reads this");
+    screen.flush();
+    assert!(screen.has_failed());
 }

@@ -37,6 +37,17 @@ use crate::model::{
     Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
 };
 
+/// The variable that multiplies the number of random schedules of each property.
+const SCHEDULES: &str = "KAPELL_SCHEDULES_FACTOR";
+
+/// Returns a configuration for so many random schedules, or for a multiple of them.
+fn schedules(what: &str, usual: u32) -> ProptestConfig {
+    let factor = std::env::var(SCHEDULES).map_or(1, |factor| factor.parse().expect("a whole number"));
+    let cases = usual.checked_mul(factor).expect("fewer schedules");
+    eprintln!("\nexploring {cases} {what}");
+    ProptestConfig { cases, ..ProptestConfig::default() }
+}
+
 fn agent_policy() -> AgentPolicy {
     AgentPolicy {
         required: false,

@@ -18,8 +18,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use case::{Case, EXPECTED};
 use dice::Dice;
 
-/// As many kills as the suite must survive.
-const KILLS: usize = 200;
+/// As many kills as the suite must survive unless [`KILLS`] says otherwise.
+const USUAL_KILLS: usize = 200;
+/// The variable that asks for another number of kills.
+const KILLS: &str = "KAPELL_KILLS";
 /// Cases at the same time; each has a host and three servers.
 const ABREAST: usize = 3;
 /// The variable that names the seed to begin with, as a failed test printed it.
@@ -29,10 +31,11 @@ const SEED: &str = "KAPELL_KILL_SEED";
 fn nothing_is_lost_and_nothing_is_doubled_however_often_the_host_is_killed() {
     let next = AtomicU64::new(first_seed());
     let killed = AtomicUsize::new(0);
+    let wanted = std::env::var(KILLS).map_or(USUAL_KILLS, |kills| kills.parse().expect("a whole number"));
     std::thread::scope(|scope| {
         for _ in 0..ABREAST {
             scope.spawn(|| {
-                while killed.load(Ordering::Relaxed) < KILLS {
+                while killed.load(Ordering::Relaxed) < wanted {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let mut case = Case::new(&format!("{SEED}={seed}"));
                     let kills = case.survive(Dice::new(seed));

@@ -391,7 +391,7 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(schedules("histories with kills", 2_000))]
 
     #[test]
     fn no_kill_loses_a_result_or_doubles_an_effect(
@@ -415,7 +415,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(schedules("histories cut off after each event", 60))]
 
     #[test]
     fn a_run_cut_off_after_any_of_its_events_comes_to_an_end(

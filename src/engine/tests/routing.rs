@@ -326,7 +326,7 @@ fn a_long_run_with_faults_keeps_its_throughput() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(schedules("mixtures of agents", 40))]
 
     #[test]
     fn whatever_agents_do_one_that_works_gets_every_task_done(

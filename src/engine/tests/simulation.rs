@@ -137,7 +137,7 @@ pub(super) fn simulate(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
+    #![proptest_config(schedules("histories", 1_500))]
 
     #[test]
     fn every_history_keeps_the_rules(

@@ -125,6 +125,7 @@ impl Host for Echo {
         Ok(ChatReply {
             parts: vec![ChatPart::Text { text: prompt }],
             cost_usd: None,
+            warning: None,
             model: "echo".to_owned(),
             stop_reason: "endTurn".to_owned(),
             usage: self.usage,

@@ -301,6 +301,7 @@ async fn the_model_is_asked_for_a_legacy_agent_and_refuses_what_it_cannot_do() {
     host.replies(Ok(ChatReply {
         parts: vec![ChatPart::Text { text: "in short".to_owned() }],
         cost_usd: None,
+        warning: None,
         model: "small".to_owned(),
         stop_reason: "maxTokens".to_owned(),
         usage: None,
@@ -331,6 +332,7 @@ async fn an_agent_of_either_era_has_the_model_use_a_tool() {
         let reply = ChatReply {
             parts: vec![use_of_tool.clone()],
             cost_usd: None,
+            warning: None,
             model: "small".to_owned(),
             stop_reason: "toolUse".to_owned(),
             usage: None,
@@ -344,9 +346,9 @@ async fn an_agent_of_either_era_has_the_model_use_a_tool() {
         let asked: Vec<_> = host.sampled().into_iter().map(|(_, chat)| chat).collect();
         let result = ChatPart::ToolResult { id: "1".to_owned(), text: "41.1 N".to_owned(), is_error: false };
         let expected = [
-            ChatMessage::text(ChatRole::User, "Where is it?"),
-            ChatMessage { role: ChatRole::Assistant, parts: vec![use_of_tool] },
-            ChatMessage { role: ChatRole::User, parts: vec![result] },
+            ChatMessage::text(ChatRole::User, "Where is it?").into(),
+            ChatMessage { role: ChatRole::Assistant, parts: vec![use_of_tool] }.into(),
+            ChatMessage { role: ChatRole::User, parts: vec![result] }.into(),
         ];
         assert_eq!((asked[0].messages.as_slice(), asked[1].messages.as_slice()), (&expected[..1], &expected[..]));
         assert_eq!((asked[0].tool_choice, asked[1].tool_choice), (ToolChoice::Required, ToolChoice::None));

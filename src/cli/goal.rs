@@ -120,6 +120,7 @@ impl Goal<'_> {
             Progress::Repairing { mistakes, repair, most } => {
                 format!("the plan has {}; repair {repair} of at most {most}", count(mistakes, "mistake"))
             }
+            Progress::Warned(warning) => format!("warning: {}", printable(&warning)),
         });
     }
 

@@ -124,7 +124,7 @@ impl Run {
                         let parts = reply.parts.clone();
                         conversation.failures = 0;
                         conversation.ending = reply.ending();
-                        conversation.messages.push(ChatMessage { role: ChatRole::Assistant, parts });
+                        conversation.messages.push(Arc::new(ChatMessage { role: ChatRole::Assistant, parts }));
                     }
                     (Err(error), Some(conversation)) => {
                         conversation.failures += 1;

@@ -1,34 +1,32 @@
 //! Decides how a prompt is answered: what the model is asked, which tools it gets, when its answer will do.
 //! Never asks it; a turn is an order like any other.
 
+mod reply;
+mod request;
+
 use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
-
-use crate::{
-    expression,
-    json_schema::{self, Formats, Limits, Schema, Unchecked},
-    model::{
-        AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, ChatTool, Command, Ending, Event, Failure,
-        FailureKind, NodeIndex, Outcome, OutputForm, Prompt, PromptCall, Span, ToolChoice, ToolOutput, Work,
-        json_candidates, tool_call_markup,
-    },
-};
-
-use crate::synthesizer::{answer, not_done};
 
 use super::{
     advance::expression_failure,
     budget::Expense,
     decide::Decision,
     retry,
-    run::{Connection, Conversation, Run, TaskState},
+    run::{Connection, TaskState},
+};
+use crate::{
+    expression,
+    model::{
+        AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, Ending, Event, Failure, FailureKind,
+        NodeIndex, Outcome, Prompt, PromptCall, Span, ToolOutput, tool_call_markup,
+    },
+    synthesizer::{answer, not_done},
 };
 
-/// Violations of `output_schema` that the model is shown.
-const MAX_PROBLEMS: usize = 5;
-/// Bytes of the description of a violation.
-const MAX_PROBLEM: usize = 1_000;
+pub(super) use reply::Schemas;
+use reply::{answer_by_schema, called_tools};
+use request::{NextTurn, as_text};
 
 impl Decision<'_> {
     /// Asks for the first time, once every agent whose tools the prompt allows has answered or failed.
@@ -52,7 +50,7 @@ impl Decision<'_> {
         if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
             return self.fail(task, expression_failure("system", &error));
         }
-        self.ask_model(node, vec![ChatMessage::text(ChatRole::User, question)], Repair::No);
+        self.ask_model(node, ChatMessage::text(ChatRole::User, question), Repair::No);
     }
 
     /// Goes on after a reply: makes the calls that it asks for, returns what they gave, or takes it as the answer.
@@ -126,7 +124,7 @@ impl Decision<'_> {
             _ => None,
         });
         let message = ChatMessage { role: ChatRole::User, parts: results.collect() };
-        self.ask_model(node, vec![message], Repair::No);
+        self.ask_model(node, message, Repair::No);
     }
 
     /// Takes the model's text as the answer, or asks once for a better one.
@@ -135,9 +133,9 @@ impl Decision<'_> {
             return self.fail(self.run.graph[node].id.clone(), failure);
         }
         let mut unchecked = None;
-        let structured = match &prompt.output_schema {
+        let structured = match self.run.answer_schema(node, prompt) {
             None => None,
-            Some(schema) => match answer_by_schema(&text, schema) {
+            Some(schema) => match answer_by_schema(&text, &schema) {
                 Ok((value, reason)) => {
                     unchecked = reason;
                     Some(value)
@@ -177,7 +175,7 @@ impl Decision<'_> {
             let problems = problems.join("; ");
             if !last {
                 let request = answer::complaint(&problems);
-                return self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes);
+                return self.ask_model(node, ChatMessage::text(ChatRole::User, request), Repair::Yes);
             }
             let note = format!("\n\n(Not verified: {problems}.)");
             content.push(Block::Text(note));
@@ -200,7 +198,7 @@ impl Decision<'_> {
     /// Asks once for a better answer, with what was wrong with the last; fails the task if that was done already.
     fn repair_or_fail(&mut self, node: NodeIndex, request: String, failure: Failure) {
         match self.may_repair(node) {
-            true => self.ask_model(node, vec![ChatMessage::text(ChatRole::User, request)], Repair::Yes),
+            true => self.ask_model(node, ChatMessage::text(ChatRole::User, request), Repair::Yes),
             false => self.fail(self.run.graph[node].id.clone(), failure),
         }
     }
@@ -214,12 +212,13 @@ impl Decision<'_> {
         Failure::new(FailureKind::ModelFailed, message).with_help("a higher `max_turns` leaves room for an answer")
     }
 
-    fn ask_model(&mut self, node: NodeIndex, messages: Vec<ChatMessage>, repair: Repair) {
+    fn ask_model(&mut self, node: NodeIndex, message: ChatMessage, repair: Repair) {
+        let messages = vec![Arc::new(message)];
         self.send(node, if repair == Repair::Yes { Turn::Repair } else { Turn::Next }, messages);
     }
 
     /// Sends all that was said, and `messages`, to the model.
-    fn send(&mut self, node: NodeIndex, turn: Turn, messages: Vec<ChatMessage>) {
+    fn send(&mut self, node: NodeIndex, turn: Turn, messages: Vec<Arc<ChatMessage>>) {
         let task = self.run.graph[node].id.clone();
         if !self.can_spend(node, Expense::ModelCall) {
             return;
@@ -287,20 +286,13 @@ impl Decision<'_> {
             self.run.tasks[node.index()].conversation.as_ref().is_some_and(|said| said.ending == Ending::Complete);
         let is_answer = is_complete && !reply.parts.iter().any(ChatPart::asks_for_tool);
         let text = reply.all_text();
-        let fits = prompt.output_schema.as_ref().is_none_or(|schema| answer_by_schema(&text, schema).is_ok());
+        let schema = self.run.answer_schema(node, prompt);
+        let fits = schema.is_none_or(|schema| answer_by_schema(&text, &schema).is_ok());
         if is_answer && fits {
             return self.take_answer(node, prompt, text);
         }
         self.emit(Event::TaskEnded { task: self.run.graph[node].id.clone(), outcome: Outcome::Cancelled });
     }
-}
-
-/// A turn of a prompt that is about to begin.
-struct NextTurn<'m> {
-    number: u32,
-    /// What is said beyond what was said before.
-    messages: &'m [ChatMessage],
-    repair: bool,
 }
 
 /// Limits how long a task without a deadline waits where the endpoint asks to wait.
@@ -323,129 +315,6 @@ enum Repair {
     Yes,
 }
 
-impl Run {
-    /// The request of the current turn: all that was said, with the tools that the prompt allows.
-    pub(super) fn chat(&self, node: NodeIndex) -> ChatRequest {
-        let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn);
-        self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
-    }
-
-    /// The request of a turn that has not begun. It is built once a turn, since a conversation can be long.
-    fn next_chat(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
-        let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
-        let conversation = self.tasks[node.index()].conversation.as_deref();
-        let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
-        let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.repaired);
-        let last = turn.number >= prompt.max_turns || repaired;
-        let scope = self.scope(node);
-        // It was rendered before the first turn; what it refers to does not change.
-        let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
-        let system = prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(as_text);
-        // Endpoints that get both tools and a form heed only the form, so it comes with the turn that has no tools.
-        let free = !tools.is_empty() && !last;
-        let instruction = prompt
-            .output_schema
-            .as_ref()
-            .filter(|_| free)
-            .map(|schema| format!("Your final answer must be JSON alone, valid by this JSON Schema: {schema}"));
-        let output = prompt.output_schema.clone().filter(|_| !free);
-        let said = conversation.map_or(&[][..], |conversation| &conversation.messages);
-        let mut messages = [said, turn.messages].concat();
-        if prompt.tools.is_empty() {
-            messages.iter_mut().for_each(describe_calls);
-        }
-        ChatRequest {
-            model: prompt.model.clone(),
-            system: match (rules.or(system), instruction) {
-                (Some(system), Some(instruction)) => Some(format!("{system}\n\n{instruction}")),
-                (system, instruction) => system.or(instruction),
-            },
-            messages,
-            max_tokens: prompt.max_tokens,
-            tool_choice: if tools.is_empty() || !last { ToolChoice::Auto } else { ToolChoice::None },
-            tools,
-            output: output.map(|schema| OutputForm { name: "answer".into(), schema }),
-            timeout: self.graph[node].task.timeout,
-            // Two policies on top of each other would try more often than either says.
-            single_try: self.graph[node].task.retry.max_attempts > 1,
-            ..ChatRequest::default()
-        }
-    }
-
-    /// Why a reply is not the whole answer; none where it is.
-    fn incomplete(&self, node: NodeIndex, prompt: &Prompt, text: &str) -> Option<Failure> {
-        let conversation = self.tasks[node.index()].conversation.as_ref()?;
-        let key =
-            if self.is_synthesis(node) { "`max_tokens` of `result.synthesize`" } else { "`max_tokens` of the task" };
-        let limit = prompt.max_tokens;
-        let failure = |message: String| Failure::new(FailureKind::ModelFailed, message);
-        Some(match &conversation.ending {
-            Ending::Complete => return None,
-            Ending::Truncated => {
-                let message = match (text.trim().is_empty(), has_reasoning(conversation)) {
-                    (true, true) => format!("the model's reasoning used up all {limit} tokens before an answer began"),
-                    (true, false) => format!("the model's reply was cut off at {limit} tokens before an answer began"),
-                    (false, _) => format!("the model's answer was cut off at {limit} tokens (`max_tokens`)"),
-                };
-                failure(message).with_help(format!(
-                    "raise {key}; `max_output_tokens` in the model's section and the model's context limit it too"
-                ))
-            }
-            Ending::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
-                .with_help("change the prompt or what it quotes, or ask another model"),
-            Ending::Refused => {
-                let said = quoted(text).map(|said| format!(": {said}")).unwrap_or_default();
-                failure(format!("the model refused to answer{said}"))
-                    .with_help("change the prompt, or ask another model")
-            }
-            Ending::Unknown(word) => failure(format!(
-                "the model's reply ended for a reason that is not known (`{word}`), so it may not be complete"
-            ))
-            .with_help("ask another model or endpoint"),
-        })
-    }
-
-    /// Why a reply without text and without calls is not an answer.
-    fn empty_answer(&self, node: NodeIndex) -> Failure {
-        let message = match self.tasks[node.index()].conversation.as_deref().is_some_and(has_reasoning) {
-            true => "the model gave its reasoning and no answer",
-            false => "the model gave an empty answer",
-        };
-        Failure::new(FailureKind::ModelFailed, message).with_help("another prompt or another model may do better")
-    }
-
-    /// The tools that the prompt of a node can call, as the end of a sentence.
-    fn tools_in_words(&self, node: NodeIndex) -> String {
-        let Some(prompt) = self.graph[node].task.prompt() else { return String::new() };
-        let names: Vec<String> =
-            self.allowed_tools(prompt).iter().map(|(.., tool)| format!("`{}`", tool.name)).collect();
-        match names.is_empty() {
-            true => String::new(),
-            false => format!("; the tools are {}", names.join(", ")),
-        }
-    }
-
-    fn is_synthesis(&self, node: NodeIndex) -> bool {
-        matches!(self.graph[node].task.work, Work::Synthesis(_))
-    }
-
-    /// The tools that a prompt allows and that are there, each under `AGENT.TOOL`.
-    fn allowed_tools(&self, prompt: &Prompt) -> Vec<(crate::model::AgentId, Arc<str>, ChatTool)> {
-        let mut offered = Vec::new();
-        for allowed in &prompt.tools {
-            let Connection::Connected(info) = &self.agents[&allowed.agent].connection else { continue };
-            let wanted = info.tools.iter().filter(|tool| allowed.tool.as_ref().is_none_or(|name| **name == *tool.name));
-            for tool in wanted {
-                let name = format!("{}.{}", allowed.agent, tool.name);
-                let description = tool.description.clone().or_else(|| tool.title.clone());
-                let chat = ChatTool { name, description, input_schema: tool.input_schema.clone() };
-                offered.push((allowed.agent.clone(), Arc::from(tool.name.as_str()), chat));
-            }
-        }
-        offered
-    }
-}
-
 impl super::run::TaskEntry {
     /// What a model is told of a call that it asked for, and whether that is an error.
     fn told(&self) -> (String, bool) {
@@ -458,91 +327,4 @@ impl super::run::TaskEntry {
             _ => ("the call was not made".to_owned(), true),
         }
     }
-}
-
-/// Whether the last reply holds reasoning.
-fn has_reasoning(conversation: &Conversation) -> bool {
-    let last = conversation.messages.last();
-    last.is_some_and(|reply| reply.parts.iter().any(|part| matches!(part, ChatPart::Reasoning { .. })))
-}
-
-/// The tools that a reply calls, by name.
-fn called_tools(reply: &ChatMessage) -> String {
-    let names = reply.parts.iter().filter_map(|part| match part {
-        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.as_str()),
-        _ => None,
-    });
-    let mut shown: Vec<String> = Vec::new();
-    for name in names {
-        let name = if name.is_empty() { "a tool without a name".to_owned() } else { format!("the tool `{name}`") };
-        if !shown.contains(&name) {
-            shown.push(name);
-        }
-    }
-    shown.join(" and ")
-}
-
-/// Replaces the calls of a message by words: endpoints refuse calls that have no results.
-fn describe_calls(message: &mut ChatMessage) {
-    for part in &mut message.parts {
-        if let ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } = part {
-            *part = ChatPart::Text { text: format!("(a call of the tool `{name}`)") };
-        }
-    }
-}
-
-/// Limits the characters of a refusal that an error shows.
-const MAX_QUOTED: usize = 300;
-
-/// What a model said, for an error.
-fn quoted(text: &str) -> Option<String> {
-    let text = text.trim();
-    let end = text.char_indices().nth(MAX_QUOTED).map(|(end, _)| end);
-    let shown = end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]));
-    (!shown.is_empty()).then_some(shown)
-}
-
-/// Text as it is, anything else as JSON.
-fn as_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
-}
-
-/// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be, and returns why it was
-/// not checked, if it was not.
-fn answer_by_schema(text: &str, schema: &Value) -> Result<(Value, Option<Unchecked>), String> {
-    let mut candidates = json_candidates(text);
-    if candidates.is_empty() {
-        let problem = serde_json::from_str::<Value>(text.trim()).err().map(|error| format!(" ({error})"));
-        return Err(format!("it is not JSON{}", problem.unwrap_or_default()));
-    }
-    let compiled = match Schema::compile(schema.clone(), Formats::AsDraft, &Limits::INLINE) {
-        Ok(compiled) => compiled,
-        Err(Unchecked::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
-        Err(unchecked) => return Ok((candidates.swap_remove(0), Some(unchecked))),
-    };
-    let outcomes: Vec<_> = candidates.iter().map(|value| problems(&compiled, value)).collect();
-    if let Some(valid) = outcomes.iter().position(|outcome| outcome.as_ref().is_ok_and(String::is_empty)) {
-        return Ok((candidates.swap_remove(valid), None));
-    }
-    match outcomes.into_iter().next() {
-        Some(Err(unchecked)) => Ok((candidates.swap_remove(0), Some(unchecked))),
-        Some(Ok(problems)) => Err(problems),
-        None => Err("it is not JSON".to_owned()),
-    }
-}
-
-/// Says where and how an answer breaks its schema; empty when it does not.
-fn problems(schema: &Schema, value: &Value) -> Result<String, Unchecked> {
-    let violations = schema.violations(value, &Limits::INLINE)?;
-    let problems = violations.iter().take(MAX_PROBLEMS).map(|error| {
-        let message = json_schema::message(error, MAX_PROBLEM);
-        match error.instance_path().as_str() {
-            "" => message,
-            path => format!("at `{path}`: {message}"),
-        }
-    });
-    Ok(problems.collect::<Vec<_>>().join("; "))
 }

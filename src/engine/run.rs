@@ -18,6 +18,7 @@ use super::{
     budget::{Accounts, WaitingPrompt},
     health::Health,
     outages::Outages,
+    prompt::Schemas,
     questions::Questions,
     replan::Replans,
     waiting::WaitingLines,
@@ -44,6 +45,8 @@ pub struct Run {
     pub(super) accounts: Accounts,
     /// What was planned anew.
     pub(super) replans: Replans,
+    /// The compiled schemas of answers: they save work, and are not part of equality.
+    pub(super) schemas: Schemas,
     /// Results of an earlier run, by the task of the plan and by what was asked for.
     pub(super) kept: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
     /// When the run's time is over, if it is bounded.
@@ -130,7 +133,7 @@ pub(super) struct Conversation {
     /// The current turn, from 1.
     pub(super) turn: u32,
     /// Everything said, oldest first.
-    pub(super) messages: Vec<ChatMessage>,
+    pub(super) messages: Vec<Arc<ChatMessage>>,
     /// The calls that the model asked for in this turn: its name for each, and the node.
     pub(super) calls: Vec<(String, NodeIndex)>,
     /// Calls of all turns.
@@ -282,6 +285,7 @@ impl Run {
             accepts_changes: false,
             accounts: Accounts::default(),
             replans: Replans::default(),
+            schemas: Schemas::default(),
             kept: BTreeMap::new(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,

@@ -6,6 +6,7 @@ mod ends;
 mod foreach;
 mod interrupts;
 mod outages;
+mod prompt_retries;
 mod prompts;
 mod questions;
 mod recover;
@@ -254,7 +255,14 @@ fn prompt(id: &str, tools: &[&str], output_schema: Option<Value>) -> Task {
 }
 
 fn says(parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
-    Ok(ChatReply { parts, model: "m".into(), stop_reason: "endTurn".into(), usage: None, cost_usd: None })
+    Ok(ChatReply {
+        parts,
+        model: "m".into(),
+        stop_reason: "endTurn".into(),
+        usage: None,
+        cost_usd: None,
+        warning: None,
+    })
 }
 
 fn says_text(text: &str) -> Result<ChatReply, ChatError> {

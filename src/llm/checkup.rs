@@ -1,12 +1,17 @@
 //! Tries what a model is said to be able to do, with requests as small as can be.
 //! Never changes how it is asked: it says which key to set.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Llm, OpenAi};
+use super::{
+    Llm, OpenAi,
+    openai::{MORE_CONTEXT, Unmeasured},
+};
 use crate::model::{
-    ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, OutputForm,
+    ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, OutputForm, Span,
     StructuredOutput, ToolChoice, json_candidates,
 };
 
@@ -16,7 +21,7 @@ const MAX_TOKENS: u32 = 2_000;
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was tried: `reply`, `structured output`, `usage` or `tools`.
+    /// What was tried: `reply`, `structured output`, `usage`, `tools` or `context`.
     pub check: &'static str,
     /// What came of it.
     #[serde(flatten)]
@@ -35,7 +40,8 @@ pub enum Outcome {
     Fails(String),
 }
 
-/// Asks the model once for a reply of a given form, and once for a tool if it is said to take any.
+/// Asks the model once for a reply of a given form, once for a tool if it is said to take any, and once for a word after
+/// a prompt of a few thousand words.
 pub async fn check_up(model: &OpenAi) -> Vec<Check> {
     let check = |check, outcome| Check { check, outcome };
     let reply = match model.chat(&structured()).await {
@@ -47,6 +53,7 @@ pub async fn check_up(model: &OpenAi) -> Vec<Check> {
         check("structured output", keeps_form(model, &reply)),
         check("usage", tells_usage(model, &reply)),
         check("tools", takes_tools(model).await),
+        check("context", reads_whole_prompts(model).await),
     ]
 }
 
@@ -75,7 +82,7 @@ fn structured() -> ChatRequest {
         "additionalProperties": false,
     });
     ChatRequest {
-        messages: vec![ChatMessage::text(ChatRole::User, "Say as JSON that you are ready, and name a colour.")],
+        messages: vec![ChatMessage::text(ChatRole::User, "Say as JSON that you are ready, and name a colour.").into()],
         max_tokens: MAX_TOKENS,
         output: Some(OutputForm { name: "answer".to_owned(), schema }),
         ..ChatRequest::default()
@@ -117,6 +124,51 @@ fn tells_usage(model: &OpenAi, reply: &ChatReply) -> Outcome {
     }
 }
 
+/// Words of the prompt that measures the context: more than the 4096 tokens to which common servers cut prompts where
+/// nobody says otherwise, and few enough to cost little.
+const PROBE_WORDS: usize = 6_000;
+/// The words that it repeats. Each is a token of its own in all common tokenizers.
+const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+/// Limits the measurement, since servers without a graphics card read a few dozen tokens a second.
+const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Sends a long prompt, and compares the tokens that the endpoint read with its words.
+///
+/// Some servers cut prompts to their context without an error, and only their usage tells.
+async fn reads_whole_prompts(model: &OpenAi) -> Outcome {
+    let words: Vec<&str> = WORDS.into_iter().cycle().take(PROBE_WORDS).collect();
+    let question = format!("{}\n\nWhich number comes next? Answer with one word.", words.join(" "));
+    let request = ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, question).into()],
+        max_tokens: PROBE_REPLY_TOKENS,
+        deadline: Some(Span(PROBE_DEADLINE)),
+        single_try: true,
+        ..ChatRequest::default()
+    };
+    match model.measure(&request).await {
+        // A true count may be a little smaller, by tokens for several words.
+        Ok(Some(read)) if read >= PROBE_WORDS as u64 / 4 * 3 => {
+            Outcome::Works(format!("a prompt of {PROBE_WORDS} words was read whole: {read} tokens"))
+        }
+        Ok(Some(read)) if read > 0 => Outcome::Fails(format!(
+            "only {read} tokens of a prompt of {PROBE_WORDS} words were read, and the rest was lost without an error; \
+             {MORE_CONTEXT}"
+        )),
+        Ok(_) => Outcome::Absent(format!(
+            "a prompt of {PROBE_WORDS} words was answered; without its usage, nothing says how much of it was read"
+        )),
+        Err(Unmeasured::TooLong(error)) => {
+            Outcome::Fails(format!("a prompt of {PROBE_WORDS} words is too long for it: {error}"))
+        }
+        Err(Unmeasured::Other(error)) => {
+            Outcome::Absent(format!("not measured with a prompt of {PROBE_WORDS} words: {error}"))
+        }
+    }
+}
+
+/// Tokens of the reply to the measurement: no more are needed, and some endpoints take no fewer.
+const PROBE_REPLY_TOKENS: u32 = 16;
+
 async fn takes_tools(model: &OpenAi) -> Outcome {
     let (Dialect { tools, tool_choice, .. }, section) = (model.spec().dialect, model.spec().section());
     if !tools {
@@ -128,7 +180,7 @@ async fn takes_tools(model: &OpenAi) -> Outcome {
     });
     let is_forced = tool_choice != ForcedToolChoice::Auto;
     let request = ChatRequest {
-        messages: vec![ChatMessage::text(ChatRole::User, "Call the tool `report` to say that you are ready.")],
+        messages: vec![ChatMessage::text(ChatRole::User, "Call the tool `report` to say that you are ready.").into()],
         max_tokens: MAX_TOKENS,
         tools: vec![ChatTool {
             name: "report".to_owned(),

@@ -12,7 +12,7 @@ use super::{
     Hear,
     body::{Body, stops},
     failed::{Again, Failed},
-    wire::{CallPart, Chunk, Mark, Trouble},
+    wire::{CallPart, Chunk, Mark, Tokens, Trouble},
 };
 use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
 
@@ -27,6 +27,8 @@ pub(super) struct Draft {
     finish_reason: Option<String>,
     stop_reason: Value,
     usage: Option<Usage>,
+    /// How many tokens of the request the endpoint read, if it said so.
+    read: Option<u64>,
     /// Whether a whole message came, rather than parts of one.
     is_whole: bool,
     /// Whether the endpoint said that the stream ends.
@@ -119,6 +121,11 @@ pub(super) async fn collect(
 }
 
 impl Draft {
+    /// Returns how many tokens of the request the endpoint read, if it said so.
+    pub(super) fn read(&self) -> Option<u64> {
+        self.read
+    }
+
     fn has_begun(&self) -> bool {
         !self.text.is_empty() || !self.calls.is_empty()
     }
@@ -137,6 +144,7 @@ impl Draft {
 
     fn add(&mut self, chunk: Chunk) {
         self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
+        self.read = chunk.usage.as_ref().and_then(Tokens::read).or(self.read);
         self.usage = chunk.usage.and_then(|tokens| tokens.usage()).or(self.usage);
         for choice in chunk.choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
             self.is_whole |= choice.message.is_some();
@@ -242,6 +250,7 @@ impl Draft {
             stop_reason: stop_reason.to_owned(),
             usage: self.usage,
             cost_usd: self.usage.and_then(|usage| Some(spec.prices?.cost(usage))),
+            warning: None,
         })
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Failed {
     /// Whether the client leaves another try to whoever asked: a part of the reply was handed over, or much time is
     /// gone.
     pub(super) is_late: bool,
+    /// Whether the request is longer than the model's context.
+    pub(super) is_too_long: bool,
     /// What to do about it.
     pub(super) advice: Option<Advice>,
 }
@@ -48,7 +50,15 @@ pub(super) enum Advice {
 
 impl Failed {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), status: None, again: Again::No, is_limit: false, is_late: false, advice: None }
+        Self {
+            message: message.into(),
+            status: None,
+            again: Again::No,
+            is_limit: false,
+            is_late: false,
+            is_too_long: false,
+            advice: None,
+        }
     }
 
     /// An answer with `status`, of HTTP or in the body of a success.
@@ -63,7 +73,8 @@ impl Failed {
         let passing = matches!(status, None | Some(408 | 409 | 425 | 429 | 500..=599)) && !trouble.is_final();
         let wait = trouble.wait().map_or(Again::Later, Again::After);
         let (again, is_limit) = if passing { (wait, trouble.is_limit(status)) } else { (Again::No, false) };
-        Self { status, again, is_limit, advice: advice(status, trouble), ..Self::new(message) }
+        let is_too_long = trouble.is_too_long();
+        Self { status, again, is_limit, is_too_long, advice: advice(status, trouble), ..Self::new(message) }
     }
 
     /// How long the endpoint asks to wait.
@@ -112,6 +123,9 @@ impl Advice {
 fn advice(status: Option<u16>, trouble: Trouble) -> Option<Advice> {
     if trouble.is_out_of_credit() {
         return Some(Advice::Do("the account has no credit left"));
+    }
+    if trouble.is_too_long() {
+        return Some(Advice::Do("shorten the prompt, lower `max_tokens`, or take a model with a larger context"));
     }
     match status? {
         400 | 422 | 500 => Some(Advice::Adapt(Box::new(trouble))),

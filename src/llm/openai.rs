@@ -1,7 +1,13 @@
 //! Asks an OpenAI-compatible endpoint, always as a stream, within one deadline that covers every try and wait.
 //! Never sends the key anywhere but to the base URL, and never repeats a reply that had begun.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_openai::{Client, config::Config as _};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -25,6 +31,13 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_times(3)
     .with_jitter();
 
+/// Prompts with fewer tokens fit every context.
+const MIN_CHECKED_TOKENS: u64 = 2_000;
+
+/// What to do about a context that is too small.
+pub(super) const MORE_CONTEXT: &str = "start the server with a larger context (Ollama: the variable \
+    `OLLAMA_CONTEXT_LENGTH`; llama.cpp: `--ctx-size`; vLLM: `--max-model-len`), or send less";
+
 /// A model behind an OpenAI-compatible endpoint.
 pub struct OpenAi {
     spec: LlmSpec,
@@ -32,6 +45,8 @@ pub struct OpenAi {
     client: Client<Endpoint>,
     /// Shared with the other models of the endpoint.
     gate: Arc<Gate>,
+    /// Whether a person was warned that prompts are not read whole.
+    has_warned: AtomicBool,
 }
 
 impl std::fmt::Debug for OpenAi {
@@ -53,7 +68,7 @@ impl OpenAi {
             move |request| transport::send(http.clone(), request)
         });
         let client = Client::build(http, endpoint.clone()).with_http_service(service);
-        Ok(Self { spec, endpoint, client, gate: Arc::default() })
+        Ok(Self { spec, endpoint, client, gate: Arc::default(), has_warned: AtomicBool::default() })
     }
 
     /// Makes it share the back-off of another model.
@@ -81,7 +96,7 @@ impl OpenAi {
     }
 
     /// One request, from its first byte to the last of its reply.
-    async fn attempt(&self, request: &ChatRequest, asked: Asked<'_>, permit: Permit) -> Result<ChatReply, Failed> {
+    async fn attempt(&self, request: &ChatRequest, asked: Asked<'_>, permit: Permit) -> Result<Reply, Failed> {
         let Asked { body, hear } = asked;
         let timeout = request.timeout.map_or(self.spec.timeout, |Span(timeout)| timeout);
         let chats = self.client.chat();
@@ -102,7 +117,43 @@ impl OpenAi {
         {
             begun.limited(failed.wait());
         }
-        drafted?.reply(&self.spec, request, body)
+        let draft = drafted?;
+        let read = draft.read();
+        Ok(Reply { chat: draft.reply(&self.spec, request, body)?, read })
+    }
+
+    /// Asks, and returns how many tokens of the request were read, if the endpoint says so.
+    pub(super) async fn measure(&self, request: &ChatRequest) -> Result<Option<u64>, Unmeasured> {
+        let asked = self.ask(request, &|_| {}).await;
+        asked.map(|reply| reply.read).map_err(|unanswered| match unanswered {
+            Unanswered::Failed(failed) if failed.is_too_long => Unmeasured::TooLong(self.explain(&failed)),
+            Unanswered::Failed(failed) => Unmeasured::Other(self.explain(&failed)),
+            Unanswered::Unsupported(error) => Unmeasured::Other(error),
+        })
+    }
+
+    async fn ask(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<Reply, Unanswered> {
+        let body = Body::new(&self.spec, request).map_err(Unanswered::Unsupported)?;
+        let attempt = |permit| self.attempt(request, Asked { body: &body, hear }, permit);
+        let deadlines = request.deadline.map(|Span(deadline)| deadline).into_iter().chain(self.spec.deadline);
+        let limits = Limits { deadline: deadlines.min(), single_try: request.single_try };
+        persist(limits, &self.gate, attempt).await.map_err(Unanswered::Failed)
+    }
+
+    /// Returns a warning, once, that far less of a prompt was read than was sent.
+    ///
+    /// Half of the fewest tokens leaves room for unusual tokenizers; what is short is always read.
+    fn warning(&self, request: &ChatRequest, read: Option<u64>) -> Option<String> {
+        let read = read.filter(|read| *read > 0)?;
+        let sent = request.least_tokens();
+        if sent < MIN_CHECKED_TOKENS || read >= sent / 2 || self.has_warned.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let model = &self.spec.model;
+        Some(format!(
+            "model `{model}` read only {read} tokens of a prompt of at least {sent}, so the rest was lost without an error; \
+             {MORE_CONTEXT}"
+        ))
     }
 
     /// The failure in words: where, what, and what to do.
@@ -130,12 +181,33 @@ struct Asked<'a> {
 #[async_trait::async_trait]
 impl Llm for OpenAi {
     async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
-        let body = Body::new(&self.spec, request)?;
-        let attempt = |permit| self.attempt(request, Asked { body: &body, hear }, permit);
-        let deadlines = request.deadline.map(|Span(deadline)| deadline).into_iter().chain(self.spec.deadline);
-        let limits = Limits { deadline: deadlines.min(), single_try: request.single_try };
-        persist(limits, &self.gate, attempt).await.map_err(|failed| self.explain(&failed))
+        match self.ask(request, hear).await {
+            Ok(Reply { chat, read }) => Ok(ChatReply { warning: self.warning(request, read), ..chat }),
+            Err(Unanswered::Unsupported(error)) => Err(error),
+            Err(Unanswered::Failed(failed)) => Err(self.explain(&failed)),
+        }
     }
+}
+
+/// A reply, and how many tokens of its request the endpoint read, if it said so.
+struct Reply {
+    chat: ChatReply,
+    read: Option<u64>,
+}
+
+/// Why a request has no reply.
+enum Unanswered {
+    /// It was not sent.
+    Unsupported(ChatError),
+    Failed(Failed),
+}
+
+/// Why it is not known how much of a request the endpoint reads.
+#[derive(Debug)]
+pub(super) enum Unmeasured {
+    /// The endpoint says that it is too long.
+    TooLong(ChatError),
+    Other(ChatError),
 }
 
 /// How long and how often a request is tried.
@@ -146,13 +218,13 @@ struct Limits {
 }
 
 /// Tries until there is a reply, a failure that another try would not help, or no time left.
-async fn persist<Tried>(
+async fn persist<Tried, T>(
     limits: Limits,
     gate: &Arc<Gate>,
     mut attempt: impl FnMut(Permit) -> Tried,
-) -> Result<ChatReply, Failed>
+) -> Result<T, Failed>
 where
-    Tried: Future<Output = Result<ChatReply, Failed>>,
+    Tried: Future<Output = Result<T, Failed>>,
 {
     let ends_at = limits.deadline.map(|deadline| Instant::now() + deadline);
     let limit = limits.deadline.unwrap_or_default();

@@ -124,25 +124,37 @@ pub(super) struct FunctionPart {
     pub(super) arguments: Value,
 }
 
-/// Tokens used; some endpoints write them as floats.
+/// Tokens used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Tokens {
     prompt_tokens: Value,
     completion_tokens: Value,
+    prompt_tokens_details: Value,
+    cache_read_input_tokens: Value,
+    prompt_cache_hit_tokens: Value,
 }
 
 impl Tokens {
     /// The counts, if both are there.
     pub(super) fn usage(&self) -> Option<Usage> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the cast saturates, and a count is whole"
-        )]
-        let count = |value: &Value| value.as_u64().or_else(|| value.as_f64().map(|count| count as u64));
-        Some(Usage { input_tokens: count(&self.prompt_tokens)?, output_tokens: count(&self.completion_tokens)? })
+        Some(Usage { input_tokens: tokens(&self.prompt_tokens)?, output_tokens: tokens(&self.completion_tokens)? })
     }
+
+    /// Returns how many tokens of the request were read, at least.
+    ///
+    /// Some endpoints leave tokens that they had cached out of their count, so the larger count is taken.
+    pub(super) fn read(&self) -> Option<u64> {
+        let details = self.prompt_tokens_details.get("cached_tokens").unwrap_or(&Value::Null);
+        let counts = [&self.prompt_tokens, details, &self.cache_read_input_tokens, &self.prompt_cache_hit_tokens];
+        counts.into_iter().filter_map(tokens).max()
+    }
+}
+
+/// A count of tokens, which some endpoints write as a float.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, and a count is whole")]
+fn tokens(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_f64().map(|count| count as u64))
 }
 
 /// What an endpoint says of its own failure.
@@ -202,7 +214,14 @@ impl Trouble {
         self.is_out_of_credit()
             || matches!(self.code.as_deref(), Some(code) if FINAL_CODES.contains(&code))
             || says(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
-            || says(&["context length", "context window", "context size", "maximum context", "prompt is too long"])
+            || self.is_too_long()
+    }
+
+    /// Whether the request is longer than the model's context.
+    pub(super) fn is_too_long(&self) -> bool {
+        let message = self.message.to_lowercase();
+        let words = ["context length", "context window", "context size", "maximum context", "prompt is too long"];
+        self.code.as_deref() == Some("context_length_exceeded") || words.iter().any(|words| message.contains(words))
     }
 
     /// Whether the endpoint limits how much may be asked.
@@ -364,5 +383,16 @@ mod tests {
         }));
         assert_eq!(chunk.choices[0].delta.as_ref().map(Part::text).as_deref(), Some("ab"));
         assert_eq!(chunk.usage.and_then(|tokens| tokens.usage()), Some(Usage { input_tokens: 3, output_tokens: 4 }));
+    }
+
+    #[test]
+    fn tokens_that_were_cached_count_as_read() {
+        let read = |usage: Value| Chunk::read(json!({"usage": usage})).usage.and_then(|tokens| tokens.read());
+        assert_eq!(read(json!({"prompt_tokens": 3.0, "prompt_tokens_details": {"cached_tokens": 90}})), Some(90));
+        assert_eq!(read(json!({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 90}})), Some(100));
+        assert_eq!(read(json!({"prompt_tokens": 3, "cache_read_input_tokens": 7})), Some(7));
+        assert_eq!(read(json!({"prompt_tokens": 3, "prompt_cache_hit_tokens": 2})), Some(3));
+        assert_eq!(read(json!({"prompt_tokens": 3, "prompt_tokens_details": null})), Some(3));
+        assert_eq!(read(json!({"completion_tokens": 3})), None);
     }
 }

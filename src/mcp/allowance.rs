@@ -118,13 +118,13 @@ mod tests {
 
     /// A request of eight bytes that wants up to `max_tokens`.
     fn chat(max_tokens: u32) -> ChatRequest {
-        let messages = vec![ChatMessage::text(ChatRole::User, "eight by")];
+        let messages = vec![ChatMessage::text(ChatRole::User, "eight by").into()];
         ChatRequest { messages, max_tokens, ..ChatRequest::default() }
     }
 
     fn reply(usage: Option<Usage>) -> Result<ChatReply, ChatError> {
         let (model, stop_reason) = ("m".to_owned(), "endTurn".to_owned());
-        Ok(ChatReply { parts: Vec::new(), model, stop_reason, usage, cost_usd: None })
+        Ok(ChatReply { parts: Vec::new(), model, stop_reason, usage, cost_usd: None, warning: None })
     }
 
     fn send(mut charge: Charge<'_>) -> Charge<'_> {

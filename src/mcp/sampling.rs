@@ -2,6 +2,8 @@
 //! Never asks a model.
 #![expect(deprecated, reason = "sampling is deprecated in 2026-07-28, still works, and existing servers use it")]
 
+use std::sync::Arc;
+
 use rmcp::model::{CreateMessageResult, ErrorData, Role, SamplingMessage, SamplingMessageContentBlock};
 use serde_json::Value;
 
@@ -39,7 +41,7 @@ fn parse(params: &Value, declared: Sampling) -> Result<ChatRequest, String> {
     Ok(ChatRequest {
         preferences: preferences(params.get("modelPreferences").unwrap_or(&Value::Null)),
         system: text(params, "systemPrompt"),
-        messages,
+        messages: messages.into_iter().map(Arc::new).collect(),
         max_tokens,
         temperature: number(params, "temperature"),
         stop,

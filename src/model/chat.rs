@@ -1,6 +1,8 @@
 //! A request to a language model and its reply, free of any provider's and of MCP's wire format.
 //! Never sends anything.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,8 +20,8 @@ pub struct ChatRequest {
     /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// The conversation, oldest first; never empty.
-    pub messages: Vec<ChatMessage>,
+    /// The conversation, oldest first; never empty. Its messages are shared, since each turn repeats them all.
+    pub messages: Vec<Arc<ChatMessage>>,
     /// Most tokens of the reply.
     pub max_tokens: u32,
     /// Sampling temperature.
@@ -233,6 +235,9 @@ pub struct ChatReply {
     /// What it cost in US dollars, where the agents file has prices and the endpoint told its usage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
+    /// What is wrong with the endpoint though it replied, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl ChatReply {

@@ -138,7 +138,7 @@ pub enum Event {
         /// Task and turn.
         attempt: AttemptId,
         /// What is said to it beyond what was said before.
-        messages: Vec<ChatMessage>,
+        messages: Vec<Arc<ChatMessage>>,
         /// Whether this asks it to mend an answer that broke the prompt's `output_schema`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repair: bool,

@@ -78,7 +78,7 @@ impl Secrets {
                 if texts.chain(&chat.system).any(|text| self.holds_secret(text)) {
                     let chat = Arc::make_mut(chat);
                     chat.system.iter_mut().for_each(|text| self.mask(text));
-                    for part in chat.messages.iter_mut().flat_map(|message| &mut message.parts) {
+                    for part in chat.messages.iter_mut().flat_map(|message| &mut Arc::make_mut(message).parts) {
                         if let ChatPart::Text { text } = part {
                             self.mask(text);
                         }

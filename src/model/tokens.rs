@@ -16,12 +16,31 @@ const PLAIN_AUDIO_BYTES_PER_TOKEN: u64 = 500;
 impl ChatRequest {
     /// Returns the most tokens that the request may use: its reply's limit, and its messages, tools and form.
     pub fn most_tokens(&self) -> u64 {
-        let messages: u64 = self.messages.iter().map(weight_of_message).sum();
+        let messages: u64 = self.messages.iter().map(|message| weight_of_message(message)).sum();
         let system = self.system.as_ref().map_or(0, |system| bytes(system));
         let tools: u64 = self.tools.iter().map(weight_of_tool).sum();
         let form = self.output.as_ref().map_or(0, |form| bytes(&form.instruction()));
         (messages + system + tools + form) / BYTES_PER_TOKEN + u64::from(self.max_tokens)
     }
+}
+
+impl ChatRequest {
+    /// Returns the fewest tokens that its messages can be: one for each word.
+    ///
+    /// Tokenizers split texts at spaces and punctuation first, so that each word is a token or more. A run of other
+    /// letters than ASCII counts as one word, since not every script has spaces.
+    pub fn least_tokens(&self) -> u64 {
+        let texts = self.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+            ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => Some(text),
+            _ => None,
+        });
+        self.system.iter().chain(texts).map(|text| words(text)).sum()
+    }
+}
+
+fn words(text: &str) -> u64 {
+    let is_separator = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric();
+    text.split(is_separator).filter(|word| !word.is_empty()).count() as u64
 }
 
 /// Returns the weight of a message in bytes of text.
@@ -61,13 +80,32 @@ mod tests {
     use crate::model::ChatRole;
 
     fn request(parts: Vec<ChatPart>) -> ChatRequest {
-        let messages = vec![ChatMessage { role: ChatRole::User, parts }];
+        let messages = vec![ChatMessage { role: ChatRole::User, parts }.into()];
         ChatRequest { messages, max_tokens: 100, ..ChatRequest::default() }
     }
 
     #[test]
     fn text_counts_by_its_bytes_and_the_reply_by_its_limit() {
         assert_eq!(request(vec![ChatPart::Text { text: "x".repeat(300) }]).most_tokens(), 200);
+    }
+
+    #[test]
+    fn each_word_is_at_least_a_token() {
+        let least = |text: &str| request(vec![ChatPart::Text { text: text.to_owned() }]).least_tokens();
+        for (text, tokens) in [
+            ("", 0),
+            ("One two  three.\n\nFour!", 4),
+            ("{\"key\":[1,2]}", 3),
+            ("計画を立ててください", 1),
+            ("Grüße an alle", 3),
+            ("========    ", 0),
+            ("iVBORw0KGgoAAAANSUhEUgAA", 1),
+        ] {
+            assert_eq!(least(text), tokens, "{text}");
+        }
+        let result = ChatPart::ToolResult { id: "a b".to_owned(), text: "c d".to_owned(), is_error: false };
+        let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "a b".to_owned() };
+        assert_eq!(ChatRequest { system: Some("a b".to_owned()), ..request(vec![result, image]) }.least_tokens(), 4);
     }
 
     #[test]

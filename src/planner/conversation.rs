@@ -106,6 +106,9 @@ pub(super) async fn converse<J: Judge>(
             Err(source) => return Err(PlanError::Model { source, rejected }),
         };
         spent.answered.push(PlannerTurn::of(&request, &reply));
+        if let Some(warning) = &reply.warning {
+            tell(Progress::Warned(warning.clone()));
+        }
         let refused = match take(judge, &reply, &mut limit) {
             Ok(taken) => return Ok(taken),
             Err(Refused::NoTasks(analysis)) => return Err(PlanError::NoTasks { analysis }),
@@ -119,8 +122,8 @@ pub(super) async fn converse<J: Judge>(
         tell(Progress::Repairing { mistakes, repair: repairs, most: MOST_REPAIRS });
         // Only the last answer is shown: what was wrong before it is of no use any more.
         request.messages.truncate(1);
-        request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer));
-        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair(&refused.told)));
+        request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer).into());
+        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair(&refused.told)).into());
         rejected = Some(Box::new(refused.rejected));
     }
 }

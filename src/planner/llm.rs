@@ -93,7 +93,7 @@ pub enum PlanError {
 }
 
 /// What happens while a goal is planned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// The model is asked for a plan.
     Started {
@@ -111,6 +111,8 @@ pub enum Progress {
         /// of at most how many.
         most: u32,
     },
+    /// Something is wrong with the model's endpoint though it answered.
+    Warned(String),
 }
 
 /// Plans a goal: one turn, and at most two more for repairs. `tell` hears of each before the model is asked.
@@ -133,7 +135,7 @@ async fn ask(goal: &Goal<'_>, context: &Context<'_>, watch: Watch<'_>) -> Result
     let request = ChatRequest {
         model: context.agents.planner.model.clone(),
         system: Some(prompt::system(max_tasks)),
-        messages: vec![question],
+        messages: vec![question.into()],
         max_tokens: TokenLimit::of(context.agents).current(),
         temperature: context.agents.planner.temperature,
         reasoning_effort: context.agents.planner.reasoning_effort.clone(),
@@ -226,6 +228,7 @@ mod tests {
             stop_reason: "endTurn".to_owned(),
             usage: Some(Usage { input_tokens: 10, output_tokens: 2 }),
             cost_usd: None,
+            warning: None,
         })
     }
 
@@ -291,7 +294,8 @@ mod tests {
         assert_eq!((told.planning.turns, told.planning.answered.len()), (3, 3));
         let repairing = |repair| Progress::Repairing { mistakes: 1, repair, most: 2 };
         assert_eq!(told.progress, [Progress::Started { shown: 1, tools: 1 }, repairing(1), repairing(2)]);
-        let messages = |turn: usize| told.requests[turn].messages.iter().map(ChatMessage::all_text).collect::<Vec<_>>();
+        let messages =
+            |turn: usize| told.requests[turn].messages.iter().map(|message| message.all_text()).collect::<Vec<_>>();
         assert_eq!(messages(1)[1], "no");
         assert_eq!((messages(2).len(), &messages(2)[1]), (3, &calling("box.fnd", "it").to_string()));
         assert!(messages(2)[2].contains("in task `t1`: the agent `box` has no tool `fnd` (did you mean `find`?)"));

@@ -51,7 +51,7 @@ pub async fn replan(request: &ReplanRequest, context: &Context<'_>) -> Result<Re
     let chat = ChatRequest {
         model: context.agents.planner.model.clone(),
         system: Some(system(&own)),
-        messages: vec![ChatMessage::text(ChatRole::User, question)],
+        messages: vec![ChatMessage::text(ChatRole::User, question).into()],
         max_tokens: TokenLimit::of(context.agents).current(),
         temperature: context.agents.planner.temperature,
         reasoning_effort: context.agents.planner.reasoning_effort.clone(),
@@ -235,7 +235,7 @@ mod tests {
             let text = self.answers.lock().expect("no panic").remove(0);
             let parts = vec![ChatPart::Text { text }];
             let (model, stop_reason) = ("m".to_owned(), "endTurn".to_owned());
-            Ok(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None })
+            Ok(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None, warning: None })
         }
     }
 

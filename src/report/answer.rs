@@ -1,6 +1,8 @@
 //! Shows the answer of a synthesis on a terminal while a model writes it.
 //! Never shows a word of it twice, and never lets text stand that was withdrawn without saying so.
 
+use std::sync::Arc;
+
 use super::{
     Reporter,
     screen::{OpenAnswer, Screen},
@@ -117,8 +119,8 @@ impl Reporter for LiveAnswer {
 }
 
 /// Why another answer was asked for, in a line.
-fn reason(messages: &[ChatMessage]) -> String {
-    let asked = messages.last().map(ChatMessage::all_text).unwrap_or_default();
+fn reason(messages: &[Arc<ChatMessage>]) -> String {
+    let asked = messages.last().map(|message| message.all_text()).unwrap_or_default();
     brief(problems(&asked).unwrap_or("it could not be used"))
 }
 
@@ -146,7 +148,7 @@ mod tests {
     }
 
     fn asked_again(request: &str) -> Step {
-        let messages = vec![ChatMessage::text(ChatRole::User, request)];
+        let messages = vec![ChatMessage::text(ChatRole::User, request).into()];
         Told(Event::ModelAsked {
             attempt: turn(2),
             messages,

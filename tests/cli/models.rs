@@ -60,13 +60,45 @@ pub(crate) fn text(content: &str) -> (&'static str, Value) {
     message(json!({"role": "assistant", "content": content}))
 }
 
+/// The words of the last message.
+fn words(body: &Value) -> usize {
+    let messages = body["messages"].as_array().into_iter().flatten();
+    messages.last().and_then(|message| message["content"].as_str()).map_or(0, |text| text.split_whitespace().count())
+}
+
+/// What the endpoint answers to a long prompt of which it reads so many tokens, and `reply` to any other.
+fn having_read(tokens: usize, body: &Value, reply: (&'static str, Value)) -> (&'static str, Value) {
+    let (status, mut reply) = reply;
+    if words(body) > 1_000 {
+        reply["usage"]["prompt_tokens"] = json!(tokens);
+    }
+    (status, reply)
+}
+
 /// Keeps to every form and asks for every tool.
 pub(crate) fn able(_: &str, body: &Value) -> (&'static str, Value) {
-    match body.pointer("/tools/0/function/name") {
+    let reply = match body.pointer("/tools/0/function/name") {
         Some(name) => {
             message(json!({"tool_calls": [{"id": "1", "function": {"name": name, "arguments": {"ready": true}}}]}))
         }
         None => text("{\"ready\": true, \"colour\": \"green\"}"),
+    };
+    having_read(words(body) + 12, body, reply)
+}
+
+/// Cuts prompts to its context without a word.
+fn forgetful(_: &str, body: &Value) -> (&'static str, Value) {
+    having_read(4_096, body, text("{\"ready\": true, \"colour\": \"green\"}"))
+}
+
+/// Refuses prompts that are longer than its context.
+fn small(_: &str, body: &Value) -> (&'static str, Value) {
+    match words(body) {
+        0..=2_000 => text("{\"ready\": true, \"colour\": \"green\"}"),
+        _ => {
+            let said = "request (6100 tokens) exceeds the available context size (2048 tokens)";
+            ("400 Bad Request", json!({"error": {"message": said, "type": "exceed_context_size_error"}}))
+        }
     }
 }
 
@@ -87,7 +119,7 @@ fn picky(_: &str, body: &Value) -> (&'static str, Value) {
                 json!({"error": {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}}),
             )
         }
-        None => text("```json\n{\"ready\": false, \"colour\": \"red\"}\n```"),
+        None => having_read(6_100, body, text("```json\n{\"ready\": false, \"colour\": \"red\"}\n```")),
     }
 }
 
@@ -123,6 +155,7 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
             check("structured output", "works", "the reply keeps to its schema"),
             check("usage", "works", "30 tokens in, 10 out, $0.000050"),
             check("tools", "works", "it asks for a tool when told to"),
+            check("context", "works", "a prompt of 6000 words was read whole: 6020 tokens"),
         ]}),
         json!({"name": "chatty", "model": "c", "base_url": chat, "ok": false, "checks": [
             check("reply", "works", "from `m-1`"),
@@ -131,6 +164,8 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
             check("usage", "absent", "not told by this endpoint"),
             check("tools", "fails", "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or \
                 `tools = false` in [models.chatty]"),
+            check("context", "absent", "a prompt of 6000 words was answered; without its usage, nothing says how much of it \
+                was read"),
         ]}),
         json!({"name": "picky", "model": "p", "base_url": odd, "ok": false, "checks": [
             check("reply", "fails", &format!("model `p` at `{odd}` answered 400 Bad Request: Unsupported parameter: use \
@@ -156,9 +191,37 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
         "    reply             works  from `m-1`\n    \
          structured output works  the reply keeps to its schema\n    \
          usage             works  30 tokens in, 10 out\n    \
-         tools             -      {tools}"
+         tools             -      {tools}\n    \
+         context           works  a prompt of 6000 words was read whole: 6100 tokens"
     );
     assert_eq!(rest, expected);
+}
+
+#[test]
+fn the_doctor_finds_contexts_that_are_too_small() {
+    let place = Place::new();
+    let [(forgetful, _), (small, _)] = [endpoint(forgetful), endpoint(small)];
+    place.write(
+        "agents.toml",
+        format!(
+            "[llm]\nbase_url = \"{forgetful}\"\nmodel = \"f\"\n[models.small]\nbase_url = \"{small}\"\nmodel = \"s\"\n"
+        ),
+    );
+    let ended = place.kapell(&["doctor", "--output", "json"]);
+    let context = |model: &Value| {
+        let check = model["checks"].as_array().and_then(|checks| checks.last()).expect("checks");
+        assert_eq!(
+            (&check["check"], &check["outcome"], &model["ok"]),
+            (&json!("context"), &json!("fails"), &json!(false))
+        );
+        check["message"].as_str().unwrap_or_default().to_owned()
+    };
+    let found: Vec<String> = checks(&ended).iter().map(context).collect();
+    let lost = "only 4096 tokens of a prompt of 6000 words were read, and the rest was lost without an error; start the \
+                server with a larger context (Ollama: the variable `OLLAMA_CONTEXT_LENGTH`; ";
+    assert!(ended.code == Some(1) && found[0].starts_with(lost), "{found:?}");
+    let refused = "a prompt of 6000 words is too long for it: ";
+    assert!(found[1].starts_with(refused) && found[1].contains("exceeds the available context size"), "{found:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Reply},
     support::{Ended, Place},
 };
 
@@ -184,4 +184,30 @@ fn a_schema_that_the_endpoint_does_not_show_is_in_the_prompt_and_counted() {
         let ended = place.run(&plan("budget: { tokens: 50 }\n"), &[]);
         assert!(ended.err.contains("tokens, more than the run's whole budget of 50"), "{section}: {ended:?}");
     }
+}
+
+#[test]
+fn a_run_warns_once_that_prompts_are_not_read_whole() {
+    let long = "word ".repeat(5_000);
+    let plan = format!(
+        "name: x\ntasks:\n  - {{ id: a, prompt: \"{long}\" }}\n  - {{ id: b, needs: [a], prompt: \"{long}\" }}\n\
+         \x20 - {{ id: c, needs: [b], prompt: Short. }}\n"
+    );
+    let lost = "read only 12 tokens of a prompt of at least 5000, so the rest was lost without an error; ";
+    let (place, ended) = run(&Endpoint::answering(["Fine."]), &plan);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.err.matches(lost).count(), 1, "{}", ended.err);
+    assert!(ended.err.contains(&format!("a: warning: model `tiny` {lost}")), "{}", ended.err);
+    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+    assert_eq!(logs.out.matches(lost).count(), 1, "{}", logs.out);
+    let whole = Endpoint::replying(|_| Reply { text: "Fine.".to_owned(), tokens: 6_700 });
+    assert!(!run(&whole, &plan).1.err.contains("warning"));
+
+    let goal = format!("Count these: {long}");
+    let endpoint = Endpoint::answering(["{\"analysis\": \"Nothing is to be done.\", \"tasks\": []}"]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let (_, rest) = agents.split_once("tools = true\n").expect("the section of the model");
+    place.write("agents.toml", format!("{}{rest}", endpoint.section()));
+    let ended = place.kapell(&["plan", &goal]);
+    assert_eq!(ended.err.matches("warning: model `tiny` read only 12 tokens").count(), 1, "{}", ended.err);
 }

@@ -38,7 +38,11 @@ fn spec(engine: &Engine) -> LlmSpec {
 }
 
 fn question(text: &str) -> ChatRequest {
-    ChatRequest { messages: vec![ChatMessage::text(ChatRole::User, text)], max_tokens: 200, ..ChatRequest::default() }
+    ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, text).into()],
+        max_tokens: 200,
+        ..ChatRequest::default()
+    }
 }
 
 /// Runs `work` on a runtime of its own.
@@ -85,7 +89,7 @@ pub(crate) fn doctor() -> Result<(), Failed> {
         checks.filter_map(|check| check["outcome"].as_str()).collect()
     };
     assert_eq!(output.status.code(), Some(1), "{report:#}");
-    assert_eq!((outcomes(0), outcomes(1)), (vec!["works"; 4], vec!["fails"]), "{report:#}");
+    assert_eq!((outcomes(0), outcomes(1)), (vec!["works"; 5], vec!["fails"]), "{report:#}");
     let said = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
     assert!(said.contains("answered 401") && said.ends_with("check `api_key_env_var` in [models.locked]"), "{said}");
     Ok(())
@@ -111,8 +115,8 @@ pub(crate) fn tools() -> Result<(), Failed> {
         }
     }
     let mut messages = request.messages.clone();
-    messages.push(ChatMessage { role: ChatRole::Assistant, parts: reply.parts.clone() });
-    messages.push(ChatMessage { role: ChatRole::User, parts: results });
+    messages.push(ChatMessage { role: ChatRole::Assistant, parts: reply.parts.clone() }.into());
+    messages.push(ChatMessage { role: ChatRole::User, parts: results }.into());
     let request = ChatRequest { messages, tool_choice: ToolChoice::None, ..request };
     let reply = ask(spec(&engine), &request)??;
     assert!(matches!(reply.parts.as_slice(), [ChatPart::Text { .. }]), "{reply:?}");
@@ -162,7 +166,8 @@ pub(crate) fn wrong_key() -> Result<(), Failed> {
 pub(crate) fn refused() -> Result<(), Failed> {
     let engine = Engine::start()?;
     let image = ChatPart::Image { mime_type: "image/png".to_owned(), data: "aGk=".to_owned() };
-    let seen = ChatRequest { messages: vec![ChatMessage { role: ChatRole::User, parts: vec![image] }], ..question("") };
+    let seen =
+        ChatRequest { messages: vec![ChatMessage { role: ChatRole::User, parts: vec![image] }.into()], ..question("") };
     let formed = ChatRequest {
         output: Some(OutputForm { name: "odd".to_owned(), schema: json!({"type": "nonsense"}) }),
         ..question("Hello")

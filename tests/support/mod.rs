@@ -164,6 +164,7 @@ pub(crate) fn helpful() -> Arc<Recorder> {
     host.replies(Ok(ChatReply {
         parts: vec![ChatPart::Text { text: "in short".to_owned() }],
         cost_usd: None,
+        warning: None,
         model: "small".to_owned(),
         stop_reason: "endTurn".to_owned(),
         usage: None,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     llm::samples::spec,
@@ -22,8 +24,8 @@ fn object(value: Value) -> JsonObject {
     value.as_object().cloned().expect("an object")
 }
 
-fn said(role: ChatRole, parts: Vec<ChatPart>) -> ChatMessage {
-    ChatMessage { role, parts }
+fn said(role: ChatRole, parts: Vec<ChatPart>) -> Arc<ChatMessage> {
+    ChatMessage { role, parts }.into()
 }
 
 fn text(text: &str) -> ChatPart {
@@ -35,7 +37,11 @@ fn audio(mime_type: &str) -> ChatPart {
 }
 
 fn question() -> ChatRequest {
-    ChatRequest { messages: vec![ChatMessage::text(ChatRole::User, "Hi")], max_tokens: 9, ..ChatRequest::default() }
+    ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "Hi").into()],
+        max_tokens: 9,
+        ..ChatRequest::default()
+    }
 }
 
 fn tool(name: &str) -> ChatTool {

@@ -28,7 +28,11 @@ fn models() -> Models {
 }
 
 fn question() -> ChatRequest {
-    ChatRequest { messages: vec![ChatMessage::text(ChatRole::User, "Hi")], max_tokens: 9, ..ChatRequest::default() }
+    ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "Hi").into()],
+        max_tokens: 9,
+        ..ChatRequest::default()
+    }
 }
 
 fn preferring(preferences: ModelPreferences) -> ChatRequest {
@@ -80,7 +84,8 @@ fn a_request_goes_to_a_model_that_takes_what_it_holds() {
     // Where none does, the default says why.
     assert_eq!(chosen(&ChatRequest { tool_choice: ToolChoice::Required, ..question() }), "llm");
     let sound = ChatPart::Audio { mime_type: "audio/wav".to_owned(), data: "UklG".to_owned() };
-    let sound = ChatRequest { messages: vec![ChatMessage { role: ChatRole::User, parts: vec![sound] }], ..question() };
+    let sound =
+        ChatRequest { messages: vec![ChatMessage { role: ChatRole::User, parts: vec![sound] }.into()], ..question() };
     assert_eq!(chosen(&sound), "able");
 }
 

@@ -1,10 +1,8 @@
 mod tools;
+mod tries;
 mod variants;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -15,7 +13,7 @@ use tokio::{
 
 use async_openai::error::OpenAIError;
 
-use super::{super::failed::Advice, *};
+use super::*;
 use crate::{
     llm::samples::spec,
     model::{ChatMessage, ChatPart, ChatRole, Dialect, MaxTokensField, ModelPreferences, Usage},
@@ -24,7 +22,7 @@ use crate::{
 fn question() -> ChatRequest {
     ChatRequest {
         system: Some("Be brief.".to_owned()),
-        messages: vec![ChatMessage::text(ChatRole::User, "Hello")],
+        messages: vec![ChatMessage::text(ChatRole::User, "Hello").into()],
         max_tokens: 100,
         temperature: Some(0.7),
         stop: vec!["END".to_owned(), String::new()],
@@ -83,6 +81,7 @@ fn reply(text: &str, model: &str, stop_reason: &str, usage: Option<(u64, u64)>) 
     ChatReply {
         parts: vec![ChatPart::Text { text: text.to_owned() }],
         cost_usd: None,
+        warning: None,
         model: model.to_owned(),
         stop_reason: stop_reason.to_owned(),
         usage: usage.map(|(input_tokens, output_tokens)| Usage { input_tokens, output_tokens }),
@@ -102,7 +101,7 @@ fn cut_for(spec: LlmSpec, parts: Vec<Bytes>) -> OpenAi {
         async { transport::streamed(response).await.map_err(|refusal| OpenAIError::Boxed(Box::new(refusal))) }
     });
     let client = Client::build(reqwest::Client::new(), endpoint.clone()).with_http_service(service);
-    OpenAi { spec, endpoint, client, gate: Arc::default() }
+    OpenAi { spec, endpoint, client, gate: Arc::default(), has_warned: AtomicBool::default() }
 }
 
 /// The message and the status of a failure, and whether it may pass.
@@ -384,6 +383,34 @@ async fn a_request_is_repeated_only_while_nothing_was_handed_over() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_was_not_read_whole_is_warned_of_once() {
+    let question = |words: usize| ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "word ".repeat(words)).into()],
+        max_tokens: 10,
+        ..ChatRequest::default()
+    };
+    let model = |usage: serde_json::Value| {
+        let choices = json!([{"message": {"content": "Hi"}, "finish_reason": "stop"}]);
+        cut(vec![Bytes::from(json!({"choices": choices, "usage": usage}).to_string())])
+    };
+    let used = |tokens: u64| json!({"prompt_tokens": tokens, "completion_tokens": 1});
+    let cached =
+        json!({"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 4_990}});
+    for (words, usage) in
+        [(5_000, used(2_500)), (1_999, used(100)), (5_000, used(0)), (5_000, json!(null)), (5_000, cached)]
+    {
+        let said = model(usage.clone()).chat(&question(words)).await;
+        assert_eq!(said.map(|reply| reply.warning), Ok(None), "{words} words, {usage}");
+    }
+    let model = model(used(2_048));
+    let warning = model.chat(&question(5_000)).await.expect("a reply").warning.expect("a warning");
+    let expected = "model `small` read only 2048 tokens of a prompt of at least 5000, so the rest was lost without an error; \
+                    start the server with a larger context (Ollama: the variable `OLLAMA_CONTEXT_LENGTH`; ";
+    assert!(warning.starts_with(expected), "{warning}");
+    assert_eq!(model.chat(&question(5_000)).await.map(|reply| reply.warning), Ok(None), "once is enough");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed_and_takes_the_key_nowhere() {
     let mut elsewhere = Server::start(vec![response("200 OK", "{}")]).await;
     let moved = response(&format!("307 Temporary Redirect\r\nlocation: {}", elsewhere.base_url), "");
@@ -438,64 +465,4 @@ async fn more_stops_than_endpoints_take_are_refused() {
     let message = "the request has 5 stop sequences; at most 4 can be asked for".to_owned();
     let said = cut(Vec::new()).chat(&ChatRequest { stop, ..question() }).await;
     assert_eq!(said, Err(ChatError::Unsupported { message }));
-}
-
-fn busy(again: Again) -> Failed {
-    Failed { again, status: Some(503), ..Failed::new("answered 503") }
-}
-
-/// Tries with `again` until the deadline; gives the failure, the number of tries and the time they took.
-async fn tries(limits: Limits, again: Again) -> (Failed, u32, Duration) {
-    let count = Arc::new(AtomicU32::new(0));
-    let start = Instant::now();
-    let failed = persist(limits, &Arc::default(), |permit| {
-        count.fetch_add(1, Ordering::Relaxed);
-        drop(permit);
-        async move { Err(busy(again)) }
-    })
-    .await
-    .expect_err("a failure");
-    (failed, count.load(Ordering::Relaxed), start.elapsed())
-}
-
-const UNLIMITED: Limits = Limits { deadline: None, single_try: false };
-
-#[tokio::test(start_paused = true)]
-async fn waits_as_long_as_the_endpoint_asks_up_to_a_limit() {
-    let (failed, count, time) = tries(UNLIMITED, Again::After(Duration::from_secs(90))).await;
-    assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 4, 270));
-    let (_, count, time) = tries(UNLIMITED, Again::After(MAX_SHARED_WAIT + Duration::from_secs(1))).await;
-    assert_eq!((count, time), (1, Duration::ZERO));
-}
-
-#[tokio::test(start_paused = true)]
-async fn pauses_longer_each_time_and_gives_up_after_four_tries() {
-    let (_, count, time) = tries(UNLIMITED, Again::Later).await;
-    assert_eq!(count, 4);
-    assert!((3_500..=7_100).contains(&time.as_millis()), "{time:?}");
-    let (_, count, _) = tries(UNLIMITED, Again::No).await;
-    assert_eq!(count, 1);
-    let (_, count, _) = tries(Limits { single_try: true, ..UNLIMITED }, Again::Later).await;
-    assert_eq!(count, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_deadline_covers_pauses_and_tries() {
-    let limits = Limits { deadline: Some(Duration::from_secs(10)), single_try: false };
-    let (failed, count, time) = tries(limits, Again::After(Duration::from_secs(8))).await;
-    assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 2, 8));
-
-    let mut first = true;
-    let failed =
-        persist(limits, &Arc::default(), |permit| {
-            drop(permit);
-            let answers = std::mem::take(&mut first);
-            async move {
-                if answers { Err(busy(Again::After(Duration::from_secs(1)))) } else { std::future::pending().await }
-            }
-        })
-        .await;
-    let message = "gave no whole reply within 10s; before that it answered 503";
-    let advice = Some(Advice::Configure("allow more with a higher `deadline`, of the task or"));
-    assert_eq!(failed, Err(Failed { status: Some(503), advice, ..Failed::new(message) }));
 }

@@ -43,7 +43,7 @@ fn reads_everything_that_a_request_can_hold() {
     let called = |id: &str, name: &str, input| ChatPart::ToolUse { id: id.to_owned(), name: name.to_owned(), input };
     let gave =
         |id: &str, text: &str, is_error| ChatPart::ToolResult { id: id.to_owned(), text: text.to_owned(), is_error };
-    let said = |role, parts| ChatMessage { role, parts };
+    let said = |role, parts| ChatMessage { role, parts }.into();
     let (wav, data) = ("audio/wav".to_owned(), "aGk=".to_owned());
     let expected = ChatRequest {
         system: Some("be brief".to_owned()),
@@ -232,6 +232,7 @@ fn reports_the_model_and_why_it_stopped() {
     let reply = ChatReply {
         parts: vec![ChatPart::Text { text: "hello".to_owned() }],
         cost_usd: None,
+        warning: None,
         model: "m".to_owned(),
         stop_reason: "maxTokens".to_owned(),
         usage: None,
@@ -267,7 +268,8 @@ fn a_request_for_a_tool_that_cannot_be_read_is_an_error_of_the_host() {
         },
     ];
     let (model, stop_reason) = ("m".to_owned(), "toolUse".to_owned());
-    let error = write(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None }).expect_err("an error");
+    let error = write(ChatReply { parts, model, stop_reason, usage: None, cost_usd: None, warning: None })
+        .expect_err("an error");
     let said = "model `m` asked for tool `t` with arguments that are no object: 1";
     assert_eq!((error.code.0, error.message.as_ref()), (-32603, said));
 }

@@ -130,7 +130,7 @@ fn describe(event: &Event) -> (String, String) {
         Event::AgentConnected { agent, info } => {
             let server = info.server.as_deref().unwrap_or("a server without a name");
             let tools = count(info.tools.len(), "tool");
-            let warnings: String = info.warnings.iter().map(|text| format!("; warning: {}", brief(text))).collect();
+            let warnings: String = info.warnings.iter().map(|text| format!("; warning: {}", printable(text))).collect();
             let what = format!("connected to {server} over protocol {}, {tools}{warnings}", info.protocol);
             (agent.to_string(), what)
         }
@@ -244,7 +244,9 @@ fn reply_in_words(result: &Result<ChatReply, ChatError>) -> String {
     match result {
         Ok(reply) => {
             let used = reply.usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
-            format!("`{}` replied ({}{used})", reply.model, reply.stop_reason)
+            let warning =
+                reply.warning.as_deref().map(|text| format!("; warning: {}", printable(text))).unwrap_or_default();
+            format!("`{}` replied ({}{used}){warning}", reply.model, reply.stop_reason)
         }
         Err(error) => format!("the language model did not reply: {}", brief(&error.to_string())),
     }

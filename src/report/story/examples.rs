@@ -217,6 +217,7 @@ fn find(tape: &mut Tape) {
     let reply = ChatReply {
         parts: vec![crate::model::ChatPart::Text { text: "short".to_owned() }],
         cost_usd: None,
+        warning: None,
         model: "small".to_owned(),
         stop_reason: "endTurn".to_owned(),
         usage: Some(Usage { input_tokens: 80, output_tokens: 12 }),

@@ -11,7 +11,7 @@ use crate::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, EndCause, Event, Failure, LogMessage, Origin, Outcome,
         Progress, Question, QuestionId, Record, RunStatus, Sampler, SkipReason, TaskId, Timestamp,
     },
-    report::text::{brief, count, elapsed, request_in_words},
+    report::text::{brief, count, elapsed, printable, request_in_words},
 };
 
 impl Story {
@@ -30,6 +30,14 @@ impl Story {
                 let warnings = info.warnings.iter().map(|text| format!("warning: {}", brief(text)));
                 let warnings = warnings.map(|text| line(Mark::Noted, agent.as_str(), text));
                 self.one(record).into_iter().chain(warnings).collect()
+            }
+            Event::ModelReplied { attempt, result } => {
+                let told = self.one(record).into_iter();
+                told.chain(warning(attempt.task.as_str(), result)).collect()
+            }
+            Event::SamplingFinished { request, result } => {
+                let name = self.sampling.get(request).map(sampler).unwrap_or_default().to_owned();
+                self.one(record).into_iter().chain(warning(&name, result)).collect()
             }
             _ => self.one(record).into_iter().collect(),
         }
@@ -356,6 +364,12 @@ fn logged(origin: &Origin, message: &LogMessage) -> Line {
     let data = message.data.as_str().map_or_else(|| message.data.to_string(), str::to_owned);
     let logger = message.logger.as_deref().map(|logger| format!(" {}", brief(logger))).unwrap_or_default();
     line(Mark::Logged, subject(origin), format!("{}{logger}: {}", brief(&message.level), brief(&data)))
+}
+
+/// What a reply warns of, if it does.
+fn warning(subject: &str, result: &Result<ChatReply, ChatError>) -> Option<Line> {
+    let warning = result.as_ref().ok()?.warning.as_deref()?;
+    Some(line(Mark::Noted, subject, format!("warning: {}", printable(warning))))
 }
 
 /// Under whom the news of a request goes: the task that caused it, else its agent.

@@ -214,7 +214,7 @@ async fn an_id_of_ours_is_never_that_of_an_earlier_request() {
         ChatPart::ToolUse { id: "call_1".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
         ChatPart::ToolUse { id: "call_3".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
     ];
-    let messages = vec![ChatMessage { role: ChatRole::Assistant, parts: earlier.to_vec() }];
+    let messages = vec![ChatMessage { role: ChatRole::Assistant, parts: earlier.to_vec() }.into()];
     let body = stream(&[json!([{"function": {"name": "book"}}])], "tool_calls");
     let said = model(&body).chat(&ChatRequest { messages, ..asking() }).await;
     assert_eq!(said, uses(&[("call_4", "book", json!({}))], "toolUse"));

@@ -1,0 +1,155 @@
+//! Judges the replies to a prompt: whether one is the whole answer, and whether it keeps to its schema.
+//! Never decides what follows.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    engine::run::{Conversation, Run},
+    json_schema::{self, Formats, Limits, Schema, Unchecked},
+    model::{ChatMessage, ChatPart, Ending, Failure, FailureKind, NodeIndex, Part, Prompt, json_candidates},
+};
+
+/// Violations of `output_schema` that the model is shown.
+const MAX_PROBLEMS: usize = 5;
+/// Bytes of the description of a violation.
+const MAX_PROBLEM: usize = 1_000;
+
+/// A compiled schema, or why answers are not checked by it.
+type Compiled = Result<Schema, Unchecked>;
+
+/// The compiled schemas of answers, by the task of the plan: the items of a task share one.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Schemas(HashMap<NodeIndex, Arc<Compiled>>);
+
+impl Run {
+    /// Returns how many schemas are compiled.
+    #[cfg(test)]
+    pub(in crate::engine) fn compiled_schemas(&self) -> usize {
+        self.schemas.0.len()
+    }
+
+    /// Returns the schema of the answer to a prompt, compiled once for its task.
+    pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<Compiled>> {
+        let schema = prompt.output_schema.as_ref()?;
+        let task = match &self.graph[node].part {
+            Part::Item(item) => item.parent,
+            Part::Planned | Part::ToolCall(_) => node,
+        };
+        let compile = || Arc::new(Schema::compile(schema.clone(), Formats::AsDraft, &Limits::INLINE));
+        Some(Arc::clone(self.schemas.0.entry(task).or_insert_with(compile)))
+    }
+
+    /// Why a reply is not the whole answer; none where it is.
+    pub(super) fn incomplete(&self, node: NodeIndex, prompt: &Prompt, text: &str) -> Option<Failure> {
+        let conversation = self.tasks[node.index()].conversation.as_ref()?;
+        let key =
+            if self.is_synthesis(node) { "`max_tokens` of `result.synthesize`" } else { "`max_tokens` of the task" };
+        let limit = prompt.max_tokens;
+        let failure = |message: String| Failure::new(FailureKind::ModelFailed, message);
+        Some(match &conversation.ending {
+            Ending::Complete => return None,
+            Ending::Truncated => {
+                let message = match (text.trim().is_empty(), has_reasoning(conversation)) {
+                    (true, true) => format!("the model's reasoning used up all {limit} tokens before an answer began"),
+                    (true, false) => format!("the model's reply was cut off at {limit} tokens before an answer began"),
+                    (false, _) => format!("the model's answer was cut off at {limit} tokens (`max_tokens`)"),
+                };
+                failure(message).with_help(format!(
+                    "raise {key}; `max_output_tokens` in the model's section and the model's context limit it too"
+                ))
+            }
+            Ending::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
+                .with_help("change the prompt or what it quotes, or ask another model"),
+            Ending::Refused => {
+                let said = quoted(text).map(|said| format!(": {said}")).unwrap_or_default();
+                failure(format!("the model refused to answer{said}"))
+                    .with_help("change the prompt, or ask another model")
+            }
+            Ending::Unknown(word) => failure(format!(
+                "the model's reply ended for a reason that is not known (`{word}`), so it may not be complete"
+            ))
+            .with_help("ask another model or endpoint"),
+        })
+    }
+
+    /// Why a reply without text and without calls is not an answer.
+    pub(super) fn empty_answer(&self, node: NodeIndex) -> Failure {
+        let message = match self.tasks[node.index()].conversation.as_deref().is_some_and(has_reasoning) {
+            true => "the model gave its reasoning and no answer",
+            false => "the model gave an empty answer",
+        };
+        Failure::new(FailureKind::ModelFailed, message).with_help("another prompt or another model may do better")
+    }
+}
+
+/// Whether the last reply holds reasoning.
+fn has_reasoning(conversation: &Conversation) -> bool {
+    let last = conversation.messages.last();
+    last.is_some_and(|reply| reply.parts.iter().any(|part| matches!(part, ChatPart::Reasoning { .. })))
+}
+
+/// The tools that a reply calls, by name.
+pub(super) fn called_tools(reply: &ChatMessage) -> String {
+    let names = reply.parts.iter().filter_map(|part| match part {
+        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.as_str()),
+        _ => None,
+    });
+    let mut shown: Vec<String> = Vec::new();
+    for name in names {
+        let name = if name.is_empty() { "a tool without a name".to_owned() } else { format!("the tool `{name}`") };
+        if !shown.contains(&name) {
+            shown.push(name);
+        }
+    }
+    shown.join(" and ")
+}
+
+/// Limits the characters of a refusal that an error shows.
+const MAX_QUOTED: usize = 300;
+
+/// What a model said, for an error.
+fn quoted(text: &str) -> Option<String> {
+    let text = text.trim();
+    let end = text.char_indices().nth(MAX_QUOTED).map(|(end, _)| end);
+    let shown = end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]));
+    (!shown.is_empty()).then_some(shown)
+}
+
+/// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be, and returns why it was
+/// not checked, if it was not.
+pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value, Option<Unchecked>), String> {
+    let mut candidates = json_candidates(text);
+    if candidates.is_empty() {
+        let problem = serde_json::from_str::<Value>(text.trim()).err().map(|error| format!(" ({error})"));
+        return Err(format!("it is not JSON{}", problem.unwrap_or_default()));
+    }
+    let schema = match compiled {
+        Ok(schema) => schema,
+        Err(Unchecked::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
+        Err(unchecked) => return Ok((candidates.swap_remove(0), Some(unchecked.clone()))),
+    };
+    let outcomes: Vec<_> = candidates.iter().map(|value| problems(schema, value)).collect();
+    if let Some(valid) = outcomes.iter().position(|outcome| outcome.as_ref().is_ok_and(String::is_empty)) {
+        return Ok((candidates.swap_remove(valid), None));
+    }
+    match outcomes.into_iter().next() {
+        Some(Err(unchecked)) => Ok((candidates.swap_remove(0), Some(unchecked))),
+        Some(Ok(problems)) => Err(problems),
+        None => Err("it is not JSON".to_owned()),
+    }
+}
+
+/// Says where and how an answer breaks its schema; empty when it does not.
+fn problems(schema: &Schema, value: &Value) -> Result<String, Unchecked> {
+    let violations = schema.violations(value, &Limits::INLINE)?;
+    let problems = violations.iter().take(MAX_PROBLEMS).map(|error| {
+        let message = json_schema::message(error, MAX_PROBLEM);
+        match error.instance_path().as_str() {
+            "" => message,
+            path => format!("at `{path}`: {message}"),
+        }
+    });
+    Ok(problems.collect::<Vec<_>>().join("; "))
+}

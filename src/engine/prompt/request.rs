@@ -1,0 +1,122 @@
+//! Builds the requests of a prompt: all that was said, the tools that the model may call, the form of its answer.
+//! Never decides whether one is sent.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{
+    engine::run::{Connection, Run},
+    expression,
+    model::{AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, OutputForm, Prompt, ToolChoice, Work},
+    synthesizer::answer,
+};
+
+/// A turn of a prompt that is about to begin.
+pub(super) struct NextTurn<'m> {
+    pub(super) number: u32,
+    /// What is said beyond what was said before.
+    pub(super) messages: &'m [Arc<ChatMessage>],
+    pub(super) repair: bool,
+}
+
+impl Run {
+    /// The request of the current turn: all that was said, with the tools that the prompt allows.
+    pub(in crate::engine) fn chat(&self, node: NodeIndex) -> ChatRequest {
+        let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn);
+        self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
+    }
+
+    /// The request of a turn that has not begun. It is built once a turn, since a conversation can be long.
+    pub(super) fn next_chat(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
+        let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
+        let conversation = self.tasks[node.index()].conversation.as_deref();
+        let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
+        let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.repaired);
+        let last = turn.number >= prompt.max_turns || repaired;
+        let scope = self.scope(node);
+        // It was rendered before the first turn; what it refers to does not change.
+        let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
+        let system = prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(as_text);
+        // Endpoints that get both tools and a form heed only the form, so it comes with the turn that has no tools.
+        let free = !tools.is_empty() && !last;
+        let instruction = prompt
+            .output_schema
+            .as_ref()
+            .filter(|_| free)
+            .map(|schema| format!("Your final answer must be JSON alone, valid by this JSON Schema: {schema}"));
+        let output = prompt.output_schema.clone().filter(|_| !free);
+        let said = conversation.map_or(&[][..], |conversation| conversation.messages.as_slice());
+        let mut messages: Vec<Arc<ChatMessage>> = said.iter().chain(turn.messages).map(Arc::clone).collect();
+        if prompt.tools.is_empty() {
+            messages.iter_mut().for_each(describe_calls);
+        }
+        ChatRequest {
+            model: prompt.model.clone(),
+            system: match (rules.or(system), instruction) {
+                (Some(system), Some(instruction)) => Some(format!("{system}\n\n{instruction}")),
+                (system, instruction) => system.or(instruction),
+            },
+            messages,
+            max_tokens: prompt.max_tokens,
+            tool_choice: if tools.is_empty() || !last { ToolChoice::Auto } else { ToolChoice::None },
+            tools,
+            output: output.map(|schema| OutputForm { name: "answer".into(), schema }),
+            timeout: self.graph[node].task.timeout,
+            // Two policies on top of each other would try more often than either says.
+            single_try: self.graph[node].task.retry.max_attempts > 1,
+            ..ChatRequest::default()
+        }
+    }
+
+    /// The tools that the prompt of a node can call, as the end of a sentence.
+    pub(super) fn tools_in_words(&self, node: NodeIndex) -> String {
+        let Some(prompt) = self.graph[node].task.prompt() else { return String::new() };
+        let names: Vec<String> =
+            self.allowed_tools(prompt).iter().map(|(.., tool)| format!("`{}`", tool.name)).collect();
+        match names.is_empty() {
+            true => String::new(),
+            false => format!("; the tools are {}", names.join(", ")),
+        }
+    }
+
+    pub(super) fn is_synthesis(&self, node: NodeIndex) -> bool {
+        matches!(self.graph[node].task.work, Work::Synthesis(_))
+    }
+
+    /// The tools that a prompt allows and that are there, each under `AGENT.TOOL`.
+    pub(super) fn allowed_tools(&self, prompt: &Prompt) -> Vec<(AgentId, Arc<str>, ChatTool)> {
+        let mut offered = Vec::new();
+        for allowed in &prompt.tools {
+            let Connection::Connected(info) = &self.agents[&allowed.agent].connection else { continue };
+            let wanted = info.tools.iter().filter(|tool| allowed.tool.as_ref().is_none_or(|name| **name == *tool.name));
+            for tool in wanted {
+                let name = format!("{}.{}", allowed.agent, tool.name);
+                let description = tool.description.clone().or_else(|| tool.title.clone());
+                let chat = ChatTool { name, description, input_schema: tool.input_schema.clone() };
+                offered.push((allowed.agent.clone(), Arc::from(tool.name.as_str()), chat));
+            }
+        }
+        offered
+    }
+}
+
+/// Replaces the calls of a message by words: endpoints refuse calls that have no results.
+fn describe_calls(message: &mut Arc<ChatMessage>) {
+    if !message.parts.iter().any(ChatPart::asks_for_tool) {
+        return;
+    }
+    for part in &mut Arc::make_mut(message).parts {
+        if let ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } = part {
+            *part = ChatPart::Text { text: format!("(a call of the tool `{name}`)") };
+        }
+    }
+}
+
+/// Text as it is, anything else as JSON.
+pub(super) fn as_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}

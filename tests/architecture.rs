@@ -30,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("journal", &["model", "system"]),
     // A call that waits for a resource ends when an expression about its contents holds.
     ("mcp", &["model", "expression", "json_schema", "system"]),
-    ("llm", &["model"]),
+    ("llm", &["model", "system"]),
     ("human", &["model", "json_schema", "system"]),
     ("synthesizer", &["model", "expression"]),
     ("planner", &["model", "config", "llm"]),

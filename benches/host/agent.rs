@@ -122,6 +122,7 @@ impl Stamp {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "compared with the times of another process")]
 fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }

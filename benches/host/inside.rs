@@ -40,6 +40,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> Outcome<()> {
         replanner: None,
         human: Arc::new(NoInput),
         secrets: Secrets::default(),
+        clock: runtime::Clock::start(),
     };
     let screen = Screen::stderr()?;
     let plain = Plain::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);

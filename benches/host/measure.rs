@@ -101,6 +101,7 @@ impl Program {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).stdin(Stdio::null());
         command.stdout(File::create(&self.stdout)?).stderr(File::create(&self.stderr)?);
+        #[expect(clippy::disallowed_methods, reason = "compared with the times of another process")]
         let started = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let clock = Instant::now();
         let mut child = command.spawn()?;

@@ -1,17 +1,13 @@
 //! What a run has of its own before it starts: its id, where it is kept and shown, who answers.
 //! Never starts it.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     CliError,
     talk::{DriveArgs, Otherwise, Output},
 };
-use crate::{human::Human, journal::Durability, model::RunId, report::screen::Screen};
+use crate::{human::Human, journal::Durability, model::RunId, report::screen::Screen, system::clock};
 
 /// What a run has of its own before it starts.
 pub(super) struct Desk {
@@ -43,10 +39,7 @@ impl Desk {
 
 /// The id of a run that begins now.
 pub(super) fn new_run() -> RunId {
-    // `Uuid::now_v7` panics where the clock stands before 1970.
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = uuid::Timestamp::from_unix(uuid::NoContext, since_epoch.as_secs(), since_epoch.subsec_nanos());
-    RunId::from(uuid::Uuid::new_v7(now).to_string())
+    RunId::from(clock::new_id().to_string())
 }
 
 /// Where everything is shown but results.

@@ -17,16 +17,16 @@ use crate::{
     journal::{self, Lease, SqliteJournal},
     llm::Llm,
     mcp::Pool,
-    model::{AgentSpec, AttemptId, GoalPlanning, Notes, Plan, Record, RunId, Source, Task, TaskId, Timestamp},
+    model::{AgentSpec, AttemptId, GoalPlanning, Notes, Plan, Record, RunId, Source, Task, TaskId},
     report::{
         Reporter,
         answer::{LiveAnswer, Shown},
         jsonl::JsonLines,
         plain::Plain,
         screen::Screen,
-        terminal::{self, Now, Terminal},
+        terminal::{Now, Terminal},
     },
-    runtime::{self, Hub, Replanner, Resumption, Services, Start, shutdown},
+    runtime::{self, Clock, Hub, Replanner, Resumption, Services, Start, shutdown},
     synthesizer::{Merge, RunResult},
     system::process,
 };
@@ -147,6 +147,8 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         left.map(|left| (left.notes.sessions.clone(), engine::sampled(&left.records))).unwrap_or_default();
     let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
     let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).taking_over(sessions).having_sampled(spent);
+    let last = left.and_then(|left| left.records.last()).map(|record| record.at);
+    let clock = Clock::start_after(last.unwrap_or_default());
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
         agents: Arc::new(pool),
@@ -154,6 +156,7 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
         human,
         secrets: agents.secrets.clone(),
+        clock,
     };
     let last_words = {
         let (screen, run) = (screen.clone(), run.clone());
@@ -181,8 +184,12 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         _ => None,
     };
     let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
-    let mut reporters =
-        Reporters { merge: Merge::new(&run), answer, shown: shown(&screen, &run, terminal::present()), lines };
+    let mut reporters = Reporters {
+        merge: Merge::new(&run),
+        answer,
+        shown: shown(&screen, &run, Arc::new(move || clock.now())),
+        lines,
+    };
 
     let driven = match work {
         Work::New { plan, inputs, planning, source, .. } => {
@@ -192,9 +199,15 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         }
         Work::Left(Left { lease: _lease, records, run: left, notes, accepts_changes }) => {
             reporters.catch_up(&records);
-            let last = records.last().map_or_else(Timestamp::default, |record| record.at);
             drop(records);
-            let resumption = Resumption { id: &run, run: left, last, notes: notes.calls, accepts_changes, requests };
+            let resumption = Resumption {
+                id: &run,
+                run: left,
+                last: last.unwrap_or_default(),
+                notes: notes.calls,
+                accepts_changes,
+                requests,
+            };
             runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
         }
         Work::Again { of, earlier, plan, inputs, source, from } => {

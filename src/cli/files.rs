@@ -20,6 +20,7 @@ use crate::{
     model::{Record, RunId, Timestamp},
     report::history::Viewpoint,
     runtime::Survey,
+    system::clock,
 };
 
 /// Reads the agents file.
@@ -162,8 +163,7 @@ pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
 
 /// The moment and the time zone of the person at the command line.
 pub(super) fn viewpoint() -> Viewpoint {
-    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    Viewpoint { now: Timestamp(now), zone: time_zone() }
+    Viewpoint { now: Timestamp::default().after(clock::since_epoch()), zone: time_zone() }
 }
 
 /// The time zone of this machine, unless `TZ` says otherwise. Where there is a file of it, that is all that is read: to

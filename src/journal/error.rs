@@ -237,7 +237,7 @@ pub enum JournalError {
     UnknownRun {
         /// What was asked for.
         wanted: String,
-        /// The latest runs, newest first.
+        /// The latest runs, latest first.
         known: Vec<RunId>,
     },
     /// Several runs go by that name.
@@ -246,7 +246,7 @@ pub enum JournalError {
     AmbiguousRun {
         /// What was asked for.
         wanted: String,
-        /// Some of the runs that match, newest first.
+        /// Some of the runs that match, latest first.
         candidates: Vec<RunId>,
     },
 }

@@ -95,13 +95,14 @@ impl Reader {
         Ok(Self { connection: schema::open_for_reading(path)?, path: path.to_path_buf() })
     }
 
-    /// The latest `limit` runs, newest first.
+    /// Returns the latest `limit` runs, latest first. The journal's own order says which is later, whatever the clock said
+    /// when they started.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.summaries("ORDER BY started DESC, run DESC LIMIT ?1", [limit])
+        self.summaries("ORDER BY number DESC LIMIT ?1", [limit])
     }
 
     /// One run.
@@ -121,12 +122,12 @@ impl Reader {
         Lease::holder(&self.path, run)
     }
 
-    /// The runs that have not ended for good, newest first: those that are driven, interrupted or paused.
+    /// The runs that have not ended for good, latest first: those that are driven, interrupted or paused.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn open_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
-        self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY started DESC, run DESC", [])
+        self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY number DESC", [])
     }
 
     /// The questions of `run` to which there are answers that it has not taken up.
@@ -163,14 +164,14 @@ impl Reader {
     /// [`JournalError::UnknownRun`] and [`JournalError::AmbiguousRun`], with runs that may have been meant.
     pub fn find_run(&self, name: &str) -> Result<RunId, JournalError> {
         let wanted = name.trim().to_lowercase();
-        let latest = |limit| self.ids("SELECT run FROM runs ORDER BY started DESC, run DESC LIMIT ?1", (limit,));
+        let latest = |limit| self.ids("SELECT run FROM runs ORDER BY number DESC LIMIT ?1", (limit,));
         let mut found = match wanted.as_str() {
             "" => Vec::new(),
             "last" => latest(1)?,
             _ => self.ids(
                 "SELECT run FROM runs
                 WHERE substr(run, 1, length(?1)) = ?1 OR substr(run, -length(?1)) = ?1
-                ORDER BY run <> ?1, started DESC, run DESC LIMIT ?2",
+                ORDER BY run <> ?1, number DESC LIMIT ?2",
                 (&wanted, CANDIDATES),
             )?,
         };
@@ -229,10 +230,10 @@ impl Reader {
             }
             found
         };
-        let mut found = of("SELECT run FROM runs ORDER BY started DESC, run DESC");
+        let mut found = of("SELECT run FROM runs ORDER BY number DESC");
         if found.is_empty() {
             // The list is lost, but the events tell of the same runs.
-            found = of("SELECT DISTINCT run FROM events ORDER BY run DESC");
+            found = of("SELECT run FROM events GROUP BY run ORDER BY min(rowid) DESC");
         }
         found
     }

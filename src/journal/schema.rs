@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The format of the tables and of the records in them. One more whenever either changes its meaning.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 
 /// SQLite's `application_id` of a kapell journal: the letters `kapl`.
 const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
@@ -45,17 +45,18 @@ const EVENTS: &str = "
 ";
 
 /// `runs` is derived from `events` in the same transaction, so that listing the runs need not read their events. Its own
-/// `events` is their number, by which a lost tail is noticed; it is absent where format 2 wrote them.
+/// `events` is their number, by which a lost tail is noticed; it is absent where format 2 wrote them. `number` orders the
+/// runs: a start time is what a clock said, and clocks are set back.
 const RUNS: &str = "
     CREATE TABLE runs (
-        run     TEXT    NOT NULL PRIMARY KEY,
+        number  INTEGER PRIMARY KEY,
+        run     TEXT    NOT NULL UNIQUE,
         name    TEXT    NOT NULL,
         started INTEGER NOT NULL,
         status  TEXT    NOT NULL,
         ended   INTEGER,
         events  INTEGER
-    ) WITHOUT ROWID;
-    CREATE INDEX runs_by_start ON runs (started, run);
+    );
 ";
 
 /// `notes` holds what adapters need to find a session or a call again after a crash, `inbox` what other processes want of
@@ -88,6 +89,16 @@ const FROM_3_TO_4: [&str; 2] = [
     "INSERT INTO events (run, seq, at, body, sum)
         SELECT run, seq, at, body, sum FROM events_before ORDER BY run, seq;
     DROP TABLE events_before;",
+];
+
+/// Makes format 5 of format 4, with [`RUNS`] between the two. Format 4 ordered its runs by their start.
+const FROM_4_TO_5: [&str; 2] = [
+    "DROP INDEX runs_by_start;
+    ALTER TABLE runs RENAME TO runs_before;",
+    "INSERT INTO runs (run, name, started, status, ended, events)
+        SELECT run, name, started, status, ended, events FROM runs_before ORDER BY
+            (SELECT rowid FROM events WHERE events.run = runs_before.run AND events.seq = 0), started, run;
+    DROP TABLE runs_before;",
 ];
 
 /// How many events a row of `events` holds, as SQL. It is known from the beginning of the row, however long that is.
@@ -239,9 +250,12 @@ fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), Journal
             [EVENTS, RUNS, NOTES_AND_INBOX].concat()
         }
         Content::Older(format) => {
-            let [before, after] = FROM_3_TO_4;
-            let earlier = if format == 2 { [FROM_2_TO_3, NOTES_AND_INBOX].concat() } else { String::new() };
-            [&earlier, before, EVENTS, after].concat()
+            let steps = [
+                (2, [FROM_2_TO_3, NOTES_AND_INBOX].concat()),
+                (3, [FROM_3_TO_4[0], EVENTS, FROM_3_TO_4[1]].concat()),
+                (4, [FROM_4_TO_5[0], RUNS, FROM_4_TO_5[1]].concat()),
+            ];
+            steps.into_iter().filter(|(from, _)| *from >= format).map(|(_, step)| step).collect()
         }
         Content::Journal => return Ok(()),
     };
@@ -268,7 +282,7 @@ fn inspect(connection: &Connection, path: &Path) -> Result<Content, JournalError
     if application == APPLICATION_ID {
         return match found {
             FORMAT => Ok(Content::Journal),
-            2 | 3 => Ok(Content::Older(found)),
+            2..FORMAT => Ok(Content::Older(found)),
             _ => Err(JournalError::Version { path: path.to_path_buf(), found, expected: FORMAT }),
         };
     }
@@ -309,10 +323,16 @@ pub(super) mod tests {
         CREATE INDEX runs_by_start ON runs (started, run);
     ";
 
-    /// Makes a journal of format 2 or 3 as an earlier version did, with these statements' content.
+    /// Makes a journal of an older format as an earlier version did, with these statements' content.
     pub(in crate::journal) fn create_older(path: &Path, format: i64, content: &str) {
         let connection = Connection::open(path).expect("opens");
-        let since = if format == 2 { Vec::new() } else { vec![FROM_2_TO_3, NOTES_AND_INBOX] };
+        let to_3 = [FROM_2_TO_3, NOTES_AND_INBOX];
+        let to_4 = [FROM_3_TO_4[0], EVENTS, FROM_3_TO_4[1]];
+        let since = match format {
+            2 => Vec::new(),
+            3 => to_3.to_vec(),
+            _ => [&to_3[..], &to_4[..]].concat(),
+        };
         connection.execute_batch(&[&[TABLES_OF_2], &*since, &[content]].concat().concat()).expect("creates");
         connection.pragma_update(None, "application_id", APPLICATION_ID).expect("updates");
         connection.pragma_update(None, "user_version", format).expect("updates");

@@ -14,7 +14,7 @@ use reqwest::{
 use secrecy::SecretString;
 
 use super::wire::Trouble;
-use crate::model::LlmSpec;
+use crate::{model::LlmSpec, system::clock};
 
 /// How long a connection is kept for the next request: less than the five seconds after which common servers close it.
 const IDLE: Duration = Duration::from_secs(3);
@@ -210,7 +210,7 @@ pub(super) async fn send(client: reqwest::Client, request: HttpRequestFactory) -
 
 async fn refused(response: Response) -> Refusal {
     let status = response.status().as_u16();
-    let wait = retry_after(response.headers(), jiff::Timestamp::now());
+    let wait = retry_after(response.headers());
     let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();
     let mut parts = response.bytes_stream();
@@ -343,18 +343,13 @@ fn mark_end(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
     marked
 }
 
-/// The pause that `retry-after-ms` or `retry-after` asks for; the latter in seconds or as a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
+/// The pause that `retry-after-ms` or `retry-after` asks for.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
         return Duration::try_from_secs_f64(millis / 1_000.0).ok();
     }
-    let text = text("retry-after")?;
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
+    clock::retry_after(text("retry-after")?, text("date"))
 }
 
 /// The innermost cause of an error: what the operating system or the library said, without the URL.
@@ -371,8 +366,9 @@ mod tests {
     use super::*;
 
     fn asks(name: &'static str, value: &'static str) -> Option<Duration> {
-        let now = "2026-11-20T10:00:00Z".parse().expect("a moment");
-        retry_after(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]), now)
+        let given = [(name, value), ("date", "Fri, 20 Nov 2026 10:00:00 GMT")];
+        let given = given.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        retry_after(&HeaderMap::from_iter(given))
     }
 
     #[test]

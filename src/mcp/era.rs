@@ -5,7 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Mutex,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use indexmap::IndexMap;
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::lock;
 use crate::{
     model::{AgentSpec, Transport},
-    system::files,
+    system::{clock, files},
 };
 
 /// How long an era counts: a server may be updated, and its new version may speak the modern era too.
@@ -124,7 +124,7 @@ fn key(spec: &AgentSpec) -> Option<String> {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    clock::since_epoch().as_secs()
 }
 
 fn read(path: &Path) -> Entries {
@@ -181,9 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn old_entries_do_not_count_and_the_oldest_are_dropped() {
+    fn entries_that_are_old_or_of_a_later_time_do_not_count_and_the_oldest_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("eras.json");
+        // The clock was set back since: nothing says how old the entry is.
+        let mut entries = Entries::default();
+        entries.put(key(&stdio(&[])).unwrap(), Entry { era: Era::Legacy, at: now() + 60 * 60 });
+        write(&path, &entries).unwrap();
+        assert_eq!(EraCache::new(Some(path.clone())).get(&stdio(&[])), None);
         let old = Entry { era: Era::Legacy, at: now() - MAX_AGE.as_secs() };
         let mut entries = Entries::default();
         entries.put(key(&stdio(&[])).unwrap(), old);

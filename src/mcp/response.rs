@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use http::{
     StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
 };
 use rmcp::{
     model::{ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage},
@@ -20,6 +20,7 @@ use super::{
     http::{EVENT_STREAM, JSON},
     lenient,
 };
+use crate::system::clock;
 
 /// Bytes of an error's body that are read.
 const LARGEST_ERROR: usize = 64 * 1024;
@@ -58,8 +59,8 @@ pub(super) enum HttpError {
         error: Option<Box<ErrorData>>,
         /// Whether the request belonged to a session.
         in_session: bool,
-        /// The `Retry-After` header.
-        retry_after: Option<String>,
+        /// What the `Retry-After` header asks for.
+        retry_after: Option<Duration>,
     },
     /// The body is larger than what is read.
     #[error("the response is larger than {} MiB", LARGEST_MESSAGE / (1024 * 1024))]
@@ -96,7 +97,7 @@ impl HttpError {
     /// Returns how long the server asks to wait before the next request.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Status { retry_after: Some(text), .. } => retry_after(text, jiff::Timestamp::now()),
+            Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -112,16 +113,6 @@ impl HttpError {
             _ => false,
         }
     }
-}
-
-/// Reads a `Retry-After` header: seconds, or a date (RFC 9110, 10.2.3).
-fn retry_after(text: &str, now: jiff::Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
 /// Whether connecting failed in TLS: neither the library nor its client has a type for that.
@@ -155,7 +146,8 @@ pub(super) fn header(response: &reqwest::Response, name: &str) -> Option<String>
 /// Reads a response that is no success.
 pub(super) async fn refusal(response: reqwest::Response, in_session: bool) -> HttpError {
     let status = response.status();
-    let retry_after = header(&response, RETRY_AFTER.as_str());
+    let asked = header(&response, RETRY_AFTER.as_str());
+    let retry_after = asked.and_then(|asked| clock::retry_after(&asked, header(&response, DATE.as_str()).as_deref()));
     let body = read(response, LARGEST_ERROR).await.unwrap_or_default();
     let body = lenient::decode(&body).into_owned();
     let error = lenient::value(&body).ok().and_then(|mut body| {
@@ -317,19 +309,6 @@ pub(super) fn of_another(request: &RequestId) -> HttpError {
 mod tests {
     use super::*;
     use crate::mcp::codec::Expected;
-
-    #[test]
-    fn reads_both_forms_of_retry_after() {
-        let now = "2026-11-20T10:00:00Z".parse().unwrap();
-        let seconds = |text| retry_after(text, now).map(|wait| wait.as_secs_f64());
-        assert_eq!(seconds("4"), Some(4.0));
-        assert_eq!(seconds(" 0.5 "), Some(0.5));
-        assert_eq!(seconds("Fri, 20 Nov 2026 10:00:30 GMT"), Some(30.0));
-        assert_eq!(seconds("Fri, 20 Nov 2026 09:00:00 GMT"), Some(0.0));
-        assert_eq!(seconds("soon"), None);
-        assert_eq!(seconds("-1"), None);
-        assert_eq!(seconds("NaN"), None);
-    }
 
     async fn kind(content_type: Option<&str>, chunks: &[&'static str]) -> Result<(&'static str, String), String> {
         let chunks: Vec<_> = chunks.iter().map(|chunk| Ok::<_, std::io::Error>(*chunk)).collect();

@@ -21,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Host, calls::number, link::Link, lock};
-use crate::model::{AgentId, NoteKey};
+use crate::{
+    model::{AgentId, NoteKey},
+    system::clock,
+};
 
 /// Request ids are set aside in blocks of this size: a note for each block, rather than for each call.
 const BLOCK: i64 = 1_000;
@@ -92,7 +95,7 @@ impl Session {
     pub(super) fn over_http(agent: AgentId, host: Arc<dyn Host>, kept_at: Option<String>) -> Self {
         // There are servers that repeat events of one session in another, so that ids have to differ. They are below
         // 2^30, since not every server takes more than 32 bits.
-        let random = uuid::Uuid::now_v7().into_bytes();
+        let random = clock::new_id().into_bytes();
         let first = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
         Self { kept_at, next_request: AtomicI64::new(i64::from(first)), ..Self::none(agent, host) }
     }

@@ -78,11 +78,6 @@ fn lock(story: &Mutex<Story>) -> MutexGuard<'_, Story> {
     story.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The present of a run that is under way.
-pub fn present() -> Now {
-    Arc::new(|| Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)))
-}
-
 /// The lines that scroll by; none for what the live view shows while it lasts.
 fn scrolled(line: &Line) -> Vec<String> {
     let (symbol, style) = match line.mark {

@@ -1,39 +1,61 @@
-//! Tells the time to those who may not look for themselves.
+//! Tells the time of a run to those who may not look for themselves.
 //! Never goes backwards: after the start it follows the monotonic clock.
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::model::Timestamp;
+use crate::{model::Timestamp, system::clock};
 
 /// A clock that starts at the wall clock's time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
+pub struct Clock {
     start: Timestamp,
     origin: Instant,
 }
 
 impl Clock {
-    /// Starts the clock.
-    pub(super) fn start() -> Self {
+    /// Starts the clock of a run that begins.
+    pub fn start() -> Self {
         Self::start_after(Timestamp::default())
     }
 
     /// Starts the clock no earlier than at `last`. The wall clock may have been set back since a run's last event, and
     /// every moment that the run waits for was counted from there.
-    pub(super) fn start_after(last: Timestamp) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Timestamp::default().after(since_epoch).max(last), origin: Instant::now() }
+    pub fn start_after(last: Timestamp) -> Self {
+        Self::start_at(Timestamp::default().after(clock::since_epoch()), last)
     }
 
-    /// The time now.
-    pub(super) fn now(&self) -> Timestamp {
+    fn start_at(wall: Timestamp, last: Timestamp) -> Self {
+        Self { start: wall.max(last), origin: Instant::now() }
+    }
+
+    /// Returns the time now.
+    pub fn now(&self) -> Timestamp {
         self.start.after(self.origin.elapsed())
     }
 
-    /// The instant at which [`Clock::now`] will be at least `moment`.
+    /// Returns the instant at which [`Clock::now`] will be at least `moment`.
     pub(super) fn instant(&self, moment: Timestamp) -> Instant {
         self.origin + moment.since(self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_starts_at_the_later_of_the_wall_clock_and_the_last_event_and_then_follows_neither() {
+        let hour = 3_600_000;
+        for (wall, last, start) in [(5 * hour, 4 * hour, 5 * hour), (4 * hour, 5 * hour, 5 * hour), (0, hour, hour)] {
+            let clock = Clock::start_at(Timestamp(wall), Timestamp(last));
+            assert_eq!(clock.now(), Timestamp(start));
+            // A pause of ten seconds that was counted from the last event takes no longer than that.
+            let due = Timestamp(last).after(Duration::from_secs(10));
+            assert!(clock.instant(due) <= Instant::now() + Duration::from_secs(10));
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(clock.now(), Timestamp(start + 1_000));
+        }
     }
 }

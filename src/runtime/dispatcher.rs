@@ -40,6 +40,8 @@ pub struct Services {
     pub human: Arc<dyn Human>,
     /// What is masked in everything that agents send.
     pub secrets: Secrets,
+    /// The time of the run.
+    pub clock: Clock,
 }
 
 /// Why a run could not be driven to its end. What is in the journal is kept.
@@ -72,10 +74,9 @@ pub async fn run(
     (hub, inbox): (Arc<Hub>, Inbox),
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
-    let clock = Clock::start();
     let Start { plan, inputs, seed, planning, source, .. } = start;
-    let (run, step) = Run::start(Beginning { plan, inputs, seed, planning, source }, clock.now())?;
-    let dispatcher = Dispatcher::new(start.run, run, clock, (services, hub));
+    let (run, step) = Run::start(Beginning { plan, inputs, seed, planning, source }, services.clock.now())?;
+    let dispatcher = Dispatcher::new(start.run, run, services, hub);
     dispatcher.carry_to_its_end(step, inbox, reporter).await
 }
 
@@ -90,9 +91,8 @@ pub async fn rerun(
     (hub, inbox): (Arc<Hub>, Inbox),
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
-    let clock = Clock::start();
-    let (run, step) = Run::rerun(rerun, clock.now())?;
-    Dispatcher::new(id, run, clock, (services, hub)).carry_to_its_end(step, inbox, reporter).await
+    let (run, step) = Run::rerun(rerun, services.clock.now())?;
+    Dispatcher::new(id, run, services, hub).carry_to_its_end(step, inbox, reporter).await
 }
 
 /// Goes on with a run that an earlier process left, to its end; `reporter` is told of what is new.
@@ -106,11 +106,10 @@ pub async fn resume(
     reporter: &mut dyn Reporter,
 ) -> Result<(), RuntimeError> {
     let Resumption { id, mut run, last, notes, accepts_changes, requests } = resumption;
-    let clock = Clock::start_after(last);
     let noted = |attempt: &AttemptId| notes.contains_key(attempt);
-    let now = clock.now();
+    let now = services.clock.now();
     let step = run.recover(Recovery { now, last, noted: &noted, accepts_changes, requests: &requests });
-    let dispatcher = Dispatcher { notes, ..Dispatcher::new(id, run, clock, (services, hub)) };
+    let dispatcher = Dispatcher { notes, ..Dispatcher::new(id, run, services, hub) };
     dispatcher.carry_to_its_end(step, inbox, reporter).await
 }
 
@@ -175,7 +174,6 @@ const COMMITS: usize = 64;
 pub(super) struct Dispatcher {
     pub(super) id: RunId,
     pub(super) run: Run,
-    clock: Clock,
     pub(super) hub: Arc<Hub>,
     pub(super) services: Services,
     /// Steps on their way to the disk, in order, at most [`COMMITS`]. Decisions go on meanwhile; the journal commits
@@ -225,12 +223,11 @@ enum Woken {
 }
 
 impl Dispatcher {
-    fn new(id: &RunId, run: Run, clock: Clock, (services, hub): (Services, Arc<Hub>)) -> Self {
+    fn new(id: &RunId, run: Run, services: Services, hub: Arc<Hub>) -> Self {
         Self {
             id: id.clone(),
             synthesis: run.plan().synthesis().map(|task| task.id.clone()),
             run,
-            clock,
             hub,
             services,
             commits: FuturesOrdered::new(),
@@ -282,7 +279,7 @@ impl Dispatcher {
     async fn drive(&mut self, mut inbox: Inbox, reporter: &mut dyn Reporter) -> Result<(), RuntimeError> {
         loop {
             while self.effects.try_join_next().is_some() {}
-            let wake = self.run.next_wake().map(|moment| self.clock.instant(moment));
+            let wake = self.run.next_wake().map(|moment| self.services.clock.instant(moment));
             let room = self.commits.len() < COMMITS;
             let woken = tokio::select! {
                 Some(done) = self.commits.next(), if !self.commits.is_empty() => Woken::Committed(done),
@@ -314,7 +311,7 @@ impl Dispatcher {
             }
             let mut inputs = self.take_all(waiting, &mut inbox, reporter);
             inputs.iter_mut().for_each(|input| self.services.secrets.mask_input(input));
-            let step = self.run.handle(inputs, self.clock.now());
+            let step = self.run.handle(inputs, self.services.clock.now());
             self.commit(step);
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput},
 };
 
+pub use clock::Clock;
 pub use dispatcher::{Resumption, RuntimeError, Services, Start, cancel, rerun, resume, run};
 pub use hub::{Hub, Inbox};
 pub use inbox::{deliver, observe};

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agents, Called, Hub, RuntimeError, Services, Start, run};
+use super::{Agents, Called, Clock, Hub, RuntimeError, Services, Start, run};
 use crate::{
     human::{Human, Reply},
     journal::{Journal, JournalError},
@@ -325,6 +325,7 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
         replanner: None,
         human: play.human,
         secrets: Secrets::default(),
+        clock: Clock::start(),
     };
     if let Some(input) = play.later {
         let hub = Arc::clone(&hub);

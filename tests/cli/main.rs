@@ -2,6 +2,7 @@
 
 mod bad_agents;
 mod bad_files;
+mod clock;
 mod commands;
 mod connecting;
 mod damage;

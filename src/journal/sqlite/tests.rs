@@ -222,7 +222,7 @@ fn a_large_payload_and_a_deeply_nested_one_come_back_whole() {
 }
 
 #[test]
-fn lists_the_latest_runs_as_their_events_say() {
+fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let started =
@@ -237,9 +237,10 @@ fn lists_the_latest_runs_as_their_events_say() {
             output_errors: indexmap::IndexMap::new(),
         },
     };
-    append(&journal, &"aa-old-1".into(), vec![started(100), ended]).expect("appends");
+    append(&journal, &"aa-old-1".into(), vec![started(300), ended]).expect("appends");
     append(&journal, &"ab-mid-2".into(), vec![started(200), record(1)]).expect("appends");
-    append(&journal, &"ab-new-22".into(), vec![started(300)]).expect("appends");
+    // The clock was set back before the latest two began, and by more before the last.
+    append(&journal, &"ab-new-22".into(), vec![started(100)]).expect("appends");
 
     let reader = Reader::open(&path).expect("opens");
     let summary = |run: &str, started, last_event| RunSummary {
@@ -252,15 +253,16 @@ fn lists_the_latest_runs_as_their_events_say() {
         driver: None,
     };
     let all = [
-        summary("ab-new-22", 300, 300),
+        summary("ab-new-22", 100, 100),
         summary("ab-mid-2", 200, 1_001),
-        RunSummary { ended: Some(Timestamp(900)), status: RunStatus::Failed, ..summary("aa-old-1", 100, 900) },
+        RunSummary { ended: Some(Timestamp(900)), status: RunStatus::Failed, ..summary("aa-old-1", 300, 900) },
     ];
     assert_eq!(reader.runs(usize::MAX).expect("lists"), all);
     assert_eq!(reader.run(&"aa-old-1".into()).expect("is there"), all[2]);
     let error = reader.run(&"aa-old".into()).expect_err("is not there");
     assert_eq!(error.to_string(), "no run is called `aa-old`");
     assert_eq!(reader.runs(1).expect("lists"), all[..1]);
+    assert_eq!(reader.open_runs().expect("lists"), all[..2]);
 
     let lease = Lease::take(&path, &"ab-mid-2".into()).expect("takes");
     let driver = Some(Holder { process: Some(std::process::id()) });

@@ -32,7 +32,7 @@ pub struct Viewpoint {
     pub zone: TimeZone,
 }
 
-/// `kapell runs list` as a table, newest first as given.
+/// `kapell runs list` as a table, latest first as given.
 pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
@@ -42,7 +42,7 @@ pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
     for run in runs {
         let duration = match run.ended {
             Some(ended) => duration(run.started, ended),
-            None => format!("last event {} ago", duration(run.last_event, viewpoint.now)),
+            None => last_event(run.last_event, viewpoint),
         };
         let status = standing(run.status, run.driver);
         let started = moment(run.started, &viewpoint.zone);
@@ -90,6 +90,14 @@ fn formatted(at: Timestamp, zone: &TimeZone, format: &str) -> String {
         Some(moment) => moment.to_zoned(zone.clone()).strftime(format).to_string(),
         // Further off than calendars go: a broken clock, shown as it is.
         None => format!("{} ms", at.0),
+    }
+}
+
+/// How long ago a run's last event was, as people read it. It is later than now where the clock was set back since.
+fn last_event(at: Timestamp, viewpoint: &Viewpoint) -> String {
+    match at <= viewpoint.now {
+        true => format!("last event {} ago", duration(at, viewpoint.now)),
+        false => format!("last event at {}, later than now", moment(at, &viewpoint.zone)),
     }
 }
 

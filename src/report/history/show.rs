@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     super::text::count,
-    Viewpoint, duration, moment,
+    Viewpoint, duration, last_event, moment,
     spent::{self, Budgets},
     standing,
     table::{Row, Table},
@@ -287,7 +287,7 @@ impl RunDetails {
     pub fn text(&self, viewpoint: &Viewpoint) -> String {
         let sections = [
             ("", self.head(viewpoint)),
-            ("tasks", self.tasks(viewpoint.now)),
+            ("tasks", self.tasks(viewpoint.now.max(self.last_event))),
             ("agents", self.agents()),
             ("questions", self.questions()),
             ("sampling", self.sampling()),
@@ -312,7 +312,7 @@ impl RunDetails {
         };
         let end = match (self.more.started, self.more.ended) {
             (Some(started), Some(ended)) => format!("{}, after {}", moment(ended, zone), duration(started, ended)),
-            _ => format!("not yet; last event {} ago", duration(self.last_event, viewpoint.now)),
+            _ => format!("not yet; {}", last_event(self.last_event, viewpoint)),
         };
         let mut head = Table::default();
         head.push(Row::of(["run", result.run.as_str()]));

@@ -35,7 +35,7 @@ fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
         INSERT INTO events VALUES ('run', 0, 1000, '{body}', {sum});"
     );
     let run = RunId::from("run");
-    for (format, content) in [(2, second), (3, third)] {
+    for (format, content) in [(2, second), (3, third.clone()), (4, third)] {
         for reader_first in [true, false] {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("journal.db");
@@ -72,4 +72,24 @@ fn a_process_that_drives_a_run_goes_on_while_another_brings_the_journal_up_to_da
         }
     }
     assert_eq!(read(&path, &"run".into()), (0..4).map(record).collect::<Vec<_>>());
+}
+
+#[test]
+fn runs_of_an_older_format_keep_their_order_and_those_of_its_driver_come_after_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    // The clock was set back before `b` started, which format 4 knew by the order of the events alone.
+    let content = "
+        INSERT INTO runs VALUES ('a', 'lisbon', 9, 'succeeded', 10, 1), ('b', 'lisbon', 5, 'running', NULL, 1);
+        INSERT INTO events VALUES ('a', 0, 9, '{}', NULL), ('b', 0, 5, '{}', NULL);";
+    schema::tests::create_older(&path, 4, content);
+    let driver = Connection::open(&path).expect("opens");
+    let mut insert = driver
+        .prepare("INSERT INTO runs (run, name, started, status) VALUES ('c', 'lisbon', 1, 'running')")
+        .expect("prepares");
+    let reader = Reader::open(&path).expect("brings it up to date");
+    insert.execute([]).expect("inserts");
+    driver.execute("INSERT INTO events VALUES ('c', 0, 1, '{}', NULL)", []).expect("inserts");
+    let runs: Vec<_> = reader.runs(9).expect("lists").into_iter().map(|run| run.run.to_string()).collect();
+    assert_eq!(runs, ["c", "b", "a"]);
 }

@@ -1,0 +1,91 @@
+//! Clocks that are set back between two processes: they delay nothing and reorder nothing.
+
+use kapell::{
+    journal::{Durability, Journal as _, Reader, SqliteJournal},
+    model::{Record, RunId},
+};
+use serde_json::Value;
+
+use crate::{
+    interrupting::{calls, place, wait_for_call},
+    support::{Place, signal, wait_for},
+};
+
+/// The first try of `b` fails, and the second is held.
+const PLAN: &str = "
+name: steps
+defaults: { effect: idempotent, retry: { max_attempts: 3, backoff: { initial: 10ms, jitter: 0 } } }
+tasks:
+  - { id: a, agent: steps, tool: step, with: { label: a } }
+  - { id: b, needs: [a], agent: steps, tool: step, with: { label: b } }
+";
+
+const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+/// Copies the only run into a journal of its own as a process wrote it whose clock was a day ahead.
+fn a_day_ahead(place: &Place, until: &str) -> RunId {
+    let reader = Reader::open(&place.path("state/kapell/journal.db")).expect("a journal");
+    let run = reader.find_run("last").expect("a run");
+    let mut later = Vec::new();
+    for record in reader.raw(&run, 0) {
+        let mut record: Value = serde_json::from_str(&record.expect("reads").json).expect("JSON");
+        for key in ["at", "ready_at"] {
+            if let Some(at) = record[key].as_u64() {
+                record[key] = (at + DAY).into();
+            }
+        }
+        let is_last = record["type"] == until;
+        later.push(serde_json::from_value::<Record>(record).expect("a record"));
+        if is_last {
+            break;
+        }
+    }
+    let journal = SqliteJournal::open(&place.path("ahead.db"), Durability::Full).expect("opens");
+    futures::executor::block_on(journal.append(&run, later.into())).expect("appends");
+    run
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() {
+    let place = place();
+    place.write("plan.yaml", PLAN).write("fail-b", "");
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for("a retry", || {
+        place.kapell(&["logs", "last", "--output", "json"]).out.contains("retry_scheduled").then_some(())
+    });
+    signal(&host, "KILL");
+    host.wait().expect("it ends");
+    std::fs::remove_file(place.path("fail-b")).expect("it failed");
+    let run = a_day_ahead(&place, "retry_scheduled");
+
+    // With the clock that is right, the retry is due in a day.
+    let ended = place.kapell(&["resume", "--journal", "ahead.db", "--no-input", "--output", "json"]);
+    assert_eq!((ended.code, ended.task("b").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
+    let reader = Reader::open(&place.path("ahead.db")).expect("a journal");
+    let moments: Vec<_> = reader.records(&run, 0).map(|record| record.expect("reads").at).collect();
+    assert!(moments.is_sorted(), "{moments:?}");
+
+    // What begins now has an earlier time than what has ended, and is the latest all the same.
+    place.write("hold-a", "");
+    let mut host = place.start(&["run", "plan.yaml", "--no-input", "--journal", "ahead.db"]);
+    wait_for_call(&place, "a");
+    let latest = wait_for("the run", || {
+        let runs = reader.runs(9).expect("lists");
+        (runs.len() == 2).then(|| runs[0].clone())
+    });
+    assert_ne!(latest.run, run);
+    assert_eq!(reader.find_run("last").expect("a run"), latest.run);
+    let listed = place.kapell(&["runs", "list", "--journal", "ahead.db", "--output", "json"]).result();
+    assert_eq!(listed[0]["run"], latest.run.as_str());
+    let kept = place.kapell(&["runs", "prune", "--journal", "ahead.db", "--keep", "1", "--output", "json"]).result();
+    assert_eq!(kept[0]["run"], run.as_str(), "the one that began first is forgotten");
+    signal(&host, "KILL");
+    host.wait().expect("it ends");
+    // It is gone on with as the latest run of its plan.
+    std::fs::remove_file(place.path("hold-a")).expect("it was held");
+    let before = calls(&place).len();
+    let ended =
+        place.kapell(&["run", "plan.yaml", "--resume-last", "--no-input", "--journal", "ahead.db", "--output", "json"]);
+    assert_eq!((ended.code, ended.result()["run"].as_str()), (Some(0), Some(latest.run.as_str())), "{ended:?}");
+    assert_eq!(calls(&place)[before..], ["a", "b"]);
+}

@@ -17,7 +17,7 @@ use crate::{
     journal::{self, Reader},
     llm::Models,
     mcp::{Options, Sampling, Unreachable},
-    model::{Record, RunId, Timestamp},
+    model::{ParamsFile, Record, RunId, Timestamp},
     report::history::Viewpoint,
     runtime::Survey,
     system::clock,
@@ -73,12 +73,21 @@ pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
     Ok(("standard input", config::read_text(Path::new(name))?))
 }
 
-/// Reads a file of plain YAML or JSON.
+/// Reads the file of a run's parameters, some of which the command line gives in its place. Where it is not standard
+/// input, also says which file it is.
 ///
 /// # Errors
-/// When it cannot be read or is neither.
-pub(super) fn data(path: &Path) -> Result<Value, CliError> {
-    Ok(config::read_data(&path.display().to_string(), &config::read_text(path)?)?)
+/// When it cannot be read or is neither YAML nor JSON.
+pub(super) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, Option<ParamsFile>), CliError> {
+    let text = config::read_text(path)?;
+    let given = config::read_data(&path.display().to_string(), &text)?;
+    let name = |param: &String| param.split_once('=').map(|(name, _)| name.to_owned());
+    let file = (path != Path::new("-")).then(|| ParamsFile {
+        path: absolute(path),
+        hash: config::fingerprint_of(&text),
+        overridden: on_command_line.iter().filter_map(name).collect(),
+    });
+    Ok((given, file))
 }
 
 /// What agents that were asked offer, or why they could not be.

@@ -16,7 +16,7 @@ use crate::{
     config::{self, AgentsFile},
     engine::Run,
     journal::{Lease, Reader},
-    model::{Event, Record, RunId, Source},
+    model::{Event, ParamsFile, Record, RunId, Source},
 };
 
 #[derive(Debug, Args)]
@@ -103,6 +103,9 @@ pub(super) async fn go_on(
     for change in changes {
         desk.screen.println(format!("accepted: {change}"));
     }
+    if let Some(change) = params_change(&left.run) {
+        desk.screen.println(format!("changed since the run began: {change}"));
+    }
     drive.print(execute(desk, &agents, Work::Left(left)).await?)
 }
 
@@ -134,6 +137,28 @@ pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
         }
     }
     found
+}
+
+/// Says how the file of parameters differs from what gave the inputs of the run. The run has its inputs, so a file that
+/// is gone, or that serves another run by now, keeps nothing from going on.
+pub(super) fn params_change(run: &Run) -> Option<String> {
+    let ParamsFile { path, hash, overridden } = run.source()?.params.as_ref()?;
+    let text = config::read_text(Path::new(path)).ok().filter(|text| config::fingerprint_of(text) != *hash)?;
+    let before = run.inputs().as_object()?;
+    let now = config::read_data(path, &text).ok().and_then(|mut given| {
+        let values = given.as_object_mut()?;
+        for name in overridden {
+            values.remove(name);
+            values.extend(before.get(name).filter(|value| !value.is_null()).map(|value| (name.clone(), value.clone())));
+        }
+        config::resolve_inputs(run.plan(), &[], Some(&given)).ok()
+    });
+    let Some(now) = now else {
+        return Some(format!("`{path}` does not give the inputs of the plan any more; they stay as they were"));
+    };
+    let changed: Vec<_> = before.iter().filter(|(name, value)| now.get(name) != Some(value)).collect();
+    let names = changed.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    (!changed.is_empty()).then(|| format!("`{path}` gives other values for {names}; the inputs stay as they were"))
 }
 
 /// Reads what an earlier process left.

@@ -11,7 +11,7 @@ use super::{
     desk::{Desk, new_run},
     execute::{Work, execute},
     files,
-    resume::{agent_changes, plan_changes},
+    resume::{agent_changes, params_change, plan_changes},
     talk::{DriveArgs, Otherwise},
 };
 use crate::{
@@ -74,6 +74,9 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     for change in agent_changes(&earlier, &agents) {
         desk.screen.println(format!("changed since run {}: {change}", of.short()));
     }
+    if let Some(change) = params_change(&earlier) {
+        desk.screen.println(format!("changed since run {}: {change}", of.short()));
+    }
     let work = Work::Again { of, earlier, plan, inputs, source, from };
     args.drive.print(execute(desk, &agents, work).await?)
 }
@@ -130,6 +133,7 @@ fn corrected(
     given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
     let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given))).map_err(Diagnostics::from)?;
     let plan_path = (name != "-").then(|| files::absolute(path));
-    let source = Source { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path };
+    let params = earlier.source().and_then(|source| source.params.clone());
+    let source = Source { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path, params };
     Ok((Arc::new(plan), Arc::new(inputs), Some(Arc::new(source))))
 }

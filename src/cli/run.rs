@@ -112,7 +112,10 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     if !lowered.warnings.is_empty() {
         show(&lowered.warnings);
     }
-    let given = args.params_file.as_deref().map(files::data).transpose()?;
+    let (given, params) = match &args.params_file {
+        Some(path) => files::params(path, &args.params).map(|(given, params)| (Some(given), params))?,
+        None => (None, None),
+    };
     let inputs = config::resolve_inputs(&lowered.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
     let plan = Arc::new(lowered.plan);
     if args.dry_run {
@@ -131,6 +134,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         plan: (target != Target::Plan("-")).then(|| files::absolute(Path::new(&file))),
         plan_hash: config::fingerprint_of(&text),
         agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
+        params,
     });
     // A run can be long, and a plan's text large.
     drop((text, lowered.warnings));

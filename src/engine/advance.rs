@@ -250,6 +250,9 @@ impl Decision<'_> {
         }
         let id = self.run.graph[node].id.clone();
         let attempt = AttemptId { task: id.clone(), number: self.run.tasks[node.index()].attempts + 1 };
+        if let Some(reason) = self.run.unsettled_call(node, route) {
+            return self.ask_whether_to_repeat(attempt, &reason);
+        }
         let call = match self.run.start_order(node, route, attempt) {
             Ok(call) => call,
             Err(failure) => return self.fail(id, failure),

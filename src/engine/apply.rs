@@ -30,12 +30,9 @@ impl Run {
                 self.tasks[node.index()].agent.clone_from(agent);
                 self.end(node, Outcome::Succeeded(Arc::clone(output)));
             }
-            Event::ResultsKept { task, results } => {
+            Event::ResultsKept { task, results, unsettled } => {
                 let node = self.find(task)?;
-                let kept = self.kept.entry(node).or_default();
-                for result in results {
-                    kept.entry(result.request.clone()).or_default().push_back(result.clone());
-                }
+                self.keep(node, results, unsettled);
             }
             Event::RunResumed { away, taken_up, accepts_changes } => {
                 self.accepts_changes = *accepts_changes;
@@ -85,6 +82,7 @@ impl Run {
                 entry.agent = Some(agent.clone());
                 entry.last_route = Some(route);
                 entry.last_failure = None;
+                entry.unsettled = None;
                 entry.taken_up = false;
                 entry.replies.clear();
                 entry.state = TaskState::Running { number: attempt.number, route };
@@ -183,6 +181,9 @@ impl Run {
                 self.note_question_deadline(event);
                 if let Asker::Plan { task } | Asker::Host { attempt: AttemptId { task, .. } } = &question.asker {
                     let node = self.find(task)?;
+                    if matches!(question.asker, Asker::Host { .. }) {
+                        self.claim_unsettled_call(node);
+                    }
                     self.tasks[node.index()].state = TaskState::AwaitingAnswer;
                 }
                 self.questions.ask(question, request.clone());

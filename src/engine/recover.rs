@@ -6,9 +6,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::model::{
-    AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, ChatRequest, Command, EndCause, Event, Failure,
-    FailureKind, Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Sampler, Settlement, SkipReason,
-    Span, TaskId, Timestamp, ToolInfo, ToolOutput,
+    AgentId, AgentInfo, Answer, Asker, AttemptId, ChatError, ChatReply, ChatRequest, Command, Effect, EndCause, Event,
+    Failure, FailureKind, Input, NodeIndex, Origin, Outcome, QuestionId, RequestId, RunStatus, Sampler, Settlement,
+    SkipReason, Span, TaskId, Timestamp, ToolInfo, ToolOutput,
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     health::Health,
     questions::{QuestionEntry, QuestionState},
     replan::Stage,
+    retry,
     run::{Connection, Run, Stop, TaskState, Unknown},
 };
 
@@ -199,9 +200,14 @@ impl Decision<'_> {
     /// Asks a person what became of a call that must not be made twice.
     pub(super) fn ask_what_became_of(&mut self, attempt: AttemptId, node: NodeIndex) {
         let failure = self.run.tasks[node.index()].last_failure.as_ref();
-        let why = failure.map(|failure| format!("{failure}, and ")).unwrap_or_default();
+        let why = failure.map_or_else(|| "the host ended".to_owned(), ToString::to_string);
+        self.ask_whether_to_repeat(attempt, &why);
+    }
+
+    /// Asks a person whether a call is made, or made again, although it may have taken effect already.
+    pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, why: &str) {
         let message =
-            format!("{why}nobody knows whether it took effect; calling it again may do `{}` twice", attempt.task);
+            format!("{why}, so it is unknown whether it took effect; calling it again may do `{}` twice", attempt.task);
         self.ask(Asker::Host { attempt }, message, Settlement::form(), None);
     }
 
@@ -214,7 +220,13 @@ impl Decision<'_> {
                 let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
                 self.emit(Event::TaskEnded { task: attempt.task, outcome });
             }
-            Settlement::Failed => self.give_up(node),
+            Settlement::Failed => match &self.run.tasks[node.index()].unsettled {
+                None => self.give_up(node),
+                Some(reason) => {
+                    let failure = Failure::new(FailureKind::Interrupted, &**reason);
+                    self.fail(attempt.task, retry::explain(failure, Effect::AtMostOnce, &self.run.graph[node].task.id));
+                }
+            },
         }
     }
 

@@ -12,8 +12,8 @@ use std::{
 use crate::{
     expression,
     model::{
-        Answer, Asker, Command, Consent, Event, Failure, FailureKind, Form, NodeIndex, OnFailure, Outcome, Part,
-        Remainder, ReplanRequest, SkipReason, Standing, Task, TaskId, TaskSoFar, Work,
+        Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, OnFailure, Outcome,
+        Part, Remainder, ReplanRequest, SkipReason, Standing, Task, TaskId, TaskSoFar, Work,
     },
     synthesizer::answer::Finding,
 };
@@ -364,6 +364,26 @@ impl Run {
         }
         self.open += added.len();
         self.synthesize_after(&added);
+        self.hand_over(&failed, &added)?;
+        Ok(())
+    }
+
+    /// Hands over to new tasks what failed ones have done that must not be done twice: results to items that make the same
+    /// call, and to every task the calls of unknown outcome.
+    fn hand_over(&mut self, failed: &[TaskId], added: &[NodeIndex]) -> Result<(), Unknown> {
+        let failed = failed.iter().map(|task| self.find(task)).collect::<Result<BTreeSet<_>, _>>()?;
+        let (mut results, mut unsettled) = (Vec::new(), Vec::new());
+        for (node, part) in self.graph.nodes().filter(|(node, _)| failed.contains(&self.payer(*node))) {
+            let route = self.tasks[node.index()].last_route;
+            if route.is_some_and(|route| self.effect(node, route) == Effect::AtMostOnce) {
+                results.extend(part.item().and_then(|_| self.kept_result(node)));
+                unsettled.extend(self.unsettled_attempt(node));
+            }
+        }
+        for node in added {
+            let has_items = self.graph[*node].task.foreach.is_some();
+            self.keep(*node, if has_items { &results } else { &[] }, &unsettled);
+        }
         Ok(())
     }
 

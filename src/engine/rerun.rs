@@ -12,12 +12,13 @@ use crate::{
     expression,
     model::{
         Effect, Event, GraphError, KeptResult, NodeIndex, Outcome, Part, Plan, Record, RunId, Source, Task, TaskId,
-        Template, Timestamp, Work,
+        Template, Timestamp, UnsettledCall, Work,
     },
 };
 
 use super::{
     decide::{Decision, Step},
+    retry,
     run::{Run, TaskState},
 };
 
@@ -74,7 +75,8 @@ impl Run {
     /// Begins a run that takes over results of an earlier one. Tasks that succeeded and that neither are `from` nor come
     /// after it, after a task without a result, or after one that the plan defines otherwise, have their results from the
     /// earlier run; all others are done again. Among those, an item of a `foreach` task that succeeded keeps its result
-    /// if its call is the same, and so does a call of a prompt that must not be made twice.
+    /// if its call is the same, and so does a call of a prompt that must not be made twice. Before a call is made again
+    /// that must not be made twice and whose outcome is unknown, a person is asked.
     ///
     /// # Errors
     /// When the plan has no task `from`.
@@ -86,6 +88,7 @@ impl Run {
         let again = run.what_is_done_again(earlier, from);
         let planned: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
         let mut kept = earlier.results_to_keep();
+        let mut unsettled = earlier.calls_to_settle(of);
         let mut decision = Decision::new(&mut run, now);
         let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.cloned());
         let started = Event::RunStarted { plan, inputs, seed, source };
@@ -97,8 +100,12 @@ impl Run {
             };
             if !again {
                 decision.take_over(earlier, before);
-            } else if let Some(results) = kept.remove(&before) {
-                decision.emit(Event::ResultsKept { task, results });
+                continue;
+            }
+            let results = kept.remove(&before).unwrap_or_default();
+            let unsettled = unsettled.remove(&before).unwrap_or_default();
+            if !results.is_empty() || !unsettled.is_empty() {
+                decision.emit(Event::ResultsKept { task, results, unsettled });
             }
         }
         decision.advance();
@@ -167,8 +174,6 @@ impl Run {
     fn results_to_keep(&self) -> HashMap<NodeIndex, Vec<KeptResult>> {
         let mut found: HashMap<NodeIndex, Vec<KeptResult>> = HashMap::new();
         for (index, node) in self.graph.nodes() {
-            let entry = &self.tasks[index.index()];
-            let TaskState::Ended(Outcome::Succeeded(output)) = &entry.state else { continue };
             let is_kept = match &node.part {
                 Part::Planned => false,
                 Part::Item(_) => true,
@@ -178,8 +183,7 @@ impl Run {
                     self.effect(index, 0) == Effect::AtMostOnce && !(of_item && self.has_succeeded(call.parent))
                 }
             };
-            if is_kept && let Some(request) = self.request_of_call(index) {
-                let result = KeptResult { request, agent: entry.agent.clone(), output: Arc::clone(output) };
+            if is_kept && let Some(result) = self.kept_result(index) {
                 found.entry(self.payer(index)).or_default().push(result);
             }
         }
@@ -199,7 +203,54 @@ impl Run {
         found
     }
 
-    /// What a node that is no task of the plan asks for, in a form in which equal requests are equal texts.
+    /// By the task of the plan: the calls of which it is unknown whether they took effect.
+    fn calls_to_settle(&self, of: &RunId) -> HashMap<NodeIndex, Vec<UnsettledCall>> {
+        let mut found: HashMap<NodeIndex, Vec<UnsettledCall>> = HashMap::new();
+        for (node, _) in self.graph.nodes() {
+            if let Some(UnsettledCall { request, reason }) = self.unsettled_attempt(node) {
+                let reason = format!("in run `{of}`, {reason}");
+                found.entry(self.payer(node)).or_default().push(UnsettledCall { request, reason });
+            }
+        }
+        // What this run has itself from an earlier one, and has not come to or has no answer for.
+        for (index, entry) in self.tasks.iter().enumerate() {
+            let node = NodeIndex::new(index);
+            if let (Some(reason), false) = (&entry.unsettled, self.has_succeeded(node))
+                && let Some(request) = self.request_of_call(node)
+            {
+                let call = UnsettledCall { request, reason: reason.to_string() };
+                found.entry(self.payer(node)).or_default().push(call);
+            }
+        }
+        for (node, calls) in &self.unsettled {
+            for (request, reasons) in calls {
+                let calls =
+                    reasons.iter().map(|reason| UnsettledCall { request: request.clone(), reason: reason.clone() });
+                found.entry(*node).or_default().extend(calls);
+            }
+        }
+        found
+    }
+
+    /// Returns the result of a node for whatever asks for the same, if it has one.
+    pub(super) fn kept_result(&self, node: NodeIndex) -> Option<KeptResult> {
+        let entry = &self.tasks[node.index()];
+        let TaskState::Ended(Outcome::Succeeded(output)) = &entry.state else { return None };
+        let request = self.request_of_call(node)?;
+        Some(KeptResult { request, agent: entry.agent.clone(), output: Arc::clone(output) })
+    }
+
+    /// Returns the call of a node if it is unknown whether its last attempt took effect.
+    pub(super) fn unsettled_attempt(&self, node: NodeIndex) -> Option<UnsettledCall> {
+        let entry = &self.tasks[node.index()];
+        let failure = entry.last_failure.as_deref().filter(|_| !self.has_succeeded(node))?;
+        if entry.last_route.is_none() || !retry::may_have_taken_effect(failure.kind) {
+            return None;
+        }
+        Some(UnsettledCall { request: self.request_of_call(node)?, reason: failure.to_string() })
+    }
+
+    /// What a call of a node asks for, in a form in which equal requests are equal texts.
     fn request_of_call(&self, node: NodeIndex) -> Option<String> {
         let task = &self.graph[node].task;
         let render = |template: &Template| expression::render(template, &self.scope(node)).ok();
@@ -218,6 +269,41 @@ impl Run {
         };
         request.sort_all_objects();
         Some(request.to_string())
+    }
+
+    /// Takes over results and calls of unknown outcome from an earlier run.
+    pub(super) fn keep(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
+        for result in results {
+            let kept = self.kept.entry(node).or_default();
+            kept.entry(result.request.clone()).or_default().push_back(result.clone());
+        }
+        for call in unsettled {
+            let calls = self.unsettled.entry(node).or_default();
+            calls.entry(call.request.clone()).or_default().push_back(call.reason.clone());
+        }
+    }
+
+    /// Returns why a person must be asked before the first attempt of `node` on `route`, if one must.
+    pub(super) fn unsettled_call(&self, node: NodeIndex, route: usize) -> Option<String> {
+        let calls = self.unsettled.get(&self.payer(node))?;
+        let entry = &self.tasks[node.index()];
+        if entry.attempts > 0 || entry.unsettled.is_some() || self.effect(node, route) != Effect::AtMostOnce {
+            return None;
+        }
+        calls.get(&self.request_of_call(node)?)?.front().cloned()
+    }
+
+    /// Makes the call of unknown outcome that of a node, if there is one and the node has made none itself.
+    pub(super) fn claim_unsettled_call(&mut self, node: NodeIndex) {
+        if self.tasks[node.index()].attempts == 0
+            && let payer = self.payer(node)
+            && self.unsettled.contains_key(&payer)
+            && let Some(request) = self.request_of_call(node)
+        {
+            let calls = self.unsettled.get_mut(&payer).and_then(|calls| calls.get_mut(&request));
+            let reason = calls.and_then(VecDeque::pop_front);
+            self.tasks[node.index()].unsettled = reason.map(String::into_boxed_str);
+        }
     }
 
     /// Uses up the kept result of a call that a model asked for, if `node` is one and there is one.

@@ -123,6 +123,12 @@ pub fn of_interrupted(failure: Failure) -> Failure {
     }
 }
 
+/// Whether a call that failed so may have taken effect.
+pub fn may_have_taken_effect(failure: FailureKind) -> bool {
+    failure == FailureKind::Cancelled
+        || matches!(knowledge(failure), Knowledge::Interrupted | Knowledge::Ambiguous | Knowledge::Unusable)
+}
+
 /// Whether a failure says something about the agent, so that an equal agent is to be taken rather than it.
 pub fn counts_against_agent(kind: FailureKind) -> bool {
     !matches!(knowledge(kind), Knowledge::NotTheAgent | Knowledge::Interrupted)

@@ -49,6 +49,8 @@ pub struct Run {
     pub(super) schemas: Schemas,
     /// Results of an earlier run, by the task of the plan and by what was asked for.
     pub(super) kept: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
+    /// Calls of an earlier run of unknown outcome that no node has claimed, in the same way: why it is unknown.
+    pub(super) unsettled: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<String>>>,
     /// When the run's time is over, if it is bounded.
     pub(super) deadline: Option<Timestamp>,
     /// Attempts in flight.
@@ -86,6 +88,8 @@ pub(super) struct TaskEntry {
     pub(super) routes: Vec<RouteState>,
     /// Whether a person said yes.
     pub(super) approved: bool,
+    /// Before the first attempt: why it is unknown whether the same call took effect in an earlier run. A person was asked.
+    pub(super) unsettled: Option<Box<str>>,
     /// The agent of the last attempt.
     pub(super) agent: Option<AgentId>,
     /// The route of the last attempt, as an index: two routes may have the same agent.
@@ -287,6 +291,7 @@ impl Run {
             replans: Replans::default(),
             schemas: Schemas::default(),
             kept: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
             open: graph.len(),
@@ -376,6 +381,7 @@ impl TaskEntry {
             attempts: 0,
             routes: Vec::new(),
             approved: false,
+            unsettled: None,
             agent: None,
             last_route: None,
             conversation: None,
@@ -427,6 +433,7 @@ impl PartialEq for TaskEntry {
             && self.attempts == other.attempts
             && self.routes == other.routes
             && self.approved == other.approved
+            && self.unsettled == other.unsettled
             && self.agent == other.agent
             && self.last_route == other.last_route
             && self.conversation == other.conversation
@@ -454,6 +461,7 @@ impl PartialEq for Run {
             && self.accounts == other.accounts
             && self.replans == other.replans
             && self.kept == other.kept
+            && self.unsettled == other.unsettled
             && self.deadline == other.deadline
             && self.running == other.running
             && self.open == other.open

@@ -18,6 +18,7 @@ mod rules;
 mod simulation;
 mod sketches;
 mod synthesis;
+mod unsettled;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -58,13 +58,16 @@ pub enum Event {
         /// The result.
         output: Arc<ToolOutput>,
     },
-    /// Results of the earlier run that a task of this one takes over call by call: those of its items, and of the calls
-    /// that a model asked for. Whatever asks for the same again has the result, and is not called.
+    /// What a task takes over from the earlier run call by call. Results are those of its items, and of the calls that a
+    /// model asked for: whatever asks for the same again has the result, and is not called.
     ResultsKept {
         /// The task of the plan.
         task: TaskId,
         /// The results.
         results: Vec<KeptResult>,
+        /// Calls of unknown outcome: before the same call is made again, a person is asked.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unsettled: Vec<UnsettledCall>,
     },
     /// A later process took the run up, after the one before had ended or had paused it.
     RunResumed {
@@ -322,6 +325,21 @@ pub struct Source {
     pub plan_hash: String,
     /// The absolute path of the agents file.
     pub agents: String,
+    /// The file that gave inputs; absent where none did, or where they came from standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<ParamsFile>,
+}
+
+/// A file that gave inputs of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParamsFile {
+    /// Its absolute path.
+    pub path: String,
+    /// A hash of its text.
+    pub hash: String,
+    /// The inputs that the command line gave in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overridden: Vec<String>,
 }
 
 /// How a plan was made for a goal.
@@ -386,6 +404,15 @@ pub struct KeptResult {
     pub agent: Option<AgentId>,
     /// The result.
     pub output: Arc<ToolOutput>,
+}
+
+/// A call of an earlier run that may or may not have taken effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnsettledCall {
+    /// What was asked for, as JSON with sorted keys.
+    pub request: String,
+    /// Why its outcome is unknown.
+    pub reason: String,
 }
 
 /// A call that a model asked for.

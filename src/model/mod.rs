@@ -31,7 +31,10 @@ pub use chat::{
     ToolChoice, Usage,
 };
 pub use command::{Command, StartAttempt};
-pub use event::{EndCause, Event, GoalPlanning, KeptResult, PlannerTurn, PromptCall, Record, RunStatus, Source};
+pub use event::{
+    EndCause, Event, GoalPlanning, KeptResult, ParamsFile, PlannerTurn, PromptCall, Record, RunStatus, Source,
+    UnsettledCall,
+};
 pub use graph::{GraphError, Item, Node, Part, TaskGraph, ToolCall};
 pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;

@@ -128,7 +128,7 @@ pub enum Asker {
     },
     /// An agent, through `elicitation/create` or an input-required round.
     Agent(Origin),
-    /// The host, about a call of which nobody knows whether it took effect. The answer is a [`Settlement`].
+    /// The host, about a call that may or may not have taken effect. The answer is a [`Settlement`].
     Host {
         /// The call.
         attempt: AttemptId,

@@ -50,6 +50,16 @@ pub(super) fn request_in_words(question: Option<&QuestionId>) -> String {
         .map_or_else(|| "a cancellation".to_owned(), |question| format!("an answer to {}", brief(question.as_str())))
 }
 
+/// What a task keeps of an earlier run.
+pub fn kept(results: usize, unsettled: usize) -> String {
+    let calls = || format!("{} of unknown outcome", count(unsettled, "earlier call"));
+    match (results, unsettled) {
+        (_, 0) => format!("keeps {}", count(results, "earlier result")),
+        (0, _) => format!("asks before it repeats {}", calls()),
+        _ => format!("keeps {} and asks before it repeats {}", count(results, "earlier result"), calls()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

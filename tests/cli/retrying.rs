@@ -1,8 +1,8 @@
 //! `kapell retry`: which calls it makes again, and with which plan.
 
 use crate::{
-    interrupting::{calls, place},
-    support::{Ended, Place},
+    interrupting::{calls, place, wait_for_call},
+    support::{Ended, Place, signal},
 };
 
 const PLAN: &str = "
@@ -101,4 +101,77 @@ fn an_agent_that_is_gone_is_named_before_anything_is_called() {
     let refused = retry(&place, &["--from", "each"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(in_a_line(&refused.err).contains("agent `steps`"), "{}", refused.err);
+}
+
+/// Runs the plan over three items, and sends a signal while the second is under way.
+fn stopped(name: &str) -> Place {
+    let place = place();
+    place
+        .write("plan.yaml", PLAN.replace("as: label", "as: label\n    max_parallel: 1"))
+        .write("items", "a b c")
+        .write("hold-b", "");
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for_call(&place, "b");
+    signal(&host, name);
+    host.wait().expect("it ends");
+    std::fs::remove_file(place.path("hold-b")).expect("it was held");
+    std::fs::remove_file(place.path("calls")).expect("there were calls");
+    place
+}
+
+#[test]
+fn a_run_that_was_stopped_is_resumed_or_cancelled_first_and_nothing_of_it_is_repeated_unasked() {
+    for (name, decision) in [("INT", "done"), ("KILL", "repeat")] {
+        let place = stopped(name);
+        let refused = retry(&place, &["--from", "each"]);
+        assert_eq!(refused.code, Some(2), "{name}: {refused:?}");
+        let message = in_a_line(&refused.err);
+        assert!(message.contains("kapell resume") && message.contains("kapell cancel"), "{name}: {message}");
+        let cancelled = place.kapell(&["cancel", "last"]);
+        assert_eq!(cancelled.code, Some(0), "{name}: {cancelled:?}");
+
+        // The outcome of `b` is unknown, so it is as if the run had been resumed.
+        let paused = retry(&place, &["--from", "each"]);
+        assert_eq!(paused.code, Some(4), "{name}: {paused:?}");
+        assert!(paused.err.contains("calling it again may do `each[1]` twice"), "{name}: {}", paused.err);
+        assert_eq!(calls(&place), ["c"], "{name}: what is known to be open is called");
+        place
+            .write("answers.yaml", format!("answers:\n  - {{ task: 'each[1]', accept: {{ outcome: {decision} }} }}\n"));
+        let ended = place.kapell(&["resume", "--answers", "answers.yaml", "--output", "json"]);
+        assert_eq!((ended.code, ended.task("after").0.as_str()), (Some(0), "succeeded"), "{name}: {ended:?}");
+        let expected: &[&str] = if decision == "done" { &["c", "after"] } else { &["c", "b", "after"] };
+        assert_eq!(calls(&place), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_parameters_that_has_changed_is_named_and_the_inputs_stay_as_they_were() {
+    let place = place();
+    let plan = "
+name: steps
+inputs: { label: { type: string }, other: { type: string, default: x }, given: { type: string } }
+tasks:
+  - { id: first, agent: steps, tool: step, with: { label: '${{ inputs.label }}' } }
+";
+    place.write("plan.yaml", plan).write("params.yaml", "label: before\ngiven: file\n");
+    let run = ["run", "plan.yaml", "--params-file", "params.yaml", "--param", "given=line", "--no-input"];
+    assert_eq!(place.kapell(&run).code, Some(0));
+    let note = |params: &str| {
+        place.write("params.yaml", params);
+        let ended = retry(&place, &["--from", "first"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let lines = ended.err.lines().find(|line| line.starts_with("changed since"));
+        lines.map(|line| line.split("params.yaml").nth(1).expect("the file").to_owned())
+    };
+    let same = "{ given: another, label: before } # the same, but for what the command line gave";
+    assert_eq!(note(same), None);
+    let stay = "; the inputs stay as they were";
+    assert_eq!(note("label: after\nother: y\n"), Some(format!("` gives other values for `label`, `other`{stay}")));
+    let unfit = "` does not give the inputs of the plan any more; they stay as they were";
+    for params in ["label: [", "label: 3", "[]", "unknown: x"] {
+        assert_eq!(note(params).as_deref(), Some(unfit), "{params}");
+    }
+    assert!(calls(&place).iter().all(|label| label == "before"));
+    std::fs::remove_file(place.path("params.yaml")).expect("it is there");
+    assert_eq!(retry(&place, &["--from", "first"]).code, Some(0), "the run has its inputs");
 }

@@ -24,7 +24,7 @@ impl Driver {
         driver
     }
 
-    fn killed(&self) -> Self {
+    pub(super) fn killed(&self) -> Self {
         self.killed_at(self.records.len(), &|_| false)
     }
 
@@ -35,7 +35,7 @@ impl Driver {
         })
     }
 
-    fn questions(&mut self) -> Vec<Arc<crate::model::Question>> {
+    pub(super) fn questions(&mut self) -> Vec<Arc<crate::model::Question>> {
         self.take_orders(|order| match order {
             Command::Ask { question } => Some(Arc::clone(question)),
             _ => None,
@@ -50,7 +50,7 @@ impl Driver {
         agent.expect("it was started")
     }
 
-    fn settle(&mut self, question: &QuestionId, settlement: Settlement) {
+    pub(super) fn settle(&mut self, question: &QuestionId, settlement: Settlement) {
         let answer = Answer::Accept { content: Some(json!({"outcome": settlement})) };
         self.feed(Input::QuestionAnswered { question: question.clone(), answer, by: "p".into() });
     }

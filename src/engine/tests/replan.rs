@@ -269,3 +269,43 @@ fn a_person_is_asked_about_the_new_remainder_where_the_run_needs_a_yes() {
         assert_eq!((driver.names(), driver.ended()), (calls.iter().map(|&call| call.to_owned()).collect(), status));
     }
 }
+
+#[test]
+fn a_replan_repeats_no_item_that_is_done_and_asks_before_it_repeats_what_may_be_done() {
+    let once = |task: Task| Task { effect: Some(Effect::AtMostOnce), ..task };
+    let each = |id: &str, items: Value| Task { id: id.into(), ..once(over(items, None)) };
+    let mut driver = replanned(1, vec![each("each", json!(["a", "b", "c"]))]);
+    driver.names();
+    driver.end("each[0]", 1, Ok(text("A")));
+    driver.fail("each[1]", 1, FailureKind::IdleTimeout);
+    driver.fail("each[2]", 1, FailureKind::Refused);
+    let single = |id: &str, value: &str| once(with(json!({"value": value}), task(id, &[])));
+    let added = vec![each("rest", json!(["a", "b", "c", "d"])), single("one", "b"), single("other", "e")];
+    driver.names();
+    driver.answer(1, remainder(&[], added));
+    let mut called = driver.names();
+    called.sort();
+    assert_eq!(called, ["other#1@a", "rest[2]#1@a"], "two calls at a time");
+    let asked = driver.questions();
+    let about: Vec<_> = asked.iter().filter_map(|question| question.asker.task()).map(TaskId::as_str).collect();
+    assert_eq!(about, ["one", "rest[1]"]);
+    assert!(
+        driver
+            .records
+            .iter()
+            .any(|record| matches!(&record.event, Event::TaskReused { task, .. } if task.as_str() == "rest[0]"))
+    );
+    assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+
+    // What may be repeated is planned as before.
+    let mut driver = replanned(1, vec![Task { effect: Some(Effect::ReadOnly), ..over(json!(["a", "b"]), None) }]);
+    driver.names();
+    driver.end("each[0]", 1, Ok(text("A")));
+    driver.fail("each[1]", 1, FailureKind::Refused);
+    driver.names();
+    driver.answer(
+        1,
+        remainder(&[], vec![Task { id: "rest".into(), effect: Some(Effect::ReadOnly), ..over(json!(["a"]), None) }]),
+    );
+    assert_eq!(driver.names(), ["rest[0]#1@a"]);
+}

@@ -3,17 +3,17 @@
 use super::*;
 use crate::{
     engine::{Rerun, check_rerun},
-    model::RunId,
+    model::{RunId, Settlement},
 };
 
 /// A driver of a run that does `driver`'s again from `from` on.
-fn again(driver: &Driver, from: &str) -> Driver {
+pub(super) fn again(driver: &Driver, from: &str) -> Driver {
     let plan = Arc::new(driver.run.plan_as_it_became());
     again_with(driver, &plan, from)
 }
 
 /// The same with another plan.
-fn again_with(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
+pub(super) fn again_with(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
     let (of, from) = (RunId::from("earlier"), TaskId::from(from));
     let inputs = driver.run.inputs();
     let rerun = Rerun { of: &of, earlier: &driver.run, plan, inputs, source: None, from: &from, seed: 7 };
@@ -24,7 +24,7 @@ fn again_with(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
     again
 }
 
-fn reused(driver: &Driver) -> Vec<String> {
+pub(super) fn reused(driver: &Driver) -> Vec<String> {
     let reused = driver.records.iter().filter_map(|record| match &record.event {
         Event::TaskReused { task, .. } => Some(task.to_string()),
         _ => None,
@@ -83,7 +83,7 @@ fn a_task_that_the_plan_does_not_have_is_named_beside_those_that_it_has() {
 }
 
 /// A `foreach` task over these items, each of which must not be called twice.
-fn items(values: Value) -> Task {
+pub(super) fn items(values: Value) -> Task {
     Task { effect: Some(Effect::AtMostOnce), ..over(values, None) }
 }
 
@@ -141,6 +141,9 @@ fn a_success_is_kept_over_retries_that_do_not_come_to_it_and_over_every_end() {
     driver.connect_all();
     driver.names();
     driver.end("first", 1, Ok(text("1")));
+    // Its call was cancelled while it was under way.
+    let asked = driver.questions().pop().expect("a question");
+    driver.settle(&asked.id, Settlement::Repeat);
     assert_eq!(driver.names(), ["each[1]#1@a"]);
     driver.end("each[1]", 1, Ok(text("B")));
     let mut driver = again(&driver, "each");

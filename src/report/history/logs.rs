@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::{
         jsonl::{LinesError, unless_closed},
-        text::{brief, count, elapsed, printable, request_in_words, safe_json, task_in_words},
+        text::{brief, count, elapsed, kept, printable, request_in_words, safe_json, task_in_words},
     },
     formatted,
     show::{action, tokens},
@@ -213,9 +213,7 @@ fn describe(event: &Event) -> (String, String) {
         Event::RequestRefused { question, by, reason } => {
             (run(), format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason)))
         }
-        Event::ResultsKept { task, results } => {
-            (task.to_string(), format!("keeps {}", count(results.len(), "earlier result")))
-        }
+        Event::ResultsKept { task, results, unsettled } => (task.to_string(), kept(results.len(), unsettled.len())),
         Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
         Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {

@@ -11,7 +11,7 @@ use crate::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, EndCause, Event, Failure, LogMessage, Origin, Outcome,
         Progress, Question, QuestionId, Record, RunStatus, Sampler, SkipReason, TaskId, Timestamp,
     },
-    report::text::{brief, count, elapsed, printable, request_in_words},
+    report::text::{brief, count, elapsed, kept, printable, request_in_words},
 };
 
 impl Story {
@@ -61,8 +61,8 @@ impl Story {
                 self.count(task, &Outcome::Succeeded(Arc::clone(output)));
                 task.is_planned().then(|| line(Mark::Succeeded, task.as_str(), "has its earlier result"))
             }
-            Event::ResultsKept { task, results } => {
-                Some(line(Mark::Noted, task.as_str(), format!("keeps {}", count(results.len(), "earlier result"))))
+            Event::ResultsKept { task, results, unsettled } => {
+                Some(line(Mark::Noted, task.as_str(), kept(results.len(), unsettled.len())))
             }
             Event::RunResumed { away, taken_up, .. } => {
                 self.interrupted(taken_up);

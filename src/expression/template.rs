@@ -10,6 +10,8 @@ use super::{ExpressionError, Ground, Reference, Scope, check, find, resolve::Pla
 
 const OPEN: &str = "${{";
 const CLOSE: &str = "}}";
+/// Largest text that values are put into, in bytes.
+const MAX_TEXT: usize = 64 * 1024 * 1024;
 
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,10 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
         match piece {
             Piece::Text(text) => rendered.push_str(text),
             Piece::Expression(expression, range) => find(expression, range)?.write_to(&mut rendered),
+        }
+        if rendered.len() > MAX_TEXT {
+            let message = format!("the text would be larger than {MAX_TEXT} bytes with its values");
+            return Err(ExpressionError::new(message, 0..text.len()).with_help("hand the values over one by one"));
         }
     }
     Ok(Value::String(rendered))

@@ -1,0 +1,146 @@
+//! Bounds what one evaluation may go over and make, in values and bytes.
+//! Never reads the time, so an expression has the same outcome on every machine.
+
+use minijinja::{
+    Error, ErrorKind, State,
+    value::{Value as Computed, ValueKind},
+};
+
+/// Values that a filter may take and an expression may give, nested ones included.
+pub(super) const MAX_VALUES: usize = 1_000_000;
+/// Steps of one evaluation: a step goes over one value, or over the bytes that count as one.
+pub(super) const MAX_STEPS: usize = 4_000_000;
+/// Largest text that a filter may make, in bytes.
+pub(super) const MAX_TEXT: usize = 64 * 1024 * 1024;
+/// Levels of nested lists and objects that a filter may take and an expression may give.
+const MAX_LEVELS: usize = 256;
+/// Bytes of a text that count as one value more.
+const BYTES_PER_VALUE: usize = 64;
+/// The same for a text from which a filter makes a value for each part.
+const BYTES_PER_PART: usize = 4;
+
+pub(super) fn refused(message: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}
+
+/// Returns the error of a value that exceeds [`MAX_VALUES`].
+pub(super) fn too_many_values() -> Error {
+    refused(format!("the expression makes more than {MAX_VALUES} values"))
+}
+
+fn too_deep() -> Error {
+    refused(format!("lists and objects are nested more than {MAX_LEVELS} deep"))
+}
+
+/// The steps that an evaluation has left.
+#[derive(Debug)]
+pub(super) struct Steps(usize);
+
+impl Steps {
+    /// Returns the steps of the evaluation that `state` belongs to.
+    pub(super) fn of<'s>(state: &'s mut State<'_, '_>) -> &'s mut Self {
+        state.get_or_insert_extension_with(|| Self(MAX_STEPS))
+    }
+
+    /// Takes steps away.
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub(super) fn charge(&mut self, steps: usize) -> Result<(), Error> {
+        self.0 = (self.0.checked_sub(steps))
+            .ok_or_else(|| refused(format!("the expression takes more than {MAX_STEPS} steps")))?;
+        Ok(())
+    }
+}
+
+/// Returns the values in `value`, nested ones included.
+///
+/// # Errors
+/// When there are more than [`MAX_VALUES`], or they are nested too deeply.
+pub(super) fn size(value: &Computed) -> Result<usize, Error> {
+    let mut count = Count::default();
+    count.add(value, 0)?;
+    Ok(count.values)
+}
+
+/// Returns the parts into which a filter may divide a text, or the [`size`] of another value.
+///
+/// # Errors
+/// As [`size`].
+pub(super) fn parts(value: &Computed) -> Result<usize, Error> {
+    match value.as_str().map(|text| text.len() / BYTES_PER_PART) {
+        None => size(value),
+        Some(parts) if parts > MAX_VALUES => Err(too_many_values()),
+        Some(parts) => Ok(1 + parts),
+    }
+}
+
+/// Returns the steps that it takes to go over `bytes`.
+pub(super) fn text_steps(bytes: usize) -> usize {
+    bytes / BYTES_PER_VALUE
+}
+
+/// Counts values up to [`MAX_VALUES`].
+#[derive(Debug, Default)]
+pub(super) struct Count {
+    values: usize,
+}
+
+impl Count {
+    /// Adds one value and its text, without what is in it.
+    pub(super) fn add_one(&mut self, value: &Computed, level: usize) -> Result<(), Error> {
+        if level > MAX_LEVELS {
+            return Err(too_deep());
+        }
+        self.values += 1 + value.as_str().map_or(0, |text| text_steps(text.len()));
+        if self.values > MAX_VALUES { Err(too_many_values()) } else { Ok(()) }
+    }
+
+    /// Adds a value and all that is in it.
+    fn add(&mut self, value: &Computed, level: usize) -> Result<(), Error> {
+        self.add_one(value, level)?;
+        if value.as_object().and(value.len()).is_some_and(|length| length > MAX_VALUES - self.values) {
+            return Err(too_many_values());
+        }
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => value.try_iter()?.try_for_each(|item| self.add(&item, level + 1)),
+            ValueKind::Map => value.try_iter()?.try_for_each(|key| {
+                self.add_one(&key, level + 1)?;
+                self.add(&value.get_item(&key)?, level + 1)
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The values of paths that were taken into one evaluation.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    steps: usize,
+}
+
+impl Taken {
+    /// Adds the value of a path.
+    ///
+    /// # Errors
+    /// When there are more than [`MAX_STEPS`], or they are nested too deeply.
+    pub(super) fn add(&mut self, value: &serde_json::Value) -> Result<(), Error> {
+        let mut open = vec![(value, 0)];
+        while let Some((value, level)) = open.pop() {
+            if level > MAX_LEVELS {
+                return Err(too_deep());
+            }
+            self.steps += 1;
+            match value {
+                serde_json::Value::String(text) => self.steps += text_steps(text.len()),
+                serde_json::Value::Array(list) => open.extend(list.iter().map(|value| (value, level + 1))),
+                serde_json::Value::Object(map) => open.extend(map.values().map(|value| (value, level + 1))),
+                _ => {}
+            }
+            if self.steps > MAX_STEPS {
+                return Err(refused(format!("the expression takes more than {MAX_STEPS} values")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,356 @@
+//! The filters, tests and functions of expressions, each with what it costs.
+//! Never offers one that a table does not name: what pads or formats by a width of the author's choice is left out,
+//! since it can ask for any amount of memory.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use minijinja::{
+    Environment, Error, State, UndefinedBehavior, filters, functions, tests,
+    value::{Kwargs, Rest, Value as Computed, ValueKind, ValueOrKwargs},
+};
+use serde_json::Value;
+
+use super::{
+    budget::{MAX_TEXT, MAX_VALUES, Steps, parts, refused, size, text_steps, too_many_values},
+    to_json,
+};
+
+/// What a call of a filter, test or function costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cost {
+    /// Nothing: it looks at one value, or gives back what it takes.
+    Free,
+    /// The size of what it takes and makes.
+    Size,
+    /// The same, where a text costs as much as a list of its parts.
+    Parts,
+}
+
+/// A filter, test or function.
+struct Builtin {
+    name: &'static str,
+    cost: Cost,
+    function: Computed,
+}
+
+macro_rules! table {
+    ($($cost:ident $($name:literal: $function:expr),+;)+) => {
+        vec![$($(Builtin { name: $name, cost: Cost::$cost, function: Computed::from_function($function) }),+),+]
+    };
+}
+
+static FILTERS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    table! {
+        Free
+            "abs": filters::abs,
+            "attr": filters::attr,
+            "bool": filters::bool,
+            "count": filters::length,
+            "d": filters::default,
+            "default": filters::default,
+            "float": filters::float,
+            "length": filters::length,
+            "round": filters::round;
+        Size
+            "capitalize": filters::capitalize,
+            "first": filters::first,
+            "fromjson": from_json,
+            "int": filters::int,
+            "items": |map: Computed| lists(filters::items(&map)?),
+            "keys": keys,
+            "last": filters::last,
+            "lower": filters::lower,
+            "replace": replace,
+            "reverse": filters::reverse,
+            "string": filters::string,
+            "title": filters::title,
+            "tojson": |value: Computed| -> Result<String, Error> { Ok(to_json(&value)?.to_string()) },
+            "trim": trim,
+            "upper": filters::upper,
+            "values": values;
+        Parts
+            "chain": chain,
+            "dictsort": |map: Computed, named: Kwargs| lists(filters::dictsort(&map, named)?),
+            "groupby": filters::groupby,
+            "join": join,
+            "lines": filters::lines,
+            "list": filters::list,
+            "map": filters::map,
+            "max": filters::max,
+            "min": filters::min,
+            "reject": filters::reject,
+            "rejectattr": filters::rejectattr,
+            "select": filters::select,
+            "selectattr": filters::selectattr,
+            "sort": filters::sort,
+            "split": filters::split,
+            "sum": sum,
+            "unique": filters::unique,
+            "zip": |state: &mut State<'_, '_>, first: Computed, others: Rest<Computed>| lists(filters::zip(state, first, others)?);
+    }
+});
+
+static TESTS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    table! {
+        Free
+            "boolean": tests::is_boolean,
+            "defined": tests::is_defined,
+            "divisibleby": tests::is_divisibleby,
+            "even": tests::is_even,
+            "false": tests::is_false,
+            "float": tests::is_float,
+            "integer": tests::is_integer,
+            "iterable": tests::is_iterable,
+            "mapping": tests::is_mapping,
+            "none": tests::is_none,
+            "number": tests::is_number,
+            "odd": tests::is_odd,
+            "sequence": tests::is_sequence,
+            "string": tests::is_string,
+            "true": tests::is_true,
+            "undefined": tests::is_undefined;
+        Size
+            "endingwith": tests::is_endingwith,
+            "eq": tests::is_eq,
+            "equalto": tests::is_eq,
+            "ge": tests::is_ge,
+            "gt": tests::is_gt,
+            "in": tests::is_in,
+            "le": tests::is_le,
+            "lower": tests::is_lower,
+            "lt": tests::is_lt,
+            "ne": tests::is_ne,
+            "startingwith": tests::is_startingwith,
+            "upper": tests::is_upper,
+            // What `select` and `selectattr` take besides.
+            "==": tests::is_eq,
+            "!=": tests::is_ne,
+            "<": tests::is_lt,
+            "<=": tests::is_le,
+            ">": tests::is_gt,
+            ">=": tests::is_ge,
+            "greaterthan": tests::is_gt,
+            "lessthan": tests::is_lt;
+    }
+});
+
+static FUNCTIONS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
+    table! {
+        Size
+            "dict": functions::dict,
+            "range": functions::range;
+    }
+});
+
+/// The function that [`super::operators`] puts around what an operator makes.
+pub(super) const BOUNDED: &str = "bounded";
+
+/// Returns the names of the filters.
+pub(in crate::expression) fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
+    FILTERS.iter().map(|filter| filter.name)
+}
+
+/// Returns the names of the tests, without those that are signs.
+pub(in crate::expression) fn test_names() -> impl Iterator<Item = &'static str> + Clone {
+    TESTS.iter().map(|test| test.name).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
+}
+
+/// Returns the names of the functions.
+pub(super) fn function_names() -> impl Iterator<Item = &'static str> + Clone {
+    FUNCTIONS.iter().map(|function| function.name)
+}
+
+/// The environment of every expression.
+pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    FILTERS.iter().for_each(|filter| environment.add_filter(filter.name, filter.charged()));
+    TESTS.iter().for_each(|test| environment.add_test(test.name, test.charged()));
+    FUNCTIONS.iter().for_each(|function| environment.add_function(function.name, function.charged()));
+    environment.add_function(BOUNDED, |state: &mut State<'_, '_>, value: Computed| made(state, value));
+    environment
+});
+
+impl Builtin {
+    /// Returns the function that charges what it takes before the call, and what it makes after it.
+    fn charged(
+        &self,
+    ) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Computed, Error> + Send + Sync + 'static {
+        let (cost, function) = (self.cost, self.function.clone());
+        move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| -> Result<Computed, Error> {
+            let arguments = arguments.into_values();
+            let measure = match cost {
+                Cost::Free => return function.call(state, &arguments),
+                Cost::Size => size,
+                Cost::Parts => parts,
+            };
+            for argument in &arguments {
+                let steps = measure(argument)?;
+                Steps::of(state).charge(steps)?;
+            }
+            let value = function.call(state, &arguments)?;
+            made(state, value)
+        }
+    }
+}
+
+/// Charges a value that was made. One that is computed whenever something goes over it becomes a list, so that no
+/// value costs more than was charged for it.
+fn made(state: &mut State<'_, '_>, value: Computed) -> Result<Computed, Error> {
+    let steps = size(&value)?;
+    Steps::of(state).charge(steps)?;
+    match value.kind() {
+        ValueKind::Iterable => Ok(Computed::from(value.try_iter()?.checked().collect::<Result<Vec<_>, _>>()?)),
+        _ => Ok(value),
+    }
+}
+
+fn only_map(value: &Computed, filter: &str) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Map => Ok(()),
+        other => Err(refused(format!("`{filter}` takes an object, not {other}"))),
+    }
+}
+
+fn keys(map: Computed) -> Result<Vec<Computed>, Error> {
+    only_map(&map, "keys")?;
+    Ok(map.try_iter()?.collect())
+}
+
+fn values(map: Computed) -> Result<Vec<Computed>, Error> {
+    only_map(&map, "values")?;
+    map.try_iter()?.map(|key| map.get_item(&key)).collect()
+}
+
+/// Returns a list of lists for a list of tuples: JSON has no tuples, and a repetition of one is a copy.
+fn lists(tuples: Computed) -> Result<Computed, Error> {
+    let list = |tuple: Computed| Ok(Computed::from(tuple.try_iter()?.collect::<Vec<_>>()));
+    Ok(Computed::from(tuples.try_iter()?.checked().map(|tuple| list(tuple?)).collect::<Result<Vec<_>, Error>>()?))
+}
+
+/// Reads JSON out of a text. What it holds is counted first: a byte of text can be a value that takes fifty.
+fn from_json(text: String) -> Result<Computed, Error> {
+    if json_values(&text) > MAX_VALUES {
+        return Err(too_many_values());
+    }
+    serde_json::from_str::<Value>(&text)
+        .map(|value| Computed::from(minijinja::value::Serde(value)))
+        .map_err(|error| refused(format!("the text is not JSON: {error}")))
+}
+
+/// Returns how many values a text of JSON holds at most, by its signs.
+fn json_values(text: &str) -> usize {
+    let (mut signs, mut in_text, mut escaped) = (1, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => signs += 1,
+            _ => {}
+        }
+    }
+    signs
+}
+
+/// Joins a list: texts as they are, other values as JSON.
+fn join(list: Computed, separator: Option<String>) -> Result<String, Error> {
+    let separator = separator.unwrap_or_default();
+    let mut joined = String::new();
+    for (index, item) in list.try_iter()?.enumerate() {
+        if index > 0 {
+            joined.push_str(&separator);
+        }
+        match item.as_str() {
+            Some(text) => joined.push_str(text),
+            None => joined.push_str(&to_json(&item)?.to_string()),
+        }
+        if joined.len() > MAX_TEXT {
+            return Err(too_long("joined text"));
+        }
+    }
+    Ok(joined)
+}
+
+fn too_long(what: &str) -> Error {
+    refused(format!("the {what} is larger than {MAX_TEXT} bytes"))
+}
+
+/// Replaces a part of a text wherever it occurs.
+fn replace(text: String, from: String, to: String) -> Result<String, Error> {
+    let grown = text.matches(from.as_str()).count().saturating_mul(to.len()).saturating_add(text.len());
+    if grown > MAX_TEXT {
+        return Err(refused(format!("the text would be larger than {MAX_TEXT} bytes")));
+    }
+    Ok(text.replace(&from, &to))
+}
+
+/// Removes characters from both ends of a text, which takes a look at all of them for each that is removed.
+fn trim(state: &mut State<'_, '_>, text: String, characters: Option<String>) -> Result<String, Error> {
+    let Some(characters) = characters else { return Ok(text.trim().to_owned()) };
+    Steps::of(state).charge(text_steps(text.len().saturating_mul(characters.len())))?;
+    Ok(text.trim_matches(|c| characters.contains(c)).to_owned())
+}
+
+/// Puts lists one after another, or objects together: of a key that several have, the last value counts.
+fn chain(first: Computed, others: Rest<Computed>) -> Result<Computed, Error> {
+    let all: Vec<_> = std::iter::once(first).chain(others.0).collect();
+    if all.iter().any(|value| value.kind() != ValueKind::Map) {
+        let mut items = Vec::new();
+        for value in &all {
+            items.extend(value.try_iter()?);
+        }
+        return Ok(Computed::from(items));
+    }
+    let mut together = BTreeMap::new();
+    for map in &all {
+        for key in map.try_iter()? {
+            let value = map.get_item(&key)?;
+            together.insert(key, value);
+        }
+    }
+    Ok(Computed::from(together))
+}
+
+/// Adds up numbers. With a list or a text as `start`, puts lists or texts one after another, each copied once.
+fn sum(
+    state: &mut State<'_, '_>,
+    values: Computed,
+    attribute: Option<String>,
+    start: Option<Computed>,
+    named: Kwargs,
+) -> Result<Computed, Error> {
+    let start = match start {
+        Some(start) => start,
+        None => named.get::<Option<Computed>>("start")?.unwrap_or(Computed::from(0)),
+    };
+    let is_text = start.as_str().is_some();
+    if !is_text && !matches!(start.kind(), ValueKind::Seq | ValueKind::Iterable) {
+        return filters::sum(state, values, attribute.as_deref(), Some(start), named);
+    }
+    let attribute = attribute.map_or_else(|| named.get::<Option<String>>("attribute"), |name| Ok(Some(name)))?;
+    named.assert_all_used()?;
+    let values = match attribute {
+        None => values,
+        Some(path) => {
+            let named = Kwargs::from_iter([("attribute", Computed::from(path))]);
+            state.apply_filter("map", &[values, Computed::from(named)])?
+        }
+    };
+    let (mut items, mut text) = (Vec::new(), String::new());
+    for value in std::iter::once(start).chain(values.try_iter()?) {
+        match (value.kind(), value.as_str()) {
+            (ValueKind::Undefined, _) => {}
+            (ValueKind::Seq | ValueKind::Iterable, _) if !is_text => items.extend(value.try_iter()?),
+            (_, Some(part)) if is_text => text.push_str(part),
+            (kind, _) => {
+                let wanted = if is_text { "texts" } else { "lists" };
+                return Err(refused(format!("`sum` that starts with one of the {wanted} takes {wanted}, not {kind}")));
+            }
+        }
+        if text.len() > MAX_TEXT {
+            return Err(too_long("joined text"));
+        }
+    }
+    Ok(if is_text { Computed::from(text) } else { Computed::from(items) })
+}

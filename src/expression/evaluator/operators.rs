@@ -1,0 +1,167 @@
+//! Puts what operators make under the bounds of an evaluation, by writing an expression anew with calls in it.
+//! Never computes anything: `[1] * 100000000` is a few words until something goes over it.
+
+use std::ops::Range;
+
+use minijinja::{
+    Error,
+    machinery::{
+        self,
+        ast::{BinOpKind, CallArg, Expr},
+    },
+};
+
+use super::{budget::refused, builtins::BOUNDED};
+
+/// Slices of an expression. Each goes over its list again whenever something goes over the slice.
+const MAX_SLICES: usize = 16;
+
+/// An expression in which every value that an operator may make larger than its parts is charged.
+pub(super) struct Bounded {
+    /// The expression as it is evaluated.
+    pub(super) text: String,
+    /// What was inserted: the place in the original expression, and the bytes.
+    insertions: Vec<(usize, usize)>,
+}
+
+impl Bounded {
+    /// Takes an expression as it is.
+    pub(super) fn without_calls(text: String) -> Self {
+        Self { text, insertions: Vec::new() }
+    }
+
+    /// Puts calls around what the operators of `text` make.
+    ///
+    /// # Errors
+    /// When it is no expression, or has too many slices.
+    pub(super) fn new(text: &str) -> Result<Self, Error> {
+        // Most expressions have no operators, and need not be parsed twice.
+        if !text.contains(['*', '+', '~', ':', '(']) {
+            return Ok(Self::without_calls(text.to_owned()));
+        }
+        let expression = machinery::parse_expr(text)?;
+        let mut found = Found { has_product: text.contains('*'), ..Found::default() };
+        found.look(&expression, 0);
+        if found.slices > MAX_SLICES {
+            return Err(refused(format!("the expression has more than {MAX_SLICES} slices")));
+        }
+        let mut text = text.to_owned();
+        for Range { start, end } in found.tuples {
+            text.replace_range(start..=start, "[");
+            text.replace_range(end - 1..end, "]");
+        }
+        // What ends at a place ends before what begins there.
+        let mut signs: Vec<_> =
+            found.grown.iter().flat_map(|range| [(range.start, true), (range.end, false)]).collect();
+        signs.sort_unstable();
+        let mut bounded = Self { text: String::with_capacity(text.len() + 16), insertions: Vec::new() };
+        let mut done = 0;
+        for (place, opens) in signs {
+            bounded.text.push_str(&text[done..place]);
+            done = place;
+            let before = bounded.text.len();
+            if opens {
+                bounded.text.push_str(BOUNDED);
+            }
+            bounded.text.push(if opens { '(' } else { ')' });
+            bounded.insertions.push((place, bounded.text.len() - before));
+        }
+        bounded.text.push_str(&text[done..]);
+        Ok(bounded)
+    }
+
+    /// Returns the place of the original expression for one of the text.
+    pub(super) fn original(&self, at: usize) -> usize {
+        let mut inserted = 0;
+        for (place, length) in &self.insertions {
+            if at <= place + inserted {
+                break;
+            }
+            inserted += (*length).min(at - place - inserted);
+        }
+        at - inserted
+    }
+}
+
+/// Operators of a chain, such as `a + b + c`, that are charged together. One call for each would nest them.
+const CHAIN: usize = 16;
+
+/// What was found in an expression.
+#[derive(Default)]
+struct Found {
+    has_product: bool,
+    /// Where values stand that are larger than their parts.
+    grown: Vec<Range<usize>>,
+    /// Tuples, which become lists: JSON has none, and a repetition of one is a copy.
+    tuples: Vec<Range<usize>>,
+    slices: usize,
+}
+
+impl Found {
+    /// Looks at an expression and all that is in it. `link` is its place in a chain of operators, from the end.
+    fn look(&mut self, expression: &Expr<'_>, link: usize) {
+        let span = expression.span();
+        let range = span.start_offset as usize..span.end_offset as usize;
+        match expression {
+            Expr::Var(_) => {}
+            // Else the compiler would multiply it.
+            Expr::Const(constant) if self.has_product && constant.value.as_str().is_some() => self.grown.push(range),
+            Expr::Const(_) => {}
+            Expr::BinOp(operation) => {
+                let (grows, is_chain) = match (operation.op, &operation.left) {
+                    // A product that is part of a sum or a joined text is charged on its own: it can be very long.
+                    (BinOpKind::Mul, Expr::BinOp(left)) => (true, matches!(left.op, BinOpKind::Mul)),
+                    (BinOpKind::Add | BinOpKind::Concat, Expr::BinOp(left)) => {
+                        (true, matches!(left.op, BinOpKind::Add | BinOpKind::Concat))
+                    }
+                    (BinOpKind::Add | BinOpKind::Mul | BinOpKind::Concat, _) => (true, false),
+                    _ => (false, false),
+                };
+                if grows && link.is_multiple_of(CHAIN) {
+                    self.grown.push(range);
+                }
+                self.look(&operation.left, if is_chain { link + 1 } else { 0 });
+                self.look(&operation.right, 0);
+            }
+            Expr::Slice(slice) => {
+                self.slices += 1;
+                let bounds = [&slice.start, &slice.stop, &slice.step].into_iter().flatten();
+                self.look_at_all(std::iter::once(&slice.expr).chain(bounds));
+            }
+            Expr::Tuple(tuple) => {
+                self.tuples.push(range);
+                self.look_at_all(&tuple.items);
+            }
+            Expr::UnaryOp(operation) => self.look(&operation.expr, 0),
+            Expr::Compare(comparison) => {
+                self.look(&comparison.expr, 0);
+                self.look_at_all(comparison.ops.iter().map(|next| &next.expr));
+            }
+            Expr::IfExpr(choice) => {
+                self.look_at_all([&choice.test_expr, &choice.true_expr].into_iter().chain(&choice.false_expr));
+            }
+            Expr::Filter(filter) => self.look_at_all(filter.expr.iter().chain(filter.args.iter().map(argument))),
+            Expr::Test(test) => {
+                self.look(&test.expr, 0);
+                self.look_at_all(test.args.iter().map(argument));
+            }
+            Expr::GetAttr(attribute) => self.look(&attribute.expr, 0),
+            Expr::GetItem(item) => self.look_at_all([&item.expr, &item.subscript_expr]),
+            // The name of a function is no value.
+            Expr::Call(call) => self.look_at_all(call.args.iter().map(argument)),
+            Expr::List(list) => self.look_at_all(&list.items),
+            Expr::Map(map) => self.look_at_all(map.keys.iter().chain(&map.values)),
+        }
+    }
+
+    fn look_at_all<'a, 'e: 'a>(&mut self, expressions: impl IntoIterator<Item = &'a Expr<'e>>) {
+        expressions.into_iter().for_each(|expression| self.look(expression, 0));
+    }
+}
+
+/// Returns the value of an argument.
+fn argument<'a, 'e>(argument: &'a CallArg<'e>) -> &'a Expr<'e> {
+    match argument {
+        CallArg::Pos(value) | CallArg::Kwarg(_, value) | CallArg::PosSplat(value) | CallArg::KwargSplat(value) => value,
+    }
+}

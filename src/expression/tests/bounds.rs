@@ -1,0 +1,230 @@
+//! Expressions whose values would be far larger than what is written, and that the bounds leave the others alone.
+
+use super::*;
+
+struct NoTasks;
+
+impl Tasks for NoTasks {
+    fn view(&self, _: &str) -> Option<TaskView<'_>> {
+        None
+    }
+
+    fn item(&self, _: usize) -> Option<TaskView<'_>> {
+        None
+    }
+}
+
+fn value_of(text: &str, inputs: &Value) -> Result<Value, ExpressionError> {
+    evaluate(&expression(text), &Scope { inputs, item: None, tasks: &NoTasks })
+}
+
+/// Returns why an expression has no value.
+fn refusal(text: &str, inputs: &Value) -> String {
+    match value_of(text, inputs) {
+        Ok(_) => panic!("{text} has a value"),
+        Err(error) => error.message,
+    }
+}
+
+const VALUES: &str = "the expression makes more than 1000000 values";
+const STEPS: &str = "the expression takes more than 4000000 steps";
+
+#[test]
+fn repetition_is_bounded_however_its_values_are_used() {
+    let repeated = "([[1] * 1000] * 1000 * 1000)";
+    let long = "([1] * 40000000)";
+    for text in [
+        "[1] * 2000000",
+        "2000000 * [1]",
+        "[[1] * 100000] * 20",
+        "([1] * 90000000)[1:]",
+        "[] + [1] * 90000000",
+        "{'a': [1] * 90000000}",
+        "1 if [1] * 90000000 else 2",
+        "([1] * 90000000) and 1",
+        "([1] * 90000000) is defined",
+        "inputs.none | default([1] * 90000000)",
+        "(1, 2) * 40000000 == 1",
+        "[1] * 1000 * 1000 * 50",
+        "[1] * inputs.many",
+        "(range(2) | zip(range(2)))[0] * 40000000",
+        "({'a': 1} | items)[0] * 40000000",
+        "range(100000) * 1000",
+        "'a' * 90000000",
+        "('a' or 'b') * 90000000",
+        "('a,' * 3000000) | split(',')",
+        "('a' * 60000000) | list",
+        "('a' * 60000000) | sort",
+        "('a' * 60000000) | map('upper')",
+        "('[' * 5000000) | fromjson",
+        "('[1,' * 1000000) | fromjson",
+    ] {
+        assert_eq!(refusal(text, &json!({"many": 90_000_000})), VALUES, "{text}");
+    }
+    for operand in [repeated, long] {
+        for text in [
+            format!("{operand} == {operand}"),
+            format!("{operand} != {operand}"),
+            format!("{operand} < {operand}"),
+            format!("1 < {operand} < {operand}"),
+            format!("2 in {operand}"),
+            format!("{operand} in [{operand}]"),
+            format!("{operand} not in {operand}"),
+            format!("{operand} ~ ''"),
+            format!("{operand} + {operand}"),
+            format!("{operand} * 2"),
+            format!("{operand}[::-1]"),
+            format!("{operand}[:1]"),
+            format!("{operand}[0]"),
+            format!("{operand} is eq({operand})"),
+            format!("2 is in({operand})"),
+            format!("not {operand}"),
+            format!("[{operand}]"),
+        ]
+        .into_iter()
+        .chain(evaluator::filter_names().map(|filter| format!("{operand} | {filter}")))
+        {
+            assert_eq!(refusal(&text, &json!({})), VALUES, "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_steps_of_an_evaluation_are_counted_together() {
+    let twenty = format!("range(100000){}", "| list".repeat(60));
+    let slices = format!("(range(100000) | list){}", "[::-1]".repeat(60));
+    let sums = format!("[0]{}", " + range(100000) | list".repeat(30));
+    let texts = format!("'a' * 60000000{}", " ~ 'b'".repeat(400));
+    let copies = format!("[{}]", ["'a' * 60000000"; 6].join(","));
+    let paths = format!("[{}] | length", ["inputs.list"; 50].join(","));
+    for text in [
+        &twenty,
+        &sums,
+        &texts,
+        &copies,
+        "range(100000) | select('in', range(100000) | list) | list",
+        "range(100000) | map('string') | map('replace', '', 'x' * 60000) | list",
+        "range(50000) | map('replace', '', 'x' * 100000)",
+        "('a' * 1000000) | trim('b' * 1000000 ~ 'a')",
+    ] {
+        let shown: String = text.chars().take(60).collect();
+        let message = refusal(text, &json!({}));
+        assert!([STEPS, VALUES].contains(&message.as_str()), "{shown}: {message}");
+    }
+    assert_eq!(refusal(&slices, &json!({})), "the expression has more than 16 slices");
+    let list: Vec<_> = (0..100_000).collect();
+    assert_eq!(refusal(&paths, &json!({"list": list})), "the expression takes more than 4000000 values");
+    let deep = (0..300).fold(json!(1), |inner, _| json!([inner]));
+    let inputs = json!({"deep": deep});
+    assert_eq!(refusal("inputs.deep == inputs.deep", &inputs), "lists and objects are nested more than 256 deep");
+}
+
+#[test]
+fn texts_are_bounded_by_name() {
+    for (text, message) in [
+        ("'aaaa' | replace('', 'b' * 60000000)", "the text would be larger than 67108864 bytes"),
+        ("range(99999) | map('string') | join('x' * 100000)", "the joined text is larger than 67108864 bytes"),
+        ("['x' * 60000000, 'x' * 60000000] | sum(start='')", VALUES),
+        ("'a' * 10000000000", "repeated string is too large"),
+        ("range(10000000000)", "range has too many elements"),
+    ] {
+        assert_eq!(refusal(text, &json!({})), message, "{text}");
+    }
+}
+
+#[test]
+fn a_text_with_values_in_it_is_bounded() {
+    let inputs = json!({"page": "x".repeat(1_000_000)});
+    let scope = Scope { inputs: &inputs, item: None, tasks: &NoTasks };
+    let text = |copies: usize| Template(json!(["${{ inputs.page }}\n".repeat(copies)]));
+    let error = render(&text(100), &scope).expect_err("is too large");
+    assert_eq!(error.message, "the text would be larger than 67108864 bytes with its values");
+    assert_eq!(render(&text(2), &scope).unwrap()[0].as_str().map(str::len), Some(2_000_002));
+}
+
+#[test]
+fn a_sum_of_lists_or_texts_copies_each_once() {
+    // Copied again for each list, these would take hours.
+    let inputs = json!({"lists": vec![json!([1, 2]); 100_000], "maps": [{"rows": [1]}, {}, {"rows": [2, 3]}]});
+    assert_eq!(value_of("inputs.lists | sum(start=[]) | length", &inputs), Ok(json!(200_000)));
+    for (text, value) in [
+        ("inputs.maps | sum(start=[], attribute='rows')", json!([1, 2, 3])),
+        ("inputs.maps | sum('rows', [0])", json!([0, 1, 2, 3])),
+        ("['a', 'b'] | sum(start='')", json!("ab")),
+        ("[1, 2.5] | sum", json!(3.5)),
+        ("[{'n': 1}, {'n': 2}] | sum(attribute='n')", json!(3)),
+        ("[1] | sum(start=2)", json!(3)),
+        ("[] | sum", json!(0)),
+    ] {
+        assert_eq!(value_of(text, &inputs), Ok(value), "{text}");
+    }
+    for (text, message) in [
+        ("[[1], 2] | sum(start=[])", "`sum` that starts with one of the lists takes lists, not number"),
+        ("[[1]] | sum", "can only sum numbers, got sequence"),
+    ] {
+        assert_eq!(refusal(text, &inputs), message);
+    }
+}
+
+#[test]
+fn what_is_within_the_bounds_is_computed() {
+    let inputs = json!({"list": [1, 2, 3], "text": "añb", "n": 2, "map": {"a": 1}, "other": {"a": 2, "b": 3}});
+    for (text, value) in [
+        ("([[1, 2] * 2] * 2) | list", json!([[1, 2, 1, 2], [1, 2, 1, 2]])),
+        ("range(100000) | list | length", json!(100_000)),
+        ("(['ab'] * 3) | join('-')", json!("ab-ab-ab")),
+        ("[3, 1] | sort(reverse=true) | first", json!(3)),
+        ("inputs.list[1:]", json!([2, 3])),
+        ("inputs.list[::-1]", json!([3, 2, 1])),
+        ("inputs.list[1:][0] + inputs.n", json!(4)),
+        ("inputs.text[1:2] ~ 'x' * 2", json!("ñxx")),
+        ("inputs.list + [4]", json!([1, 2, 3, 4])),
+        ("(inputs.list + [4])[-1]", json!(4)),
+        ("inputs.list * inputs.n == inputs.list + inputs.list", json!(true)),
+        ("inputs.list == [1] + [2, 3]", json!(true)),
+        ("-inputs.n * 3 + 1", json!(-5)),
+        ("(1 + 2) * (3 + 4)", json!(21)),
+        ("2 ** 3 * 2 // 3 % 4", json!(1)),
+        ("'a' + 'b' ~ 1", json!("ab1")),
+        ("{'a' ~ 'b': [1 + 1]}", json!({"ab": [2]})),
+        ("(1, 2) * 2", json!([1, 2, 1, 2])),
+        ("(1,) + () == [1]", json!(true)),
+        ("inputs.n in (1, 2)", json!(true)),
+        ("1 < 1 + 1 < 3", json!(true)),
+        ("inputs.list | map('default', 1 + 1) | list", json!([1, 2, 3])),
+        ("inputs.list | select('>=', 1 + 1)", json!([2, 3])),
+        ("[{'a': 1}, {'a': 2}] | selectattr('a', '==', 2) | list", json!([{"a": 2}])),
+        ("inputs.list | reverse", json!([3, 2, 1])),
+        ("inputs.list | zip(inputs.list[1:])", json!([[1, 2], [2, 3]])),
+        ("inputs.list | chain([4], range(2))", json!([1, 2, 3, 4, 0, 1])),
+        ("inputs.map | chain(inputs.other) | dictsort", json!([["a", 2], ["b", 3]])),
+        ("(inputs.map | chain(inputs.other)).b", json!(3)),
+        ("inputs.text | trim('a') ~ ('  x ' | trim)", json!("ñbx")),
+        ("('[1, \"a,b\", {\"c\": [2]}]' | fromjson)[2].c * 2", json!([2, 2])),
+        ("[1, 2] | sum + 1", json!(4)),
+        ("dict(a=1 + 1)", json!({"a": 2})),
+        ("range(1, 3) | map('string') | join('+')", json!("1+2")),
+    ] {
+        assert_eq!(value_of(text, &inputs), Ok(value), "{text}");
+    }
+}
+
+#[test]
+fn an_error_beside_operators_is_located_in_the_expression_as_written() {
+    let inputs = json!({"n": 1, "text": "x", "list": []});
+    for (text, part) in [
+        ("1 + (inputs.text * inputs.text) + 2", "inputs.text * inputs.text"),
+        ("[1 + 1, inputs.n + inputs.list]", "inputs.n + inputs.list"),
+        ("1 + inputs.nope", "inputs.nope"),
+        ("(1 + 1) * (2 +) ", "(1 + 1) * (2 +) "),
+        ("1 + 1 | nope", "nope"),
+        ("2 * (1 / 0)", "1 / 0"),
+    ] {
+        let error = value_of(text, &inputs).expect_err(text);
+        let range = error.range.expect("a range");
+        assert!(range.end <= text.len() && text.get(range.clone()).is_some(), "{text}: {range:?}");
+        if text != "(1 + 1) * (2 +) " {
+            assert_eq!(&text[range], part, "{text}: {}", error.message);
+        }
+    }
+}

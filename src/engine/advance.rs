@@ -23,6 +23,32 @@ use super::{
 
 /// Items of one `foreach` task; each is a node of the graph and rows of the journal.
 const MAX_ITEMS: usize = 100_000;
+/// Bytes of the items of one `foreach` task, as JSON: an event holds all of them, and memory as long as the run lasts.
+const MAX_ITEM_BYTES: usize = 32 * 1024 * 1024;
+
+/// Returns whether values take at most `limit` bytes as JSON. Numbers count as eight, escapes not at all.
+fn fits(values: &[Value], limit: usize) -> bool {
+    let (mut bytes, mut open) = (0, values.iter().collect::<Vec<_>>());
+    while let Some(value) = open.pop() {
+        bytes += match value {
+            Value::Null | Value::Bool(_) => 5,
+            Value::Number(_) => 8,
+            Value::String(text) => text.len() + 3,
+            Value::Array(list) => {
+                open.extend(list);
+                3
+            }
+            Value::Object(map) => {
+                open.extend(map.values());
+                3 + map.keys().map(|key| key.len() + 3).sum::<usize>()
+            }
+        };
+        if bytes > limit {
+            return false;
+        }
+    }
+    true
+}
 
 impl Decision<'_> {
     /// Does all that can be done now.
@@ -129,6 +155,14 @@ impl Decision<'_> {
                     let (count, given) = (items.len(), show(&foreach.items));
                     let message = format!("`foreach` takes at most {MAX_ITEMS} items, but `{given}` gave {count}");
                     let help = "split the list over several tasks, or give it whole to a tool";
+                    self.fail(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                }
+                Ok(Value::Array(items)) if !fits(&items, MAX_ITEM_BYTES) => {
+                    let (count, given) = (items.len(), show(&foreach.items));
+                    let message = format!(
+                        "the items of `foreach` take at most {MAX_ITEM_BYTES} bytes, but the {count} of `{given}` take more"
+                    );
+                    let help = "list names or addresses of what is large, and let each item's tool read it";
                     self.fail(id, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) => {

@@ -49,3 +49,15 @@ fn foreach_over_more_items_than_a_run_can_hold_fails_by_name() {
     assert!(failure.message.starts_with("`foreach` takes at most 100000 items, but `"), "{}", failure.message);
     assert!(failure.message.ends_with("` gave 100001"), "{}", failure.message);
 }
+
+#[test]
+fn foreach_over_items_that_are_too_large_together_fails_by_name() {
+    let page = "x".repeat(1024 * 1024);
+    let driver = Driver::connected(&plan(vec![over(json!(vec![json!({"page": page}); 33]), None)]));
+    let Some(Outcome::Failed(failure)) = driver.outcome("each") else { panic!("not failed") };
+    assert_eq!(failure.kind, FailureKind::Expression);
+    let message = "the items of `foreach` take at most 33554432 bytes, but the 33 of `";
+    assert!(failure.message.starts_with(message), "{}", failure.message);
+    let mut driver = Driver::connected(&plan(vec![over(json!([{"page": page}]), None)]));
+    assert_eq!(driver.names(), ["each[0]#1@a"]);
+}

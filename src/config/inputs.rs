@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::{diagnostic::Diagnostics, plan_file};
 use crate::{
     expression::{closest, kind},
-    model::{InputSpec, InputType, Plan},
+    model::{InputSpec, InputType, Plan, has_leading_zero},
 };
 
 /// Why a run cannot have its inputs.
@@ -98,7 +98,7 @@ fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<Inpu
     let unset = value.is_null() && !spec.required;
     if !unset && !has_type(value, spec.kind) {
         let found = match value {
-            Value::String(text) if plan_file::has_leading_zero(text) => format!("the text `{text}`"),
+            Value::String(text) if has_leading_zero(text) => format!("the text `{text}`"),
             value => kind(value).to_owned(),
         };
         let message = format!("the input `{name}` must be {}, not {found}", type_name(spec.kind));
@@ -123,7 +123,7 @@ fn parse(text: &str, kind: InputType) -> Result<Value, Option<String>> {
 /// Returns how to write a value so that it is of the wanted type, where that is plain.
 pub(super) fn conversion_help(value: &Value, wanted: InputType) -> Option<String> {
     match (value, wanted) {
-        (Value::String(text), InputType::Integer | InputType::Number) if plan_file::has_leading_zero(text) => {
+        (Value::String(text), InputType::Integer | InputType::Number) if has_leading_zero(text) => {
             Some("digits with a leading zero are text; a number is written without it".to_owned())
         }
         (Value::Number(_) | Value::Bool(_), InputType::String) => Some("put it in quotes".to_owned()),

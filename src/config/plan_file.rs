@@ -18,6 +18,7 @@ use super::{
     source::{Extent, Source},
     tree::{Entry, Node, Tree},
 };
+use crate::model::has_leading_zero;
 
 /// Deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 64;
@@ -390,12 +391,6 @@ fn tagged<'s>(text: Cow<'s, str>, kind: &str) -> Result<Tree<'s>, String> {
         _ => false,
     };
     if fits { Ok(tree) } else { Err(format!("`{text}` is no `!!{kind}`")) }
-}
-
-/// Returns whether `text` spells a number whose first digit is a zero that a number would lose.
-pub(super) fn has_leading_zero(text: &str) -> bool {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    matches!(unsigned.as_bytes(), [b'0', b'0'..=b'9', ..]) && number(text).is_some()
 }
 
 /// The number that a plain scalar spells, if it spells one.

@@ -8,11 +8,10 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use super::{
     findings::Findings,
     map::Map,
-    plan_file,
     source::Extent,
     tree::{Entry, Node, Tree},
 };
-use crate::model::Span;
+use crate::model::{Span, has_leading_zero};
 
 /// A map with known keys.
 #[derive(Debug)]
@@ -190,8 +189,7 @@ pub(super) fn check(node: &Node<'_>, shape: &Shape, name: &dyn fmt::Display, fin
         let found = findings.error("wrong_type", node.extent, message);
         if matches!(shape, Shape::Text | Shape::AnyText) && matches!(node.tree, Tree::Number(_) | Tree::Bool(_)) {
             found.help("put it in quotes");
-        } else if matches!(shape, Shape::Whole(..) | Shape::Number(..))
-            && node.as_text().is_some_and(plan_file::has_leading_zero)
+        } else if matches!(shape, Shape::Whole(..) | Shape::Number(..)) && node.as_text().is_some_and(has_leading_zero)
         {
             found.help("digits with a leading zero are text; a number is written without it");
         }

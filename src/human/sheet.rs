@@ -290,6 +290,11 @@ mod tests {
             (&["confirm=perhaps"][..], "`confirm`: `perhaps` does not fit: expected yes or no"),
             (&["confirm=yes", "seats=12"], "`seats`: 12 does not fit: expected a whole number, 1 to 9"),
             (
+                &["confirm=yes", "seats=007"],
+                "`seats`: `007` does not fit: expected a whole number, 1 to 9; digits with a leading zero are text, and a \
+                 number is written without it",
+            ),
+            (
                 &["confirm=yes", "class=first"],
                 "`class`: `first` does not fit: expected one of the choices: `Economy`, `Business`",
             ),

@@ -12,6 +12,7 @@ mod input;
 mod llm;
 mod money;
 mod note;
+mod number;
 mod outcome;
 mod plan;
 mod question;
@@ -44,6 +45,7 @@ pub use llm::{
 };
 pub use money::MicroDollars;
 pub use note::{NoteKey, Notes};
+pub use number::has_leading_zero;
 pub use outcome::{Block, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{

@@ -100,6 +100,14 @@ async fn asks_for_every_field_until_it_fits() {
 }
 
 #[tokio::test]
+async fn digits_with_a_leading_zero_are_asked_for_again() {
+    let asked = question("How many?", form(json!({"properties": {"n": {"type": "integer"}}})));
+    let (reply, screen) = dialogue(&asked, "007\n7\n").await;
+    assert_eq!(reply, accepted(json!({"n": 7})));
+    assert!(screen.contains("digits with a leading zero are text"), "{screen}");
+}
+
+#[tokio::test]
 async fn a_person_can_decline_or_dismiss_at_any_field() {
     let asked = question("Two?", form(json!({"properties": {"a": {"type": "string"}, "b": {"type": "string"}}})));
     assert_eq!(reply(&asked, "x\n :decline \n").await, said(Answer::Decline));

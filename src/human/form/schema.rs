@@ -1,0 +1,163 @@
+//! Reads what a field is from the many ways in which libraries write its JSON Schema.
+//! Never checks a value.
+
+use serde_json::Value;
+
+use super::{Choice, Kind, plain};
+use crate::model::JsonObject;
+
+/// Schemas of one form that are looked at, references included.
+const MAX_VISITED: usize = 10_000;
+/// References and variants of a schema that lead to each other.
+const MAX_HOPS: usize = 16;
+/// A schema without references, variants of null and lists of one schema, as far as it has an equal without them.
+#[derive(Debug, Default)]
+pub(super) struct PlainSchema {
+    keywords: JsonObject,
+    pub(super) nullable: bool,
+}
+
+impl PlainSchema {
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.keywords.get(key)
+    }
+
+    /// Adds the keywords of another schema that applies to the same value; what is there already is closer to the
+    /// field.
+    fn add(&mut self, other: &JsonObject) {
+        for (key, value) in other {
+            self.keywords.entry(key.as_str()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// Reads the schemas of one form.
+pub(super) struct SchemaReader<'s> {
+    root: &'s Value,
+    /// How many more schemas are looked at.
+    left: usize,
+}
+
+impl<'s> SchemaReader<'s> {
+    /// Reads the schemas of a form.
+    pub(super) fn new(root: &'s Value) -> Self {
+        Self { root, left: MAX_VISITED }
+    }
+
+    /// Resolves what libraries such as pydantic and zod write around a plain field: a reference, an `allOf` of one
+    /// schema, and a variant or a type of null for what is optional.
+    pub(super) fn plain(&mut self, schema: &Value) -> PlainSchema {
+        let mut plain = PlainSchema::default();
+        let mut next = schema.as_object().cloned();
+        for _ in 0..MAX_HOPS {
+            let Some(keywords) = next.take() else { break };
+            if self.left == 0 {
+                break;
+            }
+            self.left -= 1;
+            plain.add(&keywords);
+            if let Some(Value::String(reference)) = plain.keywords.shift_remove("$ref") {
+                let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
+                next = target.and_then(Value::as_object).cloned();
+                continue;
+            }
+            if let Some(Value::Array(all)) = plain.get("allOf")
+                && let [Value::Object(only)] = all.as_slice()
+            {
+                next = Some(only.clone());
+                plain.keywords.shift_remove("allOf");
+                continue;
+            }
+            for key in ["anyOf", "oneOf"] {
+                let Some(Value::Array(variants)) = plain.keywords.get_mut(key) else { continue };
+                let before = variants.len();
+                variants.retain(|variant| !is_null(variant));
+                plain.nullable |= variants.len() < before;
+                if let [Value::Object(only)] = variants.as_slice()
+                    && only.get("const").is_none()
+                {
+                    next = Some(only.clone());
+                    plain.keywords.shift_remove(key);
+                    break;
+                }
+            }
+        }
+        if let Some(Value::Array(types)) = plain.keywords.get_mut("type") {
+            let before = types.len();
+            types.retain(|name| name != "null");
+            plain.nullable |= types.len() < before;
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                plain.keywords.insert("type".to_owned(), only);
+            }
+        }
+        // The names of `enumNames` go by position.
+        if plain.get("enumNames").is_none()
+            && let Some(Value::Array(values)) = plain.keywords.get_mut("enum")
+        {
+            let before = values.len();
+            values.retain(|value| !value.is_null());
+            plain.nullable |= values.len() < before;
+        }
+        plain
+    }
+
+    /// Returns the choices of `enum` (with `enumNames`), of `const`, or of `oneOf` or `anyOf` whose variants all have
+    /// some.
+    fn choices(&mut self, schema: &PlainSchema) -> Option<Vec<Choice>> {
+        self.choices_within(schema, MAX_HOPS)
+    }
+
+    fn choices_within(&mut self, schema: &PlainSchema, hops: usize) -> Option<Vec<Choice>> {
+        if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            let names = schema.get("enumNames").and_then(Value::as_array);
+            let title = |index: usize| names.and_then(|names| names.get(index)?.as_str());
+            let choice = |(index, value): (usize, &Value)| Choice {
+                title: title(index).map_or_else(|| plain(value), str::to_owned),
+                value: value.clone(),
+            };
+            return Some(values.iter().enumerate().map(choice).collect());
+        }
+        if let Some(value) = schema.get("const") {
+            let title = schema.get("title").and_then(Value::as_str).map_or_else(|| plain(value), str::to_owned);
+            return Some(vec![Choice { value: value.clone(), title }]);
+        }
+        let variants = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
+        let mut choices = Vec::new();
+        for variant in variants {
+            let variant = self.plain(variant);
+            for choice in self.choices_within(&variant, hops.checked_sub(1)?)? {
+                if !choices.contains(&choice) {
+                    choices.push(choice);
+                }
+            }
+        }
+        (!choices.is_empty()).then_some(choices)
+    }
+}
+
+/// Whether a schema takes null alone.
+fn is_null(schema: &Value) -> bool {
+    let constant = schema.get("const").is_some_and(Value::is_null);
+    let only = schema.get("enum").and_then(Value::as_array).is_some_and(|values| values.iter().all(Value::is_null));
+    constant || only || schema.get("type").is_some_and(|name| name == "null")
+}
+
+impl Kind {
+    pub(super) fn read(schema: &PlainSchema, reader: &mut SchemaReader<'_>) -> Self {
+        if let Some(choices) = reader.choices(schema) {
+            return Self::One(choices);
+        }
+        match schema.get("type").and_then(Value::as_str) {
+            Some("string") => Self::Text,
+            Some("number") => Self::Number,
+            Some("integer") => Self::Integer,
+            Some("boolean") => Self::Boolean,
+            Some("array") => {
+                let items = schema.get("items").map(|items| reader.plain(items));
+                items.and_then(|items| reader.choices(&items)).map_or(Self::Json, Self::Many)
+            }
+            _ => Self::Json,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Says which digits are a number where people write them.
+//! Never computes.
+
+/// Returns whether `text` spells a number whose first digit is a zero that a number would lose. It is text wherever
+/// people write values: in plans, files of parameters, answers and forms.
+pub fn has_leading_zero(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    matches!(unsigned.as_bytes(), [b'0', b'0'..=b'9', ..]) && text.parse::<f64>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_a_leading_zero_where_another_digit_follows_it() {
+        for text in ["007", "-012", "+01", "00", "01.50", "01e3", "09999999999999999999999"] {
+            assert!(has_leading_zero(text), "{text}");
+        }
+        for text in ["0", "-0", "0.5", "7", "", "-", "0x17", "00-1", "01:30", "0abc", "007 "] {
+            assert!(!has_leading_zero(text), "{text}");
+        }
+    }
+}

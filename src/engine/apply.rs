@@ -122,6 +122,7 @@ impl Run {
                         let parts = reply.parts.clone();
                         conversation.failures = 0;
                         conversation.ending = reply.ending();
+                        conversation.counted = reply.usage.map(|usage| usage.output_tokens);
                         conversation.messages.push(Arc::new(ChatMessage { role: ChatRole::Assistant, parts }));
                     }
                     (Err(error), Some(conversation)) => {

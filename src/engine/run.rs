@@ -146,6 +146,8 @@ pub(super) struct Conversation {
     pub(super) repaired: bool,
     /// How the last reply ended.
     pub(super) ending: Ending,
+    /// The tokens of the last reply, if its endpoint counted them.
+    pub(super) counted: Option<u64>,
     /// How often the current turn has failed in a row.
     pub(super) failures: u32,
     /// How long to wait at least before the failed request is repeated; none where repeating it is of no use.

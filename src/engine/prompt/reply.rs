@@ -51,14 +51,28 @@ impl Run {
         Some(match &conversation.ending {
             Ending::Complete => return None,
             Ending::Truncated => {
-                let message = match (text.trim().is_empty(), has_reasoning(conversation)) {
-                    (true, true) => format!("the model's reasoning used up all {limit} tokens before an answer began"),
-                    (true, false) => format!("the model's reply was cut off at {limit} tokens before an answer began"),
-                    (false, _) => format!("the model's answer was cut off at {limit} tokens (`max_tokens`)"),
+                let is_early = |counted: &u64| *counted < u64::from(limit) / 10 * 9;
+                let (at, help) = match conversation.counted.filter(is_early) {
+                    Some(counted) => (
+                        format!("after {counted} tokens, of {limit} that it may have (`max_tokens`),"),
+                        format!(
+                            "the model's context, `max_output_tokens` in its section, or reasoning that is not counted \
+                             used up the rest: raise that limit, or {key}"
+                        ),
+                    ),
+                    None => (
+                        format!("at {limit} tokens (`max_tokens`)"),
+                        format!(
+                            "raise {key}; `max_output_tokens` in the model's section and the model's context limit it too"
+                        ),
+                    ),
                 };
-                failure(message).with_help(format!(
-                    "raise {key}; `max_output_tokens` in the model's section and the model's context limit it too"
-                ))
+                let message = match (text.trim().is_empty(), has_reasoning(conversation)) {
+                    (true, true) => format!("the model's reasoning was cut off {at} before an answer began"),
+                    (true, false) => format!("the model's reply was cut off {at} before an answer began"),
+                    (false, _) => format!("the model's answer was cut off {at}"),
+                };
+                failure(message.trim_end_matches(',').to_owned()).with_help(help)
             }
             Ending::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
                 .with_help("change the prompt or what it quotes, or ask another model"),

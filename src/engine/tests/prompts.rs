@@ -147,9 +147,13 @@ fn a_reply_that_is_not_complete_is_never_an_answer() {
         (
             "maxTokens",
             vec![reasoning(), say("")],
-            "the model's reasoning used up all 100 tokens before an answer began",
+            "the model's reasoning was cut off at 100 tokens (`max_tokens`) before an answer began",
         ),
-        ("maxTokens", vec![say("")], "the model's reply was cut off at 100 tokens before an answer began"),
+        (
+            "maxTokens",
+            vec![say("")],
+            "the model's reply was cut off at 100 tokens (`max_tokens`) before an answer began",
+        ),
         ("content_filter", vec![say("One.")], "a content filter of the endpoint stopped the model's answer"),
         ("content_filter", vec![say("")], "a content filter of the endpoint stopped the model's answer"),
         ("refusal", vec![say("I can't.")], "the model refused to answer: I can't."),
@@ -161,13 +165,45 @@ fn a_reply_that_is_not_complete_is_never_an_answer() {
         ),
     ] {
         let of_prompt = [None, Some(schema.clone())].map(|schema| (plain(prompt("p", &[], schema)), "p"));
-        for (task, id) in of_prompt {
+        let of_synthesis = [None, Some(schema.clone())].map(|schema| (synthesis(schema, &[]), "answer"));
+        for (task, id) in of_prompt.into_iter().chain(of_synthesis) {
             let mut driver = answered_by(task);
             driver.reply(id, 1, ended_by(stop_reason, parts.clone()));
             let failure = failure_of(&driver, id);
             assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::ModelFailed, message));
         }
     }
+}
+
+#[test]
+fn each_way_in_which_a_reply_ends_early_has_its_own_help() {
+    let help = |task: Task, id: &str, reply: Result<ChatReply, ChatError>| {
+        let mut driver = answered_by(task);
+        driver.reply(id, 1, reply);
+        failure_of(&driver, id).help.unwrap_or_default()
+    };
+    let say = |stop_reason: &str| ended_by(stop_reason, vec![ChatPart::Text { text: "One. Tw".into() }]);
+    let counted = |tokens: u64| {
+        let usage = Some(Usage { input_tokens: 9, output_tokens: tokens });
+        say("maxTokens").map(|reply| ChatReply { usage, ..reply })
+    };
+    for (task, id, key) in [
+        (plain(prompt("p", &[], None)), "p", "`max_tokens` of the task"),
+        (synthesis(None, &[]), "answer", "`max_tokens` of `result.synthesize`"),
+    ] {
+        let help = |reply| help(task.clone(), id, reply);
+        assert!(help(say("maxTokens")).starts_with(&format!("raise {key}; `max_output_tokens`")));
+        assert_eq!(help(counted(100)), help(say("maxTokens")));
+        let early = help(counted(40));
+        assert!(early.starts_with("the model's context, `max_output_tokens`") && early.ends_with(key), "{early}");
+        assert_eq!(help(say("content_filter")), "change the prompt or what it quotes, or ask another model");
+        assert_eq!(help(say("refusal")), "change the prompt, or ask another model");
+        assert_eq!(help(say("odd")), "ask another model or endpoint");
+    }
+    let mut driver = answered_by(plain(prompt("p", &[], None)));
+    driver.reply("p", 1, counted(40));
+    let message = "the model's answer was cut off after 40 tokens, of 100 that it may have (`max_tokens`)";
+    assert_eq!(failure_of(&driver, "p").message, message);
 }
 
 #[test]

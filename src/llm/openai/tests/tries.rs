@@ -86,3 +86,45 @@ async fn the_deadline_covers_pauses_and_tries() {
     let advice = Some(Advice::Configure("allow more with a higher `deadline`, of the task or"));
     assert_eq!(failed, Err(Failed { status: Some(503), advice, ..Failed::new(message) }));
 }
+
+/// An endpoint that takes so many requests in each window.
+struct Limiter {
+    most: usize,
+    window: Duration,
+    names_wait: bool,
+    began: Instant,
+    used: usize,
+}
+
+impl Limiter {
+    fn take(&mut self, permit: Permit) -> Result<(), Failed> {
+        if self.began.elapsed() >= self.window {
+            (self.began, self.used) = (Instant::now(), 0);
+        }
+        self.used += 1;
+        if self.used <= self.most {
+            permit.answered();
+            return Ok(());
+        }
+        let wait = Some(self.window.saturating_sub(self.began.elapsed())).filter(|_| self.names_wait);
+        permit.limited(wait);
+        Err(Failed { is_limit: true, ..busy(wait.map_or(Again::Later, Again::After)) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_requests_at_once_all_succeed_at_an_endpoint_with_a_limit() {
+    let limiters = [(10, 20, true), (10, 20, false), (5, 10, true), (3, 5, true)];
+    for (most, seconds, names_wait) in limiters {
+        let window = Duration::from_secs(seconds);
+        let limiter = Limiter { most, window, names_wait, began: Instant::now(), used: 0 };
+        let (limiter, gate) = (std::sync::Mutex::new(limiter), Arc::default());
+        let attempt = |permit| {
+            let taken = limiter.lock().expect("no panic").take(permit);
+            async move { taken }
+        };
+        let limits = Limits { deadline: None, single_try: false };
+        let all = futures::future::join_all((0..20).map(|_| persist(limits, &gate, attempt))).await;
+        assert_eq!(all, vec![Ok(()); 20], "{most} in {seconds} s");
+    }
+}

@@ -1,6 +1,6 @@
 """Drives one long run of kapell over six agents with random faults, and watches what it costs while it lasts.
 
-Prints a table with a line for each thirtieth second, and fails when throughput falls, or when memory, descriptors,
+Prints a table with a line for each tenth of the time, and fails when throughput falls, or when memory, descriptors,
 threads or children grow without bound. Needs Linux and a release build.
 
     KAPELL_SOAK_SECONDS=300 python3 benches/soak/run.py
@@ -26,13 +26,15 @@ KAPELL = Path(os.environ.get("KAPELL", ROOT / os.environ.get("CARGO_TARGET_DIR",
 SECONDS = int(os.environ.get("KAPELL_SOAK_SECONDS", "300"))
 SEED = int(os.environ.get("KAPELL_SOAK_SEED", time.time()))
 WINDOW = max(SECONDS / 10, 1)
+# Time for the start of the run, before the first window.
+STARTUP_SECONDS = 5
 # The most attempts at once on one agent.
 CONCURRENCY = 8
 # Attempts that may fail beyond what an agent completes: those in flight at first, and one for each of its rests, which
 # double.
 ALLOWANCE = CONCURRENCY + 12
 # The events and the result of a finished task stay in memory to the end of the run; more than this is a leak.
-BYTES_PER_TASK = 4096
+BYTES_PER_TASK = 2048
 # A run holds so much beside its tasks, whatever it does.
 SLACK_BYTES = 16 << 20
 
@@ -91,7 +93,7 @@ defaults:
   timeout: 3s
   retry: {{ max_attempts: 4, backoff: {{ kind: exponential, initial: 50ms, max: 500ms }} }}
 max_parallel: {6 * CONCURRENCY}
-budget: {{ time: {SECONDS}s }}
+budget: {{ time: {SECONDS + STARTUP_SECONDS}s }}
 tasks:
   - {{ id: each, foreach: "${{{{ range(100000) }}}}", as: n, capability: work, with: {{ n: "${{{{ n }}}}" }} }}
 """
@@ -144,7 +146,7 @@ def watch(process, events):
         time.sleep(0.05)
     start = time.monotonic()
     ends, before, peak = WINDOW, (0, 0), (0, 0, 0, 0)
-    while process.poll() is None and not events.status:
+    while process.poll() is None and len(windows) < 10 and not events.status:
         time.sleep(0.25)
         try:
             memory, descriptors, threads, pids = sample(process.pid)
@@ -176,7 +178,7 @@ def judge(windows, events, code):
     problems = []
     # 5: the budget of time is spent, as it is meant to be.
     if code != 5:
-        problems.append(f"exit code {code} instead of 5 (`budget.time` is spent)")
+        problems.append(f"exit code {code} instead of 5 (`budget.time` is spent); -9: it did not end by itself")
     if len(windows) < 6:
         return [*problems, f"only {len(windows)} windows of ten"]
     third = len(windows) // 3
@@ -243,7 +245,11 @@ def main():
         events = Events(process.stdout)
         print(HEADER, flush=True)
         windows, children = watch(process, events)
-        code = process.wait()
+        try:
+            code = process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
         events.thread.join()
         problems = judge(windows, events, code)
         left = [pid for pid in children if is_alive(pid)]

@@ -39,7 +39,8 @@ pub(super) struct Handshakes {
     /// What comes after `current`, in order.
     others: Vec<Protocol>,
     restarts: usize,
-    pauses: u32,
+    /// The pauses so far for the latest reason: a server that listens by now starts with the shortest pause.
+    pauses: (Reason, u32),
     is_local: bool,
 }
 
@@ -52,7 +53,7 @@ impl Handshakes {
             (Protocol::Auto, _) => (Protocol::Auto, vec![Protocol::Legacy]),
             (configured, _) => (configured, Vec::new()),
         };
-        Self { current, others, restarts: 0, pauses: 0, is_local: false }
+        Self { current, others, restarts: 0, pauses: (Reason::NotListening, 0), is_local: false }
     }
 
     /// Returns the same for a server that the host itself starts.
@@ -73,7 +74,11 @@ impl Handshakes {
     /// Moves on after a failed try, and returns the pause before the next one. None: the failure counts.
     pub(super) fn next(&mut self, reason: Reason, retry_after: Option<Duration>) -> Option<Duration> {
         match reason {
-            Reason::NotListening | Reason::NotReady => Some(self.pause(reason).max(retry_after.unwrap_or_default())),
+            Reason::NotListening | Reason::NotReady => {
+                let pause = self.pause(reason);
+                // The server knows best, but must not be asked without a pause.
+                Some(retry_after.filter(|wanted| *wanted >= FIRST_PAUSE).unwrap_or(pause))
+            }
             Reason::Ended | Reason::Handshake if self.has_other() => {
                 self.current = self.others.remove(0);
                 Some(Duration::ZERO)
@@ -92,8 +97,11 @@ impl Handshakes {
             true => (FIRST_LOCAL_PAUSE, MAX_LOCAL_PAUSE),
             false => (FIRST_PAUSE, MAX_PAUSE),
         };
-        let pause = first.saturating_mul(2_u32.saturating_pow(self.pauses)).min(longest);
-        self.pauses += 1;
+        if self.pauses.0 != reason {
+            self.pauses = (reason, 0);
+        }
+        let pause = first.saturating_mul(2_u32.saturating_pow(self.pauses.1)).min(longest);
+        self.pauses.1 += 1;
         pause
     }
 }
@@ -142,10 +150,13 @@ mod tests {
         let pauses = [(); 7].map(|()| millis(&mut far, Reason::NotReady).unwrap());
         assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
         assert_eq!(far.next(Reason::NotReady, Some(Duration::from_secs(9))), Some(Duration::from_secs(9)));
+        assert_eq!(far.next(Reason::NotReady, Some(Duration::from_secs(1))), Some(Duration::from_secs(1)));
+        assert_eq!(far.next(Reason::NotReady, Some(Duration::ZERO)), Some(Duration::from_secs(5)));
         assert_eq!(far.current(), Protocol::Auto);
         let mut local = Handshakes::new(Protocol::Auto, None).with_local_server(true);
         let pauses = [(); 5].map(|()| millis(&mut local, Reason::NotListening).unwrap());
         assert_eq!(pauses, [20, 40, 80, 160, 250]);
+        assert_eq!(millis(&mut local, Reason::NotReady), Some(200));
         assert_eq!(millis(&mut far, Reason::Final), None);
         assert_eq!(millis(&mut far, Reason::SessionLost), None);
     }

@@ -3,10 +3,12 @@
 usage: connecting.py MODE FOLDER         over stdio
        connecting.py MODE FOLDER PORT    over Streamable HTTP
 
-FOLDER gets a file `starts` with a line for each start, and `methods` with a line for each request."""
+FOLDER gets a file `starts` with a line for each start, `methods` with a line for each request, and `listens` with the
+port (PORT may be 0)."""
 
 import json
 import os
+import ssl
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -192,6 +194,12 @@ class Http(BaseHTTPRequestHandler):
 
 if len(sys.argv) > 3:
     note("starts", MODE)
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[3])), Http).serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[3])), Http)
+    if MODE == "tls":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(os.path.dirname(__file__), "tls/server.pem"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    note("listens", str(server.server_port))
+    server.serve_forever()
 else:
     stdio()

@@ -1,9 +1,14 @@
 //! Connects to agents that are hard to connect to: servers that the probe ends, that are not ready yet, that ask to
 //! wait, or that speak something else.
 
+use std::{
+    path::Path,
+    process::{Child, Command},
+};
+
 use serde_json::Value;
 
-use crate::support::{Ended, Place};
+use crate::support::{Ended, Place, wait_for};
 
 fn script() -> String {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/connecting.py").display().to_string()
@@ -231,5 +236,42 @@ fn nothing_is_refused_by_a_list_that_the_agent_has_changed_since() {
         assert_eq!(ended.task("bad"), ("failed".into(), Some("invalid_arguments".into())), "{mode} {ended:?}");
         let subscribes = lines(&place, "methods").contains(&"subscriptions/listen".to_owned());
         assert_eq!(subscribes, mode == "modern-announces");
+    }
+}
+
+/// Ends a process at the end of a test, however that comes.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A process that has ended already is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_unknown_authority_is_named_at_once_and_can_be_made_known() {
+    let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls/authority.pem");
+    let own = http_place("tls", "startup_timeout = \"1h\"");
+    let agents = std::fs::read_to_string(own.path("agents.toml")).expect("written").replace("http://", "https://");
+    own.write("agents.toml", agents);
+
+    let other = Place::new();
+    let mut server = Command::new("python3");
+    server.args([&script(), "tls", &other.path("").display().to_string(), "0"]);
+    let _server = Running(server.spawn().expect("python3 starts"));
+    let port = wait_for("the server", || lines(&other, "listens").pop());
+    let url = format!("url = \"https://127.0.0.1:{port}/mcp\"\nstartup_timeout = \"1h\"\n");
+    other.write("agents.toml", format!("[agents.hard]\n{url}"));
+
+    for place in [own, other] {
+        let (kind, message, help) = error(&work(&place, ""));
+        assert_eq!(kind, "agent_unavailable", "{message}");
+        assert!(message.contains("no TLS connection") && message.contains("UnknownIssuer"), "{message}");
+        assert!(help.contains("set `SSL_CERT_FILE` to a PEM file"), "{help}");
+        let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
+        let known = Ended::of(command.env("SSL_CERT_FILE", &authority).output().expect("kapell starts"));
+        assert_worked(&known);
     }
 }

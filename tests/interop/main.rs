@@ -77,6 +77,7 @@ fn main() {
         trial("calls_a_server_on_python_mcp_1_2", &[PYTHON_1_2], || old_servers::python("python-1.2")),
         trial("calls_a_server_on_python_mcp_1_6", &[PYTHON_1_6], || old_servers::python("python-1.6")),
         trial("calls_everything_of_2025", &[NPM], old_servers::everything),
+        trial("everything_of_2025_samples_with_a_context", &[NPM], old_servers::everything_sampling),
         trial("remembers_and_recalls", &[NPM], memory),
         trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
         trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),

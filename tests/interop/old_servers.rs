@@ -6,7 +6,7 @@ use std::path::Path;
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
-use crate::{host::Host, root};
+use crate::{endpoint::Endpoint, host::Host, root};
 
 /// An agents file with one agent `old`.
 fn agents(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {
@@ -45,5 +45,25 @@ pub(crate) fn everything() -> Result<(), Failed> {
     assert_eq!(outcome.result["tasks"]["echo"]["output"], "Echo: hi");
     assert_eq!(outcome.result["tasks"]["add"]["output"], "The sum of 2 and 3 is 5.");
     assert!(outcome.result["tasks"]["structured"]["output"]["temperature"].is_number());
+    Ok(())
+}
+
+/// Its sampling names a context (`includeContext`), which a client may leave out.
+pub(crate) fn everything_sampling() -> Result<(), Failed> {
+    let endpoint = Endpoint::answering(["Roses are red."]);
+    let script = root().join(EVERYTHING).display().to_string();
+    let (place, agents) = agents(Path::new("node"), &[&script])?;
+    let section = std::fs::read_to_string(&agents)?;
+    std::fs::write(&agents, format!("{}{section}", endpoint.section()))?;
+    let plan = place.path().join("plan.yaml");
+    let task = "{ id: ask, agent: old, tool: sampleLLM, with: { prompt: Write a poem, maxTokens: 20 } }";
+    std::fs::write(&plan, format!("name: x\ntasks: [{task}]\n"))?;
+    let outcome = Host::new(&agents)?.run(&plan.display().to_string())?;
+    outcome.assert_succeeded()?;
+    let said = outcome.result["tasks"]["ask"]["output"].as_str().unwrap_or_default();
+    assert!(said.contains("Roses are red."), "{said}");
+    let asked = endpoint.request();
+    assert!(asked["messages"].to_string().contains("Write a poem"), "{asked}");
+    assert_eq!(asked["max_tokens"], 20, "{asked}");
     Ok(())
 }

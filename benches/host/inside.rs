@@ -67,7 +67,7 @@ impl Agents for AtOnce {
     fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> Called<'_> {
         let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
         let content = vec![Block::Text(Digest::of(text).to_string())];
-        Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None }))))
+        Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None, warning: None }))))
     }
 
     async fn take_up(

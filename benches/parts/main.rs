@@ -92,7 +92,11 @@ impl Material {
             text,
             agents,
             inputs: Arc::new(json!({})),
-            output: Arc::new(ToolOutput { content: vec![Block::Text(OUTPUT.to_owned())], structured: None }),
+            output: Arc::new(ToolOutput {
+                content: vec![Block::Text(OUTPUT.to_owned())],
+                structured: None,
+                warning: None,
+            }),
             appends: Vec::new(),
             place: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
         };

@@ -31,6 +31,9 @@ pub(super) struct AnswerArgs {
     /// Say yes
     #[arg(long, conflicts_with_all = ["decline", "cancel"])]
     accept: bool,
+    /// With --accept: say yes to every further call of the same task in this run too
+    #[arg(long, requires = "accept", conflicts_with_all = ["field", "decline", "cancel"])]
+    all: bool,
     /// Say no
     #[arg(long, conflicts_with = "cancel")]
     decline: bool,
@@ -70,7 +73,13 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
             format!("`kapell questions {run}` shows what it takes"),
         )
     })?;
-    let request = Request::Answer { question: asked.question.id.clone(), answer: answer.clone() };
+    if args.all && asked.question.item.is_none() {
+        return Err(CliError::usage(
+            format!("question `{id}` is about one call, so `--all` has nothing to add"),
+            "leave `--all` out; it is for the approvals of a `foreach` task",
+        ));
+    }
+    let request = Request::Answer { question: asked.question.id.clone(), answer: answer.clone(), all: args.all };
     let sender = elsewhere.send(&request)?.to_string();
     let taken_up = elsewhere
         .await_effect(PATIENCE, |reader| {

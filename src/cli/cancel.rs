@@ -26,8 +26,8 @@ pub(super) struct CancelArgs {
 pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     let elsewhere = Elsewhere::find(&args.journal, &args.run)?;
     let run = &elsewhere.run;
-    elsewhere.sender()?;
-    if cancel_undriven(&args.journal, run).await? {
+    let by = elsewhere.sender()?.to_string();
+    if cancel_undriven(&args.journal, run, by).await? {
         message!("run {run} is cancelled");
         return Ok(Exit::Done);
     }
@@ -53,7 +53,7 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
 }
 
 /// Ends the run here if no process drives it. Returns whether it has ended.
-async fn cancel_undriven(journal: &JournalArg, run: &RunId) -> Result<bool, CliError> {
+async fn cancel_undriven(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
     let path = files::journal(journal)?;
     let _lease = match Lease::take(&path, run) {
         Ok(lease) => lease,
@@ -66,6 +66,6 @@ async fn cancel_undriven(journal: &JournalArg, run: &RunId) -> Result<bool, CliE
     let notes = reader.notes(run)?.calls;
     let resumption = Resumption { id: run, run: fold, last, notes, accepts_changes: false, requests: Vec::new() };
     let journal = SqliteJournal::open(&path, Durability::Full)?;
-    let cancelled = runtime::cancel(resumption, &journal).await;
+    let cancelled = runtime::cancel(resumption, by, &journal).await;
     cancelled.map_err(|error| CliError::failed(format!("run `{run}` was not cancelled"), error))
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{CliError, JournalArg, files};
+use super::{CliError, JournalArg, files, talk::not_a_person};
 use crate::{
     journal::{Inbox, JournalError, Reader, Request, RunSummary},
     model::RunId,
@@ -51,13 +51,7 @@ impl Elsewhere {
     pub(super) fn sender(&self) -> Result<Sender, CliError> {
         let sender = Sender::current();
         let driver = self.look()?.driver.and_then(|driver| driver.process);
-        if let Some(reason) = sender.objection(driver.as_slice()) {
-            return Err(CliError::usage(
-                format!("this process must not speak for a person: {reason}"),
-                "run the command in a terminal of your own",
-            ));
-        }
-        Ok(sender)
+        sender.objection(driver.as_slice()).map_or(Ok(sender), |reason| Err(not_a_person(&reason)))
     }
 
     /// Leaves a request for the process that drives the run, or for the next one that does, and says who sent it.

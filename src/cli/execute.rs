@@ -159,8 +159,11 @@ pub(super) async fn execute(desk: Desk, agents: &AgentsFile, mut work: Work) -> 
         clock,
     };
     let last_words = {
-        let (screen, run) = (screen.clone(), run.clone());
-        move |left| say_before_exit(&screen, &run, left)
+        let (screen, run, human) = (screen.clone(), run.clone(), Arc::clone(&services.human));
+        move |left| {
+            human.discard_typed();
+            say_before_exit(&screen, &run, left);
+        }
     };
     shutdown::listen(&hub, last_words).map_err(|error| CliError::failed("signals cannot be listened for", error))?;
     process::adopt_orphans();

@@ -10,7 +10,7 @@ use std::{
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{AgentsArg, CliError, JournalArg};
+use super::{AgentsArg, CliError, JournalArg, mask_in_diagnostics};
 use crate::{
     config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
     engine::Run,
@@ -28,8 +28,7 @@ use crate::{
 /// # Errors
 /// With all that is wrong with it.
 pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
-    let path = config::agents_path(arg.agents.as_deref());
-    Ok(config::load_agents(&path, &ProcessEnvironment)?)
+    read_agents(&config::agents_path(arg.agents.as_deref()))
 }
 
 /// Reads the agents file of a run: the one that is named now, else the one that the run began with.
@@ -38,9 +37,15 @@ pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
 /// With all that is wrong with it.
 pub(super) fn agents_of(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
     match (&arg.agents, run.source()) {
-        (None, Some(source)) => Ok(config::load_agents(Path::new(&source.agents), &ProcessEnvironment)?),
+        (None, Some(source)) => read_agents(Path::new(&source.agents)),
         _ => agents(arg),
     }
+}
+
+fn read_agents(path: &Path) -> Result<AgentsFile, CliError> {
+    let file = config::load_agents(path, &ProcessEnvironment)?;
+    mask_in_diagnostics(&file.secrets);
+    Ok(file)
 }
 
 /// A path that means the same from every folder.

@@ -36,14 +36,17 @@ mod target;
 mod validate;
 
 use std::{
+    borrow::Cow,
     io::{IsTerminal, Write},
     path::PathBuf,
+    sync::OnceLock,
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_appender::non_blocking::NonBlockingBuilder;
 
 use crate::{
+    model::Secrets,
     report::text::{printable_styled, printable_unstyled},
     system::{environment, process},
 };
@@ -209,12 +212,23 @@ fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGuard> {
 /// Limits how many lines of diagnostics wait for stderr.
 const MAX_LOG_LINES: usize = 4_096;
 
-/// Writes whole lines to stderr with unsafe characters escaped. Errors are ignored: a closed stderr ends no run.
+/// The secrets of the agents file, for the thread that writes diagnostics: libraries log what agents send as it comes.
+static SECRETS: OnceLock<Secrets> = OnceLock::new();
+
+/// Masks `secrets` in diagnostics from now on.
+fn mask_in_diagnostics(secrets: &Secrets) {
+    // A process reads one agents file.
+    let _ = SECRETS.set(secrets.clone());
+}
+
+/// Writes whole lines to stderr with secrets masked and unsafe characters escaped. Errors are ignored: a closed stderr
+/// ends no run.
 struct SafeStderr;
 
 impl Write for SafeStderr {
     fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(lines);
+        let text = SECRETS.get().map_or(Cow::Borrowed(&*text), |secrets| secrets.masked(&text));
         let _ = std::io::stderr().write_all(printable_styled(&text).as_bytes());
         Ok(lines.len())
     }

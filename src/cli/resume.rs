@@ -10,7 +10,7 @@ use super::{
     desk::Desk,
     execute::{Left, Work, execute},
     files,
-    talk::{DriveArgs, Otherwise},
+    talk::{DriveArgs, Otherwise, speaks_for_a_person},
 };
 use crate::{
     config::{self, AgentsFile},
@@ -86,6 +86,10 @@ pub(super) async fn go_on(
     drive: &DriveArgs,
     accepted: Changes,
 ) -> Result<Exit, CliError> {
+    drive.check_speaker()?;
+    if accepted == Changes::Accepted {
+        speaks_for_a_person()?;
+    }
     let lease = Lease::take(journal, run)?;
     let left = left(&Reader::open(journal)?, run, lease, accepted == Changes::Accepted)?;
     let agents = files::agents_of(agents, &left.run)?;

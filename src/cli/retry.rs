@@ -12,7 +12,7 @@ use super::{
     execute::{Work, execute},
     files,
     resume::{agent_changes, params_change, plan_changes},
-    talk::{DriveArgs, Otherwise},
+    talk::{DriveArgs, Otherwise, speaks_for_a_person},
 };
 use crate::{
     config::{self, AgentsFile, Diagnostics},
@@ -44,6 +44,10 @@ pub(super) struct RetryArgs {
 }
 
 pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
+    args.drive.check_speaker()?;
+    if args.accept_changes {
+        speaks_for_a_person()?;
+    }
     let journal = files::journal(&args.journal)?;
     let reader = Reader::open(&journal)?;
     let of = reader.find_run(&args.run)?;

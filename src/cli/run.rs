@@ -23,9 +23,9 @@ use super::{
 };
 use crate::{
     config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
-    human::Reply,
+    human::{Reply, sheet},
     mcp::guard,
-    model::{Answer, GoalPlanning, Plan, RunId, Source},
+    model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, Source, Task},
     report::text::{count, printable_lines},
 };
 
@@ -52,6 +52,9 @@ pub(super) struct RunArgs {
     /// Show something first, and go on only after a yes; without anybody to ask, stop there
     #[arg(long, value_name = "WHAT")]
     approve: Option<Approval>,
+    /// Run the plan of a goal without asking; otherwise, a person at the terminal is asked first
+    #[arg(long, conflicts_with = "approve")]
+    yes: bool,
     /// How often to plan anew what has not started when a task has failed for good; 0 for never [default: 1 for a
     /// goal, and what a plan says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
@@ -77,7 +80,32 @@ enum Approval {
     Plan,
 }
 
+/// What a person sees of a plan, and is asked about, before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Review {
+    /// Nothing.
+    None,
+    /// What each task does.
+    Outline,
+    /// The plan file.
+    Whole,
+}
+
+impl Review {
+    fn of(args: &RunArgs, target: &Target<'_>, person_is_here: bool) -> Self {
+        match (args.approve, target) {
+            (Some(Approval::Plan), _) => Self::Whole,
+            (None, Target::Goal(_)) if person_is_here && !args.yes => Self::Outline,
+            (None, _) => Self::None,
+        }
+    }
+}
+
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
+    // The parent of a detached process is a kapell process, which was checked.
+    if args.detached_as.is_none() {
+        args.drive.check_speaker()?;
+    }
     if args.resume_last
         && let Some(plan) = &args.plan
     {
@@ -107,7 +135,8 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         Target::Goal(goal) => planned(goal, &args, &agents, &desk).await?,
         Target::Plan(plan) => written(plan, &args, &agents)?,
     };
-    let lowered = if args.approve == Some(Approval::Plan) { lowered.with_approved_replans() } else { lowered };
+    let review = Review::of(&args, &target, desk.human.is_person_here());
+    let lowered = if review == Review::None { lowered } else { lowered.with_approved_replans() };
     desk.screen.flush();
     if !lowered.warnings.is_empty() {
         show(&lowered.warnings);
@@ -121,12 +150,17 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     if args.dry_run {
         match target {
             Target::Goal(_) => show_plan(&text)?,
-            Target::Plan(_) => print(&outline(&plan))?,
+            Target::Plan(_) => print(&outline(&plan, &surveyed))?,
         }
         return Ok(Exit::Done);
     }
-    if args.approve == Some(Approval::Plan)
-        && let Some(exit) = refusal(&desk, &text, &file).await
+    let shown = match review {
+        Review::None => None,
+        Review::Outline => Some(outline(&plan, &surveyed)),
+        Review::Whole => Some(text.clone()),
+    };
+    if let Some(shown) = shown
+        && let Some(exit) = refusal(&desk, &shown, &file).await
     {
         return Ok(exit);
     }
@@ -192,7 +226,7 @@ async fn refusal(desk: &Desk, text: &str, file: &str) -> Option<Exit> {
         desk.screen.println(line);
     }
     match desk.human.confirm("run this plan?").await {
-        Reply::Answered { answer: Answer::Accept { .. }, .. } => None,
+        Reply::Answered { answer: Answer::Accept { .. }, .. } | Reply::AllApproved { .. } => None,
         Reply::Answered { .. } => {
             desk.screen.println("the plan was not approved, so nothing ran");
             Some(Exit::Denied)
@@ -204,12 +238,15 @@ async fn refusal(desk: &Desk, text: &str, file: &str) -> Option<Exit> {
     }
 }
 
-/// What a plan would do, a task a line.
-fn outline(plan: &Plan) -> String {
+/// What a plan would do, a task a line. `offered` is what agents say of their tools, where that is known.
+fn outline(plan: &Plan, offered: &Catalogue) -> String {
     let mut text = format!("{}: {}\n", plan.name, count(plan.tasks.len(), "task"));
     for task in &plan.tasks {
         let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
-        let work = if routes.is_empty() { "asks the language model".to_owned() } else { routes.join(" or ") };
+        let work = match task.routes().first() {
+            None => "asks the language model".to_owned(),
+            Some(first) => format!("{}{}", routes.join(" or "), effect(plan, task, first, offered)),
+        };
         let needs: Vec<&str> = task.needs.iter().map(|id| id.as_str()).collect();
         text += &format!("  {}: {}", task.id, work);
         if !needs.is_empty() {
@@ -218,6 +255,17 @@ fn outline(plan: &Plan) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What repeating a call would do, in parentheses, where the agents could be asked.
+fn effect(plan: &Plan, task: &Task, route: &Route, offered: &Catalogue) -> String {
+    if offered.is_empty() {
+        return String::new();
+    }
+    let claimed = || offered.get(&route.agent)?.as_ref().ok()?.tool(&route.tool)?.effect;
+    let configured = plan.agents.get(&route.agent).and_then(|agent| agent.effect);
+    let effect = task.effect.or(configured).or_else(claimed).unwrap_or(Effect::AtMostOnce);
+    format!(" ({})", sheet::effect_in_words(effect))
 }
 
 fn desk(args: &RunArgs) -> Result<Desk, CliError> {

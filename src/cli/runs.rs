@@ -11,7 +11,9 @@ use super::{
     files,
 };
 use crate::{
+    engine,
     journal::Reader,
+    model::{Record, SentCall},
     report::history::{self, RunDetails, RunsDiff},
 };
 
@@ -19,7 +21,7 @@ use crate::{
 pub(super) enum RunsCommand {
     /// List runs, the latest first
     List(ListArgs),
-    /// Show one run: its agents, tasks, questions and model requests
+    /// Show one run: its agents, tasks, questions and model requests; or one of its tasks in full
     Show(ShowArgs),
     /// Compare two runs task by task; the exit code is 1 when they differ in more than time
     Diff(DiffArgs),
@@ -43,6 +45,8 @@ pub(super) struct ListArgs {
 pub(super) struct ShowArgs {
     /// The run: its id, the beginning or end of it, or `last`
     run: String,
+    /// Only this task, or this item of one: each call with its arguments, and the answer
+    task: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
     /// How to print
@@ -74,14 +78,7 @@ pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
         }
         RunsCommand::Show(args) => {
             let reader = Reader::open(&files::journal(&args.journal)?)?;
-            let details = details(&reader, &args.run)?;
-            match args.output {
-                Format::Json => {
-                    let json = details.json();
-                    print_json(&json.map_err(|error| CliError::failed("the run cannot be printed as JSON", error))?)?;
-                }
-                Format::Text => print(&details.text(&files::viewpoint()))?,
-            }
+            show(&reader, &args)?;
         }
         RunsCommand::Diff(args) => {
             let reader = Reader::open(&files::journal(&args.journal)?)?;
@@ -95,6 +92,32 @@ pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
         RunsCommand::Prune(args) => return prune::prune(&args),
     }
     Ok(Exit::Done)
+}
+
+fn show(reader: &Reader, args: &ShowArgs) -> Result<(), CliError> {
+    let details = details(reader, &args.run)?;
+    let no_json = |error| CliError::failed("the run cannot be printed as JSON", error);
+    match (&args.task, args.output) {
+        (None, Format::Text) => print(&details.text(&files::viewpoint())),
+        (None, Format::Json) => print_json(&details.json(calls(reader, &args.run)?).map_err(no_json)?),
+        (Some(id), output) => {
+            let task = details.task(id, calls(reader, &args.run)?).ok_or_else(|| {
+                let help = format!("`kapell runs show {}` lists its tasks", args.run);
+                CliError::usage(format!("run `{}` has no task `{id}`", args.run), help)
+            })?;
+            match output {
+                Format::Text => print(&task.text(&files::viewpoint())),
+                Format::Json => print_json(&task.json().map_err(no_json)?),
+            }
+        }
+    }
+}
+
+/// Returns the calls that a run has made.
+fn calls(reader: &Reader, name: &str) -> Result<Vec<SentCall>, CliError> {
+    let run = reader.find_run(name)?;
+    let records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
+    engine::sent_calls(&records).map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))
 }
 
 /// What the journal tells of a run.

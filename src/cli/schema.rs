@@ -3,7 +3,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, Exit, exit::print_json};
+use super::{CliError, Exit, exit::print};
 use crate::config;
 
 #[derive(Debug, Args)]
@@ -21,9 +21,12 @@ enum Schema {
 }
 
 pub(super) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
-    print_json(&match args.format {
+    let schema = match args.format {
         Schema::Plan => config::plan_schema(),
         Schema::Agents => config::agents_schema(),
-    })?;
+    };
+    let text =
+        serde_json::to_string_pretty(&schema).map_err(|error| CliError::failed("the schema is no JSON", error))?;
+    print(&(text + "\n"))?;
     Ok(Exit::Done)
 }

@@ -23,6 +23,7 @@ use crate::{
     model::{RunId, RunStatus},
     report::{answer::Shown, screen::Screen},
     synthesizer::{self, RunResult, not_done},
+    system::process::Sender,
 };
 
 #[derive(Debug, Clone, Args)]
@@ -83,6 +84,8 @@ impl DriveArgs {
         let last: Box<dyn Human> = match otherwise {
             _ if self.no_input => Box::new(NoInput),
             Otherwise::Elsewhere => Box::new(AnsweredElsewhere),
+            // An agent can open a terminal of its own.
+            Otherwise::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
             Otherwise::Terminal => {
                 let terminal = Terminal::open(screen.clone(), run.clone())
                     .map_err(|error| CliError::failed("the terminal cannot be read", error))?;
@@ -96,6 +99,14 @@ impl DriveArgs {
             Some(rules) => Ok(Arc::new(RulesFirst::new(rules, last, screen.clone()))),
             None => Ok(last.into()),
         }
+    }
+
+    /// Refuses an answers file from a process that belongs to an agent.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(super) fn check_speaker(&self) -> Result<(), CliError> {
+        if self.answers.is_some() { speaks_for_a_person() } else { Ok(()) }
     }
 
     fn rules(&self) -> Result<Option<Answers>, CliError> {
@@ -133,6 +144,22 @@ impl DriveArgs {
         mem::forget(result);
         Ok(exit)
     }
+}
+
+/// Checks that this process does not belong to an agent.
+///
+/// # Errors
+/// When it does.
+pub(super) fn speaks_for_a_person() -> Result<(), CliError> {
+    Sender::current().objection(&[]).map_or(Ok(()), |reason| Err(not_a_person(&reason)))
+}
+
+/// The error for a process that must not speak for a person.
+pub(super) fn not_a_person(reason: &str) -> CliError {
+    CliError::usage(
+        format!("this process must not speak for a person: {reason}"),
+        "run the command in a terminal of your own",
+    )
 }
 
 /// Prints what came of a run.

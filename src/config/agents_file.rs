@@ -237,6 +237,7 @@ impl Reader<'_> {
             startup_timeout: duration("startup_timeout", STARTUP_TIMEOUT),
             max_processes: fields.whole("max_processes").unwrap_or(1),
             sampling: self.sampling(findings),
+            check_results: fields.choice("check_results").unwrap_or_default(),
             policy: AgentPolicy {
                 required: fields.flag("required").unwrap_or(false),
                 max_concurrency: fields.whole("max_concurrency").unwrap_or(MAX_CONCURRENCY),

@@ -12,10 +12,11 @@ use super::{
 
 /// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
 /// that is written where the name of its variable belongs is the commonest mistake of all.
-const SHOWN: [&str; 39] = [
+const SHOWN: [&str; 40] = [
     "args",
     "audio",
     "capabilities",
+    "check_results",
     "command",
     "cwd",
     "deadline",

@@ -177,7 +177,7 @@ impl Decision<'_> {
                 Err(error) => self.fail(id, expression_failure("foreach", &error)),
             };
         }
-        if let Some(approve) = &task.approve {
+        if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_rest_approved(node)) {
             return match expression::render(approve, &self.run.scope(node)) {
                 Ok(message) => {
                     let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);

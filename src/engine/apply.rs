@@ -211,6 +211,10 @@ impl Run {
                     _ => {}
                 }
             }
+            Event::RestApproved { task, .. } => {
+                let node = self.find(task)?;
+                self.tasks[node.index()].rest_approved = true;
+            }
             Event::QuestionAskedAgain { question, request } => {
                 self.change_question(question, |entry| {
                     entry.request = Some(request.clone());
@@ -238,7 +242,7 @@ impl Run {
             Event::BudgetSpent { what } => {
                 self.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
-            Event::CancelRequested => self.stop = Some(Stop::Cancelled),
+            Event::CancelRequested { .. } => self.stop = Some(Stop::Cancelled),
             Event::InterruptRequested => self.stop = Some(Stop::Interrupted),
             Event::RunEnded { status, .. } => self.status = *status,
             Event::AttemptProgressed { .. }

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::model::{
     Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, GoalPlanning, Input,
-    NodeIndex, Outcome, Plan, ProposedCall, Question, QuestionDeadline, QuestionId, Record, RequestId, SkipReason,
-    Source, TaskId, Timestamp, ToolOutput,
+    ItemPlace, NodeIndex, Outcome, Plan, ProposedCall, Question, QuestionDeadline, QuestionId, Record, RequestId,
+    SkipReason, Source, TaskId, Timestamp, ToolOutput,
 };
 
 use super::{
@@ -286,6 +286,7 @@ impl Decision<'_> {
             }
             Input::Replanned { number, result } => self.replanned(number, result),
             Input::QuestionAnswered { question, answer, by } => self.answered(question, answer, by),
+            Input::RestApproved { question, by } => self.rest_approved(question, by),
             Input::QuestionLeftOpen { question, reason } => {
                 if matches!(self.run.questions.get(&question), Some(entry) if entry.state == QuestionState::Open) {
                     self.emit(Event::QuestionLeftOpen { question, reason });
@@ -295,10 +296,10 @@ impl Decision<'_> {
             Input::RequestRefused { question, by, reason } => {
                 self.emit(Event::RequestRefused { question, by, reason });
             }
-            Input::CancelRequested => {
+            Input::CancelRequested { by } => {
                 let was_interrupted = self.run.is_interrupted();
                 if self.run.stop.is_none() || was_interrupted {
-                    self.emit(Event::CancelRequested);
+                    self.emit(Event::CancelRequested { by: Some(by) });
                     self.cancel_running();
                     if was_interrupted {
                         // Their replies may have come already, and were left to the process that resumes the run.
@@ -416,7 +417,8 @@ impl Decision<'_> {
         let call = self.run.proposed_call(&asker);
         let deadline = self.run.deadline_of(&asker, self.now);
         let deadline = deadline.map(|(at, default)| QuestionDeadline { at, default });
-        let question = Arc::new(Question { id, asker, tool, call, message, form, deadline });
+        let item = self.run.item_of(&asker);
+        let question = Arc::new(Question { id, asker, item, tool, call, message, form, deadline });
         self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
         self.order(Command::Ask { question });
     }
@@ -429,6 +431,29 @@ impl Decision<'_> {
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
         self.follow_answer((asker, request), answer, &by);
+    }
+
+    /// Accepts a call, what is asked about its siblings, and those that are not asked about yet.
+    fn rest_approved(&mut self, question: QuestionId, by: String) {
+        let parent = match self.run.questions.get(&question) {
+            Some(entry) if !matches!(entry.state, QuestionState::Answered { .. }) => {
+                self.run.parent_of(&entry.question.asker)
+            }
+            _ => return,
+        };
+        let accept = Answer::Accept { content: None };
+        self.answered(question, accept.clone(), by.clone());
+        let Some(parent) = parent else { return };
+        let task = self.run.graph[parent].id.clone();
+        let siblings: Vec<QuestionId> = (self.run.questions.entries())
+            .filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }))
+            .filter(|entry| self.run.parent_of(&entry.question.asker) == Some(parent))
+            .map(|entry| entry.question.id.clone())
+            .collect();
+        for sibling in siblings {
+            self.answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
+        }
+        self.emit(Event::RestApproved { task, by });
     }
 
     /// Does what follows from an answer.
@@ -454,6 +479,25 @@ impl Run {
         let route = self.graph[node].task.routes().first()?.clone();
         let arguments = ProposedCall::shortened(self.arguments(node).unwrap_or_default());
         Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.effect(node, 0) })
+    }
+
+    /// Returns the `foreach` task whose item an approval of the plan is about.
+    fn parent_of(&self, asker: &Asker) -> Option<NodeIndex> {
+        let Asker::Plan { task } = asker else { return None };
+        Some(self.graph[self.graph.find(task.as_str())?].item()?.parent)
+    }
+
+    /// Returns which item of a `foreach` task an approval of the plan is about.
+    fn item_of(&self, asker: &Asker) -> Option<ItemPlace> {
+        let Asker::Plan { task } = asker else { return None };
+        let node = self.graph.find(task.as_str())?;
+        let items = self.tasks[self.graph[node].item()?.parent.index()].items.clone();
+        Some(ItemPlace { number: node.index().checked_sub(items.start)? + 1, of: items.len() })
+    }
+
+    /// Returns whether a person approved all calls of the task that an item belongs to.
+    pub(super) fn is_rest_approved(&self, node: NodeIndex) -> bool {
+        self.graph[node].item().is_some_and(|item| self.tasks[item.parent.index()].rest_approved)
     }
 
     /// The tool whose call asks, or the first one that an approval is about.

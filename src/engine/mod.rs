@@ -7,6 +7,7 @@
 mod advance;
 mod apply;
 mod budget;
+mod calls;
 mod deadline;
 mod decide;
 mod end;
@@ -24,6 +25,7 @@ mod sampled;
 mod synthesis;
 mod waiting;
 
+pub use calls::sent_calls;
 pub use decide::{Beginning, Step};
 pub use recover::Recovery;
 pub use rerun::{Rerun, RerunError, check_rerun};

@@ -185,7 +185,7 @@ impl Decision<'_> {
         {
             content.push(Block::Text(format!("\n{note}")));
         }
-        let output = Arc::new(ToolOutput { content, structured });
+        let output = Arc::new(ToolOutput { content, structured, warning: None });
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });
     }
 

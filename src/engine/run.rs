@@ -90,6 +90,8 @@ pub(super) struct TaskEntry {
     pub(super) approved: bool,
     /// Before the first attempt: why it is unknown whether the same call took effect in an earlier run. A person was asked.
     pub(super) unsettled: Option<Box<str>>,
+    /// For a `foreach` task: whether a person said yes to all of its calls.
+    pub(super) rest_approved: bool,
     /// The agent of the last attempt.
     pub(super) agent: Option<AgentId>,
     /// The route of the last attempt, as an index: two routes may have the same agent.
@@ -259,6 +261,14 @@ impl Run {
     /// # Errors
     /// When they are not the whole history of one run from its start.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self, FoldError> {
+        Self::fold_while(records, |_, _| {})
+    }
+
+    /// Folds as [`Self::fold`] does, and shows `see` the run before each event.
+    pub(super) fn fold_while<'a>(
+        records: impl IntoIterator<Item = &'a Record>,
+        mut see: impl FnMut(&Self, &Event),
+    ) -> Result<Self, FoldError> {
         let mut records = records.into_iter();
         let Some(Record { seq: 0, at, event: Event::RunStarted { plan, inputs, seed, source } }) = records.next()
         else {
@@ -270,6 +280,7 @@ impl Run {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
             }
+            see(&run, &record.event);
             run.apply(&record.event, record.at)
                 .map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
         }
@@ -384,6 +395,7 @@ impl TaskEntry {
             routes: Vec::new(),
             approved: false,
             unsettled: None,
+            rest_approved: false,
             agent: None,
             last_route: None,
             conversation: None,
@@ -436,6 +448,7 @@ impl PartialEq for TaskEntry {
             && self.routes == other.routes
             && self.approved == other.approved
             && self.unsettled == other.unsettled
+            && self.rest_approved == other.rest_approved
             && self.agent == other.agent
             && self.last_route == other.last_route
             && self.conversation == other.conversation

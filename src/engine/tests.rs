@@ -30,13 +30,13 @@ use indexmap::IndexMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Beginning, Run, Step};
+use super::{Beginning, Run, Step, sent_calls};
 use crate::model::{
     AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Block, Budget, Call, ChatError, ChatPart,
     ChatReply, ChatRequest, Command, Consent, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind,
-    Foreach, GoalPlanning, Input, MicroDollars, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt, PromptTool,
-    QuestionPolicy, Record, Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler, SkipReason, Span,
-    Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
+    Foreach, GoalPlanning, Input, ItemPlace, MicroDollars, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt,
+    PromptTool, QuestionPolicy, Record, Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler,
+    SkipReason, Span, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
 };
 
 /// The variable that multiplies the number of random schedules of each property.
@@ -133,7 +133,7 @@ fn info() -> Arc<AgentInfo> {
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {
-    Arc::new(ToolOutput { content: vec![Block::Text(text.into())], structured: None })
+    Arc::new(ToolOutput { content: vec![Block::Text(text.into())], structured: None, warning: None })
 }
 
 /// Holds a run, all it recorded, and the orders that nobody has carried out.

@@ -184,6 +184,7 @@ mod tests {
         Question {
             id: "q1".into(),
             asker: Asker::Agent(Origin { agent: agent.into(), attempt, key: None }),
+            item: None,
             tool: Some("book_trip".into()),
             message: message.to_owned(),
             form: Form::Fields { schema },

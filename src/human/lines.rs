@@ -13,15 +13,12 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-use crate::report::screen::Typed;
-
 /// The longest line that is read; what a person types is far shorter.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
-/// Lines from a terminal or a pipe.
+/// Lines that are typed at a terminal.
 pub(super) struct Lines {
     shared: Arc<Shared>,
-    how: Typed,
     /// The terminal, for what is typed and not read yet.
     terminal: Option<File>,
 }
@@ -36,7 +33,7 @@ struct Shared {
 #[derive(Default)]
 struct Slot {
     asker: Option<oneshot::Sender<Option<String>>>,
-    /// The input has ended for good.
+    /// The thread that reads has ended.
     has_ended: bool,
     /// Nobody will ask again.
     is_closed: bool,
@@ -71,17 +68,17 @@ impl Shared {
 
 impl Lines {
     /// Lines of `input`.
-    pub(super) fn of(input: impl BufRead + Send + 'static, how: Typed) -> io::Result<Self> {
+    pub(super) fn of(input: impl BufRead + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared { slot: Mutex::default(), changed: Condvar::new() });
         let reader = Arc::clone(&shared);
         // The thread may stay in a read for ever, so nobody waits for its end.
-        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read(input, how, &reader))?;
-        Ok(Self { shared, how, terminal: None })
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read(input, &reader))?;
+        Ok(Self { shared, terminal: None })
     }
 
     /// Lines that are typed at a terminal.
     pub(super) fn of_terminal(terminal: File) -> io::Result<Self> {
-        let mut lines = Self::of(io::BufReader::new(terminal.try_clone()?), Typed::OnTerminal)?;
+        let mut lines = Self::of(io::BufReader::new(terminal.try_clone()?))?;
         lines.terminal = Some(terminal);
         Ok(lines)
     }
@@ -94,12 +91,7 @@ impl Lines {
         }
     }
 
-    /// Where the lines come from.
-    pub(super) fn how(&self) -> Typed {
-        self.how
-    }
-
-    /// The next line without its end, or nothing at the end of the input.
+    /// The next line without its end, or nothing where the input ends (Ctrl-D), which ends one question only.
     pub(super) async fn next(&self) -> Option<String> {
         let (asker, answer) = oneshot::channel();
         {
@@ -137,39 +129,18 @@ impl Drop for Ended<'_> {
     }
 }
 
-fn read(mut input: impl BufRead, how: Typed, shared: &Shared) {
+fn read(mut input: impl BufRead, shared: &Shared) {
     let _ended = Ended(shared);
-    loop {
-        if shared.asked().is_none() {
-            return;
-        }
+    while shared.asked().is_some() {
         let mut line = Vec::new();
         let read = input.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
         let line = read.ok().filter(|count| *count > 0).map(|_| text(&line));
-        let is_end = line.is_none();
-        let slot = match how {
-            // What was typed for a question that is gone must not answer the next one.
-            Typed::OnTerminal => shared.slot(),
-            Typed::ThroughPipe => match shared.asked() {
-                Some(slot) => slot,
-                None => return,
-            },
-        };
-        if !deliver(slot, line, is_end && how == Typed::ThroughPipe) {
-            return;
+        // What was typed for a question that is gone must not answer the next one.
+        if let Some(asker) = shared.slot().take_asker() {
+            // Withdrawn in this very moment: the same as a moment earlier.
+            let _ = asker.send(line);
         }
     }
-}
-
-/// Gives the line to who asks; says whether there can be more. At a terminal, the end of the input (Ctrl-D) ends
-/// one question only.
-fn deliver(mut slot: MutexGuard<'_, Slot>, line: Option<String>, is_last: bool) -> bool {
-    slot.has_ended |= is_last;
-    if let Some(asker) = slot.take_asker() {
-        // Withdrawn in this very moment: the same as a moment earlier.
-        let _ = asker.send(line);
-    }
-    !is_last
 }
 
 fn text(line: &[u8]) -> String {
@@ -245,9 +216,9 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_pipe_gives_its_lines_in_order_and_then_ends() {
+    async fn lines_come_in_order_whatever_their_bytes() {
         let input: &[u8] = b"one\r\ntw\xff\n\nlast";
-        let lines = Lines::of(input, Typed::ThroughPipe).expect("a thread");
+        let lines = Lines::of(input).expect("a thread");
         for expected in [Some("one"), Some("tw\u{fffd}"), Some(""), Some("last"), None, None] {
             assert_eq!(lines.next().await.as_deref(), expected);
         }
@@ -261,10 +232,8 @@ pub(super) mod tests {
                 panic!("a mistake in a reader")
             }
         }
-        for how in [Typed::OnTerminal, Typed::ThroughPipe] {
-            let lines = Lines::of(BufReader::new(Broken), how).expect("a thread");
-            assert_eq!([lines.next().await, lines.next().await], [None, None]);
-        }
+        let lines = Lines::of(BufReader::new(Broken)).expect("a thread");
+        assert_eq!([lines.next().await, lines.next().await], [None, None]);
     }
 
     #[test]
@@ -283,19 +252,9 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_of_a_pipe_waits_for_the_next_question() {
-        let (keys, input) = keyboard();
-        let lines = Lines::of(input, Typed::ThroughPipe).expect("a thread");
-        let withdrawn = tokio::time::timeout(std::time::Duration::ZERO, lines.next());
-        assert!(withdrawn.await.is_err());
-        keys.send("kept\n").expect("a reader");
-        assert_eq!(lines.next().await.as_deref(), Some("kept"));
-    }
-
-    #[tokio::test]
     async fn the_end_of_a_terminals_input_ends_one_question_only() {
         let (keys, input) = keyboard();
-        let lines = Lines::of(input, Typed::OnTerminal).expect("a thread");
+        let lines = Lines::of(input).expect("a thread");
         keys.send("").expect("a reader");
         assert_eq!(lines.next().await, None);
         keys.send("again\n").expect("a reader");
@@ -305,7 +264,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_terminals_line_goes_to_the_question_that_is_open_when_it_is_typed() {
         let (keys, input) = keyboard();
-        let lines = Lines::of(input, Typed::OnTerminal).expect("a thread");
+        let lines = Lines::of(input).expect("a thread");
         let withdrawn = tokio::time::timeout(std::time::Duration::ZERO, lines.next());
         assert!(withdrawn.await.is_err());
         let (line, ()) = tokio::join!(lines.next(), async { keys.send("for the second\n").expect("a reader") });

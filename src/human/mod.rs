@@ -17,6 +17,14 @@ pub trait Human: Send + Sync {
     /// Asks; waits for ever only where an answer can come from elsewhere, which withdraws the question.
     async fn ask(&self, question: &Question) -> Reply;
 
+    /// Returns whether a person can be asked here, now.
+    fn is_person_here(&self) -> bool {
+        false
+    }
+
+    /// Throws away what is typed for a question that is on the screen: the process ends, and the shell must not get it.
+    fn discard_typed(&self) {}
+
     /// Asks for a yes or a no to what the host is about to do, before there is a run whose question it could be. Only
     /// a person can say yes.
     async fn confirm(&self, _what: &str) -> Reply {
@@ -32,6 +40,11 @@ pub enum Reply {
         /// What was said.
         answer: Answer,
         /// Who said it: `person`, `answers file`, `no input`.
+        by: String,
+    },
+    /// A yes to a call and to every further call of its task in the run.
+    AllApproved {
+        /// Who said it.
         by: String,
     },
     /// Nobody here can answer; only the plan's approvals end so.

@@ -84,6 +84,14 @@ impl Human for RulesFirst {
         }
     }
 
+    fn is_person_here(&self) -> bool {
+        self.otherwise.is_person_here()
+    }
+
+    fn discard_typed(&self) {
+        self.otherwise.discard_typed();
+    }
+
     async fn confirm(&self, what: &str) -> Reply {
         self.otherwise.confirm(what).await
     }
@@ -101,7 +109,16 @@ mod tests {
 
     fn question(form: Form) -> Question {
         let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: None, key: None });
-        Question { id: "q1".into(), asker, tool: None, message: "Book?".to_owned(), form, call: None, deadline: None }
+        Question {
+            id: "q1".into(),
+            asker,
+            item: None,
+            tool: None,
+            message: "Book?".to_owned(),
+            form,
+            call: None,
+            deadline: None,
+        }
     }
 
     fn fields() -> Form {

@@ -10,7 +10,7 @@ use super::{
     page::Page,
 };
 use crate::{
-    model::{Answer, Asker, Effect, Form, JsonObject, ProposedCall, Question, RunId},
+    model::{Answer, Asker, Effect, Form, ItemPlace, JsonObject, ProposedCall, Question, RunId},
     report::text::{brief, printable, printable_lines},
 };
 
@@ -73,9 +73,12 @@ fn choices(field: &Field) -> String {
 }
 
 /// Who asks, in words.
-pub fn who(asker: &Asker) -> String {
-    match asker {
-        Asker::Plan { task } => format!("task `{task}` needs approval"),
+pub fn who(question: &Question) -> String {
+    match &question.asker {
+        Asker::Plan { task } => {
+            let place = question.item.map(|ItemPlace { number, of }| format!(", {number} of {of}"));
+            format!("task `{task}` needs approval{}", place.unwrap_or_default())
+        }
         Asker::Host { attempt } => format!("task `{}` was interrupted", attempt.task),
         Asker::Replan { number } => format!("replan {number} needs approval"),
         Asker::Agent(origin) => match &origin.attempt {
@@ -85,17 +88,22 @@ pub fn who(asker: &Asker) -> String {
     }
 }
 
+/// Says what a repetition of a call would do.
+pub fn effect_in_words(effect: Effect) -> &'static str {
+    match effect {
+        Effect::ReadOnly => "only reads",
+        Effect::Idempotent => "may be repeated",
+        Effect::AtMostOnce => "must not be repeated",
+    }
+}
+
 /// Limits how many arguments of a call are shown, each on a line.
 const MAX_ARGUMENTS_SHOWN: usize = 12;
 
 /// Returns the call that waits to be approved, with its arguments, in lines of text.
 pub(super) fn call_lines(question: &Question) -> Vec<String> {
     let Some(ProposedCall { agent, tool, arguments, effect }) = &question.call else { return Vec::new() };
-    let effect = match effect {
-        Effect::ReadOnly => "only reads",
-        Effect::Idempotent => "may be repeated",
-        Effect::AtMostOnce => "must not be repeated",
-    };
+    let effect = effect_in_words(*effect);
     let mut lines = vec![format!("call: {}.{} ({effect})", brief(agent.as_str()), brief(tool))];
     match arguments {
         Value::Object(arguments) => {
@@ -112,9 +120,31 @@ pub(super) fn call_lines(question: &Question) -> Vec<String> {
     lines
 }
 
+/// Returns all arguments of the call that waits to be approved, in lines of text, if [`call_lines`] shortens them.
+pub(super) fn details(question: &Question) -> Option<Vec<String>> {
+    let arguments = &question.call.as_ref()?.arguments;
+    let is_long = |value: &Value| {
+        let text = value.to_string();
+        brief(&text) != printable(&text)
+    };
+    let is_cut = match arguments {
+        Value::Object(members) => {
+            members.len() > MAX_ARGUMENTS_SHOWN
+                || members.iter().any(|(name, value)| is_long(&name.as_str().into()) || is_long(value))
+        }
+        other => is_long(other),
+    };
+    let text = match arguments {
+        // The beginning of arguments that the question does not keep whole.
+        Value::String(beginning) => format!("{beginning}\nthe rest of the arguments is not kept"),
+        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    };
+    is_cut.then(|| printable_lines(&text).map(|line| line.into_owned()).collect())
+}
+
 /// The question in lines of text, with the command that answers it.
 pub fn lines(run: &RunId, question: &Question) -> Vec<String> {
-    let mut lines = vec![format!("{}  {}", question.id, brief(&who(&question.asker)))];
+    let mut lines = vec![format!("{}  {}", question.id, brief(&who(question)))];
     lines.extend(printable_lines(&question.message).map(|line| format!("    {line}")));
     lines.extend(call_lines(question).into_iter().map(|line| format!("    {line}")));
     let mut options = "--accept".to_owned();
@@ -160,7 +190,7 @@ fn field_lines(field: &Field) -> Vec<String> {
     lines
 }
 
-/// The question for programs: `{question, asker, tool, call, message, form, fields, deadline}`, where `form` holds the agent's schema
+/// The question for programs: `{question, asker, item, tool, call, message, form, fields, deadline}`, where `form` holds the agent's schema
 /// or address, and each of `fields` is `{name, title, description, takes, required, default, choices}`.
 pub fn json(question: &Question) -> Value {
     let fields: Vec<Value> = match &question.form {
@@ -170,6 +200,7 @@ pub fn json(question: &Question) -> Value {
     json!({
         "question": question.id,
         "asker": question.asker,
+        "item": question.item,
         "tool": question.tool,
         "call": question.call,
         "message": question.message,
@@ -218,6 +249,7 @@ mod tests {
         Question {
             id: "q1".into(),
             asker,
+            item: None,
             tool: Some("book_trip".into()),
             message: message.to_owned(),
             form,

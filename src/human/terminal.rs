@@ -16,7 +16,7 @@ use super::{
     lines::{Lines, is_in_foreground},
     page::{Browser, Page},
     policy::nobody,
-    sheet::{call_lines, who},
+    sheet::{call_lines, details, who},
 };
 use crate::{
     model::{Answer, Form, JsonObject, Question, RunId},
@@ -64,7 +64,7 @@ impl Terminal {
     }
 
     fn head(&self, question: &Question) -> String {
-        format!("{} {} (run {}):", "?".cyan(), brief(&who(&question.asker)).bold(), self.run)
+        format!("{} {} (run {}):", "?".cyan(), brief(&who(question)).bold(), self.run)
     }
 }
 
@@ -93,7 +93,11 @@ impl Human for Terminal {
         prompt.lines(call_lines(question).into_iter().map(|line| format!("  {line}")));
         let dialogue = Dialogue { prompt, lines: &self.lines };
         let said = match &question.form {
-            Form::Approval => dialogue.yes_or_no("approve").await,
+            Form::Approval => match dialogue.approval(question).await {
+                Ok(Yes::ToAll) => return Reply::AllApproved { by: BY.to_owned() },
+                Ok(Yes::ToThis) => Ok(None),
+                Err(stop) => Err(stop),
+            },
             Form::Fields { schema } => dialogue.form(&Fields::read(schema)).await,
             Form::Url { url } => dialogue.page(url, self.browser).await,
         };
@@ -108,14 +112,25 @@ impl Human for Terminal {
         Reply::Answered { answer, by: BY.to_owned() }
     }
 
+    fn is_person_here(&self) -> bool {
+        true
+    }
+
+    fn discard_typed(&self) {
+        // Without a question, what is typed is for the shell.
+        if self.turn.try_lock().is_err() {
+            self.lines.discard_typed();
+        }
+    }
+
     async fn confirm(&self, what: &str) -> Reply {
         let _turn = self.turn.lock().await;
         self.lines.discard_typed();
         let prompt = self.screen.prompt();
         prompt.lines([format!("{} {} (run {}):", "?".cyan(), brief(what).bold(), self.run)]);
         let dialogue = Dialogue { prompt, lines: &self.lines };
-        let answer = match dialogue.yes_or_no("approve").await {
-            Ok(content) => Answer::Accept { content },
+        let answer = match dialogue.yes_or_enter("go ahead").await {
+            Ok(()) => Answer::Accept { content: None },
             Err(Stop::NoInput) => return Reply::LeftOpen { reason: CLOSED.to_owned() },
             Err(Stop::NoScreen) => return Reply::LeftOpen { reason: FAILED.to_owned() },
             Err(Stop::Cancelled) => Answer::Cancel,
@@ -140,6 +155,15 @@ enum Stop {
     NoPage,
 }
 
+/// What an approval is a yes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Yes {
+    /// The call that is shown.
+    ToThis,
+    /// That call and every further one of its task.
+    ToAll,
+}
+
 /// One question on the screen.
 struct Dialogue<'a> {
     prompt: Prompt,
@@ -162,7 +186,7 @@ impl Dialogue<'_> {
             () = self.prompt.failed() => return Err(Stop::NoScreen),
             line = self.lines.next() => line.ok_or(Stop::NoInput)?,
         };
-        self.prompt.typed(&line, self.lines.how());
+        self.prompt.typed();
         match line.trim() {
             DECLINE => Err(Stop::Declined),
             CANCEL => Err(Stop::Cancelled),
@@ -179,13 +203,56 @@ impl Dialogue<'_> {
         loop {
             match self.line(&format!("{verb}? [y/n, {CANCEL}]")).await?.to_lowercase().as_str() {
                 "y" | "yes" => return Ok(None),
-                "?" | "h" | "help" | ":help" => {
-                    self.say(&format!("`y` says yes, `n` says no, {CANCEL} dismisses the question"))
-                }
                 "n" | "no" => return Err(Stop::Declined),
-                "" => self.say("type `y` or `n`, or `?` for help"),
-                other => self.say(&format!("`{other}` is neither `y` nor `n`")),
+                other => self.explain(other, &[]),
             }
+        }
+    }
+
+    /// A yes, which Enter alone says too, or why not.
+    async fn yes_or_enter(&self, verb: &str) -> Result<(), Stop> {
+        loop {
+            match self.line(&format!("{verb}? [Y/n, {CANCEL}]")).await?.to_lowercase().as_str() {
+                "" | "y" | "yes" => return Ok(()),
+                "n" | "no" => return Err(Stop::Declined),
+                other => self.explain(other, &[]),
+            }
+        }
+    }
+
+    /// A yes to a call or to all calls of its task, or why not.
+    async fn approval(&self, question: &Question) -> Result<Yes, Stop> {
+        let task = question.asker.task().filter(|_| question.item.is_some_and(|item| item.of > 1));
+        let details = details(question);
+        let mut keys = Vec::new();
+        if let Some(item) = task {
+            let parent = item.as_str().rsplit_once('[').map_or(item.as_str(), |(parent, _)| parent);
+            keys.push(("a", format!("says yes to this and to every further call of `{parent}` in this run")));
+        }
+        if details.is_some() {
+            keys.push(("d", "shows the arguments in full".to_owned()));
+        }
+        let further: String = keys.iter().map(|(key, _)| format!("/{key}")).collect();
+        loop {
+            match (self.line(&format!("approve? [y/n{further}, {CANCEL}]")).await?.to_lowercase().as_str(), &details) {
+                ("y" | "yes", _) => return Ok(Yes::ToThis),
+                ("n" | "no", _) => return Err(Stop::Declined),
+                ("a" | "all", _) if task.is_some() => return Ok(Yes::ToAll),
+                ("d" | "details", Some(details)) => self.prompt.lines(details.iter().map(|line| format!("  {line}"))),
+                (other, _) => self.explain(other, &keys),
+            }
+        }
+    }
+
+    /// Says which keys there are, beside `y` and `n`.
+    fn explain(&self, typed: &str, further: &[(&str, String)]) {
+        match typed {
+            "?" | "h" | "help" | ":help" => {
+                let further: String = further.iter().map(|(key, does)| format!(", `{key}` {does}")).collect();
+                self.say(&format!("`y` says yes, `n` says no{further}, {CANCEL} dismisses the question"));
+            }
+            "" => self.say("type `y` or `n`, or `?` for help"),
+            other => self.say(&format!("`{other}` is neither `y` nor `n`; type `?` for help")),
         }
     }
 

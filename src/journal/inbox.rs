@@ -23,6 +23,9 @@ pub enum Request {
         question: QuestionId,
         /// What was said; valid by the question's form.
         answer: Answer,
+        /// Whether it is a yes to every further call of the same task too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
     },
     /// The end of the run.
     Cancel,
@@ -184,6 +187,7 @@ mod tests {
         Request::Answer {
             question: question.into(),
             answer: Answer::Accept { content: Some(json!({"confirm": true})) },
+            all: false,
         }
     }
 

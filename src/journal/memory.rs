@@ -63,7 +63,7 @@ mod tests {
     use crate::model::{Event, Timestamp};
 
     fn record(seq: u64) -> Record {
-        Record { seq, at: Timestamp(seq), event: Event::CancelRequested }
+        Record { seq, at: Timestamp(seq), event: Event::CancelRequested { by: None } }
     }
 
     #[test]

@@ -401,7 +401,7 @@ fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
         Event::QuestionAnswered { question, .. } => {
             transaction.execute("DELETE FROM inbox WHERE run = ?1 AND question = ?2", (run.as_str(), question.as_str()))
         }
-        Event::CancelRequested => {
+        Event::CancelRequested { .. } => {
             transaction.execute("DELETE FROM inbox WHERE run = ?1 AND question IS NULL", [run.as_str()])
         }
         _ => Ok(0),

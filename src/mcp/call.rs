@@ -25,7 +25,7 @@ use super::{
     vigil::{Stop, Vigil, cancelled},
     wire::Pending,
 };
-use crate::model::{Failure, FailureKind, JsonObject, NoteKey, StartAttempt, ToolOutput};
+use crate::model::{AgentId, Failure, FailureKind, JsonObject, NoteKey, ResultChecks, StartAttempt, ToolOutput};
 
 /// How long telling the agent about a cancellation may hold up the answer to the caller.
 pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(250);
@@ -217,8 +217,24 @@ impl<'p> Call<'p> {
         Ok(())
     }
 
-    /// Checks what came back against the tool's schema, the latest one where the known one is out of date.
+    /// Checks what came back as the agents file has it.
     async fn check_result(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
+        let checks = self.connection.spec.check_results;
+        if checks == ResultChecks::Off {
+            return Ok(());
+        }
+        match self.check_result_by_schema(output).await {
+            Err(failure) if failure.kind == FailureKind::InvalidResult => match checks {
+                ResultChecks::Warn => output.warning = Some(failure.message.into()),
+                _ => return Err(with_text(failure, output, &self.request.agent)),
+            },
+            checked => checked?,
+        }
+        Ok(())
+    }
+
+    /// Checks what came back against the tool's schema, the latest one where the known one is out of date.
+    async fn check_result_by_schema(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
         let known = self.connection.catalog();
         let Err(failure) = self.check_result_by(&known, output).await else { return Ok(()) };
         if failure.kind != FailureKind::InvalidResult || !known.is_stale() || !self.connection.is_usable() {
@@ -235,10 +251,7 @@ impl<'p> Call<'p> {
         let connection = self.connection.clone();
         let checking = catalog.check_result(&connection.spec.id, tool, output.structured.as_mut());
         match self.vigil.wait(checking, std::future::pending()).await {
-            Ok(checked) => {
-                let warnings = checked.map_err(|failure| with_text(failure, output))?;
-                warnings.into_iter().for_each(|warning| connection.link.warn(warning));
-            }
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
             Err(stop) => return Err(self.stopped(stop).await),
         }
         Ok(())
@@ -447,8 +460,11 @@ impl Unanswered {
 }
 
 /// Shows the text of a result that breaks its schema: it may be all that a person needs.
-fn with_text(failure: Failure, output: &ToolOutput) -> Failure {
-    let help = "the server has to correct the tool's `outputSchema`, or what the tool returns";
+fn with_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> Failure {
+    let help = format!(
+        "the server has to correct the tool's `outputSchema`, or what the tool returns; `check_results = \"warn\"` in \
+         `[agents.{agent}]` takes such results as they are"
+    );
     let text = failure::words(&output.text());
     let message = if text.is_empty() { failure.message } else { format!("{}; its text: {text}", failure.message) };
     Failure { message, ..failure }.with_more_help(help)

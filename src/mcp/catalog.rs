@@ -200,7 +200,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::listing, *};
-    use crate::model::{AgentPolicy, Protocol, SamplingPolicy, Span, Transport};
+    use crate::model::{AgentPolicy, Protocol, ResultChecks, SamplingPolicy, Span, Transport};
 
     fn catalog(tools: &[Value]) -> Catalog {
         Catalog::new(describe(None, listing::tests::tools(tools)))
@@ -221,6 +221,7 @@ mod tests {
                 effect: None,
                 fingerprint: String::new(),
             },
+            check_results: ResultChecks::default(),
             enabled_tools: None,
             disabled_tools: vec!["drop".to_owned()],
             capabilities: indexmap::IndexMap::new(),

@@ -452,7 +452,7 @@ mod tests {
     fn an_answer_to_a_call_is_read_at_once_whatever_its_id_is_written_as() {
         for id in [json!(7), json!("7")] {
             let result = json!({"content": [{"type": "text", "text": "hi"}], "x-more": 1.0});
-            let output = ToolOutput { content: vec![Block::Text("hi".into())], structured: None };
+            let output = ToolOutput { content: vec![Block::Text("hi".into())], structured: None, warning: None };
             match read_of_call(&json!({"result": result, "jsonrpc": "2.0", "id": id})) {
                 Incoming::Answer(7, answer) => assert_eq!(answer, Answer::Result(Answered::Output(output))),
                 other => panic!("{other:?}"),
@@ -538,7 +538,7 @@ mod tests {
     #[test]
     fn reads_answers_whose_defects_have_a_plain_meaning() {
         let answer = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"hi"}]}}"#;
-        let output = || ToolOutput { content: vec![Block::Text("hi".into())], structured: None };
+        let output = || ToolOutput { content: vec![Block::Text("hi".into())], structured: None, warning: None };
         for text in [
             answer.to_owned(),
             format!("\u{FEFF}{answer}"),

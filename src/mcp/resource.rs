@@ -242,7 +242,7 @@ impl Contents {
     /// The link and the text, and the contents as structured content where they are JSON.
     fn into_output(self, note: &ResourceNote) -> ToolOutput {
         let structured = Some(self.json).filter(|json| *json != Value::String(self.text.clone()));
-        ToolOutput { content: vec![note.link.clone().into(), Block::Text(self.text)], structured }
+        ToolOutput { content: vec![note.link.clone().into(), Block::Text(self.text)], structured, warning: None }
     }
 }
 

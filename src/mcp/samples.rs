@@ -13,7 +13,7 @@ use super::{
     session::Session,
     turns::Turns,
 };
-use crate::model::{AgentPolicy, AgentSpec, Protocol, SamplingPolicy, Span, Transport};
+use crate::model::{AgentPolicy, AgentSpec, Protocol, ResultChecks, SamplingPolicy, Span, Transport};
 
 /// A link to agent `a`, whose next request has the number 0.
 pub(super) fn link() -> Arc<Link> {
@@ -42,6 +42,7 @@ pub(super) fn agent() -> AgentSpec {
             effect: None,
             fingerprint: String::new(),
         },
+        check_results: ResultChecks::default(),
         enabled_tools: None,
         disabled_tools: Vec::new(),
         capabilities: indexmap::IndexMap::new(),

@@ -28,6 +28,8 @@ pub struct AgentSpec {
     pub sampling: SamplingPolicy,
     /// What the engine needs of the section.
     pub policy: AgentPolicy,
+    /// What becomes of results that break the schema of their tool.
+    pub check_results: ResultChecks,
     /// The only tools that may be called; all where absent.
     pub enabled_tools: Option<Vec<String>>,
     /// Tools that may not be called.
@@ -132,6 +134,19 @@ pub enum Protocol {
     Legacy,
     /// 2026-07-28 and later: no handshake.
     Modern,
+}
+
+/// What becomes of a result that breaks the `outputSchema` of its tool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultChecks {
+    /// The call fails.
+    #[default]
+    Strict,
+    /// The result is taken as it is, with a warning.
+    Warn,
+    /// The result is not checked.
+    Off,
 }
 
 /// A tool as an agent described it.

@@ -3,10 +3,27 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde::Serialize;
+use serde_json::Value;
+
 use super::{
     AgentId, Answer, AttemptId, Await, ChatError, ChatReply, ChatRequest, JsonObject, Question, ReplanRequest,
     RequestId,
 };
+
+/// A call that was made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SentCall {
+    /// Task and number.
+    #[serde(flatten)]
+    pub attempt: AttemptId,
+    /// The agent that was called.
+    pub agent: AgentId,
+    /// The tool that was called.
+    pub tool: Arc<str>,
+    /// The arguments, in which configured secrets that agents repeated are masked.
+    pub arguments: Value,
+}
 
 /// An order.
 #[derive(Debug, Clone, PartialEq)]

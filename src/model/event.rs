@@ -250,6 +250,13 @@ pub enum Event {
         /// Who said it: `person at terminal`, `command (process 7, user anna, pts/1)`, `answers file`, `no input`, ….
         by: String,
     },
+    /// A person approved every further call of a `foreach` task in this run.
+    RestApproved {
+        /// The `foreach` task.
+        task: TaskId,
+        /// Who did.
+        by: String,
+    },
     /// Nobody here can answer the question; the run pauses when nothing else is left to do.
     QuestionLeftOpen {
         /// The question.
@@ -296,7 +303,11 @@ pub enum Event {
         reason: String,
     },
     /// A person asked for the run to end.
-    CancelRequested,
+    CancelRequested {
+        /// Who asked; older journals do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// A person, or the system, asked the process that drives the run to stop. A later process can continue it.
     InterruptRequested,
     /// The run ended.

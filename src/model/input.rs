@@ -100,6 +100,13 @@ pub enum Input {
         /// Who said it.
         by: String,
     },
+    /// A person said yes to a call, and to every further call of its task.
+    RestApproved {
+        /// The question about the call.
+        question: QuestionId,
+        /// Who said it.
+        by: String,
+    },
     /// Nobody here can answer.
     QuestionLeftOpen {
         /// The question.
@@ -124,7 +131,10 @@ pub enum Input {
         reason: String,
     },
     /// A person asked for the run to end.
-    CancelRequested,
+    CancelRequested {
+        /// Who asked: `command (process 7, user anna, pts/1)`.
+        by: String,
+    },
     /// The process was asked to stop. The run stays resumable.
     InterruptRequested,
     /// A moment that [`crate::engine::Run::next_wake`] named has come.

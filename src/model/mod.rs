@@ -25,13 +25,14 @@ mod tokens;
 
 pub use address::shown_address;
 pub use agent::{
-    AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, SamplingPolicy, ToolInfo, Transport,
+    AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, ResultChecks, SamplingPolicy,
+    ToolInfo, Transport,
 };
 pub use chat::{
     ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Ending, ModelPreferences, OutputForm,
     ToolChoice, Usage,
 };
-pub use command::{Command, StartAttempt};
+pub use command::{Command, SentCall, StartAttempt};
 pub use event::{
     EndCause, Event, GoalPlanning, KeptResult, ParamsFile, PlannerTurn, PromptCall, Record, RunStatus, Source,
     UnsettledCall,
@@ -53,7 +54,7 @@ pub use plan::{
     JsonObject, OnFailure, Plan, Prompt, PromptTool, QuestionPolicy, Retry, Route, Task, Template, Work,
 };
 pub use question::{
-    Answer, Asker, Elicitation, Form, Origin, ProposedCall, Question, QuestionDeadline, Sampler, Settlement,
+    Answer, Asker, Elicitation, Form, ItemPlace, Origin, ProposedCall, Question, QuestionDeadline, Sampler, Settlement,
 };
 pub use replan::{Remainder, ReplanPolicy, ReplanRequest, Standing, TaskSoFar};
 pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};

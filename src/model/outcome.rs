@@ -17,6 +17,9 @@ pub struct ToolOutput {
     /// Its `structuredContent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Value>,
+    /// How it breaks the tool's output schema, where the agents file has it taken all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Box<str>>,
 }
 
 /// A content block. Nearly every result is one plain text, and a run keeps all results, so a plain text is kept as
@@ -89,7 +92,7 @@ impl ToolOutput {
     pub fn new<B: Into<Block>>(content: impl IntoIterator<Item = B>, structured: Option<Value>) -> Self {
         let mut content: Vec<Block> = content.into_iter().map(Into::into).collect();
         content.shrink_to_fit();
-        Self { content, structured }
+        Self { content, structured, warning: None }
     }
 
     /// The text blocks, one after the other with a line break between.

@@ -61,6 +61,9 @@ pub struct Question {
     pub id: QuestionId,
     /// Who asks.
     pub asker: Asker,
+    /// The item of a `foreach` task that an approval is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<ItemPlace>,
     /// The tool whose call asks, or that waits to be approved, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<Arc<str>>,
@@ -74,6 +77,15 @@ pub struct Question {
     /// When it is answered by default, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<QuestionDeadline>,
+}
+
+/// The place of an item among those of its `foreach` task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemPlace {
+    /// Its number, from 1.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// A call that a person is asked to approve.

@@ -93,10 +93,11 @@ impl Secrets {
             | Input::ModelReplied { .. }
             | Input::Replanned { .. }
             | Input::QuestionAnswered { .. }
+            | Input::RestApproved { .. }
             | Input::QuestionLeftOpen { .. }
             | Input::RequestRefused { .. }
             | Input::InterruptRequested
-            | Input::CancelRequested
+            | Input::CancelRequested { .. }
             | Input::TimeReached => {}
         }
     }
@@ -120,7 +121,8 @@ impl Secrets {
             Block::Text(text) => self.holds_secret(text),
             Block::Other(value) => self.is_in(value),
         });
-        if !in_content && !output.structured.as_ref().is_some_and(|value| self.is_in(value)) {
+        let in_warning = output.warning.as_ref().is_some_and(|warning| self.holds_secret(warning));
+        if !in_content && !in_warning && !output.structured.as_ref().is_some_and(|value| self.is_in(value)) {
             return;
         }
         let output = Arc::make_mut(output);
@@ -131,6 +133,7 @@ impl Secrets {
             }
         }
         output.structured.iter_mut().for_each(|value| self.mask_value(value));
+        output.warning = output.warning.as_deref().map(|warning| self.masked(warning).into());
     }
 
     fn mask(&self, text: &mut String) {

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::{
     config::{AgentsFile, Catalogue},
-    model::{AgentId, AgentInfo, AgentPolicy, AgentSpec, JsonObject, Protocol, Span, ToolInfo, Transport},
+    model::{
+        AgentId, AgentInfo, AgentPolicy, AgentSpec, JsonObject, Protocol, ResultChecks, Span, ToolInfo, Transport,
+    },
 };
 
 pub(super) fn object(value: Value) -> JsonObject {
@@ -40,6 +42,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         max_processes: 1,
         sampling: crate::model::SamplingPolicy::default(),
         policy: policy.clone(),
+        check_results: ResultChecks::default(),
         enabled_tools: None,
         disabled_tools: Vec::new(),
         capabilities: indexmap::IndexMap::new(),

@@ -161,7 +161,7 @@ mod tests {
 
     fn ended(texts: &[&str]) -> Step {
         let content = texts.iter().map(|text| Block::Text((*text).into())).collect();
-        let output = Arc::new(ToolOutput { content, structured: None });
+        let output = Arc::new(ToolOutput { content, structured: None, warning: None });
         Told(Event::TaskEnded { task: "answer".into(), outcome: Outcome::Succeeded(output) })
     }
 

@@ -17,7 +17,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::text::count;
-pub use open::{OpenAnswer, Prompt, Typed};
+pub use open::{OpenAnswer, Prompt};
 use paint::{Painter, Step};
 
 /// The shortest time between two drawings of the live view, and between two writings of lines where nobody waits for

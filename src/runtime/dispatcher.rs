@@ -113,16 +113,16 @@ pub async fn resume(
     dispatcher.carry_to_its_end(step, inbox, reporter).await
 }
 
-/// Ends a run that no process drives as cancelled. Returns false, and changes nothing, where calls go on at agents,
+/// Ends a run that no process drives as cancelled, asked for by `by`. Returns false, and changes nothing, where calls go on at agents,
 /// which only a process that drives the run can cancel.
 ///
 /// # Errors
 /// When the journal cannot be written.
-pub async fn cancel(resumption: Resumption<'_>, journal: &dyn Journal) -> Result<bool, RuntimeError> {
+pub async fn cancel(resumption: Resumption<'_>, by: String, journal: &dyn Journal) -> Result<bool, RuntimeError> {
     let Resumption { id, mut run, last, notes, .. } = resumption;
     let noted = |attempt: &AttemptId| notes.contains_key(attempt);
     let now = Clock::start_after(last).now();
-    let requests = [Input::CancelRequested];
+    let requests = [Input::CancelRequested { by }];
     let step = run.recover(Recovery { now, last, noted: &noted, accepts_changes: false, requests: &requests });
     if run.status().is_open() {
         return Ok(false);

@@ -56,8 +56,9 @@ pub fn observe(inbox: &mut Inbox, driver: Option<u32>) -> Result<Vec<Input>, Jou
             None => ("an unknown process".to_owned(), Some("it does not say which process sent it".to_owned())),
         };
         inputs.push(match (request, objection) {
-            (Request::Answer { question, answer }, None) => Input::QuestionAnswered { question, answer, by },
-            (Request::Cancel, None) => Input::CancelRequested,
+            (Request::Answer { question, all: true, .. }, None) => Input::RestApproved { question, by },
+            (Request::Answer { question, answer, .. }, None) => Input::QuestionAnswered { question, answer, by },
+            (Request::Cancel, None) => Input::CancelRequested { by },
             (request, Some(reason)) => {
                 inbox.remove(id)?;
                 let question = match request {

@@ -136,6 +136,7 @@ impl Dispatcher {
             let question = question.id.clone();
             Some(match reply {
                 Reply::Answered { answer, by } => Input::QuestionAnswered { question, answer, by },
+                Reply::AllApproved { by } => Input::RestApproved { question, by },
                 Reply::LeftOpen { reason } => Input::QuestionLeftOpen { question, reason },
             })
         });

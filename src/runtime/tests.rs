@@ -125,7 +125,7 @@ impl Agents for Scripted {
                 }
                 other => panic!("no tool `{other}`"),
             };
-            Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said) }))
+            Ok(Arc::new(ToolOutput { content: Vec::new(), structured: Some(said), warning: None }))
         })
     }
 
@@ -462,7 +462,7 @@ async fn a_panic_while_a_person_is_asked_cancels_the_question() {
 async fn a_cancellation_cancels_what_runs_and_ends_the_run() {
     let world = drive_with(
         &[("a", "wait", &[]), ("b", "echo", &["a"])],
-        Play { later: Some(Input::CancelRequested), ..Play::default() },
+        Play { later: Some(Input::CancelRequested { by: "p".into() }), ..Play::default() },
     )
     .await;
     assert_eq!(world.seen.status(), Some(RunStatus::Cancelled));

@@ -71,6 +71,9 @@ pub struct TaskResult {
     /// Its answer, when it succeeded; in JSON, what `tasks.X.output` means in a plan.
     #[serde(serialize_with = "value_of")]
     pub output: Option<Arc<ToolOutput>>,
+    /// How its answer breaks the output schema of its tool, where the agents file has such answers taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Box<str>>,
     /// Why it failed, when it did.
     pub error: Option<Box<Failure>>,
     /// Why it never started, when it was skipped.
@@ -186,6 +189,7 @@ impl Merge {
             Event::AttemptSucceeded { attempt, output } => {
                 let Some(task) = self.task(&attempt.task) else { return };
                 task.status = TaskStatus::Succeeded;
+                task.warning.clone_from(&output.warning);
                 task.output = Some(Arc::clone(output));
             }
             Event::TaskReused { task, agent, output } => {
@@ -247,7 +251,8 @@ impl Merge {
             | Event::AgentLogged { .. }
             | Event::RequestRefused { .. }
             | Event::ResultsKept { .. }
-            | Event::CancelRequested
+            | Event::RestApproved { .. }
+            | Event::CancelRequested { .. }
             | Event::InterruptRequested => {}
         }
     }
@@ -323,6 +328,7 @@ fn end(task: &mut TaskResult, outcome: &Outcome) {
             task.status = TaskStatus::Succeeded;
             // The answers of a `foreach` task are those of its items.
             task.output = task.items.is_none().then(|| Arc::clone(output));
+            task.warning.clone_from(&output.warning);
         }
         Outcome::Failed(failure) => {
             task.status = TaskStatus::Failed;

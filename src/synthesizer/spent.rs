@@ -167,7 +167,8 @@ impl<B: Book> Ledger<B> {
             | Event::RequestRefused { .. }
             | Event::BudgetSpent { .. }
             | Event::ResultsKept { .. }
-            | Event::CancelRequested
+            | Event::RestApproved { .. }
+            | Event::CancelRequested { .. }
             | Event::InterruptRequested
             | Event::RunEnded { .. } => {}
         }

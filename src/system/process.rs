@@ -3,6 +3,8 @@
 use std::{
     collections::BTreeSet,
     fmt, fs,
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
@@ -106,6 +108,19 @@ impl Process {
         Some(Stat::read(pid)?.process)
     }
 
+    /// Returns whether it may be a host, by its name. A script that starts the host can have the same name.
+    fn may_be_host(&self, own_name: &str) -> bool {
+        let is_named = self.name == HOST_NAME || self.name == own_name;
+        // Another user's program cannot be looked up, nor can that of a host: it is not dumpable.
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).ok().filter(|_| self.is_there());
+        let is_other = |program: PathBuf| {
+            let starts_like_host =
+                program.file_name().is_some_and(|name| name.as_bytes().starts_with(HOST_NAME.as_bytes()));
+            !starts_like_host && fs::read_link("/proc/self/exe").is_ok_and(|own| own != program)
+        };
+        is_named && !program.is_some_and(is_other)
+    }
+
     /// Returns whether it has not ended.
     fn is_there(&self) -> bool {
         Self::find(self.pid).is_some_and(|found| found.started == self.started)
@@ -204,10 +219,10 @@ impl Sender {
     /// Returns why this process must not speak for a person: it belongs to an agent. `drivers` are processes known to
     /// drive runs.
     pub fn objection(&self, drivers: &[u32]) -> Option<String> {
-        let own_name = &self.process.name;
-        let is_host = |ancestor: &&Process| {
-            ancestor.name == HOST_NAME || ancestor.name == *own_name || drivers.contains(&ancestor.pid)
-        };
+        if drivers.contains(&self.process.pid) {
+            return Some("it names the process that drives the run".to_owned());
+        }
+        let is_host = |ancestor: &&Process| drivers.contains(&ancestor.pid) || ancestor.may_be_host(&self.process.name);
         match self.ancestors.iter().find(is_host) {
             Some(host) => Some(format!("it was started by an agent of the kapell host in process {}", host.pid)),
             None => self.marked.then(|| "it was started by an agent".to_owned()),
@@ -276,8 +291,25 @@ mod tests {
         let renamed = sender(process(9, "kap"), vec![process(8, "python3"), process(5, "kap")]);
         assert_eq!(renamed.objection(&[]).as_deref(), Some(by_host));
         assert_eq!(person.objection(&[5]).as_deref(), Some(by_host));
+        let planted = person.objection(&[9]);
+        assert_eq!(planted.as_deref(), Some("it names the process that drives the run"));
         let marked = Sender { marked: true, ..person };
         assert_eq!(marked.objection(&[]).as_deref(), Some("it was started by an agent"));
+    }
+
+    #[test]
+    fn a_script_called_like_the_host_is_no_host() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join(HOST_NAME);
+        std::os::unix::fs::symlink("/bin/cat", &script).expect("linked");
+        let mut child = Command::new(&script).stdin(Stdio::piped()).spawn().expect("cat starts");
+        let found = Process::find(child.id()).expect("is there");
+        assert_eq!((found.name.as_str(), found.may_be_host("other")), (HOST_NAME, false));
+        // One that has ended cannot be looked up any more.
+        let gone = Process { started: found.started + 1, ..found };
+        assert!(gone.may_be_host("other"));
+        drop(child.stdin.take());
+        child.wait().expect("ends");
     }
 
     #[test]

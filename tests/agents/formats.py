@@ -105,6 +105,8 @@ ANSWERS = {
     "cut": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"fi',
     "quotes": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"a "quoted" word"}]}}',
     "typed": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"no notes"}]}}',
+    "empty": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"no notes"}],'
+    b'"structuredContent":{"note":null}}}',
     "both": b'{"jsonrpc":"2.0","id":%d,"result":{"content":[]},"error":{"code":1,"message":"m"}}',
     "neither": b'{"jsonrpc":"2.0","id":%d,"result":null}',
 }
@@ -113,8 +115,9 @@ ANSWERS = {
 def answers(request, ident, method):
     """Each tool is answered in the bytes that its name stands for."""
     if method == "tools/list":
-        listed = [{"name": name, "inputSchema": SCHEMA} for name in ANSWERS]
-        return answer(ident, {"tools": [{**t, "outputSchema": SCHEMA} if t["name"] == "typed" else t for t in listed]})
+        typed = {"typed": SCHEMA, "empty": {"type": "object", "properties": {"note": {"type": "string"}}}}
+        listed = [{"name": name, "inputSchema": SCHEMA, "outputSchema": typed.get(name)} for name in ANSWERS]
+        return answer(ident, {"tools": listed})
     if method == "tools/call":
         written = ANSWERS[request["params"]["name"]]
         return Raw(written % ident if b"%d" in written else written)

@@ -16,6 +16,17 @@ import time
 
 HOST = os.getppid()
 
+# Runs a command on a pseudo-terminal, and says yes to what it asks there.
+TYPE_YES = """
+import os, pty, sys
+def read(terminal):
+    text = os.read(terminal, 1024)
+    if b"approve?" in text:
+        os.write(terminal, b"y\\n")
+    return text
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:], read)))
+"""
+
 
 def environment():
     found = []
@@ -67,9 +78,12 @@ def plant(journal, run_id, sender):
     return {"code": 0, "err": ""}
 
 
+def started(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()[19])
+
+
 def me():
-    fields = open("/proc/self/stat").read().rsplit(") ", 1)[1].split()
-    return {"pid": os.getpid(), "started": int(fields[19]), "name": "kapell"}
+    return {"pid": os.getpid(), "started": started(os.getpid()), "name": "kapell"}
 
 
 def attempt(how, kapell, journal, report):
@@ -86,6 +100,18 @@ def attempt(how, kapell, journal, report):
         finish(report, run(answer))
     elif how == "cancel":
         finish(report, run(base + ["cancel", run_id, "--journal", journal]))
+    elif how in ("resume", "run", "retry"):
+        rules = report + ".answers.yaml"
+        with open(rules, "w") as file:
+            file.write("answers: [{ accept: true }]\n")
+        command = {"resume": ["resume", run_id], "run": ["run", "plan.yaml"], "retry": ["retry", run_id, "--from", "s"]}
+        finish(report, run(base + command[how] + ["--answers", rules, "--journal", journal]))
+    elif how == "accept-changes":
+        finish(report, run(base + ["resume", run_id, "--accept-changes", "--journal", journal]))
+    elif how == "terminal":
+        # A terminal of its own makes no person of it.
+        again = base + ["resume", run_id, "--journal", journal, "--agents", "agents.toml"]
+        finish(report, run([sys.executable, "-c", TYPE_YES, *again], env={**os.environ, "MODEL_KEY": "x"}))
     elif how == "clean":
         finish(report, run(["env", "-i"] + answer, start_new_session=True))
     elif how == "orphan":
@@ -94,6 +120,9 @@ def attempt(how, kapell, journal, report):
         finish(report, plant(journal, run_id, None))
     elif how == "forged":
         sender = {"process": me(), "user": "anna", "ancestors": [{"pid": 1, "started": 0, "name": "init"}]}
+        finish(report, plant(journal, run_id, sender))
+    elif how == "forged-host":
+        sender = {"process": {**me(), "pid": HOST, "started": started(HOST)}, "user": "anna", "ancestors": []}
         finish(report, plant(journal, run_id, sender))
     elif how == "forged-gone":
         process = {"pid": 4194303, "started": 1, "name": "kapell"}
@@ -109,6 +138,8 @@ def call(arguments):
         target=attempt, args=(how, arguments["kapell"], arguments["journal"], arguments["report"])
     )
     thread.start()
+    if arguments.get("wait"):
+        thread.join()
     return "begun"
 
 

@@ -1,6 +1,7 @@
 """Runs a command on a pseudo-terminal and types into it: `typist.py STEPS STDIN COMMAND…`.
 
-STEPS is a JSON list of [expect, text]: each text is typed once what is expected was shown after the text before it.
+STEPS is a JSON list of [expect, text] or [expect, text, command]: each text is typed once what is expected was shown after
+the text before it. Then the shell command is run; `$COMMAND` is the id of the process on the terminal.
 STDIN is JSON: null for the terminal, or what comes through a pipe instead. The command's stdout is this one's, what the
 terminal showed goes to stderr, followed by what nobody read of the terminal and of the pipe.
 """
@@ -10,6 +11,7 @@ import json
 import os
 import pty
 import struct
+import subprocess
 import sys
 import termios
 
@@ -39,7 +41,10 @@ while ended is None or select.select([master], [], [], 0)[0]:
         shown += os.read(master, 65536)
     if steps and (at := shown.find(steps[0][0].encode(), seen)) >= 0:
         seen = at + len(steps[0][0])
-        os.write(master, steps.pop(0)[1].encode())
+        step = steps.pop(0)
+        os.write(master, step[1].encode())
+        for command_of_step in step[2:]:
+            subprocess.run(command_of_step, shell=True, check=True, env={**os.environ, "COMMAND": str(pid)})
     if ended is None:
         done, status = os.waitpid(pid, os.WNOHANG)
         ended = os.waitstatus_to_exitcode(status) if done else None

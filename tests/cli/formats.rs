@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use crate::support::{Ended, Place};
 
 /// A transport of the server.
@@ -32,6 +34,10 @@ fn place(mode: &str, over: Over) -> Place {
 
 /// Runs the tools, each as a task of its name.
 fn run(mode: &str, over: Over, tools: &[(&str, &str)]) -> Ended {
+    run_in(&place(mode, over), tools)
+}
+
+fn run_in(place: &Place, tools: &[(&str, &str)]) -> Ended {
     let mut plan = "name: x\ndefaults: { timeout: 1h }\ntasks:\n".to_owned();
     for (tool, with) in tools {
         let _ = writeln!(
@@ -39,7 +45,7 @@ fn run(mode: &str, over: Over, tools: &[(&str, &str)]) -> Ended {
             "  - {{ id: {tool:?}, agent: odd, tool: {tool:?}, with: {{ {with} }}, on_failure: continue }}"
         );
     }
-    let ended = place(mode, over).run(&plan, &[]);
+    let ended = place.run(&plan, &["--journal", "j.db"]);
     let text = format!("{}{}", ended.out, ended.err);
     for debug in ["Some(", "CustomResult", "Object {", "ErrorData", "untagged"] {
         assert!(!text.contains(debug), "`{debug}` in {text}");
@@ -148,6 +154,45 @@ fn a_result_that_breaks_its_schema_is_shown_with_its_text() {
     assert_eq!(ended.task("typed"), failed("invalid_result"), "{ended:?}");
     let error = error(&ended, "typed");
     assert!(error.contains("; its text: no notes") && error.contains("`outputSchema`"), "{error}");
+}
+
+#[test]
+fn an_agent_can_be_let_break_its_output_schemas() {
+    for over in [Over::Stdio, Over::Http] {
+        let checked = |how: &str| {
+            let place = place("answers", over);
+            let agents = std::fs::read_to_string(place.path("agents.toml")).expect("written");
+            place.write("agents.toml", format!("{agents}check_results = {how:?}\n"));
+            let ended = run_in(&place, &[("typed", ""), ("empty", ""), ("cut", "")]);
+            // What cannot be read is no result to take.
+            assert_eq!(ended.task("cut"), failed("invalid_result"), "{ended:?}");
+            (place, ended)
+        };
+        let (_, strict) = checked("strict");
+        assert_eq!([strict.task("typed"), strict.task("empty")], [failed("invalid_result"), failed("invalid_result")]);
+        assert!(error(&strict, "empty").contains("`check_results = \\\"warn\\\"` in `[agents.odd]`"), "{strict:?}");
+
+        let (place, warned) = checked("warn");
+        assert_eq!([warned.task("typed"), warned.task("empty")], [succeeded(), succeeded()], "{warned:?}");
+        let tasks = &warned.result()["tasks"];
+        assert_eq!(
+            (&tasks["typed"]["output"], &tasks["empty"]["output"]),
+            (&"no notes".into(), &json!({"note": null}))
+        );
+        let warning = "the result of `empty` of agent `odd` breaks its output schema: `/note`: null is not of type";
+        assert!(tasks["empty"]["warning"].as_str().is_some_and(|text| text.starts_with(warning)), "{tasks}");
+        for shown in [
+            warned.err,
+            place.kapell(&["runs", "show", "last", "--journal", "j.db"]).out,
+            place.kapell(&["logs", "last", "--journal", "j.db"]).out,
+        ] {
+            assert!(shown.contains(&format!("warning: {warning}")), "{shown}");
+        }
+
+        let (_, unchecked) = checked("off");
+        assert_eq!([unchecked.task("typed"), unchecked.task("empty")], [succeeded(), succeeded()], "{unchecked:?}");
+        assert!(unchecked.result()["tasks"]["empty"].get("warning").is_none(), "{unchecked:?}");
+    }
 }
 
 #[test]

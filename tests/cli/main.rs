@@ -15,6 +15,7 @@ mod goal_targets;
 mod history;
 mod interrupting;
 mod loops;
+mod many_calls;
 mod masking;
 mod models;
 mod plan_data;

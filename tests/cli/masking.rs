@@ -1,17 +1,13 @@
 //! Secrets that an agents file takes from variables, in what agents send: masked before anything keeps or shows them.
 
-use std::path::Path;
-
 use crate::support::{Ended, Place};
 
 const KEY: &str = "sk-made-up-0123456789";
 
 fn place() -> Place {
     let place = Place::new();
-    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/leaks.py");
     let env = "env = { SERVICE_KEY = \"${MY_VALUE}\", REGION = \"${MY_REGION}\" }";
-    place.write("agents.toml", format!("[agents.leaks]\ncommand = \"python3\"\nargs = [{agent:?}]\n{env}\n"));
-    place.write(
+    place.scripted_agent("leaks", "leaks.py", env).write(
         "plan.yaml",
         "
         name: leaks
@@ -57,6 +53,10 @@ fn a_secret_that_an_agent_repeats_is_neither_shown_nor_kept() {
         shown.push(kapell(&place, &command));
     }
     shown.push(kapell(&place, &["agents", "test"]));
+    // Libraries log what agents send as it comes.
+    let mut traced = place.command(["run", "plan.yaml", "--no-input"]);
+    traced.env("KAPELL_LOG", "trace").env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
+    shown.push(Ended::of(traced.output().expect("kapell starts")));
     for ended in shown {
         assert!(ended.out.contains("***") || ended.err.contains("***"), "{ended:?}");
         assert!(!ended.out.contains(KEY) && !ended.err.contains(KEY), "{ended:?}");

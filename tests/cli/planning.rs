@@ -193,7 +193,7 @@ fn a_plan_is_run_only_after_a_yes() {
     let nobody = place.kapell(&arguments);
     insta::assert_snapshot!(shown(&place, &nobody));
     assert!(!place.path("journal.db").exists(), "nothing ran");
-    let said = |answer: &str| typing(&place, &[("[y/n, :cancel]> ", answer)], None, &arguments);
+    let said = |answer: &str| typing(&place, &[("[Y/n, :cancel]> ", answer)], None, &arguments);
     let no = said("n\n");
     assert_eq!((no.code, no.out.as_str()), (Some(7), ""), "{no:?}");
     let yes = said("y\n");
@@ -201,6 +201,27 @@ fn a_plan_is_run_only_after_a_yes() {
     let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
     let written = place.kapell(&["run", saved.path().to_str().expect("UTF-8"), "--approve", "plan", "--no-input"]);
     assert_eq!((written.code, written.out.as_str()), (Some(4), ""), "{written:?}");
+}
+
+#[test]
+fn a_person_at_a_terminal_sees_what_a_goal_would_do_before_it_runs() {
+    let (place, _endpoint) = place([&*good().to_string()]);
+    let run = |steps: &[(&str, &str)], further: &[&str]| {
+        let arguments = [&["run", GOAL, "--journal", "journal.db", "--output", "json"], further].concat();
+        typing(&place, steps, None, &arguments)
+    };
+    let no = run(&[("[Y/n, :cancel]> ", "n\n")], &[]);
+    assert_eq!((no.code, no.out.as_str()), (Some(7), ""), "{no:?}");
+    for line in ["t1: research.research (", "t2: archive.store_document (may be repeated), after t1"] {
+        assert!(no.err.contains(line), "`{line}` is missing in:\n{}", no.err);
+    }
+    assert!(!place.path("journal.db").exists(), "nothing ran");
+    let enter = run(&[("[Y/n, :cancel]> ", "\n")], &[]);
+    assert_eq!((enter.code, enter.task("t2").0.as_str()), (Some(0), "succeeded"), "{enter:?}");
+    for further in [&["--yes"][..], &["--no-input"]] {
+        let unasked = run(&[], further);
+        assert_eq!((unasked.code, unasked.err.contains("[Y/n")), (Some(0), false), "{unasked:?}");
+    }
 }
 
 #[test]

@@ -204,7 +204,8 @@ fn a_run_that_needs_a_yes_needs_one_for_its_new_remainder_too() {
     let answers = [&*plan(), &*research(), "Read [t5], noted [t1, t6]; t2 failed."];
     let said = |answer: &[&str]| {
         let (place, endpoint) = place(answers);
-        let steps: Vec<_> = answer.iter().map(|line| ("[y/n, :cancel]> ", *line)).collect();
+        let prompts = ["[Y/n, :cancel]> ", "[y/n, :cancel]> "];
+        let steps: Vec<_> = prompts.into_iter().zip(answer.iter().copied()).collect();
         let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db"];
         let ended = typing(&place, &steps, None, &arguments);
         drop(endpoint);

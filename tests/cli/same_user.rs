@@ -68,7 +68,8 @@ fn events(place: &Place) -> Vec<Value> {
 
 #[test]
 fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
-    for how in ["answer", "cancel", "clean", "orphan", "planted", "forged", "forged-gone"] {
+    let refused_at_once = ["answer", "cancel", "clean", "orphan", "resume", "run", "retry", "accept-changes"];
+    for how in refused_at_once.into_iter().chain(["planted", "forged", "forged-gone", "forged-host"]) {
         let place = place();
         let path = |name: &str| place.path(name).display().to_string();
         let (kapell, journal, file) = (env!("CARGO_BIN_EXE_kapell"), path("j.db"), path("report"));
@@ -84,7 +85,7 @@ fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
         let started = Ended::of(command.env("MODEL_KEY", "x").output().expect("kapell starts"));
         assert_eq!(started.code, Some(0), "{started:?}");
         let report = report(Path::new(&file));
-        if ["answer", "cancel", "clean", "orphan"].contains(&how) {
+        if refused_at_once.contains(&how) {
             let err = report["err"].as_str().unwrap_or_default();
             assert_eq!(report["code"], 2, "{how}: {report}");
             assert!(err.contains("this process must not speak for a person"), "{how}: {err}");
@@ -110,4 +111,25 @@ fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
         assert!(by.starts_with("command (process ") && by.contains("user "), "{how}: {by}");
         assert_eq!(events.last().map(|event| &event["status"]), Some(&json!("succeeded")), "{how}");
     }
+}
+
+#[test]
+fn an_agent_that_opens_a_terminal_is_no_person() {
+    let place = place();
+    let path = |name: &str| place.path(name).display().to_string();
+    let run = |plan: &str| {
+        let mut command = place.command(["run", plan, "--no-input", "--journal", "j.db"]);
+        Ended::of(command.env("MODEL_KEY", "x").output().expect("kapell starts"))
+    };
+    place.write("asks.yaml", "name: x\ntasks: [{ id: d, agent: user, tool: harmful, approve: Really do it? }]\n");
+    assert_eq!(run("asks.yaml").code, Some(4));
+    let (kapell, journal, file) = (env!("CARGO_BIN_EXE_kapell"), path("j.db"), path("report"));
+    let with = format!("{{ how: terminal, kapell: {kapell:?}, journal: {journal:?}, report: {file:?}, wait: true }}");
+    place.write("tries.yaml", format!("name: x\ntasks: [{{ id: s, agent: user, tool: try, with: {with} }}]\n"));
+    let tried = run("tries.yaml");
+    assert_eq!(tried.code, Some(0), "{tried:?}");
+    let report = report(Path::new(&file));
+    assert_eq!(report["code"], 4, "{report}");
+    let open = place.kapell(&["questions", "--journal", "j.db", "--output", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&open.out).expect("JSON")[0]["question"], "q1", "{open:?}");
 }

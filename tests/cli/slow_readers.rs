@@ -9,46 +9,26 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Place, wait_for};
+use crate::{
+    many_calls::{self, CALLS},
+    support::{Place, wait_for_status},
+};
 
-/// Calls of the run, and bytes that each returns.
-const CALLS: usize = 2_000;
+/// Bytes that each call returns.
 const RESULT: usize = 8 << 10;
 
 fn place() -> Place {
-    let place = Place::new();
-    place.agents(&["good"]);
-    let items: Vec<_> = (0..CALLS).collect();
-    place.write("inputs.yaml", format!("items: {items:?}\ntext: {}\n", "x".repeat(RESULT)));
-    let plan = "
-        name: many
-        inputs: { items: { type: array, required: true }, text: { type: string, required: true } }
-        tasks:
-          - id: all
-            foreach: ${{ inputs.items }}
-            as: item
-            agent: odd-good
-            tool: echo
-            with: { text: '${{ item }} ${{ inputs.text }}' }
-        ";
-    place.write("plan.yaml", plan);
-    place
+    many_calls::place(&["good"], RESULT)
 }
 
 fn start(place: &Place, output: &str) -> Child {
-    let arguments = ["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db", "--output"];
-    let mut command = place.command(arguments);
-    command.arg(output).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kapell starts")
+    many_calls::command(place, &["--output", output]).stderr(Stdio::null()).spawn().expect("kapell starts")
 }
 
 /// Waits until the journal says that the latest run has ended, and gives the most memory that its process has needed so
 /// far, in KiB.
 fn memory_at_the_end(place: &Place, host: &Child) -> u64 {
-    wait_for("the end of the run", || {
-        let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
-        let runs: Value = serde_json::from_str(&shown.out).ok()?;
-        (runs[0]["status"] == "succeeded").then_some(())
-    });
+    wait_for_status(place, &["succeeded"]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).expect("it still runs");
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
     most.trim().trim_end_matches(" kB").parse().expect("a number")

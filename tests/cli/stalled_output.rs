@@ -5,48 +5,21 @@ use std::{
     process::{Child, Stdio},
 };
 
-use serde_json::Value;
-
-use crate::support::{Place, signal, wait_for};
-
-/// Calls of a run whose messages are larger than what a pipe holds.
-const CALLS: usize = 2_000;
+use crate::{
+    many_calls,
+    support::{Place, signal, wait_for, wait_for_status},
+};
 
 fn many_calls() -> Place {
-    let place = Place::new();
-    place.agents(&["good", "silent"]);
-    let items: Vec<_> = (0..CALLS).collect();
-    place.write("inputs.yaml", format!("items: {items:?}\ntext: {}\n", "x".repeat(100)));
-    let plan = "
-        name: many
-        inputs: { items: { type: array, required: true }, text: { type: string, required: true } }
-        tasks:
-          - id: all
-            foreach: ${{ inputs.items }}
-            as: item
-            agent: odd-good
-            tool: echo
-            with: { text: '${{ item }} ${{ inputs.text }}' }
-        ";
-    place.write("plan.yaml", plan);
-    place
+    many_calls::place(&["good", "silent"], 100)
 }
 
 fn start(place: &Place, log: Option<&str>, arguments: &[&str]) -> Child {
-    let mut command =
-        place.command(["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db"]);
+    let mut command = many_calls::command(place, arguments);
     if let Some(log) = log {
         command.env("KAPELL_LOG", log);
     }
-    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts")
-}
-
-fn wait_for_status(place: &Place, wanted: &[&str]) {
-    wait_for("the status of the run", || {
-        let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
-        let runs: Value = serde_json::from_str(&shown.out).ok()?;
-        wanted.contains(&runs[0]["status"].as_str()?).then_some(())
-    });
+    command.stderr(Stdio::piped()).spawn().expect("kapell starts")
 }
 
 #[test]

@@ -65,6 +65,13 @@ impl Place {
         self.write("agents.toml", text)
     }
 
+    /// Writes an agents file with one agent, a script of `tests/agents`, and further keys of its section.
+    pub(crate) fn scripted_agent(&self, name: &str, script: &str, keys: &str) -> &Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents").join(script);
+        let section = format!("[agents.{name}]\ncommand = \"python3\"\nargs = [{script:?}]\n{keys}\n");
+        self.write("agents.toml", section)
+    }
+
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
         command
@@ -157,6 +164,15 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
         assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Waits until the latest run of the journal `j.db` stands as one of `wanted`.
+pub(crate) fn wait_for_status(place: &Place, wanted: &[&str]) {
+    wait_for("the status of the run", || {
+        let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
+        let runs: Value = serde_json::from_str(&shown.out).ok()?;
+        wanted.contains(&runs[0]["status"].as_str()?).then_some(())
+    });
 }
 
 /// Sends a signal to a process.

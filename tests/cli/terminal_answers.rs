@@ -12,11 +12,15 @@ use crate::support::{Ended, Place};
 
 /// Runs kapell on a terminal, and types each text once what precedes it is shown. `piped` replaces standard input.
 pub(crate) fn typing(place: &Place, steps: &[(&str, &str)], piped: Option<&str>, arguments: &[&str]) -> Ended {
+    steps_at_terminal(place, &json!(steps), piped, arguments)
+}
+
+fn steps_at_terminal(place: &Place, steps: &Value, piped: Option<&str>, arguments: &[&str]) -> Ended {
     let kapell = place.command(arguments);
     let mut typist = Command::new("python3");
     typist
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/typist.py"))
-        .args([json!(steps).to_string(), json!(piped).to_string()])
+        .args([steps.to_string(), json!(piped).to_string()])
         .arg(kapell.get_program())
         .args(kapell.get_args())
         .current_dir(kapell.get_current_dir().expect("a folder"))
@@ -104,6 +108,25 @@ fn what_was_typed_for_a_question_reaches_neither_the_next_one_nor_the_shell() {
 }
 
 #[test]
+fn half_an_answer_never_reaches_the_shell_however_its_question_ends() {
+    let kapell = env!("CARGO_BIN_EXE_kapell");
+    for (end, code) in [
+        (format!("{kapell} answer last q1 --accept"), 0),
+        ("kill -TERM $COMMAND".to_owned(), 130),
+        ("kill -TERM $COMMAND; kill -TERM $COMMAND; kill -INT $COMMAND".to_owned(), 130),
+    ] {
+        let place = place();
+        let steps = json!([["[y/n, :cancel]> ", "ye", end]]);
+        let ended = steps_at_terminal(&place, &steps, None, &["run", "plan.yaml"]);
+        assert_eq!(ended.code, Some(code), "{end}: {ended:?}");
+        assert!(ended.err.contains("left on the terminal: 0 bytes"), "{end}: {}", ended.err);
+    }
+    let ended = typing(&place(), &[("[y/n, :cancel]> ", "ye\u{3}")], None, &["run", "plan.yaml"]);
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.err.contains("left on the terminal: 0 bytes"), "{}", ended.err);
+}
+
+#[test]
 fn rules_come_from_a_file_or_from_standard_input_when_that_is_asked_for() {
     let place = place();
     let mut command = place.command(["run", "plan.yaml", "--answers", "-"]);
@@ -112,4 +135,73 @@ fn rules_come_from_a_file_or_from_standard_input_when_that_is_asked_for() {
     child.stdin.take().expect("piped").write_all(b"answers: [{ task: a, accept: true }]\n").expect("taken");
     let ended = Ended::of(child.wait_with_output().expect("ends"));
     assert_eq!((ended.code, &answers(&place)[0]["by"]), (Some(0), &json!("answers file")), "{ended:?}");
+}
+
+const APPROVE_EACH: &str = "name: x\ntasks:\n\
+    \x20 - { id: a, foreach: [North, East, West], as: side, agent: archive, tool: store_document, \
+    with: { title: '${{ side }}', text: hello }, approve: 'Store ${{ side }}?' }\n";
+
+#[test]
+fn one_yes_can_be_for_all_calls_of_a_task() {
+    let place = place();
+    place.write("plan.yaml", APPROVE_EACH);
+    let steps = [("[y/n/a, :cancel]> ", "y\n"), ("[y/n/a, :cancel]> ", "a\n")];
+    let ended = typing(&place, &steps, None, &["run", "plan.yaml"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for shown in ["task `a[0]` needs approval, 1 of 3", "task `a[1]` needs approval, 2 of 3", "title: \"East\""] {
+        assert!(ended.err.contains(shown), "{shown} is not in {}", ended.err);
+    }
+    let by: Vec<_> = answers(&place).iter().map(|answer| answer["by"].clone()).collect();
+    let all = "person at terminal, for all of `a`";
+    assert_eq!(by, ["person at terminal", "person at terminal", all]);
+}
+
+#[test]
+fn one_command_can_accept_all_calls_of_a_task_and_a_later_process_keeps_to_it() {
+    let place = place();
+    place.write("plan.yaml", APPROVE_EACH);
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(4));
+    let listed: Value = serde_json::from_str(&place.kapell(&["questions", "--output", "json"]).out).expect("JSON");
+    assert_eq!(listed[1]["item"], json!({"number": 2, "of": 3}));
+    for wrong in [&["--all"][..], &["--all", "--decline"]] {
+        assert_eq!(place.kapell(&[&["answer", "last", "q2"], wrong].concat()).code, Some(2));
+    }
+    let answered = place.kapell(&["answer", "last", "q2", "--accept", "--all"]);
+    assert_eq!(answered.code, Some(0), "{answered:?}");
+    let resumed = place.kapell(&["resume", "--no-input"]);
+    assert_eq!((resumed.code, answers(&place).len()), (Some(0), 3), "{resumed:?}");
+    // A question about one call has no others.
+    place.write("plan.yaml", APPROVE);
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(4));
+    let single = place.kapell(&["answer", "last", "q1", "--accept", "--all"]);
+    assert!(single.code == Some(2) && single.err.contains("`--all` has nothing to add"), "{single:?}");
+}
+
+#[test]
+fn the_arguments_that_were_sent_are_shown_for_each_call() {
+    let place = place();
+    place.write("plan.yaml", APPROVE_EACH.replace(", approve: 'Store ${{ side }}?'", ""));
+    assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(0));
+    let shown = place.kapell(&["runs", "show", "last", "a[1]"]);
+    let call = "a[1]#1  archive.store_document\n    {\n      \"title\": \"East\",\n      \"text\": \"hello\"\n    }\n";
+    assert!(shown.out.contains(call) && !shown.out.contains("North"), "{shown:?}");
+    let task = place.kapell(&["runs", "show", "last", "a", "--output", "json"]).result();
+    assert_eq!(task["calls"][2]["arguments"], json!({"title": "West", "text": "hello"}));
+    let run = place.kapell(&["runs", "show", "last", "--output", "json"]).result();
+    assert_eq!(
+        run["calls"],
+        task["calls"]
+            .as_array()
+            .map(|calls| calls
+                .iter()
+                .map(|call| {
+                    let mut call = call.clone();
+                    call.as_object_mut().expect("an object").remove("error");
+                    call
+                })
+                .collect::<Value>())
+            .expect("a list")
+    );
+    let unknown = place.kapell(&["runs", "show", "last", "b"]);
+    assert!(unknown.code == Some(2) && unknown.err.contains("has no task `b`"), "{unknown:?}");
 }

@@ -1,16 +1,14 @@
 //! Text from agents and files on every surface: it never commands a terminal, reorders a line, or hides.
 
-use std::{path::Path, process::Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Ended, Place, wait_for};
+use crate::support::{Ended, Place, wait_for_status};
 
 fn place() -> Place {
     let place = Place::new();
-    let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/hostile_text.py");
-    place.write("agents.toml", format!("[agents.hostile]\ncommand = \"python3\"\nargs = [{agent:?}]\n"));
-    place.write(
+    place.scripted_agent("hostile", "hostile_text.py", "").write(
         "plan.yaml",
         "
         name: hostile
@@ -111,11 +109,7 @@ fn the_log_of_a_detached_run_is_safe() {
     let place = place();
     let ended = place.kapell(&["run", "plan.yaml", "--no-input", "--journal", "j.db", "--detach"]);
     assert_all_safe("detach", &ended);
-    wait_for("the end of the run", || {
-        let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
-        let runs: Value = serde_json::from_str(&shown.out).ok()?;
-        (!matches!(runs[0]["status"].as_str()?, "running" | "interrupted")).then_some(())
-    });
+    wait_for_status(&place, &["succeeded", "partial", "failed"]);
     let log = place.path("j.db").with_extension("logs").join(format!("{}.log", ended.out.trim()));
     let log = std::fs::read_to_string(log).expect("a log");
     assert!(log.contains("owned"), "{log}");

@@ -194,6 +194,7 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
         startup_timeout: Duration::from_secs(20),
         max_processes: 1,
         sampling: SamplingPolicy::default(),
+        check_results: kapell::model::ResultChecks::Strict,
         policy: AgentPolicy {
             required: false,
             max_concurrency: 4,

@@ -86,6 +86,15 @@ pub(in crate::config) static AGENT: Section = Section {
         ),
         key("startup_timeout", Shape::PositiveDuration, "Longest that connecting may take; 30s where absent."),
         key("tool_timeout", Shape::PositiveDuration, "Longest silence of a call; 5m where absent."),
+        key(
+            "check_results",
+            Shape::Choice(&[
+                ("strict", "The call fails."),
+                ("warn", "The result is taken as it is, with a warning."),
+                ("off", "The result is not checked."),
+            ]),
+            "What becomes of a result that breaks the `outputSchema` of its tool; `strict` where absent.",
+        ),
         key("effect", EFFECTS, "What a repeated call of this agent's tools does, where no task says so."),
         key(
             "sampling",

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::model::{
     AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices,
-    Protocol, RequestSettings, SamplingPolicy, Scores, Secrets, Span, StructuredOutput, SystemRole, Transport,
+    Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets, Span, StructuredOutput, SystemRole,
+    Transport,
 };
 
 #[test]
@@ -100,6 +101,7 @@ fn an_agents_file_means_what_it_says() {
             effect: None,
             fingerprint: String::new(),
         },
+        check_results: ResultChecks::default(),
         enabled_tools: None,
         disabled_tools: vec![],
         capabilities: [("booking".to_owned(), None)].into(),
@@ -128,6 +130,7 @@ fn an_agents_file_means_what_it_says() {
             effect: Some(Effect::ReadOnly),
             fingerprint: String::new(),
         },
+        check_results: ResultChecks::default(),
         enabled_tools: Some(vec!["search".to_owned()]),
         disabled_tools: vec!["delete".to_owned()],
         capabilities: [("web-search".to_owned(), Some("search".to_owned()))].into(),

@@ -61,7 +61,8 @@ fn a_plan_that_is_read_is_valid_by_the_schema_and_one_with_a_typo_is_not() {
 #[test]
 fn the_words_of_choices_are_the_model_s_own() {
     use crate::model::{
-        Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, StructuredOutput, SystemRole,
+        Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, ResultChecks,
+        StructuredOutput, SystemRole,
     };
     fn reads<T: serde::de::DeserializeOwned>(section: &'static shape::Section, name: &str) {
         let shape::Shape::Choice(words) = &section.key(name).expect("the key is there").shape else {
@@ -77,6 +78,7 @@ fn the_words_of_choices_are_the_model_s_own() {
     reads::<InputType>(&keys::INPUT, "type");
     reads::<Protocol>(&keys::AGENT, "protocol");
     reads::<Consent>(&keys::SAMPLING, "policy");
+    reads::<ResultChecks>(&keys::AGENT, "check_results");
     reads::<MaxTokensField>(&keys::LLM, "max_tokens_field");
     reads::<StructuredOutput>(&keys::LLM, "structured_output");
     reads::<ForcedToolChoice>(&keys::LLM, "tool_choice");

@@ -149,3 +149,24 @@ fn a_condition_that_looks_at_how_a_task_ended_decides_alone() {
     assert_eq!(driver.names(), ["u#1@a"]);
     assert_eq!(driver.outcome("v"), Some(Outcome::Skipped(SkipReason::NeedFailed { task: "t".into() })));
 }
+
+#[test]
+fn the_arguments_of_every_call_can_be_found_later() {
+    let first = with(json!({"who": "all"}), task("first", &[]));
+    let second = with(json!({"text": "${{ tasks.first.output }}"}), task("second", &["first"]));
+    let retried = Task { retry: Retry { max_attempts: 2, ..Retry::default() }, ..second };
+    let retried = Task { effect: Some(Effect::ReadOnly), ..retried };
+    let mut driver = Driver::connected(&plan(vec![first, retried]));
+    driver.end("first", 1, Ok(text("found")));
+    driver.fail("second", 1, FailureKind::ConnectionLost);
+    driver.sleep();
+    let ordered = driver.orders.iter().filter_map(|order| match order {
+        Command::StartAttempt(call) => Some((call.attempt.clone(), Value::Object(call.arguments.clone()))),
+        _ => None,
+    });
+    let ordered: Vec<_> = ordered.collect();
+    let calls = sent_calls(&driver.records).expect("a history");
+    assert_eq!(calls.into_iter().map(|call| (call.attempt, call.arguments)).collect::<Vec<_>>(), ordered);
+    assert_eq!(ordered.len(), 3);
+    assert_eq!(ordered[2].1, json!({"text": "found"}));
+}

@@ -6,7 +6,7 @@ use super::*;
 fn cancelling_stops_what_runs_and_starts_nothing_more() {
     let mut driver = Driver::connected(&plan(vec![task("t", &[]), task("u", &["t"]), over(json!([1, 2, 3]), Some(1))]));
     driver.calls();
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     let cancelled = driver.take_orders(|order| matches!(order, Command::CancelAttempt { .. }).then_some(()));
     assert_eq!(cancelled.len(), 2);
     driver.end("t", 1, Ok(text("it was faster")));

@@ -157,7 +157,7 @@ fn a_cancellation_gives_an_interrupted_run_up() {
     let tasks = vec![task("t", &[]), plain(prompt("p", &[], None)), over(json!([1, 2]), Some(1))];
     let mut driver = Driver::connected(&plan(tasks));
     driver.feed(Input::InterruptRequested);
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     driver.fail("t", 1, FailureKind::Cancelled);
     driver.fail("each[0]", 1, FailureKind::Cancelled);
     driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
@@ -167,7 +167,7 @@ fn a_cancellation_gives_an_interrupted_run_up() {
     let tasks = vec![task("t", &[]), plain(prompt("p", &[], None)), over(json!([1, 2]), Some(1))];
     let mut driver = Driver::connected(&plan(tasks));
     driver.feed(Input::InterruptRequested);
-    let driver = driver.resumed(&[Input::CancelRequested]);
+    let driver = driver.resumed(&[Input::CancelRequested { by: "p".into() }]);
     assert!(matches!(driver.last(), Event::RunEnded { status: RunStatus::Cancelled, .. }), "{:?}", driver.last());
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }
@@ -175,7 +175,7 @@ fn a_cancellation_gives_an_interrupted_run_up() {
 #[test]
 fn an_interrupt_while_the_run_is_being_cancelled_changes_nothing() {
     let mut driver = Driver::connected(&plan(vec![task("t", &[])]));
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     driver.feed(Input::InterruptRequested);
     driver.fail("t", 1, FailureKind::Cancelled);
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
@@ -186,7 +186,7 @@ fn a_cancellation_after_an_interrupt_ends_the_prompts_whose_replies_were_left_fo
     let mut driver = Driver::connected(&plan(vec![plain(prompt("p", &[], None)), task("t", &[])]));
     driver.feed(Input::InterruptRequested);
     driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     driver.fail("t", 1, FailureKind::Cancelled);
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
 }

@@ -100,7 +100,7 @@ fn a_wait_beyond_the_deadline_or_an_hour_fails_with_the_reason() {
 #[test]
 fn nothing_is_repeated_once_the_run_stops() {
     let mut driver = driver(retrying(3));
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     driver.reply("p", 1, busy(None));
     assert_eq!((pause(&driver), driver.outcome("p")), (None, Some(Outcome::Cancelled)));
 }

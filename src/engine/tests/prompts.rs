@@ -281,7 +281,7 @@ fn a_model_that_fails_or_says_nothing_fails_the_task() {
 #[test]
 fn cancelling_ends_a_turn_too() {
     let mut driver = answered_by(plain(prompt("p", &[], None)));
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     let attempt = AttemptId { task: "p".into(), number: 1 };
     assert!(driver.orders.contains(&Command::CancelAttempt { attempt }));
     driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));

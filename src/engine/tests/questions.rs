@@ -61,3 +61,66 @@ fn a_question_that_nobody_answers_in_time_gets_its_default() {
     assert_eq!((failure.kind, &*failure.message), (FailureKind::Denied, "not approved (answered by its deadline)"));
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }
+
+/// A `foreach` task whose calls are approved one by one, and another task like it.
+fn approved_items() -> Arc<Plan> {
+    let approve = || Some(Box::new(Template(json!("Store ${{ item }}?"))));
+    let each = Task { approve: approve(), ..over(json!([1, 2, 3]), None) };
+    let other = Task { approve: approve(), id: "other".into(), needs: vec!["each".into()], ..over(json!([4]), None) };
+    plan(vec![each, other])
+}
+
+#[test]
+fn an_approval_says_which_item_it_is_about() {
+    let mut driver = Driver::connected(&approved_items());
+    let places: Vec<_> = driver.questions().iter().map(|question| question.item).collect();
+    assert_eq!(places, [1, 2, 3].map(|number| Some(ItemPlace { number, of: 3 })));
+}
+
+#[test]
+fn a_yes_to_all_calls_of_a_task_covers_its_items_and_no_other_task() {
+    let mut driver = Driver::connected(&approved_items());
+    driver.feed(Input::QuestionAnswered { question: "q1".into(), answer: Answer::Decline, by: "person".into() });
+    driver.feed(Input::RestApproved { question: "q2".into(), by: "person".into() });
+    assert_eq!(driver.names(), ["each[1]#1@a", "each[2]#1@a"]);
+    let answers = driver.records.iter().filter_map(|record| match &record.event {
+        Event::QuestionAnswered { question, by, .. } => Some(format!("{question} by {by}")),
+        Event::RestApproved { task, by } => Some(format!("{task} by {by}")),
+        _ => None,
+    });
+    let answers: Vec<_> = answers.collect();
+    assert_eq!(answers, ["q1 by person", "q2 by person", "q3 by person, for all of `each`", "each by person"]);
+    assert!(Run::fold(&driver.records).expect("a history") == driver.run);
+}
+
+#[test]
+fn items_that_come_after_a_yes_to_all_are_not_asked_about_in_a_later_process_either() {
+    let mut driver = Driver::connected(&approved_items());
+    // A process that ended after the first answer, before it had asked about the other items.
+    let asked = driver.records.iter().position(|record| matches!(record.event, Event::QuestionAsked { .. }));
+    driver.records.truncate(asked.expect("a question") + 1);
+    let yes = Answer::Accept { content: None };
+    for event in [
+        Event::QuestionAnswered { question: "q1".into(), answer: yes, by: "person".into() },
+        Event::RestApproved { task: "each".into(), by: "person".into() },
+    ] {
+        let seq = driver.records.len() as u64;
+        driver.records.push(Record { seq, at: driver.now, event });
+    }
+    let mut driver = driver.killed_at(driver.records.len(), &|_| false);
+    driver.connect_all();
+    assert_eq!(driver.questions(), []);
+    // The agent takes two calls at once.
+    assert_eq!(driver.names(), ["each[0]#1@a", "each[1]#1@a"]);
+    driver.end("each[0]", 1, Ok(text("x")));
+    assert_eq!(driver.names(), ["each[2]#1@a"]);
+}
+
+#[test]
+fn a_yes_to_all_calls_of_a_task_with_one_call_is_a_plain_yes() {
+    let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
+    let mut driver = Driver::connected(&plan(vec![asked]));
+    driver.feed(Input::RestApproved { question: "q1".into(), by: "person".into() });
+    assert_eq!(driver.names(), ["t#1@a"]);
+    assert!(!driver.records.iter().any(|record| matches!(record.event, Event::RestApproved { .. })));
+}

@@ -13,7 +13,7 @@ use crate::{
 
 impl Driver {
     /// The same run in another process, which finds the first `events` events and these calls.
-    fn killed_at(&self, events: usize, noted: &dyn Fn(&AttemptId) -> bool) -> Self {
+    pub(super) fn killed_at(&self, events: usize, noted: &dyn Fn(&AttemptId) -> bool) -> Self {
         let records = self.records[..events].to_vec();
         let mut run = Run::fold(&records).expect("a history");
         let last = records.last().expect("a first event").at;
@@ -352,7 +352,7 @@ fn simulate_with_kills(plan: &Arc<Plan>, mut dice: impl FnMut(usize) -> usize) -
             continue;
         }
         if dice(300) == 0 {
-            driver.feed(Input::CancelRequested);
+            driver.feed(Input::CancelRequested { by: "p".into() });
         }
         if dice(60) == 0 {
             driver.feed(Input::InterruptRequested);

@@ -216,7 +216,7 @@ fn what_the_planner_asks_the_model_is_charged_to_the_run() {
 fn cancelling_ends_the_replan_and_a_late_answer_changes_nothing() {
     let mut driver = replanned(1, vec![task("a", &[]), on(vec![route("b", 0)], task("b", &[]))]);
     driver.fail("a", 1, FailureKind::ToolError);
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     assert!(driver.orders.contains(&Command::CancelReplan));
     let before = driver.records.len();
     driver.answer(1, remainder(&[], vec![task("c", &[])]));

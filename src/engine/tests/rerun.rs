@@ -129,14 +129,14 @@ fn a_success_is_kept_over_retries_that_do_not_come_to_it_and_over_every_end() {
     let mut driver = Driver::connected(&plan(vec![task("first", &[]), each]));
     driver.end("first", 1, Ok(text("1")));
     driver.end("each[0]", 1, Ok(text("A")));
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     driver.fail("each[1]", 1, FailureKind::Cancelled);
     // Another retry fails before it comes to the items, and a third is cancelled before it begins anything.
     let mut driver = again(&driver, "first");
     driver.connect_all();
     driver.fail("first", 1, FailureKind::UnknownTool);
     let mut driver = again(&driver, "first");
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     let mut driver = again(&driver, "each");
     driver.connect_all();
     driver.names();
@@ -159,7 +159,7 @@ fn a_call_of_a_prompt_that_must_not_be_made_twice_is_not_made_by_a_retry() {
         let mut driver = Driver::connected(&asked(effect));
         driver.reply("p", 1, asks_for(&[("c", "a.work")]));
         driver.end("p/1", 1, Ok(text("sent")));
-        driver.feed(Input::CancelRequested);
+        driver.feed(Input::CancelRequested { by: "p".into() });
         driver.reply("p", 2, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
         let mut driver = again(&driver, "p");
         driver.connect_all();

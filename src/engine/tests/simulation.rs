@@ -35,9 +35,10 @@ pub(super) fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize
             Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
         }
         Effectful::Connect(agent) => Input::AgentConnected { agent, info: info() },
-        Effectful::Ask(question) => match dice(3) {
+        Effectful::Ask(question) => match dice(4) {
             0 => Input::QuestionLeftOpen { question, reason: "nobody".into() },
             1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
+            2 => Input::RestApproved { question, by: "p".into() },
             _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
         },
         Effectful::Replan(request) => {
@@ -121,7 +122,7 @@ pub(super) fn simulate(
             continue;
         }
         if dice(200) == 0 {
-            driver.feed(Input::CancelRequested);
+            driver.feed(Input::CancelRequested { by: "p".into() });
         }
         let next = under_way.swap_remove(dice(under_way.len()));
         let (before, input) = end_of(next.clone(), &mut dice);

@@ -14,10 +14,10 @@ fn failed(kind: FailureKind) -> Driver {
         // A later process ends the run rather than to ask.
         FailureKind::Interrupted => {
             driver = driver.killed();
-            driver.feed(Input::CancelRequested);
+            driver.feed(Input::CancelRequested { by: "p".into() });
         }
         FailureKind::Cancelled => {
-            driver.feed(Input::CancelRequested);
+            driver.feed(Input::CancelRequested { by: "p".into() });
             driver.fail("t", 1, kind);
         }
         _ => driver.fail("t", 1, kind),
@@ -109,10 +109,10 @@ fn a_question_without_an_answer_is_asked_by_every_later_process_and_retry() {
     assert_eq!(question(&mut driver), asked);
     driver.connect_all();
     assert_eq!(driver.names(), [""; 0]);
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     // A retry that is ended before it begins anything passes the question on.
     let mut driver = again(&driver, "t");
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     let mut driver = retried(&driver, "t");
     let again = question(&mut driver);
     assert_eq!((&again.message, driver.names().len()), (&asked.message, 0));
@@ -129,7 +129,7 @@ fn of_equal_items_as_many_are_asked_about_as_are_unknown() {
     driver.end("each[0]", 1, Ok(text("A")));
     driver.end("each[1]", 1, Ok(text("B")));
     driver = driver.killed();
-    driver.feed(Input::CancelRequested);
+    driver.feed(Input::CancelRequested { by: "p".into() });
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
     let mut driver = retried(&driver, "each");
     assert_eq!(reused(&driver), ["each[0]", "each[1]"]);

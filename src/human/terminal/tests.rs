@@ -5,14 +5,14 @@ use serde_json::json;
 use super::*;
 use crate::{
     human::lines::tests::keyboard,
-    model::{Asker, AttemptId, Origin},
-    report::screen::{Abilities, Device, Output, Size, Typed, memory::Memory},
+    model::{Asker, AttemptId, ItemPlace, Origin, ProposedCall},
+    report::screen::{Abilities, Device, Output, Size, memory::Memory},
 };
 
 /// A person who types `input`, and what is on the screen.
-fn person(input: impl BufRead + Send + 'static, how: Typed) -> (Terminal, Memory) {
+fn person(input: impl BufRead + Send + 'static) -> (Terminal, Memory) {
     let memory = Memory::default();
-    (before(memory.clone(), Lines::of(input, how).expect("a thread")), memory)
+    (before(memory.clone(), Lines::of(input).expect("a thread")), memory)
 }
 
 /// A person before a screen on `device`, who types `lines`.
@@ -33,7 +33,7 @@ async fn a_question_that_cannot_be_shown_waits_for_nobody() {
         }
     }
     let (_keys, input) = keyboard();
-    let terminal = before(Broken, Lines::of(input, Typed::OnTerminal).expect("a thread"));
+    let terminal = before(Broken, Lines::of(input).expect("a thread"));
     assert_eq!(terminal.ask(&approval()).await, Reply::LeftOpen { reason: FAILED.to_owned() });
     assert_eq!(terminal.confirm("Pay?").await, Reply::LeftOpen { reason: FAILED.to_owned() });
 }
@@ -41,7 +41,16 @@ async fn a_question_that_cannot_be_shown_waits_for_nobody() {
 fn question(message: &str, form: Form) -> Question {
     let attempt = AttemptId { task: "book".into(), number: 1 };
     let asker = Asker::Agent(Origin { agent: "travel".into(), attempt: Some(attempt), key: None });
-    Question { id: "q1".into(), asker, tool: None, message: message.to_owned(), form, call: None, deadline: None }
+    Question {
+        id: "q1".into(),
+        asker,
+        item: None,
+        tool: None,
+        message: message.to_owned(),
+        form,
+        call: None,
+        deadline: None,
+    }
 }
 
 fn approval() -> Question {
@@ -70,7 +79,7 @@ fn yes() -> Reply {
 
 /// The reply to `question` of a person who types `input`, and the transcript.
 async fn dialogue(question: &Question, input: &'static str) -> (Reply, String) {
-    let (terminal, memory) = person(input.as_bytes(), Typed::ThroughPipe);
+    let (terminal, memory) = person(input.as_bytes());
     let reply = terminal.ask(question).await;
     terminal.screen.flush();
     (reply, memory.text())
@@ -138,7 +147,7 @@ async fn the_end_of_the_input_declines_and_leaves_approvals_open() {
     assert_eq!(reply(&asked, "").await, declined);
     let (reply_, screen) = dialogue(&approval(), "").await;
     assert_eq!(reply_, Reply::LeftOpen { reason: "standard input is closed".to_owned() });
-    assert!(screen.ends_with("> \n"), "{screen}");
+    assert!(screen.ends_with("[y/n, :cancel]> \n"), "{screen}");
 }
 
 #[tokio::test]
@@ -160,12 +169,12 @@ async fn a_page_is_opened_only_after_a_yes() {
     assert_eq!(reply_, yes());
     insta::assert_snapshot!(screen);
 
-    let (mut terminal, _) = person("n\n".as_bytes(), Typed::ThroughPipe);
+    let (mut terminal, _) = person("n\n".as_bytes());
     // Were it started, the question would be another.
     terminal.browser = Browser("false");
     assert_eq!(terminal.ask(&url("https://a.test")).await, said(Answer::Decline));
 
-    let (mut terminal, memory) = person("y\ny\n".as_bytes(), Typed::ThroughPipe);
+    let (mut terminal, memory) = person("y\ny\n".as_bytes());
     terminal.browser = Browser("false");
     assert_eq!(terminal.ask(&url("https://a.test")).await, yes());
     terminal.screen.flush();
@@ -178,7 +187,7 @@ async fn a_page_is_opened_only_after_a_yes() {
 #[tokio::test]
 async fn questions_queue_and_a_withdrawn_one_makes_room_for_the_next() {
     let (keys, input) = keyboard();
-    let (terminal, memory) = person(input, Typed::OnTerminal);
+    let (terminal, memory) = person(input);
     let (first, second) = (approval(), question("Second?", Form::Approval));
     {
         let first = terminal.ask(&first);
@@ -193,4 +202,47 @@ async fn questions_queue_and_a_withdrawn_one_makes_room_for_the_next() {
     }
     let (reply, ()) = tokio::join!(terminal.ask(&second), async { keys.send("y\n").expect("a reader") });
     assert_eq!(reply, yes());
+}
+
+fn item(arguments: Value, of: usize) -> Question {
+    let effect = crate::model::Effect::AtMostOnce;
+    Question {
+        asker: Asker::Plan { task: "publish[0]".into() },
+        item: Some(ItemPlace { number: 1, of }),
+        call: Some(ProposedCall { agent: "wiki".into(), tool: "create".into(), arguments, effect }),
+        ..approval()
+    }
+}
+
+#[tokio::test]
+async fn one_yes_can_be_for_all_calls_of_a_task() {
+    let (reply_, screen) = dialogue(&item(json!({"page": "A"}), 3), "d\n?\na\n").await;
+    assert_eq!(reply_, Reply::AllApproved { by: "person at terminal".to_owned() });
+    insta::assert_snapshot!(screen);
+    // One call has no others.
+    assert_eq!(reply(&item(json!({"page": "A"}), 1), "a\nn\n").await, said(Answer::Decline));
+    assert_eq!(reply(&approval(), "all\ny\n").await, yes());
+}
+
+#[tokio::test]
+async fn arguments_that_are_cut_can_be_shown_in_full() {
+    let long = "x".repeat(500) + "\u{1b}[2Jend";
+    let (reply_, screen) = dialogue(&item(json!({"page": long}), 1), "d\ny\n").await;
+    assert_eq!(reply_, yes());
+    let (before, after) = screen.split_once("[y/n/d, :cancel]> ").expect("asked");
+    assert!(!before.contains("end") && after.contains("\\u001b[2Jend"), "{screen}");
+    let many: serde_json::Map<_, _> = (0..20).map(|n| (format!("a{n}"), n.into())).collect();
+    let (_, screen) = dialogue(&item(many.into(), 1), "d\ny\n").await;
+    assert!(screen.contains("and 8 more arguments") && screen.contains("\"a19\": 19"), "{screen}");
+    let kept = ProposedCall::shortened(json!({"text": "y".repeat(20_000)}));
+    let (_, screen) = dialogue(&item(kept, 1), "d\ny\n").await;
+    assert!(screen.contains("the rest of the arguments is not kept"), "{screen}");
+}
+
+#[tokio::test]
+async fn enter_is_a_yes_to_what_the_person_has_just_asked_for() {
+    for (input, answer) in [("\n", yes()), ("what\nY\n", yes()), ("n\n", said(Answer::Decline))] {
+        let (terminal, _) = person(input.as_bytes());
+        assert_eq!(terminal.confirm("run this plan?").await, answer, "{input:?}");
+    }
 }

@@ -24,7 +24,7 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn record(seq: u64) -> Record {
-    Record { seq, at: Timestamp(1_000 + seq), event: Event::CancelRequested }
+    Record { seq, at: Timestamp(1_000 + seq), event: Event::CancelRequested { by: None } }
 }
 
 fn append(journal: &SqliteJournal, run: &RunId, records: Vec<Record>) -> Result<(), JournalError> {

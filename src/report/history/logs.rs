@@ -161,7 +161,9 @@ fn describe(event: &Event) -> (String, String) {
             (parent.to_string(), format!("the model asks for {}", tools.join(", ")))
         }
         Event::AttemptSucceeded { attempt, output } => {
-            (attempt.to_string(), format!("succeeded: {}", brief(&in_a_line(&output.value()))))
+            let warning = output.warning.as_ref().map(|warning| format!("; warning: {}", brief(warning)));
+            let said = brief(&in_a_line(&output.value()));
+            (attempt.to_string(), format!("succeeded: {said}{}", warning.unwrap_or_default()))
         }
         Event::AttemptFailed { attempt, failure } => (attempt.to_string(), format!("failed: {}", told(failure))),
         Event::RetryScheduled { task, agent, reason, .. } => {
@@ -200,6 +202,7 @@ fn describe(event: &Event) -> (String, String) {
         Event::QuestionAnswered { question, answer, by } => {
             (question.to_string(), format!("{} by {by}", action(answer)))
         }
+        Event::RestApproved { task, by } => (task.to_string(), format!("all calls accepted by {}", brief(by))),
         Event::QuestionLeftOpen { question, reason } => (question.to_string(), format!("left open: {}", brief(reason))),
         Event::SamplingStarted { origin, chat, .. } => {
             (origin.name().to_owned(), format!("asks the language model for up to {} tokens", chat.max_tokens))
@@ -214,7 +217,8 @@ fn describe(event: &Event) -> (String, String) {
             (run(), format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason)))
         }
         Event::ResultsKept { task, results, unsettled } => (task.to_string(), kept(results.len(), unsettled.len())),
-        Event::CancelRequested => (run(), "a person asked for it to end".to_owned()),
+        Event::CancelRequested { by: Some(by) } => (run(), format!("is to end, asked for by {}", brief(by))),
+        Event::CancelRequested { by: None } => (run(), "a person asked for it to end".to_owned()),
         Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {
             let missing: Vec<_> = output_errors.keys().map(|name| format!("`{name}`")).collect();

@@ -7,6 +7,7 @@ mod questions;
 mod show;
 mod spent;
 mod table;
+mod task;
 
 pub use diff::RunsDiff;
 pub use logs::{Follow, LogFormat, Logs, Stood};

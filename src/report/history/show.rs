@@ -1,7 +1,7 @@
 //! What `kapell runs show` says of a run: its tasks, agents, questions, model requests and what it has spent.
 //! Never keeps an answer twice: the tasks are the result's own.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -17,8 +17,8 @@ use super::{
 use crate::{
     journal::Holder,
     model::{
-        AgentId, Answer, Asker, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, QuestionId, Record,
-        RequestId, RunId, RunStatus, Sampler, TaskId, Timestamp, Usage,
+        AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, ProposedCall,
+        QuestionId, Record, RequestId, RunId, RunStatus, Sampler, SentCall, TaskId, Timestamp, Usage,
     },
     synthesizer::{Ledger, Merge, RunResult, Spending, TaskResult},
 };
@@ -34,6 +34,8 @@ pub struct RunDetails {
     driver: Option<Holder>,
     /// The plan, and its inputs.
     start: Option<(Arc<Plan>, Arc<Value>)>,
+    /// Why calls failed.
+    failures: HashMap<AttemptId, Failure>,
 }
 
 /// What the result leaves out.
@@ -144,6 +146,7 @@ impl RunDetails {
             last_event: Timestamp::default(),
             driver,
             start: None,
+            failures: HashMap::new(),
         }
     }
 
@@ -185,6 +188,9 @@ impl RunDetails {
             Event::ModelReplied { attempt, result } => more.replied(&RequestId::from(attempt.to_string()), result),
             Event::AttemptStarted { attempt, .. } => {
                 more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
+            }
+            Event::AttemptFailed { attempt, failure } => {
+                self.failures.insert(attempt.clone(), failure.clone());
             }
             Event::TasksAdded { parent, .. } => {
                 more.times.entry(parent.clone()).or_default().started.get_or_insert(record.at);
@@ -228,7 +234,6 @@ impl RunDetails {
             | Event::RunRerun { .. }
             | Event::TaskReused { .. }
             | Event::InputRequired { .. }
-            | Event::AttemptFailed { .. }
             | Event::ToolCallsAdded { .. }
             | Event::BudgetSpent { .. }
             | Event::ReplanStarted { .. }
@@ -238,22 +243,27 @@ impl RunDetails {
             | Event::AgentLogged { .. }
             | Event::RequestRefused { .. }
             | Event::ResultsKept { .. }
-            | Event::CancelRequested
+            | Event::RestApproved { .. }
+            | Event::CancelRequested { .. }
             | Event::InterruptRequested => {}
         }
     }
 
-    /// The run as it is printed as JSON.
+    /// The run as it is printed as JSON. `calls` are those that it made; long arguments are shortened to a text.
     ///
     /// # Errors
     /// When it is no JSON, which what came from JSON always is.
-    pub fn json(&self) -> serde_json::Result<Value> {
+    pub fn json(&self, calls: Vec<SentCall>) -> serde_json::Result<Value> {
         let mut whole = serde_json::to_value(Whole {
             result: self.merge.result(),
             more: &self.more,
             spending: self.ledger.book(),
         })?;
         whole["status"] = self.standing().name().into();
+        let shortened = |call: SentCall| {
+            serde_json::to_value(SentCall { arguments: ProposedCall::shortened(call.arguments), ..call })
+        };
+        whole["calls"] = calls.into_iter().map(shortened).collect::<serde_json::Result<Vec<_>>>()?.into();
         Ok(whole)
     }
 
@@ -337,15 +347,31 @@ impl RunDetails {
     fn tasks(&self, now: Timestamp) -> Table {
         let mut table = Table::default();
         for (id, task) in &self.merge.result().tasks {
-            table.push(self.task(id, task, now));
+            table.push(self.task_row(id, task, now));
             for (index, item) in task.items.iter().flatten().enumerate() {
-                table.push(self.task(&id.item(index), item, now));
+                table.push(self.task_row(&id.item(index), item, now));
             }
         }
         table
     }
 
-    fn task(&self, id: &TaskId, task: &TaskResult, now: Timestamp) -> Row {
+    /// What came of a task or of an item.
+    pub(super) fn task_result(&self, id: &TaskId) -> Option<&TaskResult> {
+        let tasks = &self.result().tasks;
+        let item = || {
+            let (parent, place) = id.as_str().strip_suffix(']')?.rsplit_once('[')?;
+            tasks.get(parent)?.items.as_ref()?.get(place.parse::<usize>().ok()?)
+        };
+        tasks.get(id).or_else(item)
+    }
+
+    /// Why a call failed, if it did.
+    pub(super) fn failure_of(&self, attempt: &AttemptId) -> Option<&Failure> {
+        self.failures.get(attempt)
+    }
+
+    /// A task as a row of a table.
+    pub(super) fn task_row(&self, id: &TaskId, task: &TaskResult, now: Timestamp) -> Row {
         let tool = match (&task.agent, &task.tool) {
             (Some(agent), Some(tool)) => format!("{agent}.{tool}"),
             _ => String::new(),
@@ -364,6 +390,9 @@ impl RunDetails {
             if let Some(help) = &failure.help {
                 row = row.note(format!("help: {help}"));
             }
+        }
+        if let Some(warning) = &task.warning {
+            row = row.note(format!("warning: {warning}"));
         }
         if let Some(number) = task.replanned {
             row = row.note(format!("the rest of the plan was planned anew: replan {number}"));
@@ -538,8 +567,11 @@ mod tests {
 
     #[test]
     fn the_json_is_the_result_with_more_beside_it() {
-        assert_eq!(details(&samples::journey()[..8]).json().expect("serialises")["status"], json!("interrupted"));
-        let json = details(&samples::journey()).json().expect("serialises");
+        assert_eq!(
+            details(&samples::journey()[..8]).json(Vec::new()).expect("serialises")["status"],
+            json!("interrupted")
+        );
+        let json = details(&samples::journey()).json(Vec::new()).expect("serialises");
         assert_eq!(json["status"], json!("cancelled"));
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn each_pays_for_what_it_its_items_its_calls_and_its_agents_have_used() {
-        let json = details().json().expect("serialises");
+        let json = details().json(Vec::new()).expect("serialises");
         let spent = |llm: u64, tool: u64, tokens: [u64; 2], untold: u64, cost: f64| {
             json!({
                 "llm_calls": llm, "tool_calls": tool, "input_tokens": tokens[0], "output_tokens": tokens[1],

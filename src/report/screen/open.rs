@@ -9,15 +9,6 @@ pub struct Prompt {
     screen: Screen,
 }
 
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Typed {
-    /// A terminal, which has shown it and the line break.
-    OnTerminal,
-    /// A pipe, which shows nothing.
-    ThroughPipe,
-}
-
 impl Prompt {
     pub(super) fn over(screen: Screen) -> Self {
         screen.shared().change(|state| {
@@ -43,12 +34,9 @@ impl Prompt {
         self.write(&text);
     }
 
-    /// Notes that `line` was typed, so that the cursor is where it is expected.
-    pub fn typed(&self, line: &str, how: Typed) {
-        match how {
-            Typed::OnTerminal => self.screen.shared().change(|state| state.queue.push_back(Step::Typed)),
-            Typed::ThroughPipe => self.lines([crate::report::text::printable(line)]),
-        }
+    /// Notes that a line was typed, which the terminal has shown with its line break.
+    pub fn typed(&self) {
+        self.screen.shared().change(|state| state.queue.push_back(Step::Typed));
     }
 }
 

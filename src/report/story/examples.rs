@@ -99,6 +99,7 @@ fn question(id: &str, asker: Asker, message: &str) -> Event {
     let question = Question {
         id: id.into(),
         asker,
+        item: None,
         tool: None,
         message: message.to_owned(),
         form: Form::Approval,
@@ -180,7 +181,7 @@ pub(in crate::report) fn whole_run() -> Vec<Record> {
     tape.at(0, Event::TaskEnded { task: "publish".into(), outcome: skipped })
         .at(10, question("q2", Asker::Plan { task: "post".into() }, "Post it?"))
         .at(10, Event::QuestionLeftOpen { question: "q2".into(), reason: "standard input is closed".to_owned() })
-        .at(10, Event::CancelRequested)
+        .at(10, Event::CancelRequested { by: Some("person".to_owned()) })
         .at(10, Event::TaskEnded { task: "post".into(), outcome: Outcome::Cancelled })
         .at(
             0,

@@ -118,7 +118,10 @@ impl Story {
             Event::AttemptSucceeded { attempt, output } => {
                 let ended = self.running.remove(&attempt.task).map(|running| Ended::of(running, at));
                 self.count(&attempt.task, &Outcome::Succeeded(Arc::clone(output)));
-                let text = ended.map(|ended| ended.to_string()).unwrap_or_default();
+                let mut text = ended.map(|ended| ended.to_string()).unwrap_or_default();
+                if let Some(warning) = &output.warning {
+                    text += &format!("; warning: {}", brief(warning));
+                }
                 Some(line(Mark::Succeeded, attempt.task.as_str(), text))
             }
             Event::AttemptFailed { attempt, .. } => {
@@ -176,7 +179,13 @@ impl Story {
                     format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason));
                 Some(line(Mark::Run, self.name(), text))
             }
-            Event::CancelRequested => Some(line(Mark::Run, self.name(), "cancelling what runs")),
+            Event::RestApproved { task, by } => {
+                Some(line(Mark::Answered, task.as_str(), format!("all calls accepted (by {})", brief(by))))
+            }
+            Event::CancelRequested { by } => {
+                let by = by.as_deref().map(|by| format!(" (asked for by {})", brief(by))).unwrap_or_default();
+                Some(line(Mark::Run, self.name(), format!("cancelling what runs{by}")))
+            }
             Event::InterruptRequested => {
                 let text = "stopping, and cancelling what runs; press Ctrl-C again to stop at once";
                 Some(line(Mark::Run, self.name(), text))

@@ -1,0 +1,129 @@
+//! What `kapell runs show RUN TASK` says of one task: its calls with what was sent, and what came back.
+//! Never shortens anything.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{Viewpoint, show::RunDetails, table::Table};
+use crate::model::{SentCall, TaskId};
+
+/// One task of a run.
+#[derive(Debug)]
+pub struct TaskDetails<'d> {
+    details: &'d RunDetails,
+    id: TaskId,
+    /// Its own, those of its items, and those that a model asked for in it.
+    calls: Vec<SentCall>,
+}
+
+impl RunDetails {
+    /// Returns the task `id`, or nothing where the run has none. `calls` are those of the run.
+    pub fn task<'d>(&'d self, id: &str, calls: Vec<SentCall>) -> Option<TaskDetails<'d>> {
+        let belongs = |call: &SentCall| {
+            let rest = call.attempt.task.as_str().strip_prefix(id);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '/']))
+        };
+        let calls: Vec<_> = calls.into_iter().filter(belongs).collect();
+        let id = TaskId::from(id);
+        let exists = self.task_result(&id).is_some() || !calls.is_empty();
+        exists.then_some(TaskDetails { details: self, id, calls })
+    }
+}
+
+impl TaskDetails<'_> {
+    /// The task as text.
+    pub fn text(&self, viewpoint: &Viewpoint) -> String {
+        let mut text = String::new();
+        let result = self.details.task_result(&self.id);
+        if let Some(result) = result {
+            let mut table = Table::default();
+            table.push(self.details.task_row(&self.id, result, viewpoint.now));
+            let _ = write!(text, "{table}");
+        }
+        for call in &self.calls {
+            let SentCall { attempt, agent, tool, arguments } = call;
+            let _ = writeln!(text, "\n{attempt}  {agent}.{tool}\n{}", indented(arguments));
+            if let Some(failure) = self.details.failure_of(attempt) {
+                let _ = writeln!(text, "    failed: {failure}");
+            }
+        }
+        if let Some(output) = result.and_then(|result| result.output.as_ref()) {
+            let _ = writeln!(text, "\nanswer\n{}", indented(&output.value()));
+        }
+        text
+    }
+
+    /// The task as JSON: its result, and `calls` with `{task, number, agent, tool, arguments, error}`.
+    ///
+    /// # Errors
+    /// When it is no JSON, which what came from JSON always is.
+    pub fn json(&self) -> serde_json::Result<Value> {
+        let mut object = match self.details.task_result(&self.id) {
+            Some(result) => serde_json::to_value(result)?,
+            None => json!({}),
+        };
+        let call = |call: &SentCall| {
+            let mut object = serde_json::to_value(call)?;
+            object["error"] = self.details.failure_of(&call.attempt).map(ToString::to_string).into();
+            Ok(object)
+        };
+        object["calls"] = self.calls.iter().map(call).collect::<serde_json::Result<Vec<_>>>()?.into();
+        object["task"] = self.id.as_str().into();
+        Ok(object)
+    }
+}
+
+/// A value on lines of its own, a text as it is.
+fn indented(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        value => serde_json::to_string_pretty(value).unwrap_or_default(),
+    };
+    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::{
+        journal::samples,
+        model::{AttemptId, Timestamp},
+    };
+
+    fn calls() -> Vec<SentCall> {
+        let call = |task: &str, number, arguments| SentCall {
+            attempt: AttemptId { task: task.into(), number },
+            agent: "research".into(),
+            tool: "fetch".into(),
+            arguments,
+        };
+        vec![
+            call("read[0]", 1, json!({"url": "https://a.test"})),
+            call("reader", 1, json!({})),
+            call("read[1]", 1, json!({"url": "https://b.test"})),
+        ]
+    }
+
+    fn details() -> RunDetails {
+        let mut details = RunDetails::new(&samples::run(), None);
+        samples::journey().iter().for_each(|record| details.apply(record));
+        details
+    }
+
+    #[test]
+    fn a_task_is_shown_with_its_calls_and_those_of_its_items() {
+        let details = details();
+        let viewpoint = Viewpoint { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC };
+        let task = details.task("read", calls()).expect("there");
+        insta::assert_snapshot!(task.text(&viewpoint));
+        let json = task.json().expect("JSON");
+        assert_eq!((&json["task"], &json["calls"][0]["error"]), (&json!("read"), &json!("no such page")));
+        assert_eq!(json["calls"][1]["arguments"], json!({"url": "https://b.test"}));
+        let item = details.task("read[1]", calls()).expect("there");
+        assert_eq!(item.json().expect("JSON")["calls"].as_array().map(Vec::len), Some(1));
+        assert!(details.task("rea", calls()).is_none());
+    }
+}

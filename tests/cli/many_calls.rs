@@ -1,0 +1,37 @@
+//! A run of many calls whose events and results are larger than what a pipe holds.
+
+use std::process::{Command, Stdio};
+
+use crate::support::Place;
+
+/// Calls of the run.
+pub(crate) const CALLS: usize = 2_000;
+
+/// A place with `agents` and a plan in which each call returns about `result` bytes.
+pub(crate) fn place(agents: &[&str], result: usize) -> Place {
+    let place = Place::new();
+    place.agents(agents);
+    let items: Vec<_> = (0..CALLS).collect();
+    place.write("inputs.yaml", format!("items: {items:?}\ntext: {}\n", "x".repeat(result)));
+    let plan = "
+        name: many
+        inputs: { items: { type: array, required: true }, text: { type: string, required: true } }
+        tasks:
+          - id: all
+            foreach: ${{ inputs.items }}
+            as: item
+            agent: odd-good
+            tool: echo
+            with: { text: '${{ item }} ${{ inputs.text }}' }
+        ";
+    place.write("plan.yaml", plan);
+    place
+}
+
+/// The command that runs the plan, with a pipe for stdout.
+pub(crate) fn command(place: &Place, arguments: &[&str]) -> Command {
+    let mut command =
+        place.command(["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db"]);
+    command.args(arguments).stdout(Stdio::piped());
+    command
+}

@@ -11,6 +11,9 @@ use libtest_mimic::Failed;
 
 use crate::root;
 
+/// The tokens that a request and its reply may have together.
+const CONTEXT: u32 = 16_384;
+
 /// A running engine.
 pub(crate) struct Engine {
     process: Child,
@@ -28,23 +31,28 @@ impl Engine {
 
     /// The same with a key, without which it refuses every request; none where that is empty.
     pub(crate) fn start_with(key: &str) -> Result<Self, Failed> {
-        Self::launch(Command::new(Self::python()).env("LLM_KEY", key))
+        Self::launch(Command::new(Self::python()).env("LLM_KEY", key), CONTEXT)
+    }
+
+    /// The same with room for so many tokens.
+    pub(crate) fn start_with_context(tokens: u32) -> Result<Self, Failed> {
+        Self::launch(&mut Command::new(Self::python()), tokens)
     }
 
     /// The same with a seed, from which it says the same to the same request each time.
     pub(crate) fn start_from(seed: u32) -> Result<Self, Failed> {
-        Self::launch(Command::new(Self::python()).env("LLM_SEED", seed.to_string()))
+        Self::launch(Command::new(Self::python()).env("LLM_SEED", seed.to_string()), CONTEXT)
     }
 
     fn python() -> PathBuf {
         root().join(".interop/llm/bin/python")
     }
 
-    fn launch(command: &mut Command) -> Result<Self, Failed> {
+    fn launch(command: &mut Command, context: u32) -> Result<Self, Failed> {
         let mut process = command
             .arg(root().join("tests/llm-engine/serve.py"))
             .arg(root().join(".interop/llm/tiny.gguf"))
-            .args(["--alias", Self::MODEL, "--until-stdin-closes"])
+            .args(["--alias", Self::MODEL, "--until-stdin-closes", "--context", &context.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

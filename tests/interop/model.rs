@@ -69,15 +69,18 @@ fn failure(said: Result<ChatReply, ChatError>) -> Result<(Option<u16>, String), 
 
 pub(crate) fn doctor() -> Result<(), Failed> {
     let engine = Engine::start_with("a-key-of-tests")?;
+    let small = Engine::start_with_context(4_096)?;
     let place = tempfile::tempdir()?;
     let agents = place.path().join("agents.toml");
     std::fs::write(
         &agents,
         format!(
             "[llm]\nprovider = \"llama.cpp\"\nbase_url = \"{0}/v1\"\nmodel = \"{1}\"\napi_key_env_var = \"LLM_KEY\"\ntools = true\n\
-             [models.locked]\nprovider = \"llama.cpp\"\nbase_url = \"{0}/v1\"\nmodel = \"{1}\"\n",
+             [models.locked]\nprovider = \"llama.cpp\"\nbase_url = \"{0}/v1\"\nmodel = \"{1}\"\n\
+             [models.small]\nprovider = \"llama.cpp\"\nbase_url = \"{2}/v1\"\nmodel = \"{1}\"\ntools = true\n",
             engine.url(),
-            Engine::MODEL
+            Engine::MODEL,
+            small.url()
         ),
     )?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
@@ -90,6 +93,9 @@ pub(crate) fn doctor() -> Result<(), Failed> {
     };
     assert_eq!(output.status.code(), Some(1), "{report:#}");
     assert_eq!((outcomes(0), outcomes(1)), (vec!["works"; 5], vec!["fails"]), "{report:#}");
+    assert_eq!(outcomes(2), ["works", "works", "works", "works", "fails"], "{report:#}");
+    let said = report[2]["checks"][4]["message"].as_str().ok_or("no message")?;
+    assert!(said.starts_with("a prompt of 6000 words is too long for it: ") && said.contains("context size"), "{said}");
     let said = report[1]["checks"][0]["message"].as_str().ok_or("no message")?;
     assert!(said.contains("answered 401") && said.ends_with("check `api_key_env_var` in [models.locked]"), "{said}");
     Ok(())

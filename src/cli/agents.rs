@@ -1,6 +1,8 @@
 //! `kapell agents`: what is in the agents file, what answers, and what it offers.
 //! Never calls a tool.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -11,6 +13,7 @@ use super::{
 };
 use crate::{
     config::AgentsFile,
+    mcp::schema_warnings,
     model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, shown_address},
     report::text::printable,
     runtime::{Survey, survey},
@@ -57,7 +60,13 @@ async fn asked(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Survey>), CliEr
     let options = files::pool_options(&file)?;
     let secrets = file.secrets.clone();
     let specs = chosen(file, args)?;
-    let found = survey(specs.clone(), options, &secrets).await;
+    let mut found = survey(specs.clone(), options, &secrets).await;
+    for info in found.iter_mut().filter_map(|survey| survey.result.as_mut().ok()) {
+        let warnings = schema_warnings(&info.tools).await;
+        if !warnings.is_empty() {
+            Arc::make_mut(info).warnings.extend(warnings);
+        }
+    }
     Ok((specs, found))
 }
 

@@ -64,6 +64,7 @@ use crate::model::{
 
 pub use nobody::Nobody;
 pub use pool::Pool;
+pub use validation::schema_warnings;
 
 /// The largest message that is read from an agent, in bytes.
 const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;

@@ -14,7 +14,7 @@ use tokio::sync::{OnceCell, Semaphore, oneshot};
 
 use crate::{
     json_schema::{self, Formats, Limits, STACK_SIZE, Schema, Unchecked},
-    model::JsonObject,
+    model::{JsonObject, ToolInfo},
 };
 
 /// Violations of a schema that a failure names.
@@ -70,6 +70,33 @@ impl ToolSchema {
             }
         }
     }
+}
+
+/// Limits how many schemas of one agent [`schema_warnings`] names.
+const MAX_WARNINGS: usize = 20;
+
+/// Returns which schemas of an agent's tools are not checked, and why. What depends on the value of an argument or a
+/// result shows only in a run.
+pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for tool in tools {
+        let schemas = [("arguments for", Some(&tool.input_schema)), ("results of", tool.output_schema.as_ref())];
+        for (what, schema) in schemas {
+            let Some(schema) = schema else { continue };
+            let checked = match compile(schema).await {
+                Ok(compiled) => violations(&compiled, &mut json!({})).await,
+                Err(unchecked) => Err(unchecked),
+            };
+            if let Err(unchecked) = checked {
+                warnings.push(format!("the {what} `{}` are not checked: {unchecked}", tool.name));
+            }
+        }
+        if warnings.len() >= MAX_WARNINGS {
+            warnings.push("further schemas are not looked at".to_owned());
+            break;
+        }
+    }
+    warnings
 }
 
 async fn compile(schema: &JsonObject) -> Result<Arc<Schema>, Unchecked> {
@@ -140,6 +167,8 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn object(schema: Value) -> JsonObject {
@@ -188,6 +217,52 @@ mod tests {
         let failed = on_thread(|| -> u8 { panic!("as planned") }).await;
         assert_eq!(failed, Err(Unchecked::TooMuchWork("the check could not be carried out".to_owned())));
         assert_eq!(on_thread(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn the_runtime_goes_on_while_a_thread_works() {
+        let (sender, told) = std::sync::mpsc::channel();
+        // The work ends only if the other future gets its turn meanwhile.
+        let work = on_thread(move || told.recv());
+        let (outcome, sent) = tokio::join!(work, async move { sender.send(7) });
+        assert_eq!((outcome, sent), (Ok(Ok(7)), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn costly_checks_wait_for_a_thread_and_small_ones_do_not() {
+        let mut value = json!({"s": "x"});
+        let (costly, small) = (doubling(15), doubling(3));
+        let schema = compile(&costly).await.expect("is small");
+        assert_eq!(violations(&schema, &mut value).now_or_never(), None);
+        let schema = compile(&small).await.expect("is small");
+        assert_eq!(violations(&schema, &mut json!({})).now_or_never(), Some(Ok(String::new())));
+        let large = object(json!({"properties": {"s": {"enum": (0..20_000).collect::<Vec<_>>()}}}));
+        assert!(compile(&large).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn tools_whose_schemas_are_not_checked_are_named() {
+        let tool = |name: &str, input: JsonObject, output: Option<JsonObject>| ToolInfo {
+            name: name.to_owned(),
+            title: None,
+            description: None,
+            input_schema: input,
+            output_schema: output,
+            effect: None,
+        };
+        let wrong = object(json!({"type": "nonsense"}));
+        let plain = object(json!({"type": "object", "required": ["s"]}));
+        let tools = [tool("a", plain.clone(), Some(doubling(60))), tool("b", plain, None), tool("c", wrong, None)];
+        let warnings = schema_warnings(&tools).await;
+        assert_eq!(
+            warnings[0],
+            "the results of `a` are not checked: checking it takes too much work: more than 1000000 steps"
+        );
+        assert!(
+            warnings[1].starts_with("the arguments for `c` are not checked: invalid JSON Schema: "),
+            "{warnings:?}"
+        );
+        assert_eq!(warnings.len(), 2);
     }
 
     #[tokio::test]

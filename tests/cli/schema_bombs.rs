@@ -72,3 +72,18 @@ fn a_plan_is_validated_without_the_arguments_of_such_tools() {
         assert!(ended.err.contains(part) || ended.out.contains(part), "{part}: {ended:?}");
     }
 }
+
+#[test]
+fn schemas_that_are_not_checked_are_named_when_tools_are_listed_or_agents_tested() {
+    for (position, subject) in
+        [("input", "the arguments for `go` are not checked:"), ("output", "the results of `go` are not checked:")]
+    {
+        let (place, _) = place(position);
+        let listed = place.kapell(&["agents", "tools"]);
+        assert_eq!(listed.code, Some(0), "{listed:?}");
+        assert_named(&listed.err, subject);
+        let tested = place.kapell(&["agents", "test"]);
+        assert_eq!(tested.code, Some(0), "{tested:?}");
+        assert_eq!(tested.out.matches(subject).count(), 6, "{tested:?}");
+    }
+}

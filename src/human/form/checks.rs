@@ -13,8 +13,9 @@ pub(super) fn compile(schema: Value) -> Result<Schema, Unchecked> {
     Schema::compile(schema, Formats::Checked, &Limits::INLINE)
 }
 
-/// Fields of a form up to which each is tried alone where they cannot be checked together.
-const MAX_TRIED_FIELDS: usize = 64;
+/// Schemas that are compiled at most to find out which fields cannot be checked: each field is tried with all
+/// definitions of the form.
+const MAX_TRIED: usize = 10_000;
 
 /// Compiles a schema for objects of any of the fields. A field whose own schema is invalid is not checked.
 pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Schema> {
@@ -28,11 +29,29 @@ pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Schema
     };
     match compile(with(properties.clone())) {
         Ok(schema) => Some(schema),
-        Err(Unchecked::InvalidSchema(_)) if properties.len() <= MAX_TRIED_FIELDS => {
+        Err(Unchecked::InvalidSchema(_)) if may_be_tried(form, properties) => {
             let alone = |name: &str, schema: &Value| Map::from_iter([(name.to_owned(), schema.clone())]);
             let valid = properties.iter().filter(|(name, schema)| compile(with(alone(name, schema))).is_ok());
             compile(with(valid.map(|(name, schema)| (name.clone(), schema.clone())).collect())).ok()
         }
         Err(_) => None,
     }
+}
+
+/// Returns whether compiling each field alone stays within [`MAX_TRIED`].
+fn may_be_tried(form: &JsonObject, properties: &JsonObject) -> bool {
+    let (mut schemas, mut open) = (0, Vec::new());
+    open.extend(["$defs", "definitions"].iter().filter_map(|key| form.get(*key)));
+    while let Some(value) = open.pop() {
+        schemas += 1;
+        match value {
+            Value::Array(list) => open.extend(list),
+            Value::Object(map) => open.extend(map.values()),
+            _ => {}
+        }
+        if schemas > MAX_TRIED {
+            return false;
+        }
+    }
+    schemas.saturating_mul(properties.len()) <= MAX_TRIED
 }

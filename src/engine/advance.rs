@@ -18,7 +18,7 @@ use super::{
     decide::Decision,
     replan::Stage,
     router::Choice,
-    run::{Connection, Queues, Run, TaskEntry, TaskState},
+    run::{Connection, Queues, Run, State, TaskEntry, TaskState},
 };
 
 /// Items of one `foreach` task; each is a node of the graph and rows of the journal.
@@ -124,12 +124,15 @@ impl Decision<'_> {
         let entry = &self.run.tasks[node.index()];
         match entry.state {
             TaskState::Expanded if entry.waiting_for == 0 => return self.close(node),
-            TaskState::Ready if entry.attempts == 0 && !entry.examined && !entry.approved => {}
+            TaskState::Ready if entry.attempts == 0 && !entry.approved => {
+                if !self.run.queues.is_first_look(node) {
+                    return self.run.queues.startable.push_back(node);
+                }
+            }
             // A pause before a try to connect may have ended during a replan.
             TaskState::Ready | TaskState::Waiting { .. } => return self.run.queues.startable.push_back(node),
             _ => return,
         }
-        self.run.tasks[node.index()].examined = true;
         let task = Arc::clone(&self.run.graph[node].task);
         let id = self.run.graph[node].id.clone();
         let part = self.run.graph[node].part.clone();
@@ -362,7 +365,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-impl Run {
+impl State {
     /// The call that an attempt of `node` on `route` is.
     pub(super) fn start_order(
         &self,
@@ -399,7 +402,9 @@ impl Run {
             (_, Work::Prompt(_) | Work::Synthesis(_)) => Ok(Value::Null),
         }
     }
+}
 
+impl Run {
     /// Takes the prompts that have waited longest for tokens and now have room, one for each budget.
     fn take_prompts_with_room(&mut self, now: Timestamp) -> Vec<NodeIndex> {
         let can_start = |entry: &TaskEntry| match entry.state {
@@ -440,7 +445,7 @@ impl Run {
 
     /// Moves nodes that waited for room to where they are started; says whether any moved.
     fn queue_what_has_room(&mut self, now: Timestamp) -> bool {
-        let Self { tasks, agents, graph, queues, .. } = self;
+        let (State { tasks, agents, graph, .. }, queues) = self.hints();
         let Queues { startable, waiting, by_parent, with_room, .. } = queues;
         let before = startable.len();
         let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {

@@ -1,7 +1,7 @@
 //! Takes one event into a run.
 //! Never decides: it records what the event says and what follows from it by arithmetic alone.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use serde_json::Value;
 
@@ -14,20 +14,34 @@ use crate::model::{
 use super::{
     questions::{QuestionEntry, QuestionState},
     retry::{self, Verdict},
-    run::{AgentState, Connection, RouteState, Run, Stop, TaskEntry, TaskState, Unknown},
+    run::{AgentState, Connection, Queues, RouteState, State, Stop, TaskEntry, TaskState, Unknown},
 };
 
-impl Run {
-    /// Takes in one event, decided at `at`. The only place where a run changes.
+/// A run that takes in an event: the one access by which its state changes.
+pub(super) struct Fold<'r> {
+    pub(super) state: &'r mut State,
+    pub(super) queues: &'r mut Queues,
+}
+
+impl Deref for Fold<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state
+    }
+}
+
+impl Fold<'_> {
+    /// Takes in one event, decided at `at`.
     pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), Unknown> {
-        self.next_seq += 1;
+        self.state.next_seq += 1;
         match event {
             Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
             Event::RunRerun { .. } => {}
             Event::TaskReused { task, agent, output } => {
                 let node = self.find(task)?;
                 self.take_kept_call(node);
-                self.tasks[node.index()].agent.clone_from(agent);
+                self.state.tasks[node.index()].agent.clone_from(agent);
                 self.end(node, Outcome::Succeeded(Arc::clone(output)));
             }
             Event::ResultsKept { task, results, unsettled } => {
@@ -35,7 +49,7 @@ impl Run {
                 self.keep(node, results, unsettled);
             }
             Event::RunResumed { away, taken_up, accepts_changes } => {
-                self.accepts_changes = *accepts_changes;
+                self.state.accepts_changes = *accepts_changes;
                 self.resume(*away, taken_up)?;
             }
             Event::GoalPlanned(planning) => self.charge_planning(planning),
@@ -48,19 +62,19 @@ impl Run {
             Event::AgentUnavailable { agent, failure } => {
                 let state = self.agent_mut(agent)?;
                 state.connection = Connection::Unavailable(failure.clone());
-                if state.policy.required && self.stop.is_none() {
-                    self.stop = Some(Stop::Failed(EndCause::RequiredAgentUnavailable { agent: agent.clone() }));
+                if state.policy.required && self.state.stop.is_none() {
+                    self.state.stop = Some(Stop::Failed(EndCause::RequiredAgentUnavailable { agent: agent.clone() }));
                 }
             }
             Event::TasksAdded { parent, items } => {
                 let parent = self.find(parent)?;
-                let first = self.tasks.len();
-                for node in self.graph.add_items(parent, items) {
-                    self.tasks.push(TaskEntry::new(TaskState::Ready, 0));
+                let first = self.state.tasks.len();
+                for node in self.state.graph.add_items(parent, items) {
+                    self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
                     self.queues.due.push_back(node);
                 }
-                self.open += items.len();
-                let entry = &mut self.tasks[parent.index()];
+                self.state.open += items.len();
+                let entry = &mut self.state.tasks[parent.index()];
                 entry.state = TaskState::Expanded;
                 entry.items = first..first + items.len();
                 entry.waiting_for = items.len();
@@ -70,12 +84,12 @@ impl Run {
             }
             Event::AttemptStarted { attempt, agent, tool } => {
                 let node = self.find(&attempt.task)?;
-                let routes = self.graph[node].task.routes();
+                let routes = self.state.graph[node].task.routes();
                 let route = routes
                     .iter()
                     .position(|route| route.agent == *agent && route.tool == *tool)
                     .ok_or_else(|| Unknown(format!("{agent}.{tool}")))?;
-                let entry = &mut self.tasks[node.index()];
+                let entry = &mut self.state.tasks[node.index()];
                 entry.routes.resize(routes.len(), RouteState::default());
                 entry.routes[route].tries += 1;
                 entry.attempts = attempt.number;
@@ -87,8 +101,8 @@ impl Run {
                 entry.replies.clear();
                 entry.state = TaskState::Running { number: attempt.number, route };
                 self.charge_tool_call(node);
-                self.running += 1;
-                let seq = self.next_seq;
+                self.state.running += 1;
+                let seq = self.state.next_seq;
                 let agent = self.agent_mut(agent)?;
                 agent.running += 1;
                 agent.last_started = seq;
@@ -96,7 +110,7 @@ impl Run {
             }
             Event::ModelAsked { attempt, messages, repair, most_tokens, retry, deadline } => {
                 let node = self.find(&attempt.task)?;
-                let entry = &mut self.tasks[node.index()];
+                let entry = &mut self.state.tasks[node.index()];
                 let conversation = entry.conversation.get_or_insert_default();
                 if !retry {
                     conversation.turn += 1;
@@ -108,7 +122,7 @@ impl Run {
                 conversation.calls.clear();
                 entry.attempts = attempt.number;
                 entry.state = TaskState::AskingModel;
-                self.running += 1;
+                self.state.running += 1;
                 self.count_item(node, 1);
                 self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), *most_tokens);
             }
@@ -116,7 +130,7 @@ impl Run {
                 let node = self.find(&attempt.task)?;
                 self.settle(&RequestId::from(attempt.to_string()), result);
                 self.release(node);
-                let entry = &mut self.tasks[node.index()];
+                let entry = &mut self.state.tasks[node.index()];
                 match (result, &mut entry.conversation) {
                     (Ok(reply), Some(conversation)) => {
                         let parts = reply.parts.clone();
@@ -155,7 +169,7 @@ impl Run {
                 }
                 let verdict = route.map(|route| self.verdict(node, route, failure));
                 let used_up = matches!(verdict, Some(Verdict::Reroute | Verdict::Final));
-                let entry = &mut self.tasks[node.index()];
+                let entry = &mut self.state.tasks[node.index()];
                 if let Some(route) = route {
                     let route = &mut entry.routes[route];
                     route.used_up |= used_up;
@@ -167,7 +181,7 @@ impl Run {
             }
             Event::RetryScheduled { task, ready_at, .. } => {
                 let node = self.find(task)?;
-                self.tasks[node.index()].state = TaskState::Waiting { until: *ready_at };
+                self.state.tasks[node.index()].state = TaskState::Waiting { until: *ready_at };
                 self.queues.timers.insert((*ready_at, node));
             }
             Event::TaskEnded { task, outcome } => {
@@ -185,9 +199,9 @@ impl Run {
                     if matches!(question.asker, Asker::Host { .. }) {
                         self.claim_unsettled_call(node);
                     }
-                    self.tasks[node.index()].state = TaskState::AwaitingAnswer;
+                    self.state.tasks[node.index()].state = TaskState::AwaitingAnswer;
                 }
-                self.questions.ask(question, request.clone());
+                self.state.questions.ask(question, request.clone());
             }
             Event::QuestionAnswered { question, answer, by } => {
                 let answered = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
@@ -196,15 +210,15 @@ impl Run {
                     Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => {
                         let node = self.find(&task)?;
                         // The end of the run may have ended the task meanwhile.
-                        if self.tasks[node.index()].state == TaskState::AwaitingAnswer {
-                            self.tasks[node.index()].approved = true;
+                        if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
+                            self.state.tasks[node.index()].approved = true;
                             self.make_startable(node);
                         }
                     }
                     Asker::Host { attempt } if Settlement::of(answer) == Settlement::Repeat => {
                         let node = self.find(&attempt.task)?;
-                        if self.tasks[node.index()].state == TaskState::AwaitingAnswer {
-                            self.tasks[node.index()].last_failure = None;
+                        if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
+                            self.state.tasks[node.index()].last_failure = None;
                             self.make_startable(node);
                         }
                     }
@@ -213,7 +227,7 @@ impl Run {
             }
             Event::RestApproved { task, .. } => {
                 let node = self.find(task)?;
-                self.tasks[node.index()].rest_approved = true;
+                self.state.tasks[node.index()].rest_approved = true;
             }
             Event::QuestionAskedAgain { question, request } => {
                 self.change_question(question, |entry| {
@@ -225,26 +239,26 @@ impl Run {
                 self.change_question(question, |entry| entry.state = QuestionState::LeftOpen)?;
             }
             Event::SamplingStarted { request, origin, chat } => {
-                let asker = origin.attempt().and_then(|attempt| self.graph.find(attempt.task.as_str()));
+                let asker = origin.attempt().and_then(|attempt| self.state.graph.find(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
                 self.reserve(request.clone(), payer, chat.most_tokens());
-                self.sampling.insert(request.clone(), origin.clone());
+                self.state.sampling.insert(request.clone(), origin.clone());
             }
             Event::SamplingFinished { request, result } => {
                 self.settle(request, result);
-                let origin = self.sampling.remove(request);
+                let origin = self.state.sampling.remove(request);
                 if let Some(Sampler::Agent(Origin { attempt: Some(attempt), key: Some(key), .. })) = origin
                     && let Some(node) = self.current(&attempt)
                 {
-                    self.tasks[node.index()].replies.insert(key, result.clone());
+                    self.state.tasks[node.index()].replies.insert(key, result.clone());
                 }
             }
             Event::BudgetSpent { what } => {
-                self.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
+                self.state.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
-            Event::CancelRequested { .. } => self.stop = Some(Stop::Cancelled),
-            Event::InterruptRequested => self.stop = Some(Stop::Interrupted),
-            Event::RunEnded { status, .. } => self.status = *status,
+            Event::CancelRequested { .. } => self.state.stop = Some(Stop::Cancelled),
+            Event::InterruptRequested => self.state.stop = Some(Stop::Interrupted),
+            Event::RunEnded { status, .. } => self.state.status = *status,
             Event::AttemptProgressed { .. }
             | Event::InputRequired { .. }
             | Event::AgentLogged { .. }
@@ -253,6 +267,110 @@ impl Run {
         Ok(())
     }
 
+    /// Makes a node of each call that a model asked for.
+    fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), Unknown> {
+        let node = self.find(parent)?;
+        let asked = Arc::clone(&self.state.graph[node].task);
+        let earlier =
+            self.state.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
+        for (index, call) in calls.iter().enumerate() {
+            let route = Route { agent: call.agent.clone(), tool: Arc::clone(&call.tool), rank: 0 };
+            let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null), awaits: None });
+            let task = Task {
+                id: parent.call(earlier + index + 1),
+                title: None,
+                needs: Vec::new(),
+                condition: None,
+                foreach: None,
+                approve: None,
+                work,
+                on_failure: OnFailure::Continue,
+                ..(*asked).clone()
+            };
+            let added = self.state.graph.add_tool_call(node, task, call.arguments.clone());
+            self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
+            self.queues.due.push_back(added);
+            if let Some(conversation) = &mut self.state.tasks[node.index()].conversation {
+                conversation.calls.push((call.id.clone(), added));
+                conversation.total_calls += 1;
+            }
+        }
+        self.state.open += calls.len();
+        let entry = &mut self.state.tasks[node.index()];
+        entry.state = TaskState::Expanded;
+        entry.waiting_for = calls.len();
+        Ok(())
+    }
+
+    /// Lets a node start that waited for a person.
+    fn make_startable(&mut self, node: NodeIndex) {
+        self.state.tasks[node.index()].state = TaskState::Ready;
+        self.queues.startable.push_back(node);
+    }
+
+    /// Counts an attempt or turn of an item under its `foreach` task.
+    fn count_item(&mut self, node: NodeIndex, change: isize) {
+        if let Some(item) = self.state.graph[node].item() {
+            let running = &mut self.state.tasks[item.parent.index()].running_items;
+            *running = running.saturating_add_signed(change);
+            if self.queues.by_parent.contains_key(&item.parent) {
+                self.queues.with_room.insert(item.parent);
+            }
+        }
+    }
+
+    /// Frees what a running attempt or turn held; gives the attempt's route.
+    fn release(&mut self, node: NodeIndex) -> Option<usize> {
+        let route = match self.state.tasks[node.index()].state {
+            TaskState::Running { route, .. } => Some(route),
+            TaskState::AskingModel => None,
+            _ => return None,
+        };
+        self.state.running -= 1;
+        self.count_item(node, -1);
+        let route = route?;
+        if let Some(agent) = self.state.agents.get_mut(&self.state.graph[node].task.routes()[route].agent) {
+            agent.running -= 1;
+        }
+        Some(route)
+    }
+
+    /// Ends a node and makes ready what waited for it alone.
+    fn end(&mut self, node: NodeIndex, outcome: Outcome) {
+        let entry = &mut self.state.tasks[node.index()];
+        if matches!(entry.state, TaskState::Ended(_)) {
+            return;
+        }
+        entry.state = TaskState::Ended(outcome);
+        self.state.open -= 1;
+        for dependent in self.state.graph.dependents(node) {
+            let entry = &mut self.state.tasks[dependent.index()];
+            entry.waiting_for -= 1;
+            if entry.waiting_for == 0 {
+                // A prompt goes on when its calls have ended; a `foreach` task is over then.
+                let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
+                if entry.state == TaskState::Blocked || goes_on {
+                    entry.state = TaskState::Ready;
+                }
+                self.queues.due.push_back(dependent);
+            }
+        }
+    }
+
+    fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, Unknown> {
+        self.state.agents.get_mut(agent).ok_or_else(|| Unknown(agent.to_string()))
+    }
+
+    fn change_question(
+        &mut self,
+        question: &QuestionId,
+        change: impl FnOnce(&mut QuestionEntry),
+    ) -> Result<&QuestionEntry, Unknown> {
+        self.state.questions.change(question, change).ok_or_else(|| Unknown(question.to_string()))
+    }
+}
+
+impl State {
     /// What may follow `failure` on `route`.
     pub(super) fn verdict(&self, node: NodeIndex, route: usize, failure: &Failure) -> Verdict {
         let tries = self.tasks[node.index()].routes[route].tries;
@@ -273,106 +391,5 @@ impl Run {
         let agent = &self.agents[&route.agent];
         let claimed = || agent.known.as_ref()?.tool(&route.tool)?.effect;
         task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
-    }
-
-    /// Makes a node of each call that a model asked for.
-    fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), Unknown> {
-        let node = self.find(parent)?;
-        let asked = Arc::clone(&self.graph[node].task);
-        let earlier = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
-        for (index, call) in calls.iter().enumerate() {
-            let route = Route { agent: call.agent.clone(), tool: Arc::clone(&call.tool), rank: 0 };
-            let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null), awaits: None });
-            let task = Task {
-                id: parent.call(earlier + index + 1),
-                title: None,
-                needs: Vec::new(),
-                condition: None,
-                foreach: None,
-                approve: None,
-                work,
-                on_failure: OnFailure::Continue,
-                ..(*asked).clone()
-            };
-            let added = self.graph.add_tool_call(node, task, call.arguments.clone());
-            self.tasks.push(TaskEntry::new(TaskState::Ready, 0));
-            self.queues.due.push_back(added);
-            if let Some(conversation) = &mut self.tasks[node.index()].conversation {
-                conversation.calls.push((call.id.clone(), added));
-                conversation.total_calls += 1;
-            }
-        }
-        self.open += calls.len();
-        let entry = &mut self.tasks[node.index()];
-        entry.state = TaskState::Expanded;
-        entry.waiting_for = calls.len();
-        Ok(())
-    }
-
-    /// Lets a node start that waited for a person.
-    fn make_startable(&mut self, node: NodeIndex) {
-        self.tasks[node.index()].state = TaskState::Ready;
-        self.queues.startable.push_back(node);
-    }
-
-    /// Counts an attempt or turn of an item under its `foreach` task.
-    fn count_item(&mut self, node: NodeIndex, change: isize) {
-        if let Some(item) = self.graph[node].item() {
-            let running = &mut self.tasks[item.parent.index()].running_items;
-            *running = running.saturating_add_signed(change);
-            if self.queues.by_parent.contains_key(&item.parent) {
-                self.queues.with_room.insert(item.parent);
-            }
-        }
-    }
-
-    /// Frees what a running attempt or turn held; gives the attempt's route.
-    fn release(&mut self, node: NodeIndex) -> Option<usize> {
-        let route = match self.tasks[node.index()].state {
-            TaskState::Running { route, .. } => Some(route),
-            TaskState::AskingModel => None,
-            _ => return None,
-        };
-        self.running -= 1;
-        self.count_item(node, -1);
-        let route = route?;
-        if let Some(agent) = self.agents.get_mut(&self.graph[node].task.routes()[route].agent) {
-            agent.running -= 1;
-        }
-        Some(route)
-    }
-
-    /// Ends a node and makes ready what waited for it alone.
-    fn end(&mut self, node: NodeIndex, outcome: Outcome) {
-        let entry = &mut self.tasks[node.index()];
-        if matches!(entry.state, TaskState::Ended(_)) {
-            return;
-        }
-        entry.state = TaskState::Ended(outcome);
-        self.open -= 1;
-        for dependent in self.graph.dependents(node) {
-            let entry = &mut self.tasks[dependent.index()];
-            entry.waiting_for -= 1;
-            if entry.waiting_for == 0 {
-                // A prompt goes on when its calls have ended; a `foreach` task is over then.
-                let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
-                if entry.state == TaskState::Blocked || goes_on {
-                    entry.state = TaskState::Ready;
-                }
-                self.queues.due.push_back(dependent);
-            }
-        }
-    }
-
-    fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, Unknown> {
-        self.agents.get_mut(agent).ok_or_else(|| Unknown(agent.to_string()))
-    }
-
-    fn change_question(
-        &mut self,
-        question: &QuestionId,
-        change: impl FnOnce(&mut QuestionEntry),
-    ) -> Result<&QuestionEntry, Unknown> {
-        self.questions.change(question, change).ok_or_else(|| Unknown(question.to_string()))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, MicroDollars, NodeIndex, Part, RequestId};
 
-use super::run::Run;
+use super::{apply::Fold, run::State};
 
 /// What was spent by somebody.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -91,7 +91,7 @@ impl Account {
     }
 }
 
-impl Run {
+impl State {
     /// The task of the plan that pays for what `node` does: its `foreach` task, its prompt, or itself.
     pub(super) fn payer(&self, mut node: NodeIndex) -> NodeIndex {
         loop {
@@ -138,6 +138,15 @@ impl Run {
         }
     }
 
+    /// What the run has spent, with nothing under way: calls of the model and of tools, tokens, and US dollars.
+    #[cfg(test)]
+    pub(super) fn spent(&self) -> (u64, u64, u64, MicroDollars) {
+        let Account { tokens, cost, llm_calls, tool_calls, .. } = self.accounts.run;
+        (llm_calls, tool_calls, tokens, cost)
+    }
+}
+
+impl Fold<'_> {
     /// Charges a call of a tool.
     pub(super) fn charge_tool_call(&mut self, node: NodeIndex) {
         let payer = self.payer(node);
@@ -150,13 +159,13 @@ impl Run {
             account.llm_calls += 1;
             account.reserved += tokens;
         });
-        self.accounts.open.insert(request, Reservation { tokens, payer });
+        self.state.accounts.open.insert(request, Reservation { tokens, payer });
     }
 
     /// Charges what planning the run's goal took, to the run alone.
     pub(super) fn charge_planning(&mut self, planning: &GoalPlanning) {
         for turn in &planning.turns {
-            let account = &mut self.accounts.run;
+            let account = &mut self.state.accounts.run;
             account.llm_calls += 1;
             account.tokens += turn.usage.map_or(turn.most_tokens, |usage| usage.input_tokens + usage.output_tokens);
             account.cost += cost(turn.cost_usd);
@@ -166,7 +175,7 @@ impl Run {
     /// Turns a reservation into what was used. A reply that does not tell its usage has used all of it; a call that
     /// failed, nothing that anybody knows of; and one that no model takes was not made.
     pub(super) fn settle(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
-        let Some(Reservation { tokens: reserved, payer }) = self.accounts.open.remove(request) else { return };
+        let Some(Reservation { tokens: reserved, payer }) = self.state.accounts.open.remove(request) else { return };
         let (used, spent) = match result {
             Ok(reply) => {
                 let used = reply.usage.map_or(reserved, |usage| usage.input_tokens + usage.output_tokens);
@@ -185,7 +194,7 @@ impl Run {
 
     /// Turns the reservation of a request whose reply is lost into what was used: nobody knows better.
     pub(super) fn lose(&mut self, request: &RequestId) {
-        let Some(Reservation { tokens, payer }) = self.accounts.open.remove(request) else { return };
+        let Some(Reservation { tokens, payer }) = self.state.accounts.open.remove(request) else { return };
         self.charge(payer, |account| {
             account.reserved -= tokens;
             account.tokens += tokens;
@@ -194,22 +203,15 @@ impl Run {
 
     /// Charges a request that is made again because its reply is lost.
     pub(super) fn charge_again(&mut self, request: &RequestId) {
-        let Some(Reservation { tokens, payer }) = self.accounts.open.get(request).cloned() else { return };
+        let Some(Reservation { tokens, payer }) = self.state.accounts.open.get(request).cloned() else { return };
         self.lose(request);
         self.reserve(request.clone(), payer, tokens);
     }
 
-    /// What the run has spent, with nothing under way: calls of the model and of tools, tokens, and US dollars.
-    #[cfg(test)]
-    pub(super) fn spent(&self) -> (u64, u64, u64, MicroDollars) {
-        let Account { tokens, cost, llm_calls, tool_calls, .. } = self.accounts.run;
-        (llm_calls, tool_calls, tokens, cost)
-    }
-
     fn charge(&mut self, payer: Option<NodeIndex>, mut change: impl FnMut(&mut Account)) {
-        change(&mut self.accounts.run);
-        if let Some(payer) = payer.filter(|payer| self.graph[*payer].task.budget != Budget::default()) {
-            change(self.accounts.tasks.entry(payer).or_default());
+        change(&mut self.state.accounts.run);
+        if let Some(payer) = payer.filter(|payer| self.state.graph[*payer].task.budget != Budget::default()) {
+            change(self.state.accounts.tasks.entry(payer).or_default());
         }
     }
 }

@@ -5,7 +5,11 @@ use serde_json::Value;
 
 use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp};
 
-use super::{decide::Decision, run::Run};
+use super::{
+    apply::Fold,
+    decide::Decision,
+    run::{Run, State},
+};
 
 /// Who answers then.
 const BY: &str = "its deadline";
@@ -15,7 +19,9 @@ impl Run {
     pub(super) fn next_question_deadline(&self) -> Option<Timestamp> {
         self.queues.question_deadlines.first().map(|(at, _)| *at)
     }
+}
 
+impl State {
     /// What answers a question of `asker` when its time is over, and when that is.
     pub(super) fn deadline_of(&self, asker: &Asker, now: Timestamp) -> Option<(Timestamp, DefaultAnswer)> {
         let node = self.graph.find(asker.task()?.as_str())?;
@@ -66,7 +72,7 @@ fn defaults(schema: &JsonObject) -> Option<JsonObject> {
     required.filter_map(Value::as_str).all(|name| given.contains_key(name)).then_some(given)
 }
 
-impl Run {
+impl Fold<'_> {
     /// Takes in when a question is to be answered by its default.
     pub(super) fn note_question_deadline(&mut self, event: &Event) {
         if let Event::QuestionAsked { question, .. } = event

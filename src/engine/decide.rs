@@ -16,7 +16,7 @@ use super::{
     questions::QuestionState,
     retry::{self, Verdict},
     router::Choice,
-    run::{Connection, Run, TaskState, Unknown, WaitingSampling},
+    run::{Connection, Run, State, TaskState, Unknown, WaitingSampling},
 };
 
 /// Most requests of agents that wait for tokens of the budget at once; further ones are refused.
@@ -60,9 +60,8 @@ impl Run {
     /// When the plan's tasks are no graph, which `config::lower` has ruled out.
     pub fn start(beginning: Beginning<'_>, now: Timestamp) -> Result<(Self, Step), crate::model::GraphError> {
         let Beginning { plan, inputs, seed, planning, source } = beginning;
-        let mut run = Self::new(plan, inputs, seed, now)?;
-        run.source = source.cloned();
-        let source = run.source.clone();
+        let mut run = Self::new(beginning, now)?;
+        let source = source.cloned();
         let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed, source };
         let mut decision = Decision::new(&mut run, now);
         decision.step.records.push(Record { seq: 0, at: now, event });
@@ -89,7 +88,9 @@ impl Run {
         }
         decision.step
     }
+}
 
+impl State {
     /// Whether the last event has been decided.
     pub fn is_over(&self) -> bool {
         self.status != crate::model::RunStatus::Running
@@ -471,7 +472,7 @@ impl Decision<'_> {
     }
 }
 
-impl Run {
+impl State {
     /// Returns the call that an approval of the plan is about. Arguments that cannot be rendered fail the call later.
     fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
         let Asker::Plan { task } = asker else { return None };

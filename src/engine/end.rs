@@ -11,7 +11,7 @@ use crate::{
     model::{EndCause, FailureKind, NodeIndex, OnFailure, Outcome, Part, RunStatus},
 };
 
-use super::run::{Run, Stop, TaskEntry, TaskState};
+use super::run::{State, Stop, TaskEntry, TaskState};
 
 /// How a run ended.
 pub(super) struct End {
@@ -21,7 +21,7 @@ pub(super) struct End {
     pub(super) output_errors: IndexMap<String, String>,
 }
 
-impl Run {
+impl State {
     /// How the run ends now; `paused` when only absent people could go on with it.
     pub(super) fn verdict_of_run(&self, paused: bool) -> End {
         let (status, cause) = match &self.stop {
@@ -102,7 +102,7 @@ impl Run {
     }
 }
 
-impl Tasks for Run {
+impl Tasks for State {
     fn view(&self, id: &str) -> Option<TaskView<'_>> {
         let node = self.graph.find(id)?;
         let entry = &self.tasks[node.index()];

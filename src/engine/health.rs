@@ -13,10 +13,7 @@ use std::time::Duration;
 
 use crate::model::{FailureKind, NodeIndex, Timestamp};
 
-use super::{
-    retry,
-    run::{AgentState, Run},
-};
+use super::{apply::Fold, retry, run::AgentState};
 
 /// Rests beyond this many in a row grow no longer. By then nothing is known to the agent's credit.
 const MAX_RESTS: u32 = 8;
@@ -83,16 +80,16 @@ impl AgentState {
     }
 }
 
-impl Run {
+impl Fold<'_> {
     /// Takes in that an attempt succeeded.
     pub(super) fn note_success(&mut self, node: NodeIndex, route: usize) {
-        let routes = self.graph[node].task.routes();
+        let routes = self.state.graph[node].task.routes();
         let taken = &routes[route];
-        if let Some(agent) = self.agents.get_mut(&taken.agent) {
+        if let Some(agent) = self.state.agents.get_mut(&taken.agent) {
             agent.health.succeed();
         }
         for equal in routes.iter().filter(|other| other.rank == taken.rank && other.agent != taken.agent) {
-            if let Some(agent) = self.agents.get_mut(&equal.agent) {
+            if let Some(agent) = self.state.agents.get_mut(&equal.agent) {
                 agent.health.rest = agent.health.rest.saturating_sub(1);
             }
         }
@@ -100,13 +97,13 @@ impl Run {
 
     /// Takes in that an attempt failed.
     pub(super) fn note_failure(&mut self, (node, route): (NodeIndex, usize), kind: FailureKind, at: Timestamp) {
-        let routes = self.graph[node].task.routes();
+        let routes = self.state.graph[node].task.routes();
         let taken = &routes[route];
         let has_equal = routes.iter().any(|other| other.rank == taken.rank && other.agent != taken.agent);
         if !has_equal || !retry::counts_against_agent(kind) {
             return;
         }
-        if let Some(agent) = self.agents.get_mut(&taken.agent) {
+        if let Some(agent) = self.state.agents.get_mut(&taken.agent) {
             agent.health.fail(at);
             self.queues.rests.insert((agent.health.rests_until, taken.agent.clone()));
         }

@@ -12,12 +12,13 @@ use crate::model::{
 };
 
 use super::{
+    apply::Fold,
     decide::{Decision, Step},
     health::Health,
     questions::{QuestionEntry, QuestionState},
     replan::Stage,
     retry,
-    run::{Connection, Run, Stop, TaskState, Unknown},
+    run::{Connection, Run, State, Stop, TaskState, Unknown},
 };
 
 /// What a process that takes a run up knows beyond the run's events.
@@ -75,21 +76,23 @@ impl Run {
         decision.advance();
         decision.into_step()
     }
+}
 
+impl Fold<'_> {
     /// Takes in that a later process goes on with the run.
     pub(super) fn resume(&mut self, away: Span, taken_up: &[AttemptId]) -> Result<(), Unknown> {
-        self.status = RunStatus::Running;
-        self.stop.take_if(|stop| *stop == Stop::Interrupted);
-        self.deadline = self.deadline.map(|deadline| deadline.after(away.0));
-        for conversation in self.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
+        self.state.status = RunStatus::Running;
+        self.state.stop.take_if(|stop| *stop == Stop::Interrupted);
+        self.state.deadline = self.state.deadline.map(|deadline| deadline.after(away.0));
+        for conversation in self.state.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
             conversation.deadline = conversation.deadline.map(|deadline| deadline.after(away.0));
         }
-        for agent in self.agents.values_mut() {
+        for agent in self.state.agents.values_mut() {
             agent.connection = Connection::NotAsked;
             agent.health = Health::default();
         }
-        self.questions.take_up();
-        for request in std::mem::take(&mut self.sampling).into_keys() {
+        self.state.questions.take_up();
+        for request in std::mem::take(&mut self.state.sampling).into_keys() {
             self.lose(&request);
         }
         let turns: Vec<AttemptId> = self.in_flight().filter(|attempt| self.is_turn(attempt)).collect();
@@ -98,11 +101,13 @@ impl Run {
         }
         for attempt in taken_up {
             let node = self.find(&attempt.task)?;
-            self.tasks[node.index()].taken_up = true;
+            self.state.tasks[node.index()].taken_up = true;
         }
         Ok(())
     }
+}
 
+impl State {
     /// What the model replied to a request that the agent makes again, because the reply may not have reached it.
     pub(super) fn reply_to(&self, sampler: &Sampler) -> Option<Result<ChatReply, ChatError>> {
         let Sampler::Agent(origin) = sampler else { return None };
@@ -334,7 +339,7 @@ impl Decision<'_> {
     }
 }
 
-impl Run {
+impl State {
     /// Whether the task waits for a person.
     pub(super) fn awaits(&self, task: &TaskId) -> bool {
         let node = self.graph.find(task.as_str());

@@ -19,9 +19,10 @@ use crate::{
 };
 
 use super::{
+    apply::Fold,
     budget::{Expense, Shortage},
     decide::Decision,
-    run::{AgentState, Connection, Run, TaskEntry, TaskState, Unknown},
+    run::{AgentState, Connection, State, TaskEntry, TaskState, Unknown},
 };
 
 /// What is known of the replans of a run.
@@ -146,7 +147,7 @@ fn question(remainder: &Remainder) -> String {
     }
 }
 
-impl Run {
+impl State {
     /// The tasks whose failures a replan is owed for.
     fn to_be_replanned(&self) -> Vec<TaskId> {
         let owed = self.replans.failed.iter().filter(|node| self.is_owed_a_replan(**node));
@@ -309,60 +310,68 @@ impl Run {
         added.map_err(|error| wrong(format!("the new remainder is no graph: {error}"))).map(drop)
     }
 
+    /// Tasks that a new remainder is without and that have not ended yet.
+    pub(super) fn removed_and_not_ended(&self) -> Vec<TaskId> {
+        let open = |node: &&NodeIndex| !matches!(self.tasks[node.index()].state, TaskState::Ended(_));
+        self.replans.removed.iter().filter(open).map(|node| self.graph[*node].id.clone()).collect()
+    }
+}
+
+impl Fold<'_> {
     /// Takes in that a replan began.
     pub(super) fn begin_replan(&mut self, number: u32, failed: &[TaskId]) -> Result<(), Unknown> {
         for task in failed {
             let node = self.find(task)?;
-            self.replans.asked.insert(node);
+            self.state.replans.asked.insert(node);
         }
         // It is for all of them that are owed one.
-        self.replans.failed.clear();
-        self.replans.number = number;
-        self.replans.stage = Stage::Asking(failed.to_vec());
+        self.state.replans.failed.clear();
+        self.state.replans.number = number;
+        self.state.replans.stage = Stage::Asking(failed.to_vec());
         Ok(())
     }
 
     /// Takes in that a person is asked about a new remainder.
     pub(super) fn propose_remainder(&mut self, remainder: &Arc<Remainder>) {
-        if let Stage::Asking(failed) = std::mem::take(&mut self.replans.stage) {
-            self.replans.stage = Stage::Proposed(failed, Arc::clone(remainder));
+        if let Stage::Asking(failed) = std::mem::take(&mut self.state.replans.stage) {
+            self.state.replans.stage = Stage::Proposed(failed, Arc::clone(remainder));
         }
     }
 
     /// Takes in that a replan is over.
     pub(super) fn end_replan(&mut self, result: &Result<Arc<Remainder>, Failure>) -> Result<(), Unknown> {
-        let (Stage::Asking(failed) | Stage::Proposed(failed, _)) = std::mem::take(&mut self.replans.stage) else {
+        let (Stage::Asking(failed) | Stage::Proposed(failed, _)) = std::mem::take(&mut self.state.replans.stage) else {
             return Ok(());
         };
         let frozen = std::mem::take(&mut self.queues.frozen);
         self.queues.due.extend(frozen);
-        let mut waiting = std::mem::take(&mut self.replans.failed);
+        let mut waiting = std::mem::take(&mut self.state.replans.failed);
         waiting.retain(|node| self.is_owed_a_replan(*node));
-        self.replans.failed = waiting;
+        self.state.replans.failed = waiting;
         let Ok(remainder) = result else { return Ok(()) };
         for task in &failed {
             let node = self.find(task)?;
-            self.replans.excused.insert(node);
+            self.state.replans.excused.insert(node);
         }
         for task in &remainder.removed {
             let node = self.find(task)?;
-            self.replans.removed.insert(node);
+            self.state.replans.removed.insert(node);
         }
         for (agent, policy) in &remainder.agents {
-            self.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(policy));
+            self.state.agents.entry(agent.clone()).or_insert_with(|| AgentState::new(policy));
         }
-        let added = self.graph.add_tasks(&remainder.added).map_err(|error| Unknown(error.to_string()))?;
+        let added = self.state.graph.add_tasks(&remainder.added).map_err(|error| Unknown(error.to_string()))?;
         for node in &added {
             let open = |need: &NodeIndex| {
-                let entry = self.tasks.get(need.index());
+                let entry = self.state.tasks.get(need.index());
                 entry.is_none_or(|entry| !matches!(entry.state, TaskState::Ended(_)))
             };
-            let waiting_for = self.graph.dependencies(*node).filter(open).count();
+            let waiting_for = self.state.graph.dependencies(*node).filter(open).count();
             let state = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
-            self.tasks.push(TaskEntry::new(state, waiting_for));
+            self.state.tasks.push(TaskEntry::new(state, waiting_for));
             self.queues.due.push_back(*node);
         }
-        self.open += added.len();
+        self.state.open += added.len();
         self.synthesize_after(&added);
         self.hand_over(&failed, &added)?;
         Ok(())
@@ -373,39 +382,33 @@ impl Run {
     fn hand_over(&mut self, failed: &[TaskId], added: &[NodeIndex]) -> Result<(), Unknown> {
         let failed = failed.iter().map(|task| self.find(task)).collect::<Result<BTreeSet<_>, _>>()?;
         let (mut results, mut unsettled) = (Vec::new(), Vec::new());
-        for (node, part) in self.graph.nodes().filter(|(node, _)| failed.contains(&self.payer(*node))) {
-            let route = self.tasks[node.index()].last_route;
+        for (node, part) in self.state.graph.nodes().filter(|(node, _)| failed.contains(&self.payer(*node))) {
+            let route = self.state.tasks[node.index()].last_route;
             if route.is_some_and(|route| self.effect(node, route) == Effect::AtMostOnce) {
                 results.extend(part.item().and_then(|_| self.kept_result(node)));
                 unsettled.extend(self.unsettled_attempt(node));
             }
         }
         for node in added {
-            let has_items = self.graph[*node].task.foreach.is_some();
+            let has_items = self.state.graph[*node].task.foreach.is_some();
             self.keep(*node, if has_items { &results } else { &[] }, &unsettled);
         }
         Ok(())
     }
 
-    /// Tasks that a new remainder is without and that have not ended yet.
-    pub(super) fn removed_and_not_ended(&self) -> Vec<TaskId> {
-        let open = |node: &&NodeIndex| !matches!(self.tasks[node.index()].state, TaskState::Ended(_));
-        self.replans.removed.iter().filter(open).map(|node| self.graph[*node].id.clone()).collect()
-    }
-
     /// Makes a synthesis that has not started wait for these tasks too.
     fn synthesize_after(&mut self, added: &[NodeIndex]) {
-        let synthesis = self.graph.nodes().find(|(_, node)| matches!(node.task.work, Work::Synthesis(_)));
+        let synthesis = self.state.graph.nodes().find(|(_, node)| matches!(node.task.work, Work::Synthesis(_)));
         let Some((synthesis, _)) = synthesis.filter(|(node, _)| !added.is_empty() && self.is_untouched(*node)) else {
             return;
         };
         for node in added {
-            self.graph.add_need(synthesis, *node);
+            self.state.graph.add_need(synthesis, *node);
         }
-        let entry = &mut self.tasks[synthesis.index()];
+        let entry = &mut self.state.tasks[synthesis.index()];
         entry.waiting_for += added.len();
         entry.state = TaskState::Blocked;
-        entry.examined = false;
+        self.queues.look_again(synthesis);
     }
 
     /// Remembers a failure that asks for a replan.
@@ -414,7 +417,7 @@ impl Run {
             && self.asks_for_replan(node)
             && self.no_replan_because(node, failure).is_none()
         {
-            self.replans.failed.push(node);
+            self.state.replans.failed.push(node);
         }
     }
 }

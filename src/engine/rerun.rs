@@ -17,9 +17,10 @@ use crate::{
 };
 
 use super::{
-    decide::{Decision, Step},
+    apply::Fold,
+    decide::{Beginning, Decision, Step},
     retry,
-    run::{Run, TaskState},
+    run::{Run, State, TaskState},
 };
 
 /// Which run is begun again, and where.
@@ -83,8 +84,7 @@ impl Run {
     pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, Step), RerunError> {
         let Rerun { of, earlier, plan, inputs, source, from, seed } = rerun;
         check_rerun(plan, of, from)?;
-        let mut run = Self::new(plan, inputs, seed, now)?;
-        run.source = source.cloned();
+        let mut run = Self::new(Beginning { plan, inputs, seed, planning: None, source }, now)?;
         let again = run.what_is_done_again(earlier, from);
         let planned: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
         let mut kept = earlier.results_to_keep();
@@ -112,7 +112,9 @@ impl Run {
         let step = decision.into_step();
         Ok((run, step))
     }
+}
 
+impl State {
     /// The inputs.
     pub fn inputs(&self) -> &Arc<Value> {
         &self.inputs
@@ -271,18 +273,6 @@ impl Run {
         Some(request.to_string())
     }
 
-    /// Takes over results and calls of unknown outcome from an earlier run.
-    pub(super) fn keep(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
-        for result in results {
-            let kept = self.kept.entry(node).or_default();
-            kept.entry(result.request.clone()).or_default().push_back(result.clone());
-        }
-        for call in unsettled {
-            let calls = self.unsettled.entry(node).or_default();
-            calls.entry(call.request.clone()).or_default().push_back(call.reason.clone());
-        }
-    }
-
     /// Returns why a person must be asked before the first attempt of `node` on `route`, if one must.
     pub(super) fn unsettled_call(&self, node: NodeIndex, route: usize) -> Option<String> {
         let calls = self.unsettled.get(&self.payer(node))?;
@@ -292,25 +282,39 @@ impl Run {
         }
         calls.get(&self.request_of_call(node)?)?.front().cloned()
     }
+}
+
+impl Fold<'_> {
+    /// Takes over results and calls of unknown outcome from an earlier run.
+    pub(super) fn keep(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
+        for result in results {
+            let kept = self.state.kept.entry(node).or_default();
+            kept.entry(result.request.clone()).or_default().push_back(result.clone());
+        }
+        for call in unsettled {
+            let calls = self.state.unsettled.entry(node).or_default();
+            calls.entry(call.request.clone()).or_default().push_back(call.reason.clone());
+        }
+    }
 
     /// Makes the call of unknown outcome that of a node, if there is one and the node has made none itself.
     pub(super) fn claim_unsettled_call(&mut self, node: NodeIndex) {
-        if self.tasks[node.index()].attempts == 0
+        if self.state.tasks[node.index()].attempts == 0
             && let payer = self.payer(node)
-            && self.unsettled.contains_key(&payer)
+            && self.state.unsettled.contains_key(&payer)
             && let Some(request) = self.request_of_call(node)
         {
-            let calls = self.unsettled.get_mut(&payer).and_then(|calls| calls.get_mut(&request));
+            let calls = self.state.unsettled.get_mut(&payer).and_then(|calls| calls.get_mut(&request));
             let reason = calls.and_then(VecDeque::pop_front);
-            self.tasks[node.index()].unsettled = reason.map(String::into_boxed_str);
+            self.state.tasks[node.index()].unsettled = reason.map(String::into_boxed_str);
         }
     }
 
     /// Uses up the kept result of a call that a model asked for, if `node` is one and there is one.
     pub(super) fn take_kept_call(&mut self, node: NodeIndex) {
-        if matches!(self.graph[node].part, Part::ToolCall(_))
+        if matches!(self.state.graph[node].part, Part::ToolCall(_))
             && let Some(request) = self.request_of_call(node)
-            && let Some(results) = self.kept.get_mut(&self.payer(node)).and_then(|kept| kept.get_mut(&request))
+            && let Some(results) = self.state.kept.get_mut(&self.payer(node)).and_then(|kept| kept.get_mut(&request))
         {
             results.pop_front();
         }

@@ -5,7 +5,7 @@ use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, NodeIndex,
 
 use super::{
     health::Health,
-    run::{AgentState, Connection, RouteState, Run},
+    run::{AgentState, Connection, RouteState, State},
 };
 
 /// Where a task goes next.
@@ -19,7 +19,7 @@ pub(super) enum Choice {
     None(Failure),
 }
 
-impl Run {
+impl State {
     /// Chooses among the routes of a node: the lowest rank with a route left, and in it the agent that [`pick`] gives.
     pub(super) fn choose(&self, node: NodeIndex, now: Timestamp) -> Choice {
         let routes = self.graph[node].task.routes();

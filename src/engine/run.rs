@@ -1,8 +1,9 @@
-//! A run as the fold of its events.
-//! Never changes but in `apply`.
+//! A run as the fold of its events, and beside it the hints of what to look at next.
+//! Never changes its state but by an event: nothing else can.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Deref,
     sync::Arc,
 };
 
@@ -15,7 +16,9 @@ use crate::model::{
 };
 
 use super::{
+    apply::Fold,
     budget::{Accounts, WaitingPrompt},
+    decide::Beginning,
     health::Health,
     outages::Outages,
     prompt::Schemas,
@@ -24,9 +27,21 @@ use super::{
     waiting::WaitingLines,
 };
 
-/// One execution of a plan. Two runs are equal when nothing that a decision rests on differs.
+/// One execution of a plan. Two runs are equal when their states are.
 #[derive(Debug)]
 pub struct Run {
+    /// Private, so that only [`Run::apply`] can change it.
+    state: State,
+    /// Nodes worth a look. Some are stale, so they are not part of equality. After a fold they hold every node that any
+    /// event made ready, which is a superset of those that still are.
+    pub(super) queues: Queues,
+    /// The compiled schemas of answers, which save work.
+    pub(super) schemas: Schemas,
+}
+
+/// All that decisions rest on.
+#[derive(Debug, PartialEq)]
+pub struct State {
     pub(super) plan: Arc<Plan>,
     pub(super) inputs: Arc<Value>,
     pub(super) seed: u64,
@@ -45,8 +60,6 @@ pub struct Run {
     pub(super) accounts: Accounts,
     /// What was planned anew.
     pub(super) replans: Replans,
-    /// The compiled schemas of answers: they save work, and are not part of equality.
-    pub(super) schemas: Schemas,
     /// Results of an earlier run, by the task of the plan and by what was asked for.
     pub(super) kept: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
     /// Calls of an earlier run of unknown outcome that no node has claimed, in the same way: why it is unknown.
@@ -60,9 +73,20 @@ pub struct Run {
     pub(super) stop: Option<Stop>,
     pub(super) status: RunStatus,
     pub(super) next_seq: u64,
-    /// Nodes worth a look: hints, some of them stale, so not part of equality. After a fold they hold every node
-    /// that any event made ready, which is a superset of those that still are.
-    pub(super) queues: Queues,
+}
+
+impl Deref for Run {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state
+    }
 }
 
 /// Why nothing more is started.
@@ -77,7 +101,7 @@ pub(super) enum Stop {
 }
 
 /// What is known of a node.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct TaskEntry {
     pub(super) state: TaskState,
     /// Dependencies that have not ended: needs, and for a `foreach` task its items.
@@ -108,8 +132,6 @@ pub(super) struct TaskEntry {
     pub(super) items: std::ops::Range<usize>,
     /// For a `foreach` task: items in flight.
     pub(super) running_items: usize,
-    /// Whether its condition was looked at already: saves work, is not part of equality.
-    pub(super) examined: bool,
 }
 
 /// Where a node stands.
@@ -204,6 +226,8 @@ pub(super) struct Queues {
     pub(super) due: VecDeque<NodeIndex>,
     /// Examined nodes, to be started when there is room.
     pub(super) startable: VecDeque<NodeIndex>,
+    /// By node index: whether its condition was looked at already, which saves work.
+    examined: Vec<bool>,
     /// Nodes that a replan keeps from starting.
     pub(super) frozen: Vec<NodeIndex>,
     /// Nodes that wait for room on an agent, or for its connection.
@@ -226,6 +250,23 @@ pub(super) struct Queues {
     pub(super) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
     /// Whether the run stops and all that had not started by then has ended.
     pub(super) swept: bool,
+}
+
+impl Queues {
+    /// Returns whether this is the first look at a node's condition.
+    pub(super) fn is_first_look(&mut self, node: NodeIndex) -> bool {
+        if self.examined.len() <= node.index() {
+            self.examined.resize(node.index() + 1, false);
+        }
+        !std::mem::replace(&mut self.examined[node.index()], true)
+    }
+
+    /// Has a node looked at once more.
+    pub(super) fn look_again(&mut self, node: NodeIndex) {
+        if let Some(examined) = self.examined.get_mut(node.index()) {
+            *examined = false;
+        }
+    }
 }
 
 /// Why records are not a run.
@@ -274,8 +315,8 @@ impl Run {
         else {
             return Err(FoldError::NoStart);
         };
-        let mut run = Self::new(plan, inputs, *seed, *at)?;
-        run.source.clone_from(source);
+        let source = source.as_ref();
+        let mut run = Self::new(Beginning { plan, inputs, seed: *seed, planning: None, source }, *at)?;
         for record in records {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
@@ -288,13 +329,14 @@ impl Run {
     }
 
     /// The run as `RunStarted` leaves it.
-    pub(super) fn new(plan: &Arc<Plan>, inputs: &Arc<Value>, seed: u64, at: Timestamp) -> Result<Self, GraphError> {
+    pub(super) fn new(beginning: Beginning<'_>, at: Timestamp) -> Result<Self, GraphError> {
+        let Beginning { plan, inputs, seed, source, .. } = beginning;
         let graph = TaskGraph::new(&plan.tasks)?;
-        let mut run = Self {
+        let mut state = State {
             plan: Arc::clone(plan),
             inputs: Arc::clone(inputs),
             seed,
-            source: None,
+            source: source.cloned(),
             tasks: Vec::with_capacity(graph.len()),
             agents: plan.agents.iter().map(|(id, policy)| (id.clone(), AgentState::new(policy))).collect(),
             questions: Questions::default(),
@@ -302,7 +344,6 @@ impl Run {
             accepts_changes: false,
             accounts: Accounts::default(),
             replans: Replans::default(),
-            schemas: Schemas::default(),
             kept: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
@@ -311,20 +352,40 @@ impl Run {
             stop: None,
             status: RunStatus::Running,
             next_seq: 1,
-            queues: Queues::default(),
             graph,
         };
-        for index in (0..run.graph.len()).map(NodeIndex::new) {
-            let waiting_for = run.graph.dependencies(index).count();
-            let state = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
+        let mut queues = Queues::default();
+        for index in (0..state.graph.len()).map(NodeIndex::new) {
+            let waiting_for = state.graph.dependencies(index).count();
+            let task = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
             if waiting_for == 0 {
-                run.queues.due.push_back(index);
+                queues.due.push_back(index);
             }
-            run.tasks.push(TaskEntry::new(state, waiting_for));
+            state.tasks.push(TaskEntry::new(task, waiting_for));
         }
-        Ok(run)
+        Ok(Self { state, queues, schemas: Schemas::default() })
     }
 
+    /// Returns the state to be read while the hints change.
+    pub(super) fn hints(&mut self) -> (&State, &mut Queues) {
+        (&self.state, &mut self.queues)
+    }
+
+    /// Takes in one event, decided at `at`. The only way to change a run's state.
+    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), Unknown> {
+        Fold { state: &mut self.state, queues: &mut self.queues }.apply(event, at)
+    }
+
+    /// When [`super::Run::handle`] has something to do although nothing was observed.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let pause = self.queues.timers.first().map(|(at, _)| *at);
+        let deadline = self.deadline.filter(|_| self.stop.is_none());
+        let rest = self.queues.rests.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
+        pause.into_iter().chain(deadline).chain(rest).chain(self.next_question_deadline()).min()
+    }
+}
+
+impl State {
     /// How the run stands.
     pub fn status(&self) -> RunStatus {
         self.status
@@ -348,14 +409,6 @@ impl Run {
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
-    }
-
-    /// When [`super::Run::handle`] has something to do although nothing was observed.
-    pub fn next_wake(&self) -> Option<Timestamp> {
-        let pause = self.queues.timers.first().map(|(at, _)| *at);
-        let deadline = self.deadline.filter(|_| self.stop.is_none());
-        let rest = self.queues.rests.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
-        pause.into_iter().chain(deadline).chain(rest).chain(self.next_question_deadline()).min()
     }
 
     /// The attempts and turns in flight.
@@ -404,7 +457,6 @@ impl TaskEntry {
             replies: BTreeMap::new(),
             items: 0..0,
             running_items: 0,
-            examined: false,
         }
     }
 
@@ -436,52 +488,5 @@ impl TaskEntry {
             Outcome::Failed(_) => Some(SkipReason::NeedFailed { task: id.clone() }),
             Outcome::Skipped(_) | Outcome::Cancelled => Some(SkipReason::NeedSkipped { task: id.clone() }),
         }
-    }
-}
-
-impl PartialEq for TaskEntry {
-    /// Everything but `examined`, which only saves work.
-    fn eq(&self, other: &Self) -> bool {
-        self.state == other.state
-            && self.waiting_for == other.waiting_for
-            && self.attempts == other.attempts
-            && self.routes == other.routes
-            && self.approved == other.approved
-            && self.unsettled == other.unsettled
-            && self.rest_approved == other.rest_approved
-            && self.agent == other.agent
-            && self.last_route == other.last_route
-            && self.conversation == other.conversation
-            && self.last_failure == other.last_failure
-            && self.taken_up == other.taken_up
-            && self.replies == other.replies
-            && self.items == other.items
-            && self.running_items == other.running_items
-    }
-}
-
-impl PartialEq for Run {
-    /// Everything but the queues, which are hints, and the graph's indices, which follow from the rest.
-    fn eq(&self, other: &Self) -> bool {
-        self.plan == other.plan
-            && self.inputs == other.inputs
-            && self.seed == other.seed
-            && self.source == other.source
-            && self.graph.nodes().eq(other.graph.nodes())
-            && self.tasks == other.tasks
-            && self.agents == other.agents
-            && self.questions == other.questions
-            && self.sampling == other.sampling
-            && self.accepts_changes == other.accepts_changes
-            && self.accounts == other.accounts
-            && self.replans == other.replans
-            && self.kept == other.kept
-            && self.unsettled == other.unsettled
-            && self.deadline == other.deadline
-            && self.running == other.running
-            && self.open == other.open
-            && self.stop == other.stop
-            && self.status == other.status
-            && self.next_seq == other.next_seq
     }
 }

@@ -13,9 +13,9 @@ use crate::{
     },
 };
 
-use super::run::{Run, TaskState};
+use super::run::{State, TaskState};
 
-impl Run {
+impl State {
     /// What came of the tasks of the plan, in its order, without the synthesis itself at `node` and without those
     /// that a replan removed.
     pub(super) fn sources(&self, node: NodeIndex) -> Vec<Source<'_>> {

@@ -220,6 +220,16 @@ impl TaskGraph {
     }
 }
 
+impl PartialEq for TaskGraph {
+    /// Compares nodes and edges; the index by id follows from them.
+    fn eq(&self, other: &Self) -> bool {
+        let edges = |graph: &Self| {
+            graph.graph.raw_edges().iter().map(|edge| (edge.source(), edge.target())).collect::<Vec<_>>()
+        };
+        self.nodes().eq(other.nodes()) && edges(self) == edges(other)
+    }
+}
+
 impl std::ops::Index<NodeIndex> for TaskGraph {
     type Output = Node;
     fn index(&self, index: NodeIndex) -> &Node {

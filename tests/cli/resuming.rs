@@ -256,3 +256,19 @@ fn a_task_of_an_agent_is_followed_by_the_process_after_the_one_that_was_killed()
     let effects = std::fs::read_to_string(place.path("effects")).expect("a record");
     assert_eq!(effects.lines().count(), 1, "{effects}");
 }
+
+#[test]
+fn a_task_whose_agent_has_left_the_agents_file_fails_with_that_as_its_reason() {
+    let place = place();
+    killed(&place, &PLAN.replace("at_most_once", "idempotent"));
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
+    place.write("agents.toml", agents.replace("agents.archive", "agents.other"));
+    let refused = place.kapell(&["resume", "--no-input"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(in_a_line(&refused.err).contains("agent `archive`"), "{}", refused.err);
+    let ended = place.kapell(&["resume", "--no-input", "--accept-changes", "--output", "json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let error = &ended.result()["tasks"]["second"]["error"];
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.starts_with("agent `archive` is unavailable: "), "{message}");
+}

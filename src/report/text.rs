@@ -55,8 +55,8 @@ pub fn kept(results: usize, unsettled: usize) -> String {
     let calls = || format!("{} of unknown outcome", count(unsettled, "earlier call"));
     match (results, unsettled) {
         (_, 0) => format!("keeps {}", count(results, "earlier result")),
-        (0, _) => format!("asks before it repeats {}", calls()),
-        _ => format!("keeps {} and asks before it repeats {}", count(results, "earlier result"), calls()),
+        (0, _) => format!("has {}", calls()),
+        _ => format!("keeps {} and has {}", count(results, "earlier result"), calls()),
     }
 }
 

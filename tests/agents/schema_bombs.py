@@ -1,4 +1,5 @@
-"""An MCP agent over stdio whose schemas describe far more work than they are long. Standard library only.
+"""An MCP agent over stdio whose schemas describe far more work than they are long. Its tool `hang` never answers.
+Standard library only.
 
 Arguments: the name of the schema, and where it stands: `input`, `output` or `form`."""
 
@@ -18,6 +19,7 @@ def deep(levels):
 
 SCHEMAS = {
     "doubling": lambda: doubling(60),
+    "costly": lambda: doubling(15),
     "unevaluated": lambda: {**doubling(24), "unevaluatedProperties": False},
     "patterns": lambda: {
         "type": "object",
@@ -53,7 +55,9 @@ for line in sys.stdin:
         server = {"name": "schemas", "version": "1"}
         answer = {"result": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": server}}
     elif method == "tools/list":
-        answer = {"result": {"tools": [tool()]}}
+        answer = {"result": {"tools": [tool(), {"name": "hang", "inputSchema": PLAIN}]}}
+    elif method == "tools/call" and request["params"]["name"] == "hang":
+        continue
     elif method == "tools/call":
         if PLACE == "form":
             send({"id": "q", "method": "elicitation/create", "params": {"message": "?", "requestedSchema": SCHEMA}})

@@ -1,8 +1,12 @@
 //! Schemas of agents that describe far more work than they are long: named, not checked, and in nobody's way.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    io::{BufRead, BufReader},
+    path::Path,
+};
 
-use crate::support::Place;
+use crate::support::{Place, signal};
 
 const SCHEMAS: [&str; 7] = ["doubling", "unevaluated", "patterns", "repetition", "options", "oversized", "loop"];
 
@@ -86,4 +90,29 @@ fn schemas_that_are_not_checked_are_named_when_tools_are_listed_or_agents_tested
         assert_eq!(tested.code, Some(0), "{tested:?}");
         assert_eq!(tested.out.matches(subject).count(), 6, "{tested:?}");
     }
+}
+
+#[test]
+fn deadlines_and_signals_are_served_while_costly_checks_run() {
+    let place = Place::new();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/schema_bombs.py");
+    let agent = |name: &str, schema: &str| {
+        format!("[agents.{name}]\ncommand = \"python3\"\nargs = [{program:?}, {schema:?}, \"input\"]\n")
+    };
+    place.write("agents.toml", agent("costly", "costly") + &agent("other", "plain"));
+    place.write(
+        "plan.yaml",
+        "name: checks\ndefaults: { on_failure: continue, effect: read_only }\ntasks:\n  \
+         - { id: bad, foreach: '${{ range(10000) }}', as: n, agent: costly, tool: go, with: { n: '${{ n }}' } }\n  \
+         - { id: hang, agent: other, tool: hang, deadline: 1s }\n",
+    );
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    let mut lines = BufReader::new(host.stderr.take().expect("a pipe")).lines();
+    // Far more checks wait than are made before the deadline, each with most of the steps that a check may take.
+    let late = lines.by_ref().map_while(Result::ok).find(|line| line.contains("hang: failed"));
+    assert!(late.is_some_and(|line| line.contains("took longer than 1s")));
+    signal(&host, "TERM");
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    assert_eq!(host.wait().expect("ends").code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("interrupted: ")), "{rest:?}");
 }

@@ -159,7 +159,7 @@ impl Case {
             if let Asker::Host { attempt } = &question.asker
                 && let Some(outcome) = self.settled.get(attempt)
             {
-                let rule = json!({"task": attempt.task, "message": "nobody knows", "accept": {"outcome": outcome}});
+                let rule = json!({"task": attempt.task, "message": "unknown whether", "accept": {"outcome": outcome}});
                 let _ = writeln!(text, "- {rule}");
             }
         }

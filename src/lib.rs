@@ -1,7 +1,7 @@
 //! kapell: runs task graphs over MCP agent servers, durably, and merges the results into one answer.
 //! The rooms and what each may name are described in `ARCHITECTURE.md`.
 
-// What people read passes one filter: `cli::exit` and `report::screen` write it.
+// What people read passes one filter: `cli::exit_code` and `report::screen` write it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;

@@ -17,7 +17,7 @@ use syn::{
 };
 
 /// Each room, and the rooms that it may name. Dependencies point down only.
-const ROOMS: &[(&str, &[&str])] = &[
+const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     // What the operating system does for the host.
     ("system", &[]),
@@ -77,9 +77,9 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What some files may name beyond that, and why.
-const EXCEPTIONS: &[(&str, &str)] = &[
+const ALLOWED_EXCEPTIONS: &[(&str, &str)] = &[
     // They show what is in the journal, and read it themselves.
-    ("report/jsonl", "journal"),
+    ("report/json_lines", "journal"),
     ("report/history", "journal"),
     // The terminal is one: questions go where the run is shown, and under the same rules about agents' text.
     ("human", "report::screen"),
@@ -89,17 +89,17 @@ const EXCEPTIONS: &[(&str, &str)] = &[
 ];
 
 /// Crates that only some files may name.
-const OWNED_CRATES: &[(&str, &[&str])] = &[
+const RESTRICTED_CRATES: &[(&str, &[&str])] = &[
     ("rmcp", &["mcp", "demo"]),
-    ("serde_yaml", &["config/plan_file"]),
-    ("saphyr_parser", &["config/plan_file"]),
+    ("serde_yaml", &["config/yaml"]),
+    ("saphyr_parser", &["config/yaml"]),
     ("async_openai", &["llm"]),
     ("rusqlite", &["journal"]),
     ("jsonschema", &["json_schema"]),
 ];
 
 /// The rooms that have no clock, no randomness, no files, no sockets, and no threads.
-const PURE: &[&str] = &["model", "expression", "json_schema", "engine", "synthesizer"];
+const PURE_LAYERS: &[&str] = &["model", "expression", "json_schema", "engine", "synthesizer"];
 
 /// The dependencies that a pure room may name: they read no clock, no randomness, no environment, and no file by
 /// themselves. Every other dependency of `Cargo.toml` is impure.
@@ -147,7 +147,7 @@ const IMPURE_NAMES: &[&str] = &[
 ];
 
 #[test]
-fn rooms_name_only_what_they_may() {
+fn layers_use_only_allowed_dependencies() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = sources(&root.join("src"));
     assert!(sources.len() > 20, "the sources were not found in `{}`", root.display());
@@ -189,13 +189,13 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
 
 /// Returns every violation in the sources, sorted.
 fn violations(sources: &[(String, String)], dependencies: &BTreeSet<String>) -> Vec<String> {
-    let parsed: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), Source::parse(name, text))).collect();
+    let parsed: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), SourceFile::parse(name, text))).collect();
     let of_tests: BTreeSet<_> = parsed.iter().flat_map(|(_, source)| &source.test_modules).cloned().collect();
-    let is_test = |source: &Source| (1..=source.module.len()).any(|end| of_tests.contains(&source.module[..end]));
+    let is_test = |source: &SourceFile| (1..=source.module.len()).any(|end| of_tests.contains(&source.module[..end]));
     let mut found = BTreeSet::new();
     for (name, source) in parsed.iter().filter(|(name, source)| *name != "lib" && !is_test(source)) {
         for (path, line) in &source.paths {
-            if let Err(reason) = check(name, &source.module[0], path, dependencies) {
+            if let Err(reason) = check_path(name, &source.module[0], path, dependencies) {
                 found.insert(format!("src/{name}.rs:{line}: {reason}"));
             }
         }
@@ -204,7 +204,7 @@ fn violations(sources: &[(String, String)], dependencies: &BTreeSet<String>) -> 
 }
 
 /// Checks whether the file `name` of `room` may name `path`, which starts with `crate` or with the name of a crate.
-fn check(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String>) -> Result<(), String> {
+fn check_path(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String>) -> Result<(), String> {
     /// Returns whether `name` starts with the whole segments of `prefix`.
     fn starts_with(name: &str, prefix: &str) -> bool {
         name.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
@@ -212,23 +212,23 @@ fn check(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String
     let shown = path.join("::");
     let target = shown.strip_prefix("crate::").unwrap_or(&shown);
     let is_exception =
-        EXCEPTIONS.iter().any(|(files, exception)| starts_with(name, files) && starts_with(target, exception));
-    let Some((_, may_name)) = ROOMS.iter().find(|(known, _)| *known == room) else {
+        ALLOWED_EXCEPTIONS.iter().any(|(files, exception)| starts_with(name, files) && starts_with(target, exception));
+    let Some((_, may_name)) = LAYERS.iter().find(|(known, _)| *known == room) else {
         return Err(format!("the room `{room}` is not in the table of `tests/architecture.rs`"));
     };
     if let [krate, other, ..] = path
         && krate == "crate"
     {
-        let known = ROOMS.iter().any(|(known, _)| known == other);
+        let known = LAYERS.iter().any(|(known, _)| known == other);
         let allowed = other == room || may_name.contains(&other.as_str()) || is_exception;
         return if known && !allowed { Err(format!("`{room}` must not name `{shown}`")) } else { Ok(()) };
     }
-    if let Some((krate, owners)) = OWNED_CRATES.iter().find(|(krate, _)| path[0] == *krate)
+    if let Some((krate, owners)) = RESTRICTED_CRATES.iter().find(|(krate, _)| path[0] == *krate)
         && !owners.iter().any(|owner| starts_with(name, owner))
     {
         return Err(format!("only {} may name `{krate}`", owners.join(", ")));
     }
-    if PURE.contains(&room) {
+    if PURE_LAYERS.contains(&room) {
         let is_impure_crate = dependencies.contains(&path[0]) && !PURE_CRATES.contains(&path[0].as_str());
         let is_impure_module = IMPURE_MODULES.iter().any(|module| starts_with(&shown, module));
         let is_impure_name = path.len() > 1 && path.iter().any(|segment| IMPURE_NAMES.contains(&segment.as_str()));
@@ -241,7 +241,7 @@ fn check(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String
 
 /// The paths that a file names outside of its tests.
 #[derive(Default)]
-struct Source {
+struct SourceFile {
     /// Its module in the crate: `["engine", "run"]`.
     module: Vec<String>,
     /// The child modules that exist for tests only.
@@ -250,7 +250,7 @@ struct Source {
     paths: Vec<(Vec<String>, usize)>,
 }
 
-impl Source {
+impl SourceFile {
     fn parse(name: &str, text: &str) -> Self {
         let mut module: Vec<_> = name.split('/').map(str::to_owned).collect();
         if module.len() > 1 && module.last().is_some_and(|last| last == "mod") {
@@ -326,7 +326,7 @@ impl Source {
     }
 }
 
-impl<'ast> Visit<'ast> for Source {
+impl<'ast> Visit<'ast> for SourceFile {
     fn visit_item(&mut self, item: &'ast Item) {
         if !is_test(attributes_of_item(item)) {
             visit::visit_item(self, item);
@@ -466,11 +466,11 @@ fn violations_are_found_and_tests_are_not_checked() {
             "##,
             ),
             source("config/lower", "use serde_yaml::Value;"),
-            source("config/plan_file", "use serde_yaml::Value; use saphyr_parser::Parser;"),
-            source("config/plan_file/marks", "use saphyr_parser::Parser;"),
-            source("config/plan_filed", "use saphyr_parser::Parser;"),
+            source("config/yaml", "use serde_yaml::Value; use saphyr_parser::Parser;"),
+            source("config/yaml/marks", "use saphyr_parser::Parser;"),
+            source("config/yamls", "use saphyr_parser::Parser;"),
             source("report/terminal", "use crate::{journal::Reader, model::Event};"),
-            source("report/jsonl", "use crate::journal::Reader;"),
+            source("report/json_lines", "use crate::journal::Reader;"),
             source("human/mod", "fn a() { rusqlite::Connection::open(path) }"),
             source("human/policy", "use crate::report::{screen::*, plain::Plain, };"),
             source("cellar/mod", "use std::fs;"),
@@ -480,8 +480,8 @@ fn violations_are_found_and_tests_are_not_checked() {
     );
     let expected = [
         "src/cellar/mod.rs:1: the room `cellar` is not in the table of `tests/architecture.rs`",
-        "src/config/lower.rs:1: only config/plan_file may name `serde_yaml`",
-        "src/config/plan_filed.rs:1: only config/plan_file may name `saphyr_parser`",
+        "src/config/lower.rs:1: only config/yaml may name `serde_yaml`",
+        "src/config/yamls.rs:1: only config/yaml may name `saphyr_parser`",
         "src/engine/mod.rs:5: `engine` is pure and must not name `tokio::net`",
         "src/engine/run.rs:12: `engine` is pure and must not name `std::process::exit`",
         "src/engine/run.rs:4: `engine` must not name `crate::journal::Reader`",

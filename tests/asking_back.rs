@@ -15,10 +15,10 @@ use std::{
 use axum::Router;
 use futures::future::{BoxFuture, join_all};
 use kapell::{
-    mcp::{Host, Options, Pool, Sampling, Unreachable},
+    mcp::{Host, Options, Pool, SamplingSupport, UnreachablePolicy},
     model::{
-        AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, Consent, Elicitation, Failure,
-        FailureKind, Form, JsonObject, LogMessage, NoteKey, Origin, Progress, Protocol, SamplingPolicy, StartAttempt,
+        AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey, Consent, Elicitation,
+        Failure, FailureKind, Form, JsonObject, LogMessage, Origin, Progress, Protocol, SamplingPolicy, StartAttempt,
         Transport, Usage,
     },
 };
@@ -35,49 +35,49 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{attempt, odd, offer, spec, until};
+use support::{attempt, odd_agent, spec, tools_result, wait_until};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A host whose model says the prompt again, so that each call can see whether it got its own reply.
-struct Echo {
+struct EchoHost {
     directory: tempfile::TempDir,
     /// What a person says when asked.
     answer: Answer,
     usage: Option<Usage>,
     /// The model replies as often as there are permits.
     replies: Semaphore,
-    asked: Mutex<Vec<Elicitation>>,
+    elicited: Mutex<Vec<Elicitation>>,
     sampled: Mutex<Vec<(Origin, String)>>,
 }
 
-impl Echo {
+impl EchoHost {
     fn new() -> Arc<Self> {
-        Arc::new(Self::answering(Answer::Cancel))
+        Arc::new(Self::with_answer(Answer::Cancel))
     }
 
-    fn answering(answer: Answer) -> Self {
+    fn with_answer(answer: Answer) -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
             answer,
             usage: None,
             replies: Semaphore::new(Semaphore::MAX_PERMITS),
-            asked: Mutex::default(),
+            elicited: Mutex::default(),
             sampled: Mutex::default(),
         }
     }
 
     /// One whose model replies only when the test lets it.
-    fn held() -> Arc<Self> {
-        Arc::new(Self { replies: Semaphore::new(0), ..Self::answering(Answer::Cancel) })
+    fn paused() -> Arc<Self> {
+        Arc::new(Self { replies: Semaphore::new(0), ..Self::with_answer(Answer::Cancel) })
     }
 
     fn pool(self: &Arc<Self>, spec: AgentSpec) -> Pool {
         let options = Options {
             log_dir: self.directory.path().to_owned(),
             era_cache: None,
-            unreachable: Unreachable::Retry,
-            sampling: Sampling::Plain,
+            unreachable: UnreachablePolicy::Retry,
+            sampling: SamplingSupport::Plain,
             client_name: "test".to_owned(),
             client_version: "0".to_owned(),
         };
@@ -88,18 +88,18 @@ impl Echo {
         self.sampled.lock().unwrap().clone()
     }
 
-    async fn until_sampled(&self, count: usize) {
-        until(|| self.sampled().len() >= count).await;
+    async fn wait_until_sampled(&self, count: usize) {
+        wait_until(|| self.sampled().len() >= count).await;
     }
 
     /// Each request with the task that it was charged to. A prompt is the name of the task that caused it.
-    fn charged(&self) -> Vec<(Option<String>, String)> {
+    fn charged_requests(&self) -> Vec<(Option<String>, String)> {
         let task = |origin: Origin| origin.attempt.map(|attempt| attempt.task.to_string());
         self.sampled().into_iter().map(|(origin, prompt)| (task(origin), prompt)).collect()
     }
 
-    fn assert_all_charged_to_their_own(&self, count: usize) {
-        let charged = self.charged();
+    fn assert_each_charged_to_its_task(&self, count: usize) {
+        let charged = self.charged_requests();
         let prompts: BTreeSet<_> = charged.iter().map(|(_, prompt)| prompt).collect();
         assert_eq!((charged.len(), prompts.len()), (count, count));
         for (task, prompt) in &charged {
@@ -109,14 +109,14 @@ impl Echo {
 }
 
 #[async_trait::async_trait]
-impl Host for Echo {
+impl Host for EchoHost {
     async fn elicit(&self, _: Origin, elicitation: Elicitation) -> Answer {
-        self.asked.lock().unwrap().push(elicitation);
+        self.elicited.lock().unwrap().push(elicitation);
         self.answer.clone()
     }
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
-        let prompt = chat.messages[0].all_text();
+        let prompt = chat.messages[0].text_content();
         // Replies come in another order than requests.
         let thinking = u64::try_from(prompt.len()).unwrap() * 7 % 5;
         self.sampled.lock().unwrap().push((origin, prompt.clone()));
@@ -132,15 +132,15 @@ impl Host for Echo {
         })
     }
 
-    async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+    async fn on_input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
 
-    fn note(&self, _: NoteKey, _: Value) -> BoxFuture<'static, ()> {
+    fn checkpoint(&self, _: CheckpointKey, _: Value) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 
-    fn progressed(&self, _: &AttemptId, _: Progress) {}
+    fn on_progress(&self, _: &AttemptId, _: Progress) {}
 
-    fn logged(&self, _: Origin, _: LogMessage) {}
+    fn on_log(&self, _: Origin, _: LogMessage) {}
 }
 
 /// A call of `work` by the task `task`.
@@ -149,7 +149,7 @@ fn work(task: &str, arguments: Value) -> StartAttempt {
 }
 
 /// A call that asks the model with its own task as the prompt.
-fn asking(task: &str) -> StartAttempt {
+fn sampling_call(task: &str) -> StartAttempt {
     work(task, json!({"marker": task}))
 }
 
@@ -159,9 +159,9 @@ async fn call(pool: &Pool, call: StartAttempt) -> Result<Value, Failure> {
 }
 
 /// Makes a hundred calls at once, each of which asks the model once, and returns what they said.
-async fn hundred(pool: &Pool) -> Vec<Value> {
+async fn run_hundred_calls(pool: &Pool) -> Vec<Value> {
     let tasks: Vec<String> = (0..100).map(|n| format!("task-{n}")).collect();
-    let said = join_all(tasks.iter().map(|task| call(pool, asking(task)))).await;
+    let said = join_all(tasks.iter().map(|task| call(pool, sampling_call(task)))).await;
     let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
     for (task, said) in tasks.iter().zip(&said) {
         assert_eq!(said["answer"]["text"], json!(task), "{said}");
@@ -169,22 +169,22 @@ async fn hundred(pool: &Pool) -> Vec<Value> {
     said
 }
 
-fn pids(said: &[Value]) -> BTreeSet<u64> {
-    said.iter().map(|said| said["pid"].as_u64().unwrap()).collect()
+fn pids(results: &[Value]) -> BTreeSet<u64> {
+    results.iter().map(|said| said["pid"].as_u64().unwrap()).collect()
 }
 
 /// An agent over stdio that asks, on up to `processes` processes.
-fn odd_asking(processes: usize) -> AgentSpec {
-    AgentSpec { max_processes: processes, ..odd("asks") }
+fn sampling_agent(processes: usize) -> AgentSpec {
+    AgentSpec { max_processes: processes, ..odd_agent("asks") }
 }
 
 #[tokio::test]
-async fn over_stdio_an_agent_that_asks_gets_one_call_a_process_and_each_request_its_task() {
+async fn stdio_interactive_agents_get_one_call_per_process() {
     for processes in [1, 4] {
-        let host = Echo::new();
-        let pool = host.pool(odd_asking(processes));
-        let said = hundred(&pool).await;
-        host.assert_all_charged_to_their_own(100);
+        let host = EchoHost::new();
+        let pool = host.pool(sampling_agent(processes));
+        let said = run_hundred_calls(&pool).await;
+        host.assert_each_charged_to_its_task(100);
         assert_eq!(pids(&said).len(), processes);
         assert!(said.iter().all(|said| said["together"] == 1), "{said:?}");
         pool.close().await;
@@ -192,23 +192,23 @@ async fn over_stdio_an_agent_that_asks_gets_one_call_a_process_and_each_request_
 }
 
 #[tokio::test]
-async fn over_stdio_in_the_modern_era_calls_share_a_process_and_each_request_has_its_task() {
-    let host = Echo::new();
-    let pool = host.pool(AgentSpec { max_processes: 4, ..odd("modern-asks") });
-    let said = hundred(&pool).await;
-    host.assert_all_charged_to_their_own(100);
+async fn modern_stdio_calls_share_a_process() {
+    let host = EchoHost::new();
+    let pool = host.pool(AgentSpec { max_processes: 4, ..odd_agent("modern-asks") });
+    let said = run_hundred_calls(&pool).await;
+    host.assert_each_charged_to_its_task(100);
     assert_eq!(pids(&said).len(), 1);
     pool.close().await;
 }
 
 /// An agent over HTTP, in both eras, that asks with the call's own marker.
 #[derive(Clone, Default)]
-struct Asker {
+struct SamplingAgent {
     /// Whether it asks on the stream that is nobody's instead of the call's own.
-    aside: Arc<AtomicBool>,
+    uses_common_stream: Arc<AtomicBool>,
 }
 
-impl ServerHandler for Asker {
+impl ServerHandler for SamplingAgent {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
     }
@@ -218,7 +218,7 @@ impl ServerHandler for Asker {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(offer(&["work"]))
+        Ok(tools_result(&["work"]))
     }
 
     async fn call_tool(
@@ -237,7 +237,7 @@ impl ServerHandler for Asker {
         } else {
             let peer = context.peer.clone();
             let asking = async move { peer.create_message(prompt).await };
-            let answer = if self.aside.load(Ordering::SeqCst) {
+            let answer = if self.uses_common_stream.load(Ordering::SeqCst) {
                 // What a task of its own sends belongs to no request.
                 tokio::spawn(asking).await.unwrap()
             } else {
@@ -251,7 +251,7 @@ impl ServerHandler for Asker {
 }
 
 /// Serves the agent over HTTP for up to a hundred calls at once.
-async fn serve(agent: &Asker, protocol: Protocol) -> AgentSpec {
+async fn serve(agent: &SamplingAgent, protocol: Protocol) -> AgentSpec {
     let agent = agent.clone();
     let config = StreamableHttpServerConfig::default().with_legacy_session_mode(true);
     let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
@@ -265,36 +265,36 @@ async fn serve(agent: &Asker, protocol: Protocol) -> AgentSpec {
 }
 
 #[tokio::test]
-async fn over_http_each_request_has_its_task_in_both_eras() {
+async fn http_requests_are_charged_to_their_task_in_both_eras() {
     for (protocol, version) in [(Protocol::Legacy, "2025-11-25"), (Protocol::Modern, "2026-07-28")] {
-        let host = Echo::new();
-        let pool = host.pool(serve(&Asker::default(), protocol).await);
+        let host = EchoHost::new();
+        let pool = host.pool(serve(&SamplingAgent::default(), protocol).await);
         assert_eq!(pool.connect(&"odd".into()).await.unwrap().protocol, version);
-        hundred(&pool).await;
-        host.assert_all_charged_to_their_own(100);
+        run_hundred_calls(&pool).await;
+        host.assert_each_charged_to_its_task(100);
         pool.close().await;
     }
 }
 
 #[tokio::test]
-async fn a_request_on_the_common_stream_is_an_only_calls_and_of_several_nobodys() {
-    let host = Echo::held();
-    let agent = Asker { aside: Arc::new(AtomicBool::new(true)) };
+async fn common_stream_requests_are_charged_only_to_a_single_call() {
+    let host = EchoHost::paused();
+    let agent = SamplingAgent { uses_common_stream: Arc::new(AtomicBool::new(true)) };
     let pool = host.pool(serve(&agent, Protocol::Legacy).await);
     pool.connect(&"odd".into()).await.unwrap();
     // The stream is opened after the handshake, and not waited for.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let together = async {
         let letting_go = async {
-            host.until_sampled(2).await;
+            host.wait_until_sampled(2).await;
             host.replies.add_permits(3);
         };
-        tokio::join!(call(&pool, asking("a")), call(&pool, asking("b")), letting_go)
+        tokio::join!(call(&pool, sampling_call("a")), call(&pool, sampling_call("b")), letting_go)
     };
     let (a, b, ()) = together.await;
     assert!(a.is_ok() && b.is_ok());
-    call(&pool, asking("c")).await.unwrap();
-    let mut charged = host.charged();
+    call(&pool, sampling_call("c")).await.unwrap();
+    let mut charged = host.charged_requests();
     charged[..2].sort();
     let expected = [(None, "a"), (None, "b"), (Some("c"), "c")];
     assert_eq!(charged, expected.map(|(task, prompt)| (task.map(str::to_owned), prompt.to_owned())));
@@ -302,30 +302,30 @@ async fn a_request_on_the_common_stream_is_an_only_calls_and_of_several_nobodys(
 }
 
 #[tokio::test]
-async fn what_an_agent_asks_first_while_several_calls_share_its_process_is_charged_to_none() {
-    let host = Echo::new();
-    let pool = host.pool(odd_asking(2));
+async fn ambiguous_first_requests_are_charged_to_no_call() {
+    let host = EchoHost::new();
+    let pool = host.pool(sampling_agent(2));
     // This one asks nothing, and ends the time in which the first call goes alone.
     call(&pool, work("quiet", json!({}))).await.unwrap();
     let late = |task: &str| work(task, json!({"marker": task, "after": 0.3}));
     let said = join_all(["a", "b"].map(|task| call(&pool, late(task)))).await;
     let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
-    assert_eq!((pids(&said).len(), host.charged()[0].0.as_ref()), (1, None));
+    assert_eq!((pids(&said).len(), host.charged_requests()[0].0.as_ref()), (1, None));
     // Each reply went to the call that asked for it nonetheless.
     assert_eq!((&said[0]["answer"]["text"], &said[1]["answer"]["text"]), (&json!("a"), &json!("b")));
     let said = join_all(["c", "d"].map(|task| call(&pool, late(task)))).await;
     let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
     assert_eq!(pids(&said).len(), 2);
-    let mut charged = host.charged().split_off(2);
+    let mut charged = host.charged_requests().split_off(2);
     charged.sort();
     assert_eq!(charged, ["c", "d"].map(|task| (Some(task.to_owned()), task.to_owned())));
     pool.close().await;
 }
 
 #[tokio::test]
-async fn calls_of_an_agent_that_never_asks_share_one_process() {
-    let host = Echo::new();
-    let pool = host.pool(odd_asking(4));
+async fn calls_of_noninteractive_agents_share_a_process() {
+    let host = EchoHost::new();
+    let pool = host.pool(sampling_agent(4));
     let calls = (0..10).map(|n| call(&pool, work(&format!("t{n}"), json!({"after": 0.7}))));
     let started = Instant::now();
     let said: Vec<Value> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
@@ -337,20 +337,20 @@ async fn calls_of_an_agent_that_never_asks_share_one_process() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_turn_is_no_silence_and_can_be_cancelled() {
-    let host = Echo::held();
-    let pool = host.pool(odd_asking(1));
+async fn waiting_for_a_permit_does_not_time_out_and_can_be_canceled() {
+    let host = EchoHost::paused();
+    let pool = host.pool(sampling_agent(1));
     let cancel = CancellationToken::new();
-    let first = call(&pool, asking("first"));
-    let cancelled = pool.call(asking("cancelled"), JsonObject::new(), cancel.clone());
+    let first = call(&pool, sampling_call("first"));
+    let cancelled = pool.call(sampling_call("cancelled"), JsonObject::new(), cancel.clone());
     let hurried = StartAttempt {
         timeout: Duration::from_millis(500),
         deadline: Some(Duration::from_millis(500)),
-        ..asking("hurried")
+        ..sampling_call("hurried")
     };
     let patient = call(&pool, hurried);
     let conducting = async {
-        host.until_sampled(1).await;
+        host.wait_until_sampled(1).await;
         cancel.cancel();
         tokio::time::sleep(Duration::from_millis(800)).await;
         host.replies.add_permits(2);
@@ -359,86 +359,87 @@ async fn waiting_for_a_turn_is_no_silence_and_can_be_cancelled() {
     assert_eq!(first.unwrap()["answer"]["text"], "first");
     assert_eq!(patient.unwrap()["answer"]["text"], "hurried");
     assert_eq!(cancelled.unwrap_err().kind, FailureKind::Cancelled);
-    host.assert_all_charged_to_their_own(2);
+    host.assert_each_charged_to_its_task(2);
     pool.close().await;
     let log = std::fs::read_to_string(host.directory.path().join("odd.log")).unwrap();
     assert!(!log.contains("cancelled: "), "the call had not left, and yet: {log}");
 }
 
 #[tokio::test]
-async fn closing_ends_the_calls_that_wait_for_a_turn() {
-    let host = Echo::held();
-    let pool = host.pool(odd_asking(1));
+async fn closing_ends_calls_that_wait_for_a_permit() {
+    let host = EchoHost::paused();
+    let pool = host.pool(sampling_agent(1));
     let closing = async {
-        host.until_sampled(1).await;
+        host.wait_until_sampled(1).await;
         pool.close().await;
     };
-    let (first, second, ()) = tokio::join!(call(&pool, asking("first")), call(&pool, asking("second")), closing);
+    let (first, second, ()) =
+        tokio::join!(call(&pool, sampling_call("first")), call(&pool, sampling_call("second")), closing);
     assert_eq!(first.unwrap_err().kind, FailureKind::ConnectionLost);
     assert_eq!(second.unwrap_err().kind, FailureKind::AgentUnavailable);
 }
 
 #[tokio::test]
-async fn a_process_that_dies_takes_only_its_own_call_along() {
-    let host = Echo::held();
-    let pool = host.pool(odd_asking(3));
+async fn dying_processes_fail_only_their_own_call() {
+    let host = EchoHost::paused();
+    let pool = host.pool(sampling_agent(3));
     host.replies.add_permits(1);
-    call(&pool, asking("before")).await.unwrap();
+    call(&pool, sampling_call("before")).await.unwrap();
     let conducting = async {
-        host.until_sampled(3).await;
+        host.wait_until_sampled(3).await;
         // Long after the other process is gone.
         tokio::time::sleep(Duration::from_millis(500)).await;
         host.replies.add_permits(3);
     };
     let dying = work("dying", json!({"dies": true, "after": 0.2}));
     let (a, dead, b, ()) =
-        tokio::join!(call(&pool, asking("a")), call(&pool, dying), call(&pool, asking("b")), conducting);
+        tokio::join!(call(&pool, sampling_call("a")), call(&pool, dying), call(&pool, sampling_call("b")), conducting);
     assert_eq!(dead.unwrap_err().kind, FailureKind::ConnectionLost);
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_ne!(a["pid"], b["pid"]);
-    call(&pool, asking("after")).await.unwrap();
-    host.assert_all_charged_to_their_own(4);
+    call(&pool, sampling_call("after")).await.unwrap();
+    host.assert_each_charged_to_its_task(4);
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_process_that_may_still_work_on_a_call_that_was_given_up_is_replaced() {
-    let host = Echo::new();
-    let pool = host.pool(odd_asking(1));
-    let before = call(&pool, asking("before")).await.unwrap();
+async fn processes_with_abandoned_calls_are_replaced() {
+    let host = EchoHost::new();
+    let pool = host.pool(sampling_agent(1));
+    let before = call(&pool, sampling_call("before")).await.unwrap();
     let mut slow = work("slow", json!({"marker": "slow", "after": 1}));
     slow.timeout = Duration::from_millis(200);
     assert_eq!(call(&pool, slow).await.unwrap_err().kind, FailureKind::IdleTimeout);
     // The agent asks for the one that was given up while this one waits.
     let after = call(&pool, work("after", json!({"marker": "after", "after": 1.5}))).await.unwrap();
     assert_ne!(before["pid"], after["pid"]);
-    host.assert_all_charged_to_their_own(2);
+    host.assert_each_charged_to_its_task(2);
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_further_process_that_does_not_start_is_done_without() {
-    let host = Echo::new();
-    let mut agent = odd_asking(3);
+async fn failed_additional_processes_are_skipped() {
+    let host = EchoHost::new();
+    let mut agent = sampling_agent(3);
     let Transport::Stdio(process) = &mut agent.transport else { unreachable!() };
     process.args.push(host.directory.path().join("licence").to_str().unwrap().to_owned());
     let pool = host.pool(agent);
-    let said = hundred(&pool).await;
-    host.assert_all_charged_to_their_own(100);
+    let said = run_hundred_calls(&pool).await;
+    host.assert_each_charged_to_its_task(100);
     assert_eq!(pids(&said).len(), 1);
     pool.close().await;
 }
 
-fn allowed(consent: Consent, max_tokens: Option<u64>, max_requests: Option<u64>) -> AgentSpec {
-    AgentSpec { sampling: SamplingPolicy { consent, max_tokens, max_requests }, ..odd_asking(4) }
+fn agent_with_quota(consent: Consent, max_tokens: Option<u64>, max_requests: Option<u64>) -> AgentSpec {
+    AgentSpec { sampling: SamplingPolicy { consent, max_tokens, max_requests }, ..sampling_agent(4) }
 }
 
 #[tokio::test]
-async fn an_agent_that_may_not_ask_is_not_told_that_it_could() {
+async fn denied_agents_get_no_sampling_capability() {
     for (consent, offered) in [(Consent::Allow, true), (Consent::Deny, false)] {
-        let host = Echo::new();
-        let pool = host.pool(allowed(consent, None, None));
-        let said = call(&pool, asking("a")).await.unwrap();
+        let host = EchoHost::new();
+        let pool = host.pool(agent_with_quota(consent, None, None));
+        let said = call(&pool, sampling_call("a")).await.unwrap();
         assert_eq!((said["client"].get("sampling").is_some(), host.sampled().len()), (offered, usize::from(offered)));
         assert_eq!(said["answer"]["code"], if offered { Value::Null } else { json!(-32601) });
         pool.close().await;
@@ -446,12 +447,12 @@ async fn an_agent_that_may_not_ask_is_not_told_that_it_could() {
 }
 
 #[tokio::test]
-async fn a_person_is_asked_first_where_the_agents_file_says_so() {
+async fn sampling_consent_is_asked_if_configured() {
     for (answer, sampled) in [(Answer::Accept { content: None }, 1), (Answer::Decline, 0), (Answer::Cancel, 0)] {
-        let host = Arc::new(Echo::answering(answer));
-        let pool = host.pool(allowed(Consent::Ask, None, Some(1)));
-        let said = call(&pool, asking("secret plans")).await.unwrap();
-        let asked = host.asked.lock().unwrap().clone();
+        let host = Arc::new(EchoHost::with_answer(answer));
+        let pool = host.pool(agent_with_quota(Consent::Ask, None, Some(1)));
+        let said = call(&pool, sampling_call("secret plans")).await.unwrap();
+        let asked = host.elicited.lock().unwrap().clone();
         let message = "may it ask the language model, for up to 100 tokens? Its prompt:\nsecret plans".to_owned();
         assert_eq!(asked, [Elicitation { message, form: Form::Approval }]);
         assert_eq!(host.sampled().len(), sampled);
@@ -459,28 +460,28 @@ async fn a_person_is_asked_first_where_the_agents_file_says_so() {
             let refused = json!({"code": -1, "message": "nobody allowed the request to the language model"});
             assert_eq!(said["answer"], refused);
             // What was not sent does not count: the person is asked again.
-            call(&pool, asking("secret plans")).await.unwrap();
-            assert_eq!(host.asked.lock().unwrap().len(), 2);
+            call(&pool, sampling_call("secret plans")).await.unwrap();
+            assert_eq!(host.elicited.lock().unwrap().len(), 2);
         }
         pool.close().await;
     }
 }
 
 #[tokio::test]
-async fn a_round_that_nobody_allows_ends_its_call_as_denied() {
-    let host = Echo::new();
+async fn refused_sampling_rounds_deny_the_call() {
+    let host = EchoHost::new();
     let pool = host.pool(AgentSpec {
         sampling: SamplingPolicy { consent: Consent::Ask, ..SamplingPolicy::default() },
-        ..odd("modern-asks")
+        ..odd_agent("modern-asks")
     });
-    let failure = call(&pool, asking("a")).await.unwrap_err();
+    let failure = call(&pool, sampling_call("a")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Denied);
     assert!(failure.message.contains("asked for `sum`, which was not allowed: nobody allowed"), "{failure}");
     pool.close().await;
 }
 
 #[tokio::test]
-async fn caps_hold_for_a_hundred_calls_at_once_over_all_processes() {
+async fn sampling_caps_hold_across_processes() {
     // Each request may use a hundred tokens and one or two for its prompt.
     for (max_tokens, max_requests, usage, reason, expected) in [
         (None, Some(7), None, "`sampling.max_requests` is 7", 7..=7),
@@ -488,10 +489,10 @@ async fn caps_hold_for_a_hundred_calls_at_once_over_all_processes() {
         (Some(1_030), None, Some(30), "`sampling.max_tokens` is 1030", 31..=34),
     ] {
         let usage = usage.map(|tokens| Usage { input_tokens: 10, output_tokens: tokens - 10 });
-        let host = Arc::new(Echo { usage, ..Echo::answering(Answer::Cancel) });
-        let pool = host.pool(allowed(Consent::Allow, max_tokens, max_requests));
+        let host = Arc::new(EchoHost { usage, ..EchoHost::with_answer(Answer::Cancel) });
+        let pool = host.pool(agent_with_quota(Consent::Allow, max_tokens, max_requests));
         let tasks: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
-        let said = join_all(tasks.iter().map(|task| call(&pool, asking(task)))).await;
+        let said = join_all(tasks.iter().map(|task| call(&pool, sampling_call(task)))).await;
         let refused: Vec<Value> = said.into_iter().map(|said| said.unwrap()["answer"].clone()).collect();
         let refused: Vec<&Value> = refused.iter().filter(|answer| answer["code"] == -1).collect();
         let count = host.sampled().len();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use support::{Recorder, is_running, odd, pool, process, spec, until_gone};
+use support::{RecordingHost, is_running, odd_agent, pool, process, spec, wait_until_gone};
 
 /// Set in the process that plays the host: the file into which its agents write their process ids.
 const HOST: &str = "KAPELL_TEST_GUARD_HOST";
@@ -19,12 +19,12 @@ const HOST: &str = "KAPELL_TEST_GUARD_HOST";
 #[tokio::test]
 async fn host() {
     let Ok(file) = std::env::var(HOST) else { return };
-    let mut stubborn = odd("stubborn");
+    let mut stubborn = odd_agent("stubborn");
     let kapell::model::Transport::Stdio(child) = &mut stubborn.transport else { unreachable!() };
     child.args.push(file);
     // A child whose `exec` fails leaves nothing behind in the guard.
     let missing = spec("missing", kapell::model::Transport::Stdio(process("/no/such/program", &[])));
-    let pool = pool(vec![stubborn, missing], &Recorder::new());
+    let pool = pool(vec![stubborn, missing], &RecordingHost::new());
     assert!(pool.connect(&"missing".into()).await.is_err());
     pool.connect(&"odd".into()).await.unwrap();
     println!("ready");
@@ -32,7 +32,7 @@ async fn host() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_the_children_of_a_host_that_was_killed() {
+async fn killed_hosts_leave_no_children() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pids");
     let mut host = Command::new(std::env::current_exe().unwrap())
@@ -52,7 +52,7 @@ async fn nothing_is_left_of_the_children_of_a_host_that_was_killed() {
     assert!(pids.iter().all(|pid| is_running(*pid)), "{pids:?}");
     host.kill().unwrap();
     host.wait().unwrap();
-    until_gone(&pids).await;
+    wait_until_gone(&pids).await;
     // Neither the guard nor a child holds the host's output open.
     let closed = tokio::task::spawn_blocking(move || output.read_to_end(&mut Vec::new()));
     tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap().unwrap().unwrap();

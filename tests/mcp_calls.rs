@@ -21,8 +21,8 @@ use axum::{
 use kapell::{
     mcp::Pool,
     model::{
-        AgentSpec, AttemptId, Await, Expression, Failure, FailureKind, JsonObject, NoteKey, Protocol, StartAttempt,
-        ToolOutput, Transport,
+        AgentSpec, AttemptId, Await, CheckpointKey, Expression, Failure, FailureKind, JsonObject, Protocol,
+        StartAttempt, ToolOutput, Transport,
     },
 };
 use rmcp::{
@@ -41,7 +41,7 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{Recorder, attempt, helpful, offer, pool, spec, until};
+use support::{RecordingHost, answering_host, attempt, pool, spec, tools_result, wait_until};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -52,13 +52,13 @@ struct Agent {
     calls: Arc<AtomicUsize>,
     cancelled: Arc<AtomicUsize>,
     /// Lets the tasks end.
-    go: Arc<Notify>,
+    released: Arc<Notify>,
     /// What the resource `job://1` holds; none, and there is no such resource.
     job: Arc<watch::Sender<Option<String>>>,
     /// How often it was subscribed to.
     subscribed: Arc<AtomicUsize>,
     /// The status with which every request is refused, if there is to be one.
-    refused: Arc<AtomicU16>,
+    refusal_status: Arc<AtomicU16>,
 }
 
 fn question() -> InputRequest {
@@ -90,7 +90,7 @@ impl Agent {
                 Err(TaskExit::Cancelled)
             }
             _ => {
-                self.go.notified().await;
+                self.released.notified().await;
                 task.set_status_message("nearly done");
                 Ok(text("done"))
             }
@@ -109,7 +109,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(offer(&["job", "ask", "leave", "idle"]))
+        Ok(tools_result(&["job", "ask", "leave", "idle"]))
     }
 
     async fn call_tool(
@@ -195,7 +195,7 @@ impl ServerHandler for Agent {
 }
 
 async fn serve(agent: &Agent) -> AgentSpec {
-    let (agent, refused) = (agent.clone(), agent.refused.clone());
+    let (agent, refused) = (agent.clone(), agent.refusal_status.clone());
     let config = StreamableHttpServerConfig::default();
     let service = StreamableHttpService::new(move || Ok(agent.clone()), Arc::<LocalSessionManager>::default(), config);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -223,7 +223,7 @@ fn job(kind: &str) -> StartAttempt {
 
 type Outcome = Result<Arc<ToolOutput>, Failure>;
 
-fn said(outcome: Outcome) -> Result<String, FailureKind> {
+fn text_of(outcome: Outcome) -> Result<String, FailureKind> {
     outcome.map(|output| output.text().into_owned()).map_err(|failure| failure.kind)
 }
 
@@ -232,49 +232,54 @@ async fn call(pool: &Pool, call: StartAttempt) -> Outcome {
 }
 
 /// Makes a call with a host that is killed as soon as `there` holds, and gives the last note that it kept of it.
-async fn killed(
+async fn run_until_killed(
     agent: &AgentSpec,
     order: StartAttempt,
-    host: &Arc<Recorder>,
-    there: impl Fn(&Recorder) -> bool,
+    host: &Arc<RecordingHost>,
+    there: impl Fn(&RecordingHost) -> bool,
 ) -> Value {
     let pool = Arc::new(pool(vec![agent.clone()], host));
     let calling = tokio::spawn({
         let pool = pool.clone();
         async move { call(&pool, order).await }
     });
-    until(|| there(host)).await;
+    wait_until(|| there(host)).await;
     calling.abort();
     // Nothing of it says goodbye.
     std::mem::forget(pool);
-    last_note(host)
+    last_checkpoint(host)
 }
 
-fn last_note(host: &Recorder) -> Value {
-    let (key, note) = host.notes().pop().unwrap();
-    assert_eq!(key, NoteKey::Call(AttemptId { task: "t".into(), number: 1 }));
+fn last_checkpoint(host: &RecordingHost) -> Value {
+    let (key, note) = host.checkpoints().pop().unwrap();
+    assert_eq!(key, CheckpointKey::Call(AttemptId { task: "t".into(), number: 1 }));
     note
 }
 
-async fn taken_up(agent: &AgentSpec, order: StartAttempt, note: Value, host: &Arc<Recorder>) -> Outcome {
+async fn reattach_after_kill(
+    agent: &AgentSpec,
+    order: StartAttempt,
+    note: Value,
+    host: &Arc<RecordingHost>,
+) -> Outcome {
     let pool = pool(vec![agent.clone()], host);
-    let taken = pool.take_up(order, note, JsonObject::new(), CancellationToken::new());
+    let taken = pool.reattach(order, note, JsonObject::new(), CancellationToken::new());
     let outcome = tokio::time::timeout(Duration::from_secs(20), taken).await.expect("the call did not end");
     pool.close().await;
     outcome
 }
 
 #[tokio::test]
-async fn a_task_of_the_agent_is_followed_to_its_result() {
+async fn remote_tasks_are_watched_until_their_result() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
+    let host = answering_host();
     let pool = pool(vec![spec], &host);
-    agent.go.notify_one();
-    assert_eq!(said(call(&pool, job("")).await), Ok("done".to_owned()));
-    let notes = host.notes();
+    agent.released.notify_one();
+    assert_eq!(text_of(call(&pool, job("")).await), Ok("done".to_owned()));
+    let notes = host.checkpoints();
     assert_eq!((notes.len(), &notes[0].1["kind"]), (1, &json!("remote_task")));
-    assert_eq!(said(call(&pool, job("asks")).await), {
+    assert_eq!(text_of(call(&pool, job("asks")).await), {
         let answer = json!({"action": "accept", "content": {"name": "Ada"}});
         Ok(format!("{answer} {answer}"))
     });
@@ -285,39 +290,39 @@ async fn a_task_of_the_agent_is_followed_to_its_result() {
     let failure = call(&pool, job("fails")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ServerError);
     assert_eq!(failure.message, "the task of `job` at agent `odd` failed: no such city");
-    assert_eq!(said(call(&pool, job("tool-error")).await), Err(FailureKind::ToolError));
+    assert_eq!(text_of(call(&pool, job("tool-error")).await), Err(FailureKind::ToolError));
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_task_outlives_its_host() {
+async fn remote_tasks_survive_a_restart() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
-    let note = killed(&spec, job(""), &host, |host| !host.progress().is_empty()).await;
-    let go = agent.go.clone();
+    let host = answering_host();
+    let note = run_until_killed(&spec, job(""), &host, |host| !host.progress().is_empty()).await;
+    let go = agent.released.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(300)).await;
         go.notify_one();
     });
-    let later = helpful();
-    assert_eq!(said(taken_up(&spec, job(""), note.clone(), &later).await), Ok("done".to_owned()));
+    let later = answering_host();
+    assert_eq!(text_of(reattach_after_kill(&spec, job(""), note.clone(), &later).await), Ok("done".to_owned()));
     // It has ended, and is still there.
-    assert_eq!(said(taken_up(&spec, job(""), note, &helpful()).await), Ok("done".to_owned()));
-    assert_eq!((agent.calls.load(Ordering::SeqCst), later.notes()), (1, Vec::new()));
+    assert_eq!(text_of(reattach_after_kill(&spec, job(""), note, &answering_host()).await), Ok("done".to_owned()));
+    assert_eq!((agent.calls.load(Ordering::SeqCst), later.checkpoints()), (1, Vec::new()));
 }
 
 #[tokio::test]
-async fn the_questions_of_a_task_outlive_the_host() {
+async fn task_questions_survive_a_restart() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
-    host.think_for(Duration::from_secs(3_600));
-    let note = killed(&spec, job("asks"), &host, |host| host.elicited().len() == 2).await;
-    let later = helpful();
+    let host = answering_host();
+    host.set_delay(Duration::from_secs(3_600));
+    let note = run_until_killed(&spec, job("asks"), &host, |host| host.elicited().len() == 2).await;
+    let later = answering_host();
     let answer = json!({"action": "accept", "content": {"name": "Ada"}});
-    assert_eq!(said(taken_up(&spec, job("asks"), note, &later).await), Ok(format!("{answer} {answer}")));
-    let keys = |host: &Recorder| {
+    assert_eq!(text_of(reattach_after_kill(&spec, job("asks"), note, &later).await), Ok(format!("{answer} {answer}")));
+    let keys = |host: &RecordingHost| {
         let mut keys: Vec<_> = host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect();
         keys.sort();
         keys
@@ -327,48 +332,48 @@ async fn the_questions_of_a_task_outlive_the_host() {
 }
 
 #[tokio::test]
-async fn a_task_that_the_agent_no_longer_has_was_interrupted() {
+async fn unknown_tasks_are_interrupted() {
     let spec = serve(&Agent::default()).await;
     let note = json!({"kind": "remote_task", "id": "gone", "dialect": "extension"});
-    let failure = taken_up(&spec, job(""), note, &helpful()).await.unwrap_err();
+    let failure = reattach_after_kill(&spec, job(""), note, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted);
     let expected = "the host stopped while `job` of agent `odd` was under way, and the agent no longer has the call";
     assert_eq!(failure.message, expected);
     assert_eq!(
-        said(taken_up(&spec, job(""), json!({"kind": "dream"}), &helpful()).await),
+        text_of(reattach_after_kill(&spec, job(""), json!({"kind": "dream"}), &answering_host()).await),
         Err(FailureKind::Interrupted)
     );
 }
 
 #[tokio::test]
-async fn cancelling_ends_the_task_at_the_agent() {
+async fn canceling_ends_the_remote_task() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
+    let host = answering_host();
     let pool = pool(vec![spec], &host);
     let cancel = CancellationToken::new();
     let calling = pool.call(job("endless"), JsonObject::new(), cancel.clone());
     let cancelling = async {
-        until(|| !host.progress().is_empty()).await;
+        wait_until(|| !host.progress().is_empty()).await;
         cancel.cancel();
     };
     let (outcome, ()) = tokio::join!(calling, cancelling);
-    assert_eq!(said(outcome), Err(FailureKind::Cancelled));
-    until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
+    assert_eq!(text_of(outcome), Err(FailureKind::Cancelled));
+    wait_until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_task_that_answers_is_not_silent_but_its_deadline_holds() {
+async fn polled_tasks_are_not_idle_but_have_a_deadline() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let pool = pool(vec![spec], &helpful());
+    let pool = pool(vec![spec], &answering_host());
     let order = StartAttempt {
         timeout: Duration::from_millis(200),
         deadline: Some(Duration::from_millis(900)),
         ..job("endless")
     };
-    assert_eq!(said(call(&pool, order).await), Err(FailureKind::DeadlineExceeded));
+    assert_eq!(text_of(call(&pool, order).await), Err(FailureKind::DeadlineExceeded));
     let failure = call(&pool, job("expires")).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ServerError);
     assert!(failure.message.contains("TTL elapsed"), "{}", failure.message);
@@ -376,18 +381,19 @@ async fn a_task_that_answers_is_not_silent_but_its_deadline_holds() {
 }
 
 #[tokio::test]
-async fn a_round_of_questions_outlives_the_host() {
+async fn input_rounds_survive_a_restart() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
+    let host = answering_host();
     let order = || attempt("ask", json!({}));
-    host.think_for(Duration::from_millis(300));
-    let note = killed(&spec, order(), &host, |host| host.elicited().len() == 2).await;
+    host.set_delay(Duration::from_millis(300));
+    let note = run_until_killed(&spec, order(), &host, |host| host.elicited().len() == 2).await;
     assert_eq!((&note["number"], &note["state"]), (&json!(2), &json!("second")));
-    let later = helpful();
+    let later = answering_host();
     let answer = json!({"who": {"action": "accept", "content": {"name": "Ada"}}});
-    assert_eq!(said(taken_up(&spec, order(), note, &later).await), Ok(answer.to_string()));
-    let keys = |host: &Recorder| host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect::<Vec<_>>();
+    assert_eq!(text_of(reattach_after_kill(&spec, order(), note, &later).await), Ok(answer.to_string()));
+    let keys =
+        |host: &RecordingHost| host.elicited().into_iter().map(|(origin, _)| origin.key.unwrap()).collect::<Vec<_>>();
     assert_eq!(
         (keys(&host), keys(&later)),
         (vec!["round/1/who".to_owned(), "round/2/who".to_owned()], vec!["round/2/who".to_owned()],)
@@ -396,7 +402,7 @@ async fn a_round_of_questions_outlives_the_host() {
 }
 
 /// A call whose output is the resource that it leaves.
-fn leave() -> StartAttempt {
+fn leave_resource() -> StartAttempt {
     let expression = |text: &str| Expression(text.to_owned());
     let awaits = Await {
         resource: expression("status == 'completed'"),
@@ -405,30 +411,30 @@ fn leave() -> StartAttempt {
     StartAttempt { awaits: Some(awaits), ..attempt("leave", json!({})) }
 }
 
-fn shown(host: &Recorder) -> Vec<String> {
+fn progress_messages(host: &RecordingHost) -> Vec<String> {
     host.progress().into_iter().filter_map(|progress| progress.message).collect()
 }
 
 #[tokio::test]
-async fn a_call_waits_for_the_resource_to_which_its_tool_links() {
+async fn awaited_resources_are_read_until_final() {
     for protocol in [Protocol::Modern, Protocol::Legacy] {
         let agent = Agent::default();
         let spec = AgentSpec { protocol, ..serve(&agent).await };
-        let host = helpful();
+        let host = answering_host();
         let pool = pool(vec![spec], &host);
         let working = async {
             for done in 1..3 {
-                until(|| shown(&host).len() >= done).await;
+                wait_until(|| progress_messages(&host).len() >= done).await;
                 let status = if done == 2 { "completed" } else { "working" };
                 agent.job.send_replace(Some(json!({"status": status, "done": done}).to_string()));
             }
         };
-        let (outcome, ()) = tokio::join!(call(&pool, leave()), working);
+        let (outcome, ()) = tokio::join!(call(&pool, leave_resource()), working);
         let output = outcome.unwrap();
         assert_eq!(output.structured, Some(json!({"status": "completed", "done": 2})));
         assert_eq!(output.content[0], json!({"type": "resource_link", "uri": "job://1", "name": "job"}).into());
         assert_eq!(
-            shown(&host),
+            progress_messages(&host),
             [json!({"status": "working", "done": 0}).to_string(), json!({"status": "working", "done": 1}).to_string()]
         );
         assert_eq!(agent.subscribed.load(Ordering::SeqCst), 1, "{protocol:?}");
@@ -437,74 +443,77 @@ async fn a_call_waits_for_the_resource_to_which_its_tool_links() {
 }
 
 #[tokio::test]
-async fn a_resource_that_failed_fails_the_call() {
+async fn failed_resources_fail_the_call() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
+    let host = answering_host();
     let pool = pool(vec![spec], &host);
     let failing = async {
-        until(|| !shown(&host).is_empty()).await;
+        wait_until(|| !progress_messages(&host).is_empty()).await;
         agent.job.send_replace(Some(json!({"error": "no paper"}).to_string()));
     };
-    let (outcome, ()) = tokio::join!(call(&pool, leave()), failing);
+    let (outcome, ()) = tokio::join!(call(&pool, leave_resource()), failing);
     let failure = outcome.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ToolError);
     let expected = r#"the resource `job://1` of agent `odd` says that it failed: {"error":"no paper"}"#;
     assert_eq!(failure.message, expected);
-    let idle = StartAttempt { tool: "idle".into(), ..leave() };
-    assert_eq!(said(call(&pool, idle).await), Err(FailureKind::InvalidResult));
+    let idle = StartAttempt { tool: "idle".into(), ..leave_resource() };
+    assert_eq!(text_of(call(&pool, idle).await), Err(FailureKind::InvalidResult));
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_resource_is_waited_for_over_the_ends_of_host_and_agent() {
+async fn awaited_resources_survive_restarts_of_host_and_agent() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
-    let note = killed(&spec, leave(), &host, |host| !shown(host).is_empty()).await;
+    let host = answering_host();
+    let note = run_until_killed(&spec, leave_resource(), &host, |host| !progress_messages(host).is_empty()).await;
     assert_eq!((&note["kind"], &note["uri"]), (&json!("resource"), &json!("job://1")));
     // The agent comes back without the resource at first, and is away in between.
     agent.job.send_replace(None);
-    let later = helpful();
+    let later = answering_host();
     let working = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         agent.job.send_replace(Some(json!({"status": "working", "done": 1}).to_string()));
-        until(|| !shown(&later).is_empty()).await;
-        agent.refused.store(503, Ordering::SeqCst);
+        wait_until(|| !progress_messages(&later).is_empty()).await;
+        agent.refusal_status.store(503, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(500)).await;
         agent.job.send_replace(Some(json!({"status": "completed"}).to_string()));
-        agent.refused.store(0, Ordering::SeqCst);
+        agent.refusal_status.store(0, Ordering::SeqCst);
     };
-    let (outcome, ()) = tokio::join!(taken_up(&spec, leave(), note.clone(), &later), working);
+    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, leave_resource(), note.clone(), &later), working);
     assert_eq!(outcome.unwrap().structured, Some(json!({"status": "completed"})));
     assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
     // Another plan does not wait for it any more.
-    let changed = StartAttempt { awaits: None, ..leave() };
-    assert_eq!(said(taken_up(&spec, changed, note, &helpful()).await), Err(FailureKind::Interrupted));
+    let changed = StartAttempt { awaits: None, ..leave_resource() };
+    assert_eq!(
+        text_of(reattach_after_kill(&spec, changed, note, &answering_host()).await),
+        Err(FailureKind::Interrupted)
+    );
 }
 
 #[tokio::test]
-async fn an_agent_that_cannot_be_asked_for_a_while_keeps_its_task() {
+async fn unreachable_agents_keep_their_task() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let host = helpful();
+    let host = answering_host();
     let pool = pool(vec![spec], &host);
     let troubled = async {
         for status in [503, 429, 408] {
-            until(|| !host.progress().is_empty()).await;
-            agent.refused.store(status, Ordering::SeqCst);
+            wait_until(|| !host.progress().is_empty()).await;
+            agent.refusal_status.store(status, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(400)).await;
-            agent.refused.store(0, Ordering::SeqCst);
+            agent.refusal_status.store(0, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        agent.go.notify_one();
+        agent.released.notify_one();
     };
     let (outcome, ()) = tokio::join!(call(&pool, job("")), troubled);
-    assert_eq!((said(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
+    assert_eq!((text_of(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
     let silenced = async {
-        until(|| agent.calls.load(Ordering::SeqCst) == 2).await;
+        wait_until(|| agent.calls.load(Ordering::SeqCst) == 2).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        agent.refused.store(503, Ordering::SeqCst);
+        agent.refusal_status.store(503, Ordering::SeqCst);
     };
     let hurried = StartAttempt { timeout: Duration::from_millis(800), ..job("") };
     let (outcome, ()) = tokio::join!(call(&pool, hurried), silenced);
@@ -515,22 +524,22 @@ async fn an_agent_that_cannot_be_asked_for_a_while_keeps_its_task() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_away_when_the_host_comes_back_has_time_to_return() {
+async fn resume_waits_for_an_unreachable_agent() {
     let agent = Agent::default();
     let spec = serve(&agent).await;
-    let note = killed(&spec, job(""), &helpful(), |host| !host.progress().is_empty()).await;
-    agent.refused.store(503, Ordering::SeqCst);
+    let note = run_until_killed(&spec, job(""), &answering_host(), |host| !host.progress().is_empty()).await;
+    agent.refusal_status.store(503, Ordering::SeqCst);
     let returning = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        agent.refused.store(0, Ordering::SeqCst);
-        agent.go.notify_one();
+        agent.refusal_status.store(0, Ordering::SeqCst);
+        agent.released.notify_one();
     };
-    let later = helpful();
-    let (outcome, ()) = tokio::join!(taken_up(&spec, job(""), note.clone(), &later), returning);
-    assert_eq!((said(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
-    agent.refused.store(503, Ordering::SeqCst);
+    let later = answering_host();
+    let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, job(""), note.clone(), &later), returning);
+    assert_eq!((text_of(outcome), agent.calls.load(Ordering::SeqCst)), (Ok("done".to_owned()), 1));
+    agent.refusal_status.store(503, Ordering::SeqCst);
     let hurried = StartAttempt { timeout: Duration::from_millis(500), ..job("") };
-    let failure = taken_up(&spec, hurried, note, &helpful()).await.unwrap_err();
+    let failure = reattach_after_kill(&spec, hurried, note, &answering_host()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::IdleTimeout);
     assert!(failure.message.contains("could not be asked any more"), "{failure}");
 }

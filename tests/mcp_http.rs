@@ -35,7 +35,7 @@ use rmcp::{
     },
 };
 use serde_json::{Value, json};
-use support::{attempt, helpful, object, offer, pool, process, spec, until};
+use support::{answering_host, attempt, object, pool, process, spec, tools_result, wait_until};
 use tokio_util::sync::CancellationToken;
 
 /// An agent in both eras.
@@ -73,7 +73,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(offer(&["ask", "steps", "large", "forever", "endless"]))
+        Ok(tools_result(&["ask", "steps", "large", "forever", "endless"]))
     }
 
     async fn call_tool(
@@ -157,12 +157,12 @@ async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
 }
 
 #[tokio::test]
-async fn asks_the_person_and_the_model_in_both_eras() {
+async fn elicitation_and_sampling_work_in_both_eras() {
     for (protocol, version) in
         [(Protocol::Auto, "2026-07-28"), (Protocol::Modern, "2026-07-28"), (Protocol::Legacy, "2025-11-25")]
     {
         let url = serve(&Agent::default(), false).await;
-        let host = helpful();
+        let host = answering_host();
         let pool = pool(vec![http(&url, protocol)], &host);
         assert_eq!(pool.connect(&"odd".into()).await.unwrap().protocol, version);
         let said = call(&pool, "ask").await.unwrap();
@@ -184,9 +184,9 @@ async fn asks_the_person_and_the_model_in_both_eras() {
 }
 
 #[tokio::test]
-async fn an_agent_that_never_has_enough_input_is_given_up() {
+async fn endless_input_rounds_fail_the_call() {
     let url = serve(&Agent::default(), false).await;
-    let host = helpful();
+    let host = answering_host();
     let pool = pool(vec![http(&url, Protocol::Auto)], &host);
     let failure = call(&pool, "endless").await.unwrap_err();
     assert_eq!((failure.kind, host.rounds().len()), (FailureKind::InvalidResult, 32));
@@ -194,10 +194,10 @@ async fn an_agent_that_never_has_enough_input_is_given_up() {
 }
 
 #[tokio::test]
-async fn reports_progress_and_reads_large_results_over_streams_and_plain_json() {
+async fn progress_and_large_results_work_over_sse_and_json() {
     for (protocol, json) in [(Protocol::Auto, false), (Protocol::Legacy, false), (Protocol::Legacy, true)] {
         let url = serve(&Agent::default(), json).await;
-        let host = helpful();
+        let host = answering_host();
         let pool = pool(vec![http(&url, protocol)], &host);
         assert_eq!(call(&pool, "steps").await, Ok("done".to_owned()));
         if !json {
@@ -209,11 +209,11 @@ async fn reports_progress_and_reads_large_results_over_streams_and_plain_json() 
 }
 
 #[tokio::test]
-async fn cancelling_reaches_the_server_in_both_eras() {
+async fn cancellation_reaches_the_server_in_both_eras() {
     for protocol in [Protocol::Modern, Protocol::Legacy] {
         let agent = Agent::default();
         let url = serve(&agent, false).await;
-        let pool = pool(vec![http(&url, protocol)], &helpful());
+        let pool = pool(vec![http(&url, protocol)], &answering_host());
         pool.connect(&"odd".into()).await.unwrap();
         let cancel = CancellationToken::new();
         let calling = pool.call(attempt("forever", json!({})), JsonObject::new(), cancel.clone());
@@ -225,24 +225,24 @@ async fn cancelling_reaches_the_server_in_both_eras() {
         let (result, since) = tokio::join!(calling, cancelling);
         assert_eq!(result.unwrap_err().kind, FailureKind::Cancelled);
         assert!(since.elapsed() < Duration::from_secs(2));
-        until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
+        wait_until(|| agent.cancelled.load(Ordering::SeqCst) > 0).await;
         pool.close().await;
     }
 }
 
 #[tokio::test]
-async fn a_hundred_calls_at_once_share_a_connection() {
+async fn concurrent_calls_share_a_connection() {
     let url = serve(&Agent::default(), false).await;
     let mut agent = http(&url, Protocol::Auto);
     agent.policy.max_concurrency = 100;
-    let pool = pool(vec![agent], &helpful());
+    let pool = pool(vec![agent], &answering_host());
     let results = futures::future::join_all((0..100).map(|_| call(&pool, "steps"))).await;
     assert!(results.into_iter().all(|result| result == Ok("done".to_owned())));
     pool.close().await;
 }
 
 /// Speaks just enough of the legacy era, and answers calls as `answer` says.
-async fn raw(
+async fn serve_raw(
     answer: impl Fn(&Value, usize) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> (String, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
@@ -291,10 +291,10 @@ fn stream(body: &str) -> Response<Body> {
 }
 
 #[tokio::test]
-async fn each_status_has_its_kind() {
-    type Answering = fn(&Value, usize) -> Response<Body>;
+async fn http_statuses_map_to_failure_kinds() {
+    type ResponseFn = fn(&Value, usize) -> Response<Body>;
     const TOO_LARGE: usize = 65 * 1024 * 1024;
-    let cases: [(Answering, FailureKind); 11] = [
+    let cases: [(ResponseFn, FailureKind); 11] = [
         (|_, _| json_body(StatusCode::UNAUTHORIZED, &json!({})), FailureKind::Unauthorized),
         (|_, _| json_body(StatusCode::TOO_MANY_REQUESTS, &json!({})), FailureKind::RateLimited),
         (|_, _| json_body(StatusCode::NOT_FOUND, &json!({})), FailureKind::SessionLost),
@@ -323,12 +323,12 @@ async fn each_status_has_its_kind() {
         (|_, _| stream(&format!("data: {}\n\n", "x".repeat(TOO_LARGE))), FailureKind::ResultTooLarge),
     ];
     for (answer, expected) in cases {
-        let (url, _) = raw(move |message, n| match message["method"].as_str() {
+        let (url, _) = serve_raw(move |message, n| match message["method"].as_str() {
             Some("tools/call") => answer(message, n),
             _ => json_body(StatusCode::METHOD_NOT_ALLOWED, &json!({})),
         })
         .await;
-        let pool = pool(vec![http(&url, Protocol::Auto)], &helpful());
+        let pool = pool(vec![http(&url, Protocol::Auto)], &answering_host());
         let failure = call(&pool, "t").await.unwrap_err();
         assert_eq!(failure.kind, expected, "{}", failure.message);
         assert!(!failure.message.contains("secret") && !failure.help.unwrap_or_default().contains("secret"));
@@ -337,8 +337,8 @@ async fn each_status_has_its_kind() {
 }
 
 #[tokio::test]
-async fn a_lost_session_is_not_sent_again_but_opened_anew_for_the_next_call() {
-    let (url, requests) = raw(|message, n| match message["method"].as_str() {
+async fn lost_sessions_are_reopened_for_the_next_call() {
+    let (url, requests) = serve_raw(|message, n| match message["method"].as_str() {
         Some("tools/call") if n == 0 => json_body(StatusCode::NOT_FOUND, &json!({})),
         Some("tools/call") => {
             let result = json!({"content": [{"type": "text", "text": "again"}]});
@@ -348,7 +348,7 @@ async fn a_lost_session_is_not_sent_again_but_opened_anew_for_the_next_call() {
     })
     .await;
     // The stream that a client may open for messages out of turn is counted too; it is refused.
-    let pool = pool(vec![http(&url, Protocol::Legacy)], &helpful());
+    let pool = pool(vec![http(&url, Protocol::Legacy)], &answering_host());
     pool.connect(&"odd".into()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     requests.store(0, Ordering::SeqCst);
@@ -359,15 +359,15 @@ async fn a_lost_session_is_not_sent_again_but_opened_anew_for_the_next_call() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_is_not_reopened_for_ever() {
+async fn broken_streams_are_reopened_a_bounded_number_of_times() {
     for status in [StatusCode::OK, StatusCode::NOT_FOUND] {
-        let (url, requests) = raw(move |message, _| match message["method"].as_str() {
+        let (url, requests) = serve_raw(move |message, _| match message["method"].as_str() {
             Some("tools/call") => stream("id: e1\nretry: 10\ndata: \n\n"),
             _ if status == StatusCode::OK => stream(""),
             _ => json_body(status, &json!({})),
         })
         .await;
-        let pool = pool(vec![http(&url, Protocol::Legacy)], &helpful());
+        let pool = pool(vec![http(&url, Protocol::Legacy)], &answering_host());
         let failure = tokio::time::timeout(Duration::from_secs(40), call(&pool, "t")).await.unwrap().unwrap_err();
         assert_eq!(failure.kind, FailureKind::ConnectionLost, "{}", failure.message);
         assert!(requests.load(Ordering::SeqCst) < 12, "{requests:?}");
@@ -376,7 +376,7 @@ async fn a_stream_that_breaks_off_is_not_reopened_for_ever() {
 }
 
 #[tokio::test]
-async fn headers_never_leave_the_origin() {
+async fn headers_stay_within_the_origin() {
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = seen.clone();
     let elsewhere = listen(Router::new().fallback(any(move || {
@@ -389,7 +389,7 @@ async fn headers_never_leave_the_origin() {
         async move { (StatusCode::TEMPORARY_REDIRECT, [("location", to)]) }
     })))
     .await;
-    let pool = pool(vec![http(&url, Protocol::Auto)], &helpful());
+    let pool = pool(vec![http(&url, Protocol::Auto)], &answering_host());
     let failure = pool.connect(&"odd".into()).await.unwrap_err();
     assert_eq!((failure.kind, seen.load(Ordering::SeqCst)), (FailureKind::AgentUnavailable, 0));
     assert!(failure.message.contains("another origin"), "{}", failure.message);
@@ -401,10 +401,10 @@ fn unused_address() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_listen_is_asked_again_until_the_startup_timeout() {
+async fn connecting_retries_until_the_startup_timeout() {
     let url = format!("http://{}/mcp?key=secret", unused_address());
     let agent = AgentSpec { startup_timeout: Duration::from_millis(700), ..http(&url, Protocol::Auto) };
-    let pool = pool(vec![agent], &helpful());
+    let pool = pool(vec![agent], &answering_host());
     let failure = pool.connect(&"odd".into()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::AgentUnavailable);
     for part in ["did not finish connecting within 700ms", "Connection refused"] {
@@ -417,9 +417,9 @@ async fn a_server_that_does_not_listen_is_asked_again_until_the_startup_timeout(
 }
 
 #[tokio::test]
-async fn a_server_that_comes_up_later_is_connected_to() {
+async fn late_servers_are_connected() {
     let address = unused_address();
-    let pool = pool(vec![http(&format!("http://{address}/mcp"), Protocol::Auto)], &helpful());
+    let pool = pool(vec![http(&format!("http://{address}/mcp"), Protocol::Auto)], &answering_host());
     let serving = async {
         // Whether a try comes before this or not, the outcome is the same.
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -473,7 +473,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 "#;
 
-fn started(mode: &str) -> AgentSpec {
+fn hosted_server(mode: &str) -> AgentSpec {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -487,22 +487,22 @@ fn started(mode: &str) -> AgentSpec {
 }
 
 #[tokio::test]
-async fn a_server_of_the_hosts_own_is_started_waited_for_and_ended() {
-    let agent = started("serves");
+async fn hosted_servers_are_started_and_ended() {
+    let agent = hosted_server("serves");
     let Transport::Http { url, .. } = agent.transport.clone() else { unreachable!() };
-    let host = helpful();
+    let host = answering_host();
     let pool = pool(vec![agent], &host);
     assert_eq!(call(&pool, "t").await, Ok("up".to_owned()));
     let started = Instant::now();
     pool.close().await;
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert!(reqwest::get(url).await.is_err());
-    assert!(std::fs::read_to_string(host.logs().join("odd.log")).unwrap().contains("starting"));
+    assert!(std::fs::read_to_string(host.log_directory().join("odd.log")).unwrap().contains("starting"));
 }
 
 #[tokio::test]
-async fn a_server_that_ends_at_once_is_not_waited_for() {
-    let pool = pool(vec![started("exits")], &helpful());
+async fn exited_hosted_servers_fail_immediately() {
+    let pool = pool(vec![hosted_server("exits")], &answering_host());
     let begun = Instant::now();
     let failure = pool.connect(&"odd".into()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::AgentUnavailable);

@@ -1,4 +1,4 @@
-//! Ends the host in the middle of calls over legacy Streamable HTTP, and takes them up in another life. Cuts connections
+//! Ends the host in the middle of calls over legacy_agent Streamable HTTP, and takes them up in another life. Cuts connections
 //! in the middle of calls, which nobody is to notice.
 #![allow(clippy::unwrap_used, deprecated, missing_docs)]
 
@@ -21,7 +21,7 @@ use axum::{
 };
 use kapell::{
     mcp::Pool,
-    model::{AttemptId, Failure, FailureKind, Notes},
+    model::{AttemptId, Checkpoints, Failure, FailureKind},
 };
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -38,9 +38,9 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 use support::{
-    Recorder, attempt, helpful,
-    lives::{self, busy, legacy, progress, risen},
-    offer, pool, until,
+    RecordingHost, answering_host, attempt, pool,
+    restarts::{self, legacy_agent, progress_values, restarted_pool, unresponsive_host},
+    tools_result, wait_until,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -74,7 +74,7 @@ impl Agent {
         self.requests.lock().unwrap().iter().filter(|seen| *seen == method).count()
     }
 
-    /// Waits until that many calls are done.
+    /// Waits wait_until that many calls are done.
     async fn until_done(&self, calls: usize) {
         self.done.subscribe().wait_for(|done| *done >= calls).await.unwrap();
     }
@@ -100,8 +100,9 @@ impl Agent {
                 let token = context.meta.get_progress_token().unwrap();
                 for step in 1..=3 {
                     self.steps.acquire().await.unwrap().forget();
-                    let progress = ProgressNotificationParam::new(token.clone(), f64::from(step)).with_total(3.0);
-                    context.peer.notify_progress(progress).await.map_err(internal)?;
+                    let progress_values =
+                        ProgressNotificationParam::new(token.clone(), f64::from(step)).with_total(3.0);
+                    context.peer.notify_progress(progress_values).await.map_err(internal)?;
                 }
                 Ok("done".to_owned())
             }
@@ -119,7 +120,7 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(offer(&["ask", "sample", "steps", "quick"]))
+        Ok(tools_result(&["ask", "sample", "steps", "quick"]))
     }
 
     async fn call_tool(
@@ -180,7 +181,7 @@ impl EventStore for Events {
     }
 }
 
-/// Serves the agent at that address until the result is aborted.
+/// Serves the agent at that address wait_until the result is aborted.
 async fn serve_at(agent: &Agent, listener: TcpListener) -> tokio::task::JoinHandle<()> {
     let (served, seen) = (agent.clone(), agent.clone());
     let events = Events(Arc::new(watch::Sender::new(Vec::new())));
@@ -226,45 +227,45 @@ async fn listen(router: Router) -> String {
 
 /// Carries out a call of that tool.
 async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
-    lives::call(pool, attempt(tool, json!({}))).await
+    restarts::call(pool, attempt(tool, json!({}))).await
 }
 
 /// Takes up the call of that tool.
-async fn take_up(pool: &Pool, tool: &str, notes: &Notes) -> Result<String, Failure> {
-    lives::take_up(pool, attempt(tool, json!({})), notes).await
+async fn reattach(pool: &Pool, tool: &str, notes: &Checkpoints) -> Result<String, Failure> {
+    restarts::reattach(pool, attempt(tool, json!({})), notes).await
 }
 
 /// Ends the host in the middle of a call of that tool.
-async fn killed(
+async fn run_until_killed(
     url: &str,
     tool: &str,
-    host: &Arc<Recorder>,
-    is_time: impl Fn(&Recorder) -> bool + Send + 'static,
-) -> Notes {
-    lives::killed(url, attempt(tool, json!({})), host, is_time).await
+    host: &Arc<RecordingHost>,
+    is_time: impl Fn(&RecordingHost) -> bool + Send + 'static,
+) -> Checkpoints {
+    restarts::run_until_killed(url, attempt(tool, json!({})), host, is_time).await
 }
 
-fn is_noted(host: &Recorder) -> bool {
-    !host.left().calls.is_empty()
+fn has_checkpoint(host: &RecordingHost) -> bool {
+    !host.saved_checkpoints().calls.is_empty()
 }
 
-fn is_asked(host: &Recorder) -> bool {
+fn has_question(host: &RecordingHost) -> bool {
     !host.elicited().is_empty()
 }
 
 #[tokio::test]
-async fn a_call_that_is_still_running_goes_on_in_the_next_life() {
+async fn running_calls_continue_after_a_restart() {
     let agent = Agent::default();
     let url = serve(&agent).await;
     agent.steps.add_permits(1);
-    let first = helpful();
-    let notes = killed(&url, "steps", &first, |host| !host.progress().is_empty()).await;
-    let second = helpful();
-    let pool = risen(&url, &second, &notes);
+    let first = answering_host();
+    let notes = run_until_killed(&url, "steps", &first, |host| !host.progress().is_empty()).await;
+    let second = answering_host();
+    let pool = restarted_pool(&url, &second, &notes);
     agent.steps.add_permits(2);
-    assert_eq!(take_up(&pool, "steps", &notes).await, Ok("done".to_owned()));
-    assert_eq!(progress(&first), [1.0]);
-    assert_eq!(progress(&second).last(), Some(&3.0));
+    assert_eq!(reattach(&pool, "steps", &notes).await, Ok("done".to_owned()));
+    assert_eq!(progress_values(&first), [1.0]);
+    assert_eq!(progress_values(&second).last(), Some(&3.0));
     assert_eq!(call(&pool, "quick").await, Ok("quick".to_owned()));
     pool.close().await;
     assert_eq!([agent.count("tools/call"), agent.count("initialize"), agent.count("DELETE")], [2, 1, 1]);
@@ -277,35 +278,35 @@ async fn a_call_that_is_still_running_goes_on_in_the_next_life() {
 }
 
 #[tokio::test]
-async fn a_call_that_ended_meanwhile_has_its_result_in_the_next_life() {
+async fn finished_calls_return_their_result_after_a_restart() {
     let agent = Agent::default();
     let url = serve(&agent).await;
-    let first = helpful();
-    let notes = killed(&url, "steps", &first, is_noted).await;
+    let first = answering_host();
+    let notes = run_until_killed(&url, "steps", &first, has_checkpoint).await;
     agent.steps.add_permits(3);
     agent.until_done(1).await;
-    let second = helpful();
-    let pool = risen(&url, &second, &notes);
-    assert_eq!(take_up(&pool, "steps", &notes).await, Ok("done".to_owned()));
-    assert_eq!(progress(&second).last(), Some(&3.0));
+    let second = answering_host();
+    let pool = restarted_pool(&url, &second, &notes);
+    assert_eq!(reattach(&pool, "steps", &notes).await, Ok("done".to_owned()));
+    assert_eq!(progress_values(&second).last(), Some(&3.0));
     assert_eq!(agent.count("tools/call"), 1);
     pool.close().await;
 }
 
 #[tokio::test]
-async fn what_the_agent_had_asked_is_asked_again_in_the_next_life_by_the_same_name() {
+async fn open_questions_keep_their_key_after_a_restart() {
     for tool in ["ask", "sample"] {
         let agent = Agent::default();
         let url = serve(&agent).await;
-        let asked = move |host: &Recorder| match tool {
+        let asked = move |host: &RecordingHost| match tool {
             "ask" => host.elicited().into_iter().map(|(origin, _)| origin).collect::<Vec<_>>(),
             _ => host.sampled().into_iter().map(|(origin, _)| origin).collect(),
         };
-        let first = busy();
-        let notes = killed(&url, tool, &first, move |host| !asked(host).is_empty()).await;
-        let second = helpful();
-        let pool = risen(&url, &second, &notes);
-        let said = take_up(&pool, tool, &notes).await.unwrap();
+        let first = unresponsive_host();
+        let notes = run_until_killed(&url, tool, &first, move |host| !asked(host).is_empty()).await;
+        let second = answering_host();
+        let pool = restarted_pool(&url, &second, &notes);
+        let said = reattach(&pool, tool, &notes).await.unwrap();
         assert!(said.contains(if tool == "ask" { "Ada" } else { "in short" }), "{said}");
         assert_eq!(asked(&second), asked(&first));
         let [origin] = &asked(&second)[..] else { panic!("{:?}", asked(&second)) };
@@ -316,22 +317,22 @@ async fn what_the_agent_had_asked_is_asked_again_in_the_next_life_by_the_same_na
 }
 
 #[tokio::test]
-async fn a_host_that_leaves_says_no_more_than_one_that_is_killed() {
+async fn suspended_hosts_send_nothing() {
     let agent = Agent::default();
     let url = serve(&agent).await;
-    let first = busy();
-    let pool = pool(vec![legacy(&url)], &first);
+    let first = unresponsive_host();
+    let pool = pool(vec![legacy_agent(&url)], &first);
     let ((), result) = tokio::join!(
         async {
-            until(|| !first.elicited().is_empty()).await;
-            pool.leave().await;
+            wait_until(|| !first.elicited().is_empty()).await;
+            pool.suspend().await;
         },
         call(&pool, "ask"),
     );
     assert_eq!(result.unwrap_err().kind, FailureKind::ConnectionLost);
-    let notes = first.left();
-    let pool = risen(&url, &helpful(), &notes);
-    let said = take_up(&pool, "ask", &notes).await.unwrap();
+    let notes = first.saved_checkpoints();
+    let pool = restarted_pool(&url, &answering_host(), &notes);
+    let said = reattach(&pool, "ask", &notes).await.unwrap();
     assert!(said.contains("Ada"), "{said}");
     let counted = ["tools/call", "reply", "DELETE", "notifications/cancelled"].map(|method| agent.count(method));
     assert_eq!(counted, [1, 1, 0, 0]);
@@ -339,41 +340,41 @@ async fn a_host_that_leaves_says_no_more_than_one_that_is_killed() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_restarted_no_longer_has_the_call() {
+async fn restarted_servers_interrupt_the_call() {
     let agent = Agent::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let url = format!("http://{address}/mcp");
     let server = serve_at(&agent, listener).await;
-    let first = helpful();
-    let notes = killed(&url, "steps", &first, is_noted).await;
+    let first = answering_host();
+    let notes = run_until_killed(&url, "steps", &first, has_checkpoint).await;
     server.abort();
     let _ = server.await;
     let listener = TcpListener::bind(address).await.unwrap();
     serve_at(&agent, listener).await;
-    let pool = risen(&url, &helpful(), &notes);
-    assert_eq!(take_up(&pool, "steps", &notes).await.unwrap_err().kind, FailureKind::Interrupted);
+    let pool = restarted_pool(&url, &answering_host(), &notes);
+    assert_eq!(reattach(&pool, "steps", &notes).await.unwrap_err().kind, FailureKind::Interrupted);
     assert_eq!(call(&pool, "quick").await, Ok("quick".to_owned()));
     assert_eq!(agent.count("initialize"), 2);
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_leaves_the_call_unknown() {
+async fn unreachable_servers_interrupt_the_call() {
     let agent = Agent::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     let server = serve_at(&agent, listener).await;
-    let first = helpful();
-    let notes = killed(&url, "steps", &first, is_noted).await;
+    let first = answering_host();
+    let notes = run_until_killed(&url, "steps", &first, has_checkpoint).await;
     server.abort();
     let _ = server.await;
-    let pool = risen(&url, &helpful(), &notes);
-    let failure = take_up(&pool, "steps", &notes).await.unwrap_err();
+    let pool = restarted_pool(&url, &answering_host(), &notes);
+    let failure = reattach(&pool, "steps", &notes).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Interrupted, "{failure}");
 }
 
-/// Passes bytes on, until it is told to cut all connections.
+/// Passes bytes on, wait_until it is told to cut all connections.
 async fn proxy(to: SocketAddr) -> (String, Arc<watch::Sender<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -395,27 +396,27 @@ async fn proxy(to: SocketAddr) -> (String, Arc<watch::Sender<()>>) {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_cut_in_the_middle_of_a_call_goes_unnoticed() {
+async fn cut_connections_are_resumed_during_a_call() {
     let agent = Agent::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     serve_at(&agent, listener).await;
     let (url, cut) = proxy(address).await;
-    let host = helpful();
-    host.think_for(Duration::from_millis(300));
-    let pool = pool(vec![legacy(&url)], &host);
+    let host = answering_host();
+    host.set_delay(Duration::from_millis(300));
+    let pool = pool(vec![legacy_agent(&url)], &host);
     let cutting = async {
-        until(|| !host.left().calls.is_empty()).await;
+        wait_until(|| !host.saved_checkpoints().calls.is_empty()).await;
         for step in 1..=3 {
             cut.send_replace(());
             agent.steps.add_permits(1);
-            until(|| progress(&host).last() == Some(&f64::from(step))).await;
+            wait_until(|| progress_values(&host).last() == Some(&f64::from(step))).await;
         }
     };
     let (result, ()) = tokio::join!(call(&pool, "steps"), cutting);
     assert_eq!(result, Ok("done".to_owned()));
     let cutting = async {
-        until(|| !host.elicited().is_empty()).await;
+        wait_until(|| !host.elicited().is_empty()).await;
         cut.send_replace(());
     };
     let (result, ()) = tokio::join!(call(&pool, "ask"), cutting);
@@ -424,22 +425,24 @@ async fn a_connection_that_is_cut_in_the_middle_of_a_call_goes_unnoticed() {
     pool.close().await;
 }
 
-type Answering = Arc<dyn Fn(&Value, usize) -> Response<Body> + Send + Sync>;
+type ResponseFn = Arc<dyn Fn(&Value, usize) -> Response<Body> + Send + Sync>;
 
-/// As [`raw_with_common`], without a stream for what belongs to no call.
-async fn raw(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static) -> String {
-    raw_with_common(move |message, n| match message.is_null() {
+/// As [`serve_raw_with_common_stream`], without a stream for what belongs to no call.
+async fn serve_raw(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static) -> String {
+    serve_raw_with_common_stream(move |message, n| match message.is_null() {
         true => empty(StatusCode::METHOD_NOT_ALLOWED),
         false => answer(message, n),
     })
     .await
 }
 
-/// Speaks just enough of the legacy era; calls and streams are answered as `answer` says, which is given the message, the
+/// Speaks just enough of the legacy_agent era; calls and streams are answered as `answer` says, which is given the message, the
 /// last event of a call's stream, or null for the stream of what belongs to no call, and how many of that kind came
 /// before.
-async fn raw_with_common(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static) -> String {
-    let answer: Answering = Arc::new(answer);
+async fn serve_raw_with_common_stream(
+    answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static,
+) -> String {
+    let answer: ResponseFn = Arc::new(answer);
     let counts: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let handler = move |request: Request| {
         let (answer, counts) = (answer.clone(), counts.clone());
@@ -485,7 +488,7 @@ fn stream(events: &str) -> Response<Body> {
 }
 
 /// A stream that goes silent after `events`.
-fn silent(events: &str) -> Response<Body> {
+fn silent_stream(events: &str) -> Response<Body> {
     let events = events.to_owned();
     let body = async_stream::stream! {
         yield Ok::<_, std::convert::Infallible>(events);
@@ -504,10 +507,10 @@ fn result(id: impl Into<Value>, text: &str) -> Value {
 
 /// Remembers the id of the call, as a server does.
 #[derive(Clone, Default)]
-struct Called(Arc<Mutex<Value>>);
+struct RecordedCallId(Arc<Mutex<Value>>);
 
-impl Called {
-    fn by(&self, message: &Value) -> bool {
+impl RecordedCallId {
+    fn record(&self, message: &Value) -> bool {
         let is_call = message["id"].is_number();
         if is_call {
             *self.0.lock().unwrap() = message["id"].clone();
@@ -523,22 +526,22 @@ impl Called {
 const PRIMED: &str = "id: e0\ndata: \n\n";
 
 /// Calls `t`, ends the host once the call is noted, and takes it up.
-async fn taken_up(url: &str) -> Result<String, Failure> {
-    let first = helpful();
-    let notes = killed(url, "t", &first, is_noted).await;
-    let pool = risen(url, &helpful(), &notes);
-    let result = tokio::time::timeout(Duration::from_secs(40), take_up(&pool, "t", &notes)).await.unwrap();
+async fn kill_and_reattach(url: &str) -> Result<String, Failure> {
+    let first = answering_host();
+    let notes = run_until_killed(url, "t", &first, has_checkpoint).await;
+    let pool = restarted_pool(url, &answering_host(), &notes);
+    let result = tokio::time::timeout(Duration::from_secs(40), reattach(&pool, "t", &notes)).await.unwrap();
     pool.close().await;
     result
 }
 
 #[tokio::test]
-async fn a_stream_on_which_nothing_comes_any_more_is_opened_again() {
-    let called = Called::default();
-    let url = raw(move |message, n| match (called.by(message), n) {
-        (true, _) => silent(PRIMED),
+async fn silent_streams_are_reopened() {
+    let called = RecordedCallId::default();
+    let url = serve_raw(move |message, n| match (called.record(message), n) {
+        (true, _) => silent_stream(PRIMED),
         // Old events come, new ones do not: they come to those who ask again.
-        (false, 0) => silent(&event("e1", &json!({"jsonrpc": "2.0", "method": "notifications/x"}))),
+        (false, 0) => silent_stream(&event("e1", &json!({"jsonrpc": "2.0", "method": "notifications/x"}))),
         (false, 1) => empty(StatusCode::CONFLICT),
         (false, _) => {
             assert_eq!(message["last_event"], "e1");
@@ -546,14 +549,14 @@ async fn a_stream_on_which_nothing_comes_any_more_is_opened_again() {
         }
     })
     .await;
-    assert_eq!(taken_up(&url).await, Ok("at last".to_owned()));
+    assert_eq!(kill_and_reattach(&url).await, Ok("at last".to_owned()));
 }
 
 #[tokio::test]
-async fn answers_to_others_on_the_stream_are_not_taken_for_the_calls_own() {
-    let called = Called::default();
-    let url = raw(move |message, _| match called.by(message) {
-        true => silent(PRIMED),
+async fn responses_to_other_requests_are_ignored() {
+    let called = RecordedCallId::default();
+    let url = serve_raw(move |message, _| match called.record(message) {
+        true => silent_stream(PRIMED),
         false => {
             let own = called.id();
             let other = own.as_i64().unwrap() - 1;
@@ -561,103 +564,103 @@ async fn answers_to_others_on_the_stream_are_not_taken_for_the_calls_own() {
         }
     })
     .await;
-    assert_eq!(taken_up(&url).await, Ok("its own".to_owned()));
+    assert_eq!(kill_and_reattach(&url).await, Ok("its own".to_owned()));
 }
 
 #[tokio::test]
-async fn a_question_that_a_server_repeats_is_asked_once() {
-    let called = Called::default();
-    let url = raw(move |message, n| {
+async fn repeated_questions_are_asked_once() {
+    let called = RecordedCallId::default();
+    let url = serve_raw(move |message, n| {
         let question = json!({"jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": {
             "message": "who?", "requestedSchema": {"type": "object", "properties": {}}}});
-        match (called.by(message), n) {
+        match (called.record(message), n) {
             (true, _) => stream(&[PRIMED, &event("e1", &question)].concat()),
             (false, 0) => stream(&event("e1", &question)),
             (false, _) => stream(&event("e2", &result(called.id(), "thanks"))),
         }
     })
     .await;
-    let host = helpful();
-    let pool = pool(vec![legacy(&url)], &host);
+    let host = answering_host();
+    let pool = pool(vec![legacy_agent(&url)], &host);
     assert_eq!(call(&pool, "t").await, Ok("thanks".to_owned()));
     assert_eq!(host.elicited().len(), 1);
     pool.close().await;
 }
 
 #[tokio::test]
-async fn the_note_of_a_call_stays_before_a_question_without_an_answer() {
-    let called = Called::default();
-    let url = raw(move |message, n| match (called.by(message), n) {
+async fn checkpoint_stays_before_an_unanswered_question() {
+    let called = RecordedCallId::default();
+    let url = serve_raw(move |message, n| match (called.record(message), n) {
         (true, _) => {
             let question = json!({"jsonrpc": "2.0", "id": 7, "method": "elicitation/create", "params": {
                 "message": "who?", "requestedSchema": {"type": "object", "properties": {}}}});
             let logged = json!({"jsonrpc": "2.0", "method": "notifications/x"});
-            silent(&[PRIMED, &event("e1", &question), &event("e2", &logged)].concat())
+            silent_stream(&[PRIMED, &event("e1", &question), &event("e2", &logged)].concat())
         }
         _ => unreachable!(),
     })
     .await;
-    let first = busy();
-    let notes = killed(&url, "t", &first, is_asked).await;
+    let first = unresponsive_host();
+    let notes = run_until_killed(&url, "t", &first, has_question).await;
     let note = &notes.calls[&AttemptId { task: "t".into(), number: 1 }];
     assert_eq!((&note["kind"], &note["session"], &note["last_event"]), (&json!("stream"), &json!("s"), &json!("e0")));
 }
 
 #[tokio::test]
-async fn a_stream_that_an_earlier_life_still_has_is_asked_for_again() {
-    let url = raw_with_common(|message, n| match (message.is_null(), n) {
+async fn conflicting_streams_are_reopened() {
+    let url = serve_raw_with_common_stream(|message, n| match (message.is_null(), n) {
         (true, 0 | 1) => empty(StatusCode::CONFLICT),
         _ => {
             let logged = json!({"level": "info", "data": "at last"});
-            silent(&event("c1", &json!({"jsonrpc": "2.0", "method": "notifications/message", "params": logged})))
+            silent_stream(&event("c1", &json!({"jsonrpc": "2.0", "method": "notifications/message", "params": logged})))
         }
     })
     .await;
-    let host = helpful();
-    let pool = pool(vec![legacy(&url)], &host);
+    let host = answering_host();
+    let pool = pool(vec![legacy_agent(&url)], &host);
     pool.connect(&"odd".into()).await.unwrap();
-    until(|| !host.logged().is_empty()).await;
+    wait_until(|| !host.logged().is_empty()).await;
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_call_whose_events_have_no_ids_has_no_note() {
-    let url = raw(|message, _| {
+async fn events_without_ids_leave_no_checkpoint() {
+    let url = serve_raw(|message, _| {
         let logged = json!({"jsonrpc": "2.0", "method": "notifications/x"});
         stream(&format!("data: {logged}\n\ndata: {}\n\n", result(message["id"].clone(), "done")))
     })
     .await;
-    let host = helpful();
-    let pool = pool(vec![legacy(&url)], &host);
+    let host = answering_host();
+    let pool = pool(vec![legacy_agent(&url)], &host);
     assert_eq!(call(&pool, "t").await, Ok("done".to_owned()));
-    assert_eq!((host.left().sessions.len(), host.left().calls.len()), (1, 0));
+    assert_eq!((host.saved_checkpoints().sessions.len(), host.saved_checkpoints().calls.len()), (1, 0));
     pool.close().await;
 }
 
 #[tokio::test]
-async fn a_stream_that_is_gone_or_gives_nothing_ends_the_call() {
+async fn lost_or_empty_streams_interrupt_the_call() {
     let refusals = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::OK, StatusCode::BAD_GATEWAY];
     let results = futures::future::join_all(refusals.map(async |status| {
-        let url = raw(move |message, _| match message["id"].is_number() {
-            true => silent(PRIMED),
+        let url = serve_raw(move |message, _| match message["id"].is_number() {
+            true => silent_stream(PRIMED),
             false if status == StatusCode::OK => stream(""),
             false => empty(status),
         })
         .await;
-        taken_up(&url).await.unwrap_err().kind
+        kill_and_reattach(&url).await.unwrap_err().kind
     }))
     .await;
     assert_eq!(results, [FailureKind::Interrupted; 4]);
 }
 
 #[tokio::test]
-async fn a_session_behind_a_redirect_is_taken_over() {
+async fn redirected_sessions_are_resumed() {
     let agent = Agent::default();
     let url = serve(&agent).await.replace("/mcp", "/moved");
-    let first = busy();
-    let notes = killed(&url, "ask", &first, is_asked).await;
-    let pool = risen(&url, &helpful(), &notes);
-    let said = take_up(&pool, "ask", &notes).await.unwrap();
+    let first = unresponsive_host();
+    let notes = run_until_killed(&url, "ask", &first, has_question).await;
+    let pool = restarted_pool(&url, &answering_host(), &notes);
+    let said = reattach(&pool, "ask", &notes).await.unwrap();
     assert!(said.contains("Ada"), "{said}");
     assert_eq!((agent.count("initialize"), agent.count("tools/call")), (1, 1));
     pool.close().await;

@@ -29,11 +29,11 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
-use crate::{Outcome, graph::Digest};
+use crate::{BenchResult, graph::Digest};
 
 /// How the agent is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Over {
+pub(crate) enum AgentTransport {
     /// Over its own pipes.
     Stdio,
     /// At an address that it prints. It ends with its standard input.
@@ -45,13 +45,13 @@ pub(crate) enum Over {
 ///
 /// # Errors
 /// When there is nothing to serve on.
-pub(crate) async fn serve(over: Over, stamp: Option<PathBuf>) -> Outcome<()> {
-    let agent = Agent { stamp: stamp.map(|path| Arc::new(Stamp::at(path))) };
+pub(crate) async fn serve(over: AgentTransport, stamp: Option<PathBuf>) -> BenchResult<()> {
+    let agent = ReferenceAgent { stamp: stamp.map(|path| Arc::new(CallTimestamps::new(path))) };
     match over {
-        Over::Stdio => {
+        AgentTransport::Stdio => {
             agent.serve(rmcp::transport::stdio_pipes()).await?.waiting().await?;
         }
-        Over::Http => {
+        AgentTransport::Http => {
             let config = StreamableHttpServerConfig::default().with_sse_retry(None);
             let sessions = Arc::new(LocalSessionManager::default());
             let service = StreamableHttpService::new(move || Ok(agent.clone()), sessions, config);
@@ -66,7 +66,7 @@ pub(crate) async fn serve(over: Over, stamp: Option<PathBuf>) -> Outcome<()> {
 ///
 /// # Errors
 /// When there is no port, or nobody to tell.
-pub(crate) async fn serve_http(router: axum::Router, path: &str) -> Outcome<()> {
+pub(crate) async fn serve_http(router: axum::Router, path: &str) -> BenchResult<()> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("http://{}{path}", listener.local_addr()?);
     std::io::stdout().flush()?;
@@ -82,25 +82,25 @@ pub(crate) async fn serve_http(router: axum::Router, path: &str) -> Outcome<()> 
 }
 
 #[derive(Clone)]
-struct Agent {
-    stamp: Option<Arc<Stamp>>,
+struct ReferenceAgent {
+    stamp: Option<Arc<CallTimestamps>>,
 }
 
 /// When the calls came.
-struct Stamp {
+struct CallTimestamps {
     path: PathBuf,
-    first: OnceLock<u128>,
-    sleeping: AtomicUsize,
+    first_call: OnceLock<u128>,
+    sleepers: AtomicUsize,
 }
 
-impl Stamp {
-    fn at(path: PathBuf) -> Self {
-        Self { path, first: OnceLock::new(), sleeping: AtomicUsize::new(0) }
+impl CallTimestamps {
+    fn new(path: PathBuf) -> Self {
+        Self { path, first_call: OnceLock::new(), sleepers: AtomicUsize::new(0) }
     }
 
-    fn begin(&self) {
-        self.first.get_or_init(|| {
-            let now = now();
+    fn record_first_call(&self) {
+        self.first_call.get_or_init(|| {
+            let now = unix_nanos();
             self.write(&now.to_string());
             now
         });
@@ -108,11 +108,11 @@ impl Stamp {
 
     /// Sleeps; whoever is the last for now says when it was over.
     async fn sleep(&self, time: Duration) {
-        self.sleeping.fetch_add(1, Ordering::Relaxed);
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(time).await;
-        if self.sleeping.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let first = self.first.get().copied().unwrap_or_default();
-            self.write(&format!("{first} {}", now()));
+        if self.sleepers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let first = self.first_call.get().copied().unwrap_or_default();
+            self.write(&format!("{first} {}", unix_nanos()));
         }
     }
 
@@ -123,11 +123,11 @@ impl Stamp {
 }
 
 #[expect(clippy::disallowed_methods, reason = "compared with the times of another process")]
-fn now() -> u128 {
+fn unix_nanos() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
-impl ServerHandler for Agent {
+impl ServerHandler for ReferenceAgent {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
     }
@@ -154,27 +154,27 @@ impl ServerHandler for Agent {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         if let Some(stamp) = &self.stamp {
-            stamp.begin();
+            stamp.record_first_call();
         }
         let mut arguments = request.arguments.unwrap_or_default();
         match request.name.as_ref() {
-            "echo" => Ok(said(text(&mut arguments, "text"))),
-            "mix" => Ok(said(Digest::of(&text(&mut arguments, "text")).to_string())),
+            "echo" => Ok(text_result(text_argument(&mut arguments, "text"))),
+            "mix" => Ok(text_result(Digest::of(&text_argument(&mut arguments, "text")).to_string())),
             "sleep_ms" => {
-                let time = Duration::from_millis(number(&arguments, "ms"));
+                let time = Duration::from_millis(number_argument(&arguments, "ms"));
                 match &self.stamp {
                     Some(stamp) => stamp.sleep(time).await,
                     None => tokio::time::sleep(time).await,
                 }
-                Ok(said("slept".to_owned()))
+                Ok(text_result("slept".to_owned()))
             }
-            "work" => Ok(said("x".repeat(number(&arguments, "bytes") as usize))),
+            "work" => Ok(text_result("x".repeat(number_argument(&arguments, "bytes") as usize))),
             "progress" => {
-                let count = number(&arguments, "n");
-                tell_progress(count, &context).await;
-                Ok(said(count.to_string()))
+                let count = number_argument(&arguments, "n");
+                send_progress(count, &context).await;
+                Ok(text_result(count.to_string()))
             }
-            "think" => think(text(&mut arguments, "prompt"), request.input_responses.as_ref(), &context).await,
+            "think" => think(text_argument(&mut arguments, "prompt"), request.input_responses.as_ref(), &context).await,
             other => Err(ErrorData::invalid_params(format!("there is no tool `{other}`"), None)),
         }
     }
@@ -187,22 +187,22 @@ fn tool(name: &'static str, description: &'static str, argument: &str, kind: &st
     Tool::new(name, description, Arc::new(schema))
 }
 
-fn said(text: String) -> CallToolResponse {
+fn text_result(text: String) -> CallToolResponse {
     CallToolResult::success(vec![ContentBlock::text(text)]).into()
 }
 
-fn text(arguments: &mut JsonObject, name: &str) -> String {
+fn text_argument(arguments: &mut JsonObject, name: &str) -> String {
     match arguments.remove(name) {
         Some(Value::String(text)) => text,
         _ => String::new(),
     }
 }
 
-fn number(arguments: &JsonObject, name: &str) -> u64 {
+fn number_argument(arguments: &JsonObject, name: &str) -> u64 {
     arguments.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
-async fn tell_progress(count: u64, context: &RequestContext<RoleServer>) {
+async fn send_progress(count: u64, context: &RequestContext<RoleServer>) {
     let Some(token) = context.meta.get_progress_token() else { return };
     for step in 1..=count {
         let progress = ProgressNotificationParam::new(token.clone(), step as f64).with_total(count as f64);
@@ -223,10 +223,10 @@ async fn think(
     if !modern {
         let reply = context.peer.create_message(request).await;
         let reply = reply.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        return Ok(said(text_of(&json!(reply))));
+        return Ok(text_result(sampling_text(&json!(reply))));
     }
     if let Some(reply) = given.and_then(|given| given.get(NAME)) {
-        return Ok(said(text_of(reply)));
+        return Ok(text_result(sampling_text(reply)));
     }
     let request = InputRequest::CreateMessage(CreateMessageRequest::new(request));
     let requests = InputRequests::from_iter([(NAME.to_owned(), request)]);
@@ -234,7 +234,7 @@ async fn think(
 }
 
 /// The text of a sampling result, whose content is one block or several.
-fn text_of(reply: &Value) -> String {
+fn sampling_text(reply: &Value) -> String {
     let content = &reply["content"];
     content["text"].as_str().or_else(|| content[0]["text"].as_str()).unwrap_or_default().to_owned()
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Most calls in flight at once.
-pub(crate) const WIDTH: usize = 64;
+pub(crate) const MAX_PARALLEL: usize = 64;
 
 /// The agents of every workload. Tasks go to them in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl Graph {
     }
 
     /// `count` calls of `tool` that need nothing; `argument` is given the number of each.
-    pub(crate) fn side_by_side(
+    pub(crate) fn independent(
         name: &str,
         count: usize,
         tool: &str,
@@ -106,9 +106,9 @@ impl Graph {
     /// Each call repeats the output of the one before.
     pub(crate) fn chain(name: &str, length: usize) -> Self {
         let mut graph = Self::new(name);
-        let mut last = graph.add("t0".to_owned(), "echo", text("text", "seed"));
+        let mut last = graph.add("t0".to_owned(), "echo", text_argument("text", "seed"));
         for number in 1..length {
-            last = graph.add(format!("t{number}"), "echo", outputs(vec![last]));
+            last = graph.add(format!("t{number}"), "echo", outputs_argument(vec![last]));
         }
         graph
     }
@@ -116,11 +116,11 @@ impl Graph {
     /// `count` times two calls side by side, which one call joins.
     pub(crate) fn diamonds(name: &str, count: usize) -> Self {
         let mut graph = Self::new(name);
-        let mut top = graph.add("d0".to_owned(), "mix", text("text", "seed"));
+        let mut top = graph.add("d0".to_owned(), "mix", text_argument("text", "seed"));
         for number in 0..count {
-            let left = graph.add(format!("l{number}"), "mix", outputs(vec![top]));
-            let right = graph.add(format!("r{number}"), "echo", outputs(vec![top]));
-            top = graph.add(format!("d{}", number + 1), "mix", outputs(vec![left, right]));
+            let left = graph.add(format!("l{number}"), "mix", outputs_argument(vec![top]));
+            let right = graph.add(format!("r{number}"), "echo", outputs_argument(vec![top]));
+            top = graph.add(format!("d{}", number + 1), "mix", outputs_argument(vec![left, right]));
         }
         graph
     }
@@ -128,9 +128,10 @@ impl Graph {
     /// One call, `width` calls that need it, and one that joins them.
     pub(crate) fn fan(name: &str, width: usize) -> Self {
         let mut graph = Self::new(name);
-        let source = graph.add("src".to_owned(), "echo", text("text", "seed"));
-        let fan = (0..width).map(|number| graph.add(format!("m{number}"), "mix", outputs(vec![source]))).collect();
-        graph.add("sink".to_owned(), "mix", outputs(fan));
+        let source = graph.add("src".to_owned(), "echo", text_argument("text", "seed"));
+        let fan =
+            (0..width).map(|number| graph.add(format!("m{number}"), "mix", outputs_argument(vec![source]))).collect();
+        graph.add("sink".to_owned(), "mix", outputs_argument(fan));
         graph
     }
 
@@ -138,18 +139,18 @@ impl Graph {
     /// earlier layer.
     pub(crate) fn layered(name: &str, layers: usize, width: usize) -> Self {
         let mut graph = Self::new(name);
-        let mut chance = Chance(7);
+        let mut chance = LinearCongruential(7);
         for layer in 0..layers {
             for place in 0..width {
                 let id = format!("n{layer}_{place}");
                 let argument = match layer {
-                    0 => text("text", &id),
+                    0 => text_argument("text", &id),
                     _ => {
-                        let above = (layer - 1) * width + chance.below(width);
-                        let mut joined = vec![chance.below(layer * width), above];
+                        let above = (layer - 1) * width + chance.next_below(width);
+                        let mut joined = vec![chance.next_below(layer * width), above];
                         joined.sort_unstable();
                         joined.dedup();
-                        outputs(joined)
+                        outputs_argument(joined)
                     }
                 };
                 graph.add(id, "mix", argument);
@@ -160,7 +161,7 @@ impl Graph {
 
     /// The graph as a plan file of kapell.
     pub(crate) fn plan(&self) -> String {
-        let mut plan = format!("name: {}\nmax_parallel: {WIDTH}\ntasks:\n", self.name);
+        let mut plan = format!("name: {}\nmax_parallel: {MAX_PARALLEL}\ntasks:\n", self.name);
         for task in &self.tasks {
             let (name, argument) = &task.argument;
             let value = match argument {
@@ -197,25 +198,25 @@ impl Graph {
 }
 
 /// A text under a name.
-pub(crate) fn text(name: &str, value: &str) -> (String, Argument) {
+pub(crate) fn text_argument(name: &str, value: &str) -> (String, Argument) {
     (name.to_owned(), Argument::Text(value.to_owned()))
 }
 
 /// A number under a name.
-pub(crate) fn number(name: &str, value: u64) -> (String, Argument) {
+pub(crate) fn number_argument(name: &str, value: u64) -> (String, Argument) {
     (name.to_owned(), Argument::Number(value))
 }
 
 /// The outputs of tasks, by index.
-fn outputs(tasks: Vec<usize>) -> (String, Argument) {
+fn outputs_argument(tasks: Vec<usize>) -> (String, Argument) {
     ("text".to_owned(), Argument::Outputs(tasks))
 }
 
 /// Numbers that look like chance, and are the same every time: a linear congruential generator (Knuth's MMIX).
-struct Chance(u64);
+struct LinearCongruential(u64);
 
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
+impl LinearCongruential {
+    fn next_below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The upper bits are the better ones.
         (self.0 >> 33) as usize % bound

@@ -7,27 +7,27 @@ use std::{fmt::Write as _, fs, path::Path};
 use serde::Deserialize;
 
 use crate::{
-    Outcome,
-    agent::Over,
-    contest::{Durability, Row, RunResult, Setting, Stage},
-    floor::Era,
-    measure::Program,
-    servers::Agents,
+    BenchResult,
+    agent::AgentTransport,
+    baseline::Era,
+    comparison::{BenchSettings, BenchSetup, Durability, Row, RunResult},
+    measure::MeasuredProgram,
+    servers::AgentServers,
     workload::Workload,
 };
 
 /// Where the budget is recorded.
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
+const BUDGET_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
 /// The share by which a count may differ from the recorded one. Ten counts of the same program differed by 0.1 % inside
 /// and by 0.4 % as a command; the rest is for machines with other processors, for which the C library has other code.
 const TOLERANCE: f64 = 0.02;
 /// The same where another compiler made the program.
-const TOLERANCE_OF_COMPILERS: f64 = 0.1;
+const COMPILER_TOLERANCE: f64 = 0.1;
 /// How often each is counted: the least of them has the least of what differs.
-const COUNTS: usize = 3;
+const REPETITIONS: usize = 3;
 
 const WORKLOAD: Row = Row { workload: Workload::Layered1k, durability: Durability::Normal };
-const SETTING: Setting = Setting { era: Era::Modern, over: Over::Stdio, rounds: 1 };
+const SETTING: BenchSettings = BenchSettings { era: Era::Modern, transport: AgentTransport::Stdio, rounds: 1 };
 
 /// What becomes of the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +60,19 @@ struct Budget {
 ///
 /// # Errors
 /// When they cannot be counted, or there is no budget.
-pub(crate) fn count(purpose: Purpose) -> Outcome<bool> {
+pub(crate) fn count_instructions(purpose: Purpose) -> BenchResult<bool> {
     if std::env::consts::ARCH != "x86_64" {
         return Err("the budget is one of x86_64, and other processors have other instructions".into());
     }
-    let counted = Budget { compiler: compiler()?, inside: least(Scope::Inside)?, command: least(Scope::Command)? };
+    let counted = Budget {
+        compiler: compiler()?,
+        inside: minimum_count(Scope::Inside)?,
+        command: minimum_count(Scope::Command)?,
+    };
     let budget = match purpose {
-        Purpose::Check => toml::from_str(&fs::read_to_string(FILE)?)?,
+        Purpose::Check => toml::from_str(&fs::read_to_string(BUDGET_FILE)?)?,
         Purpose::Record => {
-            fs::write(FILE, counted.file())?;
+            fs::write(BUDGET_FILE, counted.to_toml())?;
             counted.clone()
         }
     };
@@ -76,7 +80,7 @@ pub(crate) fn count(purpose: Purpose) -> Outcome<bool> {
         TOLERANCE
     } else {
         println!("the budget is one of {}, and this is {}", budget.compiler, counted.compiler);
-        TOLERANCE_OF_COMPILERS
+        COMPILER_TOLERANCE
     };
     let mut holds = true;
     for (what, counted, budget) in [
@@ -99,7 +103,7 @@ pub(crate) fn count(purpose: Purpose) -> Outcome<bool> {
 }
 
 impl Budget {
-    fn file(&self) -> String {
+    fn to_toml(&self) -> String {
         let mut file = String::new();
         let _ = writeln!(
             file,
@@ -117,37 +121,37 @@ impl Budget {
     }
 }
 
-fn compiler() -> Outcome<String> {
+fn compiler() -> BenchResult<String> {
     let said = std::process::Command::new("rustc").arg("--version").output()?;
     Ok(String::from_utf8(said.stdout)?.trim().to_owned())
 }
 
-fn least(scope: Scope) -> Outcome<u64> {
-    let counts = (0..COUNTS).map(|_| counted(scope)).collect::<Outcome<Vec<_>>>()?;
+fn minimum_count(scope: Scope) -> BenchResult<u64> {
+    let counts = (0..REPETITIONS).map(|_| count_once(scope)).collect::<BenchResult<Vec<_>>>()?;
     Ok(counts.into_iter().min().unwrap_or_default())
 }
 
 /// Runs it once, everything new.
-fn counted(scope: Scope) -> Outcome<u64> {
+fn count_once(scope: Scope) -> BenchResult<u64> {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = place.path();
     let graph = WORKLOAD.workload.graph();
-    let stage = Stage::new(place, WORKLOAD, SETTING, &graph)?;
-    let agents = Agents::start(SETTING.over, place)?;
+    let stage = BenchSetup::new(place, WORKLOAD, SETTING, &graph)?;
+    let agents = AgentServers::start(SETTING.transport, place)?;
     let program = match scope {
         Scope::Inside => {
             let this = std::env::current_exe()?.into_os_string();
             let (plan, journal) = (stage.plan().into_os_string(), place.join("journal.db").into_os_string());
-            Program::new(place, [this, "role".into(), "inside".into(), plan, journal])
+            MeasuredProgram::new(place, [this, "role".into(), "inside".into(), plan, journal])
         }
-        Scope::Command => stage.kapell(place, &agents, None)?,
+        Scope::Command => stage.kapell_program(place, &agents, None)?,
     };
     let log = place.join("valgrind");
     let program = program.under(valgrind(&log));
     program.run(&[("XDG_STATE_HOME", place)]).map_err(|error| format!("counting with valgrind: {error}"))?;
     let result: RunResult = serde_json::from_slice(&fs::read(program.stdout())?)?;
     result.digest(&graph)?;
-    of_log(&fs::read_to_string(log)?).ok_or_else(|| "valgrind has not said how many instructions there were".into())
+    parse_log(&fs::read_to_string(log)?).ok_or_else(|| "valgrind has not said how many instructions there were".into())
 }
 
 fn valgrind(log: &Path) -> Vec<String> {
@@ -161,7 +165,7 @@ fn valgrind(log: &Path) -> Vec<String> {
 }
 
 /// The number in the line `==1== I refs: 1,234`.
-fn of_log(log: &str) -> Option<u64> {
+fn parse_log(log: &str) -> Option<u64> {
     let (_, number) = log.lines().find_map(|line| line.split_once("refs:"))?;
     number.trim().replace(',', "").parse().ok()
 }

@@ -18,37 +18,37 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{Outcome, agent, graph::Digest};
+use crate::{BenchResult, agent, graph::Digest};
 
 /// How long an answer takes.
 const LATENCY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
-struct Load {
-    now: AtomicUsize,
-    peak: AtomicUsize,
+struct RequestLoad {
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
 }
 
 /// Prints its base address and serves until standard input ends; then prints how many requests waited at once at most.
 ///
 /// # Errors
 /// When there is no port, or nobody to tell.
-pub(crate) async fn serve() -> Outcome<()> {
-    let load = Arc::new(Load::default());
+pub(crate) async fn serve() -> BenchResult<()> {
+    let load = Arc::new(RequestLoad::default());
     let router = Router::new().route("/v1/chat/completions", post(chat)).with_state(load.clone());
     agent::serve_http(router, "/v1").await?;
-    println!("{}", load.peak.load(Ordering::Relaxed));
+    println!("{}", load.max_in_flight.load(Ordering::Relaxed));
     Ok(())
 }
 
-async fn chat(State(load): State<Arc<Load>>, body: String) -> Response {
+async fn chat(State(load): State<Arc<RequestLoad>>, body: String) -> Response {
     let Ok(request) = serde_json::from_str::<Value>(&body) else {
         return (StatusCode::BAD_REQUEST, "this is no JSON").into_response();
     };
-    let now = load.now.fetch_add(1, Ordering::Relaxed) + 1;
-    load.peak.fetch_max(now, Ordering::Relaxed);
+    let now = load.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+    load.max_in_flight.fetch_max(now, Ordering::Relaxed);
     tokio::time::sleep(LATENCY).await;
-    load.now.fetch_sub(1, Ordering::Relaxed);
+    load.in_flight.fetch_sub(1, Ordering::Relaxed);
     let content = request["messages"].as_array().and_then(|messages| messages.last()).map(|last| &last["content"]);
     let asked = content.and_then(|content| content.as_str().or_else(|| content[0]["text"].as_str()));
     let answer = format!("A:{}", Digest::of(asked.unwrap_or_default()));

@@ -4,13 +4,13 @@
 #[cfg(target_os = "linux")]
 mod agent;
 #[cfg(target_os = "linux")]
-mod contest;
+mod baseline;
 #[cfg(target_os = "linux")]
-mod floor;
+mod comparison;
 #[cfg(target_os = "linux")]
 mod graph;
 #[cfg(target_os = "linux")]
-mod inside;
+mod in_process;
 #[cfg(target_os = "linux")]
 mod instructions;
 #[cfg(target_os = "linux")]
@@ -29,7 +29,7 @@ mod targets;
 mod workload;
 
 /// What can fail here ends the program with its reason.
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

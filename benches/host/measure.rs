@@ -20,14 +20,14 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Outcome;
+use crate::BenchResult;
 
 /// How much of what a program said is shown when it fails.
-const LAST_LINES: usize = 8;
+const MAX_ERROR_LINES: usize = 8;
 
 /// What a process took.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Usage {
+pub(crate) struct ProcessUsage {
     /// When it was started, since 1970.
     pub(crate) started: Duration,
     /// From then to its end.
@@ -42,7 +42,7 @@ pub(crate) struct Usage {
 
 /// A program, its arguments, and where its output goes.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Program {
+pub(crate) struct MeasuredProgram {
     /// Where its standard output goes.
     #[arg(long)]
     stdout: PathBuf,
@@ -54,7 +54,7 @@ pub(crate) struct Program {
     command: Vec<OsString>,
 }
 
-impl Program {
+impl MeasuredProgram {
     /// The program with its arguments; what it prints goes to files in `place`.
     pub(crate) fn new(place: &Path, command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         let command = command.into_iter().map(Into::into).collect();
@@ -77,18 +77,18 @@ impl Program {
     ///
     /// # Errors
     /// When it cannot be started, or fails: with the end of what it said.
-    pub(crate) fn run(&self, environment: &[(&str, &Path)]) -> Outcome<Usage> {
+    pub(crate) fn run(&self, environment: &[(&str, &Path)]) -> BenchResult<ProcessUsage> {
         let mut measuring = Command::new(std::env::current_exe()?);
         measuring.args(["role", "measure", "--stdout"]).arg(&self.stdout).arg("--stderr").arg(&self.stderr);
         measuring.arg("--").args(&self.command).envs(environment.iter().copied());
         let measured = measuring.stderr(Stdio::inherit()).output()?;
-        let usage: Usage = serde_json::from_slice(&measured.stdout)?;
+        let usage: ProcessUsage = serde_json::from_slice(&measured.stdout)?;
         if usage.code == Some(0) {
             return Ok(usage);
         }
         let said = std::fs::read_to_string(&self.stderr)?;
         let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
+        let last = lines[lines.len().saturating_sub(MAX_ERROR_LINES)..].join("\n  ");
         let code = usage.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
         Err(format!("it ended with {code} and said last\n  {last}").into())
     }
@@ -97,7 +97,7 @@ impl Program {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn measured(&self) -> Outcome<Usage> {
+    pub(crate) fn measure(&self) -> BenchResult<ProcessUsage> {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).stdin(Stdio::null());
         command.stdout(File::create(&self.stdout)?).stderr(File::create(&self.stderr)?);
@@ -112,7 +112,7 @@ impl Program {
         let cpu = Duration::from(clock_getcpuclockid(id)?.now()?);
         let code = child.wait()?.code();
         let peak_kib = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
-        Ok(Usage { started, wall, cpu, peak_kib, code })
+        Ok(ProcessUsage { started, wall, cpu, peak_kib, code })
     }
 }
 
@@ -120,7 +120,7 @@ impl Program {
 ///
 /// # Errors
 /// When the system does not let it.
-pub(crate) fn pin() -> Outcome<usize> {
+pub(crate) fn pin_to_one_processor() -> BenchResult<usize> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
     let usable = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
@@ -132,6 +132,6 @@ pub(crate) fn pin() -> Outcome<usize> {
 }
 
 /// How many processors may be used.
-pub(crate) fn processors() -> usize {
+pub(crate) fn processor_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -6,22 +6,22 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, ValueEnum as _};
 
 use crate::{
-    Outcome,
-    agent::{self, Over},
-    contest::{self, Durability, Row, Setting},
-    floor::{self, Era},
-    inside,
+    BenchResult,
+    agent::{self, AgentTransport},
+    baseline::{self, Era},
+    comparison::{self, BenchSettings, Durability, Row},
+    in_process,
     instructions::{self, Purpose},
     llm,
-    measure::{self, Program},
+    measure::{self, MeasuredProgram},
     table::{self, Format},
     workload::Workload,
 };
 
 /// The word that makes this program one of the parts.
-const ROLE: &str = "role";
+const ROLE_ARGUMENT: &str = "role";
 /// What tells `cargo bench` from `cargo test`.
-const BENCH: &str = "--bench";
+const BENCH_FLAG: &str = "--bench";
 
 /// Runs workloads with kapell and with the floor, in turn, and compares them.
 ///
@@ -74,7 +74,7 @@ enum Role {
     /// A reference agent.
     Agent {
         /// How it is reached.
-        over: Over,
+        over: AgentTransport,
         /// Where it writes when its first call came and its last sleep was over.
         #[arg(long)]
         stamp: Option<PathBuf>,
@@ -94,15 +94,15 @@ enum Role {
         journal: PathBuf,
     },
     /// Whoever measures a program.
-    Measure(Program),
+    Measure(MeasuredProgram),
 }
 
 /// Measures, if this is `cargo bench`, or plays a part.
 pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let done = match arguments.next() {
-        Some(first) if first == ROLE => play(Role::parse_from(arguments)),
-        _ if std::env::args_os().any(|argument| argument == BENCH) => return measure(&Options::parse()),
+        Some(first) if first == ROLE_ARGUMENT => run_role(Role::parse_from(arguments)),
+        _ if std::env::args_os().any(|argument| argument == BENCH_FLAG) => return measure(&Options::parse()),
         _ => {
             println!("nothing is measured here but by `cargo bench --bench host`");
             Ok(())
@@ -117,9 +117,9 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn play(role: Role) -> Outcome<()> {
+fn run_role(role: Role) -> BenchResult<()> {
     if let Role::Measure(program) = role {
-        println!("{}", serde_json::to_string(&program.measured()?)?);
+        println!("{}", serde_json::to_string(&program.measure()?)?);
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -127,8 +127,8 @@ fn play(role: Role) -> Outcome<()> {
         match role {
             Role::Agent { over, stamp } => agent::serve(over, stamp).await?,
             Role::Llm => llm::serve().await?,
-            Role::Floor { job } => println!("{}", serde_json::to_string(&floor::run(&job).await?)?),
-            Role::Inside { plan, journal } => inside::run(&plan, &journal).await?,
+            Role::Floor { job } => println!("{}", serde_json::to_string(&baseline::run(&job).await?)?),
+            Role::Inside { plan, journal } => in_process::run(&plan, &journal).await?,
             Role::Measure(_) => {}
         }
         Ok(())
@@ -141,7 +141,7 @@ fn measure(options: &Options) -> ExitCode {
         Options { instructions: true, .. } => Purpose::Check,
         _ => return compare(options),
     };
-    match instructions::count(purpose) {
+    match instructions::count_instructions(purpose) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -152,15 +152,15 @@ fn measure(options: &Options) -> ExitCode {
 }
 
 fn compare(options: &Options) -> ExitCode {
-    let over = if options.http { Over::Http } else { Over::Stdio };
+    let over = if options.http { AgentTransport::Http } else { AgentTransport::Stdio };
     let rounds = if options.quick { 1 } else { usize::from(options.rounds) };
-    let setting = Setting { era: options.era, over, rounds };
+    let setting = BenchSettings { era: options.era, transport: over, rounds };
     println!("{}", heading(options, setting));
     let mut measured = Vec::new();
     let mut failed = false;
     for row in rows(options) {
         eprintln!("{} ...", row.name());
-        match contest::measure(row, setting) {
+        match comparison::measure_row(row, setting) {
             Ok(figures) => measured.push(figures),
             Err(error) => {
                 failed = true;
@@ -169,28 +169,28 @@ fn compare(options: &Options) -> ExitCode {
         }
     }
     let format = if options.markdown { Format::Markdown } else { Format::Columns };
-    let (table, holds) = table::table(&measured, over, format);
+    let (table, holds) = table::render_table(&measured, over, format);
     print!("\n{table}");
     let missed = options.check && !holds;
     if failed || missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// What holds for the whole table.
-fn heading(options: &Options, setting: Setting) -> String {
+fn heading(options: &Options, setting: BenchSettings) -> String {
     let era = match setting.era {
         Era::Legacy => "2025-11-25",
         Era::Modern => "2026-07-28",
     };
-    let over = match setting.over {
-        Over::Stdio => "stdio",
-        Over::Http => "Streamable HTTP",
+    let over = match setting.transport {
+        AgentTransport::Stdio => "stdio",
+        AgentTransport::Http => "Streamable HTTP",
     };
     let processors = if options.unpinned {
-        format!("unpinned, {} processors", measure::processors())
+        format!("unpinned, {} processors", measure::processor_count())
     } else {
-        match measure::pin() {
+        match measure::pin_to_one_processor() {
             Ok(number) => format!("everything on processor {number}"),
-            Err(error) => format!("unpinned ({error}), {} processors", measure::processors()),
+            Err(error) => format!("unpinned ({error}), {} processors", measure::processor_count()),
         }
     };
     format!("{over}, protocol {era}, {processors}, median of {} rounds", setting.rounds)

@@ -9,38 +9,38 @@ use std::{
     time::Duration,
 };
 
-use crate::{Outcome, agent::Over, floor::Reach, graph::Agent};
+use crate::{BenchResult, agent::AgentTransport, baseline::AgentAddress, graph::Agent};
 
 /// Both agents.
-pub(crate) struct Agents {
+pub(crate) struct AgentServers {
     /// How each is reached, in the order of [`Agent::ALL`].
-    pub(crate) reached: Vec<Reach>,
+    pub(crate) addresses: Vec<AgentAddress>,
     /// Where each writes when its first call came and its last sleep was over.
     stamps: Vec<PathBuf>,
     /// Those that are not started by whoever calls them.
-    _served: Vec<Served>,
+    _servers: Vec<ServerProcess>,
 }
 
-impl Agents {
+impl AgentServers {
     /// New agents, which leave files in `place`.
     ///
     /// # Errors
     /// When they do not start.
-    pub(crate) fn start(over: Over, place: &Path) -> Outcome<Self> {
-        let mut agents = Self { reached: Vec::new(), stamps: Vec::new(), _served: Vec::new() };
+    pub(crate) fn start(over: AgentTransport, place: &Path) -> BenchResult<Self> {
+        let mut agents = Self { addresses: Vec::new(), stamps: Vec::new(), _servers: Vec::new() };
         for agent in Agent::ALL {
             let stamp = place.join(agent.name());
             let path = stamp.display().to_string();
             match over {
-                Over::Stdio => {
+                AgentTransport::Stdio => {
                     let this = std::env::current_exe()?.display().to_string();
                     let arguments = ["role", "agent", "stdio", "--stamp", &path].map(str::to_owned);
-                    agents.reached.push(Reach::Command([this].into_iter().chain(arguments).collect()));
+                    agents.addresses.push(AgentAddress::Command([this].into_iter().chain(arguments).collect()));
                 }
-                Over::Http => {
-                    let served = Served::start(&["agent", "http", "--stamp", &path])?;
-                    agents.reached.push(Reach::Url(served.address.clone()));
-                    agents._served.push(served);
+                AgentTransport::Http => {
+                    let served = ServerProcess::start(&["agent", "http", "--stamp", &path])?;
+                    agents.addresses.push(AgentAddress::Url(served.address.clone()));
+                    agents._servers.push(served);
                 }
             }
             agents.stamps.push(stamp);
@@ -52,7 +52,7 @@ impl Agents {
     ///
     /// # Errors
     /// When none came.
-    pub(crate) fn calls(&self) -> Outcome<(Duration, Option<Duration>)> {
+    pub(crate) fn call_times(&self) -> BenchResult<(Duration, Option<Duration>)> {
         let (mut first, mut last) = (None, None);
         for path in self.stamps.iter().filter(|path| path.exists()) {
             let text = fs::read_to_string(path)?;
@@ -65,19 +65,19 @@ impl Agents {
 }
 
 /// A server of this program, which ends with its standard input.
-pub(crate) struct Served {
+pub(crate) struct ServerProcess {
     child: Child,
     output: BufReader<ChildStdout>,
     /// Where it listens.
     pub(crate) address: String,
 }
 
-impl Served {
+impl ServerProcess {
     /// Starts a role that prints its address first.
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) fn start(role: &[&str]) -> Outcome<Self> {
+    pub(crate) fn start(role: &[&str]) -> BenchResult<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("role").args(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut output = BufReader::new(child.stdout.take().ok_or("a server has no output")?);
@@ -90,7 +90,7 @@ impl Served {
     ///
     /// # Errors
     /// When what it prints is no text.
-    pub(crate) fn end(mut self) -> Outcome<String> {
+    pub(crate) fn shut_down(mut self) -> BenchResult<String> {
         drop(self.child.stdin.take());
         let mut said = String::new();
         self.output.read_to_string(&mut said)?;
@@ -98,7 +98,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         // Its end only has to be waited for.

@@ -2,13 +2,13 @@
 //! Never measures.
 
 use crate::{
-    agent::Over,
-    contest::{Durability, Figures, Round, Row, Sample},
-    targets::{Verdict, verdicts},
+    agent::AgentTransport,
+    comparison::{Durability, Figures, Round, Row, Sample},
+    targets::{TargetResult, target_results},
     workload::Workload,
 };
 
-const HEAD: [&str; 11] = [
+const COLUMN_TITLES: [&str; 11] = [
     "workload",
     "floor",
     "durable",
@@ -32,13 +32,13 @@ pub(crate) enum Format {
 }
 
 /// The table, and whether all targets hold.
-pub(crate) fn table(all: &[Figures], over: Over, format: Format) -> (String, bool) {
-    let mut rows = vec![HEAD.map(str::to_owned)];
+pub(crate) fn render_table(all: &[Figures], over: AgentTransport, format: Format) -> (String, bool) {
+    let mut rows = vec![COLUMN_TITLES.map(str::to_owned)];
     let mut holds = true;
     for figures in all {
-        let verdicts = verdicts(figures, over, all);
-        holds &= verdicts.iter().all(Verdict::holds);
-        rows.push(cells(figures, &verdicts));
+        let verdicts = target_results(figures, over, all);
+        holds &= verdicts.iter().all(TargetResult::is_met);
+        rows.push(row_cells(figures, &verdicts));
     }
     let text = match format {
         Format::Columns => columns(&rows),
@@ -47,31 +47,31 @@ pub(crate) fn table(all: &[Figures], over: Over, format: Format) -> (String, boo
     (text, holds)
 }
 
-fn cells(figures: &Figures, verdicts: &[Verdict]) -> [String; 11] {
-    let wall = |of: fn(&Round) -> &Sample| format!("{:.1} ms", figures.median(|round| ms(of(round))));
-    let spread = figures.rounds.iter().map(over_durable);
+fn row_cells(figures: &Figures, verdicts: &[TargetResult]) -> [String; 11] {
+    let wall = |of: fn(&Round) -> &Sample| format!("{:.1} ms", figures.median(|round| wall_ms(of(round))));
+    let spread = figures.rounds.iter().map(ratio_to_durable);
     let (least, most) = spread.fold((f64::MAX, 0.0_f64), |(least, most), next| (least.min(next), most.max(next)));
     [
         figures.row.name(),
-        wall(|round| &round.memory),
+        wall(|round| &round.in_memory),
         wall(|round| &round.durable),
         wall(|round| &round.kapell),
-        format!("{:.2}", figures.over_durable()),
+        format!("{:.2}", figures.ratio_to_durable()),
         format!("{least:.2}–{most:.2}"),
-        format!("{:.2}", figures.over_memory()),
+        format!("{:.2}", figures.ratio_to_memory()),
         format!("{:.0}", figures.task_us()),
         format!("{:.2}", figures.median(|round| round.kapell.cpu.as_secs_f64() / round.durable.cpu.as_secs_f64())),
         format!("{:.0}", figures.peak_mb()),
-        notes(figures, verdicts).join("; "),
+        row_remarks(figures, verdicts).join("; "),
     ]
 }
 
-fn notes(figures: &Figures, verdicts: &[Verdict]) -> Vec<String> {
+fn row_remarks(figures: &Figures, verdicts: &[TargetResult]) -> Vec<String> {
     let mut notes = Vec::new();
-    for Verdict { target, reached } in verdicts {
-        let verdict = Verdict { target: *target, reached: *reached };
-        let word = if verdict.holds() { "holds" } else { "MISSED" };
-        notes.push(format!("≤ {} {} {word}: {}", target.at_most, target.figure.unit(), rounded(*reached)));
+    for TargetResult { target, actual: reached } in verdicts {
+        let verdict = TargetResult { target: *target, actual: *reached };
+        let word = if verdict.is_met() { "holds" } else { "MISSED" };
+        notes.push(format!("≤ {} {} {word}: {}", target.maximum, target.figure.unit(), format_rounded(*reached)));
     }
     match figures.row.workload {
         Workload::Pair => {
@@ -79,12 +79,12 @@ fn notes(figures: &Figures, verdicts: &[Verdict]) -> Vec<String> {
             notes.push(format!("the durable floor's first call after {floor:.1} ms"));
         }
         Workload::Sleep1000 => {
-            let memory = figures.over_ideal(|round| &round.memory).unwrap_or_default();
-            let durable = figures.over_ideal(|round| &round.durable).unwrap_or_default();
+            let memory = figures.ratio_to_ideal(|round| &round.in_memory).unwrap_or_default();
+            let durable = figures.ratio_to_ideal(|round| &round.durable).unwrap_or_default();
             notes.push(format!("the floor's is {memory:.2}, the durable floor's {durable:.2}"));
         }
         Workload::Progress50 => {
-            let seen = figures.median(|round| round.memory.notifications as f64);
+            let seen = figures.median(|round| round.in_memory.notifications as f64);
             let kept = figures.median(|round| round.kapell.notifications as f64);
             notes.push(format!("of {seen} notifications kapell kept {kept}, each task's last among them"));
         }
@@ -93,19 +93,19 @@ fn notes(figures: &Figures, verdicts: &[Verdict]) -> Vec<String> {
     notes
 }
 
-fn rounded(number: f64) -> String {
+fn format_rounded(number: f64) -> String {
     if number < 10.0 { format!("{number:.2}") } else { format!("{number:.0}") }
 }
 
 fn columns(rows: &[[String; 11]]) -> String {
     let wide = |text: &str| text.chars().count();
     let widths: Vec<usize> =
-        (0..HEAD.len()).map(|at| rows.iter().map(|row| wide(&row[at])).max().unwrap_or(0)).collect();
+        (0..COLUMN_TITLES.len()).map(|at| rows.iter().map(|row| wide(&row[at])).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, &width))| match at {
             0 => format!("{cell:width$}"),
-            _ if at + 1 == HEAD.len() => cell.clone(),
+            _ if at + 1 == COLUMN_TITLES.len() => cell.clone(),
             _ => format!("{cell:>width$}"),
         });
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
@@ -119,7 +119,7 @@ fn markdown(rows: &[[String; 11]]) -> String {
     for (at, row) in rows.iter().enumerate() {
         text += &format!("| {} |\n", row.join(" | "));
         if at == 0 {
-            text += &format!("|---{}|---|\n", "|--:".repeat(HEAD.len() - 2));
+            text += &format!("|---{}|---|\n", "|--:".repeat(COLUMN_TITLES.len() - 2));
         }
     }
     text
@@ -148,24 +148,24 @@ impl Figures {
     }
 
     /// kapell's time over that of the floor with a journal.
-    pub(crate) fn over_durable(&self) -> f64 {
-        self.median(over_durable)
+    pub(crate) fn ratio_to_durable(&self) -> f64 {
+        self.median(ratio_to_durable)
     }
 
     /// kapell's time over that of the floor without one.
-    pub(crate) fn over_memory(&self) -> f64 {
-        self.median(|round| ms(&round.kapell) / ms(&round.memory))
+    pub(crate) fn ratio_to_memory(&self) -> f64 {
+        self.median(|round| wall_ms(&round.kapell) / wall_ms(&round.in_memory))
     }
 
     /// The makespan of `of` over that of the sleeps alone, if there are any.
-    pub(crate) fn over_ideal(&self, of: impl Fn(&Round) -> &Sample) -> Option<f64> {
+    pub(crate) fn ratio_to_ideal(&self, of: impl Fn(&Round) -> &Sample) -> Option<f64> {
         let ideal = self.row.workload.ideal_ms()?;
         Some(self.median(|round| of(round).makespan.unwrap_or_default().as_secs_f64() * 1e3 / ideal))
     }
 
     /// kapell's time for each task, in microseconds.
     pub(crate) fn task_us(&self) -> f64 {
-        self.median(|round| ms(&round.kapell)) * 1e3 / self.tasks as f64
+        self.median(|round| wall_ms(&round.kapell)) * 1e3 / self.tasks as f64
     }
 
     /// The time from kapell's start to its first call, in milliseconds.
@@ -179,15 +179,15 @@ impl Figures {
     }
 
     /// The most requests of kapell's that waited for the language model at once.
-    pub(crate) fn asked_at_once(&self) -> usize {
-        self.median(|round| round.kapell.asked_at_once as f64) as usize
+    pub(crate) fn peak_llm_requests(&self) -> usize {
+        self.median(|round| round.kapell.peak_llm_requests as f64) as usize
     }
 }
 
-fn over_durable(round: &Round) -> f64 {
-    ms(&round.kapell) / ms(&round.durable)
+fn ratio_to_durable(round: &Round) -> f64 {
+    wall_ms(&round.kapell) / wall_ms(&round.durable)
 }
 
-fn ms(sample: &Sample) -> f64 {
+fn wall_ms(sample: &Sample) -> f64 {
     sample.wall.as_secs_f64() * 1e3
 }

@@ -2,9 +2,9 @@
 //! Never measures.
 
 use crate::{
-    agent::Over,
-    contest::{Durability, Figures, Row},
-    graph::WIDTH,
+    agent::AgentTransport,
+    comparison::{Durability, Figures, Row},
+    graph::MAX_PARALLEL,
     workload::Workload,
 };
 
@@ -33,15 +33,15 @@ pub(crate) enum Figure {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Target {
     row: Row,
-    over: Over,
+    transport: AgentTransport,
     /// What is judged.
     pub(crate) figure: Figure,
     /// The most that it may be.
-    pub(crate) at_most: f64,
+    pub(crate) maximum: f64,
 }
 
 /// All of them.
-pub(crate) fn all() -> Vec<Target> {
+pub(crate) fn all_targets() -> Vec<Target> {
     use Figure::{EmptyPlaces, FirstCall, OverDurable, OverIdeal, OverMemory, Peak, TaskOverLayered10k, Validation};
     use Workload::{
         Chain100, Diamond100, Fan1000, Layered1k, Layered10k, Layered100k, Pair, Progress50, Sleep1000, Think200,
@@ -65,45 +65,45 @@ pub(crate) fn all() -> Vec<Target> {
     let full = |workload| Row { workload, durability: Durability::Full };
     let mut targets = Vec::new();
     for (workload, figure, stdio, http) in both {
-        targets.push(Target { row: full(workload), over: Over::Stdio, figure, at_most: stdio });
-        targets.push(Target { row: full(workload), over: Over::Http, figure, at_most: http });
+        targets.push(Target { row: full(workload), transport: AgentTransport::Stdio, figure, maximum: stdio });
+        targets.push(Target { row: full(workload), transport: AgentTransport::Http, figure, maximum: http });
     }
     let normal = Row { workload: Layered10k, durability: Durability::Normal };
-    targets.push(Target { row: normal, over: Over::Stdio, figure: OverMemory, at_most: 1.5 });
+    targets.push(Target { row: normal, transport: AgentTransport::Stdio, figure: OverMemory, maximum: 1.5 });
     for (figure, at_most) in [(Validation, 2.0), (TaskOverLayered10k, 1.3), (Peak, 400.0)] {
-        targets.push(Target { row: full(Layered100k), over: Over::Stdio, figure, at_most });
+        targets.push(Target { row: full(Layered100k), transport: AgentTransport::Stdio, figure, maximum: at_most });
     }
     targets
 }
 
 /// A target, and what was reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct TargetResult {
     /// The target.
     pub(crate) target: Target,
     /// What was reached.
-    pub(crate) reached: f64,
+    pub(crate) actual: f64,
 }
 
-impl Verdict {
+impl TargetResult {
     /// Whether that is enough.
-    pub(crate) fn holds(&self) -> bool {
-        self.reached <= self.target.at_most
+    pub(crate) fn is_met(&self) -> bool {
+        self.actual <= self.target.maximum
     }
 }
 
 /// What `measured`, over `over`, is to reach, where all that this needs is among `others`.
-pub(crate) fn verdicts(measured: &Figures, over: Over, others: &[Figures]) -> Vec<Verdict> {
-    let own = all().into_iter().filter(|target| target.row == measured.row && target.over == over);
-    own.filter_map(|target| Some(Verdict { target, reached: target.figure.of(measured, others)? })).collect()
+pub(crate) fn target_results(measured: &Figures, over: AgentTransport, others: &[Figures]) -> Vec<TargetResult> {
+    let own = all_targets().into_iter().filter(|target| target.row == measured.row && target.transport == over);
+    own.filter_map(|target| Some(TargetResult { target, actual: target.figure.value_of(measured, others)? })).collect()
 }
 
 impl Figure {
-    fn of(self, measured: &Figures, others: &[Figures]) -> Option<f64> {
+    fn value_of(self, measured: &Figures, others: &[Figures]) -> Option<f64> {
         match self {
-            Self::OverDurable => Some(measured.over_durable()),
-            Self::OverMemory => Some(measured.over_memory()),
-            Self::OverIdeal => measured.over_ideal(|round| &round.kapell),
+            Self::OverDurable => Some(measured.ratio_to_durable()),
+            Self::OverMemory => Some(measured.ratio_to_memory()),
+            Self::OverIdeal => measured.ratio_to_ideal(|round| &round.kapell),
             Self::TaskOverLayered10k => {
                 let row = Row { workload: Workload::Layered10k, durability: measured.row.durability };
                 let less = others.iter().find(|figures| figures.row == row)?;
@@ -112,7 +112,7 @@ impl Figure {
             Self::FirstCall => Some(measured.first_call_ms()),
             Self::Peak => Some(measured.peak_mb()),
             Self::Validation => Some(measured.validation?.as_secs_f64()),
-            Self::EmptyPlaces => Some(WIDTH.saturating_sub(measured.asked_at_once()) as f64),
+            Self::EmptyPlaces => Some(MAX_PARALLEL.saturating_sub(measured.peak_llm_requests()) as f64),
         }
     }
 

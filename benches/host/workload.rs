@@ -3,12 +3,12 @@
 
 use std::fmt;
 
-use crate::graph::{Graph, WIDTH, number, text};
+use crate::graph::{Graph, MAX_PARALLEL, number_argument, text_argument};
 
 /// How long a task of `sleep1000` sleeps, in milliseconds.
-const NAP: u64 = 50;
+const SLEEP_MS: u64 = 50;
 /// How many notifications a task of `progress50` sends.
-pub(crate) const NOTIFICATIONS: u64 = 100;
+pub(crate) const NOTIFICATIONS_PER_TASK: u64 = 100;
 
 /// Which workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,23 +43,27 @@ impl Workload {
     pub(crate) fn graph(self) -> Graph {
         let name = &self.to_string();
         match self {
-            Self::Pair => Graph::side_by_side(name, 2, "echo", |_| text("text", "seed")),
+            Self::Pair => Graph::independent(name, 2, "echo", |_| text_argument("text", "seed")),
             Self::Chain100 => Graph::chain(name, 100),
             Self::Diamond100 => Graph::diamonds(name, 100),
             Self::Fan1000 => Graph::fan(name, 1_000),
             Self::Layered1k => Graph::layered(name, 20, 50),
             Self::Layered10k => Graph::layered(name, 50, 200),
             Self::Layered100k => Graph::layered(name, 200, 500),
-            Self::Sleep1000 => Graph::side_by_side(name, 1_000, "sleep_ms", |_| number("ms", NAP)),
-            Self::Think200 => Graph::side_by_side(name, 200, "think", |task| text("prompt", &format!("p{task}"))),
-            Self::Progress50 => Graph::side_by_side(name, 50, "progress", |_| number("n", NOTIFICATIONS)),
-            Self::Work64k => Graph::side_by_side(name, 200, "work", |_| number("bytes", 64 * 1_024)),
+            Self::Sleep1000 => Graph::independent(name, 1_000, "sleep_ms", |_| number_argument("ms", SLEEP_MS)),
+            Self::Think200 => {
+                Graph::independent(name, 200, "think", |task| text_argument("prompt", &format!("p{task}")))
+            }
+            Self::Progress50 => {
+                Graph::independent(name, 50, "progress", |_| number_argument("n", NOTIFICATIONS_PER_TASK))
+            }
+            Self::Work64k => Graph::independent(name, 200, "work", |_| number_argument("bytes", 64 * 1_024)),
         }
     }
 
     /// The least time that it takes because of its sleeps alone, in milliseconds.
     pub(crate) fn ideal_ms(self) -> Option<f64> {
-        (self == Self::Sleep1000).then(|| 1_000_usize.div_ceil(WIDTH) as f64 * NAP as f64)
+        (self == Self::Sleep1000).then(|| 1_000_usize.div_ceil(MAX_PARALLEL) as f64 * SLEEP_MS as f64)
     }
 }
 

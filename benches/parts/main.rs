@@ -13,51 +13,51 @@ use std::{
 
 use kapell::{
     config::{self, AgentsFile, ProcessEnvironment},
-    engine::{Beginning, Run, Step},
-    expression::{self, Scope, TaskView, Tasks},
+    engine::{NewRun, Run, StepOutput},
+    expression::{self, Scope, TaskLookup, TaskView},
     journal::{Durability, Journal as _, SqliteJournal},
-    model::{AgentInfo, Block, Command, Input, Plan, Record, RunId, Timestamp, ToolOutput},
+    model::{AgentInfo, Command, ContentBlock, Input, Plan, Record, RunId, Timestamp, ToolOutput},
 };
 use serde_json::{Value, json};
 
 use graph::Graph;
 
 /// Plans by their layers and the width of each.
-const PLANS: [(usize, usize); 4] = [(5, 20), (20, 50), (50, 200), (200, 500)];
+const PLAN_SIZES: [(usize, usize); 4] = [(5, 20), (20, 50), (50, 200), (200, 500)];
 /// A part is measured again until it has taken this long in all, and its least time counts.
-const LONG_ENOUGH: Duration = Duration::from_secs(1);
+const MIN_MEASURE_TIME: Duration = Duration::from_secs(1);
 /// What every task gives.
-const OUTPUT: &str = "0123456789abcdef";
+const TASK_OUTPUT: &str = "0123456789abcdef";
 
 /// What can fail here ends the program with its reason.
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn main() -> Outcome<()> {
+fn main() -> BenchResult<()> {
     // `cargo test` does not give it.
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("nothing is measured here but by `cargo bench --bench parts`");
         return Ok(());
     }
-    let plans = PLANS.map(|(layers, width)| Material::new(layers, width));
-    let plans = plans.into_iter().collect::<Outcome<Vec<_>>>()?;
+    let plans = PLAN_SIZES.map(|(layers, width)| PlanFixture::new(layers, width));
+    let plans = plans.into_iter().collect::<BenchResult<Vec<_>>>()?;
     print!("{:32}", "microseconds a task");
     plans.iter().for_each(|plan| print!("{:>14}", format!("{} tasks", plan.plan.tasks.len())));
     println!("{:>10}", "growth");
-    row("lowering the plan", &plans, |plan| lower(&plan.text, &plan.agents).map(drop))?;
-    row("rendering the arguments", &plans, Material::render)?;
-    row("deciding", &plans, |plan| plan.decide(|_| ()))?;
-    row("appending to the journal", &plans, |plan| plan.append(Durability::Normal))?;
-    row("appending, safe from power cuts", &plans, |plan| plan.append(Durability::Full))
+    print_row("lowering the plan", &plans, |plan| load_plan(&plan.text, &plan.agents).map(drop))?;
+    print_row("rendering the arguments", &plans, PlanFixture::render)?;
+    print_row("deciding", &plans, |plan| plan.run_engine(|_| ()))?;
+    print_row("appending to the journal", &plans, |plan| plan.append_records(Durability::Normal))?;
+    print_row("appending, safe from power cuts", &plans, |plan| plan.append_records(Durability::Full))
 }
 
 /// Prints the least time of each plan by task, and by how much the largest plan's exceeds that of 1 000 tasks.
-fn row(name: &str, plans: &[Material], part: impl Fn(&Material) -> Outcome<()>) -> Outcome<()> {
+fn print_row(name: &str, plans: &[PlanFixture], part: impl Fn(&PlanFixture) -> BenchResult<()>) -> BenchResult<()> {
     print!("{name:32}");
     let mut each = Vec::new();
     for plan in plans {
         let begun = Instant::now();
         let mut least = Duration::MAX;
-        while begun.elapsed() < LONG_ENOUGH {
+        while begun.elapsed() < MIN_MEASURE_TIME {
             let start = Instant::now();
             part(plan)?;
             least = least.min(start.elapsed());
@@ -70,7 +70,7 @@ fn row(name: &str, plans: &[Material], part: impl Fn(&Material) -> Outcome<()>) 
 }
 
 /// A plan, and what the parts are given.
-struct Material {
+struct PlanFixture {
     agents: AgentsFile,
     text: String,
     plan: Arc<Plan>,
@@ -79,36 +79,36 @@ struct Material {
     /// The records of a run of it, as they are appended.
     appends: Vec<Arc<[Record]>>,
     /// Where journals go.
-    place: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
-impl Material {
-    fn new(layers: usize, width: usize) -> Outcome<Self> {
+impl PlanFixture {
+    fn new(layers: usize, width: usize) -> BenchResult<Self> {
         let agents = ["a", "b"].map(|agent| format!("[agents.{agent}]\ncommand = \"nothing\"\nmax_concurrency = 64\n"));
         let agents = config::parse_agents("agents.toml", &agents.concat(), &ProcessEnvironment)?;
         let text = Graph::layered("layered", layers, width).plan();
         let mut material = Self {
-            plan: Arc::new(lower(&text, &agents)?),
+            plan: Arc::new(load_plan(&text, &agents)?),
             text,
             agents,
             inputs: Arc::new(json!({})),
             output: Arc::new(ToolOutput {
-                content: vec![Block::Text(OUTPUT.to_owned())],
+                content: vec![ContentBlock::Text(TASK_OUTPUT.to_owned())],
                 structured: None,
                 warning: None,
             }),
             appends: Vec::new(),
-            place: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
+            directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?,
         };
         let mut appends = Vec::new();
-        material.decide(|records| appends.push(records.into()))?;
+        material.run_engine(|records| appends.push(records.into()))?;
         material.appends = appends;
         Ok(material)
     }
 
     /// The arguments of every task, from the outputs of others.
-    fn render(&self) -> Outcome<()> {
-        let done = Done(self.plan.tasks.iter().map(|task| (task.id.as_str(), &*self.output)).collect());
+    fn render(&self) -> BenchResult<()> {
+        let done = SucceededTasks(self.plan.tasks.iter().map(|task| (task.id.as_str(), &*self.output)).collect());
         let scope = Scope { inputs: &self.inputs, item: None, tasks: &done };
         for arguments in self.plan.tasks.iter().filter_map(|task| task.arguments()) {
             std::hint::black_box(expression::render(arguments, &scope)?);
@@ -118,21 +118,21 @@ impl Material {
 
     /// A whole run in which everything that is ordered has happened at the next step; `append` is given the records of
     /// each.
-    fn decide(&self, mut append: impl FnMut(Vec<Record>)) -> Outcome<()> {
-        let beginning = Beginning { plan: &self.plan, inputs: &self.inputs, seed: 0, planning: None, source: None };
+    fn run_engine(&self, mut append: impl FnMut(Vec<Record>)) -> BenchResult<()> {
+        let beginning = NewRun { plan: &self.plan, inputs: &self.inputs, seed: 0, planning: None, source: None };
         let mut now = Timestamp::default();
         let (mut run, mut step) = Run::start(beginning, now)?;
-        while !run.is_over() {
-            let Step { records, commands } = step;
+        while !run.has_ended() {
+            let StepOutput { records, commands } = step;
             append(records);
             now = now.after(Duration::from_millis(1));
-            step = run.handle(commands.into_iter().filter_map(|command| self.carry_out(command)), now);
+            step = run.handle(commands.into_iter().filter_map(|command| self.complete_command(command)), now);
         }
         append(step.records);
         Ok(())
     }
 
-    fn carry_out(&self, command: Command) -> Option<Input> {
+    fn complete_command(&self, command: Command) -> Option<Input> {
         match command {
             Command::ConnectAgent { agent } => {
                 let info = AgentInfo { protocol: "2026-07-28".into(), ..AgentInfo::default() };
@@ -146,8 +146,8 @@ impl Material {
     }
 
     /// All records of a run, in the batches in which they were decided, until they are durable.
-    fn append(&self, durability: Durability) -> Outcome<()> {
-        let place = tempfile::tempdir_in(self.place.path())?;
+    fn append_records(&self, durability: Durability) -> BenchResult<()> {
+        let place = tempfile::tempdir_in(self.directory.path())?;
         let journal = SqliteJournal::open(&place.path().join("journal.db"), durability)?;
         let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
         for records in &self.appends {
@@ -158,15 +158,15 @@ impl Material {
 }
 
 /// From the text of a plan file to the plan.
-fn lower(text: &str, agents: &AgentsFile) -> Outcome<Plan> {
+fn load_plan(text: &str, agents: &AgentsFile) -> BenchResult<Plan> {
     Ok(config::load_plan("plan.yaml", text, agents, None)?.plan)
 }
 
 /// Tasks that have all succeeded, none of them a `foreach` task.
-struct Done<'d>(HashMap<&'d str, &'d ToolOutput>);
+struct SucceededTasks<'d>(HashMap<&'d str, &'d ToolOutput>);
 
-impl Tasks for Done<'_> {
-    fn view(&self, id: &str) -> Option<TaskView<'_>> {
+impl TaskLookup for SucceededTasks<'_> {
+    fn task(&self, id: &str) -> Option<TaskView<'_>> {
         let output = self.0.get(id).copied()?;
         Some(TaskView { status: "succeeded", agent: Some("a"), error: None, output: Some(output), items: None })
     }

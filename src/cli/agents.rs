@@ -7,16 +7,16 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    AgentsArg, CliError, Exit, Format,
+    AgentsArg, CliError, Exit, OutputFormat,
     exit::{print, print_json},
     files,
 };
 use crate::{
     config::AgentsFile,
     mcp::schema_warnings,
-    model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, shown_address},
+    model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url},
     report::text::printable,
-    runtime::{Survey, survey},
+    runtime::{AgentProbe, discover},
 };
 
 #[derive(Debug, Subcommand)]
@@ -37,30 +37,32 @@ pub(super) struct AgentsArgs {
     agents: AgentsArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     match command {
-        AgentsCommand::List(args) => list(&chosen(files::agents(&args.agents)?, &args)?, args.output),
+        AgentsCommand::List(args) => {
+            list_agents(&selected_agents(files::load_agents(&args.agents)?, &args)?, args.output)
+        }
         AgentsCommand::Test(args) => {
-            let (specs, found) = asked(&args).await?;
-            test(&specs, &found, args.output)
+            let (specs, found) = discover_agents(&args).await?;
+            test_agents(&specs, &found, args.output)
         }
         AgentsCommand::Tools(args) => {
-            let (specs, found) = asked(&args).await?;
-            tools(&specs, &found, args.output)
+            let (specs, found) = discover_agents(&args).await?;
+            list_tools(&specs, &found, args.output)
         }
     }
 }
 
 /// The agents that the command line names, or all, and what came of connecting to them.
-async fn asked(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Survey>), CliError> {
-    let file = files::agents(&args.agents)?;
+async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<AgentProbe>), CliError> {
+    let file = files::load_agents(&args.agents)?;
     let options = files::pool_options(&file)?;
     let secrets = file.secrets.clone();
-    let specs = chosen(file, args)?;
-    let mut found = survey(specs.clone(), options, &secrets).await;
+    let specs = selected_agents(file, args)?;
+    let mut found = discover(specs.clone(), options, &secrets).await;
     for info in found.iter_mut().filter_map(|survey| survey.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {
@@ -71,7 +73,7 @@ async fn asked(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Survey>), CliEr
 }
 
 /// The agents that the command line names, or all.
-fn chosen(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
+fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
     if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
         let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
         return Err(CliError::usage(
@@ -83,9 +85,9 @@ fn chosen(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliErro
     Ok(file.agents.into_values().filter(wanted).collect())
 }
 
-fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
+fn list_agents(agents: &[AgentSpec], format: OutputFormat) -> Result<Exit, CliError> {
     match format {
-        Format::Json => {
+        OutputFormat::Json => {
             let list: Vec<_> = agents
                 .iter()
                 .map(|agent| {
@@ -103,7 +105,7 @@ fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
                 .collect();
             print_json(&list)?;
         }
-        Format::Text => {
+        OutputFormat::Text => {
             for agent in agents {
                 let (transport, address) = address(agent);
                 let mut line = format!("{}  {transport}  {address}", agent.id);
@@ -121,7 +123,7 @@ fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
             }
         }
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }
 
 /// The kind of transport, and what tells a person which agent it is. Arguments and queries can hold secrets and stay
@@ -129,16 +131,16 @@ fn list(agents: &[AgentSpec], format: Format) -> Result<Exit, CliError> {
 fn address(agent: &AgentSpec) -> (&'static str, String) {
     match &agent.transport {
         Transport::Stdio(child) => ("stdio", child.command.clone()),
-        Transport::Http { url, .. } => ("http", shown_address(url)),
+        Transport::Http { url, .. } => ("http", redact_url(url)),
     }
 }
 
-fn test(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, CliError> {
+fn test_agents(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat) -> Result<Exit, CliError> {
     match format {
-        Format::Json => {
+        OutputFormat::Json => {
             let list: Vec<_> = found
                 .iter()
-                .map(|Survey { agent, result, took }| match result {
+                .map(|AgentProbe { agent, result, duration: took }| match result {
                     Ok(info) => json!({
                         "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
                         "tools": info.tools.len(), "milliseconds": took.as_millis(), "warnings": info.warnings,
@@ -150,8 +152,8 @@ fn test(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, 
                 .collect();
             print_json(&list)?;
         }
-        Format::Text => {
-            for Survey { agent, result, took } in found {
+        OutputFormat::Text => {
+            for AgentProbe { agent, result, duration: took } in found {
                 let line = match result {
                     Ok(info) => {
                         format!(
@@ -171,23 +173,23 @@ fn test(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, 
             }
         }
     }
-    Ok(exit(agents, found))
+    Ok(exit_code(agents, found))
 }
 
-fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit, CliError> {
+fn list_tools(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat) -> Result<Exit, CliError> {
     match format {
-        Format::Json => {
+        OutputFormat::Json => {
             let list: Vec<_> = found
                 .iter()
-                .map(|Survey { agent, result, .. }| match result {
+                .map(|AgentProbe { agent, result, .. }| match result {
                     Ok(info) => json!({"agent": agent, "ok": true, "tools": info.tools, "warnings": info.warnings}),
                     Err(failure) => json!({"agent": agent, "ok": false, "error": failure}),
                 })
                 .collect();
             print_json(&list)?;
         }
-        Format::Text => {
-            for Survey { agent, result, .. } in found {
+        OutputFormat::Text => {
+            for AgentProbe { agent, result, .. } in found {
                 match result {
                     Ok(info) => {
                         for tool in &info.tools {
@@ -220,7 +222,7 @@ fn tools(agents: &[AgentSpec], found: &[Survey], format: Format) -> Result<Exit,
             }
         }
     }
-    Ok(exit(agents, found))
+    Ok(exit_code(agents, found))
 }
 
 /// The defects of what an agent says of itself, a line each.
@@ -229,14 +231,14 @@ fn warnings(info: &AgentInfo) -> String {
 }
 
 /// A required agent that failed weighs more than another.
-fn exit(agents: &[AgentSpec], found: &[Survey]) -> Exit {
-    let failed = |survey: &&Survey| survey.result.is_err();
-    let required = |survey: &Survey| agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required);
+fn exit_code(agents: &[AgentSpec], found: &[AgentProbe]) -> Exit {
+    let failed = |survey: &&AgentProbe| survey.result.is_err();
+    let required = |survey: &AgentProbe| agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required);
     if found.iter().filter(failed).any(required) {
         Exit::AgentUnavailable
     } else if found.iter().any(|survey| survey.result.is_err()) {
         Exit::Failed
     } else {
-        Exit::Done
+        Exit::Success
     }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::{CliError, Exit, JournalArg, elsewhere::Elsewhere};
+use super::{CliError, Exit, JournalArg, remote_run::RemoteRun};
 use crate::{
-    human::sheet::Said,
-    journal::Request,
+    human::form_prompt::AnswerInput,
+    journal::ControlRequest,
     report::{
-        history::{Asked, Questions, action},
+        history::{AskedQuestion, QuestionLog, answer_action},
         text::printable,
     },
 };
 
 /// How long to wait until the process that drives the run has taken the answer up. It looks five times a second.
-const PATIENCE: Duration = Duration::from_secs(5);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel"])))]
@@ -45,29 +45,29 @@ pub(super) struct AnswerArgs {
 }
 
 impl AnswerArgs {
-    fn said(&self) -> Said {
+    fn input(&self) -> AnswerInput {
         if self.decline {
-            Said::Decline
+            AnswerInput::Decline
         } else if self.cancel {
-            Said::Cancel
+            AnswerInput::Cancel
         } else {
-            Said::Accept(self.field.clone())
+            AnswerInput::Accept(self.field.clone())
         }
     }
 }
 
 pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
-    let elsewhere = Elsewhere::find(&args.journal, &args.run)?;
+    let elsewhere = RemoteRun::find(&args.journal, &args.run)?;
     let (run, id) = (&elsewhere.run, &args.question);
-    let questions = Questions::read(&elsewhere.reader, run)?;
-    let asked = questions.get(id).ok_or_else(|| unknown(id, &questions))?;
+    let questions = QuestionLog::read(&elsewhere.reader, run)?;
+    let asked = questions.get(id).ok_or_else(|| unknown_question(id, &questions))?;
     if let Some((answer, by)) = &asked.answer {
         return Err(CliError::usage(
-            format!("question `{id}` was answered already: {} by {}", action(answer), printable(by)),
+            format!("question `{id}` was answered already: {} by {}", answer_action(answer), printable(by)),
             format!("`kapell questions {run}` lists what is open"),
         ));
     }
-    let answer = args.said().answer(&asked.question.form).map_err(|problem| {
+    let answer = args.input().into_answer(&asked.question.form).map_err(|problem| {
         CliError::usage(
             format!("question `{id}` does not take that: {}", printable(&problem)),
             format!("`kapell questions {run}` shows what it takes"),
@@ -79,37 +79,43 @@ pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
             "leave `--all` out; it is for the approvals of a `foreach` task",
         ));
     }
-    let request = Request::Answer { question: asked.question.id.clone(), answer: answer.clone(), all: args.all };
+    let request = ControlRequest::Answer { question: asked.question.id.clone(), answer: answer.clone(), all: args.all };
     let sender = elsewhere.send(&request)?.to_string();
     let taken_up = elsewhere
-        .await_effect(PATIENCE, |reader| {
-            let questions = Questions::read(reader, run)?;
+        .wait_for_effect(WAIT_TIMEOUT, |reader| {
+            let questions = QuestionLog::read(reader, run)?;
             Ok(questions.get(id).and_then(|asked| asked.answer.clone()))
         })
         .await?;
     match taken_up {
-        Some((taken, by)) if taken == answer && by == sender => message!("{id} of run {run}: {}", action(&answer)),
+        Some((taken, by)) if taken == answer && by == sender => {
+            message!("{id} of run {run}: {}", answer_action(&answer))
+        }
         Some((taken, by)) => {
-            let said =
-                format!("question `{id}` was answered a moment before: {} by {}", action(&taken), printable(&by));
+            let said = format!(
+                "question `{id}` was answered a moment before: {} by {}",
+                answer_action(&taken),
+                printable(&by)
+            );
             return Err(CliError::usage(said, format!("`kapell runs show {run}` tells how the run went on")));
         }
-        None if !elsewhere.reader.waiting_answers(run)?.contains(&asked.question.id) => {
+        None if !elsewhere.reader.pending_answers(run)?.contains(&asked.question.id) => {
             return Err(CliError::usage(
                 format!("run {run} refused the answer to `{id}`"),
                 format!("`kapell logs {run}` says why"),
             ));
         }
-        None => match elsewhere.look()?.driver {
+        None => match elsewhere.summary()?.driver {
             Some(driver) => message!("{id} of run {run}: the answer is kept, but {driver} has not taken it up yet"),
             None => message!("{id} of run {run}: the answer is kept; the next `kapell resume {run}` takes it up"),
         },
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }
 
-fn unknown(id: &str, questions: &Questions) -> CliError {
-    let open: Vec<String> = questions.open().map(|Asked { question, .. }| format!("`{}`", question.id)).collect();
+fn unknown_question(id: &str, questions: &QuestionLog) -> CliError {
+    let open: Vec<String> =
+        questions.open().map(|AskedQuestion { question, .. }| format!("`{}`", question.id)).collect();
     let help = match open.as_slice() {
         [] => "none is open".to_owned(),
         open => format!("open are {}", open.join(", ")),

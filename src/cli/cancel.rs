@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{CliError, Exit, JournalArg, elsewhere::Elsewhere, files};
+use super::{CliError, Exit, JournalArg, files, remote_run::RemoteRun};
 use crate::{
-    journal::{Durability, JournalError, Lease, Reader, Request, SqliteJournal},
+    journal::{ControlRequest, Durability, JournalError, JournalReader, Lease, SqliteJournal},
     model::{RunId, RunStatus, Timestamp},
     runtime::{self, Resumption},
 };
 
 /// How long to wait for the end. Agents are told, and have a moment to let go of what they do.
-const PATIENCE: Duration = Duration::from_secs(15);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct CancelArgs {
@@ -24,21 +24,21 @@ pub(super) struct CancelArgs {
 }
 
 pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
-    let elsewhere = Elsewhere::find(&args.journal, &args.run)?;
+    let elsewhere = RemoteRun::find(&args.journal, &args.run)?;
     let run = &elsewhere.run;
     let by = elsewhere.sender()?.to_string();
-    if cancel_undriven(&args.journal, run, by).await? {
+    if cancel_here(&args.journal, run, by).await? {
         message!("run {run} is cancelled");
-        return Ok(Exit::Done);
+        return Ok(Exit::Success);
     }
-    elsewhere.send(&Request::Cancel)?;
+    elsewhere.send(&ControlRequest::Cancel)?;
     let ended = elsewhere
-        .await_effect(PATIENCE, |reader| {
+        .wait_for_effect(WAIT_TIMEOUT, |reader| {
             let summary = reader.run(run)?;
-            Ok((!summary.is_open()).then_some(summary.status))
+            Ok((!summary.is_unfinished()).then_some(summary.status))
         })
         .await?;
-    match (ended, elsewhere.look()?.driver) {
+    match (ended, elsewhere.summary()?.driver) {
         (Some(RunStatus::Cancelled), _) => message!("run {run} is cancelled"),
         (Some(status), _) => message!("run {run} had ended before: {status}"),
         (None, Some(driver)) => {
@@ -49,22 +49,29 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
              ends it"
         ),
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }
 
 /// Ends the run here if no process drives it. Returns whether it has ended.
-async fn cancel_undriven(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
-    let path = files::journal(journal)?;
-    let _lease = match Lease::take(&path, run) {
+async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
+    let path = files::journal_path(journal)?;
+    let _lease = match Lease::acquire(&path, run) {
         Ok(lease) => lease,
         Err(JournalError::Driven { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    let reader = Reader::open(&path)?;
-    let files::Told { records, run: fold } = files::fold(&reader, run)?;
+    let reader = JournalReader::open(&path)?;
+    let files::LoadedRun { records, run: fold } = files::load_run(&reader, run)?;
     let last = records.last().map_or_else(Timestamp::default, |record| record.at);
-    let notes = reader.notes(run)?.calls;
-    let resumption = Resumption { id: run, run: fold, last, notes, accepts_changes: false, requests: Vec::new() };
+    let notes = reader.checkpoints(run)?.calls;
+    let resumption = Resumption {
+        id: run,
+        run: fold,
+        last_event_at: last,
+        checkpoints: notes,
+        accepts_changes: false,
+        requests: Vec::new(),
+    };
     let journal = SqliteJournal::open(&path, Durability::Full)?;
     let cancelled = runtime::cancel(resumption, by, &journal).await;
     cancelled.map_err(|error| CliError::failed(format!("run `{run}` was not cancelled"), error))

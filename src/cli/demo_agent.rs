@@ -19,5 +19,5 @@ pub(super) async fn serve(args: DemoAgentArgs) -> Result<Exit, CliError> {
     let transport = args.http.map_or(DemoTransport::Stdio, |port| DemoTransport::Http { port });
     let served = demo::serve(args.agent, transport, DemoSettings::from_environment()).await;
     served.map_err(|error| CliError::failed(format!("the demo agent `{}` stopped", args.agent.name()), error))?;
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }

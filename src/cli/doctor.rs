@@ -8,12 +8,12 @@ use futures::future::join_all;
 use serde_json::json;
 
 use super::{
-    AgentsArg, CliError, Exit, Format,
+    AgentsArg, CliError, Exit, OutputFormat,
     exit::{print, print_json},
     files,
 };
 use crate::{
-    llm::{Check, OpenAi, Outcome, check_up},
+    llm::{Check, OpenAi, ProbeOutcome, probe_model},
     report::text::printable,
 };
 
@@ -23,25 +23,25 @@ pub(super) struct DoctorArgs {
     agents: AgentsArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// What was found of one model.
-struct Examined<'m> {
+struct ModelReport<'m> {
     model: &'m OpenAi,
     checks: Vec<Check>,
     milliseconds: u128,
 }
 
-impl Examined<'_> {
-    fn is_well(&self) -> bool {
-        !self.checks.iter().any(|check| matches!(check.outcome, Outcome::Fails(_)))
+impl ModelReport<'_> {
+    fn is_healthy(&self) -> bool {
+        !self.checks.iter().any(|check| matches!(check.outcome, ProbeOutcome::Fails(_)))
     }
 }
 
 pub(super) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
-    let agents = files::agents(&args.agents)?;
-    let Some(models) = files::models(&agents)? else {
+    let agents = files::load_agents(&args.agents)?;
+    let Some(models) = files::load_models(&agents)? else {
         return Err(CliError::usage(
             "no language model is configured",
             "add a section [llm] to the agents file, with `provider` (or `base_url`), `model` and, where the endpoint \
@@ -50,30 +50,30 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
     };
     let examined = join_all(models.iter().map(|model| async move {
         let start = Instant::now();
-        let checks = check_up(model).await;
-        Examined { model, checks, milliseconds: start.elapsed().as_millis() }
+        let checks = probe_model(model).await;
+        ModelReport { model, checks, milliseconds: start.elapsed().as_millis() }
     }))
     .await;
     match args.output {
-        Format::Json => print_json(&examined.iter().map(object).collect::<Vec<_>>())?,
-        Format::Text => print(&examined.iter().map(lines).collect::<String>())?,
+        OutputFormat::Json => print_json(&examined.iter().map(report_json).collect::<Vec<_>>())?,
+        OutputFormat::Text => print(&examined.iter().map(report_text).collect::<String>())?,
     }
-    Ok(if examined.iter().all(Examined::is_well) { Exit::Done } else { Exit::Failed })
+    Ok(if examined.iter().all(ModelReport::is_healthy) { Exit::Success } else { Exit::Failed })
 }
 
-fn object(examined: &Examined<'_>) -> serde_json::Value {
+fn report_json(examined: &ModelReport<'_>) -> serde_json::Value {
     let spec = examined.model.spec();
     json!({
         "name": spec.name,
         "model": spec.model,
         "base_url": examined.model.base_url(),
-        "ok": examined.is_well(),
+        "ok": examined.is_healthy(),
         "milliseconds": examined.milliseconds,
         "checks": examined.checks,
     })
 }
 
-fn lines(examined: &Examined<'_>) -> String {
+fn report_text(examined: &ModelReport<'_>) -> String {
     let spec = examined.model.spec();
     let mut text = format!(
         "{}  {} at {}  {} ms\n",
@@ -84,9 +84,9 @@ fn lines(examined: &Examined<'_>) -> String {
     );
     for Check { check, outcome } in &examined.checks {
         let (word, message) = match outcome {
-            Outcome::Works(message) => ("works", message),
-            Outcome::Absent(message) => ("-", message),
-            Outcome::Fails(message) => ("FAILS", message),
+            ProbeOutcome::Works(message) => ("works", message),
+            ProbeOutcome::Absent(message) => ("-", message),
+            ProbeOutcome::Fails(message) => ("FAILS", message),
         };
         text += &format!("    {check:<18}{word:<7}{}\n", printable(message));
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     config::Diagnostics,
-    journal::{self, JournalError, Salvage},
+    journal::{self, JournalError, RecoveryScan},
     model::{EndCause, RunStatus},
     report::text::{printable_styled, printable_text, safe_json},
 };
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// All done.
-    Done,
+    Success,
     /// A task failed, or the host did.
     Failed,
     /// The command line, a plan or an agents file is wrong.
@@ -48,7 +48,7 @@ impl Exit {
     pub fn of_run(status: RunStatus, cause: Option<&EndCause>) -> Self {
         match (status, cause) {
             (_, Some(EndCause::BudgetSpent { .. })) => Self::BudgetSpent,
-            (RunStatus::Succeeded, _) => Self::Done,
+            (RunStatus::Succeeded, _) => Self::Success,
             (RunStatus::Partial, _) => Self::Partial,
             (RunStatus::Failed, Some(EndCause::RequiredAgentUnavailable { .. })) => Self::AgentUnavailable,
             (RunStatus::Failed, Some(EndCause::Denied)) => Self::Denied,
@@ -61,7 +61,7 @@ impl Exit {
     /// The one of this number.
     pub fn of_code(code: i32) -> Option<Self> {
         const ALL: [Exit; 9] = [
-            Exit::Done,
+            Exit::Success,
             Exit::Failed,
             Exit::Usage,
             Exit::Partial,
@@ -77,7 +77,7 @@ impl Exit {
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
         match self {
-            Self::Done => 0,
+            Self::Success => 0,
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Partial => 3,
@@ -148,19 +148,19 @@ impl CliError {
             Self::Journal(
                 JournalError::UnknownRun { .. }
                 | JournalError::AmbiguousRun { .. }
-                | JournalError::Ended { .. }
-                | JournalError::AnswerWaits { .. },
+                | JournalError::RunEnded { .. }
+                | JournalError::AlreadyAnswered { .. },
             ) => Exit::Usage,
             Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
             Self::Shown(exit) => *exit,
         };
         match self {
-            Self::File(mistakes) => show(&mistakes),
+            Self::File(mistakes) => show_diagnostics(&mistakes),
             Self::Shown(_) => {}
             other => {
-                message!("{}", Wrapped(&other));
+                message!("{}", WrappedError(&other));
                 if let Some(journal) = damaged_journal(&other) {
-                    message!("{}", what_can_be_read(&journal::salvage(journal)));
+                    message!("{}", describe_salvage(&journal::recovery_scan(journal)));
                 }
             }
         }
@@ -172,18 +172,18 @@ impl CliError {
 fn damaged_journal(error: &CliError) -> Option<&Path> {
     let causes = iter::successors(Some(error as &dyn Error), |&cause| cause.source());
     match error {
-        CliError::Journal(error) => error.damaged(),
-        _ => causes.filter_map(|cause| cause.downcast_ref::<JournalError>()).find_map(JournalError::damaged),
+        CliError::Journal(error) => error.damaged_path(),
+        _ => causes.filter_map(|cause| cause.downcast_ref::<JournalError>()).find_map(JournalError::damaged_path),
     }
 }
 
 /// What can be read of a damaged journal, in a line or two.
-fn what_can_be_read(salvage: &Salvage) -> String {
-    if salvage.whole.is_empty() && salvage.broken.is_empty() {
+fn describe_salvage(salvage: &RecoveryScan) -> String {
+    if salvage.intact.is_empty() && salvage.damaged.is_empty() {
         return "nothing in it can be read".to_owned();
     }
-    let whole = salvage.whole.iter().map(|run| format!("\n  {run}"));
-    let broken = salvage.broken.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
+    let whole = salvage.intact.iter().map(|run| format!("\n  {run}"));
+    let broken = salvage.damaged.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
     let lines: String = whole.chain(broken).collect();
     format!(
         "`kapell logs RUN --output json` saves the events of a run; of these it can read all, or as many as are said:{lines}"
@@ -191,9 +191,9 @@ fn what_can_be_read(salvage: &Salvage) -> String {
 }
 
 /// An error as it is shown. Lines are broken for a terminal alone: elsewhere, commands and ids stay in one piece.
-struct Wrapped<'e>(&'e CliError);
+struct WrappedError<'e>(&'e CliError);
 
-impl fmt::Display for Wrapped<'_> {
+impl fmt::Display for WrappedError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = SafeReport::new(self.0);
         MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(&report, f)
@@ -211,7 +211,7 @@ struct SafeReport {
 
 impl SafeReport {
     fn new(error: &CliError) -> Self {
-        let text = |part: Option<Box<dyn fmt::Display + '_>>| part.map(|part| safe(&part));
+        let text = |part: Option<Box<dyn fmt::Display + '_>>| part.map(|part| escaped(&part));
         let mut report = Self::of_cause(error);
         report.code = text(miette::Diagnostic::code(error));
         report.help = text(miette::Diagnostic::help(error));
@@ -220,11 +220,11 @@ impl SafeReport {
 
     fn of_cause(error: &dyn Error) -> Self {
         let cause = error.source().map(|cause| Box::new(Self::of_cause(cause)));
-        Self { message: safe(&error), code: None, help: None, cause }
+        Self { message: escaped(&error), code: None, help: None, cause }
     }
 }
 
-fn safe(text: &dyn fmt::Display) -> String {
+fn escaped(text: &dyn fmt::Display) -> String {
     printable_text(&text.to_string()).into_owned()
 }
 
@@ -251,15 +251,15 @@ impl miette::Diagnostic for SafeReport {
 }
 
 /// Prints what is wrong with a file to stderr: with the places drawn for a person, one mistake a line elsewhere.
-pub(super) fn show(mistakes: &Diagnostics) {
-    struct Drawn<'d>(&'d Diagnostics);
-    impl fmt::Display for Drawn<'_> {
+pub(super) fn show_diagnostics(mistakes: &Diagnostics) {
+    struct RenderedDiagnostics<'d>(&'d Diagnostics);
+    impl fmt::Display for RenderedDiagnostics<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             MietteHandler::default().debug(&self.0.report(), f)
         }
     }
     if io::stderr().is_terminal() {
-        message!("{}", Drawn(mistakes));
+        message!("{}", RenderedDiagnostics(mistakes));
     } else {
         message!("{mistakes}");
     }
@@ -277,28 +277,28 @@ pub(super) fn print_message(text: &str) {
 /// # Errors
 /// When stdout cannot be written for any other reason.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
-    print_exact(&printable_text(text))
+    print_raw(&printable_text(text))
 }
 
 /// Prints text to stdout exactly as it is, for a file or a program.
 ///
 /// # Errors
-/// As [`print`].
-pub(super) fn print_exact(text: &str) -> Result<(), CliError> {
+/// As [`print()`].
+pub(super) fn print_raw(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    ignore_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    ignore_closed_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// Prints a value to stdout as one line of JSON, with unsafe characters as `\u` escapes.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let json = serde_json::to_string(value).map_err(|error| CliError::failed("the result is not valid JSON", error))?;
-    print_exact(&(safe_json(&json).into_owned() + "\n"))
+    print_raw(&(safe_json(&json).into_owned() + "\n"))
 }
 
-fn ignore_closed(written: io::Result<()>) -> Result<(), CliError> {
+fn ignore_closed_pipe(written: io::Result<()>) -> Result<(), CliError> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(CliError::failed("the result could not be written to stdout", error))

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use super::{AgentsArg, CliError, JournalArg, mask_in_diagnostics};
 use crate::{
-    config::{self, AgentsFile, Catalogue, Lowered, ProcessEnvironment},
+    config::{self, AgentCatalog, AgentsFile, ProcessEnvironment, ValidatedPlan},
     engine::Run,
-    journal::{self, Reader},
+    journal::{self, JournalReader},
     llm::Models,
-    mcp::{Options, Sampling, Unreachable},
+    mcp::{Options, SamplingSupport, UnreachablePolicy},
     model::{ParamsFile, Record, RunId, Timestamp},
-    report::history::Viewpoint,
-    runtime::Survey,
+    report::history::DisplayContext,
+    runtime::AgentProbe,
     system::clock,
 };
 
@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// With all that is wrong with it.
-pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
+pub(super) fn load_agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
     read_agents(&config::agents_path(arg.agents.as_deref()))
 }
 
@@ -35,10 +35,10 @@ pub(super) fn agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
 ///
 /// # Errors
 /// With all that is wrong with it.
-pub(super) fn agents_of(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
+pub(super) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
     match (&arg.agents, run.source()) {
         (None, Some(source)) => read_agents(Path::new(&source.agents)),
-        _ => agents(arg),
+        _ => load_agents(arg),
     }
 }
 
@@ -57,8 +57,12 @@ pub(super) fn absolute(path: &Path) -> String {
 ///
 /// # Errors
 /// With all that is wrong with it.
-pub(super) fn plan(name: &str, agents: &AgentsFile, catalogue: Option<&Catalogue>) -> Result<Lowered, CliError> {
-    let (name, text) = plan_text(name)?;
+pub(super) fn load_plan(
+    name: &str,
+    agents: &AgentsFile,
+    catalogue: Option<&AgentCatalog>,
+) -> Result<ValidatedPlan, CliError> {
+    let (name, text) = read_plan_text(name)?;
     Ok(config::load_plan(name, &text, agents, catalogue)?)
 }
 
@@ -66,7 +70,7 @@ pub(super) fn plan(name: &str, agents: &AgentsFile, catalogue: Option<&Catalogue
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn plan_text(name: &str) -> Result<(&str, String), CliError> {
+pub(super) fn read_plan_text(name: &str) -> Result<(&str, String), CliError> {
     if name != "-" {
         let text = config::read_text(Path::new(name)).map_err(|mistakes| match name.contains(char::is_whitespace) {
             true => mistakes
@@ -96,8 +100,8 @@ pub(super) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, 
 }
 
 /// What agents that were asked offer, or why they could not be.
-pub(super) fn catalogue(found: Vec<Survey>) -> Catalogue {
-    let offered = |survey: Survey| {
+pub(super) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
+    let offered = |survey: AgentProbe| {
         let info = survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
         (survey.agent, info)
     };
@@ -108,7 +112,7 @@ pub(super) fn catalogue(found: Vec<Survey>) -> Catalogue {
 ///
 /// # Errors
 /// When none is named and the platform has no place for one.
-pub(super) fn journal(arg: &JournalArg) -> Result<PathBuf, CliError> {
+pub(super) fn journal_path(arg: &JournalArg) -> Result<PathBuf, CliError> {
     match &arg.journal {
         Some(path) => Ok(path.clone()),
         None => Ok(journal::default_path()?),
@@ -116,12 +120,12 @@ pub(super) fn journal(arg: &JournalArg) -> Result<PathBuf, CliError> {
 }
 
 /// Where the plan of a run's goal is kept: beside the journal.
-pub(super) fn saved_plan(journal: &Path, run: &RunId) -> PathBuf {
+pub(super) fn saved_plan_path(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("plans").join(format!("{run}.yaml"))
 }
 
 /// What the journal tells of a run.
-pub(super) struct Told {
+pub(super) struct LoadedRun {
     /// Its events.
     pub(super) records: Vec<Record>,
     /// Their fold.
@@ -132,15 +136,15 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// When they cannot be read, or are no run.
-pub(super) fn fold(reader: &Reader, run: &RunId) -> Result<Told, CliError> {
+pub(super) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
     let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
     let fold = Run::fold(&records);
     let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
-    Ok(Told { records, run: fold })
+    Ok(LoadedRun { records, run: fold })
 }
 
 /// Where a run that is detached says what others say on the terminal: beside the journal.
-pub(super) fn detached_log(journal: &Path, run: &RunId) -> PathBuf {
+pub(super) fn detached_log_path(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("logs").join(format!("{run}.log"))
 }
 
@@ -148,7 +152,7 @@ pub(super) fn detached_log(journal: &Path, run: &RunId) -> PathBuf {
 ///
 /// # Errors
 /// When one of them can never be asked.
-pub(super) fn models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
+pub(super) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
     Models::new(agents.models.iter().cloned())
         .map_err(|error| CliError::failed("a language model of the agents file cannot be used", error))
 }
@@ -161,14 +165,14 @@ pub(super) fn models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
 pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
     let beside = journal::default_path()?;
     let sampling = match agents.models.as_slice() {
-        [] => Sampling::Off,
-        models if models.iter().any(|model| model.dialect.tools) => Sampling::WithTools,
-        _ => Sampling::Plain,
+        [] => SamplingSupport::Off,
+        models if models.iter().any(|model| model.dialect.tools) => SamplingSupport::WithTools,
+        _ => SamplingSupport::Plain,
     };
     Ok(Options {
         log_dir: beside.with_file_name("agents"),
         era_cache: Some(beside.with_file_name("eras.json")),
-        unreachable: Unreachable::default(),
+        unreachable: UnreachablePolicy::default(),
         sampling,
         client_name: env!("CARGO_PKG_NAME").into(),
         client_version: env!("CARGO_PKG_VERSION").into(),
@@ -176,8 +180,8 @@ pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
 }
 
 /// The moment and the time zone of the person at the command line.
-pub(super) fn viewpoint() -> Viewpoint {
-    Viewpoint { now: Timestamp::default().after(clock::since_epoch()), zone: time_zone() }
+pub(super) fn display_context() -> DisplayContext {
+    DisplayContext { now: Timestamp::default().after(clock::since_epoch()), zone: time_zone() }
 }
 
 /// The time zone of this machine, unless `TZ` says otherwise. Where there is a file of it, that is all that is read: to
@@ -219,13 +223,13 @@ pub(super) fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> 
     } else if found.is_symlink() {
         ("a symbolic link", "links are not followed: name the file that it points to with `--output`")
     } else {
-        (special(found), "name a regular file with `--output`, or leave it out to print the plan")
+        (file_kind(found), "name a regular file with `--output`, or leave it out to print the plan")
     };
     Err(CliError::usage(format!("`{shown}` is {kind}, and no file is written there"), help))
 }
 
 #[cfg(unix)]
-fn special(found: fs::FileType) -> &'static str {
+fn file_kind(found: fs::FileType) -> &'static str {
     use std::os::unix::fs::FileTypeExt;
     match found {
         found if found.is_fifo() => "a FIFO",

@@ -3,74 +3,74 @@
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use super::{CliError, Exit, exit::show, files};
+use super::{CliError, Exit, exit::show_diagnostics, files};
 use crate::{
-    config::{AgentsFile, Catalogue},
+    config::{AgentCatalog, AgentsFile},
     llm::Models,
     model::GoalPlanning,
-    planner::{self, Context, PlanError, Planned, Planning, Progress, Rejected},
+    planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan},
     report::{
         screen::Screen,
-        text::{count, elapsed, printable},
+        text::{count_text, format_elapsed, printable},
     },
-    runtime::survey,
-    system::files::{create_own_directory, write},
+    runtime::discover,
+    system::files::{create_own_directory, write_private},
 };
 
 /// Replans of a run of a goal, where nobody says how many.
-pub(super) const REPLANS: u32 = 1;
+pub(super) const DEFAULT_MAX_REPLANS: u32 = 1;
 
 /// A goal to be planned.
-pub(super) struct Goal<'a> {
+pub(super) struct GoalRequest<'a> {
     /// What the person asks for.
     pub(super) text: &'a str,
     /// How often a run of its plan may plan anew what has not started.
-    pub(super) replans: u32,
+    pub(super) max_replans: u32,
     /// Who can help with it.
     pub(super) agents: &'a AgentsFile,
     /// Where it is told how the planning goes.
     pub(super) screen: &'a Screen,
     /// Where the plan is kept when it cannot be used.
-    pub(super) saved: PathBuf,
+    pub(super) saved_path: PathBuf,
 }
 
 /// A plan for a goal, and what making it took.
-pub(super) struct ForGoal {
+pub(super) struct GoalPlan {
     /// The plan.
-    pub(super) planned: Planned,
+    pub(super) generated: GeneratedPlan,
     /// What a run of it pays for.
     pub(super) planning: GoalPlanning,
     /// What the agents offered for it.
-    pub(super) surveyed: Catalogue,
+    pub(super) catalog: AgentCatalog,
 }
 
-impl Goal<'_> {
+impl GoalRequest<'_> {
     /// Plans the goal.
     ///
     /// # Errors
     /// Without a model, or when it gave no valid plan: then its last plan is saved, and its mistakes are shown.
-    pub(super) async fn plan(&self) -> Result<ForGoal, CliError> {
-        let llm = self.model()?;
-        let catalogue = self.ask_agents().await?;
-        let file = self.saved.display().to_string();
-        let context = Context { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
+    pub(super) async fn plan(&self) -> Result<GoalPlan, CliError> {
+        let llm = self.load_models()?;
+        let catalogue = self.discover_catalog().await?;
+        let file = self.saved_path.display().to_string();
+        let context = PlanningContext { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
         let planning = {
-            let _view = View::over(self.screen);
-            let goal = planner::Goal { text: self.text, replans: self.replans };
-            planner::plan(&goal, &context, &mut |progress| self.tell(progress)).await
+            let _view = PlanningStatusLine::show(self.screen);
+            let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
+            planner::plan(&goal, &context, &mut |progress| self.report_progress(progress)).await
         };
-        let Planning { result, turns, answered } = planning;
+        let PlanningResult { result, requests: turns, exchanges: answered } = planning;
         let planning = GoalPlanning { goal: self.text.to_owned(), turns: answered };
-        let spent = spent(turns, &planning);
+        let spent = usage_text(turns, &planning);
         match result {
             Ok(planned) => {
-                let tasks = count(planned.lowered.plan.tasks.len(), "task");
+                let tasks = count_text(planned.validated.plan.tasks.len(), "task");
                 self.screen.println(format!("planned {tasks} {spent}"));
-                Ok(ForGoal { planned, planning, surveyed: catalogue })
+                Ok(GoalPlan { generated: planned, planning, catalog: catalogue })
             }
             Err(error) => {
                 self.screen.println(format!("no plan {spent}"));
-                Err(self.explain(error))
+                Err(self.to_cli_error(error))
             }
         }
     }
@@ -80,17 +80,17 @@ impl Goal<'_> {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn save(&self, text: &str) -> Result<(), CliError> {
-        let path = self.saved.display();
-        let folder = self.saved.parent().map_or(Ok(()), create_own_directory);
+        let path = self.saved_path.display();
+        let folder = self.saved_path.parent().map_or(Ok(()), create_own_directory);
         folder
-            .and_then(|()| write(&self.saved, text.as_bytes(), true))
+            .and_then(|()| write_private(&self.saved_path, text.as_bytes(), true))
             .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
         Ok(())
     }
 
-    fn model(&self) -> Result<Models, CliError> {
-        files::models(self.agents)?.ok_or_else(|| {
+    fn load_models(&self) -> Result<Models, CliError> {
+        files::load_models(self.agents)?.ok_or_else(|| {
             CliError::usage(
                 format!("`{}` is a goal, and planning it needs a language model", printable(self.text)),
                 "add `[llm]` with `base_url` and `model` to the agents file, for any endpoint that speaks the OpenAI \
@@ -101,37 +101,41 @@ impl Goal<'_> {
     }
 
     /// What each agent offers. One that does not answer is left out, and said so.
-    async fn ask_agents(&self) -> Result<Catalogue, CliError> {
+    async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = files::pool_options(self.agents)?;
-        let found = survey(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
+        let found = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
         for survey in &found {
             if let Err(failure) = &survey.result {
                 let why = printable(&failure.message);
                 self.screen.println(format!("planning without agent `{}`: {why}", survey.agent));
             }
         }
-        Ok(files::catalogue(found))
+        Ok(files::to_catalog(found))
     }
 
-    fn tell(&self, progress: Progress) {
+    fn report_progress(&self, progress: PlanningProgress) {
         self.screen.println(match progress {
-            Progress::Started { shown, tools } if shown == tools => format!("planning with {}", count(tools, "tool")),
-            Progress::Started { shown, tools } => format!("planning with {shown} of {}", count(tools, "tool")),
-            Progress::Repairing { mistakes, repair, most } => {
-                format!("the plan has {}; repair {repair} of at most {most}", count(mistakes, "mistake"))
+            PlanningProgress::Started { shown, tools } if shown == tools => {
+                format!("planning with {}", count_text(tools, "tool"))
             }
-            Progress::Warned(warning) => format!("warning: {}", printable(&warning)),
+            PlanningProgress::Started { shown, tools } => {
+                format!("planning with {shown} of {}", count_text(tools, "tool"))
+            }
+            PlanningProgress::Repairing { mistakes, repair, max: most } => {
+                format!("the plan has {}; repair {repair} of at most {most}", count_text(mistakes, "mistake"))
+            }
+            PlanningProgress::Warned(warning) => format!("warning: {}", printable(&warning)),
         });
     }
 
-    fn explain(&self, error: PlanError) -> CliError {
+    fn to_cli_error(&self, error: PlanError) -> CliError {
         match error {
-            PlanError::Invalid(rejected) => match self.keep(&rejected) {
+            PlanError::Invalid(rejected) => match self.save_rejected(&rejected) {
                 Ok(()) => CliError::Shown(Exit::Failed),
                 Err(error) => error,
             },
             PlanError::Model { source, rejected } => {
-                let kept = rejected.map_or(Ok(()), |rejected| self.keep(&rejected));
+                let kept = rejected.map_or(Ok(()), |rejected| self.save_rejected(&rejected));
                 kept.err().unwrap_or_else(|| CliError::failed("the goal could not be planned", source))
             }
             PlanError::NoTools | PlanError::NoTasks { .. } => CliError::failed("the goal could not be planned", error),
@@ -139,16 +143,16 @@ impl Goal<'_> {
     }
 
     /// Shows what is wrong with the last plan, and saves it for a person to mend.
-    fn keep(&self, rejected: &Rejected) -> Result<(), CliError> {
+    fn save_rejected(&self, rejected: &RejectedPlan) -> Result<(), CliError> {
         self.screen.flush();
-        show(&rejected.mistakes);
+        show_diagnostics(&rejected.mistakes);
         self.save(&rejected.text)
     }
 }
 
 /// How often the model was asked, and what it used where its endpoint told.
-fn spent(turns: u32, planning: &GoalPlanning) -> String {
-    let turns = format!("in {}", count(turns as usize, "turn"));
+fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
+    let turns = format!("in {}", count_text(turns as usize, "turn"));
     match planning.usage().filter(|_| !planning.turns.is_empty()) {
         Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
         None => turns,
@@ -156,17 +160,17 @@ fn spent(turns: u32, planning: &GoalPlanning) -> String {
 }
 
 /// A line on a live screen for as long as the model thinks.
-struct View<'a>(&'a Screen);
+struct PlanningStatusLine<'a>(&'a Screen);
 
-impl<'a> View<'a> {
-    fn over(screen: &'a Screen) -> Self {
+impl<'a> PlanningStatusLine<'a> {
+    fn show(screen: &'a Screen) -> Self {
         let start = Instant::now();
-        screen.show(Arc::new(move |_| vec![format!("planning … {}", elapsed(start.elapsed()))]));
+        screen.show(Arc::new(move |_| vec![format!("planning … {}", format_elapsed(start.elapsed()))]));
         Self(screen)
     }
 }
 
-impl Drop for View<'_> {
+impl Drop for PlanningStatusLine<'_> {
     fn drop(&mut self) {
         self.0.hide();
     }

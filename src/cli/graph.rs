@@ -14,11 +14,11 @@ pub(super) struct GraphArgs {
     agents: AgentsArg,
     /// The drawing language
     #[arg(long, value_enum, default_value_t)]
-    format: Drawing,
+    format: DiagramFormat,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Drawing {
+enum DiagramFormat {
     /// For Markdown and mermaid.live
     #[default]
     Mermaid,
@@ -27,11 +27,11 @@ enum Drawing {
 }
 
 pub(super) fn graph(args: GraphArgs) -> Result<Exit, CliError> {
-    let agents = files::agents(&args.agents)?;
-    let plan = files::plan(&args.plan, &agents, None)?.plan;
+    let agents = files::load_agents(&args.agents)?;
+    let plan = files::load_plan(&args.plan, &agents, None)?.plan;
     print(&match args.format {
-        Drawing::Mermaid => mermaid(&plan),
-        Drawing::Dot => dot(&plan),
+        DiagramFormat::Mermaid => mermaid(&plan),
+        DiagramFormat::Dot => dot(&plan),
     })?;
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }

@@ -5,10 +5,10 @@ use std::io::{self, BufWriter};
 
 use clap::Args;
 
-use super::{CliError, Exit, Format, JournalArg, files};
+use super::{CliError, Exit, JournalArg, OutputFormat, files};
 use crate::{
-    journal::Reader,
-    report::history::{Follow, LogFormat, Logs, Stood},
+    journal::JournalReader,
+    report::history::{FollowMode, LogFormat, Logs, RunLiveness},
 };
 
 #[derive(Debug, Args)]
@@ -22,23 +22,23 @@ pub(super) struct LogsArgs {
     journal: JournalArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
-    let reader = Reader::open(&files::journal(&args.journal)?)?;
+    let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
     let run = reader.find_run(&args.run)?;
     let format = match args.output {
-        Format::Text => LogFormat::Text(files::time_zone()),
-        Format::Json => LogFormat::Json,
+        OutputFormat::Text => LogFormat::Text(files::time_zone()),
+        OutputFormat::Json => LogFormat::Json,
     };
-    let follow = if args.follow { Follow::UntilTheRunEnds } else { Follow::No };
+    let follow = if args.follow { FollowMode::UntilRunEnds } else { FollowMode::No };
     let logs = Logs { reader: &reader, run: &run, format, follow };
     let stood = logs
         .print(&mut BufWriter::new(io::stdout().lock()))
         .map_err(|error| CliError::failed(format!("the events of run `{run}` could not be printed"), error))?;
-    if stood == Stood::Interrupted {
+    if stood == RunLiveness::Interrupted {
         message!("run {run} was interrupted: its process is gone; `kapell resume {run}` goes on with it");
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }

@@ -11,28 +11,28 @@ macro_rules! message {
 mod agents;
 mod answer;
 mod cancel;
+mod command_target;
 mod demo_agent;
-mod desk;
 mod detach;
 mod doctor;
-mod elsewhere;
 mod execute;
 mod exit;
 mod files;
 mod goal;
 mod graph;
+mod llm_replanner;
 mod logs;
 mod plan;
 mod questions;
-mod replan;
+mod remote_run;
 mod replay;
 mod resume;
 mod retry;
 mod run;
+mod run_context;
+mod run_options;
 mod runs;
 mod schema;
-mod talk;
-mod target;
 mod validate;
 
 use std::{
@@ -58,11 +58,11 @@ pub use exit::{CliError, Exit};
 #[command(name = "kapell", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run a plan, or plan a goal and run that
     Run(run::RunArgs),
     /// Go on with a run that was interrupted or paused
@@ -122,7 +122,7 @@ struct JournalArg {
 
 /// How a command that looks something up prints it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum OutputFormat {
     /// For people
     #[default]
     Text,
@@ -138,7 +138,7 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             print_usage(&error);
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
     let _logging = start_logging();
@@ -165,27 +165,27 @@ fn print_usage(error: &clap::Error) {
     }
 }
 
-async fn dispatch(command: Command) -> Result<Exit, CliError> {
+async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
     match command {
-        Command::Run(args) => run::run(args).await,
-        Command::Resume(args) => resume::resume(args).await,
-        Command::Retry(args) => retry::retry(args).await,
-        Command::Plan(args) => plan::plan(args).await,
-        Command::Validate(args) => validate::validate(args).await,
-        Command::Graph(args) => graph::graph(args),
-        Command::Agents(command) => agents::agents(command).await,
-        Command::Doctor(args) => doctor::doctor(args).await,
-        Command::Runs(command) => runs::runs(command),
-        Command::Logs(args) => logs::logs(args),
-        Command::Replay(args) => replay::replay(args).await,
-        Command::Questions(args) => questions::questions(args),
-        Command::Answer(args) => answer::answer(args).await,
-        Command::Cancel(args) => cancel::cancel(args).await,
-        Command::Schema(args) => schema::schema(args),
-        Command::DemoAgent(args) => demo_agent::serve(args).await,
-        Command::Completions { shell } => {
+        CliCommand::Run(args) => run::run(args).await,
+        CliCommand::Resume(args) => resume::resume(args).await,
+        CliCommand::Retry(args) => retry::retry(args).await,
+        CliCommand::Plan(args) => plan::plan(args).await,
+        CliCommand::Validate(args) => validate::validate(args).await,
+        CliCommand::Graph(args) => graph::graph(args),
+        CliCommand::Agents(command) => agents::agents(command).await,
+        CliCommand::Doctor(args) => doctor::doctor(args).await,
+        CliCommand::Runs(command) => runs::runs(command),
+        CliCommand::Logs(args) => logs::logs(args),
+        CliCommand::Replay(args) => replay::replay(args).await,
+        CliCommand::Questions(args) => questions::questions(args),
+        CliCommand::Answer(args) => answer::answer(args).await,
+        CliCommand::Cancel(args) => cancel::cancel(args).await,
+        CliCommand::Schema(args) => schema::schema(args),
+        CliCommand::DemoAgent(args) => demo_agent::serve(args).await,
+        CliCommand::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kapell", &mut std::io::stdout());
-            Ok(Exit::Done)
+            Ok(Exit::Success)
         }
     }
 }
@@ -228,7 +228,7 @@ struct SafeStderr;
 impl Write for SafeStderr {
     fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(lines);
-        let text = SECRETS.get().map_or(Cow::Borrowed(&*text), |secrets| secrets.masked(&text));
+        let text = SECRETS.get().map_or(Cow::Borrowed(&*text), |secrets| secrets.mask_text(&text));
         let _ = std::io::stderr().write_all(printable_styled(&text).as_bytes());
         Ok(lines.len())
     }

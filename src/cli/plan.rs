@@ -9,13 +9,14 @@ use std::{
 use clap::Args;
 
 use super::{
-    AgentsArg, CliError, Exit, desk,
-    exit::{print, print_exact},
+    AgentsArg, CliError, Exit,
+    command_target::CommandTarget,
+    exit::{print, print_raw},
     files,
-    goal::{Goal, REPLANS},
-    target::Target,
+    goal::{DEFAULT_MAX_REPLANS, GoalRequest},
+    run_context,
 };
-use crate::{journal, system::files::write};
+use crate::{journal, system::files::write_private};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
@@ -36,9 +37,9 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
-    let text = match Target::of("plan", args.text.as_deref(), args.goal.as_deref())? {
-        Target::Goal(text) => text,
-        Target::Plan(name) => {
+    let text = match CommandTarget::from_args("plan", args.text.as_deref(), args.goal.as_deref())? {
+        CommandTarget::Goal(text) => text,
+        CommandTarget::Plan(name) => {
             return Err(CliError::usage(
                 format!("`{name}` names a plan, and `kapell plan` takes a goal"),
                 format!("`kapell run {name}` runs it; `kapell plan --goal TEXT` takes any text as a goal"),
@@ -50,34 +51,35 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     if let Some(path) = output {
         files::check_output(path, args.force)?;
     }
-    let agents = files::agents(&args.agents)?;
-    let screen = desk::screen()?;
-    let saved = files::saved_plan(&journal::default_path()?, &desk::new_run());
-    let goal = Goal { text, replans: REPLANS, agents: &agents, screen: &screen, saved };
+    let agents = files::load_agents(&args.agents)?;
+    let screen = run_context::open_screen()?;
+    let saved = files::saved_plan_path(&journal::default_path()?, &run_context::new_run_id());
+    let goal =
+        GoalRequest { text, max_replans: DEFAULT_MAX_REPLANS, agents: &agents, screen: &screen, saved_path: saved };
     let planned = goal.plan().await;
     screen.flush();
-    let text = planned?.planned.text;
+    let text = planned?.generated.text;
     match output {
         None => show_plan(&text)?,
         Some(path) => {
             let shown = path.display();
-            if let Err(error) = write(path, text.as_bytes(), args.force) {
+            if let Err(error) = write_private(path, text.as_bytes(), args.force) {
                 goal.save(&text)?;
                 return Err(CliError::failed(format!("the plan could not be written to `{shown}`"), error));
             }
             screen.println(format!("plan written to {shown}"));
         }
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }
 
 /// Prints a plan on stdout: as it is for a file, and without what could command it for a terminal.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub(super) fn show_plan(text: &str) -> Result<(), CliError> {
     if !std::io::stdout().is_terminal() {
-        return print_exact(text);
+        return print_raw(text);
     }
     print(text)
 }

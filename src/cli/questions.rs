@@ -5,15 +5,15 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{
-    CliError, Exit, Format, JournalArg,
+    CliError, Exit, JournalArg, OutputFormat,
     exit::{print, print_json},
     files,
 };
 use crate::{
-    human::sheet,
-    journal::{Reader, RunSummary},
+    human::form_prompt,
+    journal::{JournalReader, RunSummary},
     model::DefaultAnswer,
-    report::history::{Asked, Questions, moment},
+    report::history::{AskedQuestion, QuestionLog, format_time},
 };
 
 #[derive(Debug, Args)]
@@ -24,42 +24,42 @@ pub(super) struct QuestionsArgs {
     journal: JournalArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
-    let reader = Reader::open(&files::journal(&args.journal)?)?;
+    let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
     let runs = match &args.run {
         Some(name) => vec![reader.run(&reader.find_run(name)?)?],
-        None => reader.open_runs()?,
+        None => reader.unfinished_runs()?,
     };
     let mut objects = Vec::new();
     let mut text = String::new();
-    for run in runs.iter().filter(|run| run.is_open()) {
-        let questions = Questions::read(&reader, &run.run)?;
-        let answered = reader.waiting_answers(&run.run)?;
+    for run in runs.iter().filter(|run| run.is_unfinished()) {
+        let questions = QuestionLog::read(&reader, &run.run)?;
+        let answered = reader.pending_answers(&run.run)?;
         for asked in questions.open() {
             let waits = answered.contains(&asked.question.id);
-            objects.push(object(run, asked, waits));
-            for line in lines(run, asked, waits) {
+            objects.push(question_json(run, asked, waits));
+            for line in question_lines(run, asked, waits) {
                 text += &(line + "\n");
             }
         }
     }
     match args.output {
-        Format::Json => print_json(&objects)?,
-        Format::Text if objects.is_empty() => message!("no question waits for an answer"),
-        Format::Text => print(&text)?,
+        OutputFormat::Json => print_json(&objects)?,
+        OutputFormat::Text if objects.is_empty() => message!("no question waits for an answer"),
+        OutputFormat::Text => print(&text)?,
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }
 
-fn lines(run: &RunSummary, asked: &Asked, answer_waits: bool) -> Vec<String> {
+fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -> Vec<String> {
     let question = &asked.question;
-    let mut lines = sheet::lines(&run.run, question);
+    let mut lines = form_prompt::question_lines(&run.run, question);
     let command = lines.pop();
     if let Some(deadline) = question.deadline {
-        let at = moment(deadline.at, &files::viewpoint().zone);
+        let at = format_time(deadline.at, &files::display_context().zone);
         let default = match deadline.default {
             DefaultAnswer::Accept => "accepted",
             DefaultAnswer::Decline => "declined",
@@ -76,12 +76,12 @@ fn lines(run: &RunSummary, asked: &Asked, answer_waits: bool) -> Vec<String> {
 }
 
 /// A question with where it is: the moment in milliseconds since the Unix epoch.
-fn object(run: &RunSummary, asked: &Asked, answer_waits: bool) -> Value {
-    let mut object = sheet::json(&asked.question);
+fn question_json(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -> Value {
+    let mut object = form_prompt::question_json(&asked.question);
     object["run"] = run.run.as_str().into();
     object["plan"] = run.name.as_str().into();
     object["asked"] = asked.at.0.into();
-    object["left_open_because"] = asked.left_open_because.clone().into();
+    object["left_open_because"] = asked.deferred_reason.clone().into();
     object["answer_waits"] = answer_waits.into();
     object
 }

@@ -10,16 +10,16 @@ use std::{
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use super::{CliError, Exit, Format, JournalArg, desk, execute::shown, files, talk};
+use super::{CliError, Exit, JournalArg, OutputFormat, execute::progress_reporter, files, run_context, run_options};
 use crate::{
-    journal::Reader,
+    journal::JournalReader,
     model::{Record, Timestamp},
-    report::terminal::Now,
-    synthesizer::Merge,
+    report::live::TimeSource,
+    synthesizer::RunResultBuilder,
 };
 
 /// The longest that a replay stands still: nobody wants to watch the night in which a question waited.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
@@ -27,99 +27,99 @@ pub(super) struct ReplayArgs {
     run: String,
     /// How many times as fast as it was; `max` or 0 is at once. No pause is longer than five seconds
     #[arg(long, value_name = "N", default_value = "1")]
-    speed: Speed,
+    speed: ReplaySpeed,
     #[command(flatten)]
     journal: JournalArg,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 /// How fast a run is replayed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Speed {
-    Times(f64),
-    AtOnce,
+enum ReplaySpeed {
+    Factor(f64),
+    Immediate,
 }
 
-impl FromStr for Speed {
+impl FromStr for ReplaySpeed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse::<f64>() {
-            _ if text == "max" => Ok(Self::AtOnce),
-            Ok(0.0) => Ok(Self::AtOnce),
-            Ok(times) if times.is_finite() && times > 0.0 => Ok(Self::Times(times)),
+            _ if text == "max" => Ok(Self::Immediate),
+            Ok(0.0) => Ok(Self::Immediate),
+            Ok(times) if times.is_finite() && times > 0.0 => Ok(Self::Factor(times)),
             _ => Err("expected how many times as fast, such as `10` or `0.5`, or `max`".to_owned()),
         }
     }
 }
 
-impl Speed {
+impl ReplaySpeed {
     /// How long to stand still between two events.
     fn pause(self, between: Duration) -> Duration {
         match self {
-            Self::AtOnce => Duration::ZERO,
-            Self::Times(times) => {
-                Duration::try_from_secs_f64(between.as_secs_f64() / times).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE)
+            Self::Immediate => Duration::ZERO,
+            Self::Factor(times) => {
+                Duration::try_from_secs_f64(between.as_secs_f64() / times).unwrap_or(MAX_PAUSE).min(MAX_PAUSE)
             }
         }
     }
 }
 
 pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
-    let reader = Reader::open(&files::journal(&args.journal)?)?;
+    let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
     let run = reader.find_run(&args.run)?;
-    let screen = desk::screen()?;
-    let watch = Watch::new(args.speed);
-    let mut shown = shown(&screen, &run, watch.now());
-    let mut merge = Merge::new(&run);
+    let screen = run_context::open_screen()?;
+    let watch = ReplayClock::new(args.speed);
+    let mut shown = progress_reporter(&screen, &run, watch.time_source());
+    let mut merge = RunResultBuilder::new(&run);
     for record in reader.records(&run, 0) {
         let record = record?;
         watch.wait_for(&record).await;
-        merge.apply(&record);
+        merge.apply_record(&record);
         shown.report(std::slice::from_ref(&record));
     }
     drop(shown);
     screen.flush();
-    talk::print_result(args.output, &merge.into_result())?;
-    Ok(Exit::Done)
+    run_options::print_result(args.output, &merge.into_result())?;
+    Ok(Exit::Success)
 }
 
 /// A clock that shows the time of the run while it is replayed.
 #[derive(Clone)]
-struct Watch {
-    speed: Speed,
+struct ReplayClock {
+    speed: ReplaySpeed,
     /// The last event's moment, and when it was shown. Held only to copy or replace.
-    at: Arc<Mutex<Option<(Timestamp, Instant)>>>,
+    last_event: Arc<Mutex<Option<(Timestamp, Instant)>>>,
 }
 
-impl Watch {
-    fn new(speed: Speed) -> Self {
-        Self { speed, at: Arc::default() }
+impl ReplayClock {
+    fn new(speed: ReplaySpeed) -> Self {
+        Self { speed, last_event: Arc::default() }
     }
 
-    fn last(&self) -> Option<(Timestamp, Instant)> {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_event(&self) -> Option<(Timestamp, Instant)> {
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until it is time for the event.
     async fn wait_for(&self, record: &Record) {
-        if let Some((last, _)) = self.last() {
+        if let Some((last, _)) = self.last_event() {
             let pause = self.speed.pause(record.at.since(last));
             if !pause.is_zero() {
                 sleep(pause).await;
             }
         }
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = Some((record.at, Instant::now()));
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Some((record.at, Instant::now()));
     }
 
     /// The present of the run.
-    fn now(&self) -> Now {
+    fn time_source(&self) -> TimeSource {
         let watch = self.clone();
-        Arc::new(move || match (watch.last(), watch.speed) {
-            (Some((at, shown)), Speed::Times(times)) => at.after(shown.elapsed().mul_f64(times.min(1e6))),
-            (Some((at, _)), Speed::AtOnce) => at,
+        Arc::new(move || match (watch.last_event(), watch.speed) {
+            (Some((at, shown)), ReplaySpeed::Factor(times)) => at.after(shown.elapsed().mul_f64(times.min(1e6))),
+            (Some((at, _)), ReplaySpeed::Immediate) => at,
             (None, _) => Timestamp::default(),
         })
     }
@@ -130,12 +130,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn speeds_are_read_as_people_write_them() {
+    fn parses_speeds() {
         for (text, speed) in [
-            ("1", Some(Speed::Times(1.0))),
-            ("0.5", Some(Speed::Times(0.5))),
-            ("0", Some(Speed::AtOnce)),
-            ("max", Some(Speed::AtOnce)),
+            ("1", Some(ReplaySpeed::Factor(1.0))),
+            ("0.5", Some(ReplaySpeed::Factor(0.5))),
+            ("0", Some(ReplaySpeed::Immediate)),
+            ("max", Some(ReplaySpeed::Immediate)),
             ("-1", None),
             ("inf", None),
             ("NaN", None),
@@ -146,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn pauses_follow_the_speed_and_are_never_long() {
+    fn pauses_scale_with_speed_and_are_bounded() {
         let second = Duration::from_secs(1);
-        assert_eq!(Speed::Times(4.0).pause(second), second / 4);
-        assert_eq!(Speed::Times(0.1).pause(second), LONGEST_PAUSE);
-        assert_eq!(Speed::Times(1e-300).pause(second), LONGEST_PAUSE);
-        assert_eq!(Speed::AtOnce.pause(second), Duration::ZERO);
+        assert_eq!(ReplaySpeed::Factor(4.0).pause(second), second / 4);
+        assert_eq!(ReplaySpeed::Factor(0.1).pause(second), MAX_PAUSE);
+        assert_eq!(ReplaySpeed::Factor(1e-300).pause(second), MAX_PAUSE);
+        assert_eq!(ReplaySpeed::Immediate.pause(second), Duration::ZERO);
     }
 }

@@ -7,16 +7,16 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    desk::Desk,
-    execute::{Left, Work, execute},
+    execute::{ResumableRun, RunRequest, execute},
     files,
-    talk::{DriveArgs, Otherwise, speaks_for_a_person},
+    run_context::RunContext,
+    run_options::{Interaction, RunOptions, speaks_for_a_person},
 };
 use crate::{
     config::{self, AgentsFile},
     engine::Run,
-    journal::{Lease, Reader},
-    model::{Event, ParamsFile, Record, RunId, Source},
+    journal::{JournalReader, Lease},
+    model::{Event, ParamsFile, Record, RunId, RunSource},
 };
 
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(super) struct ResumeArgs {
     #[command(flatten)]
     journal: JournalArg,
     #[command(flatten)]
-    drive: DriveArgs,
+    options: RunOptions,
     /// Go on although the plan, the agents file or an agent's tools have changed since the run began
     #[arg(long)]
     accept_changes: bool,
@@ -39,37 +39,39 @@ pub(super) struct ResumeArgs {
 
 /// Whether a run goes on although its files or its agents' tools are not what they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Changes {
+pub(super) enum ChangePolicy {
     /// It does.
-    Accepted,
+    Accept,
     /// It does not.
-    Refused,
+    Reject,
 }
 
 pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
-    let journal = files::journal(&args.journal)?;
+    let journal = files::journal_path(&args.journal)?;
     let wanted = args.run.as_deref().filter(|_| !args.last).unwrap_or("last");
-    let run = Reader::open(&journal)?.find_run(wanted)?;
-    let changes = if args.accept_changes { Changes::Accepted } else { Changes::Refused };
-    go_on(&run, &journal, &args.agents, &args.drive, changes).await
+    let run = JournalReader::open(&journal)?.find_run(wanted)?;
+    let changes = if args.accept_changes { ChangePolicy::Accept } else { ChangePolicy::Reject };
+    resume_run(&run, &journal, &args.agents, &args.options, changes).await
 }
 
 /// The latest run of the plan file at `plan`, if it has not ended and no process drives it.
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub(super) fn unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, CliError> {
+pub(super) fn latest_unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, CliError> {
     if !journal.exists() {
         return Ok(None);
     }
-    let reader = Reader::open(journal)?;
+    let reader = JournalReader::open(journal)?;
     let plan = files::absolute(plan);
     for summary in reader.runs(usize::MAX)? {
         let started = reader.records(&summary.run, 0).next().transpose()?;
         let Some(Record { event: Event::RunStarted { source: Some(source), .. }, .. }) = started else { continue };
         if source.plan.as_deref() == Some(plan.as_str()) {
             // Asked of the lease too: a summary does not tell of who takes up a paused run at this moment.
-            return Ok((summary.is_open() && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run));
+            return Ok(
+                (summary.is_unfinished() && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run)
+            );
         }
     }
     Ok(None)
@@ -79,22 +81,22 @@ pub(super) fn unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, C
 ///
 /// # Errors
 /// When there is nothing to go on with, or its files have changed and that is not accepted.
-pub(super) async fn go_on(
+pub(super) async fn resume_run(
     run: &RunId,
     journal: &Path,
     agents: &AgentsArg,
-    drive: &DriveArgs,
-    accepted: Changes,
+    drive: &RunOptions,
+    accepted: ChangePolicy,
 ) -> Result<Exit, CliError> {
     drive.check_speaker()?;
-    if accepted == Changes::Accepted {
+    if accepted == ChangePolicy::Accept {
         speaks_for_a_person()?;
     }
-    let lease = Lease::take(journal, run)?;
-    let left = left(&Reader::open(journal)?, run, lease, accepted == Changes::Accepted)?;
-    let agents = files::agents_of(agents, &left.run)?;
-    let changes = changes(&left.run, &agents);
-    if !changes.is_empty() && accepted == Changes::Refused {
+    let lease = Lease::acquire(journal, run)?;
+    let left = load_resumable(&JournalReader::open(journal)?, run, lease, accepted == ChangePolicy::Accept)?;
+    let agents = files::load_agents_for_run(agents, &left.run)?;
+    let changes = file_changes(&left.run, &agents);
+    if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(
             format!("run `{run}` began with other files: {}", changes.join("; ")),
             format!(
@@ -103,18 +105,18 @@ pub(super) async fn go_on(
             ),
         ));
     }
-    let desk = Desk::new(run.clone(), journal.to_owned(), drive, Otherwise::Terminal)?;
+    let desk = RunContext::new(run.clone(), journal.to_owned(), drive, Interaction::Terminal)?;
     for change in changes {
         desk.screen.println(format!("accepted: {change}"));
     }
     if let Some(change) = params_change(&left.run) {
         desk.screen.println(format!("changed since the run began: {change}"));
     }
-    drive.print(execute(desk, &agents, Work::Left(left)).await?)
+    drive.print_run(execute(desk, &agents, RunRequest::Resume(left)).await?)
 }
 
 /// How the plan file and the agents file differ from what the run began with.
-fn changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
+fn file_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let mut found = agent_changes(run, agents);
     found.extend(plan_changes(run, agents));
     found
@@ -131,12 +133,12 @@ pub(super) fn agent_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
 pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let plan = run.plan();
     let mut found = Vec::new();
-    if let Some(Source { plan: Some(path), plan_hash, .. }) = run.source()
+    if let Some(RunSource { plan: Some(path), plan_hash, .. }) = run.source()
         && let Ok(text) = config::read_text(Path::new(path))
         && config::fingerprint_of(&text) != *plan_hash
     {
         match config::load_plan(path, &text, agents, None) {
-            Ok(now) => found.extend(config::changes(plan, &now.plan)),
+            Ok(now) => found.extend(config::plan_changes(plan, &now.plan)),
             Err(_) => found.push(format!("`{path}` is no valid plan any more")),
         }
     }
@@ -169,9 +171,14 @@ pub(super) fn params_change(run: &Run) -> Option<String> {
 ///
 /// # Errors
 /// When it left nothing to do, or the journal cannot be read.
-fn left(reader: &Reader, run: &RunId, lease: Lease, accepts_changes: bool) -> Result<Left, CliError> {
-    let files::Told { records, run: fold } = files::fold(reader, run)?;
-    if !fold.status().is_open() {
+fn load_resumable(
+    reader: &JournalReader,
+    run: &RunId,
+    lease: Lease,
+    accepts_changes: bool,
+) -> Result<ResumableRun, CliError> {
+    let files::LoadedRun { records, run: fold } = files::load_run(reader, run)?;
+    if !fold.status().is_unfinished() {
         return Err(CliError::usage(
             format!("run `{run}` has ended ({}), so there is nothing to resume", fold.status()),
             format!(
@@ -179,5 +186,5 @@ fn left(reader: &Reader, run: &RunId, lease: Lease, accepts_changes: bool) -> Re
             ),
         ));
     }
-    Ok(Left { lease, notes: reader.notes(run)?, records, run: fold, accepts_changes })
+    Ok(ResumableRun { lease, checkpoints: reader.checkpoints(run)?, records, run: fold, accepts_changes })
 }

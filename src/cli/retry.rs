@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    desk::{Desk, new_run},
-    execute::{Work, execute},
+    execute::{RunRequest, execute},
     files,
     resume::{agent_changes, params_change, plan_changes},
-    talk::{DriveArgs, Otherwise, speaks_for_a_person},
+    run_context::{RunContext, new_run_id},
+    run_options::{Interaction, RunOptions, speaks_for_a_person},
 };
 use crate::{
     config::{self, AgentsFile, Diagnostics},
     engine::{self, Run},
-    journal::Reader,
-    model::{Plan, RunId, Source, TaskId},
+    journal::JournalReader,
+    model::{Plan, RunId, RunSource, TaskId},
 };
 
 #[derive(Debug, Args)]
@@ -40,55 +40,55 @@ pub(super) struct RetryArgs {
     #[command(flatten)]
     journal: JournalArg,
     #[command(flatten)]
-    drive: DriveArgs,
+    options: RunOptions,
 }
 
 pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
-    args.drive.check_speaker()?;
+    args.options.check_speaker()?;
     if args.accept_changes {
         speaks_for_a_person()?;
     }
-    let journal = files::journal(&args.journal)?;
-    let reader = Reader::open(&journal)?;
+    let journal = files::journal_path(&args.journal)?;
+    let reader = JournalReader::open(&journal)?;
     let of = reader.find_run(&args.run)?;
-    let earlier = files::fold(&reader, &of)?.run;
-    if earlier.status().is_open() {
+    let earlier = files::load_run(&reader, &of)?.run;
+    if earlier.status().is_unfinished() {
         return Err(CliError::usage(
             format!("run `{of}` has not ended, so nothing of it can be done again yet"),
             format!("`kapell resume {of}` continues it; `kapell cancel {of}` gives it up"),
         ));
     }
-    let agents = files::agents_of(&args.agents, &earlier)?;
+    let agents = files::load_agents_for_run(&args.agents, &earlier)?;
     let from = TaskId::from(args.from.as_str());
     let agents_path = files::absolute(&config::agents_path(args.agents.agents.as_deref()));
     let (plan, inputs, source) = match &args.plan {
-        Some(path) => corrected(path, &agents, agents_path, &earlier)?,
+        Some(path) => corrected_start(path, &agents, agents_path, &earlier)?,
         None => {
             if !args.accept_changes {
                 check_plan(&of, &earlier, &agents, &from)?;
             }
             let source = earlier.source().cloned().map(Arc::new);
-            (as_it_ran(&earlier, &agents), Arc::clone(earlier.inputs()), source)
+            (original_plan(&earlier, &agents), Arc::clone(earlier.inputs()), source)
         }
     };
     // Reported before anything begins, and as what it is: a mistake on the command line.
     let checked = engine::check_rerun(&plan, &of, &from);
     checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
-    let desk = Desk::new(new_run(), journal, &args.drive, Otherwise::Terminal)?;
+    let desk = RunContext::new(new_run_id(), journal, &args.options, Interaction::Terminal)?;
     for change in agent_changes(&earlier, &agents) {
         desk.screen.println(format!("changed since run {}: {change}", of.short()));
     }
     if let Some(change) = params_change(&earlier) {
         desk.screen.println(format!("changed since run {}: {change}", of.short()));
     }
-    let work = Work::Again { of, earlier, plan, inputs, source, from };
-    args.drive.print(execute(desk, &agents, work).await?)
+    let work = RunRequest::Rerun { rerun_of: of, earlier, plan, inputs, source, from };
+    args.options.print_run(execute(desk, &agents, work).await?)
 }
 
 /// Refuses to retry a plan whose file or whose agents are not what they were, where that would go unnoticed.
 fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
     let changes = plan_changes(earlier, agents);
-    if let (false, Some(Source { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
+    if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
         return Err(CliError::usage(
             format!("the plan of run `{of}` has changed since it ran: {}", changes.join("; ")),
             format!(
@@ -110,8 +110,8 @@ fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> 
 }
 
 /// The plan of the earlier run, with the agents as they are now.
-fn as_it_ran(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
-    let mut plan = earlier.plan_as_it_became();
+fn original_plan(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
+    let mut plan = earlier.current_plan();
     for (id, policy) in &mut plan.agents {
         if let Some(spec) = agents.agents.get(id) {
             *policy = spec.policy.clone();
@@ -121,23 +121,23 @@ fn as_it_ran(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
 }
 
 /// The plan, inputs and files that a retry begins with.
-type Begins = (Arc<Plan>, Arc<Value>, Option<Arc<Source>>);
+type RetryStart = (Arc<Plan>, Arc<Value>, Option<Arc<RunSource>>);
 
 /// What a retry with another plan begins with. Inputs keep their values.
-fn corrected(
+fn corrected_start(
     path: &std::path::Path,
     agents: &AgentsFile,
     agents_path: String,
     earlier: &Run,
-) -> Result<Begins, CliError> {
+) -> Result<RetryStart, CliError> {
     let name = path.display().to_string();
-    let (name, text) = files::plan_text(&name)?;
+    let (name, text) = files::read_plan_text(&name)?;
     let plan = config::load_plan(name, &text, agents, None)?.plan;
     let mut given = earlier.inputs().as_object().cloned().unwrap_or_default();
     given.retain(|name, value| plan.inputs.contains_key(name.as_str()) && !value.is_null());
     let inputs = config::resolve_inputs(&plan, &[], Some(&Value::Object(given))).map_err(Diagnostics::from)?;
     let plan_path = (name != "-").then(|| files::absolute(path));
     let params = earlier.source().and_then(|source| source.params.clone());
-    let source = Source { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path, params };
+    let source = RunSource { plan: plan_path, plan_hash: config::fingerprint_of(&text), agents: agents_path, params };
     Ok((Arc::new(plan), Arc::new(inputs), Some(Arc::new(source))))
 }

@@ -10,23 +10,23 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    desk::{Desk, new_run},
+    command_target::CommandTarget,
     detach::detach,
-    execute::{Work, execute},
-    exit::{print, show},
+    execute::{RunRequest, execute},
+    exit::{print, show_diagnostics},
     files,
-    goal::{ForGoal, Goal, REPLANS},
+    goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest},
     plan::show_plan,
-    resume::{self, Changes},
-    talk::{DriveArgs, Otherwise},
-    target::Target,
+    resume::{self, ChangePolicy},
+    run_context::{RunContext, new_run_id},
+    run_options::{Interaction, RunOptions},
 };
 use crate::{
-    config::{self, AgentsFile, Catalogue, Diagnostics, Lowered},
-    human::{Reply, sheet},
+    config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan},
+    human::{HumanResponse, form_prompt},
     mcp::guard,
-    model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, Source, Task},
-    report::text::{count, printable_lines},
+    model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task},
+    report::text::{count_text, printable_lines},
 };
 
 #[derive(Debug, Args)]
@@ -48,10 +48,10 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     params_file: Option<PathBuf>,
     #[command(flatten)]
-    drive: DriveArgs,
+    options: RunOptions,
     /// Show something first, and go on only after a yes; without anybody to ask, stop there
     #[arg(long, value_name = "WHAT")]
-    approve: Option<Approval>,
+    approve: Option<ApprovalTarget>,
     /// Run the plan of a goal without asking; otherwise, a person at the terminal is asked first
     #[arg(long, conflicts_with = "approve")]
     yes: bool,
@@ -75,7 +75,7 @@ pub(super) struct RunArgs {
 
 /// What a person can want to see first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Approval {
+enum ApprovalTarget {
     /// The plan
     Plan,
 }
@@ -92,10 +92,10 @@ enum Review {
 }
 
 impl Review {
-    fn of(args: &RunArgs, target: &Target<'_>, person_is_here: bool) -> Self {
+    fn of(args: &RunArgs, target: &CommandTarget<'_>, person_is_here: bool) -> Self {
         match (args.approve, target) {
-            (Some(Approval::Plan), _) => Self::Whole,
-            (None, Target::Goal(_)) if person_is_here && !args.yes => Self::Outline,
+            (Some(ApprovalTarget::Plan), _) => Self::Whole,
+            (None, CommandTarget::Goal(_)) if person_is_here && !args.yes => Self::Outline,
             (None, _) => Self::None,
         }
     }
@@ -104,42 +104,42 @@ impl Review {
 pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     // The parent of a detached process is a kapell process, which was checked.
     if args.detached_as.is_none() {
-        args.drive.check_speaker()?;
+        args.options.check_speaker()?;
     }
     if args.resume_last
         && let Some(plan) = &args.plan
     {
-        let journal = files::journal(&args.journal)?;
-        if let Some(run) = resume::unfinished(&journal, Path::new(plan))? {
-            return resume::go_on(&run, &journal, &args.agents, &args.drive, Changes::Refused).await;
+        let journal = files::journal_path(&args.journal)?;
+        if let Some(run) = resume::latest_unfinished(&journal, Path::new(plan))? {
+            return resume::resume_run(&run, &journal, &args.agents, &args.options, ChangePolicy::Reject).await;
         }
     }
-    let target = Target::of("run", args.plan.as_deref(), args.goal.as_deref())?;
+    let target = CommandTarget::from_args("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
-        if target == Target::Plan("-") {
+        if target == CommandTarget::Plan("-") {
             return Err(CliError::usage("a plan from standard input cannot be detached", "name a plan file"));
         }
         if args.detached_as.is_none() {
-            return detach(&files::journal(&args.journal)?, &new_run()).await;
+            return detach(&files::journal_path(&args.journal)?, &new_run_id()).await;
         }
-        guard::leave_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
+        guard::detach_from_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
     }
-    let agents = files::agents(&args.agents)?;
-    if agents.agents.values().any(|agent| agent.transport.child().is_some()) {
+    let agents = files::load_agents(&args.agents)?;
+    if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
         // Forked before there is a plan in memory, which the guard would hold on to.
         guard::start()
             .map_err(|error| CliError::failed("the guard of the agents' processes cannot be started", error))?;
     }
-    let desk = desk(&args)?;
-    let Ready { lowered, text, file, planning, surveyed } = match target {
-        Target::Goal(goal) => planned(goal, &args, &agents, &desk).await?,
-        Target::Plan(plan) => written(plan, &args, &agents)?,
+    let desk = run_context(&args)?;
+    let LoadedPlan { validated: lowered, text, file, planning, catalog: surveyed } = match target {
+        CommandTarget::Goal(goal) => plan_goal(goal, &args, &agents, &desk).await?,
+        CommandTarget::Plan(plan) => load_written_plan(plan, &args, &agents)?,
     };
     let review = Review::of(&args, &target, desk.human.is_person_here());
     let lowered = if review == Review::None { lowered } else { lowered.with_approved_replans() };
     desk.screen.flush();
     if !lowered.warnings.is_empty() {
-        show(&lowered.warnings);
+        show_diagnostics(&lowered.warnings);
     }
     let (given, params) = match &args.params_file {
         Some(path) => files::params(path, &args.params).map(|(given, params)| (Some(given), params))?,
@@ -149,47 +149,47 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let plan = Arc::new(lowered.plan);
     if args.dry_run {
         match target {
-            Target::Goal(_) => show_plan(&text)?,
-            Target::Plan(_) => print(&outline(&plan, &surveyed))?,
+            CommandTarget::Goal(_) => show_plan(&text)?,
+            CommandTarget::Plan(_) => print(&plan_outline(&plan, &surveyed))?,
         }
-        return Ok(Exit::Done);
+        return Ok(Exit::Success);
     }
     let shown = match review {
         Review::None => None,
-        Review::Outline => Some(outline(&plan, &surveyed)),
+        Review::Outline => Some(plan_outline(&plan, &surveyed)),
         Review::Whole => Some(text.clone()),
     };
     if let Some(shown) = shown
-        && let Some(exit) = refusal(&desk, &shown, &file).await
+        && let Some(exit) = confirm_plan(&desk, &shown, &file).await
     {
         return Ok(exit);
     }
-    let source = Arc::new(Source {
-        plan: (target != Target::Plan("-")).then(|| files::absolute(Path::new(&file))),
+    let source = Arc::new(RunSource {
+        plan: (target != CommandTarget::Plan("-")).then(|| files::absolute(Path::new(&file))),
         plan_hash: config::fingerprint_of(&text),
         agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
         params,
     });
     // A run can be long, and a plan's text large.
     drop((text, lowered.warnings));
-    let work = Work::New { plan, inputs: Arc::new(inputs), planning, surveyed, source };
-    args.drive.print(execute(desk, &agents, work).await?)
+    let work = RunRequest::New { plan, inputs: Arc::new(inputs), planning, catalog: surveyed, source };
+    args.options.print_run(execute(desk, &agents, work).await?)
 }
 
 /// A plan that can run.
-struct Ready {
-    lowered: Lowered,
+struct LoadedPlan {
+    validated: ValidatedPlan,
     text: String,
     /// Where it is, as a person would name it.
     file: String,
     /// How it was made, for a goal.
     planning: Option<GoalPlanning>,
     /// What the agents offered then.
-    surveyed: Catalogue,
+    catalog: AgentCatalog,
 }
 
-fn written(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<Ready, CliError> {
-    let (name, text) = files::plan_text(plan)?;
+fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<LoadedPlan, CliError> {
+    let (name, text) = files::read_plan_text(plan)?;
     let mut lowered = config::load_plan(name, &text, agents, None)?;
     if let Some(replans) = args.replan {
         if replans > 0 && agents.models.is_empty() {
@@ -198,40 +198,46 @@ fn written(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<Ready, Cli
                 "add `[llm]` with `base_url` and `model` to the agents file",
             ));
         }
-        lowered = lowered.with_replans(replans);
+        lowered = lowered.with_max_replans(replans);
     }
-    Ok(Ready { lowered, text, file: name.to_owned(), planning: None, surveyed: Catalogue::new() })
+    Ok(LoadedPlan { validated: lowered, text, file: name.to_owned(), planning: None, catalog: AgentCatalog::new() })
 }
 
 /// Plans the goal, and saves the plan whatever becomes of it.
-async fn planned(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &Desk) -> Result<Ready, CliError> {
+async fn plan_goal(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &RunContext) -> Result<LoadedPlan, CliError> {
     if !args.params.is_empty() || args.params_file.is_some() {
         return Err(CliError::usage(
             format!("`{text}` is a goal, and only a plan has inputs"),
             "say it in the goal, or name a plan file",
         ));
     }
-    let saved = files::saved_plan(&desk.journal, &desk.run);
+    let saved = files::saved_plan_path(&desk.journal, &desk.run);
     let file = saved.display().to_string();
-    let replans = args.replan.unwrap_or(REPLANS);
-    let goal = Goal { text, replans, agents, screen: &desk.screen, saved };
-    let ForGoal { planned, planning, surveyed } = goal.plan().await?;
+    let replans = args.replan.unwrap_or(DEFAULT_MAX_REPLANS);
+    let goal = GoalRequest { text, max_replans: replans, agents, screen: &desk.screen, saved_path: saved };
+    let GoalPlan { generated: planned, planning, catalog: surveyed } = goal.plan().await?;
     goal.save(&planned.text)?;
-    Ok(Ready { lowered: planned.lowered, text: planned.text, file, planning: Some(planning), surveyed })
+    Ok(LoadedPlan {
+        validated: planned.validated,
+        text: planned.text,
+        file,
+        planning: Some(planning),
+        catalog: surveyed,
+    })
 }
 
 /// Shows the plan and asks for a yes; gives the exit of the command where there is none.
-async fn refusal(desk: &Desk, text: &str, file: &str) -> Option<Exit> {
+async fn confirm_plan(desk: &RunContext, text: &str, file: &str) -> Option<Exit> {
     for line in printable_lines(text) {
         desk.screen.println(line);
     }
     match desk.human.confirm("run this plan?").await {
-        Reply::Answered { answer: Answer::Accept { .. }, .. } | Reply::AllApproved { .. } => None,
-        Reply::Answered { .. } => {
+        HumanResponse::Answered { answer: Answer::Accept { .. }, .. } | HumanResponse::AllApproved { .. } => None,
+        HumanResponse::Answered { .. } => {
             desk.screen.println("the plan was not approved, so nothing ran");
             Some(Exit::Denied)
         }
-        Reply::LeftOpen { reason } => {
+        HumanResponse::Deferred { reason } => {
             desk.screen.println(format!("the plan needs a yes, and {reason}; `kapell run {file}` runs it"));
             Some(Exit::Paused)
         }
@@ -239,8 +245,8 @@ async fn refusal(desk: &Desk, text: &str, file: &str) -> Option<Exit> {
 }
 
 /// What a plan would do, a task a line. `offered` is what agents say of their tools, where that is known.
-fn outline(plan: &Plan, offered: &Catalogue) -> String {
-    let mut text = format!("{}: {}\n", plan.name, count(plan.tasks.len(), "task"));
+fn plan_outline(plan: &Plan, offered: &AgentCatalog) -> String {
+    let mut text = format!("{}: {}\n", plan.name, count_text(plan.tasks.len(), "task"));
     for task in &plan.tasks {
         let routes: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
         let work = match task.routes().first() {
@@ -258,21 +264,21 @@ fn outline(plan: &Plan, offered: &Catalogue) -> String {
 }
 
 /// What repeating a call would do, in parentheses, where the agents could be asked.
-fn effect(plan: &Plan, task: &Task, route: &Route, offered: &Catalogue) -> String {
+fn effect(plan: &Plan, task: &Task, route: &Route, offered: &AgentCatalog) -> String {
     if offered.is_empty() {
         return String::new();
     }
     let claimed = || offered.get(&route.agent)?.as_ref().ok()?.tool(&route.tool)?.effect;
     let configured = plan.agents.get(&route.agent).and_then(|agent| agent.effect);
     let effect = task.effect.or(configured).or_else(claimed).unwrap_or(Effect::AtMostOnce);
-    format!(" ({})", sheet::effect_in_words(effect))
+    format!(" ({})", form_prompt::effect_in_words(effect))
 }
 
-fn desk(args: &RunArgs) -> Result<Desk, CliError> {
-    let run = args.detached_as.as_deref().map_or_else(new_run, RunId::from);
+fn run_context(args: &RunArgs) -> Result<RunContext, CliError> {
+    let run = args.detached_as.as_deref().map_or_else(new_run_id, RunId::from);
     let otherwise = match args {
-        RunArgs { detach: true, .. } => Otherwise::Elsewhere,
-        _ => Otherwise::Terminal,
+        RunArgs { detach: true, .. } => Interaction::Remote,
+        _ => Interaction::Terminal,
     };
-    Desk::new(run, files::journal(&args.journal)?, &args.drive, otherwise)
+    RunContext::new(run, files::journal_path(&args.journal)?, &args.options, otherwise)
 }

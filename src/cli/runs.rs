@@ -6,13 +6,13 @@ mod prune;
 use clap::{Args, Subcommand};
 
 use super::{
-    CliError, Exit, Format, JournalArg,
+    CliError, Exit, JournalArg, OutputFormat,
     exit::{print, print_json},
     files,
 };
 use crate::{
     engine,
-    journal::Reader,
+    journal::JournalReader,
     model::{Record, SentCall},
     report::history::{self, RunDetails, RunsDiff},
 };
@@ -38,7 +38,7 @@ pub(super) struct ListArgs {
     journal: JournalArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub(super) struct ShowArgs {
     journal: JournalArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -64,64 +64,64 @@ pub(super) struct DiffArgs {
     journal: JournalArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
     match command {
         RunsCommand::List(args) => {
-            let runs = Reader::open(&files::journal(&args.journal)?)?.runs(args.limit)?;
+            let runs = JournalReader::open(&files::journal_path(&args.journal)?)?.runs(args.limit)?;
             match args.output {
-                Format::Json => print_json(&history::runs_json(&runs))?,
-                Format::Text => print(&history::runs_text(&runs, &files::viewpoint()))?,
+                OutputFormat::Json => print_json(&history::runs_json(&runs))?,
+                OutputFormat::Text => print(&history::runs_text(&runs, &files::display_context()))?,
             }
         }
         RunsCommand::Show(args) => {
-            let reader = Reader::open(&files::journal(&args.journal)?)?;
+            let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
             show(&reader, &args)?;
         }
         RunsCommand::Diff(args) => {
-            let reader = Reader::open(&files::journal(&args.journal)?)?;
-            let diff = RunsDiff::new([&details(&reader, &args.first)?, &details(&reader, &args.second)?]);
+            let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
+            let diff = RunsDiff::new([&run_details(&reader, &args.first)?, &run_details(&reader, &args.second)?]);
             match args.output {
-                Format::Json => print_json(&diff)?,
-                Format::Text => print(&diff.text())?,
+                OutputFormat::Json => print_json(&diff)?,
+                OutputFormat::Text => print(&diff.text())?,
             }
-            return Ok(if diff.is_same() { Exit::Done } else { Exit::Failed });
+            return Ok(if diff.is_same() { Exit::Success } else { Exit::Failed });
         }
         RunsCommand::Prune(args) => return prune::prune(&args),
     }
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }
 
-fn show(reader: &Reader, args: &ShowArgs) -> Result<(), CliError> {
-    let details = details(reader, &args.run)?;
+fn show(reader: &JournalReader, args: &ShowArgs) -> Result<(), CliError> {
+    let details = run_details(reader, &args.run)?;
     let no_json = |error| CliError::failed("the run cannot be printed as JSON", error);
     match (&args.task, args.output) {
-        (None, Format::Text) => print(&details.text(&files::viewpoint())),
-        (None, Format::Json) => print_json(&details.json(calls(reader, &args.run)?).map_err(no_json)?),
+        (None, OutputFormat::Text) => print(&details.text(&files::display_context())),
+        (None, OutputFormat::Json) => print_json(&details.json(calls(reader, &args.run)?).map_err(no_json)?),
         (Some(id), output) => {
             let task = details.task(id, calls(reader, &args.run)?).ok_or_else(|| {
                 let help = format!("`kapell runs show {}` lists its tasks", args.run);
                 CliError::usage(format!("run `{}` has no task `{id}`", args.run), help)
             })?;
             match output {
-                Format::Text => print(&task.text(&files::viewpoint())),
-                Format::Json => print_json(&task.json().map_err(no_json)?),
+                OutputFormat::Text => print(&task.text(&files::display_context())),
+                OutputFormat::Json => print_json(&task.json().map_err(no_json)?),
             }
         }
     }
 }
 
 /// Returns the calls that a run has made.
-fn calls(reader: &Reader, name: &str) -> Result<Vec<SentCall>, CliError> {
+fn calls(reader: &JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> {
     let run = reader.find_run(name)?;
     let records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
     engine::sent_calls(&records).map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))
 }
 
 /// What the journal tells of a run.
-fn details(reader: &Reader, name: &str) -> Result<RunDetails, CliError> {
+fn run_details(reader: &JournalReader, name: &str) -> Result<RunDetails, CliError> {
     let run = reader.find_run(name)?;
     let mut details = RunDetails::new(&run, reader.driver(&run)?);
     for record in reader.records(&run, 0) {

@@ -9,11 +9,11 @@ use crate::config;
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
     /// Which file
-    format: Schema,
+    format: SchemaFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Schema {
+enum SchemaFormat {
     /// A plan
     Plan,
     /// agents.toml
@@ -22,11 +22,11 @@ enum Schema {
 
 pub(super) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
     let schema = match args.format {
-        Schema::Plan => config::plan_schema(),
-        Schema::Agents => config::agents_schema(),
+        SchemaFormat::Plan => config::plan_schema(),
+        SchemaFormat::Agents => config::agents_schema(),
     };
     let text =
         serde_json::to_string_pretty(&schema).map_err(|error| CliError::failed("the schema is no JSON", error))?;
     print(&(text + "\n"))?;
-    Ok(Exit::Done)
+    Ok(Exit::Success)
 }

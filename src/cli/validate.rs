@@ -6,15 +6,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    AgentsArg, CliError, Exit, Format,
-    exit::{print_json, show},
+    AgentsArg, CliError, Exit, OutputFormat,
+    exit::{print_json, show_diagnostics},
     files,
 };
 use crate::{
     config::{self, Diagnostics},
     model::{AgentId, AgentSpec},
     report::text::printable,
-    runtime::survey,
+    runtime::discover,
 };
 
 #[derive(Debug, Args)]
@@ -28,35 +28,35 @@ pub(super) struct ValidateArgs {
     offline: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
-    match check(&args).await {
+    match find_warnings(&args).await {
         Ok((warnings, agents)) => {
             match args.output {
-                Format::Json => {
+                OutputFormat::Json => {
                     let mut found = json!({"valid": true, "diagnostics": warnings});
                     if !agents.is_empty() {
                         found["agents"] = json!(agents);
                     }
                     print_json(&found)?;
                 }
-                Format::Text => {
+                OutputFormat::Text => {
                     for AgentWarnings { agent, warnings } in &agents {
                         for warning in warnings {
                             message!("warning: agent `{agent}`: {}", printable(warning));
                         }
                     }
                     if !warnings.is_empty() {
-                        show(&warnings);
+                        show_diagnostics(&warnings);
                     }
                     message!("{} is valid", args.plan);
                 }
             }
-            Ok(Exit::Done)
+            Ok(Exit::Success)
         }
-        Err(CliError::File(mistakes)) if args.output == Format::Json => {
+        Err(CliError::File(mistakes)) if args.output == OutputFormat::Json => {
             print_json(&json!({"valid": false, "diagnostics": mistakes}))?;
             Ok(Exit::Usage)
         }
@@ -72,9 +72,9 @@ struct AgentWarnings {
 }
 
 /// The warnings of a valid plan, and those of its agents.
-async fn check(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>), CliError> {
-    let agents = files::agents(&args.agents)?;
-    let (name, text) = files::plan_text(&args.plan)?;
+async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>), CliError> {
+    let agents = files::load_agents(&args.agents)?;
+    let (name, text) = files::read_plan_text(&args.plan)?;
     let offline = config::load_plan(name, &text, &agents, None);
     if args.offline {
         return Ok((offline?.warnings, Vec::new()));
@@ -83,12 +83,12 @@ async fn check(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>),
     let named = offline.ok().map(|lowered| lowered.plan.agents);
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();
-    let found = survey(asked, files::pool_options(&agents)?, &agents.secrets).await;
+    let found = discover(asked, files::pool_options(&agents)?, &agents.secrets).await;
     let warned = found.iter().filter_map(|survey| {
         let warnings = survey.result.as_ref().ok()?.warnings.clone();
         (!warnings.is_empty()).then(|| AgentWarnings { agent: survey.agent.clone(), warnings })
     });
     let warned = warned.collect();
-    let catalogue = files::catalogue(found);
+    let catalogue = files::to_catalog(found);
     Ok((config::load_plan(name, &text, &agents, Some(&catalogue))?.warnings, warned))
 }

@@ -7,23 +7,23 @@ use serde_json::Value;
 
 use super::{
     diagnostic::Diagnostics,
-    findings::Findings,
+    diagnostic_sink::DiagnosticSink,
     keys::ANSWERS,
-    plan_file,
-    shape::{self, Shape},
-    source::Source,
+    source::SourceFile,
+    table_schema::{self, ValueType},
+    yaml,
 };
 
 /// Returns the rules of an answers file with their keys checked. A file without content has none.
 ///
 /// # Errors
 /// Returns all mistakes of the file, with their places.
-pub fn read_answers(name: &str, text: &str) -> Result<Vec<Value>, Diagnostics> {
-    let source = Arc::new(Source::new(name, plan_file::normalize(text).into_owned()));
-    let mut findings = Findings::new("answers", Arc::clone(&source));
-    let root = plan_file::read_tree(&source.text, &mut findings);
+pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnostics> {
+    let source = Arc::new(SourceFile::new(name, yaml::normalize(text).into_owned()));
+    let mut findings = DiagnosticSink::new("answers", Arc::clone(&source));
+    let root = yaml::read_tree(&source.text, &mut findings);
     if let Some(root) = &root {
-        shape::check(root, &Shape::Section(&ANSWERS), &"the file", &mut findings);
+        table_schema::check_value(root, &ValueType::Table(&ANSWERS), &"the file", &mut findings);
     }
     if findings.has_errors() {
         let example = "answers: [{agent: travel, accept: {confirm: true}}]";

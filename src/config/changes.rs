@@ -7,12 +7,12 @@ use crate::model::{AgentId, AgentPolicy, Plan};
 
 /// How `now` differs from `before`, one difference each; nothing where they mean the same. What is said of agents
 /// counts only for those that both have: a plan that calls others has other tasks.
-pub fn changes(before: &Plan, now: &Plan) -> Vec<String> {
-    let (before, now) = (object(before), object(now));
+pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
+    let (before, now) = (to_object(before), to_object(now));
     let mut found = Vec::new();
-    for key in keys(&before, &now) {
+    for key in merged_keys(&before, &now) {
         match key {
-            "tasks" => tasks(&before, &now, &mut found),
+            "tasks" => push_task_changes(&before, &now, &mut found),
             "agents" => {}
             key if before.get(key) != now.get(key) => found.push(format!("the plan has another `{key}`")),
             _ => {}
@@ -27,9 +27,9 @@ pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolic
     if before == now {
         return None;
     }
-    let (before, now) = (object(before), object(now));
+    let (before, now) = (to_object(before), to_object(now));
     let policy =
-        keys(&before, &now).into_iter().filter(|key| *key != "fingerprint" && before.get(*key) != now.get(*key));
+        merged_keys(&before, &now).into_iter().filter(|key| *key != "fingerprint" && before.get(*key) != now.get(*key));
     let policy: Vec<String> = policy.map(|key| format!("`{key}`")).collect();
     Some(match policy.as_slice() {
         [] => format!("agent `{id}` has another section in the agents file"),
@@ -37,17 +37,17 @@ pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolic
     })
 }
 
-fn tasks(before: &Map<String, Value>, now: &Map<String, Value>, found: &mut Vec<String>) {
+fn push_task_changes(before: &Map<String, Value>, now: &Map<String, Value>, found: &mut Vec<String>) {
     let by_id = |plan: &Map<String, Value>| -> Map<String, Value> {
         let tasks = plan.get("tasks").and_then(Value::as_array).into_iter().flatten();
         tasks.map(|task| (task["id"].as_str().unwrap_or_default().to_owned(), task.clone())).collect()
     };
     let (before, now) = (by_id(before), by_id(now));
-    for id in keys(&before, &now) {
+    for id in merged_keys(&before, &now) {
         match (before.get(id), now.get(id)) {
             (Some(Value::Object(before)), Some(Value::Object(now))) if before != now => {
-                let parts = keys(before, now).into_iter().filter(|key| before.get(*key) != now.get(*key));
-                let parts: Vec<String> = parts.map(of_a_file).collect();
+                let parts = merged_keys(before, now).into_iter().filter(|key| before.get(*key) != now.get(*key));
+                let parts: Vec<String> = parts.map(file_key).collect();
                 found.push(format!("task `{id}` has another {}", parts.join(", ")));
             }
             (Some(_), None) => found.push(format!("task `{id}` is gone")),
@@ -58,7 +58,7 @@ fn tasks(before: &Map<String, Value>, now: &Map<String, Value>, found: &mut Vec<
 }
 
 /// A task's key as the plan file has it.
-fn of_a_file(key: &str) -> String {
+fn file_key(key: &str) -> String {
     match key {
         "work" => "call or prompt".to_owned(),
         key => format!("`{key}`"),
@@ -66,12 +66,12 @@ fn of_a_file(key: &str) -> String {
 }
 
 /// The keys of both, those of the first in front.
-fn keys<'m>(first: &'m Map<String, Value>, second: &'m Map<String, Value>) -> Vec<&'m str> {
+fn merged_keys<'m>(first: &'m Map<String, Value>, second: &'m Map<String, Value>) -> Vec<&'m str> {
     let more = second.keys().filter(|key| !first.contains_key(*key));
     first.keys().chain(more).map(String::as_str).collect()
 }
 
-fn object(value: &impl serde::Serialize) -> Map<String, Value> {
+fn to_object(value: &impl serde::Serialize) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(object)) => object,
         _ => Map::new(),

@@ -5,11 +5,11 @@ use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
-use super::{findings::Findings, source::Source};
+use super::{diagnostic_sink::DiagnosticSink, source::SourceFile};
 use crate::model::text::{printable, printable_text};
 
 /// Most mistakes that a report shows in full; the count is never cut.
-pub const MAX_SHOWN: usize = 50;
+pub const MAX_SHOWN_DIAGNOSTICS: usize = 50;
 
 /// Whether a mistake keeps the file from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,7 +70,7 @@ impl Diagnostic {
     }
 
     /// Says what to do, where that is known.
-    pub(super) fn maybe_help(&mut self, help: Option<String>) -> &mut Self {
+    pub(super) fn help_if_known(&mut self, help: Option<String>) -> &mut Self {
         if help.is_some() {
             self.help = help;
         }
@@ -112,18 +112,18 @@ impl miette::Diagnostic for Diagnostic {
 
 /// All that is wrong with a file, with the file's text to show it in.
 ///
-/// As a `miette::Diagnostic` it is a headline with the first [`MAX_SHOWN`] mistakes as related ones; its
+/// As a `miette::Diagnostic` it is a headline with the first [`MAX_SHOWN_DIAGNOSTICS`] mistakes as related ones; its
 /// `Display` is the plain form, one mistake a line with its help under it.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
-    pub(super) source: Arc<Source>,
+    pub(super) source: Arc<SourceFile>,
     pub(super) list: Vec<Diagnostic>,
-    pub(super) beyond: Beyond,
+    pub(super) overflow: OverflowCounts,
 }
 
 /// How many mistakes were counted without being kept.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Beyond {
+pub(super) struct OverflowCounts {
     pub(super) errors: usize,
     pub(super) warnings: usize,
 }
@@ -136,12 +136,12 @@ impl Diagnostics {
 
     /// How many errors there are.
     pub fn errors(&self) -> usize {
-        self.list.iter().filter(|found| found.severity == Severity::Error).count() + self.beyond.errors
+        self.list.iter().filter(|found| found.severity == Severity::Error).count() + self.overflow.errors
     }
 
     /// How many warnings there are.
     pub fn warnings(&self) -> usize {
-        self.list.iter().filter(|found| found.severity == Severity::Warning).count() + self.beyond.warnings
+        self.list.iter().filter(|found| found.severity == Severity::Warning).count() + self.overflow.warnings
     }
 
     /// Whether there are none, not even warnings.
@@ -150,20 +150,20 @@ impl Diagnostics {
     }
 
     /// One mistake that is about a file as a whole, or about something that is no file.
-    pub fn whole_file(file: &str, code: &str, message: impl Into<String>) -> Self {
-        let mut findings = Findings::new("", Arc::new(Source::new(file, String::new())));
-        findings.whole(code, message.into());
+    pub fn for_file(file: &str, code: &str, message: impl Into<String>) -> Self {
+        let mut findings = DiagnosticSink::new("", Arc::new(SourceFile::new(file, String::new())));
+        findings.file_error(code, message.into());
         findings.finish()
     }
 
     /// Mistakes in something that is no file: what it is, then code, message and advice of each.
-    pub(super) fn without_file(
+    pub(super) fn for_input(
         name: &str,
         mistakes: impl IntoIterator<Item = (&'static str, String, Option<String>)>,
     ) -> Self {
-        let mut findings = Findings::new("", Arc::new(Source::new(name, String::new())));
+        let mut findings = DiagnosticSink::new("", Arc::new(SourceFile::new(name, String::new())));
         for (code, message, help) in mistakes {
-            findings.whole(code, message).maybe_help(help);
+            findings.file_error(code, message).help_if_known(help);
         }
         findings.finish()
     }
@@ -179,7 +179,7 @@ impl Diagnostics {
 
     /// The same with one more mistake, which is about the file as a whole.
     #[must_use]
-    pub fn and(mut self, code: &str, message: impl Into<String>) -> Self {
+    pub fn with_error(mut self, code: &str, message: impl Into<String>) -> Self {
         let (severity, file) = (Severity::Error, Arc::clone(&self.source.name));
         let code = code.to_owned();
         self.list.push(Diagnostic {
@@ -204,8 +204,8 @@ impl Diagnostics {
             (errors, warnings) => format!("{} and {}", count(errors, "mistake"), count(warnings, "warning")),
         };
         let cut = match errors + warnings {
-            ..=MAX_SHOWN => String::new(),
-            _ => format!("; here are the first {MAX_SHOWN}"),
+            ..=MAX_SHOWN_DIAGNOSTICS => String::new(),
+            _ => format!("; here are the first {MAX_SHOWN_DIAGNOSTICS}"),
         };
         format!("{found} in `{file}`{cut}")
     }
@@ -213,7 +213,7 @@ impl Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for found in self.list.iter().take(MAX_SHOWN) {
+        for found in self.list.iter().take(MAX_SHOWN_DIAGNOSTICS) {
             f.write_str(&printable(&found.file))?;
             if let Some(position) = found.position {
                 write!(f, ":{}:{}", position.line, position.column)?;
@@ -251,7 +251,7 @@ impl miette::Diagnostic for Headline<'_> {
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        Some(Box::new(self.0.list.iter().take(MAX_SHOWN).map(|found| found as &dyn miette::Diagnostic)))
+        Some(Box::new(self.0.list.iter().take(MAX_SHOWN_DIAGNOSTICS).map(|found| found as &dyn miette::Diagnostic)))
     }
 }
 

@@ -2,9 +2,9 @@
 //! Never shows a value that it put in.
 
 use super::{
-    findings::Findings,
-    source::Extent,
-    tree::{Node, Tree},
+    diagnostic_sink::DiagnosticSink,
+    document::{DocumentNode, NodeValue},
+    source::SourceSpan,
 };
 use crate::system;
 
@@ -48,42 +48,42 @@ impl Environment for ProcessEnvironment {
 pub(super) struct Expander<'e> {
     environment: &'e dyn Environment,
     /// Whether `${PORT}` has a meaning; the port, once it was asked for.
-    port: Port,
+    port: PortPlaceholder,
 }
 
 /// What `${PORT}` means in a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Port {
+pub(super) enum PortPlaceholder {
     /// Nothing: the host does not start a server there.
-    Meaningless,
+    Unavailable,
     /// A free port that nobody has asked for yet.
-    NotPicked,
+    Unassigned,
     /// This one.
-    Picked(u16),
+    Assigned(u16),
 }
 
 impl<'e> Expander<'e> {
-    pub(super) fn new(environment: &'e dyn Environment, port: Port) -> Self {
+    pub(super) fn new(environment: &'e dyn Environment, port: PortPlaceholder) -> Self {
         Self { environment, port }
     }
 
     /// Expands all texts below `node`. What cannot be expanded is reported and becomes nothing.
-    pub(super) fn expand(&mut self, node: &mut Node<'_>, findings: &mut Findings) {
-        let extent = node.extent;
-        match &mut node.tree {
-            Tree::Text(text) if text.contains('$') => {
-                let expanded = self.text(text, extent, findings);
-                node.hidden = text.contains("${");
-                node.tree = expanded.map_or(Tree::Null, |text| Tree::Text(text.into()));
+    pub(super) fn expand(&mut self, node: &mut DocumentNode<'_>, findings: &mut DiagnosticSink) {
+        let extent = node.span;
+        match &mut node.value {
+            NodeValue::Text(text) if text.contains('$') => {
+                let expanded = self.expand_text(text, extent, findings);
+                node.is_secret = text.contains("${");
+                node.value = expanded.map_or(NodeValue::Null, |text| NodeValue::Text(text.into()));
             }
-            Tree::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, findings)),
-            Tree::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, findings)),
-            Tree::Null | Tree::Bool(_) | Tree::Number(_) | Tree::Text(_) => {}
+            NodeValue::List(nodes) => nodes.iter_mut().for_each(|node| self.expand(node, findings)),
+            NodeValue::Map(map) => map.values_mut().for_each(|entry| self.expand(&mut entry.node, findings)),
+            NodeValue::Null | NodeValue::Bool(_) | NodeValue::Number(_) | NodeValue::Text(_) => {}
         }
     }
 
     /// The text with its `${…}` replaced; nothing where one of them has no value.
-    fn text(&mut self, text: &str, at: Extent, findings: &mut Findings) -> Option<String> {
+    fn expand_text(&mut self, text: &str, at: SourceSpan, findings: &mut DiagnosticSink) -> Option<String> {
         let (mut expanded, mut rest) = (Some(String::with_capacity(text.len())), text);
         let push = |expanded: &mut Option<String>, part: &str| {
             if let Some(expanded) = expanded {
@@ -101,7 +101,7 @@ impl<'e> Expander<'e> {
                     findings.error("variable", at, "`${` is not closed").help("a literal `$` is written `$$`");
                     return None;
                 };
-                match self.value(&after[..close]) {
+                match self.resolve_variable(&after[..close]) {
                     Ok(value) => push(&mut expanded, &value),
                     Err((message, help)) => {
                         findings.error("variable", at, message).help(help);
@@ -118,7 +118,7 @@ impl<'e> Expander<'e> {
     }
 
     /// What stands for `NAME` or `NAME:-default`; else a message and advice.
-    fn value(&mut self, inside: &str) -> Result<String, (String, String)> {
+    fn resolve_variable(&mut self, inside: &str) -> Result<String, (String, String)> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (inside, None),
@@ -132,15 +132,15 @@ impl<'e> Expander<'e> {
                 .environment
                 .executable()
                 .map_err(|why| (format!("the path of this program is not known: {why}"), "write it out".to_owned())),
-            ("PORT", Port::Picked(port)) => Ok(port.to_string()),
-            ("PORT", Port::NotPicked) => {
+            ("PORT", PortPlaceholder::Assigned(port)) => Ok(port.to_string()),
+            ("PORT", PortPlaceholder::Unassigned) => {
                 let port = self.environment.free_port().map_err(|why| {
                     (format!("there is no free port: {why}"), "write a port of your choice".to_owned())
                 })?;
-                self.port = Port::Picked(port);
+                self.port = PortPlaceholder::Assigned(port);
                 Ok(port.to_string())
             }
-            ("PORT", Port::Meaningless) => Err((
+            ("PORT", PortPlaceholder::Unavailable) => Err((
                 "`${PORT}` has no meaning here".to_owned(),
                 "it is a free port for a server that kapell starts: give both `command` and `url`".to_owned(),
             )),

@@ -4,23 +4,23 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::tree::Node;
+use super::document::DocumentNode;
 
 /// Bytes of the hash that are kept: enough to tell two versions of a section apart.
-const KEPT: usize = 8;
+const FINGERPRINT_BYTES: usize = 8;
 
 /// A hash of a file's text.
-pub fn of_text(text: &str) -> String {
-    shortened(text)
+pub fn fingerprint_of_text(text: &str) -> String {
+    short_hash(text)
 }
 
-fn shortened(text: &str) -> String {
-    Sha256::digest(text).iter().take(KEPT).map(|byte| format!("{byte:02x}")).collect()
+fn short_hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A hash of the section as it is written, before variables are expanded, and without the values of its environment
 /// and headers, which may be secrets and may change without making another agent of it.
-pub(super) fn of(section: &Node<'_>) -> String {
+pub(super) fn fingerprint_of_section(section: &DocumentNode<'_>) -> String {
     let mut written = section.to_json();
     if let Value::Object(keys) = &mut written {
         for secret in ["env", "http_headers"] {
@@ -31,5 +31,5 @@ pub(super) fn of(section: &Node<'_>) -> String {
         // A map keeps the order of the file, which means nothing.
         keys.sort_keys();
     }
-    shortened(&written.to_string())
+    short_hash(&written.to_string())
 }

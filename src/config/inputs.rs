@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{diagnostic::Diagnostics, plan_file};
+use super::{diagnostic::Diagnostics, yaml};
 use crate::{
-    expression::{closest, kind},
+    expression::{closest_match, json_type_name},
     model::{InputSpec, InputType, Plan, has_leading_zero},
 };
 
@@ -33,7 +33,7 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
         None | Some(Value::Null) => {}
         Some(Value::Object(values)) => {
             for (name, value) in values {
-                if let Some(spec) = known(plan, name, &mut errors) {
+                if let Some(spec) = find_input(plan, name, &mut errors) {
                     check_type(name, value, spec, &mut errors);
                     given.insert(name.clone(), value.clone());
                 }
@@ -41,7 +41,10 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
         }
         Some(other) => errors.push(InputError {
             code: "input::wrong_type",
-            message: format!("the file of parameters must be a map from names to values, not {}", kind(other)),
+            message: format!(
+                "the file of parameters must be a map from names to values, not {}",
+                json_type_name(other)
+            ),
             help: None,
         }),
     }
@@ -52,8 +55,8 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
             errors.push(InputError { code: "input::syntax", message, help });
             continue;
         };
-        if let Some(spec) = known(plan, name, &mut errors) {
-            match parse(text, spec.kind) {
+        if let Some(spec) = find_input(plan, name, &mut errors) {
+            match parse_parameter(text, spec.kind) {
                 Ok(value) => drop(given.insert(name.to_owned(), value)),
                 Err(help) => {
                     let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
@@ -79,14 +82,14 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
     if errors.is_empty() { Ok(Value::Object(inputs)) } else { Err(errors) }
 }
 
-fn known<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> Option<&'p InputSpec> {
+fn find_input<'p>(plan: &'p Plan, name: &str, errors: &mut Vec<InputError>) -> Option<&'p InputSpec> {
     let spec = plan.inputs.get(name);
     if spec.is_none() {
         let names = || plan.inputs.keys().map(String::as_str);
-        let help = match closest(name, names()) {
+        let help = match closest_match(name, names()) {
             Some(close) => format!("did you mean `{close}`?"),
             None if plan.inputs.is_empty() => "the plan has no inputs".to_owned(),
-            None => format!("the plan has {}", crate::expression::listed(names())),
+            None => format!("the plan has {}", crate::expression::format_names(names())),
         };
         let message = format!("the plan has no input `{name}`");
         errors.push(InputError { code: "input::unknown", message, help: Some(help) });
@@ -99,10 +102,10 @@ fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<Inpu
     if !unset && !has_type(value, spec.kind) {
         let found = match value {
             Value::String(text) if has_leading_zero(text) => format!("the text `{text}`"),
-            value => kind(value).to_owned(),
+            value => json_type_name(value).to_owned(),
         };
         let message = format!("the input `{name}` must be {}, not {found}", type_name(spec.kind));
-        let help = conversion_help(value, spec.kind).or_else(|| spec.description.clone());
+        let help = type_conversion_help(value, spec.kind).or_else(|| spec.description.clone());
         errors.push(InputError { code: "input::wrong_type", message, help });
     }
 }
@@ -111,17 +114,17 @@ fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<Inpu
 ///
 /// # Errors
 /// Returns what to do about it, where that is known.
-fn parse(text: &str, kind: InputType) -> Result<Value, Option<String>> {
+fn parse_parameter(text: &str, kind: InputType) -> Result<Value, Option<String>> {
     if kind == InputType::String {
         return Ok(text.into());
     }
-    let value = plan_file::read_data("--param", text)
+    let value = yaml::read_data("--param", text)
         .map_err(|mistakes| mistakes.list().first().map(|mistake| mistake.message.clone()))?;
-    if has_type(&value, kind) { Ok(value) } else { Err(conversion_help(&value, kind)) }
+    if has_type(&value, kind) { Ok(value) } else { Err(type_conversion_help(&value, kind)) }
 }
 
 /// Returns how to write a value so that it is of the wanted type, where that is plain.
-pub(super) fn conversion_help(value: &Value, wanted: InputType) -> Option<String> {
+pub(super) fn type_conversion_help(value: &Value, wanted: InputType) -> Option<String> {
     match (value, wanted) {
         (Value::String(text), InputType::Integer | InputType::Number) if has_leading_zero(text) => {
             Some("digits with a leading zero are text; a number is written without it".to_owned())
@@ -157,6 +160,6 @@ pub(super) fn type_name(kind: InputType) -> &'static str {
 
 impl From<Vec<InputError>> for Diagnostics {
     fn from(errors: Vec<InputError>) -> Self {
-        Self::without_file("the inputs", errors.into_iter().map(|error| (error.code, error.message, error.help)))
+        Self::for_input("the inputs", errors.into_iter().map(|error| (error.code, error.message, error.help)))
     }
 }

@@ -8,20 +8,20 @@ mod plan;
 pub(super) use agents::{AGENT, AGENTS_FILE, LLM, PLANNER, PRICES, SAMPLING, SCORES};
 pub(super) use answers::ANSWERS;
 pub(super) use plan::{
-    AWAIT, BACKOFF, BUDGET, DEFAULTS, FALLBACK, INPUT, PLAN, QUESTIONS, REMAINDER, RESULT, RETRY, SYNTHESIS, TASK,
+    AWAIT, BACKOFF, BUDGET, DEFAULTS, FALLBACK, INPUT, PLAN, PLAN_PATCH, QUESTIONS, RESULT, RETRY, SYNTHESIS, TASK,
     TASK_BUDGET,
 };
 
-use super::shape::{Key, Shape};
+use super::table_schema::{KeySchema, ValueType};
 
-const fn key(name: &'static str, shape: Shape, about: &'static str) -> Key {
-    Key { name, aliases: &[], about, shape }
+const fn key(name: &'static str, shape: ValueType, about: &'static str) -> KeySchema {
+    KeySchema { name, aliases: &[], description: about, value_type: shape }
 }
 
-const EFFECTS: Shape = Shape::Choice(&[
+const EFFECTS: ValueType = ValueType::Choice(&[
     ("read_only", "It changes nothing."),
     ("idempotent", "A second call adds nothing to the first."),
     ("at_most_once", "A second call may do the thing twice, so a call without an answer is never repeated."),
 ]);
 
-const PARALLEL: Shape = Shape::Whole(1, 100_000);
+const CONCURRENCY: ValueType = ValueType::Integer(1, 100_000);

@@ -3,10 +3,10 @@
 
 use std::{borrow::Cow, collections::HashMap, slice};
 
-use super::tree::Entry;
+use super::document::MapEntry;
 
 /// Most keys that are found by looking at each, which takes less time and room than hashing them.
-const FEW: usize = 16;
+const MAX_LINEAR_KEYS: usize = 16;
 
 /// How names of a file are hashed: most are short.
 pub(super) type NameHasher = foldhash::fast::RandomState;
@@ -14,46 +14,46 @@ pub(super) type NameHasher = foldhash::fast::RandomState;
 /// Keys in the order of the file, each once. A plan has a map or two for each task, so a small one is small.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Map<'s> {
-    entries: Vec<(Cow<'s, str>, Entry<'s>)>,
+    entries: Vec<(Cow<'s, str>, MapEntry<'s>)>,
     /// The place of each key, where there are many.
     #[expect(clippy::box_collection, reason = "few maps have it, and all of them have room for it")]
-    places: Option<Box<HashMap<Cow<'s, str>, usize, NameHasher>>>,
+    indices: Option<Box<HashMap<Cow<'s, str>, usize, NameHasher>>>,
 }
 
 impl<'s> Map<'s> {
-    fn place(&self, key: &str) -> Option<usize> {
-        match &self.places {
+    fn index_of(&self, key: &str) -> Option<usize> {
+        match &self.indices {
             Some(places) => places.get(key).copied(),
             None => self.entries.iter().position(|(known, _)| known == key),
         }
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&Entry<'s>> {
-        self.place(key).map(|place| &self.entries[place].1)
+    pub(super) fn get(&self, key: &str) -> Option<&MapEntry<'s>> {
+        self.index_of(key).map(|place| &self.entries[place].1)
     }
 
     pub(super) fn contains_key(&self, key: &str) -> bool {
-        self.place(key).is_some()
+        self.index_of(key).is_some()
     }
 
     /// Adds an entry; gives whether its key is new, and changes nothing where it is not.
-    pub(super) fn insert(&mut self, key: Cow<'s, str>, entry: Entry<'s>) -> bool {
+    pub(super) fn insert(&mut self, key: Cow<'s, str>, entry: MapEntry<'s>) -> bool {
         if self.contains_key(&key) {
             return false;
         }
-        if let Some(places) = &mut self.places {
+        if let Some(places) = &mut self.indices {
             places.insert(key.clone(), self.entries.len());
         }
         self.entries.push((key, entry));
-        if self.places.is_none() && self.entries.len() > FEW {
+        if self.indices.is_none() && self.entries.len() > MAX_LINEAR_KEYS {
             let places = self.entries.iter().enumerate().map(|(place, (key, _))| (key.clone(), place));
-            self.places = Some(Box::new(places.collect()));
+            self.indices = Some(Box::new(places.collect()));
         }
         true
     }
 
     /// Gives back what room is left.
-    pub(super) fn shrink(&mut self) {
+    pub(super) fn shrink_to_fit(&mut self) {
         self.entries.shrink_to_fit();
     }
 
@@ -61,30 +61,30 @@ impl<'s> Map<'s> {
         self.entries.len()
     }
 
-    pub(super) fn first(&self) -> Option<&(Cow<'s, str>, Entry<'s>)> {
+    pub(super) fn first(&self) -> Option<&(Cow<'s, str>, MapEntry<'s>)> {
         self.entries.first()
     }
 
-    pub(super) fn last(&self) -> Option<&(Cow<'s, str>, Entry<'s>)> {
+    pub(super) fn last(&self) -> Option<&(Cow<'s, str>, MapEntry<'s>)> {
         self.entries.last()
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Entry<'s>> {
+    pub(super) fn values(&self) -> impl Iterator<Item = &MapEntry<'s>> {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Entry<'s>)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut MapEntry<'s>)> {
         self.entries.iter_mut().map(|(key, entry)| (&**key, entry))
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry<'s>> {
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut MapEntry<'s>> {
         self.iter_mut().map(|(_, entry)| entry)
     }
 }
 
 impl<'m, 's> IntoIterator for &'m Map<'s> {
-    type Item = &'m (Cow<'s, str>, Entry<'s>);
-    type IntoIter = slice::Iter<'m, (Cow<'s, str>, Entry<'s>)>;
+    type Item = &'m (Cow<'s, str>, MapEntry<'s>);
+    type IntoIter = slice::Iter<'m, (Cow<'s, str>, MapEntry<'s>)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.entries.iter()
@@ -92,13 +92,13 @@ impl<'m, 's> IntoIterator for &'m Map<'s> {
 }
 
 /// Of two entries with the same key, the first counts.
-impl<'s> FromIterator<(Cow<'s, str>, Entry<'s>)> for Map<'s> {
-    fn from_iter<I: IntoIterator<Item = (Cow<'s, str>, Entry<'s>)>>(entries: I) -> Self {
+impl<'s> FromIterator<(Cow<'s, str>, MapEntry<'s>)> for Map<'s> {
+    fn from_iter<I: IntoIterator<Item = (Cow<'s, str>, MapEntry<'s>)>>(entries: I) -> Self {
         let mut map = Self::default();
         for (key, entry) in entries {
             map.insert(key, entry);
         }
-        map.shrink();
+        map.shrink_to_fit();
         map
     }
 }

@@ -15,7 +15,7 @@ use crate::system::files::{self, MAX_FILE_BYTES};
 /// When it cannot be read, is larger than 64 MiB, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String, Diagnostics> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-    let fail = |code, problem: String| Diagnostics::whole_file(&name, code, format!("`{name}` {problem}"));
+    let fail = |code, problem: String| Diagnostics::for_file(&name, code, format!("`{name}` {problem}"));
     let bytes = read_bytes(path).map_err(|error| {
         let code = if error.kind() == ErrorKind::FileTooLarge { "file::too_large" } else { "file::unreadable" };
         fail(code, format!("cannot be read: {error}"))

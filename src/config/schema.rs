@@ -5,26 +5,26 @@ use serde_json::{Map, Value, json};
 
 use super::{
     keys::{AGENTS_FILE, PLAN},
-    shape::{Key, NAME_PATTERN, Section, Shape},
+    table_schema::{KeySchema, NAME_PATTERN, TableSchema, ValueType},
 };
-use crate::model::SPAN_FORM;
+use crate::model::DURATION_FORMAT;
 
 const DURATION_PATTERN: &str = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$";
 
 /// The JSON Schema of a plan file.
 pub fn plan_schema() -> Value {
-    file(&PLAN, "plan.schema.json")
+    file_schema(&PLAN, "plan.schema.json")
 }
 
 /// The JSON Schema of an agents file.
 pub fn agents_schema() -> Value {
-    file(&AGENTS_FILE, "agents.schema.json")
+    file_schema(&AGENTS_FILE, "agents.schema.json")
 }
 
-fn file(root: &'static Section, id: &str) -> Value {
+fn file_schema(root: &'static TableSchema, id: &str) -> Value {
     let mut definitions = Map::new();
     let mut schema = json!({ "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": id });
-    if let (Some(schema), Value::Object(root)) = (schema.as_object_mut(), section(root, &mut definitions)) {
+    if let (Some(schema), Value::Object(root)) = (schema.as_object_mut(), table_schema(root, &mut definitions)) {
         schema.extend(root);
         definitions.sort_keys();
         schema.insert("$defs".to_owned(), Value::Object(definitions));
@@ -32,21 +32,21 @@ fn file(root: &'static Section, id: &str) -> Value {
     schema
 }
 
-fn section(section: &'static Section, definitions: &mut Map<String, Value>) -> Value {
+fn table_schema(section: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
     let mut properties = Map::new();
     for key in section.keys {
-        if matches!(key.shape, Shape::NotYet(_)) {
+        if matches!(key.value_type, ValueType::Unsupported(_)) {
             continue;
         }
-        properties.insert(key.name.to_owned(), property(key, key.about.to_owned(), definitions));
+        properties.insert(key.name.to_owned(), property_schema(key, key.description.to_owned(), definitions));
         for alias in key.aliases {
-            let about = format!("Another spelling of `{}`. {}", key.name, key.about);
-            properties.insert((*alias).to_owned(), property(key, about, definitions));
+            let about = format!("Another spelling of `{}`. {}", key.name, key.description);
+            properties.insert((*alias).to_owned(), property_schema(key, about, definitions));
         }
     }
     let mut schema = json!({
         "type": "object",
-        "description": section.about,
+        "description": section.description,
         "properties": properties,
         "additionalProperties": false,
     });
@@ -67,53 +67,55 @@ fn section(section: &'static Section, definitions: &mut Map<String, Value>) -> V
     schema
 }
 
-fn property(key: &Key, about: String, definitions: &mut Map<String, Value>) -> Value {
-    let mut schema = shape(&key.shape, definitions);
+fn property_schema(key: &KeySchema, about: String, definitions: &mut Map<String, Value>) -> Value {
+    let mut schema = value_schema(&key.value_type, definitions);
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("description".to_owned(), about.into());
     }
     schema
 }
 
-fn shape(shape_: &Shape, definitions: &mut Map<String, Value>) -> Value {
+fn value_schema(shape_: &ValueType, definitions: &mut Map<String, Value>) -> Value {
     match shape_ {
-        Shape::Text => json!({"type": "string", "minLength": 1}),
-        Shape::AnyText => json!({"type": "string"}),
-        Shape::Name => json!({"type": "string", "pattern": NAME_PATTERN}),
-        Shape::Condition => json!({"type": ["string", "boolean"]}),
-        Shape::Items => json!({"type": ["string", "array"]}),
-        Shape::Flag => json!({"type": "boolean"}),
-        Shape::Whole(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
-        Shape::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
-        Shape::Duration | Shape::PositiveDuration => {
-            json!({"type": "string", "pattern": DURATION_PATTERN, "examples": [SPAN_FORM]})
+        ValueType::Text => json!({"type": "string", "minLength": 1}),
+        ValueType::AnyText => json!({"type": "string"}),
+        ValueType::Name => json!({"type": "string", "pattern": NAME_PATTERN}),
+        ValueType::Condition => json!({"type": ["string", "boolean"]}),
+        ValueType::ItemList => json!({"type": ["string", "array"]}),
+        ValueType::Boolean => json!({"type": "boolean"}),
+        ValueType::Integer(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
+        ValueType::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
+        ValueType::Duration | ValueType::PositiveDuration => {
+            json!({"type": "string", "pattern": DURATION_PATTERN, "examples": [DURATION_FORMAT]})
         }
-        Shape::Choice(words) => {
+        ValueType::Choice(words) => {
             let words = words.iter().map(|(word, about)| json!({"const": word, "description": about}));
             json!({"type": "string", "oneOf": words.collect::<Vec<_>>()})
         }
-        Shape::Texts => json!({"type": "array", "items": {"type": "string"}}),
-        Shape::TextOrTexts => json!({"anyOf": [shape(&Shape::Text, definitions), shape(&Shape::Texts, definitions)]}),
-        Shape::TextMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        Shape::Object => json!({"type": "object"}),
-        Shape::Any | Shape::NotYet(_) => json!({}),
-        Shape::Section(section) => reference(section, definitions),
-        Shape::Sections(section) => json!({"type": "array", "items": reference(section, definitions)}),
-        Shape::SectionMap(section) => json!({
+        ValueType::TextList => json!({"type": "array", "items": {"type": "string"}}),
+        ValueType::TextOrList => {
+            json!({"anyOf": [value_schema(&ValueType::Text, definitions), value_schema(&ValueType::TextList, definitions)]})
+        }
+        ValueType::TextMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        ValueType::Object => json!({"type": "object"}),
+        ValueType::Any | ValueType::Unsupported(_) => json!({}),
+        ValueType::Table(section) => definition_reference(section, definitions),
+        ValueType::TableList(section) => json!({"type": "array", "items": definition_reference(section, definitions)}),
+        ValueType::TableMap(section) => json!({
             "type": "object",
             "propertyNames": {"pattern": NAME_PATTERN},
-            "additionalProperties": reference(section, definitions),
+            "additionalProperties": definition_reference(section, definitions),
         }),
-        Shape::Either(_, shapes) => {
-            let shapes: Vec<_> = shapes.iter().map(|one| shape(one, definitions)).collect();
+        ValueType::OneOf(_, shapes) => {
+            let shapes: Vec<_> = shapes.iter().map(|one| value_schema(one, definitions)).collect();
             json!({"anyOf": shapes})
         }
     }
 }
 
-fn reference(inner: &'static Section, definitions: &mut Map<String, Value>) -> Value {
+fn definition_reference(inner: &'static TableSchema, definitions: &mut Map<String, Value>) -> Value {
     if !definitions.contains_key(inner.definition) {
-        let schema = section(inner, definitions);
+        let schema = table_schema(inner, definitions);
         definitions.insert(inner.definition.to_owned(), schema);
     }
     json!({"$ref": format!("#/$defs/{}", inner.definition)})

@@ -8,18 +8,18 @@ use crate::model::text::printable;
 
 /// A file's name and text.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceFile {
     pub(super) name: Arc<str>,
     pub(super) text: String,
     /// Where its lines start; found out when something is told of it.
-    lines: OnceLock<Vec<usize>>,
+    line_starts: OnceLock<Vec<usize>>,
     /// The text for a terminal, where that differs; made when it is first shown.
     safe_text: OnceLock<Option<String>>,
 }
 
-impl Source {
+impl SourceFile {
     pub(super) fn new(name: &str, text: String) -> Self {
-        Self { name: name.into(), text, lines: OnceLock::new(), safe_text: OnceLock::new() }
+        Self { name: name.into(), text, line_starts: OnceLock::new(), safe_text: OnceLock::new() }
     }
 
     /// The text for a terminal. A control character becomes a question mark, which keeps every position.
@@ -31,18 +31,19 @@ impl Source {
             .unwrap_or(&self.text)
     }
 
-    fn lines(&self) -> &[usize] {
-        self.lines.get_or_init(|| {
+    fn line_starts(&self) -> &[usize] {
+        self.line_starts.get_or_init(|| {
             let starts = self.text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
             std::iter::once(0).chain(starts).collect()
         })
     }
 
     /// The same file with stars for every byte of these extents, quotes and line breaks excepted.
-    pub(super) fn without(&self, extents: &[Extent]) -> Self {
+    pub(super) fn redacted(&self, extents: &[SourceSpan]) -> Self {
         let mut bytes = self.text.clone().into_bytes();
         for extent in extents {
-            let (start, end) = (floor(&self.text, extent.start), floor(&self.text, extent.end));
+            let (start, end) =
+                (floor_char_boundary(&self.text, extent.start), floor_char_boundary(&self.text, extent.end));
             let inside = bytes.get_mut(start..end).into_iter().flatten();
             inside.filter(|byte| !matches!(byte, b'"' | b'\'' | b'\n' | b'\r')).for_each(|byte| *byte = b'*');
         }
@@ -51,27 +52,27 @@ impl Source {
     }
 
     /// The line in which an extent starts, from 1.
-    pub(super) fn line(&self, extent: Extent) -> usize {
-        self.lines().partition_point(|&start| start <= extent.start)
+    pub(super) fn line(&self, extent: SourceSpan) -> usize {
+        self.line_starts().partition_point(|&start| start <= extent.start)
     }
 
     /// The line and column of an extent.
-    pub(super) fn position(&self, extent: Extent) -> Position {
-        let offset = floor(&self.text, extent.start);
-        let end = floor(&self.text, extent.end).max(offset);
-        let line = self.lines().partition_point(|&start| start <= offset);
-        let column = self.text[self.lines()[line - 1]..offset].chars().count() + 1;
+    pub(super) fn position(&self, extent: SourceSpan) -> Position {
+        let offset = floor_char_boundary(&self.text, extent.start);
+        let end = floor_char_boundary(&self.text, extent.end).max(offset);
+        let line = self.line_starts().partition_point(|&start| start <= offset);
+        let column = self.text[self.line_starts()[line - 1]..offset].chars().count() + 1;
         Position { offset, length: end - offset, line, column }
     }
 }
 
 /// The nearest character boundary at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
+fn floor_char_boundary(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-impl miette::SourceCode for Source {
+impl miette::SourceCode for SourceFile {
     fn read_span<'a>(
         &'a self,
         span: &miette::SourceSpan,
@@ -79,21 +80,22 @@ impl miette::SourceCode for Source {
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
         // `str` would count its way from the start of the file each time; the line starts are known here.
-        let at = self.position(Extent { start: span.offset(), end: span.offset() + span.len() });
-        let last_line = self.lines().partition_point(|&start| start <= at.offset + at.length);
+        let at = self.position(SourceSpan { start: span.offset(), end: span.offset() + span.len() });
+        let last_line = self.line_starts().partition_point(|&start| start <= at.offset + at.length);
         let first = (at.line - 1).saturating_sub(before);
-        let last = (last_line + after).min(self.lines().len());
-        let context = self.lines()[first]..self.lines().get(last).map_or(self.text.len(), |&next| next);
+        let last = (last_line + after).min(self.line_starts().len());
+        let context = self.line_starts()[first]..self.line_starts().get(last).map_or(self.text.len(), |&next| next);
         // Without lines before it, miette takes what is shown to start at the place itself.
         let (start, end, first, column) = if before == 0 {
             (at.offset, context.end, at.line - 1, at.column - 1)
-        } else if context.len() > MAX_CONTEXT {
-            let start = floor(&self.text, at.offset.saturating_sub(80).max(self.lines()[at.line - 1]));
+        } else if context.len() > MAX_CONTEXT_BYTES {
+            let start =
+                floor_char_boundary(&self.text, at.offset.saturating_sub(80).max(self.line_starts()[at.line - 1]));
             (start, context.end, at.line - 1, at.column - 1 - self.text[start..at.offset].chars().count())
         } else {
             (context.start, context.end, first, 0)
         };
-        let end = floor(&self.text, end.min(start + MAX_CONTEXT)).max(start);
+        let end = floor_char_boundary(&self.text, end.min(start + MAX_CONTEXT_BYTES)).max(start);
         Ok(Box::new(miette::MietteSpanContents::new_named(
             printable(&self.name).into_owned(),
             &self.safe_text().as_bytes()[start..end],
@@ -106,11 +108,11 @@ impl miette::SourceCode for Source {
 }
 
 /// Most bytes of the file that a mistake is shown with: a file can be a single line.
-const MAX_CONTEXT: usize = 2_000;
+const MAX_CONTEXT_BYTES: usize = 2_000;
 
 /// A part of a file, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Extent {
+pub(super) struct SourceSpan {
     pub(super) start: usize,
     pub(super) end: usize,
 }

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{Call, Reply, Stop},
-    documents::{Document, DocumentError, Documents, Format},
-    effects::Effects,
+    call::{DemoCall, DemoToolResult, ToolStop},
+    documents::{Document, DocumentError, DocumentFormat, Documents},
+    effects::EffectLog,
 };
 
 /// A document to keep.
@@ -22,7 +22,7 @@ struct StoreArguments {
     text: String,
     /// How it is written; Markdown if absent.
     #[serde(default)]
-    format: Format,
+    format: DocumentFormat,
     /// The pause before it is stored, in milliseconds; none if absent.
     #[serde(default)]
     delay_ms: u64,
@@ -30,7 +30,7 @@ struct StoreArguments {
 
 /// Where it was put.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Stored {
+struct StoredDocument {
     /// Its address, for `fetch_document` and `resources/read`.
     uri: String,
     /// Its size.
@@ -50,11 +50,11 @@ struct FetchArguments {
 
 /// The document.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Fetched {
+struct FetchedDocument {
     /// Its address.
     uri: String,
     /// How it is written.
-    format: Format,
+    format: DocumentFormat,
     /// Its size.
     bytes: u64,
     /// The document itself.
@@ -71,7 +71,7 @@ pub(super) fn tools() -> Vec<Tool> {
         )
         .with_title("Store a document")
         .with_input_schema::<StoreArguments>()
-        .with_output_schema::<Stored>()
+        .with_output_schema::<StoredDocument>()
         .with_annotations(
             ToolAnnotations::with_title("Store a document")
                 .read_only(false)
@@ -82,7 +82,7 @@ pub(super) fn tools() -> Vec<Tool> {
         Tool::new("fetch_document", "Gives back a document that was stored before.", rmcp::model::JsonObject::new())
             .with_title("Fetch a document")
             .with_input_schema::<FetchArguments>()
-            .with_output_schema::<Fetched>()
+            .with_output_schema::<FetchedDocument>()
             .with_annotations(
                 ToolAnnotations::with_title("Fetch a document").read_only(true).idempotent(true).open_world(false),
             ),
@@ -97,31 +97,36 @@ pub(super) fn resource(document: &Document) -> Resource {
 }
 
 /// Runs `store_document`.
-pub(super) async fn store(call: &Call, documents: &Documents, effects: &Effects) -> Result<Reply, Stop> {
+pub(super) async fn store(
+    call: &DemoCall,
+    documents: &Documents,
+    effects: &EffectLog,
+) -> Result<DemoToolResult, ToolStop> {
     let arguments: StoreArguments = call.arguments()?;
     let title = arguments.title.trim();
     if title.is_empty() {
-        return Err(Stop::Failed("`title` is empty: name the document".into()));
+        return Err(ToolStop::Failed("`title` is empty: name the document".into()));
     }
     call.pause(arguments.delay_ms).await?;
     let document = documents.store(title, &arguments.text, arguments.format).await?;
     effects.record("archive", call).await?;
     call.progress(100.0, format!("stored `{}`", document.name)).await;
     let text = format!("Stored `{title}` as {} ({} bytes).", document.uri(), document.bytes);
-    let stored = Stored { uri: document.uri(), bytes: document.bytes };
-    Ok(Reply::new(text, &stored)?.with_link(resource(&document).with_title(title)))
+    let stored = StoredDocument { uri: document.uri(), bytes: document.bytes };
+    Ok(DemoToolResult::new(text, &stored)?.with_link(resource(&document).with_title(title)))
 }
 
 /// Runs `fetch_document`.
-pub(super) async fn fetch(call: &Call, documents: &Documents) -> Result<Reply, Stop> {
+pub(super) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<DemoToolResult, ToolStop> {
     let arguments: FetchArguments = call.arguments()?;
     call.pause(arguments.delay_ms).await?;
     let (document, text) = documents.read(&arguments.uri).await?;
-    let fetched = Fetched { uri: document.uri(), format: document.format, bytes: document.bytes, text: text.clone() };
-    Reply::new(text, &fetched)
+    let fetched =
+        FetchedDocument { uri: document.uri(), format: document.format, bytes: document.bytes, text: text.clone() };
+    DemoToolResult::new(text, &fetched)
 }
 
-impl From<DocumentError> for Stop {
+impl From<DocumentError> for ToolStop {
     /// The caller can mend all of them: another size, another address, another directory.
     fn from(error: DocumentError) -> Self {
         Self::Failed(error.to_string())

@@ -12,16 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{Call, Reply, Stop, respond},
+    call::{DemoCall, DemoToolResult, ToolStop, into_response},
     documents::Documents,
-    effects::Effects,
-    jobs::{Jobs, Order},
+    effects::EffectLog,
+    jobs::{JobRequest, Jobs},
 };
 
 /// What counting passes by.
 const SHELVES: [&str; 4] = ["the lower shelf", "the middle shelf", "the upper shelf", "the table"];
 /// How often the host is asked to look after a task.
-const POLL_MILLISECONDS: u64 = 100;
+const POLL_INTERVAL_MS: u64 = 100;
 
 /// Documents to bind.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -44,7 +44,7 @@ fn default_binding() -> u64 {
 
 /// What was begun.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Begun {
+struct StartedJob {
     /// Where `resources/read` says how it is: `status` is `working`, `completed` or `failed`.
     uri: String,
 }
@@ -64,7 +64,7 @@ fn default_counting() -> u64 {
 
 /// What there is.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Count {
+struct DocumentCount {
     /// The documents.
     documents: usize,
     /// Their size, all together.
@@ -82,7 +82,7 @@ pub(super) fn tools() -> Vec<Tool> {
         )
         .with_title("Bind the documents")
         .with_input_schema::<BindArguments>()
-        .with_output_schema::<Begun>()
+        .with_output_schema::<StartedJob>()
         .with_annotations(
             ToolAnnotations::with_title("Bind the documents")
                 .read_only(false)
@@ -97,7 +97,7 @@ pub(super) fn tools() -> Vec<Tool> {
         )
         .with_title("Count the documents")
         .with_input_schema::<CountArguments>()
-        .with_output_schema::<Count>()
+        .with_output_schema::<DocumentCount>()
         .with_annotations(
             ToolAnnotations::with_title("Count the documents")
                 .read_only(false)
@@ -109,24 +109,28 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 /// Runs `bind_documents`.
-pub(super) async fn bind(call: &Call, jobs: &Jobs, effects: &Effects) -> Result<Reply, Stop> {
+pub(super) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let BindArguments { title, delay_ms, fails } = call.arguments()?;
-    let order = Order { title: title.clone(), lasts: Duration::from_millis(delay_ms), fails };
+    let order = JobRequest { title: title.clone(), duration: Duration::from_millis(delay_ms), fails };
     effects.record("bindery", call).await?;
-    let uri = jobs.begin(order).await?;
+    let uri = jobs.start(order).await?;
     let link = Resource::new(uri.clone(), title.clone()).with_mime_type("application/json");
-    Ok(Reply::new(format!("The binder has begun with `{title}`."), &Begun { uri })?.with_link(link))
+    Ok(DemoToolResult::new(format!("The binder has begun with `{title}`."), &StartedJob { uri })?.with_link(link))
 }
 
 /// Runs `count_documents` while the caller waits.
-pub(super) async fn count(call: &Call, documents: &Documents, effects: &Effects) -> Result<Reply, Stop> {
+pub(super) async fn count(
+    call: &DemoCall,
+    documents: &Documents,
+    effects: &EffectLog,
+) -> Result<DemoToolResult, ToolStop> {
     let CountArguments { delay_ms } = call.arguments()?;
     effects.record("bindery", call).await?;
     for (shelf, done) in SHELVES.into_iter().zip([25.0, 50.0, 75.0, 100.0]) {
         call.pause(delay_ms).await?;
         call.progress(done, shelf).await;
     }
-    counted(documents).await
+    count_all(documents).await
 }
 
 /// Runs `count_documents` as a task that outlives the connection of the caller.
@@ -134,15 +138,15 @@ pub(super) async fn count(call: &Call, documents: &Documents, effects: &Effects)
 /// # Errors
 /// When the arguments are not what they should be, or the effect cannot be recorded.
 pub(super) async fn count_as_task(
-    call: &Call,
+    call: &DemoCall,
     documents: &Documents,
-    effects: &Effects,
+    effects: &EffectLog,
     tasks: &TaskManager,
-) -> Result<CallToolResponse, Stop> {
+) -> Result<CallToolResponse, ToolStop> {
     let CountArguments { delay_ms } = call.arguments()?;
     effects.record("bindery", call).await?;
     let documents = documents.clone();
-    let options = TaskOptions::new().with_poll_interval_ms(POLL_MILLISECONDS).with_status_message(SHELVES[0]);
+    let options = TaskOptions::new().with_poll_interval_ms(POLL_INTERVAL_MS).with_status_message(SHELVES[0]);
     let task = tasks.spawn(options, |task| {
         Box::pin(async move {
             for shelf in SHELVES {
@@ -152,7 +156,7 @@ pub(super) async fn count_as_task(
                     () = task.cancelled() => return Err(TaskExit::Cancelled),
                 }
             }
-            respond(counted(&documents).await).map_err(TaskExit::Error).and_then(|response| match response {
+            into_response(count_all(&documents).await).map_err(TaskExit::Error).and_then(|response| match response {
                 CallToolResponse::Complete(result) => Ok(result),
                 other => Err(TaskExit::Error(ErrorData::internal_error(format!("not a result: {other:?}"), None))),
             })
@@ -161,8 +165,9 @@ pub(super) async fn count_as_task(
     Ok(CallToolResponse::Task(CreateTaskResult::new(task)))
 }
 
-async fn counted(documents: &Documents) -> Result<Reply, Stop> {
+async fn count_all(documents: &Documents) -> Result<DemoToolResult, ToolStop> {
     let documents = documents.list().await?;
-    let count = Count { documents: documents.len(), bytes: documents.iter().map(|document| document.bytes).sum() };
-    Reply::new(format!("{} documents, {} bytes.", count.documents, count.bytes), &count)
+    let count =
+        DocumentCount { documents: documents.len(), bytes: documents.iter().map(|document| document.bytes).sum() };
+    DemoToolResult::new(format!("{} documents, {} bytes.", count.documents, count.bytes), &count)
 }

@@ -3,8 +3,8 @@
 //!
 //! A legacy connection lets the server send requests of its own in mid call. A modern one (2026-07-28) does not:
 //! the call ends with an `InputRequiredResult`, and the client makes it again with the answers and the state that
-//! came with the question. A tool is written once, from top to bottom: [`Call::elicit`] and [`Call::sample`] either
-//! give the answer or stop it with [`Stop::InputRequired`], and [`Call::is_continued`] tells the second time.
+//! came with the question. A tool is written once, from top to bottom: [`DemoCall::elicit`] and [`DemoCall::sample`] either
+//! give the answer or stop it with [`ToolStop::InputRequired`], and [`DemoCall::is_continued`] tells the second time.
 
 #![expect(deprecated, reason = "sampling and logging are deprecated since 2026-07-28 and still in use everywhere")]
 
@@ -29,15 +29,15 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// The longest pause that `delay_ms` may ask for: an hour.
-const MAX_PAUSE: Duration = Duration::from_secs(3_600);
+const MAX_DELAY: Duration = Duration::from_secs(3_600);
 
 /// Why a tool stops before its end.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum ToolStop {
     /// The client must answer first, and then call again.
     InputRequired(Box<InputRequiredResult>),
     /// The client cancelled the call, or went away.
-    Cancelled,
+    Canceled,
     /// The arguments or their circumstances are wrong in a way that the caller can mend: a result with `isError`.
     Failed(String),
     /// The request itself is wrong: a JSON-RPC error.
@@ -46,20 +46,20 @@ pub(super) enum Stop {
 
 /// What a tool returns.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct DemoToolResult {
     text: String,
     structured: Value,
     links: Vec<Resource>,
 }
 
-impl Reply {
+impl DemoToolResult {
     /// A text for people and the same as data.
     ///
     /// # Errors
     /// When `structured` cannot be written as JSON.
-    pub(super) fn new(text: impl Into<String>, structured: &impl Serialize) -> Result<Self, Stop> {
+    pub(super) fn new(text: impl Into<String>, structured: &impl Serialize) -> Result<Self, ToolStop> {
         let structured = serde_json::to_value(structured)
-            .map_err(|error| Stop::Failed(format!("the result cannot be written as JSON: {error}")))?;
+            .map_err(|error| ToolStop::Failed(format!("the result cannot be written as JSON: {error}")))?;
         Ok(Self { text: text.into(), structured, links: Vec::new() })
     }
 
@@ -74,7 +74,7 @@ impl Reply {
 ///
 /// # Errors
 /// The JSON-RPC error for requests that are wrong or cancelled.
-pub(super) fn respond(result: Result<Reply, Stop>) -> Result<CallToolResponse, ErrorData> {
+pub(super) fn into_response(result: Result<DemoToolResult, ToolStop>) -> Result<CallToolResponse, ErrorData> {
     match result {
         Ok(reply) => {
             let mut result = CallToolResult::structured(reply.structured);
@@ -82,16 +82,16 @@ pub(super) fn respond(result: Result<Reply, Stop>) -> Result<CallToolResponse, E
             result.content.extend(reply.links.into_iter().map(ContentBlock::resource_link));
             Ok(result.into())
         }
-        Err(Stop::InputRequired(required)) => Ok((*required).into()),
-        Err(Stop::Failed(message)) => Ok(CallToolResult::error(vec![ContentBlock::text(message)]).into()),
-        Err(Stop::Cancelled) => Err(ErrorData::internal_error("the call was cancelled", None)),
-        Err(Stop::Refused(error)) => Err(error),
+        Err(ToolStop::InputRequired(required)) => Ok((*required).into()),
+        Err(ToolStop::Failed(message)) => Ok(CallToolResult::error(vec![ContentBlock::text(message)]).into()),
+        Err(ToolStop::Canceled) => Err(ErrorData::internal_error("the call was cancelled", None)),
+        Err(ToolStop::Refused(error)) => Err(error),
     }
 }
 
 /// What a person said to a question.
 #[derive(Debug)]
-pub(super) enum Said<T> {
+pub(super) enum ElicitOutcome<T> {
     /// Yes, with these fields.
     Accepted(T),
     /// No.
@@ -99,20 +99,20 @@ pub(super) enum Said<T> {
     /// Nothing: the question was dismissed.
     Dismissed,
     /// The client cannot ask anybody.
-    NobodyToAsk,
+    Unsupported,
 }
 
 /// What a language model said to a request.
 #[derive(Debug)]
-pub(super) enum Sampled {
+pub(super) enum SampleOutcome {
     /// This text.
     Text(String),
     /// Nothing, for this reason.
-    Nothing(String),
+    Unavailable(String),
 }
 
 /// A question that a tool asks in mid call.
-pub(super) struct Question<'a> {
+pub(super) struct ToolQuestion<'a> {
     /// The key of the answer among those of the call.
     pub(super) key: &'a str,
     /// What the client must send back with the answer. It is the client's word, so it is only ever compared
@@ -121,7 +121,7 @@ pub(super) struct Question<'a> {
 }
 
 /// One call of a tool.
-pub(super) struct Call {
+pub(super) struct DemoCall {
     context: RequestContext<RoleServer>,
     tool: String,
     arguments: JsonObject,
@@ -131,7 +131,7 @@ pub(super) struct Call {
     log_level: u8,
 }
 
-impl Call {
+impl DemoCall {
     /// A call as it came in. `closing` ends it when the transport is about to end; log messages below
     /// `log_level` are left out.
     pub(super) fn new(
@@ -165,9 +165,9 @@ impl Call {
     ///
     /// # Errors
     /// When they are not of that shape.
-    pub(super) fn arguments<T: DeserializeOwned>(&self) -> Result<T, Stop> {
+    pub(super) fn arguments<T: DeserializeOwned>(&self) -> Result<T, ToolStop> {
         serde_json::from_value(Value::Object(self.arguments.clone()))
-            .map_err(|error| Stop::Failed(format!("invalid arguments for `{}`: {error}", self.tool)))
+            .map_err(|error| ToolStop::Failed(format!("invalid arguments for `{}`: {error}", self.tool)))
     }
 
     /// The caller's key for this effect, so that its two books can be compared: the entry of `_meta` whose name
@@ -186,7 +186,7 @@ impl Call {
     }
 
     /// Whether the client can follow tasks.
-    pub(super) fn may_be_task(&self) -> bool {
+    pub(super) fn supports_tasks(&self) -> bool {
         let extensions = self.context.client_capabilities().and_then(|can| can.extensions);
         self.is_modern() && extensions.is_some_and(|extensions| extensions.contains_key(TASKS_EXTENSION_ID))
     }
@@ -195,8 +195,8 @@ impl Call {
     ///
     /// # Errors
     /// When the call is cancelled meanwhile.
-    pub(super) async fn pause(&self, milliseconds: u64) -> Result<(), Stop> {
-        self.unless_stopped(tokio::time::sleep(Duration::from_millis(milliseconds).min(MAX_PAUSE))).await
+    pub(super) async fn pause(&self, milliseconds: u64) -> Result<(), ToolStop> {
+        self.or_canceled(tokio::time::sleep(Duration::from_millis(milliseconds).min(MAX_DELAY))).await
     }
 
     /// Tells the client how far the call is, out of 100, if it wants to know.
@@ -232,36 +232,36 @@ impl Call {
     /// belongs to another call.
     pub(super) async fn elicit<T: DeserializeOwned>(
         &self,
-        question: Question<'_>,
+        question: ToolQuestion<'_>,
         message: String,
         form: ElicitationSchema,
-    ) -> Result<Said<T>, Stop> {
+    ) -> Result<ElicitOutcome<T>, ToolStop> {
         let capabilities = self.context.client_capabilities().unwrap_or_default();
         // A capability without modes means forms (2025-06-18 knew no other).
         if !capabilities.elicitation.is_some_and(|can| can.form.is_some() || can.url.is_none()) {
-            return Ok(Said::NobodyToAsk);
+            return Ok(ElicitOutcome::Unsupported);
         }
         let params = ElicitRequestParams::FormElicitationParams { meta: None, message, requested_schema: form };
         let result: ElicitResult = if self.is_modern() {
             match self.answer(&question, || InputRequest::Elicitation(ElicitRequest::new(params)))? {
                 Some(answer) => answer,
-                None => return Ok(Said::Dismissed),
+                None => return Ok(ElicitOutcome::Dismissed),
             }
         } else {
-            match self.unless_stopped(self.context.peer.create_elicitation(params)).await? {
+            match self.or_canceled(self.context.peer.create_elicitation(params)).await? {
                 Ok(result) => result,
-                Err(error) => return refused(error).map(|_| Said::NobodyToAsk),
+                Err(error) => return refusal_reason(error).map(|_| ElicitOutcome::Unsupported),
             }
         };
         match result.action {
-            ElicitationAction::Decline => Ok(Said::Declined),
-            ElicitationAction::Accept => {
-                serde_json::from_value(result.content.unwrap_or_default()).map(Said::Accepted).map_err(|error| {
-                    Stop::Failed(format!("the answer to `{}` does not fit its form: {error}", question.key))
-                })
-            }
+            ElicitationAction::Decline => Ok(ElicitOutcome::Declined),
+            ElicitationAction::Accept => serde_json::from_value(result.content.unwrap_or_default())
+                .map(ElicitOutcome::Accepted)
+                .map_err(|error| {
+                    ToolStop::Failed(format!("the answer to `{}` does not fit its form: {error}", question.key))
+                }),
             // Cancel, and whatever a later revision adds: only an acceptance is a yes.
-            _ => Ok(Said::Dismissed),
+            _ => Ok(ElicitOutcome::Dismissed),
         }
     }
 
@@ -270,9 +270,13 @@ impl Call {
     /// # Errors
     /// When the client must call again with the reply, when the call is cancelled, or when the reply that came
     /// belongs to another call.
-    pub(super) async fn sample(&self, question: Question<'_>, prompt: Prompt) -> Result<Sampled, Stop> {
+    pub(super) async fn sample(
+        &self,
+        question: ToolQuestion<'_>,
+        prompt: SamplePrompt,
+    ) -> Result<SampleOutcome, ToolStop> {
         if self.context.client_capabilities().and_then(|can| can.sampling).is_none() {
-            return Ok(Sampled::Nothing("the host offers no language model".into()));
+            return Ok(SampleOutcome::Unavailable("the host offers no language model".into()));
         }
         let mut params =
             CreateMessageRequestParams::new(vec![SamplingMessage::user_text(prompt.text)], prompt.max_tokens);
@@ -281,46 +285,48 @@ impl Call {
         let result: CreateMessageResult = if self.is_modern() {
             match self.answer(&question, || InputRequest::CreateMessage(CreateMessageRequest::new(params)))? {
                 Some(answer) => answer,
-                None => return Ok(Sampled::Nothing("the host sent no reply of its language model".into())),
+                None => return Ok(SampleOutcome::Unavailable("the host sent no reply of its language model".into())),
             }
         } else {
-            match self.unless_stopped(self.context.peer.create_message(params)).await? {
+            match self.or_canceled(self.context.peer.create_message(params)).await? {
                 Ok(result) => result,
                 Err(error) => {
-                    let reason = refused(error)?;
-                    return Ok(Sampled::Nothing(format!("the host's language model did not answer: {reason}")));
+                    let reason = refusal_reason(error)?;
+                    return Ok(SampleOutcome::Unavailable(format!(
+                        "the host's language model did not answer: {reason}"
+                    )));
                 }
             }
         };
         let blocks = result.message.content.into_vec();
         let text: Vec<&str> = blocks.iter().filter_map(|block| Some(block.as_text()?.text.as_str())).collect();
         match text.concat().trim() {
-            "" => Ok(Sampled::Nothing("the host's language model answered without text".into())),
-            text => Ok(Sampled::Text(text.to_owned())),
+            "" => Ok(SampleOutcome::Unavailable("the host's language model answered without text".into())),
+            text => Ok(SampleOutcome::Text(text.to_owned())),
         }
     }
 
     /// The answer that a repeated call brought; none if it brought everything but this.
     fn answer<T: DeserializeOwned>(
         &self,
-        question: &Question<'_>,
+        question: &ToolQuestion<'_>,
         request: impl FnOnce() -> InputRequest,
-    ) -> Result<Option<T>, Stop> {
+    ) -> Result<Option<T>, ToolStop> {
         match &self.state {
             None => {
                 let requests = InputRequests::from([(question.key.to_owned(), request())]);
                 let required = InputRequiredResult::new(Some(requests), Some(question.state.to_owned()));
-                Err(Stop::InputRequired(Box::new(required)))
+                Err(ToolStop::InputRequired(Box::new(required)))
             }
             Some(state) if state != question.state => {
                 let message = format!("`requestState` `{state}` does not belong to these arguments of `{}`", self.tool);
-                Err(Stop::Refused(ErrorData::invalid_params(message, None)))
+                Err(ToolStop::Refused(ErrorData::invalid_params(message, None)))
             }
             Some(_) => match self.answers.get(question.key) {
                 None => Ok(None),
                 Some(answer) => serde_json::from_value(answer.clone()).map(Some).map_err(|error| {
                     let message = format!("`inputResponses.{}` is not what was asked for: {error}", question.key);
-                    Stop::Refused(ErrorData::invalid_params(message, None))
+                    ToolStop::Refused(ErrorData::invalid_params(message, None))
                 }),
             },
         }
@@ -331,17 +337,17 @@ impl Call {
     }
 
     /// Only what waits can be cancelled: an effect and its record are never torn apart.
-    async fn unless_stopped<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Stop> {
+    async fn or_canceled<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ToolStop> {
         tokio::select! {
             done = waiting => Ok(done),
-            () = self.context.ct.cancelled() => Err(Stop::Cancelled),
-            () = self.closing.cancelled() => Err(Stop::Cancelled),
+            () = self.context.ct.cancelled() => Err(ToolStop::Canceled),
+            () = self.closing.cancelled() => Err(ToolStop::Canceled),
         }
     }
 }
 
 /// What to ask a language model.
-pub(super) struct Prompt {
+pub(super) struct SamplePrompt {
     /// How it should answer.
     pub(super) system: String,
     /// What it should answer.
@@ -353,11 +359,11 @@ pub(super) struct Prompt {
 }
 
 /// The reason of a refusal; anything else that goes wrong with a request means that the client is gone.
-fn refused(error: ServiceError) -> Result<String, Stop> {
+fn refusal_reason(error: ServiceError) -> Result<String, ToolStop> {
     match error {
         ServiceError::McpError(error) => Ok(error.message.into_owned()),
         ServiceError::UnexpectedResponse => Ok("its reply was not of the expected kind".into()),
-        _ => Err(Stop::Cancelled),
+        _ => Err(ToolStop::Canceled),
     }
 }
 

@@ -13,12 +13,12 @@ const SCHEME: &str = "archive:///";
 /// The most bytes of a document: what fits into one message many times over.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// The longest readable part of a file name, in characters.
-const MAX_SLUG: usize = 60;
+const MAX_SLUG_CHARS: usize = 60;
 
 /// How a document is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Format {
+pub(super) enum DocumentFormat {
     /// Markdown.
     #[default]
     Markdown,
@@ -28,7 +28,7 @@ pub(super) enum Format {
     Json,
 }
 
-impl Format {
+impl DocumentFormat {
     const ALL: [Self; 3] = [Self::Markdown, Self::Text, Self::Json];
 
     fn extension(self) -> &'static str {
@@ -55,7 +55,7 @@ pub(super) struct Document {
     /// Its file name.
     pub(super) name: String,
     /// How it is written.
-    pub(super) format: Format,
+    pub(super) format: DocumentFormat,
     /// Its size.
     pub(super) bytes: u64,
 }
@@ -106,7 +106,12 @@ impl Documents {
     ///
     /// # Errors
     /// When it is too large or cannot be written.
-    pub(super) async fn store(&self, title: &str, text: &str, format: Format) -> Result<Document, DocumentError> {
+    pub(super) async fn store(
+        &self,
+        title: &str,
+        text: &str,
+        format: DocumentFormat,
+    ) -> Result<Document, DocumentError> {
         if text.len() > MAX_BYTES {
             return Err(DocumentError::TooLarge { bytes: text.len() });
         }
@@ -119,7 +124,7 @@ impl Documents {
             tokio::fs::write(&aside, text).await?;
             tokio::fs::rename(&aside, self.directory.join(&name)).await
         };
-        write.await.map_err(|source| self.unusable(source))?;
+        write.await.map_err(|source| self.directory_error(source))?;
         Ok(Document { name, format, bytes: text.len() as u64 })
     }
 
@@ -135,7 +140,7 @@ impl Documents {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(DocumentError::Unknown { uri: uri.to_owned() })
             }
-            Err(source) => Err(self.unusable(source)),
+            Err(source) => Err(self.directory_error(source)),
         }
     }
 
@@ -158,22 +163,22 @@ impl Documents {
         };
         match read.await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            read => read.map_err(|source| self.unusable(source)),
+            read => read.map_err(|source| self.directory_error(source)),
         }
     }
 
-    fn unusable(&self, source: io::Error) -> DocumentError {
+    fn directory_error(&self, source: io::Error) -> DocumentError {
         DocumentError::Directory { directory: self.directory.clone(), source }
     }
 }
 
 /// The format of a file name that [`Documents::store`] could have given. This is what keeps every path inside the
 /// directory: such a name has neither a separator nor a leading dot.
-fn format_of(name: &str) -> Option<Format> {
+fn format_of(name: &str) -> Option<DocumentFormat> {
     let (stem, extension) = name.rsplit_once('.')?;
     let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
-    let own = !stem.is_empty() && stem.chars().all(plain) && stem.len() <= MAX_SLUG + 17;
-    Format::ALL.into_iter().find(|format| own && format.extension() == extension)
+    let own = !stem.is_empty() && stem.chars().all(plain) && stem.len() <= MAX_SLUG_CHARS + 17;
+    DocumentFormat::ALL.into_iter().find(|format| own && format.extension() == extension)
 }
 
 /// The title in lower-case ASCII letters, digits and hyphens.
@@ -185,7 +190,7 @@ fn slug(title: &str) -> String {
         } else if !slug.is_empty() && !slug.ends_with('-') {
             slug.push('-');
         }
-        if slug.len() == MAX_SLUG {
+        if slug.len() == MAX_SLUG_CHARS {
             break;
         }
     }
@@ -200,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_from_titles() {
+    fn names_are_derived_from_titles() {
         assert_eq!(slug("Lisbon: a Brief!"), "lisbon-a-brief");
         assert_eq!(slug("  ../../etc/passwd "), "etc-passwd");
         assert_eq!(slug("東京"), "document");
@@ -208,14 +213,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stores_lists_and_reads_and_a_second_store_changes_nothing() {
+    async fn storing_twice_changes_nothing() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let documents = Documents::new(Some(directory.path().join("deep/inside")));
         assert_eq!(documents.list().await.expect("an empty archive"), []);
 
-        let stored = documents.store("A brief", "# Lisbon\n", Format::Markdown).await.expect("stored");
+        let stored = documents.store("A brief", "# Lisbon\n", DocumentFormat::Markdown).await.expect("stored");
         assert_eq!(stored.bytes, 9);
-        let again = documents.store("A brief", "# Lisbon\n", Format::Markdown).await.expect("stored again");
+        let again = documents.store("A brief", "# Lisbon\n", DocumentFormat::Markdown).await.expect("stored again");
         assert_eq!(again, stored);
         assert_eq!(documents.list().await.expect("one document"), std::slice::from_ref(&stored));
         let read = documents.read(&stored.uri()).await.expect("read");
@@ -223,11 +228,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_nothing_outside_its_directory() {
+    async fn paths_outside_the_directory_are_refused() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let documents = Documents::new(Some(directory.path().join("inside")));
         std::fs::write(directory.path().join("secret.md"), "secret").expect("written");
-        documents.store("a", "b", Format::Text).await.expect("stored");
+        documents.store("a", "b", DocumentFormat::Text).await.expect("stored");
         for uri in [
             "archive:///../secret.md",
             "archive:////etc/passwd",
@@ -246,9 +251,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refuses_what_is_too_large() {
+    async fn oversized_documents_are_refused() {
         let documents = Documents::new(Some(std::env::temp_dir().join("never-created")));
-        let error = documents.store("big", &"x".repeat(MAX_BYTES + 1), Format::Text).await.expect_err("too large");
+        let error =
+            documents.store("big", &"x".repeat(MAX_BYTES + 1), DocumentFormat::Text).await.expect_err("too large");
         assert_eq!(error.to_string(), "the document has 1048577 bytes: at most 1048576 are kept");
     }
 }

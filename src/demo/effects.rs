@@ -7,15 +7,15 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-use super::call::{Call, Stop};
+use super::call::{DemoCall, ToolStop};
 
 /// Where effects are recorded, if anywhere.
 #[derive(Debug, Clone)]
-pub(super) struct Effects(Option<PathBuf>);
+pub(super) struct EffectLog(Option<PathBuf>);
 
 /// One line of the record.
 #[derive(Serialize)]
-struct Effect<'a> {
+struct EffectRecord<'a> {
     agent: &'a str,
     tool: &'a str,
     arguments: &'a rmcp::model::JsonObject,
@@ -23,7 +23,7 @@ struct Effect<'a> {
     idempotency_key: Option<&'a Value>,
 }
 
-impl Effects {
+impl EffectLog {
     pub(super) fn new(file: Option<PathBuf>) -> Self {
         Self(file)
     }
@@ -32,9 +32,9 @@ impl Effects {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub(super) async fn record(&self, agent: &str, call: &Call) -> Result<(), Stop> {
+    pub(super) async fn record(&self, agent: &str, call: &DemoCall) -> Result<(), ToolStop> {
         let Some(file) = &self.0 else { return Ok(()) };
-        let effect = Effect {
+        let effect = EffectRecord {
             agent,
             tool: call.tool(),
             arguments: call.raw_arguments(),
@@ -47,6 +47,8 @@ impl Effects {
             file.write_all(&line).await?;
             file.flush().await
         };
-        append.await.map_err(|error| Stop::Failed(format!("cannot record the effect in `{}`: {error}", file.display())))
+        append
+            .await
+            .map_err(|error| ToolStop::Failed(format!("cannot record the effect in `{}`: {error}", file.display())))
     }
 }

@@ -19,55 +19,55 @@ const MAX_EVENTS: usize = 50_000;
 
 /// The store; clones share it.
 #[derive(Clone)]
-pub(super) struct Events {
+pub(super) struct EventLog {
     // A lock: the store is written by every session and read by every resumed stream, for microseconds at a time
     // and never across an await.
-    log: Arc<Mutex<Log>>,
+    log: Arc<Mutex<EventLogState>>,
     /// Tells the followers that something was added.
     added: Arc<watch::Sender<()>>,
 }
 
-struct Log {
+struct EventLogState {
     streams: HashMap<String, Vec<ServerSseMessage>>,
     /// The place of each stream's last event in the order of all, for forgetting the quietest.
-    touched: HashMap<String, u64>,
+    last_writes: HashMap<String, u64>,
     events: usize,
     next: u64,
     limit: usize,
 }
 
 /// Where a follower stands after looking for more.
-enum More {
+enum NextEvent {
     Event(ServerSseMessage),
-    NotYet,
-    Never,
+    Pending,
+    Ended,
 }
 
-impl Events {
+impl EventLog {
     pub(super) fn new() -> Self {
         Self::with_limit(MAX_EVENTS)
     }
 
     fn with_limit(limit: usize) -> Self {
-        let log = Log { streams: HashMap::new(), touched: HashMap::new(), events: 0, next: 0, limit };
+        let log = EventLogState { streams: HashMap::new(), last_writes: HashMap::new(), events: 0, next: 0, limit };
         Self { log: Arc::new(Mutex::new(log)), added: Arc::new(watch::Sender::new(())) }
     }
 
     /// The events of `stream_id` from number `from` on: first those that are there, then those that come, until
     /// the response. A stream that has been forgotten ends.
-    pub(super) fn follow(&self, stream_id: String, from: usize) -> EventStream {
+    pub(super) fn subscribe(&self, stream_id: String, from: usize) -> EventStream {
         let (log, mut added) = (self.log.clone(), self.added.subscribe());
         Box::pin(stream! {
             let mut position = from;
             loop {
                 let more = lock(&log).after(&stream_id, position);
                 match more {
-                    More::Event(event) => {
+                    NextEvent::Event(event) => {
                         position += 1;
                         yield event;
                     }
-                    More::Never => break,
-                    More::NotYet => {
+                    NextEvent::Ended => break,
+                    NextEvent::Pending => {
                         if added.changed().await.is_err() {
                             break;
                         }
@@ -78,23 +78,23 @@ impl Events {
     }
 
     /// Forgets a stream; its followers end.
-    pub(super) fn forget(&self, stream_id: &str) {
-        lock(&self.log).forget(stream_id);
+    pub(super) fn remove_stream(&self, stream_id: &str) {
+        lock(&self.log).remove_stream(stream_id);
         self.added.send_replace(());
     }
 }
 
-fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+fn lock(log: &Mutex<EventLogState>) -> MutexGuard<'_, EventLogState> {
     // The log is whole after each of its operations, none of which can panic half way.
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Log {
+impl EventLogState {
     fn add(&mut self, stream_id: &str, event: &ServerSseMessage) -> String {
         while self.events >= self.limit {
-            let others = self.touched.iter().filter(|(id, _)| *id != stream_id);
+            let others = self.last_writes.iter().filter(|(id, _)| *id != stream_id);
             let Some(quietest) = others.min_by_key(|(_, touched)| **touched).map(|(id, _)| id.clone()) else { break };
-            self.forget(&quietest);
+            self.remove_stream(&quietest);
         }
         let events = self.streams.entry(stream_id.to_owned()).or_default();
         let id = format!("{}@{stream_id}", events.len());
@@ -103,24 +103,24 @@ impl Log {
         events.push(event);
         self.events += 1;
         self.next += 1;
-        self.touched.insert(stream_id.to_owned(), self.next);
+        self.last_writes.insert(stream_id.to_owned(), self.next);
         id
     }
 
-    fn after(&self, stream_id: &str, position: usize) -> More {
+    fn after(&self, stream_id: &str, position: usize) -> NextEvent {
         let Some(events) = self.streams.get(stream_id) else {
             // Nothing has been sent yet, or all of it has been forgotten.
-            return if position == 0 { More::NotYet } else { More::Never };
+            return if position == 0 { NextEvent::Pending } else { NextEvent::Ended };
         };
         match (events.get(position), events.last()) {
-            (Some(event), _) => More::Event(event.clone()),
-            (None, Some(last)) if is_final(last) => More::Never,
-            (None, _) => More::NotYet,
+            (Some(event), _) => NextEvent::Event(event.clone()),
+            (None, Some(last)) if is_final(last) => NextEvent::Ended,
+            (None, _) => NextEvent::Pending,
         }
     }
 
-    fn forget(&mut self, stream_id: &str) {
-        self.touched.remove(stream_id);
+    fn remove_stream(&mut self, stream_id: &str) {
+        self.last_writes.remove(stream_id);
         self.events -= self.streams.remove(stream_id).map_or(0, |events| events.len());
     }
 }
@@ -131,7 +131,7 @@ fn is_final(event: &ServerSseMessage) -> bool {
 }
 
 #[async_trait::async_trait]
-impl EventStore for Events {
+impl EventStore for EventLog {
     async fn store_event(&self, stream_id: &str, event: &ServerSseMessage) -> Result<String, EventStoreError> {
         let id = lock(&self.log).add(stream_id, event);
         self.added.send_replace(());
@@ -142,10 +142,10 @@ impl EventStore for Events {
         let unknown = || EventStoreError::from(format!("there is no event `{last_event_id}`"));
         let (position, stream_id) = last_event_id.split_once('@').ok_or_else(unknown)?;
         let position: usize = position.parse().map_err(|_| unknown())?;
-        if !matches!(lock(&self.log).after(stream_id, position), More::Event(_)) {
+        if !matches!(lock(&self.log).after(stream_id, position), NextEvent::Event(_)) {
             return Err(unknown());
         }
-        Ok(self.follow(stream_id.to_owned(), position + 1))
+        Ok(self.subscribe(stream_id.to_owned(), position + 1))
     }
 }
 
@@ -169,8 +169,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn replays_what_came_after_an_event_and_ends_with_the_answer() {
-        let events = Events::new();
+    async fn replay_continues_after_the_event_until_the_response() {
+        let events = EventLog::new();
         for _ in 0..3 {
             events.store_event("a", &event()).await.expect("stored");
             events.store_event("b", &event()).await.expect("stored");
@@ -181,8 +181,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_resumed_stream_goes_on_with_what_comes_later() {
-        let events = Events::new();
+    async fn resumed_streams_include_later_events() {
+        let events = EventLog::new();
         events.store_event("a", &event()).await.expect("stored");
         let mut resumed = events.replay_events_after("0@a").await.expect("known");
         assert_eq!(resumed.next().now_or_never().flatten().map(|event| event.event_id), None);
@@ -192,8 +192,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgets_the_quietest_stream_as_a_whole() {
-        let events = Events::with_limit(4);
+    async fn least_recently_written_stream_is_removed() {
+        let events = EventLog::with_limit(4);
         for stream in ["old", "old", "new", "new", "new"] {
             events.store_event(stream, &event()).await.expect("stored");
         }
@@ -204,8 +204,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn does_not_take_other_ids_for_its_own() {
-        let events = Events::new();
+    async fn unknown_event_ids_are_refused() {
+        let events = EventLog::new();
         events.store_event("a", &event()).await.expect("stored");
         for id in ["", "0", "1@a", "0@b", "x@a", "-1@a"] {
             assert!(events.replay_events_after(id).await.is_err(), "{id}");

@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fingerprints_tell_where_a_part_ends() {
+    fn fingerprints_depend_on_part_boundaries() {
         assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
         assert_eq!(fingerprint(&[]), 0xcbf2_9ce4_8422_2325);
     }

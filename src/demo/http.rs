@@ -7,7 +7,7 @@ use axum::serve::ListenerExt as _;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
 
-use super::{DemoError, server::DemoServer, sessions::Sessions};
+use super::{DemoError, server::DemoServer, sessions::ResumableSessions};
 
 /// Serves on `port` until the process ends, and says on standard error where that is.
 ///
@@ -29,7 +29,7 @@ pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError
 pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::io::Result<()> {
     let service = StreamableHttpService::new(
         move || Ok(server.for_new_session()),
-        Arc::new(Sessions::new()),
+        Arc::new(ResumableSessions::new()),
         // No page in a browser has any business here.
         StreamableHttpServerConfig::default().enforce_origin_validation(),
     );

@@ -33,16 +33,16 @@ struct Job {
 
 /// What is asked of a job.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct JobRequest {
     pub(super) title: String,
-    pub(super) lasts: Duration,
+    pub(super) duration: Duration,
     /// Whether it is to come to nothing.
     pub(super) fails: bool,
 }
 
 /// How a job is.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Progress {
+pub(super) struct JobProgress {
     title: String,
     status: &'static str,
     done: u64,
@@ -59,17 +59,17 @@ impl Jobs {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(super) async fn begin(&self, order: Order) -> Result<String, DocumentError> {
+    pub(super) async fn start(&self, order: JobRequest) -> Result<String, DocumentError> {
         let began = now();
         let number = fingerprint(&[&order.title, &began.to_string(), &std::process::id().to_string()]);
         let name = format!("{number:016x}");
-        let lasts = u64::try_from(order.lasts.as_millis()).unwrap_or(u64::MAX);
+        let lasts = u64::try_from(order.duration.as_millis()).unwrap_or(u64::MAX);
         let job = Job { title: order.title, began, lasts, fails: order.fails };
         let write = async {
             tokio::fs::create_dir_all(&self.directory).await?;
             tokio::fs::write(self.directory.join(&name), serde_json::to_vec(&job)?).await
         };
-        write.await.map_err(|source| self.unusable(source))?;
+        write.await.map_err(|source| self.directory_error(source))?;
         Ok(format!("{SCHEME}{name}"))
     }
 
@@ -77,27 +77,27 @@ impl Jobs {
     ///
     /// # Errors
     /// When there is no such job, or the directory cannot be used.
-    pub(super) async fn look(&self, uri: &str) -> Result<Progress, DocumentError> {
+    pub(super) async fn progress(&self, uri: &str) -> Result<JobProgress, DocumentError> {
         let unknown = || DocumentError::Unknown { uri: uri.to_owned() };
         let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         let name = uri.strip_prefix(SCHEME).filter(is_name).ok_or_else(unknown)?;
         let read = async {
             let job: Job = serde_json::from_slice(&tokio::fs::read(self.directory.join(name)).await?)?;
-            Ok::<_, io::Error>(job.at(now()))
+            Ok::<_, io::Error>(job.progress_at(now()))
         };
         read.await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => unknown(),
-            _ => self.unusable(source),
+            _ => self.directory_error(source),
         })
     }
 
-    fn unusable(&self, source: io::Error) -> DocumentError {
+    fn directory_error(&self, source: io::Error) -> DocumentError {
         DocumentError::Directory { directory: self.directory.clone(), source }
     }
 }
 
 impl Job {
-    fn at(self, now: u64) -> Progress {
+    fn progress_at(self, now: u64) -> JobProgress {
         let passed = now.saturating_sub(self.began);
         let done = passed.saturating_mul(STEPS).checked_div(self.lasts).unwrap_or(STEPS).min(STEPS);
         let status = match (done == STEPS, self.fails) {
@@ -105,7 +105,7 @@ impl Job {
             (true, false) => "completed",
             (true, true) => "failed",
         };
-        Progress { title: self.title, status, done, total: STEPS }
+        JobProgress { title: self.title, status, done, total: STEPS }
     }
 }
 
@@ -120,10 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_far_a_job_is_follows_from_the_time() {
+    fn progress_follows_from_the_time() {
         let at = |passed: u64, lasts: u64, fails: bool| {
-            let Progress { status, done, .. } =
-                Job { title: "t".into(), began: 1_000, lasts, fails }.at(1_000 + passed);
+            let JobProgress { status, done, .. } =
+                Job { title: "t".into(), began: 1_000, lasts, fails }.progress_at(1_000 + passed);
             (status, done)
         };
         assert_eq!([at(0, 400, false), at(399, 400, false)], [("working", 0), ("working", 3)]);
@@ -132,15 +132,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_is_found_by_its_address_and_nothing_else_is() {
+    async fn jobs_are_found_only_by_their_uri() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let jobs = Jobs::new(directory.path().to_owned());
-        let order = Order { title: "a volume".into(), lasts: Duration::ZERO, fails: false };
-        let uri = jobs.begin(order).await.expect("begun");
-        let found = Jobs::new(directory.path().to_owned()).look(&uri).await.expect("found");
-        assert_eq!(found, Progress { title: "a volume".into(), status: "completed", done: 4, total: 4 });
+        let order = JobRequest { title: "a volume".into(), duration: Duration::ZERO, fails: false };
+        let uri = jobs.start(order).await.expect("begun");
+        let found = Jobs::new(directory.path().to_owned()).progress(&uri).await.expect("found");
+        assert_eq!(found, JobProgress { title: "a volume".into(), status: "completed", done: 4, total: 4 });
         for uri in ["bindery:///00", "bindery:///../x", "bindery:///", "archive:///a.md"] {
-            assert!(matches!(jobs.look(uri).await, Err(DocumentError::Unknown { .. })), "{uri}");
+            assert!(matches!(jobs.progress(uri).await, Err(DocumentError::Unknown { .. })), "{uri}");
         }
     }
 }

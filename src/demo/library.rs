@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Something to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub(super) struct Finding {
+pub(super) struct ReadingItem {
     /// Its title.
     pub(super) title: String,
     /// Who wrote it, and when it came out.
@@ -104,20 +104,20 @@ const SHELVES: &[Shelf] = &[
 ];
 
 /// At most `limit` findings on `topic`, best first; a general one where no shelf fits.
-pub(super) fn look_up(topic: &str, limit: usize) -> Vec<Finding> {
+pub(super) fn find_books(topic: &str, limit: usize) -> Vec<ReadingItem> {
     let wanted = topic.to_lowercase();
     let shelf = SHELVES.iter().find(|(words, _)| words.iter().any(|word| wanted.contains(word)));
     match shelf {
         Some((_, books)) => books
             .iter()
             .take(limit)
-            .map(|(title, source, note)| Finding {
+            .map(|(title, source, note)| ReadingItem {
                 title: (*title).to_owned(),
                 source: (*source).to_owned(),
                 note: (*note).to_owned(),
             })
             .collect(),
-        None => vec![Finding {
+        None => vec![ReadingItem {
             title: format!("How to begin with {topic}"),
             source: "kapell demo library".to_owned(),
             note: format!(
@@ -132,15 +132,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_city_in_a_longer_topic_and_stops_at_the_limit() {
+    fn city_is_found_in_a_longer_topic() {
         let titles: Vec<String> =
-            look_up("Novels set in LISBON, please", 2).into_iter().map(|finding| finding.title).collect();
+            find_books("Novels set in LISBON, please", 2).into_iter().map(|finding| finding.title).collect();
         assert_eq!(titles, ["The Book of Disquiet", "The Year of the Death of Ricardo Reis"]);
     }
 
     #[test]
-    fn admits_that_it_has_nothing_on_other_topics() {
-        let findings = look_up("basalt", 5);
+    fn unknown_topics_get_a_general_item() {
+        let findings = find_books("basalt", 5);
         assert_eq!(findings.len(), 1);
         assert!(findings[0].note.starts_with("The demo library has nothing on basalt"));
     }

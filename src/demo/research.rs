@@ -8,23 +8,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{Call, Prompt, Question, Reply, Sampled, Stop},
-    effects::Effects,
+    call::{DemoCall, DemoToolResult, SampleOutcome, SamplePrompt, ToolQuestion, ToolStop},
+    effects::EffectLog,
     fingerprint::fingerprint,
-    library::{self, Finding},
+    library::{self, ReadingItem},
 };
 
 /// The pause before each finding where the caller names none.
-const STEP_MILLISECONDS: u64 = 100;
+const STEP_DELAY_MS: u64 = 100;
 /// The longest summary.
-const SUMMARY_TOKENS: u32 = 100;
+const MAX_SUMMARY_TOKENS: u32 = 100;
 /// The logger of this agent's messages.
 const LOGGER: &str = "research";
 
 /// What to look for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Arguments {
+struct ResearchArguments {
     /// What to find things to read about, such as a city.
     #[schemars(length(min = 1))]
     topic: String,
@@ -43,11 +43,11 @@ fn default_depth() -> usize {
 
 /// What was found.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Research {
+struct ResearchResult {
     /// What was looked for.
     topic: String,
     /// What was found, best first.
-    findings: Vec<Finding>,
+    findings: Vec<ReadingItem>,
     /// The summary; where there is none, a sentence that says why.
     summary: String,
     /// Whether `summary` is one.
@@ -64,8 +64,8 @@ pub(super) fn tools() -> Vec<Tool> {
             rmcp::model::JsonObject::new(),
         )
         .with_title("Find things to read")
-        .with_input_schema::<Arguments>()
-        .with_output_schema::<Research>()
+        .with_input_schema::<ResearchArguments>()
+        .with_output_schema::<ResearchResult>()
         .with_annotations(
             ToolAnnotations::with_title("Find things to read").read_only(true).idempotent(true).open_world(false),
         ),
@@ -73,33 +73,33 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 /// Runs `research`.
-pub(super) async fn research(call: &Call, effects: &Effects) -> Result<Reply, Stop> {
-    let arguments: Arguments = call.arguments()?;
+pub(super) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+    let arguments: ResearchArguments = call.arguments()?;
     let topic = arguments.topic.trim();
     if topic.is_empty() {
-        return Err(Stop::Failed("`topic` is empty: say what to find things to read about".into()));
+        return Err(ToolStop::Failed("`topic` is empty: say what to find things to read about".into()));
     }
     if !(1..=5).contains(&arguments.depth) {
-        return Err(Stop::Failed(format!("`depth` is {}: expected 1 to 5", arguments.depth)));
+        return Err(ToolStop::Failed(format!("`depth` is {}: expected 1 to 5", arguments.depth)));
     }
-    let findings = library::look_up(topic, arguments.depth);
+    let findings = library::find_books(topic, arguments.depth);
     if !call.is_continued() {
-        read(call, topic, &findings, arguments.delay_ms.unwrap_or(STEP_MILLISECONDS)).await?;
+        report_reading(call, topic, &findings, arguments.delay_ms.unwrap_or(STEP_DELAY_MS)).await?;
     }
 
     let listed: Vec<String> =
         findings.iter().map(|finding| format!("- {} ({}): {}", finding.title, finding.source, finding.note)).collect();
     let listed = listed.join("\n");
     let state = format!("{:016x}", fingerprint(&[topic, &listed]));
-    let prompt = Prompt {
+    let prompt = SamplePrompt {
         system: "You sum up reading lists for travellers in two or three plain sentences.".to_owned(),
         text: format!("Sum up this reading list about {topic}:\n{listed}"),
-        max_tokens: SUMMARY_TOKENS,
+        max_tokens: MAX_SUMMARY_TOKENS,
         temperature: 0.3,
     };
-    let (summary, summarised) = match call.sample(Question { key: "summary", state: &state }, prompt).await? {
-        Sampled::Text(summary) => (summary, true),
-        Sampled::Nothing(reason) => {
+    let (summary, summarised) = match call.sample(ToolQuestion { key: "summary", state: &state }, prompt).await? {
+        SampleOutcome::Text(summary) => (summary, true),
+        SampleOutcome::Unavailable(reason) => {
             call.log(LoggingLevel::Notice, LOGGER, format!("no summary: {reason}")).await;
             (format!("Not summarised: {reason}."), false)
         }
@@ -108,11 +108,11 @@ pub(super) async fn research(call: &Call, effects: &Effects) -> Result<Reply, St
     call.progress(100.0, if summarised { "summed up" } else { "done, without a summary" }).await;
 
     let text = format!("From the demo library, on {topic}:\n{listed}\n\n{summary}");
-    Reply::new(text, &Research { topic: topic.to_owned(), findings, summary, summarised })
+    DemoToolResult::new(text, &ResearchResult { topic: topic.to_owned(), findings, summary, summarised })
 }
 
 /// Goes through the findings at a pace that a person can follow.
-async fn read(call: &Call, topic: &str, findings: &[Finding], delay: u64) -> Result<(), Stop> {
+async fn report_reading(call: &DemoCall, topic: &str, findings: &[ReadingItem], delay: u64) -> Result<(), ToolStop> {
     call.log(LoggingLevel::Info, LOGGER, format!("looking up `{topic}` in the demo library")).await;
     for (index, finding) in findings.iter().enumerate() {
         call.pause(delay).await?;

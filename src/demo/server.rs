@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     DemoAgent, DemoSettings, archive, bindery,
-    call::{Call, LogLevel, Stop, respond},
+    call::{DemoCall, LogLevel, ToolStop, into_response},
     documents::{DocumentError, Documents},
-    effects::Effects,
+    effects::EffectLog,
     jobs::Jobs,
     research, travel,
 };
@@ -31,7 +31,7 @@ use super::{
 pub(super) struct DemoServer {
     agent: DemoAgent,
     tools: Arc<Vec<Tool>>,
-    effects: Effects,
+    effects: EffectLog,
     documents: Documents,
     jobs: Jobs,
     tasks: TaskManager,
@@ -51,7 +51,7 @@ impl DemoServer {
         Self {
             agent,
             tools: Arc::new(tools),
-            effects: Effects::new(settings.effects),
+            effects: EffectLog::new(settings.effects),
             jobs: Jobs::new(documents.directory().to_owned()),
             tasks: TaskManager::new(),
             documents,
@@ -106,12 +106,12 @@ impl ServerHandler for DemoServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let call = Call::new(request, context, self.closing.clone(), &self.log_level);
-        if (self.agent, call.tool()) == (DemoAgent::Bindery, "count_documents") && call.may_be_task() {
+        let call = DemoCall::new(request, context, self.closing.clone(), &self.log_level);
+        if (self.agent, call.tool()) == (DemoAgent::Bindery, "count_documents") && call.supports_tasks() {
             let begun = bindery::count_as_task(&call, &self.documents, &self.effects, &self.tasks).await;
-            return begun.or_else(|stop| respond(Err(stop)));
+            return begun.or_else(|stop| into_response(Err(stop)));
         }
-        respond(match (self.agent, call.tool()) {
+        into_response(match (self.agent, call.tool()) {
             (DemoAgent::Travel, "book_trip") => travel::book_trip(&call, &self.effects).await,
             (DemoAgent::Research, "research") => research::research(&call, &self.effects).await,
             (DemoAgent::Archive, "store_document") => archive::store(&call, &self.documents, &self.effects).await,
@@ -120,7 +120,7 @@ impl ServerHandler for DemoServer {
             (DemoAgent::Bindery, "count_documents") => bindery::count(&call, &self.documents, &self.effects).await,
             (agent, tool) => {
                 let message = format!("the demo agent `{}` has no tool `{tool}`", agent.name());
-                Err(Stop::Refused(ErrorData::invalid_params(message, None)))
+                Err(ToolStop::Refused(ErrorData::invalid_params(message, None)))
             }
         })
     }
@@ -132,7 +132,7 @@ impl ServerHandler for DemoServer {
     ) -> Result<ListResourcesResult, ErrorData> {
         let documents = match self.agent {
             DemoAgent::Travel | DemoAgent::Research | DemoAgent::Bindery => Vec::new(),
-            DemoAgent::Archive => self.documents.list().await.map_err(unreadable)?,
+            DemoAgent::Archive => self.documents.list().await.map_err(resource_error)?,
         };
         Ok(ListResourcesResult::with_all_items(documents.iter().map(archive::resource).collect()))
     }
@@ -144,14 +144,14 @@ impl ServerHandler for DemoServer {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let (text, media_type) = match self.agent {
             DemoAgent::Travel | DemoAgent::Research => {
-                return Err(unreadable(DocumentError::Unknown { uri: request.uri }));
+                return Err(resource_error(DocumentError::Unknown { uri: request.uri }));
             }
             DemoAgent::Archive => {
-                let (document, text) = self.documents.read(&request.uri).await.map_err(unreadable)?;
+                let (document, text) = self.documents.read(&request.uri).await.map_err(resource_error)?;
                 (text, document.format.media_type())
             }
             DemoAgent::Bindery => {
-                let progress = self.jobs.look(&request.uri).await.map_err(unreadable)?;
+                let progress = self.jobs.progress(&request.uri).await.map_err(resource_error)?;
                 (serde_json::json!(progress).to_string(), "application/json")
             }
         };
@@ -186,7 +186,7 @@ impl ServerHandler for DemoServer {
 }
 
 /// A document error as a JSON-RPC error, for requests that are not tool calls.
-fn unreadable(error: DocumentError) -> ErrorData {
+fn resource_error(error: DocumentError) -> ErrorData {
     let message = error.to_string();
     match error {
         DocumentError::Unknown { .. } | DocumentError::Address { .. } => ErrorData::resource_not_found(message, None),

@@ -12,28 +12,28 @@ use rmcp::{
     },
 };
 
-use super::event_store::Events;
+use super::event_store::EventLog;
 
 /// How long a session may be idle. A person can take this long to answer, while nothing moves.
-const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+const SESSION_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// The id that rmcp gives to the priming event of a session's common stream, before any other.
 const PRIMING_ID: &str = "0";
 
-/// rmcp's session manager over [`Events`], which differs from it in two things. Its common stream begins with what
+/// rmcp's session manager over [`EventLog`], which differs from it in two things. Its common stream begins with what
 /// was sent before the client opened it, such as early log messages. And it keeps its event store to itself
 /// (`event_store` stays `None`), because rmcp would use it for modern requests too, which then would go on after
 /// their client has hung up.
-pub(super) struct Sessions {
+pub(super) struct ResumableSessions {
     local: LocalSessionManager,
-    events: Events,
+    events: EventLog,
 }
 
-impl Sessions {
+impl ResumableSessions {
     pub(super) fn new() -> Self {
-        let events = Events::new();
+        let events = EventLog::new();
         let mut local = LocalSessionManager::default().with_event_store(Arc::new(events.clone()));
-        local.session_config.keep_alive = Some(KEEP_ALIVE);
+        local.session_config.keep_alive = Some(SESSION_IDLE_TIMEOUT);
         Self { local, events }
     }
 
@@ -43,7 +43,7 @@ impl Sessions {
     }
 }
 
-impl SessionManager for Sessions {
+impl SessionManager for ResumableSessions {
     type Error = LocalSessionManagerError;
     type Transport = <LocalSessionManager as SessionManager>::Transport;
 
@@ -64,7 +64,7 @@ impl SessionManager for Sessions {
     }
 
     async fn close_session(&self, id: &SessionId) -> Result<(), Self::Error> {
-        self.events.forget(&Self::common_stream(id));
+        self.events.remove_stream(&Self::common_stream(id));
         self.local.close_session(id).await
     }
 
@@ -84,7 +84,7 @@ impl SessionManager for Sessions {
         &self,
         id: &SessionId,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        Ok(self.events.follow(Self::common_stream(id), 0))
+        Ok(self.events.subscribe(Self::common_stream(id), 0))
     }
 
     async fn resume(
@@ -93,7 +93,7 @@ impl SessionManager for Sessions {
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         if last_event_id == PRIMING_ID {
-            return Ok(self.events.follow(Self::common_stream(id), 0));
+            return Ok(self.events.subscribe(Self::common_stream(id), 0));
         }
         let replayed = self.events.replay_events_after(&last_event_id).await;
         replayed.map_err(|error| SessionError::EventStore(error).into())

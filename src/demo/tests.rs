@@ -23,39 +23,43 @@ use tempfile::TempDir;
 use super::{DemoAgent, DemoError, DemoSettings, http, server::DemoServer, stdio};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Era {
+enum ClientEra {
     Legacy,
     Modern,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Wire {
+enum ClientTransport {
     Stdio,
     Http,
 }
 
-const EVERY_WAY: [(Era, Wire); 4] =
-    [(Era::Legacy, Wire::Stdio), (Era::Legacy, Wire::Http), (Era::Modern, Wire::Stdio), (Era::Modern, Wire::Http)];
+const ALL_CONNECTIONS: [(ClientEra, ClientTransport); 4] = [
+    (ClientEra::Legacy, ClientTransport::Stdio),
+    (ClientEra::Legacy, ClientTransport::Http),
+    (ClientEra::Modern, ClientTransport::Stdio),
+    (ClientEra::Modern, ClientTransport::Http),
+];
 
 /// A host that answers as it is told and remembers what it was asked and told.
 #[derive(Clone, Default)]
-struct Guest {
+struct TestClient {
     answer: Option<ElicitResult>,
     model: Option<Result<&'static str, &'static str>>,
     /// Whether it can follow tasks.
     tasks: bool,
-    heard: Arc<Mutex<Heard>>,
+    record: Arc<Mutex<ClientRecord>>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct ClientRecord {
     questions: Vec<ElicitRequestParams>,
     prompts: Vec<CreateMessageRequestParams>,
     progress: Vec<(f64, Option<f64>, Option<String>)>,
     logs: Vec<Value>,
 }
 
-impl ClientHandler for Guest {
+impl ClientHandler for TestClient {
     fn get_info(&self) -> ClientConfig {
         let mut capabilities = ClientCapabilities::default();
         capabilities.elicitation =
@@ -71,7 +75,7 @@ impl ClientHandler for Guest {
         request: ElicitRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
-        self.heard.lock().expect("not poisoned").questions.push(request);
+        self.record.lock().expect("not poisoned").questions.push(request);
         Ok(self.answer.clone().expect("declared only with an answer"))
     }
 
@@ -80,34 +84,34 @@ impl ClientHandler for Guest {
         request: CreateMessageRequestParams,
         _context: RequestContext<RoleClient>,
     ) -> Result<CreateMessageResult, ErrorData> {
-        self.heard.lock().expect("not poisoned").prompts.push(request);
+        self.record.lock().expect("not poisoned").prompts.push(request);
         match self.model.expect("declared only with a model") {
             Ok(text) => Ok(CreateMessageResult::new(SamplingMessage::assistant_text(text), "guest-model".into())),
             Err(reason) => Err(ErrorData::internal_error(reason, None)),
         }
     }
 
-    async fn on_progress(&self, told: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
-        self.heard.lock().expect("not poisoned").progress.push((told.progress, told.total, told.message));
+    async fn on_progress(&self, params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
+        self.record.lock().expect("not poisoned").progress.push((params.progress, params.total, params.message));
     }
 
     async fn on_logging_message(
         &self,
-        told: LoggingMessageNotificationParam,
+        params: LoggingMessageNotificationParam,
         _context: NotificationContext<RoleClient>,
     ) {
-        self.heard.lock().expect("not poisoned").logs.push(told.data);
+        self.record.lock().expect("not poisoned").logs.push(params.data);
     }
 }
 
 /// A demo agent and its traces.
-struct House {
+struct TestAgent {
     agent: DemoAgent,
     directory: TempDir,
 }
 
-impl House {
-    fn of(agent: DemoAgent) -> Self {
+impl TestAgent {
+    fn new(agent: DemoAgent) -> Self {
         Self { agent, directory: tempfile::tempdir().expect("a temporary directory") }
     }
 
@@ -122,19 +126,25 @@ impl House {
         text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    async fn welcome(&self, guest: Guest, (era, wire): (Era, Wire)) -> RunningService<RoleClient, Guest> {
+    async fn connect(
+        &self,
+        guest: TestClient,
+        (era, wire): (ClientEra, ClientTransport),
+    ) -> RunningService<RoleClient, TestClient> {
         let lifecycle = match era {
-            Era::Legacy => ClientLifecycleMode::Initialize,
-            Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+            ClientEra::Legacy => ClientLifecycleMode::Initialize,
+            ClientEra::Modern => {
+                ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+            }
         };
         match wire {
-            Wire::Stdio => {
+            ClientTransport::Stdio => {
                 let (ours, theirs) = tokio::io::duplex(64 * 1024);
                 let (input, output) = tokio::io::split(theirs);
                 tokio::spawn(stdio::serve(self.server(), input, output));
                 guest.serve_with_lifecycle(ours, lifecycle).await.expect("connected")
             }
-            Wire::Http => {
+            ClientTransport::Http => {
                 let address = self.listen().await;
                 let transport = StreamableHttpClientTransport::from_uri(format!("http://{address}/mcp"));
                 guest.serve_with_lifecycle(transport, lifecycle).await.expect("connected")
@@ -164,7 +174,11 @@ fn accepted(content: Value) -> Option<ElicitResult> {
 }
 
 /// What a tool promises its structured content to be, and what it was.
-async fn assert_keeps_its_promise(client: &RunningService<RoleClient, Guest>, tool: &str, result: &CallToolResult) {
+async fn assert_matches_output_schema(
+    client: &RunningService<RoleClient, TestClient>,
+    tool: &str,
+    result: &CallToolResult,
+) {
     let tools = client.list_all_tools().await.expect("listed");
     let tool = tools.iter().find(|offered| offered.name == tool).expect("offered");
     let schema = Value::Object(tool.output_schema.as_deref().expect("has an output schema").clone());

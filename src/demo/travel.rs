@@ -6,18 +6,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    call::{Call, Question, Reply, Said, Stop},
-    effects::Effects,
+    call::{DemoCall, DemoToolResult, ElicitOutcome, ToolQuestion, ToolStop},
+    effects::EffectLog,
     fingerprint::fingerprint,
 };
 
 /// The pause before each progress step where the caller names none, so that a person sees the steps pass.
-const STEP_MILLISECONDS: u64 = 150;
+const STEP_DELAY_MS: u64 = 150;
 
 /// The trip to book.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Arguments {
+struct BookTripArguments {
     /// The city to travel to.
     #[schemars(length(min = 1))]
     city: String,
@@ -53,7 +53,7 @@ struct Confirmation {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Booking {
     /// Whether the trip is booked.
-    status: Status,
+    status: BookingStatus,
     /// The city of the stay.
     city: String,
     /// The nights of the stay.
@@ -77,7 +77,7 @@ struct Booking {
 
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum BookingStatus {
     Booked,
     Cancelled,
 }
@@ -97,14 +97,14 @@ pub(super) fn tools() -> Vec<Tool> {
             rmcp::model::JsonObject::new(),
         )
         .with_title("Book a trip")
-        .with_input_schema::<Arguments>()
+        .with_input_schema::<BookTripArguments>()
         .with_output_schema::<Booking>()
         .with_annotations(annotations),
     ]
 }
 
 /// The offer for a trip; the same for the same arguments.
-struct Offer {
+struct TripOffer {
     stay: &'static str,
     price: u32,
     over_budget: bool,
@@ -112,8 +112,8 @@ struct Offer {
     number: String,
 }
 
-impl Offer {
-    fn new(arguments: &Arguments) -> Self {
+impl TripOffer {
+    fn new(arguments: &BookTripArguments) -> Self {
         let city = arguments.city.trim().to_lowercase();
         let nightly = 70 + u32::from(fingerprint(&[&city]) as u8) / 3;
         let journey = arguments
@@ -140,18 +140,18 @@ impl Offer {
 }
 
 /// Runs `book_trip`.
-pub(super) async fn book_trip(call: &Call, effects: &Effects) -> Result<Reply, Stop> {
-    let arguments: Arguments = call.arguments()?;
+pub(super) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
+    let arguments: BookTripArguments = call.arguments()?;
     let city = arguments.city.trim();
     if city.is_empty() {
-        return Err(Stop::Failed("`city` is empty: name the city to travel to".into()));
+        return Err(ToolStop::Failed("`city` is empty: name the city to travel to".into()));
     }
     if !(1..=30).contains(&arguments.nights) {
-        return Err(Stop::Failed(format!("`nights` is {}: expected 1 to 30", arguments.nights)));
+        return Err(ToolStop::Failed(format!("`nights` is {}: expected 1 to 30", arguments.nights)));
     }
     let nights = arguments.nights;
-    let delay = arguments.delay_ms.unwrap_or(STEP_MILLISECONDS);
-    let offer = Offer::new(&arguments);
+    let delay = arguments.delay_ms.unwrap_or(STEP_DELAY_MS);
+    let offer = TripOffer::new(&arguments);
 
     if !call.is_continued() {
         call.pause(delay).await?;
@@ -163,13 +163,13 @@ pub(super) async fn book_trip(call: &Call, effects: &Effects) -> Result<Reply, S
     let budget = if offer.over_budget { ", which is more than the budget" } else { "" };
     let message =
         format!("Book {nights} nights in a {} in {city} for an estimated {} EUR{budget}?", offer.stay, offer.price);
-    let said = call.elicit(Question { key: "confirm", state: &offer.number }, message, form()).await?;
+    let said = call.elicit(ToolQuestion { key: "confirm", state: &offer.number }, message, form()).await?;
     let (notes, reason) = match said {
-        Said::Accepted(Confirmation { confirm: true, notes }) => (notes, None),
-        Said::Accepted(Confirmation { confirm: false, notes }) => (notes, Some("the price was not confirmed")),
-        Said::Declined => (String::new(), Some("the question was declined")),
-        Said::Dismissed => (String::new(), Some("the question was dismissed")),
-        Said::NobodyToAsk => (String::new(), Some("the host cannot ask anybody to confirm the price")),
+        ElicitOutcome::Accepted(Confirmation { confirm: true, notes }) => (notes, None),
+        ElicitOutcome::Accepted(Confirmation { confirm: false, notes }) => (notes, Some("the price was not confirmed")),
+        ElicitOutcome::Declined => (String::new(), Some("the question was declined")),
+        ElicitOutcome::Dismissed => (String::new(), Some("the question was dismissed")),
+        ElicitOutcome::Unsupported => (String::new(), Some("the host cannot ask anybody to confirm the price")),
     };
 
     call.pause(delay).await?;
@@ -181,11 +181,11 @@ pub(super) async fn book_trip(call: &Call, effects: &Effects) -> Result<Reply, S
     }
     let (status, text) = match (&confirmation, reason) {
         (Some(confirmation), _) => (
-            Status::Booked,
+            BookingStatus::Booked,
             format!("Booked {nights} nights in a {} in {city} for {} EUR: {confirmation}.", offer.stay, offer.price),
         ),
         (None, reason) => (
-            Status::Cancelled,
+            BookingStatus::Cancelled,
             format!("Cancelled the trip to {city}: {}. Nothing was booked.", reason.unwrap_or_default()),
         ),
     };
@@ -201,7 +201,7 @@ pub(super) async fn book_trip(call: &Call, effects: &Effects) -> Result<Reply, S
         notes: (!notes.is_empty()).then_some(notes),
         reason: reason.map(str::to_owned),
     };
-    Reply::new(text, &booking)
+    DemoToolResult::new(text, &booking)
 }
 
 /// The form `{confirm: boolean, notes: string}`.

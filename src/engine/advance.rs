@@ -1,24 +1,24 @@
 //! Does all that can be done now: skips, expands, asks, starts, and ends.
-//! Never observes; `decide` does, and then calls [`Decision::advance`].
+//! Never observes; `decide` does, and then calls [`Transition::advance`].
 
 use std::{collections::VecDeque, sync::Arc};
 
 use serde_json::Value;
 
 use crate::{
-    expression::{self, LOOP, Reference},
+    expression::{self, LOOP_NAME, Reference},
     model::{
-        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, Outcome, Part,
-        Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
+        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind,
+        Outcome, Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
     },
 };
 
 use super::{
-    budget::{Expense, TokenRoom, WaitingPrompt},
-    decide::Decision,
-    replan::Stage,
-    router::Choice,
-    run::{Connection, Queues, Run, State, TaskEntry, TaskState},
+    budget::{CostKind, TokenAvailability, WaitingPrompt},
+    decide::Transition,
+    replan::ReplanStage,
+    router::RouteChoice,
+    run::{ConnectionStatus, Queues, Run, State, TaskEntry, TaskState},
 };
 
 /// Items of one `foreach` task; each is a node of the graph and rows of the journal.
@@ -50,59 +50,59 @@ fn fits(values: &[Value], limit: usize) -> bool {
     true
 }
 
-impl Decision<'_> {
+impl Transition<'_> {
     /// Does all that can be done now.
     pub(super) fn advance(&mut self) {
         if !self.run.is_interrupted() {
-            self.sample_what_has_room();
+            self.retry_waiting_samplings();
         }
         // Everything that is not in flight stays as it is, for the process that resumes the run.
         while !self.run.is_interrupted() {
-            self.answer_what_is_overdue();
-            while self.run.queues.rests.first().is_some_and(|(at, _)| *at <= self.now) {
-                self.run.queues.rests.pop_first();
+            self.answer_overdue_questions();
+            while self.run.queues.cooldowns.first().is_some_and(|(at, _)| *at <= self.now) {
+                self.run.queues.cooldowns.pop_first();
             }
             while let Some(&(at, node)) = self.run.queues.timers.first() {
                 if at > self.now {
                     break;
                 }
                 self.run.queues.timers.pop_first();
-                self.run.queues.startable.push_back(node);
+                self.run.queues.runnable.push_back(node);
             }
-            if self.run.stop.is_none() && self.run.deadline.is_some_and(|deadline| deadline <= self.now) {
+            if self.run.stop_reason.is_none() && self.run.deadline.is_some_and(|deadline| deadline <= self.now) {
                 let time = self.run.plan.budget.time.map(|time| time.to_string()).unwrap_or_default();
                 self.emit(Event::BudgetSpent { what: format!("time ({time})") });
                 self.cancel_running();
             }
-            if self.run.stop.is_some() {
+            if self.run.stop_reason.is_some() {
                 self.abandon_replan();
-                self.end_what_has_not_started();
+                self.end_unstarted_nodes();
             } else {
-                self.replan_if_owed();
+                self.replan_if_needed();
             }
-            if let Some(node) = self.run.queues.due.pop_front() {
-                self.examine(node);
+            if let Some(node) = self.run.queues.ready.pop_front() {
+                self.evaluate_node(node);
             } else if self.run.running >= self.run.plan.max_parallel {
                 break;
-            } else if let Some(node) = self.run.queues.startable.pop_front() {
+            } else if let Some(node) = self.run.queues.runnable.pop_front() {
                 self.start(node);
-            } else if !self.run.queue_what_has_room(self.now) {
+            } else if !self.run.queue_startable_nodes(self.now) {
                 break;
             }
         }
-        self.end_run_if_nothing_is_left();
+        self.end_run_if_finished();
     }
 
     /// Once the run stops, ends every node that has no attempt in flight.
-    fn end_what_has_not_started(&mut self) {
+    fn end_unstarted_nodes(&mut self) {
         // The first look is at all of them; later, what could start is due, like anything else.
-        let first = !std::mem::replace(&mut self.run.queues.swept, true);
+        let first = !std::mem::replace(&mut self.run.queues.stop_applied, true);
         let mut nodes: Vec<NodeIndex> = match first {
             true => (0..self.run.tasks.len()).map(NodeIndex::new).collect(),
-            false => self.run.queues.due.drain(..).collect(),
+            false => self.run.queues.ready.drain(..).collect(),
         };
-        self.run.queues.due.clear();
-        self.run.queues.startable.clear();
+        self.run.queues.ready.clear();
+        self.run.queues.runnable.clear();
         while !nodes.is_empty() {
             nodes.sort_unstable();
             nodes.dedup();
@@ -112,103 +112,106 @@ impl Decision<'_> {
                 self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
             }
             // Ending items or calls can leave the task that they belong to with nothing to wait for.
-            nodes = self.run.queues.due.drain(..).collect();
+            nodes = self.run.queues.ready.drain(..).collect();
         }
     }
 
     /// Looks at a node whose dependencies have ended: skips it, expands it, asks first, or lets it start.
-    fn examine(&mut self, node: NodeIndex) {
-        if self.run.is_frozen(node) {
-            return self.run.queues.frozen.push(node);
+    fn evaluate_node(&mut self, node: NodeIndex) {
+        if self.run.is_held_for_replan(node) {
+            return self.run.queues.held_for_replan.push(node);
         }
         let entry = &self.run.tasks[node.index()];
         match entry.state {
-            TaskState::Expanded if entry.waiting_for == 0 => return self.close(node),
-            TaskState::Ready if entry.attempts == 0 && !entry.approved => {
+            TaskState::Expanded if entry.pending_dependencies == 0 => return self.end_foreach(node),
+            TaskState::Ready if entry.attempts == 0 && !entry.is_approved => {
                 if !self.run.queues.is_first_look(node) {
-                    return self.run.queues.startable.push_back(node);
+                    return self.run.queues.runnable.push_back(node);
                 }
             }
             // A pause before a try to connect may have ended during a replan.
-            TaskState::Ready | TaskState::Waiting { .. } => return self.run.queues.startable.push_back(node),
+            TaskState::Ready | TaskState::Delayed { .. } => return self.run.queues.runnable.push_back(node),
             _ => return,
         }
         let task = Arc::clone(&self.run.graph[node].task);
         let id = self.run.graph[node].id.clone();
-        let part = self.run.graph[node].part.clone();
-        if matches!(part, Part::ToolCall(_)) {
-            return self.run.queues.startable.push_back(node);
+        let part = self.run.graph[node].kind.clone();
+        if matches!(part, NodeKind::ToolCall(_)) {
+            return self.run.queues.runnable.push_back(node);
         }
-        let is_item = matches!(part, Part::Item(_));
-        if !is_item && let Some(reason) = self.unmet_need(node) {
-            return self.skip(id, reason);
+        let is_item = matches!(part, NodeKind::Item(_));
+        if !is_item && let Some(reason) = self.skip_reason(node) {
+            return self.skip_task(id, reason);
         }
         if let Some(condition) = &task.condition
-            && asks_for_each_item(&task, condition) == is_item
+            && is_condition_per_item(&task, condition) == is_item
         {
-            match expression::condition(condition, &self.run.scope(node)) {
+            match expression::evaluate_condition(condition, &self.run.scope(node)) {
                 Ok(true) => {}
-                Ok(false) => return self.skip(id, SkipReason::ConditionFalse { condition: condition.0.clone() }),
-                Err(error) => return self.fail(id, expression_failure("if", &error)),
+                Ok(false) => return self.skip_task(id, SkipReason::ConditionFalse { condition: condition.0.clone() }),
+                Err(error) => return self.fail_task(id, expression_failure("if", &error)),
             }
         }
         if let (Some(foreach), false) = (&task.foreach, is_item) {
             return match expression::render(&foreach.items, &self.run.scope(node)) {
                 Ok(Value::Array(items)) if items.len() > MAX_ITEMS => {
-                    let (count, given) = (items.len(), show(&foreach.items));
+                    let (count, given) = (items.len(), template_text(&foreach.items));
                     let message = format!("`foreach` takes at most {MAX_ITEMS} items, but `{given}` gave {count}");
                     let help = "split the list over several tasks, or give it whole to a tool";
-                    self.fail(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                    self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) if !fits(&items, MAX_ITEM_BYTES) => {
-                    let (count, given) = (items.len(), show(&foreach.items));
+                    let (count, given) = (items.len(), template_text(&foreach.items));
                     let message = format!(
                         "the items of `foreach` take at most {MAX_ITEM_BYTES} bytes, but the {count} of `{given}` take more"
                     );
                     let help = "list names or addresses of what is large, and let each item's tool read it";
-                    self.fail(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                    self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
                 }
                 Ok(Value::Array(items)) => {
                     self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) });
-                    self.reuse_items(node);
+                    self.reuse_item_results(node);
                 }
                 Ok(other) => {
-                    let message =
-                        format!("`foreach` needs a list, but `{}` gave {}", show(&foreach.items), kind(&other));
-                    self.fail(id, Failure::new(FailureKind::Expression, message));
+                    let message = format!(
+                        "`foreach` needs a list, but `{}` gave {}",
+                        template_text(&foreach.items),
+                        json_type_name(&other)
+                    );
+                    self.fail_task(id, Failure::new(FailureKind::Expression, message));
                 }
-                Err(error) => self.fail(id, expression_failure("foreach", &error)),
+                Err(error) => self.fail_task(id, expression_failure("foreach", &error)),
             };
         }
         if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_rest_approved(node)) {
             return match expression::render(approve, &self.run.scope(node)) {
                 Ok(message) => {
                     let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-                    self.ask(Asker::Plan { task: id }, message, Form::Approval, None);
+                    self.ask_person(Asker::Plan { task: id }, message, Form::Approval, None);
                 }
-                Err(error) => self.fail(id, expression_failure("approve", &error)),
+                Err(error) => self.fail_task(id, expression_failure("approve", &error)),
             };
         }
-        self.run.queues.startable.push_back(node);
+        self.run.queues.runnable.push_back(node);
     }
 
     /// Why a node must be skipped because of how its dependencies ended.
-    fn unmet_need(&self, node: NodeIndex) -> Option<SkipReason> {
+    fn skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
         if matches!(self.run.graph[node].task.work, Work::Synthesis(_)) {
-            return self.run.nothing_to_synthesize(node);
+            return self.run.synthesis_skip_reason(node);
         }
         let condition = self.run.graph[node].task.condition.as_ref();
-        if condition.is_some_and(expression::looks_at_how_tasks_ended) {
+        if condition.is_some_and(expression::has_outcome_reference) {
             return None;
         }
         self.run.graph.dependencies(node).find_map(|need| {
             let dependency = &self.run.graph[need];
-            self.run.tasks[need.index()].blocks(&dependency.id, dependency.task.on_failure)
+            self.run.tasks[need.index()].blocking_reason(&dependency.id, dependency.task.on_failure)
         })
     }
 
     /// Ends a `foreach` task whose items have all ended.
-    fn close(&mut self, node: NodeIndex) {
+    fn end_foreach(&mut self, node: NodeIndex) {
         let items = self.run.tasks[node.index()].items.clone();
         let failed: Vec<(&TaskId, &Failure)> = items
             .clone()
@@ -234,26 +237,26 @@ impl Decision<'_> {
                 let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
                 self.emit(Event::TaskEnded { task, outcome });
             }
-            Some(failure) => self.fail(task, failure),
+            Some(failure) => self.fail_task(task, failure),
         }
     }
 
     /// Starts a node if there is room for it, else queues it where room will come.
     fn start(&mut self, node: NodeIndex) {
-        if self.run.is_frozen(node) {
-            return self.run.queues.frozen.push(node);
+        if self.run.is_held_for_replan(node) {
+            return self.run.queues.held_for_replan.push(node);
         }
         let entry = &self.run.tasks[node.index()];
         match entry.state {
             TaskState::Ready => {}
-            TaskState::Waiting { until } if until <= self.now => {}
+            TaskState::Delayed { until } if until <= self.now => {}
             _ => return,
         }
         let task = Arc::clone(&self.run.graph[node].task);
         if let (Some(item), Some(foreach)) = (self.run.graph[node].item(), &task.foreach)
             && foreach.max_parallel.is_some_and(|most| self.run.tasks[item.parent.index()].running_items >= most)
         {
-            self.run.queues.by_parent.entry(item.parent).or_default().push_back(node);
+            self.run.queues.items_by_parent.entry(item.parent).or_default().push_back(node);
             return;
         }
         if let Some(prompt) = task.prompt() {
@@ -262,27 +265,27 @@ impl Decision<'_> {
                 None => self.start_prompt(node, prompt),
             };
         }
-        match self.run.choose(node, self.now) {
-            Choice::Start(route) => self.start_on(node, route),
-            Choice::Wait(agents) => {
+        match self.run.choose_route(node, self.now) {
+            RouteChoice::Start(route) => self.start_on(node, route),
+            RouteChoice::Wait(agents) => {
                 for agent in &agents {
                     self.connect(agent);
-                    if self.run.agents[agent].connection == Connection::Connecting {
-                        self.run.queues.outages.wait(node, agent);
+                    if self.run.agents[agent].connection == ConnectionStatus::Connecting {
+                        self.run.queues.outages.add_waiting(node, agent);
                     }
                 }
                 self.run.queues.waiting.push(agents, node);
             }
-            Choice::None(refusal) => {
-                if !self.await_agent(node) {
-                    self.give_up_without_agents(node, refusal);
+            RouteChoice::NoRoute(refusal) => {
+                if !self.wait_for_reconnect(node) {
+                    self.fail_without_agents(node, refusal);
                 }
             }
         }
     }
 
     fn start_on(&mut self, node: NodeIndex, route: usize) {
-        if !self.can_spend(node, Expense::ToolCall) {
+        if !self.check_budget(node, CostKind::ToolCall) {
             return;
         }
         let id = self.run.graph[node].id.clone();
@@ -290,52 +293,52 @@ impl Decision<'_> {
         if let Some(reason) = self.run.unsettled_call(node, route) {
             return self.ask_whether_to_repeat(attempt, &reason);
         }
-        let call = match self.run.start_order(node, route, attempt) {
+        let call = match self.run.start_command(node, route, attempt) {
             Ok(call) => call,
-            Err(failure) => return self.fail(id, failure),
+            Err(failure) => return self.fail_task(id, failure),
         };
         let (agent, tool) = (call.agent.clone(), Arc::clone(&call.tool));
         self.emit(Event::AttemptStarted { attempt: call.attempt.clone(), agent, tool });
-        self.order(Command::StartAttempt(call));
+        self.push_command(Command::StartAttempt(call));
     }
 
     /// Ends the run when every node has ended, or when only questions that nobody here can answer are left.
-    fn end_run_if_nothing_is_left(&mut self) {
-        if self.run.is_interrupted() && !self.run.is_over() {
+    fn end_run_if_finished(&mut self) {
+        if self.run.is_interrupted() && !self.run.has_ended() {
             // Requests to the model are made again, so only calls are waited for.
-            if self.run.calls_under_way().next().is_none() {
+            if self.run.running_calls().next().is_none() {
                 self.end_run(false);
             }
             return;
         }
-        if self.run.is_over() || self.run.running > 0 || matches!(self.run.replans.stage, Stage::Asking(_)) {
+        if self.run.has_ended() || self.run.running > 0 || matches!(self.run.replans.stage, ReplanStage::Planning(_)) {
             return;
         }
-        let paused = self.run.open > 0;
-        if paused && !self.run.waits_only_for_absent_people() {
+        let paused = self.run.unfinished_nodes > 0;
+        if paused && !self.run.is_waiting_only_for_deferred_questions() {
             return;
         }
         self.end_run(paused);
     }
 
     fn end_run(&mut self, paused: bool) {
-        let end = self.run.verdict_of_run(paused);
+        let end = self.run.run_outcome(paused);
         self.emit(Event::RunEnded {
             status: end.status,
             cause: end.cause,
             outputs: end.outputs,
             output_errors: end.output_errors,
         });
-        self.order(Command::EndRun);
+        self.push_command(Command::EndRun);
     }
 }
 
 /// Whether the condition of a `foreach` task is about its items rather than about the task as a whole.
-fn asks_for_each_item(task: &Task, condition: &Expression) -> bool {
+fn is_condition_per_item(task: &Task, condition: &Expression) -> bool {
     task.foreach.as_ref().is_some_and(|foreach| {
         expression::references(condition).is_ok_and(|references| {
             references.iter().any(
-                |reference| matches!(reference, Reference::Name(name) if **name == foreach.binding || *name == LOOP),
+                |reference| matches!(reference, Reference::Name(name) if **name == foreach.binding || *name == LOOP_NAME),
             )
         })
     })
@@ -349,12 +352,12 @@ pub(super) fn expression_failure(key: &str, error: &expression::ExpressionError)
     }
 }
 
-fn show(template: &Template) -> String {
+fn template_text(template: &Template) -> String {
     template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
 }
 
 /// A JSON value's type, with its article.
-fn kind(value: &Value) -> &'static str {
+fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing (null)",
         Value::Bool(_) => "a boolean",
@@ -367,7 +370,7 @@ fn kind(value: &Value) -> &'static str {
 
 impl State {
     /// The call that an attempt of `node` on `route` is.
-    pub(super) fn start_order(
+    pub(super) fn start_command(
         &self,
         node: NodeIndex,
         route: usize,
@@ -378,7 +381,7 @@ impl State {
             Ok(Value::Object(arguments)) => arguments,
             Ok(Value::Null) => JsonObject::new(),
             Ok(other) => {
-                let message = format!("`with` needs a map of arguments, but gave {}", kind(&other));
+                let message = format!("`with` needs a map of arguments, but gave {}", json_type_name(&other));
                 return Err(Failure::new(FailureKind::Expression, message));
             }
             Err(error) => return Err(expression_failure("with", &error)),
@@ -396,8 +399,8 @@ impl State {
 
     /// The arguments of a call: rendered, or as the model gave them.
     pub(super) fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
-        match (&self.graph[node].part, &self.graph[node].task.work) {
-            (Part::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
+        match (&self.graph[node].kind, &self.graph[node].task.work) {
+            (NodeKind::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
             (_, Work::Call(call)) => expression::render(&call.arguments, &self.scope(node)),
             (_, Work::Prompt(_) | Work::Synthesis(_)) => Ok(Value::Null),
         }
@@ -406,54 +409,59 @@ impl State {
 
 impl Run {
     /// Takes the prompts that have waited longest for tokens and now have room, one for each budget.
-    fn take_prompts_with_room(&mut self, now: Timestamp) -> Vec<NodeIndex> {
+    fn dequeue_startable_prompts(&mut self, now: Timestamp) -> Vec<NodeIndex> {
         let can_start = |entry: &TaskEntry| match entry.state {
             TaskState::Ready => true,
-            TaskState::Waiting { until } => until <= now,
+            TaskState::Delayed { until } => until <= now,
             _ => false,
         };
         let mut taken = Vec::new();
-        let mut prompts = std::mem::take(&mut self.queues.prompts);
+        let mut prompts = std::mem::take(&mut self.queues.waiting_prompts);
         for waiting in prompts.values_mut() {
             while waiting.front().is_some_and(|prompt| !can_start(&self.tasks[prompt.node.index()])) {
                 waiting.pop_front();
             }
             let has_room = |prompt: &WaitingPrompt| {
-                !matches!(self.token_room(Some(self.payer(prompt.node)), prompt.tokens), TokenRoom::Reserved(_))
+                !matches!(
+                    self.token_availability(Some(self.payer(prompt.node)), prompt.tokens),
+                    TokenAvailability::Reserved(_)
+                )
             };
             if waiting.front().is_some_and(has_room) {
                 taken.extend(waiting.pop_front().map(|prompt| prompt.node));
             }
         }
         prompts.retain(|_, waiting| !waiting.is_empty());
-        self.queues.prompts = prompts;
+        self.queues.waiting_prompts = prompts;
         taken
     }
 
     /// Whether every open node waits, directly or through others, for a question that was left open.
-    fn waits_only_for_absent_people(&self) -> bool {
-        self.questions.wait_for_absent_people()
+    fn is_waiting_only_for_deferred_questions(&self) -> bool {
+        self.questions.is_waiting_for_deferred()
             && self.queues.timers.is_empty()
             && (self.tasks.iter().zip(self.graph.nodes())).all(|(entry, (node, _))| {
                 let waits = matches!(
                     entry.state,
                     TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
                 );
-                waits || self.is_frozen(node)
+                waits || self.is_held_for_replan(node)
             })
     }
 
     /// Moves nodes that waited for room to where they are started; says whether any moved.
-    fn queue_what_has_room(&mut self, now: Timestamp) -> bool {
+    fn queue_startable_nodes(&mut self, now: Timestamp) -> bool {
         let (State { tasks, agents, graph, .. }, queues) = self.hints();
-        let Queues { startable, waiting, by_parent, with_room, .. } = queues;
+        let Queues {
+            runnable: startable, waiting, items_by_parent: by_parent, parents_with_capacity: with_room, ..
+        } = queues;
         let before = startable.len();
         let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {
             let mut taken = 0;
             while taken < room
                 && let Some(node) = waiting.pop_front()
             {
-                if matches!(tasks[node.index()].state, TaskState::Ready | TaskState::Waiting { .. }) {
+                if matches!(tasks[node.index()].state, TaskState::Ready | TaskState::Delayed { .. }) {
                     startable.push_back(node);
                     taken += 1;
                 }
@@ -466,9 +474,9 @@ impl Run {
             take(waiting, room);
             room > 0 && !waiting.is_empty()
         });
-        waiting.take_next(agents, now, startable);
-        let prompts = self.take_prompts_with_room(now);
-        self.queues.startable.extend(prompts);
-        self.queues.startable.len() > before
+        waiting.dequeue_startable(agents, now, startable);
+        let prompts = self.dequeue_startable_prompts(now);
+        self.queues.runnable.extend(prompts);
+        self.queues.runnable.len() > before
     }
 }

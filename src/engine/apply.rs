@@ -6,15 +6,15 @@ use std::{ops::Deref, sync::Arc};
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, Answer, Asker, AttemptId, Call, ChatError, ChatMessage, ChatRole, EndCause, Event, Failure, FailureKind,
-    NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route, Sampler, Settlement, Task, TaskId,
-    Template, Timestamp, Work,
+    AgentId, AmbiguityResolution, Answer, Asker, AttemptId, Call, ChatError, ChatMessage, ChatRole, EndCause, Event,
+    Failure, FailureKind, NodeIndex, OnFailure, Origin, Outcome, PromptCall, QuestionId, RequestId, Route,
+    SamplingOrigin, Task, TaskId, Template, Timestamp, Work,
 };
 
 use super::{
     questions::{QuestionEntry, QuestionState},
-    retry::{self, Verdict},
-    run::{AgentState, Connection, Queues, RouteState, State, Stop, TaskEntry, TaskState, Unknown},
+    retry::{self, RetryDecision},
+    run::{AgentState, ConnectionStatus, Queues, RouteState, RunStop, State, TaskEntry, TaskState, UnknownName},
 };
 
 /// A run that takes in an event: the one access by which its state changes.
@@ -33,62 +33,63 @@ impl Deref for Fold<'_> {
 
 impl Fold<'_> {
     /// Takes in one event, decided at `at`.
-    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), Unknown> {
+    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         self.state.next_seq += 1;
         match event {
-            Event::RunStarted { .. } => return Err(Unknown("run_started".into())),
+            Event::RunStarted { .. } => return Err(UnknownName("run_started".into())),
             Event::RunRerun { .. } => {}
             Event::TaskReused { task, agent, output } => {
-                let node = self.find(task)?;
-                self.take_kept_call(node);
+                let node = self.find_node(task)?;
+                self.consume_kept_result(node);
                 self.state.tasks[node.index()].agent.clone_from(agent);
-                self.end(node, Outcome::Succeeded(Arc::clone(output)));
+                self.end_node(node, Outcome::Succeeded(Arc::clone(output)));
             }
             Event::ResultsKept { task, results, unsettled } => {
-                let node = self.find(task)?;
+                let node = self.find_node(task)?;
                 self.keep(node, results, unsettled);
             }
             Event::RunResumed { away, taken_up, accepts_changes } => {
                 self.state.accepts_changes = *accepts_changes;
-                self.resume(*away, taken_up)?;
+                self.apply_resumed(*away, taken_up)?;
             }
             Event::GoalPlanned(planning) => self.charge_planning(planning),
-            Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = Connection::Connecting,
+            Event::AgentConnecting { agent } => self.agent_mut(agent)?.connection = ConnectionStatus::Connecting,
             Event::AgentConnected { agent, info } => {
                 let agent = self.agent_mut(agent)?;
-                agent.connection = Connection::Connected(Arc::clone(info));
-                agent.known = Some(Arc::clone(info));
+                agent.connection = ConnectionStatus::Connected(Arc::clone(info));
+                agent.last_info = Some(Arc::clone(info));
             }
             Event::AgentUnavailable { agent, failure } => {
                 let state = self.agent_mut(agent)?;
-                state.connection = Connection::Unavailable(failure.clone());
-                if state.policy.required && self.state.stop.is_none() {
-                    self.state.stop = Some(Stop::Failed(EndCause::RequiredAgentUnavailable { agent: agent.clone() }));
+                state.connection = ConnectionStatus::Unavailable(failure.clone());
+                if state.policy.required && self.state.stop_reason.is_none() {
+                    self.state.stop_reason =
+                        Some(RunStop::Failed(EndCause::RequiredAgentUnavailable { agent: agent.clone() }));
                 }
             }
             Event::TasksAdded { parent, items } => {
-                let parent = self.find(parent)?;
+                let parent = self.find_node(parent)?;
                 let first = self.state.tasks.len();
                 for node in self.state.graph.add_items(parent, items) {
                     self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
-                    self.queues.due.push_back(node);
+                    self.queues.ready.push_back(node);
                 }
-                self.state.open += items.len();
+                self.state.unfinished_nodes += items.len();
                 let entry = &mut self.state.tasks[parent.index()];
                 entry.state = TaskState::Expanded;
                 entry.items = first..first + items.len();
-                entry.waiting_for = items.len();
+                entry.pending_dependencies = items.len();
                 if items.is_empty() {
-                    self.queues.due.push_back(parent);
+                    self.queues.ready.push_back(parent);
                 }
             }
             Event::AttemptStarted { attempt, agent, tool } => {
-                let node = self.find(&attempt.task)?;
+                let node = self.find_node(&attempt.task)?;
                 let routes = self.state.graph[node].task.routes();
                 let route = routes
                     .iter()
                     .position(|route| route.agent == *agent && route.tool == *tool)
-                    .ok_or_else(|| Unknown(format!("{agent}.{tool}")))?;
+                    .ok_or_else(|| UnknownName(format!("{agent}.{tool}")))?;
                 let entry = &mut self.state.tasks[node.index()];
                 entry.routes.resize(routes.len(), RouteState::default());
                 entry.routes[route].tries += 1;
@@ -97,7 +98,7 @@ impl Fold<'_> {
                 entry.last_route = Some(route);
                 entry.last_failure = None;
                 entry.unsettled = None;
-                entry.taken_up = false;
+                entry.is_reattached = false;
                 entry.replies.clear();
                 entry.state = TaskState::Running { number: attempt.number, route };
                 self.charge_tool_call(node);
@@ -106,36 +107,36 @@ impl Fold<'_> {
                 let agent = self.agent_mut(agent)?;
                 agent.running += 1;
                 agent.last_started = seq;
-                self.count_item(node, 1);
+                self.count_running_item(node, 1);
             }
             Event::ModelAsked { attempt, messages, repair, most_tokens, retry, deadline } => {
-                let node = self.find(&attempt.task)?;
+                let node = self.find_node(&attempt.task)?;
                 let entry = &mut self.state.tasks[node.index()];
                 let conversation = entry.conversation.get_or_insert_default();
                 if !retry {
-                    conversation.turn += 1;
+                    conversation.exchange += 1;
                     conversation.failures = 0;
                     conversation.deadline = *deadline;
                 }
                 conversation.messages.extend_from_slice(messages);
-                conversation.repaired |= repair;
+                conversation.is_repair_requested |= repair;
                 conversation.calls.clear();
                 entry.attempts = attempt.number;
                 entry.state = TaskState::AskingModel;
                 self.state.running += 1;
-                self.count_item(node, 1);
+                self.count_running_item(node, 1);
                 self.reserve(RequestId::from(attempt.to_string()), Some(self.payer(node)), *most_tokens);
             }
             Event::ModelReplied { attempt, result } => {
-                let node = self.find(&attempt.task)?;
+                let node = self.find_node(&attempt.task)?;
                 self.settle(&RequestId::from(attempt.to_string()), result);
-                self.release(node);
+                self.release_slot(node);
                 let entry = &mut self.state.tasks[node.index()];
                 match (result, &mut entry.conversation) {
                     (Ok(reply), Some(conversation)) => {
                         let parts = reply.parts.clone();
                         conversation.failures = 0;
-                        conversation.ending = reply.ending();
+                        conversation.reply_status = reply.reply_status();
                         conversation.counted = reply.usage.map(|usage| usage.output_tokens);
                         conversation.messages.push(Arc::new(ChatMessage { role: ChatRole::Assistant, parts }));
                     }
@@ -151,113 +152,115 @@ impl Fold<'_> {
                 let failure = |error: &ChatError| Failure::new(FailureKind::ModelFailed, error.to_string());
                 entry.last_failure = result.as_ref().err().map(|error| Box::new(failure(error)));
                 entry.state = TaskState::Ready;
-                self.queues.due.push_back(node);
+                self.queues.ready.push_back(node);
             }
             Event::ToolCallsAdded { parent, calls } => self.add_tool_calls(parent, calls)?,
             Event::AttemptSucceeded { attempt, output } => {
-                let node = self.find(&attempt.task)?;
-                if let Some(route) = self.release(node) {
-                    self.note_success(node, route);
+                let node = self.find_node(&attempt.task)?;
+                if let Some(route) = self.release_slot(node) {
+                    self.record_attempt_success(node, route);
                 }
-                self.end(node, Outcome::Succeeded(Arc::clone(output)));
+                self.end_node(node, Outcome::Succeeded(Arc::clone(output)));
             }
             Event::AttemptFailed { attempt, failure } => {
-                let node = self.find(&attempt.task)?;
-                let route = self.release(node);
+                let node = self.find_node(&attempt.task)?;
+                let route = self.release_slot(node);
                 if let Some(route) = route {
-                    self.note_failure((node, route), failure.kind, at);
+                    self.record_attempt_failure((node, route), failure.kind, at);
                 }
-                let verdict = route.map(|route| self.verdict(node, route, failure));
-                let used_up = matches!(verdict, Some(Verdict::Reroute | Verdict::Final));
+                let verdict = route.map(|route| self.retry_decision(node, route, failure));
+                let used_up = matches!(verdict, Some(RetryDecision::Reroute | RetryDecision::Fail));
                 let entry = &mut self.state.tasks[node.index()];
                 if let Some(route) = route {
                     let route = &mut entry.routes[route];
-                    route.used_up |= used_up;
+                    route.is_used_up |= used_up;
                     route.tries -= u32::from(failure.kind == FailureKind::Interrupted);
                 }
                 entry.last_failure = Some(Box::new(failure.clone()));
                 entry.state = TaskState::Ready;
-                self.queues.due.push_back(node);
+                self.queues.ready.push_back(node);
             }
             Event::RetryScheduled { task, ready_at, .. } => {
-                let node = self.find(task)?;
-                self.state.tasks[node.index()].state = TaskState::Waiting { until: *ready_at };
+                let node = self.find_node(task)?;
+                self.state.tasks[node.index()].state = TaskState::Delayed { until: *ready_at };
                 self.queues.timers.insert((*ready_at, node));
             }
             Event::TaskEnded { task, outcome } => {
-                let node = self.find(task)?;
-                self.remember_failure(node, outcome);
-                self.end(node, outcome.clone());
+                let node = self.find_node(task)?;
+                self.record_replan_failure(node, outcome);
+                self.end_node(node, outcome.clone());
             }
             Event::ReplanStarted { number, failed } => self.begin_replan(*number, failed)?,
-            Event::ReplanProposed { remainder, .. } => self.propose_remainder(remainder),
+            Event::ReplanProposed { remainder, .. } => self.propose_patch(remainder),
             Event::Replanned { result, .. } => self.end_replan(result)?,
             Event::QuestionAsked { question, request } => {
-                self.note_question_deadline(event);
+                self.record_question_deadline(event);
                 if let Asker::Plan { task } | Asker::Host { attempt: AttemptId { task, .. } } = &question.asker {
-                    let node = self.find(task)?;
+                    let node = self.find_node(task)?;
                     if matches!(question.asker, Asker::Host { .. }) {
                         self.claim_unsettled_call(node);
                     }
                     self.state.tasks[node.index()].state = TaskState::AwaitingAnswer;
                 }
-                self.state.questions.ask(question, request.clone());
+                self.state.questions.insert(question, request.clone());
             }
             Event::QuestionAnswered { question, answer, by } => {
                 let answered = QuestionState::Answered { answer: answer.clone(), by: by.as_str().into() };
-                let entry = self.change_question(question, |entry| entry.state = answered)?;
+                let entry = self.update_question(question, |entry| entry.state = answered)?;
                 match entry.question.asker.clone() {
                     Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => {
-                        let node = self.find(&task)?;
+                        let node = self.find_node(&task)?;
                         // The end of the run may have ended the task meanwhile.
                         if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
-                            self.state.tasks[node.index()].approved = true;
-                            self.make_startable(node);
+                            self.state.tasks[node.index()].is_approved = true;
+                            self.make_runnable(node);
                         }
                     }
-                    Asker::Host { attempt } if Settlement::of(answer) == Settlement::Repeat => {
-                        let node = self.find(&attempt.task)?;
+                    Asker::Host { attempt }
+                        if AmbiguityResolution::from_answer(answer) == AmbiguityResolution::Repeat =>
+                    {
+                        let node = self.find_node(&attempt.task)?;
                         if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
                             self.state.tasks[node.index()].last_failure = None;
-                            self.make_startable(node);
+                            self.make_runnable(node);
                         }
                     }
                     _ => {}
                 }
             }
             Event::RestApproved { task, .. } => {
-                let node = self.find(task)?;
+                let node = self.find_node(task)?;
                 self.state.tasks[node.index()].rest_approved = true;
             }
             Event::QuestionAskedAgain { question, request } => {
-                self.change_question(question, |entry| {
+                self.update_question(question, |entry| {
                     entry.request = Some(request.clone());
                     entry.state = QuestionState::Open;
                 })?;
             }
             Event::QuestionLeftOpen { question, .. } => {
-                self.change_question(question, |entry| entry.state = QuestionState::LeftOpen)?;
+                self.update_question(question, |entry| entry.state = QuestionState::Deferred)?;
             }
             Event::SamplingStarted { request, origin, chat } => {
-                let asker = origin.attempt().and_then(|attempt| self.state.graph.find(attempt.task.as_str()));
+                let asker = origin.attempt().and_then(|attempt| self.state.graph.node_index(attempt.task.as_str()));
                 let payer = asker.map(|node| self.payer(node));
-                self.reserve(request.clone(), payer, chat.most_tokens());
+                self.reserve(request.clone(), payer, chat.estimate_tokens());
                 self.state.sampling.insert(request.clone(), origin.clone());
             }
             Event::SamplingFinished { request, result } => {
                 self.settle(request, result);
                 let origin = self.state.sampling.remove(request);
-                if let Some(Sampler::Agent(Origin { attempt: Some(attempt), key: Some(key), .. })) = origin
-                    && let Some(node) = self.current(&attempt)
+                if let Some(SamplingOrigin::Agent(Origin { attempt: Some(attempt), key: Some(key), .. })) = origin
+                    && let Some(node) = self.running_node(&attempt)
                 {
                     self.state.tasks[node.index()].replies.insert(key, result.clone());
                 }
             }
             Event::BudgetSpent { what } => {
-                self.state.stop.get_or_insert(Stop::Failed(EndCause::BudgetSpent { what: what.clone() }));
+                self.state.stop_reason.get_or_insert(RunStop::Failed(EndCause::BudgetSpent { what: what.clone() }));
             }
-            Event::CancelRequested { .. } => self.state.stop = Some(Stop::Cancelled),
-            Event::InterruptRequested => self.state.stop = Some(Stop::Interrupted),
+            Event::CancelRequested { .. } => self.state.stop_reason = Some(RunStop::Canceled),
+            Event::InterruptRequested => self.state.stop_reason = Some(RunStop::Interrupted),
             Event::RunEnded { status, .. } => self.state.status = *status,
             Event::AttemptProgressed { .. }
             | Event::InputRequired { .. }
@@ -268,8 +271,8 @@ impl Fold<'_> {
     }
 
     /// Makes a node of each call that a model asked for.
-    fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), Unknown> {
-        let node = self.find(parent)?;
+    fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), UnknownName> {
+        let node = self.find_node(parent)?;
         let asked = Arc::clone(&self.state.graph[node].task);
         let earlier =
             self.state.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.total_calls);
@@ -277,7 +280,7 @@ impl Fold<'_> {
             let route = Route { agent: call.agent.clone(), tool: Arc::clone(&call.tool), rank: 0 };
             let work = Work::Call(Call { routes: vec![route], arguments: Template(Value::Null), awaits: None });
             let task = Task {
-                id: parent.call(earlier + index + 1),
+                id: parent.tool_call(earlier + index + 1),
                 title: None,
                 needs: Vec::new(),
                 condition: None,
@@ -289,45 +292,45 @@ impl Fold<'_> {
             };
             let added = self.state.graph.add_tool_call(node, task, call.arguments.clone());
             self.state.tasks.push(TaskEntry::new(TaskState::Ready, 0));
-            self.queues.due.push_back(added);
+            self.queues.ready.push_back(added);
             if let Some(conversation) = &mut self.state.tasks[node.index()].conversation {
                 conversation.calls.push((call.id.clone(), added));
                 conversation.total_calls += 1;
             }
         }
-        self.state.open += calls.len();
+        self.state.unfinished_nodes += calls.len();
         let entry = &mut self.state.tasks[node.index()];
         entry.state = TaskState::Expanded;
-        entry.waiting_for = calls.len();
+        entry.pending_dependencies = calls.len();
         Ok(())
     }
 
     /// Lets a node start that waited for a person.
-    fn make_startable(&mut self, node: NodeIndex) {
+    fn make_runnable(&mut self, node: NodeIndex) {
         self.state.tasks[node.index()].state = TaskState::Ready;
-        self.queues.startable.push_back(node);
+        self.queues.runnable.push_back(node);
     }
 
     /// Counts an attempt or turn of an item under its `foreach` task.
-    fn count_item(&mut self, node: NodeIndex, change: isize) {
+    fn count_running_item(&mut self, node: NodeIndex, change: isize) {
         if let Some(item) = self.state.graph[node].item() {
             let running = &mut self.state.tasks[item.parent.index()].running_items;
             *running = running.saturating_add_signed(change);
-            if self.queues.by_parent.contains_key(&item.parent) {
-                self.queues.with_room.insert(item.parent);
+            if self.queues.items_by_parent.contains_key(&item.parent) {
+                self.queues.parents_with_capacity.insert(item.parent);
             }
         }
     }
 
     /// Frees what a running attempt or turn held; gives the attempt's route.
-    fn release(&mut self, node: NodeIndex) -> Option<usize> {
+    fn release_slot(&mut self, node: NodeIndex) -> Option<usize> {
         let route = match self.state.tasks[node.index()].state {
             TaskState::Running { route, .. } => Some(route),
             TaskState::AskingModel => None,
             _ => return None,
         };
         self.state.running -= 1;
-        self.count_item(node, -1);
+        self.count_running_item(node, -1);
         let route = route?;
         if let Some(agent) = self.state.agents.get_mut(&self.state.graph[node].task.routes()[route].agent) {
             agent.running -= 1;
@@ -336,60 +339,62 @@ impl Fold<'_> {
     }
 
     /// Ends a node and makes ready what waited for it alone.
-    fn end(&mut self, node: NodeIndex, outcome: Outcome) {
+    fn end_node(&mut self, node: NodeIndex, outcome: Outcome) {
         let entry = &mut self.state.tasks[node.index()];
         if matches!(entry.state, TaskState::Ended(_)) {
             return;
         }
         entry.state = TaskState::Ended(outcome);
-        self.state.open -= 1;
+        self.state.unfinished_nodes -= 1;
         for dependent in self.state.graph.dependents(node) {
             let entry = &mut self.state.tasks[dependent.index()];
-            entry.waiting_for -= 1;
-            if entry.waiting_for == 0 {
+            entry.pending_dependencies -= 1;
+            if entry.pending_dependencies == 0 {
                 // A prompt goes on when its calls have ended; a `foreach` task is over then.
                 let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
                 if entry.state == TaskState::Blocked || goes_on {
                     entry.state = TaskState::Ready;
                 }
-                self.queues.due.push_back(dependent);
+                self.queues.ready.push_back(dependent);
             }
         }
     }
 
-    fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, Unknown> {
-        self.state.agents.get_mut(agent).ok_or_else(|| Unknown(agent.to_string()))
+    fn agent_mut(&mut self, agent: &AgentId) -> Result<&mut AgentState, UnknownName> {
+        self.state.agents.get_mut(agent).ok_or_else(|| UnknownName(agent.to_string()))
     }
 
-    fn change_question(
+    fn update_question(
         &mut self,
         question: &QuestionId,
         change: impl FnOnce(&mut QuestionEntry),
-    ) -> Result<&QuestionEntry, Unknown> {
-        self.state.questions.change(question, change).ok_or_else(|| Unknown(question.to_string()))
+    ) -> Result<&QuestionEntry, UnknownName> {
+        self.state.questions.update(question, change).ok_or_else(|| UnknownName(question.to_string()))
     }
 }
 
 impl State {
     /// What may follow `failure` on `route`.
-    pub(super) fn verdict(&self, node: NodeIndex, route: usize, failure: &Failure) -> Verdict {
+    pub(super) fn retry_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
         let tries = self.tasks[node.index()].routes[route].tries;
         let task = &self.graph[node].task;
-        match retry::verdict(failure.kind, self.effect(node, route), &task.retry, tries) {
+        match retry::retry_decision(failure.kind, self.repetition_effect(node, route), &task.retry, tries) {
             // The server does not want to be asked again while the task can wait.
-            Verdict::Retry if failure.retry_after.is_some_and(|wait| retry::is_too_long(wait.0, task.deadline)) => {
-                Verdict::Reroute
+            RetryDecision::Retry
+                if failure.retry_after.is_some_and(|wait| retry::is_too_long(wait.0, task.deadline)) =>
+            {
+                RetryDecision::Reroute
             }
             verdict => verdict,
         }
     }
 
     /// What a repeated call on `route` does: what a person said, else what the tool claims, else the worst.
-    pub(super) fn effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
+    pub(super) fn repetition_effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
         let task = &self.graph[node].task;
         let route = &task.routes()[route];
         let agent = &self.agents[&route.agent];
-        let claimed = || agent.known.as_ref()?.tool(&route.tool)?.effect;
+        let claimed = || agent.last_info.as_ref()?.tool(&route.tool)?.effect;
         task.effect.or(agent.policy.effect).or_else(claimed).unwrap_or(crate::model::Effect::AtMostOnce)
     }
 }

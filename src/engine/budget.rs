@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, MicroDollars, NodeIndex, Part, RequestId};
+use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, MicroDollars, NodeIndex, NodeKind, RequestId};
 
 use super::{apply::Fold, run::State};
 
@@ -25,7 +25,7 @@ pub(super) struct Account {
 
 /// Tokens that a call under way may use, and the task that pays for them.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Reservation {
+pub(super) struct TokenReservation {
     tokens: u64,
     payer: Option<NodeIndex>,
 }
@@ -38,31 +38,31 @@ pub(super) struct Accounts {
     /// Of tasks that have a budget.
     tasks: BTreeMap<NodeIndex, Account>,
     /// By the request that they are for.
-    open: BTreeMap<RequestId, Reservation>,
+    reservations: BTreeMap<RequestId, TokenReservation>,
 }
 
 /// What a call costs before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expense {
+pub(super) enum CostKind {
     ToolCall,
     ModelCall,
 }
 
 /// What there is not enough of, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shortage {
+pub(super) enum BudgetExceeded {
     Run(String),
     Task(String),
 }
 
 /// Whether there is room for the tokens that a request may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TokenRoom {
-    Free,
+pub(super) enum TokenAvailability {
+    Available,
     /// Requests under way have reserved it: those of this task, or else of the run.
     Reserved(Option<NodeIndex>),
     /// There never is: the request may use more than the whole budget.
-    None(String),
+    Exceeds(String),
 }
 
 /// A prompt whose next request waits for room.
@@ -75,13 +75,13 @@ pub(super) struct WaitingPrompt {
 
 impl Account {
     /// What of the budget is used up, as far as it bears on `expense`.
-    fn shortage(&self, budget: &Budget, expense: Expense) -> Option<String> {
+    fn exceeded_limit(&self, budget: &Budget, cost: CostKind) -> Option<String> {
         let used_up = |limit: Option<u64>, used: u64, what: &str| {
             limit.filter(|limit| used >= *limit).map(|limit| format!("{what} ({used} of {limit})"))
         };
-        match expense {
-            Expense::ToolCall => used_up(budget.tool_calls, self.tool_calls, "tool calls"),
-            Expense::ModelCall => used_up(budget.llm_calls, self.llm_calls, "calls of the language model")
+        match cost {
+            CostKind::ToolCall => used_up(budget.tool_calls, self.tool_calls, "tool calls"),
+            CostKind::ModelCall => used_up(budget.llm_calls, self.llm_calls, "calls of the language model")
                 .or_else(|| used_up(budget.tokens, self.tokens, "tokens"))
                 .or_else(|| {
                     let limit = budget.cost_usd.filter(|limit| self.cost >= MicroDollars::from_usd(*limit))?;
@@ -95,27 +95,27 @@ impl State {
     /// The task of the plan that pays for what `node` does: its `foreach` task, its prompt, or itself.
     pub(super) fn payer(&self, mut node: NodeIndex) -> NodeIndex {
         loop {
-            node = match &self.graph[node].part {
-                Part::Planned => return node,
-                Part::Item(item) => item.parent,
-                Part::ToolCall(call) => call.parent,
+            node = match &self.graph[node].kind {
+                NodeKind::Planned => return node,
+                NodeKind::Item(item) => item.parent,
+                NodeKind::ToolCall(call) => call.parent,
             };
         }
     }
 
     /// Whether `payer`, and the run, may spend more.
-    pub(super) fn shortage(&self, payer: Option<NodeIndex>, expense: Expense) -> Option<Shortage> {
-        let of_run = self.accounts.run.shortage(&self.plan.budget, expense).map(Shortage::Run);
+    pub(super) fn exceeded_budget(&self, payer: Option<NodeIndex>, expense: CostKind) -> Option<BudgetExceeded> {
+        let of_run = self.accounts.run.exceeded_limit(&self.plan.budget, expense).map(BudgetExceeded::Run);
         of_run.or_else(|| {
             let payer = payer?;
             let account = self.accounts.tasks.get(&payer)?;
-            account.shortage(&self.graph[payer].task.budget, expense).map(Shortage::Task)
+            account.exceeded_limit(&self.graph[payer].task.budget, expense).map(BudgetExceeded::Task)
         })
     }
 
     /// Whether a request that may use `tokens` can be made now. One that nothing runs beside can, where its budget is not
     /// spent: what it really uses is often far less.
-    pub(super) fn token_room(&self, payer: Option<NodeIndex>, tokens: u64) -> TokenRoom {
+    pub(super) fn token_availability(&self, payer: Option<NodeIndex>, tokens: u64) -> TokenAvailability {
         let of_run = (None, self.plan.budget.tokens, Some(&self.accounts.run));
         let of_task =
             payer.map(|payer| (Some(payer), self.graph[payer].task.budget.tokens, self.accounts.tasks.get(&payer)));
@@ -126,21 +126,21 @@ impl State {
             Some(format!("a request may use up to {tokens} tokens, more than the {whose}'s whole budget of {limit}"))
         });
         if let Some(why) = too_small {
-            return TokenRoom::None(why);
+            return TokenAvailability::Exceeds(why);
         }
         let reserved = budgets().find(|(_, limit, account)| {
             let Some((limit, account)) = limit.zip(*account) else { return false };
             account.reserved > 0 && account.tokens.saturating_add(account.reserved).saturating_add(tokens) > limit
         });
         match reserved {
-            Some((payer, ..)) => TokenRoom::Reserved(payer),
-            None => TokenRoom::Free,
+            Some((payer, ..)) => TokenAvailability::Reserved(payer),
+            None => TokenAvailability::Available,
         }
     }
 
     /// What the run has spent, with nothing under way: calls of the model and of tools, tokens, and US dollars.
     #[cfg(test)]
-    pub(super) fn spent(&self) -> (u64, u64, u64, MicroDollars) {
+    pub(super) fn spent_totals(&self) -> (u64, u64, u64, MicroDollars) {
         let Account { tokens, cost, llm_calls, tool_calls, .. } = self.accounts.run;
         (llm_calls, tool_calls, tokens, cost)
     }
@@ -159,7 +159,7 @@ impl Fold<'_> {
             account.llm_calls += 1;
             account.reserved += tokens;
         });
-        self.state.accounts.open.insert(request, Reservation { tokens, payer });
+        self.state.accounts.reservations.insert(request, TokenReservation { tokens, payer });
     }
 
     /// Charges what planning the run's goal took, to the run alone.
@@ -175,7 +175,10 @@ impl Fold<'_> {
     /// Turns a reservation into what was used. A reply that does not tell its usage has used all of it; a call that
     /// failed, nothing that anybody knows of; and one that no model takes was not made.
     pub(super) fn settle(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
-        let Some(Reservation { tokens: reserved, payer }) = self.state.accounts.open.remove(request) else { return };
+        let Some(TokenReservation { tokens: reserved, payer }) = self.state.accounts.reservations.remove(request)
+        else {
+            return;
+        };
         let (used, spent) = match result {
             Ok(reply) => {
                 let used = reply.usage.map_or(reserved, |usage| usage.input_tokens + usage.output_tokens);
@@ -193,8 +196,8 @@ impl Fold<'_> {
     }
 
     /// Turns the reservation of a request whose reply is lost into what was used: nobody knows better.
-    pub(super) fn lose(&mut self, request: &RequestId) {
-        let Some(Reservation { tokens, payer }) = self.state.accounts.open.remove(request) else { return };
+    pub(super) fn write_off(&mut self, request: &RequestId) {
+        let Some(TokenReservation { tokens, payer }) = self.state.accounts.reservations.remove(request) else { return };
         self.charge(payer, |account| {
             account.reserved -= tokens;
             account.tokens += tokens;
@@ -202,9 +205,11 @@ impl Fold<'_> {
     }
 
     /// Charges a request that is made again because its reply is lost.
-    pub(super) fn charge_again(&mut self, request: &RequestId) {
-        let Some(Reservation { tokens, payer }) = self.state.accounts.open.get(request).cloned() else { return };
-        self.lose(request);
+    pub(super) fn charge_repeated_request(&mut self, request: &RequestId) {
+        let Some(TokenReservation { tokens, payer }) = self.state.accounts.reservations.get(request).cloned() else {
+            return;
+        };
+        self.write_off(request);
         self.reserve(request.clone(), payer, tokens);
     }
 

@@ -15,7 +15,7 @@ pub fn sent_calls<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<V
     let mut calls = Vec::new();
     Run::fold_while(records, |run, event| {
         if let Event::AttemptStarted { attempt, agent, tool } = event
-            && let Some(node) = run.graph.find(attempt.task.as_str())
+            && let Some(node) = run.graph.node_index(attempt.task.as_str())
         {
             // They could be rendered then, or there would have been no call.
             let arguments = run.arguments(node).unwrap_or_default();

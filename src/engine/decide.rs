@@ -8,15 +8,15 @@ use serde_json::Value;
 use crate::model::{
     Answer, Asker, AttemptId, ChatError, Command, Elicitation, Event, Failure, FailureKind, Form, GoalPlanning, Input,
     ItemPlace, NodeIndex, Outcome, Plan, ProposedCall, Question, QuestionDeadline, QuestionId, Record, RequestId,
-    SkipReason, Source, TaskId, Timestamp, ToolOutput,
+    RunSource, SkipReason, TaskId, Timestamp, ToolOutput,
 };
 
 use super::{
-    budget::{Expense, Shortage, TokenRoom, WaitingPrompt},
+    budget::{BudgetExceeded, CostKind, TokenAvailability, WaitingPrompt},
     questions::QuestionState,
-    retry::{self, Verdict},
-    router::Choice,
-    run::{Connection, Run, State, TaskState, Unknown, WaitingSampling},
+    retry::{self, RetryDecision},
+    router::RouteChoice,
+    run::{ConnectionStatus, Run, State, TaskState, UnknownName, WaitingSampling},
 };
 
 /// Most requests of agents that wait for tokens of the budget at once; further ones are refused.
@@ -24,7 +24,7 @@ const MAX_WAITING_SAMPLINGS: usize = 1_000;
 
 /// What a decision gave: facts to make durable, then orders to carry out.
 #[derive(Debug, Default, PartialEq)]
-pub struct Step {
+pub struct StepOutput {
     /// The facts, in order.
     pub records: Vec<Record>,
     /// The orders that follow from them, in order.
@@ -33,7 +33,7 @@ pub struct Step {
 
 /// What a run begins with.
 #[derive(Debug, Clone, Copy)]
-pub struct Beginning<'a> {
+pub struct NewRun<'a> {
     /// The plan.
     pub plan: &'a Arc<Plan>,
     /// Its inputs, defaults filled in: a JSON object.
@@ -43,101 +43,101 @@ pub struct Beginning<'a> {
     /// How the plan was made, if that was for a goal of this run.
     pub planning: Option<&'a GoalPlanning>,
     /// The files that it comes from, where it comes from files.
-    pub source: Option<&'a Arc<Source>>,
+    pub source: Option<&'a Arc<RunSource>>,
 }
 
 /// A decision in the making.
-pub(super) struct Decision<'r> {
+pub(super) struct Transition<'r> {
     pub(super) run: &'r mut Run,
     pub(super) now: Timestamp,
-    step: Step,
+    output: StepOutput,
 }
 
 impl Run {
     /// Begins a run.
     ///
     /// # Errors
-    /// When the plan's tasks are no graph, which `config::lower` has ruled out.
-    pub fn start(beginning: Beginning<'_>, now: Timestamp) -> Result<(Self, Step), crate::model::GraphError> {
-        let Beginning { plan, inputs, seed, planning, source } = beginning;
-        let mut run = Self::new(beginning, now)?;
+    /// When the plan's tasks are no graph, which `config::load_plan` has ruled out.
+    pub fn start(new_run: NewRun<'_>, now: Timestamp) -> Result<(Self, StepOutput), crate::model::GraphError> {
+        let NewRun { plan, inputs, seed, planning, source } = new_run;
+        let mut run = Self::new(new_run, now)?;
         let source = source.cloned();
         let event = Event::RunStarted { plan: Arc::clone(plan), inputs: Arc::clone(inputs), seed, source };
-        let mut decision = Decision::new(&mut run, now);
-        decision.step.records.push(Record { seq: 0, at: now, event });
+        let mut decision = Transition::new(&mut run, now);
+        decision.output.records.push(Record { seq: 0, at: now, event });
         if let Some(planning) = planning {
             decision.emit(Event::GoalPlanned(planning.clone()));
         }
-        decision.connect_first_choices();
+        decision.connect_preferred_agents();
         decision.advance();
-        let step = decision.step;
+        let step = decision.output;
         Ok((run, step))
     }
 
     /// Takes in what was observed, in order, and decides what follows. Late and repeated inputs change nothing.
-    pub fn handle(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp) -> Step {
-        let mut decision = Decision::new(self, now);
+    pub fn handle(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp) -> StepOutput {
+        let mut decision = Transition::new(self, now);
         for input in inputs {
-            if decision.run.is_over() {
-                return decision.step;
+            if decision.run.has_ended() {
+                return decision.output;
             }
-            decision.observe(input);
+            decision.on_input(input);
         }
-        if !decision.run.is_over() {
+        if !decision.run.has_ended() {
             decision.advance();
         }
-        decision.step
+        decision.output
     }
 }
 
 impl State {
     /// Whether the last event has been decided.
-    pub fn is_over(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.status != crate::model::RunStatus::Running
     }
 }
 
-impl<'r> Decision<'r> {
+impl<'r> Transition<'r> {
     pub(super) fn new(run: &'r mut Run, now: Timestamp) -> Self {
-        Self { run, now, step: Step::default() }
+        Self { run, now, output: StepOutput::default() }
     }
 
     /// Adds a fact that has been taken in already.
     pub(super) fn record(&mut self, record: Record) {
-        self.step.records.push(record);
+        self.output.records.push(record);
     }
 
-    pub(super) fn into_step(self) -> Step {
-        self.step
+    pub(super) fn into_output(self) -> StepOutput {
+        self.output
     }
 }
 
-impl Decision<'_> {
+impl Transition<'_> {
     /// Whether `node` may spend; if not, ends the run or the task.
-    pub(super) fn can_spend(&mut self, node: NodeIndex, expense: Expense) -> bool {
-        match self.run.shortage(Some(self.run.payer(node)), expense) {
+    pub(super) fn check_budget(&mut self, node: NodeIndex, expense: CostKind) -> bool {
+        match self.run.exceeded_budget(Some(self.run.payer(node)), expense) {
             None => return true,
-            Some(Shortage::Run(what)) => self.emit(Event::BudgetSpent { what }),
-            Some(Shortage::Task(what)) => {
+            Some(BudgetExceeded::Run(what)) => self.emit(Event::BudgetSpent { what }),
+            Some(BudgetExceeded::Task(what)) => {
                 let failure = Failure::new(FailureKind::BudgetSpent, format!("the task's budget is spent: {what}"));
-                self.fail(self.run.graph[node].id.clone(), failure);
+                self.fail_task(self.run.graph[node].id.clone(), failure);
             }
         }
         false
     }
 
     /// Whether a request of `node` that may use `tokens` can be made now; if not, has the node wait, or fails its task.
-    pub(super) fn has_token_room(&mut self, node: NodeIndex, tokens: u64) -> bool {
-        match self.run.token_room(Some(self.run.payer(node)), tokens) {
-            TokenRoom::Free => return true,
-            TokenRoom::Reserved(payer) => {
-                let waiting = self.run.queues.prompts.entry(payer).or_default();
+    pub(super) fn check_token_budget(&mut self, node: NodeIndex, tokens: u64) -> bool {
+        match self.run.token_availability(Some(self.run.payer(node)), tokens) {
+            TokenAvailability::Available => return true,
+            TokenAvailability::Reserved(payer) => {
+                let waiting = self.run.queues.waiting_prompts.entry(payer).or_default();
                 waiting.push_back(WaitingPrompt { node, tokens });
             }
-            TokenRoom::None(why) => {
+            TokenAvailability::Exceeds(why) => {
                 let help = "lower `max_tokens` of the task, or raise `tokens` of the `budget`";
                 let failure = Failure::new(FailureKind::BudgetSpent, why).with_help(help);
-                self.fail(self.run.graph[node].id.clone(), failure);
+                self.fail_task(self.run.graph[node].id.clone(), failure);
             }
         }
         false
@@ -145,56 +145,58 @@ impl Decision<'_> {
 
     /// Asks the model for an agent or the planner. What the budget does not allow is refused; what reserved tokens leave
     /// no room for waits.
-    fn sample_when_there_is_room(&mut self, sampling: WaitingSampling) {
+    fn sample_within_budget(&mut self, sampling: WaitingSampling) {
         let WaitingSampling { request, origin, chat } = sampling;
-        let asker = origin.attempt().and_then(|attempt| self.run.graph.find(attempt.task.as_str()));
+        let asker = origin.attempt().and_then(|attempt| self.run.graph.node_index(attempt.task.as_str()));
         let payer = asker.map(|node| self.run.payer(node));
-        let refusal = match self.run.shortage(payer, Expense::ModelCall) {
-            Some(Shortage::Run(what) | Shortage::Task(what)) => Some(format!("the budget is spent: {what}")),
-            None => match self.run.token_room(payer, chat.most_tokens()) {
-                TokenRoom::Free => None,
-                TokenRoom::None(why) => Some(why),
-                TokenRoom::Reserved(_) if self.run.queues.samplings.len() >= MAX_WAITING_SAMPLINGS => {
+        let refusal = match self.run.exceeded_budget(payer, CostKind::ModelCall) {
+            Some(BudgetExceeded::Run(what) | BudgetExceeded::Task(what)) => {
+                Some(format!("the budget is spent: {what}"))
+            }
+            None => match self.run.token_availability(payer, chat.estimate_tokens()) {
+                TokenAvailability::Available => None,
+                TokenAvailability::Exceeds(why) => Some(why),
+                TokenAvailability::Reserved(_) if self.run.queues.waiting_samplings.len() >= MAX_WAITING_SAMPLINGS => {
                     Some(format!("{MAX_WAITING_SAMPLINGS} requests wait for tokens of the budget already"))
                 }
-                TokenRoom::Reserved(_) => {
-                    return self.run.queues.samplings.push_back(WaitingSampling { request, origin, chat });
+                TokenAvailability::Reserved(_) => {
+                    return self.run.queues.waiting_samplings.push_back(WaitingSampling { request, origin, chat });
                 }
             },
         };
         self.emit(Event::SamplingStarted { request: request.clone(), origin, chat: Arc::clone(&chat) });
         match refusal {
-            None => self.order(Command::Sample { request, chat }),
+            None => self.push_command(Command::RequestSampling { request, chat }),
             Some(message) => {
                 let result = Err(ChatError::Unsupported { message });
                 self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
-                self.order(Command::AnswerSampling { request, result });
+                self.push_command(Command::AnswerSampling { request, result });
             }
         }
     }
 
     /// Makes the requests that have waited for tokens and now have room.
-    pub(super) fn sample_what_has_room(&mut self) {
-        for sampling in std::mem::take(&mut self.run.queues.samplings) {
-            self.sample_when_there_is_room(sampling);
+    pub(super) fn retry_waiting_samplings(&mut self) {
+        for sampling in std::mem::take(&mut self.run.queues.waiting_samplings) {
+            self.sample_within_budget(sampling);
         }
     }
 
     /// Adds a fact. Facts are made from the run's own names, so the run always knows them.
     pub(super) fn emit(&mut self, event: Event) {
         let seq = self.run.next_seq;
-        if let Err(Unknown(name)) = self.run.apply(&event, self.now) {
+        if let Err(UnknownName(name)) = self.run.apply(&event, self.now) {
             unreachable!("the engine decided on `{name}`, which its run does not have");
         }
-        self.step.records.push(Record { seq, at: self.now, event });
+        self.output.records.push(Record { seq, at: self.now, event });
     }
 
-    pub(super) fn order(&mut self, command: Command) {
-        self.step.commands.push(command);
+    pub(super) fn push_command(&mut self, command: Command) {
+        self.output.commands.push(command);
     }
 
     /// Connects, all at once, the agents that tasks would go to first.
-    fn connect_first_choices(&mut self) {
+    fn connect_preferred_agents(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in &plan.tasks {
             if let Some(prompt) = task.prompt() {
@@ -210,65 +212,67 @@ impl Decision<'_> {
     }
 
     pub(super) fn connect(&mut self, agent: &crate::model::AgentId) {
-        if self.run.agents[agent].connection == Connection::NotAsked {
+        if self.run.agents[agent].connection == ConnectionStatus::NotRequested {
             self.emit(Event::AgentConnecting { agent: agent.clone() });
-            self.order(Command::ConnectAgent { agent: agent.clone() });
+            self.push_command(Command::ConnectAgent { agent: agent.clone() });
         }
     }
 
-    pub(super) fn observe(&mut self, input: Input) {
+    pub(super) fn on_input(&mut self, input: Input) {
         match input {
             Input::AgentConnected { agent, info } => {
-                if matches!(self.run.agents.get(&agent), Some(state) if state.connection == Connection::Connecting) {
-                    self.run.queues.outages.connected(&agent);
-                    self.connected(agent, info);
+                if matches!(self.run.agents.get(&agent), Some(state) if state.connection == ConnectionStatus::Connecting)
+                {
+                    self.run.queues.outages.on_connected(&agent);
+                    self.on_agent_connected(agent, info);
                 }
             }
             Input::AgentUnavailable { agent, failure } => {
-                if matches!(self.run.agents.get(&agent), Some(state) if state.connection == Connection::Connecting) {
-                    let stopping = self.run.stop.is_some();
-                    self.run.queues.outages.failed(&agent, self.now);
+                if matches!(self.run.agents.get(&agent), Some(state) if state.connection == ConnectionStatus::Connecting)
+                {
+                    let stopping = self.run.stop_reason.is_some();
+                    self.run.queues.outages.on_failed(&agent, self.now);
                     self.emit(Event::AgentUnavailable { agent, failure });
-                    if !stopping && self.run.stop.is_some() {
+                    if !stopping && self.run.stop_reason.is_some() {
                         self.cancel_running();
                     }
                 }
             }
-            Input::AttemptEnded { attempt, result } => self.attempt_ended(attempt, result),
+            Input::AttemptEnded { attempt, result } => self.on_attempt_ended(attempt, result),
             Input::AttemptProgressed { attempt, progress } => {
-                if self.run.current(&attempt).is_some() {
+                if self.run.running_node(&attempt).is_some() {
                     self.emit(Event::AttemptProgressed { attempt, progress });
                 }
             }
             Input::InputRequired { attempt, round, request_state, requests } => {
-                if self.run.current(&attempt).is_some() {
+                if self.run.running_node(&attempt).is_some() {
                     self.emit(Event::InputRequired { attempt, round, request_state, requests });
                 }
             }
             // Calls are being cancelled, so their requests end with them.
             Input::ElicitationRequested { .. } | Input::SamplingRequested { .. } if self.run.is_interrupted() => {}
             Input::ElicitationRequested { request, origin, elicitation } => {
-                if self.asked_again(&request, &origin) {
+                if self.match_repeated_question(&request, &origin) {
                     return;
                 }
                 let Elicitation { message, form } = elicitation;
-                self.ask(Asker::Agent(origin), message, form, Some(request));
+                self.ask_person(Asker::Agent(origin), message, form, Some(request));
             }
             Input::SamplingRequested { request, origin, chat } => {
-                if let Some(result) = self.run.reply_to(&origin) {
-                    return self.order(Command::AnswerSampling { request, result });
+                if let Some(result) = self.run.earlier_reply(&origin) {
+                    return self.push_command(Command::AnswerSampling { request, result });
                 }
-                self.sample_when_there_is_room(WaitingSampling { request, origin, chat });
+                self.sample_within_budget(WaitingSampling { request, origin, chat });
             }
-            Input::SamplingEnded { request, result } => {
+            Input::SamplingFinished { request, result } => {
                 if self.run.sampling.contains_key(&request) {
                     self.emit(Event::SamplingFinished { request: request.clone(), result: result.clone() });
-                    self.order(Command::AnswerSampling { request, result });
-                    self.sample_what_has_room();
+                    self.push_command(Command::AnswerSampling { request, result });
+                    self.retry_waiting_samplings();
                 }
             }
             Input::ModelReplied { attempt, result } => {
-                let Some(node) = self.run.current(&attempt) else { return };
+                let Some(node) = self.run.running_node(&attempt) else { return };
                 if self.run.tasks[node.index()].state != TaskState::AskingModel {
                     return;
                 }
@@ -280,15 +284,15 @@ impl Decision<'_> {
                 self.emit(Event::ModelReplied { attempt, result });
                 match failed {
                     _ if self.run.is_interrupted() => {}
-                    true => self.model_failed(node),
-                    false if self.run.stop.is_some() => self.finish_prompt(node),
+                    true => self.on_model_failed(node),
+                    false if self.run.stop_reason.is_some() => self.finish_prompt(node),
                     false => {}
                 }
             }
-            Input::Replanned { number, result } => self.replanned(number, result),
-            Input::QuestionAnswered { question, answer, by } => self.answered(question, answer, by),
+            Input::Replanned { number, result } => self.on_replanned(number, result),
+            Input::QuestionAnswered { question, answer, by } => self.on_answered(question, answer, by),
             Input::RestApproved { question, by } => self.rest_approved(question, by),
-            Input::QuestionLeftOpen { question, reason } => {
+            Input::QuestionDeferred { question, reason } => {
                 if matches!(self.run.questions.get(&question), Some(entry) if entry.state == QuestionState::Open) {
                     self.emit(Event::QuestionLeftOpen { question, reason });
                 }
@@ -299,17 +303,17 @@ impl Decision<'_> {
             }
             Input::CancelRequested { by } => {
                 let was_interrupted = self.run.is_interrupted();
-                if self.run.stop.is_none() || was_interrupted {
+                if self.run.stop_reason.is_none() || was_interrupted {
                     self.emit(Event::CancelRequested { by: Some(by) });
                     self.cancel_running();
                     if was_interrupted {
                         // Their replies may have come already, and were left to the process that resumes the run.
-                        self.end_turns();
+                        self.end_model_requests();
                     }
                 }
             }
             Input::InterruptRequested => {
-                if self.run.stop.is_none() {
+                if self.run.stop_reason.is_none() {
                     self.emit(Event::InterruptRequested);
                     self.cancel_running();
                 }
@@ -321,117 +325,122 @@ impl Decision<'_> {
     pub(super) fn cancel_running(&mut self) {
         let attempts: Vec<AttemptId> = self.run.in_flight().collect();
         for attempt in attempts {
-            self.order(Command::CancelAttempt { attempt });
+            self.push_command(Command::CancelAttempt { attempt });
         }
     }
 
-    pub(super) fn attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
-        let Some(node) = self.run.current(&attempt) else { return };
+    pub(super) fn on_attempt_ended(&mut self, attempt: AttemptId, result: Result<Arc<ToolOutput>, Failure>) {
+        let Some(node) = self.run.running_node(&attempt) else { return };
         let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
-        let taken_up = self.run.tasks[node.index()].taken_up;
+        let taken_up = self.run.tasks[node.index()].is_reattached;
         if taken_up {
-            self.close_questions_not_asked_again(&attempt);
+            self.close_unrepeated_questions(&attempt);
         }
         let failure = match result {
             Ok(output) => return self.emit(Event::AttemptSucceeded { attempt, output }),
-            Err(failure) if taken_up => retry::of_taken_up(failure),
+            Err(failure) if taken_up => retry::reattach_failure(failure),
             Err(failure) => failure,
         };
         if self.run.is_interrupted() {
             // The process that resumes the run decides what follows.
-            let failure = retry::of_interrupted(failure);
+            let failure = retry::interrupted_failure(failure);
             return self.emit(Event::AttemptFailed { attempt, failure });
         }
         self.emit(Event::AttemptFailed { attempt: attempt.clone(), failure: failure.clone() });
-        self.follow(attempt, route, failure);
+        self.on_attempt_failed(attempt, route, failure);
     }
 
     /// Decides what follows from the failure of an attempt on `route`.
-    pub(super) fn follow(&mut self, attempt: AttemptId, route: usize, failure: Failure) {
-        let Some(node) = self.run.graph.find(attempt.task.as_str()) else { return };
+    pub(super) fn on_attempt_failed(&mut self, attempt: AttemptId, route: usize, failure: Failure) {
+        let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { return };
         let task = attempt.task.clone();
         if failure.kind == FailureKind::Cancelled {
             return self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
         }
-        if self.run.stop.is_some() {
-            return self.fail(task, retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].id));
+        if self.run.stop_reason.is_some() {
+            return self.fail_task(
+                task,
+                retry::explain_failure(failure, self.run.repetition_effect(node, route), &self.run.graph[node].id),
+            );
         }
-        match self.run.verdict(node, route, &failure) {
-            Verdict::Final => self.give_up(node),
-            Verdict::Ask => self.ask_what_became_of(attempt, node),
-            Verdict::Retry => {
+        match self.run.retry_decision(node, route, &failure) {
+            RetryDecision::Fail => self.fail_with_last_failure(node),
+            RetryDecision::AskPerson => self.ask_about_ambiguous_call(attempt, node),
+            RetryDecision::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
                 // The agent has not been at fault, and has had time enough.
                 let at_once = failure.kind == FailureKind::Interrupted;
                 let wanted = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
-                let pause = retry::pause(&planned.retry.backoff, tries, self.run.seed, &task).max(wanted);
+                let pause = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(wanted);
                 let ready_at = if at_once { self.now } else { self.now.after(pause) };
-                let agent = self.run.only_agent_for(node);
+                let agent = self.run.only_candidate_agent(node);
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
-            Verdict::Reroute => {
-                if let Choice::None(refusal) = self.run.choose(node, self.now) {
-                    if !self.await_agent(node) {
-                        self.give_up_without_agents(node, refusal);
+            RetryDecision::Reroute => {
+                if let RouteChoice::NoRoute(refusal) = self.run.choose_route(node, self.now) {
+                    if !self.wait_for_reconnect(node) {
+                        self.fail_without_agents(node, refusal);
                     }
                     return;
                 }
-                let (ready_at, agent) = (self.now, self.run.only_agent_for(node));
+                let (ready_at, agent) = (self.now, self.run.only_candidate_agent(node));
                 self.emit(Event::RetryScheduled { task, ready_at, agent, reason: failure.message });
             }
         }
     }
 
     /// Fails a task with its last failure.
-    pub(super) fn give_up(&mut self, node: NodeIndex) {
+    pub(super) fn fail_with_last_failure(&mut self, node: NodeIndex) {
         let Some(failure) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else { return };
-        self.give_up_with(node, failure);
+        self.fail_with_explanation(node, failure);
     }
 
     /// Fails a task with the failure as it is explained to people.
-    pub(super) fn give_up_with(&mut self, node: NodeIndex, failure: Failure) {
+    pub(super) fn fail_with_explanation(&mut self, node: NodeIndex, failure: Failure) {
         let task = self.run.graph[node].id.clone();
         let failure = match self.run.tasks[node.index()].last_route {
-            Some(route) => retry::explain(failure, self.run.effect(node, route), &self.run.graph[node].task.id),
+            Some(route) => {
+                retry::explain_failure(failure, self.run.repetition_effect(node, route), &self.run.graph[node].task.id)
+            }
             None => failure,
         };
-        self.fail(task, failure);
+        self.fail_task(task, failure);
     }
 
     /// Fails a task. Where its failure asks for a replan and there will be none, it says why.
-    pub(super) fn fail(&mut self, task: TaskId, failure: Failure) {
-        let failure = match self.run.why_no_replan(&task, &failure) {
-            Some(reason) => failure.with_more_help(reason),
+    pub(super) fn fail_task(&mut self, task: TaskId, failure: Failure) {
+        let failure = match self.run.replan_refusal(&task, &failure) {
+            Some(reason) => failure.with_additional_help(reason),
             None => failure,
         };
         self.emit(Event::TaskEnded { task, outcome: Outcome::Failed(failure) });
     }
 
-    pub(super) fn skip(&mut self, task: TaskId, reason: SkipReason) {
+    pub(super) fn skip_task(&mut self, task: TaskId, reason: SkipReason) {
         self.emit(Event::TaskEnded { task, outcome: Outcome::Skipped(reason) });
     }
 
-    pub(super) fn ask(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
+    pub(super) fn ask_person(&mut self, asker: Asker, message: String, form: Form, request: Option<RequestId>) {
         let id = QuestionId::from(format!("q{}", self.run.questions.len() + 1));
-        let tool = self.run.tool_of(&asker);
+        let tool = self.run.asking_tool(&asker);
         let call = self.run.proposed_call(&asker);
-        let deadline = self.run.deadline_of(&asker, self.now);
+        let deadline = self.run.question_deadline(&asker, self.now);
         let deadline = deadline.map(|(at, default)| QuestionDeadline { at, default });
         let item = self.run.item_of(&asker);
         let question = Arc::new(Question { id, asker, item, tool, call, message, form, deadline });
         self.emit(Event::QuestionAsked { question: Arc::clone(&question), request });
-        self.order(Command::Ask { question });
+        self.push_command(Command::AskPerson { question });
     }
 
-    pub(super) fn answered(&mut self, question: QuestionId, answer: Answer, by: String) {
+    pub(super) fn on_answered(&mut self, question: QuestionId, answer: Answer, by: String) {
         let Some(entry) = self.run.questions.get(&question) else { return };
         if matches!(entry.state, QuestionState::Answered { .. }) {
             return;
         }
         let (asker, request) = (entry.question.asker.clone(), entry.request.clone());
         self.emit(Event::QuestionAnswered { question, answer: answer.clone(), by: by.clone() });
-        self.follow_answer((asker, request), answer, &by);
+        self.on_answer((asker, request), answer, &by);
     }
 
     /// Accepts a call, what is asked about its siblings, and those that are not asked about yet.
@@ -443,7 +452,7 @@ impl Decision<'_> {
             _ => return,
         };
         let accept = Answer::Accept { content: None };
-        self.answered(question, accept.clone(), by.clone());
+        self.on_answered(question, accept.clone(), by.clone());
         let Some(parent) = parent else { return };
         let task = self.run.graph[parent].id.clone();
         let siblings: Vec<QuestionId> = (self.run.questions.entries())
@@ -452,21 +461,25 @@ impl Decision<'_> {
             .map(|entry| entry.question.id.clone())
             .collect();
         for sibling in siblings {
-            self.answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
+            self.on_answered(sibling, accept.clone(), format!("{by}, for all of `{task}`"));
         }
         self.emit(Event::RestApproved { task, by });
     }
 
     /// Does what follows from an answer.
-    pub(super) fn follow_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
+    pub(super) fn on_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
         match question {
-            (Asker::Agent(_), Some(request)) => self.order(Command::AnswerElicitation { request, answer }),
+            (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
             // A task that the end of the run has ended meanwhile stays as it is.
-            (Asker::Plan { task }, _) if !matches!(answer, Answer::Accept { .. }) && self.run.awaits(&task) => {
-                self.fail(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
+            (Asker::Plan { task }, _)
+                if !matches!(answer, Answer::Accept { .. }) && self.run.is_awaiting_answer(&task) =>
+            {
+                self.fail_task(task, Failure::new(FailureKind::Denied, format!("not approved (answered by {by})")));
             }
-            (Asker::Host { attempt }, _) if self.run.awaits(&attempt.task) => self.settled(attempt, &answer),
-            (Asker::Replan { number }, _) => self.replan_answered(number, &answer, by),
+            (Asker::Host { attempt }, _) if self.run.is_awaiting_answer(&attempt.task) => {
+                self.on_ambiguity_resolved(attempt, &answer)
+            }
+            (Asker::Replan { number }, _) => self.on_replan_answered(number, &answer, by),
             _ => {}
         }
     }
@@ -476,22 +489,22 @@ impl State {
     /// Returns the call that an approval of the plan is about. Arguments that cannot be rendered fail the call later.
     fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
         let Asker::Plan { task } = asker else { return None };
-        let node = self.graph.find(task.as_str())?;
+        let node = self.graph.node_index(task.as_str())?;
         let route = self.graph[node].task.routes().first()?.clone();
-        let arguments = ProposedCall::shortened(self.arguments(node).unwrap_or_default());
-        Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.effect(node, 0) })
+        let arguments = ProposedCall::truncate_arguments(self.arguments(node).unwrap_or_default());
+        Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.repetition_effect(node, 0) })
     }
 
     /// Returns the `foreach` task whose item an approval of the plan is about.
     fn parent_of(&self, asker: &Asker) -> Option<NodeIndex> {
         let Asker::Plan { task } = asker else { return None };
-        Some(self.graph[self.graph.find(task.as_str())?].item()?.parent)
+        Some(self.graph[self.graph.node_index(task.as_str())?].item()?.parent)
     }
 
     /// Returns which item of a `foreach` task an approval of the plan is about.
     fn item_of(&self, asker: &Asker) -> Option<ItemPlace> {
         let Asker::Plan { task } = asker else { return None };
-        let node = self.graph.find(task.as_str())?;
+        let node = self.graph.node_index(task.as_str())?;
         let items = self.tasks[self.graph[node].item()?.parent.index()].items.clone();
         Some(ItemPlace { number: node.index().checked_sub(items.start)? + 1, of: items.len() })
     }
@@ -502,14 +515,14 @@ impl State {
     }
 
     /// The tool whose call asks, or the first one that an approval is about.
-    fn tool_of(&self, asker: &Asker) -> Option<Arc<str>> {
+    fn asking_tool(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, has_started) = match asker {
             Asker::Plan { task } => (task, false),
             Asker::Replan { .. } => return None,
             Asker::Agent(origin) => (&origin.attempt.as_ref()?.task, true),
             Asker::Host { attempt } => (&attempt.task, true),
         };
-        let node = self.graph.find(task.as_str())?;
+        let node = self.graph.node_index(task.as_str())?;
         let last = self.tasks[node.index()].last_route.filter(|_| has_started);
         let route = self.graph[node].task.routes().get(last.unwrap_or(0))?;
         Some(Arc::clone(&route.tool))

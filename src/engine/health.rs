@@ -18,11 +18,11 @@ use super::{apply::Fold, retry, run::AgentState};
 /// Rests beyond this many in a row grow no longer. By then nothing is known to the agent's credit.
 const MAX_RESTS: u32 = 8;
 /// The rest after no failure, which doubles with each.
-const BASE_REST: Duration = Duration::from_millis(100);
+const BASE_COOLDOWN_DELAY: Duration = Duration::from_millis(100);
 
 /// How the attempts on an agent ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Health {
+pub(super) struct AgentHealth {
     /// Failures that no later success has made up for.
     debt: u32,
     /// Successes since the last failure.
@@ -30,38 +30,38 @@ pub(super) struct Health {
     /// Rests in a row: one more for each, one less for each success.
     rests: u32,
     /// Attempts that equal agents have to complete before it is tried again.
-    rest: u32,
+    cooldown_attempts: u32,
     /// When it is tried again in any case.
-    rests_until: Timestamp,
+    cooldown_until: Timestamp,
 }
 
-impl Health {
+impl AgentHealth {
     /// Returns the debt, to be compared with those of equal agents. Agents that only fail are alike.
     pub(super) fn debt(&self) -> u32 {
         if self.rests == MAX_RESTS { u32::MAX } else { self.debt }
     }
 
-    fn is_resting(&self, now: Timestamp) -> bool {
-        self.rest > 0 && now < self.rests_until
+    fn is_cooling_down(&self, now: Timestamp) -> bool {
+        self.cooldown_attempts > 0 && now < self.cooldown_until
     }
 
     /// Counts a failure. Those of attempts that were in flight when a rest began make it no longer.
-    fn fail(&mut self, now: Timestamp) {
+    fn record_failure(&mut self, now: Timestamp) {
         self.debt = self.debt.saturating_add(1);
         self.streak = 0;
-        if self.is_resting(now) {
+        if self.is_cooling_down(now) {
             return;
         }
         self.rests = (self.rests + 1).min(MAX_RESTS);
-        self.rest = 1 << self.rests;
-        self.rests_until = now.after(BASE_REST * self.rest);
+        self.cooldown_attempts = 1 << self.rests;
+        self.cooldown_until = now.after(BASE_COOLDOWN_DELAY * self.cooldown_attempts);
     }
 
-    fn succeed(&mut self) {
+    fn record_success(&mut self) {
         self.debt = self.debt.saturating_sub(1);
         self.streak = self.streak.saturating_add(1);
         self.rests = self.rests.saturating_sub(1);
-        self.rest = 0;
+        self.cooldown_attempts = 0;
     }
 }
 
@@ -73,7 +73,7 @@ impl AgentState {
         if self.health.debt() <= smallest_debt {
             return most;
         }
-        match self.health.is_resting(now) {
+        match self.health.is_cooling_down(now) {
             true => 0,
             false => most.min(self.health.streak as usize).max(1),
         }
@@ -82,30 +82,35 @@ impl AgentState {
 
 impl Fold<'_> {
     /// Takes in that an attempt succeeded.
-    pub(super) fn note_success(&mut self, node: NodeIndex, route: usize) {
+    pub(super) fn record_attempt_success(&mut self, node: NodeIndex, route: usize) {
         let routes = self.state.graph[node].task.routes();
         let taken = &routes[route];
         if let Some(agent) = self.state.agents.get_mut(&taken.agent) {
-            agent.health.succeed();
+            agent.health.record_success();
         }
         for equal in routes.iter().filter(|other| other.rank == taken.rank && other.agent != taken.agent) {
             if let Some(agent) = self.state.agents.get_mut(&equal.agent) {
-                agent.health.rest = agent.health.rest.saturating_sub(1);
+                agent.health.cooldown_attempts = agent.health.cooldown_attempts.saturating_sub(1);
             }
         }
     }
 
     /// Takes in that an attempt failed.
-    pub(super) fn note_failure(&mut self, (node, route): (NodeIndex, usize), kind: FailureKind, at: Timestamp) {
+    pub(super) fn record_attempt_failure(
+        &mut self,
+        (node, route): (NodeIndex, usize),
+        kind: FailureKind,
+        at: Timestamp,
+    ) {
         let routes = self.state.graph[node].task.routes();
         let taken = &routes[route];
         let has_equal = routes.iter().any(|other| other.rank == taken.rank && other.agent != taken.agent);
-        if !has_equal || !retry::counts_against_agent(kind) {
+        if !has_equal || !retry::is_agent_failure(kind) {
             return;
         }
         if let Some(agent) = self.state.agents.get_mut(&taken.agent) {
-            agent.health.fail(at);
-            self.queues.rests.insert((agent.health.rests_until, taken.agent.clone()));
+            agent.health.record_failure(at);
+            self.queues.cooldowns.insert((agent.health.cooldown_until, taken.agent.clone()));
         }
     }
 }

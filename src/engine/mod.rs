@@ -8,29 +8,29 @@ mod advance;
 mod apply;
 mod budget;
 mod calls;
-mod deadline;
 mod decide;
-mod end;
 mod health;
 mod outages;
+mod outcome;
 mod prompt;
+mod question_timeouts;
 mod questions;
-mod recover;
 mod replan;
 mod rerun;
+mod resume;
 pub mod retry;
 mod router;
 mod run;
-mod sampled;
+mod sampling_usage;
 mod synthesis;
-mod waiting;
+mod wait_queues;
 
 pub use calls::sent_calls;
-pub use decide::{Beginning, Step};
-pub use recover::Recovery;
+pub use decide::{NewRun, StepOutput};
 pub use rerun::{Rerun, RerunError, check_rerun};
+pub use resume::ResumeContext;
 pub use run::{FoldError, Run};
-pub use sampled::{Sampled, sampled};
+pub use sampling_usage::{SamplingUsage, sampling_usage};
 
 #[cfg(test)]
 mod tests;

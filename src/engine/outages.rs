@@ -10,12 +10,12 @@ use std::{
 
 use crate::model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex, Timestamp};
 
-use super::{decide::Decision, retry, run::Connection};
+use super::{decide::Transition, retry, run::ConnectionStatus};
 
 /// How long a task without `retry` takes a failed connection for final, after the first failure in a row and at most.
 /// It doubles with each further one.
-const FIRST_HOLD: Duration = Duration::from_secs(1);
-const MAX_HOLD: Duration = Duration::from_secs(60);
+const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
 
 /// What is known of agents that could not be reached. These are hints: a later process connects to every agent afresh.
 #[derive(Debug, Default)]
@@ -33,12 +33,12 @@ struct Outage {
     /// How often in a row.
     failures: u32,
     /// Until when nothing but a `retry` has it connected again.
-    held_until: Timestamp,
+    reconnect_at: Timestamp,
 }
 
 /// What becomes of a node whose agent could not be reached.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+enum OutageAction {
     /// The agent is connected again now.
     Connect,
     /// The node pauses after that many tries in vain.
@@ -49,67 +49,74 @@ enum Next {
 
 impl Outages {
     /// Notes that a node waits for an agent to be connected.
-    pub(super) fn wait(&mut self, node: NodeIndex, agent: &AgentId) {
+    pub(super) fn add_waiting(&mut self, node: NodeIndex, agent: &AgentId) {
         self.waiting.insert((node, agent.clone()));
     }
 
     /// Takes in that an agent is connected.
-    pub(super) fn connected(&mut self, agent: &AgentId) {
+    pub(super) fn on_connected(&mut self, agent: &AgentId) {
         self.agents.remove(agent);
         self.waiting.retain(|(_, other)| other != agent);
     }
 
     /// Takes in that an agent could not be reached.
-    pub(super) fn failed(&mut self, agent: &AgentId, now: Timestamp) {
+    pub(super) fn on_failed(&mut self, agent: &AgentId, now: Timestamp) {
         let outage = self.agents.entry(agent.clone()).or_default();
-        let hold = FIRST_HOLD.saturating_mul(2_u32.saturating_pow(outage.failures)).min(MAX_HOLD);
-        *outage = Outage { failures: outage.failures.saturating_add(1), held_until: now.after(hold) };
+        let hold = MIN_RECONNECT_DELAY.saturating_mul(2_u32.saturating_pow(outage.failures)).min(MAX_RECONNECT_DELAY);
+        *outage = Outage { failures: outage.failures.saturating_add(1), reconnect_at: now.after(hold) };
     }
 
     /// Decides for a node that may try `most` times and has made `attempts`.
-    fn next(&mut self, (node, agent): (NodeIndex, &AgentId), attempts: u32, most: u32, now: Timestamp) -> Next {
+    fn next_action(
+        &mut self,
+        (node, agent): (NodeIndex, &AgentId),
+        attempts: u32,
+        max_tries: u32,
+        now: Timestamp,
+    ) -> OutageAction {
         let key = (node, agent.clone());
         let waited = self.waiting.remove(&key);
         let tries = self.tries.entry(key).or_default();
-        let held = self.agents.get(agent).is_some_and(|outage| now < outage.held_until);
+        let held = self.agents.get(agent).is_some_and(|outage| now < outage.reconnect_at);
         // A failure a moment ago counts as one that the node has waited for.
         let failed_now = waited || (*tries == 0 && held);
         if failed_now {
             *tries += 1;
         }
-        match (*tries > 0 && *tries + attempts >= most, failed_now) {
-            (true, _) => Next::GiveUp,
-            (false, true) => Next::Pause(*tries + attempts),
-            (false, false) => Next::Connect,
+        match (*tries > 0 && *tries + attempts >= max_tries, failed_now) {
+            (true, _) => OutageAction::GiveUp,
+            (false, true) => OutageAction::Pause(*tries + attempts),
+            (false, false) => OutageAction::Connect,
         }
     }
 }
 
-impl Decision<'_> {
+impl Transition<'_> {
     /// Has an agent connected again for a node that has no other route left, or lets the node pause before that. Says
     /// whether there is such an agent.
-    pub(super) fn await_agent(&mut self, node: NodeIndex) -> bool {
+    pub(super) fn wait_for_reconnect(&mut self, node: NodeIndex) -> bool {
         let task = Arc::clone(&self.run.graph[node].task);
         let mut routes: Vec<_> = task.routes().iter().enumerate().collect();
         routes.sort_by_key(|(_, route)| route.rank);
         for (index, route) in routes {
             let state = self.run.tasks[node.index()].routes.get(index).copied().unwrap_or_default();
-            let Connection::Unavailable(failure) = &self.run.agents[&route.agent].connection else { continue };
+            let ConnectionStatus::Unavailable(failure) = &self.run.agents[&route.agent].connection else { continue };
             let wait = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
-            if state.used_up || failure.kind == FailureKind::Unauthorized || retry::is_too_long(wait, task.deadline) {
+            if state.is_used_up || failure.kind == FailureKind::Unauthorized || retry::is_too_long(wait, task.deadline)
+            {
                 continue;
             }
             let reason = format!("agent `{}` is unavailable: {failure}", route.agent);
             let most = task.retry.max_attempts;
-            match self.run.queues.outages.next((node, &route.agent), state.tries, most, self.now) {
-                Next::GiveUp => {}
-                Next::Connect => {
-                    self.connect_again(node, &route.agent);
+            match self.run.queues.outages.next_action((node, &route.agent), state.tries, most, self.now) {
+                OutageAction::GiveUp => {}
+                OutageAction::Connect => {
+                    self.reconnect(node, &route.agent);
                     return true;
                 }
-                Next::Pause(tries) => {
+                OutageAction::Pause(tries) => {
                     let id = self.run.graph[node].id.clone();
-                    let pause = retry::pause(&task.retry.backoff, tries, self.run.seed, &id).max(wait);
+                    let pause = retry::retry_delay(&task.retry.backoff, tries, self.run.seed, &id).max(wait);
                     let (ready_at, agent) = (self.now.after(pause), Some(route.agent.clone()));
                     self.emit(Event::RetryScheduled { task: id, ready_at, agent, reason });
                     return true;
@@ -121,42 +128,42 @@ impl Decision<'_> {
 
     /// Fails a task that has no route left, some since their agents are unavailable, as `refusal` says. What went wrong
     /// before is part of the failure.
-    pub(super) fn give_up_without_agents(&mut self, node: NodeIndex, refusal: Failure) {
+    pub(super) fn fail_without_agents(&mut self, node: NodeIndex, refusal: Failure) {
         let Some(last) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else {
-            return self.fail(self.run.graph[node].id.clone(), refusal);
+            return self.fail_task(self.run.graph[node].id.clone(), refusal);
         };
         if refusal.message.is_empty() {
-            return self.give_up(node);
+            return self.fail_with_last_failure(node);
         }
         if last.kind == FailureKind::Interrupted {
             // It would be called again, so that it cannot be is what went wrong.
             let message = format!("{}; before that, {last}", refusal.message);
-            return self.fail(self.run.graph[node].id.clone(), Failure { message, ..refusal });
+            return self.fail_task(self.run.graph[node].id.clone(), Failure { message, ..refusal });
         }
         let message = format!("{last}; {refusal}");
         let help = match (last.help, refusal.help) {
             (Some(help), Some(more)) if help != more => Some(format!("{help}; {more}")),
             (help, more) => help.or(more),
         };
-        self.give_up_with(node, Failure { help, ..Failure::new(last.kind, message) });
+        self.fail_with_explanation(node, Failure { help, ..Failure::new(last.kind, message) });
     }
 
     /// Has an agent connected again for a prompt that comes after it could not be reached: the prompt is asked without
     /// the agent's tools where that fails, too.
-    pub(super) fn connect_once_more(&mut self, node: NodeIndex, agent: &AgentId) {
-        if matches!(self.run.agents[agent].connection, Connection::Unavailable(_))
-            && self.run.queues.outages.next((node, agent), 0, 1, self.now) == Next::Connect
+    pub(super) fn reconnect_for_prompt(&mut self, node: NodeIndex, agent: &AgentId) {
+        if matches!(self.run.agents[agent].connection, ConnectionStatus::Unavailable(_))
+            && self.run.queues.outages.next_action((node, agent), 0, 1, self.now) == OutageAction::Connect
         {
             self.emit(Event::AgentConnecting { agent: agent.clone() });
-            self.order(Command::ConnectAgent { agent: agent.clone() });
+            self.push_command(Command::ConnectAgent { agent: agent.clone() });
         }
     }
 
     /// Connects to an agent that could not be reached, and lets the node wait for that.
-    fn connect_again(&mut self, node: NodeIndex, agent: &AgentId) {
+    fn reconnect(&mut self, node: NodeIndex, agent: &AgentId) {
         self.emit(Event::AgentConnecting { agent: agent.clone() });
-        self.order(Command::ConnectAgent { agent: agent.clone() });
-        self.run.queues.outages.wait(node, agent);
+        self.push_command(Command::ConnectAgent { agent: agent.clone() });
+        self.run.queues.outages.add_waiting(node, agent);
         self.run.queues.waiting.push(vec![agent.clone()], node);
     }
 }
@@ -170,37 +177,37 @@ mod tests {
     }
 
     #[test]
-    fn a_node_pauses_after_each_failure_that_it_waited_for_and_gives_up_after_its_tries() {
+    fn node_pauses_after_failures_then_gives_up() {
         let (mut outages, agent, node) = outages();
-        for expected in [Next::Pause(1), Next::Pause(2), Next::GiveUp] {
-            outages.wait(node, &agent);
-            outages.failed(&agent, Timestamp(0));
-            assert_eq!(outages.next((node, &agent), 0, 3, Timestamp(0)), expected);
+        for expected in [OutageAction::Pause(1), OutageAction::Pause(2), OutageAction::GiveUp] {
+            outages.add_waiting(node, &agent);
+            outages.on_failed(&agent, Timestamp(0));
+            assert_eq!(outages.next_action((node, &agent), 0, 3, Timestamp(0)), expected);
         }
     }
 
     #[test]
-    fn a_node_that_comes_later_has_the_agent_connected_again_but_not_right_after_a_failure() {
+    fn later_node_reconnects_after_delay() {
         let (mut outages, agent, node) = outages();
-        outages.failed(&agent, Timestamp(0));
-        assert_eq!(outages.next((node, &agent), 0, 1, Timestamp(999)), Next::GiveUp);
+        outages.on_failed(&agent, Timestamp(0));
+        assert_eq!(outages.next_action((node, &agent), 0, 1, Timestamp(999)), OutageAction::GiveUp);
         let (late, patient) = (NodeIndex::new(1), NodeIndex::new(2));
-        assert_eq!(outages.next((late, &agent), 0, 1, Timestamp(1_000)), Next::Connect);
-        assert_eq!(outages.next((patient, &agent), 0, 2, Timestamp(999)), Next::Pause(1));
-        assert_eq!(outages.next((patient, &agent), 0, 2, Timestamp(1_500)), Next::Connect);
+        assert_eq!(outages.next_action((late, &agent), 0, 1, Timestamp(1_000)), OutageAction::Connect);
+        assert_eq!(outages.next_action((patient, &agent), 0, 2, Timestamp(999)), OutageAction::Pause(1));
+        assert_eq!(outages.next_action((patient, &agent), 0, 2, Timestamp(1_500)), OutageAction::Connect);
     }
 
     #[test]
-    fn an_agent_is_held_longer_with_each_failure_in_a_row() {
+    fn reconnect_delay_grows_with_failures() {
         let (mut outages, agent, _) = outages();
         let mut holds = Vec::new();
         for _ in 0..8 {
-            outages.failed(&agent, Timestamp(0));
-            holds.push(outages.agents[&agent].held_until.0 / 1_000);
+            outages.on_failed(&agent, Timestamp(0));
+            holds.push(outages.agents[&agent].reconnect_at.0 / 1_000);
         }
         assert_eq!(holds, [1, 2, 4, 8, 16, 32, 60, 60]);
-        outages.connected(&agent);
-        outages.failed(&agent, Timestamp(0));
-        assert_eq!(outages.agents[&agent].held_until, Timestamp(1_000));
+        outages.on_connected(&agent);
+        outages.on_failed(&agent, Timestamp(0));
+        assert_eq!(outages.agents[&agent].reconnect_at, Timestamp(1_000));
     }
 }

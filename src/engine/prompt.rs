@@ -10,32 +10,32 @@ use serde_json::Value;
 
 use super::{
     advance::expression_failure,
-    budget::Expense,
-    decide::Decision,
+    budget::CostKind,
+    decide::Transition,
     retry,
-    run::{Connection, TaskState},
+    run::{ConnectionStatus, TaskState},
 };
 use crate::{
     expression,
     model::{
-        AttemptId, Block, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, Ending, Event, Failure, FailureKind,
-        NodeIndex, Outcome, Prompt, PromptCall, Span, ToolOutput, tool_call_markup,
+        AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind,
+        HumanDuration, NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
     },
-    synthesizer::{answer, not_done},
+    synthesizer::{answer, unfinished},
 };
 
 pub(super) use reply::Schemas;
 use reply::{answer_by_schema, called_tools};
 use request::{NextTurn, as_text};
 
-impl Decision<'_> {
+impl Transition<'_> {
     /// Asks for the first time, once every agent whose tools the prompt allows has answered or failed.
     pub(super) fn start_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         for tool in &prompt.tools {
             self.connect(&tool.agent);
-            self.connect_once_more(node, &tool.agent);
-            if self.run.agents[&tool.agent].connection == Connection::Connecting {
-                self.run.queues.outages.wait(node, &tool.agent);
+            self.reconnect_for_prompt(node, &tool.agent);
+            if self.run.agents[&tool.agent].connection == ConnectionStatus::Connecting {
+                self.run.queues.outages.add_waiting(node, &tool.agent);
                 self.run.queues.waiting.push(vec![tool.agent.clone()], node);
                 return;
             }
@@ -43,30 +43,32 @@ impl Decision<'_> {
         let task = self.run.graph[node].id.clone();
         let scope = self.run.scope(node);
         let question = match expression::render(&prompt.prompt, &scope) {
-            Ok(request) if self.run.is_synthesis(node) => answer::question(&as_text(request), &self.run.sources(node)),
+            Ok(request) if self.run.is_synthesis(node) => {
+                answer::synthesis_prompt(&as_text(request), &self.run.sources(node))
+            }
             Ok(question) => as_text(question),
-            Err(error) => return self.fail(task, expression_failure("prompt", &error)),
+            Err(error) => return self.fail_task(task, expression_failure("prompt", &error)),
         };
         if let Some(Err(error)) = prompt.system.as_ref().map(|system| expression::render(system, &scope)) {
-            return self.fail(task, expression_failure("system", &error));
+            return self.fail_task(task, expression_failure("system", &error));
         }
-        self.ask_model(node, ChatMessage::text(ChatRole::User, question), Repair::No);
+        self.request_model(node, ChatMessage::text(ChatRole::User, question), IsRepair::No);
     }
 
     /// Goes on after a reply: makes the calls that it asks for, returns what they gave, or takes it as the answer.
     pub(super) fn continue_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
         if conversation.failures > 0 {
-            return self.send(node, Turn::Retry, Vec::new());
+            return self.send_request(node, PromptRequestKind::Retry, Vec::new());
         }
         let Some(reply) = conversation.messages.last() else { return };
-        let asks = reply.parts.iter().any(ChatPart::asks_for_tool);
+        let asks = reply.parts.iter().any(ChatPart::is_tool_use);
         if !asks {
-            return self.take_answer(node, prompt, reply.all_text());
+            return self.accept_answer(node, prompt, reply.text_content());
         }
         // A call that cannot be made does not spoil the answer beside it.
-        if prompt.tools.is_empty() && !reply.all_text().trim().is_empty() {
-            return self.take_answer(node, prompt, reply.all_text());
+        if prompt.tools.is_empty() && !reply.text_content().trim().is_empty() {
+            return self.accept_answer(node, prompt, reply.text_content());
         }
         let calls = called_tools(reply);
         if prompt.tools.is_empty() {
@@ -74,9 +76,9 @@ impl Decision<'_> {
             let request = format!("You called {calls}, but no tool can be called here. Answer with text.");
             return self.repair_or_fail(node, request, Failure::new(FailureKind::ModelFailed, problem));
         }
-        if conversation.turn >= prompt.max_turns {
-            let failure = self.turns_used_up(prompt, &calls);
-            return self.fail(self.run.graph[node].id.clone(), failure);
+        if conversation.exchange >= prompt.max_turns {
+            let failure = self.turn_limit_failure(prompt, &calls);
+            return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
         if !conversation.calls.is_empty() {
             return self.return_results(node);
@@ -97,7 +99,7 @@ impl Decision<'_> {
             return self.return_results(node);
         }
         self.emit(Event::ToolCallsAdded { parent: self.run.graph[node].id.clone(), calls });
-        self.reuse_calls(node);
+        self.reuse_call_results(node);
     }
 
     /// Gives the model what its calls gave, once all of them have ended.
@@ -108,7 +110,7 @@ impl Decision<'_> {
             ChatPart::ToolUse { id, name, .. } => {
                 let call = conversation.calls.iter().find(|(called, _)| called == id);
                 let (text, is_error) = match call {
-                    Some((_, call)) => self.run.tasks[call.index()].told(),
+                    Some((_, call)) => self.run.tasks[call.index()].result_for_model(),
                     None => (format!("there is no tool `{name}` here{}", self.run.tools_in_words(node)), true),
                 };
                 Some(ChatPart::ToolResult { id: id.clone(), text, is_error })
@@ -124,13 +126,13 @@ impl Decision<'_> {
             _ => None,
         });
         let message = ChatMessage { role: ChatRole::User, parts: results.collect() };
-        self.ask_model(node, message, Repair::No);
+        self.request_model(node, message, IsRepair::No);
     }
 
     /// Takes the model's text as the answer, or asks once for a better one.
-    fn take_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
+    fn accept_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
         if let Some(failure) = self.run.incomplete(node, prompt, &text) {
-            return self.fail(self.run.graph[node].id.clone(), failure);
+            return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
         let mut unchecked = None;
         let structured = match self.run.answer_schema(node, prompt) {
@@ -160,51 +162,51 @@ impl Decision<'_> {
         }
         if structured.is_none() && text.trim().is_empty() {
             let failure = self.run.empty_answer(node);
-            return self.fail(self.run.graph[node].id.clone(), failure);
+            return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
-        let (task, last) = (self.run.graph[node].id.clone(), !self.may_repair(node));
+        let (task, last) = (self.run.graph[node].id.clone(), !self.can_repair(node));
         // Where the JSON stood in a fence or in prose, it alone is the answer.
         let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
-        let mut content = vec![Block::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
+        let mut content = vec![ContentBlock::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
         if let Some(reason) = unchecked {
-            content.push(Block::Text(format!("\n\n(Not checked by `output_schema`: {reason}.)")));
+            content.push(ContentBlock::Text(format!("\n\n(Not checked by `output_schema`: {reason}.)")));
         }
         let problems =
-            if self.run.is_synthesis(node) { answer::check(&text, &self.run.sources(node)) } else { Vec::new() };
+            if self.run.is_synthesis(node) { answer::check_answer(&text, &self.run.sources(node)) } else { Vec::new() };
         if !problems.is_empty() {
             let problems = problems.join("; ");
             if !last {
-                let request = answer::complaint(&problems);
-                return self.ask_model(node, ChatMessage::text(ChatRole::User, request), Repair::Yes);
+                let request = answer::repair_request(&problems);
+                return self.request_model(node, ChatMessage::text(ChatRole::User, request), IsRepair::Yes);
             }
             let note = format!("\n\n(Not verified: {problems}.)");
-            content.push(Block::Text(note));
+            content.push(ContentBlock::Text(note));
         }
         if self.run.is_synthesis(node)
-            && let Some(note) = not_done::note(&self.run.not_done(node))
+            && let Some(note) = unfinished::unfinished_notice(&self.run.unfinished_tasks(node))
         {
-            content.push(Block::Text(format!("\n{note}")));
+            content.push(ContentBlock::Text(format!("\n{note}")));
         }
         let output = Arc::new(ToolOutput { content, structured, warning: None });
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });
     }
 
     /// Whether the model can be asked once more for a better answer. While the run stops, there is no other turn.
-    fn may_repair(&self, node: NodeIndex) -> bool {
+    fn can_repair(&self, node: NodeIndex) -> bool {
         let conversation = self.run.tasks[node.index()].conversation.as_ref();
-        conversation.is_some_and(|conversation| !conversation.repaired) && self.run.stop.is_none()
+        conversation.is_some_and(|conversation| !conversation.is_repair_requested) && self.run.stop_reason.is_none()
     }
 
     /// Asks once for a better answer, with what was wrong with the last; fails the task if that was done already.
     fn repair_or_fail(&mut self, node: NodeIndex, request: String, failure: Failure) {
-        match self.may_repair(node) {
-            true => self.ask_model(node, ChatMessage::text(ChatRole::User, request), Repair::Yes),
-            false => self.fail(self.run.graph[node].id.clone(), failure),
+        match self.can_repair(node) {
+            true => self.request_model(node, ChatMessage::text(ChatRole::User, request), IsRepair::Yes),
+            false => self.fail_task(self.run.graph[node].id.clone(), failure),
         }
     }
 
     /// Why a prompt has no answer whose model asked for tools until the end.
-    fn turns_used_up(&self, prompt: &Prompt, calls: &str) -> Failure {
+    fn turn_limit_failure(&self, prompt: &Prompt, calls: &str) -> Failure {
         let message = format!(
             "the model called {calls} in the last of its {} replies (`max_turns`), and gave no answer",
             prompt.max_turns
@@ -212,27 +214,33 @@ impl Decision<'_> {
         Failure::new(FailureKind::ModelFailed, message).with_help("a higher `max_turns` leaves room for an answer")
     }
 
-    fn ask_model(&mut self, node: NodeIndex, message: ChatMessage, repair: Repair) {
+    fn request_model(&mut self, node: NodeIndex, message: ChatMessage, repair: IsRepair) {
         let messages = vec![Arc::new(message)];
-        self.send(node, if repair == Repair::Yes { Turn::Repair } else { Turn::Next }, messages);
+        self.send_request(
+            node,
+            if repair == IsRepair::Yes { PromptRequestKind::Repair } else { PromptRequestKind::Next },
+            messages,
+        );
     }
 
     /// Sends all that was said, and `messages`, to the model.
-    fn send(&mut self, node: NodeIndex, turn: Turn, messages: Vec<Arc<ChatMessage>>) {
+    fn send_request(&mut self, node: NodeIndex, kind: PromptRequestKind, messages: Vec<Arc<ChatMessage>>) {
         let task = self.run.graph[node].id.clone();
-        if !self.can_spend(node, Expense::ModelCall) {
+        if !self.check_budget(node, CostKind::ModelCall) {
             return;
         }
         let said = self.run.tasks[node.index()].conversation.as_deref();
-        let number = said.map_or(0, |said| said.turn) + u32::from(turn != Turn::Retry);
-        let ends_at = match turn {
-            Turn::Retry => said.and_then(|said| said.deadline),
-            Turn::Next | Turn::Repair => self.run.graph[node].task.deadline.map(|span| self.now.after(span.0)),
+        let number = said.map_or(0, |said| said.exchange) + u32::from(kind != PromptRequestKind::Retry);
+        let ends_at = match kind {
+            PromptRequestKind::Retry => said.and_then(|said| said.deadline),
+            PromptRequestKind::Next | PromptRequestKind::Repair => {
+                self.run.graph[node].task.deadline.map(|span| self.now.after(span.0))
+            }
         };
-        let (retry, repair) = (turn == Turn::Retry, turn == Turn::Repair);
+        let (retry, repair) = (kind == PromptRequestKind::Retry, kind == PromptRequestKind::Repair);
         let chat = self.run.next_chat(node, NextTurn { number, messages: &messages, repair });
-        let most_tokens = chat.most_tokens();
-        if !self.has_token_room(node, most_tokens) {
+        let most_tokens = chat.estimate_tokens();
+        if !self.check_token_budget(node, most_tokens) {
             return;
         }
         let attempt = AttemptId { task, number: self.run.tasks[node.index()].attempts + 1 };
@@ -244,35 +252,35 @@ impl Decision<'_> {
             retry,
             deadline: ends_at.filter(|_| !retry),
         });
-        let deadline = ends_at.map(|ends_at| Span(ends_at.since(self.now)));
+        let deadline = ends_at.map(|ends_at| HumanDuration(ends_at.since(self.now)));
         let chat = Box::new(ChatRequest { deadline, ..chat });
-        self.order(Command::AskModel { attempt, chat });
+        self.push_command(Command::RequestModel { attempt, chat });
     }
 
     /// Repeats a request that failed, as often as the task's `retry` says and within its `deadline`; else fails the task.
     /// Once the run stops, nothing is repeated.
-    pub(super) fn model_failed(&mut self, node: NodeIndex) {
+    pub(super) fn on_model_failed(&mut self, node: NodeIndex) {
         let entry = &self.run.tasks[node.index()];
         let (Some(failure), Some(conversation)) = (entry.last_failure.as_deref().cloned(), &entry.conversation) else {
             return;
         };
         let (task, id) = (&self.run.graph[node].task, self.run.graph[node].id.clone());
-        if self.run.stop.is_some() {
+        if self.run.stop_reason.is_some() {
             return self.emit(Event::TaskEnded { task: id, outcome: Outcome::Cancelled });
         }
         let (failures, deadline) = (conversation.failures, conversation.deadline);
-        let Some(Span(asked)) = conversation.retry_after.filter(|_| failures < task.retry.max_attempts) else {
-            return self.fail(id, failure);
+        let Some(HumanDuration(asked)) = conversation.retry_after.filter(|_| failures < task.retry.max_attempts) else {
+            return self.fail_task(id, failure);
         };
-        let pause = retry::pause(&task.retry.backoff, failures, self.run.seed, &id).max(asked);
+        let pause = retry::retry_delay(&task.retry.backoff, failures, self.run.seed, &id).max(asked);
         let ready_at = self.now.after(pause);
         if deadline.is_some_and(|deadline| ready_at >= deadline) {
-            let help = format!("the next try would be in {}, after the task's `deadline`", Span(pause));
-            return self.fail(id, failure.with_more_help(help));
+            let help = format!("the next try would be in {}, after the task's `deadline`", HumanDuration(pause));
+            return self.fail_task(id, failure.with_additional_help(help));
         }
-        if deadline.is_none() && asked > MAX_WAIT {
-            let help = format!("a task without a `deadline` waits at most {}", Span(MAX_WAIT));
-            return self.fail(id, failure.with_more_help(help));
+        if deadline.is_none() && asked > MAX_RETRY_DELAY {
+            let help = format!("a task without a `deadline` waits at most {}", HumanDuration(MAX_RETRY_DELAY));
+            return self.fail_task(id, failure.with_additional_help(help));
         }
         self.emit(Event::RetryScheduled { task: id, ready_at, agent: None, reason: failure.message });
     }
@@ -282,25 +290,27 @@ impl Decision<'_> {
         let work = Arc::clone(&self.run.graph[node].task);
         let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
         let (Some(prompt), Some(reply)) = (work.prompt(), reply) else { return };
-        let is_complete =
-            self.run.tasks[node.index()].conversation.as_ref().is_some_and(|said| said.ending == Ending::Complete);
-        let is_answer = is_complete && !reply.parts.iter().any(ChatPart::asks_for_tool);
-        let text = reply.all_text();
+        let is_complete = self.run.tasks[node.index()]
+            .conversation
+            .as_ref()
+            .is_some_and(|said| said.reply_status == ReplyStatus::Complete);
+        let is_answer = is_complete && !reply.parts.iter().any(ChatPart::is_tool_use);
+        let text = reply.text_content();
         let schema = self.run.answer_schema(node, prompt);
         let fits = schema.is_none_or(|schema| answer_by_schema(&text, &schema).is_ok());
         if is_answer && fits {
-            return self.take_answer(node, prompt, text);
+            return self.accept_answer(node, prompt, text);
         }
         self.emit(Event::TaskEnded { task: self.run.graph[node].id.clone(), outcome: Outcome::Cancelled });
     }
 }
 
 /// Limits how long a task without a deadline waits where the endpoint asks to wait.
-const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60 * 60);
 
 /// Why a request is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum PromptRequestKind {
     Next,
     /// The last answer cannot be used.
     Repair,
@@ -310,14 +320,14 @@ enum Turn {
 
 /// Whether a turn asks the model to mend its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repair {
+enum IsRepair {
     No,
     Yes,
 }
 
 impl super::run::TaskEntry {
     /// What a model is told of a call that it asked for, and whether that is an error.
-    fn told(&self) -> (String, bool) {
+    fn result_for_model(&self) -> (String, bool) {
         match &self.state {
             TaskState::Ended(Outcome::Succeeded(output)) => match output.value().as_ref() {
                 Value::String(text) => (text.clone(), false),

@@ -18,7 +18,7 @@ pub(super) struct QuestionEntry {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum QuestionState {
     Open,
-    LeftOpen,
+    Deferred,
     Answered { answer: Answer, by: Arc<str> },
 }
 
@@ -28,25 +28,25 @@ pub(super) enum QuestionState {
 pub(super) struct Questions {
     entries: IdMap<QuestionId, QuestionEntry>,
     /// What the calls of agents asked: places in `entries`.
-    by_call: IdHashMap<AttemptId, Vec<usize>>,
+    by_attempt: IdHashMap<AttemptId, Vec<usize>>,
     /// How many somebody may yet answer, or their deadline will.
-    answerable: usize,
+    answerable_count: usize,
     /// How many nobody here can answer.
-    left_open: usize,
+    deferred_count: usize,
 }
 
 impl QuestionEntry {
     /// Whether somebody may yet answer, or a deadline will.
-    pub(super) fn may_be_answered(&self) -> bool {
+    pub(super) fn can_be_answered(&self) -> bool {
         match self.state {
             QuestionState::Open => true,
-            QuestionState::LeftOpen => self.question.deadline.is_some(),
+            QuestionState::Deferred => self.question.deadline.is_some(),
             QuestionState::Answered { .. } => false,
         }
     }
 
-    fn is_left_open(&self) -> bool {
-        self.state == QuestionState::LeftOpen
+    fn is_deferred(&self) -> bool {
+        self.state == QuestionState::Deferred
     }
 }
 
@@ -66,52 +66,52 @@ impl Questions {
     }
 
     /// What a call has asked.
-    pub(super) fn of_call(&self, attempt: &AttemptId) -> impl DoubleEndedIterator<Item = &QuestionEntry> {
-        self.by_call.get(attempt).into_iter().flatten().map(|place| &self.entries[*place])
+    pub(super) fn of_attempt(&self, attempt: &AttemptId) -> impl DoubleEndedIterator<Item = &QuestionEntry> {
+        self.by_attempt.get(attempt).into_iter().flatten().map(|place| &self.entries[*place])
     }
 
     /// Whether a run with nothing else to do waits for people who are not here: some cannot answer, and nobody else
     /// will.
-    pub(super) fn wait_for_absent_people(&self) -> bool {
-        self.left_open > 0 && self.answerable == 0
+    pub(super) fn is_waiting_for_deferred(&self) -> bool {
+        self.deferred_count > 0 && self.answerable_count == 0
     }
 
     /// Adds an open question.
-    pub(super) fn ask(&mut self, question: &Arc<Question>, request: Option<RequestId>) {
+    pub(super) fn insert(&mut self, question: &Arc<Question>, request: Option<RequestId>) {
         if let Asker::Agent(origin) = &question.asker
             && let Some(attempt) = &origin.attempt
         {
-            self.by_call.entry(attempt.clone()).or_default().push(self.entries.len());
+            self.by_attempt.entry(attempt.clone()).or_default().push(self.entries.len());
         }
         let entry = QuestionEntry { question: Arc::clone(question), request, state: QuestionState::Open };
-        self.answerable += 1;
+        self.answerable_count += 1;
         self.entries.insert(question.id.clone(), entry);
     }
 
     /// Changes a question; gives it as it is then, if there is one of that id.
-    pub(super) fn change(
+    pub(super) fn update(
         &mut self,
         id: &QuestionId,
         change: impl FnOnce(&mut QuestionEntry),
     ) -> Option<&QuestionEntry> {
         let entry = self.entries.get_mut(id)?;
-        self.answerable -= usize::from(entry.may_be_answered());
-        self.left_open -= usize::from(entry.is_left_open());
+        self.answerable_count -= usize::from(entry.can_be_answered());
+        self.deferred_count -= usize::from(entry.is_deferred());
         change(entry);
-        self.answerable += usize::from(entry.may_be_answered());
-        self.left_open += usize::from(entry.is_left_open());
+        self.answerable_count += usize::from(entry.can_be_answered());
+        self.deferred_count += usize::from(entry.is_deferred());
         Some(entry)
     }
 
     /// Opens again what was left open, and forgets the requests, which only the process knows that got them.
-    pub(super) fn take_up(&mut self) {
+    pub(super) fn reopen_after_resume(&mut self) {
         for entry in self.entries.values_mut() {
             entry.request = None;
-            if entry.is_left_open() {
+            if entry.is_deferred() {
                 entry.state = QuestionState::Open;
             }
         }
-        self.left_open = 0;
-        self.answerable = self.entries.values().filter(|entry| entry.may_be_answered()).count();
+        self.deferred_count = 0;
+        self.answerable_count = self.entries.values().filter(|entry| entry.can_be_answered()).count();
     }
 }

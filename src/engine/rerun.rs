@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use crate::{
     expression,
     model::{
-        Effect, Event, GraphError, KeptResult, NodeIndex, Outcome, Part, Plan, Record, RunId, Source, Task, TaskId,
-        Template, Timestamp, UnsettledCall, Work,
+        Effect, Event, GraphError, KeptResult, NodeIndex, NodeKind, Outcome, Plan, Record, RunId, RunSource, Task,
+        TaskId, Template, Timestamp, UnsettledCall, Work,
     },
 };
 
 use super::{
     apply::Fold,
-    decide::{Beginning, Decision, Step},
+    decide::{NewRun, StepOutput, Transition},
     retry,
     run::{Run, State, TaskState},
 };
@@ -27,15 +27,15 @@ use super::{
 #[derive(Debug, Clone, Copy)]
 pub struct Rerun<'a> {
     /// The earlier run's id.
-    pub of: &'a RunId,
+    pub earlier_id: &'a RunId,
     /// The earlier run.
     pub earlier: &'a Run,
-    /// The plan of the new run: [`Run::plan_as_it_became`] of the earlier one, or a changed one.
+    /// The plan of the new run: that of the earlier one as it became, or a changed one.
     pub plan: &'a Arc<Plan>,
     /// The inputs of the new run.
     pub inputs: &'a Arc<Value>,
     /// The files that the new run comes from.
-    pub source: Option<&'a Arc<Source>>,
+    pub source: Option<&'a Arc<RunSource>>,
     /// The task of the plan from which on everything is done again.
     pub from: &'a TaskId,
     /// The seed of the new run's delays.
@@ -46,7 +46,7 @@ pub struct Rerun<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RerunError {
     /// The plan has no such task.
-    #[error("the plan of run `{of}` has no task `{task}`; it has {}{}", list(.tasks), whole_of(.task))]
+    #[error("the plan of run `{of}` has no task `{task}`; it has {}{}", id_list(.tasks), rerun_hint(.task))]
     UnknownTask {
         /// The earlier run.
         of: RunId,
@@ -61,14 +61,14 @@ pub enum RerunError {
 }
 
 /// What to name instead of an item or a call.
-fn whole_of(task: &TaskId) -> String {
+fn rerun_hint(task: &TaskId) -> String {
     if task.is_planned() {
         return String::new();
     }
-    format!("; `--from {}` calls the items that did not succeed", task.planned())
+    format!("; `--from {}` calls the items that did not succeed", task.planned_task())
 }
 
-fn list(tasks: &[TaskId]) -> String {
+fn id_list(tasks: &[TaskId]) -> String {
     tasks.iter().map(|task| format!("`{task}`")).collect::<Vec<_>>().join(", ")
 }
 
@@ -81,25 +81,25 @@ impl Run {
     ///
     /// # Errors
     /// When the plan has no task `from`.
-    pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, Step), RerunError> {
-        let Rerun { of, earlier, plan, inputs, source, from, seed } = rerun;
+    pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, StepOutput), RerunError> {
+        let Rerun { earlier_id: of, earlier, plan, inputs, source, from, seed } = rerun;
         check_rerun(plan, of, from)?;
-        let mut run = Self::new(Beginning { plan, inputs, seed, planning: None, source }, now)?;
-        let again = run.what_is_done_again(earlier, from);
+        let mut run = Self::new(NewRun { plan, inputs, seed, planning: None, source }, now)?;
+        let again = run.rerun_nodes(earlier, from);
         let planned: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
-        let mut kept = earlier.results_to_keep();
+        let mut kept = earlier.reusable_results();
         let mut unsettled = earlier.calls_to_settle(of);
-        let mut decision = Decision::new(&mut run, now);
+        let mut decision = Transition::new(&mut run, now);
         let (plan, inputs, source) = (Arc::clone(plan), Arc::clone(inputs), source.cloned());
         let started = Event::RunStarted { plan, inputs, seed, source };
         decision.record(Record { seq: 0, at: now, event: started });
         decision.emit(Event::RunRerun { of: of.clone(), from: from.clone() });
         for (task, again) in planned.into_iter().zip(again) {
-            let Some(before) = earlier.graph.find(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
+            let Some(before) = earlier.graph.node_index(task.as_str()).filter(|node| earlier.is_planned(*node)) else {
                 continue;
             };
             if !again {
-                decision.take_over(earlier, before);
+                decision.reuse_task_result(earlier, before);
                 continue;
             }
             let results = kept.remove(&before).unwrap_or_default();
@@ -109,7 +109,7 @@ impl Run {
             }
         }
         decision.advance();
-        let step = decision.into_step();
+        let step = decision.into_output();
         Ok((run, step))
     }
 }
@@ -126,11 +126,11 @@ impl State {
     }
 
     fn is_planned(&self, node: NodeIndex) -> bool {
-        self.graph[node].part == Part::Planned && !self.replans.removed.contains(&node)
+        self.graph[node].kind == NodeKind::Planned && !self.replans.removed.contains(&node)
     }
 
     /// The plan with what replans have made of it.
-    pub fn plan_as_it_became(&self) -> Plan {
+    pub fn current_plan(&self) -> Plan {
         let mut plan = (*self.plan).clone();
         plan.agents = self.agents.iter().map(|(id, agent)| (id.clone(), agent.policy.clone())).collect();
         plan.tasks = self.planned_tasks().cloned().collect();
@@ -149,13 +149,13 @@ impl State {
     }
 
     /// By node index of this run, which has only the tasks of its plan yet: whether the node is done again.
-    fn what_is_done_again(&self, earlier: &Run, from: &TaskId) -> Vec<bool> {
+    fn rerun_nodes(&self, earlier: &Run, from: &TaskId) -> Vec<bool> {
         let mut again = vec![false; self.graph.len()];
-        let before = earlier.plan_as_it_became();
+        let before = earlier.current_plan();
         let before: HashMap<&TaskId, &Arc<Task>> = before.tasks.iter().map(|task| (&task.id, task)).collect();
         let is_done_again = |node: &NodeIndex| {
             let task = &self.graph[*node].task;
-            let has_result = earlier.graph.find(task.id.as_str()).is_some_and(|node| earlier.has_succeeded(node));
+            let has_result = earlier.graph.node_index(task.id.as_str()).is_some_and(|node| earlier.has_succeeded(node));
             task.id == *from || !has_result || before.get(&task.id) != Some(&task)
         };
         let mut queue: VecDeque<NodeIndex> = self.graph.nodes().map(|(node, _)| node).filter(is_done_again).collect();
@@ -173,16 +173,17 @@ impl State {
 
     /// By the task of the plan: the results that a later run has wherever it makes the same call. Those are the results
     /// of items, and of calls that a model asked for and that must not be made twice.
-    fn results_to_keep(&self) -> HashMap<NodeIndex, Vec<KeptResult>> {
+    fn reusable_results(&self) -> HashMap<NodeIndex, Vec<KeptResult>> {
         let mut found: HashMap<NodeIndex, Vec<KeptResult>> = HashMap::new();
         for (index, node) in self.graph.nodes() {
-            let is_kept = match &node.part {
-                Part::Planned => false,
-                Part::Item(_) => true,
+            let is_kept = match &node.kind {
+                NodeKind::Planned => false,
+                NodeKind::Item(_) => true,
                 // The calls of an item that has a result are not asked for again.
-                Part::ToolCall(call) => {
+                NodeKind::ToolCall(call) => {
                     let of_item = self.graph[call.parent].item().is_some();
-                    self.effect(index, 0) == Effect::AtMostOnce && !(of_item && self.has_succeeded(call.parent))
+                    self.repetition_effect(index, 0) == Effect::AtMostOnce
+                        && !(of_item && self.has_succeeded(call.parent))
                 }
             };
             if is_kept && let Some(result) = self.kept_result(index) {
@@ -190,14 +191,14 @@ impl State {
             }
         }
         // What this run has itself from an earlier one, and had no use for.
-        for (node, kept) in &self.kept {
+        for (node, kept) in &self.kept_results {
             let found = found.entry(*node).or_default();
             let mut counts: HashMap<String, usize> = HashMap::new();
             for result in found.iter() {
                 *counts.entry(result.request.clone()).or_default() += 1;
             }
             for (request, results) in kept {
-                let known = if is_call_of_model(request) { 0 } else { counts.get(request).copied().unwrap_or(0) };
+                let known = if is_prompt_call(request) { 0 } else { counts.get(request).copied().unwrap_or(0) };
                 found.extend(results.iter().skip(known).cloned());
             }
         }
@@ -218,7 +219,7 @@ impl State {
         for (index, entry) in self.tasks.iter().enumerate() {
             let node = NodeIndex::new(index);
             if let (Some(reason), false) = (&entry.unsettled, self.has_succeeded(node))
-                && let Some(request) = self.request_of_call(node)
+                && let Some(request) = self.call_request(node)
             {
                 let call = UnsettledCall { request, reason: reason.to_string() };
                 found.entry(self.payer(node)).or_default().push(call);
@@ -238,7 +239,7 @@ impl State {
     pub(super) fn kept_result(&self, node: NodeIndex) -> Option<KeptResult> {
         let entry = &self.tasks[node.index()];
         let TaskState::Ended(Outcome::Succeeded(output)) = &entry.state else { return None };
-        let request = self.request_of_call(node)?;
+        let request = self.call_request(node)?;
         Some(KeptResult { request, agent: entry.agent.clone(), output: Arc::clone(output) })
     }
 
@@ -249,15 +250,15 @@ impl State {
         if entry.last_route.is_none() || !retry::may_have_taken_effect(failure.kind) {
             return None;
         }
-        Some(UnsettledCall { request: self.request_of_call(node)?, reason: failure.to_string() })
+        Some(UnsettledCall { request: self.call_request(node)?, reason: failure.to_string() })
     }
 
     /// What a call of a node asks for, in a form in which equal requests are equal texts.
-    fn request_of_call(&self, node: NodeIndex) -> Option<String> {
+    fn call_request(&self, node: NodeIndex) -> Option<String> {
         let task = &self.graph[node].task;
         let render = |template: &Template| expression::render(template, &self.scope(node)).ok();
-        let mut request = match (&self.graph[node].part, &task.work) {
-            (Part::ToolCall(call), _) => {
+        let mut request = match (&self.graph[node].kind, &task.work) {
+            (NodeKind::ToolCall(call), _) => {
                 let route = task.routes().first()?;
                 json!({"asked_of": route.agent, "tool": route.tool, "arguments": call.arguments})
             }
@@ -277,10 +278,11 @@ impl State {
     pub(super) fn unsettled_call(&self, node: NodeIndex, route: usize) -> Option<String> {
         let calls = self.unsettled.get(&self.payer(node))?;
         let entry = &self.tasks[node.index()];
-        if entry.attempts > 0 || entry.unsettled.is_some() || self.effect(node, route) != Effect::AtMostOnce {
+        if entry.attempts > 0 || entry.unsettled.is_some() || self.repetition_effect(node, route) != Effect::AtMostOnce
+        {
             return None;
         }
-        calls.get(&self.request_of_call(node)?)?.front().cloned()
+        calls.get(&self.call_request(node)?)?.front().cloned()
     }
 }
 
@@ -288,7 +290,7 @@ impl Fold<'_> {
     /// Takes over results and calls of unknown outcome from an earlier run.
     pub(super) fn keep(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
         for result in results {
-            let kept = self.state.kept.entry(node).or_default();
+            let kept = self.state.kept_results.entry(node).or_default();
             kept.entry(result.request.clone()).or_default().push_back(result.clone());
         }
         for call in unsettled {
@@ -302,7 +304,7 @@ impl Fold<'_> {
         if self.state.tasks[node.index()].attempts == 0
             && let payer = self.payer(node)
             && self.state.unsettled.contains_key(&payer)
-            && let Some(request) = self.request_of_call(node)
+            && let Some(request) = self.call_request(node)
         {
             let calls = self.state.unsettled.get_mut(&payer).and_then(|calls| calls.get_mut(&request));
             let reason = calls.and_then(VecDeque::pop_front);
@@ -311,10 +313,11 @@ impl Fold<'_> {
     }
 
     /// Uses up the kept result of a call that a model asked for, if `node` is one and there is one.
-    pub(super) fn take_kept_call(&mut self, node: NodeIndex) {
-        if matches!(self.state.graph[node].part, Part::ToolCall(_))
-            && let Some(request) = self.request_of_call(node)
-            && let Some(results) = self.state.kept.get_mut(&self.payer(node)).and_then(|kept| kept.get_mut(&request))
+    pub(super) fn consume_kept_result(&mut self, node: NodeIndex) {
+        if matches!(self.state.graph[node].kind, NodeKind::ToolCall(_))
+            && let Some(request) = self.call_request(node)
+            && let Some(results) =
+                self.state.kept_results.get_mut(&self.payer(node)).and_then(|kept| kept.get_mut(&request))
         {
             results.pop_front();
         }
@@ -334,16 +337,16 @@ pub fn check_rerun(plan: &Plan, of: &RunId, from: &TaskId) -> Result<(), RerunEr
 }
 
 /// Whether a kept result is that of a call that a model asked for; those are used up one by one.
-fn is_call_of_model(request: &str) -> bool {
+fn is_prompt_call(request: &str) -> bool {
     request.starts_with("{\"arguments\":")
 }
 
-impl Decision<'_> {
+impl Transition<'_> {
     /// Gives the items of a `foreach` task the results that the same calls had in an earlier run.
-    pub(super) fn reuse_items(&mut self, node: NodeIndex) {
-        let Some(mut kept) = self.run.kept.get(&node).cloned() else { return };
+    pub(super) fn reuse_item_results(&mut self, node: NodeIndex) {
+        let Some(mut kept) = self.run.kept_results.get(&node).cloned() else { return };
         for item in self.run.tasks[node.index()].items.clone().map(NodeIndex::new) {
-            let result = self.run.request_of_call(item).and_then(|request| kept.get_mut(&request)?.pop_front());
+            let result = self.run.call_request(item).and_then(|request| kept.get_mut(&request)?.pop_front());
             if let Some(KeptResult { agent, output, .. }) = result {
                 self.emit(Event::TaskReused { task: self.run.graph[item].id.clone(), agent, output });
             }
@@ -351,12 +354,12 @@ impl Decision<'_> {
     }
 
     /// The same for the calls that a model has just asked for in answer to the prompt at `node`.
-    pub(super) fn reuse_calls(&mut self, node: NodeIndex) {
+    pub(super) fn reuse_call_results(&mut self, node: NodeIndex) {
         let planned = self.run.payer(node);
         let calls = self.run.tasks[node.index()].conversation.iter().flat_map(|said| &said.calls);
         for call in calls.map(|(_, call)| *call).collect::<Vec<_>>() {
-            let Some(kept) = self.run.kept.get(&planned) else { return };
-            let result = self.run.request_of_call(call).and_then(|request| kept.get(&request)?.front().cloned());
+            let Some(kept) = self.run.kept_results.get(&planned) else { return };
+            let result = self.run.call_request(call).and_then(|request| kept.get(&request)?.front().cloned());
             if let Some(KeptResult { agent, output, .. }) = result {
                 self.emit(Event::TaskReused { task: self.run.graph[call].id.clone(), agent, output });
             }
@@ -364,7 +367,7 @@ impl Decision<'_> {
     }
 
     /// Takes over the result of a planned task, and those of its items.
-    fn take_over(&mut self, earlier: &Run, node: NodeIndex) {
+    fn reuse_task_result(&mut self, earlier: &Run, node: NodeIndex) {
         let entry = &earlier.tasks[node.index()];
         let id = &earlier.graph[node].id;
         let items = entry.items.clone().map(NodeIndex::new);

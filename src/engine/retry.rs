@@ -20,87 +20,89 @@
 
 use std::time::Duration;
 
-use crate::model::{Backoff, Effect, Failure, FailureKind, Retry, Span, TaskId};
+use crate::model::{Backoff, Effect, Failure, FailureKind, HumanDuration, Retry, TaskId};
 
 /// Limits the wait that a server may ask for where the task has no `deadline`.
-const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
+const MAX_RETRY_AFTER_DELAY: Duration = Duration::from_secs(60 * 60);
 
 /// What may follow a failed attempt on its route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// Try the same route again, after a pause.
     Retry,
     /// This route is used up or of no use; another may be tried at once.
     Reroute,
     /// Only a person can say: the process that made the call is gone, and the call must not be made twice.
-    Ask,
+    AskPerson,
     /// Neither: the task fails.
-    Final,
+    Fail,
 }
 
 /// What is known of the request and of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Knowledge {
+enum DeliveryState {
     /// Never taken, and the same agent may take it a moment later.
-    NotTaken,
+    NotDelivered,
     /// Never taken, for now.
     Throttled,
     /// Never taken, and the same agent never will.
-    Unwanted,
+    Rejected,
     /// Taken, and answered with an error.
-    Answered,
+    ReturnedError,
     /// Taken and done, but the answer is of no use.
-    Unusable,
+    UnusableResult,
     /// Nobody knows, and only the end of the host's own process is to blame.
     Interrupted,
     /// Nobody knows.
-    Ambiguous,
+    Unknown,
     /// No agent is at fault.
-    NotTheAgent,
+    NotAgentRelated,
 }
 
-fn knowledge(kind: FailureKind) -> Knowledge {
+fn delivery_state(kind: FailureKind) -> DeliveryState {
     match kind {
-        FailureKind::AgentUnavailable | FailureKind::NotSent | FailureKind::SessionLost => Knowledge::NotTaken,
-        FailureKind::RateLimited => Knowledge::Throttled,
+        FailureKind::AgentUnavailable | FailureKind::NotSent | FailureKind::SessionLost => DeliveryState::NotDelivered,
+        FailureKind::RateLimited => DeliveryState::Throttled,
         FailureKind::UnknownTool | FailureKind::InvalidArguments | FailureKind::Unauthorized | FailureKind::Refused => {
-            Knowledge::Unwanted
+            DeliveryState::Rejected
         }
-        FailureKind::ToolError | FailureKind::ServerError => Knowledge::Answered,
-        FailureKind::InvalidResult | FailureKind::ResultTooLarge => Knowledge::Unusable,
-        FailureKind::Interrupted => Knowledge::Interrupted,
-        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => Knowledge::Ambiguous,
+        FailureKind::ToolError | FailureKind::ServerError => DeliveryState::ReturnedError,
+        FailureKind::InvalidResult | FailureKind::ResultTooLarge => DeliveryState::UnusableResult,
+        FailureKind::Interrupted => DeliveryState::Interrupted,
+        FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
+            DeliveryState::Unknown
+        }
         FailureKind::Expression
         | FailureKind::Denied
         | FailureKind::Cancelled
         | FailureKind::ItemsFailed
         | FailureKind::BudgetSpent
-        | FailureKind::ModelFailed => Knowledge::NotTheAgent,
+        | FailureKind::ModelFailed => DeliveryState::NotAgentRelated,
     }
 }
 
 /// Reads the table: what may follow `failure` after `tries` tries on its route.
-pub fn verdict(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) -> Verdict {
-    let again = |most: u32| if tries < most { Verdict::Retry } else { Verdict::Reroute };
+pub fn retry_decision(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) -> RetryDecision {
+    let again = |most: u32| if tries < most { RetryDecision::Retry } else { RetryDecision::Reroute };
     let safe = effect != Effect::AtMostOnce;
-    match knowledge(failure) {
-        Knowledge::NotTaken => again(retry.max_attempts.max(2)),
-        Knowledge::Throttled | Knowledge::Answered => again(retry.max_attempts),
+    match delivery_state(failure) {
+        DeliveryState::NotDelivered => again(retry.max_attempts.max(2)),
+        DeliveryState::Throttled | DeliveryState::ReturnedError => again(retry.max_attempts),
         // The try does not count: neither the agent nor the plan is at fault.
-        Knowledge::Interrupted if safe => Verdict::Retry,
-        Knowledge::Interrupted => Verdict::Ask,
-        Knowledge::Ambiguous if safe => again(retry.max_attempts),
-        Knowledge::Unwanted => Verdict::Reroute,
-        Knowledge::Unusable if safe => Verdict::Reroute,
-        Knowledge::Ambiguous | Knowledge::Unusable | Knowledge::NotTheAgent => Verdict::Final,
+        DeliveryState::Interrupted if safe => RetryDecision::Retry,
+        DeliveryState::Interrupted => RetryDecision::AskPerson,
+        DeliveryState::Unknown if safe => again(retry.max_attempts),
+        DeliveryState::Rejected => RetryDecision::Reroute,
+        DeliveryState::UnusableResult if safe => RetryDecision::Reroute,
+        DeliveryState::Unknown | DeliveryState::UnusableResult | DeliveryState::NotAgentRelated => RetryDecision::Fail,
     }
 }
 
 /// A failure to take up a call that an earlier process began. What keeps a request from being taken says nothing
 /// about the call itself, which may have taken effect long ago.
-pub fn of_taken_up(failure: Failure) -> Failure {
-    match knowledge(failure.kind) {
-        Knowledge::NotTaken | Knowledge::Throttled | Knowledge::Unwanted => {
+pub fn reattach_failure(failure: Failure) -> Failure {
+    match delivery_state(failure.kind) {
+        DeliveryState::NotDelivered | DeliveryState::Throttled | DeliveryState::Rejected => {
             Failure { kind: FailureKind::Interrupted, ..failure }
         }
         _ => failure,
@@ -109,13 +111,13 @@ pub fn of_taken_up(failure: Failure) -> Failure {
 
 /// A failure of a call that was cancelled because the process is asked to stop. An error may be the agent's answer to
 /// the cancellation, so it says nothing about the call.
-pub fn of_interrupted(failure: Failure) -> Failure {
-    match (failure.kind, knowledge(failure.kind)) {
+pub fn interrupted_failure(failure: Failure) -> Failure {
+    match (failure.kind, delivery_state(failure.kind)) {
         (FailureKind::Cancelled, _) => {
             let message = "the call was cancelled when the run was interrupted";
             Failure::new(FailureKind::Interrupted, message)
         }
-        (_, Knowledge::Answered | Knowledge::Ambiguous) => {
+        (_, DeliveryState::ReturnedError | DeliveryState::Unknown) => {
             let message = format!("the call was cancelled when the run was interrupted: {failure}");
             Failure { kind: FailureKind::Interrupted, message, ..failure }
         }
@@ -126,20 +128,23 @@ pub fn of_interrupted(failure: Failure) -> Failure {
 /// Whether a call that failed so may have taken effect.
 pub fn may_have_taken_effect(failure: FailureKind) -> bool {
     failure == FailureKind::Cancelled
-        || matches!(knowledge(failure), Knowledge::Interrupted | Knowledge::Ambiguous | Knowledge::Unusable)
+        || matches!(
+            delivery_state(failure),
+            DeliveryState::Interrupted | DeliveryState::Unknown | DeliveryState::UnusableResult
+        )
 }
 
 /// Whether a failure says something about the agent, so that an equal agent is to be taken rather than it.
-pub fn counts_against_agent(kind: FailureKind) -> bool {
-    !matches!(knowledge(kind), Knowledge::NotTheAgent | Knowledge::Interrupted)
+pub fn is_agent_failure(kind: FailureKind) -> bool {
+    !matches!(delivery_state(kind), DeliveryState::NotAgentRelated | DeliveryState::Interrupted)
 }
 
 /// The failure as the task ends with it: where only the effect forbade another try, it says so, and which key
 /// would allow one.
-pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
-    let outcome = match knowledge(failure.kind) {
-        Knowledge::Ambiguous | Knowledge::Interrupted => "it is unknown whether the call took effect",
-        Knowledge::Unusable => "the call was answered and may have taken effect",
+pub fn explain_failure(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
+    let outcome = match delivery_state(failure.kind) {
+        DeliveryState::Unknown | DeliveryState::Interrupted => "it is unknown whether the call took effect",
+        DeliveryState::UnusableResult => "the call was answered and may have taken effect",
         _ => return failure,
     };
     if effect != Effect::AtMostOnce {
@@ -149,25 +154,25 @@ pub fn explain(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
         "{outcome}, so it was not repeated; if repeating it is safe, say `effect: idempotent` (or `read_only`) \
          on task `{task}`, under `defaults`, or in the agent's section"
     );
-    failure.with_more_help(advice)
+    failure.with_additional_help(advice)
 }
 
-/// Says whether a wait that a server asks for is longer than a task may take for it: its `deadline`, or [`MAX_WAIT`].
-pub fn is_too_long(wait: Duration, deadline: Option<Span>) -> bool {
-    wait > deadline.map_or(MAX_WAIT, |deadline| deadline.0)
+/// Says whether a wait that a server asks for is longer than a task may take for it: its `deadline`, or `MAX_RETRY_AFTER_DELAY`.
+pub fn is_too_long(wait: Duration, deadline: Option<HumanDuration>) -> bool {
+    wait > deadline.map_or(MAX_RETRY_AFTER_DELAY, |deadline| deadline.0)
 }
 
 /// The pause before the try after number `tries` on a route. The same seed, task and number give the same pause.
-pub fn pause(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
+pub fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
     let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
     let full = (backoff.initial.0.as_secs_f64() * backoff.factor.powi(exponent)).min(backoff.max.0.as_secs_f64());
-    let drawn = full * (1.0 - backoff.jitter * fraction(seed, task, tries));
+    let drawn = full * (1.0 - backoff.jitter * jitter_fraction(seed, task, tries));
     Duration::try_from_secs_f64(drawn.max(0.0)).unwrap_or(backoff.max.0)
 }
 
 /// A number in [0, 1) that depends on nothing but its arguments: FNV-1a over them, mixed by SplitMix64's finaliser
 /// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-fn fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
+fn jitter_fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
     for byte in task.as_str().bytes().chain(tries.to_le_bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -212,12 +217,12 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_as_documented() {
-        use Verdict::{Ask, Final, Reroute, Retry};
+    fn retry_table_matches_documentation() {
+        use RetryDecision::{AskPerson, Fail, Reroute, Retry};
         // Columns: at most once on the first of three tries, the same with an idempotent effect, and either on
         // the third.
         let rows = KINDS.map(|kind| {
-            let of = |effect, tries| verdict(kind, effect, &retry(3), tries);
+            let of = |effect, tries| retry_decision(kind, effect, &retry(3), tries);
             (
                 kind,
                 of(Effect::AtMostOnce, 1),
@@ -237,17 +242,17 @@ mod tests {
             | FailureKind::InvalidArguments
             | FailureKind::Unauthorized
             | FailureKind::Refused => (Reroute, Reroute, Reroute, Reroute),
-            FailureKind::InvalidResult | FailureKind::ResultTooLarge => (Final, Reroute, Final, Reroute),
-            FailureKind::Interrupted => (Ask, Retry, Ask, Retry),
+            FailureKind::InvalidResult | FailureKind::ResultTooLarge => (Fail, Reroute, Fail, Reroute),
+            FailureKind::Interrupted => (AskPerson, Retry, AskPerson, Retry),
             FailureKind::ConnectionLost | FailureKind::IdleTimeout | FailureKind::DeadlineExceeded => {
-                (Final, Retry, Final, Reroute)
+                (Fail, Retry, Fail, Reroute)
             }
             FailureKind::Expression
             | FailureKind::Denied
             | FailureKind::Cancelled
             | FailureKind::ItemsFailed
             | FailureKind::BudgetSpent
-            | FailureKind::ModelFailed => (Final, Final, Final, Final),
+            | FailureKind::ModelFailed => (Fail, Fail, Fail, Fail),
         };
         for (kind, first, first_safe, last, last_safe) in rows {
             assert_eq!((first, first_safe, last, last_safe), expected(kind), "{kind:?}");
@@ -255,27 +260,30 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_was_never_taken_is_tried_twice_even_without_a_retry_policy() {
-        assert_eq!(verdict(FailureKind::SessionLost, Effect::AtMostOnce, &retry(1), 1), Verdict::Retry);
-        assert_eq!(verdict(FailureKind::SessionLost, Effect::AtMostOnce, &retry(1), 2), Verdict::Reroute);
-        assert_eq!(verdict(FailureKind::ToolError, Effect::AtMostOnce, &retry(1), 1), Verdict::Reroute);
+    fn undelivered_call_is_retried_once_without_policy() {
+        assert_eq!(retry_decision(FailureKind::SessionLost, Effect::AtMostOnce, &retry(1), 1), RetryDecision::Retry);
+        assert_eq!(retry_decision(FailureKind::SessionLost, Effect::AtMostOnce, &retry(1), 2), RetryDecision::Reroute);
+        assert_eq!(retry_decision(FailureKind::ToolError, Effect::AtMostOnce, &retry(1), 1), RetryDecision::Reroute);
     }
 
     #[test]
-    fn only_an_ambiguous_or_unusable_end_names_the_key_that_would_allow_a_repetition() {
+    fn only_ambiguous_failures_suggest_effect_key() {
         let task = TaskId::from("book");
         for kind in KINDS {
-            let explained = explain(Failure::new(kind, "m"), Effect::AtMostOnce, &task);
+            let explained = explain_failure(Failure::new(kind, "m"), Effect::AtMostOnce, &task);
             let says = explained.help.is_some_and(|help| help.contains("effect: idempotent"));
-            let unsure = matches!(knowledge(kind), Knowledge::Ambiguous | Knowledge::Interrupted | Knowledge::Unusable);
+            let unsure = matches!(
+                delivery_state(kind),
+                DeliveryState::Unknown | DeliveryState::Interrupted | DeliveryState::UnusableResult
+            );
             assert_eq!(says, unsure, "{kind:?}");
-            assert_eq!(explain(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);
+            assert_eq!(explain_failure(Failure::new(kind, "m"), Effect::ReadOnly, &task).help, None);
         }
     }
 
     #[test]
-    fn what_keeps_a_call_from_being_continued_says_nothing_about_the_call() {
-        let becomes_interrupted = |kind| of_taken_up(Failure::new(kind, "m")).kind == FailureKind::Interrupted;
+    fn reattach_failure_is_ambiguous() {
+        let becomes_interrupted = |kind| reattach_failure(Failure::new(kind, "m")).kind == FailureKind::Interrupted;
         let unsure: Vec<FailureKind> = KINDS.into_iter().filter(|kind| becomes_interrupted(*kind)).collect();
         assert_eq!(
             unsure,
@@ -294,18 +302,18 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_up_to_the_maximum_and_repeat_with_the_seed() {
-        let span = |millis| Span(Duration::from_millis(millis));
+    fn retry_delays_are_bounded_and_deterministic() {
+        let span = |millis| HumanDuration(Duration::from_millis(millis));
         let plain = Backoff { initial: span(100), factor: 2.0, max: span(500), jitter: 0.0 };
         let task = TaskId::from("t");
-        let pauses = [1, 2, 3, 4, 99].map(|tries| pause(&plain, tries, 7, &task).as_millis());
+        let pauses = [1, 2, 3, 4, 99].map(|tries| retry_delay(&plain, tries, 7, &task).as_millis());
         assert_eq!(pauses, [100, 200, 400, 500, 500]);
         let jittered = Backoff { jitter: 0.5, ..plain };
         for seed in 0..200 {
-            let once = pause(&jittered, 2, seed, &task);
+            let once = retry_delay(&jittered, 2, seed, &task);
             assert!((100..=200).contains(&once.as_millis()), "{once:?}");
-            assert_eq!(once, pause(&jittered, 2, seed, &task));
+            assert_eq!(once, retry_delay(&jittered, 2, seed, &task));
         }
-        assert_ne!(pause(&jittered, 2, 1, &task), pause(&jittered, 2, 2, &task));
+        assert_ne!(retry_delay(&jittered, 2, 1, &task), retry_delay(&jittered, 2, 2, &task));
     }
 }

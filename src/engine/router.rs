@@ -4,54 +4,55 @@
 use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp};
 
 use super::{
-    health::Health,
-    run::{AgentState, Connection, RouteState, State},
+    health::AgentHealth,
+    run::{AgentState, ConnectionStatus, RouteState, State},
 };
 
 /// Where a task goes next.
 #[derive(Debug, PartialEq)]
-pub(super) enum Choice {
+pub(super) enum RouteChoice {
     /// To this route, now.
     Start(usize),
     /// To one of these agents, when one is connected and has room; those not yet asked for are to be connected.
     Wait(Vec<AgentId>),
     /// Nowhere; the failure says why of each route.
-    None(Failure),
+    NoRoute(Failure),
 }
 
 impl State {
-    /// Chooses among the routes of a node: the lowest rank with a route left, and in it the agent that [`pick`] gives.
-    pub(super) fn choose(&self, node: NodeIndex, now: Timestamp) -> Choice {
+    /// Chooses among the routes of a node: the lowest rank with a route left, and in it the agent that [`least_busy`] gives.
+    pub(super) fn choose_route(&self, node: NodeIndex, now: Timestamp) -> RouteChoice {
         let routes = self.graph[node].task.routes();
-        let candidates = self.candidates(node);
+        let candidates = self.candidate_routes(node);
         if candidates.is_empty() {
-            return Choice::None(refusal(routes, &self.agents));
+            return RouteChoice::NoRoute(unavailable_failure(routes, &self.agents));
         }
         let states = &self.tasks[node.index()].routes;
         let equals = candidates.iter().map(|&index| {
             let tries = states.get(index).map_or(0, |route| route.tries);
             (index, tries, &self.agents[&routes[index].agent])
         });
-        match pick(equals, now) {
-            Some(route) => Choice::Start(route),
-            None => Choice::Wait(candidates.iter().map(|&index| routes[index].agent.clone()).collect()),
+        match least_busy(equals, now) {
+            Some(route) => RouteChoice::Start(route),
+            None => RouteChoice::Wait(candidates.iter().map(|&index| routes[index].agent.clone()).collect()),
         }
     }
 
     /// The agent that a node will go to, where there is only one.
-    pub(super) fn only_agent_for(&self, node: NodeIndex) -> Option<AgentId> {
+    pub(super) fn only_candidate_agent(&self, node: NodeIndex) -> Option<AgentId> {
         let routes = self.graph[node].task.routes();
-        let mut agents = self.candidates(node).into_iter().map(|index| &routes[index].agent);
+        let mut agents = self.candidate_routes(node).into_iter().map(|index| &routes[index].agent);
         let first = agents.next()?;
         agents.all(|agent| agent == first).then(|| first.clone())
     }
 
     /// The routes of the lowest rank that has one left.
-    fn candidates(&self, node: NodeIndex) -> Vec<usize> {
+    fn candidate_routes(&self, node: NodeIndex) -> Vec<usize> {
         let routes = self.graph[node].task.routes();
         let states = &self.tasks[node.index()].routes;
         let is_left = |index: usize, route: &Route| {
-            !used_up(states, index) && !matches!(self.agents[&route.agent].connection, Connection::Unavailable(_))
+            !is_used_up(states, index)
+                && !matches!(self.agents[&route.agent].connection, ConnectionStatus::Unavailable(_))
         };
         let left = || routes.iter().enumerate().filter(|(index, route)| is_left(*index, route));
         let rank = left().map(|(_, route)| route.rank).min();
@@ -64,26 +65,29 @@ impl State {
 ///
 /// An agent that is deeper in debt than the best of them has room only where [`AgentState::capacity`] leaves some. The best
 /// is never limited, so a node that finds no room waits for an agent that works.
-pub(super) fn pick<'r, T>(equals: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone, now: Timestamp) -> Option<T> {
-    let connected = equals.filter(|(_, _, agent)| matches!(agent.connection, Connection::Connected(_)));
+pub(super) fn least_busy<'r, T>(
+    candidates: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone,
+    now: Timestamp,
+) -> Option<T> {
+    let connected = candidates.filter(|(_, _, agent)| matches!(agent.connection, ConnectionStatus::Connected(_)));
     let smallest_debt = connected.clone().map(|(_, _, agent)| agent.health.debt()).min()?;
     connected
         .filter(|(_, _, agent)| agent.running < agent.capacity(smallest_debt, now))
-        .min_by_key(|(_, tries, agent)| (agent.busyness(), *tries, agent.last_started))
+        .min_by_key(|(_, tries, agent)| (agent.load(), *tries, agent.last_started))
         .map(|(which, _, _)| which)
 }
 
 /// Whether a route may not be tried again; before the first attempt nothing is known of any.
-fn used_up(states: &[RouteState], index: usize) -> bool {
-    states.get(index).is_some_and(|route| route.used_up)
+fn is_used_up(states: &[RouteState], index: usize) -> bool {
+    states.get(index).is_some_and(|route| route.is_used_up)
 }
 
 /// Why no route is left, when none was ever tried: every agent is unavailable.
-fn refusal(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
+fn unavailable_failure(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
     let mut reasons: Vec<String> = Vec::new();
     let mut help = None;
     for route in routes {
-        if let Connection::Unavailable(failure) = &agents[&route.agent].connection {
+        if let ConnectionStatus::Unavailable(failure) = &agents[&route.agent].connection {
             let reason = format!("agent `{}` is unavailable: {failure}", route.agent);
             if !reasons.contains(&reason) {
                 reasons.push(reason);
@@ -99,21 +103,21 @@ impl AgentState {
     pub(super) fn new(policy: &AgentPolicy) -> Self {
         Self {
             policy: policy.clone(),
-            connection: Connection::NotAsked,
-            known: None,
+            connection: ConnectionStatus::NotRequested,
+            last_info: None,
             running: 0,
             last_started: 0,
-            health: Health::default(),
+            health: AgentHealth::default(),
         }
     }
 
     /// Whether another attempt can start on it now.
-    pub(super) fn has_room(&self) -> bool {
-        matches!(self.connection, Connection::Connected(_)) && self.running < self.policy.max_concurrency
+    pub(super) fn has_capacity(&self) -> bool {
+        matches!(self.connection, ConnectionStatus::Connected(_)) && self.running < self.policy.max_concurrency
     }
 
     /// How full it is, in millionths.
-    fn busyness(&self) -> usize {
+    fn load(&self) -> usize {
         self.running.saturating_mul(1_000_000) / self.policy.max_concurrency.max(1)
     }
 }

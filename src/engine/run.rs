@@ -10,21 +10,21 @@ use std::{
 use serde_json::Value;
 
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Ending,
-    Event, Failure, GraphError, IdHashMap, IdMap, KeptResult, NodeIndex, Outcome, Plan, QuestionId, Record, RequestId,
-    RunStatus, Sampler, SkipReason, Source, Span, TaskGraph, TaskId, Timestamp,
+    AgentId, AgentInfo, AgentPolicy, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, EndCause, Event,
+    Failure, GraphError, HumanDuration, IdHashMap, IdMap, KeptResult, NodeIndex, Outcome, Plan, QuestionId, Record,
+    ReplyStatus, RequestId, RunSource, RunStatus, SamplingOrigin, SkipReason, TaskGraph, TaskId, Timestamp,
 };
 
 use super::{
     apply::Fold,
     budget::{Accounts, WaitingPrompt},
-    decide::Beginning,
-    health::Health,
+    decide::NewRun,
+    health::AgentHealth,
     outages::Outages,
     prompt::Schemas,
     questions::Questions,
-    replan::Replans,
-    waiting::WaitingLines,
+    replan::ReplanState,
+    wait_queues::WaitQueues,
 };
 
 /// One execution of a plan. Two runs are equal when their states are.
@@ -46,22 +46,22 @@ pub struct State {
     pub(super) inputs: Arc<Value>,
     pub(super) seed: u64,
     /// The files that it came from.
-    pub(super) source: Option<Arc<Source>>,
+    pub(super) source: Option<Arc<RunSource>>,
     pub(super) graph: TaskGraph,
     /// By node index.
     pub(super) tasks: Vec<TaskEntry>,
     pub(super) agents: IdMap<AgentId, AgentState>,
     pub(super) questions: Questions,
     /// Sampling requests that wait for the model, each with its asker.
-    pub(super) sampling: BTreeMap<RequestId, Sampler>,
+    pub(super) sampling: BTreeMap<RequestId, SamplingOrigin>,
     /// Whether a person accepted that agents' tools are not what they were before an interruption.
     pub(super) accepts_changes: bool,
     /// What was spent.
     pub(super) accounts: Accounts,
     /// What was planned anew.
-    pub(super) replans: Replans,
+    pub(super) replans: ReplanState,
     /// Results of an earlier run, by the task of the plan and by what was asked for.
-    pub(super) kept: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
+    pub(super) kept_results: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
     /// Calls of an earlier run of unknown outcome that no node has claimed, in the same way: why it is unknown.
     pub(super) unsettled: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<String>>>,
     /// When the run's time is over, if it is bounded.
@@ -69,8 +69,8 @@ pub struct State {
     /// Attempts in flight.
     pub(super) running: usize,
     /// Nodes that have not ended.
-    pub(super) open: usize,
-    pub(super) stop: Option<Stop>,
+    pub(super) unfinished_nodes: usize,
+    pub(super) stop_reason: Option<RunStop>,
     pub(super) status: RunStatus,
     pub(super) next_seq: u64,
 }
@@ -91,9 +91,9 @@ impl PartialEq for Run {
 
 /// Why nothing more is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum RunStop {
     /// A person asked for it.
-    Cancelled,
+    Canceled,
     /// The process is asked to stop, and a later one continues the run.
     Interrupted,
     /// The run cannot succeed any more.
@@ -105,13 +105,13 @@ pub(super) enum Stop {
 pub(super) struct TaskEntry {
     pub(super) state: TaskState,
     /// Dependencies that have not ended: needs, and for a `foreach` task its items.
-    pub(super) waiting_for: usize,
+    pub(super) pending_dependencies: usize,
     /// Attempts so far, over all routes.
     pub(super) attempts: u32,
     /// By route; empty before the first attempt.
     pub(super) routes: Vec<RouteState>,
     /// Whether a person said yes.
-    pub(super) approved: bool,
+    pub(super) is_approved: bool,
     /// Before the first attempt: why it is unknown whether the same call took effect in an earlier run. A person was asked.
     pub(super) unsettled: Option<Box<str>>,
     /// For a `foreach` task: whether a person said yes to all of its calls.
@@ -125,7 +125,7 @@ pub(super) struct TaskEntry {
     /// Why the last attempt failed, until another starts.
     pub(super) last_failure: Option<Box<Failure>>,
     /// Whether its attempt was begun by an earlier process.
-    pub(super) taken_up: bool,
+    pub(super) is_reattached: bool,
     /// What the model replied to requests of its attempt, by their keys: an agent may not have got it.
     pub(super) replies: BTreeMap<String, Result<ChatReply, ChatError>>,
     /// For a `foreach` task: its items' node indices.
@@ -144,7 +144,7 @@ pub(super) enum TaskState {
     /// A person is asked first: whether it may run, or what became of its last attempt.
     AwaitingAnswer,
     /// It pauses before another try; when the moment has come, it can start like a ready one.
-    Waiting { until: Timestamp },
+    Delayed { until: Timestamp },
     /// An attempt is in flight.
     Running { number: u32, route: usize },
     /// A language model is asked.
@@ -159,7 +159,7 @@ pub(super) enum TaskState {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Conversation {
     /// The current turn, from 1.
-    pub(super) turn: u32,
+    pub(super) exchange: u32,
     /// Everything said, oldest first.
     pub(super) messages: Vec<Arc<ChatMessage>>,
     /// The calls that the model asked for in this turn: its name for each, and the node.
@@ -167,15 +167,15 @@ pub(super) struct Conversation {
     /// Calls of all turns.
     pub(super) total_calls: usize,
     /// Whether it was asked to mend its answer.
-    pub(super) repaired: bool,
+    pub(super) is_repair_requested: bool,
     /// How the last reply ended.
-    pub(super) ending: Ending,
+    pub(super) reply_status: ReplyStatus,
     /// The tokens of the last reply, if its endpoint counted them.
     pub(super) counted: Option<u64>,
     /// How often the current turn has failed in a row.
     pub(super) failures: u32,
     /// How long to wait at least before the failed request is repeated; none where repeating it is of no use.
-    pub(super) retry_after: Option<Span>,
+    pub(super) retry_after: Option<HumanDuration>,
     /// When the reply must be complete.
     pub(super) deadline: Option<Timestamp>,
 }
@@ -184,28 +184,28 @@ pub(super) struct Conversation {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RouteState {
     pub(super) tries: u32,
-    pub(super) used_up: bool,
+    pub(super) is_used_up: bool,
 }
 
 /// What is known of an agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AgentState {
     pub(super) policy: AgentPolicy,
-    pub(super) connection: Connection,
+    pub(super) connection: ConnectionStatus,
     /// What it last said of itself, also when it is not connected any more.
-    pub(super) known: Option<Arc<AgentInfo>>,
+    pub(super) last_info: Option<Arc<AgentInfo>>,
     /// Attempts in flight on it.
     pub(super) running: usize,
     /// The number of the event with which its last attempt started: among equals, the longest idle one is taken.
     pub(super) last_started: u64,
     /// How its recent attempts ended.
-    pub(super) health: Health,
+    pub(super) health: AgentHealth,
 }
 
 /// How an agent stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Connection {
-    NotAsked,
+pub(super) enum ConnectionStatus {
+    NotRequested,
     Connecting,
     Connected(Arc<AgentInfo>),
     Unavailable(Failure),
@@ -215,7 +215,7 @@ pub(super) enum Connection {
 #[derive(Debug)]
 pub(super) struct WaitingSampling {
     pub(super) request: RequestId,
-    pub(super) origin: Sampler,
+    pub(super) origin: SamplingOrigin,
     pub(super) chat: Arc<ChatRequest>,
 }
 
@@ -223,25 +223,25 @@ pub(super) struct WaitingSampling {
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     /// Nodes whose dependencies have ended, to be examined.
-    pub(super) due: VecDeque<NodeIndex>,
+    pub(super) ready: VecDeque<NodeIndex>,
     /// Examined nodes, to be started when there is room.
-    pub(super) startable: VecDeque<NodeIndex>,
+    pub(super) runnable: VecDeque<NodeIndex>,
     /// By node index: whether its condition was looked at already, which saves work.
     examined: Vec<bool>,
     /// Nodes that a replan keeps from starting.
-    pub(super) frozen: Vec<NodeIndex>,
+    pub(super) held_for_replan: Vec<NodeIndex>,
     /// Nodes that wait for room on an agent, or for its connection.
-    pub(super) waiting: WaitingLines,
+    pub(super) waiting: WaitQueues,
     /// When agents may be tried again that have failed.
-    pub(super) rests: BTreeSet<(Timestamp, AgentId)>,
+    pub(super) cooldowns: BTreeSet<(Timestamp, AgentId)>,
     /// Items that wait for room under their `foreach` task.
-    pub(super) by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
+    pub(super) items_by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
     /// `foreach` tasks under which items may have room again.
-    pub(super) with_room: BTreeSet<NodeIndex>,
+    pub(super) parents_with_capacity: BTreeSet<NodeIndex>,
     /// Prompts that wait until reserved tokens are settled, by the task whose budget it is; by none for the run's.
-    pub(super) prompts: BTreeMap<Option<NodeIndex>, VecDeque<WaitingPrompt>>,
+    pub(super) waiting_prompts: BTreeMap<Option<NodeIndex>, VecDeque<WaitingPrompt>>,
     /// Agents' requests to the model that wait for the same.
-    pub(super) samplings: VecDeque<WaitingSampling>,
+    pub(super) waiting_samplings: VecDeque<WaitingSampling>,
     /// What is known of agents that could not be reached.
     pub(super) outages: Outages,
     /// When pauses end.
@@ -249,7 +249,7 @@ pub(super) struct Queues {
     /// When questions are answered by default; some are answered already.
     pub(super) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
     /// Whether the run stops and all that had not started by then has ended.
-    pub(super) swept: bool,
+    pub(super) stop_applied: bool,
 }
 
 impl Queues {
@@ -316,21 +316,21 @@ impl Run {
             return Err(FoldError::NoStart);
         };
         let source = source.as_ref();
-        let mut run = Self::new(Beginning { plan, inputs, seed: *seed, planning: None, source }, *at)?;
+        let mut run = Self::new(NewRun { plan, inputs, seed: *seed, planning: None, source }, *at)?;
         for record in records {
             if record.seq != run.next_seq {
                 return Err(FoldError::Gap { expected: run.next_seq, found: record.seq });
             }
             see(&run, &record.event);
             run.apply(&record.event, record.at)
-                .map_err(|Unknown(name)| FoldError::Unknown { seq: record.seq, name })?;
+                .map_err(|UnknownName(name)| FoldError::Unknown { seq: record.seq, name })?;
         }
         Ok(run)
     }
 
     /// The run as `RunStarted` leaves it.
-    pub(super) fn new(beginning: Beginning<'_>, at: Timestamp) -> Result<Self, GraphError> {
-        let Beginning { plan, inputs, seed, source, .. } = beginning;
+    pub(super) fn new(beginning: NewRun<'_>, at: Timestamp) -> Result<Self, GraphError> {
+        let NewRun { plan, inputs, seed, source, .. } = beginning;
         let graph = TaskGraph::new(&plan.tasks)?;
         let mut state = State {
             plan: Arc::clone(plan),
@@ -343,13 +343,13 @@ impl Run {
             sampling: BTreeMap::new(),
             accepts_changes: false,
             accounts: Accounts::default(),
-            replans: Replans::default(),
-            kept: BTreeMap::new(),
+            replans: ReplanState::default(),
+            kept_results: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             deadline: plan.budget.time.map(|time| at.after(time.0)),
             running: 0,
-            open: graph.len(),
-            stop: None,
+            unfinished_nodes: graph.len(),
+            stop_reason: None,
             status: RunStatus::Running,
             next_seq: 1,
             graph,
@@ -359,7 +359,7 @@ impl Run {
             let waiting_for = state.graph.dependencies(index).count();
             let task = if waiting_for == 0 { TaskState::Ready } else { TaskState::Blocked };
             if waiting_for == 0 {
-                queues.due.push_back(index);
+                queues.ready.push_back(index);
             }
             state.tasks.push(TaskEntry::new(task, waiting_for));
         }
@@ -372,15 +372,15 @@ impl Run {
     }
 
     /// Takes in one event, decided at `at`. The only way to change a run's state.
-    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), Unknown> {
+    pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         Fold { state: &mut self.state, queues: &mut self.queues }.apply(event, at)
     }
 
     /// When [`super::Run::handle`] has something to do although nothing was observed.
-    pub fn next_wake(&self) -> Option<Timestamp> {
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
         let pause = self.queues.timers.first().map(|(at, _)| *at);
-        let deadline = self.deadline.filter(|_| self.stop.is_none());
-        let rest = self.queues.rests.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
+        let deadline = self.deadline.filter(|_| self.stop_reason.is_none());
+        let rest = self.queues.cooldowns.first().map(|(at, _)| *at).filter(|_| !self.queues.waiting.is_empty());
         pause.into_iter().chain(deadline).chain(rest).chain(self.next_question_deadline()).min()
     }
 }
@@ -392,7 +392,7 @@ impl State {
     }
 
     /// The files that it came from, where it came from files.
-    pub fn source(&self) -> Option<&Source> {
+    pub fn source(&self) -> Option<&RunSource> {
         self.source.as_deref()
     }
 
@@ -403,7 +403,7 @@ impl State {
 
     /// Whether the process that drives it is asked to stop.
     pub(super) fn is_interrupted(&self) -> bool {
-        self.stop == Some(Stop::Interrupted)
+        self.stop_reason == Some(RunStop::Interrupted)
     }
 
     /// The plan.
@@ -420,40 +420,40 @@ impl State {
     }
 
     /// The agent's request that waits for the answer to `question`; none for an approval.
-    pub fn request_of(&self, question: &QuestionId) -> Option<&RequestId> {
+    pub fn waiting_request(&self, question: &QuestionId) -> Option<&RequestId> {
         self.questions.get(question)?.request.as_ref()
     }
 
     /// The node of a running attempt or turn; none if the attempt is over or unknown.
-    pub(super) fn current(&self, attempt: &AttemptId) -> Option<NodeIndex> {
-        let node = self.graph.find(attempt.task.as_str())?;
+    pub(super) fn running_node(&self, attempt: &AttemptId) -> Option<NodeIndex> {
+        let node = self.graph.node_index(attempt.task.as_str())?;
         (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
     }
 
-    pub(super) fn find(&self, id: &TaskId) -> Result<NodeIndex, Unknown> {
-        self.graph.find(id.as_str()).ok_or_else(|| Unknown(id.to_string()))
+    pub(super) fn find_node(&self, id: &TaskId) -> Result<NodeIndex, UnknownName> {
+        self.graph.node_index(id.as_str()).ok_or_else(|| UnknownName(id.to_string()))
     }
 }
 
 /// A name that the run does not have.
 #[derive(Debug)]
-pub(super) struct Unknown(pub(super) String);
+pub(super) struct UnknownName(pub(super) String);
 
 impl TaskEntry {
     pub(super) fn new(state: TaskState, waiting_for: usize) -> Self {
         Self {
             state,
-            waiting_for,
+            pending_dependencies: waiting_for,
             attempts: 0,
             routes: Vec::new(),
-            approved: false,
+            is_approved: false,
             unsettled: None,
             rest_approved: false,
             agent: None,
             last_route: None,
             conversation: None,
             last_failure: None,
-            taken_up: false,
+            is_reattached: false,
             replies: BTreeMap::new(),
             items: 0..0,
             running_items: 0,
@@ -474,13 +474,13 @@ impl TaskEntry {
         match &self.state {
             TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
             // A `foreach` task ends after its items.
-            TaskState::Expanded => self.waiting_for == 0,
-            TaskState::Blocked | TaskState::Ready | TaskState::AwaitingAnswer | TaskState::Waiting { .. } => true,
+            TaskState::Expanded => self.pending_dependencies == 0,
+            TaskState::Blocked | TaskState::Ready | TaskState::AwaitingAnswer | TaskState::Delayed { .. } => true,
         }
     }
 
     /// The reason for which a dependent is skipped, if it is.
-    pub(super) fn blocks(&self, id: &TaskId, on_failure: crate::model::OnFailure) -> Option<SkipReason> {
+    pub(super) fn blocking_reason(&self, id: &TaskId, on_failure: crate::model::OnFailure) -> Option<SkipReason> {
         let TaskState::Ended(outcome) = &self.state else { return None };
         match outcome {
             Outcome::Succeeded(_) => None,

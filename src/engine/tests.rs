@@ -2,21 +2,21 @@
 
 mod budgets;
 mod calls;
-mod ends;
 mod foreach;
 mod interrupts;
+mod invariants;
 mod outages;
+mod outcomes;
 mod prompt_retries;
 mod prompts;
 mod questions;
-mod recover;
+mod random_plans;
 mod replan;
 mod rerun;
+mod resume;
 mod routes;
 mod routing;
-mod rules;
 mod simulation;
-mod sketches;
 mod synthesis;
 mod unsettled;
 
@@ -30,13 +30,14 @@ use indexmap::IndexMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Beginning, Run, Step, sent_calls};
+use super::{NewRun, Run, StepOutput, sent_calls};
 use crate::model::{
-    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Block, Budget, Call, ChatError, ChatPart,
-    ChatReply, ChatRequest, Command, Consent, DefaultAnswer, Effect, EndCause, Event, Expression, Failure, FailureKind,
-    Foreach, GoalPlanning, Input, ItemPlace, MicroDollars, OnFailure, Origin, Outcome, Plan, PlannerTurn, Prompt,
-    PromptTool, QuestionPolicy, Record, Remainder, ReplanPolicy, ReplanRequest, Retry, Route, RunStatus, Sampler,
-    SkipReason, Span, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput, Usage, Work,
+    AgentId, AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Backoff, Budget, Call, ChatError, ChatPart, ChatReply,
+    ChatRequest, Command, Consent, ContentBlock, DefaultAnswer, Effect, EndCause, Event, Expression, Failure,
+    FailureKind, Foreach, GoalPlanning, HumanDuration, Input, ItemPlace, MicroDollars, OnFailure, Origin, Outcome,
+    Plan, PlanPatch, PlannerExchange, Prompt, PromptTool, QuestionPolicy, Record, ReplanPolicy, ReplanRequest, Retry,
+    Route, RunStatus, SamplingOrigin, SkipReason, Task, TaskId, Template, Timestamp, ToolChoice, ToolInfo, ToolOutput,
+    Usage, Work,
 };
 
 /// The variable that multiplies the number of random schedules of each property.
@@ -54,7 +55,7 @@ fn agent_policy() -> AgentPolicy {
     AgentPolicy {
         required: false,
         max_concurrency: 2,
-        tool_timeout: Span(Duration::from_secs(60)),
+        tool_timeout: HumanDuration(Duration::from_secs(60)),
         effect: None,
         fingerprint: String::new(),
     }
@@ -69,12 +70,12 @@ fn call(routes: Vec<Route>, arguments: Value) -> Work {
 }
 
 /// The same task on other routes.
-fn on(routes: Vec<Route>, task: Task) -> Task {
+fn with_routes(routes: Vec<Route>, task: Task) -> Task {
     Task { work: call(routes, json!({})), ..task }
 }
 
 /// The same task with other arguments.
-fn with(arguments: Value, task: Task) -> Task {
+fn with_arguments(arguments: Value, task: Task) -> Task {
     Task { work: call(vec![route("a", 0)], arguments), ..task }
 }
 
@@ -133,29 +134,29 @@ fn info() -> Arc<AgentInfo> {
 }
 
 fn text(text: &str) -> Arc<ToolOutput> {
-    Arc::new(ToolOutput { content: vec![Block::Text(text.into())], structured: None, warning: None })
+    Arc::new(ToolOutput { content: vec![ContentBlock::Text(text.into())], structured: None, warning: None })
 }
 
 /// Holds a run, all it recorded, and the orders that nobody has carried out.
 struct Driver {
     run: Run,
     records: Vec<Record>,
-    orders: Vec<Command>,
+    commands: Vec<Command>,
     now: Timestamp,
 }
 
 impl Driver {
     fn start(plan: &Arc<Plan>) -> Self {
-        Self::planned(plan, None)
+        Self::start_planned(plan, None)
     }
 
     /// Starts a run whose plan was made like this.
-    fn planned(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> Self {
+    fn start_planned(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> Self {
         let now = Timestamp(1_000);
-        let beginning = Beginning { plan, inputs: &Arc::new(json!({})), seed: 7, planning, source: None };
+        let beginning = NewRun { plan, inputs: &Arc::new(json!({})), seed: 7, planning, source: None };
         let (run, step) = Run::start(beginning, now).expect("a graph");
-        let mut driver = Self { run, records: Vec::new(), orders: Vec::new(), now };
-        driver.take(step);
+        let mut driver = Self { run, records: Vec::new(), commands: Vec::new(), now };
+        driver.apply_step(step);
         driver
     }
 
@@ -167,27 +168,27 @@ impl Driver {
     }
 
     fn connect_all(&mut self) {
-        for agent in self.take_orders(|order| match order {
+        for agent in self.drain_commands(|order| match order {
             Command::ConnectAgent { agent } => Some(agent.clone()),
             _ => None,
         }) {
-            self.feed(Input::AgentConnected { agent, info: info() });
+            self.send_input(Input::AgentConnected { agent, info: info() });
         }
     }
 
-    fn take(&mut self, step: Step) {
+    fn apply_step(&mut self, step: StepOutput) {
         self.records.extend(step.records);
-        self.orders.extend(step.commands);
+        self.commands.extend(step.commands);
     }
 
-    fn feed(&mut self, input: Input) {
+    fn send_input(&mut self, input: Input) {
         let step = self.run.handle([input], self.now);
-        self.take(step);
+        self.apply_step(step);
     }
 
-    fn take_orders<T>(&mut self, pick: impl Fn(&Command) -> Option<T>) -> Vec<T> {
+    fn drain_commands<T>(&mut self, pick: impl Fn(&Command) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
-        self.orders.retain(|order| match pick(order) {
+        self.commands.retain(|order| match pick(order) {
             Some(found) => {
                 picked.push(found);
                 false
@@ -198,19 +199,19 @@ impl Driver {
     }
 
     /// The calls that were ordered since last asked.
-    fn calls(&mut self) -> Vec<(AttemptId, AgentId)> {
-        self.take_orders(|order| match order {
+    fn drain_calls(&mut self) -> Vec<(AttemptId, AgentId)> {
+        self.drain_commands(|order| match order {
             Command::StartAttempt(call) => Some((call.attempt.clone(), call.agent.clone())),
             _ => None,
         })
     }
 
-    fn names(&mut self) -> Vec<String> {
-        self.calls().into_iter().map(|(attempt, agent)| format!("{attempt}@{agent}")).collect()
+    fn drain_call_names(&mut self) -> Vec<String> {
+        self.drain_calls().into_iter().map(|(attempt, agent)| format!("{attempt}@{agent}")).collect()
     }
 
     fn end(&mut self, task: &str, number: u32, result: Result<Arc<ToolOutput>, Failure>) {
-        self.feed(Input::AttemptEnded { attempt: AttemptId { task: task.into(), number }, result });
+        self.send_input(Input::AttemptEnded { attempt: AttemptId { task: task.into(), number }, result });
     }
 
     fn fail(&mut self, task: &str, number: u32, kind: FailureKind) {
@@ -218,8 +219,8 @@ impl Driver {
     }
 
     fn sleep(&mut self) {
-        self.now = self.run.next_wake().expect("a pause");
-        self.feed(Input::TimeReached);
+        self.now = self.run.next_wakeup().expect("a pause");
+        self.send_input(Input::TimeReached);
     }
 
     fn outcome(&self, task: &str) -> Option<Outcome> {
@@ -240,7 +241,7 @@ impl Driver {
     }
 }
 
-fn over(items: Value, max_parallel: Option<usize>) -> Task {
+fn foreach_task(items: Value, max_parallel: Option<usize>) -> Task {
     Task {
         foreach: Some(Box::new(Foreach { items: Template(items), binding: "item".into(), max_parallel })),
         work: call(vec![route("a", 0)], json!({"value": "${{ item }}"})),
@@ -255,7 +256,7 @@ fn prompt(id: &str, tools: &[&str], output_schema: Option<Value>) -> Task {
     Task { work: Work::Prompt(Box::new(asked)), ..task(id, &[]) }
 }
 
-fn says(parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
+fn reply_with(parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
     Ok(ChatReply {
         parts,
         model: "m".into(),
@@ -266,34 +267,34 @@ fn says(parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
     })
 }
 
-fn says_text(text: &str) -> Result<ChatReply, ChatError> {
-    says(vec![ChatPart::Text { text: text.into() }])
+fn reply_text(text: &str) -> Result<ChatReply, ChatError> {
+    reply_with(vec![ChatPart::Text { text: text.into() }])
 }
 
-fn asks_for(calls: &[(&str, &str)]) -> Result<ChatReply, ChatError> {
+fn tool_use_reply(calls: &[(&str, &str)]) -> Result<ChatReply, ChatError> {
     let call = |(id, name): &(&str, &str)| {
         let input = json!({"text": "${{ inputs.secret }}"});
         let Value::Object(input) = input else { unreachable!("an object") };
         ChatPart::ToolUse { id: (*id).into(), name: (*name).into(), input }
     };
-    says(calls.iter().map(call).collect())
+    reply_with(calls.iter().map(call).collect())
 }
 
 impl Driver {
     /// The turns that were ordered since last asked.
-    fn turns(&mut self) -> Vec<(String, ChatRequest)> {
-        self.take_orders(|order| match order {
-            Command::AskModel { attempt, chat } => Some((attempt.to_string(), (**chat).clone())),
+    fn drain_model_requests(&mut self) -> Vec<(String, ChatRequest)> {
+        self.drain_commands(|order| match order {
+            Command::RequestModel { attempt, chat } => Some((attempt.to_string(), (**chat).clone())),
             _ => None,
         })
     }
 
     fn reply(&mut self, task: &str, number: u32, result: Result<ChatReply, ChatError>) {
-        self.feed(Input::ModelReplied { attempt: AttemptId { task: task.into(), number }, result });
+        self.send_input(Input::ModelReplied { attempt: AttemptId { task: task.into(), number }, result });
     }
 }
 
-fn plain(task: Task) -> Task {
+fn text_prompt(task: Task) -> Task {
     let mut task = task;
     if let Work::Prompt(prompt) = &mut task.work {
         prompt.prompt = Template(json!("Why?"));
@@ -302,19 +303,24 @@ fn plain(task: Task) -> Task {
 }
 
 fn synthesis(output_schema: Option<Value>, sources: &[&str]) -> Task {
-    let Work::Prompt(asked) = plain(prompt("p", &[], output_schema)).work else { unreachable!("a prompt") };
+    let Work::Prompt(asked) = text_prompt(prompt("p", &[], output_schema)).work else { unreachable!("a prompt") };
     let on_failure = OnFailure::Continue;
     Task { work: Work::Synthesis(asked), on_failure, ..task("answer", sources) }
 }
 
-fn used(tokens: u64) -> Result<ChatReply, ChatError> {
+fn reply_using(tokens: u64) -> Result<ChatReply, ChatError> {
     let usage = crate::model::Usage { input_tokens: tokens, output_tokens: 0 };
-    says_text("done").map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.01), ..reply })
+    reply_text("done").map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.01), ..reply })
 }
 
 /// A planning of so many turns, each with this usage and a cent.
-fn planning(turns: usize, usage: Option<Usage>) -> GoalPlanning {
-    let turn =
-        PlannerTurn { model: "m".into(), stop_reason: "endTurn".into(), usage, most_tokens: 90, cost_usd: Some(0.01) };
-    GoalPlanning { goal: "Go".into(), turns: vec![turn; turns] }
+fn planning(exchanges: usize, usage: Option<Usage>) -> GoalPlanning {
+    let turn = PlannerExchange {
+        model: "m".into(),
+        stop_reason: "endTurn".into(),
+        usage,
+        most_tokens: 90,
+        cost_usd: Some(0.01),
+    };
+    GoalPlanning { goal: "Go".into(), turns: vec![turn; exchanges] }
 }

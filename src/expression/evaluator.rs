@@ -14,8 +14,8 @@ use minijinja::{
 use serde_json::{Number, Value};
 
 use super::{
-    ExpressionError, Ground, Place, closest, resolve,
-    scan::{Call, CallKind, Scanned},
+    EvalContext, ExpressionError, ResolvedValue, closest_match, resolve,
+    scan::{Invocation, InvocationKind, ScannedExpression},
 };
 use budget::{Count, Taken, refused};
 use builtins::{ENVIRONMENT, function_names};
@@ -23,21 +23,21 @@ pub(super) use builtins::{filter_names, test_names};
 use operators::Bounded;
 
 /// Finds mistakes that show without values.
-pub(super) fn check(scanned: &Scanned<'_>) -> Result<(), ExpressionError> {
-    Prepared::new(scanned).compile().map(drop)
+pub(super) fn check(scanned: &ScannedExpression<'_>) -> Result<(), ExpressionError> {
+    PreparedExpression::new(scanned).compile().map(drop)
 }
 
-fn check_call(call: &Call<'_>, text: &str) -> Result<(), ExpressionError> {
+fn check_call(call: &Invocation<'_>, text: &str) -> Result<(), ExpressionError> {
     match call.kind {
-        CallKind::Filter => check_name("filter", call, text, filter_names()),
-        CallKind::Test => check_name("test", call, text, test_names()),
-        CallKind::Function => check_name("function", call, text, function_names()),
+        InvocationKind::Filter => check_name("filter", call, text, filter_names()),
+        InvocationKind::Test => check_name("test", call, text, test_names()),
+        InvocationKind::Function => check_name("function", call, text, function_names()),
     }
 }
 
 fn check_name(
     kind: &str,
-    call: &Call<'_>,
+    call: &Invocation<'_>,
     text: &str,
     mut known: impl Iterator<Item = &'static str> + Clone,
 ) -> Result<(), ExpressionError> {
@@ -47,20 +47,20 @@ fn check_name(
     }
     let name = &text[call.range.clone()];
     let error = ExpressionError::new(format!("there is no {kind} `{name}`"), call.range.clone());
-    Err(match closest(name, all.clone()) {
+    Err(match closest_match(name, all.clone()) {
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
         None => error.with_help(format!("there is {}", all.collect::<Vec<_>>().join(", "))),
     })
 }
 
 /// Computes an expression.
-pub(super) fn evaluate(scanned: &Scanned<'_>, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
-    let mut prepared = Prepared::new(scanned);
+pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_>) -> Result<Value, ExpressionError> {
+    let mut prepared = PreparedExpression::new(scanned);
     let expression = prepared.compile()?;
     // All paths are resolved up front, but what is missing is an error only when the evaluation comes to it.
     let (mut resolved, mut taken) = (Vec::with_capacity(scanned.paths.len()), Taken::default());
     for path in &scanned.paths {
-        let value = resolve::resolve(path, scanned.text, ground).map(Place::into_value);
+        let value = resolve::resolve(path, scanned.text, context).map(ResolvedValue::into_value);
         if let Ok(value) = &value {
             taken.add(value).map_err(|error| {
                 let detail = error.detail().unwrap_or_default();
@@ -75,13 +75,13 @@ pub(super) fn evaluate(scanned: &Scanned<'_>, ground: &Ground<'_>) -> Result<Val
         .enumerate()
         .map(|(index, (resolved, path))| match resolved {
             Ok(value) => Computed::from(Serde(value)),
-            Err(_) if path.may_be_missing => Computed::UNDEFINED,
-            Err(_) => Computed::from(refused(format!("{MISSING}{index}"))),
+            Err(_) if path.is_optional => Computed::UNDEFINED,
+            Err(_) => Computed::from(refused(format!("{MISSING_PATH_PREFIX}{index}"))),
         })
         .collect();
-    let computed = expression.eval(Computed::from_object(Names(names))).and_then(|value| to_json(&value));
+    let computed = expression.eval(Computed::from_object(PathValues(names))).and_then(|value| to_json(&value));
     computed.map_err(|error| {
-        let missing = error.detail().and_then(|detail| detail.strip_prefix(MISSING)?.parse().ok());
+        let missing = error.detail().and_then(|detail| detail.strip_prefix(MISSING_PATH_PREFIX)?.parse().ok());
         let missing = missing.and_then(|index: usize| resolved.into_iter().nth(index)?.err());
         missing.unwrap_or_else(|| prepared.error(&error))
     })
@@ -91,13 +91,13 @@ pub(super) fn evaluate(scanned: &Scanned<'_>, ground: &Ground<'_>) -> Result<Val
 const ELSEWHERE: &str = "compute this in a tool instead";
 
 /// Marks the error of a path that could not be resolved; a number follows.
-const MISSING: &str = "missing path ";
+const MISSING_PATH_PREFIX: &str = "missing path ";
 
-/// The values of the paths, under the names that [`Prepared`] gives them.
+/// The values of the paths, under the names that [`PreparedExpression`] gives them.
 #[derive(Debug)]
-struct Names(Vec<Computed>);
+struct PathValues(Vec<Computed>);
 
-impl Object for Names {
+impl Object for PathValues {
     fn get_value(self: &Arc<Self>, key: &Computed) -> Option<Computed> {
         let index: usize = key.as_str()?.strip_prefix("path_")?.parse().ok()?;
         self.0.get(index).cloned()
@@ -105,15 +105,15 @@ impl Object for Names {
 }
 
 /// An expression with a name in place of each path.
-struct Prepared<'s, 'e> {
-    scanned: &'s Scanned<'e>,
+struct PreparedExpression<'s, 'e> {
+    scanned: &'s ScannedExpression<'e>,
     bounded: Bounded,
     /// Where each name starts and ends.
-    names: Vec<Range<usize>>,
+    placeholders: Vec<Range<usize>>,
 }
 
-impl<'s, 'e> Prepared<'s, 'e> {
-    fn new(scanned: &'s Scanned<'e>) -> Self {
+impl<'s, 'e> PreparedExpression<'s, 'e> {
+    fn new(scanned: &'s ScannedExpression<'e>) -> Self {
         let mut text = String::with_capacity(scanned.text.len());
         let mut names = Vec::with_capacity(scanned.paths.len());
         let mut done = 0;
@@ -125,7 +125,7 @@ impl<'s, 'e> Prepared<'s, 'e> {
             done = path.range.end;
         }
         text.push_str(&scanned.text[done..]);
-        Self { scanned, bounded: Bounded::without_calls(text), names }
+        Self { scanned, bounded: Bounded::without_calls(text), placeholders: names }
     }
 
     /// Compiles the expression, with its operators under the bounds of an evaluation.
@@ -133,16 +133,16 @@ impl<'s, 'e> Prepared<'s, 'e> {
         self.bounded = Bounded::new(&self.bounded.text).map_err(|error| self.error(&error))?;
         let compiled = ENVIRONMENT.compile_expression_owned(self.bounded.text.clone());
         let compiled = compiled.map_err(|error| self.error(&error))?;
-        self.scanned.calls.iter().try_for_each(|call| check_call(call, self.scanned.text))?;
+        self.scanned.invocations.iter().try_for_each(|call| check_call(call, self.scanned.text))?;
         Ok(compiled)
     }
 
     /// Where a place of the text with names is in the expression as written.
-    fn original(&self, at: usize) -> usize {
-        match self.names.iter().rposition(|name| name.start <= at) {
+    fn original_offset(&self, at: usize) -> usize {
+        match self.placeholders.iter().rposition(|name| name.start <= at) {
             None => at,
-            Some(index) if at < self.names[index].end => self.scanned.paths[index].range.start,
-            Some(index) => self.scanned.paths[index].range.end + (at - self.names[index].end),
+            Some(index) if at < self.placeholders[index].end => self.scanned.paths[index].range.start,
+            Some(index) => self.scanned.paths[index].range.end + (at - self.placeholders[index].end),
         }
         .min(self.scanned.text.len())
     }
@@ -152,9 +152,9 @@ impl<'s, 'e> Prepared<'s, 'e> {
         let bounded = |range: Range<usize>| self.bounded.original(range.start)..self.bounded.original(range.end);
         let range = match error.range().map(bounded) {
             Some(range) if range.start < range.end => {
-                let last = self.original(range.end - 1) + 1;
-                let named = self.names.iter().position(|name| name.end == range.end);
-                self.original(range.start)..named.map_or(last, |index| self.scanned.paths[index].range.end)
+                let last = self.original_offset(range.end - 1) + 1;
+                let named = self.placeholders.iter().position(|name| name.end == range.end);
+                self.original_offset(range.start)..named.map_or(last, |index| self.scanned.paths[index].range.end)
             }
             _ => whole.clone(),
         };
@@ -166,7 +166,7 @@ impl<'s, 'e> Prepared<'s, 'e> {
                 .with_help("`| default(…)` says what to take instead"),
             ErrorKind::SyntaxError => {
                 let error = ExpressionError::new(format!("this is no expression: {detail}"), range);
-                match self.mistaken_sign() {
+                match self.operator_help() {
                     Some(help) => error.with_help(help),
                     None => error,
                 }
@@ -177,7 +177,7 @@ impl<'s, 'e> Prepared<'s, 'e> {
     }
 
     /// Advice for those who write another language's signs.
-    fn mistaken_sign(&self) -> Option<&'static str> {
+    fn operator_help(&self) -> Option<&'static str> {
         [("&&", "write `and` for `&&`"), ("||", "write `or` for `||`"), ("!", "write `not` for `!`")]
             .into_iter()
             .find(|(sign, _)| self.bounded.text.replace("!=", "").contains(sign))
@@ -187,25 +187,25 @@ impl<'s, 'e> Prepared<'s, 'e> {
 
 /// The JSON value of what was computed; integers stay exact, and what JSON cannot say is an error.
 fn to_json(value: &Computed) -> Result<Value, Error> {
-    json_within(value, &mut Count::default(), 0)
+    to_json_bounded(value, &mut Count::default(), 0)
 }
 
-fn json_within(value: &Computed, count: &mut Count, level: usize) -> Result<Value, Error> {
+fn to_json_bounded(value: &Computed, count: &mut Count, level: usize) -> Result<Value, Error> {
     count.add_one(value, level)?;
     Ok(match value.kind() {
         ValueKind::Undefined => return Err(Error::from(ErrorKind::UndefinedError)),
         ValueKind::None => Value::Null,
         ValueKind::Bool => Value::Bool(value.is_true()),
-        ValueKind::Number => Value::Number(number(value)?),
+        ValueKind::Number => Value::Number(json_number(value)?),
         ValueKind::String => Value::from(value.as_str().unwrap_or_default()),
-        ValueKind::Seq | ValueKind::Iterable => {
-            Value::Array(value.try_iter()?.map(|item| json_within(&item, count, level + 1)).collect::<Result<_, _>>()?)
-        }
+        ValueKind::Seq | ValueKind::Iterable => Value::Array(
+            value.try_iter()?.map(|item| to_json_bounded(&item, count, level + 1)).collect::<Result<_, _>>()?,
+        ),
         ValueKind::Map => Value::Object(
             value
                 .try_iter()?
                 .map(|key| {
-                    let field = json_within(&value.get_item(&key)?, count, level + 1)?;
+                    let field = to_json_bounded(&value.get_item(&key)?, count, level + 1)?;
                     let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
                     Ok((key, field))
                 })
@@ -215,7 +215,7 @@ fn json_within(value: &Computed, count: &mut Count, level: usize) -> Result<Valu
     })
 }
 
-fn number(value: &Computed) -> Result<Number, Error> {
+fn json_number(value: &Computed) -> Result<Number, Error> {
     if value.is_integer() {
         let whole =
             i64::try_from(value.clone()).map(Number::from).or_else(|_| u64::try_from(value.clone()).map(Number::from));

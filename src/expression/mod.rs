@@ -17,12 +17,12 @@ use std::{borrow::Cow, ops::Range};
 
 use serde_json::Value;
 
-use resolve::Place;
-pub(crate) use resolve::{hyphen_help, kind, listed};
-pub use template::{Piece, pieces};
+use resolve::ResolvedValue;
+pub(crate) use resolve::{format_names, hyphenated_key_help, json_type_name};
+pub use template::{TemplatePart, split_template};
 
 use crate::model::{Expression, Template, ToolOutput};
-use scan::{Path, Scanned, Segment};
+use scan::{ExpressionPath, PathSegment, ScannedExpression};
 
 /// What a task's expressions may ask of it: `tasks.ID.FIELD`.
 pub const TASK_FIELDS: [&str; 11] =
@@ -38,10 +38,10 @@ pub const RESERVED_NAMES: [&str; 17] = [
 ];
 
 /// All of a document, in an expression about it.
-pub const WHOLE: &str = "resource";
+pub const RESOURCE_NAME: &str = "resource";
 
 /// What describes the current item beside its value: `loop.index` and others.
-pub const LOOP: &str = "loop";
+pub const LOOP_NAME: &str = "loop";
 
 /// The current item of a `foreach` task.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,8 @@ pub struct LoopItem<'a> {
 }
 
 impl LoopItem<'_> {
-    /// Returns what [`LOOP`] means, with the members that Jinja's loops have.
-    fn position(self) -> Value {
+    /// Returns what [`LOOP_NAME`] means, with the members that Jinja's loops have.
+    fn loop_value(self) -> Value {
         serde_json::json!({
             "index": self.index + 1,
             "index0": self.index,
@@ -76,11 +76,11 @@ pub struct Scope<'a> {
     /// The current item of a `foreach` task.
     pub item: Option<LoopItem<'a>>,
     /// The tasks that have ended.
-    pub tasks: &'a dyn Tasks,
+    pub tasks: &'a dyn TaskLookup,
 }
 
 /// What an expression is about.
-enum Ground<'a> {
+enum EvalContext<'a> {
     /// A run.
     Run(&'a Scope<'a>),
     /// One document.
@@ -88,30 +88,30 @@ enum Ground<'a> {
 }
 
 /// The tasks that an expression can see.
-pub trait Tasks {
+pub trait TaskLookup {
     /// The task of that id, if it has ended.
-    fn view(&self, id: &str) -> Option<TaskView<'_>>;
+    fn task(&self, id: &str) -> Option<TaskView<'_>>;
 
-    /// The item at a place of [`Items`], if it has ended.
-    fn item(&self, place: usize) -> Option<TaskView<'_>>;
+    /// The item at a place of [`ForeachItems`], if it has ended.
+    fn item(&self, index: usize) -> Option<TaskView<'_>>;
 }
 
 /// The items of a `foreach` task that has ended, in order. There can be many, so only what is looked at is viewed.
 #[derive(Clone)]
-pub struct Items<'a> {
+pub struct ForeachItems<'a> {
     /// Those that know them.
-    pub tasks: &'a dyn Tasks,
-    /// Their places among all that [`Tasks::item`] knows.
-    pub places: Range<usize>,
+    pub lookup: &'a dyn TaskLookup,
+    /// Their places among all that [`TaskLookup::item`] knows.
+    pub indices: Range<usize>,
 }
 
-impl<'a> Items<'a> {
+impl<'a> ForeachItems<'a> {
     fn get(&self, index: usize) -> Option<TaskView<'a>> {
-        self.tasks.item(self.places.clone().nth(index)?)
+        self.lookup.item(self.indices.clone().nth(index)?)
     }
 
     fn iter(&self) -> impl Iterator<Item = TaskView<'a>> {
-        self.places.clone().filter_map(|place| self.tasks.item(place))
+        self.indices.clone().filter_map(|place| self.lookup.item(place))
     }
 }
 
@@ -127,7 +127,7 @@ pub struct TaskView<'a> {
     /// What it returned.
     pub output: Option<&'a ToolOutput>,
     /// For a `foreach` task, its items.
-    pub items: Option<Items<'a>>,
+    pub items: Option<ForeachItems<'a>>,
 }
 
 /// Why an expression has no value.
@@ -153,7 +153,7 @@ impl ExpressionError {
     }
 
     /// The same error in a text in which the expression starts at byte `offset`.
-    fn moved_by(mut self, offset: usize) -> Self {
+    fn shifted_by(mut self, offset: usize) -> Self {
         self.range = self.range.map(|range| range.start + offset..range.end + offset);
         self
     }
@@ -181,16 +181,16 @@ pub enum Reference<'e> {
 }
 
 /// An expression without a mistake that shows without values.
-pub(crate) struct Checked<'e>(Scanned<'e>);
+pub(crate) struct CheckedExpression<'e>(ScannedExpression<'e>);
 
-impl<'e> Checked<'e> {
+impl<'e> CheckedExpression<'e> {
     /// All that it refers to, in order, each with the bytes of the expression that it stands at.
     pub(crate) fn references(&self) -> impl Iterator<Item = (Reference<'e>, Range<usize>)> {
-        self.0.paths.iter().filter_map(|path| Some((reference(path)?, path.range.clone())))
+        self.0.paths.iter().filter_map(|path| Some((path_reference(path)?, path.range.clone())))
     }
 
     /// Whether it takes `inputs` as a whole, so that it may use any of them.
-    pub(crate) fn takes_all_inputs(&self) -> bool {
+    pub(crate) fn uses_all_inputs(&self) -> bool {
         self.0.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty())
     }
 }
@@ -200,12 +200,12 @@ impl<'e> Checked<'e> {
 ///
 /// # Errors
 /// The first such mistake.
-pub(crate) fn check(expression: &str) -> Result<Checked<'_>, ExpressionError> {
+pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, ExpressionError> {
     let scanned = scan::scan(expression)?;
     if scanned.whole_path().is_none() {
         evaluator::check(&scanned)?;
     }
-    Ok(Checked(scanned))
+    Ok(CheckedExpression(scanned))
 }
 
 /// The value of an expression.
@@ -213,27 +213,27 @@ pub(crate) fn check(expression: &str) -> Result<Checked<'_>, ExpressionError> {
 /// # Errors
 /// When it is no expression, refers to what is not there, or cannot be computed.
 pub fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
-    evaluate_text(&expression.0, &Ground::Run(scope))
+    evaluate_text(&expression.0, &EvalContext::Run(scope))
 }
 
 /// Whether an expression holds: `false`, `null`, 0 and what is empty do not.
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn condition(expression: &Expression, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
-    evaluate(expression, scope).map(|value| holds(&value))
+pub fn evaluate_condition(expression: &Expression, scope: &Scope<'_>) -> Result<bool, ExpressionError> {
+    evaluate(expression, scope).map(|value| is_truthy(&value))
 }
 
-/// Whether an expression about a document holds: where that is an object, its keys are names, and [`WHOLE`] is all of
+/// Whether an expression about a document holds: where that is an object, its keys are names, and [`RESOURCE_NAME`] is all of
 /// it. A key that is not there is null.
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn document_condition(expression: &Expression, document: &Value) -> Result<bool, ExpressionError> {
-    evaluate_text(&expression.0, &Ground::Document(document)).map(|value| holds(&value))
+pub fn evaluate_document_condition(expression: &Expression, document: &Value) -> Result<bool, ExpressionError> {
+    evaluate_text(&expression.0, &EvalContext::Document(document)).map(|value| is_truthy(&value))
 }
 
-fn holds(value: &Value) -> bool {
+fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,
@@ -273,31 +273,31 @@ pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, Ex
 
 /// Whether an expression asks how a task ended, rather than what it returned. Such a condition decides for
 /// itself what becomes of its task when a need failed or was skipped.
-pub fn looks_at_how_tasks_ended(expression: &Expression) -> bool {
-    const ENDINGS: [&str; 5] = ["status", "error", "succeeded", "failed", "skipped"];
+pub fn has_outcome_reference(expression: &Expression) -> bool {
+    const OUTCOME_FIELDS: [&str; 5] = ["status", "error", "succeeded", "failed", "skipped"];
     scan::scan(&expression.0).is_ok_and(|scanned| {
         scanned.paths.iter().any(|path| {
-            path.root == "tasks" && path.segments.get(1).is_some_and(|field| ENDINGS.contains(&&*field.text()))
+            path.root == "tasks" && path.segments.get(1).is_some_and(|field| OUTCOME_FIELDS.contains(&&*field.text()))
         })
     })
 }
 
-fn evaluate_text(text: &str, ground: &Ground<'_>) -> Result<Value, ExpressionError> {
-    find(text, ground).map(Place::into_value)
+fn evaluate_text(text: &str, context: &EvalContext<'_>) -> Result<Value, ExpressionError> {
+    resolve_or_evaluate(text, context).map(ResolvedValue::into_value)
 }
 
 /// What an expression means: what a path leads to where it is one, else a value that is made.
-fn find<'v>(text: &str, ground: &Ground<'v>) -> Result<Place<'v>, ExpressionError> {
+fn resolve_or_evaluate<'v>(text: &str, context: &EvalContext<'v>) -> Result<ResolvedValue<'v>, ExpressionError> {
     let scanned = scan::scan(text)?;
     match scanned.whole_path() {
-        Some(path) => resolve::resolve(path, text, ground),
-        None => evaluator::evaluate(&scanned, ground).map(Place::Made),
+        Some(path) => resolve::resolve(path, text, context),
+        None => evaluator::evaluate(&scanned, context).map(ResolvedValue::Owned),
     }
 }
 
 /// What a path refers to; nothing where it is `inputs` as a whole.
-fn reference<'e>(path: &Path<'e>) -> Option<Reference<'e>> {
-    let mut names = path.segments.iter().map(Segment::text);
+fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
+    let mut names = path.segments.iter().map(PathSegment::text);
     Some(match path.root {
         "tasks" => Reference::Task { id: names.next()?, path: names.collect() },
         "inputs" => Reference::Input { name: names.next()?, path: names.collect() },
@@ -306,15 +306,15 @@ fn reference<'e>(path: &Path<'e>) -> Option<Reference<'e>> {
 }
 
 /// The name closest to `wanted`, if one is close enough to be meant: at most a third of it differs.
-pub(crate) fn closest<'n>(wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    let length = wanted.chars().count();
+pub(crate) fn closest_match<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let length = target.chars().count();
     names
         .into_iter()
         .filter_map(|name| {
             let other = name.chars().count();
             let allowed = length.max(other) / 3;
             // The distance is at least the difference in length, which is far cheaper to know.
-            let distance = (length.abs_diff(other) <= allowed).then(|| strsim::damerau_levenshtein(wanted, name))?;
+            let distance = (length.abs_diff(other) <= allowed).then(|| strsim::damerau_levenshtein(target, name))?;
             (distance <= allowed).then_some((distance, name))
         })
         .min_by_key(|&(distance, _)| distance)

@@ -6,37 +6,44 @@ use std::{borrow::Cow, fmt::Write};
 use serde_json::Value;
 
 use super::{
-    ExpressionError, Ground, ITEMS_FIELD, Items, LOOP, TASK_FIELDS, TaskView, WHOLE, closest,
-    scan::{Path, Segment, Step},
+    EvalContext, ExpressionError, ForeachItems, ITEMS_FIELD, LOOP_NAME, RESOURCE_NAME, TASK_FIELDS, TaskView,
+    closest_match,
+    scan::{ExpressionPath, PathSegment, PathStep},
 };
-use crate::model::{Block, ToolOutput};
+use crate::model::{ContentBlock, ToolOutput};
 
 /// Most names that an error lists.
-const MAX_LISTED: usize = 8;
+const MAX_LISTED_NAMES: usize = 8;
 
 /// What `path`, which stands in the expression `text`, leads to.
-pub(super) fn resolve<'v>(path: &Path<'_>, text: &str, ground: &Ground<'v>) -> Result<Place<'v>, ExpressionError> {
-    let walk = Walk { path, text };
-    let scope = match ground {
-        Ground::Run(scope) => scope,
-        Ground::Document(document) => return walk.follow(Place::Json(walk.part(document)?), 0),
+pub(super) fn resolve<'v>(
+    path: &ExpressionPath<'_>,
+    text: &str,
+    context: &EvalContext<'v>,
+) -> Result<ResolvedValue<'v>, ExpressionError> {
+    let walk = PathResolver { path, text };
+    let scope = match context {
+        EvalContext::Run(scope) => scope,
+        EvalContext::Document(document) => {
+            return walk.resolve_segments(ResolvedValue::Borrowed(walk.root_value(document)?), 0);
+        }
     };
     match path.root {
-        "inputs" => walk.follow(Place::Json(scope.inputs), 0),
+        "inputs" => walk.resolve_segments(ResolvedValue::Borrowed(scope.inputs), 0),
         "tasks" => {
             let id = path.segments[0].text();
-            let Some(view) = scope.tasks.view(&id) else {
+            let Some(view) = scope.tasks.task(&id) else {
                 let message = format!("task `{id}` has not ended, or is not in the plan");
-                return Err(ExpressionError::new(message, walk.up_to(1)));
+                return Err(ExpressionError::new(message, walk.prefix_range(1)));
             };
-            walk.follow(Place::Task(view), 1)
+            walk.resolve_segments(ResolvedValue::Task(view), 1)
         }
         root => match scope.item {
-            Some(item) if item.name == root => walk.follow(Place::Json(item.value), 0),
-            Some(item) if root == LOOP => walk.follow(Place::Made(item.position()), 0),
+            Some(item) if item.name == root => walk.resolve_segments(ResolvedValue::Borrowed(item.value), 0),
+            Some(item) if root == LOOP_NAME => walk.resolve_segments(ResolvedValue::Owned(item.loop_value()), 0),
             _ => {
-                let error = unknown_name(root, scope.item.map(|item| item.name), walk.up_to(0));
-                Err(match hyphen_help(text, path.range.start) {
+                let error = unknown_name(root, scope.item.map(|item| item.name), walk.prefix_range(0));
+                Err(match hyphenated_key_help(text, path.range.start) {
                     Some(help) => error.with_help(help),
                     None => error,
                 })
@@ -46,7 +53,7 @@ pub(super) fn resolve<'v>(path: &Path<'_>, text: &str, ground: &Ground<'v>) -> R
 }
 
 /// Returns how to write the key at byte `at` of `text`, where it holds a hyphen that is taken for a minus sign.
-pub(crate) fn hyphen_help(text: &str, at: usize) -> Option<String> {
+pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
     let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let (before, after) = text.as_bytes().split_at_checked(at)?;
     let start = at - before.iter().rev().take_while(is_part).count();
@@ -59,45 +66,45 @@ pub(crate) fn hyphen_help(text: &str, at: usize) -> Option<String> {
 pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
     let known = binding.into_iter().chain(["inputs", "tasks"]);
     let error = ExpressionError::new(format!("`{name}` means nothing here"), range);
-    match closest(name, known.clone()) {
+    match closest_match(name, known.clone()) {
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
-        None => error.with_help(format!("there is {}; texts stand in quotes", listed(known))),
+        None => error.with_help(format!("there is {}; texts stand in quotes", format_names(known))),
     }
 }
 
 /// What a path or a part of one means.
-pub(super) enum Place<'v> {
-    Json(&'v Value),
-    Made(Value),
+pub(super) enum ResolvedValue<'v> {
+    Borrowed(&'v Value),
+    Owned(Value),
     Text(Cow<'v, str>),
     Task(TaskView<'v>),
     /// The outputs of a `foreach` task.
     Outputs(Vec<&'v ToolOutput>),
     /// The items of a `foreach` task.
-    Items(Items<'v>),
+    Items(ForeachItems<'v>),
     /// Content blocks.
-    Blocks(Vec<&'v Block>),
+    Blocks(Vec<&'v ContentBlock>),
 }
 
-impl Place<'_> {
+impl ResolvedValue<'_> {
     pub(super) fn into_value(self) -> Value {
         match self {
-            Self::Json(value) => value.clone(),
-            Self::Made(value) => value,
+            Self::Borrowed(value) => value.clone(),
+            Self::Owned(value) => value,
             Self::Text(text) => Value::String(text.into_owned()),
-            Self::Task(view) => summary(&view),
+            Self::Task(view) => task_summary(&view),
             Self::Outputs(outputs) => outputs.into_iter().map(|output| output.value().into_owned()).collect(),
-            Self::Items(items) => items.iter().map(|item| summary(&item)).collect(),
-            Self::Blocks(blocks) => blocks.into_iter().map(|block| block.json().into_owned()).collect(),
+            Self::Items(items) => items.iter().map(|item| task_summary(&item)).collect(),
+            Self::Blocks(blocks) => blocks.into_iter().map(|block| block.to_json().into_owned()).collect(),
         }
     }
 
     /// Adds it to a text: a text as it is, anything else as JSON.
     pub(super) fn write_to(self, text: &mut String) {
         match self {
-            Self::Json(Value::String(part)) => text.push_str(part),
+            Self::Borrowed(Value::String(part)) => text.push_str(part),
             Self::Text(part) => text.push_str(&part),
-            Self::Json(value) => write!(text, "{value}").expect("a `String` takes every write"),
+            Self::Borrowed(value) => write!(text, "{value}").expect("a `String` takes every write"),
             other => match other.into_value() {
                 Value::String(part) => text.push_str(&part),
                 value => write!(text, "{value}").expect("a `String` takes every write"),
@@ -107,7 +114,7 @@ impl Place<'_> {
 }
 
 /// A task or item as an object.
-fn summary(view: &TaskView<'_>) -> Value {
+fn task_summary(view: &TaskView<'_>) -> Value {
     serde_json::json!({
         "status": view.status,
         "output": view.output.map(|output| output.value().into_owned()),
@@ -117,61 +124,82 @@ fn summary(view: &TaskView<'_>) -> Value {
     })
 }
 
-struct Walk<'p, 'e> {
-    path: &'p Path<'e>,
+struct PathResolver<'p, 'e> {
+    path: &'p ExpressionPath<'e>,
     text: &'p str,
 }
 
-impl Walk<'_, '_> {
+impl PathResolver<'_, '_> {
     /// What the path's name means in a document.
-    fn part<'v>(&self, document: &'v Value) -> Result<&'v Value, ExpressionError> {
+    fn root_value<'v>(&self, document: &'v Value) -> Result<&'v Value, ExpressionError> {
         let name = self.path.root;
-        if name == WHOLE {
+        if name == RESOURCE_NAME {
             return Ok(document);
         }
         let fields = document.as_object();
         match fields.and_then(|fields| fields.get(name)) {
             Some(value) => Ok(value),
             // A document grows: what is not there yet is nothing, unless that is what is asked.
-            None if self.path.segments.is_empty() && !self.path.may_be_missing => Ok(&Value::Null),
+            None if self.path.segments.is_empty() && !self.path.is_optional => Ok(&Value::Null),
             None => {
-                let known = fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str)).chain([WHOLE]);
-                let error = ExpressionError::new(format!("the contents have no `{name}`"), self.up_to(0));
-                Err(error.with_help(format!("there is {}", listed(known))))
+                let known =
+                    fields.into_iter().flat_map(|fields| fields.keys().map(String::as_str)).chain([RESOURCE_NAME]);
+                let error = ExpressionError::new(format!("the contents have no `{name}`"), self.prefix_range(0));
+                Err(error.with_help(format!("there is {}", format_names(known))))
             }
         }
     }
 
-    fn follow<'v>(&self, start: Place<'v>, from: usize) -> Result<Place<'v>, ExpressionError> {
+    fn resolve_segments<'v>(
+        &self,
+        start: ResolvedValue<'v>,
+        from: usize,
+    ) -> Result<ResolvedValue<'v>, ExpressionError> {
         let mut place = start;
         for (index, segment) in self.path.segments.iter().enumerate().skip(from) {
-            place = self.step(place, segment, index)?;
+            place = self.resolve_segment(place, segment, index)?;
         }
         Ok(place)
     }
 
-    fn step<'v>(&self, place: Place<'v>, segment: &Segment<'_>, index: usize) -> Result<Place<'v>, ExpressionError> {
+    fn resolve_segment<'v>(
+        &self,
+        place: ResolvedValue<'v>,
+        segment: &PathSegment<'_>,
+        index: usize,
+    ) -> Result<ResolvedValue<'v>, ExpressionError> {
         match place {
-            Place::Json(value) => self.json(value, segment, index).map(Place::Json),
+            ResolvedValue::Borrowed(value) => self.json_member(value, segment, index).map(ResolvedValue::Borrowed),
             // Values are made at the leaves only, from texts and truths: nothing is inside of them.
-            Place::Made(value) => self.json(&value, segment, index).map(|inside| Place::Made(inside.clone())),
-            Place::Text(text) => self.step(Place::Made(text.into()), segment, index),
-            Place::Task(view) => self.field(view, segment, index),
-            Place::Outputs(outputs) => self.element(&outputs, segment, index).map(|output| output_value(output)),
-            Place::Items(items) => {
-                let count = items.places.len();
-                let at = self.position(count, segment, index)?;
-                items.get(at).map(Place::Task).ok_or_else(|| self.no_element(count, at as i64, index))
+            ResolvedValue::Owned(value) => {
+                self.json_member(&value, segment, index).map(|inside| ResolvedValue::Owned(inside.clone()))
             }
-            Place::Blocks(blocks) => self.element(&blocks, segment, index).map(|block| match block.json() {
-                Cow::Borrowed(json) => Place::Json(json),
-                Cow::Owned(json) => Place::Made(json),
-            }),
+            ResolvedValue::Text(text) => self.resolve_segment(ResolvedValue::Owned(text.into()), segment, index),
+            ResolvedValue::Task(view) => self.task_field(view, segment, index),
+            ResolvedValue::Outputs(outputs) => {
+                self.list_element(&outputs, segment, index).map(|output| output_value(output))
+            }
+            ResolvedValue::Items(items) => {
+                let count = items.indices.len();
+                let at = self.element_index(count, segment, index)?;
+                items.get(at).map(ResolvedValue::Task).ok_or_else(|| self.index_out_of_range(count, at as i64, index))
+            }
+            ResolvedValue::Blocks(blocks) => {
+                self.list_element(&blocks, segment, index).map(|block| match block.to_json() {
+                    Cow::Borrowed(json) => ResolvedValue::Borrowed(json),
+                    Cow::Owned(json) => ResolvedValue::Owned(json),
+                })
+            }
         }
     }
 
     /// What is inside of a JSON value.
-    fn json<'v>(&self, value: &'v Value, segment: &Segment<'_>, index: usize) -> Result<&'v Value, ExpressionError> {
+    fn json_member<'v>(
+        &self,
+        value: &'v Value,
+        segment: &PathSegment<'_>,
+        index: usize,
+    ) -> Result<&'v Value, ExpressionError> {
         match value {
             Value::Object(fields) => {
                 let key = segment.text();
@@ -182,20 +210,20 @@ impl Walk<'_, '_> {
                     let has = if fields.is_empty() {
                         "it is empty".to_owned()
                     } else {
-                        format!("it has {}", listed(fields.keys().map(String::as_str)))
+                        format!("it has {}", format_names(fields.keys().map(String::as_str)))
                     };
-                    let error = self.error(index, &format!("has no key `{key}`; {has}"));
-                    if let Some(help) = hyphen_help(self.text, segment.end) {
+                    let error = self.error_at(index, &format!("has no key `{key}`; {has}"));
+                    if let Some(help) = hyphenated_key_help(self.text, segment.end) {
                         return error.with_help(help);
                     }
-                    suggest(error, &key, fields.keys().map(String::as_str))
+                    with_suggestion(error, &key, fields.keys().map(String::as_str))
                 })
             }
-            Value::Array(items) => self.element(items, segment, index),
+            Value::Array(items) => self.list_element(items, segment, index),
             _ => {
                 let key = segment.text();
-                let kind = kind(value);
-                let error = self.error(index, &format!("is {kind}, which has no `{key}`"));
+                let kind = json_type_name(value);
+                let error = self.error_at(index, &format!("is {kind}, which has no `{key}`"));
                 Err(if value.is_string() && index > 1 && self.path.root == "tasks" {
                     error.with_help("the tool returned text; `| fromjson` reads JSON out of a text")
                 } else {
@@ -206,69 +234,81 @@ impl Walk<'_, '_> {
     }
 
     /// An element of a list.
-    fn element<'l, T>(&self, list: &'l [T], segment: &Segment<'_>, index: usize) -> Result<&'l T, ExpressionError> {
-        self.position(list.len(), segment, index).map(|at| &list[at])
+    fn list_element<'l, T>(
+        &self,
+        list: &'l [T],
+        segment: &PathSegment<'_>,
+        index: usize,
+    ) -> Result<&'l T, ExpressionError> {
+        self.element_index(list.len(), segment, index).map(|at| &list[at])
     }
 
     /// Which of `count` elements a segment names.
-    fn position(&self, count: usize, segment: &Segment<'_>, index: usize) -> Result<usize, ExpressionError> {
+    fn element_index(&self, count: usize, segment: &PathSegment<'_>, index: usize) -> Result<usize, ExpressionError> {
         let position = match segment.step {
-            Step::Index(position) => Some(position),
-            Step::Name(name) => name.parse().ok(),
+            PathStep::Index(position) => Some(position),
+            PathStep::Name(name) => name.parse().ok(),
         };
         let Some(position) = position else {
             let key = segment.text();
-            let error = self.error(index, &format!("is a list, which has no key `{key}`"));
+            let error = self.error_at(index, &format!("is a list, which has no key `{key}`"));
             return Err(error.with_help("an element is `[0]`; all of them in turn are what `foreach` is for"));
         };
         let from_start = if position < 0 { position + count as i64 } else { position };
         let at = usize::try_from(from_start).ok().filter(|at| *at < count);
-        at.ok_or_else(|| self.no_element(count, position, index))
+        at.ok_or_else(|| self.index_out_of_range(count, position, index))
     }
 
-    fn no_element(&self, count: usize, position: i64, index: usize) -> ExpressionError {
-        self.error(index, &format!("has {count} elements, so there is no `[{position}]`"))
+    fn index_out_of_range(&self, count: usize, position: i64, index: usize) -> ExpressionError {
+        self.error_at(index, &format!("has {count} elements, so there is no `[{position}]`"))
     }
 
     /// A field of a task or of an item.
-    fn field<'v>(&self, view: TaskView<'v>, segment: &Segment<'_>, index: usize) -> Result<Place<'v>, ExpressionError> {
+    fn task_field<'v>(
+        &self,
+        view: TaskView<'v>,
+        segment: &PathSegment<'_>,
+        index: usize,
+    ) -> Result<ResolvedValue<'v>, ExpressionError> {
         let name = segment.text();
         let output = || {
             view.output.ok_or_else(|| {
-                let what = if view.status == "succeeded" { "returned nothing".to_owned() } else { ended(&view) };
-                let error = self.error(index, &format!("has no `{name}`: it {what}"));
+                let what = if view.status == "succeeded" { "returned nothing".to_owned() } else { outcome_text(&view) };
+                let error = self.error_at(index, &format!("has no `{name}`: it {what}"));
                 error.with_help(format!("`| default(…)` says what to take instead of a missing `{name}`"))
             })
         };
-        let text = |text: Option<&'v str>| text.map_or(Place::Made(Value::Null), |text| Place::Text(text.into()));
+        let text = |text: Option<&'v str>| {
+            text.map_or(ResolvedValue::Owned(Value::Null), |text| ResolvedValue::Text(text.into()))
+        };
         Ok(match (&*name, &view.items) {
             ("status", _) => text(Some(view.status)),
             ("agent", _) => text(view.agent),
             ("error", _) => text(view.error),
-            ("succeeded" | "failed" | "skipped", None) => Place::Made((view.status == name).into()),
+            ("succeeded" | "failed" | "skipped", None) => ResolvedValue::Owned((view.status == name).into()),
             ("succeeded" | "failed" | "skipped", Some(items)) => {
-                Place::Made(items.iter().filter(|item| item.status == name).count().into())
+                ResolvedValue::Owned(items.iter().filter(|item| item.status == name).count().into())
             }
-            ("output" | "outputs", Some(items)) => Place::Outputs(
+            ("output" | "outputs", Some(items)) => ResolvedValue::Outputs(
                 items.iter().filter(|item| item.status == "succeeded").filter_map(|item| item.output).collect(),
             ),
-            (ITEMS_FIELD, Some(items)) => Place::Items(items.clone()),
+            (ITEMS_FIELD, Some(items)) => ResolvedValue::Items(items.clone()),
             ("text" | "content" | "resources", Some(_)) => {
-                let error = self.error(index, &format!("ran once for each item, so it has no `{name}` of its own"));
+                let error = self.error_at(index, &format!("ran once for each item, so it has no `{name}` of its own"));
                 return Err(error.with_help(format!("an item's own is `items[0].{name}`; all outputs are `outputs`")));
             }
             ("output", None) => output_value(output()?),
-            ("text", None) => Place::Text(output()?.text()),
-            ("content", None) => Place::Blocks(output()?.content.iter().collect()),
-            ("resources", None) => Place::Blocks(output()?.resources().collect()),
+            ("text", None) => ResolvedValue::Text(output()?.text()),
+            ("content", None) => ResolvedValue::Blocks(output()?.content.iter().collect()),
+            ("resources", None) => ResolvedValue::Blocks(output()?.resources().collect()),
             ("outputs" | ITEMS_FIELD, None) => {
-                let error = self.error(index, &format!("is no `foreach` task, so it has no `{name}`"));
+                let error = self.error_at(index, &format!("is no `foreach` task, so it has no `{name}`"));
                 return Err(error.with_help("its output is `output`"));
             }
             _ => {
                 let fields = TASK_FIELDS.into_iter().filter(|field| *field != "outputs");
-                let error = self.error(index, &format!("has no `{name}`; it has {}", listed(fields.clone())));
-                return Err(suggest(error, &name, fields));
+                let error = self.error_at(index, &format!("has no `{name}`; it has {}", format_names(fields.clone())));
+                return Err(with_suggestion(error, &name, fields));
             }
         })
     }
@@ -276,56 +316,61 @@ impl Walk<'_, '_> {
     fn unknown_input(&self, name: &str, fields: &serde_json::Map<String, Value>) -> ExpressionError {
         let has = match fields.is_empty() {
             true => "the plan has no inputs".to_owned(),
-            false => format!("the plan has {}", listed(fields.keys().map(String::as_str))),
+            false => format!("the plan has {}", format_names(fields.keys().map(String::as_str))),
         };
-        let error = ExpressionError::new(format!("there is no input `{name}`; {has}"), self.up_to(1));
+        let error = ExpressionError::new(format!("there is no input `{name}`; {has}"), self.prefix_range(1));
         match name.split_once('-') {
             Some((first, _)) if fields.contains_key(first) => {
                 error.with_help("a name after `inputs.` runs over hyphens: put spaces around a minus sign")
             }
-            _ => suggest(error, name, fields.keys().map(String::as_str)),
+            _ => with_suggestion(error, name, fields.keys().map(String::as_str)),
         }
     }
 
     /// An error about the part of the path before segment `index`.
-    fn error(&self, index: usize, problem: &str) -> ExpressionError {
-        let before = &self.text[self.up_to(index)];
-        ExpressionError::new(format!("`{before}` {problem}"), self.up_to(index + 1))
+    fn error_at(&self, index: usize, problem: &str) -> ExpressionError {
+        let before = &self.text[self.prefix_range(index)];
+        ExpressionError::new(format!("`{before}` {problem}"), self.prefix_range(index + 1))
     }
 
     /// Where the path up to and without segment `count` stands.
-    fn up_to(&self, count: usize) -> std::ops::Range<usize> {
+    fn prefix_range(&self, count: usize) -> std::ops::Range<usize> {
         let start = self.path.range.start;
         let end = count.checked_sub(1).map_or(start + self.path.root.len(), |last| self.path.segments[last].end);
         start..end
     }
 }
 
-fn output_value(output: &ToolOutput) -> Place<'_> {
+fn output_value(output: &ToolOutput) -> ResolvedValue<'_> {
     match &output.structured {
-        Some(value) => Place::Json(value),
-        None => Place::Text(output.text()),
+        Some(value) => ResolvedValue::Borrowed(value),
+        None => ResolvedValue::Text(output.text()),
     }
 }
 
-fn ended(view: &TaskView<'_>) -> String {
+fn outcome_text(view: &TaskView<'_>) -> String {
     match view.status {
         "skipped" | "cancelled" => format!("was {}", view.status),
         status => status.to_owned(),
     }
 }
 
-fn suggest<'n>(error: ExpressionError, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> ExpressionError {
-    match closest(wanted, names) {
+fn with_suggestion<'n>(
+    error: ExpressionError,
+    wanted: &str,
+    names: impl IntoIterator<Item = &'n str>,
+) -> ExpressionError {
+    match closest_match(wanted, names) {
         Some(close) => error.with_help(format!("did you mean `{close}`?")),
         None => error,
     }
 }
 
 /// Names for a person: the first few, in backticks. They may come from an agent, so long ones are cut.
-pub(crate) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     let mut names = names.into_iter();
-    let mut shown: Vec<String> = names.by_ref().take(MAX_LISTED).map(|name| format!("`{}`", cut(name))).collect();
+    let mut shown: Vec<String> =
+        names.by_ref().take(MAX_LISTED_NAMES).map(|name| format!("`{}`", truncate_name(name))).collect();
     match names.count() {
         0 => {}
         more => shown.push(format!("{more} more")),
@@ -333,17 +378,17 @@ pub(crate) fn listed<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     shown.join(", ")
 }
 
-fn cut(name: &str) -> String {
-    const LONGEST: usize = 40;
+fn truncate_name(name: &str) -> String {
+    const MAX_NAME_CHARS: usize = 40;
     let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    match name.char_indices().nth(LONGEST) {
+    match name.char_indices().nth(MAX_NAME_CHARS) {
         Some((end, _)) => name[..end].chars().map(clean).chain(['…']).collect(),
         None => name.chars().map(clean).collect(),
     }
 }
 
 /// The JSON type of a value, with its article.
-pub(crate) fn kind(value: &Value) -> &'static str {
+pub(crate) fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -6,16 +6,16 @@ use std::ops::Range;
 use serde_json::Value;
 use smallvec::SmallVec;
 
-use super::{ExpressionError, Ground, Reference, Scope, check, find, resolve::Place};
+use super::{EvalContext, ExpressionError, Reference, Scope, check, resolve::ResolvedValue, resolve_or_evaluate};
 
-const OPEN: &str = "${{";
-const CLOSE: &str = "}}";
+const EXPRESSION_START: &str = "${{";
+const EXPRESSION_END: &str = "}}";
 /// Largest text that values are put into, in bytes.
 const MAX_TEXT: usize = 64 * 1024 * 1024;
 
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece<'t> {
+pub enum TemplatePart<'t> {
     /// Text that stands for itself.
     Text(&'t str),
     /// What stands between `${{` and `}}`, and where in the text.
@@ -26,15 +26,15 @@ pub enum Piece<'t> {
 ///
 /// # Errors
 /// When a `${{` is not closed.
-pub fn pieces(text: &str) -> Result<SmallVec<[Piece<'_>; 3]>, ExpressionError> {
+pub fn split_template(text: &str) -> Result<SmallVec<[TemplatePart<'_>; 3]>, ExpressionError> {
     let mut pieces = SmallVec::new();
-    let plain = |range: Range<usize>| Some(&text[range]).filter(|text| !text.is_empty()).map(Piece::Text);
+    let plain = |range: Range<usize>| Some(&text[range]).filter(|text| !text.is_empty()).map(TemplatePart::Text);
     let mut done = 0;
-    while let Some(open) = next_open(text, done) {
-        let inside = open + OPEN.len();
+    while let Some(open) = find_expression_start(text, done) {
+        let inside = open + EXPRESSION_START.len();
         if text[done..open].ends_with('$') {
             pieces.extend(plain(done..open - 1));
-            pieces.push(Piece::Text(OPEN));
+            pieces.push(TemplatePart::Text(EXPRESSION_START));
             done = inside;
             continue;
         }
@@ -43,16 +43,16 @@ pub fn pieces(text: &str) -> Result<SmallVec<[Piece<'_>; 3]>, ExpressionError> {
             let error = ExpressionError::new("`${{` is not closed", open..inside);
             return Err(error.with_help("close it with `}}`; a literal `${{` is written `$${{`"));
         };
-        pieces.push(Piece::Expression(&text[inside..inside + length], inside..inside + length));
-        done = inside + length + CLOSE.len();
+        pieces.push(TemplatePart::Expression(&text[inside..inside + length], inside..inside + length));
+        done = inside + length + EXPRESSION_END.len();
     }
     pieces.extend(plain(done..text.len()));
     Ok(pieces)
 }
 
 /// Where the next `${{` stands, from byte `from` on.
-fn next_open(text: &str, from: usize) -> Option<usize> {
-    text[from..].match_indices('$').map(|(at, _)| from + at).find(|&at| text[at..].starts_with(OPEN))
+fn find_expression_start(text: &str, from: usize) -> Option<usize> {
+    text[from..].match_indices('$').map(|(at, _)| from + at).find(|&at| text[at..].starts_with(EXPRESSION_START))
 }
 
 /// How far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
@@ -66,14 +66,14 @@ fn expression_length(text: &str) -> Option<usize> {
             b'}' if depth > 0 => depth -= 1,
             b'}' if bytes.get(at + 1) == Some(&b'}') => return Some(at),
             b'}' => {}
-            quote => at = quoted_end(bytes, at + 1, quote)?,
+            quote => at = find_closing_quote(bytes, at + 1, quote)?,
         }
         at += 1;
     }
 }
 
 /// Where the quote stands that ends a text which begins at byte `at`.
-fn quoted_end(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
+fn find_closing_quote(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
     loop {
         match *bytes.get(at)? {
             b'\\' => at += 2,
@@ -96,21 +96,22 @@ pub(super) fn render(template: &Value, scope: &Scope<'_>) -> Result<Value, Expre
 }
 
 fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
-    if next_open(text, 0).is_none() {
+    if find_expression_start(text, 0).is_none() {
         return Ok(Value::String(text.to_owned()));
     }
-    let pieces = pieces(text)?;
-    let ground = Ground::Run(scope);
-    let find =
-        |expression, range: &Range<usize>| find(expression, &ground).map_err(|error| error.moved_by(range.start));
-    if let [Piece::Expression(expression, range)] = pieces.as_slice() {
-        return find(expression, range).map(Place::into_value);
+    let pieces = split_template(text)?;
+    let ground = EvalContext::Run(scope);
+    let find = |expression, range: &Range<usize>| {
+        resolve_or_evaluate(expression, &ground).map_err(|error| error.shifted_by(range.start))
+    };
+    if let [TemplatePart::Expression(expression, range)] = pieces.as_slice() {
+        return find(expression, range).map(ResolvedValue::into_value);
     }
     let mut rendered = String::with_capacity(text.len());
     for piece in &pieces {
         match piece {
-            Piece::Text(text) => rendered.push_str(text),
-            Piece::Expression(expression, range) => find(expression, range)?.write_to(&mut rendered),
+            TemplatePart::Text(text) => rendered.push_str(text),
+            TemplatePart::Expression(expression, range) => find(expression, range)?.write_to(&mut rendered),
         }
         if rendered.len() > MAX_TEXT {
             let message = format!("the text would be larger than {MAX_TEXT} bytes with its values");
@@ -127,9 +128,9 @@ pub(super) fn collect_references<'t>(
 ) -> Result<(), ExpressionError> {
     match template {
         Value::String(text) => {
-            for piece in pieces(text)? {
-                if let Piece::Expression(expression, range) = piece {
-                    let checked = check(expression).map_err(|error| error.moved_by(range.start))?;
+            for piece in split_template(text)? {
+                if let TemplatePart::Expression(expression, range) = piece {
+                    let checked = check(expression).map_err(|error| error.shifted_by(range.start))?;
                     found.extend(checked.references().map(|(reference, _)| reference));
                 }
             }

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::*;
 
-struct Ended {
+struct EndedTasks {
     tasks: HashMap<&'static str, TaskView<'static>>,
     /// Of the `foreach` task `each`.
     items: Vec<TaskView<'static>>,
 }
 
-impl Tasks for Ended {
-    fn view(&self, id: &str) -> Option<TaskView<'_>> {
-        let items = (id == "each").then_some(Items { tasks: self, places: 0..self.items.len() });
+impl TaskLookup for EndedTasks {
+    fn task(&self, id: &str) -> Option<TaskView<'_>> {
+        let items = (id == "each").then_some(ForeachItems { lookup: self, indices: 0..self.items.len() });
         Some(TaskView { items, ..self.tasks.get(id).cloned()? })
     }
 
@@ -25,7 +25,7 @@ impl Tasks for Ended {
     }
 }
 
-fn leaked(output: ToolOutput) -> Option<&'static ToolOutput> {
+fn leak_output(output: ToolOutput) -> Option<&'static ToolOutput> {
     Some(Box::leak(Box::new(output)))
 }
 
@@ -35,7 +35,7 @@ fn succeeded(structured: Value) -> TaskView<'static> {
         json!({"type": "resource_link", "uri": "doc://1"}),
         json!({"type": "text", "text": "two"}),
     ];
-    let output = leaked(ToolOutput::new(content, Some(structured)));
+    let output = leak_output(ToolOutput::new(content, Some(structured)));
     TaskView { status: "succeeded", agent: Some("travel"), error: None, output, items: None }
 }
 
@@ -43,8 +43,8 @@ fn failed() -> TaskView<'static> {
     TaskView { status: "failed", agent: Some("travel"), error: Some("it broke"), output: None, items: None }
 }
 
-fn run<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
-    let text = leaked(ToolOutput::new([json!({"type": "text", "text": "{\"a\": 1} ${{ inputs.limit }}"})], None));
+fn with_scope<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
+    let text = leak_output(ToolOutput::new([json!({"type": "text", "text": "{\"a\": 1} ${{ inputs.limit }}"})], None));
     let tasks = HashMap::from([
         ("find-hotels", succeeded(json!({"results": [{"url": "u1"}, {"url": "u2"}], "total": 2, "big": u64::MAX}))),
         ("say", TaskView { output: text, ..succeeded(Value::Null) }),
@@ -53,7 +53,7 @@ fn run<R>(body: impl FnOnce(&Scope<'_>) -> R) -> R {
         ("each", succeeded(Value::Null)),
     ]);
     let items = vec![succeeded(json!(1)), failed(), succeeded(json!({"n": 3}))];
-    let tasks = Ended { tasks, items };
+    let tasks = EndedTasks { tasks, items };
     let inputs =
         json!({"topic": "sea", "limit": 5, "low": -3, "ratio": 1.0, "empty": [], "deep": {"a b": {"c": null}}});
     let hit = json!({"url": "u9", "tags": ["x", "y"]});
@@ -69,8 +69,8 @@ fn expression(text: &str) -> Expression {
 }
 
 #[test]
-fn a_path_gives_the_value_it_names() {
-    run(|scope| {
+fn path_resolves_to_its_value() {
+    with_scope(|scope| {
         for (text, value) in [
             ("inputs.topic", json!("sea")),
             (" inputs.limit ", json!(5)),
@@ -114,8 +114,8 @@ fn a_path_gives_the_value_it_names() {
 }
 
 #[test]
-fn a_larger_expression_is_computed() {
-    run(|scope| {
+fn evaluates_compound_expressions() {
+    with_scope(|scope| {
         for (text, value) in [
             ("tasks.find-hotels.output.total + 1", json!(3)),
             ("tasks.find-hotels.output.big", json!(u64::MAX)),
@@ -151,8 +151,8 @@ fn a_larger_expression_is_computed() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_what_there_is() {
-    run(|scope| {
+fn missing_names_list_known_names() {
+    with_scope(|scope| {
         for (text, message, help, part) in [
             (
                 "tasks.find-hotels.output.resluts",
@@ -241,7 +241,7 @@ fn what_is_missing_is_named_with_what_there_is() {
 }
 
 #[test]
-fn mistakes_of_syntax_are_found_without_values() {
+fn check_finds_syntax_errors() {
     for (text, message, part) in [
         ("", "the expression is empty", ""),
         ("tasks", "`tasks` must be followed by a task's id", "tasks"),
@@ -265,8 +265,8 @@ fn mistakes_of_syntax_are_found_without_values() {
 }
 
 #[test]
-fn a_template_keeps_types_and_splices_texts() {
-    run(|scope| {
+fn template_keeps_types_and_interpolates_text() {
+    with_scope(|scope| {
         let template = json!({
             "whole": "${{ inputs.limit }}",
             "list": ["${{ hit.tags }}", 1, null],
@@ -294,8 +294,8 @@ fn a_template_keeps_types_and_splices_texts() {
 }
 
 #[test]
-fn an_error_in_a_template_is_located_in_its_string() {
-    run(|scope| {
+fn template_errors_have_ranges() {
+    with_scope(|scope| {
         for (text, part) in [
             ("so: ${{ inputs.nope }}", "inputs.nope"),
             ("so: ${{ 1 + inputs.nope }}.", "inputs.nope"),
@@ -308,8 +308,8 @@ fn an_error_in_a_template_is_located_in_its_string() {
 }
 
 #[test]
-fn conditions_take_what_is_empty_for_false() {
-    run(|scope| {
+fn empty_values_are_falsy() {
+    with_scope(|scope| {
         for (text, holds) in [
             ("inputs.empty", false),
             ("inputs.topic", true),
@@ -320,14 +320,14 @@ fn conditions_take_what_is_empty_for_false() {
             ("inputs.low", true),
             ("tasks.broken.succeeded or tasks.left.skipped", true),
         ] {
-            assert_eq!(condition(&expression(text), scope), Ok(holds), "{text}");
+            assert_eq!(evaluate_condition(&expression(text), scope), Ok(holds), "{text}");
         }
-        assert!(condition(&expression("inputs.nope"), scope).is_err());
+        assert!(evaluate_condition(&expression("inputs.nope"), scope).is_err());
     });
 }
 
 #[test]
-fn a_condition_about_a_document_takes_what_is_not_there_yet_for_null() {
+fn missing_document_fields_are_null() {
     let document = json!({"status": "done", "tasks": [1, 2], "deep": {"n": 0}});
     for (text, holds) in [
         ("status == 'done'", true),
@@ -338,16 +338,16 @@ fn a_condition_about_a_document_takes_what_is_not_there_yet_for_null() {
         ("resource.tasks | length == 2", true),
         ("resource.error is defined", false),
     ] {
-        assert_eq!(document_condition(&expression(text), &document), Ok(holds), "{text}");
+        assert_eq!(evaluate_document_condition(&expression(text), &document), Ok(holds), "{text}");
     }
-    let error = document_condition(&expression("error.message == 'x'"), &document).unwrap_err();
+    let error = evaluate_document_condition(&expression("error.message == 'x'"), &document).unwrap_err();
     assert_eq!(error.message, "the contents have no `error`");
     assert_eq!(error.help.as_deref(), Some("there is `status`, `tasks`, `deep`, `resource`"));
-    assert_eq!(document_condition(&expression("resource == 'done'"), &json!("done")), Ok(true));
+    assert_eq!(evaluate_document_condition(&expression("resource == 'done'"), &json!("done")), Ok(true));
 }
 
 #[test]
-fn references_are_found_wherever_they_stand() {
+fn finds_references_everywhere() {
     let task = |id: &str, path: &[&str]| Reference::Task {
         id: id.to_owned().into(),
         path: path.iter().map(|&name| name.to_owned().into()).collect(),
@@ -368,7 +368,7 @@ fn references_are_found_wherever_they_stand() {
 }
 
 #[test]
-fn only_endings_make_a_condition_look_at_how_tasks_ended() {
+fn detects_outcome_references() {
     for (text, looks) in [
         ("tasks.a.succeeded >= 2", true),
         ("inputs.x or tasks['a'].status == 'failed'", true),
@@ -377,13 +377,13 @@ fn only_endings_make_a_condition_look_at_how_tasks_ended() {
         ("inputs.failed", false),
         ("'tasks.a.failed'", false),
     ] {
-        assert_eq!(looks_at_how_tasks_ended(&expression(text)), looks, "{text}");
+        assert_eq!(has_outcome_reference(&expression(text)), looks, "{text}");
     }
 }
 
 #[test]
-fn a_hostile_expression_ends_with_an_error() {
-    run(|scope| {
+fn hostile_expressions_fail() {
+    with_scope(|scope| {
         for text in [
             "1+".repeat(8_000),
             "-".repeat(16_000),
@@ -413,8 +413,8 @@ fn a_hostile_expression_ends_with_an_error() {
 }
 
 #[test]
-fn every_filter_test_and_function_that_is_offered_exists() {
-    run(|scope| {
+fn offered_filters_tests_and_functions_exist() {
+    with_scope(|scope| {
         for name in evaluator::filter_names() {
             let error = evaluate(&expression(&format!("inputs.topic | {name}")), scope).err();
             assert!(!error.is_some_and(|error| error.message.contains("unknown")), "{name}");
@@ -428,8 +428,8 @@ fn every_filter_test_and_function_that_is_offered_exists() {
 
 proptest::proptest! {
     #[test]
-    fn no_text_makes_it_panic(text in "(inputs|tasks|hit|\\.|-|\\[|\\]|'|\"|\\{|\\}|\\$|\\||a|1| |\\(|\\)|ä|not|is|default){0,24}") {
-        run(|scope| {
+    fn arbitrary_text_does_not_panic(text in "(inputs|tasks|hit|\\.|-|\\[|\\]|'|\"|\\{|\\}|\\$|\\||a|1| |\\(|\\)|ä|not|is|default){0,24}") {
+        with_scope(|scope| {
             for error in [
                 evaluate(&expression(&text), scope).err(),
                 references(&expression(&text)).err(),
@@ -445,7 +445,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_missing_key_before_a_hyphen_names_the_whole_key() {
+fn hyphenated_key_is_suggested() {
     for (text, at, key) in [
         ("f.file-inputs", 6, Some("file-inputs")),
         ("f.a.b-2", 5, Some("b-2")),
@@ -458,6 +458,6 @@ fn a_missing_key_before_a_hyphen_names_the_whole_key() {
         ("f.é-b", 4, None),
     ] {
         let help = key.map(|key| format!("`-` is a minus sign here; a key with a hyphen is written `['{key}']`"));
-        assert_eq!(hyphen_help(text, at), help, "{text}");
+        assert_eq!(hyphenated_key_help(text, at), help, "{text}");
     }
 }

@@ -16,12 +16,12 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::form::Fields;
+use super::form::FormSchema;
 use crate::model::{Answer, Form, JsonObject, Question};
 
 /// The rules, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answers {
+pub struct AnswerRules {
     rules: Vec<Rule>,
 }
 
@@ -37,16 +37,16 @@ pub struct InvalidRule {
 
 /// What the rules say to a question.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
+pub struct RuleOutcome {
     /// The answer of the first rule that holds and fits.
     pub answer: Option<Answer>,
     /// The rules before it that hold but do not fit.
-    pub misfits: Vec<Misfit>,
+    pub mismatches: Vec<MismatchedRule>,
 }
 
 /// A rule that holds for a question whose form does not take its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
+pub struct MismatchedRule {
     /// Its place in the file, from 1.
     pub rule: usize,
     /// What does not fit.
@@ -60,11 +60,11 @@ struct Rule {
     task: Option<String>,
     /// In lower case.
     message: Option<String>,
-    then: Then,
+    action: RuleAction,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Then {
+enum RuleAction {
     Accept(JsonObject),
     Decline,
     Cancel,
@@ -73,7 +73,7 @@ enum Then {
 /// A rule as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RawRule {
     agent: Option<String>,
     tool: Option<String>,
     task: Option<String>,
@@ -83,31 +83,31 @@ struct Written {
     cancel: Option<bool>,
 }
 
-impl TryFrom<Written> for Rule {
+impl TryFrom<RawRule> for Rule {
     type Error = &'static str;
 
-    fn try_from(written: Written) -> Result<Self, Self::Error> {
+    fn try_from(written: RawRule) -> Result<Self, Self::Error> {
         let then = match (written.accept, written.decline, written.cancel) {
-            (Some(Value::Bool(true)), None, None) => Then::Accept(JsonObject::new()),
-            (Some(Value::Object(fields)), None, None) => Then::Accept(fields),
+            (Some(Value::Bool(true)), None, None) => RuleAction::Accept(JsonObject::new()),
+            (Some(Value::Object(fields)), None, None) => RuleAction::Accept(fields),
             (Some(_), None, None) => return Err("`accept` takes `true` or the fields of the answer"),
-            (None, Some(true), None) => Then::Decline,
-            (None, None, Some(true)) => Then::Cancel,
+            (None, Some(true), None) => RuleAction::Decline,
+            (None, None, Some(true)) => RuleAction::Cancel,
             _ => return Err("a rule has exactly one of `accept`, `decline: true` and `cancel: true`"),
         };
         let message = written.message.map(|message| message.to_lowercase());
-        Ok(Self { agent: written.agent, tool: written.tool, task: written.task, message, then })
+        Ok(Self { agent: written.agent, tool: written.tool, task: written.task, message, action: then })
     }
 }
 
-impl Answers {
+impl AnswerRules {
     /// Returns the rules of an answers file, each as it is written.
     ///
     /// # Errors
     /// Returns the first rule that has no meaning.
     pub fn new(rules: Vec<Value>) -> Result<Self, InvalidRule> {
         let read = |(index, rule): (usize, Value)| {
-            let written = Written::deserialize(rule).map_err(|error| error.to_string());
+            let written = RawRule::deserialize(rule).map_err(|error| error.to_string());
             let rule = written.and_then(|written| Rule::try_from(written).map_err(str::to_owned));
             rule.map_err(|problem| InvalidRule { rule: index + 1, problem })
         };
@@ -115,36 +115,36 @@ impl Answers {
     }
 
     /// What the rules say to `question`.
-    pub fn find(&self, question: &Question) -> Finding {
+    pub fn apply(&self, question: &Question) -> RuleOutcome {
         let mut misfits = Vec::new();
-        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.holds(question)) {
-            match rule.then.answer(&question.form) {
-                Ok(answer) => return Finding { answer: Some(answer), misfits },
-                Err(problem) => misfits.push(Misfit { rule: index + 1, problem }),
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(question)) {
+            match rule.action.answer(&question.form) {
+                Ok(answer) => return RuleOutcome { answer: Some(answer), mismatches: misfits },
+                Err(problem) => misfits.push(MismatchedRule { rule: index + 1, problem }),
             }
         }
-        Finding { answer: None, misfits }
+        RuleOutcome { answer: None, mismatches: misfits }
     }
 }
 
 impl Rule {
-    fn holds(&self, question: &Question) -> bool {
+    fn matches(&self, question: &Question) -> bool {
         let (agent, task) = (question.asker.agent(), question.asker.task());
         let is =
             |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|name| found == Some(name));
         is(&self.agent, agent.map(|agent| agent.as_str()))
             && is(&self.tool, question.tool.as_deref())
-            && self.task.as_deref().is_none_or(|name| task.is_some_and(|task| is_or_has_item(name, task.as_str())))
+            && self.task.as_deref().is_none_or(|name| task.is_some_and(|task| is_task_or_item(name, task.as_str())))
             && self.message.as_deref().is_none_or(|part| question.message.to_lowercase().contains(part))
     }
 }
 
 /// Whether `task` is the task `name` or an item of it.
-fn is_or_has_item(name: &str, task: &str) -> bool {
+fn is_task_or_item(name: &str, task: &str) -> bool {
     task.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
 }
 
-impl Then {
+impl RuleAction {
     fn answer(&self, form: &Form) -> Result<Answer, String> {
         let fields = match self {
             Self::Decline => return Ok(Answer::Decline),
@@ -153,7 +153,7 @@ impl Then {
         };
         match form {
             Form::Fields { schema } => {
-                let content = Fields::read(schema).complete(fields.clone())?;
+                let content = FormSchema::parse_schema(schema).complete_answer(fields.clone())?;
                 Ok(Answer::Accept { content: Some(content) })
             }
             Form::Approval | Form::Url { .. } if fields.is_empty() => Ok(Answer::Accept { content: None }),
@@ -168,11 +168,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::read_answers,
+        config::read_answer_rules,
         model::{Asker, AttemptId, Origin},
     };
 
-    fn asked(agent: &str, task: Option<&str>, message: &str) -> Question {
+    fn test_question(agent: &str, task: Option<&str>, message: &str) -> Question {
         let attempt = task.map(|task| AttemptId { task: task.into(), number: 1 });
         let Value::Object(schema) = json!({
             "type": "object",
@@ -193,19 +193,19 @@ mod tests {
         }
     }
 
-    fn answers(text: &str) -> Answers {
+    fn answers(text: &str) -> AnswerRules {
         let indented = text.replace('\n', "\n  ");
         let file = if text.is_empty() { String::new() } else { format!("answers:\n  {indented}") };
-        Answers::new(read_answers("answers.yaml", &file).expect(text)).expect(text)
+        AnswerRules::new(read_answer_rules("answers.yaml", &file).expect(text)).expect(text)
     }
 
     fn answer(text: &str, question: &Question) -> Option<Answer> {
-        answers(text).find(question).answer
+        answers(text).apply(question).answer
     }
 
     #[test]
-    fn the_first_rule_whose_conditions_all_hold_answers() {
-        let question = asked("travel", Some("book[2]"), "Book THIS trip?");
+    fn first_matching_rule_answers() {
+        let question = test_question("travel", Some("book[2]"), "Book THIS trip?");
         let accepted = Some(Answer::Accept { content: Some(json!({"confirm": true, "notes": "-"})) });
         for conditions in [
             "agent: travel",
@@ -244,30 +244,33 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_does_not_fit_is_passed_over_and_named() {
-        let question = asked("travel", None, "Book?");
-        let found =
-            answers("- accept: {confirm: maybe}\n- accept: true\n- accept: {confirm: false, notes: 5}").find(&question);
+    fn mismatched_rule_is_skipped_and_reported() {
+        let question = test_question("travel", None, "Book?");
+        let found = answers("- accept: {confirm: maybe}\n- accept: true\n- accept: {confirm: false, notes: 5}")
+            .apply(&question);
         let problem = |text: &str| text.to_owned();
         assert_eq!(
             found,
-            Finding {
+            RuleOutcome {
                 answer: None,
-                misfits: vec![
-                    Misfit { rule: 1, problem: problem("`confirm`: \"maybe\" does not fit: expected yes or no") },
-                    Misfit { rule: 2, problem: problem("`confirm` is required") },
-                    Misfit { rule: 3, problem: problem("`notes`: 5 does not fit: expected text") },
+                mismatches: vec![
+                    MismatchedRule {
+                        rule: 1,
+                        problem: problem("`confirm`: \"maybe\" does not fit: expected yes or no")
+                    },
+                    MismatchedRule { rule: 2, problem: problem("`confirm` is required") },
+                    MismatchedRule { rule: 3, problem: problem("`notes`: 5 does not fit: expected text") },
                 ]
             }
         );
     }
 
     #[test]
-    fn approvals_and_pages_are_accepted_without_fields() {
+    fn accepts_approvals_and_urls_without_fields() {
         let asker = || Asker::Plan { task: "publish".into() };
         let url = Form::Url { url: "https://example.com".to_owned() };
         for form in [Form::Approval, url] {
-            let question = Question { asker: asker(), tool: None, form, ..asked("", None, "Post?") };
+            let question = Question { asker: asker(), tool: None, form, ..test_question("", None, "Post?") };
             let accepted = Some(Answer::Accept { content: None });
             assert_eq!(answer("- {task: publish, accept: true}", &question), accepted);
             assert_eq!(answer("- {agent: publish, accept: true}", &question), None);
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_without_a_meaning_is_named_by_its_place() {
+    fn invalid_rule_is_reported_by_number() {
         for (rules, rule, problem) in [
             (json!([{"cancel": true}, {"decline": true, "cancel": true}]), 2, "a rule has exactly one of"),
             (json!([{"decline": false}]), 1, "a rule has exactly one of"),
@@ -284,18 +287,18 @@ mod tests {
             (json!([{"agent": ["a"], "cancel": true}]), 1, "invalid type: sequence"),
         ] {
             let Value::Array(rules) = rules else { panic!("a list") };
-            let error = Answers::new(rules).expect_err(problem);
+            let error = AnswerRules::new(rules).expect_err(problem);
             assert_eq!(error.rule, rule);
             assert!(error.problem.starts_with(problem), "{error}");
         }
     }
 
     #[test]
-    fn digits_with_a_leading_zero_answer_a_text_field() {
+    fn digits_with_a_leading_zero_are_text() {
         let Value::Object(schema) = json!({"type": "object", "properties": {"zip": {"type": "string"}}}) else {
             panic!("an object")
         };
-        let question = Question { form: Form::Fields { schema }, ..asked("travel", None, "Where?") };
+        let question = Question { form: Form::Fields { schema }, ..test_question("travel", None, "Where?") };
         let accepted = Some(Answer::Accept { content: Some(json!({"zip": "08989"})) });
         assert_eq!(answer("- accept: {zip: 08989}", &question), accepted);
     }

@@ -3,11 +3,11 @@
 
 pub mod answers;
 pub mod form;
-mod lines;
-mod page;
+pub mod form_prompt;
+mod line_reader;
 pub mod policy;
-pub mod sheet;
-pub mod terminal;
+pub mod terminal_prompter;
+mod url_prompt;
 
 use crate::model::{Answer, Question};
 
@@ -15,7 +15,7 @@ use crate::model::{Answer, Question};
 #[async_trait::async_trait]
 pub trait Human: Send + Sync {
     /// Asks; waits for ever only where an answer can come from elsewhere, which withdraws the question.
-    async fn ask(&self, question: &Question) -> Reply;
+    async fn ask(&self, question: &Question) -> HumanResponse;
 
     /// Returns whether a person can be asked here, now.
     fn is_person_here(&self) -> bool {
@@ -27,20 +27,20 @@ pub trait Human: Send + Sync {
 
     /// Asks for a yes or a no to what the host is about to do, before there is a run whose question it could be. Only
     /// a person can say yes.
-    async fn confirm(&self, _what: &str) -> Reply {
-        Reply::LeftOpen { reason: "nobody can be asked".to_owned() }
+    async fn confirm(&self, _what: &str) -> HumanResponse {
+        HumanResponse::Deferred { reason: "nobody can be asked".to_owned() }
     }
 }
 
 /// What came of a question.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reply {
+pub enum HumanResponse {
     /// An answer, valid by the question's form.
     Answered {
         /// What was said.
         answer: Answer,
         /// Who said it: `person`, `answers file`, `no input`.
-        by: String,
+        answered_by: String,
     },
     /// A yes to a call and to every further call of its task in the run.
     AllApproved {
@@ -48,7 +48,7 @@ pub enum Reply {
         by: String,
     },
     /// Nobody here can answer; only the plan's approvals end so.
-    LeftOpen {
+    Deferred {
         /// Why.
         reason: String,
     },

@@ -16,7 +16,7 @@ pub enum JournalError {
     /// The platform names no place for a journal.
     #[error("there is no home directory to keep the journal in")]
     #[diagnostic(code(journal::no_home), help("name a file with `--journal PATH`"))]
-    NoHome,
+    NoDataDirectory,
     /// The folder or the file cannot be made.
     #[error("the journal `{path}` cannot be created")]
     #[diagnostic(
@@ -40,7 +40,7 @@ pub enum JournalError {
     /// The file is something else.
     #[error("`{path}` is not a kapell journal")]
     #[diagnostic(code(journal::foreign), help("name another file with `--journal PATH`; this one was left as it is"))]
-    Foreign {
+    NotAJournal {
         /// The file.
         path: PathBuf,
     },
@@ -50,7 +50,7 @@ pub enum JournalError {
         code(journal::version),
         help("use the kapell that wrote it, or name another file with `--journal PATH`; this one was left as it is")
     )]
-    Version {
+    UnsupportedVersion {
         /// The journal.
         path: PathBuf,
         /// The format it has.
@@ -82,7 +82,7 @@ pub enum JournalError {
             "put the journal back from a copy; or move the log away to start a new journal. Both were left as they are"
         )
     )]
-    Orphaned {
+    OrphanedLog {
         /// The journal.
         path: PathBuf,
         /// Its write-ahead log.
@@ -91,7 +91,7 @@ pub enum JournalError {
     /// A record is gone, or not what was written.
     #[error("the journal `{path}` is damaged: event {seq} of run `{run}` is gone or not what was written")]
     #[diagnostic(code(journal::altered), help("the events before it and other runs can be read"))]
-    Altered {
+    RecordCorrupted {
         /// The journal.
         path: PathBuf,
         /// The run.
@@ -115,7 +115,7 @@ pub enum JournalError {
     /// The disk is full.
     #[error("there is no room left for the journal `{path}`")]
     #[diagnostic(code(journal::full), help("free some space; what was confirmed before is safe"))]
-    Full {
+    DiskFull {
         /// The journal.
         path: PathBuf,
         /// What SQLite said.
@@ -138,7 +138,7 @@ pub enum JournalError {
     /// Anything else that SQLite says.
     #[error("the journal `{path}` cannot be used")]
     #[diagnostic(code(journal::storage))]
-    Storage {
+    Sqlite {
         /// The journal.
         path: PathBuf,
         /// What SQLite said.
@@ -151,7 +151,7 @@ pub enum JournalError {
         code(journal::sequence),
         help("another process may be driving the same run, or an earlier append failed")
     )]
-    Sequence {
+    SequenceGap {
         /// The run.
         run: RunId,
         /// The number that the next record must have.
@@ -171,7 +171,7 @@ pub enum JournalError {
     /// The run takes no requests any more.
     #[error("run `{run}` has ended: {status}")]
     #[diagnostic(code(journal::ended), help("`kapell runs show {run}` tells how"))]
-    Ended {
+    RunEnded {
         /// The run.
         run: RunId,
         /// How it ended.
@@ -183,7 +183,7 @@ pub enum JournalError {
         code(journal::answer_waits),
         help("a process that drives the run does so; else `kapell resume {run}`")
     )]
-    AnswerWaits {
+    AlreadyAnswered {
         /// The run.
         run: RunId,
         /// The question.
@@ -195,7 +195,7 @@ pub enum JournalError {
         code(journal::lease),
         help("the journal's folder must be writable, on a file system of this machine that has locks")
     )]
-    Lease {
+    LeaseUnavailable {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -205,7 +205,7 @@ pub enum JournalError {
     /// A record is not what this program writes.
     #[error("event {seq} of run `{run}` cannot be converted from or to JSON")]
     #[diagnostic(code(journal::record), help("the run was written by another kapell, or the journal was edited"))]
-    Record {
+    InvalidRecord {
         /// The run.
         run: RunId,
         /// The record's number.
@@ -217,7 +217,7 @@ pub enum JournalError {
     /// More appends are waiting than any honest caller has.
     #[error("{waiting} appends are waiting for the journal")]
     #[diagnostic(code(journal::overrun), help("await earlier appends before making so many more"))]
-    Overrun {
+    QueueFull {
         /// How many.
         waiting: usize,
     },
@@ -229,7 +229,7 @@ pub enum JournalError {
     )]
     Closed,
     /// No run goes by that name.
-    #[error("no run is called `{wanted}`{}", list(.known, "; the latest are "))]
+    #[error("no run is called `{wanted}`{}", run_list(.known, "; the latest are "))]
     #[diagnostic(
         code(journal::unknown_run),
         help("`kapell runs list` shows them all; the first or last characters of an id, or `last`, are enough")
@@ -241,7 +241,7 @@ pub enum JournalError {
         known: Vec<RunId>,
     },
     /// Several runs go by that name.
-    #[error("more than one run is called `{wanted}`{}", list(.candidates, ": "))]
+    #[error("more than one run is called `{wanted}`{}", run_list(.candidates, ": "))]
     #[diagnostic(code(journal::ambiguous_run), help("give more characters of the id"))]
     AmbiguousRun {
         /// What was asked for.
@@ -253,8 +253,8 @@ pub enum JournalError {
 
 impl JournalError {
     /// Whether the append itself is at fault, so that others in the same transaction may still succeed.
-    pub(super) fn blames_the_append(&self) -> bool {
-        matches!(self, Self::Sequence { .. } | Self::Record { .. })
+    pub(super) fn is_append_error(&self) -> bool {
+        matches!(self, Self::SequenceGap { .. } | Self::InvalidRecord { .. })
     }
 
     /// What an error of SQLite means for the journal at `path`.
@@ -264,20 +264,20 @@ impl JournalError {
         let code = source.sqlite_error_code();
         let source = Arc::new(source);
         match code {
-            Some(ErrorCode::NotADatabase) => Self::Foreign { path },
+            Some(ErrorCode::NotADatabase) => Self::NotAJournal { path },
             Some(ErrorCode::DatabaseCorrupt) => Self::Damaged { path, source },
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::ReadOnly { path, source }
             }
-            Some(ErrorCode::DiskFull) => Self::Full { path, source },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path, source },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, source },
-            _ => Self::Storage { path, source },
+            _ => Self::Sqlite { path, source },
         }
     }
 }
 
 /// Run ids in a sentence; nothing where there are none.
-fn list(runs: &[RunId], lead: &str) -> String {
+fn run_list(runs: &[RunId], lead: &str) -> String {
     if runs.is_empty() {
         return String::new();
     }

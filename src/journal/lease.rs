@@ -16,7 +16,7 @@ use super::{JournalError, schema};
 use crate::{model::RunId, system::files};
 
 /// How long a lock that is held is tried again. Who only looks for a holder takes it for microseconds.
-const PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_RETRY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The right to drive a run, until it is dropped.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// Its id; absent for the moment between its taking the lease and writing the id down.
-    pub process: Option<u32>,
+    pub pid: Option<u32>,
 }
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.process {
+        match self.pid {
             Some(process) => write!(f, "process {process}"),
             None => f.write_str("another process"),
         }
@@ -47,25 +47,26 @@ impl Lease {
     /// another process has it.
     ///
     /// # Errors
-    /// [`JournalError::Driven`] when another process has it, [`JournalError::Lease`] when there can be no lock.
-    pub fn take(journal: &Path, run: &RunId) -> Result<Self, JournalError> {
-        let path = path_of(journal, run);
-        Self::take_at(&path, run).map_err(|error| match error {
-            Refused::Driven(holder) => JournalError::Driven { run: run.clone(), holder },
-            Refused::Failed(source) => JournalError::Lease { path, source: Arc::new(source) },
+    /// [`JournalError::Driven`] when another process has it, [`JournalError::LeaseUnavailable`] when there can be no lock.
+    pub fn acquire(journal: &Path, run: &RunId) -> Result<Self, JournalError> {
+        let path = lease_path(journal, run);
+        Self::acquire_at(&path, run).map_err(|error| match error {
+            AcquireError::Held(holder) => JournalError::Driven { run: run.clone(), holder },
+            AcquireError::Io(source) => JournalError::LeaseUnavailable { path, source: Arc::new(source) },
         })
     }
 
-    fn take_at(path: &Path, run: &RunId) -> Result<Self, Refused> {
-        check(run)?;
+    fn acquire_at(path: &Path, run: &RunId) -> Result<Self, AcquireError> {
+        check_run_id(run)?;
         if let Some(folder) = path.parent() {
             files::create_own_directory(folder)?;
         }
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + LOCK_RETRY_TIMEOUT;
         loop {
-            let mut file = files::open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
+            let mut file =
+                files::open_private(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
             match file.try_lock() {
-                Ok(()) if is_at(&file, path)? => {
+                Ok(()) if is_same_file(&file, path)? => {
                     file.set_len(0)?;
                     file.write_all(std::process::id().to_string().as_bytes())?;
                     return Ok(Self { path: path.to_path_buf(), _file: file });
@@ -73,7 +74,7 @@ impl Lease {
                 // Who had the lease before removed the file after it was opened here.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(5)),
-                Err(TryLockError::WouldBlock) => return Err(Refused::Driven(written_in(file))),
+                Err(TryLockError::WouldBlock) => return Err(AcquireError::Held(parse_holder(file))),
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
         }
@@ -84,8 +85,8 @@ impl Lease {
     /// # Errors
     /// When it cannot be found out.
     pub fn holder(journal: &Path, run: &RunId) -> Result<Option<Holder>, JournalError> {
-        let path = path_of(journal, run);
-        look(&path, run).map_err(|source| JournalError::Lease { path, source: Arc::new(source) })
+        let path = lease_path(journal, run);
+        read_holder(&path, run).map_err(|source| JournalError::LeaseUnavailable { path, source: Arc::new(source) })
     }
 }
 
@@ -97,40 +98,40 @@ impl Drop for Lease {
 }
 
 /// Why a lease could not be taken.
-enum Refused {
-    Driven(Holder),
-    Failed(io::Error),
+enum AcquireError {
+    Held(Holder),
+    Io(io::Error),
 }
 
-impl From<io::Error> for Refused {
+impl From<io::Error> for AcquireError {
     fn from(error: io::Error) -> Self {
-        Self::Failed(error)
+        Self::Io(error)
     }
 }
 
-fn look(path: &Path, run: &RunId) -> io::Result<Option<Holder>> {
-    check(run)?;
-    let file = match files::open(path, OpenOptions::new().read(true)) {
+fn read_holder(path: &Path, run: &RunId) -> io::Result<Option<Holder>> {
+    check_run_id(run)?;
+    let file = match files::open_private(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(written_in(file))),
+        Err(TryLockError::WouldBlock) => Ok(Some(parse_holder(file))),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
 /// What its holder wrote into a file that is locked.
-fn written_in(mut file: File) -> Holder {
+fn parse_holder(mut file: File) -> Holder {
     let mut text = String::new();
     let process = file.read_to_string(&mut text).ok().and_then(|_| text.parse().ok());
-    Holder { process }
+    Holder { pid: process }
 }
 
 /// Whether `path` still leads to the open file.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
         Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
@@ -140,13 +141,13 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// The file of a run: beside the journal itself, by whatever links it was reached.
-fn path_of(journal: &Path, run: &RunId) -> PathBuf {
+fn lease_path(journal: &Path, run: &RunId) -> PathBuf {
     let journal = fs::canonicalize(journal).unwrap_or_else(|_| journal.to_path_buf());
-    schema::beside(&journal, ".leases").join(run.as_str())
+    schema::with_suffix(&journal, ".leases").join(run.as_str())
 }
 
 /// An id that came from a journal which somebody edited must not lead to another folder.
-fn check(run: &RunId) -> io::Result<()> {
+fn check_run_id(run: &RunId) -> io::Result<()> {
     let mut parts = Path::new(run.as_str()).components();
     match (parts.next(), parts.next()) {
         (Some(Component::Normal(_)), None) => Ok(()),

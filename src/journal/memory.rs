@@ -10,7 +10,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
 use super::{Journal, JournalError};
-use crate::model::{NoteKey, Notes, Record, RunId};
+use crate::model::{CheckpointKey, Checkpoints, Record, RunId};
 
 /// A journal that ends with its process. Clones share their records.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +18,7 @@ pub struct MemoryJournal {
     // A lock, since `append` takes `&self` and may be called from any thread; held only to push or clone.
     runs: Arc<Mutex<HashMap<RunId, Vec<Record>>>>,
     // Held only to insert or clone.
-    notes: Arc<Mutex<HashMap<RunId, Notes>>>,
+    checkpoints: Arc<Mutex<HashMap<RunId, Checkpoints>>>,
 }
 
 impl MemoryJournal {
@@ -29,8 +29,8 @@ impl MemoryJournal {
     }
 
     /// The notes of `run`.
-    pub fn notes(&self, run: &RunId) -> Notes {
-        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn checkpoints(&self, run: &RunId) -> Checkpoints {
+        let notes = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         notes.get(run).cloned().unwrap_or_default()
     }
 }
@@ -41,7 +41,9 @@ impl Journal for MemoryJournal {
         let kept = runs.entry(run.clone()).or_default();
         let gap = records.iter().zip(kept.len() as u64..).find(|(record, expected)| record.seq != *expected);
         let result = match gap {
-            Some((record, expected)) => Err(JournalError::Sequence { run: run.clone(), expected, found: record.seq }),
+            Some((record, expected)) => {
+                Err(JournalError::SequenceGap { run: run.clone(), expected, found: record.seq })
+            }
             None => {
                 kept.extend_from_slice(&records);
                 Ok(())
@@ -50,8 +52,13 @@ impl Journal for MemoryJournal {
         futures::future::ready(result).boxed()
     }
 
-    fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>> {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+    fn save_checkpoint(
+        &self,
+        run: &RunId,
+        key: CheckpointKey,
+        note: Value,
+    ) -> BoxFuture<'static, Result<(), JournalError>> {
+        let mut notes = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         notes.entry(run.clone()).or_default().insert(key, note);
         futures::future::ready(Ok(())).boxed()
     }
@@ -67,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_each_run_apart_and_in_order() {
+    fn keeps_runs_separate_and_ordered() {
         let journal = MemoryJournal::default();
         let (first, second) = (RunId::from("one"), RunId::from("two"));
         for (run, seqs) in [(&first, vec![0, 1]), (&second, vec![0]), (&first, vec![2])] {
@@ -80,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_gap_and_keeps_nothing_of_it() {
+    fn rejects_sequence_gap() {
         let journal = MemoryJournal::default();
         let run = RunId::from("one");
         let error = futures::executor::block_on(journal.append(&run, vec![record(0), record(2)].into()));
-        assert!(matches!(error, Err(JournalError::Sequence { expected: 1, found: 2, .. })), "{error:?}");
+        assert!(matches!(error, Err(JournalError::SequenceGap { expected: 1, found: 2, .. })), "{error:?}");
         assert_eq!(journal.records(&run), []);
     }
 }

@@ -1,13 +1,13 @@
 //! Keeps the events of every run, durably.
 //! Never decides.
 
+mod control_queue;
 mod error;
-mod inbox;
 mod lease;
 mod memory;
 mod prune;
-mod read;
-mod salvage;
+mod reader;
+mod recovery_scan;
 #[cfg(test)]
 pub(crate) mod samples;
 mod schema;
@@ -18,17 +18,17 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+pub use control_queue::{ControlQueue, ControlRequest, QueuedRequest};
 pub use error::JournalError;
-pub use inbox::{Inbox, Request, Sent};
 pub use lease::{Holder, Lease};
 pub use memory::MemoryJournal;
-pub use prune::prune;
-pub use read::{RawRecord, RawRecords, Reader, Records, RunSummary};
-pub use salvage::{Salvage, salvage};
+pub use prune::prune_run;
+pub use reader::{JournalReader, RawRecord, RawRecords, Records, RunSummary};
+pub use recovery_scan::{RecoveryScan, recovery_scan};
 pub use schema::default_path;
 pub use sqlite::{Durability, SqliteJournal};
 
-use crate::model::{NoteKey, Record, RunId};
+use crate::model::{CheckpointKey, Record, RunId};
 
 /// Where events are kept. Appends are durable in the order in which `append` was called.
 pub trait Journal: Send + Sync {
@@ -38,7 +38,7 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// When they are not durable. The run's next append must then start with the same record:
-    /// a gap is refused with [`JournalError::Sequence`].
+    /// a gap is refused with [`JournalError::SequenceGap`].
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
 
     /// Queues a note of `run`, which replaces the one of the same key; the future ends when it is durable.
@@ -49,5 +49,10 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// When it is not durable.
-    fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>>;
+    fn save_checkpoint(
+        &self,
+        run: &RunId,
+        key: CheckpointKey,
+        checkpoint: Value,
+    ) -> BoxFuture<'static, Result<(), JournalError>>;
 }

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 
 use crate::model::{Record, RunId};
 
-/// The id of [`journey`].
-pub(crate) fn run() -> RunId {
+/// The id of [`sample_run`].
+pub(crate) fn sample_run_id() -> RunId {
     RunId::from("01990000-0000-7000-8000-00000000abcd")
 }
 
 /// Records from events as JSON, numbered from 0, a second apart.
-pub(crate) fn records(events: Value) -> Vec<Record> {
+pub(crate) fn records_from_events(events: Value) -> Vec<Record> {
     let Value::Array(events) = events else { panic!("expected a list of events") };
     let number = |(seq, mut event): (usize, Value)| {
         event["seq"] = json!(seq);
@@ -22,7 +22,7 @@ pub(crate) fn records(events: Value) -> Vec<Record> {
 }
 
 /// A task of a plan as JSON: `extra` is laid over the usual.
-pub(crate) fn task(id: &str, extra: Value) -> Value {
+pub(crate) fn sample_task(id: &str, extra: Value) -> Value {
     let mut task = json!({
         "id": id, "needs": [], "work": {"call": {"routes": [{"agent": "travel", "tool": "book"}], "with": {}}},
         "retry": {"max_attempts": 1, "backoff": {"initial": "1s", "factor": 2.0, "max": "30s", "jitter": 0.5}},
@@ -34,7 +34,7 @@ pub(crate) fn task(id: &str, extra: Value) -> Value {
 }
 
 /// The event that starts a run of these tasks.
-pub(crate) fn started(tasks: Value) -> Value {
+pub(crate) fn run_started_event(tasks: Value) -> Value {
     json!({
         "type": "run_started", "seed": u64::MAX, "inputs": {"city": "Lisbon"},
         "plan": {"name": "lisbon", "inputs": {}, "max_parallel": 4, "tasks": tasks, "agents": {}},
@@ -42,14 +42,14 @@ pub(crate) fn started(tasks: Value) -> Value {
 }
 
 /// A run in which everything happens once.
-pub(crate) fn journey() -> Vec<Record> {
+pub(crate) fn sample_run() -> Vec<Record> {
     let origin = json!({"agent": "travel", "attempt": {"task": "book", "number": 1}});
-    records(json!([
-        started(json!([
-            task("book", json!({"title": "Book a hotel"})),
-            task("read", json!({"foreach": {"items": "${{ inputs.pages }}", "as": "page"}})),
-            task("file", json!({"needs": ["read"], "if": "false"})),
-            task("post", json!({"on_failure": "continue"})),
+    records_from_events(json!([
+        run_started_event(json!([
+            sample_task("book", json!({"title": "Book a hotel"})),
+            sample_task("read", json!({"foreach": {"items": "${{ inputs.pages }}", "as": "page"}})),
+            sample_task("file", json!({"needs": ["read"], "if": "false"})),
+            sample_task("post", json!({"on_failure": "continue"})),
         ])),
         {"type": "agent_connecting", "agent": "travel"},
         {"type": "agent_connected", "agent": "travel", "info": {

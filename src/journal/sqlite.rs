@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use super::{
     Journal, JournalError,
-    schema::{self, EVENTS_OF_ROW},
+    schema::{self, EVENTS_PER_ROW_SQL},
 };
-use crate::model::{Event, NoteKey, Record, RunId, RunStatus};
+use crate::model::{CheckpointKey, Event, Record, RunId, RunStatus};
 
 /// Most appends that wait for the writer.
 ///
@@ -28,11 +28,11 @@ use crate::model::{Event, NoteKey, Record, RunId, RunStatus};
 /// caller that never waits. It gets an error: waiting for room in `append` would stop the runtime's thread, and
 /// waiting for it in the future would lose the order of the calls. A place in the queue is a pointer, since the
 /// records are shared with whoever appended them.
-const QUEUE: usize = 1024;
+const MAX_QUEUED_APPENDS: usize = 1024;
 
 /// A row of events ends with the one that makes it this long, so that whoever reads it needs little memory. The append of
 /// a busy run is a few tens of KiB.
-const ROW_BYTES: usize = 1 << 18;
+const TARGET_ROW_BYTES: usize = 1 << 18;
 
 /// What a power cut may cost. A process that is killed loses nothing that was confirmed, either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub enum Durability {
 pub struct SqliteJournal {
     path: PathBuf,
     // Taken only by `drop`, so that the writer sees the end of the queue.
-    queue: Option<SyncSender<Message>>,
-    notes: Arc<PendingNotes>,
+    queue: Option<SyncSender<WriterMessage>>,
+    pending_checkpoints: Arc<PendingCheckpoints>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -60,44 +60,47 @@ pub struct SqliteJournal {
 ///
 /// Notes replace each other, so they are bounded by the calls and sessions of the runs and need no queue.
 #[derive(Debug)]
-struct PendingNotes(Mutex<Option<HashMap<(RunId, NoteKey), PendingNote>>>);
+struct PendingCheckpoints(Mutex<Option<HashMap<(RunId, CheckpointKey), PendingCheckpoint>>>);
 
 #[derive(Debug)]
-struct PendingNote {
-    note: Value,
+struct PendingCheckpoint {
+    checkpoint: Value,
     /// The callers that wait until this note, or one that it replaced, is durable.
-    done: Vec<Done>,
+    waiters: Vec<DoneSender>,
 }
 
-impl PendingNotes {
+impl PendingCheckpoints {
     fn new() -> Self {
         Self(Mutex::new(Some(HashMap::new())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<(RunId, NoteKey), PendingNote>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<(RunId, CheckpointKey), PendingCheckpoint>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a note. Returns what reports its end, and whether it is the only one, so that the writer has to be woken.
-    fn put(&self, key: (RunId, NoteKey), note: Value) -> (oneshot::Receiver<Result<(), JournalError>>, bool) {
+    fn insert(
+        &self,
+        key: (RunId, CheckpointKey),
+        checkpoint: Value,
+    ) -> (oneshot::Receiver<Result<(), JournalError>>, bool) {
         let (done, written) = oneshot::channel();
         let mut pending = self.lock();
         let Some(notes) = &mut *pending else { return (written, false) };
         let is_only = notes.is_empty();
-        let entry = notes.entry(key).or_insert_with(|| PendingNote { note: Value::Null, done: Vec::new() });
-        entry.note = note;
-        entry.done.retain(|done| !done.is_canceled());
-        entry.done.push(done);
+        let entry =
+            notes.entry(key).or_insert_with(|| PendingCheckpoint { checkpoint: Value::Null, waiters: Vec::new() });
+        entry.checkpoint = checkpoint;
+        entry.waiters.retain(|done| !done.is_canceled());
+        entry.waiters.push(done);
         (written, is_only)
     }
 
     /// Takes all notes as appends.
-    fn take(&self) -> Vec<Append> {
+    fn drain(&self) -> Vec<AppendRequest> {
         let notes = self.lock().as_mut().map(mem::take).unwrap_or_default();
-        let append = |((run, key), PendingNote { note, done }): (_, PendingNote)| Append {
-            run,
-            content: Content::Note(key, note),
-            done,
+        let append = |((run, key), PendingCheckpoint { checkpoint: note, waiters: done }): (_, PendingCheckpoint)| {
+            AppendRequest { run, content: AppendContent::Checkpoint(key, note), done }
         };
         notes.into_iter().map(append).collect()
     }
@@ -109,23 +112,23 @@ impl PendingNotes {
     }
 }
 
-type Done = oneshot::Sender<Result<(), JournalError>>;
+type DoneSender = oneshot::Sender<Result<(), JournalError>>;
 
 /// What wakes the writer.
-enum Message {
-    Append(Append),
+enum WriterMessage {
+    Append(AppendRequest),
     /// There are pending notes.
-    Notes,
+    Checkpoints,
     /// Makes the writer panic.
     #[cfg(test)]
     Panic,
 }
 
-impl Message {
-    fn into_append(self) -> Option<Append> {
+impl WriterMessage {
+    fn into_append(self) -> Option<AppendRequest> {
         match self {
             Self::Append(append) => Some(append),
-            Self::Notes => None,
+            Self::Checkpoints => None,
             #[cfg(test)]
             Self::Panic => panic!("a mistake in the writer"),
         }
@@ -133,15 +136,15 @@ impl Message {
 }
 
 /// What becomes durable together, and who waits for that.
-struct Append {
+struct AppendRequest {
     run: RunId,
-    content: Content,
-    done: Vec<Done>,
+    content: AppendContent,
+    done: Vec<DoneSender>,
 }
 
-enum Content {
+enum AppendContent {
     Records(Arc<[Record]>),
-    Note(NoteKey, Value),
+    Checkpoint(CheckpointKey, Value),
 }
 
 impl SqliteJournal {
@@ -151,7 +154,7 @@ impl SqliteJournal {
     /// When the file cannot be created or written to, is not a journal, is damaged, or has another format.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
         let connection = schema::open_for_writing(path)?;
-        Self::start(connection, path, durability)
+        Self::start_writer(connection, path, durability)
     }
 
     /// Where the journal lies.
@@ -159,7 +162,7 @@ impl SqliteJournal {
         &self.path
     }
 
-    fn start(connection: Connection, path: &Path, durability: Durability) -> Result<Self, JournalError> {
+    fn start_writer(connection: Connection, path: &Path, durability: Durability) -> Result<Self, JournalError> {
         let synchronous = match durability {
             Durability::Full => "full",
             Durability::Normal => "normal",
@@ -167,41 +170,46 @@ impl SqliteJournal {
         connection
             .pragma_update(None, "synchronous", synchronous)
             .map_err(|error| JournalError::from_sqlite(path, error))?;
-        let (queue, messages) = sync_channel(QUEUE);
-        let notes = Arc::new(PendingNotes::new());
+        let (queue, messages) = sync_channel(MAX_QUEUED_APPENDS);
+        let notes = Arc::new(PendingCheckpoints::new());
         let pending = Arc::clone(&notes);
-        let writer = Writer { connection, path: path.to_path_buf(), row: Row::default(), notes: pending };
+        let writer = JournalWriter { connection, path: path.to_path_buf(), row: EventRow::default(), notes: pending };
         let writer = thread::Builder::new()
             .name("journal".into())
-            .spawn(move || writer.run(&messages))
+            .spawn(move || writer.process_messages(&messages))
             .map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
-        Ok(Self { path: path.to_path_buf(), queue: Some(queue), notes, writer: Some(writer) })
+        Ok(Self { path: path.to_path_buf(), queue: Some(queue), pending_checkpoints: notes, writer: Some(writer) })
     }
 }
 
 impl Journal for SqliteJournal {
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        self.queue(run, Content::Records(records))
+        self.queue(run, AppendContent::Records(records))
     }
 
-    fn note(&self, run: &RunId, key: NoteKey, note: Value) -> BoxFuture<'static, Result<(), JournalError>> {
-        let (written, wakes) = self.notes.put((run.clone(), key), note);
+    fn save_checkpoint(
+        &self,
+        run: &RunId,
+        key: CheckpointKey,
+        note: Value,
+    ) -> BoxFuture<'static, Result<(), JournalError>> {
+        let (written, wakes) = self.pending_checkpoints.insert((run.clone(), key), note);
         if let (true, Some(queue)) = (wakes, &self.queue) {
             // A full queue wakes the writer too, and a writer that has ended ends the pending notes.
-            let _ = queue.try_send(Message::Notes);
+            let _ = queue.try_send(WriterMessage::Checkpoints);
         }
         async move { written.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
     }
 }
 
 impl SqliteJournal {
-    fn queue(&self, run: &RunId, content: Content) -> BoxFuture<'static, Result<(), JournalError>> {
+    fn queue(&self, run: &RunId, content: AppendContent) -> BoxFuture<'static, Result<(), JournalError>> {
         let (done, written) = oneshot::channel();
-        let append = Append { run: run.clone(), content, done: vec![done] };
+        let append = AppendRequest { run: run.clone(), content, done: vec![done] };
         // Queued here and not in the future: the order is that of the calls, however the futures are polled.
         let queued = match &self.queue {
-            Some(queue) => queue.try_send(Message::Append(append)).map_err(|error| match error {
-                TrySendError::Full(_) => JournalError::Overrun { waiting: QUEUE },
+            Some(queue) => queue.try_send(WriterMessage::Append(append)).map_err(|error| match error {
+                TrySendError::Full(_) => JournalError::QueueFull { waiting: MAX_QUEUED_APPENDS },
                 TrySendError::Disconnected(_) => JournalError::Closed,
             }),
             None => Err(JournalError::Closed),
@@ -225,45 +233,45 @@ impl Drop for SqliteJournal {
 }
 
 /// The thread's own state.
-struct Writer {
+struct JournalWriter {
     connection: Connection,
     path: PathBuf,
     /// Empty between appends; here to be used again.
-    row: Row,
-    notes: Arc<PendingNotes>,
+    row: EventRow,
+    notes: Arc<PendingCheckpoints>,
 }
 
-impl Writer {
-    fn run(mut self, messages: &Receiver<Message>) {
+impl JournalWriter {
+    fn process_messages(mut self, messages: &Receiver<WriterMessage>) {
         while let Ok(first) = messages.recv() {
-            let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(QUEUE)).collect();
+            let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(MAX_QUEUED_APPENDS)).collect();
             // Notes are taken last, so that none is durable later than a record that was appended after it, and written
             // first, so that the end of a run removes them.
-            let mut batch = self.notes.take();
-            batch.extend(queued.into_iter().filter_map(Message::into_append));
+            let mut batch = self.notes.drain();
+            batch.extend(queued.into_iter().filter_map(WriterMessage::into_append));
             if batch.is_empty() {
                 continue;
             }
             match self.commit(&batch) {
-                Err(error) if batch.len() > 1 && error.blames_the_append() => {
+                Err(error) if batch.len() > 1 && error.is_append_error() => {
                     for append in batch {
                         let result = self.commit(std::slice::from_ref(&append));
-                        append.end(result);
+                        append.complete(result);
                     }
                 }
-                result => batch.into_iter().for_each(|append| append.end(result.clone())),
+                result => batch.into_iter().for_each(|append| append.complete(result.clone())),
             }
         }
     }
 
     /// Makes the appends durable, all or none.
-    fn commit(&mut self, batch: &[Append]) -> Result<(), JournalError> {
+    fn commit(&mut self, batch: &[AppendRequest]) -> Result<(), JournalError> {
         let Self { connection, path, row, .. } = self;
         let failed = |error| JournalError::from_sqlite(path, error);
         // Immediate, since a transaction that begins by reading cannot wait for another process's write.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         for append in batch {
-            write(&transaction, append, row).map_err(|error| match error {
+            write_append(&transaction, append, row).map_err(|error| match error {
                 WriteError::Journal(error) => error,
                 WriteError::Sqlite(error) => failed(error),
             })?;
@@ -272,14 +280,14 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for JournalWriter {
     fn drop(&mut self) {
         self.notes.close();
     }
 }
 
-impl Append {
-    fn end(self, result: Result<(), JournalError>) {
+impl AppendRequest {
+    fn complete(self, result: Result<(), JournalError>) {
         // Nobody may be waiting any more; the records are kept all the same.
         for done in self.done {
             let _ = done.send(result.clone());
@@ -301,42 +309,42 @@ impl From<rusqlite::Error> for WriteError {
 
 /// Events that are to be one row.
 #[derive(Default)]
-struct Row {
+struct EventRow {
     /// Their JSON, each as `--output stream-json` prints it, with line breaks between them.
-    lines: Vec<u8>,
+    json_lines: Vec<u8>,
     /// Their checksums.
-    sums: Vec<u8>,
+    checksums: Vec<u8>,
 }
 
-impl Row {
+impl EventRow {
     /// Takes another event.
     fn add(&mut self, run: &RunId, record: &Record) -> Result<(), JournalError> {
-        if !self.lines.is_empty() {
-            self.lines.push(b'\n');
+        if !self.json_lines.is_empty() {
+            self.json_lines.push(b'\n');
         }
-        let start = self.lines.len();
-        serde_json::to_writer(&mut self.lines, record).map_err(|source| JournalError::Record {
+        let start = self.json_lines.len();
+        serde_json::to_writer(&mut self.json_lines, record).map_err(|source| JournalError::InvalidRecord {
             run: run.clone(),
             seq: record.seq,
             source: Arc::new(source),
         })?;
-        self.sums.extend(schema::checksum(run, record.seq, &self.lines[start..]).to_le_bytes());
+        self.checksums.extend(schema::checksum(run, record.seq, &self.json_lines[start..]).to_le_bytes());
         Ok(())
     }
 
     fn clear(&mut self) {
-        self.lines.clear();
-        self.lines.shrink_to(2 * ROW_BYTES);
-        self.sums.clear();
+        self.json_lines.clear();
+        self.json_lines.shrink_to(2 * TARGET_ROW_BYTES);
+        self.checksums.clear();
     }
 }
 
 /// Writes one append. Invariant: the events of a run are numbered from 0 without a gap.
-fn write(transaction: &Transaction<'_>, append: &Append, row: &mut Row) -> Result<(), WriteError> {
+fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut EventRow) -> Result<(), WriteError> {
     let run = &append.run;
     let records = match &append.content {
-        Content::Records(records) => records,
-        Content::Note(key, note) => {
+        AppendContent::Records(records) => records,
+        AppendContent::Checkpoint(key, note) => {
             let mut keep =
                 transaction.prepare_cached("INSERT OR REPLACE INTO notes (run, key, body) VALUES (?1, ?2, ?3)")?;
             keep.execute((run.as_str(), key.to_string(), note.to_string()))?;
@@ -344,7 +352,7 @@ fn write(transaction: &Transaction<'_>, append: &Append, row: &mut Row) -> Resul
         }
     };
     // Asked anew each time, a search of microseconds: another process may have written to the same run.
-    let next = format!("SELECT seq + {EVENTS_OF_ROW} FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1");
+    let next = format!("SELECT seq + {EVENTS_PER_ROW_SQL} FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1");
     let next: Option<u64> =
         transaction.prepare_cached(&next)?.query_row([run.as_str()], |row| row.get(0)).optional()?;
     let mut insert =
@@ -354,16 +362,16 @@ fn write(transaction: &Transaction<'_>, append: &Append, row: &mut Row) -> Resul
     for (index, (record, expected)) in records.iter().zip(first..).enumerate() {
         let found = record.seq;
         if found != expected {
-            return Err(WriteError::Journal(JournalError::Sequence { run: run.clone(), expected, found }));
+            return Err(WriteError::Journal(JournalError::SequenceGap { run: run.clone(), expected, found }));
         }
         row.add(run, record).map_err(WriteError::Journal)?;
-        if row.lines.len() >= ROW_BYTES || index + 1 == records.len() {
-            let lines = std::str::from_utf8(&row.lines).expect("serde_json writes UTF-8");
-            insert.execute((run.as_str(), first, record.at.0, lines, row.sums.as_slice()))?;
+        if row.json_lines.len() >= TARGET_ROW_BYTES || index + 1 == records.len() {
+            let lines = std::str::from_utf8(&row.json_lines).expect("serde_json writes UTF-8");
+            insert.execute((run.as_str(), first, record.at.0, lines, row.checksums.as_slice()))?;
             first = found + 1;
             row.clear();
         }
-        list(transaction, run, record)?;
+        update_run_list(transaction, run, record)?;
     }
     if let Some(last) = records.last() {
         let mut count = transaction.prepare_cached("UPDATE runs SET events = ?2 WHERE run = ?1")?;
@@ -373,7 +381,7 @@ fn write(transaction: &Transaction<'_>, append: &Append, row: &mut Row) -> Resul
 }
 
 /// Keeps the list of runs and the inbox true to the events: a request leaves with the event that it led to.
-fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
+fn update_run_list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
     match &record.event {
         Event::RunStarted { plan, .. } => transaction.execute(
             "INSERT INTO runs (run, name, started, status) VALUES (:run, :name, :at, :status)",
@@ -385,7 +393,7 @@ fn list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite
             },
         ),
         Event::RunEnded { status, .. } => {
-            if !status.is_open() {
+            if !status.is_unfinished() {
                 transaction.execute("DELETE FROM notes WHERE run = ?1", [run.as_str()])?;
                 transaction.execute("DELETE FROM inbox WHERE run = ?1", [run.as_str()])?;
             }

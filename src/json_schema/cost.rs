@@ -5,40 +5,40 @@
 
 use serde_json::{Map, Value};
 
-use super::{Limits, Unchecked, pattern, references::References};
+use super::{SchemaCheckError, SchemaLimits, pattern, references::SchemaReferences};
 
 /// Schemas with an `$id` of their own beyond which the scope of `$dynamicRef` is not followed.
 const MAX_DYNAMIC_RESOURCES: usize = 4;
 
 /// What is known of a schema before it is compiled.
-pub(super) struct Measured {
+pub(super) struct SchemaMetrics {
     /// Whether a pattern needs an engine that backtracks.
-    pub(super) backtracks: bool,
+    pub(super) has_backtracking_patterns: bool,
     /// The named places in the schema.
-    pub(super) references: References,
+    pub(super) references: SchemaReferences,
 }
 
 /// Measures a schema.
 ///
 /// # Errors
-/// [`Unchecked::SchemaTooLarge`] names the limit that the schema exceeds.
-pub(super) fn measure(schema: &Value, limits: &Limits) -> Result<Measured, Unchecked> {
-    let too_large = |what: String| Err(Unchecked::SchemaTooLarge(what));
+/// [`SchemaCheckError::SchemaTooLarge`] names the limit that the schema exceeds.
+pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMetrics, SchemaCheckError> {
+    let too_large = |what: String| Err(SchemaCheckError::SchemaTooLarge(what));
     let (mut bytes, mut values, mut states) = (0_usize, 0_usize, 0_u64);
     let (mut backtracks, mut is_named, mut is_dynamic) = (false, false, false);
     let mut unevaluated = Vec::new();
     let mut open = vec![(schema, 1_usize)];
     while let Some((value, depth)) = open.pop() {
         values += 1;
-        if values > limits.values {
-            return too_large(format!("more than {} values", limits.values));
+        if values > limits.max_values {
+            return too_large(format!("more than {} values", limits.max_values));
         }
-        if depth > limits.depth {
-            return too_large(format!("more than {} levels of nesting", limits.depth));
+        if depth > limits.max_depth {
+            return too_large(format!("more than {} levels of nesting", limits.max_depth));
         }
         let mut found = |pattern: &str| {
-            states = states.saturating_add(pattern::states(pattern));
-            backtracks |= pattern::backtracks(pattern);
+            states = states.saturating_add(pattern::state_count(pattern));
+            backtracks |= pattern::is_backtracking(pattern);
         };
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -59,61 +59,71 @@ pub(super) fn measure(schema: &Value, limits: &Limits) -> Result<Measured, Unche
                 }
             }
         }
-        if bytes > limits.bytes {
-            return too_large(format!("more than {} bytes", limits.bytes));
+        if bytes > limits.max_bytes {
+            return too_large(format!("more than {} bytes", limits.max_bytes));
         }
-        if states > limits.pattern_states {
-            return too_large(format!("its patterns have more than {} states", limits.pattern_states));
+        if states > limits.max_pattern_states {
+            return too_large(format!("its patterns have more than {} states", limits.max_pattern_states));
         }
     }
-    let references = if is_named { References::of(schema) } else { References::default() };
-    if is_dynamic && references.resources() > MAX_DYNAMIC_RESOURCES {
+    let references = if is_named { SchemaReferences::collect_from(schema) } else { SchemaReferences::default() };
+    if is_dynamic && references.resource_count() > MAX_DYNAMIC_RESOURCES {
         return too_large(format!("dynamic references over more than {MAX_DYNAMIC_RESOURCES} identified schemas"));
     }
-    let mut unfolding = Unfolding { root: schema, references: &references, open: Vec::new(), left: limits.unfolded };
+    let mut unfolding = UnfoldingCounter {
+        root: schema,
+        references: &references,
+        active_schemas: Vec::new(),
+        remaining: limits.max_unfolded_schemas,
+    };
     for map in unevaluated {
         if unfolding.unfold(map).is_none() {
-            let limit = limits.unfolded;
+            let limit = limits.max_unfolded_schemas;
             return too_large(format!("its `unevaluated…` keywords unfold to more than {limit} schemas"));
         }
     }
-    Ok(Measured { backtracks, references })
+    Ok(SchemaMetrics { has_backtracking_patterns: backtracks, references })
 }
 
 /// Counts the schemas that apply to the same value, references included, as often as they are reached.
-struct Unfolding<'s> {
+struct UnfoldingCounter<'s> {
     root: &'s Value,
-    references: &'s References,
+    references: &'s SchemaReferences,
     /// The schemas that are being unfolded: one that comes again is a cycle, which the validator cuts.
-    open: Vec<*const Map<String, Value>>,
-    left: u64,
+    active_schemas: Vec<*const Map<String, Value>>,
+    remaining: u64,
 }
 
-impl<'s> Unfolding<'s> {
+impl<'s> UnfoldingCounter<'s> {
     fn unfold(&mut self, schema: &'s Map<String, Value>) -> Option<()> {
-        self.left = self.left.checked_sub(1)?;
+        self.remaining = self.remaining.checked_sub(1)?;
         let identity: *const Map<String, Value> = schema;
-        if self.open.contains(&identity) {
+        if self.active_schemas.contains(&identity) {
             return Some(());
         }
-        if self.open.len() > Limits::BACKGROUND.depth {
+        if self.active_schemas.len() > SchemaLimits::BACKGROUND.max_depth {
             return None;
         }
-        self.open.push(identity);
+        self.active_schemas.push(identity);
         for (key, value) in schema {
-            for inside in in_place(key, value, self.root, self.references) {
+            for inside in in_place_subschemas(key, value, self.root, self.references) {
                 if let Value::Object(inside) = inside {
                     self.unfold(inside)?;
                 }
             }
         }
-        self.open.pop();
+        self.active_schemas.pop();
         Some(())
     }
 }
 
 /// Returns the schemas under a keyword that apply to the same value as the keyword's own schema.
-fn in_place<'s>(key: &str, value: &'s Value, root: &'s Value, references: &References) -> Vec<&'s Value> {
+fn in_place_subschemas<'s>(
+    key: &str,
+    value: &'s Value,
+    root: &'s Value,
+    references: &SchemaReferences,
+) -> Vec<&'s Value> {
     match (key, value) {
         ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => schemas.iter().collect(),
         ("not" | "if" | "then" | "else", schema) => vec![schema],
@@ -125,66 +135,75 @@ fn in_place<'s>(key: &str, value: &'s Value, root: &'s Value, references: &Refer
 }
 
 /// Walks a schema over a value and counts.
-pub(super) struct Walker<'s> {
+pub(super) struct CostWalker<'s> {
     root: &'s Value,
-    references: &'s References,
-    limits: &'s Limits,
+    references: &'s SchemaReferences,
+    limits: &'s SchemaLimits,
     steps: u64,
     /// Schemas that are being walked, one in another.
-    level: usize,
+    depth: usize,
     /// Those of them whose errors the validator collects in a second pass.
     branches: u64,
 }
 
-impl<'s> Walker<'s> {
-    pub(super) fn new(root: &'s Value, references: &'s References, limits: &'s Limits) -> Self {
-        Self { root, references, limits, steps: 0, level: 0, branches: 0 }
+impl<'s> CostWalker<'s> {
+    pub(super) fn new(root: &'s Value, references: &'s SchemaReferences, limits: &'s SchemaLimits) -> Self {
+        Self { root, references, limits, steps: 0, depth: 0, branches: 0 }
     }
 
     /// Walks over the whole value.
-    pub(super) fn check(mut self, value: &Value) -> Result<(), Unchecked> {
+    pub(super) fn check_value(mut self, value: &Value) -> Result<(), SchemaCheckError> {
         // Messages repeat values, so their size and depth count too.
-        let size = self.size(value)?;
+        let size = self.value_count(value)?;
         self.charge(size / 8)?;
         self.visit(self.root, value)
     }
 
-    fn charge(&mut self, steps: u64) -> Result<(), Unchecked> {
+    fn charge(&mut self, steps: u64) -> Result<(), SchemaCheckError> {
         self.steps = self.steps.saturating_add(steps.saturating_mul(1 + self.branches));
-        if self.steps <= self.limits.steps {
+        if self.steps <= self.limits.max_steps {
             return Ok(());
         }
-        Err(Unchecked::TooMuchWork(format!("more than {} steps", self.limits.steps)))
+        Err(SchemaCheckError::CheckTooExpensive(format!("more than {} steps", self.limits.max_steps)))
     }
 
     /// Returns the number of values in `value`.
-    fn size(&mut self, value: &Value) -> Result<u64, Unchecked> {
+    fn value_count(&mut self, value: &Value) -> Result<u64, SchemaCheckError> {
         let mut size = 0;
         let mut open = vec![(value, 1)];
         while let Some((value, depth)) = open.pop() {
             size += 1;
-            if depth > self.limits.levels {
-                return Err(Unchecked::TooMuchWork(format!("more than {} levels of nesting", self.limits.levels)));
+            if depth > self.limits.max_levels {
+                return Err(SchemaCheckError::CheckTooExpensive(format!(
+                    "more than {} levels of nesting",
+                    self.limits.max_levels
+                )));
             }
             match value {
                 Value::Array(list) => open.extend(list.iter().map(|value| (value, depth + 1))),
                 Value::Object(map) => open.extend(map.values().map(|value| (value, depth + 1))),
                 _ => {}
             }
-            if size > 8 * self.limits.steps {
-                return Err(Unchecked::TooMuchWork(format!("more than {} values", 8 * self.limits.steps)));
+            if size > 8 * self.limits.max_steps {
+                return Err(SchemaCheckError::CheckTooExpensive(format!(
+                    "more than {} values",
+                    8 * self.limits.max_steps
+                )));
             }
         }
         Ok(size)
     }
 
-    fn visit(&mut self, schema: &'s Value, value: &Value) -> Result<(), Unchecked> {
+    fn visit(&mut self, schema: &'s Value, value: &Value) -> Result<(), SchemaCheckError> {
         self.charge(1)?;
         let Value::Object(schema) = schema else { return Ok(()) };
-        if self.level == self.limits.levels {
-            return Err(Unchecked::TooMuchWork(format!("more than {} levels of nested schemas", self.limits.levels)));
+        if self.depth == self.limits.max_levels {
+            return Err(SchemaCheckError::CheckTooExpensive(format!(
+                "more than {} levels of nested schemas",
+                self.limits.max_levels
+            )));
         }
-        self.level += 1;
+        self.depth += 1;
         self.charge(schema.len() as u64 / 4)?;
         let before = self.steps;
         for (key, keyword) in schema {
@@ -200,7 +219,7 @@ impl<'s> Walker<'s> {
             self.steps = self.steps.saturating_add((self.steps - before).saturating_mul(1 + members as u64));
             self.charge(0)?;
         }
-        self.level -= 1;
+        self.depth -= 1;
         Ok(())
     }
 
@@ -210,7 +229,7 @@ impl<'s> Walker<'s> {
         keyword: &'s Value,
         schema: &'s Map<String, Value>,
         value: &Value,
-    ) -> Result<(), Unchecked> {
+    ) -> Result<(), SchemaCheckError> {
         match (key, keyword, value) {
             ("dependentSchemas" | "dependencies", Value::Object(schemas), Value::Object(map)) => {
                 self.charge(schemas.len() as u64 / 4)?;
@@ -226,25 +245,25 @@ impl<'s> Walker<'s> {
             ) => {
                 let branch = u64::from(matches!(key, "anyOf" | "oneOf" | "not" | "if"));
                 self.branches += branch;
-                for schema in in_place(key, keyword, self.root, self.references) {
+                for schema in in_place_subschemas(key, keyword, self.root, self.references) {
                     self.visit(schema, value)?;
                 }
                 self.branches -= branch;
             }
             ("enum", Value::Array(options), _) => match value {
                 Value::Array(_) | Value::Object(_) => {
-                    let size = self.size(keyword)?;
+                    let size = self.value_count(keyword)?;
                     self.charge(size)?;
                 }
                 _ => self.charge(options.len() as u64 / 4)?,
             },
             ("const", Value::Array(_) | Value::Object(_), _) => {
-                let size = self.size(keyword)?;
+                let size = self.value_count(keyword)?;
                 self.charge(size)?;
             }
             ("required", Value::Array(names), Value::Object(_)) => self.charge(names.len() as u64 / 4)?,
             ("dependentRequired", Value::Object(names), Value::Object(_)) => {
-                let size = self.size(keyword)?.max(names.len() as u64);
+                let size = self.value_count(keyword)?.max(names.len() as u64);
                 self.charge(size / 4)?;
             }
             (_, _, Value::Object(map)) => self.object_keyword(key, keyword, schema, map)?,
@@ -261,7 +280,7 @@ impl<'s> Walker<'s> {
         keyword: &'s Value,
         schema: &'s Map<String, Value>,
         map: &Map<String, Value>,
-    ) -> Result<(), Unchecked> {
+    ) -> Result<(), SchemaCheckError> {
         match (key, keyword) {
             ("properties", Value::Object(properties)) => {
                 self.charge(properties.len().min(map.len()) as u64 + properties.len() as u64 / 8)?;
@@ -274,7 +293,7 @@ impl<'s> Walker<'s> {
             ("patternProperties", Value::Object(patterns)) => {
                 for (pattern, schema) in patterns {
                     for (name, value) in map {
-                        self.text_match(pattern, name)?;
+                        self.charge_match(pattern, name)?;
                         self.visit(schema, value)?;
                     }
                 }
@@ -286,7 +305,7 @@ impl<'s> Walker<'s> {
                     map.iter().filter(|(name, _)| properties.is_none_or(|known| !known.contains_key(*name)))
                 {
                     for pattern in patterns.into_iter().flat_map(Map::keys) {
-                        self.text_match(pattern, name)?;
+                        self.charge_match(pattern, name)?;
                     }
                     self.visit(keyword, value)?;
                 }
@@ -307,7 +326,7 @@ impl<'s> Walker<'s> {
         keyword: &'s Value,
         schema: &'s Map<String, Value>,
         list: &[Value],
-    ) -> Result<(), Unchecked> {
+    ) -> Result<(), SchemaCheckError> {
         let positional = |key: &str| schema.get(key).and_then(Value::as_array).map_or(0, Vec::len);
         match (key, keyword) {
             ("prefixItems" | "items", Value::Array(schemas)) => {
@@ -329,7 +348,7 @@ impl<'s> Walker<'s> {
             ("uniqueItems", Value::Bool(true)) => {
                 let mut size = 0;
                 for value in list {
-                    size += self.size(value)?;
+                    size += self.value_count(value)?;
                 }
                 self.charge(size.saturating_mul(2))?;
             }
@@ -338,23 +357,25 @@ impl<'s> Walker<'s> {
         Ok(())
     }
 
-    fn text_keyword(&mut self, key: &str, keyword: &'s Value, text: &str) -> Result<(), Unchecked> {
+    fn text_keyword(&mut self, key: &str, keyword: &'s Value, text: &str) -> Result<(), SchemaCheckError> {
         let length = text.len() as u64;
         match (key, keyword) {
-            ("pattern", Value::String(pattern)) => self.text_match(pattern, text),
-            ("format", Value::String(format)) if format == "regex" => self.charge(length + pattern::states(text) / 8),
+            ("pattern", Value::String(pattern)) => self.charge_match(pattern, text),
+            ("format", Value::String(format)) if format == "regex" => {
+                self.charge(length + pattern::state_count(text) / 8)
+            }
             ("format" | "contentEncoding" | "contentMediaType", _) => self.charge(1 + length / 8),
             ("minLength" | "maxLength", _) => self.charge(length / 256),
             _ => Ok(()),
         }
     }
 
-    fn text_match(&mut self, pattern: &str, text: &str) -> Result<(), Unchecked> {
+    fn charge_match(&mut self, pattern: &str, text: &str) -> Result<(), SchemaCheckError> {
         let length = text.len() as u64;
-        if pattern::backtracks(pattern) {
+        if pattern::is_backtracking(pattern) {
             return self.charge(100 + length.saturating_mul(16));
         }
-        let states = pattern::states(pattern).saturating_add(16);
+        let states = pattern::state_count(pattern).saturating_add(16);
         self.charge(1 + pattern.len() as u64 / 16 + length.saturating_mul(states) / 256)
     }
 }

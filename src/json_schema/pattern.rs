@@ -1,21 +1,21 @@
 //! Estimates the size of a compiled regular expression from its text, whatever its dialect.
 
 /// States of a class that Unicode properties define.
-const PROPERTY_STATES: u64 = 300;
+const STATES_PER_PROPERTY: u64 = 300;
 /// States of a class such as `\s` or of a negated one, which match many characters.
-const CLASS_STATES: u64 = 16;
+const STATES_PER_CLASS: u64 = 16;
 /// Groups in groups; engines parse them recursively.
-const MAX_GROUPS: usize = 100;
+const MAX_GROUP_DEPTH: usize = 100;
 
 /// Returns about how many states a pattern compiles to; `u64::MAX` if its groups are nested too deeply.
-pub(super) fn states(pattern: &str) -> u64 {
+pub(super) fn state_count(pattern: &str) -> u64 {
     let mut outer: Vec<u64> = Vec::new();
     let (mut sum, mut last) = (0_u64, 0_u64);
     let mut rest = pattern.chars();
     while let Some(c) = rest.next() {
         let atom = match c {
             '(' => {
-                if outer.len() == MAX_GROUPS {
+                if outer.len() == MAX_GROUP_DEPTH {
                     return u64::MAX;
                 }
                 outer.push(sum);
@@ -27,7 +27,7 @@ pub(super) fn states(pattern: &str) -> u64 {
                 sum = outer.pop().unwrap_or(0).saturating_add(last);
                 continue;
             }
-            '{' => match repetition(rest.as_str()) {
+            '{' => match parse_repetition(rest.as_str()) {
                 Some((times, length)) => {
                     sum = sum.saturating_add(last.saturating_mul(times.saturating_sub(1)));
                     last = last.saturating_mul(times.max(1));
@@ -37,16 +37,16 @@ pub(super) fn states(pattern: &str) -> u64 {
                 None => 1,
             },
             '[' => {
-                let (states, length) = class(rest.as_str());
+                let (states, length) = parse_class(rest.as_str());
                 rest = rest.as_str()[length..].chars();
                 states
             }
             '\\' => match rest.next() {
-                Some('p' | 'P') => PROPERTY_STATES,
-                Some('w' | 'W' | 'd' | 'D' | 's' | 'S') => CLASS_STATES,
+                Some('p' | 'P') => STATES_PER_PROPERTY,
+                Some('w' | 'W' | 'd' | 'D' | 's' | 'S') => STATES_PER_CLASS,
                 _ => 1,
             },
-            '.' => CLASS_STATES / 2,
+            '.' => STATES_PER_CLASS / 2,
             c => c.len_utf8() as u64,
         };
         last = atom;
@@ -58,7 +58,7 @@ pub(super) fn states(pattern: &str) -> u64 {
 }
 
 /// Returns the upper bound of a repetition and the length of its text, where `rest` follows its brace.
-fn repetition(rest: &str) -> Option<(u64, usize)> {
+fn parse_repetition(rest: &str) -> Option<(u64, usize)> {
     let end = rest.find('}')?;
     let (least, most) = match rest[..end].split_once(',') {
         Some((least, most)) => (least, most),
@@ -74,15 +74,15 @@ fn repetition(rest: &str) -> Option<(u64, usize)> {
 }
 
 /// Returns the states of a class and the length of its text, where `rest` follows its bracket.
-fn class(rest: &str) -> (u64, usize) {
-    let mut states = if rest.starts_with('^') { CLASS_STATES } else { 2 };
+fn parse_class(rest: &str) -> (u64, usize) {
+    let mut states = if rest.starts_with('^') { STATES_PER_CLASS } else { 2 };
     let mut chars = rest.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
             ']' if at > 0 => return (states, at + 1),
             '\\' => match chars.next() {
-                Some((_, 'p' | 'P')) => states += PROPERTY_STATES,
-                Some((_, 'w' | 'W' | 'd' | 'D' | 's' | 'S')) => states += CLASS_STATES,
+                Some((_, 'p' | 'P')) => states += STATES_PER_PROPERTY,
+                Some((_, 'w' | 'W' | 'd' | 'D' | 's' | 'S')) => states += STATES_PER_CLASS,
                 _ => states += 1,
             },
             c => states += c.len_utf8() as u64,
@@ -92,7 +92,7 @@ fn class(rest: &str) -> (u64, usize) {
 }
 
 /// Returns whether a pattern needs an engine that backtracks.
-pub(super) fn backtracks(pattern: &str) -> bool {
+pub(super) fn is_backtracking(pattern: &str) -> bool {
     let looks =
         ["(?=", "(?!", "(?<=", "(?<!", "(?>", "++", "*+", "?+", "\\k"].iter().any(|part| pattern.contains(part));
     looks || pattern.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && (b'1'..=b'9').contains(&pair[1]))

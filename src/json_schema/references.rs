@@ -6,23 +6,23 @@ use serde_json::Value;
 
 /// Named places in a schema, as JSON pointers. Most schemas have none.
 #[derive(Debug, Default)]
-pub(super) struct References {
+pub(super) struct SchemaReferences {
     /// By `$anchor`, `$dynamicAnchor`, or an `$id` that is a fragment.
     anchors: HashMap<String, Vec<String>>,
     /// Schemas with an `$id` of their own, by that `$id`.
     resources: Vec<(String, String)>,
 }
 
-impl References {
+impl SchemaReferences {
     /// Collects the named places of `schema`, whose depth is bounded.
-    pub(super) fn of(schema: &Value) -> Self {
+    pub(super) fn collect_from(schema: &Value) -> Self {
         let mut found = Self::default();
         found.collect(schema, &mut String::new());
         found
     }
 
     /// Returns how many schemas have an `$id` of their own.
-    pub(super) fn resources(&self) -> usize {
+    pub(super) fn resource_count(&self) -> usize {
         self.resources.len()
     }
 
@@ -32,9 +32,9 @@ impl References {
             Value::Object(map) => {
                 for (key, value) in map {
                     match (key.as_str(), value.as_str()) {
-                        ("$anchor" | "$dynamicAnchor", Some(name)) => self.name(name, pointer),
+                        ("$anchor" | "$dynamicAnchor", Some(name)) => self.add_anchor(name, pointer),
                         ("$id" | "id", Some(id)) => match id.strip_prefix('#') {
-                            Some(name) => self.name(name, pointer),
+                            Some(name) => self.add_anchor(name, pointer),
                             None => self.resources.push((id.to_owned(), pointer.clone())),
                         },
                         _ => {}
@@ -57,7 +57,7 @@ impl References {
         }
     }
 
-    fn name(&mut self, name: &str, pointer: &str) {
+    fn add_anchor(&mut self, name: &str, pointer: &str) {
         self.anchors.entry(name.to_owned()).or_default().push(pointer.to_owned());
     }
 
@@ -75,7 +75,7 @@ impl References {
                 documents.push(resource);
             }
         }
-        let fragment = decode(fragment);
+        let fragment = percent_decode(fragment);
         if fragment.is_empty() {
             return documents;
         }
@@ -88,7 +88,7 @@ impl References {
 }
 
 /// Replaces percent escapes.
-fn decode(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
     }

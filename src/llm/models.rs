@@ -1,7 +1,7 @@
 //! The models of the agents file, and which of them a request goes to.
 //! Never asks one after the other has failed.
 
-use super::{EndpointError, Hear, Llm, OpenAi};
+use super::{EndpointError, Llm, OnDelta, OpenAi};
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
 
 /// Several models behind one door.
@@ -22,7 +22,7 @@ impl Models {
             let model = OpenAi::new(spec)?;
             let neighbor = models.iter().find(|other| other.base_url() == model.base_url());
             let model = match neighbor {
-                Some(neighbor) => model.sharing(neighbor),
+                Some(neighbor) => model.with_shared_rate_limit(neighbor),
                 None => model,
             };
             models.push(model);
@@ -38,7 +38,7 @@ impl Models {
     /// The model for a request: the one that it names. Else, of those that take all it holds, the first that a hint
     /// fits, the hints in their order; else the one that its priorities speak for; else the default, or the first
     /// that takes it.
-    fn choose(&self, request: &ChatRequest) -> Result<&OpenAi, ChatError> {
+    fn select(&self, request: &ChatRequest) -> Result<&OpenAi, ChatError> {
         if let Some(name) = &request.model {
             let named = self.models.iter().find(|model| model.spec().name == *name);
             return named.ok_or_else(|| {
@@ -47,7 +47,7 @@ impl Models {
                 ChatError::Unsupported { message }
             });
         }
-        let able: Vec<&OpenAi> = self.models.iter().filter(|model| model.fits(request).is_ok()).collect();
+        let able: Vec<&OpenAi> = self.models.iter().filter(|model| model.check_support(request).is_ok()).collect();
         let Some(first) = able.first().copied() else {
             // The default says what it does not take.
             return Ok(&self.models[0]);
@@ -56,12 +56,12 @@ impl Models {
             let fits = |text: &str| !hint.trim().is_empty() && text.to_lowercase().contains(hint.trim());
             able.iter().copied().find(|model| fits(&model.spec().name) || fits(&model.spec().model))
         });
-        Ok(hinted.or_else(|| preferred(&request.preferences, &able)).unwrap_or(first))
+        Ok(hinted.or_else(|| best_by_priority(&request.preferences, &able)).unwrap_or(first))
     }
 }
 
 /// The model with the highest weighted scores, the first of equals; none where nothing has weight.
-fn preferred<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Option<&'m OpenAi> {
+fn best_by_priority<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Option<&'m OpenAi> {
     let weight =
         |priority: Option<f32>| priority.filter(|priority| priority.is_finite()).unwrap_or(0.0).clamp(0.0, 1.0);
     let [cost, speed, intelligence] = [preferences.cost, preferences.speed, preferences.intelligence].map(weight);
@@ -77,8 +77,8 @@ fn preferred<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Optio
 
 #[async_trait::async_trait]
 impl Llm for Models {
-    async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
-        self.choose(request)?.chat_aloud(request, hear).await
+    async fn chat_stream(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<ChatReply, ChatError> {
+        self.select(request)?.chat_stream(request, on_delta).await
     }
 }
 

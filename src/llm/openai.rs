@@ -15,17 +15,17 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    Hear, Llm,
-    body::{self, Body},
-    draft,
-    failed::{Again, Failed},
-    gate::{Gate, MAX_SHARED_WAIT, Permit},
-    transport::{self, Endpoint, EndpointError},
+    Llm, OnDelta,
+    error::{LlmError, RetryHint},
+    rate_limiter::{MAX_SHARED_WAIT, RateLimiter, RequestPermit},
+    reply_accumulator,
+    request_body::{self, RequestBody},
+    transport::{self, EndpointError, LlmEndpoint},
 };
-use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, Span};
+use crate::model::{ChatError, ChatReply, ChatRequest, HumanDuration, LlmSpec};
 
 /// The pauses where the endpoint names none: 0.5, 1 and 2 seconds, each plus up to as much again by chance.
-const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+const RETRY_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(500))
     .with_factor(2.0)
     .with_max_times(3)
@@ -41,10 +41,10 @@ pub(super) const MORE_CONTEXT: &str = "start the server with a larger context (O
 /// A model behind an OpenAI-compatible endpoint.
 pub struct OpenAi {
     spec: LlmSpec,
-    endpoint: Endpoint,
-    client: Client<Endpoint>,
+    endpoint: LlmEndpoint,
+    client: Client<LlmEndpoint>,
     /// Shared with the other models of the endpoint.
-    gate: Arc<Gate>,
+    rate_limiter: Arc<RateLimiter>,
     /// Whether a person was warned that prompts are not read whole.
     has_warned: AtomicBool,
 }
@@ -61,20 +61,20 @@ impl OpenAi {
     /// # Errors
     /// When the base URL, the key or a header can never be sent.
     pub fn new(spec: LlmSpec) -> Result<Self, EndpointError> {
-        let endpoint = Endpoint::new(&spec)?;
+        let endpoint = LlmEndpoint::new(&spec)?;
         let http = endpoint.client()?;
         let service = tower::service_fn({
             let http = http.clone();
             move |request| transport::send(http.clone(), request)
         });
         let client = Client::build(http, endpoint.clone()).with_http_service(service);
-        Ok(Self { spec, endpoint, client, gate: Arc::default(), has_warned: AtomicBool::default() })
+        Ok(Self { spec, endpoint, client, rate_limiter: Arc::default(), has_warned: AtomicBool::default() })
     }
 
     /// Makes it share the back-off of another model.
     #[must_use]
-    pub(super) fn sharing(self, other: &Self) -> Self {
-        Self { gate: Arc::clone(&other.gate), ..self }
+    pub(super) fn with_shared_rate_limit(self, other: &Self) -> Self {
+        Self { rate_limiter: Arc::clone(&other.rate_limiter), ..self }
     }
 
     /// What is known of the model.
@@ -91,34 +91,39 @@ impl OpenAi {
     ///
     /// # Errors
     /// [`ChatError::Unsupported`] with what it does not take.
-    pub fn fits(&self, request: &ChatRequest) -> Result<(), ChatError> {
-        body::fits(&self.spec, request)
+    pub fn check_support(&self, request: &ChatRequest) -> Result<(), ChatError> {
+        request_body::check_support(&self.spec, request)
     }
 
     /// One request, from its first byte to the last of its reply.
-    async fn attempt(&self, request: &ChatRequest, asked: Asked<'_>, permit: Permit) -> Result<Reply, Failed> {
-        let Asked { body, hear } = asked;
-        let timeout = request.timeout.map_or(self.spec.timeout, |Span(timeout)| timeout);
+    async fn attempt(
+        &self,
+        request: &ChatRequest,
+        asked: OutgoingRequest<'_>,
+        permit: RequestPermit,
+    ) -> Result<Reply, LlmError> {
+        let OutgoingRequest { body, on_delta: hear } = asked;
+        let timeout = request.timeout.map_or(self.spec.timeout, |HumanDuration(timeout)| timeout);
         let chats = self.client.chat();
         let begun = tokio::time::timeout(timeout, chats.create_stream_byot::<_, Value>(&body.json)).await;
-        let chunks = match begun.map_err(|_| Failed::silent(timeout))?.map_err(Failed::from) {
+        let chunks = match begun.map_err(|_| LlmError::idle_timeout(timeout))?.map_err(LlmError::from) {
             Ok(chunks) => chunks,
             Err(failed) => {
                 if failed.is_limit {
-                    permit.limited(failed.wait());
+                    permit.limited(failed.retry_after());
                 }
                 return Err(failed);
             }
         };
         let begun = permit.answered();
-        let drafted = draft::collect(chunks, hear, timeout).await;
+        let drafted = reply_accumulator::collect(chunks, hear, timeout).await;
         if let Err(failed) = &drafted
             && failed.is_limit
         {
-            begun.limited(failed.wait());
+            begun.limited(failed.retry_after());
         }
         let draft = drafted?;
-        let read = draft.read();
+        let read = draft.from_word();
         Ok(Reply { chat: draft.reply(&self.spec, request, body)?, read })
     }
 
@@ -126,18 +131,18 @@ impl OpenAi {
     pub(super) async fn measure(&self, request: &ChatRequest) -> Result<Option<u64>, Unmeasured> {
         let asked = self.ask(request, &|_| {}).await;
         asked.map(|reply| reply.read).map_err(|unanswered| match unanswered {
-            Unanswered::Failed(failed) if failed.is_too_long => Unmeasured::TooLong(self.explain(&failed)),
-            Unanswered::Failed(failed) => Unmeasured::Other(self.explain(&failed)),
+            Unanswered::Failed(failed) if failed.is_too_long => Unmeasured::TooLong(self.to_chat_error(&failed)),
+            Unanswered::Failed(failed) => Unmeasured::Other(self.to_chat_error(&failed)),
             Unanswered::Unsupported(error) => Unmeasured::Other(error),
         })
     }
 
-    async fn ask(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<Reply, Unanswered> {
-        let body = Body::new(&self.spec, request).map_err(Unanswered::Unsupported)?;
-        let attempt = |permit| self.attempt(request, Asked { body: &body, hear }, permit);
-        let deadlines = request.deadline.map(|Span(deadline)| deadline).into_iter().chain(self.spec.deadline);
-        let limits = Limits { deadline: deadlines.min(), single_try: request.single_try };
-        persist(limits, &self.gate, attempt).await.map_err(Unanswered::Failed)
+    async fn ask(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<Reply, Unanswered> {
+        let body = RequestBody::new(&self.spec, request).map_err(Unanswered::Unsupported)?;
+        let attempt = |permit| self.attempt(request, OutgoingRequest { body: &body, on_delta }, permit);
+        let deadlines = request.deadline.map(|HumanDuration(deadline)| deadline).into_iter().chain(self.spec.deadline);
+        let limits = RetryLimits { deadline: deadlines.min(), single_try: request.single_try };
+        retry(limits, &self.rate_limiter, attempt).await.map_err(Unanswered::Failed)
     }
 
     /// Returns a warning, once, that far less of a prompt was read than was sent.
@@ -157,15 +162,15 @@ impl OpenAi {
     }
 
     /// The failure in words: where, what, and what to do.
-    fn explain(&self, failed: &Failed) -> ChatError {
-        let advice = failed.advice.as_ref().and_then(|advice| advice.words(&self.spec));
+    fn to_chat_error(&self, failed: &LlmError) -> ChatError {
+        let advice = failed.hint.as_ref().and_then(|advice| advice.text(&self.spec));
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
         let message = format!("model `{}` at `{}` {}{advice}", self.spec.model, self.base_url(), failed.message);
         let (message, status) = (self.endpoint.redact(&message), failed.status);
-        match failed.again {
-            Again::No => ChatError::Endpoint { message, status },
-            Again::Later | Again::After(_) => {
-                ChatError::Unavailable { message, status, retry_after: failed.wait().map(Span) }
+        match failed.retry {
+            RetryHint::No => ChatError::Endpoint { message, status },
+            RetryHint::Backoff | RetryHint::After(_) => {
+                ChatError::Unavailable { message, status, retry_after: failed.retry_after().map(HumanDuration) }
             }
         }
     }
@@ -173,18 +178,18 @@ impl OpenAi {
 
 /// A request as it is sent, and who takes the reply.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    body: &'a Body,
-    hear: Hear<'a>,
+struct OutgoingRequest<'a> {
+    body: &'a RequestBody,
+    on_delta: OnDelta<'a>,
 }
 
 #[async_trait::async_trait]
 impl Llm for OpenAi {
-    async fn chat_aloud(&self, request: &ChatRequest, hear: Hear<'_>) -> Result<ChatReply, ChatError> {
+    async fn chat_stream(&self, request: &ChatRequest, hear: OnDelta<'_>) -> Result<ChatReply, ChatError> {
         match self.ask(request, hear).await {
             Ok(Reply { chat, read }) => Ok(ChatReply { warning: self.warning(request, read), ..chat }),
             Err(Unanswered::Unsupported(error)) => Err(error),
-            Err(Unanswered::Failed(failed)) => Err(self.explain(&failed)),
+            Err(Unanswered::Failed(failed)) => Err(self.to_chat_error(&failed)),
         }
     }
 }
@@ -199,7 +204,7 @@ struct Reply {
 enum Unanswered {
     /// It was not sent.
     Unsupported(ChatError),
-    Failed(Failed),
+    Failed(LlmError),
 }
 
 /// Why it is not known how much of a request the endpoint reads.
@@ -212,37 +217,41 @@ pub(super) enum Unmeasured {
 
 /// How long and how often a request is tried.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct RetryLimits {
     deadline: Option<Duration>,
     single_try: bool,
 }
 
 /// Tries until there is a reply, a failure that another try would not help, or no time left.
-async fn persist<Tried, T>(
-    limits: Limits,
-    gate: &Arc<Gate>,
-    mut attempt: impl FnMut(Permit) -> Tried,
-) -> Result<T, Failed>
+async fn retry<Tried, T>(
+    limits: RetryLimits,
+    gate: &Arc<RateLimiter>,
+    mut attempt: impl FnMut(RequestPermit) -> Tried,
+) -> Result<T, LlmError>
 where
-    Tried: Future<Output = Result<T, Failed>>,
+    Tried: Future<Output = Result<T, LlmError>>,
 {
     let ends_at = limits.deadline.map(|deadline| Instant::now() + deadline);
     let limit = limits.deadline.unwrap_or_default();
-    let mut pauses = PAUSES.build();
-    let mut last: Option<Failed> = None;
+    let mut pauses = RETRY_BACKOFF.build();
+    let mut last: Option<LlmError> = None;
     loop {
-        let Some(permit) = before(ends_at, gate.enter()).await else { return Err(Failed::late(limit, last)) };
-        let Some(tried) = before(ends_at, attempt(permit)).await else { return Err(Failed::late(limit, last)) };
+        let Some(permit) = before_deadline(ends_at, gate.acquire()).await else {
+            return Err(LlmError::deadline_exceeded(limit, last));
+        };
+        let Some(tried) = before_deadline(ends_at, attempt(permit)).await else {
+            return Err(LlmError::deadline_exceeded(limit, last));
+        };
         let failed = match tried {
             Ok(reply) => return Ok(reply),
-            Err(failed) if limits.single_try || failed.is_late => return Err(failed),
+            Err(failed) if limits.single_try || failed.is_final => return Err(failed),
             Err(failed) => failed,
         };
-        let pause = match (failed.again, pauses.next()) {
-            (Again::No, _) | (_, None) => return Err(failed),
-            (Again::Later, Some(pause)) => pause,
-            (Again::After(pause), Some(_)) if pause > MAX_SHARED_WAIT => return Err(failed),
-            (Again::After(pause), Some(_)) => pause,
+        let pause = match (failed.retry, pauses.next()) {
+            (RetryHint::No, _) | (_, None) => return Err(failed),
+            (RetryHint::Backoff, Some(pause)) => pause,
+            (RetryHint::After(pause), Some(_)) if pause > MAX_SHARED_WAIT => return Err(failed),
+            (RetryHint::After(pause), Some(_)) => pause,
         };
         if ends_at.is_some_and(|ends_at| Instant::now() + pause >= ends_at) {
             return Err(failed);
@@ -256,7 +265,7 @@ where
 }
 
 /// What a future gives before a moment, if there is one.
-async fn before<T>(ends_at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+async fn before_deadline<T>(ends_at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match ends_at {
         Some(ends_at) => tokio::time::timeout_at(ends_at, future).await.ok(),
         None => Some(future.await),

@@ -13,20 +13,20 @@ use reqwest::{
 };
 use secrecy::SecretString;
 
-use super::wire::Trouble;
+use super::wire::ApiError;
 use crate::{model::LlmSpec, system::clock};
 
 /// How long a connection is kept for the next request: less than the five seconds after which common servers close it.
-const IDLE: Duration = Duration::from_secs(3);
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection to the endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most bytes of an error body that are read; what explains an error comes first.
-const LONGEST_ERROR: usize = 64 * 1024;
+const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// Most bytes of a reply, the framing of its stream included: about 200 000 tokens, so a stream without an end
 /// cannot fill the memory.
-const LONGEST_REPLY: usize = 64 * 1024 * 1024;
+const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why an endpoint cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -68,31 +68,32 @@ pub enum EndpointError {
 
 /// Where requests go, and what goes with each: nothing but what the agents file says.
 #[derive(Clone)]
-pub(super) struct Endpoint {
+pub(super) struct LlmEndpoint {
     /// Without query and without a slash at the end; safe to show.
-    base: String,
+    base_url: String,
     query: Vec<(String, String)>,
     headers: HeaderMap,
     /// The crate wants a key to hand out; the real one is in `headers` alone.
-    no_key: SecretString,
+    placeholder_key: SecretString,
     /// What must not appear in a message.
     secrets: Vec<String>,
-    scheme_is_plain: bool,
+    is_plain_http: bool,
 }
 
 /// Secrets shorter than this are not looked for in messages: they would match ordinary words.
-const SHORTEST_SECRET: usize = 8;
+const MIN_SECRET_BYTES: usize = 8;
 
-impl Endpoint {
+impl LlmEndpoint {
     pub(super) fn new(spec: &LlmSpec) -> Result<Self, EndpointError> {
-        let wrong = |problem| EndpointError::BaseUrl { section: spec.section(), url: spec.base_url.clone(), problem };
+        let wrong =
+            |problem| EndpointError::BaseUrl { section: spec.section_name(), url: spec.base_url.clone(), problem };
         let mut url = Url::parse(spec.base_url.trim()).map_err(|_| wrong("which is no URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("which is neither http nor https"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             let problem = "which holds a name or a password: give the key through `api_key_env_var`";
-            return Err(EndpointError::BaseUrl { section: spec.section(), url: "(hidden)".to_owned(), problem });
+            return Err(EndpointError::BaseUrl { section: spec.section_name(), url: "(hidden)".to_owned(), problem });
         }
         let query: Vec<_> = url.query_pairs().into_owned().chain(spec.query.iter().cloned()).collect();
         url.set_query(None);
@@ -100,27 +101,27 @@ impl Endpoint {
 
         let mut headers = HeaderMap::new();
         for (name, value) in &spec.headers {
-            let wrong = || EndpointError::Header { section: spec.section(), name: name.clone() };
+            let wrong = || EndpointError::Header { section: spec.section_name(), name: name.clone() };
             let header = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
-            headers.insert(header, secret(value).ok_or_else(wrong)?);
+            headers.insert(header, secret_header(value).ok_or_else(wrong)?);
         }
         if let Some(key) = &spec.api_key {
             headers.insert(
                 AUTHORIZATION,
-                secret(&format!("Bearer {key}")).ok_or(EndpointError::Key { section: spec.section() })?,
+                secret_header(&format!("Bearer {key}")).ok_or(EndpointError::Key { section: spec.section_name() })?,
             );
         }
         // As it is sent, and so as it may come back.
         let encoded = query.iter().map(|(_, value)| url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
         let values = spec.headers.iter().chain(&query).map(|(_, value)| value).chain(&spec.api_key).cloned();
-        let secrets = values.chain(encoded).filter(|value: &String| value.len() >= SHORTEST_SECRET).collect();
+        let secrets = values.chain(encoded).filter(|value: &String| value.len() >= MIN_SECRET_BYTES).collect();
         Ok(Self {
-            base: url.as_str().trim_end_matches('/').to_owned(),
+            base_url: url.as_str().trim_end_matches('/').to_owned(),
             query,
             headers,
-            no_key: SecretString::default(),
+            placeholder_key: SecretString::default(),
             secrets,
-            scheme_is_plain: url.scheme() == "http",
+            is_plain_http: url.scheme() == "http",
         })
     }
 
@@ -133,52 +134,52 @@ impl Endpoint {
     pub(super) fn client(&self) -> Result<reqwest::Client, EndpointError> {
         let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
-        let builder = match self.scheme_is_plain {
+        let builder = match self.is_plain_http {
             // A proxy would read the key of a request that is not encrypted. Nothing else leads to TLS from there, and
             // to look for its roots takes a while.
             true => builder.no_proxy().tls_certs_only([]),
             false => builder,
         };
-        builder.build().map_err(|error| EndpointError::Client { message: cause(&error) })
+        builder.build().map_err(|error| EndpointError::Client { message: root_cause(&error) })
     }
 }
 
-fn secret(value: &str) -> Option<HeaderValue> {
+fn secret_header(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-impl Config for Endpoint {
+impl Config for LlmEndpoint {
     fn headers(&self) -> HeaderMap {
         self.headers.clone()
     }
     fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        format!("{}{path}", self.base_url)
     }
     fn query(&self) -> Vec<(&str, &str)> {
         self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
     fn api_base(&self) -> &str {
-        &self.base
+        &self.base_url
     }
     fn api_key(&self) -> &SecretString {
-        &self.no_key
+        &self.placeholder_key
     }
 }
 
 /// Why a request has no answer to read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum ResponseError {
     /// The endpoint answered with another status than success.
-    #[error("{}", .trouble.message)]
+    #[error("{}", .error.message)]
     Status {
         status: u16,
-        trouble: Trouble,
+        error: ApiError,
         /// How long it asks to wait.
-        wait: Option<Duration>,
+        retry_after: Option<Duration>,
         /// Where a redirect points.
         location: Option<String>,
     },
@@ -190,25 +191,29 @@ pub(super) enum Refusal {
     Unreachable { message: String },
     /// The connection was lost before the answer began.
     #[error("{message}")]
-    Lost { message: String },
+    ConnectionLost { message: String },
 }
 
 /// Sends a request once.
 pub(super) async fn send(client: reqwest::Client, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
     let request = request.build().await?;
-    let boxed = |refusal: Refusal| OpenAIError::Boxed(Box::new(refusal));
+    let boxed = |refusal: ResponseError| OpenAIError::Boxed(Box::new(refusal));
     let response = client.execute(request).await.map_err(|error| {
-        let message = cause(&error);
-        boxed(if error.is_connect() { Refusal::Unreachable { message } } else { Refusal::Lost { message } })
+        let message = root_cause(&error);
+        boxed(if error.is_connect() {
+            ResponseError::Unreachable { message }
+        } else {
+            ResponseError::ConnectionLost { message }
+        })
     })?;
     if response.status().is_success() {
-        streamed(response).await.map_err(boxed)
+        into_event_stream(response).await.map_err(boxed)
     } else {
-        Err(boxed(refused(response).await))
+        Err(boxed(read_error_response(response).await))
     }
 }
 
-async fn refused(response: Response) -> Refusal {
+async fn read_error_response(response: Response) -> ResponseError {
     let status = response.status().as_u16();
     let wait = retry_after(response.headers());
     let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -217,18 +222,18 @@ async fn refused(response: Response) -> Refusal {
     // What was read before the connection broke still explains the most.
     while let Some(Ok(part)) = parts.next().await {
         body.extend_from_slice(&part);
-        if body.len() >= LONGEST_ERROR {
+        if body.len() >= MAX_ERROR_BYTES {
             break;
         }
     }
-    Refusal::Status { status, trouble: Trouble::from_body(&body), wait, location }
+    ResponseError::Status { status, error: ApiError::from_body(&body), retry_after: wait, location }
 }
 
 /// The response as a bounded stream of events, whatever the endpoint made of `stream: true`. The first byte tells:
 /// no line of an event stream begins with a brace, a bracket or an angle bracket. Headers often tell wrongly.
-pub(super) async fn streamed(response: Response) -> Result<Response, Refusal> {
+pub(super) async fn into_event_stream(response: Response) -> Result<Response, ResponseError> {
     let status = response.status();
-    let mut left = LONGEST_REPLY;
+    let mut left = MAX_REPLY_BYTES;
     let parts = response.bytes_stream().map_err(std::io::Error::other).map(move |part| {
         let part = part?;
         left = left.checked_sub(part.len()).ok_or_else(|| std::io::Error::other("the reply is too large"))?;
@@ -239,7 +244,7 @@ pub(super) async fn streamed(response: Response) -> Result<Response, Refusal> {
     let first = loop {
         match parts.next().await {
             Some(Ok(part)) => head.extend_from_slice(&part),
-            Some(Err(error)) => return Err(Refusal::Lost { message: error.to_string() }),
+            Some(Err(error)) => return Err(ResponseError::ConnectionLost { message: error.to_string() }),
             None => break None,
         }
         if let Some(first) = head.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -250,34 +255,36 @@ pub(super) async fn streamed(response: Response) -> Result<Response, Refusal> {
     let head = stream::iter([Ok(first_bytes.clone())]);
     let body = match first {
         Some(b'<') => {
-            let message = Trouble::from_body(&first_bytes).message;
-            return Err(Refusal::WebPage { status: status.as_u16(), message });
+            let message = ApiError::from_body(&first_bytes).message;
+            return Err(ResponseError::WebPage { status: status.as_u16(), message });
         }
-        Some(b'{' | b'[') => reqwest::Body::wrap_stream(in_one_event(head.chain(parts))),
-        _ => reqwest::Body::wrap_stream(with_end_marked(head.chain(parts))),
+        Some(b'{' | b'[') => reqwest::Body::wrap_stream(as_single_event(head.chain(parts))),
+        _ => reqwest::Body::wrap_stream(with_done_marker(head.chain(parts))),
     };
     let mut answer = http::Response::new(body);
     *answer.status_mut() = status;
     Ok(answer.into())
 }
 
-/// Says that a part of the body has arrived; see [`super::wire::Mark`].
-const PROGRESS: &[u8] = b"data: {\"kapell\":\"progress\"}\n\n";
+/// Says that a part of the body has arrived; see [`super::wire::StreamMarker`].
+const PROGRESS_EVENT: &[u8] = b"data: {\"kapell\":\"progress\"}\n\n";
 /// Says that the endpoint has marked the end of the stream, which the client keeps to itself.
-const DONE: &[u8] = b"data: {\"kapell\":\"done\"}\n\n";
+const DONE_EVENT: &[u8] = b"data: {\"kapell\":\"done\"}\n\n";
 
-type Part = std::io::Result<Bytes>;
+type BodyChunk = std::io::Result<Bytes>;
 
 /// A body in plain JSON as one event, with marks of its progress before it. Inside JSON, a raw line break is only ever
 /// a space between tokens, so all of it fits one event.
-fn in_one_event(parts: impl Stream<Item = Part> + Send + Unpin + 'static) -> impl Stream<Item = Part> + Send {
+fn as_single_event(
+    parts: impl Stream<Item = BodyChunk> + Send + Unpin + 'static,
+) -> impl Stream<Item = BodyChunk> + Send {
     stream::unfold(Some((parts, b"data: ".to_vec())), |state| async move {
         let (mut parts, mut event) = state?;
         match parts.next().await {
             Some(Ok(part)) => {
                 let is_progress = part.iter().any(|byte| !byte.is_ascii_whitespace());
                 event.extend(part.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-                let mark = if is_progress { PROGRESS } else { b"" };
+                let mark = if is_progress { PROGRESS_EVENT } else { b"" };
                 Some((Ok(Bytes::from_static(mark)), Some((parts, event))))
             }
             Some(Err(error)) => Some((Err(error), None)),
@@ -290,17 +297,19 @@ fn in_one_event(parts: impl Stream<Item = Part> + Send + Unpin + 'static) -> imp
 }
 
 /// The stream with a mark before `data: [DONE]`.
-fn with_end_marked(parts: impl Stream<Item = Part> + Send + Unpin + 'static) -> impl Stream<Item = Part> + Send {
+fn with_done_marker(
+    parts: impl Stream<Item = BodyChunk> + Send + Unpin + 'static,
+) -> impl Stream<Item = BodyChunk> + Send {
     stream::unfold(Some((parts, Some(Vec::new()))), |state| async move {
         let (mut parts, mut line) = state?;
         match parts.next().await {
             Some(Ok(part)) => {
-                let marked = mark_end(&part, &mut line);
+                let marked = insert_done_marker(&part, &mut line);
                 Some((Ok(Bytes::from(marked)), Some((parts, line))))
             }
             Some(Err(error)) => Some((Err(error), None)),
             None => {
-                let mut rest = mark_end(b"\n", &mut line);
+                let mut rest = insert_done_marker(b"\n", &mut line);
                 rest.push(b'\n');
                 Some((Ok(Bytes::from(rest)), None))
             }
@@ -309,16 +318,16 @@ fn with_end_marked(parts: impl Stream<Item = Part> + Send + Unpin + 'static) -> 
 }
 
 /// A part of a stream, with a mark before a line that ends it. `line` is what was held back of a line that may be one.
-fn mark_end(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
-    const END: &[u8] = b"data:[DONE]";
+fn insert_done_marker(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
+    const DONE_LINE: &[u8] = b"data:[DONE]";
     let bare = |line: &[u8]| line.iter().copied().filter(|byte| *byte != b' ').collect::<Vec<u8>>();
     let mut marked = Vec::with_capacity(part.len());
     for &byte in part {
         let is_break = matches!(byte, b'\n' | b'\r');
         match line {
             Some(held) if is_break => {
-                if bare(held) == END {
-                    marked.extend_from_slice(DONE);
+                if bare(held) == DONE_LINE {
+                    marked.extend_from_slice(DONE_EVENT);
                     marked.extend_from_slice(b"data: [DONE]\n");
                     held.clear();
                 }
@@ -327,7 +336,7 @@ fn mark_end(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
             }
             Some(held) => {
                 held.push(byte);
-                if held.len() > 2 * END.len() || !END.starts_with(&bare(held)) {
+                if held.len() > 2 * DONE_LINE.len() || !DONE_LINE.starts_with(&bare(held)) {
                     marked.append(held);
                     *line = None;
                 }
@@ -353,7 +362,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The innermost cause of an error: what the operating system or the library said, without the URL.
-pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -365,34 +374,34 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 mod tests {
     use super::*;
 
-    fn asks(name: &'static str, value: &'static str) -> Option<Duration> {
+    fn retry_after_of(name: &'static str, value: &'static str) -> Option<Duration> {
         let given = [(name, value), ("date", "Fri, 20 Nov 2026 10:00:00 GMT")];
         let given = given.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         retry_after(&HeaderMap::from_iter(given))
     }
 
     #[test]
-    fn the_end_of_a_stream_is_marked_wherever_it_is_cut() {
+    fn marks_the_end_at_any_chunk_boundary() {
         let whole = b"data: {}\n\ndata:[DONE]\r\n\r\n: data: [DONE]\n\n";
         let expected = "data: {}\n\ndata: {\"kapell\":\"done\"}\n\ndata: [DONE]\n\r\n\r\n: data: [DONE]\n\n";
         for at in 0..=whole.len() {
             let mut line = Some(Vec::new());
-            let mut marked = mark_end(&whole[..at], &mut line);
-            marked.extend(mark_end(&whole[at..], &mut line));
+            let mut marked = insert_done_marker(&whole[..at], &mut line);
+            marked.extend(insert_done_marker(&whole[at..], &mut line));
             assert_eq!(String::from_utf8_lossy(&marked), expected, "cut at {at}");
         }
     }
 
     #[test]
-    fn reads_every_form_of_retry_after() {
+    fn reads_all_retry_after_forms() {
         let seconds = |n| Some(Duration::from_secs(n));
-        assert_eq!(asks("retry-after", "7"), seconds(7));
-        assert_eq!(asks("retry-after", " 1.5 "), Some(Duration::from_millis(1_500)));
-        assert_eq!(asks("retry-after-ms", "250"), Some(Duration::from_millis(250)));
-        assert_eq!(asks("retry-after", "Fri, 20 Nov 2026 10:01:00 GMT"), seconds(60));
-        assert_eq!(asks("retry-after", "Fri, 20 Nov 2026 09:00:00 GMT"), seconds(0));
+        assert_eq!(retry_after_of("retry-after", "7"), seconds(7));
+        assert_eq!(retry_after_of("retry-after", " 1.5 "), Some(Duration::from_millis(1_500)));
+        assert_eq!(retry_after_of("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(retry_after_of("retry-after", "Fri, 20 Nov 2026 10:01:00 GMT"), seconds(60));
+        assert_eq!(retry_after_of("retry-after", "Fri, 20 Nov 2026 09:00:00 GMT"), seconds(0));
         for nonsense in ["-1", "soon", "", "NaN", "1e400"] {
-            assert_eq!(asks("retry-after", nonsense), None, "{nonsense}");
+            assert_eq!(retry_after_of("retry-after", nonsense), None, "{nonsense}");
         }
     }
 
@@ -405,13 +414,13 @@ mod tests {
     }
 
     fn refusal(spec: &LlmSpec) -> String {
-        Endpoint::new(spec).err().map(|error| error.to_string()).unwrap_or_default()
+        LlmEndpoint::new(spec).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn keeps_the_query_of_the_base_url_and_hides_every_secret() {
+    fn keeps_the_query_and_redacts_secrets() {
         let endpoint =
-            Endpoint::new(&spec("https://example.test/v1/?api-version=2026-01-01#top")).expect("an endpoint");
+            LlmEndpoint::new(&spec("https://example.test/v1/?api-version=2026-01-01#top")).expect("an endpoint");
         assert_eq!(endpoint.url("/chat/completions"), "https://example.test/v1/chat/completions");
         assert_eq!(endpoint.query(), [("api-version", "2026-01-01"), ("token", "secret/of the query")]);
         let said = "Bearer sk-long-enough of secret-of-the-team?token=secret%2Fof+the+query or secret/of the query";
@@ -419,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_can_never_be_sent() {
+    fn rejects_invalid_endpoints() {
         for (base_url, problem) in [
             ("127.0.0.1:1", "which is no URL"),
             ("localhost:1/v1", "which is neither http nor https"),

@@ -11,23 +11,23 @@ use crate::model::Usage;
 /// One event of the stream, or the whole answer of an endpoint that does not stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Chunk {
+pub(super) struct ChatChunk {
     #[serde(deserialize_with = "lenient")]
     pub(super) model: Option<String>,
     #[serde(deserialize_with = "lenient")]
-    pub(super) choices: Vec<Choice>,
+    pub(super) choices: Vec<ChatChoice>,
     #[serde(deserialize_with = "lenient")]
-    pub(super) usage: Option<Tokens>,
-    /// An error in place of an answer; see [`Trouble::read`].
+    pub(super) usage: Option<TokenCounts>,
+    /// An error in place of an answer; see [`ApiError::read`].
     pub(super) error: Option<Value>,
     /// What the transport says of the stream.
     #[serde(rename = "kapell", deserialize_with = "lenient")]
-    pub(super) mark: Option<Mark>,
+    pub(super) marker: Option<StreamMarker>,
 }
 
-impl Chunk {
+impl ChatChunk {
     /// Reads what it can. An array (as one provider wraps its errors) stands for its first element.
-    pub(super) fn read(value: Value) -> Self {
+    pub(super) fn from_value(value: Value) -> Self {
         let value = match value {
             Value::Array(items) => items.into_iter().next().unwrap_or_default(),
             value => value,
@@ -41,7 +41,7 @@ impl Chunk {
 /// What the transport adds to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mark {
+pub(super) enum StreamMarker {
     /// A part of an answer has arrived that can only be read as a whole.
     Progress,
     /// The endpoint has said that the stream ends here.
@@ -51,15 +51,15 @@ pub(super) enum Mark {
 /// One of the alternatives; only the first is asked for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Choice {
+pub(super) struct ChatChoice {
     #[serde(deserialize_with = "lenient")]
     pub(super) index: Option<u64>,
     /// A part of the message, in a stream.
     #[serde(deserialize_with = "lenient")]
-    pub(super) delta: Option<Part>,
+    pub(super) delta: Option<MessagePart>,
     /// The whole message.
     #[serde(deserialize_with = "lenient")]
-    pub(super) message: Option<Part>,
+    pub(super) message: Option<MessagePart>,
     #[serde(deserialize_with = "lenient")]
     pub(super) finish_reason: Option<String>,
     /// The stop sequence that ended the reply, from endpoints that tell (a token's number, from some).
@@ -69,7 +69,7 @@ pub(super) struct Choice {
 /// A message or a part of one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Part {
+pub(super) struct MessagePart {
     content: Value,
     /// What the model thinks before it answers, from endpoints that tell.
     #[serde(deserialize_with = "lenient")]
@@ -80,10 +80,10 @@ pub(super) struct Part {
     #[serde(deserialize_with = "lenient")]
     pub(super) refusal: Option<String>,
     #[serde(deserialize_with = "lenient")]
-    pub(super) tool_calls: Vec<CallPart>,
+    pub(super) tool_calls: Vec<ToolCallDelta>,
 }
 
-impl Part {
+impl MessagePart {
     /// Its text: a string, or the texts of content parts.
     pub(super) fn text(&self) -> String {
         match &self.content {
@@ -102,7 +102,7 @@ impl Part {
 /// A request for a tool, or a part of one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct CallPart {
+pub(super) struct ToolCallDelta {
     /// Which of the reply's requests it belongs to; some endpoints leave it out.
     #[serde(deserialize_with = "lenient")]
     pub(super) index: Option<u64>,
@@ -110,13 +110,13 @@ pub(super) struct CallPart {
     #[serde(deserialize_with = "lenient")]
     pub(super) id: Option<String>,
     #[serde(deserialize_with = "lenient")]
-    pub(super) function: FunctionPart,
+    pub(super) function: FunctionDelta,
 }
 
-/// What a [`CallPart`] is about.
+/// What a [`ToolCallDelta`] is about.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct FunctionPart {
+pub(super) struct FunctionDelta {
     /// Only in its first part.
     #[serde(deserialize_with = "lenient")]
     pub(super) name: Option<String>,
@@ -127,7 +127,7 @@ pub(super) struct FunctionPart {
 /// Tokens used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Tokens {
+pub(super) struct TokenCounts {
     prompt_tokens: Value,
     completion_tokens: Value,
     prompt_tokens_details: Value,
@@ -135,7 +135,7 @@ pub(super) struct Tokens {
     prompt_cache_hit_tokens: Value,
 }
 
-impl Tokens {
+impl TokenCounts {
     /// The counts, if both are there.
     pub(super) fn usage(&self) -> Option<Usage> {
         Some(Usage { input_tokens: tokens(&self.prompt_tokens)?, output_tokens: tokens(&self.completion_tokens)? })
@@ -144,7 +144,7 @@ impl Tokens {
     /// Returns how many tokens of the request were read, at least.
     ///
     /// Some endpoints leave tokens that they had cached out of their count, so the larger count is taken.
-    pub(super) fn read(&self) -> Option<u64> {
+    pub(super) fn from_value(&self) -> Option<u64> {
         let details = self.prompt_tokens_details.get("cached_tokens").unwrap_or(&Value::Null);
         let counts = [&self.prompt_tokens, details, &self.cache_read_input_tokens, &self.prompt_cache_hit_tokens];
         counts.into_iter().filter_map(tokens).max()
@@ -159,7 +159,7 @@ fn tokens(value: &Value) -> Option<u64> {
 
 /// What an endpoint says of its own failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(super) struct ApiError {
     /// What went wrong, in its words; shortened.
     pub(super) message: String,
     /// Its `code` or `type`, whichever is a word.
@@ -171,9 +171,9 @@ pub(super) struct Trouble {
 }
 
 /// Most characters of an endpoint's words that are passed on.
-const LONGEST_MESSAGE: usize = 600;
+const MAX_MESSAGE_CHARS: usize = 600;
 
-impl Trouble {
+impl ApiError {
     /// Reads an error body of any form: `{"error": {…}}` with a numeric or a textual code, `{"error": "text"}`,
     /// an array of either, `{"message"}`, `{"detail"}`, a web page, or plain text.
     pub(super) fn from_body(body: &[u8]) -> Self {
@@ -199,7 +199,7 @@ impl Trouble {
         let word = |key: &str| error.get(key).and_then(Value::as_str).filter(|word| !word.is_empty());
         let number = error.get("code").and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
         Self {
-            message: shorten(&message),
+            message: truncate(&message),
             code: word("code").or_else(|| word("type")).or_else(|| word("status")).map(str::to_owned),
             param: word("param").map(str::to_owned),
             status: number.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
@@ -208,11 +208,11 @@ impl Trouble {
 
     /// Whether another try would end like this one, whatever the status says: some endpoints answer 500 to what they
     /// will never do.
-    pub(super) fn is_final(&self) -> bool {
+    pub(super) fn is_permanent(&self) -> bool {
         let message = self.message.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
         self.is_out_of_credit()
-            || matches!(self.code.as_deref(), Some(code) if FINAL_CODES.contains(&code))
+            || matches!(self.code.as_deref(), Some(code) if PERMANENT_CODES.contains(&code))
             || says(&["not supported", "request too large", "flagged", "content policy", "invalid api key"])
             || self.is_too_long()
     }
@@ -234,12 +234,12 @@ impl Trouble {
     }
 
     /// The wait that the message names, as in `try again in 1m30.5s`.
-    pub(super) fn wait(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         let message = self.message.to_lowercase();
         let (_, rest) = ["again in ", "retry in ", "retry after ", "wait for "]
             .iter()
             .find_map(|words| message.split_once(words))?;
-        wait_in_words(rest)
+        parse_wait(rest)
     }
 
     /// Whether the account is used up, which waiting does not mend.
@@ -249,7 +249,7 @@ impl Trouble {
 }
 
 /// The codes of what no other try would change.
-const FINAL_CODES: [&str; 7] = [
+const PERMANENT_CODES: [&str; 7] = [
     "context_length_exceeded",
     "invalid_request_error",
     "invalid_api_key",
@@ -260,7 +260,7 @@ const FINAL_CODES: [&str; 7] = [
 ];
 
 /// The duration at the start of a text: `20ms`, `1.2s`, `1m30s`, `7 seconds`.
-fn wait_in_words(text: &str) -> Option<Duration> {
+fn parse_wait(text: &str) -> Option<Duration> {
     let mut seconds = None;
     let mut rest = text.trim_start();
     loop {
@@ -286,17 +286,17 @@ fn plain_text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
     if !text.starts_with('<') {
-        return shorten(text);
+        return truncate(text);
     }
     let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     match title {
-        Some((title, _)) => shorten(&format!("a web page titled `{}`", title.trim())),
+        Some((title, _)) => truncate(&format!("a web page titled `{}`", title.trim())),
         None => "a web page".to_owned(),
     }
 }
 
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_MESSAGE) {
+fn truncate(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -314,9 +314,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_errors_of_every_provider() {
-        let read = |body: &str| Trouble::from_body(body.as_bytes());
-        let trouble = |message: &str, code: Option<&str>, status| Trouble {
+    fn reads_errors_of_all_providers() {
+        let read = |body: &str| ApiError::from_body(body.as_bytes());
+        let trouble = |message: &str, code: Option<&str>, status| ApiError {
             message: message.to_owned(),
             code: code.map(str::to_owned),
             param: None,
@@ -346,8 +346,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_wait_that_a_message_names() {
-        let wait = |message: &str| Trouble { message: message.to_owned(), ..Trouble::default() }.wait();
+    fn reads_the_wait_from_a_message() {
+        let wait = |message: &str| ApiError { message: message.to_owned(), ..ApiError::default() }.retry_after();
         for (message, millis) in [
             ("Rate limit reached. Please try again in 1.2s.", 1_200),
             ("Please try again in 20ms. Visit https://example.test", 20),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_chunks_whose_fields_are_null_absent_or_of_another_type() {
+    fn accepts_chunks_with_missing_or_mistyped_fields() {
         for odd in [
             json!({}),
             json!(null),
@@ -373,21 +373,22 @@ mod tests {
             json!({"choices": null, "usage": null, "error": null, "model": null}),
             json!({"choices": "none", "model": 5, "usage": "many", "error": ""}),
         ] {
-            let chunk = Chunk::read(odd);
+            let chunk = ChatChunk::from_value(odd);
             assert!(chunk.choices.is_empty() && chunk.error.is_none() && chunk.model.is_none());
         }
-        let chunk = Chunk::read(json!({
+        let chunk = ChatChunk::from_value(json!({
             "created": 1.5, "service_tier": "on_demand",
             "choices": [{"index": null, "delta": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}],
             "usage": {"prompt_tokens": 3.0, "completion_tokens": 4},
         }));
-        assert_eq!(chunk.choices[0].delta.as_ref().map(Part::text).as_deref(), Some("ab"));
+        assert_eq!(chunk.choices[0].delta.as_ref().map(MessagePart::text).as_deref(), Some("ab"));
         assert_eq!(chunk.usage.and_then(|tokens| tokens.usage()), Some(Usage { input_tokens: 3, output_tokens: 4 }));
     }
 
     #[test]
     fn tokens_that_were_cached_count_as_read() {
-        let read = |usage: Value| Chunk::read(json!({"usage": usage})).usage.and_then(|tokens| tokens.read());
+        let read =
+            |usage: Value| ChatChunk::from_value(json!({"usage": usage})).usage.and_then(|tokens| tokens.from_value());
         assert_eq!(read(json!({"prompt_tokens": 3.0, "prompt_tokens_details": {"cached_tokens": 90}})), Some(90));
         assert_eq!(read(json!({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 90}})), Some(100));
         assert_eq!(read(json!({"prompt_tokens": 3, "cache_read_input_tokens": 7})), Some(7));

@@ -12,39 +12,39 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    calls::Answer,
+    call_guard::{CallGuard, CallStop, canceled_failure},
+    call_request::{CallKind, CallRequest},
+    call_result::{self, CallResult},
+    call_transport::PendingCall,
     catalog::Catalog,
+    checkpoint::{self, CallCheckpoint, StreamCheckpoint},
     connect::Connection,
     failure,
-    note::{self, CallNote, StreamNote},
-    pool::{Pool, Route},
-    repeat::Repeat,
-    request::{Ask, Request},
-    result::{self, Answered},
-    turns::Turn,
-    vigil::{Stop, Vigil, cancelled},
-    wire::Pending,
+    open_calls::CallResponse,
+    poll_backoff::PollBackoff,
+    pool::{AgentRoute, Pool},
+    process_scheduler::ProcessPermit,
 };
-use crate::model::{AgentId, Failure, FailureKind, JsonObject, NoteKey, ResultChecks, StartAttempt, ToolOutput};
+use crate::model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ResultChecks, StartAttempt, ToolOutput};
 
 /// How long telling the agent about a cancellation may hold up the answer to the caller.
-pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(250);
+pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// A call on its way.
-pub(super) struct Call<'p> {
-    pub(super) route: Route<'p>,
+pub(super) struct ActiveCall<'p> {
+    pub(super) route: AgentRoute<'p>,
     pub(super) connection: Arc<Connection>,
     /// Kept as long as the agent may ask on the call's behalf.
-    turn: Option<Turn<'p>>,
+    permit: Option<ProcessPermit<'p>>,
     pub(super) request: StartAttempt,
     meta: JsonObject,
-    pub(super) vigil: Vigil,
+    pub(super) guard: CallGuard,
     /// The response that an earlier process was reading, until it is read on.
-    left: Option<StreamNote>,
+    resume_from: Option<StreamCheckpoint>,
 }
 
 /// What is to be done, and for how long.
-pub(super) struct Order {
+pub(super) struct ToolCall {
     pub(super) request: StartAttempt,
     /// Goes into the request's `_meta`.
     pub(super) meta: JsonObject,
@@ -53,26 +53,26 @@ pub(super) struct Order {
 }
 
 /// Where a call begins.
-pub(super) enum Beginning {
+pub(super) enum CallOrigin {
     /// With its request.
-    Afresh,
+    New,
     /// Where an earlier process left it.
-    From(CallNote),
+    Resumed(CallCheckpoint),
 }
 
 /// Why a request has no result.
-pub(super) enum Unanswered {
+pub(super) enum CallError {
     /// It was answered with a JSON-RPC error.
-    Error(ErrorData),
+    Rpc(ErrorData),
     /// No answer came, or none that can be read.
     Failed(Failure),
     /// The call ended first.
     Stopped(Failure),
 }
 
-impl Drop for Call<'_> {
+impl Drop for ActiveCall<'_> {
     fn drop(&mut self) {
-        self.vigil.flight.ended.cancel();
+        self.guard.call.ended.cancel();
     }
 }
 
@@ -81,122 +81,123 @@ impl Drop for Call<'_> {
 /// # Errors
 /// A failure whose kind says what is known of the request; [`FailureKind::Interrupted`] for a call that the agent no
 /// longer has.
-pub(super) async fn run(pool: &Pool, order: Order, beginning: Beginning) -> Result<Arc<ToolOutput>, Failure> {
-    let Order { request, meta, cancel } = order;
+pub(super) async fn run(pool: &Pool, order: ToolCall, beginning: CallOrigin) -> Result<Arc<ToolOutput>, Failure> {
+    let ToolCall { request, meta, cancel } = order;
     let route = pool.route(&request.agent)?;
     let (connection, turn) = match &beginning {
-        Beginning::From(CallNote::RemoteTask(_) | CallNote::Resource(_)) => {
-            Box::pin(reach(route, &request, &cancel)).await?
+        CallOrigin::Resumed(CallCheckpoint::RemoteTask(_) | CallCheckpoint::Resource(_)) => {
+            Box::pin(connect_with_retry(route, &request, &cancel)).await?
         }
-        Beginning::Afresh | Beginning::From(_) => tokio::select! {
+        CallOrigin::New | CallOrigin::Resumed(_) => tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(cancelled(&request.tool)),
-            ready = route.turn() => ready?,
+            () = cancel.cancelled() => return Err(canceled_failure(&request.tool)),
+            ready = route.acquire() => ready?,
         },
     };
-    let vigil = Vigil::new(&request, connection.link.host.clone(), cancel);
-    let mut call = Call { route, connection, turn, request, meta, vigil, left: None };
-    let output = call.output(beginning).await;
-    call.vigil.report_last();
+    let vigil = CallGuard::new(&request, connection.state.host.clone(), cancel);
+    let mut call = ActiveCall { route, connection, permit: turn, request, meta, guard: vigil, resume_from: None };
+    let output = call.run_to_output(beginning).await;
+    call.guard.report_final_progress();
     output.map(Arc::new)
 }
 
 /// Connects for a call that waits at the agent, again and again for as long as the agent may be silent.
-async fn reach<'p>(
-    route: Route<'p>,
+async fn connect_with_retry<'p>(
+    route: AgentRoute<'p>,
     request: &StartAttempt,
     cancel: &CancellationToken,
-) -> Result<(Arc<Connection>, Option<Turn<'p>>), Failure> {
-    let mut vigil = Vigil::new(request, route.host(), cancel.clone());
-    let mut repeat = Repeat::every(Duration::ZERO);
+) -> Result<(Arc<Connection>, Option<ProcessPermit<'p>>), Failure> {
+    let mut vigil = CallGuard::new(request, route.host(), cancel.clone());
+    let mut repeat = PollBackoff::new(Duration::ZERO);
     loop {
-        let stop = match vigil.wait(route.turn(), std::future::pending()).await {
+        let stop = match vigil.wait(route.acquire(), std::future::pending()).await {
             Ok(Ok(ready)) => return Ok(ready),
             Ok(Err(failure)) if route.is_closed() => return Err(failure),
             Ok(Err(failure)) => {
-                repeat.failed(failure);
-                match vigil.wait(tokio::time::sleep(repeat.next()), std::future::pending()).await {
+                repeat.record_failure(failure);
+                match vigil.wait(tokio::time::sleep(repeat.delay()), std::future::pending()).await {
                     Ok(()) => continue,
                     Err(stop) => stop,
                 }
             }
             Err(stop) => stop,
         };
-        return Err(repeat.explain(vigil.stopped(stop).unwrap_or_else(|| note::interrupted(request))));
+        return Err(repeat
+            .explain_failure(vigil.stop_failure(stop).unwrap_or_else(|| checkpoint::interrupted_failure(request))));
     }
 }
 
-impl<'p> Call<'p> {
+impl<'p> ActiveCall<'p> {
     /// What the call is for: what its tool returned, or the resource to which that links.
-    async fn output(&mut self, beginning: Beginning) -> Result<ToolOutput, Failure> {
+    async fn run_to_output(&mut self, beginning: CallOrigin) -> Result<ToolOutput, Failure> {
         let awaits = self.request.awaits.clone();
         let beginning = match (beginning, &awaits) {
-            (Beginning::From(CallNote::Resource(note)), Some(awaits)) => {
-                return Box::pin(self.resource(awaits, note)).await;
+            (CallOrigin::Resumed(CallCheckpoint::Resource(note)), Some(awaits)) => {
+                return Box::pin(self.wait_for_resource(awaits, note)).await;
             }
             (beginning, _) => beginning,
         };
-        let answered = self.answered(beginning).await?;
+        let answered = self.request_result(beginning).await?;
         let (agent, name) = (&self.request.agent, &self.request.tool);
-        let mut output = result::output(agent, name, answered)?;
+        let mut output = call_result::into_output(agent, name, answered)?;
         Box::pin(self.check_result(&mut output)).await?;
         match awaits {
-            Some(awaits) => Box::pin(self.linked(&awaits, &output)).await,
+            Some(awaits) => Box::pin(self.wait_for_linked_resource(&awaits, &output)).await,
             None => Ok(output),
         }
     }
 
     /// What the call came back with, in the end.
-    async fn answered(&mut self, beginning: Beginning) -> Result<Answered, Failure> {
+    async fn request_result(&mut self, beginning: CallOrigin) -> Result<CallResult, Failure> {
         let answered = match beginning {
-            Beginning::Afresh => {
-                self.check().await?;
+            CallOrigin::New => {
+                self.check_request().await?;
                 match self.connection.catalog().needs_task(&self.request.tool) && !self.connection.modern {
-                    true => Box::pin(self.as_task()).await?,
-                    false => self.rounds(None).await?,
+                    true => Box::pin(self.request_as_task()).await?,
+                    false => self.request_with_input(None).await?,
                 }
             }
-            Beginning::From(CallNote::Round(round)) => Box::pin(self.rounds(Some(round))).await?,
-            Beginning::From(CallNote::RemoteTask(task)) => return Box::pin(self.take_up(task)).await,
-            Beginning::From(CallNote::Stream(stream)) => Box::pin(self.read_on(stream)).await?,
+            CallOrigin::Resumed(CallCheckpoint::Round(round)) => Box::pin(self.request_with_input(Some(round))).await?,
+            CallOrigin::Resumed(CallCheckpoint::RemoteTask(task)) => return Box::pin(self.reattach_task(task)).await,
+            CallOrigin::Resumed(CallCheckpoint::Stream(stream)) => Box::pin(self.resume_stream(stream)).await?,
             // The answers have left, or the plan no longer waits for the resource.
-            Beginning::From(CallNote::InputGiven | CallNote::Resource(_)) => {
-                return Err(note::interrupted(&self.request));
+            CallOrigin::Resumed(CallCheckpoint::InputGiven | CallCheckpoint::Resource(_)) => {
+                return Err(checkpoint::interrupted_failure(&self.request));
             }
         };
         match answered {
-            Answered::Task(task) => Box::pin(self.follow(task)).await,
+            CallResult::Task(task) => Box::pin(self.watch_new_task(task)).await,
             answered => Ok(answered),
         }
     }
 
     /// Reads on where an earlier process left the response, in the session in which it asked for it.
-    async fn read_on(&mut self, stream: StreamNote) -> Result<Answered, Failure> {
-        if self.connection.link.session.id() != Some(&*stream.session) {
-            return Err(note::interrupted(&self.request));
+    async fn resume_stream(&mut self, stream: StreamCheckpoint) -> Result<CallResult, Failure> {
+        if self.connection.state.session.id() != Some(&*stream.session) {
+            return Err(checkpoint::interrupted_failure(&self.request));
         }
         let task = stream.task.clone();
-        self.left = Some(stream);
+        self.resume_from = Some(stream);
         match task {
-            Some(task) => Box::pin(self.take_up(task)).await,
-            None => Box::pin(self.rounds(None)).await,
+            Some(task) => Box::pin(self.reattach_task(task)).await,
+            None => Box::pin(self.request_with_input(None)).await,
         }
     }
 
     /// Checks the tool and the arguments before anything is sent. Nothing is refused by a list that is out of date.
-    async fn check(&mut self) -> Result<(), Failure> {
+    async fn check_request(&mut self) -> Result<(), Failure> {
         let (connection, tool) = (self.connection.clone(), self.request.tool.clone());
         let mut arguments = Value::Object(std::mem::take(&mut self.request.arguments));
         let mut known = connection.catalog();
-        if connection.listed(&tool).is_none() {
-            known = Box::pin(self.listed_again(&known)).await?;
+        if connection.catalog_with(&tool).is_none() {
+            known = Box::pin(self.refresh_catalog(&known)).await?;
         }
         if let Err(failure) = Box::pin(self.check_arguments(&known, &mut arguments)).await {
             let by_list = matches!(failure.kind, FailureKind::UnknownTool | FailureKind::InvalidArguments);
             if !by_list || !known.is_stale() {
                 return Err(failure);
             }
-            let latest = Box::pin(self.listed_again(&known)).await?;
+            let latest = Box::pin(self.refresh_catalog(&known)).await?;
             Box::pin(self.check_arguments(&latest, &mut arguments)).await?;
         }
         if let Value::Object(arguments) = arguments {
@@ -208,11 +209,11 @@ impl<'p> Call<'p> {
     /// Checks the tool and its arguments against `catalog`.
     async fn check_arguments(&mut self, catalog: &Catalog, arguments: &mut Value) -> Result<(), Failure> {
         let (connection, name) = (self.connection.clone(), self.request.tool.clone());
-        let tool = catalog.info.tool(&name).ok_or_else(|| catalog.unknown(&connection.spec, &name))?;
+        let tool = catalog.info.tool(&name).ok_or_else(|| catalog.unknown_tool(&connection.spec, &name))?;
         let checking = catalog.check_arguments(&connection.spec.id, tool, arguments);
-        match self.vigil.wait(checking, std::future::pending()).await {
-            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
-            Err(stop) => return Err(self.stopped(stop).await),
+        match self.guard.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.state.warn(warning)),
+            Err(stop) => return Err(self.stop_failure(stop).await),
         }
         Ok(())
     }
@@ -226,7 +227,7 @@ impl<'p> Call<'p> {
         match self.check_result_by_schema(output).await {
             Err(failure) if failure.kind == FailureKind::InvalidResult => match checks {
                 ResultChecks::Warn => output.warning = Some(failure.message.into()),
-                _ => return Err(with_text(failure, output, &self.request.agent)),
+                _ => return Err(with_result_text(failure, output, &self.request.agent)),
             },
             checked => checked?,
         }
@@ -236,33 +237,33 @@ impl<'p> Call<'p> {
     /// Checks what came back against the tool's schema, the latest one where the known one is out of date.
     async fn check_result_by_schema(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
         let known = self.connection.catalog();
-        let Err(failure) = self.check_result_by(&known, output).await else { return Ok(()) };
+        let Err(failure) = self.check_result_against(&known, output).await else { return Ok(()) };
         if failure.kind != FailureKind::InvalidResult || !known.is_stale() || !self.connection.is_usable() {
             return Err(failure);
         }
         // The answer is there, whatever becomes of the list.
-        let Ok(latest) = Box::pin(self.listed_again(&known)).await else { return Err(failure) };
-        self.check_result_by(&latest, output).await
+        let Ok(latest) = Box::pin(self.refresh_catalog(&known)).await else { return Err(failure) };
+        self.check_result_against(&latest, output).await
     }
 
-    async fn check_result_by(&mut self, catalog: &Catalog, output: &mut ToolOutput) -> Result<(), Failure> {
+    async fn check_result_against(&mut self, catalog: &Catalog, output: &mut ToolOutput) -> Result<(), Failure> {
         // A tool that is no longer listed has no schema to break.
         let Some(tool) = catalog.info.tool(&self.request.tool) else { return Ok(()) };
         let connection = self.connection.clone();
         let checking = catalog.check_result(&connection.spec.id, tool, output.structured.as_mut());
-        match self.vigil.wait(checking, std::future::pending()).await {
-            Ok(checked) => checked?.into_iter().for_each(|warning| connection.link.warn(warning)),
-            Err(stop) => return Err(self.stopped(stop).await),
+        match self.guard.wait(checking, std::future::pending()).await {
+            Ok(checked) => checked?.into_iter().for_each(|warning| connection.state.warn(warning)),
+            Err(stop) => return Err(self.stop_failure(stop).await),
         }
         Ok(())
     }
 
     /// The tools, listed again unless that was done since they were as in `known`.
-    async fn listed_again(&mut self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
+    async fn refresh_catalog(&mut self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
         let connection = self.connection.clone();
-        match self.vigil.wait(connection.list(known), std::future::pending()).await {
+        match self.guard.wait(connection.refresh_catalog(known), std::future::pending()).await {
             Ok(catalog) => catalog,
-            Err(stop) => Err(self.stopped(stop).await),
+            Err(stop) => Err(self.stop_failure(stop).await),
         }
     }
 
@@ -270,120 +271,124 @@ impl<'p> Call<'p> {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn exchange(&mut self, ask: &Ask) -> Result<Answered, Unanswered> {
+    pub(super) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResult, CallError> {
         let mut pending = self.send(ask).await?;
-        let answer = self.wait(pin!(pending.answer())).await;
+        let answer = self.wait(pin!(pending.response())).await;
         match answer {
-            Ok(answer) => self.read_answer(answer).await,
-            Err(stop) => Box::pin(self.withdraw(pending, stop)).await,
+            Ok(answer) => self.read_response(answer).await,
+            Err(stop) => Box::pin(self.cancel_request(pending, stop)).await,
         }
     }
 
     /// Sends a request of the call itself.
-    pub(super) async fn send(&mut self, ask: &Ask) -> Result<Pending, Unanswered> {
-        let (connection, left) = (self.connection.clone(), self.left.take());
+    pub(super) async fn send(&mut self, ask: &CallKind) -> Result<PendingCall, CallError> {
+        let (connection, left) = (self.connection.clone(), self.resume_from.take());
         let catalog = connection.catalog();
         let schema = catalog.info.tool(&self.request.tool).map(|tool| &tool.input_schema);
-        let request = Request { ask, call: &self.request, meta: &self.meta, schema };
-        let flight = self.vigil.flight.clone();
-        let sending = connection.wire.send(request, &flight, left);
-        let sent = self.vigil.wait(pin!(sending), connection.link.lost.cancelled()).await;
+        let request = CallRequest { kind: ask, call: &self.request, meta: &self.meta, schema };
+        let flight = self.guard.call.clone();
+        let sending = connection.transport.send(request, &flight, left);
+        let sent = self.guard.wait(pin!(sending), connection.state.lost.cancelled()).await;
         match sent {
             Ok(Some(pending)) => Ok(pending),
-            Ok(None) => Err(Unanswered::Failed(Box::pin(self.unexplained()).await)),
-            Err(stop) => Err(Box::pin(self.unanswered(stop)).await),
+            Ok(None) => Err(CallError::Failed(Box::pin(self.lost_failure()).await)),
+            Err(stop) => Err(Box::pin(self.stop_error(stop)).await),
         }
     }
 
     /// What an answer, if it came, says.
-    pub(super) async fn read_answer(&mut self, answer: Option<Answer>) -> Result<Answered, Unanswered> {
+    pub(super) async fn read_response(&mut self, answer: Option<CallResponse>) -> Result<CallResult, CallError> {
         match answer {
-            Some(Answer::Result(answered)) => Ok(answered),
-            Some(Answer::Error(error)) => Err(Unanswered::Error(error)),
-            Some(Answer::None(failure)) => Err(Unanswered::Failed(self.explained(failure))),
-            None => Err(Unanswered::Failed(Box::pin(self.unexplained()).await)),
+            Some(CallResponse::Result(answered)) => Ok(answered),
+            Some(CallResponse::RpcError(error)) => Err(CallError::Rpc(error)),
+            Some(CallResponse::Failed(failure)) => Err(CallError::Failed(self.transport_failure(failure))),
+            None => Err(CallError::Failed(Box::pin(self.lost_failure()).await)),
         }
     }
 
     /// Gives up a request, and tells the agent so if there is anybody to tell.
-    async fn withdraw(&mut self, pending: Pending, stop: Stop) -> Result<Answered, Unanswered> {
+    async fn cancel_request(&mut self, pending: PendingCall, stop: CallStop) -> Result<CallResult, CallError> {
         match &stop {
             // Nothing more comes.
-            Stop::Lost => pending.settle(),
-            Stop::Cancelled | Stop::Expired(_) | Stop::Condemned(_) => {
-                if let Stop::Condemned(_) = stop {
+            CallStop::ConnectionLost => pending.settle(),
+            CallStop::Canceled | CallStop::TimedOut(_) | CallStop::Failed(_) => {
+                if let CallStop::Failed(_) = stop {
                     // What came of it was no answer.
                     pending.settle();
                 }
                 // A child that does not read must not hold up the caller; the message stays queued.
-                let telling = self.connection.wire.cancel(pending, stop.reason());
-                let _ = tokio::time::timeout(CANCEL_GRACE, telling).await;
+                let telling = self.connection.transport.cancel(pending, stop.reason());
+                let _ = tokio::time::timeout(CANCEL_TIMEOUT, telling).await;
             }
         }
-        Err(self.unanswered(stop).await)
+        Err(self.stop_error(stop).await)
     }
 
     /// Sends a request about the call, with which the agent does nothing but answer.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub(super) async fn ask(&mut self, request: ClientRequest) -> Result<ServerResult, Unanswered> {
+    pub(super) async fn service_request(&mut self, request: ClientRequest) -> Result<ServerResult, CallError> {
         let peer = self.connection.peer.clone();
         let work = Box::pin(async move {
             let handle = peer.send_cancellable_request(request, PeerRequestOptions::no_options()).await?;
             handle.rx.await.unwrap_or(Err(ServiceError::TransportClosed))
         });
         match self.wait(work).await {
-            Ok(answer) => self.read(answer).await,
-            Err(stop) => Err(Box::pin(self.unanswered(stop)).await),
+            Ok(answer) => self.read_service_response(answer).await,
+            Err(stop) => Err(Box::pin(self.stop_error(stop)).await),
         }
     }
 
-    async fn read(&mut self, answer: Result<ServerResult, ServiceError>) -> Result<ServerResult, Unanswered> {
+    async fn read_service_response(
+        &mut self,
+        answer: Result<ServerResult, ServiceError>,
+    ) -> Result<ServerResult, CallError> {
         match answer {
             Ok(answer) => Ok(answer),
-            Err(ServiceError::McpError(error)) => Err(Unanswered::Error(error)),
-            Err(error) => Err(Unanswered::Failed(Box::pin(self.failed(&error)).await)),
+            Err(ServiceError::McpError(error)) => Err(CallError::Rpc(error)),
+            Err(error) => Err(CallError::Failed(Box::pin(self.service_failure(&error)).await)),
         }
     }
 
     /// Waits for `work` as long as the call may take and the connection is there.
-    pub(super) async fn wait<F: Future>(&mut self, work: F) -> Result<F::Output, Stop> {
+    pub(super) async fn wait<F: Future>(&mut self, work: F) -> Result<F::Output, CallStop> {
         let connection = self.connection.clone();
-        self.vigil.wait(work, connection.link.lost.cancelled()).await
+        self.guard.wait(work, connection.state.lost.cancelled()).await
     }
 
     /// Makes a durable note of where the call is.
-    pub(super) async fn note(&mut self, note: CallNote) -> Result<(), Failure> {
-        let kept = self.connection.link.host.note(NoteKey::Call(self.request.attempt.clone()), note.write());
+    pub(super) async fn checkpoint(&mut self, note: CallCheckpoint) -> Result<(), Failure> {
+        let kept =
+            self.connection.state.host.checkpoint(CheckpointKey::Call(self.request.attempt.clone()), note.to_value());
         // What the agent does meanwhile does not matter, and a lost connection will be seen later.
-        match self.vigil.wait(kept, std::future::pending()).await {
+        match self.guard.wait(kept, std::future::pending()).await {
             Ok(()) => Ok(()),
-            Err(stop) => Err(self.stopped(stop).await),
+            Err(stop) => Err(self.stop_failure(stop).await),
         }
     }
 
     /// Connects again if the connection is no longer good.
     ///
     /// # Errors
-    /// [`Unanswered::Stopped`] when the call has ended meanwhile, or the run is over; [`Unanswered::Failed`] when there
+    /// [`CallError::Stopped`] when the call has ended meanwhile, or the run is over; [`CallError::Failed`] when there
     /// is no connection now.
-    pub(super) async fn reconnect(&mut self) -> Result<(), Unanswered> {
+    pub(super) async fn reconnect(&mut self) -> Result<(), CallError> {
         if self.connection.is_usable() {
             return Ok(());
         }
         // Waiting for another turn with this one in hand could take for ever.
-        self.turn = None;
+        self.permit = None;
         let route = self.route;
-        self.connect(route.turn()).await
+        self.connect(route.acquire()).await
     }
 
-    /// As [`Call::reconnect`], and lets others have the call's turn: nothing more makes the agent ask on its behalf.
+    /// As [`ActiveCall::reconnect`], and lets others have the call's turn: nothing more makes the agent ask on its behalf.
     ///
     /// # Errors
-    /// As [`Call::reconnect`].
-    pub(super) async fn reconnect_without_turn(&mut self) -> Result<(), Unanswered> {
-        self.turn = None;
+    /// As [`ActiveCall::reconnect`].
+    pub(super) async fn reconnect_without_permit(&mut self) -> Result<(), CallError> {
+        self.permit = None;
         if self.connection.is_usable() {
             return Ok(());
         }
@@ -393,84 +398,84 @@ impl<'p> Call<'p> {
 
     async fn connect(
         &mut self,
-        connecting: impl Future<Output = Result<(Arc<Connection>, Option<Turn<'p>>), Failure>>,
-    ) -> Result<(), Unanswered> {
+        connecting: impl Future<Output = Result<(Arc<Connection>, Option<ProcessPermit<'p>>), Failure>>,
+    ) -> Result<(), CallError> {
         let route = self.route;
-        let (connection, turn) = match self.vigil.wait(connecting, std::future::pending()).await {
+        let (connection, turn) = match self.guard.wait(connecting, std::future::pending()).await {
             Ok(Ok(ready)) => ready,
-            Ok(Err(failure)) if route.is_closed() => return Err(Unanswered::Stopped(failure)),
-            Ok(Err(failure)) => return Err(Unanswered::Failed(failure)),
-            Err(stop) => return Err(self.unanswered(stop).await),
+            Ok(Err(failure)) if route.is_closed() => return Err(CallError::Stopped(failure)),
+            Ok(Err(failure)) => return Err(CallError::Failed(failure)),
+            Err(stop) => return Err(self.stop_error(stop).await),
         };
-        (self.connection, self.turn) = (connection, turn);
+        (self.connection, self.permit) = (connection, turn);
         Ok(())
     }
 
     /// Says why the call ended without an answer.
-    pub(super) async fn stopped(&mut self, stop: Stop) -> Failure {
-        match self.vigil.stopped(stop) {
+    pub(super) async fn stop_failure(&mut self, stop: CallStop) -> Failure {
+        match self.guard.stop_failure(stop) {
             Some(failure) => failure,
-            None => self.connection.lost(self.vigil.flight.was_sent()).await,
+            None => self.connection.lost_failure(self.guard.call.was_sent()).await,
         }
     }
 
-    pub(super) async fn unanswered(&mut self, stop: Stop) -> Unanswered {
-        match self.vigil.stopped(stop) {
-            Some(failure) => Unanswered::Stopped(failure),
-            None => Unanswered::Failed(self.connection.lost(self.vigil.flight.was_sent()).await),
+    pub(super) async fn stop_error(&mut self, stop: CallStop) -> CallError {
+        match self.guard.stop_failure(stop) {
+            Some(failure) => CallError::Stopped(failure),
+            None => CallError::Failed(self.connection.lost_failure(self.guard.call.was_sent()).await),
         }
     }
 
     /// Says why a request of the service has no answer.
-    async fn failed(&mut self, error: &ServiceError) -> Failure {
-        match failure::service(&self.request.agent, error) {
-            Some(failure) => self.explained(failure),
-            None => self.unexplained().await,
+    async fn service_failure(&mut self, error: &ServiceError) -> Failure {
+        match failure::from_service(&self.request.agent, error) {
+            Some(failure) => self.transport_failure(failure),
+            None => self.lost_failure().await,
         }
     }
 
     /// A failure of which the transport says why.
-    fn explained(&self, failure: Failure) -> Failure {
-        if let Some(verdict) = self.vigil.flight.verdict() {
+    fn transport_failure(&self, failure: Failure) -> Failure {
+        if let Some(verdict) = self.guard.call.transport_failure() {
             return verdict.clone();
         }
         if matches!(failure.kind, FailureKind::SessionLost | FailureKind::NotSent) {
-            self.connection.link.retire();
+            self.connection.state.mark_stale();
         }
         failure
     }
 
     /// A failure of which nobody has said why.
-    async fn unexplained(&self) -> Failure {
-        match self.vigil.flight.verdict() {
+    async fn lost_failure(&self) -> Failure {
+        match self.guard.call.transport_failure() {
             Some(verdict) => verdict.clone(),
-            None => self.connection.lost(self.vigil.flight.was_sent()).await,
+            None => self.connection.lost_failure(self.guard.call.was_sent()).await,
         }
     }
 }
 
-impl Unanswered {
+impl CallError {
     /// What it means where no more can come of the request.
     pub(super) fn into_failure(self, request: &StartAttempt) -> Failure {
         match self {
-            Self::Error(error) => failure::rpc(&request.agent, &error),
+            Self::Rpc(error) => failure::from_rpc(&request.agent, &error),
             Self::Failed(failure) | Self::Stopped(failure) => failure,
         }
     }
 }
 
 /// Shows the text of a result that breaks its schema: it may be all that a person needs.
-fn with_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> Failure {
+fn with_result_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> Failure {
     let help = format!(
         "the server has to correct the tool's `outputSchema`, or what the tool returns; `check_results = \"warn\"` in \
          `[agents.{agent}]` takes such results as they are"
     );
-    let text = failure::words(&output.text());
+    let text = failure::agent_message(&output.text());
     let message = if text.is_empty() { failure.message } else { format!("{}; its text: {text}", failure.message) };
-    Failure { message, ..failure }.with_more_help(help)
+    Failure { message, ..failure }.with_additional_help(help)
 }
 
 /// A request by its method.
-pub(super) fn custom(method: &str, params: Value) -> ClientRequest {
+pub(super) fn custom_request(method: &str, params: Value) -> ClientRequest {
     ClientRequest::CustomRequest(CustomRequest::new(method, Some(params)))
 }

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::{
     codec::{self, UNREADABLE},
     failure,
-    listing::Listing,
-    validation::{ToolSchema, Verdict},
+    tool_listing::ToolListing,
+    validation::{CheckOutcome, ToolSchema},
 };
 use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo};
 
@@ -30,9 +30,9 @@ const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Catalog {
     /// What the agent said of itself.
     pub(super) info: Arc<AgentInfo>,
-    schemas: HashMap<String, Schemas>,
+    schemas: HashMap<String, ToolSchemas>,
     /// The tools that can only be called as tasks.
-    tasks: HashSet<String>,
+    task_only_tools: HashSet<String>,
     /// From when on the list may be out of date, by what a modern agent said of it. None for a legacy one, which
     /// announces changes.
     stale_from: Option<Instant>,
@@ -40,7 +40,7 @@ pub(super) struct Catalog {
 
 /// The schemas of a tool, compiled when they are first needed.
 #[derive(Debug, Default)]
-struct Schemas {
+struct ToolSchemas {
     input: ToolSchema,
     output: ToolSchema,
 }
@@ -51,7 +51,7 @@ impl Catalog {
     /// # Errors
     /// What the service said; an agent that does not know tools at all has none, which is no error.
     pub(super) async fn list(peer: &Peer<RoleClient>, spec: &Arc<AgentSpec>) -> Result<Self, ServiceError> {
-        let mut listing = Listing::default();
+        let mut listing = ToolListing::default();
         let mut cursor = None;
         let mut seen = HashSet::new();
         let listed = Instant::now();
@@ -62,7 +62,7 @@ impl Catalog {
                 Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
                 other => other?,
             };
-            let page = codec::text_of(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
+            let page = codec::unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
             let (read, next) = listing
                 .read(page, spec.clone())
                 .await
@@ -80,14 +80,14 @@ impl Catalog {
         }
         let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
         let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
-        let Listing { tools, tasks, left_out, .. } = listing;
-        let info = AgentInfo { warnings, left_out, ..describe(info.as_deref(), tools) };
-        Ok(Self { tasks, stale_from, ..Self::new(info) })
+        let ToolListing { tools, task_only_tools: tasks, unusable: left_out, .. } = listing;
+        let info = AgentInfo { warnings, left_out, ..agent_info(info.as_deref(), tools) };
+        Ok(Self { task_only_tools: tasks, stale_from, ..Self::new(info) })
     }
 
     fn new(info: AgentInfo) -> Self {
-        let schemas = info.tools.iter().map(|tool| (tool.name.clone(), Schemas::default())).collect();
-        Self { info: Arc::new(info), schemas, tasks: HashSet::new(), stale_from: None }
+        let schemas = info.tools.iter().map(|tool| (tool.name.clone(), ToolSchemas::default())).collect();
+        Self { info: Arc::new(info), schemas, task_only_tools: HashSet::new(), stale_from: None }
     }
 
     /// Says whether the agent may have other tools by now, so that the list must not decide what is refused.
@@ -97,7 +97,7 @@ impl Catalog {
 
     /// Whether a tool can only be called as a task.
     pub(super) fn needs_task(&self, tool: &str) -> bool {
-        self.tasks.contains(tool)
+        self.task_only_tools.contains(tool)
     }
 
     /// Checks `arguments` against the tool's `inputSchema`, and returns why they could not be checked, the first time.
@@ -113,11 +113,11 @@ impl Catalog {
         let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(None) };
         let name = &tool.name;
         match schemas.input.check(&tool.input_schema, arguments).await {
-            Verdict::Valid => Ok(None),
-            Verdict::Unchecked(reason) => {
+            CheckOutcome::Valid => Ok(None),
+            CheckOutcome::Unchecked(reason) => {
                 Ok(reason.map(|reason| format!("the arguments for `{name}` are not checked: {reason}")))
             }
-            Verdict::Invalid(violations) => {
+            CheckOutcome::Invalid(violations) => {
                 let message = format!("the arguments for `{name}` of agent `{agent}` break its schema: {violations}");
                 Err(Failure::new(FailureKind::InvalidArguments, message).with_help("correct the task's `with`"))
             }
@@ -147,18 +147,18 @@ impl Catalog {
             return invalid("has no structured content, although the tool has an output schema".to_owned());
         };
         match schemas.output.check(schema, structured).await {
-            Verdict::Valid => Ok(None),
-            Verdict::Unchecked(reason) => {
+            CheckOutcome::Valid => Ok(None),
+            CheckOutcome::Unchecked(reason) => {
                 Ok(reason.map(|reason| format!("the result of `{name}` is not checked: {reason}")))
             }
-            Verdict::Invalid(violations) => invalid(format!("breaks its output schema: {violations}")),
+            CheckOutcome::Invalid(violations) => invalid(format!("breaks its output schema: {violations}")),
         }
     }
 
     /// The failure of a call whose tool is not in the catalogue.
-    pub(super) fn unknown(&self, spec: &AgentSpec, tool: &str) -> Failure {
+    pub(super) fn unknown_tool(&self, spec: &AgentSpec, tool: &str) -> Failure {
         let agent = &spec.id;
-        if !spec.allows(tool) {
+        if !spec.is_tool_allowed(tool) {
             let message = format!("tool `{tool}` of agent `{agent}` is not enabled");
             let help = format!("see `enabled_tools` and `disabled_tools` of `[agents.{agent}]`");
             return Failure::new(FailureKind::UnknownTool, message).with_help(help);
@@ -182,12 +182,12 @@ impl Catalog {
     }
 }
 
-fn describe(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
+fn agent_info(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
     let server = info.and_then(|info| info.server_info.as_ref());
     AgentInfo {
         protocol: info.map(|info| info.protocol_version.to_string()).unwrap_or_default(),
         server: server
-            .map(|server| failure::words(&format!("{} {}", server.name, server.version)))
+            .map(|server| failure::agent_message(&format!("{} {}", server.name, server.version)))
             .filter(|server| !server.is_empty()),
         tools,
         warnings: Vec::new(),
@@ -199,11 +199,11 @@ fn describe(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
 mod tests {
     use serde_json::json;
 
-    use super::{super::listing, *};
-    use crate::model::{AgentPolicy, Protocol, ResultChecks, SamplingPolicy, Span, Transport};
+    use super::{super::tool_listing, *};
+    use crate::model::{AgentPolicy, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
 
     fn catalog(tools: &[Value]) -> Catalog {
-        Catalog::new(describe(None, listing::tests::tools(tools)))
+        Catalog::new(agent_info(None, tool_listing::tests::tools(tools)))
     }
 
     fn spec() -> AgentSpec {
@@ -217,7 +217,7 @@ mod tests {
             policy: AgentPolicy {
                 required: false,
                 max_concurrency: 1,
-                tool_timeout: Span(std::time::Duration::ZERO),
+                tool_timeout: HumanDuration(std::time::Duration::ZERO),
                 effect: None,
                 fingerprint: String::new(),
             },
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_every_violation_of_the_arguments() {
+    async fn argument_errors_list_every_violation() {
         let schema = json!({
             "type": "object", "required": ["q"],
             "properties": {"limit": {"type": "integer"}, "q": {"type": "string"}}, "additionalProperties": false,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_schema_that_is_none_is_not_checked() {
+    async fn invalid_schemas_are_not_checked() {
         let catalog = catalog(&[json!({"name": "t", "inputSchema": {"type": "nonsense"}})]);
         let tool = catalog.info.tool("t").unwrap();
         let agent = AgentId::from("a");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_result_keeps_to_its_schema_or_is_named_invalid() {
+    async fn results_are_checked_against_the_output_schema() {
         let output = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
         let tools = [json!({"name": "t", "inputSchema": {"type": "object"}, "outputSchema": output})];
         let catalog = catalog(&tools);
@@ -272,10 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn suggests_the_tool_that_was_meant() {
+    fn unknown_tools_get_a_suggestion() {
         let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
         let catalog = catalog(&[tool("search"), tool("fetch")]);
-        let help = |name| catalog.unknown(&spec(), name).help.unwrap();
+        let help = |name| catalog.unknown_tool(&spec(), name).help.unwrap();
         assert_eq!(help("serach"), "did you mean `search`?");
         assert_eq!(help("zzz"), "it has `search`, `fetch`");
         assert_eq!(help("drop"), "see `enabled_tools` and `disabled_tools` of `[agents.a]`");

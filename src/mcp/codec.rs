@@ -11,17 +11,17 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    calls::{Answer, number},
-    lenient::{self, Members},
-    link::LONGEST_LOG,
-    result::{self, ToolResult},
+    call_result::{self, PlainToolResult},
+    connection_state::MAX_LOG_BYTES,
+    lenient_json::{self, RawMembers},
+    open_calls::{CallResponse, id_number},
     server_info,
 };
 use crate::model::{LogMessage, Progress};
 
 /// What tells requests and notifications from answers, and the bytes in which it is looked for.
-const METHOD: &[u8] = b"\"method\"";
-const HEAD: usize = 64;
+const METHOD_KEY: &[u8] = b"\"method\"";
+const METHOD_SEARCH_BYTES: usize = 64;
 /// The code of the error that stands for an answer which cannot be read. No server sends it.
 pub(super) const UNREADABLE: ErrorCode = ErrorCode(i32::MIN);
 
@@ -29,7 +29,7 @@ pub(super) const UNREADABLE: ErrorCode = ErrorCode(i32::MIN);
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// The answer to the request of a call.
-    Answer(i64, Answer),
+    CallResponse(i64, CallResponse),
     /// Progress of the request that has the token.
     Progress(RequestId, Progress),
     /// A line of its log.
@@ -37,14 +37,14 @@ pub(super) enum Incoming {
     /// Anything else.
     Message(Box<ServerJsonRpcMessage>),
     /// It answers an open request, and cannot be read.
-    BadAnswer(RequestId, String),
+    UnreadableResponse(RequestId, String),
     /// It answers a request that is not open.
-    NotOpen(RequestId),
+    UnknownResponse(RequestId),
 }
 
 /// What kind of request waits for an answer, which decides how the answer is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(super) enum ExpectedResult {
     /// A call of a tool, or the result of a task.
     Call,
     /// `initialize`.
@@ -58,30 +58,30 @@ pub(super) enum Expected {
 }
 
 /// The requests whose answers may come.
-pub(super) trait Requests {
+pub(super) trait PendingRequests {
     /// What kind of request the id belongs to, if that request is open.
-    fn expected(&self, id: i64) -> Option<Expected>;
+    fn expected_result(&self, id: i64) -> Option<ExpectedResult>;
     /// The only request that is open, to which an answer without an id belongs.
-    fn only(&self) -> Option<i64>;
+    fn single_open(&self) -> Option<i64>;
 }
 
 /// The request whose response is read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Only(pub(super) i64, pub(super) Expected);
+pub(super) struct SingleRequest(pub(super) i64, pub(super) ExpectedResult);
 
-impl Requests for Only {
-    fn expected(&self, id: i64) -> Option<Expected> {
+impl PendingRequests for SingleRequest {
+    fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
         (id == self.0).then_some(self.1)
     }
 
-    fn only(&self) -> Option<i64> {
+    fn single_open(&self) -> Option<i64> {
         Some(self.0)
     }
 }
 
 /// The members of a message as they came. `null` is absent; of a member that is repeated, the last counts.
 #[derive(Default)]
-struct Envelope<'a> {
+struct RawMessage<'a> {
     is_json_rpc: bool,
     id: Option<&'a RawValue>,
     method: Option<&'a RawValue>,
@@ -90,10 +90,10 @@ struct Envelope<'a> {
     error: Option<&'a RawValue>,
 }
 
-impl<'de> Deserialize<'de> for Envelope<'de> {
+impl<'de> Deserialize<'de> for RawMessage<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut envelope = Self::default();
-        for (key, value) in Members::deserialize(deserializer)?.0 {
+        for (key, value) in RawMembers::deserialize(deserializer)?.0 {
             let value = Some(value).filter(|value| value.get() != "null");
             match &*key {
                 "jsonrpc" => envelope.is_json_rpc = true,
@@ -111,13 +111,13 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
 /// The answer to a call, if it is no error: most messages are such answers.
 #[derive(Deserialize)]
-struct PlainAnswer<'a> {
+struct PlainCallResponse<'a> {
     #[serde(borrow)]
     jsonrpc: Cow<'a, str>,
     id: RequestId,
     method: Option<IgnoredAny>,
     #[serde(borrow)]
-    result: ToolResult<'a>,
+    result: PlainToolResult<'a>,
     error: Option<IgnoredAny>,
 }
 
@@ -125,37 +125,37 @@ struct PlainAnswer<'a> {
 ///
 /// # Errors
 /// What is wrong with the text, if there is no message in it.
-pub(super) fn read(text: &str, requests: &impl Requests) -> Result<Vec<Incoming>, String> {
-    if let Some(answer) = plain_answer(text, requests) {
+pub(super) fn read(text: &str, requests: &impl PendingRequests) -> Result<Vec<Incoming>, String> {
+    if let Some(answer) = read_plain_response(text, requests) {
         return Ok(vec![answer]);
     }
-    let text = lenient::strip_mark(text);
-    let error = match serde_json::from_str::<Envelope<'_>>(text) {
-        Ok(envelope) => return envelope.read(requests, Place::Alone).map(|message| vec![message]),
+    let text = lenient_json::strip_bom(text);
+    let error = match serde_json::from_str::<RawMessage<'_>>(text) {
+        Ok(envelope) => return envelope.read(requests, MessageFraming::Alone).map(|message| vec![message]),
         Err(error) => error,
     };
-    let read = |text: &str, place: Place| {
-        let documents = lenient::documents(text);
-        let envelopes = documents.iter().filter_map(|json| serde_json::from_str::<Envelope<'_>>(json.get()).ok());
+    let read = |text: &str, place: MessageFraming| {
+        let documents = lenient_json::json_values(text);
+        let envelopes = documents.iter().filter_map(|json| serde_json::from_str::<RawMessage<'_>>(json.get()).ok());
         envelopes.filter_map(|envelope| envelope.read(requests, place).ok()).collect::<Vec<_>>()
     };
     let is_clean = text.starts_with('{') || serde_json::from_str::<Vec<&RawValue>>(text).is_ok();
-    let messages = read(text, if is_clean { Place::Alone } else { Place::AmongText });
+    let messages = read(text, if is_clean { MessageFraming::Alone } else { MessageFraming::WithinText });
     if !messages.is_empty() {
         return Ok(messages);
     }
     if let Some(start) = text.find(['{', '['])
-        && let Cow::Owned(repaired) = lenient::repair(&text[start..])
+        && let Cow::Owned(repaired) = lenient_json::repair(&text[start..])
     {
-        let messages = read(&repaired, if start == 0 { Place::Alone } else { Place::AmongText });
+        let messages = read(&repaired, if start == 0 { MessageFraming::Alone } else { MessageFraming::WithinText });
         if !messages.is_empty() {
             return Ok(messages);
         }
     }
-    let why = lenient::not_json(&error);
-    match lenient::response_id(text) {
-        Some(id) if number(&id).and_then(|id| requests.expected(id)).is_some() => {
-            Ok(vec![Incoming::BadAnswer(id, lenient::unreadable(why, text))])
+    let why = lenient_json::describe_invalid_json(&error);
+    match lenient_json::response_id(text) {
+        Some(id) if id_number(&id).and_then(|id| requests.expected_result(id)).is_some() => {
+            Ok(vec![Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(why, text))])
         }
         _ => Err(why),
     }
@@ -163,77 +163,82 @@ pub(super) fn read(text: &str, requests: &impl Requests) -> Result<Vec<Incoming>
 
 /// Where a message was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum MessageFraming {
     /// Nothing is around it.
     Alone,
     /// Other text is around it, which may be a log that repeats what this host sent.
-    AmongText,
+    WithinText,
 }
 
-fn plain_answer(text: &str, requests: &impl Requests) -> Option<Incoming> {
+fn read_plain_response(text: &str, requests: &impl PendingRequests) -> Option<Incoming> {
     // What has a method says so early, as a rule; where it does not, reading it takes longer, and no more.
-    let head = &text.as_bytes()[..text.len().min(HEAD)];
-    if head.windows(METHOD.len()).any(|bytes| bytes == METHOD) {
+    let head = &text.as_bytes()[..text.len().min(METHOD_SEARCH_BYTES)];
+    if head.windows(METHOD_KEY.len()).any(|bytes| bytes == METHOD_KEY) {
         return None;
     }
     match serde_json::from_str(text).ok()? {
-        PlainAnswer { jsonrpc, id, method: None, result, error: None } if jsonrpc == "2.0" => {
-            let call = number(&id).filter(|id| requests.expected(*id) == Some(Expected::Call))?;
-            Some(Incoming::Answer(call, Answer::Result(result.answered()?)))
+        PlainCallResponse { jsonrpc, id, method: None, result, error: None } if jsonrpc == "2.0" => {
+            let call = id_number(&id).filter(|id| requests.expected_result(*id) == Some(ExpectedResult::Call))?;
+            Some(Incoming::CallResponse(call, CallResponse::Result(result.into_call_result()?)))
         }
         _ => None,
     }
 }
 
-impl Envelope<'_> {
-    fn read(self, requests: &impl Requests, place: Place) -> Result<Incoming, String> {
-        let id = self.id.map(|id| lenient::value(id.get()).and_then(serde_json::from_value::<RequestId>));
+impl RawMessage<'_> {
+    fn read(self, requests: &impl PendingRequests, place: MessageFraming) -> Result<Incoming, String> {
+        let id = self.id.map(|id| lenient_json::parse_value(id.get()).and_then(serde_json::from_value::<RequestId>));
         let id = id.transpose().map_err(|_| "its `id` is neither a number nor a string".to_owned())?;
-        let method = self.method.and_then(|method| lenient::value(method.get()).ok());
+        let method = self.method.and_then(|method| lenient_json::parse_value(method.get()).ok());
         match (method, id) {
-            (Some(Value::String(method)), id) => self.request(&method, id, place),
+            (Some(Value::String(method)), id) => self.into_request(&method, id, place),
             (Some(_), _) => Err("its `method` is not a string".to_owned()),
-            (None, Some(id)) => self.answer(id, requests),
+            (None, Some(id)) => self.into_response(id, requests),
             (None, None) if !self.is_json_rpc || (self.result.is_none() && self.error.is_none()) => {
                 Err("it is not a JSON-RPC message".to_owned())
             }
-            (None, None) => match requests.only() {
-                Some(id) => self.answer(RequestId::Number(id), requests),
+            (None, None) => match requests.single_open() {
+                Some(id) => self.into_response(RequestId::Number(id), requests),
                 None => Err("it does not say which request it answers".to_owned()),
             },
         }
     }
 
-    fn answer(self, id: RequestId, requests: &impl Requests) -> Result<Incoming, String> {
+    fn into_response(self, id: RequestId, requests: &impl PendingRequests) -> Result<Incoming, String> {
         if self.result.is_none() && self.error.is_none() && !self.is_json_rpc {
             return Err("it is not a JSON-RPC message".to_owned());
         }
-        let Some((request, expected)) = number(&id).and_then(|id| Some((id, requests.expected(id)?))) else {
-            return Ok(Incoming::NotOpen(id));
+        let Some((request, expected)) = id_number(&id).and_then(|id| Some((id, requests.expected_result(id)?))) else {
+            return Ok(Incoming::UnknownResponse(id));
         };
         Ok(match (self.result, self.error, expected) {
-            (None, Some(error), Expected::Call) => Incoming::Answer(request, Answer::Error(read_error(error.get()))),
+            (None, Some(error), ExpectedResult::Call) => {
+                Incoming::CallResponse(request, CallResponse::RpcError(read_error(error.get())))
+            }
             (None, Some(error), _) => message(ServerJsonRpcMessage::error(read_error(error.get()), Some(id))),
-            (Some(result), None, Expected::Call) => {
-                Incoming::Answer(request, Answer::Result(result::parse(result.get())))
+            (Some(result), None, ExpectedResult::Call) => {
+                Incoming::CallResponse(request, CallResponse::Result(call_result::parse(result.get())))
             }
             (Some(result), None, _) => match service_result(result.get(), expected) {
                 Ok(result) => message(ServerJsonRpcMessage::response(result, id)),
-                Err(reason) => Incoming::BadAnswer(id, lenient::unreadable(reason, result.get())),
+                Err(reason) => {
+                    Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(reason, result.get()))
+                }
             },
             (Some(result), Some(_), _) => {
                 let reason = "it has both a `result` and an `error`";
-                Incoming::BadAnswer(id, lenient::unreadable(reason, result.get()))
+                Incoming::UnreadableResponse(id, lenient_json::describe_unreadable(reason, result.get()))
             }
-            (None, None, _) => Incoming::BadAnswer(id, "it has neither a `result` nor an `error`".to_owned()),
+            (None, None, _) => Incoming::UnreadableResponse(id, "it has neither a `result` nor an `error`".to_owned()),
         })
     }
 
-    fn request(self, method: &str, id: Option<RequestId>, place: Place) -> Result<Incoming, String> {
-        if place == Place::AmongText && !is_from_server(method) {
+    fn into_request(self, method: &str, id: Option<RequestId>, place: MessageFraming) -> Result<Incoming, String> {
+        if place == MessageFraming::WithinText && !is_from_server(method) {
             return Err(format!("a server does not send `{method}`"));
         }
-        let params = self.params.and_then(|params| lenient::value(params.get()).ok()).filter(Value::is_object);
+        let params =
+            self.params.and_then(|params| lenient_json::parse_value(params.get()).ok()).filter(Value::is_object);
         let unread = |params: Option<Value>| {
             // The parameters are optional members, and what is not an object is none.
             let mut message = json!({"jsonrpc": "2.0", "method": method});
@@ -250,11 +255,11 @@ impl Envelope<'_> {
             read.map(|message| Incoming::Message(Box::new(message))).map_err(|_| format!("`{method}` cannot be read"))
         };
         match (method, &id) {
-            ("notifications/progress", None) => match params.as_ref().and_then(progress) {
+            ("notifications/progress", None) => match params.as_ref().and_then(read_progress) {
                 Some((token, progress)) => Ok(Incoming::Progress(token, progress)),
                 None => Err("its progress has no token or no number".to_owned()),
             },
-            ("notifications/message", None) => match self.params.map(|params| log(params.get())) {
+            ("notifications/message", None) => match self.params.map(|params| read_log(params.get())) {
                 Some(message) => Ok(Incoming::Log(message)),
                 None => Err("its log message is empty".to_owned()),
             },
@@ -290,32 +295,32 @@ fn is_from_server(method: &str) -> bool {
 }
 
 /// The result of a request of the service.
-fn service_result(result: &str, expected: Expected) -> Result<ServerResult, String> {
-    if expected == Expected::Text {
-        return Ok(as_text(result));
+fn service_result(result: &str, expected: ExpectedResult) -> Result<ServerResult, String> {
+    if expected == ExpectedResult::Text {
+        return Ok(wrap_text(result));
     }
-    let result = lenient::value(result).map_err(|error| lenient::not_json(&error))?;
+    let result = lenient_json::parse_value(result).map_err(|error| lenient_json::describe_invalid_json(&error))?;
     match expected {
-        Expected::Initialize => server_info::initialize(result).map(ServerResult::InitializeResult),
-        Expected::Discover => server_info::discover(result).map(ServerResult::DiscoverResult),
-        Expected::Call | Expected::Text | Expected::Other => {
+        ExpectedResult::Initialize => server_info::read_initialize_result(result).map(ServerResult::InitializeResult),
+        ExpectedResult::Discover => server_info::read_discover_result(result).map(ServerResult::DiscoverResult),
+        ExpectedResult::Call | ExpectedResult::Text | ExpectedResult::Other => {
             serde_json::from_value(result).map_err(|_| "its result is of an unknown form".to_owned())
         }
     }
 }
 
 /// Stands for the answer to the request `id` of the service, which cannot be read.
-pub(super) fn unreadable(id: RequestId, reason: String) -> ServerJsonRpcMessage {
+pub(super) fn unreadable_response(id: RequestId, reason: String) -> ServerJsonRpcMessage {
     ServerJsonRpcMessage::error(ErrorData::new(UNREADABLE, reason, None), Some(id))
 }
 
 /// Wraps the JSON of a result, so that rmcp passes it on unread.
-pub(super) fn as_text(result: &str) -> ServerResult {
+pub(super) fn wrap_text(result: &str) -> ServerResult {
     ServerResult::CustomResult(CustomResult(Value::String(result.to_owned())))
 }
 
-/// Returns the JSON that [`as_text`] wrapped.
-pub(super) fn text_of(result: ServerResult) -> Result<String, Box<ServerResult>> {
+/// Returns the JSON that [`wrap_text`] wrapped.
+pub(super) fn unwrap_text(result: ServerResult) -> Result<String, Box<ServerResult>> {
     match result {
         ServerResult::CustomResult(CustomResult(Value::String(text))) => Ok(text),
         other => Err(Box::new(other)),
@@ -324,14 +329,14 @@ pub(super) fn text_of(result: ServerResult) -> Result<String, Box<ServerResult>>
 
 /// Reads a JSON-RPC error; a bare string is its message.
 pub(super) fn read_error(error: &str) -> ErrorData {
-    match lenient::value(error) {
-        Ok(error) => error_of(error),
+    match lenient_json::parse_value(error) {
+        Ok(error) => error_from_json(error),
         Err(_) => ErrorData::new(ErrorCode::INTERNAL_ERROR, error.to_owned(), None),
     }
 }
 
 /// Reads a JSON-RPC error from its JSON. A missing code is that of an internal error.
-pub(super) fn error_of(mut error: Value) -> ErrorData {
+pub(super) fn error_from_json(mut error: Value) -> ErrorData {
     let code = match error.get("code") {
         Some(Value::String(code)) => code.trim().parse::<f64>().ok(),
         Some(code) => code.as_f64(),
@@ -344,11 +349,12 @@ pub(super) fn error_of(mut error: Value) -> ErrorData {
     let text = |value: &Value| value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
     let said = text(&error).or_else(|| text(error.get("message")?)).or_else(|| text(error.get("error")?));
     let said = said.or_else(|| data.as_ref().and_then(text));
-    let said = said.unwrap_or_else(|| lenient::unreadable("an error without a `message`", &error.to_string()));
+    let said =
+        said.unwrap_or_else(|| lenient_json::describe_unreadable("an error without a `message`", &error.to_string()));
     ErrorData::new(code, said, data)
 }
 
-fn progress(params: &Value) -> Option<(RequestId, Progress)> {
+fn read_progress(params: &Value) -> Option<(RequestId, Progress)> {
     let number = |key: &str| match params.get(key)? {
         Value::String(text) => text.trim().parse::<f64>().ok().filter(|number| number.is_finite()),
         value => value.as_f64(),
@@ -359,16 +365,16 @@ fn progress(params: &Value) -> Option<(RequestId, Progress)> {
 }
 
 /// Reads a message of the agent's log. Its data is for people, and cut where it is long.
-fn log(params: &str) -> LogMessage {
+fn read_log(params: &str) -> LogMessage {
     #[derive(Default)]
-    struct Params<'a> {
+    struct LogParams<'a> {
         level: Option<&'a RawValue>,
         logger: Option<&'a RawValue>,
         data: Option<&'a RawValue>,
     }
 
-    let members = serde_json::from_str::<Members<'_>>(params).map(|members| members.0).unwrap_or_default();
-    let mut read = Params::default();
+    let members = serde_json::from_str::<RawMembers<'_>>(params).map(|members| members.0).unwrap_or_default();
+    let mut read = LogParams::default();
     for (key, value) in members {
         match &*key {
             "level" => read.level = Some(value),
@@ -377,25 +383,25 @@ fn log(params: &str) -> LogMessage {
             _ => {}
         }
     }
-    let text = |value: Option<&RawValue>| match lenient::value(value?.get()) {
+    let text = |value: Option<&RawValue>| match lenient_json::parse_value(value?.get()) {
         Ok(Value::String(text)) => Some(text),
         _ => None,
     };
     let data = match read.data.map(RawValue::get) {
         None => Value::Null,
-        Some(data) if data.len() > LONGEST_LOG && !data.starts_with('"') => {
+        Some(data) if data.len() > MAX_LOG_BYTES && !data.starts_with('"') => {
             // Long data is kept as the beginning of its JSON, which need not be parsed.
-            let mut beginning = data.chars().take(LONGEST_LOG).collect();
-            super::truncate(&mut beginning, LONGEST_LOG);
+            let mut beginning = data.chars().take(MAX_LOG_BYTES).collect();
+            super::truncate(&mut beginning, MAX_LOG_BYTES);
             Value::String(beginning)
         }
-        Some(data) => lenient::value(data).unwrap_or(Value::Null),
+        Some(data) => lenient_json::parse_value(data).unwrap_or(Value::Null),
     };
-    LogMessage { level: level(text(read.level).as_deref()), logger: text(read.logger), data }
+    LogMessage { level: log_level(text(read.level).as_deref()), logger: text(read.logger), data }
 }
 
 /// The level of a log message, in MCP's words.
-fn level(given: Option<&str>) -> String {
+fn log_level(given: Option<&str>) -> String {
     let given = given.unwrap_or_default().trim().to_ascii_lowercase();
     match given.as_str() {
         "debug" | "info" | "notice" | "warning" | "error" | "critical" | "alert" | "emergency" => given,
@@ -414,54 +420,56 @@ mod tests {
 
     use super::*;
     use crate::{
-        mcp::result::Answered,
-        model::{Block, ToolOutput},
+        mcp::call_result::CallResult,
+        model::{ContentBlock, ToolOutput},
     };
 
     /// Call 7 and requests of the service are open.
-    struct Open;
+    struct FakeRequests;
 
-    impl Requests for Open {
-        fn expected(&self, id: i64) -> Option<Expected> {
+    impl PendingRequests for FakeRequests {
+        fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
             let open = [
-                (7, Expected::Call),
-                (1, Expected::Initialize),
-                (2, Expected::Discover),
-                (3, Expected::Text),
-                (4, Expected::Other),
+                (7, ExpectedResult::Call),
+                (1, ExpectedResult::Initialize),
+                (2, ExpectedResult::Discover),
+                (3, ExpectedResult::Text),
+                (4, ExpectedResult::Other),
             ];
             open.into_iter().find(|(open, _)| *open == id).map(|(_, expected)| expected)
         }
 
-        fn only(&self) -> Option<i64> {
+        fn single_open(&self) -> Option<i64> {
             None
         }
     }
 
-    fn one(text: &str) -> Incoming {
-        let mut messages = read(text, &Open).unwrap();
+    fn read_one(text: &str) -> Incoming {
+        let mut messages = read(text, &FakeRequests).unwrap();
         assert_eq!(messages.len(), 1, "{messages:?}");
         messages.remove(0)
     }
 
-    fn read_of_call(message: &Value) -> Incoming {
-        one(&message.to_string())
+    fn read_message(message: &Value) -> Incoming {
+        read_one(&message.to_string())
     }
 
     #[test]
-    fn an_answer_to_a_call_is_read_at_once_whatever_its_id_is_written_as() {
+    fn call_responses_accept_numeric_and_text_ids() {
         for id in [json!(7), json!("7")] {
             let result = json!({"content": [{"type": "text", "text": "hi"}], "x-more": 1.0});
-            let output = ToolOutput { content: vec![Block::Text("hi".into())], structured: None, warning: None };
-            match read_of_call(&json!({"result": result, "jsonrpc": "2.0", "id": id})) {
-                Incoming::Answer(7, answer) => assert_eq!(answer, Answer::Result(Answered::Output(output))),
+            let output = ToolOutput { content: vec![ContentBlock::Text("hi".into())], structured: None, warning: None };
+            match read_message(&json!({"result": result, "jsonrpc": "2.0", "id": id})) {
+                Incoming::CallResponse(7, answer) => {
+                    assert_eq!(answer, CallResponse::Result(CallResult::Output(output)))
+                }
                 other => panic!("{other:?}"),
             }
             let error = json!({"code": -32000, "message": "no", "data": {"a": 1}});
-            match read_of_call(&json!({"jsonrpc": "2.0", "id": id, "error": error})) {
-                Incoming::Answer(7, answer) => {
+            match read_message(&json!({"jsonrpc": "2.0", "id": id, "error": error})) {
+                Incoming::CallResponse(7, answer) => {
                     let error = ErrorData::new(rmcp::model::ErrorCode(-32000), "no", Some(json!({"a": 1})));
-                    assert_eq!(answer, Answer::Error(error));
+                    assert_eq!(answer, CallResponse::RpcError(error));
                 }
                 other => panic!("{other:?}"),
             }
@@ -469,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_is_named_with_its_id() {
+    fn unreadable_responses_keep_their_id() {
         for text in [
             r#"{"jsonrpc": "2.0", "id": 7}"#,
             r#"{"jsonrpc": "2.0", "id": 7, "result": null, "error": null}"#,
@@ -480,8 +488,8 @@ mod tests {
             r#"{"jsonrpc": "2.0", "id": 1, "result": "hello"}"#,
             r#"{"jsonrpc": "2.0", "id": 2, "result": {"supportedVersions": null}}"#,
         ] {
-            match one(text) {
-                Incoming::BadAnswer(RequestId::Number(_), reason) => assert!(!reason.is_empty()),
+            match read_one(text) {
+                Incoming::UnreadableResponse(RequestId::Number(_), reason) => assert!(!reason.is_empty()),
                 other => panic!("{text}: {other:?}"),
             }
         }
@@ -494,20 +502,23 @@ mod tests {
             r#"{"jsonrpc": "2.0", "id": 9, "result": {oops}}"#,
             r#"{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "m"}}"#,
         ] {
-            assert!(read(noise, &Open).is_err(), "{noise}");
+            assert!(read(noise, &FakeRequests).is_err(), "{noise}");
         }
-        let late = read_of_call(&json!({"jsonrpc": "2.0", "id": 9, "result": {}}));
-        assert!(matches!(late, Incoming::NotOpen(RequestId::Number(9))));
+        let late = read_message(&json!({"jsonrpc": "2.0", "id": 9, "result": {}}));
+        assert!(matches!(late, Incoming::UnknownResponse(RequestId::Number(9))));
     }
 
     #[test]
-    fn a_result_and_an_error_where_one_is_null_is_the_other() {
+    fn null_members_count_as_absent() {
         let result = json!({"jsonrpc": null, "id": 7, "result": {"content": []}, "error": null, "method": null});
-        assert!(matches!(read_of_call(&result), Incoming::Answer(7, Answer::Result(Answered::Output(_)))));
+        assert!(matches!(
+            read_message(&result),
+            Incoming::CallResponse(7, CallResponse::Result(CallResult::Output(_)))
+        ));
         let error = |error: Value| {
             let message = json!({"jsonrpc": "2.0", "id": 7, "result": null, "error": error});
-            match read_of_call(&message) {
-                Incoming::Answer(7, Answer::Error(error)) => (error.code.0, error.message.into_owned()),
+            match read_message(&message) {
+                Incoming::CallResponse(7, CallResponse::RpcError(error)) => (error.code.0, error.message.into_owned()),
                 other => panic!("{other:?}"),
             }
         };
@@ -522,23 +533,23 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_id_belongs_to_the_only_request() {
+    fn response_without_id_belongs_to_the_single_request() {
         for text in [
             r#"{"jsonrpc": "2.0", "id": null, "error": {"code": -5, "message": "m"}}"#,
             r#"{"jsonrpc": "2.0", "error": {"code": -5, "message": "m"}, "result": null}"#,
         ] {
-            match read(text, &Only(7, Expected::Call)).unwrap().as_slice() {
-                [Incoming::Answer(7, Answer::Error(error))] => assert_eq!(error.code.0, -5),
+            match read(text, &SingleRequest(7, ExpectedResult::Call)).unwrap().as_slice() {
+                [Incoming::CallResponse(7, CallResponse::RpcError(error))] => assert_eq!(error.code.0, -5),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(read(r#"{"error": "no"}"#, &Only(7, Expected::Call)).is_err());
+        assert!(read(r#"{"error": "no"}"#, &SingleRequest(7, ExpectedResult::Call)).is_err());
     }
 
     #[test]
-    fn reads_answers_whose_defects_have_a_plain_meaning() {
+    fn repairable_responses_are_read() {
         let answer = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"hi"}]}}"#;
-        let output = || ToolOutput { content: vec![Block::Text("hi".into())], structured: None, warning: None };
+        let output = || ToolOutput { content: vec![ContentBlock::Text("hi".into())], structured: None, warning: None };
         for text in [
             answer.to_owned(),
             format!("\u{FEFF}{answer}"),
@@ -550,37 +561,41 @@ mod tests {
             answer.replace("\"id\":7", "\"id\":\"7\",\"id\":7"),
             answer.replace("\"id\":7", "\"id\":7.0,\"x\":NaN"),
         ] {
-            match one(&text) {
-                Incoming::Answer(7, Answer::Result(read)) => assert_eq!(read, Answered::Output(output()), "{text}"),
+            match read_one(&text) {
+                Incoming::CallResponse(7, CallResponse::Result(read)) => {
+                    assert_eq!(read, CallResult::Output(output()), "{text}")
+                }
                 other => panic!("{text}: {other:?}"),
             }
         }
         for (written, expected) in [("a\tb", "a\tb"), (r"\ud800!", "\u{FFFD}!"), (r"\ud83d\ude00", "😀")] {
-            match one(&answer.replace("hi", written)) {
-                Incoming::Answer(7, Answer::Result(Answered::Output(output))) => assert_eq!(output.text(), expected),
+            match read_one(&answer.replace("hi", written)) {
+                Incoming::CallResponse(7, CallResponse::Result(CallResult::Output(output))) => {
+                    assert_eq!(output.text(), expected)
+                }
                 other => panic!("{other:?}"),
             }
         }
         let batch = format!(r#"[{{"jsonrpc":"2.0","method":"notifications/x","params":[]}},{answer}]"#);
-        let messages = read(&batch, &Open).unwrap();
-        assert!(matches!(messages.as_slice(), [Incoming::Message(_), Incoming::Answer(7, _)]), "{messages:?}");
+        let messages = read(&batch, &FakeRequests).unwrap();
+        assert!(matches!(messages.as_slice(), [Incoming::Message(_), Incoming::CallResponse(7, _)]), "{messages:?}");
     }
 
     #[test]
-    fn a_log_beside_messages_is_not_taken_for_messages() {
+    fn logged_messages_are_not_read_as_messages() {
         for noise in [
             r#"received {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#,
             r#"{"level":"debug","sent":{"jsonrpc":"2.0","id":7,"result":{"content":[]}}}"#,
         ] {
-            assert!(read(noise, &Open).is_err(), "{noise}");
+            assert!(read(noise, &FakeRequests).is_err(), "{noise}");
         }
     }
 
     #[test]
-    fn optional_members_of_requests_and_notifications_decide_nothing() {
+    fn optional_members_may_be_malformed() {
         for params in [json!(null), json!([]), json!({}), json!({"_meta": null})] {
             let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": params});
-            match read_of_call(&ping) {
+            match read_message(&ping) {
                 Incoming::Message(message) => match *message {
                     JsonRpcMessage::Request(request) => {
                         assert!(matches!(request.request, ServerRequest::PingRequest(_)), "{params}");
@@ -590,7 +605,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
             let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params});
-            match read_of_call(&changed) {
+            match read_message(&changed) {
                 Incoming::Message(message) => match *message {
                     JsonRpcMessage::Notification(news) => assert!(
                         matches!(news.notification, ServerNotification::ToolListChangedNotification(_)),
@@ -602,7 +617,7 @@ mod tests {
             }
         }
         let params = json!({"progressToken": 7, "progress": "0.5", "total": null, "message": 7, "_meta": null});
-        match read_of_call(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})) {
+        match read_message(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})) {
             Incoming::Progress(_, progress) => {
                 assert_eq!(progress, Progress { progress: 0.5, total: None, message: None });
             }
@@ -611,10 +626,10 @@ mod tests {
     }
 
     #[test]
-    fn reads_progress_with_any_token() {
+    fn progress_tokens_may_be_numbers_or_text() {
         let progress = |token: &Value| {
             let params = json!({"progressToken": token, "progress": 1, "total": 2.5, "message": "m"});
-            read_of_call(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
+            read_message(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
         };
         for (written, token) in [(json!(3), RequestId::Number(3)), (json!("t"), RequestId::String("t".into()))] {
             match progress(&written) {
@@ -628,8 +643,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_log_at_any_level() {
-        let log = |params: Value| match read_of_call(
+    fn log_levels_are_normalized() {
+        let log = |params: Value| match read_message(
             &json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params}),
         ) {
             Incoming::Log(message) => message,
@@ -648,23 +663,23 @@ mod tests {
         for (given, level) in [(json!("WARN"), "warning"), (json!("loud"), "info"), (json!(null), "info")] {
             assert_eq!(log(json!({"level": given, "logger": null, "data": data})), message(level, None, data.clone()));
         }
-        let long = log(json!({"level": "info", "data": {"text": "é".repeat(LONGEST_LOG)}}));
+        let long = log(json!({"level": "info", "data": {"text": "é".repeat(MAX_LOG_BYTES)}}));
         match long.data {
             Value::String(text) => {
-                assert!(text.starts_with("{\"text\":\"éé") && text.len() <= LONGEST_LOG + '…'.len_utf8());
+                assert!(text.starts_with("{\"text\":\"éé") && text.len() <= MAX_LOG_BYTES + '…'.len_utf8());
             }
             other => panic!("{other}"),
         }
     }
 
     #[test]
-    fn the_list_of_tools_is_passed_on_as_it_came() {
-        match read_of_call(
+    fn tool_lists_are_passed_through_unchanged() {
+        match read_message(
             &json!({"jsonrpc": "2.0", "id": 3, "result": {"tools": [{"name": 1.0}], "nextCursor": null}}),
         ) {
             Incoming::Message(message) => match *message {
                 JsonRpcMessage::Response(response) => {
-                    let text = text_of(response.result).unwrap();
+                    let text = unwrap_text(response.result).unwrap();
                     assert_eq!(text, r#"{"tools":[{"name":1.0}],"nextCursor":null}"#);
                 }
                 other => panic!("{other:?}"),
@@ -674,10 +689,10 @@ mod tests {
     }
 
     #[test]
-    fn a_question_keeps_its_parameters_as_they_came() {
+    fn sampling_requests_keep_their_parameters() {
         let params = json!({"messages": [], "x-more": {"a": 1.0}, "_meta": {"k": 1}});
         let message = json!({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": params});
-        match read_of_call(&message) {
+        match read_message(&message) {
             Incoming::Message(message) => match *message {
                 JsonRpcMessage::Request(request) => match request.request {
                     ServerRequest::CustomRequest(custom) => {

@@ -17,68 +17,68 @@ use rmcp::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    Options, Unreachable,
+    Options, UnreachablePolicy,
+    call_transport::{CallTransport, Channel},
     catalog::Catalog,
-    child::{Child, Pipes},
-    endpoint::Endpoint,
+    child::{Child, PipePurpose},
+    connection_state::ConnectionState,
+    endpoint::HttpEndpoint,
     era::Era,
     failure,
-    handler::Handler,
-    handshakes::{Handshakes, Reason},
+    handler::AgentRequestHandler,
+    handshakes::{ConnectErrorKind, HandshakeSequence},
     http::HttpClient,
-    http_calls::HttpCalls,
-    link::Link,
+    http_channel::HttpChannel,
     lock,
     log::AgentLog,
-    stdio::Stdio,
+    service_transport::{IdMappingTransport, MergedTransport},
+    stdio::StdioTransport,
     subscription, validation,
-    watched::{Watched, WithAside},
-    wire::{Way, Wire},
 };
-use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, Protocol, Span};
+use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol};
 
 /// How long rmcp may take to end a connection: a session is given back, an answer is written.
-const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The longest that the probe for the modern era waits: less than rmcp's own limit of ten seconds. After that limit, rmcp
 /// takes an answer to the probe, ours included, for a broken handshake.
-const LONGEST_PROBE: Duration = Duration::from_secs(9);
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(9);
 /// How long setting the log level may take; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection.
 pub(super) struct Connection {
     pub(super) spec: Arc<AgentSpec>,
-    pub(super) link: Arc<Link>,
+    pub(super) state: Arc<ConnectionState>,
     pub(super) peer: Peer<RoleClient>,
     /// The way of calls.
-    pub(super) wire: Wire,
+    pub(super) transport: CallTransport,
     /// Whether requests carry everything themselves: 2026-07-28 and later.
     pub(super) modern: bool,
     /// Replaced when the agent announces another list; held for a clone.
     catalog: Mutex<Arc<Catalog>>,
-    service: tokio::sync::Mutex<RunningService<RoleClient, Handler>>,
+    service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
     /// The process at the other end, and how it is spoken with.
-    child: Option<(Arc<Child>, Pipes)>,
+    child: Option<(Arc<Child>, PipePurpose)>,
 }
 
 /// What a connection is made with.
-pub(super) struct Opening<'a> {
+pub(super) struct ConnectRequest<'a> {
     pub(super) spec: &'a Arc<AgentSpec>,
-    pub(super) link: Arc<Link>,
+    pub(super) state: Arc<ConnectionState>,
     pub(super) options: &'a Options,
     /// The era that the agent spoke before, if it is known.
     pub(super) era: Option<Era>,
 }
 
 /// Why there is no connection.
-pub(super) struct NotOpened {
+pub(super) struct ConnectError {
     pub(super) failure: Failure,
-    pub(super) reason: Reason,
+    pub(super) kind: ConnectErrorKind,
 }
 
-impl From<Failure> for NotOpened {
+impl From<Failure> for ConnectError {
     fn from(failure: Failure) -> Self {
-        Self { failure, reason: Reason::Final }
+        Self { failure, kind: ConnectErrorKind::Final }
     }
 }
 
@@ -86,16 +86,16 @@ impl From<Failure> for NotOpened {
 ///
 /// # Errors
 /// [`FailureKind::AgentUnavailable`] with what the system said.
-pub(super) fn start(
+pub(super) fn start_child(
     spec: &AgentSpec,
     process: &ChildProcess,
     log: &Arc<AgentLog>,
-    pipes: Pipes,
-) -> Result<(Arc<Child>, Option<super::stdio::Ends>), Failure> {
+    pipes: PipePurpose,
+) -> Result<(Arc<Child>, Option<super::stdio::ChildPipes>), Failure> {
     let (child, ends) = Child::spawn(process, log.clone(), pipes).map_err(|error| {
         let message = format!("agent `{}`: `{}` cannot be started: {error}", spec.id, process.command);
         let help = match error.kind() {
-            std::io::ErrorKind::NotFound => match arguments_in(&process.command) {
+            std::io::ErrorKind::NotFound => match split_command(&process.command) {
                 Some(keys) => format!("`command` is the program alone; write {keys}"),
                 None => "is it installed and in `PATH`, and is `cwd` right?".to_owned(),
             },
@@ -108,7 +108,7 @@ pub(super) fn start(
 }
 
 /// Returns how to write a command that holds its arguments.
-fn arguments_in(command: &str) -> Option<String> {
+fn split_command(command: &str) -> Option<String> {
     let mut words = command.split_whitespace();
     let program = words.next()?;
     let arguments: Vec<_> = words.map(|word| format!("{word:?}")).collect();
@@ -117,21 +117,22 @@ fn arguments_in(command: &str) -> Option<String> {
 
 /// Connects to a child over its pipes. A child that ends or falls silent during the handshake is started again: in the
 /// other era, since some legacy servers die of the probe, and a few times in case it was bad luck.
-pub(super) async fn over_stdio<'a>(
-    opening: impl Fn() -> Opening<'a>,
+pub(super) async fn connect_stdio<'a>(
+    opening: impl Fn() -> ConnectRequest<'a>,
     process: &ChildProcess,
     log: &Arc<AgentLog>,
 ) -> Result<Connection, Failure> {
     let first = opening();
     let deadline = Instant::now() + first.spec.startup_timeout;
-    let mut handshakes = Handshakes::new(first.spec.protocol, first.era);
+    let mut handshakes = HandshakeSequence::new(first.spec.protocol, first.era);
     let mut next = first;
     loop {
-        let NotOpened { failure, reason } = match once_over_stdio(next, &handshakes, (process, log), deadline).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => error,
-        };
-        match handshakes.next(reason, None) {
+        let ConnectError { failure, kind: reason } =
+            match try_connect_stdio(next, &handshakes, (process, log), deadline).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+        match handshakes.next_delay(reason, None) {
             Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
             Some(_) | None => return Err(failure),
         }
@@ -141,50 +142,56 @@ pub(super) async fn over_stdio<'a>(
 }
 
 /// Starts a child and connects to it, with the current one of `handshakes`.
-async fn once_over_stdio(
-    opening: Opening<'_>,
-    handshakes: &Handshakes,
+async fn try_connect_stdio(
+    opening: ConnectRequest<'_>,
+    handshakes: &HandshakeSequence,
     (process, log): (&ChildProcess, &Arc<AgentLog>),
     deadline: Instant,
-) -> Result<Connection, NotOpened> {
+) -> Result<Connection, ConnectError> {
     let spec = opening.spec.clone();
-    let (child, ends) = start(&spec, process, log, Pipes::Protocol)?;
+    let (child, ends) = start_child(&spec, process, log, PipePurpose::Protocol)?;
     let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
     let ends = ends.ok_or_else(no_pipes)?;
-    let unread = Unread::of(&ends.0);
+    let unread = UnreadInput::of(&ends.0);
     let left = deadline.saturating_duration_since(Instant::now());
-    let carrier = Stdio::new(ends, opening.link.clone(), log.clone(), probe_timeout(left));
-    let lines = carrier.lines();
-    let way = |_: &ProtocolVersion| Way::Pipe(lines);
+    let carrier = StdioTransport::new(ends, opening.state.clone(), log.clone(), probe_timeout(left));
+    let lines = carrier.input();
+    let way = |_: &ProtocolVersion| Channel::Pipe(lines);
     let opened = {
-        let mut opened =
-            pin!(open(opening, handshakes.current(), carrier, way, Some((child.clone(), Pipes::Protocol))));
+        let mut opened = pin!(handshake_and_list_tools(
+            opening,
+            handshakes.current(),
+            carrier,
+            way,
+            Some((child.clone(), PipePurpose::Protocol))
+        ));
         // With another handshake left, a part of the time is kept for it.
-        match timeout(if handshakes.has_other() { left / 3 * 2 } else { left }, &mut opened).await {
+        match timeout(if handshakes.has_alternative() { left / 3 * 2 } else { left }, &mut opened).await {
             Ok(opened) => opened,
             // One that has not read yet is still starting, and another start would take as long.
-            Err(_) if handshakes.has_other() && !unread.is_any() => {
-                Err(NotOpened { failure: silent(&spec, "did not finish the handshake"), reason: Reason::Handshake })
-            }
+            Err(_) if handshakes.has_alternative() && !unread.has_unread() => Err(ConnectError {
+                failure: startup_timeout_failure(&spec, "did not finish the handshake"),
+                kind: ConnectErrorKind::Handshake,
+            }),
             Err(_) => timeout_at(deadline, opened)
                 .await
-                .unwrap_or_else(|_| Err(silent(&spec, "did not finish the handshake").into())),
+                .unwrap_or_else(|_| Err(startup_timeout_failure(&spec, "did not finish the handshake").into())),
         }
     };
     drop(unread);
     match opened {
         Ok(connection) => Ok(connection),
         Err(mut error) => {
-            error.failure.message = format!("{}; {}", error.failure.message, child.obituary().await);
-            child.end(Pipes::Protocol).await;
+            error.failure.message = format!("{}; {}", error.failure.message, child.exit_report().await);
+            child.shut_down(PipePurpose::Protocol).await;
             Err(error)
         }
     }
 }
 
 /// The failure of an agent that took longer than its startup timeout.
-fn silent(spec: &AgentSpec, what: &str) -> Failure {
-    let limit = Span(spec.startup_timeout);
+fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
+    let limit = HumanDuration(spec.startup_timeout);
     let message = format!("agent `{}` {what} within {limit}", spec.id);
     let help = format!(
         "raise `startup_timeout` of `[agents.{}]` (now {limit}); a first start that installs something can take minutes",
@@ -195,16 +202,16 @@ fn silent(spec: &AgentSpec, what: &str) -> Failure {
 
 /// What was written to a child, and whether it has read all of that.
 #[cfg(unix)]
-struct Unread(Option<std::os::fd::OwnedFd>);
+struct UnreadInput(Option<std::os::fd::OwnedFd>);
 
 #[cfg(unix)]
-impl Unread {
+impl UnreadInput {
     fn of(input: &tokio::process::ChildStdin) -> Self {
         Self(std::os::fd::AsFd::as_fd(input).try_clone_to_owned().ok())
     }
 
     /// Says whether something is unread; where the system does not say, nothing is.
-    fn is_any(&self) -> bool {
+    fn has_unread(&self) -> bool {
         self.0.as_ref().and_then(|input| rustix::io::ioctl_fionread(input).ok()).is_some_and(|bytes| bytes > 0)
     }
 }
@@ -213,7 +220,7 @@ impl Unread {
 struct Unread;
 
 #[cfg(not(unix))]
-impl Unread {
+impl UnreadInput {
     fn of(_: &tokio::process::ChildStdin) -> Self {
         Self
     }
@@ -225,37 +232,37 @@ impl Unread {
 
 /// Connects over Streamable HTTP. A server that does not listen or is not ready is asked again, not before it wants to be
 /// and until the startup timeout is over; a `server` of the host's own, for as long as it runs.
-pub(super) async fn over_http<'a>(
-    opening: impl Fn() -> Opening<'a>,
-    endpoint: &Endpoint,
+pub(super) async fn connect_http<'a>(
+    opening: impl Fn() -> ConnectRequest<'a>,
+    endpoint: &HttpEndpoint,
     server: Option<Arc<Child>>,
-) -> Result<Connection, NotOpened> {
+) -> Result<Connection, ConnectError> {
     let first = opening();
     let spec = first.spec.clone();
-    let fails_at_once = server.is_none() && first.options.unreachable == Unreachable::Fail;
+    let fails_at_once = server.is_none() && first.options.unreachable == UnreachablePolicy::Fail;
     let deadline = Instant::now() + endpoint.startup_timeout;
-    let mut handshakes = Handshakes::new(spec.protocol, first.era).with_local_server(server.is_some());
+    let mut handshakes = HandshakeSequence::new(spec.protocol, first.era).with_local_server(server.is_some());
     drop(first);
     let attempts = async {
-        let mut latest: Option<NotOpened> = None;
+        let mut latest: Option<ConnectError> = None;
         loop {
-            let attempt = once_over_http(opening(), handshakes.current(), endpoint, &server);
+            let attempt = try_connect_http(opening(), handshakes.current(), endpoint, &server);
             let error = match timeout_at(deadline, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => error,
-                Err(_) => return Err(too_late(&spec, endpoint, latest)),
+                Err(_) => return Err(startup_timeout_error(&spec, endpoint, latest)),
             };
-            if fails_at_once && error.reason == Reason::NotListening {
+            if fails_at_once && error.kind == ConnectErrorKind::NotListening {
                 return Err(error);
             }
-            match handshakes.next(error.reason, error.failure.retry_after.map(|span| span.0)) {
+            match handshakes.next_delay(error.kind, error.failure.retry_after.map(|span| span.0)) {
                 Some(pause) if Instant::now() + pause < deadline => {
                     tracing::debug!(agent = %spec.id, failure = %error.failure, ?pause, "the server is asked again");
                     latest = Some(error);
                     tokio::time::sleep(pause).await;
                 }
-                Some(_) if matches!(error.reason, Reason::NotListening | Reason::NotReady) => {
-                    return Err(too_late(&spec, endpoint, Some(error)));
+                Some(_) if matches!(error.kind, ConnectErrorKind::NotListening | ConnectErrorKind::NotReady) => {
+                    return Err(startup_timeout_error(&spec, endpoint, Some(error)));
                 }
                 Some(_) | None => return Err(error),
             }
@@ -263,12 +270,12 @@ pub(super) async fn over_http<'a>(
     };
     let gone = async {
         match &server {
-            Some(server) => server.ended().await,
+            Some(server) => server.wait_for_exit().await,
             None => std::future::pending().await,
         }
     };
     let unavailable = |what: String| {
-        NotOpened::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` {what}", spec.id)))
+        ConnectError::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` {what}", spec.id)))
     };
     let opened = tokio::select! {
         opened = attempts => opened,
@@ -276,37 +283,38 @@ pub(super) async fn over_http<'a>(
     };
     match (opened, server) {
         (Err(mut error), Some(server)) => {
-            error.failure.message = format!("{}; {}", error.failure.message, server.obituary().await);
+            error.failure.message = format!("{}; {}", error.failure.message, server.exit_report().await);
             Err(error)
         }
         // Whoever answered, it was not the server that has ended.
-        (Ok(connection), Some(server)) if server.has_ended() => {
+        (Ok(connection), Some(server)) if server.has_exited() => {
             connection.close().await;
-            Err(unavailable(format!("could not be reached; {}", server.obituary().await)))
+            Err(unavailable(format!("could not be reached; {}", server.exit_report().await)))
         }
         (opened, _) => opened,
     }
 }
 
-async fn once_over_http(
-    opening: Opening<'_>,
+async fn try_connect_http(
+    opening: ConnectRequest<'_>,
     handshake: Protocol,
-    endpoint: &Endpoint,
+    endpoint: &HttpEndpoint,
     server: &Option<Arc<Child>>,
-) -> Result<Connection, NotOpened> {
-    let link = opening.link.clone();
+) -> Result<Connection, ConnectError> {
+    let link = opening.state.clone();
     let client = HttpClient::new(endpoint.client.clone(), link.clone(), probe_timeout(endpoint.startup_timeout));
-    let (calls, aside) = HttpCalls::new(client.clone(), link.clone(), endpoint);
-    let carrier = StreamableHttpClientTransport::with_client(client, endpoint.config());
-    let carrier = WithAside { carrier, aside, link };
-    let way = |version: &ProtocolVersion| Way::Http(calls.agreed(version));
-    open(opening, handshake, carrier, way, server.clone().map(|server| (server, Pipes::Log))).await
+    let (calls, aside) = HttpChannel::new(client.clone(), link.clone(), endpoint);
+    let carrier = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
+    let carrier = MergedTransport { inner: carrier, side_messages: aside, state: link };
+    let way = |version: &ProtocolVersion| Channel::Http(calls.with_version(version));
+    handshake_and_list_tools(opening, handshake, carrier, way, server.clone().map(|server| (server, PipePurpose::Log)))
+        .await
 }
 
 /// The failure of an agent whose startup timeout is over, or will be before it may be asked again.
-fn too_late(spec: &AgentSpec, endpoint: &Endpoint, latest: Option<NotOpened>) -> NotOpened {
-    let mut late = silent(spec, &format!("at `{}` did not finish connecting", endpoint.shown));
-    let Some(NotOpened { failure, reason }) = latest else { return late.into() };
+fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Option<ConnectError>) -> ConnectError {
+    let mut late = startup_timeout_failure(spec, &format!("at `{}` did not finish connecting", endpoint.display_url));
+    let Some(ConnectError { failure, kind: reason }) = latest else { return late.into() };
     // Its own message names the agent, too.
     let own = format!("agent `{}`: ", spec.id);
     let why = failure.message.strip_prefix(&own).unwrap_or(&failure.message);
@@ -314,29 +322,29 @@ fn too_late(spec: &AgentSpec, endpoint: &Endpoint, latest: Option<NotOpened>) ->
     if let (Some(help), Some(more)) = (&failure.help, late.help.take()) {
         late.help = Some(format!("{help}; {more}"));
     }
-    NotOpened { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, reason }
+    ConnectError { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, kind: reason }
 }
 
 /// Does the handshake and lists the tools; `way` is that of calls, by the version agreed on.
-async fn open<T>(
-    opening: Opening<'_>,
+async fn handshake_and_list_tools<T>(
+    opening: ConnectRequest<'_>,
     handshake: Protocol,
     carrier: T,
-    way: impl FnOnce(&ProtocolVersion) -> Way,
-    child: Option<(Arc<Child>, Pipes)>,
-) -> Result<Connection, NotOpened>
+    way: impl FnOnce(&ProtocolVersion) -> Channel,
+    child: Option<(Arc<Child>, PipePurpose)>,
+) -> Result<Connection, ConnectError>
 where
     T: Carrier<RoleClient> + 'static,
 {
-    let Opening { spec, link, options, .. } = opening;
-    validation::prepare();
-    let handler = Handler::new(link.clone(), options);
-    let is_resumed = link.session.handshake().is_some();
-    let carrier = Watched::new(carrier, link.clone());
+    let ConnectRequest { spec, state: link, options, .. } = opening;
+    validation::warm_up();
+    let handler = AgentRequestHandler::new(link.clone(), options);
+    let is_resumed = link.session.resumed_handshake().is_some();
+    let carrier = IdMappingTransport::new(carrier, link.clone());
     // The handshake of a session that is there already is answered by the transport.
     let protocol = if is_resumed { Protocol::Legacy } else { handshake };
     let handshaking = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
-    let service = handshaking.await.map_err(|error| not_opened(spec, &error))?;
+    let service = handshaking.await.map_err(|error| handshake_error(spec, &error))?;
     let peer = service.peer().clone();
     let info = peer.peer_info();
     let version = info.as_ref().map(|info| info.protocol_version.clone()).unwrap_or_default();
@@ -356,24 +364,24 @@ where
         tokio::spawn(subscription::watch_tools(peer.clone(), link.clone()));
     }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
-        let failure = failure::service(&spec.id, &error);
+        let failure = failure::from_service(&spec.id, &error);
         // A server may refuse a session that it does not know in any words; in a session of its own it may not.
         let is_session_lost = is_resumed
             && failure.as_ref().is_some_and(|failure| {
                 matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
             });
-        let reason = if is_session_lost { Reason::SessionLost } else { failure::reason_in_service(&error) };
+        let reason = if is_session_lost { ConnectErrorKind::SessionLost } else { failure::service_error_kind(&error) };
         let lost = || Failure::new(FailureKind::ConnectionLost, "the connection was lost");
         let mut failure = failure.unwrap_or_else(lost);
         failure.message = format!("agent `{}` did not list its tools: {}", spec.id, failure.message);
-        NotOpened { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, reason }
+        ConnectError { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, kind: reason }
     })?;
-    let wire = Wire::new(link.clone(), &service.service().get_info(), &version, way(&version));
+    let wire = CallTransport::new(link.clone(), &service.service().get_info(), &version, way(&version));
     Ok(Connection {
         spec: spec.clone(),
-        link,
+        state: link,
         peer,
-        wire,
+        transport: wire,
         modern,
         catalog: Mutex::new(Arc::new(catalog)),
         service: tokio::sync::Mutex::new(service),
@@ -381,17 +389,17 @@ where
     })
 }
 
-fn not_opened(spec: &AgentSpec, error: &ClientInitializeError) -> NotOpened {
-    let failure = failure::handshake(spec, error).unwrap_or_else(|| {
+fn handshake_error(spec: &AgentSpec, error: &ClientInitializeError) -> ConnectError {
+    let failure = failure::from_handshake(spec, error).unwrap_or_else(|| {
         let message = format!("agent `{}` closed the connection during the handshake", spec.id);
         Failure::new(FailureKind::AgentUnavailable, message)
     });
-    NotOpened { failure, reason: failure::reason(error) }
+    ConnectError { failure, kind: failure::handshake_error_kind(error) }
 }
 
 /// How long a server has to answer `server/discover`; the rest of what is `left` is for `initialize`.
-fn probe_timeout(left: Duration) -> Duration {
-    (left / 2).min(LONGEST_PROBE)
+fn probe_timeout(remaining: Duration) -> Duration {
+    (remaining / 2).min(MAX_PROBE_TIMEOUT)
 }
 
 fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
@@ -409,7 +417,7 @@ fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
 impl Connection {
     /// Returns the era that the agent speaks. None where it did not say so clearly enough to be remembered.
     pub(super) fn era(&self) -> Option<Era> {
-        match (self.modern, self.link.probe_failed.load(Ordering::Relaxed)) {
+        match (self.modern, self.state.probe_failed.load(Ordering::Relaxed)) {
             (true, _) => Some(Era::Modern),
             (false, false) => Some(Era::Legacy),
             (false, true) => None,
@@ -418,9 +426,9 @@ impl Connection {
 
     /// Whether another call can go over it.
     pub(super) fn is_usable(&self) -> bool {
-        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_ended());
-        let lost = self.link.lost.is_cancelled() || self.peer.is_transport_closed();
-        !lost && !gone && !self.link.stale.load(Ordering::Relaxed)
+        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_exited());
+        let lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
+        !lost && !gone && !self.state.is_stale.load(Ordering::Relaxed)
     }
 
     /// The tools as last listed.
@@ -430,36 +438,36 @@ impl Connection {
 
     /// The tools, unless they have to be listed again: the agent announced a change, or `tool` is not among them, since
     /// announcements get lost.
-    pub(super) fn listed(&self, tool: &str) -> Option<Arc<Catalog>> {
+    pub(super) fn catalog_with(&self, tool: &str) -> Option<Arc<Catalog>> {
         let catalog = self.catalog();
-        let is_known = catalog.info.tool(tool).is_some() || !self.spec.allows(tool);
-        (is_known && !self.link.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
+        let is_known = catalog.info.tool(tool).is_some() || !self.spec.is_tool_allowed(tool);
+        (is_known && !self.state.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
     }
 
     /// The tools, listed again unless that was done since they were as in `known`.
     ///
     /// # Errors
     /// When the connection is lost meanwhile; nothing was sent.
-    pub(super) async fn list(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
+    pub(super) async fn refresh_catalog(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
         let catalog = self.catalog();
-        if !Arc::ptr_eq(&catalog, known) && !self.link.tools_changed.load(Ordering::Relaxed) {
+        if !Arc::ptr_eq(&catalog, known) && !self.state.tools_changed.load(Ordering::Relaxed) {
             return Ok(catalog);
         }
-        let changed = self.link.tools_changed.swap(false, Ordering::Relaxed);
+        let changed = self.state.tools_changed.swap(false, Ordering::Relaxed);
         let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
         match listing.await {
             Ok(Ok(catalog)) => {
                 let catalog = Arc::new(catalog);
                 let earlier = std::mem::replace(&mut *lock(&self.catalog), catalog.clone());
                 for warning in catalog.info.warnings.iter().filter(|new| !earlier.info.warnings.contains(new)) {
-                    self.link.note_to_people(warning);
+                    self.state.warn_rate_limited(warning);
                 }
                 Ok(catalog)
             }
-            _ if !self.is_usable() => Err(self.lost(false).await),
+            _ if !self.is_usable() => Err(self.lost_failure(false).await),
             _ => {
                 tracing::warn!(agent = %self.spec.id, "the agent's tools could not be listed again");
-                self.link.tools_changed.store(changed, Ordering::Relaxed);
+                self.state.tools_changed.store(changed, Ordering::Relaxed);
                 Ok(catalog)
             }
         }
@@ -467,36 +475,36 @@ impl Connection {
 
     /// What there is to say of a call whose connection was lost, or whose response ended without an answer; `sent`
     /// says whether the request was being written at least.
-    pub(super) async fn lost(&self, sent: bool) -> Failure {
+    pub(super) async fn lost_failure(&self, sent: bool) -> Failure {
         let id = &self.spec.id;
         if sent && self.is_usable() {
             // Over HTTP, each response has a stream of its own; the others go on.
             let message = format!("agent `{id}` ended its response before it answered");
             return Failure::new(FailureKind::ConnectionLost, message);
         }
-        self.link.retire();
+        self.state.mark_stale();
         let (kind, when) = match sent {
             true => (FailureKind::ConnectionLost, "before it answered"),
             false => (FailureKind::NotSent, "before the call was written"),
         };
         let message = format!("the connection to agent `{id}` was lost {when}");
         match &self.child {
-            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.obituary().await)),
+            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
             None => Failure::new(kind, message),
         }
     }
 
     /// Ends the connection, and the child at its other end if it is spoken with over its pipes.
     pub(super) async fn close(&self) {
-        self.link.retire();
+        self.state.mark_stale();
         // Whatever the agent still asks is withdrawn; rmcp would wait for the answers.
-        self.link.lost.cancel();
+        self.state.lost.cancel();
         let mut service = self.service.lock().await;
-        if let Err(error) = service.close_with_timeout(CLOSE_GRACE).await {
+        if let Err(error) = service.close_with_timeout(CLOSE_TIMEOUT).await {
             tracing::warn!(agent = %self.spec.id, %error, "the connection did not end cleanly");
         }
-        if let Some((child, pipes @ Pipes::Protocol)) = &self.child {
-            child.end(*pipes).await;
+        if let Some((child, pipes @ PipePurpose::Protocol)) = &self.child {
+            child.shut_down(*pipes).await;
         }
     }
 }

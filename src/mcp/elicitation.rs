@@ -4,34 +4,34 @@
 use rmcp::model::{ElicitResult, ElicitationAction, ErrorData};
 use serde_json::Value;
 
-use super::listing;
+use super::tool_listing;
 use crate::model::{Answer, Elicitation, Form};
 
 /// Bytes of the message of a question.
-const MAX_MESSAGE: usize = 64 * 1024;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Bytes of the address of a page.
-const MAX_URL: usize = 16 * 1024;
+const MAX_URL_BYTES: usize = 16 * 1024;
 /// Bytes of the schema of a form, as JSON.
-const MAX_SCHEMA: usize = 256 * 1024;
+const MAX_SCHEMA_BYTES: usize = 256 * 1024;
 /// Fields of a form.
 const MAX_FIELDS: usize = 500;
 /// Questions of one call.
 pub(super) const MAX_QUESTIONS: u32 = 1_000;
 
 /// Says which limit a question exceeds.
-fn exceeded(elicitation: &Elicitation) -> Option<String> {
+fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
     let over = |what: &str, size: usize, limit: usize| (size > limit).then(|| format!("{what}: at most {limit}"));
     let form = match &elicitation.form {
         Form::Fields { schema } => {
             let fields = schema.get("properties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
             let bytes = serde_json::to_vec(schema).map_or(usize::MAX, |text| text.len());
             over("fields of `requestedSchema`", fields, MAX_FIELDS)
-                .or_else(|| over("bytes of `requestedSchema`", bytes, MAX_SCHEMA))
+                .or_else(|| over("bytes of `requestedSchema`", bytes, MAX_SCHEMA_BYTES))
         }
-        Form::Url { url } => over("bytes of `url`", url.len(), MAX_URL),
+        Form::Url { url } => over("bytes of `url`", url.len(), MAX_URL_BYTES),
         Form::Approval => None,
     };
-    form.or_else(|| over("bytes of `message`", elicitation.message.len(), MAX_MESSAGE))
+    form.or_else(|| over("bytes of `message`", elicitation.message.len(), MAX_MESSAGE_BYTES))
 }
 
 /// Reads the parameters of `elicitation/create`, either mode. Schemas are kept as they came: which of them can be
@@ -48,7 +48,7 @@ pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
             Form::Fields {
                 schema: schema
                     .cloned()
-                    .map(listing::clean_schema)
+                    .map(tool_listing::clean_schema)
                     .ok_or_else(|| refuse("`requestedSchema` must be an object"))?,
             }
         }
@@ -57,7 +57,7 @@ pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
     };
     let message = text("message").ok_or_else(|| refuse("`message` must be text"))?;
     let elicitation = Elicitation { message, form };
-    match exceeded(&elicitation) {
+    match exceeded_limit(&elicitation) {
         Some(limit) => Err(refuse(&format!("too large for this host: {limit}"))),
         None => Ok(elicitation),
     }
@@ -74,7 +74,7 @@ pub(super) fn write(answer: Answer) -> ElicitResult {
 }
 
 /// The pages that a person must visit first, from the data of JSON-RPC error -32042.
-pub(super) fn required_pages(data: Option<&Value>) -> Vec<Elicitation> {
+pub(super) fn required_urls(data: Option<&Value>) -> Vec<Elicitation> {
     let pages = data.and_then(|data| data.get("elicitations")).and_then(Value::as_array);
     let pages = pages.into_iter().flatten().filter_map(|page| read(page).ok());
     pages.filter(|page| matches!(page.form, Form::Url { .. })).collect()
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_forms_with_and_without_a_mode_and_pages() {
+    fn form_and_url_modes_are_read() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "x-odd": [1]}}});
         let fields = Elicitation {
             message: "how many?".to_owned(),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_a_request_lacks() {
+    fn errors_name_the_missing_parameter() {
         for (params, said) in [
             (json!({"message": "m"}), "`requestedSchema`"),
             (json!({"requestedSchema": {}}), "`message`"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_bounded_in_each_of_their_parts() {
+    fn each_part_of_an_elicitation_is_bounded() {
         let fields: serde_json::Map<_, _> = (0..501).map(|index| (index.to_string(), json!({}))).collect();
         let long = "x".repeat(300_000);
         for (params, limit) in [
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_the_three_actions() {
+    fn results_carry_the_action() {
         for (answer, written) in [
             (Answer::Accept { content: Some(json!({"a": 1})) }, json!({"action": "accept", "content": {"a": 1}})),
             (Answer::Accept { content: None }, json!({"action": "accept"})),

@@ -13,22 +13,22 @@ use crate::model::{AgentSpec, Failure, FailureKind};
 
 /// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
 /// closing connection has an unknown fate.
-const KEEP_IDLE: Duration = Duration::from_secs(3);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Redirects that are followed, all within the same origin.
-const MOST_REDIRECTS: usize = 5;
+const MAX_REDIRECTS: usize = 5;
 
 /// A Streamable HTTP endpoint, with the connections to it.
-pub(super) struct Endpoint {
+pub(super) struct HttpEndpoint {
     pub(super) startup_timeout: Duration,
     pub(super) url: reqwest::Url,
     /// The URL as errors show it.
-    pub(super) shown: String,
+    pub(super) display_url: String,
     headers: HashMap<HeaderName, HeaderValue>,
-    token: Option<String>,
+    bearer_token: Option<String>,
     pub(super) client: reqwest::Client,
 }
 
-impl Endpoint {
+impl HttpEndpoint {
     /// Checks what the agents file says.
     ///
     /// # Errors
@@ -55,26 +55,26 @@ impl Endpoint {
         if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
             return Err(wrong("the bearer token has characters that no header can hold".to_owned()));
         }
-        let client = client(&parsed, spec.startup_timeout)
+        let client = build_client(&parsed, spec.startup_timeout)
             .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
-        let shown = display(&parsed);
+        let shown = redacted_url(&parsed);
         Ok(Self {
             startup_timeout: spec.startup_timeout,
             url: parsed,
-            shown,
+            display_url: shown,
             headers,
-            token: token.map(str::to_owned),
+            bearer_token: token.map(str::to_owned),
             client,
         })
     }
 
     /// What all requests say in headers.
     pub(super) fn headers(&self) -> HeaderMap {
-        common_headers(self.headers.clone(), self.token.as_deref())
+        common_headers(self.headers.clone(), self.bearer_token.as_deref())
     }
 
     /// How rmcp is to use the endpoint, for all that are no calls.
-    pub(super) fn config(&self) -> StreamableHttpClientTransportConfig {
+    pub(super) fn transport_config(&self) -> StreamableHttpClientTransportConfig {
         let mut retry = ExponentialBackoff::default();
         retry.max_times = Some(5);
         retry.base_duration = Duration::from_millis(250);
@@ -84,7 +84,7 @@ impl Endpoint {
             // A lost session must not make rmcp send a call again behind the host's back.
             .reinit_on_expired_session(false);
         config.retry_config = Arc::new(retry);
-        config.auth_header.clone_from(&self.token);
+        config.auth_header.clone_from(&self.bearer_token);
         config
     }
 }
@@ -93,18 +93,19 @@ impl Endpoint {
 ///
 /// # Errors
 /// When the system offers no TLS roots.
-fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+fn build_client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
     let same_origin = reqwest::redirect::Policy::custom(|attempt| {
         let from = attempt.previous().last().map(reqwest::Url::origin);
         if from.as_ref() != Some(&attempt.url().origin()) {
             // Headers may hold secrets, and only some of them are known to be.
-            let to = format!("`{}`, another origin", display(attempt.url()));
+            let to = format!("`{}`, another origin", redacted_url(attempt.url()));
             attempt.error(to)
         } else if !matches!(attempt.status().as_u16(), 307 | 308) {
             // The others make a GET of a POST, without the message.
-            let to = format!("`{}` with HTTP {}, which loses the message", display(attempt.url()), attempt.status());
+            let to =
+                format!("`{}` with HTTP {}, which loses the message", redacted_url(attempt.url()), attempt.status());
             attempt.error(to)
-        } else if attempt.previous().len() > MOST_REDIRECTS {
+        } else if attempt.previous().len() > MAX_REDIRECTS {
             attempt.error("one address after the other, more than five")
         } else {
             attempt.follow()
@@ -113,7 +114,7 @@ fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqw
     let builder = reqwest::Client::builder()
         .redirect(same_origin)
         .connect_timeout(connect_timeout)
-        .pool_idle_timeout(KEEP_IDLE)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .tcp_nodelay(true);
     let local = url.host_str().is_some_and(|host| {
         host == "localhost"
@@ -128,6 +129,6 @@ fn client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqw
 }
 
 /// The endpoint as errors show it: without user, password and query, which may be secrets.
-fn display(url: &reqwest::Url) -> String {
+fn redacted_url(url: &reqwest::Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

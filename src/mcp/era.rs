@@ -47,14 +47,14 @@ pub(super) struct EraCache {
 
 /// What the file holds.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Entries {
-    /// By [`key`], oldest first.
+struct EraEntries {
+    /// By [`cache_key`], oldest first.
     #[serde(default)]
-    eras: IndexMap<String, Entry>,
+    eras: IndexMap<String, EraEntry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Entry {
+struct EraEntry {
     era: Era,
     /// When it was found, in seconds since the Unix epoch.
     at: u64,
@@ -69,7 +69,7 @@ impl EraCache {
     /// Returns the era that an earlier run found. A file that cannot be read holds none.
     pub(super) fn get(&self, spec: &AgentSpec) -> Option<Era> {
         let path = self.path.as_deref()?;
-        let key = key(spec)?;
+        let key = cache_key(spec)?;
         let _guard = lock(&self.file);
         let entry = *read(path).eras.get(&key)?;
         let age = now().checked_sub(entry.at)?;
@@ -78,18 +78,18 @@ impl EraCache {
 
     /// Keeps the era for later runs. What cannot be written is found again by the next run.
     pub(super) fn put(&self, spec: &AgentSpec, era: Era) {
-        let (Some(path), Some(key)) = (self.path.as_deref(), key(spec)) else { return };
+        let (Some(path), Some(key)) = (self.path.as_deref(), cache_key(spec)) else { return };
         let _guard = lock(&self.file);
         let mut entries = read(path);
-        entries.put(key, Entry { era, at: now() });
+        entries.put(key, EraEntry { era, at: now() });
         if let Err(error) = write(path, &entries) {
             tracing::debug!(path = %path.display(), %error, "the protocol eras of the agents were not kept");
         }
     }
 }
 
-impl Entries {
-    fn put(&mut self, key: String, entry: Entry) {
+impl EraEntries {
+    fn put(&mut self, key: String, entry: EraEntry) {
         self.eras.shift_remove(&key);
         self.eras.insert(key, entry);
         let excess = self.eras.len().saturating_sub(MAX_ENTRIES);
@@ -99,7 +99,7 @@ impl Entries {
 
 /// Returns a hash of what the agents file says of how the agent is reached. A hash, since arguments and addresses may
 /// hold secrets. None for a server of the host's own, whose port differs from run to run.
-fn key(spec: &AgentSpec) -> Option<String> {
+fn cache_key(spec: &AgentSpec) -> Option<String> {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
         hash.update((part.len() as u64).to_be_bytes());
@@ -127,17 +127,17 @@ fn now() -> u64 {
     clock::since_epoch().as_secs()
 }
 
-fn read(path: &Path) -> Entries {
+fn read(path: &Path) -> EraEntries {
     let text = files::read(path, MAX_FILE_BYTES);
     text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Replaces the file as a whole, so that another process reads the old one or the new one.
-fn write(path: &Path, entries: &Entries) -> io::Result<()> {
+fn write(path: &Path, entries: &EraEntries) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         files::create_own_directory(folder)?;
     }
-    files::write(path, &serde_json::to_vec(entries)?, true)
+    files::write_private(path, &serde_json::to_vec(entries)?, true)
 }
 
 #[cfg(test)]
@@ -150,11 +150,11 @@ mod tests {
     fn stdio(args: &[&str]) -> AgentSpec {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let process = ChildProcess { command: "python3".to_owned(), args, env: IndexMap::new(), cwd: None };
-        AgentSpec { transport: Transport::Stdio(process), ..samples::agent() }
+        AgentSpec { transport: Transport::Stdio(process), ..samples::agent_spec() }
     }
 
     #[test]
-    fn another_cache_finds_what_was_kept_by_command_and_arguments() {
+    fn eras_are_cached_by_command_and_arguments() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state/eras.json");
         EraCache::new(Some(path.clone())).put(&stdio(&["a.py", "secret"]), Era::Legacy);
@@ -169,7 +169,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_file_is_private_and_no_link_is_written_through() {
+    fn cache_file_is_private_and_replaces_symlinks() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         let folder = tempfile::tempdir().unwrap();
         let (path, other) = (folder.path().join("eras.json"), folder.path().join("other"));
@@ -185,13 +185,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("eras.json");
         // The clock was set back since: nothing says how old the entry is.
-        let mut entries = Entries::default();
-        entries.put(key(&stdio(&[])).unwrap(), Entry { era: Era::Legacy, at: now() + 60 * 60 });
+        let mut entries = EraEntries::default();
+        entries.put(cache_key(&stdio(&[])).unwrap(), EraEntry { era: Era::Legacy, at: now() + 60 * 60 });
         write(&path, &entries).unwrap();
         assert_eq!(EraCache::new(Some(path.clone())).get(&stdio(&[])), None);
-        let old = Entry { era: Era::Legacy, at: now() - MAX_AGE.as_secs() };
-        let mut entries = Entries::default();
-        entries.put(key(&stdio(&[])).unwrap(), old);
+        let old = EraEntry { era: Era::Legacy, at: now() - MAX_AGE.as_secs() };
+        let mut entries = EraEntries::default();
+        entries.put(cache_key(&stdio(&[])).unwrap(), old);
         write(&path, &entries).unwrap();
         assert_eq!(EraCache::new(Some(path)).get(&stdio(&[])), None);
         (0..=MAX_ENTRIES).for_each(|number| entries.put(number.to_string(), old));
@@ -199,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_holds_no_eras() {
+    fn damaged_cache_file_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         for text in ["", "{", "[]", r#"{"eras":{"x":{"era":"stone","at":1}}}"#] {
             let path = folder.path().join("eras.json");
             fs::write(&path, text).unwrap();
-            assert_eq!(read(&path), Entries::default(), "{text}");
+            assert_eq!(read(&path), EraEntries::default(), "{text}");
         }
     }
 }

@@ -8,50 +8,50 @@ use rmcp::{
     transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
 };
 
-use super::{LARGEST_MESSAGE, codec::UNREADABLE, handshakes::Reason, response::HttpError};
-use crate::model::{AgentId, AgentSpec, Failure, FailureKind, Protocol, Span};
+use super::{MAX_MESSAGE_BYTES, codec::UNREADABLE, handshakes::ConnectErrorKind, http_response::HttpError};
+use crate::model::{AgentId, AgentSpec, Failure, FailureKind, HumanDuration, Protocol};
 
 /// Bytes of an agent's own words that a failure holds.
-const LONGEST_WORDS: usize = 2_000;
+const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
 
 /// What an agent said, cut to a length that a failure can hold.
-pub(super) fn words(text: &str) -> String {
+pub(super) fn agent_message(text: &str) -> String {
     let mut text = text.trim().to_owned();
-    super::truncate(&mut text, LONGEST_WORDS);
+    super::truncate(&mut text, MAX_AGENT_MESSAGE_BYTES);
     text
 }
 
 /// A result that is larger than what is read.
-pub(super) fn too_large(agent: &AgentId) -> Failure {
-    let limit = LARGEST_MESSAGE / (1024 * 1024);
+pub(super) fn message_too_large(agent: &AgentId) -> Failure {
+    let limit = MAX_MESSAGE_BYTES / (1024 * 1024);
     let message = format!("agent `{agent}` sent a message of more than {limit} MiB");
     Failure::new(FailureKind::ResultTooLarge, message).with_help("let the tool return a resource link, or less at once")
 }
 
 /// An answer that cannot be read, for a `reason` that shows how it begins.
-pub(super) fn unreadable(agent: &AgentId, reason: &str) -> Failure {
-    let message = format!("agent `{agent}` sent an answer that cannot be read: {}", words(reason));
+pub(super) fn unreadable_response(agent: &AgentId, reason: &str) -> Failure {
+    let message = format!("agent `{agent}` sent an answer that cannot be read: {}", agent_message(reason));
     Failure::new(FailureKind::InvalidResult, message)
 }
 
 /// A JSON-RPC error as the answer to a call.
-pub(super) fn rpc(agent: &AgentId, error: &ErrorData) -> Failure {
+pub(super) fn from_rpc(agent: &AgentId, error: &ErrorData) -> Failure {
     if error.code == UNREADABLE {
-        return unreadable(agent, &error.message);
+        return unreadable_response(agent, &error.message);
     }
     let (kind, did) = match error.code.0 {
         -32600 | -32601 | -32602 | -32700 => (FailureKind::Refused, "refused the call"),
         _ => (FailureKind::ServerError, "failed"),
     };
-    let said = words(&error.message);
+    let said = agent_message(&error.message);
     Failure::new(kind, format!("agent `{agent}` {did}: {said} (JSON-RPC {})", error.code.0))
 }
 
 /// An error of the service as the outcome of a call. `None`: the connection was lost, and the caller knows more of it.
-pub(super) fn service(agent: &AgentId, error: &ServiceError) -> Option<Failure> {
+pub(super) fn from_service(agent: &AgentId, error: &ServiceError) -> Option<Failure> {
     match error {
-        ServiceError::McpError(error) => Some(rpc(agent, error)),
-        ServiceError::TransportSend(error) => sending(agent, error),
+        ServiceError::McpError(error) => Some(from_rpc(agent, error)),
+        ServiceError::TransportSend(error) => from_send_error(agent, error),
         ServiceError::UnexpectedResponse => {
             let message = format!("agent `{agent}` answered with something that is no result of a tool");
             Some(Failure::new(FailureKind::InvalidResult, message))
@@ -60,16 +60,16 @@ pub(super) fn service(agent: &AgentId, error: &ServiceError) -> Option<Failure> 
     }
 }
 
-fn sending(agent: &AgentId, error: &DynamicTransportError) -> Option<Failure> {
-    if let Some(error) = http(error) {
-        return Some(request(agent, error));
+fn from_send_error(agent: &AgentId, error: &DynamicTransportError) -> Option<Failure> {
+    if let Some(error) = as_http_error(error) {
+        return Some(from_http(agent, error));
     }
     // A line that was not written to its end is a line that the child has not read.
     let cause = error.error.downcast_ref::<std::io::Error>()?;
     Some(Failure::new(FailureKind::NotSent, format!("the call could not be written to agent `{agent}`: {cause}")))
 }
 
-fn http(error: &DynamicTransportError) -> Option<&HttpError> {
+fn as_http_error(error: &DynamicTransportError) -> Option<&HttpError> {
     match error.error.downcast_ref::<StreamableHttpError<HttpError>>()? {
         StreamableHttpError::Client(error) => Some(error),
         _ => None,
@@ -77,15 +77,15 @@ fn http(error: &DynamicTransportError) -> Option<&HttpError> {
 }
 
 /// What a failed HTTP request means. What the server says of the next request is kept, whatever the status.
-pub(super) fn request(agent: &AgentId, error: &HttpError) -> Failure {
-    let failure = Failure { retry_after: error.retry_after().map(Span), ..known(agent, error) };
+pub(super) fn from_http(agent: &AgentId, error: &HttpError) -> Failure {
+    let failure = Failure { retry_after: error.retry_after().map(HumanDuration), ..classify_http(agent, error) };
     match failure.retry_after {
-        Some(wait) => failure.with_more_help(format!("the server asks to wait {wait} (`Retry-After`)")),
+        Some(wait) => failure.with_additional_help(format!("the server asks to wait {wait} (`Retry-After`)")),
         None => failure,
     }
 }
 
-fn known(agent: &AgentId, error: &HttpError) -> Failure {
+fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
     let whole = |kind| Failure::new(kind, format!("agent `{agent}`: {error}"));
     match error {
         HttpError::Connect(_) => {
@@ -95,7 +95,7 @@ fn known(agent: &AgentId, error: &HttpError) -> Failure {
             "if the certificate is signed by an authority of your own, set `SSL_CERT_FILE` to a PEM file that holds the \
              authority's certificate",
         ),
-        HttpError::OldTransport => whole(FailureKind::AgentUnavailable).with_help(format!(
+        HttpError::HttpSse => whole(FailureKind::AgentUnavailable).with_help(format!(
             "if the server also speaks Streamable HTTP, write that address into `url` of `[agents.{agent}]` (most servers \
              use `/mcp`); otherwise put a bridge such as mcp-proxy in front of it"
         )),
@@ -105,8 +105,8 @@ fn known(agent: &AgentId, error: &HttpError) -> Failure {
         HttpError::Redirect(_) => {
             whole(FailureKind::Refused).with_help(format!("write the new address into `url` of `[agents.{agent}]`"))
         }
-        HttpError::Broken(_) => whole(FailureKind::ConnectionLost),
-        HttpError::TooLarge => too_large(agent),
+        HttpError::Disconnected(_) => whole(FailureKind::ConnectionLost),
+        HttpError::TooLarge => message_too_large(agent),
         HttpError::NotMcp(_) => whole(FailureKind::InvalidResult)
             .with_help(format!("is `url` of `[agents.{agent}]` the server's MCP endpoint?")),
         HttpError::Status { status, error: rpc, .. } => match status.as_u16() {
@@ -114,7 +114,7 @@ fn known(agent: &AgentId, error: &HttpError) -> Failure {
                 "check the variables that `bearer_token_env_var` and `env_http_headers` of `[agents.{agent}]` name"
             )),
             429 => whole(FailureKind::RateLimited),
-            _ if error.forgot_session() => {
+            _ if error.is_session_expired() => {
                 Failure::new(FailureKind::SessionLost, format!("agent `{agent}` no longer knows the session ({error})"))
             }
             404 | 405 => whole(FailureKind::Refused)
@@ -130,54 +130,54 @@ fn known(agent: &AgentId, error: &HttpError) -> Failure {
 }
 
 /// What to make of an error of the handshake.
-pub(super) fn reason(error: &ClientInitializeError) -> Reason {
+pub(super) fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErrorKind {
     match error {
-        ClientInitializeError::TransportError { error, .. } => match http(error) {
-            Some(error) => reason_in_http(error),
+        ClientInitializeError::TransportError { error, .. } => match as_http_error(error) {
+            Some(error) => http_error_kind(error),
             // The child no longer reads.
-            None => Reason::Ended,
+            None => ConnectErrorKind::Exited,
         },
-        ClientInitializeError::ConnectionClosed(_) => Reason::Ended,
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => reason(fallback),
+        ClientInitializeError::ConnectionClosed(_) => ConnectErrorKind::Exited,
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake_error_kind(fallback),
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. }
             if !server_supported.iter().any(ProtocolVersion::has_initialize) =>
         {
-            Reason::Final
+            ConnectErrorKind::Final
         }
-        _ => Reason::Handshake,
+        _ => ConnectErrorKind::Handshake,
     }
 }
 
 /// What to make of an error after the handshake, before the connection is used.
-pub(super) fn reason_in_service(error: &ServiceError) -> Reason {
+pub(super) fn service_error_kind(error: &ServiceError) -> ConnectErrorKind {
     match error {
-        ServiceError::TransportSend(error) => match http(error) {
-            Some(error) => reason_in_http(error),
-            None => Reason::Ended,
+        ServiceError::TransportSend(error) => match as_http_error(error) {
+            Some(error) => http_error_kind(error),
+            None => ConnectErrorKind::Exited,
         },
-        ServiceError::TransportClosed => Reason::Ended,
-        _ => Reason::Final,
+        ServiceError::TransportClosed => ConnectErrorKind::Exited,
+        _ => ConnectErrorKind::Final,
     }
 }
 
-fn reason_in_http(error: &HttpError) -> Reason {
+fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
     match error {
-        HttpError::Connect(_) => Reason::NotListening,
-        HttpError::Broken(_) => Reason::NotReady,
-        HttpError::Status { status, .. } if is_passing(*status) => Reason::NotReady,
-        HttpError::Status { status, .. } if !matches!(status.as_u16(), 401 | 403) => Reason::Handshake,
-        HttpError::NotMcp(_) => Reason::Handshake,
+        HttpError::Connect(_) => ConnectErrorKind::NotListening,
+        HttpError::Disconnected(_) => ConnectErrorKind::NotReady,
+        HttpError::Status { status, .. } if is_transient(*status) => ConnectErrorKind::NotReady,
+        HttpError::Status { status, .. } if !matches!(status.as_u16(), 401 | 403) => ConnectErrorKind::Handshake,
+        HttpError::NotMcp(_) => ConnectErrorKind::Handshake,
         HttpError::Tls(_)
         | HttpError::Build(_)
         | HttpError::Redirect(_)
-        | HttpError::OldTransport
+        | HttpError::HttpSse
         | HttpError::TooLarge
-        | HttpError::Status { .. } => Reason::Final,
+        | HttpError::Status { .. } => ConnectErrorKind::Final,
     }
 }
 
 /// Whether a status says that the same request may be answered a moment later.
-pub(super) fn is_passing(status: StatusCode) -> bool {
+pub(super) fn is_transient(status: StatusCode) -> bool {
     match status.as_u16() {
         408 | 425 | 429 => true,
         // Not implemented, and version not supported.
@@ -187,13 +187,13 @@ pub(super) fn is_passing(status: StatusCode) -> bool {
 }
 
 /// An error of the handshake. `None`: the connection was closed, and the caller knows more of it.
-pub(super) fn handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Option<Failure> {
+pub(super) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Option<Failure> {
     let agent = &spec.id;
     let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{agent}` {what}"));
     match error {
         ClientInitializeError::TransportError { error, .. } => {
-            let error = http(error)?;
-            let failure = request(agent, error);
+            let error = as_http_error(error)?;
+            let failure = from_http(agent, error);
             let kind = match failure.kind {
                 kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
                 _ => FailureKind::AgentUnavailable,
@@ -205,20 +205,21 @@ pub(super) fn handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Opti
             };
             Some(Failure { kind, message, ..failure })
         }
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => handshake(spec, fallback),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => from_handshake(spec, fallback),
         ClientInitializeError::ConnectionClosed(_) => None,
-        ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => {
-            Some(unavailable(format!("sent an answer to the handshake that cannot be read: {}", words(&error.message))))
-        }
+        ClientInitializeError::JsonRpcError(error) if error.code == UNREADABLE => Some(unavailable(format!(
+            "sent an answer to the handshake that cannot be read: {}",
+            agent_message(&error.message)
+        ))),
         ClientInitializeError::JsonRpcError(error) => {
-            let said = words(&error.message);
+            let said = agent_message(&error.message);
             let failure = unavailable(format!("refused the handshake: {said} (JSON-RPC {})", error.code.0));
-            Some(other_era(spec, failure))
+            Some(with_era_help(spec, failure))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
             let versions: Vec<_> = server_supported.iter().map(|version| version.as_str()).collect();
             let failure = unavailable(format!("speaks no protocol version of this host, only {}", versions.join(", ")));
-            Some(other_era(spec, failure))
+            Some(with_era_help(spec, failure))
         }
         ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
             Some(unavailable("answered the handshake with something else than its result".to_owned()))
@@ -232,7 +233,7 @@ pub(super) fn handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Opti
 }
 
 /// The failure with the key that would allow the other era, if it is a key that forbids it.
-fn other_era(spec: &AgentSpec, failure: Failure) -> Failure {
+fn with_era_help(spec: &AgentSpec, failure: Failure) -> Failure {
     let set = match spec.protocol {
         Protocol::Auto => return failure,
         Protocol::Legacy => "legacy",
@@ -256,11 +257,11 @@ mod tests {
             in_session,
             retry_after: None,
         };
-        request(&AgentId::from("a"), &error).kind
+        from_http(&AgentId::from("a"), &error).kind
     }
 
     #[test]
-    fn says_of_each_status_what_is_known_of_the_request() {
+    fn http_statuses_map_to_failure_kinds() {
         let rpc = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session"}}"#;
         for (status, body, in_session, expected) in [
             (401, "", false, FailureKind::Unauthorized),
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_refusals_from_errors_of_the_tool() {
+    fn rpc_codes_map_to_failure_kinds() {
         for (code, expected) in [
             (-32600, FailureKind::Refused),
             (-32601, FailureKind::Refused),
@@ -291,7 +292,7 @@ mod tests {
             (7, FailureKind::ServerError),
         ] {
             let error = ErrorData::new(rmcp::model::ErrorCode(code), "no", None);
-            assert_eq!(rpc(&AgentId::from("a"), &error).kind, expected, "{code}");
+            assert_eq!(from_rpc(&AgentId::from("a"), &error).kind, expected, "{code}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::system::process::OwnChild;
 
 /// Most process groups that the guard can hold: far more than a run has agents. Beyond that a child is covered by
 /// `PR_SET_PDEATHSIG` alone.
-const MOST_GROUPS: usize = 4_096;
+const MAX_GROUPS: usize = 4_096;
 
 /// The write end of the guard's pipe, or the error number with which starting it failed.
 static GUARD: OnceLock<Result<PipeWriter, i32>> = OnceLock::new();
@@ -39,7 +39,7 @@ pub(super) enum Signal {
 ///
 /// # Errors
 /// When it leads a process group already, which a process that another program started does not.
-pub fn leave_terminal() -> io::Result<()> {
+pub fn detach_from_terminal() -> io::Result<()> {
     // SAFETY: a plain system call.
     if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -58,10 +58,10 @@ pub fn ignores_hangup() -> bool {
 /// # Errors
 /// When the system gives no pipe or no process.
 pub fn start() -> io::Result<()> {
-    pipe().map(|_| ())
+    guard_pipe().map(|_| ())
 }
 
-fn pipe() -> io::Result<&'static PipeWriter> {
+fn guard_pipe() -> io::Result<&'static PipeWriter> {
     GUARD
         .get_or_init(|| fork_guard().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)))
         .as_ref()
@@ -76,7 +76,7 @@ fn fork_guard() -> io::Result<PipeWriter> {
         return Err(io::Error::last_os_error());
     }
     // Everything that the guard needs is allocated before the fork: after it, only async-signal-safe calls are allowed.
-    let mut groups = vec![0; MOST_GROUPS];
+    let mut groups = vec![0; MAX_GROUPS];
     let descriptor = reader.as_raw_fd();
     // SAFETY: zeroed sets are valid, and are written before they are read. Signals are blocked around the fork so that
     // no handler of the host runs in the guard.
@@ -89,7 +89,7 @@ fn fork_guard() -> io::Result<PipeWriter> {
     };
     if forked == 0 {
         // SAFETY: this is the forked process, and `keep_watch` ends it.
-        unsafe { keep_watch(descriptor, &mut groups) }
+        unsafe { run_guard(descriptor, &mut groups) }
     }
     let error = io::Error::last_os_error();
     // SAFETY: `before` was filled in above.
@@ -105,15 +105,15 @@ fn fork_guard() -> io::Result<PipeWriter> {
 /// # Safety
 /// Only in a freshly forked process: it closes every descriptor and never returns. It makes async-signal-safe calls
 /// only, and allocates nothing.
-unsafe fn keep_watch(pipe: RawFd, groups: &mut [pid_t]) -> ! {
-    const MESSAGE: usize = size_of::<pid_t>();
+unsafe fn run_guard(pipe: RawFd, groups: &mut [pid_t]) -> ! {
+    const MESSAGE_BYTES: usize = size_of::<pid_t>();
     let mut count = 0;
     // SAFETY: plain system calls on descriptors and signals of this process; `message` is as large as it is said to be.
     unsafe {
         libc::setsid();
         libc::chdir(c"/".as_ptr());
         libc::dup2(pipe, 0);
-        close_from(1);
+        close_descriptors_from(1);
         for signal in 1..32 {
             libc::signal(signal, libc::SIG_DFL);
         }
@@ -122,11 +122,11 @@ unsafe fn keep_watch(pipe: RawFd, groups: &mut [pid_t]) -> ! {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         loop {
             let mut message: pid_t = 0;
-            let read = libc::read(0, (&raw mut message).cast::<c_void>(), MESSAGE);
+            let read = libc::read(0, (&raw mut message).cast::<c_void>(), MESSAGE_BYTES);
             if read == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
                 continue;
             }
-            if usize::try_from(read) != Ok(MESSAGE) {
+            if usize::try_from(read) != Ok(MESSAGE_BYTES) {
                 break;
             }
             if message > 1 && count < groups.len() {
@@ -148,7 +148,7 @@ unsafe fn keep_watch(pipe: RawFd, groups: &mut [pid_t]) -> ! {
 ///
 /// # Safety
 /// Nothing in this process may use those descriptors afterwards.
-unsafe fn close_from(first: c_int) {
+unsafe fn close_descriptors_from(first: c_int) {
     // SAFETY: closing is what the caller asked for; a descriptor that is not open is an error without effect.
     unsafe {
         #[cfg(target_os = "linux")]
@@ -163,18 +163,18 @@ unsafe fn close_from(first: c_int) {
 
 /// A child that is about to be spawned: it reports itself to the guard before it becomes another program.
 #[derive(Debug)]
-pub(super) struct Enlisted {
-    reports: PipeReader,
+pub(super) struct GuardRegistration {
+    report_reader: PipeReader,
 }
 
-impl Enlisted {
+impl GuardRegistration {
     /// Takes back what a child reported whose `exec` failed, or the guard would hold a number that the system may give
     /// to a stranger. `command` is dropped first: it holds the other end of the pipe.
-    pub(super) fn withdraw(mut self, command: Command) {
+    pub(super) fn cancel(mut self, command: Command) {
         drop(command);
         let mut pid = [0; size_of::<pid_t>()];
-        if self.reports.read_exact(&mut pid).is_ok() {
-            tell(-pid_t::from_ne_bytes(pid));
+        if self.report_reader.read_exact(&mut pid).is_ok() {
+            send_to_guard(-pid_t::from_ne_bytes(pid));
         }
     }
 }
@@ -184,8 +184,8 @@ impl Enlisted {
 ///
 /// # Errors
 /// When the guard cannot be started or there is no pipe left.
-pub(super) fn enlist(command: &mut Command) -> io::Result<Enlisted> {
-    let guard = pipe()?.as_raw_fd();
+pub(super) fn register(command: &mut Command) -> io::Result<GuardRegistration> {
+    let guard = guard_pipe()?.as_raw_fd();
     let (reports, report) = io::pipe()?;
     let host = std::process::id();
     let before_exec = move || {
@@ -216,17 +216,17 @@ pub(super) fn enlist(command: &mut Command) -> io::Result<Enlisted> {
     };
     // SAFETY: the closure keeps to what is allowed between `fork` and `exec`, as said above.
     unsafe { command.pre_exec(before_exec) };
-    Ok(Enlisted { reports })
+    Ok(GuardRegistration { report_reader: reports })
 }
 
 /// Tells the guard that nothing of the group is left.
-pub(super) fn forget(group: u32) {
+pub(super) fn unregister(group: u32) {
     if let Ok(group) = pid_t::try_from(group) {
-        tell(-group);
+        send_to_guard(-group);
     }
 }
 
-fn tell(message: pid_t) {
+fn send_to_guard(message: pid_t) {
     if let Some(Ok(writer)) = GUARD.get() {
         // Fails only when the guard was killed, and then there is nobody to tell.
         let _ = (&*writer).write(&message.to_ne_bytes());
@@ -243,7 +243,7 @@ pub(super) fn signal(group: u32, signal: Signal) {
 }
 
 /// Whether no process of the group is left, zombies included.
-pub(super) fn is_gone(group: u32) -> bool {
+pub(super) fn is_group_empty(group: u32) -> bool {
     !kill(group, 0)
 }
 

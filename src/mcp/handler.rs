@@ -18,29 +18,29 @@ use rmcp::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{Options, Sampling, calls::Candidates, link::Link};
+use super::{Options, SamplingSupport, connection_state::ConnectionState, open_calls::CandidateCalls};
 use crate::model::{JsonObject, LogMessage, Progress};
 
 /// The client's side of one connection.
-pub(super) struct Handler {
-    link: Arc<Link>,
+pub(super) struct AgentRequestHandler {
+    state: Arc<ConnectionState>,
     config: ClientConfig,
 }
 
-impl Handler {
+impl AgentRequestHandler {
     /// A handler that declares what this host can do, and nothing else.
-    pub(super) fn new(link: Arc<Link>, options: &Options) -> Self {
+    pub(super) fn new(link: Arc<ConnectionState>, options: &Options) -> Self {
         let mut capabilities = ClientCapabilities::default();
         let form = FormElicitationCapability::new();
         let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
         capabilities.elicitation = Some(elicitation);
-        capabilities.sampling = capability(link.sampling());
+        capabilities.sampling = sampling_capability(link.sampling());
         let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
         capabilities.extensions = Some(tasks);
         let client = Implementation::new(&options.client_name, &options.client_version);
         // rmcp's default is a version without the handshake that carries this.
         let config = ClientConfig::new(capabilities, client);
-        Self { link, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
+        Self { state: link, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
     }
 
     async fn answer<P: Serialize, R: DeserializeOwned>(
@@ -51,31 +51,31 @@ impl Handler {
     ) -> Result<R, ErrorData> {
         let wrong = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
         let params = serde_json::to_value(params).map_err(wrong)?;
-        let candidates = context.extensions.get::<Candidates>().cloned();
-        let candidates = candidates.unwrap_or_else(|| self.link.calls.candidates(None));
+        let candidates = context.extensions.get::<CandidateCalls>().cloned();
+        let candidates = candidates.unwrap_or_else(|| self.state.calls.candidates(None));
         let modern = context.peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize());
         if modern && candidates.calls.is_empty() {
             let message = format!("since 2026-07-28, `{method}` is answered only while a call is under way");
             return Err(ErrorData::invalid_params(message, None));
         }
-        let asker = self.link.asker(candidates, &context.id, context.ct);
-        let result = self.link.answer(&asker, method, &params).await?;
+        let asker = self.state.request_scope(candidates, &context.id, context.ct);
+        let result = self.state.answer(&asker, method, &params).await?;
         serde_json::from_value(result).map_err(wrong)
     }
 }
 
 /// Takes note of a message as it arrives, on the response stream of request `stream` if it is one: handlers run in tasks
 /// of their own, which the answer to a call can overtake.
-pub(super) fn note(link: &Link, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
+pub(super) fn handle_incoming(link: &ConnectionState, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
     match message {
-        JsonRpcMessage::Request(request) => note_candidates(link, &mut request.request, stream),
-        JsonRpcMessage::Notification(news) => note_news(link, &news.notification),
+        JsonRpcMessage::Request(request) => attach_candidates(link, &mut request.request, stream),
+        JsonRpcMessage::Notification(news) => handle_notification(link, &news.notification),
         JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
     }
 }
 
 /// Notes on a request of the agent for which calls it can be.
-fn note_candidates(link: &Link, request: &mut ServerRequest, stream: Option<&RequestId>) {
+fn attach_candidates(link: &ConnectionState, request: &mut ServerRequest, stream: Option<&RequestId>) {
     let asks = match request {
         ServerRequest::CreateMessageRequest(_) | ServerRequest::ElicitRequest(_) => true,
         // Known requests come as custom ones when nothing has looked at their parameters.
@@ -85,17 +85,17 @@ fn note_candidates(link: &Link, request: &mut ServerRequest, stream: Option<&Req
         _ => false,
     };
     if asks {
-        let candidates = link.asked(stream);
+        let candidates = link.candidates_for(stream);
         request.extensions_mut().insert(candidates);
     }
 }
 
-fn note_news(link: &Link, news: &ServerNotification) {
+fn handle_notification(link: &ConnectionState, news: &ServerNotification) {
     match news {
         ServerNotification::ProgressNotification(news) => {
             let ProgressNotificationParam { progress_token, progress, total, message, .. } = &news.params;
             let progress = Progress { progress: *progress, total: *total, message: message.clone() };
-            link.progressed(&progress_token.0, progress);
+            link.report_progress(&progress_token.0, progress);
         }
         // Those who wait for another one read in vain, once.
         ServerNotification::ResourceUpdatedNotification(_) => link.resources_changed.send_replace(()),
@@ -113,17 +113,17 @@ pub(super) fn log_message(params: LoggingMessageNotificationParam) -> LogMessage
     LogMessage { level, logger: params.logger, data: params.data }
 }
 
-fn capability(sampling: Sampling) -> Option<SamplingCapability> {
+fn sampling_capability(sampling: SamplingSupport) -> Option<SamplingCapability> {
     let mut capability = SamplingCapability::default();
     match sampling {
-        Sampling::Off => return None,
-        Sampling::Plain => {}
-        Sampling::WithTools => capability.tools = Some(JsonObject::new()),
+        SamplingSupport::Off => return None,
+        SamplingSupport::Plain => {}
+        SamplingSupport::WithTools => capability.tools = Some(JsonObject::new()),
     }
     Some(capability)
 }
 
-impl ClientHandler for Handler {
+impl ClientHandler for AgentRequestHandler {
     fn get_info(&self) -> ClientConfig {
         self.config.clone()
     }
@@ -154,6 +154,6 @@ impl ClientHandler for Handler {
     }
 
     async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {
-        self.link.logged(log_message(params));
+        self.state.log(log_message(params));
     }
 }

@@ -26,30 +26,32 @@ use rmcp::{
 use sse_stream::{Sse, SseStream};
 
 use super::{
-    LARGEST_MESSAGE,
-    calls::{InFlight, number},
-    codec::Only,
-    failure::is_passing,
-    link::Link,
-    response::{self, Body, HttpError, answer, header, read, refusal},
-    sse::{self, Reconnects, Reopened},
+    MAX_MESSAGE_BYTES,
+    codec::SingleRequest,
+    connection_state::ConnectionState,
+    failure::is_transient,
+    http_response::{self, HttpError, ResponseBody, error_from_response, header, read_body, read_service_response},
+    open_calls::{CallState, id_number},
+    sse::{self, ReconnectLimiter, ReopenedStream},
 };
 
 /// How long the end of a session may take.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a server that refused `initialize` has to say that it speaks the older transport.
-const OLD_TRANSPORT_TIMEOUT: Duration = Duration::from_secs(2);
+const HTTP_SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Chunks of its answer that are read for that.
-const MAX_OLD_TRANSPORT_CHUNKS: usize = 64;
+const MAX_HTTP_SSE_PROBE_CHUNKS: usize = 64;
 /// The pauses before an answer to the agent is sent once more.
-const REPLY_PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+const RESPONSE_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 /// The pauses before the stream of what belongs to no call is opened once more where the server has one already: it may
 /// be that of an earlier connection, whose end it has not noticed.
-const CONFLICT_PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+const CONFLICT_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 /// The type of a response that is a stream of events.
-pub(super) const EVENT_STREAM: &str = "text/event-stream";
+pub(super) const EVENT_STREAM_TYPE: &str = "text/event-stream";
 /// The type of JSON.
-pub(super) const JSON: &str = "application/json";
+pub(super) const JSON_TYPE: &str = "application/json";
 
 type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
 type EventStream = BoxStream<'static, Result<Sse, SseError>>;
@@ -58,15 +60,15 @@ type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 #[derive(Clone)]
 pub(super) struct HttpClient {
     client: reqwest::Client,
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     probe_timeout: Duration,
-    reconnects: Arc<Reconnects>,
+    reconnects: Arc<ReconnectLimiter>,
 }
 
 impl HttpClient {
     /// The HTTP side of a new connection; `probe_timeout` bounds the wait for an answer to `server/discover`.
-    pub(super) fn new(client: reqwest::Client, link: Arc<Link>, probe_timeout: Duration) -> Self {
-        Self { client, link, probe_timeout, reconnects: Arc::default() }
+    pub(super) fn new(client: reqwest::Client, link: Arc<ConnectionState>, probe_timeout: Duration) -> Self {
+        Self { client, state: link, probe_timeout, reconnects: Arc::default() }
     }
 
     /// Asks whether the server speaks the modern era. Those that do not say so in many ways: statuses, silence, pages
@@ -85,13 +87,13 @@ impl HttpClient {
         };
         match tokio::time::timeout(self.probe_timeout, self.post(uri, &message, headers)).await {
             Err(_) => {
-                self.link.requests.take(&id);
+                self.state.requests.remove(&id);
                 unknown("`server/discover` was not answered".to_owned())
             }
             Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
             Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. }))) => {
-                if is_passing(status) {
-                    self.link.probe_failed.store(true, Ordering::Relaxed);
+                if is_transient(status) {
+                    self.state.probe_failed.store(true, Ordering::Relaxed);
                 }
                 match error {
                     // A modern server says which versions it knows.
@@ -103,8 +105,8 @@ impl HttpClient {
                 }
             }
             Ok(Err(StreamableHttpError::Client(HttpError::NotMcp(what)))) => unknown(what),
-            Ok(Err(StreamableHttpError::Client(error @ HttpError::Broken(_)))) => {
-                self.link.probe_failed.store(true, Ordering::Relaxed);
+            Ok(Err(StreamableHttpError::Client(error @ HttpError::Disconnected(_)))) => {
+                self.state.probe_failed.store(true, Ordering::Relaxed);
                 unknown(error.to_string())
             }
             Ok(other) => other,
@@ -116,14 +118,14 @@ impl HttpClient {
         let JsonRpcMessage::Request(request) = message else {
             return self.exchange(uri, message, headers, None).await;
         };
-        let expected = self.link.requests.add(&request.id, &request.request);
-        let only = number(&request.id).map(|id| Only(id, expected));
-        if let Some(Only(id, _)) = only {
-            self.link.session.reserve(id).await;
+        let expected = self.state.requests.add(&request.id, &request.request);
+        let only = id_number(&request.id).map(|id| SingleRequest(id, expected));
+        if let Some(SingleRequest(id, _)) = only {
+            self.state.session.reserve(id).await;
         }
         let exchanged = self.exchange(uri, message, headers, only).await;
         if matches!(exchanged, Ok(StreamableHttpPostResponse::Json(..)) | Err(_)) {
-            self.link.requests.take(&request.id);
+            self.state.requests.remove(&request.id);
         }
         exchanged
     }
@@ -133,29 +135,29 @@ impl HttpClient {
         uri: &Arc<str>,
         message: &ClientJsonRpcMessage,
         headers: HeaderMap,
-        request: Option<Only>,
+        request: Option<SingleRequest>,
     ) -> PostResult {
         let in_session = headers.contains_key(HEADER_SESSION_ID);
         let text = serde_json::to_vec(message).map_err(StreamableHttpError::Deserialize)?;
-        let response = self.post_text(&**uri, headers, text).await?;
+        let response = self.post_bytes(&**uri, headers, text).await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refusal(response, in_session).await.into());
+            return Err(error_from_response(response, in_session).await.into());
         }
         let Some(request) = request else { return Ok(StreamableHttpPostResponse::Accepted) };
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
             return Ok(StreamableHttpPostResponse::Accepted);
         }
         let session = header(&response, HEADER_SESSION_ID);
-        match response::body(response).await? {
-            Body::Events(response) => {
-                let events = sse::events(response, LARGEST_MESSAGE, None, self.overflow(None));
-                let events = sse::messages(events, self.link.clone(), Some(request.0));
+        match http_response::sniff_body(response).await? {
+            ResponseBody::Events(response) => {
+                let events = sse::events(response, MAX_MESSAGE_BYTES, None, self.overflow_handler(None));
+                let events = sse::service_messages(events, self.state.clone(), Some(request.0));
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
-            Body::Json(response) => {
-                let body = read(response, LARGEST_MESSAGE).await?;
-                let answer = answer(body, request).await?;
+            ResponseBody::Json(response) => {
+                let body = read_body(response, MAX_MESSAGE_BYTES).await?;
+                let answer = read_service_response(body, request).await?;
                 Ok(StreamableHttpPostResponse::Json(answer, session))
             }
         }
@@ -165,19 +167,19 @@ impl HttpClient {
     ///
     /// # Errors
     /// When there is no response at all.
-    pub(super) async fn post_text(
+    pub(super) async fn post_bytes(
         &self,
         url: impl IntoUrl,
         headers: HeaderMap,
         text: Vec<u8>,
     ) -> Result<reqwest::Response, HttpError> {
-        self.client.post(url).headers(headers).body(text).send().await.map_err(HttpError::sending)
+        self.client.post(url).headers(headers).body(text).send().await.map_err(HttpError::from_send_error)
     }
 
     /// Makes a session, or finds the one that an earlier process made, which the server knows already.
     async fn initialize(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         if let (Some((session, initialized)), JsonRpcMessage::Request(request)) =
-            (self.link.session.handshake(), &message)
+            (self.state.session.resumed_handshake(), &message)
         {
             let answer = ServerResult::InitializeResult(initialized);
             let answer = ServerJsonRpcMessage::response(answer, request.id.clone());
@@ -185,9 +187,9 @@ impl HttpClient {
         }
         let posted = match self.post(uri, &message, headers.clone()).await {
             Err(StreamableHttpError::Client(HttpError::Status { status, .. }))
-                if matches!(status.as_u16(), 400 | 404 | 405) && self.speaks_old_transport(uri, headers).await =>
+                if matches!(status.as_u16(), 400 | 404 | 405) && self.speaks_http_sse(uri, headers).await =>
             {
-                return Err(HttpError::OldTransport.into());
+                return Err(HttpError::HttpSse.into());
             }
             posted => posted?,
         };
@@ -195,39 +197,39 @@ impl HttpClient {
         if let (Some(session), JsonRpcMessage::Response(response)) = (&session, &answer)
             && let ServerResult::InitializeResult(initialized) = &response.result
         {
-            self.link.session.begin(session.clone(), initialized.clone()).await;
+            self.state.session.begin(session.clone(), initialized.clone()).await;
         }
         Ok(StreamableHttpPostResponse::Json(answer, session))
     }
 
     /// Says whether the server speaks HTTP+SSE of 2024-11-05: there, a GET brings an event `endpoint` first of all.
-    async fn speaks_old_transport(&self, uri: &str, headers: HeaderMap) -> bool {
+    async fn speaks_http_sse(&self, uri: &str, headers: HeaderMap) -> bool {
         let first_event = async {
             let response = self.open_stream(uri, headers).await.ok()?;
-            let bytes = response.bytes_stream().take(MAX_OLD_TRANSPORT_CHUNKS);
+            let bytes = response.bytes_stream().take(MAX_HTTP_SSE_PROBE_CHUNKS);
             SseStream::from_bytes_stream(bytes.boxed()).next().await?.ok()?.event
         };
-        let first_event = tokio::time::timeout(OLD_TRANSPORT_TIMEOUT, first_event).await;
+        let first_event = tokio::time::timeout(HTTP_SSE_PROBE_TIMEOUT, first_event).await;
         first_event.is_ok_and(|event| event.as_deref() == Some("endpoint"))
     }
 
     /// Sends the answer to a request of the agent, which waits for it: a connection that breaks meanwhile is no reason
     /// to let it wait for ever.
-    async fn reply(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+    async fn send_response(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         let request = match &message {
             JsonRpcMessage::Response(response) => Some(response.id.clone()),
             JsonRpcMessage::Error(error) => error.id.clone(),
             _ => None,
         };
-        let mut pauses = REPLY_PAUSES.into_iter();
+        let mut pauses = RESPONSE_RETRY_DELAYS.into_iter();
         loop {
             match (self.post(uri, &message, headers.clone()).await, pauses.next()) {
-                (Err(StreamableHttpError::Client(HttpError::Connect(_) | HttpError::Broken(_))), Some(pause)) => {
+                (Err(StreamableHttpError::Client(HttpError::Connect(_) | HttpError::Disconnected(_))), Some(pause)) => {
                     tokio::time::sleep(pause).await;
                 }
                 (Ok(sent), _) => {
                     if let Some(request) = request {
-                        self.link.session.answered(&request);
+                        self.state.session.mark_answered(&request);
                     }
                     return Ok(sent);
                 }
@@ -237,11 +239,11 @@ impl HttpClient {
     }
 
     /// What to do when an event is too large: it is `call`'s, if one is given.
-    pub(super) fn overflow(&self, call: Option<Arc<InFlight>>) -> impl Fn() + Send + 'static {
-        let link = self.link.clone();
+    pub(super) fn overflow_handler(&self, call: Option<Arc<CallState>>) -> impl Fn() + Send + 'static {
+        let link = self.state.clone();
         move || match &call {
-            Some(call) => call.condemn(super::failure::too_large(&link.agent)),
-            None => link.overflowed(),
+            Some(call) => call.fail(super::failure::message_too_large(&link.agent)),
+            None => link.handle_overflow(),
         }
     }
 
@@ -255,20 +257,20 @@ impl HttpClient {
         headers: HeaderMap,
     ) -> Result<reqwest::Response, HttpError> {
         let in_session = headers.contains_key(HEADER_SESSION_ID);
-        let response = self.client.get(url).headers(headers).send().await.map_err(HttpError::sending)?;
+        let response = self.client.get(url).headers(headers).send().await.map_err(HttpError::from_send_error)?;
         if !response.status().is_success() {
-            return Err(refusal(response, in_session).await);
+            return Err(error_from_response(response, in_session).await);
         }
         // A stream may be silent for long, so that what it is cannot be told from its bytes.
         let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
-        match response::media_type(&given).as_str() {
-            EVENT_STREAM | "" => Ok(response),
+        match http_response::media_type(&given).as_str() {
+            EVENT_STREAM_TYPE | "" => Ok(response),
             _ => Err(HttpError::NotMcp(format!("its content type is `{given}`"))),
         }
     }
 
     /// Opens the stream of what belongs to no call.
-    async fn get(
+    async fn open_common_stream(
         &self,
         uri: &str,
         last_event: Option<String>,
@@ -276,10 +278,10 @@ impl HttpClient {
     ) -> Result<EventStream, StreamableHttpError<HttpError>> {
         // What is refused is final for rmcp, which otherwise tries for ever.
         let refused = StreamableHttpError::ServerDoesNotSupportSse;
-        if !self.reconnects.may_open(last_event.as_deref()) {
+        if !self.reconnects.try_open(last_event.as_deref()) {
             return Err(refused);
         }
-        let mut pauses = CONFLICT_PAUSES.into_iter();
+        let mut pauses = CONFLICT_RETRY_DELAYS.into_iter();
         let opened = loop {
             match (self.open_stream(uri, headers.clone()).await, pauses.next()) {
                 (Err(HttpError::Status { status: StatusCode::CONFLICT, .. }), Some(pause)) => {
@@ -291,9 +293,9 @@ impl HttpClient {
         match opened {
             Ok(response) => {
                 let last_event = last_event.unwrap_or_default();
-                let reopened = Reopened { reconnects: self.reconnects.clone(), last_event };
-                let events = sse::events(response, LARGEST_MESSAGE, Some(reopened), self.overflow(None));
-                Ok(sse::messages(events, self.link.clone(), None))
+                let reopened = ReopenedStream { reconnects: self.reconnects.clone(), last_event };
+                let events = sse::events(response, MAX_MESSAGE_BYTES, Some(reopened), self.overflow_handler(None));
+                Ok(sse::service_messages(events, self.state.clone(), None))
             }
             Err(HttpError::NotMcp(_) | HttpError::Redirect(_)) => Err(refused),
             Err(HttpError::Status { status, .. }) if status.is_client_error() => Err(refused),
@@ -306,7 +308,7 @@ impl HttpClient {
 pub(super) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Option<&str>) -> HeaderMap {
     let mut headers: HeaderMap = custom.into_iter().collect();
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
     if let Some(token) = token
         && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}"))
     {
@@ -317,7 +319,7 @@ pub(super) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Op
 }
 
 /// The headers of a request of the service.
-fn headers(
+fn service_headers(
     custom: HashMap<HeaderName, HeaderValue>,
     token: Option<String>,
     own: [(&'static str, Option<&str>); 2],
@@ -345,7 +347,7 @@ impl StreamableHttpClient for HttpClient {
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> PostResult {
         let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
-        let headers = headers(custom_headers, auth_header, own);
+        let headers = service_headers(custom_headers, auth_header, own);
         match &message {
             JsonRpcMessage::Request(request) => match &request.request {
                 ClientRequest::DiscoverRequest(_) => {
@@ -356,14 +358,14 @@ impl StreamableHttpClient for HttpClient {
                 _ => self.post(&uri, &message, headers).await,
             },
             // The agent is to see of the host's leaving no more than it would of the host's sudden end.
-            _ if self.link.is_left() => Ok(StreamableHttpPostResponse::Accepted),
+            _ if self.state.is_suspended() => Ok(StreamableHttpPostResponse::Accepted),
             JsonRpcMessage::Notification(notification) => match &notification.notification {
-                ClientNotification::InitializedNotification(_) if self.link.session.handshake().is_some() => {
+                ClientNotification::InitializedNotification(_) if self.state.session.resumed_handshake().is_some() => {
                     Ok(StreamableHttpPostResponse::Accepted)
                 }
                 _ => self.post(&uri, &message, headers).await,
             },
-            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.reply(&uri, message, headers).await,
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.send_response(&uri, message, headers).await,
         }
     }
 
@@ -374,13 +376,18 @@ impl StreamableHttpClient for HttpClient {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), StreamableHttpError<HttpError>> {
-        if self.link.is_left() {
+        if self.state.is_suspended() {
             return Ok(());
         }
         let own = [(HEADER_SESSION_ID, Some(&*session_id)), (HEADER_LAST_EVENT_ID, None)];
-        let request = self.client.delete(&*uri).headers(headers(custom_headers, auth_header, own));
+        let request = self.client.delete(&*uri).headers(service_headers(custom_headers, auth_header, own));
         // Servers may refuse it, and the session is given up all the same.
-        request.timeout(DELETE_TIMEOUT).send().await.map(|_| ()).map_err(|error| HttpError::sending(error).into())
+        request
+            .timeout(DELETE_TIMEOUT)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| HttpError::from_send_error(error).into())
     }
 
     async fn get_stream(
@@ -392,7 +399,7 @@ impl StreamableHttpClient for HttpClient {
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<EventStream, StreamableHttpError<HttpError>> {
         let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, last_event_id.as_deref())];
-        let headers = headers(custom_headers, auth_header, own);
-        self.get(&uri, last_event_id, headers).await
+        let headers = service_headers(custom_headers, auth_header, own);
+        self.open_common_stream(&uri, last_event_id, headers).await
     }
 }

@@ -21,19 +21,19 @@ use super::lock;
 use crate::{model::AgentId, system::files};
 
 /// A log that has grown to this size becomes `AGENT.log.1`, and a new one is begun.
-const LARGEST_FILE: u64 = 10 * 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 /// Longest part of an agent's name that is in the name of its file; file systems allow 255 bytes with all endings.
-const MAX_NAME: usize = 200;
+const MAX_NAME_BYTES: usize = 200;
 /// Lines that an error shows.
 const TAIL_LINES: usize = 10;
 /// Bytes of a line that an error shows.
-const TAIL_LINE: usize = 400;
+const MAX_TAIL_LINE_BYTES: usize = 400;
 /// Longest line that is kept in one piece; a longer one is cut into several.
-const LONGEST_LINE: u64 = 64 * 1024;
+const MAX_LINE_BYTES: u64 = 64 * 1024;
 /// Lines on their way to the file: a burst, not a backlog. A process that writes faster than the disk has to wait.
-const QUEUE: usize = 256;
+const QUEUE_CAPACITY: usize = 256;
 /// How long an error waits for the last words of a process that has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const TAIL_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The log of one agent, over all processes that it has during a run.
 #[derive(Debug)]
@@ -41,11 +41,11 @@ pub(super) struct AgentLog {
     path: PathBuf,
     /// Shared by the reader of the process and by errors; held for the copying of a few lines.
     tail: Mutex<VecDeque<String>>,
-    entries: mpsc::Sender<Entry>,
+    entries: mpsc::Sender<LogEntry>,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum LogEntry {
     Line(Vec<u8>),
     Flush(oneshot::Sender<()>),
 }
@@ -56,10 +56,10 @@ impl AgentLog {
     pub(super) fn new(directory: &Path, agent: &AgentId, process: usize) -> Arc<Self> {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
         let mut name: String = agent.as_str().chars().map(safe).collect();
-        if name.len() > MAX_NAME {
+        if name.len() > MAX_NAME_BYTES {
             // The hash keeps the files of two long names with the same beginning apart.
             let digest = Sha256::digest(agent.as_str());
-            name.truncate(MAX_NAME);
+            name.truncate(MAX_NAME_BYTES);
             name.push('-');
             name.extend(digest.iter().take(8).map(|byte| format!("{byte:02x}")));
         }
@@ -67,7 +67,7 @@ impl AgentLog {
             0 => format!("{name}.log"),
             further => format!("{name}.{}.log", further + 1),
         });
-        let (entries, queue) = mpsc::channel(QUEUE);
+        let (entries, queue) = mpsc::channel(QUEUE_CAPACITY);
         tokio::spawn(write(path.clone(), queue));
         Arc::new(Self { path, tail: Mutex::default(), entries })
     }
@@ -78,24 +78,24 @@ impl AgentLog {
     }
 
     /// Begins the account of a new process: the tail of the one before no longer counts.
-    pub(super) fn begin(&self, command: &str, pid: u32) {
+    pub(super) fn begin_process(&self, command: &str, pid: u32) {
         lock(&self.tail).clear();
-        self.note(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
+        self.try_write(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
     }
 
     /// Adds a line that is not part of the tail; it is lost when the queue is full.
-    pub(super) fn note(&self, line: Vec<u8>) {
-        let _ = self.entries.try_send(Entry::Line(line));
+    pub(super) fn try_write(&self, line: Vec<u8>) {
+        let _ = self.entries.try_send(LogEntry::Line(line));
     }
 
     /// Copies a process's output until it ends, into the file and the tail; `ended` is cancelled then.
-    pub(super) async fn copy(self: Arc<Self>, output: impl AsyncRead + Unpin, ended: CancellationToken) {
+    pub(super) async fn copy_output(self: Arc<Self>, output: impl AsyncRead + Unpin, ended: CancellationToken) {
         use tokio::io::AsyncReadExt as _;
         let _ended = ended.drop_guard();
         let mut reader = BufReader::new(output);
         loop {
             let mut line = Vec::new();
-            match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+            match (&mut reader).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
@@ -103,15 +103,15 @@ impl AgentLog {
                     return;
                 }
             }
-            self.remember(&line);
-            if self.entries.send(Entry::Line(line)).await.is_err() {
+            self.push_tail(&line);
+            if self.entries.send(LogEntry::Line(line)).await.is_err() {
                 return;
             }
         }
     }
 
-    fn remember(&self, line: &[u8]) {
-        let text = String::from_utf8_lossy(&line[..line.len().min(TAIL_LINE)]);
+    fn push_tail(&self, line: &[u8]) {
+        let text = String::from_utf8_lossy(&line[..line.len().min(MAX_TAIL_LINE_BYTES)]);
         let text = text.trim_end();
         if text.is_empty() {
             return;
@@ -125,7 +125,7 @@ impl AgentLog {
 
     /// The last lines, for an error; waits a moment for what a process that has ended still had to say.
     pub(super) async fn tail(&self, ended: &CancellationToken) -> Vec<String> {
-        let _ = tokio::time::timeout(LAST_WORDS, ended.cancelled()).await;
+        let _ = tokio::time::timeout(TAIL_TIMEOUT, ended.cancelled()).await;
         lock(&self.tail).iter().cloned().collect()
     }
 
@@ -133,23 +133,23 @@ impl AgentLog {
     pub(super) async fn flush(&self) {
         let (done, written) = oneshot::channel();
         let flush = async {
-            if self.entries.send(Entry::Flush(done)).await.is_ok() {
+            if self.entries.send(LogEntry::Flush(done)).await.is_ok() {
                 let _ = written.await;
             }
         };
-        let _ = tokio::time::timeout(LAST_WORDS, flush).await;
+        let _ = tokio::time::timeout(TAIL_TIMEOUT, flush).await;
     }
 }
 
 /// Writes the entries to the file until the log is dropped. A file that cannot be written is reported once.
-async fn write(path: PathBuf, mut entries: mpsc::Receiver<Entry>) {
+async fn write(path: PathBuf, mut entries: mpsc::Receiver<LogEntry>) {
     let mut file = None;
     let mut failed = false;
     while let Some(entry) = entries.recv().await {
         let result = match entry {
-            Entry::Line(line) if !failed => append(&path, &mut file, &line).await,
-            Entry::Line(_) => Ok(()),
-            Entry::Flush(done) => {
+            LogEntry::Line(line) if !failed => append(&path, &mut file, &line).await,
+            LogEntry::Line(_) => Ok(()),
+            LogEntry::Flush(done) => {
                 let result = flush(&mut file).await;
                 let _ = done.send(());
                 result
@@ -174,7 +174,7 @@ async fn flush(file: &mut Option<(File, u64)>) -> std::io::Result<()> {
 }
 
 async fn append(path: &Path, file: &mut Option<(File, u64)>, line: &[u8]) -> std::io::Result<()> {
-    if file.as_ref().is_some_and(|(_, size)| *size >= LARGEST_FILE) {
+    if file.as_ref().is_some_and(|(_, size)| *size >= MAX_FILE_BYTES) {
         *file = None;
         tokio::fs::rename(path, path.with_extension("log.1")).await?;
     }
@@ -183,7 +183,7 @@ async fn append(path: &Path, file: &mut Option<(File, u64)>, line: &[u8]) -> std
         if let Some(directory) = path.parent() {
             files::create_own_directory(directory)?;
         }
-        let opened = files::open(path, OpenOptions::new().create(true).append(true))?;
+        let opened = files::open_private(path, OpenOptions::new().create(true).append(true))?;
         let size = opened.metadata()?.len();
         *file = Some((File::from_std(opened), size));
     }
@@ -199,13 +199,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn keeps_everything_in_the_file_and_the_last_lines_for_errors() {
+    async fn output_goes_to_the_file_and_the_tail() {
         let directory = tempfile::tempdir().unwrap();
         let log = AgentLog::new(&directory.path().join("logs"), &AgentId::from("a/b"), 0);
         let ended = CancellationToken::new();
         let output: String = (1..=12).map(|n| format!("line {n}\n")).collect();
-        log.clone().copy(output.as_bytes(), ended.clone()).await;
-        log.note(b"a note\n".to_vec());
+        log.clone().copy_output(output.as_bytes(), ended.clone()).await;
+        log.try_write(b"a note\n".to_vec());
         log.flush().await;
         let tail: Vec<String> = (3..=12).map(|n| format!("line {n}")).collect();
         assert_eq!(log.tail(&ended).await, tail);
@@ -214,29 +214,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn agents_with_long_names_have_files_of_their_own() {
+    async fn long_agent_names_get_distinct_files() {
         let directory = tempfile::tempdir().unwrap();
         let log =
             |last: &str| AgentLog::new(directory.path(), &format!("{}{last}", "a".repeat(255)).as_str().into(), 7);
         let (first, second) = (log("1"), log("2"));
         assert_ne!(first.path(), second.path());
         assert_eq!(first.path(), log("1").path());
-        first.note(b"a note\n".to_vec());
+        first.try_write(b"a note\n".to_vec());
         first.flush().await;
         assert_eq!(std::fs::read(first.path()).unwrap(), b"a note\n");
     }
 
     #[tokio::test]
-    async fn begins_a_new_file_when_the_old_one_is_large() {
+    async fn large_log_files_are_rotated() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.log");
         let old = std::fs::File::create(&path).unwrap();
-        old.set_len(LARGEST_FILE).unwrap();
+        old.set_len(MAX_FILE_BYTES).unwrap();
         let log = AgentLog::new(directory.path(), &AgentId::from("a"), 0);
-        log.note(b"first\n".to_vec());
-        log.note(b"second\n".to_vec());
+        log.try_write(b"first\n".to_vec());
+        log.try_write(b"second\n".to_vec());
         log.flush().await;
         assert_eq!(std::fs::read(&path).unwrap(), b"second\n");
-        assert_eq!(std::fs::metadata(path.with_extension("log.1")).unwrap().len(), LARGEST_FILE + 6);
+        assert_eq!(std::fs::metadata(path.with_extension("log.1")).unwrap().len(), MAX_FILE_BYTES + 6);
     }
 }

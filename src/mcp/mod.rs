@@ -2,53 +2,53 @@
 //! Never decides what a failure means for a task.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
-mod allowance;
 mod call;
-mod calls;
+mod call_guard;
+mod call_request;
+mod call_result;
+mod call_timeouts;
+mod call_transport;
 mod catalog;
+mod checkpoint;
 mod child;
 mod codec;
 mod connect;
+mod connection_state;
 mod elicitation;
 mod endpoint;
 mod era;
 mod failure;
-mod follow;
 pub mod guard;
 mod handler;
 mod handshakes;
 mod http;
-mod http_calls;
-mod lenient;
-mod link;
-mod listing;
+mod http_channel;
+mod http_response;
+mod input_required;
+mod lenient_json;
 mod log;
-mod nobody;
-mod note;
-mod patience;
+mod mcp_headers;
+mod noop_host;
+mod open_calls;
+mod poll_backoff;
 mod pool;
+mod process_scheduler;
 mod remote_task;
-mod repeat;
-mod request;
 mod resource;
-mod response;
-mod result;
-mod rounds;
+mod resumable_stream;
 #[cfg(test)]
 mod samples;
 mod sampling;
+mod sampling_quota;
 mod server_info;
+mod service_transport;
 mod session;
 mod sse;
-mod standard;
+mod stdin_writer;
 mod stdio;
 mod subscription;
-mod turns;
+mod tool_listing;
 mod validation;
-mod vigil;
-mod watched;
-mod wire;
-mod writer;
 
 use std::{
     path::PathBuf,
@@ -59,15 +59,15 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::model::{
-    Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, NoteKey, Origin, Progress,
+    Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, LogMessage, Origin, Progress,
 };
 
-pub use nobody::Nobody;
+pub use noop_host::NoopHost;
 pub use pool::Pool;
 pub use validation::schema_warnings;
 
 /// The largest message that is read from an agent, in bytes.
-const LARGEST_MESSAGE: usize = 64 * 1024 * 1024;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// What connections ask of the host, and tell it.
 #[async_trait::async_trait]
@@ -77,15 +77,15 @@ pub trait Host: Send + Sync {
     /// An agent asks the language model.
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError>;
     /// A call came back with requests for input. What is asked after it ends is durable after it.
-    async fn input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value);
+    async fn on_input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value);
     /// Keeps a note by which a later process can find a session or a call again, should this one be killed; it
     /// replaces the note before, and is durable before whatever the host is told or asked later. The future ends when
     /// that is so, and never where that cannot be; dropping it does not take the note back.
-    fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()>;
+    fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()>;
     /// A call reported progress. Never waits.
-    fn progressed(&self, attempt: &AttemptId, progress: Progress);
+    fn on_progress(&self, attempt: &AttemptId, progress: Progress);
     /// An agent sent a log message. Never waits.
-    fn logged(&self, origin: Origin, message: LogMessage);
+    fn on_log(&self, origin: Origin, message: LogMessage);
 }
 
 /// What holds for every connection of a run.
@@ -96,9 +96,9 @@ pub struct Options {
     /// The file that remembers which protocol era each agent speaks; without one, each run finds out again.
     pub era_cache: Option<PathBuf>,
     /// What follows when no server listens at an address.
-    pub unreachable: Unreachable,
+    pub unreachable: UnreachablePolicy,
     /// What agents are told of the language model.
-    pub sampling: Sampling,
+    pub sampling: SamplingSupport,
     /// The name by which agents know this host.
     pub client_name: String,
     /// The version that goes with it.
@@ -107,7 +107,7 @@ pub struct Options {
 
 /// What follows when no server listens at the address of an agent that the host does not start itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Unreachable {
+pub enum UnreachablePolicy {
     /// It is asked again until the startup timeout is over.
     #[default]
     Retry,
@@ -117,7 +117,7 @@ pub enum Unreachable {
 
 /// What agents may ask of the language model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Sampling {
+pub enum SamplingSupport {
     /// Nothing: there is none.
     #[default]
     Off,

@@ -13,71 +13,76 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    call::{CANCEL_GRACE, Call, Unanswered, custom},
-    calls::{Answer, InFlight},
+    call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request},
+    call_request::CallKind,
+    call_result::{self, CallResult, RemoteTaskState, RemoteTaskStatus},
+    call_transport::PendingCall,
+    checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol},
     codec::UNREADABLE,
+    connection_state::ConnectionState,
     failure,
-    link::Link,
-    note::{self, CallNote, Dialect, RemoteTaskNote},
-    repeat::Repeat,
-    request::Ask,
-    result::{self, Answered, TaskState, TaskStatus},
-    rounds::no_input,
-    wire::Pending,
+    input_required::missing_input_failure,
+    open_calls::{CallResponse, CallState},
+    poll_backoff::PollBackoff,
 };
 use crate::model::{Failure, FailureKind, JsonObject};
 
 /// The pause between two looks where the agent names none.
-const USUAL_PAUSE: Duration = Duration::from_secs(1);
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause that an agent may ask for.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Why a task is followed no further.
-enum End {
+enum WatchEnd {
     /// It is over, or nobody knows of it.
-    Over(Failure),
+    Ended(Failure),
     /// The host gives it up; the agent is told.
-    GivenUp(Failure),
+    Abandoned(Failure),
 }
 
 /// Why the agent did not say how the task is.
-enum Trouble {
+enum PollError {
     /// It may do so a moment later.
-    Passing(Failure),
-    Final(End),
+    Transient(Failure),
+    Final(WatchEnd),
 }
 
-impl Call<'_> {
+impl ActiveCall<'_> {
     /// Follows a task that the agent has just made.
-    pub(super) async fn follow(&mut self, task: RemoteTaskNote) -> Result<Answered, Failure> {
-        let gone = lost_task(&self.request.agent, &self.request.tool, task.ttl_ms);
-        if let Err(failure) = self.note(CallNote::RemoteTask(task.clone())).await {
+    pub(super) async fn watch_new_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
+        let gone = lost_task_failure(&self.request.agent, &self.request.tool, task.ttl_ms);
+        if let Err(failure) = self.checkpoint(CallCheckpoint::RemoteTask(task.clone())).await {
             self.cancel_task(&task.id).await;
             return Err(failure);
         }
-        self.watch(task, gone).await
+        self.watch_task(task, gone).await
     }
 
     /// Follows a task that an earlier process left behind.
-    pub(super) async fn take_up(&mut self, task: RemoteTaskNote) -> Result<Answered, Failure> {
-        let gone = note::interrupted(&self.request);
-        self.watch(task, gone).await
+    pub(super) async fn reattach_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
+        let gone = checkpoint::interrupted_failure(&self.request);
+        self.watch_task(task, gone).await
     }
 
-    async fn watch(&mut self, task: RemoteTaskNote, gone: Failure) -> Result<Answered, Failure> {
+    async fn watch_task(&mut self, task: RemoteTaskCheckpoint, gone: Failure) -> Result<CallResult, Failure> {
         let id = task.id.clone();
         let dialect = task.dialect;
-        let _ = self.vigil.flight.remote_task.set(task.clone());
-        let mut watch = Watch { call: self, repeat: Repeat::every(pause(task.poll_interval_ms)), task, gone };
+        let _ = self.guard.call.remote_task.set(task.clone());
+        let mut watch = TaskWatcher {
+            call: self,
+            backoff: PollBackoff::new(poll_interval(task.poll_interval_ms)),
+            task,
+            gone_failure: gone,
+        };
         let end = match dialect {
-            Dialect::Extension => watch.extension().await,
-            Dialect::Experimental => watch.experimental().await,
+            TaskProtocol::Extension => watch.watch_extension().await,
+            TaskProtocol::Experimental => watch.watch_experimental().await,
         };
         match end {
             Ok(answered) => Ok(answered),
-            Err(End::Over(failure)) => Err(failure),
-            Err(End::GivenUp(failure)) => {
+            Err(WatchEnd::Ended(failure)) => Err(failure),
+            Err(WatchEnd::Abandoned(failure)) => {
                 self.cancel_task(&id).await;
                 Err(failure)
             }
@@ -90,204 +95,213 @@ impl Call<'_> {
             return;
         }
         let peer = self.connection.peer.clone();
-        let cancel = peer.send_request(custom("tasks/cancel", json!({"taskId": id})));
-        if let Ok(Err(error)) = tokio::time::timeout(CANCEL_GRACE, cancel).await {
+        let cancel = peer.send_request(custom_request("tasks/cancel", json!({"taskId": id})));
+        if let Ok(Err(error)) = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await {
             tracing::debug!(agent = %self.request.agent, %error, "the agent did not take the end of a task");
         }
     }
 }
 
 /// One task under observation.
-struct Watch<'c, 'p> {
-    call: &'c mut Call<'p>,
-    task: RemoteTaskNote,
+struct TaskWatcher<'c, 'p> {
+    call: &'c mut ActiveCall<'p>,
+    task: RemoteTaskCheckpoint,
     /// What it means that the agent does not know the task.
-    gone: Failure,
-    repeat: Repeat,
+    gone_failure: Failure,
+    backoff: PollBackoff,
 }
 
-impl Watch<'_, '_> {
+impl TaskWatcher<'_, '_> {
     /// The dialect of 2026-07-28.
-    async fn extension(&mut self) -> Result<Answered, End> {
-        let mut questions = Questions::default();
+    async fn watch_extension(&mut self) -> Result<CallResult, WatchEnd> {
+        let mut questions = TaskQuestions::default();
         loop {
-            let looked = match self.give(&mut questions).await {
-                Ok(()) => self.look().await,
+            let looked = match self.send_answers(&mut questions).await {
+                Ok(()) => self.poll().await,
                 Err(trouble) => Err(trouble),
             };
             match looked {
                 Ok(state) => match state.status {
-                    TaskStatus::Working => {
-                        questions.see(&JsonObject::new(), &self.call.connection.link, &self.call.vigil.flight)
+                    RemoteTaskStatus::Working => {
+                        questions.update(&JsonObject::new(), &self.call.connection.state, &self.call.guard.call)
                     }
-                    TaskStatus::InputRequired(requests) => {
-                        questions.see(&requests, &self.call.connection.link, &self.call.vigil.flight)
+                    RemoteTaskStatus::InputRequired(requests) => {
+                        questions.update(&requests, &self.call.connection.state, &self.call.guard.call)
                     }
-                    TaskStatus::Completed(Some(result)) => return Ok(result::json(result)),
-                    TaskStatus::Completed(None) => return Ok(Answered::Other("a task without a result".to_owned())),
-                    TaskStatus::Failed(error) => return Err(End::Over(self.failed(error.as_ref(), state.message))),
-                    TaskStatus::Cancelled => return Err(End::Over(self.cancelled(state.message))),
+                    RemoteTaskStatus::Completed(Some(result)) => return Ok(call_result::from_json(result)),
+                    RemoteTaskStatus::Completed(None) => {
+                        return Ok(CallResult::Unrecognized("a task without a result".to_owned()));
+                    }
+                    RemoteTaskStatus::Failed(error) => {
+                        return Err(WatchEnd::Ended(self.task_failure(error.as_ref(), state.message)));
+                    }
+                    RemoteTaskStatus::Canceled => return Err(WatchEnd::Ended(self.canceled_failure(state.message))),
                 },
-                Err(trouble) => self.passing(trouble)?,
+                Err(trouble) => self.record_transient(trouble)?,
             }
-            if let Some((key, answer)) = self.rest(questions.answered()).await? {
-                let answer = answer.map_err(|error| no_input(&self.call.request.agent, &key, &error));
-                questions.take(key, answer).map_err(End::GivenUp)?;
+            if let Some((key, answer)) = self.pause(questions.next_answer()).await? {
+                let answer = answer.map_err(|error| missing_input_failure(&self.call.request.agent, &key, &error));
+                questions.store(key, answer).map_err(WatchEnd::Abandoned)?;
             }
         }
     }
 
     /// The dialect of 2025-11-25.
-    async fn experimental(&mut self) -> Result<Answered, End> {
-        let mut result: Option<Pending> = None;
+    async fn watch_experimental(&mut self) -> Result<CallResult, WatchEnd> {
+        let mut result: Option<PendingCall> = None;
         let mut said = None;
         loop {
             if result.is_none() {
-                match self.open_result().await {
+                match self.request_result().await {
                     Ok(pending) => result = Some(pending),
-                    Err(trouble) => self.passing(trouble)?,
+                    Err(trouble) => self.record_transient(trouble)?,
                 }
             }
-            match self.look().await {
+            match self.poll().await {
                 Ok(state) => said = state.message,
-                Err(trouble) => self.passing(trouble)?,
+                Err(trouble) => self.record_transient(trouble)?,
             }
             if !self.call.connection.is_usable() {
                 result = None;
             }
             let answer = async {
                 match &mut result {
-                    Some(pending) => pending.answer().await,
+                    Some(pending) => pending.response().await,
                     None => std::future::pending().await,
                 }
             };
-            let Some(answer) = self.rest(answer).await? else { continue };
+            let Some(answer) = self.pause(answer).await? else { continue };
             result = None;
             match answer {
-                Some(Answer::Result(answered)) => return Ok(answered),
-                Some(Answer::Error(error)) => {
-                    return Err(End::Over(match is_refusal(&error) {
-                        true => self.gone.clone(),
-                        false => self.failed(serde_json::to_value(&error).ok().as_ref(), said),
+                Some(CallResponse::Result(answered)) => return Ok(answered),
+                Some(CallResponse::RpcError(error)) => {
+                    return Err(WatchEnd::Ended(match is_unknown_task(&error) {
+                        true => self.gone_failure.clone(),
+                        false => self.task_failure(serde_json::to_value(&error).ok().as_ref(), said),
                     }));
                 }
-                Some(Answer::None(failure)) if failure.kind == FailureKind::InvalidResult => {
-                    return Err(End::GivenUp(failure));
+                Some(CallResponse::Failed(failure)) if failure.kind == FailureKind::InvalidResult => {
+                    return Err(WatchEnd::Abandoned(failure));
                 }
                 // It is asked for again.
-                Some(Answer::None(_)) | None => {}
+                Some(CallResponse::Failed(_)) | None => {}
             }
         }
     }
 
-    async fn open_result(&mut self) -> Result<Pending, Trouble> {
-        self.call.reconnect().await.map_err(|unanswered| self.trouble(unanswered))?;
-        let ask = Ask::TaskResult(self.task.id.clone());
-        self.call.send(&ask).await.map_err(|unanswered| self.trouble(unanswered))
+    async fn request_result(&mut self) -> Result<PendingCall, PollError> {
+        self.call.reconnect().await.map_err(|unanswered| self.poll_error(unanswered))?;
+        let ask = CallKind::TaskResult(self.task.id.clone());
+        self.call.send(&ask).await.map_err(|unanswered| self.poll_error(unanswered))
     }
 
     /// Asks how the task is. An answer is a sign of life, unless the task is over.
-    async fn look(&mut self) -> Result<TaskState, Trouble> {
-        let state = self.ask("tasks/get", json!({"taskId": self.task.id})).await?;
-        let state = TaskState::read(serde_json::to_value(state).unwrap_or_default()).map_err(|what| {
+    async fn poll(&mut self) -> Result<RemoteTaskState, PollError> {
+        let state = self.request("tasks/get", json!({"taskId": self.task.id})).await?;
+        let state = RemoteTaskState::read(serde_json::to_value(state).unwrap_or_default()).map_err(|what| {
             let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
             let message = format!("agent `{agent}` says of the task of `{tool}` something that is no state: {what}");
-            Trouble::Final(End::GivenUp(Failure::new(FailureKind::InvalidResult, message)))
+            PollError::Final(WatchEnd::Abandoned(Failure::new(FailureKind::InvalidResult, message)))
         })?;
-        self.repeat.answered();
+        self.backoff.reset();
         if state.poll_interval_ms.is_some() {
-            self.repeat.pause = pause(state.poll_interval_ms);
+            self.backoff.interval = poll_interval(state.poll_interval_ms);
         }
-        if matches!(state.status, TaskStatus::Working | TaskStatus::InputRequired(_)) {
-            self.call.vigil.heard();
+        if matches!(state.status, RemoteTaskStatus::Working | RemoteTaskStatus::InputRequired(_)) {
+            self.call.guard.record_activity();
             if let Some(message) = &state.message {
-                self.call.vigil.flight.say(message);
+                self.call.guard.call.report_message(message);
             }
         }
         Ok(state)
     }
 
     /// Gives the agent the answers that there are.
-    async fn give(&mut self, questions: &mut Questions) -> Result<(), Trouble> {
-        if questions.ready.is_empty() {
+    async fn send_answers(&mut self, questions: &mut TaskQuestions) -> Result<(), PollError> {
+        if questions.unsent.is_empty() {
             return Ok(());
         }
-        self.ask("tasks/update", json!({"taskId": self.task.id, "inputResponses": questions.ready})).await?;
-        questions.ready.clear();
+        self.request("tasks/update", json!({"taskId": self.task.id, "inputResponses": questions.unsent})).await?;
+        questions.unsent.clear();
         Ok(())
     }
 
-    async fn ask(&mut self, method: &str, params: Value) -> Result<ServerResult, Trouble> {
-        self.call.reconnect().await.map_err(|unanswered| self.trouble(unanswered))?;
-        self.call.ask(custom(method, params)).await.map_err(|unanswered| self.trouble(unanswered))
+    async fn request(&mut self, method: &str, params: Value) -> Result<ServerResult, PollError> {
+        self.call.reconnect().await.map_err(|unanswered| self.poll_error(unanswered))?;
+        self.call
+            .service_request(custom_request(method, params))
+            .await
+            .map_err(|unanswered| self.poll_error(unanswered))
     }
 
     /// Pauses before the next look, unless `early` ends first.
-    async fn rest<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, End> {
-        self.call.rest(&self.repeat, early).await.map_err(End::GivenUp)
+    async fn pause<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, WatchEnd> {
+        self.call.pause_polling(&self.backoff, early).await.map_err(WatchEnd::Abandoned)
     }
 
-    fn trouble(&self, unanswered: Unanswered) -> Trouble {
+    fn poll_error(&self, unanswered: CallError) -> PollError {
         match unanswered {
-            Unanswered::Stopped(failure) => Trouble::Final(End::GivenUp(failure)),
-            Unanswered::Error(error) if error.code == UNREADABLE => {
-                Trouble::Final(End::GivenUp(failure::rpc(&self.call.request.agent, &error)))
+            CallError::Stopped(failure) => PollError::Final(WatchEnd::Abandoned(failure)),
+            CallError::Rpc(error) if error.code == UNREADABLE => {
+                PollError::Final(WatchEnd::Abandoned(failure::from_rpc(&self.call.request.agent, &error)))
             }
-            Unanswered::Failed(failure) if failure.kind == FailureKind::InvalidResult => {
-                Trouble::Final(End::GivenUp(failure))
+            CallError::Failed(failure) if failure.kind == FailureKind::InvalidResult => {
+                PollError::Final(WatchEnd::Abandoned(failure))
             }
-            Unanswered::Error(error) if is_refusal(&error) => Trouble::Final(End::Over(self.gone.clone())),
-            Unanswered::Error(error) => Trouble::Passing(failure::rpc(&self.call.request.agent, &error)),
-            Unanswered::Failed(failure) => Trouble::Passing(failure),
+            CallError::Rpc(error) if is_unknown_task(&error) => {
+                PollError::Final(WatchEnd::Ended(self.gone_failure.clone()))
+            }
+            CallError::Rpc(error) => PollError::Transient(failure::from_rpc(&self.call.request.agent, &error)),
+            CallError::Failed(failure) => PollError::Transient(failure),
         }
     }
 
     /// Goes on after a trouble that passes.
-    fn passing(&mut self, trouble: Trouble) -> Result<(), End> {
+    fn record_transient(&mut self, trouble: PollError) -> Result<(), WatchEnd> {
         match trouble {
-            Trouble::Final(end) => Err(end),
-            Trouble::Passing(latest) => {
-                self.repeat.failed(latest);
+            PollError::Final(end) => Err(end),
+            PollError::Transient(latest) => {
+                self.backoff.record_failure(latest);
                 Ok(())
             }
         }
     }
 
     /// The task's own failure: a JSON-RPC error, whatever its code, came of work that was done.
-    fn failed(&self, error: Option<&Value>, said: Option<String>) -> Failure {
+    fn task_failure(&self, error: Option<&Value>, message: Option<String>) -> Failure {
         let text = error.and_then(|error| error.get("message")).and_then(Value::as_str).map(str::to_owned);
-        self.own_failure("failed", text.or(said))
+        self.server_failure("failed", text.or(message))
     }
 
-    fn cancelled(&self, said: Option<String>) -> Failure {
-        self.own_failure("was cancelled by the agent", said)
+    fn canceled_failure(&self, message: Option<String>) -> Failure {
+        self.server_failure("was cancelled by the agent", message)
     }
 
-    fn own_failure(&self, fate: &str, said: Option<String>) -> Failure {
+    fn server_failure(&self, fate: &str, message: Option<String>) -> Failure {
         let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
-        let said = said.map(|said| format!(": {}", failure::words(&said))).unwrap_or_default();
+        let said = message.map(|said| format!(": {}", failure::agent_message(&said))).unwrap_or_default();
         Failure::new(FailureKind::ServerError, format!("the task of `{tool}` at agent `{agent}` {fate}{said}"))
     }
 }
 
 /// The questions of one task.
 #[derive(Default)]
-struct Questions {
+struct TaskQuestions {
     /// Those that the agent waits for, answered or not; cancelled when it waits no more.
     open: HashMap<String, CancellationToken>,
     answers: FuturesUnordered<BoxFuture<'static, (String, Result<Value, ErrorData>)>>,
     /// Answers that the agent has not got.
-    ready: InputResponses,
+    unsent: InputResponses,
 }
 
-impl Questions {
+impl TaskQuestions {
     /// The agent waits for `requests` now. Each is put to the host once.
-    fn see(&mut self, requests: &JsonObject, link: &Arc<Link>, flight: &Arc<InFlight>) {
+    fn update(&mut self, requests: &JsonObject, link: &Arc<ConnectionState>, flight: &Arc<CallState>) {
         self.open.retain(|key, withdrawn| {
             let waits = requests.contains_key(key);
             if !waits {
                 withdrawn.cancel();
-                self.ready.remove(key);
+                self.unsent.remove(key);
             }
             waits
         });
@@ -297,14 +311,14 @@ impl Questions {
             }
             let withdrawn = CancellationToken::new();
             self.open.insert(key.clone(), withdrawn.clone());
-            let asker = link.asker_of(flight, Some(format!("task/{key}"))).until(withdrawn);
+            let asker = link.scope_of_call(flight, Some(format!("task/{key}"))).with_withdrawal(withdrawn);
             let (link, key, request) = (link.clone(), key.clone(), request.clone());
-            self.answers.push(Box::pin(async move { (key, link.answer_to(&asker, &request).await) }));
+            self.answers.push(Box::pin(async move { (key, link.answer_input_request(&asker, &request).await) }));
         }
     }
 
     /// Waits for the next answer.
-    async fn answered(&mut self) -> (String, Result<Value, ErrorData>) {
+    async fn next_answer(&mut self) -> (String, Result<Value, ErrorData>) {
         match self.answers.next().await {
             Some(answer) => answer,
             None => std::future::pending().await,
@@ -312,24 +326,24 @@ impl Questions {
     }
 
     /// Keeps an answer for the agent, if it still waits for it.
-    fn take(&mut self, key: String, answer: Result<Value, Failure>) -> Result<(), Failure> {
+    fn store(&mut self, key: String, answer: Result<Value, Failure>) -> Result<(), Failure> {
         if self.open.contains_key(&key) {
-            self.ready.insert(key, answer?);
+            self.unsent.insert(key, answer?);
         }
         Ok(())
     }
 }
 
 /// Whether an error says that the agent does not know the task.
-fn is_refusal(error: &ErrorData) -> bool {
+fn is_unknown_task(error: &ErrorData) -> bool {
     (-32602..=-32600).contains(&error.code.0)
 }
 
-fn pause(milliseconds: Option<u64>) -> Duration {
-    milliseconds.map_or(USUAL_PAUSE, Duration::from_millis).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+fn poll_interval(milliseconds: Option<u64>) -> Duration {
+    milliseconds.map_or(DEFAULT_POLL_INTERVAL, Duration::from_millis).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
 }
 
-fn lost_task(agent: &crate::model::AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
+fn lost_task_failure(agent: &crate::model::AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
     let kept = match ttl_ms {
         Some(ttl) => format!("it keeps tasks for {:?}, or was it restarted?", Duration::from_millis(ttl)),
         None => "was it restarted?".to_owned(),

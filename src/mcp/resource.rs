@@ -13,28 +13,28 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    call::{CANCEL_GRACE, Call, Unanswered, custom},
+    call::{ActiveCall, CANCEL_TIMEOUT, CallError, custom_request},
+    checkpoint::{CallCheckpoint, ResourceCheckpoint},
     codec::UNREADABLE,
     connect::Connection,
-    failure, lenient,
-    note::{CallNote, ResourceNote},
-    repeat::Repeat,
+    failure, lenient_json,
+    poll_backoff::PollBackoff,
 };
 use crate::{
     expression,
-    model::{Await, Block, Expression, Failure, FailureKind, ToolOutput},
+    model::{Await, ContentBlock, Expression, Failure, FailureKind, ToolOutput},
 };
 
 /// The pause before the contents are read again: at first and after each change, and the longest. An agent that says
 /// when they change is asked all the same: what it says can get lost.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MIN_READ_DELAY: Duration = Duration::from_millis(250);
+const MAX_READ_DELAY: Duration = Duration::from_secs(10);
 /// How long the agent may take to agree to say when the contents change.
-const SUBSCRIBE_GRACE: Duration = Duration::from_secs(5);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the resource held when it was read.
 #[derive(Debug, PartialEq)]
-struct Contents {
+struct ResourceSnapshot {
     /// As text; base64 where they are binary.
     text: String,
     /// As JSON: the text as such where it is none.
@@ -42,13 +42,13 @@ struct Contents {
 }
 
 /// How the host learns that the resource has changed.
-struct Subscription {
+struct ResourceSubscription {
     /// The connection over which it was asked for.
     connection: Option<Arc<Connection>>,
-    news: News,
+    source: ChangeSource,
 }
 
-enum News {
+enum ChangeSource {
     /// There are none.
     None,
     /// `notifications/resources/updated` of a legacy connection.
@@ -57,141 +57,153 @@ enum News {
     Modern(Box<Listening>),
 }
 
-impl Call<'_> {
+impl ActiveCall<'_> {
     /// Waits for the resource to which the output of a tool links.
-    pub(super) async fn linked(&mut self, awaits: &Await, output: &ToolOutput) -> Result<ToolOutput, Failure> {
+    pub(super) async fn wait_for_linked_resource(
+        &mut self,
+        awaits: &Await,
+        output: &ToolOutput,
+    ) -> Result<ToolOutput, Failure> {
         let is_link = |block: &&Value| block.get("type").is_some_and(|kind| kind == "resource_link");
-        let link = output.content.iter().filter_map(Block::other).find(is_link);
+        let link = output.content.iter().filter_map(ContentBlock::as_non_text).find(is_link);
         let Some((link, uri)) = link.and_then(|link| Some((link, link.get("uri")?.as_str()?))) else {
             let (agent, tool) = (&self.request.agent, &self.request.tool);
             let message = format!("the result of `{tool}` of agent `{agent}` links to no resource to wait for");
             return Err(Failure::new(FailureKind::InvalidResult, message).with_help("leave out the task's `await`"));
         };
-        let note = ResourceNote { uri: uri.to_owned(), link: link.clone() };
-        self.note(CallNote::Resource(note.clone())).await?;
-        self.resource(awaits, note).await
+        let note = ResourceCheckpoint { uri: uri.to_owned(), link: link.clone() };
+        self.checkpoint(CallCheckpoint::Resource(note.clone())).await?;
+        self.wait_for_resource(awaits, note).await
     }
 
     /// Waits for a resource until it is what the plan waits for.
-    pub(super) async fn resource(&mut self, awaits: &Await, note: ResourceNote) -> Result<ToolOutput, Failure> {
-        let mut subscription = Subscription { connection: None, news: News::None };
-        let outcome = self.until_final(awaits, &note, &mut subscription).await;
-        self.unsubscribe(subscription.news, &note.uri).await;
+    pub(super) async fn wait_for_resource(
+        &mut self,
+        awaits: &Await,
+        checkpoint: ResourceCheckpoint,
+    ) -> Result<ToolOutput, Failure> {
+        let mut subscription = ResourceSubscription { connection: None, source: ChangeSource::None };
+        let outcome = self.read_until_final(awaits, &checkpoint, &mut subscription).await;
+        self.unsubscribe(subscription.source, &checkpoint.uri).await;
         outcome
     }
 
-    async fn until_final(
+    async fn read_until_final(
         &mut self,
         awaits: &Await,
-        note: &ResourceNote,
-        subscription: &mut Subscription,
+        checkpoint: &ResourceCheckpoint,
+        subscription: &mut ResourceSubscription,
     ) -> Result<ToolOutput, Failure> {
-        let mut repeat = Repeat::every(FIRST_PAUSE);
+        let mut repeat = PollBackoff::new(MIN_READ_DELAY);
         let mut seen = None;
         loop {
-            match self.contents(&note.uri, subscription).await {
+            match self.read_contents(&checkpoint.uri, subscription).await {
                 Ok(None) => {
                     let agent = &self.request.agent;
                     let message = format!("agent `{agent}` answered `resources/read` without any contents");
-                    repeat.failed(Failure::new(FailureKind::InvalidResult, message));
+                    repeat.record_failure(Failure::new(FailureKind::InvalidResult, message));
                 }
                 Ok(Some(contents)) => {
-                    repeat.answered();
-                    self.vigil.heard();
+                    repeat.reset();
+                    self.guard.record_activity();
                     if seen.as_ref() == Some(&contents) {
-                        repeat.pause = (repeat.pause * 2).min(LONGEST_PAUSE);
+                        repeat.interval = (repeat.interval * 2).min(MAX_READ_DELAY);
                     } else {
-                        if self.is_final(awaits, &contents, &note.uri)? {
-                            return Ok(contents.into_output(note));
+                        if self.is_final(awaits, &contents, &checkpoint.uri)? {
+                            return Ok(contents.into_output(checkpoint));
                         }
-                        repeat.pause = FIRST_PAUSE;
+                        repeat.interval = MIN_READ_DELAY;
                         seen = Some(contents);
                     }
                 }
-                Err(Unanswered::Stopped(failure)) => return Err(failure),
-                Err(Unanswered::Error(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {
-                    let (agent, uri) = (&self.request.agent, &note.uri);
+                Err(CallError::Stopped(failure)) => return Err(failure),
+                Err(CallError::Rpc(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => {
+                    let (agent, uri) = (&self.request.agent, &checkpoint.uri);
                     let message = format!("agent `{agent}` links to the resource `{uri}`, but has none to read");
                     return Err(Failure::new(FailureKind::InvalidResult, message));
                 }
-                Err(Unanswered::Error(error)) if error.code == UNREADABLE => {
-                    return Err(failure::rpc(&self.request.agent, &error));
+                Err(CallError::Rpc(error)) if error.code == UNREADABLE => {
+                    return Err(failure::from_rpc(&self.request.agent, &error));
                 }
-                Err(Unanswered::Failed(failure)) if failure.kind == FailureKind::InvalidResult => return Err(failure),
+                Err(CallError::Failed(failure)) if failure.kind == FailureKind::InvalidResult => return Err(failure),
                 // Not even the lack of the resource is final: the agent may be starting again.
-                Err(unanswered) => repeat.failed(unanswered.into_failure(&self.request)),
+                Err(unanswered) => repeat.record_failure(unanswered.into_failure(&self.request)),
             }
-            self.rest(&repeat, subscription.changed()).await?;
+            self.pause_polling(&repeat, subscription.changed()).await?;
         }
     }
 
     /// Reads the resource, over a connection on which the agent was asked to say when it changes.
-    async fn contents(&mut self, uri: &str, subscription: &mut Subscription) -> Result<Option<Contents>, Unanswered> {
+    async fn read_contents(
+        &mut self,
+        uri: &str,
+        subscription: &mut ResourceSubscription,
+    ) -> Result<Option<ResourceSnapshot>, CallError> {
         // The tool has ended, and others want to be called.
-        self.reconnect_without_turn().await?;
+        self.reconnect_without_permit().await?;
         if !subscription.connection.as_ref().is_some_and(|other| Arc::ptr_eq(other, &self.connection)) {
             // Asked before the first reading, so that no change is between the two.
-            subscription.news = self.subscribe(uri).await?;
+            subscription.source = self.subscribe(uri).await?;
             subscription.connection = Some(self.connection.clone());
         }
-        let answer = self.ask(custom("resources/read", json!({"uri": uri}))).await?;
-        Ok(Contents::read(answer))
+        let answer = self.service_request(custom_request("resources/read", json!({"uri": uri}))).await?;
+        Ok(ResourceSnapshot::read(answer))
     }
 
     /// Asks the agent to say when the resource changes, if it offers to. That it does not in the end is no failure.
-    async fn subscribe(&mut self, uri: &str) -> Result<News, Unanswered> {
+    async fn subscribe(&mut self, uri: &str) -> Result<ChangeSource, CallError> {
         let info = self.connection.peer.peer_info();
         let resources = info.as_ref().and_then(|info| info.capabilities.resources.as_ref());
         if resources.is_none_or(|resources| resources.subscribe != Some(true)) {
-            return Ok(News::None);
+            return Ok(ChangeSource::None);
         }
         let peer = self.connection.peer.clone();
-        let news = self.connection.link.resources_changed.subscribe();
+        let news = self.connection.state.resources_changed.subscribe();
         let modern = self.connection.modern;
         let uri = uri.to_owned();
-        let asking = tokio::time::timeout(SUBSCRIBE_GRACE, async move {
+        let asking = tokio::time::timeout(SUBSCRIBE_TIMEOUT, async move {
             if modern {
                 let filter = SubscriptionFilter::builder().resource_subscription(uri).build();
-                return Ok(News::Modern(Box::new(peer.listen(filter).await?)));
+                return Ok(ChangeSource::Modern(Box::new(peer.listen(filter).await?)));
             }
-            peer.send_request(custom("resources/subscribe", json!({"uri": uri}))).await?;
-            Ok::<_, ServiceError>(News::Legacy(news))
+            peer.send_request(custom_request("resources/subscribe", json!({"uri": uri}))).await?;
+            Ok::<_, ServiceError>(ChangeSource::Legacy(news))
         });
         match self.wait(asking).await {
             Ok(Ok(Ok(news))) => Ok(news),
             Ok(Ok(Err(error))) => {
                 tracing::debug!(agent = %self.request.agent, %error, "an agent did not take a subscription");
-                Ok(News::None)
+                Ok(ChangeSource::None)
             }
-            Ok(Err(_)) => Ok(News::None),
-            Err(stop) => Err(self.unanswered(stop).await),
+            Ok(Err(_)) => Ok(ChangeSource::None),
+            Err(stop) => Err(self.stop_error(stop).await),
         }
     }
 
-    async fn unsubscribe(&mut self, news: News, uri: &str) {
+    async fn unsubscribe(&mut self, news: ChangeSource, uri: &str) {
         let peer = self.connection.peer.clone();
         let ending = async move {
             match news {
-                News::None => {}
-                News::Legacy(_) => {
-                    let _ = peer.send_request(custom("resources/unsubscribe", json!({"uri": uri}))).await;
+                ChangeSource::None => {}
+                ChangeSource::Legacy(_) => {
+                    let _ = peer.send_request(custom_request("resources/unsubscribe", json!({"uri": uri}))).await;
                 }
-                News::Modern(mut listening) => {
+                ChangeSource::Modern(mut listening) => {
                     let _ = listening.cancel().await;
                 }
             }
         };
         // It is a courtesy: an agent that goes on saying so is not listened to.
-        let _ = tokio::time::timeout(CANCEL_GRACE, ending).await;
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, ending).await;
     }
 
     /// Whether the contents are the output; reports them as progress if not.
-    fn is_final(&self, awaits: &Await, contents: &Contents, uri: &str) -> Result<bool, Failure> {
-        let holds = |condition: &Expression| expression::document_condition(condition, &contents.json);
+    fn is_final(&self, awaits: &Await, contents: &ResourceSnapshot, uri: &str) -> Result<bool, Failure> {
+        let holds = |condition: &Expression| expression::evaluate_document_condition(condition, &contents.json);
         let agent = &self.request.agent;
         let ended = awaits.failed.as_ref().map(holds);
         if matches!(ended, Some(Ok(true))) {
-            let said = failure::words(&contents.text);
+            let said = failure::agent_message(&contents.text);
             let message = format!("the resource `{uri}` of agent `{agent}` says that it failed: {said}");
             return Err(Failure::new(FailureKind::ToolError, message));
         }
@@ -200,29 +212,29 @@ impl Call<'_> {
             return Ok(true);
         }
         match finished.err().or_else(|| ended?.err()) {
-            Some(error) => self.vigil.flight.say(&format!("`await`: {error}; {}", contents.text)),
-            None => self.vigil.flight.say(&contents.text),
+            Some(error) => self.guard.call.report_message(&format!("`await`: {error}; {}", contents.text)),
+            None => self.guard.call.report_message(&contents.text),
         }
         Ok(false)
     }
 }
 
-impl Subscription {
+impl ResourceSubscription {
     /// Waits for news of the resource, or for ever.
     async fn changed(&mut self) {
-        let more = match &mut self.news {
-            News::None => false,
-            News::Legacy(news) => news.changed().await.is_ok(),
-            News::Modern(listening) => matches!(Box::pin(listening.next()).await, Ok(Some(_))),
+        let more = match &mut self.source {
+            ChangeSource::None => false,
+            ChangeSource::Legacy(news) => news.changed().await.is_ok(),
+            ChangeSource::Modern(listening) => matches!(Box::pin(listening.next()).await, Ok(Some(_))),
         };
         if !more {
-            self.news = News::None;
+            self.source = ChangeSource::None;
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl Contents {
+impl ResourceSnapshot {
     /// Reads the result of `resources/read`: the first part of it that holds anything.
     fn read(answer: ServerResult) -> Option<Self> {
         let mut answer = serde_json::to_value(answer).ok()?;
@@ -233,16 +245,20 @@ impl Contents {
             };
             text("text").or_else(|| text("blob"))
         };
-        let mut parts = lenient::elements(answer.get_mut("contents")?.take())?;
+        let mut parts = lenient_json::list_elements(answer.get_mut("contents")?.take())?;
         let text = parts.iter_mut().find_map(text)?;
         let json = serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.clone()));
         Some(Self { text, json })
     }
 
     /// The link and the text, and the contents as structured content where they are JSON.
-    fn into_output(self, note: &ResourceNote) -> ToolOutput {
+    fn into_output(self, checkpoint: &ResourceCheckpoint) -> ToolOutput {
         let structured = Some(self.json).filter(|json| *json != Value::String(self.text.clone()));
-        ToolOutput { content: vec![note.link.clone().into(), Block::Text(self.text)], structured, warning: None }
+        ToolOutput {
+            content: vec![checkpoint.link.clone().into(), ContentBlock::Text(self.text)],
+            structured,
+            warning: None,
+        }
     }
 }
 
@@ -250,33 +266,33 @@ impl Contents {
 mod tests {
     use super::*;
 
-    fn read(result: Value) -> Option<Contents> {
-        Contents::read(serde_json::from_value(result).unwrap())
+    fn read(result: Value) -> Option<ResourceSnapshot> {
+        ResourceSnapshot::read(serde_json::from_value(result).unwrap())
     }
 
     #[test]
-    fn reads_the_first_part_as_json_or_as_text() {
+    fn first_part_is_read_as_json_or_text() {
         let part =
             |text: &str| json!({"contents": [{"uri": "job://1", "text": text}, {"uri": "job://2", "text": "x"}]});
         let text = r#"{"status":"done"}"#;
-        assert_eq!(read(part(text)), Some(Contents { text: text.to_owned(), json: json!({"status": "done"}) }));
-        let plain = Contents { text: "not yet".to_owned(), json: json!("not yet") };
+        assert_eq!(read(part(text)), Some(ResourceSnapshot { text: text.to_owned(), json: json!({"status": "done"}) }));
+        let plain = ResourceSnapshot { text: "not yet".to_owned(), json: json!("not yet") };
         assert_eq!(read(part("not yet")), Some(plain));
         let nulls =
             json!({"contents": [null, {"uri": "job://1", "text": null, "blob": null}, {"text": null, "blob": "AAA="}]});
-        assert_eq!(read(nulls), Some(Contents { text: "AAA=".to_owned(), json: json!("AAA=") }));
+        assert_eq!(read(nulls), Some(ResourceSnapshot { text: "AAA=".to_owned(), json: json!("AAA=") }));
         let binary = json!({"contents": [{"uri": "job://1", "blob": "AAA="}]});
-        assert_eq!(read(binary), Some(Contents { text: "AAA=".to_owned(), json: json!("AAA=") }));
+        assert_eq!(read(binary), Some(ResourceSnapshot { text: "AAA=".to_owned(), json: json!("AAA=") }));
         for none in [json!({"contents": []}), json!({"content": []}), json!({})] {
             assert_eq!(read(none.clone()), None, "{none}");
         }
     }
 
     #[test]
-    fn the_output_is_structured_where_the_contents_are_json() {
+    fn json_contents_become_structured_output() {
         let link = json!({"type": "resource_link", "uri": "job://1", "name": "job"});
-        let note = ResourceNote { uri: "job://1".to_owned(), link: link.clone() };
-        let output = |text: &str, json: Value| Contents { text: text.to_owned(), json }.into_output(&note);
+        let note = ResourceCheckpoint { uri: "job://1".to_owned(), link: link.clone() };
+        let output = |text: &str, json: Value| ResourceSnapshot { text: text.to_owned(), json }.into_output(&note);
         let text = |text: &str| json!({"type": "text", "text": text});
         assert_eq!(output("[1]", json!([1])), ToolOutput::new([link.clone(), text("[1]")], Some(json!([1]))));
         assert_eq!(output("done", json!("done")), ToolOutput::new([link, text("done")], None));

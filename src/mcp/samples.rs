@@ -7,27 +7,27 @@ use std::{
 };
 
 use super::{
-    Nobody, Sampling,
-    allowance::Allowance,
-    link::{Common, Link},
+    NoopHost, SamplingSupport,
+    connection_state::{AgentShared, ConnectionState},
+    process_scheduler::ProcessScheduler,
+    sampling_quota::SamplingQuota,
     session::Session,
-    turns::Turns,
 };
-use crate::model::{AgentPolicy, AgentSpec, Protocol, ResultChecks, SamplingPolicy, Span, Transport};
+use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
 
 /// A link to agent `a`, whose next request has the number 0.
-pub(super) fn link() -> Arc<Link> {
-    let common = Common {
-        sampling: Sampling::Off,
-        allowance: Allowance::new(SamplingPolicy::default()),
-        turns: Turns::new(1),
-        left: AtomicBool::new(false),
+pub(super) fn connection_state() -> Arc<ConnectionState> {
+    let common = AgentShared {
+        sampling: SamplingSupport::Off,
+        sampling_quota: SamplingQuota::new(SamplingPolicy::default()),
+        scheduler: ProcessScheduler::new(1),
+        is_suspended: AtomicBool::new(false),
     };
-    Link::new(Session::none("a".into(), Arc::new(Nobody)), Arc::new(common))
+    ConnectionState::new(Session::without_id("a".into(), Arc::new(NoopHost)), Arc::new(common))
 }
 
 /// An agent `a` with everything at its simplest.
-pub(super) fn agent() -> AgentSpec {
+pub(super) fn agent_spec() -> AgentSpec {
     AgentSpec {
         id: "a".into(),
         transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
@@ -38,7 +38,7 @@ pub(super) fn agent() -> AgentSpec {
         policy: AgentPolicy {
             required: false,
             max_concurrency: 1,
-            tool_timeout: Span(Duration::ZERO),
+            tool_timeout: HumanDuration(Duration::ZERO),
             effect: None,
             fingerprint: String::new(),
         },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rmcp::model::{CreateMessageResult, ErrorData, Role, SamplingMessage, SamplingMessageContentBlock};
 use serde_json::Value;
 
-use super::{Sampling, listing, server_info};
+use super::{SamplingSupport, server_info, tool_listing};
 use crate::model::{
     ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, JsonObject, ModelPreferences,
     ToolChoice,
@@ -17,21 +17,21 @@ use crate::model::{
 ///
 /// # Errors
 /// JSON-RPC -32602 that names what this host does not do, or what is missing.
-pub(super) fn read(params: &Value, declared: Sampling) -> Result<ChatRequest, ErrorData> {
+pub(super) fn read(params: &Value, declared: SamplingSupport) -> Result<ChatRequest, ErrorData> {
     parse(params, declared).map_err(|problem| ErrorData::invalid_params(problem, None))
 }
 
-fn parse(params: &Value, declared: Sampling) -> Result<ChatRequest, String> {
+fn parse(params: &Value, declared: SamplingSupport) -> Result<ChatRequest, String> {
     let tools = list(params, "tools")?.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
     // Without tools, there is nothing to choose.
     let tool_choice = if tools.is_empty() { None } else { tool_choice(params)? };
-    if declared != Sampling::WithTools && !tools.is_empty() {
+    if declared != SamplingSupport::WithTools && !tools.is_empty() {
         return Err("`tools` are not supported: no language model of this host takes any".to_owned());
     }
     let messages = params.get("messages").and_then(Value::as_array).filter(|messages| !messages.is_empty());
     let messages = messages.ok_or("`messages` must be a list that is not empty")?;
-    let messages = messages.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-    check_balance(&messages)?;
+    let messages = messages.iter().map(read_message).collect::<Result<Vec<_>, _>>()?;
+    check_tool_results(&messages)?;
     let max_tokens = params.get("maxTokens").and_then(Value::as_f64).filter(|n| *n >= 1.0 && n.fract() == 0.0);
     let max_tokens = max_tokens.ok_or("`maxTokens` must be a positive whole number")?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above; `as` saturates")]
@@ -69,7 +69,7 @@ fn list<'v>(object: &'v Value, key: &str) -> Result<&'v [Value], String> {
 }
 
 /// Names the hints of a request that this host does not follow. None of them decides whether the request is answered.
-pub(super) fn ignored(params: &Value, chat: &ChatRequest) -> Vec<String> {
+pub(super) fn ignored_hints(params: &Value, chat: &ChatRequest) -> Vec<String> {
     let given = |object: &Value, key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
     let mut ignored = Vec::new();
     let mut ignore =
@@ -109,10 +109,10 @@ fn tool(tool: &Value) -> Result<ChatTool, String> {
     let name = text(tool, "name").filter(|name| !name.is_empty()).ok_or("a tool has no `name`")?;
     let schema = match tool.get("inputSchema") {
         None | Some(Value::Null) => JsonObject::new(),
-        Some(schema) => server_info::object(schema.clone())
+        Some(schema) => server_info::as_object(schema.clone())
             .ok_or_else(|| format!("the `inputSchema` of the tool `{name}` is not an object"))?,
     };
-    Ok(ChatTool { name, description: text(tool, "description"), input_schema: listing::clean_schema(schema) })
+    Ok(ChatTool { name, description: text(tool, "description"), input_schema: tool_listing::clean_schema(schema) })
 }
 
 fn tool_choice(params: &Value) -> Result<Option<ToolChoice>, String> {
@@ -125,7 +125,7 @@ fn tool_choice(params: &Value) -> Result<Option<ToolChoice>, String> {
     }
 }
 
-fn message(message: &Value) -> Result<ChatMessage, String> {
+fn read_message(message: &Value) -> Result<ChatMessage, String> {
     let role = match message.get("role").and_then(Value::as_str) {
         Some("user") => ChatRole::User,
         Some("assistant") => ChatRole::Assistant,
@@ -136,11 +136,11 @@ fn message(message: &Value) -> Result<ChatMessage, String> {
         Some(block) => std::slice::from_ref(block),
         None => return Err("a message has no `content`".to_owned()),
     };
-    let parts = blocks.iter().map(|block| part(role, block)).collect::<Result<_, _>>()?;
+    let parts = blocks.iter().map(|block| read_part(role, block)).collect::<Result<_, _>>()?;
     Ok(ChatMessage { role, parts })
 }
 
-fn part(role: ChatRole, block: &Value) -> Result<ChatPart, String> {
+fn read_part(role: ChatRole, block: &Value) -> Result<ChatPart, String> {
     let kind = block.get("type").and_then(Value::as_str).unwrap_or("unknown");
     match (kind, role) {
         ("text", _) => Ok(ChatPart::Text { text: text(block, "text").ok_or("content of type `text` has no `text`")? }),
@@ -206,7 +206,7 @@ fn result_text(block: &Value) -> Result<String, String> {
 
 /// Whether every request for a tool has its result before anything else is said, and every result its request.
 /// The protocol demands it, and so do endpoints.
-fn check_balance(messages: &[ChatMessage]) -> Result<(), String> {
+fn check_tool_results(messages: &[ChatMessage]) -> Result<(), String> {
     let mut open: Vec<&str> = Vec::new();
     for message in messages {
         let results = message.parts.iter().filter(|part| matches!(part, ChatPart::ToolResult { .. })).count();
@@ -274,7 +274,7 @@ pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> 
 }
 
 /// The JSON-RPC error of a request that has no reply.
-pub(super) fn error(error: ChatError) -> ErrorData {
+pub(super) fn reply_error(error: ChatError) -> ErrorData {
     match error {
         ChatError::Unsupported { message } => ErrorData::invalid_params(message, None),
         ChatError::Endpoint { message, .. } | ChatError::Unavailable { message, .. } => {

@@ -23,8 +23,8 @@ const CAPABILITIES: &[(&str, &[&str])] = &[
 ///
 /// # Errors
 /// What the result is instead.
-pub(super) fn initialize(result: Value) -> Result<InitializeResult, String> {
-    let result = object(result).ok_or("the result of `initialize` is not an object")?;
+pub(super) fn read_initialize_result(result: Value) -> Result<InitializeResult, String> {
+    let result = as_object(result).ok_or("the result of `initialize` is not an object")?;
     let text = |key: &str| result.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let mut read = json!({
         "protocolVersion": text("protocolVersion").unwrap_or(DEFAULT_VERSION),
@@ -41,8 +41,8 @@ pub(super) fn initialize(result: Value) -> Result<InitializeResult, String> {
 ///
 /// # Errors
 /// What the result is instead, or that it names no version.
-pub(super) fn discover(result: Value) -> Result<DiscoverResult, String> {
-    let result = object(result).ok_or("the result of `server/discover` is not an object")?;
+pub(super) fn read_discover_result(result: Value) -> Result<DiscoverResult, String> {
+    let result = as_object(result).ok_or("the result of `server/discover` is not an object")?;
     let versions: Vec<&str> = match result.get("supportedVersions") {
         Some(Value::Array(versions)) => versions.iter().filter_map(Value::as_str).collect(),
         Some(Value::String(version)) => vec![version],
@@ -76,7 +76,7 @@ pub(super) fn discover(result: Value) -> Result<DiscoverResult, String> {
 }
 
 /// The object that a value is. Some languages write an empty object as an empty list.
-pub(super) fn object(value: Value) -> Option<JsonObject> {
+pub(super) fn as_object(value: Value) -> Option<JsonObject> {
     match value {
         Value::Object(object) => Some(object),
         Value::Array(items) if items.is_empty() => Some(JsonObject::new()),
@@ -102,7 +102,7 @@ fn capabilities(given: Option<&Value>) -> Value {
         }
     }
     if let Some(Value::Object(extensions)) = given.and_then(|given| given.get("extensions")) {
-        let settings = |value: &Value| object(value.clone()).map(Value::Object);
+        let settings = |value: &Value| as_object(value.clone()).map(Value::Object);
         let extensions = extensions.iter().filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
         let extensions =
             extensions.map(|(name, value)| (name.clone(), settings(value).unwrap_or_else(|| empty.clone())));
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_handshake_whatever_its_optional_members_are() {
+    fn initialize_results_may_have_malformed_optional_members() {
         let expected = |capabilities: Value| {
             let info = json!({"name": "s", "version": "1"});
             json!({"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info})
@@ -137,7 +137,7 @@ mod tests {
         let read = |capabilities: Value, more: Value| {
             let mut result = expected(capabilities);
             result.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
-            serde_json::to_value(initialize(result).unwrap()).unwrap()
+            serde_json::to_value(read_initialize_result(result).unwrap()).unwrap()
         };
         for (given, capabilities) in [
             (json!({"tools": []}), json!({"tools": {}})),
@@ -163,22 +163,25 @@ mod tests {
         for version in [json!(null), json!(""), json!(20_250_618), json!({})] {
             assert_eq!(read(json!({}), json!({"protocolVersion": version}))["protocolVersion"], DEFAULT_VERSION);
         }
-        assert_eq!(initialize(json!("hello")), Err("the result of `initialize` is not an object".to_owned()));
+        assert_eq!(
+            read_initialize_result(json!("hello")),
+            Err("the result of `initialize` is not an object".to_owned())
+        );
     }
 
     #[test]
-    fn reads_a_discovery_whatever_its_optional_members_are() {
+    fn discover_results_may_have_malformed_optional_members() {
         let result = json!({
             "resultType": null, "supportedVersions": ["2026-07-28", null], "capabilities": {"tools": []},
             "ttlMs": null, "cacheScope": "", "instructions": null,
             "_meta": {SERVER_INFO: {"name": "s"}},
         });
-        let read = discover(result).unwrap();
+        let read = read_discover_result(result).unwrap();
         assert_eq!((read.supported_versions.len(), read.ttl_ms), (1, 0));
         assert!(read.capabilities.tools.is_some());
         assert_eq!(read.server_info().map(|info| info.name.clone()), Some("s".to_owned()));
         for none in [json!({}), json!({"supportedVersions": null}), json!({"supportedVersions": []}), json!(null)] {
-            assert!(discover(none).is_err());
+            assert!(read_discover_result(none).is_err());
         }
     }
 }

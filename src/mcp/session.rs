@@ -20,18 +20,18 @@ use rmcp::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Host, calls::number, link::Link, lock};
+use super::{Host, connection_state::ConnectionState, lock, open_calls::id_number};
 use crate::{
-    model::{AgentId, NoteKey},
+    model::{AgentId, CheckpointKey},
     system::clock,
 };
 
 /// Request ids are set aside in blocks of this size: a note for each block, rather than for each call.
-const BLOCK: i64 = 1_000;
+const ID_BLOCK_SIZE: i64 = 1_000;
 
 /// What a later process needs to go on with a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct SessionNote {
+pub(super) struct SessionCheckpoint {
     /// The id that the server gave it.
     session: String,
     /// The endpoint without what may be secret: a session of another one is of no use.
@@ -42,15 +42,15 @@ pub(super) struct SessionNote {
     next_request: i64,
 }
 
-impl SessionNote {
+impl SessionCheckpoint {
     /// Reads what an earlier process wrote of its session with `agent`; none if this version does not know it.
-    pub(super) fn read(note: Value, agent: &AgentId) -> Option<Self> {
+    pub(super) fn from_value(note: Value, agent: &AgentId) -> Option<Self> {
         let read = serde_json::from_value(note);
         read.inspect_err(|error| tracing::warn!(%agent, %error, "the note of a session cannot be read")).ok()
     }
 
     /// Whether the session is one with the server at `url`, if there is such a server.
-    pub(super) fn is_with(&self, url: Option<&str>) -> bool {
+    pub(super) fn is_for_url(&self, url: Option<&str>) -> bool {
         url == Some(&*self.url)
     }
 }
@@ -60,33 +60,33 @@ pub(super) struct Session {
     pub(super) agent: AgentId,
     pub(super) host: Arc<dyn Host>,
     /// The endpoint, if what is there outlives the host; no other session is noted.
-    kept_at: Option<String>,
+    endpoint_url: Option<String>,
     /// The id of the next request, of a call or of rmcp's.
     next_request: AtomicI64,
     /// What an earlier process left, if the session is its.
-    resumed: Option<SessionNote>,
+    resumed: Option<SessionCheckpoint>,
     /// Set when the handshake has given it one.
     id: OnceLock<String>,
     /// What is noted. Held until a change of it is durable, so that no request overtakes the note that sets its id
     /// aside.
-    note: tokio::sync::Mutex<Option<SessionNote>>,
+    checkpoint: tokio::sync::Mutex<Option<SessionCheckpoint>>,
     /// The agent's requests that came on the stream of a call, and whether each was answered. An id each, as long as
     /// the session lives: servers repeat old events on new streams. Held for a look-up.
-    asked: Mutex<HashMap<RequestId, bool>>,
+    agent_requests: Mutex<HashMap<RequestId, bool>>,
 }
 
 impl Session {
     /// For a connection that has no session, such as one over pipes.
-    pub(super) fn none(agent: AgentId, host: Arc<dyn Host>) -> Self {
+    pub(super) fn without_id(agent: AgentId, host: Arc<dyn Host>) -> Self {
         Self {
             agent,
             host,
-            kept_at: None,
+            endpoint_url: None,
             next_request: AtomicI64::new(0),
             resumed: None,
             id: OnceLock::new(),
-            note: tokio::sync::Mutex::default(),
-            asked: Mutex::default(),
+            checkpoint: tokio::sync::Mutex::default(),
+            agent_requests: Mutex::default(),
         }
     }
 
@@ -97,23 +97,23 @@ impl Session {
         // 2^30, since not every server takes more than 32 bits.
         let random = clock::new_id().into_bytes();
         let first = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
-        Self { kept_at, next_request: AtomicI64::new(i64::from(first)), ..Self::none(agent, host) }
+        Self { endpoint_url: kept_at, next_request: AtomicI64::new(i64::from(first)), ..Self::without_id(agent, host) }
     }
 
     /// The session that an earlier process left.
-    pub(super) fn resumed(agent: AgentId, host: Arc<dyn Host>, note: SessionNote) -> Self {
+    pub(super) fn resumed(agent: AgentId, host: Arc<dyn Host>, checkpoint: SessionCheckpoint) -> Self {
         Self {
-            kept_at: Some(note.url.clone()),
-            next_request: AtomicI64::new(note.next_request),
-            id: OnceLock::from(note.session.clone()),
-            note: tokio::sync::Mutex::new(Some(note.clone())),
-            resumed: Some(note),
-            ..Self::none(agent, host)
+            endpoint_url: Some(checkpoint.url.clone()),
+            next_request: AtomicI64::new(checkpoint.next_request),
+            id: OnceLock::from(checkpoint.session.clone()),
+            checkpoint: tokio::sync::Mutex::new(Some(checkpoint.clone())),
+            resumed: Some(checkpoint),
+            ..Self::without_id(agent, host)
         }
     }
 
     /// An id for a request, which no other has.
-    pub(super) fn number(&self) -> i64 {
+    pub(super) fn next_id(&self) -> i64 {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -123,23 +123,23 @@ impl Session {
     }
 
     /// The session's id and handshake, if an earlier process has made them.
-    pub(super) fn handshake(&self) -> Option<(String, InitializeResult)> {
+    pub(super) fn resumed_handshake(&self) -> Option<(String, InitializeResult)> {
         self.resumed.as_ref().map(|note| (note.session.clone(), note.initialized.clone()))
     }
 
     /// Its id, if a later process can go on with it.
-    pub(super) fn kept(&self) -> Option<&str> {
-        self.kept_at.as_ref().and(self.id())
+    pub(super) fn resumable_id(&self) -> Option<&str> {
+        self.endpoint_url.as_ref().and(self.id())
     }
 
     /// The handshake made the session. Ends when that is durable, if it is kept.
     pub(super) async fn begin(&self, id: String, initialized: InitializeResult) {
-        let mut note = self.note.lock().await;
-        if let Some(url) = &self.kept_at {
+        let mut note = self.checkpoint.lock().await;
+        if let Some(url) = &self.endpoint_url {
             let (session, url) = (id.clone(), url.clone());
-            let next_request = self.next_request.load(Ordering::Relaxed) + BLOCK;
-            let begun = SessionNote { session, url, initialized, next_request };
-            self.keep(&begun).await;
+            let next_request = self.next_request.load(Ordering::Relaxed) + ID_BLOCK_SIZE;
+            let begun = SessionCheckpoint { session, url, initialized, next_request };
+            self.save(&begun).await;
             *note = Some(begun);
         }
         // A second handshake on one connection does not happen: rmcp is told not to make one.
@@ -148,25 +148,25 @@ impl Session {
 
     /// Sets the request id aside: ends when it is durable that a later process must not use it.
     pub(super) async fn reserve(&self, id: i64) {
-        let mut note = self.note.lock().await;
+        let mut note = self.checkpoint.lock().await;
         if let Some(note) = note.as_mut()
             && id >= note.next_request
         {
-            note.next_request = id + BLOCK;
-            self.keep(note).await;
+            note.next_request = id + ID_BLOCK_SIZE;
+            self.save(note).await;
         }
     }
 
-    async fn keep(&self, note: &SessionNote) {
-        match serde_json::to_value(note) {
-            Ok(note) => self.host.note(NoteKey::Session(self.agent.clone()), note).await,
+    async fn save(&self, checkpoint: &SessionCheckpoint) {
+        match serde_json::to_value(checkpoint) {
+            Ok(note) => self.host.checkpoint(CheckpointKey::Session(self.agent.clone()), note).await,
             Err(error) => tracing::warn!(agent = %self.agent, %error, "the note of a session cannot be written"),
         }
     }
 
     /// The agent made a request on the stream of a call. Whether that is news: servers repeat themselves.
-    pub(super) fn is_asked_anew(&self, request: &RequestId) -> bool {
-        let mut asked = lock(&self.asked);
+    pub(super) fn register_request(&self, request: &RequestId) -> bool {
+        let mut asked = lock(&self.agent_requests);
         let known = asked.contains_key(request);
         if !known {
             asked.insert(request.clone(), false);
@@ -175,44 +175,44 @@ impl Session {
     }
 
     /// The agent has the answer to its request.
-    pub(super) fn answered(&self, request: &RequestId) {
-        if let Some(answered) = lock(&self.asked).get_mut(request) {
+    pub(super) fn mark_answered(&self, request: &RequestId) {
+        if let Some(answered) = lock(&self.agent_requests).get_mut(request) {
             *answered = true;
         }
     }
 
     /// Whether the agent has the answer to its request.
     pub(super) fn is_answered(&self, request: &RequestId) -> bool {
-        lock(&self.asked).get(request).copied().unwrap_or_default()
+        lock(&self.agent_requests).get(request).copied().unwrap_or_default()
     }
 }
 
 /// Translates between rmcp's request ids, which begin at 0 on every connection, and those of the session, which calls
 /// have too. What is nearer to the wire knows the session's only.
-pub(super) struct Numbering {
-    link: Arc<Link>,
+pub(super) struct RequestIdMap {
+    state: Arc<ConnectionState>,
     /// rmcp's requests that wait for an answer, by the session's ids.
-    waiting: HashMap<i64, Waiting>,
+    pending: HashMap<i64, LocalRequest>,
 }
 
 /// A request of rmcp's.
-struct Waiting {
+struct LocalRequest {
     /// Its id by rmcp.
-    local: RequestId,
+    local_id: RequestId,
     /// Whether it listens for news until one side ends it.
-    listens: bool,
+    is_subscription: bool,
 }
 
-impl Numbering {
-    pub(super) fn new(link: Arc<Link>) -> Self {
-        Self { link, waiting: HashMap::new() }
+impl RequestIdMap {
+    pub(super) fn new(link: Arc<ConnectionState>) -> Self {
+        Self { state: link, pending: HashMap::new() }
     }
 
     /// From rmcp to the session.
     pub(super) fn outgoing(&mut self, message: &mut ClientJsonRpcMessage) {
         match message {
             JsonRpcMessage::Request(outgoing) => {
-                let id = self.link.session.number();
+                let id = self.state.session.next_id();
                 let meta = outgoing.request.get_meta_mut();
                 // rmcp's tokens could be those of calls.
                 if meta.get_progress_token().is_some() {
@@ -220,15 +220,15 @@ impl Numbering {
                 }
                 let local = std::mem::replace(&mut outgoing.id, RequestId::Number(id));
                 let listens = matches!(outgoing.request, ClientRequest::SubscriptionsListenRequest(_));
-                self.waiting.insert(id, Waiting { local, listens });
+                self.pending.insert(id, LocalRequest { local_id: local, is_subscription: listens });
             }
             JsonRpcMessage::Notification(outgoing) => {
                 if let ClientNotification::CancelledNotification(cancelled) = &mut outgoing.notification
                     && let Some(id) = &mut cancelled.params.request_id
-                    && let Some((request, _)) = self.waiting.iter().find(|(_, waiting)| waiting.local == *id)
+                    && let Some((request, _)) = self.pending.iter().find(|(_, waiting)| waiting.local_id == *id)
                 {
                     let request = *request;
-                    self.waiting.remove(&request);
+                    self.pending.remove(&request);
                     *id = RequestId::Number(request);
                 }
             }
@@ -240,43 +240,43 @@ impl Numbering {
     /// From the session to rmcp.
     pub(super) fn incoming(&mut self, message: &mut ServerJsonRpcMessage) {
         match message {
-            JsonRpcMessage::Response(response) => self.settle(&mut response.id),
+            JsonRpcMessage::Response(response) => self.resolve(&mut response.id),
             JsonRpcMessage::Error(error) => {
                 if let Some(id) = &mut error.id {
-                    self.settle(id);
+                    self.resolve(id);
                 }
             }
             JsonRpcMessage::Request(incoming) => {
                 if let Some(InboundStreamOrigin::OutboundRequest(id)) = incoming.request.extensions_mut().get_mut()
-                    && let Some(waiting) = self.of(id)
+                    && let Some(waiting) = self.find(id)
                 {
-                    *id = waiting.local.clone();
+                    *id = waiting.local_id.clone();
                 }
             }
             JsonRpcMessage::Notification(incoming) => {
                 // The agent can end what listens; any other id that it cancels is one of its own.
                 if let ServerNotification::CancelledNotification(cancelled) = &mut incoming.notification
                     && let Some(id) = &mut cancelled.params.request_id
-                    && let Some(Waiting { local, listens: true }) = self.of(id)
+                    && let Some(LocalRequest { local_id: local, is_subscription: true }) = self.find(id)
                 {
                     *id = local.clone();
                 }
                 // A subscription is known by the id of the request that made it.
                 let meta = incoming.notification.get_meta_mut();
-                if let Some(waiting) = meta.subscription_id().and_then(|id| self.of(&id)) {
-                    meta.set_subscription_id(waiting.local.clone());
+                if let Some(waiting) = meta.subscription_id().and_then(|id| self.find(&id)) {
+                    meta.set_subscription_id(waiting.local_id.clone());
                 }
             }
         }
     }
 
-    fn of(&self, id: &RequestId) -> Option<&Waiting> {
-        self.waiting.get(&number(id)?)
+    fn find(&self, id: &RequestId) -> Option<&LocalRequest> {
+        self.pending.get(&id_number(id)?)
     }
 
-    fn settle(&mut self, id: &mut RequestId) {
-        if let Some(waiting) = number(id).and_then(|id| self.waiting.remove(&id)) {
-            *id = waiting.local;
+    fn resolve(&mut self, id: &mut RequestId) {
+        if let Some(waiting) = id_number(id).and_then(|id| self.pending.remove(&id)) {
+            *id = waiting.local_id;
         }
     }
 }
@@ -296,16 +296,17 @@ mod tests {
     use crate::{
         mcp::samples,
         model::{
-            Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, LogMessage, Notes, Origin, Progress,
+            Answer, AttemptId, ChatError, ChatReply, ChatRequest, Checkpoints, Elicitation, LogMessage, Origin,
+            Progress,
         },
     };
 
     /// A host that takes its time to keep notes.
     #[derive(Default)]
-    struct Slow(Arc<Mutex<Notes>>);
+    struct SlowHost(Arc<Mutex<Checkpoints>>);
 
     #[async_trait::async_trait]
-    impl Host for Slow {
+    impl Host for SlowHost {
         async fn elicit(&self, _: Origin, _: Elicitation) -> Answer {
             Answer::Cancel
         }
@@ -314,9 +315,9 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
+        async fn on_input_required(&self, _: AttemptId, _: u32, _: Option<String>, _: Value) {}
 
-        fn note(&self, key: NoteKey, note: Value) -> futures::future::BoxFuture<'static, ()> {
+        fn checkpoint(&self, key: CheckpointKey, note: Value) -> futures::future::BoxFuture<'static, ()> {
             let notes = self.0.clone();
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -324,73 +325,78 @@ mod tests {
             })
         }
 
-        fn progressed(&self, _: &AttemptId, _: Progress) {}
+        fn on_progress(&self, _: &AttemptId, _: Progress) {}
 
-        fn logged(&self, _: Origin, _: LogMessage) {}
+        fn on_log(&self, _: Origin, _: LogMessage) {}
     }
 
-    fn noted(notes: &Mutex<Notes>) -> SessionNote {
-        SessionNote::read(lock(notes).sessions["a"].clone(), &"a".into()).unwrap()
+    fn saved_checkpoint(notes: &Mutex<Checkpoints>) -> SessionCheckpoint {
+        SessionCheckpoint::from_value(lock(notes).sessions["a"].clone(), &"a".into()).unwrap()
     }
 
-    fn initialized() -> InitializeResult {
+    fn initialize_result() -> InitializeResult {
         let result =
             json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}});
         serde_json::from_value(result).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_later_life_uses_no_id_of_an_earlier_one() {
-        let host = Arc::new(Slow::default());
+    async fn resumed_sessions_do_not_reuse_ids() {
+        let host = Arc::new(SlowHost::default());
         let notes = host.0.clone();
         let first = Session::over_http("a".into(), host.clone(), Some("http://x/mcp".to_owned()));
         assert_eq!(first.id(), None);
-        first.begin("s".to_owned(), initialized()).await;
-        assert_eq!(first.kept(), Some("s"));
-        let offset = first.number();
-        for local in [1, BLOCK - 1] {
+        first.begin("s".to_owned(), initialize_result()).await;
+        assert_eq!(first.resumable_id(), Some("s"));
+        let offset = first.next_id();
+        for local in [1, ID_BLOCK_SIZE - 1] {
             first.reserve(offset + local).await;
-            assert_eq!(noted(&notes).next_request, offset + BLOCK);
+            assert_eq!(saved_checkpoint(&notes).next_request, offset + ID_BLOCK_SIZE);
         }
-        first.reserve(offset + BLOCK).await;
-        let note = noted(&notes);
-        assert_eq!(note.next_request, offset + 2 * BLOCK);
-        assert!(note.is_with(Some("http://x/mcp")) && !note.is_with(Some("http://y/mcp")) && !note.is_with(None));
+        first.reserve(offset + ID_BLOCK_SIZE).await;
+        let note = saved_checkpoint(&notes);
+        assert_eq!(note.next_request, offset + 2 * ID_BLOCK_SIZE);
+        assert!(
+            note.is_for_url(Some("http://x/mcp")) && !note.is_for_url(Some("http://y/mcp")) && !note.is_for_url(None)
+        );
         let second = Session::resumed("a".into(), host, note.clone());
-        let offset = second.number();
-        assert_eq!((offset, second.handshake()), (note.next_request, Some(("s".to_owned(), initialized()))));
+        let offset = second.next_id();
+        assert_eq!(
+            (offset, second.resumed_handshake()),
+            (note.next_request, Some(("s".to_owned(), initialize_result())))
+        );
         second.reserve(offset + 1).await;
-        assert!(noted(&notes).next_request > offset + 1);
+        assert!(saved_checkpoint(&notes).next_request > offset + 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_request_overtakes_the_note_that_sets_its_id_aside() {
-        let host = Arc::new(Slow::default());
+    async fn requests_wait_for_their_id_block_to_be_durable() {
+        let host = Arc::new(SlowHost::default());
         let notes = host.0.clone();
         let session = Session::over_http("a".into(), host, Some("http://x/mcp".to_owned()));
-        session.begin("s".to_owned(), initialized()).await;
-        let offset = session.number();
-        let ids = [0, 1, 2].map(|more| offset + BLOCK + more);
+        session.begin("s".to_owned(), initialize_result()).await;
+        let offset = session.next_id();
+        let ids = [0, 1, 2].map(|more| offset + ID_BLOCK_SIZE + more);
         futures::future::join_all(ids.map(async |id| {
             session.reserve(id).await;
-            assert_eq!(noted(&notes).next_request, offset + 2 * BLOCK);
+            assert_eq!(saved_checkpoint(&notes).next_request, offset + 2 * ID_BLOCK_SIZE);
         }))
         .await;
     }
 
     #[test]
-    fn knows_what_was_asked_and_answered() {
-        let session = Session::none("a".into(), Arc::new(Slow::default()));
+    fn answered_requests_are_remembered() {
+        let session = Session::without_id("a".into(), Arc::new(SlowHost::default()));
         let [asked, other] = [7, 8].map(RequestId::Number);
-        assert_eq!([session.is_asked_anew(&asked), session.is_asked_anew(&asked)], [true, false]);
-        session.answered(&other);
+        assert_eq!([session.register_request(&asked), session.register_request(&asked)], [true, false]);
+        session.mark_answered(&other);
         assert_eq!([&asked, &other].map(|id| session.is_answered(id)), [false, false]);
-        session.answered(&asked);
-        assert!(session.is_answered(&asked) && session.is_asked_anew(&other));
+        session.mark_answered(&asked);
+        assert!(session.is_answered(&asked) && session.register_request(&other));
     }
 
     /// The id of a request of rmcp's as it goes over the wire.
-    fn sent(numbering: &mut Numbering, local: i64, request: impl Into<ClientRequest>) -> RequestId {
+    fn sent(numbering: &mut RequestIdMap, local: i64, request: impl Into<ClientRequest>) -> RequestId {
         let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
         numbering.outgoing(&mut message);
         let JsonRpcMessage::Request(request) = message else { unreachable!() };
@@ -398,7 +404,7 @@ mod tests {
     }
 
     /// The request that is cancelled on the wire when rmcp cancels `local`.
-    fn cancelled(numbering: &mut Numbering, local: i64) -> Option<RequestId> {
+    fn sent_cancellation(numbering: &mut RequestIdMap, local: i64) -> Option<RequestId> {
         let params = CancelledNotificationParam::new(Some(RequestId::Number(local)), None);
         let mut message = ClientJsonRpcMessage::notification(CancelledNotification::new(params).into());
         numbering.outgoing(&mut message);
@@ -411,31 +417,31 @@ mod tests {
         }
     }
 
-    fn received(numbering: &mut Numbering, id: RequestId) -> RequestId {
+    fn received(numbering: &mut RequestIdMap, id: RequestId) -> RequestId {
         let mut message = ServerJsonRpcMessage::response(ServerResult::empty(()), id);
         numbering.incoming(&mut message);
         let JsonRpcMessage::Response(response) = message else { unreachable!() };
         response.id
     }
 
-    fn numbering(offset: i64) -> Numbering {
-        let link = samples::link();
+    fn id_map(offset: i64) -> RequestIdMap {
+        let link = samples::connection_state();
         link.session.next_request.store(offset, Ordering::Relaxed);
-        Numbering::new(link)
+        RequestIdMap::new(link)
     }
 
     #[test]
-    fn translates_ids_between_the_library_and_the_session() {
-        let mut numbering = numbering(1_003);
+    fn ids_are_mapped_in_both_directions() {
+        let mut numbering = id_map(1_003);
         let number = RequestId::Number;
         let tool = || CallToolRequest::new(CallToolRequestParams::new("t"));
         assert_eq!(sent(&mut numbering, 3, tool()), number(1_003));
         // A call comes in between.
-        assert_eq!(numbering.link.session.number(), 1_004);
+        assert_eq!(numbering.state.session.next_id(), 1_004);
         assert_eq!(sent(&mut numbering, 4, tool()), number(1_005));
-        assert_eq!(cancelled(&mut numbering, 4), Some(number(1_005)));
+        assert_eq!(sent_cancellation(&mut numbering, 4), Some(number(1_005)));
         assert_eq!(received(&mut numbering, RequestId::String("1003".into())), number(3));
-        assert!(numbering.waiting.is_empty());
+        assert!(numbering.pending.is_empty());
         let listen =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
         assert_eq!(sent(&mut numbering, 6, listen), number(1_006));
@@ -453,7 +459,7 @@ mod tests {
     }
 
     /// The id of what the agent cancels, as rmcp sees it.
-    fn taken_back(numbering: &mut Numbering, id: i64) -> Option<RequestId> {
+    fn received_cancellation(numbering: &mut RequestIdMap, id: i64) -> Option<RequestId> {
         let params = CancelledNotificationParam::new(Some(RequestId::Number(id)), None);
         let mut message = ServerJsonRpcMessage::notification(CancelledNotification::new(params).into());
         numbering.incoming(&mut message);
@@ -467,8 +473,8 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_takes_back_its_own_requests_and_ends_what_listens() {
-        let mut numbering = numbering(7);
+    fn agents_cancel_own_requests_and_subscriptions() {
+        let mut numbering = id_map(7);
         let listen =
             SubscriptionsListenRequest::new(SubscriptionsListenRequestParams::new(SubscriptionFilter::default()));
         assert_eq!(
@@ -476,7 +482,7 @@ mod tests {
             RequestId::Number(7)
         );
         assert_eq!(sent(&mut numbering, 1, listen), RequestId::Number(8));
-        let taken_back = [7, 8, 9].map(|id| taken_back(&mut numbering, id));
+        let taken_back = [7, 8, 9].map(|id| received_cancellation(&mut numbering, id));
         assert_eq!(taken_back, [7, 1, 9].map(|id| Some(RequestId::Number(id))));
     }
 }

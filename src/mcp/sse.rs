@@ -21,40 +21,40 @@ use sse_stream::Sse;
 use tokio::time::Instant;
 
 use super::{
-    codec::{self, Expected, Incoming, Requests},
-    link::Link,
+    codec::{self, ExpectedResult, Incoming, PendingRequests},
+    connection_state::ConnectionState,
     lock,
 };
 
 /// How often a stream is opened again without anything new on it. rmcp itself would go on for ever.
-const FRUITLESS_STREAMS: u32 = 3;
+const MAX_EMPTY_STREAMS: u32 = 3;
 /// A stream that lasted this long was worth opening even if nothing came.
-const WORTHWHILE: Duration = Duration::from_secs(5);
+const MIN_USEFUL_DURATION: Duration = Duration::from_secs(5);
 
 /// The streams that were opened in vain, by the event after which they were to go on.
 #[derive(Debug, Default)]
-pub(super) struct Reconnects {
+pub(super) struct ReconnectLimiter {
     /// Shared by the streams of one connection; held for a look-up.
-    in_vain: Mutex<HashMap<String, u32>>,
+    empty_opens: Mutex<HashMap<String, u32>>,
 }
 
-impl Reconnects {
+impl ReconnectLimiter {
     /// Whether a stream after `last_event` may be opened; counts it as opened in vain until something comes.
-    pub(super) fn may_open(&self, last_event: Option<&str>) -> bool {
-        let mut in_vain = lock(&self.in_vain);
+    pub(super) fn try_open(&self, last_event: Option<&str>) -> bool {
+        let mut in_vain = lock(&self.empty_opens);
         let count = in_vain.entry(last_event.unwrap_or_default().to_owned()).or_default();
         *count += 1;
-        *count <= FRUITLESS_STREAMS
+        *count <= MAX_EMPTY_STREAMS
     }
 
-    fn bore_fruit(&self, last_event: &str) {
-        lock(&self.in_vain).remove(last_event);
+    fn made_progress(&self, last_event: &str) {
+        lock(&self.empty_opens).remove(last_event);
     }
 }
 
 /// A stream that was opened to go on where another broke off.
-pub(super) struct Reopened {
-    pub(super) reconnects: Arc<Reconnects>,
+pub(super) struct ReopenedStream {
+    pub(super) reconnects: Arc<ReconnectLimiter>,
     pub(super) last_event: String,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Reopened {
 pub(super) fn events(
     response: reqwest::Response,
     limit: usize,
-    reopened: Option<Reopened>,
+    reopened: Option<ReopenedStream>,
     overflowed: impl Fn() + Send + 'static,
 ) -> BoxStream<'static, Result<Sse, SseError>> {
     let size = Arc::new(AtomicUsize::new(0));
@@ -97,7 +97,7 @@ pub(super) fn events(
                 if let Some(reopened) = &reopened
                     && is_new(&event, &reopened.last_event)
                 {
-                    reopened.reconnects.bore_fruit(&reopened.last_event);
+                    reopened.reconnects.made_progress(&reopened.last_event);
                 }
                 yield Ok(event);
             }
@@ -106,9 +106,9 @@ pub(super) fn events(
             yield Ok(event);
         }
         if let Some(reopened) = &reopened
-            && opened.elapsed() >= WORTHWHILE
+            && opened.elapsed() >= MIN_USEFUL_DURATION
         {
-            reopened.reconnects.bore_fruit(&reopened.last_event);
+            reopened.reconnects.made_progress(&reopened.last_event);
         }
     }
     .boxed()
@@ -116,12 +116,12 @@ pub(super) fn events(
 
 /// The events of a stream of the service, each with one message in the form that rmcp takes, or with none. `request`
 /// is the one whose response the stream is, if it is one.
-pub(super) fn messages(
+pub(super) fn service_messages(
     mut events: BoxStream<'static, Result<Sse, SseError>>,
-    link: Arc<Link>,
+    link: Arc<ConnectionState>,
     request: Option<i64>,
 ) -> BoxStream<'static, Result<Sse, SseError>> {
-    let requests = StreamRequests { link, request };
+    let requests = StreamRequests { state: link, request };
     async_stream::stream! {
         while let Some(event) = events.next().await {
             let mut event = match event {
@@ -146,7 +146,7 @@ pub(super) fn messages(
 
 /// The requests to which messages on a stream of the service can belong.
 struct StreamRequests {
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     request: Option<i64>,
 }
 
@@ -155,7 +155,7 @@ impl StreamRequests {
     fn read(&self, data: &str) -> Vec<String> {
         let messages = codec::read(data, self).unwrap_or_else(|reason| {
             if !data.trim().is_empty() {
-                tracing::debug!(agent = %self.link.agent, reason, "an event holds no message");
+                tracing::debug!(agent = %self.state.agent, reason, "an event holds no message");
             }
             Vec::new()
         });
@@ -172,32 +172,34 @@ impl StreamRequests {
                     JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
                 };
                 if let Some(id) = id {
-                    self.link.requests.take(id);
+                    self.state.requests.remove(id);
                 }
                 return Some(*message);
             }
-            Incoming::BadAnswer(id, reason) => {
-                self.link.requests.take(&id);
-                return Some(codec::unreadable(id, reason));
+            Incoming::UnreadableResponse(id, reason) => {
+                self.state.requests.remove(&id);
+                return Some(codec::unreadable_response(id, reason));
             }
-            Incoming::Progress(token, progress) => self.link.progressed(&token, progress),
-            Incoming::Log(message) => self.link.logged(message),
-            Incoming::NotOpen(id) => self.link.calls.answered_late(&id),
+            Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
+            Incoming::Log(message) => self.state.log(message),
+            Incoming::UnknownResponse(id) => self.state.calls.settle_abandoned(&id),
             // Results of calls are passed on as text.
-            Incoming::Answer(request, answer) => self.link.calls.answer(request, answer),
+            Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, answer),
         }
         None
     }
 }
 
-impl Requests for StreamRequests {
-    fn expected(&self, id: i64) -> Option<Expected> {
+impl PendingRequests for StreamRequests {
+    fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
         // A call's answer has to stay behind the questions that came before it.
-        self.link.expected(id).map(|expected| if expected == Expected::Call { Expected::Text } else { expected })
+        self.state
+            .expected_result(id)
+            .map(|expected| if expected == ExpectedResult::Call { ExpectedResult::Text } else { expected })
     }
 
-    fn only(&self) -> Option<i64> {
-        self.request.or_else(|| self.link.only())
+    fn single_open(&self) -> Option<i64> {
+        self.request.or_else(|| self.state.single_open())
     }
 }
 
@@ -206,8 +208,8 @@ impl Requests for StreamRequests {
 struct EventParser {
     line: Vec<u8>,
     /// Whether the last byte was a carriage return, after which a line feed belongs to the same end of line.
-    after_return: bool,
-    began: bool,
+    after_carriage_return: bool,
+    has_started: bool,
     event: Sse,
 }
 
@@ -216,8 +218,8 @@ impl EventParser {
     fn push(&mut self, mut bytes: &[u8]) -> Vec<Sse> {
         let mut events = Vec::new();
         loop {
-            if self.after_return && !bytes.is_empty() {
-                self.after_return = false;
+            if self.after_carriage_return && !bytes.is_empty() {
+                self.after_carriage_return = false;
                 bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
             }
             let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
@@ -225,7 +227,7 @@ impl EventParser {
                 return events;
             };
             self.line.extend_from_slice(&bytes[..end]);
-            self.after_return = bytes[end] == b'\r';
+            self.after_carriage_return = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];
             events.extend(self.end_line());
         }
@@ -242,8 +244,8 @@ impl EventParser {
     fn end_line(&mut self) -> Option<Sse> {
         let line = std::mem::take(&mut self.line);
         let text = String::from_utf8_lossy(&line);
-        let text = if self.began { &*text } else { text.trim_start_matches('\u{FEFF}') };
-        self.began = true;
+        let text = if self.has_started { &*text } else { text.trim_start_matches('\u{FEFF}') };
+        self.has_started = true;
         let (field, value) = match text.split_once(':') {
             Some((field, value)) => (field, value.strip_prefix(' ').unwrap_or(value)),
             None if text.is_empty() => return self.dispatch(),
@@ -293,17 +295,17 @@ mod tests {
     use crate::mcp::samples;
 
     #[test]
-    fn gives_up_on_a_stream_that_is_opened_in_vain() {
-        let reconnects = Reconnects::default();
-        let opened = |last| (0..5).map(|_| reconnects.may_open(last)).collect::<Vec<_>>();
+    fn empty_streams_are_reopened_a_bounded_number_of_times() {
+        let reconnects = ReconnectLimiter::default();
+        let opened = |last| (0..5).map(|_| reconnects.try_open(last)).collect::<Vec<_>>();
         assert_eq!(opened(Some("e1")), [true, true, true, false, false]);
         assert_eq!(opened(None), [true, true, true, false, false]);
-        reconnects.bore_fruit("e1");
-        assert!(reconnects.may_open(Some("e1")));
+        reconnects.made_progress("e1");
+        assert!(reconnects.try_open(Some("e1")));
     }
 
     #[test]
-    fn splits_a_stream_into_events_as_the_standard_says() {
+    fn streams_are_split_into_events() {
         let message = |data: &str| Sse { data: Some(data.to_owned()), ..Sse::default() };
         let stream = b"\xEF\xBB\xBFdata: a\r\ndata:b\r\r\n: comment\nretry: soon\nodd\nx-more: 1\ndata: caf\xe9\n\n\
             event: ping\nid: 1\ndata: {}\n\nevent: message\nid: 2\nid: 3\nretry: 5\ndata\n\nevent: endpoint\ndata: /m\n\n";
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_an_end_is_read_if_its_data_is_whole() {
+    fn unterminated_events_with_complete_data_are_read() {
         let rest = |stream: &[u8]| {
             let mut parser = EventParser::default();
             assert_eq!(parser.push(stream), []);
@@ -329,11 +331,11 @@ mod tests {
     }
 
     #[test]
-    fn brings_messages_into_the_form_that_the_service_takes() {
-        let link = samples::link();
+    fn messages_are_normalized_for_the_service() {
+        let link = samples::connection_state();
         let list = ClientRequest::ListToolsRequest(ListToolsRequest::default());
         link.requests.add(&RequestId::Number(4), &list);
-        let requests = StreamRequests { link, request: Some(4) };
+        let requests = StreamRequests { state: link, request: Some(4) };
         let read = |data: &str| {
             let messages = requests.read(data);
             messages.iter().map(|text| serde_json::from_str(text).unwrap()).collect::<Vec<serde_json::Value>>()
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_a_stream_whose_event_is_too_large() {
+    async fn oversized_events_end_the_stream() {
         let body = format!("data: small\n\ndata: {}\n\n", "x".repeat(100));
         let chunks = futures::stream::iter([&body.as_bytes()[..13], &body.as_bytes()[13..]].map(<[u8]>::to_vec))
             .map(Ok::<_, io::Error>);

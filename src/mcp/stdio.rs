@@ -19,36 +19,36 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    LARGEST_MESSAGE,
-    calls::{Answer, number},
-    codec::{self, Incoming, Requests},
+    MAX_MESSAGE_BYTES,
+    codec::{self, Incoming, PendingRequests},
+    connection_state::ConnectionState,
     failure,
-    handler::note,
-    lenient,
-    link::Link,
+    handler::handle_incoming,
+    lenient_json,
     log::AgentLog,
-    writer::{Lines, Writer},
+    open_calls::{CallResponse, id_number},
+    stdin_writer::{StdinSender, StdinWriter},
 };
 
 /// Messages read ahead of the service: enough for a burst of progress, and then the agent has to wait.
 const READ_AHEAD: usize = 64;
 /// A line of this size is parsed on another thread, which leaves the runtime to the other agents.
-const LARGE_LINE: usize = 1024 * 1024;
+const LARGE_LINE_BYTES: usize = 1024 * 1024;
 /// Lines of noise that are reported; the log has them all.
-const REPORTED_NOISE: usize = 10;
+const MAX_REPORTED_NOISE: usize = 10;
 /// How long what waits to be written may hold up the end: a child that does not read never takes it.
-const CLOSE_GRACE: Duration = Duration::from_millis(50);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The child's input and output.
-pub(super) type Ends = (ChildStdin, ChildStdout);
+pub(super) type ChildPipes = (ChildStdin, ChildStdout);
 
 /// The client's side of a child's pipes.
-pub(super) struct Stdio {
-    lines: Lines,
+pub(super) struct StdioTransport {
+    input: StdinSender,
     messages: mpsc::Receiver<ServerJsonRpcMessage>,
     /// Feeds a message to the service as if the child had sent it.
     feed: mpsc::WeakSender<ServerJsonRpcMessage>,
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     probe_timeout: Duration,
     closing: CancellationToken,
     /// Cancelled when the writer has ended.
@@ -57,33 +57,38 @@ pub(super) struct Stdio {
     _reader: AbortOnDropHandle<()>,
 }
 
-impl Stdio {
+impl StdioTransport {
     /// A transport over the pipes of a child. A server that has not answered `server/discover` within `probe_timeout`
     /// is taken for one that does not know it; some legacy servers ignore whatever precedes `initialize`.
-    pub(super) fn new((input, output): Ends, link: Arc<Link>, log: Arc<AgentLog>, probe_timeout: Duration) -> Self {
+    pub(super) fn new(
+        (input, output): ChildPipes,
+        link: Arc<ConnectionState>,
+        log: Arc<AgentLog>,
+        probe_timeout: Duration,
+    ) -> Self {
         let (sender, messages) = mpsc::channel(READ_AHEAD);
         let feed = sender.downgrade();
-        let reader = Reader { link: link.clone(), log, messages: sender, noise: 0 };
+        let reader = StdoutReader { state: link.clone(), log, messages: sender, noise_lines: 0 };
         let reader = AbortOnDropHandle::new(tokio::spawn(reader.run(output)));
         let closing = CancellationToken::new();
-        let (writer, lines) = Writer::new(input, link.clone(), closing.clone());
+        let (writer, lines) = StdinWriter::new(input, link.clone(), closing.clone());
         let unwritable = writer.ended();
         let writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
-        Self { lines, messages, feed, link, probe_timeout, closing, unwritable, writer, _reader: reader }
+        Self { input: lines, messages, feed, state: link, probe_timeout, closing, unwritable, writer, _reader: reader }
     }
 
     /// The way past the service, for calls.
-    pub(super) fn lines(&self) -> Lines {
-        self.lines.clone()
+    pub(super) fn input(&self) -> StdinSender {
+        self.input.clone()
     }
 
     /// Answers an unanswered `server/discover` on the server's behalf.
     fn limit_probe(&self, id: RequestId) {
-        let (feed, link, timeout) = (self.feed.clone(), self.link.clone(), self.probe_timeout);
+        let (feed, link, timeout) = (self.feed.clone(), self.state.clone(), self.probe_timeout);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             if let Some(feed) = feed.upgrade()
-                && link.requests.take(&id)
+                && link.requests.remove(&id)
             {
                 let silence = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "`server/discover` was not answered", None);
                 let _ = feed.send(ServerJsonRpcMessage::error(silence, Some(id))).await;
@@ -92,7 +97,7 @@ impl Stdio {
     }
 }
 
-impl Transport<RoleClient> for Stdio {
+impl Transport<RoleClient> for StdioTransport {
     type Error = std::io::Error;
 
     fn send(
@@ -101,7 +106,7 @@ impl Transport<RoleClient> for Stdio {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         match &message {
             JsonRpcMessage::Request(request) => {
-                self.link.requests.add(&request.id, &request.request);
+                self.state.requests.add(&request.id, &request.request);
                 if matches!(request.request, ClientRequest::DiscoverRequest(_)) {
                     self.limit_probe(request.id.clone());
                 }
@@ -110,12 +115,12 @@ impl Transport<RoleClient> for Stdio {
                 if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
                     && let Some(id) = &cancelled.params.request_id
                 {
-                    self.link.requests.take(id);
+                    self.state.requests.remove(id);
                 }
             }
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
         }
-        let lines = self.lines.clone();
+        let lines = self.input.clone();
         async move { lines.write(serde_json::to_vec(&message)?).await }
     }
 
@@ -130,7 +135,7 @@ impl Transport<RoleClient> for Stdio {
 
     async fn close(&mut self) -> Result<(), Self::Error> {
         self.closing.cancel();
-        if tokio::time::timeout(CLOSE_GRACE, &mut self.writer).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, &mut self.writer).await.is_err() {
             self.writer.abort();
         }
         Ok(())
@@ -138,36 +143,36 @@ impl Transport<RoleClient> for Stdio {
 }
 
 /// Reads a child's output until it ends.
-struct Reader {
-    link: Arc<Link>,
+struct StdoutReader {
+    state: Arc<ConnectionState>,
     log: Arc<AgentLog>,
     messages: mpsc::Sender<ServerJsonRpcMessage>,
-    noise: usize,
+    noise_lines: usize,
 }
 
-impl Reader {
+impl StdoutReader {
     async fn run(mut self, output: ChildStdout) {
         let mut output = BufReader::with_capacity(64 * 1024, output);
         let mut line = Vec::new();
         loop {
             line.clear();
-            match (&mut output).take(LARGEST_MESSAGE as u64 + 1).read_until(b'\n', &mut line).await {
+            match (&mut output).take(MAX_MESSAGE_BYTES as u64 + 1).read_until(b'\n', &mut line).await {
                 Ok(0) => return,
-                Ok(_) if line.len() > LARGEST_MESSAGE => {
-                    self.link.overflowed();
+                Ok(_) if line.len() > MAX_MESSAGE_BYTES => {
+                    self.state.handle_overflow();
                     return;
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(agent = %self.link.agent, %error, "the agent's output could not be read");
+                    tracing::warn!(agent = %self.state.agent, %error, "the agent's output could not be read");
                     return;
                 }
             }
-            let read = if line.len() < LARGE_LINE {
-                read(&line, &*self.link)
+            let read = if line.len() < LARGE_LINE_BYTES {
+                read_line(&line, &*self.state)
             } else {
-                let (link, large) = (self.link.clone(), std::mem::take(&mut line));
-                let reading = tokio::task::spawn_blocking(move || (read(&large, &*link), large));
+                let (link, large) = (self.state.clone(), std::mem::take(&mut line));
+                let reading = tokio::task::spawn_blocking(move || (read_line(&large, &*link), large));
                 let Ok((read, large)) = reading.await else { return };
                 line = large;
                 read
@@ -175,14 +180,14 @@ impl Reader {
             match read {
                 Some(Ok(messages)) => {
                     for message in messages {
-                        if let Some(message) = self.take(message)
+                        if let Some(message) = self.handle_message(message)
                             && self.messages.send(message).await.is_err()
                         {
                             return;
                         }
                     }
                 }
-                Some(Err(reason)) => self.skip(&line, &reason),
+                Some(Err(reason)) => self.skip_line(&line, &reason),
                 None => {}
             }
         }
@@ -190,89 +195,92 @@ impl Reader {
 
     /// Takes in a message. Gives what is the service's. An answer to a request that is not open is not: rmcp would take
     /// it for a broken handshake.
-    fn take(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
+    fn handle_message(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
         match incoming {
-            Incoming::Answer(request, answer) => self.link.calls.answer(request, answer),
-            Incoming::Progress(token, progress) => self.link.progressed(&token, progress),
-            Incoming::Log(message) => self.link.logged(message),
-            Incoming::BadAnswer(id, reason) => return self.bad_answer(id, reason),
+            Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, answer),
+            Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
+            Incoming::Log(message) => self.state.log(message),
+            Incoming::UnreadableResponse(id, reason) => return self.handle_unreadable(id, reason),
             Incoming::Message(mut message) => {
-                note(&self.link, &mut message, None);
+                handle_incoming(&self.state, &mut message, None);
                 let id = match &*message {
                     JsonRpcMessage::Response(response) => Some(&response.id),
                     JsonRpcMessage::Error(error) => error.id.as_ref(),
                     JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
                 };
                 if let Some(id) = id {
-                    self.link.requests.take(id);
+                    self.state.requests.remove(id);
                 }
                 return Some(*message);
             }
-            Incoming::NotOpen(id) => {
-                self.link.calls.answered_late(&id);
-                tracing::warn!(agent = %self.link.agent, %id, "the agent answered a request that is not open");
+            Incoming::UnknownResponse(id) => {
+                self.state.calls.settle_abandoned(&id);
+                tracing::warn!(agent = %self.state.agent, %id, "the agent answered a request that is not open");
             }
         }
         None
     }
 
-    fn bad_answer(&self, id: RequestId, reason: String) -> Option<ServerJsonRpcMessage> {
-        tracing::warn!(agent = %self.link.agent, %id, reason, "the agent sent an answer that cannot be read");
-        if let Some(request) = number(&id)
-            && self.link.calls.is_open(request)
+    fn handle_unreadable(&self, id: RequestId, reason: String) -> Option<ServerJsonRpcMessage> {
+        tracing::warn!(agent = %self.state.agent, %id, reason, "the agent sent an answer that cannot be read");
+        if let Some(request) = id_number(&id)
+            && self.state.calls.is_open(request)
         {
-            let failure = failure::unreadable(&self.link.agent, &reason);
-            self.link.calls.answer(request, Answer::None(failure));
+            let failure = failure::unreadable_response(&self.state.agent, &reason);
+            self.state.calls.deliver(request, CallResponse::Failed(failure));
             return None;
         }
-        self.link.requests.take(&id).then(|| codec::unreadable(id, reason))
+        self.state.requests.remove(&id).then(|| codec::unreadable_response(id, reason))
     }
 
-    fn skip(&mut self, line: &[u8], reason: &str) {
-        self.noise += 1;
-        if self.noise <= REPORTED_NOISE {
+    fn skip_line(&mut self, line: &[u8], reason: &str) {
+        self.noise_lines += 1;
+        if self.noise_lines <= MAX_REPORTED_NOISE {
             let text = String::from_utf8_lossy(&line[..line.len().min(200)]);
             let text = text.trim_end();
-            tracing::warn!(agent = %self.link.agent, text, reason, "the agent wrote something to standard output that is no message");
+            tracing::warn!(agent = %self.state.agent, text, reason, "the agent wrote something to standard output that is no message");
         }
         let mut line = line.to_vec();
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        self.log.note(line);
+        self.log.try_write(line);
     }
 }
 
 /// Reads the messages of a line. `None`: it is empty.
-fn read(line: &[u8], requests: &impl Requests) -> Option<Result<Vec<Incoming>, String>> {
-    let text = lenient::decode(line);
+fn read_line(line: &[u8], requests: &impl PendingRequests) -> Option<Result<Vec<Incoming>, String>> {
+    let text = lenient_json::decode(line);
     (!text.is_empty()).then(|| codec::read(&text, requests))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::codec::Expected, *};
+    use super::{super::codec::ExpectedResult, *};
 
     /// Call 7 and request 1 of the service are open.
-    struct Open;
+    struct FakePipeRequests;
 
-    impl Requests for Open {
-        fn expected(&self, id: i64) -> Option<Expected> {
-            [(7, Expected::Call), (1, Expected::Other)].into_iter().find(|(open, _)| *open == id).map(|(_, kind)| kind)
+    impl PendingRequests for FakePipeRequests {
+        fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
+            [(7, ExpectedResult::Call), (1, ExpectedResult::Other)]
+                .into_iter()
+                .find(|(open, _)| *open == id)
+                .map(|(_, kind)| kind)
         }
 
-        fn only(&self) -> Option<i64> {
+        fn single_open(&self) -> Option<i64> {
             None
         }
     }
 
     fn kind(line: &[u8]) -> String {
         let kind = |incoming: Incoming| match incoming {
-            Incoming::Answer(..) => "answer to a call",
+            Incoming::CallResponse(..) => "answer to a call",
             Incoming::Progress(..) => "progress",
             Incoming::Log(..) => "log",
-            Incoming::BadAnswer(..) => "bad answer",
-            Incoming::NotOpen(..) => "not open",
+            Incoming::UnreadableResponse(..) => "bad answer",
+            Incoming::UnknownResponse(..) => "not open",
             Incoming::Message(message) => match *message {
                 JsonRpcMessage::Request(_) => "request",
                 JsonRpcMessage::Response(_) => "response",
@@ -280,7 +288,7 @@ mod tests {
                 JsonRpcMessage::Error(_) => "error",
             },
         };
-        match read(line, &Open) {
+        match read_line(line, &FakePipeRequests) {
             Some(Ok(messages)) => messages.into_iter().map(kind).collect::<Vec<_>>().join(", "),
             Some(Err(_)) => "noise".to_owned(),
             None => "empty".to_owned(),
@@ -288,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_messages_from_noise() {
+    fn messages_are_told_apart_from_noise() {
         for (line, expected) in [
             (&b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n"[..], "response"),
             (b"\xEF\xBB\xBF{\"jsonrpc\":\"2.0\",\"id\":\"1\",\"result\":{}}\r\n", "response"),

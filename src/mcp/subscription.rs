@@ -11,15 +11,15 @@ use rmcp::{
     model::{ServerNotification, SubscriptionFilter},
 };
 
-use super::link::Link;
+use super::connection_state::ConnectionState;
 
 /// The first and the longest pause before a subscription that has ended is made again.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const INITIAL_DELAY: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Marks the agent's tools as changed whenever the agent says so, until the connection ends. An agent that refuses the
 /// subscription is not asked again.
-pub(super) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<Link>) {
+pub(super) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
     let lost = link.lost.clone();
     tokio::select! {
         () = lost.cancelled() => {}
@@ -27,14 +27,14 @@ pub(super) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<Link>) {
     }
 }
 
-async fn listen(peer: Peer<RoleClient>, link: Arc<Link>) {
-    let mut pause = FIRST_PAUSE;
+async fn listen(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
+    let mut pause = INITIAL_DELAY;
     loop {
         let filter = SubscriptionFilter::builder().tools_list_changed().build();
         match peer.listen(filter).await {
             Ok(mut subscription) => {
                 while let Ok(Some(news)) = subscription.next().await {
-                    pause = FIRST_PAUSE;
+                    pause = INITIAL_DELAY;
                     if let ServerNotification::ToolListChangedNotification(_) = news {
                         link.tools_changed.store(true, Ordering::Relaxed);
                     }
@@ -50,7 +50,7 @@ async fn listen(peer: Peer<RoleClient>, link: Arc<Link>) {
             return;
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(MAX_PAUSE);
+        pause = (pause * 2).min(MAX_DELAY);
         // A change meanwhile was announced to no subscriber.
         link.tools_changed.store(true, Ordering::Relaxed);
     }

@@ -13,32 +13,32 @@ use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 
 use crate::{
-    json_schema::{self, Formats, Limits, STACK_SIZE, Schema, Unchecked},
+    json_schema::{self, CompiledSchema, FormatValidation, STACK_BYTES, SchemaCheckError, SchemaLimits},
     model::{JsonObject, ToolInfo},
 };
 
 /// Violations of a schema that a failure names.
 const MAX_VIOLATIONS: usize = 10;
 /// Bytes of the description of a violation.
-const MAX_VIOLATION: usize = 200;
+const MAX_VIOLATION_BYTES: usize = 200;
 /// How long a check may take, the wait for a thread included. Its steps are bounded, so this is a second barrier.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Limits how many checks run on threads of their own at the same time.
-const MAX_THREADS: usize = 2;
+const MAX_CHECK_THREADS: usize = 2;
 /// The threads that are free.
-static THREADS: Semaphore = Semaphore::const_new(MAX_THREADS);
+static CHECK_THREADS: Semaphore = Semaphore::const_new(MAX_CHECK_THREADS);
 
 /// A schema of a tool, compiled when it is first needed.
 #[derive(Debug, Default)]
 pub(super) struct ToolSchema {
-    compiled: OnceCell<Result<Arc<Schema>, Unchecked>>,
+    compiled: OnceCell<Result<Arc<CompiledSchema>, SchemaCheckError>>,
     /// Whether it was already reported that the schema or a value is not checked.
     is_reported: AtomicBool,
 }
 
 /// The outcome of a check.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CheckOutcome {
     Valid,
     /// Names each violation.
     Invalid(String),
@@ -48,27 +48,33 @@ pub(super) enum Verdict {
 
 /// Has the library compile the schemas of schemas, which it does once and which takes milliseconds, while an agent
 /// starts.
-pub(super) fn prepare() {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(|| {
-        let warm = || Schema::compile(json!({"type": "object"}), Formats::AsDraft, &Limits::BACKGROUND);
+pub(super) fn warm_up() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        let warm = || {
+            CompiledSchema::compile(
+                json!({"type": "object"}),
+                FormatValidation::DraftDefault,
+                &SchemaLimits::BACKGROUND,
+            )
+        };
         drop(tokio::task::spawn_blocking(warm));
     });
 }
 
 impl ToolSchema {
     /// Checks `value`, which is left as it was.
-    pub(super) async fn check(&self, schema: &JsonObject, value: &mut Value) -> Verdict {
+    pub(super) async fn check(&self, schema: &JsonObject, value: &mut Value) -> CheckOutcome {
         let outcome = match self.compiled.get_or_init(|| compile(schema)).await {
             Ok(compiled) => violations(compiled, value).await,
             Err(unchecked) => Err(unchecked.clone()),
         };
         match outcome {
-            Ok(violations) if violations.is_empty() => Verdict::Valid,
-            Ok(violations) => Verdict::Invalid(violations),
+            Ok(violations) if violations.is_empty() => CheckOutcome::Valid,
+            Ok(violations) => CheckOutcome::Invalid(violations),
             Err(unchecked) => {
                 let is_first = !self.is_reported.swap(true, Ordering::Relaxed);
-                Verdict::Unchecked(is_first.then(|| unchecked.to_string()))
+                CheckOutcome::Unchecked(is_first.then(|| unchecked.to_string()))
             }
         }
     }
@@ -101,23 +107,28 @@ pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
     warnings
 }
 
-async fn compile(schema: &JsonObject) -> Result<Arc<Schema>, Unchecked> {
+async fn compile(schema: &JsonObject) -> Result<Arc<CompiledSchema>, SchemaCheckError> {
     let schema = Value::Object(schema.clone());
     let compiled = match json_schema::is_small(&schema) {
-        true => Schema::compile(schema, Formats::AsDraft, &Limits::INLINE),
-        false => on_thread(move || Schema::compile(schema, Formats::AsDraft, &Limits::BACKGROUND)).await?,
+        true => CompiledSchema::compile(schema, FormatValidation::DraftDefault, &SchemaLimits::INLINE),
+        false => {
+            run_on_thread(move || {
+                CompiledSchema::compile(schema, FormatValidation::DraftDefault, &SchemaLimits::BACKGROUND)
+            })
+            .await?
+        }
     };
     compiled.map(Arc::new)
 }
 
-async fn violations(schema: &Arc<Schema>, value: &mut Value) -> Result<String, Unchecked> {
-    if schema.estimate(value, &Limits::INLINE).is_ok() {
-        return describe(schema, value, &Limits::INLINE);
+async fn violations(schema: &Arc<CompiledSchema>, value: &mut Value) -> Result<String, SchemaCheckError> {
+    if schema.check_cost(value, &SchemaLimits::INLINE).is_ok() {
+        return describe(schema, value, &SchemaLimits::INLINE);
     }
     let (checked, schema) = (Arc::new(std::mem::take(value)), Arc::clone(schema));
     let shared = Arc::clone(&checked);
-    let described = on_thread(move || {
-        let described = describe(&schema, &shared, &Limits::BACKGROUND);
+    let described = run_on_thread(move || {
+        let described = describe(&schema, &shared, &SchemaLimits::BACKGROUND);
         drop(shared);
         described
     })
@@ -127,13 +138,13 @@ async fn violations(schema: &Arc<Schema>, value: &mut Value) -> Result<String, U
 }
 
 /// Says where and how `value` breaks the schema; empty when it does not.
-fn describe(schema: &Schema, value: &Value, limits: &Limits) -> Result<String, Unchecked> {
+fn describe(schema: &CompiledSchema, value: &Value, limits: &SchemaLimits) -> Result<String, SchemaCheckError> {
     let violations = schema.violations(value, limits)?;
     let mut described: Vec<_> = violations
         .iter()
         .take(MAX_VIOLATIONS)
         .map(|error| {
-            let what = json_schema::message(error, MAX_VIOLATION);
+            let what = json_schema::bounded_message(error, MAX_VIOLATION_BYTES);
             let path = error.instance_path().to_string();
             if path.is_empty() { what } else { format!("`{path}`: {what}") }
         })
@@ -147,11 +158,11 @@ fn describe(schema: &Schema, value: &Value, limits: &Limits) -> Result<String, U
 
 /// Runs `work` on a thread of its own, and gives up on it after [`CHECK_TIMEOUT`]. A thread, unlike a task of the
 /// runtime, never keeps the process from ending.
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unchecked> {
+async fn run_on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SchemaCheckError> {
     let run = async {
-        let permit = THREADS.acquire().await.ok()?;
+        let permit = CHECK_THREADS.acquire().await.ok()?;
         let (sender, result) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(STACK_SIZE);
+        let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(STACK_BYTES);
         let spawned = thread.spawn(move || {
             let _permit = permit;
             // The caller may have given up.
@@ -162,8 +173,8 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     };
     match tokio::time::timeout(CHECK_TIMEOUT, run).await {
         Ok(Some(result)) => Ok(result),
-        Ok(None) => Err(Unchecked::TooMuchWork("the check could not be carried out".to_owned())),
-        Err(_) => Err(Unchecked::TooMuchWork(format!("more than {CHECK_TIMEOUT:?}"))),
+        Ok(None) => Err(SchemaCheckError::CheckTooExpensive("the check could not be carried out".to_owned())),
+        Err(_) => Err(SchemaCheckError::CheckTooExpensive(format!("more than {CHECK_TIMEOUT:?}"))),
     }
 }
 
@@ -178,7 +189,7 @@ mod tests {
     }
 
     /// Each definition refers twice to the next.
-    fn doubling(levels: usize) -> JsonObject {
+    fn doubling_schema(levels: usize) -> JsonObject {
         let reference = |level: usize| json!({"$ref": format!("#/$defs/d{level}")});
         let mut definitions = JsonObject::new();
         for level in 0..levels {
@@ -190,53 +201,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_that_is_too_large_is_reported_once_and_changes_nothing() {
-        let (schema, tool) = (doubling(60), ToolSchema::default());
+    async fn expensive_checks_are_reported_once() {
+        let (schema, tool) = (doubling_schema(60), ToolSchema::default());
         let value = json!({"s": "x"});
         let mut checked = value.clone();
         let reason = "checking it takes too much work: more than 1000000 steps".to_owned();
-        assert_eq!(tool.check(&schema, &mut checked).await, Verdict::Unchecked(Some(reason)));
-        assert_eq!(tool.check(&schema, &mut checked).await, Verdict::Unchecked(None));
+        assert_eq!(tool.check(&schema, &mut checked).await, CheckOutcome::Unchecked(Some(reason)));
+        assert_eq!(tool.check(&schema, &mut checked).await, CheckOutcome::Unchecked(None));
         assert_eq!(checked, value);
     }
 
     #[tokio::test]
-    async fn a_check_on_a_thread_gives_what_one_in_place_gives() {
+    async fn threaded_and_inline_checks_agree() {
         let schema = object(json!({"properties": {"n": {"items": {"type": "integer"}}}}));
         let tool = ToolSchema::default();
         let mut many = json!({"n": (0..60_000).collect::<Vec<_>>()});
-        assert_eq!(tool.check(&schema, &mut many).await, Verdict::Valid);
+        assert_eq!(tool.check(&schema, &mut many).await, CheckOutcome::Valid);
         many["n"][59_999] = json!("x");
         let violation = "`/n/59999`: \"x\" is not of type \"integer\"".to_owned();
-        assert_eq!(tool.check(&schema, &mut many).await, Verdict::Invalid(violation.clone()));
+        assert_eq!(tool.check(&schema, &mut many).await, CheckOutcome::Invalid(violation.clone()));
         let mut few = json!({"n": ["x"]});
         let violation = violation.replace("59999", "0");
-        assert_eq!(tool.check(&schema, &mut few).await, Verdict::Invalid(violation));
+        assert_eq!(tool.check(&schema, &mut few).await, CheckOutcome::Invalid(violation));
     }
 
     #[tokio::test]
-    async fn a_thread_that_fails_leaves_the_value_unchecked() {
-        let failed = on_thread(|| -> u8 { panic!("as planned") }).await;
-        assert_eq!(failed, Err(Unchecked::TooMuchWork("the check could not be carried out".to_owned())));
-        assert_eq!(on_thread(|| 7).await, Ok(7));
+    async fn failed_threads_leave_the_value_unchecked() {
+        let failed = run_on_thread(|| -> u8 { panic!("as planned") }).await;
+        assert_eq!(failed, Err(SchemaCheckError::CheckTooExpensive("the check could not be carried out".to_owned())));
+        assert_eq!(run_on_thread(|| 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn the_runtime_goes_on_while_a_thread_works() {
         let (sender, told) = std::sync::mpsc::channel();
         // The work ends only if the other future gets its turn meanwhile.
-        let work = on_thread(move || told.recv());
+        let work = run_on_thread(move || told.recv());
         let (outcome, sent) = tokio::join!(work, async move { sender.send(7) });
         assert_eq!((outcome, sent), (Ok(Ok(7)), Ok(())));
     }
 
     #[tokio::test]
     async fn costly_checks_wait_for_a_thread_and_small_ones_do_not() {
-        let costly = compile(&doubling(15)).await.expect("is small");
-        let small = compile(&doubling(3)).await.expect("is small");
+        let costly = compile(&doubling_schema(15)).await.expect("is small");
+        let small = compile(&doubling_schema(3)).await.expect("is small");
         let large = object(json!({"properties": {"s": {"enum": (0..20_000).collect::<Vec<_>>()}}}));
         // No thread is free, so whatever needs one has to wait.
-        let _permits = THREADS.acquire_many(MAX_THREADS as u32).await.expect("is never closed");
+        let _permits = CHECK_THREADS.acquire_many(MAX_CHECK_THREADS as u32).await.expect("is never closed");
         assert_eq!(violations(&costly, &mut json!({"s": "x"})).now_or_never(), None);
         assert_eq!(violations(&small, &mut json!({})).now_or_never(), Some(Ok(String::new())));
         assert!(compile(&large).now_or_never().is_none());
@@ -254,7 +265,8 @@ mod tests {
         };
         let wrong = object(json!({"type": "nonsense"}));
         let plain = object(json!({"type": "object", "required": ["s"]}));
-        let tools = [tool("a", plain.clone(), Some(doubling(60))), tool("b", plain, None), tool("c", wrong, None)];
+        let tools =
+            [tool("a", plain.clone(), Some(doubling_schema(60))), tool("b", plain, None), tool("c", wrong, None)];
         let warnings = schema_warnings(&tools).await;
         assert_eq!(
             warnings[0],
@@ -268,9 +280,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn violations_are_counted_beyond_those_that_are_named() {
+    async fn further_violations_are_counted() {
         let schema = object(json!({"items": {"type": "string"}}));
-        let Verdict::Invalid(violations) = ToolSchema::default().check(&schema, &mut json!(vec![1; 14])).await else {
+        let CheckOutcome::Invalid(violations) = ToolSchema::default().check(&schema, &mut json!(vec![1; 14])).await
+        else {
             panic!("is invalid");
         };
         assert!(violations.ends_with("; 4 more"), "{violations}");

@@ -40,7 +40,7 @@ pub struct AgentSpec {
 
 impl AgentSpec {
     /// Whether the agents file lets `tool` be called.
-    pub fn allows(&self, tool: &str) -> bool {
+    pub fn is_tool_allowed(&self, tool: &str) -> bool {
         self.enabled_tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
             && !self.disabled_tools.iter().any(|name| name == tool)
     }
@@ -90,7 +90,7 @@ pub enum Transport {
 
 impl Transport {
     /// The program that the host starts for it, if it does.
-    pub fn child(&self) -> Option<&ChildProcess> {
+    pub fn child_process(&self) -> Option<&ChildProcess> {
         match self {
             Self::Stdio(child) => Some(child),
             Self::Http { server, .. } => server.as_ref(),
@@ -104,7 +104,7 @@ impl std::fmt::Debug for Transport {
         match self {
             Self::Stdio(child) => f.debug_tuple("Stdio").field(&child.command).finish(),
             Self::Http { url, .. } => {
-                f.debug_struct("Http").field("url", &super::shown_address(url)).finish_non_exhaustive()
+                f.debug_struct("Http").field("url", &super::redact_url(url)).finish_non_exhaustive()
             }
         }
     }

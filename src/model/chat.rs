@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{JsonObject, Span};
+use super::{HumanDuration, JsonObject};
 
 /// A chat request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// What the asker would like of a model, where it names none.
-    #[serde(default, skip_serializing_if = "ModelPreferences::are_none")]
+    #[serde(default, skip_serializing_if = "ModelPreferences::is_empty")]
     pub preferences: ModelPreferences,
     /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,13 +41,13 @@ pub struct ChatRequest {
     pub tool_choice: ToolChoice,
     /// The form that the reply's text must have; free text where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<OutputForm>,
+    pub output: Option<ReplySchema>,
     /// Limits the silence of the endpoint; the model's own limit where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
     /// Limits the whole request, its waits included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Span>,
+    pub deadline: Option<HumanDuration>,
     /// Whether the asker itself repeats a request that failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single_try: bool,
@@ -71,7 +71,7 @@ pub struct ModelPreferences {
 }
 
 impl ModelPreferences {
-    fn are_none(&self) -> bool {
+    fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -92,8 +92,8 @@ impl ChatMessage {
     }
 
     /// All its text.
-    pub fn all_text(&self) -> String {
-        text_of(&self.parts)
+    pub fn text_content(&self) -> String {
+        join_text(&self.parts)
     }
 }
 
@@ -169,7 +169,7 @@ pub enum ChatPart {
 
 impl ChatPart {
     /// Whether a model asks for a tool with it.
-    pub fn asks_for_tool(&self) -> bool {
+    pub fn is_tool_use(&self) -> bool {
         matches!(self, Self::ToolUse { .. } | Self::UnreadableToolUse { .. })
     }
 }
@@ -201,14 +201,14 @@ pub enum ToolChoice {
 
 /// The form of a reply: JSON by a schema.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OutputForm {
+pub struct ReplySchema {
     /// A name for the schema: letters, digits, `_` and `-`.
     pub name: String,
     /// The JSON Schema.
     pub schema: Value,
 }
 
-impl OutputForm {
+impl ReplySchema {
     /// Returns the words that ask a model for the form, as a part of its system prompt.
     pub fn instruction(&self) -> String {
         format!(
@@ -227,7 +227,7 @@ pub struct ChatReply {
     /// The model that answered, as the endpoint reported it.
     pub model: String,
     /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, `toolUse`; else `content_filter`, `refusal`, or the
-    /// provider's own word. See [`ChatReply::ending`].
+    /// provider's own word. See [`ChatReply::reply_status`].
     pub stop_reason: String,
     /// Tokens used, if the endpoint said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,24 +243,24 @@ pub struct ChatReply {
 impl ChatReply {
     /// All its text.
     pub fn text(&self) -> String {
-        text_of(&self.parts)
+        join_text(&self.parts)
     }
 
     /// Returns whether the model said all that it meant to.
-    pub fn ending(&self) -> Ending {
+    pub fn reply_status(&self) -> ReplyStatus {
         match self.stop_reason.as_str() {
-            "endTurn" | "stopSequence" | "toolUse" => Ending::Complete,
-            "maxTokens" => Ending::Truncated,
-            "content_filter" => Ending::Filtered,
-            "refusal" => Ending::Refused,
-            other => Ending::Unknown(other.to_owned()),
+            "endTurn" | "stopSequence" | "toolUse" => ReplyStatus::Complete,
+            "maxTokens" => ReplyStatus::Truncated,
+            "content_filter" => ReplyStatus::Filtered,
+            "refusal" => ReplyStatus::Refused,
+            other => ReplyStatus::Unknown(other.to_owned()),
         }
     }
 }
 
 /// How a reply ended. Only a complete one is an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Ending {
+pub enum ReplyStatus {
     /// The model ended it.
     #[default]
     Complete,
@@ -274,7 +274,7 @@ pub enum Ending {
     Unknown(String),
 }
 
-fn text_of(parts: &[ChatPart]) -> String {
+fn join_text(parts: &[ChatPart]) -> String {
     let texts = parts.iter().filter_map(|part| match part {
         ChatPart::Text { text } => Some(text.as_str()),
         _ => None,
@@ -320,6 +320,6 @@ pub enum ChatError {
         status: Option<u16>,
         /// How long it asks to wait, if it says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        retry_after: Option<Span>,
+        retry_after: Option<HumanDuration>,
     },
 }

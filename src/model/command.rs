@@ -36,9 +36,9 @@ pub enum Command {
     /// Call a tool.
     StartAttempt(StartAttempt),
     /// Go on with a call that an earlier process began, by the note that it kept. Nothing is asked for again.
-    TakeUp(StartAttempt),
+    Reattach(StartAttempt),
     /// Ask the language model, in answer to a prompt.
-    AskModel {
+    RequestModel {
         /// Task and turn.
         attempt: AttemptId,
         /// The whole conversation.
@@ -54,7 +54,7 @@ pub enum Command {
     /// Stop asking the planner: its answer is no longer waited for.
     CancelReplan,
     /// Ask a person.
-    Ask {
+    AskPerson {
         /// The question.
         question: Arc<Question>,
     },
@@ -66,7 +66,7 @@ pub enum Command {
         answer: Answer,
     },
     /// Ask the language model.
-    Sample {
+    RequestSampling {
         /// The agent's request.
         request: RequestId,
         /// What to ask.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, JsonObject,
-    LogMessage, Origin, Outcome, Plan, Progress, Question, QuestionId, Remainder, RequestId, RunId, Sampler, Span,
-    TaskId, Timestamp, ToolOutput, Usage,
+    AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatMessage, ChatReply, ChatRequest, Failure, HumanDuration,
+    JsonObject, LogMessage, Origin, Outcome, Plan, PlanPatch, Progress, Question, QuestionId, RequestId, RunId,
+    SamplingOrigin, TaskId, Timestamp, ToolOutput, Usage,
 };
 
 /// An event with its place and time in a run.
@@ -39,7 +39,7 @@ pub enum Event {
         seed: u64,
         /// The files that it came from, where it came from files.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        source: Option<Arc<Source>>,
+        source: Option<Arc<RunSource>>,
     },
     /// The run does a part of an earlier one again: everything from a task on.
     RunRerun {
@@ -72,7 +72,7 @@ pub enum Event {
     /// A later process took the run up, after the one before had ended or had paused it.
     RunResumed {
         /// How long nobody drove it: time that does not count for its budget.
-        away: Span,
+        away: HumanDuration,
         /// The attempts under way that are taken up where they are; every other one is interrupted.
         taken_up: Vec<AttemptId>,
         /// Whether a person accepted that agents' tools are not what they were.
@@ -216,7 +216,7 @@ pub enum Event {
         /// Which replan.
         number: u32,
         /// The remainder.
-        remainder: Arc<Remainder>,
+        remainder: Arc<PlanPatch>,
     },
     /// The replan is over: the new remainder is the run's, or everything stays as it was. Each task that it removes
     /// ends with an event of its own.
@@ -224,7 +224,7 @@ pub enum Event {
         /// Which replan.
         number: u32,
         /// The remainder, or why there is none.
-        result: Result<Arc<Remainder>, Failure>,
+        result: Result<Arc<PlanPatch>, Failure>,
     },
     /// A person is asked.
     QuestionAsked {
@@ -269,7 +269,7 @@ pub enum Event {
         /// The request.
         request: RequestId,
         /// Who asked.
-        origin: Sampler,
+        origin: SamplingOrigin,
         /// What was asked.
         chat: Arc<ChatRequest>,
     },
@@ -328,7 +328,7 @@ pub enum Event {
 
 /// The files that a run came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct RunSource {
     /// The absolute path of the plan file; absent for a plan from standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
@@ -359,7 +359,7 @@ pub struct GoalPlanning {
     /// What the person asked for.
     pub goal: String,
     /// The planner's turns, in order; the last one gave the plan.
-    pub turns: Vec<PlannerTurn>,
+    pub turns: Vec<PlannerExchange>,
 }
 
 impl GoalPlanning {
@@ -377,7 +377,7 @@ impl GoalPlanning {
 
 /// A turn in which a model answered the planner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlannerTurn {
+pub struct PlannerExchange {
     /// The model that answered, as the endpoint reported it.
     pub model: String,
     /// MCP's `stopReason`, as in [`ChatReply`].
@@ -392,14 +392,14 @@ pub struct PlannerTurn {
     pub cost_usd: Option<f64>,
 }
 
-impl PlannerTurn {
+impl PlannerExchange {
     /// The turn in which `request` got `reply`.
-    pub fn of(request: &ChatRequest, reply: &ChatReply) -> Self {
+    pub fn from_reply(request: &ChatRequest, reply: &ChatReply) -> Self {
         Self {
             model: reply.model.clone(),
             stop_reason: reply.stop_reason.clone(),
             usage: reply.usage,
-            most_tokens: request.most_tokens(),
+            most_tokens: request.estimate_tokens(),
             cost_usd: reply.cost_usd,
         }
     }
@@ -461,7 +461,7 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// The word for it, the same in text, in JSON and in the journal.
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Succeeded => "succeeded",
@@ -474,7 +474,7 @@ impl RunStatus {
     }
 
     /// Whether the run can go on: it is driven, was interrupted, or is paused.
-    pub fn is_open(self) -> bool {
+    pub fn is_unfinished(self) -> bool {
         match self {
             Self::Running | Self::Paused | Self::Interrupted => true,
             Self::Succeeded | Self::Partial | Self::Failed | Self::Cancelled => false,
@@ -484,7 +484,7 @@ impl RunStatus {
 
 impl std::fmt::Display for RunStatus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.as_str())
     }
 }
 

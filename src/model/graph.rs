@@ -16,33 +16,33 @@ pub struct Node {
     /// The task as planned; an item shares its parent's, and a model's call has one of its own.
     pub task: Arc<Task>,
     /// What part of the graph it is.
-    pub part: Part,
+    pub kind: NodeKind,
 }
 
 impl Node {
     /// The item that it is, if it is one.
     pub fn item(&self) -> Option<&Item> {
-        match &self.part {
-            Part::Item(item) => Some(item),
-            Part::Planned | Part::ToolCall(_) => None,
+        match &self.kind {
+            NodeKind::Item(item) => Some(item),
+            NodeKind::Planned | NodeKind::ToolCall(_) => None,
         }
     }
 }
 
 /// What part of a graph a node is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Part {
+pub enum NodeKind {
     /// A task of the plan.
     Planned,
     /// An item of a `foreach` task.
     Item(Item),
     /// A call that a model asked for.
-    ToolCall(Box<ToolCall>),
+    ToolCall(Box<ToolCallNode>),
 }
 
 /// A call that a model asked for, in answer to a prompt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ToolCall {
+pub struct ToolCallNode {
     /// The prompt.
     pub parent: NodeIndex,
     /// The arguments, as the model gave them: data, never a template.
@@ -74,12 +74,12 @@ pub enum GraphError {
     #[error("two tasks are called `{0}`")]
     Duplicate(TaskId),
     /// A task needs one that is not there.
-    #[error("task `{task}` needs `{needs}`, which is not in the plan")]
+    #[error("task `{task}` needs `{dependency}`, which is not in the plan")]
     Unknown {
         /// The task.
         task: TaskId,
         /// What it needs.
-        needs: TaskId,
+        dependency: TaskId,
     },
     /// Tasks wait for each other; each needs the next, and the last needs the first.
     #[error("tasks wait for each other: {}", .0.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" needs "))]
@@ -106,7 +106,8 @@ impl TaskGraph {
         self.graph.reserve_nodes(tasks.len());
         self.graph.reserve_edges(tasks.iter().map(|task| task.needs.len()).sum());
         for task in tasks {
-            let node = self.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), part: Part::Planned });
+            let node =
+                self.graph.add_node(Node { id: task.id.clone(), task: Arc::clone(task), kind: NodeKind::Planned });
             if self.by_id.insert(task.id.clone(), node).is_some() {
                 return Err(GraphError::Duplicate(task.id.clone()));
             }
@@ -118,7 +119,7 @@ impl TaskGraph {
             let node = NodeIndex::new(first + index);
             for needs in &task.needs {
                 let Some(&from) = self.by_id.get(needs) else {
-                    return Err(GraphError::Unknown { task: task.id.clone(), needs: needs.clone() });
+                    return Err(GraphError::Unknown { task: task.id.clone(), dependency: needs.clone() });
                 };
                 if std::mem::replace(&mut latest[from.index()], node) != node {
                     self.graph.add_edge(from, node, ());
@@ -133,7 +134,7 @@ impl TaskGraph {
     }
 
     /// Makes `dependent` wait for `node` too.
-    pub fn add_need(&mut self, dependent: NodeIndex, node: NodeIndex) {
+    pub fn add_dependency(&mut self, dependent: NodeIndex, node: NodeIndex) {
         self.graph.update_edge(node, dependent, ());
     }
 
@@ -148,7 +149,8 @@ impl TaskGraph {
         for index in 0..values.len() {
             let item = Item { parent, index, values: Arc::clone(values) };
             let id = id.item(index);
-            let node = self.graph.add_node(Node { id: id.clone(), task: Arc::clone(&task), part: Part::Item(item) });
+            let node =
+                self.graph.add_node(Node { id: id.clone(), task: Arc::clone(&task), kind: NodeKind::Item(item) });
             self.by_id.insert(id, node);
             self.graph.add_edge(node, parent, ());
         }
@@ -158,8 +160,8 @@ impl TaskGraph {
     /// Adds a call that the model asked for in answer to the prompt at `parent`.
     pub fn add_tool_call(&mut self, parent: NodeIndex, task: Task, arguments: JsonObject) -> NodeIndex {
         let id = task.id.clone();
-        let part = Part::ToolCall(Box::new(ToolCall { parent, arguments }));
-        let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), part });
+        let part = NodeKind::ToolCall(Box::new(ToolCallNode { parent, arguments }));
+        let node = self.graph.add_node(Node { id: id.clone(), task: Arc::new(task), kind: part });
         self.by_id.insert(id, node);
         self.graph.add_edge(node, parent, ());
         node
@@ -181,7 +183,7 @@ impl TaskGraph {
     }
 
     /// The node of that id.
-    pub fn find(&self, id: &str) -> Option<NodeIndex> {
+    pub fn node_index(&self, id: &str) -> Option<NodeIndex> {
         self.by_id.get(id).copied()
     }
 

@@ -73,11 +73,11 @@ pub type IdHashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::Rando
 
 impl RunId {
     /// How many characters of an id name a run among others.
-    const SHORT: usize = 8;
+    const SHORT_LENGTH: usize = 8;
 
     /// The end of the id, which commands accept in place of all of it. Its beginning is a time, so runs share that.
     pub fn short(&self) -> &str {
-        let start = self.0.char_indices().nth_back(Self::SHORT - 1).map_or(0, |(at, _)| at);
+        let start = self.0.char_indices().nth_back(Self::SHORT_LENGTH - 1).map_or(0, |(at, _)| at);
         &self.0[start..]
     }
 }
@@ -89,22 +89,22 @@ impl TaskId {
     }
 
     /// The id of call `number` (from 1) that the model asked for in answer to the prompt `self`.
-    pub fn call(&self, number: usize) -> Self {
+    pub fn tool_call(&self, number: usize) -> Self {
         Self::from(format!("{self}/{number}"))
     }
 
     /// The task of the plan that it is, or belongs to as an item or a call of its prompt.
-    pub fn planned(&self) -> Self {
-        if self.is_planned() { self.clone() } else { Self::from(Self::planned_part(&self.0)) }
+    pub fn planned_task(&self) -> Self {
+        if self.is_planned() { self.clone() } else { Self::from(Self::planned_task_name(&self.0)) }
     }
 
     /// Whether it is a task of the plan, and not an item or a call.
     pub fn is_planned(&self) -> bool {
-        Self::planned_part(&self.0).len() == self.0.len()
+        Self::planned_task_name(&self.0).len() == self.0.len()
     }
 
     /// The part of an id that names a task of the plan: names of tasks hold neither `[` nor `/`.
-    pub fn planned_part(id: &str) -> &str {
+    pub fn planned_task_name(id: &str) -> &str {
         id.split(['[', '/']).next().unwrap_or(id)
     }
 }

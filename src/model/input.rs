@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     AgentId, AgentInfo, Answer, AttemptId, ChatError, ChatReply, ChatRequest, Elicitation, Failure, LogMessage, Origin,
-    Progress, QuestionId, Remainder, RequestId, Sampler, ToolOutput,
+    PlanPatch, Progress, QuestionId, RequestId, SamplingOrigin, ToolOutput,
 };
 
 /// An observation.
@@ -66,12 +66,12 @@ pub enum Input {
         /// Its request.
         request: RequestId,
         /// Who asks.
-        origin: Sampler,
+        origin: SamplingOrigin,
         /// What.
         chat: Arc<ChatRequest>,
     },
     /// The language model replied, or failed.
-    SamplingEnded {
+    SamplingFinished {
         /// The agent's request.
         request: RequestId,
         /// The reply.
@@ -89,7 +89,7 @@ pub enum Input {
         /// Which replan.
         number: u32,
         /// The remainder.
-        result: Result<Arc<Remainder>, Failure>,
+        result: Result<Arc<PlanPatch>, Failure>,
     },
     /// A person answered, or the rules did.
     QuestionAnswered {
@@ -108,7 +108,7 @@ pub enum Input {
         by: String,
     },
     /// Nobody here can answer.
-    QuestionLeftOpen {
+    QuestionDeferred {
         /// The question.
         question: QuestionId,
         /// Why.
@@ -137,6 +137,6 @@ pub enum Input {
     },
     /// The process was asked to stop. The run stays resumable.
     InterruptRequested,
-    /// A moment that [`crate::engine::Run::next_wake`] named has come.
+    /// A moment that [`crate::engine::Run::next_wakeup`] named has come.
     TimeReached,
 }

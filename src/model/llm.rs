@@ -40,7 +40,7 @@ impl LlmSpec {
     pub const DEFAULT_NAME: &str = "llm";
 
     /// The section of the agents file that describes it, as a person writes it.
-    pub fn section(&self) -> String {
+    pub fn section_name(&self) -> String {
         match self.name.as_str() {
             Self::DEFAULT_NAME => "[llm]".to_owned(),
             name => format!("[models.{name}]"),
@@ -54,7 +54,7 @@ impl std::fmt::Debug for LlmSpec {
         let mut shown = f.debug_struct("LlmSpec");
         shown
             .field("name", &self.name)
-            .field("base_url", &super::shown_address(&self.base_url))
+            .field("base_url", &super::redact_url(&self.base_url))
             .field("model", &self.model);
         shown.field("dialect", &self.dialect).finish_non_exhaustive()
     }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_paid_by_the_million() {
+    fn prices_are_per_million_tokens() {
         let prices = Prices { input: 2.0, output: 10.0 };
         let cost = prices.cost(Usage { input_tokens: 500_000, output_tokens: 100_000 });
         assert!((cost - 2.0).abs() < 1e-12, "{cost}");

@@ -6,14 +6,14 @@ use std::{borrow::Cow, sync::Arc};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
-use super::{Span, TaskId};
+use super::{HumanDuration, TaskId};
 
 /// What a tool returned, in MCP's own JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToolOutput {
     /// The content blocks of the `tools/call` result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub content: Vec<Block>,
+    pub content: Vec<ContentBlock>,
     /// Its `structuredContent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Value>,
@@ -26,14 +26,14 @@ pub struct ToolOutput {
 /// nothing else.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "Value")]
-pub enum Block {
-    /// A text block with nothing beside its text: always this, never [`Block::Other`].
+pub enum ContentBlock {
+    /// A text block with nothing beside its text: always this, never [`ContentBlock::Other`].
     Text(String),
     /// Any other block, in MCP's own JSON.
     Other(Box<Value>),
 }
 
-impl Block {
+impl ContentBlock {
     /// The text, if it is a text block.
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -44,7 +44,7 @@ impl Block {
     }
 
     /// The block in MCP's own JSON.
-    pub fn json(&self) -> Cow<'_, Value> {
+    pub fn to_json(&self) -> Cow<'_, Value> {
         match self {
             Self::Text(text) => Cow::Owned(serde_json::json!({"type": "text", "text": text})),
             Self::Other(block) => Cow::Borrowed(block),
@@ -52,7 +52,7 @@ impl Block {
     }
 
     /// The block in MCP's own JSON, if it is no plain text.
-    pub fn other(&self) -> Option<&Value> {
+    pub fn as_non_text(&self) -> Option<&Value> {
         match self {
             Self::Text(_) => None,
             Self::Other(block) => Some(block),
@@ -60,7 +60,7 @@ impl Block {
     }
 }
 
-impl From<Value> for Block {
+impl From<Value> for ContentBlock {
     fn from(mut block: Value) -> Self {
         if let Some(fields) = block.as_object_mut()
             && fields.len() == 2
@@ -73,7 +73,7 @@ impl From<Value> for Block {
     }
 }
 
-impl Serialize for Block {
+impl Serialize for ContentBlock {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Text(text) => {
@@ -89,15 +89,15 @@ impl Serialize for Block {
 
 impl ToolOutput {
     /// An output of content blocks, which may be given in MCP's own JSON. It takes no more room than they need.
-    pub fn new<B: Into<Block>>(content: impl IntoIterator<Item = B>, structured: Option<Value>) -> Self {
-        let mut content: Vec<Block> = content.into_iter().map(Into::into).collect();
+    pub fn new<B: Into<ContentBlock>>(content: impl IntoIterator<Item = B>, structured: Option<Value>) -> Self {
+        let mut content: Vec<ContentBlock> = content.into_iter().map(Into::into).collect();
         content.shrink_to_fit();
         Self { content, structured, warning: None }
     }
 
     /// The text blocks, one after the other with a line break between.
     pub fn text(&self) -> Cow<'_, str> {
-        let mut texts = self.content.iter().filter_map(Block::text);
+        let mut texts = self.content.iter().filter_map(ContentBlock::text);
         let Some(first) = texts.next() else { return Cow::Borrowed("") };
         let Some(second) = texts.next() else { return Cow::Borrowed(first) };
         let mut all = format!("{first}\n{second}");
@@ -117,11 +117,11 @@ impl ToolOutput {
     }
 
     /// The resource links and embedded resources among the content blocks.
-    pub fn resources(&self) -> impl Iterator<Item = &Block> {
+    pub fn resources(&self) -> impl Iterator<Item = &ContentBlock> {
         let is_resource = |kind: &Value| kind == "resource_link" || kind == "resource";
         self.content
             .iter()
-            .filter(move |block| block.other().and_then(|block| block.get("type")).is_some_and(is_resource))
+            .filter(move |block| block.as_non_text().and_then(|block| block.get("type")).is_some_and(is_resource))
     }
 }
 
@@ -185,7 +185,7 @@ pub struct Failure {
     pub help: Option<String>,
     /// How long the server asked to wait before the next request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<Span>,
+    pub retry_after: Option<HumanDuration>,
 }
 
 impl Failure {
@@ -203,10 +203,10 @@ impl Failure {
 
     /// The same failure with further advice.
     #[must_use]
-    pub fn with_more_help(self, more: impl std::fmt::Display) -> Self {
+    pub fn with_additional_help(self, additional_help: impl std::fmt::Display) -> Self {
         let help = match &self.help {
-            Some(help) => format!("{help}; {more}"),
-            None => more.to_string(),
+            Some(help) => format!("{help}; {additional_help}"),
+            None => additional_help.to_string(),
         };
         self.with_help(help)
     }

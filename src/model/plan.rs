@@ -1,5 +1,5 @@
 //! A validated plan: what to do, on which agents, under which policy.
-//! Never holds file positions or spellings; `config::lower` turns a file into this or into errors.
+//! Never holds file positions or spellings; `config::load_plan` turns a file into this or into errors.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AgentId, ReplanPolicy, Span, TaskId};
+use super::{AgentId, HumanDuration, ReplanPolicy, TaskId};
 
 /// A JSON object, keys in the order they were written.
 pub type JsonObject = serde_json::Map<String, Value>;
@@ -66,7 +66,7 @@ pub struct AgentPolicy {
     /// Most attempts in flight on this agent at once.
     pub max_concurrency: usize,
     /// The idle timeout of a call where the task names none.
-    pub tool_timeout: Span,
+    pub tool_timeout: HumanDuration,
     /// The effect of the agent's tools where neither the task nor the plan names one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
@@ -135,19 +135,19 @@ pub struct Task {
     /// What it does.
     pub work: Work,
     /// How often and when it is tried again.
-    #[serde(default, skip_serializing_if = "Retry::is_usual")]
+    #[serde(default, skip_serializing_if = "Retry::is_default")]
     pub retry: Retry,
     /// What a repeated call does, if the task or the plan says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
     /// Longest silence of a call; progress starts it again. The agent's `tool_timeout` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Span>,
+    pub timeout: Option<HumanDuration>,
     /// Longest duration of a call, progress or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Span>,
+    pub deadline: Option<HumanDuration>,
     /// What its failure means for others.
-    #[serde(default, skip_serializing_if = "OnFailure::is_usual")]
+    #[serde(default, skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
     /// What it may spend, all its items and turns together.
     #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
@@ -171,7 +171,7 @@ pub struct Budget {
     pub tool_calls: Option<u64>,
     /// Time from the start of the run; never set for a task, which has `deadline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<Span>,
+    pub time: Option<HumanDuration>,
 }
 
 impl Budget {
@@ -297,11 +297,11 @@ pub struct Route {
     pub tool: Arc<str>,
     /// Routes of the same rank are equivalent (members of one capability), and the least busy is taken;
     /// a higher rank is a fallback that is taken only when all lower ones are used up.
-    #[serde(default, skip_serializing_if = "is_first")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rank: u32,
 }
 
-fn is_first(rank: &u32) -> bool {
+fn is_zero(rank: &u32) -> bool {
     *rank == 0
 }
 
@@ -321,7 +321,7 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionPolicy {
     /// How long it waits from the moment that it is asked.
-    pub timeout: Span,
+    pub timeout: HumanDuration,
     /// The answer that it gets then.
     pub default: DefaultAnswer,
 }
@@ -355,7 +355,7 @@ pub enum OnFailure {
 }
 
 impl OnFailure {
-    fn is_usual(&self) -> bool {
+    fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -370,7 +370,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    fn is_usual(&self) -> bool {
+    fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -386,18 +386,18 @@ impl Default for Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
     /// The first pause.
-    pub initial: Span,
+    pub initial: HumanDuration,
     /// What each further pause is multiplied by; 1 for a fixed pause.
     pub factor: f64,
     /// The longest pause.
-    pub max: Span,
+    pub max: HumanDuration,
     /// The part of the pause that is drawn at random, from 0 (none) to 1 (all of it).
     pub jitter: f64,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        let seconds = |n| Span(std::time::Duration::from_secs(n));
+        let seconds = |n| HumanDuration(std::time::Duration::from_secs(n));
         Self { initial: seconds(1), factor: 2.0, max: seconds(30), jitter: 0.5 }
     }
 }

@@ -26,7 +26,7 @@ pub struct Origin {
 /// Who asks the language model while a run goes on, beside its prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Sampler {
+pub enum SamplingOrigin {
     /// An agent.
     Agent(Origin),
     /// The planner.
@@ -36,7 +36,7 @@ pub enum Sampler {
     },
 }
 
-impl Sampler {
+impl SamplingOrigin {
     /// The attempt that caused it, where it is one and known.
     pub fn attempt(&self) -> Option<&AttemptId> {
         match self {
@@ -103,12 +103,12 @@ pub struct ProposedCall {
 
 impl ProposedCall {
     /// Limits the text of arguments that a question keeps: more than a person reads, and no burden for the journal.
-    pub const MAX_ARGUMENTS: usize = 16 * 1024;
+    pub const MAX_ARGUMENTS_BYTES: usize = 16 * 1024;
 
     /// Shortens arguments to what a question keeps.
-    pub fn shortened(arguments: Value) -> Value {
+    pub fn truncate_arguments(arguments: Value) -> Value {
         let text = arguments.to_string();
-        match text.char_indices().nth(Self::MAX_ARGUMENTS) {
+        match text.char_indices().nth(Self::MAX_ARGUMENTS_BYTES) {
             Some((end, _)) => Value::String(format!("{}…", &text[..end])),
             None => arguments,
         }
@@ -140,7 +140,7 @@ pub enum Asker {
     },
     /// An agent, through `elicitation/create` or an input-required round.
     Agent(Origin),
-    /// The host, about a call that may or may not have taken effect. The answer is a [`Settlement`].
+    /// The host, about a call that may or may not have taken effect. The answer is a [`AmbiguityResolution`].
     Host {
         /// The call.
         attempt: AttemptId,
@@ -170,7 +170,7 @@ impl Asker {
 /// What a person says of a call that may or may not have taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Settlement {
+pub enum AmbiguityResolution {
     /// Make the call again.
     Repeat,
     /// It took effect; go on without its result.
@@ -179,16 +179,16 @@ pub enum Settlement {
     Failed,
 }
 
-impl Settlement {
+impl AmbiguityResolution {
     /// The field of the form by which it is given.
-    const FIELD: &'static str = "outcome";
+    const OUTCOME_FIELD: &'static str = "outcome";
 
     /// The form that asks for one.
     pub fn form() -> Form {
         let schema = json!({
             "type": "object",
             "properties": {
-                Self::FIELD: {
+                Self::OUTCOME_FIELD: {
                     "type": "string",
                     "title": "What now",
                     "oneOf": [
@@ -198,16 +198,16 @@ impl Settlement {
                     ],
                 },
             },
-            "required": [Self::FIELD],
+            "required": [Self::OUTCOME_FIELD],
         });
         let Value::Object(schema) = schema else { unreachable!("an object was written above") };
         Form::Fields { schema }
     }
 
     /// The one that the answer gives; a refusal to answer, or anything else, counts as failed.
-    pub fn of(answer: &Answer) -> Self {
+    pub fn from_answer(answer: &Answer) -> Self {
         let Answer::Accept { content: Some(content) } = answer else { return Self::Failed };
-        content.get(Self::FIELD).and_then(|value| Self::deserialize(value).ok()).unwrap_or(Self::Failed)
+        content.get(Self::OUTCOME_FIELD).and_then(|value| Self::deserialize(value).ok()).unwrap_or(Self::Failed)
     }
 }
 

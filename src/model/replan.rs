@@ -20,7 +20,7 @@ pub struct ReplanPolicy {
 
 /// What is left of a plan to do, as it was planned anew.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Remainder {
+pub struct PlanPatch {
     /// Tasks that had not started and stay as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<TaskId>,
@@ -43,45 +43,45 @@ pub struct ReplanRequest {
     /// The plan that the run began with.
     pub plan: Arc<Plan>,
     /// Its tasks and those that were added since, without the ones that were removed and without a synthesis.
-    pub tasks: Vec<TaskSoFar>,
+    pub tasks: Vec<TaskSnapshot>,
     /// The ids of those, which no new task may have either.
-    pub taken: Vec<TaskId>,
+    pub used_task_ids: Vec<TaskId>,
     /// What the agents that the run has asked said of themselves, or why they are unavailable.
     pub agents: IndexMap<AgentId, Result<Arc<AgentInfo>, String>>,
 }
 
 /// A task, and how it stands.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TaskSoFar {
+pub struct TaskSnapshot {
     /// The task.
     pub task: Arc<Task>,
     /// How it stands.
-    pub standing: Standing,
+    pub progress: TaskProgress,
 }
 
 /// How a task stands when the remainder is planned anew.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Standing {
+pub enum TaskProgress {
     /// It succeeded, with this text or JSON.
     Succeeded(String),
     /// It failed or was skipped, for this reason.
-    Missing(String),
+    NoResult(String),
     /// It has started and goes on.
-    Started,
+    Running,
     /// It has not started.
-    Open,
+    Pending,
     /// It has not started and never could: it needs this task, directly or through others.
-    Lost(TaskId),
+    Unreachable(TaskId),
 }
 
-impl Standing {
+impl TaskProgress {
     /// Whether a new task may use its result.
     pub fn has_result(&self) -> bool {
-        matches!(self, Self::Succeeded(_) | Self::Started)
+        matches!(self, Self::Succeeded(_) | Self::Running)
     }
 
     /// Whether it has not started, so that it can be kept or removed.
-    pub fn is_open(&self) -> bool {
-        matches!(self, Self::Open | Self::Lost(_))
+    pub fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending | Self::Unreachable(_))
     }
 }

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 /// The tags around reasoning that models write where their server has no parser for it.
-const TAGS: [(&str, &str); 3] = [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]")];
+const REASONING_TAGS: [(&str, &str); 3] =
+    [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]")];
 
 /// Limits how many JSON values of an answer are kept, the last ones.
 const MAX_CANDIDATES: usize = 16;
@@ -18,13 +19,13 @@ const MAX_CANDIDATES: usize = 16;
 pub fn split_reasoning(text: &str) -> (String, &str) {
     let mut reasoning = Vec::new();
     let mut rest = text;
-    while let Some((inside, close)) = opened(rest) {
-        let end = closing(inside, close);
+    while let Some((inside, close)) = strip_opening_tag(rest) {
+        let end = find_closing_tag(inside, close);
         reasoning.push(inside[..end.unwrap_or(inside.len())].trim());
         rest = end.map_or("", |end| inside[end + close.len()..].trim_start());
     }
     if reasoning.is_empty()
-        && let Some((end, after)) = closed_only(text)
+        && let Some((end, after)) = find_unopened_closing_tag(text)
     {
         return (text[..end].trim().to_owned(), text[after..].trim_start());
     }
@@ -32,20 +33,20 @@ pub fn split_reasoning(text: &str) -> (String, &str) {
 }
 
 /// Returns what follows an opening tag at the start, and the tag that closes it.
-fn opened(text: &str) -> Option<(&str, &'static str)> {
+fn strip_opening_tag(text: &str) -> Option<(&str, &'static str)> {
     let text = text.trim_start();
-    TAGS.iter().find_map(|(open, close)| begins(text, open).then(|| (&text[open.len()..], *close)))
+    REASONING_TAGS.iter().find_map(|(open, close)| starts_with_tag(text, open).then(|| (&text[open.len()..], *close)))
 }
 
 /// Returns where the tag closes: outside code if there is such a place, else anywhere.
-fn closing(inside: &str, close: &str) -> Option<usize> {
-    outside_code(inside, close).next().or_else(|| occurrences(inside, close).next())
+fn find_closing_tag(inside: &str, close: &str) -> Option<usize> {
+    occurrences_outside_code(inside, close).next().or_else(|| occurrences(inside, close).next())
 }
 
 /// Returns where reasoning without an opening tag ends, and where the answer after it begins.
-fn closed_only(text: &str) -> Option<(usize, usize)> {
-    TAGS.iter().find_map(|(open, close)| {
-        let at = outside_code(text, close).next()?;
+fn find_unopened_closing_tag(text: &str) -> Option<(usize, usize)> {
+    REASONING_TAGS.iter().find_map(|(open, close)| {
+        let at = occurrences_outside_code(text, close).next()?;
         let after = at + close.len();
         let line_before = text[..at].rsplit('\n').next().unwrap_or_default();
         let line_after = text[after..].split('\n').next().unwrap_or_default();
@@ -56,18 +57,18 @@ fn closed_only(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-fn begins(text: &str, tag: &str) -> bool {
+fn starts_with_tag(text: &str, tag: &str) -> bool {
     text.as_bytes().get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag.as_bytes()))
 }
 
 fn occurrences<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> + 't {
     let starts = text.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'<' | b'['));
-    starts.map(|(at, _)| at).filter(|at| begins(&text[*at..], tag))
+    starts.map(|(at, _)| at).filter(|at| starts_with_tag(&text[*at..], tag))
 }
 
 /// The occurrences of a tag that are neither in a code fence nor in inline code.
-fn outside_code<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> + 't {
-    let mut fences = Fences::default();
+fn occurrences_outside_code<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> + 't {
+    let mut fences = CodeFences::default();
     let mut start = 0;
     let lines = text.split_inclusive('\n').map(move |line| {
         let at = start;
@@ -82,27 +83,27 @@ fn outside_code<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> 
 
 /// Follows the code fences of a Markdown text line by line.
 #[derive(Debug, Default)]
-struct Fences {
+struct CodeFences {
     /// The character and the length of the fence that is open.
-    open: Option<(char, usize)>,
+    open_fence: Option<(char, usize)>,
 }
 
-impl Fences {
+impl CodeFences {
     /// Whether the next line belongs to a code block, its fences included.
     fn is_code(&mut self, line: &str) -> bool {
         let line = line.trim();
         let fence = line.chars().next().filter(|first| matches!(first, '`' | '~'));
         let length = fence.map_or(0, |fence| line.chars().take_while(|c| *c == fence).count());
-        match self.open {
+        match self.open_fence {
             Some((open, at_least)) => {
                 if fence == Some(open) && length >= at_least && line.chars().count() == length {
-                    self.open = None;
+                    self.open_fence = None;
                 }
                 true
             }
             // Inline code can start a line too, but then it ends in that line.
             None if length >= 3 && !line[length..].contains('`') => {
-                self.open = fence.map(|fence| (fence, length));
+                self.open_fence = fence.map(|fence| (fence, length));
                 true
             }
             None => false,
@@ -115,7 +116,7 @@ impl Fences {
 /// Reasoning whose opening tag was part of the prompt passes: nothing marks it before it has ended.
 #[derive(Debug, Default)]
 pub struct ReasoningFilter {
-    held: String,
+    buffer: String,
     state: State,
     /// Whether reasoning was left out, so that space before the answer means nothing.
     has_reasoning: bool,
@@ -132,27 +133,27 @@ enum State {
 
 impl ReasoningFilter {
     /// Takes the next piece and returns what of the answer is known with it.
-    pub fn push(&mut self, piece: &str) -> String {
-        let before = self.held.len();
-        self.held.push_str(piece);
+    pub fn push(&mut self, delta: &str) -> String {
+        let before = self.buffer.len();
+        self.buffer.push_str(delta);
         if let State::Reasoning(close) = self.state {
             // Long reasoning is not searched again for each of its pieces.
             let mut from = before.saturating_sub(close.len());
-            while !self.held.is_char_boundary(from) {
+            while !self.buffer.is_char_boundary(from) {
                 from -= 1;
             }
-            if occurrences(&self.held[from..], close).next().is_none() {
+            if occurrences(&self.buffer[from..], close).next().is_none() {
                 return String::new();
             }
         }
-        self.advance(|inside, close| outside_code(inside, close).next())
+        self.advance(|inside, close| occurrences_outside_code(inside, close).next())
     }
 
     /// Returns what was held back once the text has ended.
     pub fn finish(&mut self) -> String {
-        let shown = self.advance(closing);
+        let shown = self.advance(find_closing_tag);
         match self.state {
-            State::Start => std::mem::take(&mut self.held),
+            State::Start => std::mem::take(&mut self.buffer),
             State::Reasoning(_) | State::Answer => shown,
         }
     }
@@ -160,23 +161,23 @@ impl ReasoningFilter {
     fn advance(&mut self, closing: impl Fn(&str, &str) -> Option<usize>) -> String {
         loop {
             match self.state {
-                State::Answer => return std::mem::take(&mut self.held),
+                State::Answer => return std::mem::take(&mut self.buffer),
                 State::Start => {
                     if self.has_reasoning {
-                        self.held = self.held.trim_start().to_owned();
+                        self.buffer = self.buffer.trim_start().to_owned();
                     }
-                    if let Some((inside, close)) = opened(&self.held) {
-                        (self.held, self.state) = (inside.to_owned(), State::Reasoning(close));
+                    if let Some((inside, close)) = strip_opening_tag(&self.buffer) {
+                        (self.buffer, self.state) = (inside.to_owned(), State::Reasoning(close));
                         self.has_reasoning = true;
-                    } else if may_open(self.held.trim_start()) {
+                    } else if can_start_tag(self.buffer.trim_start()) {
                         return String::new();
                     } else {
                         self.state = State::Answer;
                     }
                 }
                 State::Reasoning(close) => {
-                    let Some(end) = closing(&self.held, close) else { return String::new() };
-                    self.held = self.held[end + close.len()..].to_owned();
+                    let Some(end) = closing(&self.buffer, close) else { return String::new() };
+                    self.buffer = self.buffer[end + close.len()..].to_owned();
                     self.state = State::Start;
                 }
             }
@@ -185,18 +186,18 @@ impl ReasoningFilter {
 }
 
 /// Whether a text could become one that starts with a tag.
-fn may_open(text: &str) -> bool {
-    TAGS.iter().any(|(open, _)| open.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text)))
+fn can_start_tag(text: &str) -> bool {
+    REASONING_TAGS.iter().any(|(open, _)| open.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text)))
 }
 
 /// The markup with which models call tools where their server has no parser for it.
-const CALL_MARKUP: [&str; 7] =
+const TOOL_CALL_MARKUP: [&str; 7] =
     ["<tool_call>", "<tool_calls>", "<|tool_call|>", "<function_call>", "<function=", "[TOOL_CALLS]", "<|python_tag|>"];
 
 /// Returns the markup of a tool call that stands in an answer as text, at the start of a line and outside code.
 pub fn tool_call_markup(answer: &str) -> Option<&'static str> {
-    CALL_MARKUP.into_iter().find(|markup| {
-        outside_code(answer, markup).any(|at| {
+    TOOL_CALL_MARKUP.into_iter().find(|markup| {
+        occurrences_outside_code(answer, markup).any(|at| {
             let before = answer[..at].rsplit('\n').next().unwrap_or_default();
             before.trim().is_empty()
         })
@@ -219,8 +220,8 @@ pub fn json_candidates(answer: &str) -> Vec<Value> {
         Ok(value) => return vec![value],
         Err(_) => {}
     }
-    let fenced = fenced(answer).into_iter().rev();
-    let all = fenced.chain(embedded(answer).into_iter().rev());
+    let fenced = fenced_json(answer).into_iter().rev();
+    let all = fenced.chain(embedded_json(answer).into_iter().rev());
     let mut candidates: Vec<Value> = Vec::new();
     for value in all {
         if !candidates.contains(&value) {
@@ -231,20 +232,20 @@ pub fn json_candidates(answer: &str) -> Vec<Value> {
 }
 
 /// The JSON values that fill a code fence, in their order.
-fn fenced(answer: &str) -> VecDeque<Value> {
+fn fenced_json(answer: &str) -> VecDeque<Value> {
     let mut found = VecDeque::new();
-    let mut fences = Fences::default();
+    let mut fences = CodeFences::default();
     let mut block: Option<String> = None;
     for line in answer.split_inclusive('\n').chain(std::iter::once("")) {
-        let was_open = fences.open.is_some();
+        let was_open = fences.open_fence.is_some();
         let is_code = !line.is_empty() && fences.is_code(line);
-        let is_open = fences.open.is_some() && !line.is_empty();
+        let is_open = fences.open_fence.is_some() && !line.is_empty();
         match (was_open, is_open) {
             (false, true) => block = Some(String::new()),
             (true, true) if is_code => block.get_or_insert_default().push_str(line),
             (true, _) => {
                 let value = block.take().and_then(|block| serde_json::from_str(&block).ok());
-                value.into_iter().for_each(|value| keep_last(&mut found, value));
+                value.into_iter().for_each(|value| push_bounded(&mut found, value));
             }
             _ => {}
         }
@@ -253,7 +254,7 @@ fn fenced(answer: &str) -> VecDeque<Value> {
 }
 
 /// The objects and arrays within prose, in their order.
-fn embedded(answer: &str) -> VecDeque<Value> {
+fn embedded_json(answer: &str) -> VecDeque<Value> {
     let mut found = VecDeque::new();
     let mut rest = answer;
     while let Some(start) = rest.find(['{', '[']) {
@@ -261,12 +262,12 @@ fn embedded(answer: &str) -> VecDeque<Value> {
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
         match values.next() {
             Some(Ok(value)) => {
-                keep_last(&mut found, value);
+                push_bounded(&mut found, value);
                 rest = &rest[values.byte_offset()..];
             }
             // What follows belongs to a value that was cut off.
             Some(Err(error)) if error.is_eof() => break,
-            _ if looks_like_json(rest) => match end_of_brackets(rest) {
+            _ if is_json_start(rest) => match end_of_brackets(rest) {
                 Some(end) => rest = &rest[end..],
                 None => break,
             },
@@ -276,7 +277,7 @@ fn embedded(answer: &str) -> VecDeque<Value> {
     found
 }
 
-fn keep_last(found: &mut VecDeque<Value>, value: Value) {
+fn push_bounded(found: &mut VecDeque<Value>, value: Value) {
     if found.len() == MAX_CANDIDATES {
         found.pop_front();
     }
@@ -284,7 +285,7 @@ fn keep_last(found: &mut VecDeque<Value>, value: Value) {
 }
 
 /// Whether a bracket begins a value rather than prose.
-fn looks_like_json(text: &str) -> bool {
+fn is_json_start(text: &str) -> bool {
     let mut characters = text.chars().filter(|c| !c.is_whitespace());
     matches!(
         (characters.next(), characters.next()),
@@ -321,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasoning_is_split_from_the_answer_wherever_its_tags_are() {
+    fn splits_reasoning_from_answer() {
         for (text, reasoning, answer) in [
             ("Final", "", "Final"),
             ("  Final\n", "", "  Final\n"),
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_within_an_answer_stay() {
+    fn keeps_tags_inside_answers() {
         for text in [
             "Use it like this:\n```\n<think>\nhmm\n</think>\n```\nDone.",
             "The tag `</think>`\nends reasoning.",
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_filtered_like_the_whole() {
+    fn streaming_filter_matches_whole_text() {
         for text in [
             "Final",
             "<think>\nhmm\n</think>\n\nFinal <think> is a tag",
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn the_markup_of_a_tool_call_is_known_outside_code_only() {
+    fn detects_tool_call_markup_outside_code() {
         for (answer, markup) in [
             ("<tool_call>{\"name\": \"echo\"}</tool_call>", Some("<tool_call>")),
             ("Let me look.\n\n  <tool_call>\n{}", Some("<tool_call>")),
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_found_in_fences_and_prose_the_last_first() {
+    fn finds_json_in_fences_and_prose_last_first() {
         for (answer, expected) in [
             (r#"{"a": 1}"#, vec![json!({"a": 1})]),
             (" \u{feff}[1]\n", vec![json!([1])]),
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_broken_value_are_not_the_answer() {
+    fn ignores_parts_of_broken_json() {
         for answer in [
             r#"{"items": [{"title": "a"}, {"ti"#,
             r#"{"items": [{"title": "a"}], oops}"#,
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn many_values_and_many_brackets_are_bounded() {
+    fn bounds_values_and_brackets() {
         let many: String = (0..1_000).map(|number| format!("{{\"a\": {number}}} and ")).collect();
         let found = json_candidates(&many);
         assert_eq!((found.len(), &found[0]), (MAX_CANDIDATES, &json!({"a": 999})));

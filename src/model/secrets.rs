@@ -5,19 +5,19 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
-use super::{AgentInfo, Block, ChatPart, Failure, Form, Input, JsonObject, ToolOutput};
+use super::{AgentInfo, ChatPart, ContentBlock, Failure, Form, Input, JsonObject, ToolOutput};
 
 /// What is shown in place of a secret.
 const MASK: &str = "***";
 
 /// The shortest value that is masked: shorter ones would take ordinary words out of results.
-const MIN_LENGTH: usize = 6;
+const MIN_SECRET_LENGTH: usize = 6;
 
 /// The values of the secrets that an agents file uses. They are in no debug output.
 #[derive(Clone, Default)]
 pub struct Secrets {
     values: Vec<String>,
-    finder: Option<AhoCorasick>,
+    matcher: Option<AhoCorasick>,
 }
 
 impl fmt::Debug for Secrets {
@@ -36,17 +36,18 @@ impl Secrets {
     /// Masks these values. Each line of a value with several lines is masked by itself.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
         let lines = values.into_iter().flat_map(|value| value.lines().map(str::to_owned).collect::<Vec<_>>());
-        let mut values: Vec<_> = lines.map(|line| line.trim().to_owned()).filter(|l| l.len() >= MIN_LENGTH).collect();
+        let mut values: Vec<_> =
+            lines.map(|line| line.trim().to_owned()).filter(|l| l.len() >= MIN_SECRET_LENGTH).collect();
         values.sort_unstable();
         values.dedup();
         // The patterns are literal and few, so building cannot exceed a limit; without a finder nothing is masked.
         let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
-        Self { finder: finder.filter(|_| !values.is_empty()), values }
+        Self { matcher: finder.filter(|_| !values.is_empty()), values }
     }
 
-    /// Returns the text with every secret replaced by [`MASK`].
-    pub fn masked<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match &self.finder {
+    /// Returns the text with every secret replaced by `MASK`.
+    pub fn mask_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.matcher {
             Some(finder) if finder.is_match(text) => {
                 Cow::Owned(finder.replace_all(text, &vec![MASK; self.values.len()]))
             }
@@ -56,7 +57,7 @@ impl Secrets {
 
     /// Masks an observation, except what only the agent reads again, such as a request's opaque state.
     pub fn mask_input(&self, input: &mut Input) {
-        if self.finder.is_none() {
+        if self.matcher.is_none() {
             return;
         }
         match input {
@@ -75,7 +76,7 @@ impl Secrets {
             Input::SamplingRequested { chat, .. } => {
                 let parts = chat.messages.iter().flat_map(|message| &message.parts);
                 let texts = parts.filter_map(|part| if let ChatPart::Text { text } = part { Some(text) } else { None });
-                if texts.chain(&chat.system).any(|text| self.holds_secret(text)) {
+                if texts.chain(&chat.system).any(|text| self.contains_secret(text)) {
                     let chat = Arc::make_mut(chat);
                     chat.system.iter_mut().for_each(|text| self.mask(text));
                     for part in chat.messages.iter_mut().flat_map(|message| &mut Arc::make_mut(message).parts) {
@@ -89,12 +90,12 @@ impl Secrets {
                 message.logger.iter_mut().for_each(|text| self.mask(text));
                 self.mask_value(&mut message.data);
             }
-            Input::SamplingEnded { .. }
+            Input::SamplingFinished { .. }
             | Input::ModelReplied { .. }
             | Input::Replanned { .. }
             | Input::QuestionAnswered { .. }
             | Input::RestApproved { .. }
-            | Input::QuestionLeftOpen { .. }
+            | Input::QuestionDeferred { .. }
             | Input::RequestRefused { .. }
             | Input::InterruptRequested
             | Input::CancelRequested { .. }
@@ -104,7 +105,7 @@ impl Secrets {
 
     /// Masks what a server says of itself, and the warnings about what it offers.
     pub fn mask_info(&self, info: &mut Arc<AgentInfo>) {
-        if info.server.iter().chain(&info.warnings).any(|text| self.holds_secret(text)) {
+        if info.server.iter().chain(&info.warnings).any(|text| self.contains_secret(text)) {
             let info = Arc::make_mut(info);
             info.server.iter_mut().chain(&mut info.warnings).for_each(|text| self.mask(text));
         }
@@ -118,26 +119,29 @@ impl Secrets {
 
     fn mask_output(&self, output: &mut Arc<ToolOutput>) {
         let in_content = output.content.iter().any(|block| match block {
-            Block::Text(text) => self.holds_secret(text),
-            Block::Other(value) => self.is_in(value),
+            ContentBlock::Text(text) => self.contains_secret(text),
+            ContentBlock::Other(value) => self.value_contains_secret(value),
         });
-        let in_warning = output.warning.as_ref().is_some_and(|warning| self.holds_secret(warning));
-        if !in_content && !in_warning && !output.structured.as_ref().is_some_and(|value| self.is_in(value)) {
+        let in_warning = output.warning.as_ref().is_some_and(|warning| self.contains_secret(warning));
+        if !in_content
+            && !in_warning
+            && !output.structured.as_ref().is_some_and(|value| self.value_contains_secret(value))
+        {
             return;
         }
         let output = Arc::make_mut(output);
         for block in &mut output.content {
             match block {
-                Block::Text(text) => self.mask(text),
-                Block::Other(value) => self.mask_value(value),
+                ContentBlock::Text(text) => self.mask(text),
+                ContentBlock::Other(value) => self.mask_value(value),
             }
         }
         output.structured.iter_mut().for_each(|value| self.mask_value(value));
-        output.warning = output.warning.as_deref().map(|warning| self.masked(warning).into());
+        output.warning = output.warning.as_deref().map(|warning| self.mask_text(warning).into());
     }
 
     fn mask(&self, text: &mut String) {
-        if let Cow::Owned(masked) = self.masked(text) {
+        if let Cow::Owned(masked) = self.mask_text(text) {
             *text = masked;
         }
     }
@@ -153,22 +157,24 @@ impl Secrets {
     }
 
     fn mask_members(&self, members: &mut JsonObject) {
-        if members.keys().any(|name| self.holds_secret(name)) {
+        if members.keys().any(|name| self.contains_secret(name)) {
             let renamed = std::mem::take(members).into_iter();
-            members.extend(renamed.map(|(name, value)| (self.masked(&name).into_owned(), value)));
+            members.extend(renamed.map(|(name, value)| (self.mask_text(&name).into_owned(), value)));
         }
         members.values_mut().for_each(|value| self.mask_value(value));
     }
 
-    fn holds_secret(&self, text: &str) -> bool {
-        self.finder.as_ref().is_some_and(|finder| finder.is_match(text))
+    fn contains_secret(&self, text: &str) -> bool {
+        self.matcher.as_ref().is_some_and(|finder| finder.is_match(text))
     }
 
-    fn is_in(&self, value: &Value) -> bool {
+    fn value_contains_secret(&self, value: &Value) -> bool {
         match value {
-            Value::String(text) => self.holds_secret(text),
-            Value::Array(values) => values.iter().any(|value| self.is_in(value)),
-            Value::Object(members) => members.iter().any(|(name, value)| self.holds_secret(name) || self.is_in(value)),
+            Value::String(text) => self.contains_secret(text),
+            Value::Array(values) => values.iter().any(|value| self.value_contains_secret(value)),
+            Value::Object(members) => {
+                members.iter().any(|(name, value)| self.contains_secret(name) || self.value_contains_secret(value))
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
@@ -191,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn masks_the_longest_secret_and_leaves_short_values_alone() {
-        assert_eq!(secrets().masked("a sk-12345-long, sk-12345. short"), "a ***, ***. short");
-        assert_eq!(secrets().masked("- line two\n- line one"), "- ***\n- ***");
-        assert_eq!(Secrets::default().masked("sk-12345"), "sk-12345");
+    fn masks_longest_match_and_ignores_short_values() {
+        assert_eq!(secrets().mask_text("a sk-12345-long, sk-12345. short"), "a ***, ***. short");
+        assert_eq!(secrets().mask_text("- line two\n- line one"), "- ***\n- ***");
+        assert_eq!(Secrets::default().mask_text("sk-12345"), "sk-12345");
         assert_eq!(format!("{:?}", secrets()), "Secrets { count: 4, .. }");
     }
 
     #[test]
-    fn masks_results_and_failures_wherever_the_secret_is() {
+    fn masks_results_and_failures() {
         let attempt = AttemptId { task: TaskId::from("t"), number: 1 };
         let structured = json!({"sk-12345": [{"key": "x sk-12345"}], "n": 1});
         let blocks = [json!({"type": "text", "text": "sk-12345"}), json!({"type": "resource", "uri": "k:sk-12345"})];

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt::Write as _, ops::ControlFlow};
 
 /// Returns text as one safe line: line breaks and tabs become spaces, unsafe characters are escaped.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    rewrite(text, |c, out| match c {
+    escape_text(text, |c, out| match c {
         '\r' => ControlFlow::Continue(()),
         '\n' | '\t' => {
             out.push(' ');
@@ -29,18 +29,18 @@ pub fn printable_text(text: &str) -> Cow<'_, str> {
 /// Returns `more` as [`printable_text`] does, where `before` is the text already shown.
 ///
 /// Whether a joiner is part of an emoji depends on the character before it.
-pub fn printable_after<'t>(before: &str, more: &'t str) -> Cow<'t, str> {
-    rewrite_after(before.chars().next_back(), more, keep_lines)
+pub fn printable_after<'t>(before: &str, next: &'t str) -> Cow<'t, str> {
+    escape_text_after(before.chars().next_back(), next, escape_except_line_breaks)
 }
 
 /// Returns text that kapell has styled: colors and font weight stay, everything else is escaped as in
 /// [`printable_text`].
 pub fn printable_styled(text: &str) -> Cow<'_, str> {
-    if is_plain(text) {
+    if is_printable_ascii(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
-    for (piece, style) in styles(text) {
+    for (piece, style) in split_styles(text) {
         out.push_str(&printable_text(piece));
         out.push_str(style);
     }
@@ -49,17 +49,17 @@ pub fn printable_styled(text: &str) -> Cow<'_, str> {
 
 /// Returns text without the styles that kapell has given it, and otherwise as [`printable_text`].
 pub fn printable_unstyled(text: &str) -> Cow<'_, str> {
-    if is_plain(text) {
+    if is_printable_ascii(text) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(styles(text).map(|(piece, _)| printable_text(piece)).collect())
+    Cow::Owned(split_styles(text).map(|(piece, _)| printable_text(piece)).collect())
 }
 
 /// Returns the same JSON with unsafe characters written as `\u001b`.
 ///
 /// In valid JSON they occur only inside strings, where both spellings mean the same. Line breaks and tabs stay.
 pub fn safe_json(json: &str) -> Cow<'_, str> {
-    if is_plain(json) {
+    if is_printable_ascii(json) {
         return Cow::Borrowed(json);
     }
     let mut out = String::with_capacity(json.len() + 16);
@@ -79,11 +79,11 @@ pub fn safe_json(json: &str) -> Cow<'_, str> {
 }
 
 /// Whether the text holds nothing to escape, found by its bytes alone.
-fn is_plain(text: &str) -> bool {
+fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'))
 }
 
-fn keep_lines(c: char, out: &mut String) -> ControlFlow<()> {
+fn escape_except_line_breaks(c: char, out: &mut String) -> ControlFlow<()> {
     match c {
         '\n' | '\t' => {
             out.push(c);
@@ -94,12 +94,12 @@ fn keep_lines(c: char, out: &mut String) -> ControlFlow<()> {
     }
 }
 
-fn rewrite(text: &str, special: impl Fn(char, &mut String) -> ControlFlow<()>) -> Cow<'_, str> {
-    rewrite_after(None, text, special)
+fn escape_text(text: &str, special: impl Fn(char, &mut String) -> ControlFlow<()>) -> Cow<'_, str> {
+    escape_text_after(None, text, special)
 }
 
 /// Escapes what is unsafe, except the characters that `special` has written itself.
-fn rewrite_after(
+fn escape_text_after(
     mut previous: Option<char>,
     text: &str,
     special: impl Fn(char, &mut String) -> ControlFlow<()>,
@@ -181,7 +181,7 @@ fn is_ideograph(c: char) -> bool {
 }
 
 /// Splits text into pieces and the style that follows each; the last style is empty.
-fn styles(text: &str) -> impl Iterator<Item = (&str, &str)> {
+fn split_styles(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest.take()?;
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_characters_that_command_the_terminal() {
+    fn escapes_terminal_control_characters() {
         for (text, shown) in [
             ("plain, Grüße 世界 👩‍💻", "plain, Grüße 世界 👩‍💻"),
             ("\x1b[2J\x1b]0;owned\x07", r"\u{1b}[2J\u{1b}]0;owned\u{7}"),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_characters_that_cannot_be_seen() {
+    fn escapes_invisible_characters() {
         for c in "\u{ad}\u{34f}\u{115f}\u{1160}\u{17b4}\u{180e}\u{200b}\u{200c}\u{200d}\u{2060}\u{2061}\u{2064}\u{206a}\
                   \u{2800}\u{3164}\u{fe00}\u{fe0e}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{fffe}\u{e0001}\u{e0041}\u{e0100}"
             .chars()
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_joiners_and_selectors_where_writing_needs_them() {
+    fn keeps_joiners_in_valid_sequences() {
         for text in ["❤️ 1️⃣ 👩‍❤️‍👩 🏳️‍🌈 👍🏽", "می‌خواهم क्‍ष", "葛\u{e0100}城"]
         {
             assert_eq!(printable(text), text);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_its_own_styles_and_no_other_sequence() {
+    fn keeps_known_styles_only() {
         let text = "\x1b[1;31mred\x1b[0m \x1b[38;5;208mx\x1b[39m";
         assert_eq!(printable_styled(text), text);
         assert_eq!(printable_unstyled(text), "red x");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same_when_it_is_safe() {
+    fn safe_json_is_equivalent() {
         let json = "{\"a\u{7f}\u{9b}\":\"x\u{202e}\u{e0041}👩\u{200d}💻\"}\n";
         let safe = safe_json(json);
         assert_eq!(safe, "{\"a\\u007f\\u009b\":\"x\\u202e\\udb40\\udc41👩\u{200d}💻\"}\n");

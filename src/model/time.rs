@@ -27,18 +27,18 @@ impl Timestamp {
 
 /// A duration that files spell `50ms`, `10s`, `2m`, `1h30m` and the journal keeps the same way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct HumanDuration(pub Duration);
 
 /// What a duration must look like; shown in errors and in the JSON Schemas.
-pub const SPAN_FORM: &str = "a number with a unit, such as `50ms`, `10s`, `2m` or `1h30m`";
+pub const DURATION_FORMAT: &str = "a number with a unit, such as `50ms`, `10s`, `2m` or `1h30m`";
 
-impl Span {
+impl HumanDuration {
     /// Reads `50ms`, `1.5s`, `2m`, `1h30m`, `1d`.
     ///
     /// # Errors
     /// Says what was expected when `text` is not of that form.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a duration: expected {SPAN_FORM}");
+        let wrong = || format!("`{text}` is not a duration: expected {DURATION_FORMAT}");
         let mut rest = text.trim();
         if rest.is_empty() {
             return Err(wrong());
@@ -64,7 +64,7 @@ impl Span {
     }
 }
 
-impl std::fmt::Display for Span {
+impl std::fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut left = self.0.as_millis();
         if left == 0 {
@@ -80,19 +80,19 @@ impl std::fmt::Display for Span {
     }
 }
 
-impl Serialize for Span {
+impl Serialize for HumanDuration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
-impl JsonSchema for Span {
+impl JsonSchema for HumanDuration {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Duration".into()
     }
@@ -100,7 +100,7 @@ impl JsonSchema for Span {
         schemars::json_schema!({
             "type": "string",
             "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$",
-            "description": SPAN_FORM,
+            "description": DURATION_FORMAT,
         })
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_writes_durations_the_way_people_do() {
+    fn parses_and_displays_durations() {
         for (text, millis, shown) in [
             ("50ms", 50, "50ms"),
             ("1.5s", 1_500, "1s500ms"),
@@ -118,17 +118,17 @@ mod tests {
             ("1h30m", 5_400_000, "1h30m"),
             ("0s", 0, "0ms"),
         ] {
-            let span = Span::parse(text).expect(text);
+            let span = HumanDuration::parse(text).expect(text);
             assert_eq!(span.0, Duration::from_millis(millis));
             assert_eq!(span.to_string(), shown);
-            assert_eq!(Span::parse(&span.to_string()), Ok(span));
+            assert_eq!(HumanDuration::parse(&span.to_string()), Ok(span));
         }
     }
 
     #[test]
-    fn refuses_what_has_no_unit_or_no_number() {
+    fn rejects_durations_without_unit_or_number() {
         for text in ["", "5", "ms", "5 parsecs", "1h30", "-1s", "1..5s", "99999999999999999999d"] {
-            assert!(Span::parse(text).is_err(), "{text}");
+            assert!(HumanDuration::parse(text).is_err(), "{text}");
         }
     }
 }

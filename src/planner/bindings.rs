@@ -3,29 +3,29 @@
 
 use serde_json::Value;
 
-use super::{catalogue::Offer, draft::called, prompt::cut};
+use super::{plan_draft::called_tool, prompt::truncate, tool_selection::ToolOffer};
 use crate::{config::Diagnostics, model::JsonObject};
 
 /// Most schemas that one step of a pointer may mean: variants and references can make a small schema a very large one.
-const MOST_VARIANTS: usize = 64;
+const MAX_VARIANTS: usize = 64;
 /// Most characters of a pointer or an argument in a mistake, and most names that it lists.
-const LONGEST_WORD: usize = 100;
-const MOST_NAMES: usize = 12;
+const MAX_WORD_CHARS: usize = 100;
+const MAX_LISTED_NAMES: usize = 12;
 
 /// The bindings of an answer that point at nothing, each as a mistake in words.
-pub(super) fn mistakes(answer: &JsonObject, offers: &[Offer<'_>]) -> Vec<String> {
+pub(super) fn invalid_bindings(answer: &JsonObject, offers: &[ToolOffer<'_>]) -> Vec<String> {
     let tasks: Vec<&Value> = answer.get("tasks").and_then(Value::as_array).into_iter().flatten().collect();
     let mut found = Vec::new();
     for task in &tasks {
         for binding in task.get("bindings").and_then(Value::as_array).into_iter().flatten() {
-            let (source, pointer) = (text(binding, "task"), text(binding, "output"));
-            let Some(maker) = tasks.iter().find(|task| text(task, "id") == source) else { continue };
-            let Some(schema) = called(maker, offers).and_then(|offer| offer.tool.output_schema.as_ref()) else {
+            let (source, pointer) = (text_at(binding, "task"), text_at(binding, "output"));
+            let Some(maker) = tasks.iter().find(|task| text_at(task, "id") == source) else { continue };
+            let Some(schema) = called_tool(maker, offers).and_then(|offer| offer.tool.output_schema.as_ref()) else {
                 continue;
             };
-            if let Err(reason) = admits(schema, pointer) {
-                let [argument, pointer] = [text(binding, "arg"), pointer].map(|word| cut(word, LONGEST_WORD));
-                let task = text(task, "id");
+            if let Err(reason) = check_pointer(schema, pointer) {
+                let [argument, pointer] = [text_at(binding, "arg"), pointer].map(|word| truncate(word, MAX_WORD_CHARS));
+                let task = text_at(task, "id");
                 found.push(format!(
                     "in task `{task}`: the argument `{argument}` is bound to `{pointer}` of the result of `{source}`, \
                      where nothing can be: {reason}"
@@ -37,33 +37,33 @@ pub(super) fn mistakes(answer: &JsonObject, offers: &[Offer<'_>]) -> Vec<String>
 }
 
 /// The mistakes of an answer with those of its bindings.
-pub(super) fn add(astray: Vec<String>, mistakes: Diagnostics) -> Diagnostics {
-    astray.into_iter().fold(mistakes, |mistakes, found| mistakes.and("plan::unknown_output", found))
+pub(super) fn add_to_diagnostics(invalid_bindings: Vec<String>, mistakes: Diagnostics) -> Diagnostics {
+    invalid_bindings.into_iter().fold(mistakes, |mistakes, found| mistakes.with_error("plan::unknown_output", found))
 }
 
-fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Whether a value of the schema may have something where the JSON pointer (RFC 6901) points; if not, why.
-fn admits(root: &JsonObject, pointer: &str) -> Result<(), String> {
+fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
     let mut meant = vec![root];
     let mut walked = String::new();
     let steps = pointer.strip_prefix('/').unwrap_or(pointer);
     for step in steps.split('/').filter(|_| !steps.is_empty()) {
         let step = step.replace("~1", "/").replace("~0", "~");
         let mut plain = Vec::new();
-        if !meant.into_iter().all(|schema| unfold(root, schema, &mut plain)) {
+        if !meant.into_iter().all(|schema| expand_schema(root, schema, &mut plain)) {
             return Ok(());
         }
         let mut inside = Vec::new();
         let mut reasons: Vec<String> = Vec::new();
         for schema in plain {
-            match take(schema, &step) {
-                Taken::Open => return Ok(()),
-                Taken::Inside(schema) => inside.push(schema),
-                Taken::Nothing(reason) if reasons.contains(&reason) => {}
-                Taken::Nothing(reason) => reasons.push(reason),
+            match step_into(schema, &step) {
+                StepTarget::Unknown => return Ok(()),
+                StepTarget::Schema(schema) => inside.push(schema),
+                StepTarget::Missing(reason) if reasons.contains(&reason) => {}
+                StepTarget::Missing(reason) => reasons.push(reason),
             }
         }
         if inside.is_empty() {
@@ -71,21 +71,21 @@ fn admits(root: &JsonObject, pointer: &str) -> Result<(), String> {
             return Err(format!("{place} {}", reasons.join(", or ")));
         }
         meant = inside;
-        walked += &format!("/{}", cut(&step, LONGEST_WORD));
+        walked += &format!("/{}", truncate(&step, MAX_WORD_CHARS));
     }
     Ok(())
 }
 
 /// Adds what a schema may mean, without references and variants; says whether that can be told.
-fn unfold<'s>(root: &'s JsonObject, schema: &'s JsonObject, plain: &mut Vec<&'s JsonObject>) -> bool {
+fn expand_schema<'s>(root: &'s JsonObject, schema: &'s JsonObject, plain: &mut Vec<&'s JsonObject>) -> bool {
     let mut left = vec![schema];
     while let Some(schema) = left.pop() {
-        if plain.len() + left.len() > MOST_VARIANTS || ["allOf", "if"].iter().any(|key| schema.contains_key(*key)) {
+        if plain.len() + left.len() > MAX_VARIANTS || ["allOf", "if"].iter().any(|key| schema.contains_key(*key)) {
             return false;
         }
         let more: Option<Vec<&JsonObject>> =
             match (schema.get("$ref"), schema.get("anyOf").or_else(|| schema.get("oneOf"))) {
-                (Some(reference), _) => referred(root, reference).map(|schema| vec![schema]),
+                (Some(reference), _) => resolve_reference(root, reference).map(|schema| vec![schema]),
                 (None, Some(variants)) => {
                     variants.as_array().and_then(|variants| variants.iter().map(Value::as_object).collect())
                 }
@@ -103,60 +103,60 @@ fn unfold<'s>(root: &'s JsonObject, schema: &'s JsonObject, plain: &mut Vec<&'s 
     true
 }
 
-fn referred<'s>(root: &'s JsonObject, reference: &Value) -> Option<&'s JsonObject> {
+fn resolve_reference<'s>(root: &'s JsonObject, reference: &Value) -> Option<&'s JsonObject> {
     let (section, name) = reference.as_str()?.strip_prefix("#/")?.split_once('/')?;
     root.get(section)?.get(name)?.as_object()
 }
 
 /// What is at one step into a value.
-enum Taken<'s> {
+enum StepTarget<'s> {
     /// A value of that schema.
-    Inside(&'s JsonObject),
+    Schema(&'s JsonObject),
     /// Perhaps something, of which the schema does not say more.
-    Open,
+    Unknown,
     /// Nothing, for this reason.
-    Nothing(String),
+    Missing(String),
 }
 
 /// Takes one step into a value of a schema without references and variants.
-fn take<'s>(schema: &'s JsonObject, step: &str) -> Taken<'s> {
+fn step_into<'s>(schema: &'s JsonObject, step: &str) -> StepTarget<'s> {
     let kinds: Vec<&str> = match schema.get("type") {
         Some(Value::String(kind)) => vec![kind.as_str()],
         Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
         _ if schema.contains_key("properties") => vec!["object"],
-        _ => return Taken::Open,
+        _ => return StepTarget::Unknown,
     };
     if kinds.contains(&"object") {
-        return member(schema, step);
+        return step_into_object(schema, step);
     }
     if kinds.contains(&"array") {
         return match (step.parse::<u32>(), schema.get("items")) {
-            (Ok(_), Some(Value::Object(items))) if !schema.contains_key("prefixItems") => Taken::Inside(items),
-            (Ok(_), _) => Taken::Open,
-            (Err(_), _) => Taken::Nothing("is a list, whose elements have numbers from 0".to_owned()),
+            (Ok(_), Some(Value::Object(items))) if !schema.contains_key("prefixItems") => StepTarget::Schema(items),
+            (Ok(_), _) => StepTarget::Unknown,
+            (Err(_), _) => StepTarget::Missing("is a list, whose elements have numbers from 0".to_owned()),
         };
     }
-    Taken::Nothing(format!("has no parts ({})", kinds.join(" or ")))
+    StepTarget::Missing(format!("has no parts ({})", kinds.join(" or ")))
 }
 
 /// Takes a step into a map. One whose schema names its keys and says nothing of others is taken at its word: a model
 /// knows of no others.
-fn member<'s>(schema: &'s JsonObject, key: &str) -> Taken<'s> {
+fn step_into_object<'s>(schema: &'s JsonObject, key: &str) -> StepTarget<'s> {
     let properties = schema.get("properties").and_then(Value::as_object);
     if let Some(found) = properties.and_then(|known| known.get(key)) {
-        return found.as_object().map_or(Taken::Open, Taken::Inside);
+        return found.as_object().map_or(StepTarget::Unknown, StepTarget::Schema);
     }
     let more = schema.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false));
     if more || schema.contains_key("patternProperties") || properties.is_none_or(JsonObject::is_empty) {
-        return Taken::Open;
+        return StepTarget::Unknown;
     }
     // An agent's names are repeated only where they are names, and not a text for the model.
     let is_name = |name: &&String| {
         name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     };
-    let known = properties.into_iter().flat_map(JsonObject::keys).filter(is_name).take(MOST_NAMES);
+    let known = properties.into_iter().flat_map(JsonObject::keys).filter(is_name).take(MAX_LISTED_NAMES);
     let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-    Taken::Nothing(format!("has {}", known.join(", ")))
+    StepTarget::Missing(format!("has {}", known.join(", ")))
 }
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_there_and_what_cannot_be_told_passes() {
+    fn accepts_possible_and_undecidable_pointers() {
         for pointer in [
             "",
             "/",
@@ -210,13 +210,13 @@ mod tests {
             "/pair/0",
             "/pair/1/x",
         ] {
-            assert_eq!(admits(&schema(), pointer), Ok(()), "{pointer}");
+            assert_eq!(check_pointer(&schema(), pointer), Ok(()), "{pointer}");
         }
     }
 
     #[test]
-    fn what_cannot_be_there_is_told_with_what_can() {
-        let told = |pointer: &str| admits(&schema(), pointer).expect_err(pointer);
+    fn rejects_impossible_pointers_with_alternatives() {
+        let told = |pointer: &str| check_pointer(&schema(), pointer).expect_err(pointer);
         assert_eq!(
             told("/finding"),
             "the result has `summary`, `findings`, `price`, `more`, `any`, `raw`, `map`, `whole`, `tree`, `odd`, `pair`"
@@ -229,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn each_binding_is_judged_by_the_tool_that_its_task_calls() {
+    fn checks_each_binding_by_the_called_tool() {
         let agent = AgentId::from("box");
         let find = ToolInfo { output_schema: Some(schema()), ..tool("find", json!({})) };
         let silent = tool("silent", json!({}));
-        let offers = [Offer { agent: &agent, tool: &find }, Offer { agent: &agent, tool: &silent }];
+        let offers = [ToolOffer { agent: &agent, tool: &find }, ToolOffer { agent: &agent, tool: &silent }];
         let task =
             |id: &str, tool: &str, bindings: Value| json!({"id": id, "call": {"tool": tool}, "bindings": bindings});
         let bound = |task: &str, output: &str| json!({"arg": "q", "task": task, "output": output});
@@ -244,12 +244,12 @@ mod tests {
             task("t4", "box.unknown", json!("none")),
         ]}));
         assert_eq!(
-            mistakes(&answer, &offers),
+            invalid_bindings(&answer, &offers),
             [
                 "in task `t2`: the argument `q` is bound to `/findings/0/name` of the result of `t1`, where nothing can be: \
               `/findings/0` has `title`"
             ]
         );
-        assert_eq!(mistakes(&object(json!({"tasks": 5})), &offers), Vec::<String>::new());
+        assert_eq!(invalid_bindings(&object(json!({"tasks": 5})), &offers), Vec::<String>::new());
     }
 }

@@ -2,16 +2,16 @@
 //! Never dispatches a task, and never gives out a plan that is not valid.
 
 mod bindings;
-mod catalogue;
-mod conversation;
-mod draft;
-mod limits;
-mod llm;
+mod goal;
+mod plan_draft;
+mod plan_patch;
 mod prompt;
-mod remainder;
+mod repair_loop;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod token_limit;
+mod tool_selection;
 
-pub use llm::{Context, Goal, PlanError, Planned, Planning, Progress, Rejected, plan};
-pub use remainder::replan;
+pub use goal::{GeneratedPlan, Goal, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan, plan};
+pub use plan_patch::replan;

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use crate::{
-    config::{AgentsFile, Catalogue},
+    config::{AgentCatalog, AgentsFile},
     model::{
-        AgentId, AgentInfo, AgentPolicy, AgentSpec, JsonObject, Protocol, ResultChecks, Span, ToolInfo, Transport,
+        AgentId, AgentInfo, AgentPolicy, AgentSpec, HumanDuration, JsonObject, Protocol, ResultChecks, ToolInfo,
+        Transport,
     },
 };
 
@@ -30,7 +31,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
     let policy = AgentPolicy {
         required: false,
         max_concurrency: 1,
-        tool_timeout: Span(std::time::Duration::ZERO),
+        tool_timeout: HumanDuration(std::time::Duration::ZERO),
         effect: None,
         fingerprint: String::new(),
     };
@@ -48,11 +49,11 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
         capabilities: indexmap::IndexMap::new(),
     };
     let agents = names.iter().map(spec).map(|spec| (spec.id.clone(), spec)).collect();
-    AgentsFile { agents, models: models(), ..AgentsFile::default() }
+    AgentsFile { agents, models: default_models(), ..AgentsFile::default() }
 }
 
 /// The agent `gone`, which did not answer, and `box` with these tools.
-pub(super) fn catalogue(tools: Vec<ToolInfo>) -> Catalogue {
+pub(super) fn catalog(tools: Vec<ToolInfo>) -> AgentCatalog {
     let info = AgentInfo {
         protocol: String::new(),
         server: None,
@@ -60,11 +61,11 @@ pub(super) fn catalogue(tools: Vec<ToolInfo>) -> Catalogue {
         warnings: Vec::new(),
         left_out: std::collections::BTreeMap::new(),
     };
-    Catalogue::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
+    AgentCatalog::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
 }
 
 /// A model that nobody asks.
-fn models() -> Vec<crate::model::LlmSpec> {
+fn default_models() -> Vec<crate::model::LlmSpec> {
     let text = "[llm]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
     let file = crate::config::parse_agents("agents.toml", text, &crate::config::ProcessEnvironment);
     file.unwrap_or_else(|mistakes| panic!("{mistakes}")).models

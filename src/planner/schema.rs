@@ -5,21 +5,21 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::catalogue::Offer;
+use super::tool_selection::ToolOffer;
 use crate::model::JsonObject;
 
 /// The limits of strict structured output (OpenAI's; the strictest known): levels of nesting, properties, values of
 /// enums, and characters of all names and values together.
-const LIMITS: Size = Size { levels: 10, properties: 5_000, values: 1_000, characters: 120_000 };
+const STRICT_LIMITS: SchemaSize = SchemaSize { levels: 10, properties: 5_000, values: 1_000, characters: 120_000 };
 
 /// The levels above a tool's arguments: the plan, its list of tasks, a task and its call.
 const LEVELS_ABOVE: usize = 4;
 
 /// Most names of arguments that bindings may choose from; OpenAI bounds the text of longer enums.
-const MOST_NAMES: usize = 250;
+const MAX_ENUM_NAMES: usize = 250;
 
 /// Most schemas that one tool's arguments may unfold to; references can make a small schema a very large one.
-const MOST_NODES: usize = 2_000;
+const MAX_SCHEMA_NODES: usize = 2_000;
 
 /// The schema of a plan over these tools: `{analysis, tasks: [{id, title, depends_on, call, bindings}]}`.
 ///
@@ -29,57 +29,57 @@ const MOST_NODES: usize = 2_000;
 /// them do.
 ///
 /// That a plan has tasks is left to the validator: not every endpoint takes `minItems` (Azure does not).
-pub(super) fn plan_schema(offers: &[Offer<'_>], max_tasks: usize) -> Value {
+pub(super) fn plan_schema(offers: &[ToolOffer<'_>], max_tasks: usize) -> Value {
     let ids: Vec<String> = (1..=max_tasks).map(|number| format!("t{number}")).collect();
     let text = json!({"type": "string"});
-    object([("analysis", text), ("tasks", tasks(offers, &Ids { own: &ids, usable: &[] }))])
+    object_schema([("analysis", text), ("tasks", tasks_schema(offers, &TaskIds { assignable: &ids, referable: &[] }))])
 }
 
 /// The schema of a remainder: `{analysis, keep, tasks}`, where `keep` names some of `open`.
-pub(super) fn remainder_schema(offers: &[Offer<'_>], ids: &Ids<'_>, open: &[String]) -> Value {
+pub(super) fn patch_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>, open: &[String]) -> Value {
     let text = json!({"type": "string"});
-    let kept = json!({"type": "array", "items": one_of(open.iter())});
-    object([("analysis", text), ("keep", kept), ("tasks", tasks(offers, ids))])
+    let kept = json!({"type": "array", "items": id_enum(open.iter())});
+    object_schema([("analysis", text), ("keep", kept), ("tasks", tasks_schema(offers, ids))])
 }
 
 /// The ids that there are.
-pub(super) struct Ids<'a> {
+pub(super) struct TaskIds<'a> {
     /// Those that a task may have.
-    pub(super) own: &'a [String],
+    pub(super) assignable: &'a [String],
     /// Those of other tasks, which may be referred to as well.
-    pub(super) usable: &'a [String],
+    pub(super) referable: &'a [String],
 }
 
 /// Most ids that an enum lists: the limits of strict schemas must leave room for tools.
-const MOST_IDS: usize = 100;
+const MAX_ENUM_IDS: usize = 100;
 
 /// One of these ids; any text where they are too many, or none, which an enum cannot say.
-fn one_of<'i>(ids: impl ExactSizeIterator<Item = &'i String>) -> Value {
+fn id_enum<'i>(ids: impl ExactSizeIterator<Item = &'i String>) -> Value {
     match ids.len() {
-        1..=MOST_IDS => json!({"type": "string", "enum": ids.collect::<Vec<_>>()}),
+        1..=MAX_ENUM_IDS => json!({"type": "string", "enum": ids.collect::<Vec<_>>()}),
         _ => json!({"type": "string"}),
     }
 }
 
 /// The schema of a list of tasks.
-fn tasks(offers: &[Offer<'_>], ids: &Ids<'_>) -> Value {
-    let own = one_of(ids.own.iter());
-    let known: Vec<&String> = ids.usable.iter().chain(ids.own).collect();
-    let id = one_of(known.iter().copied());
+fn tasks_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>) -> Value {
+    let own = id_enum(ids.assignable.iter());
+    let known: Vec<&String> = ids.referable.iter().chain(ids.assignable).collect();
+    let id = id_enum(known.iter().copied());
     let text = json!({"type": "string"});
     let names = argument_names(offers);
     let argument = match names.is_empty() {
         true => text.clone(),
         false => json!({"type": "string", "enum": names}),
     };
-    let binding = object([("arg", argument), ("task", id.clone()), ("output", text.clone())]);
+    let binding = object_schema([("arg", argument), ("task", id.clone()), ("output", text.clone())]);
     let mut variants = Vec::new();
     let mut loose: Vec<Value> = Vec::new();
     // What the rest of the schema takes, the names of loose tools included.
-    let mut left = LIMITS.without(Size {
+    let mut left = STRICT_LIMITS.minus(SchemaSize {
         levels: LEVELS_ABOVE,
         properties: 12,
-        values: ids.own.len() + 2 * known.len().min(MOST_IDS) + MOST_IDS + offers.len() + names.len(),
+        values: ids.assignable.len() + 2 * known.len().min(MAX_ENUM_IDS) + MAX_ENUM_IDS + offers.len() + names.len(),
         characters: 4_000
             + offers.iter().map(|offer| offer.name().len()).sum::<usize>()
             + names.iter().map(|name| name.len()).sum::<usize>(),
@@ -87,20 +87,20 @@ fn tasks(offers: &[Offer<'_>], ids: &Ids<'_>) -> Value {
     for offer in offers {
         let strict = strict_arguments(&offer.tool.input_schema).map(|arguments| {
             let tool = json!({"type": "string", "enum": [offer.name()]});
-            (Size::of(&arguments), object([("tool", tool), ("args", arguments)]))
+            (SchemaSize::measure_size(&arguments), object_schema([("tool", tool), ("args", arguments)]))
         });
         match strict {
-            Some((size, variant)) if size.fits(left) => {
-                left = left.without(Size { levels: 0, properties: size.properties + 2, ..size });
+            Some((size, variant)) if size.fits_in(left) => {
+                left = left.minus(SchemaSize { levels: 0, properties: size.properties + 2, ..size });
                 variants.push(variant);
             }
             _ => loose.push(offer.name().into()),
         }
     }
     if !loose.is_empty() {
-        variants.push(object([("tool", json!({"type": "string", "enum": loose})), ("args_json", text.clone())]));
+        variants.push(object_schema([("tool", json!({"type": "string", "enum": loose})), ("args_json", text.clone())]));
     }
-    let task = object([
+    let task = object_schema([
         ("id", own),
         ("title", text.clone()),
         ("depends_on", json!({"type": "array", "items": id})),
@@ -112,7 +112,7 @@ fn tasks(offers: &[Offer<'_>], ids: &Ids<'_>) -> Value {
 
 /// The names of all arguments, each once; none where they are too many, or where a tool takes some that it does not
 /// name.
-fn argument_names<'o>(offers: &[Offer<'o>]) -> Vec<&'o str> {
+fn argument_names<'o>(offers: &[ToolOffer<'o>]) -> Vec<&'o str> {
     let mut names = Vec::new();
     for offer in offers {
         let schema = &offer.tool.input_schema;
@@ -127,22 +127,22 @@ fn argument_names<'o>(offers: &[Offer<'o>]) -> Vec<&'o str> {
     }
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(*name));
-    if names.len() > MOST_NAMES { Vec::new() } else { names }
+    if names.len() > MAX_ENUM_NAMES { Vec::new() } else { names }
 }
 
 /// An object with exactly these properties.
-fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
-    closed(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect())
+fn object_schema<const N: usize>(properties: [(&str, Value); N]) -> Value {
+    closed_object(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect())
 }
 
-fn closed(properties: JsonObject) -> Value {
+fn closed_object(properties: JsonObject) -> Value {
     let required: Vec<&String> = properties.keys().collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
 /// A tool's arguments as a strict object of nullable properties; nothing where strictness cannot say them.
 fn strict_arguments(schema: &JsonObject) -> Option<Value> {
-    let mut strict = Strict { root: schema, open: Vec::new(), left: MOST_NODES };
+    let mut strict = StrictSchemaBuilder { root: schema, resolving: Vec::new(), remaining: MAX_SCHEMA_NODES };
     let has_keywords = ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties"]
         .iter()
         .any(|keyword| schema.get(*keyword).is_some_and(|value| *value != Value::Bool(false)));
@@ -152,7 +152,7 @@ fn strict_arguments(schema: &JsonObject) -> Option<Value> {
     }
     let properties = properties.into_iter().flatten();
     let strict = properties.map(|(name, schema)| Some((name.clone(), nullable(strict.schema(schema)?))));
-    Some(closed(strict.collect::<Option<_>>()?))
+    Some(closed_object(strict.collect::<Option<_>>()?))
 }
 
 /// The same, or null.
@@ -176,18 +176,18 @@ fn nullable(schema: Value) -> Value {
 
 /// Makes schemas strict, with all references replaced by what they mean. What it leaves out (formats, bounds,
 /// patterns, defaults) narrows a schema, and is checked when the plan is.
-struct Strict<'s> {
+struct StrictSchemaBuilder<'s> {
     root: &'s JsonObject,
     /// The references that are being replaced: one that comes again is recursive.
-    open: Vec<&'s str>,
+    resolving: Vec<&'s str>,
     /// How many more schemas there may be.
-    left: usize,
+    remaining: usize,
 }
 
-impl<'s> Strict<'s> {
+impl<'s> StrictSchemaBuilder<'s> {
     fn schema(&mut self, schema: &'s Value) -> Option<Value> {
         let schema = schema.as_object()?;
-        self.left = self.left.checked_sub(1)?;
+        self.remaining = self.remaining.checked_sub(1)?;
         if let Some(reference) = schema.get("$ref") {
             return self.reference(reference.as_str()?);
         }
@@ -198,18 +198,18 @@ impl<'s> Strict<'s> {
             let variants = variants.as_array()?.iter().map(|variant| self.schema(variant));
             return Some(json!({"anyOf": variants.collect::<Option<Vec<_>>>()?}));
         }
-        match self.types(schema)?.as_slice() {
+        match self.type_names(schema)?.as_slice() {
             [] => None,
-            [kind] => self.of_type(schema, kind),
+            [kind] => self.typed(schema, kind),
             kinds => {
-                let variants = kinds.iter().map(|kind| self.of_type(schema, kind));
+                let variants = kinds.iter().map(|kind| self.typed(schema, kind));
                 Some(json!({"anyOf": variants.collect::<Option<Vec<_>>>()?}))
             }
         }
     }
 
     fn reference(&mut self, reference: &'s str) -> Option<Value> {
-        if self.open.contains(&reference) {
+        if self.resolving.contains(&reference) {
             return None;
         }
         let mut meant = None;
@@ -220,21 +220,22 @@ impl<'s> Strict<'s> {
                 Some(inside) => Value::get(inside, &step)?,
             });
         }
-        self.open.push(reference);
+        self.resolving.push(reference);
         let schema = self.schema(meant?);
-        self.open.pop();
+        self.resolving.pop();
         schema
     }
 
     /// The types that a schema names, or that its values have.
-    fn types(&self, schema: &JsonObject) -> Option<Vec<String>> {
+    fn type_names(&self, schema: &JsonObject) -> Option<Vec<String>> {
         let named: Vec<String> = match schema.get("type") {
             Some(Value::String(kind)) => vec![kind.clone()],
             Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             Some(_) => return None,
             None if schema.contains_key("properties") => vec!["object".to_owned()],
             None => {
-                let mut kinds: Vec<String> = values(schema)?.iter().map(|value| type_of(value).to_owned()).collect();
+                let mut kinds: Vec<String> =
+                    enum_values(schema)?.iter().map(|value| json_type(value).to_owned()).collect();
                 kinds.sort();
                 kinds.dedup();
                 kinds
@@ -243,12 +244,12 @@ impl<'s> Strict<'s> {
         Some(named)
     }
 
-    fn of_type(&mut self, schema: &'s JsonObject, kind: &str) -> Option<Value> {
+    fn typed(&mut self, schema: &'s JsonObject, kind: &str) -> Option<Value> {
         match kind {
             "string" | "number" | "integer" | "boolean" => {
                 let mut strict = json!({"type": kind});
-                if let Some(values) = values(schema) {
-                    let fits = |value: &&Value| type_of(value) == kind || (kind == "number" && value.is_number());
+                if let Some(values) = enum_values(schema) {
+                    let fits = |value: &&Value| json_type(value) == kind || (kind == "number" && value.is_number());
                     strict["enum"] = values.into_iter().filter(fits).cloned().collect();
                 }
                 Some(strict)
@@ -256,12 +257,12 @@ impl<'s> Strict<'s> {
             "null" => Some(json!({"type": "null"})),
             "array" if schema.contains_key("prefixItems") => None,
             "array" => Some(json!({"type": "array", "items": self.schema(schema.get("items")?)?})),
-            "object" => self.object(schema),
+            "object" => self.strict_object(schema),
             _ => None,
         }
     }
 
-    fn object(&mut self, schema: &'s JsonObject) -> Option<Value> {
+    fn strict_object(&mut self, schema: &'s JsonObject) -> Option<Value> {
         let properties = schema.get("properties").and_then(Value::as_object).filter(|known| !known.is_empty())?;
         if schema.get("additionalProperties").is_some_and(Value::is_object) {
             return None;
@@ -272,12 +273,12 @@ impl<'s> Strict<'s> {
             let strict = self.schema(schema)?;
             Some((name.clone(), if required.contains(&name.as_str()) { strict } else { nullable(strict) }))
         });
-        Some(closed(strict.collect::<Option<_>>()?))
+        Some(closed_object(strict.collect::<Option<_>>()?))
     }
 }
 
 /// The only values that a schema lets be, if it names them.
-fn values(schema: &JsonObject) -> Option<Vec<&Value>> {
+fn enum_values(schema: &JsonObject) -> Option<Vec<&Value>> {
     match (schema.get("enum"), schema.get("const")) {
         (Some(values), _) => Some(values.as_array()?.iter().collect()),
         (None, Some(value)) => Some(vec![value]),
@@ -285,7 +286,7 @@ fn values(schema: &JsonObject) -> Option<Vec<&Value>> {
     }
 }
 
-fn type_of(value: &Value) -> &'static str {
+fn json_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -299,28 +300,28 @@ fn type_of(value: &Value) -> &'static str {
 
 /// How large a schema is, as endpoints count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Size {
+struct SchemaSize {
     levels: usize,
     properties: usize,
     values: usize,
     characters: usize,
 }
 
-impl Size {
-    fn of(schema: &Value) -> Self {
+impl SchemaSize {
+    fn measure_size(schema: &Value) -> Self {
         let characters = schema.to_string().len();
-        let (levels, properties, values) = measure(schema);
+        let (levels, properties, values) = count_nodes(schema);
         Self { levels, properties, values, characters }
     }
 
-    fn fits(self, left: Self) -> bool {
+    fn fits_in(self, left: Self) -> bool {
         self.levels <= left.levels
             && self.properties <= left.properties
             && self.values <= left.values
             && self.characters <= left.characters
     }
 
-    fn without(self, other: Self) -> Self {
+    fn minus(self, other: Self) -> Self {
         Self {
             levels: self.levels.saturating_sub(other.levels),
             properties: self.properties.saturating_sub(other.properties),
@@ -330,12 +331,12 @@ impl Size {
     }
 }
 
-/// Levels, properties and values of a strict schema, which is as deep as [`Strict`] lets it be.
-fn measure(schema: &Value) -> (usize, usize, usize) {
+/// Levels, properties and values of a strict schema, which is as deep as [`StrictSchemaBuilder`] lets it be.
+fn count_nodes(schema: &Value) -> (usize, usize, usize) {
     let inside = |schemas: Vec<&Value>| {
         schemas
             .into_iter()
-            .map(measure)
+            .map(count_nodes)
             .fold((0, 0, 0), |(levels, properties, values), (l, p, v)| (levels.max(l), properties + p, values + v))
     };
     if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
@@ -343,7 +344,7 @@ fn measure(schema: &Value) -> (usize, usize, usize) {
         return (levels + 1, more + properties.len(), values);
     }
     if let Some(items) = schema.get("items") {
-        let (levels, properties, values) = measure(items);
+        let (levels, properties, values) = count_nodes(items);
         return (levels + 1, properties, values);
     }
     if let Some(variants) = schema.get("anyOf").and_then(Value::as_array) {
@@ -360,7 +361,7 @@ mod tests {
     };
     use crate::model::ToolInfo;
 
-    fn strict(schema: Value) -> Option<Value> {
+    fn build_strict(schema: Value) -> Option<Value> {
         strict_arguments(&object(schema))
     }
 
@@ -371,7 +372,7 @@ mod tests {
             "tree": {"type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}}},
             "twice": {"type": "object", "properties": {"a": {"$ref": "#/$defs/word"}, "b": {"$ref": "#/$defs/word"}}},
         }});
-        strict(root).map(|schema| schema["properties"]["a"].clone())
+        build_strict(root).map(|schema| schema["properties"]["a"].clone())
     }
 
     fn or_null(schema: Value) -> Option<Value> {
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_become_nullable_and_required_and_lose_what_strictness_cannot_say() {
+    fn strict_arguments_are_required_and_nullable() {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Arguments", "type": "object",
             "properties": {
@@ -398,18 +399,21 @@ mod tests {
             },
             "required": ["city", "nights", "budget"], "additionalProperties": false,
         });
-        assert_eq!(strict(schema), Some(expected));
+        assert_eq!(build_strict(schema), Some(expected));
     }
 
     #[test]
-    fn a_tool_without_arguments_takes_none() {
-        let none = closed(JsonObject::new());
-        assert_eq!(strict(json!({"type": "object"})), Some(none.clone()));
-        assert_eq!(strict(json!({"type": "object", "properties": {}, "additionalProperties": false})), Some(none));
+    fn tool_without_arguments_has_an_empty_object() {
+        let none = closed_object(JsonObject::new());
+        assert_eq!(build_strict(json!({"type": "object"})), Some(none.clone()));
+        assert_eq!(
+            build_strict(json!({"type": "object", "properties": {}, "additionalProperties": false})),
+            Some(none)
+        );
     }
 
     #[test]
-    fn values_references_lists_and_variants_are_kept() {
+    fn keeps_enums_references_lists_and_variants() {
         let word = json!({"type": "string", "enum": ["x"]});
         for (schema, expected) in [
             (json!({"enum": ["a", "b"]}), json!({"type": "string", "enum": ["a", "b"]})),
@@ -436,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strictness_cannot_say_is_left_to_a_text() {
+    fn unsupported_schemas_become_json_text() {
         for schema in [
             json!({}),
             json!(true),
@@ -453,28 +457,28 @@ mod tests {
         ] {
             assert_eq!(argument(schema.clone()), None, "{schema}");
         }
-        assert_eq!(strict(json!({"type": "object", "additionalProperties": true})), None);
-        assert_eq!(strict(json!({"anyOf": [{"properties": {}}]})), None);
+        assert_eq!(build_strict(json!({"type": "object", "additionalProperties": true})), None);
+        assert_eq!(build_strict(json!({"anyOf": [{"properties": {}}]})), None);
     }
 
     #[test]
-    fn references_that_unfold_without_end_are_given_up() {
+    fn recursive_references_are_rejected() {
         let mut definitions = JsonObject::new();
         for level in 0..30 {
             let next = json!({"$ref": format!("#/$defs/{}", level + 1)});
             definitions.insert(level.to_string(), json!({"type": "object", "properties": {"a": next, "b": next}}));
         }
         definitions.insert("30".to_owned(), json!({"type": "string"}));
-        assert_eq!(strict(json!({"properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": definitions})), None);
+        assert_eq!(build_strict(json!({"properties": {"a": {"$ref": "#/$defs/0"}}, "$defs": definitions})), None);
     }
 
     fn schema_of(tools: &[ToolInfo]) -> Value {
         let agent = "box".into();
-        plan_schema(&tools.iter().map(|tool| Offer { agent: &agent, tool }).collect::<Vec<_>>(), 16)
+        plan_schema(&tools.iter().map(|tool| ToolOffer { agent: &agent, tool }).collect::<Vec<_>>(), 16)
     }
 
     #[test]
-    fn a_plan_calls_one_tool_in_each_task() {
+    fn each_task_calls_one_tool() {
         let closed = tool("closed", json!({"properties": {"q": {"type": "string"}}}));
         let open = tool("open", json!({"additionalProperties": true}));
         let schema = schema_of(&[open, closed]);
@@ -497,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_gives_an_argument_that_some_tool_names() {
+    fn bindings_name_known_arguments() {
         let argument = |tools: &[ToolInfo]| {
             schema_of(tools).pointer("/properties/tasks/items/properties/bindings/items/properties/arg").cloned()
         };
@@ -512,12 +516,12 @@ mod tests {
         let open = tool("open", json!({"properties": {"a": {}}, "additionalProperties": true}));
         assert_eq!(argument(&[named(&["title"]), open]), Some(text.clone()), "it may have others");
         assert_eq!(argument(&[named(&[])]), Some(text.clone()), "an enum of nothing is no schema");
-        let many: Vec<String> = (0..=MOST_NAMES).map(|number| format!("a{number}")).collect();
+        let many: Vec<String> = (0..=MAX_ENUM_NAMES).map(|number| format!("a{number}")).collect();
         assert_eq!(argument(&[named(&many.iter().map(String::as_str).collect::<Vec<_>>())]), Some(text));
     }
 
     #[test]
-    fn a_schema_stays_within_the_limits_of_endpoints_however_large_the_tools_are() {
+    fn schema_stays_within_strict_limits() {
         let values: Vec<Value> = (0..400).map(|value| format!("value-{value}").into()).collect();
         let mut deep = json!({"type": "string"});
         for _ in 0..6 {
@@ -546,6 +550,6 @@ mod tests {
                 &json!(["box.c", "box.d", "box.f"])
             ]
         );
-        assert!(Size::of(&schema).fits(LIMITS), "{:?}", Size::of(&schema));
+        assert!(SchemaSize::measure_size(&schema).fits_in(STRICT_LIMITS), "{:?}", SchemaSize::measure_size(&schema));
     }
 }

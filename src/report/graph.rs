@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt::Write};
 use crate::model::{Plan, Task, TaskId};
 
 /// Most characters of a condition, list or question that a node shows.
-const MAX_SHOWN: usize = 60;
+const MAX_LABEL_CHARS: usize = 60;
 
 /// The plan as a Mermaid flowchart (<https://mermaid.js.org/syntax/flowchart.html>).
 ///
@@ -15,18 +15,18 @@ const MAX_SHOWN: usize = 60;
 pub fn mermaid(plan: &Plan) -> String {
     let mut drawn = String::from("flowchart TD\n");
     for (index, task) in plan.tasks.iter().enumerate() {
-        let label: Vec<_> = lines(task).iter().map(|line| mermaid_text(line)).collect();
+        let label: Vec<_> = label_lines(task).iter().map(|line| mermaid_text(line)).collect();
         let label = label.join("<br/>");
         let (open, close) = match (&task.foreach, &task.approve) {
             (_, Some(_)) => ("{{", "}}"),
             (Some(_), None) => ("[[", "]]"),
             (None, None) => ("[", "]"),
         };
-        push(&mut drawn, format_args!("  t{index}{open}\"{label}\"{close}\n"));
+        push_line(&mut drawn, format_args!("  t{index}{open}\"{label}\"{close}\n"));
     }
     for (from, to) in edges(plan) {
         let arrow = if plan.tasks[to].condition.is_some() { "-.->" } else { "-->" };
-        push(&mut drawn, format_args!("  t{from} {arrow} t{to}\n"));
+        push_line(&mut drawn, format_args!("  t{from} {arrow} t{to}\n"));
     }
     drawn
 }
@@ -35,7 +35,7 @@ pub fn mermaid(plan: &Plan) -> String {
 pub fn dot(plan: &Plan) -> String {
     let mut drawn = format!("digraph \"{}\" {{\n  node [shape=box];\n", dot_text(&plan.name));
     for (index, task) in plan.tasks.iter().enumerate() {
-        let label: Vec<_> = lines(task).iter().map(|line| dot_text(line)).collect();
+        let label: Vec<_> = label_lines(task).iter().map(|line| dot_text(line)).collect();
         let label = label.join("\\n");
         let marks = match (&task.foreach, &task.approve) {
             (None, None) => "",
@@ -43,17 +43,17 @@ pub fn dot(plan: &Plan) -> String {
             (None, Some(_)) => ", shape=hexagon",
             (Some(_), Some(_)) => ", shape=hexagon, peripheries=2",
         };
-        push(&mut drawn, format_args!("  t{index} [label=\"{label}\"{marks}];\n"));
+        push_line(&mut drawn, format_args!("  t{index} [label=\"{label}\"{marks}];\n"));
     }
     for (from, to) in edges(plan) {
         let style = if plan.tasks[to].condition.is_some() { " [style=dashed]" } else { "" };
-        push(&mut drawn, format_args!("  t{from} -> t{to}{style};\n"));
+        push_line(&mut drawn, format_args!("  t{from} -> t{to}{style};\n"));
     }
     drawn.push_str("}\n");
     drawn
 }
 
-fn push(drawn: &mut String, line: std::fmt::Arguments<'_>) {
+fn push_line(drawn: &mut String, line: std::fmt::Arguments<'_>) {
     drawn.write_fmt(line).expect("a String takes every write");
 }
 
@@ -69,7 +69,7 @@ fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// What a node says: the task, where it runs, and what decides whether and how often.
-fn lines(task: &Task) -> Vec<String> {
+fn label_lines(task: &Task) -> Vec<String> {
     let mut lines = vec![task.title.clone().unwrap_or_else(|| task.id.to_string())];
     let routes = task.routes().iter().map(|route| {
         let or = if route.rank == 0 { "" } else { "else " };
@@ -77,29 +77,29 @@ fn lines(task: &Task) -> Vec<String> {
     });
     lines.extend(routes);
     if let Some(prompt) = task.prompt() {
-        lines.push(format!("prompt: {}", shown(&prompt.prompt.0)));
+        lines.push(format!("prompt: {}", expression_text(&prompt.prompt.0)));
     }
     if let Some(foreach) = &task.foreach {
-        lines.push(format!("for each {} of {}", foreach.binding, shown(&foreach.items.0)));
+        lines.push(format!("for each {} of {}", foreach.binding, expression_text(&foreach.items.0)));
     }
     if let Some(condition) = &task.condition {
-        lines.push(format!("if {}", cut(&condition.0)));
+        lines.push(format!("if {}", truncate(&condition.0)));
     }
     if let Some(question) = &task.approve {
-        lines.push(format!("asks: {}", shown(&question.0)));
+        lines.push(format!("asks: {}", expression_text(&question.0)));
     }
     lines
 }
 
-fn shown(value: &serde_json::Value) -> String {
+fn expression_text(value: &serde_json::Value) -> String {
     match value.as_str() {
-        Some(text) => cut(text),
-        None => cut(&value.to_string()),
+        Some(text) => truncate(text),
+        None => truncate(&value.to_string()),
     }
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_SHOWN) {
+fn truncate(text: &str) -> String {
+    match text.char_indices().nth(MAX_LABEL_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -112,7 +112,7 @@ fn mermaid_text(text: &str) -> String {
         match c {
             c if c.is_alphanumeric() || " _-.,:/·…".contains(c) => safe.push(c),
             c if c.is_whitespace() || c.is_control() => safe.push(' '),
-            c => push(&mut safe, format_args!("#{};", u32::from(c))),
+            c => push_line(&mut safe, format_args!("#{};", u32::from(c))),
         }
     }
     safe
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_drawn_as_a_mermaid_flowchart() {
+    fn draws_a_mermaid_flowchart() {
         assert_eq!(
             mermaid(&plan()),
             "flowchart TD\n  \
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_drawn_in_dot() {
+    fn draws_dot() {
         assert_eq!(
             dot(&plan()),
             "digraph \"a \\\"quoted\\\" \\\\ name in two lines\" {\n  node [shape=box];\n  \

@@ -5,13 +5,13 @@ mod graph;
 
 pub use graph::{dot, mermaid};
 
-pub mod answer;
 pub mod history;
-pub mod jsonl;
+pub mod json_lines;
+pub mod live;
+pub mod live_answer;
 pub mod plain;
+pub mod run_view;
 pub mod screen;
-pub mod story;
-pub mod terminal;
 pub mod text;
 
 use crate::model::{AttemptId, Record};
@@ -26,5 +26,5 @@ pub trait Reporter: Send {
 
     /// Takes more of the text that a synthesis is being answered with, in a turn whose `ModelAsked` was reported. It is
     /// no event: the turn's end says what became of it.
-    fn hear(&mut self, _turn: &AttemptId, _text: &str) {}
+    fn report_delta(&mut self, _attempt: &AttemptId, _text: &str) {}
 }

@@ -5,42 +5,47 @@ use jiff::tz::TimeZone;
 
 use super::{
     Reporter,
+    run_view::{LineKind, ReportLine, RunView},
     screen::Screen,
-    story::{Line, Mark, Story},
 };
 use crate::model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp};
 
 /// The shortest time between two lines of progress of a task.
-const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Lines such as `[12:03:04] find: started on research.search, attempt 1`.
 #[derive(Debug)]
-pub struct Plain {
+pub struct PlainReporter {
     screen: Screen,
-    story: Story,
-    pace: Pace,
-    clock: Clock,
+    view: RunView,
+    throttle: ProgressLineThrottle,
+    timestamps: TimestampFormatter,
 }
 
-impl Plain {
+impl PlainReporter {
     /// Tells `run` on `screen`, with times as in `zone`.
     pub fn new(screen: Screen, run: RunId, zone: TimeZone) -> Self {
-        Self { screen, story: Story::new(run), pace: Pace::default(), clock: Clock::in_zone(zone) }
+        Self {
+            screen,
+            view: RunView::new(run),
+            throttle: ProgressLineThrottle::default(),
+            timestamps: TimestampFormatter::new(zone),
+        }
     }
 }
 
-impl Reporter for Plain {
+impl Reporter for PlainReporter {
     fn catch_up(&mut self, records: &[Record]) {
         for record in records {
-            self.story.tell(record);
+            self.view.apply(record);
         }
     }
 
     fn report(&mut self, records: &[Record]) {
         let mut text = String::new();
         for record in records {
-            for line in told(&mut self.story, &mut self.pace, record) {
-                render(&mut text, &line, self.clock.at(record.at));
+            for line in reportable_lines(&mut self.view, &mut self.throttle, record) {
+                render(&mut text, &line, self.timestamps.format(record.at));
             }
         }
         if text.pop().is_some() {
@@ -51,20 +56,20 @@ impl Reporter for Plain {
 
 /// Tells the time of day, which many lines share.
 #[derive(Debug)]
-struct Clock {
+struct TimestampFormatter {
     zone: TimeZone,
     /// The second that `text` tells, since 1970.
     second: Option<u64>,
     text: String,
 }
 
-impl Clock {
-    fn in_zone(zone: TimeZone) -> Self {
+impl TimestampFormatter {
+    fn new(zone: TimeZone) -> Self {
         Self { zone, second: None, text: String::new() }
     }
 
     /// `at` as `12:03:04`.
-    fn at(&mut self, at: Timestamp) -> &str {
+    fn format(&mut self, at: Timestamp) -> &str {
         let second = at.0 / 1_000;
         if self.second.replace(second) != Some(second) {
             let moment = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
@@ -76,15 +81,15 @@ impl Clock {
 
 /// When each task last told its progress.
 #[derive(Debug, Default)]
-struct Pace(IdHashMap<TaskId, Timestamp>);
+struct ProgressLineThrottle(IdHashMap<TaskId, Timestamp>);
 
-impl Pace {
+impl ProgressLineThrottle {
     /// Whether a line about `record` is due. The end of a progress is always worth one.
-    fn allows(&mut self, record: &Record) -> bool {
+    fn is_due(&mut self, record: &Record) -> bool {
         match &record.event {
             Event::AttemptProgressed { attempt, progress } => {
                 let last = self.0.get(&attempt.task);
-                let is_due = last.is_none_or(|last| record.at.since(*last) >= PROGRESS_EVERY);
+                let is_due = last.is_none_or(|last| record.at.since(*last) >= PROGRESS_INTERVAL);
                 let is_complete = progress.total.is_some_and(|total| progress.progress >= total);
                 if is_due {
                     self.0.insert(attempt.task.clone(), record.at);
@@ -100,28 +105,28 @@ impl Pace {
     }
 }
 
-fn told(story: &mut Story, pace: &mut Pace, record: &Record) -> Vec<Line> {
-    let lines = story.tell(record);
-    if pace.allows(record) { lines } else { Vec::new() }
+fn reportable_lines(story: &mut RunView, pace: &mut ProgressLineThrottle, record: &Record) -> Vec<ReportLine> {
+    let lines = story.apply(record);
+    if pace.is_due(record) { lines } else { Vec::new() }
 }
 
 /// Adds a line and its line break.
-fn render(text: &mut String, line: &Line, clock: &str) {
-    let word = match line.mark {
-        Mark::Succeeded => "succeeded",
-        Mark::Failed => "failed",
-        Mark::Skipped => "skipped",
-        Mark::Cancelled => "cancelled",
-        Mark::Retried => "failed for now",
-        Mark::Ended(status) => status.name(),
-        Mark::Run
-        | Mark::Began
-        | Mark::Progressed
-        | Mark::Noted
-        | Mark::Logged
-        | Mark::Asked
-        | Mark::Answered
-        | Mark::LeftOpen => "",
+fn render(text: &mut String, line: &ReportLine, clock: &str) {
+    let word = match line.kind {
+        LineKind::Succeeded => "succeeded",
+        LineKind::Failed => "failed",
+        LineKind::Skipped => "skipped",
+        LineKind::Canceled => "cancelled",
+        LineKind::Retrying => "failed for now",
+        LineKind::Ended(status) => status.as_str(),
+        LineKind::Run
+        | LineKind::Started
+        | LineKind::Progress
+        | LineKind::Info
+        | LineKind::Log
+        | LineKind::Asked
+        | LineKind::Answered
+        | LineKind::Deferred => "",
     };
     let colon = if word.is_empty() || line.text.is_empty() { "" } else { ": " };
     text.extend(["[", clock, "] ", &line.subject, ": ", word, colon, &line.text, "\n"]);
@@ -134,15 +139,16 @@ fn render(text: &mut String, line: &Line, clock: &str) {
 mod tests {
     use super::*;
     use crate::report::{
-        screen::{Abilities, memory::Memory},
-        story::examples,
+        run_view::examples,
+        screen::{ScreenCapabilities, memory::MemoryDevice},
     };
 
     /// The lines that these events make, times in UTC.
-    fn plain(records: &[Record]) -> Vec<String> {
-        let memory = Memory::default();
-        let screen = Screen::over(memory.clone(), Abilities { live: false, colour: false }).expect("a thread");
-        let mut plain = Plain::new(screen, "0190".into(), TimeZone::UTC);
+    fn printed_lines(records: &[Record]) -> Vec<String> {
+        let memory = MemoryDevice::default();
+        let screen =
+            Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: false }).expect("a thread");
+        let mut plain = PlainReporter::new(screen, "0190".into(), TimeZone::UTC);
         // As they come: a few at once, or one.
         for records in records.chunks(3) {
             plain.report(records);
@@ -152,18 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_whole_run_in_lines() {
-        insta::assert_snapshot!(plain(&examples::whole_run()).join("\n"));
+    fn prints_a_whole_run() {
+        insta::assert_snapshot!(printed_lines(&examples::whole_run()).join("\n"));
     }
 
     #[test]
-    fn tells_what_a_replan_changes() {
-        insta::assert_snapshot!(plain(&examples::replanned()).join("\n"));
+    fn prints_replan_changes() {
+        insta::assert_snapshot!(printed_lines(&examples::replanned_run()).join("\n"));
     }
 
     #[test]
-    fn tells_progress_once_a_second_and_its_end() {
-        let lines = plain(&examples::progress((0..=1_000).map(|n| (n * 2, n))));
+    fn throttles_progress_lines() {
+        let lines = printed_lines(&examples::progress_events((0..=1_000).map(|n| (n * 2, n))));
         let shown: Vec<_> = lines.iter().filter(|line| line.contains('%')).map(|line| &line[11..]).collect();
         assert_eq!(shown, ["find: 0%, step 0", "find: 50%, step 500", "find: 100%, step 1000"]);
     }

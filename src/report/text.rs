@@ -8,17 +8,17 @@ pub use crate::model::text::{
 use crate::model::{QuestionId, Task};
 
 /// Most characters of an agent's text that a line shows.
-const LONGEST: usize = 400;
+const MAX_TEXT_CHARS: usize = 400;
 
 /// [`printable`], shortened to what a line of a report can hold.
-pub fn brief(text: &str) -> String {
-    let end = text.char_indices().nth(LONGEST).map(|(end, _)| end);
+pub fn truncated(text: &str) -> String {
+    let end = text.char_indices().nth(MAX_TEXT_CHARS).map(|(end, _)| end);
     let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
     if end.is_some() { shown + "…" } else { shown }
 }
 
 /// A duration as people read it, to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
-pub fn elapsed(duration: Duration) -> String {
+pub fn format_elapsed(duration: Duration) -> String {
     let millis = duration.as_millis();
     let seconds = millis / 1_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -32,31 +32,33 @@ pub fn elapsed(duration: Duration) -> String {
 }
 
 /// A task of a plan in a line: `t1: research.search, What to read`.
-pub fn task_in_words(task: &Task) -> String {
+pub fn describe_task(task: &Task) -> String {
     let routes: Vec<_> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
     let work = if routes.is_empty() { "the language model".to_owned() } else { routes.join(" or ") };
     let title = task.title.as_ref().map(|title| format!(", {title}")).unwrap_or_default();
-    brief(&format!("{}: {work}{title}", task.id))
+    truncated(&format!("{}: {work}{title}", task.id))
 }
 
 /// `1 task`, `2 tasks`.
-pub fn count(number: usize, thing: &str) -> String {
+pub fn count_text(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Names what another process asked of a run: an answer, or its end.
-pub(super) fn request_in_words(question: Option<&QuestionId>) -> String {
-    question
-        .map_or_else(|| "a cancellation".to_owned(), |question| format!("an answer to {}", brief(question.as_str())))
+pub(super) fn describe_request(question: Option<&QuestionId>) -> String {
+    question.map_or_else(
+        || "a cancellation".to_owned(),
+        |question| format!("an answer to {}", truncated(question.as_str())),
+    )
 }
 
 /// What a task keeps of an earlier run.
 pub fn kept(results: usize, unsettled: usize) -> String {
-    let calls = || format!("{} of unknown outcome", count(unsettled, "earlier call"));
+    let calls = || format!("{} of unknown outcome", count_text(unsettled, "earlier call"));
     match (results, unsettled) {
-        (_, 0) => format!("keeps {}", count(results, "earlier result")),
+        (_, 0) => format!("keeps {}", count_text(results, "earlier result")),
         (0, _) => format!("has {}", calls()),
-        _ => format!("keeps {} and has {}", count(results, "earlier result"), calls()),
+        _ => format!("keeps {} and has {}", count_text(results, "earlier result"), calls()),
     }
 }
 
@@ -65,15 +67,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shortens_what_no_line_can_hold() {
-        assert_eq!(brief(" short\n"), "short");
-        assert_eq!(brief(&"é".repeat(1_000)), "é".repeat(LONGEST) + "…");
+    fn truncates_long_text() {
+        assert_eq!(truncated(" short\n"), "short");
+        assert_eq!(truncated(&"é".repeat(1_000)), "é".repeat(MAX_TEXT_CHARS) + "…");
     }
 
     #[test]
-    fn durations_have_about_three_digits() {
-        let shown =
-            [0, 340, 12_345, 59_999, 245_000, 3_720_000, 273_600_000].map(|ms| elapsed(Duration::from_millis(ms)));
+    fn durations_have_three_digits() {
+        let shown = [0, 340, 12_345, 59_999, 245_000, 3_720_000, 273_600_000]
+            .map(|ms| format_elapsed(Duration::from_millis(ms)));
         assert_eq!(shown, ["0ms", "340ms", "12.3s", "59.9s", "4m05s", "1h02m", "3d04h"]);
     }
 }

@@ -7,20 +7,20 @@ use crate::{model::Timestamp, system::clock};
 
 /// A clock that starts at the wall clock's time.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub struct RunClock {
     start: Timestamp,
     origin: Instant,
 }
 
-impl Clock {
+impl RunClock {
     /// Starts the clock of a run that begins.
     pub fn start() -> Self {
-        Self::start_after(Timestamp::default())
+        Self::start_no_earlier_than(Timestamp::default())
     }
 
     /// Starts the clock no earlier than at `last`. The wall clock may have been set back since a run's last event, and
     /// every moment that the run waits for was counted from there.
-    pub fn start_after(last: Timestamp) -> Self {
+    pub fn start_no_earlier_than(last: Timestamp) -> Self {
         Self::start_at(Timestamp::default().after(clock::since_epoch()), last)
     }
 
@@ -33,9 +33,9 @@ impl Clock {
         self.start.after(self.origin.elapsed())
     }
 
-    /// Returns the instant at which [`Clock::now`] will be at least `moment`.
-    pub(super) fn instant(&self, moment: Timestamp) -> Instant {
-        self.origin + moment.since(self.start)
+    /// Returns the instant at which [`RunClock::now`] will be at least `moment`.
+    pub(super) fn instant_at(&self, timestamp: Timestamp) -> Instant {
+        self.origin + timestamp.since(self.start)
     }
 }
 
@@ -49,11 +49,11 @@ mod tests {
     async fn the_clock_starts_at_the_later_of_the_wall_clock_and_the_last_event_and_then_follows_neither() {
         let hour = 3_600_000;
         for (wall, last, start) in [(5 * hour, 4 * hour, 5 * hour), (4 * hour, 5 * hour, 5 * hour), (0, hour, hour)] {
-            let clock = Clock::start_at(Timestamp(wall), Timestamp(last));
+            let clock = RunClock::start_at(Timestamp(wall), Timestamp(last));
             assert_eq!(clock.now(), Timestamp(start));
             // A pause of ten seconds that was counted from the last event takes no longer than that.
             let due = Timestamp(last).after(Duration::from_secs(10));
-            assert!(clock.instant(due) <= Instant::now() + Duration::from_secs(10));
+            assert!(clock.instant_at(due) <= Instant::now() + Duration::from_secs(10));
             tokio::time::advance(Duration::from_secs(1)).await;
             assert_eq!(clock.now(), Timestamp(start + 1_000));
         }

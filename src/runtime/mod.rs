@@ -2,14 +2,14 @@
 //! Never decides.
 
 mod clock;
+mod control;
+mod discover;
 mod dispatcher;
-mod hub;
-mod inbox;
-mod orders;
+mod effects;
+mod host;
 mod orphans;
 mod replanner;
 pub mod shutdown;
-mod survey;
 
 use std::sync::Arc;
 
@@ -22,16 +22,16 @@ use crate::{
     model::{AgentId, AgentInfo, AttemptId, Failure, JsonObject, RunId, StartAttempt, ToolOutput},
 };
 
-pub use clock::Clock;
-pub use dispatcher::{Resumption, RuntimeError, Services, Start, cancel, rerun, resume, run};
-pub use hub::{Hub, Inbox};
-pub use inbox::{deliver, observe};
+pub use clock::RunClock;
+pub use control::{forward_requests, read_inputs};
+pub use discover::{AgentProbe, discover};
+pub use dispatcher::{Resumption, RunStart, RuntimeError, Services, cancel, rerun, resume, run};
+pub use host::{HostReceiver, RuntimeHost};
 pub use orphans::reap_orphans;
 pub use replanner::Replanner;
-pub use survey::{Survey, survey};
 
 /// A call that is being made. It is large, so its future is not put into another one, which would move it.
-pub type Called<'c> = BoxFuture<'c, Result<Arc<ToolOutput>, Failure>>;
+pub type CallFuture<'c> = BoxFuture<'c, Result<Arc<ToolOutput>, Failure>>;
 
 /// The agents of a run, as the dispatcher sees them.
 #[async_trait::async_trait]
@@ -39,7 +39,7 @@ pub trait Agents: Send + Sync {
     /// Connects and reads the catalogue; the failure is final for the run.
     async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure>;
     /// Makes one call; ends soon after `cancel` fires.
-    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_>;
+    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> CallFuture<'_>;
     /// Takes up a call that an earlier process left behind, by the note that it kept: the agent is not asked to do
     /// anything again. Otherwise as [`Agents::call`].
     ///
@@ -64,7 +64,7 @@ impl Agents for mcp::Pool {
         Self::connect(self, agent).await
     }
 
-    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_> {
+    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> CallFuture<'_> {
         Box::pin(Self::call(self, call, meta, cancel))
     }
 
@@ -75,7 +75,7 @@ impl Agents for mcp::Pool {
         meta: JsonObject,
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure> {
-        Self::take_up(self, call, note, meta, cancel).await
+        Self::reattach(self, call, note, meta, cancel).await
     }
 
     async fn close(&self) {
@@ -83,7 +83,7 @@ impl Agents for mcp::Pool {
     }
 
     async fn leave(&self) {
-        Self::leave(self).await;
+        Self::suspend(self).await;
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Hub;
+use super::RuntimeHost;
 use crate::{
-    llm::{Hear, Llm},
-    model::{ChatError, ChatReply, ChatRequest, Failure, FailureKind, Input, Remainder, ReplanRequest, Sampler},
+    llm::{Llm, OnDelta},
+    model::{ChatError, ChatReply, ChatRequest, Failure, FailureKind, Input, PlanPatch, ReplanRequest, SamplingOrigin},
 };
 
 /// Plans the remainder of a run anew.
@@ -18,20 +18,20 @@ pub trait Replanner: Send + Sync {
     ///
     /// # Errors
     /// Why there is none, for people: a line for each mistake of the last one.
-    async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<Remainder, Failure>;
+    async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure>;
 }
 
 /// The run's model as the planner sees it: each request is reserved, recorded and charged before it is answered.
-struct Charged {
-    hub: Arc<Hub>,
-    replan: u32,
+struct MeteredLlm {
+    host: Arc<RuntimeHost>,
+    replan_number: u32,
 }
 
 #[async_trait::async_trait]
-impl Llm for Charged {
+impl Llm for MeteredLlm {
     /// What the model writes is a plan, of which no part is of use before it is whole.
-    async fn chat_aloud(&self, request: &ChatRequest, _: Hear<'_>) -> Result<ChatReply, ChatError> {
-        self.hub.sampled(Sampler::Planner { replan: self.replan }, request.clone()).await
+    async fn chat_stream(&self, request: &ChatRequest, _: OnDelta<'_>) -> Result<ChatReply, ChatError> {
+        self.host.request_sampling(SamplingOrigin::Planner { replan: self.replan_number }, request.clone()).await
     }
 }
 
@@ -39,11 +39,11 @@ impl Llm for Charged {
 pub(super) async fn replan(
     replanner: Option<Arc<dyn Replanner>>,
     request: ReplanRequest,
-    hub: Arc<Hub>,
+    hub: Arc<RuntimeHost>,
     cancel: CancellationToken,
 ) -> Option<Input> {
     let number = request.number;
-    let llm = Charged { hub: Arc::clone(&hub), replan: number };
+    let llm = MeteredLlm { host: Arc::clone(&hub), replan_number: number };
     let answer = async {
         let Some(replanner) = replanner else {
             return Err(Failure::new(FailureKind::ModelFailed, "there is no planner here"));

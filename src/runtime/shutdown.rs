@@ -17,14 +17,14 @@ use tokio::{
 
 use crate::{mcp::guard, model::Input};
 
-use super::Hub;
+use super::RuntimeHost;
 
 /// The exit code of a run that a person interrupted.
-pub const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED_EXIT_CODE: i32 = 130;
 
 /// What an immediate end leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum RunStateAtExit {
     /// A run that can be resumed.
     Unfinished,
     /// A run that has ended; only its result is not printed.
@@ -39,7 +39,10 @@ pub enum Left {
 ///
 /// # Errors
 /// When signals cannot be listened for.
-pub fn listen(hub: &Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) -> io::Result<()> {
+pub fn listen_for_signals(
+    hub: &Arc<RuntimeHost>,
+    before_exit: impl FnOnce(RunStateAtExit) + Send + 'static,
+) -> io::Result<()> {
     let (ready, listening) = std::sync::mpsc::channel();
     // The thread outlives the run, and must not keep the journal open.
     let hub = Arc::downgrade(hub);
@@ -54,7 +57,7 @@ pub fn listen(hub: &Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) ->
                 Ok(signals) => {
                     // The other end waits for it.
                     drop(ready.send(Ok(())));
-                    serve(signals, hub, last_words).await;
+                    handle_signals(signals, hub, before_exit).await;
                 }
                 Err(error) => drop(ready.send(Err(error))),
             }
@@ -63,19 +66,19 @@ pub fn listen(hub: &Arc<Hub>, last_words: impl FnOnce(Left) + Send + 'static) ->
     listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals ended")))
 }
 
-async fn serve(mut signals: Signals, hub: Weak<Hub>, last_words: impl FnOnce(Left)) {
+async fn handle_signals(mut signals: Signals, hub: Weak<RuntimeHost>, last_words: impl FnOnce(RunStateAtExit)) {
     // The panic has been reported by its own message.
     let _ = AssertUnwindSafe(interrupt(&mut signals, &hub)).catch_unwind().await;
-    let left = if has_ended(&hub) { Left::Ended } else { Left::Unfinished };
+    let left = if is_run_ended(&hub) { RunStateAtExit::Ended } else { RunStateAtExit::Unfinished };
     let _ = catch_unwind(AssertUnwindSafe(|| last_words(left)));
-    // Unlike `std::process::exit`, this waits for no output.
-    signal_hook::low_level::exit(INTERRUPTED);
+    // Unlike `std::process::exit_code`, this waits for no output.
+    signal_hook::low_level::exit(INTERRUPTED_EXIT_CODE);
 }
 
 /// Interrupts the run at the first signal, and waits for the one that ends the process.
-async fn interrupt(signals: &mut Signals, hub: &Weak<Hub>) {
+async fn interrupt(signals: &mut Signals, hub: &Weak<RuntimeHost>) {
     signals.next().await;
-    if !has_ended(hub) {
+    if !is_run_ended(hub) {
         // The queue of a busy run may be full, which must not keep the second signal waiting.
         let interrupt = async {
             if let Some(hub) = hub.upgrade() {
@@ -91,7 +94,7 @@ async fn interrupt(signals: &mut Signals, hub: &Weak<Hub>) {
 }
 
 /// Whether the run has ended.
-fn has_ended(hub: &Weak<Hub>) -> bool {
+fn is_run_ended(hub: &Weak<RuntimeHost>) -> bool {
     hub.upgrade().is_none_or(|hub| hub.is_closed())
 }
 
@@ -143,8 +146,8 @@ mod tests {
         if std::env::var_os(CHILD).is_none() {
             return;
         }
-        let (hub, inbox) = Hub::new("r".into(), Arc::new(MemoryJournal::default()), 1);
-        listen(&hub, |_| panic!("a mistake in the last words")).expect("listens");
+        let (hub, inbox) = RuntimeHost::new("r".into(), Arc::new(MemoryJournal::default()), 1);
+        listen_for_signals(&hub, |_| panic!("a mistake in the last words")).expect("listens");
         // The run has ended, so that the first signal ends the process.
         drop(inbox);
         raise(SIGTERM).expect("a signal");
@@ -160,6 +163,6 @@ mod tests {
             .env(CHILD, "1")
             .output()
             .expect("runs");
-        assert_eq!(child.status.code(), Some(INTERRUPTED), "{child:?}");
+        assert_eq!(child.status.code(), Some(INTERRUPTED_EXIT_CODE), "{child:?}");
     }
 }

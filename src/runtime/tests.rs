@@ -13,16 +13,17 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agents, Called, Clock, Hub, RuntimeError, Services, Start, run};
+use super::{Agents, CallFuture, RunClock, RunStart, RuntimeError, RuntimeHost, Services, run};
 use crate::{
-    human::{Human, Reply},
+    human::{Human, HumanResponse},
     journal::{Journal, JournalError},
-    llm::{Hear, Llm},
+    llm::{Llm, OnDelta},
     mcp::Host,
     model::{
-        AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, Elicitation, Event,
-        Failure, FailureKind, Form, Input, JsonObject, NoteKey, OnFailure, Origin, Plan, Progress, Question, Record,
-        Retry, Route, RunId, RunStatus, Secrets, Span, StartAttempt, Task, TaskId, Template, ToolOutput, Work,
+        AgentId, AgentInfo, AgentPolicy, Answer, Budget, Call, ChatError, ChatReply, ChatRequest, CheckpointKey,
+        Elicitation, Event, Failure, FailureKind, Form, HumanDuration, Input, JsonObject, OnFailure, Origin, Plan,
+        Progress, Question, Record, Retry, Route, RunId, RunStatus, Secrets, StartAttempt, Task, TaskId, Template,
+        ToolOutput, Work,
     },
     report::Reporter,
 };
@@ -31,24 +32,24 @@ use crate::{
 #[derive(Default)]
 struct SlowJournal {
     durable: Arc<Mutex<Vec<Record>>>,
-    refuses: Refuses,
+    rejects: RejectedWrites,
 }
 
 /// What a broken journal does not keep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Refuses {
+enum RejectedWrites {
     #[default]
     Nothing,
     Records,
-    Notes,
+    Checkpoints,
 }
 
 impl Journal for SlowJournal {
     fn append(&self, _: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let (durable, refuses) = (Arc::clone(&self.durable), self.refuses);
+        let (durable, refuses) = (Arc::clone(&self.durable), self.rejects);
         async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            if refuses == Refuses::Records {
+            if refuses == RejectedWrites::Records {
                 return Err(JournalError::Closed);
             }
             durable.lock().expect("no panic").extend(records.iter().cloned());
@@ -57,23 +58,23 @@ impl Journal for SlowJournal {
         .boxed()
     }
 
-    fn note(&self, _: &RunId, _: NoteKey, _: Value) -> BoxFuture<'static, Result<(), JournalError>> {
-        let kept = if self.refuses == Refuses::Notes { Err(JournalError::Closed) } else { Ok(()) };
+    fn save_checkpoint(&self, _: &RunId, _: CheckpointKey, _: Value) -> BoxFuture<'static, Result<(), JournalError>> {
+        let kept = if self.rejects == RejectedWrites::Checkpoints { Err(JournalError::Closed) } else { Ok(()) };
         std::future::ready(kept).boxed()
     }
 }
 
 /// Does what the tool's name says.
-struct Scripted {
-    hub: Arc<Hub>,
+struct ScriptedAgents {
+    hub: Arc<RuntimeHost>,
     durable: Arc<Mutex<Vec<Record>>>,
     closed: AtomicBool,
     /// Whether a call went on after its note.
-    noted: AtomicBool,
+    reattached: AtomicBool,
 }
 
 #[async_trait::async_trait]
-impl Agents for Scripted {
+impl Agents for ScriptedAgents {
     async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
         assert!(agent.as_str() != "broken", "a defect");
         Ok(Arc::new(AgentInfo {
@@ -84,7 +85,7 @@ impl Agents for Scripted {
         }))
     }
 
-    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> Called<'_> {
+    fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> CallFuture<'_> {
         Box::pin(async move {
             let intent = |record: &Record| matches!(&record.event, Event::AttemptStarted { attempt, .. } if *attempt == call.attempt);
             assert!(self.durable.lock().expect("no panic").iter().any(intent), "{} left too early", call.attempt);
@@ -96,7 +97,7 @@ impl Agents for Scripted {
                 "progress" => {
                     for step in 0..500 {
                         let progress = Progress { progress: f64::from(step), total: Some(499.0), message: None };
-                        self.hub.progressed(&call.attempt, progress);
+                        self.hub.on_progress(&call.attempt, progress);
                     }
                     Value::Null
                 }
@@ -109,14 +110,14 @@ impl Agents for Scripted {
                     json!(self.hub.sample(origin, ChatRequest::default()).await.map_err(|error| error.to_string()))
                 }
                 "round" => {
-                    self.hub.input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
+                    self.hub.on_input_required(call.attempt.clone(), 1, Some("state".into()), json!({})).await;
                     let elicitation =
                         Elicitation { message: "which?".into(), form: Form::Fields { schema: JsonObject::new() } };
                     json!(self.hub.elicit(origin, elicitation).await)
                 }
                 "note" => {
-                    self.hub.note(NoteKey::Call(call.attempt.clone()), json!("under way")).await;
-                    self.noted.store(true, Ordering::Relaxed);
+                    self.hub.checkpoint(CheckpointKey::Call(call.attempt.clone()), json!("under way")).await;
+                    self.reattached.store(true, Ordering::Relaxed);
                     Value::Null
                 }
                 "wait" => {
@@ -149,11 +150,11 @@ impl Agents for Scripted {
 }
 
 /// Thinks for ever; says when it is not asked any more.
-struct Ponders(Arc<AtomicBool>);
+struct NeverAnswers(Arc<AtomicBool>);
 
 #[async_trait::async_trait]
-impl Human for Ponders {
-    async fn ask(&self, _: &Question) -> Reply {
+impl Human for NeverAnswers {
+    async fn ask(&self, _: &Question) -> HumanResponse {
         struct Withdrawn(Arc<AtomicBool>);
         impl Drop for Withdrawn {
             fn drop(&mut self) {
@@ -166,63 +167,66 @@ impl Human for Ponders {
 }
 
 /// Panics whatever it is asked.
-struct Broken;
+struct PanickingService;
 
 #[async_trait::async_trait]
-impl Human for Broken {
-    async fn ask(&self, _: &Question) -> Reply {
+impl Human for PanickingService {
+    async fn ask(&self, _: &Question) -> HumanResponse {
         panic!("a defect")
     }
 }
 
 #[async_trait::async_trait]
-impl Llm for Broken {
-    async fn chat_aloud(&self, _: &ChatRequest, _: Hear<'_>) -> Result<ChatReply, ChatError> {
+impl Llm for PanickingService {
+    async fn chat_stream(&self, _: &ChatRequest, _: OnDelta<'_>) -> Result<ChatReply, ChatError> {
         panic!("a defect")
     }
 }
 
-struct Yes;
+struct AcceptsQuestions;
 
 #[async_trait::async_trait]
-impl Human for Yes {
-    async fn ask(&self, _: &Question) -> Reply {
-        Reply::Answered { answer: Answer::Accept { content: Some(json!({"ok": true})) }, by: "person".into() }
+impl Human for AcceptsQuestions {
+    async fn ask(&self, _: &Question) -> HumanResponse {
+        HumanResponse::Answered {
+            answer: Answer::Accept { content: Some(json!({"ok": true})) },
+            answered_by: "person".into(),
+        }
     }
 }
 
 /// Says yes, once the question that it is asked was told to everybody.
-struct Watches(Arc<AtomicBool>);
+struct AcceptsReportedQuestions(Arc<AtomicBool>);
 
 #[async_trait::async_trait]
-impl Human for Watches {
-    async fn ask(&self, question: &Question) -> Reply {
+impl Human for AcceptsReportedQuestions {
+    async fn ask(&self, question: &Question) -> HumanResponse {
         match self.0.load(Ordering::Relaxed) {
-            true => Yes.ask(question).await,
-            false => Reply::LeftOpen { reason: "nobody was told of the question".into() },
+            true => AcceptsQuestions.ask(question).await,
+            false => HumanResponse::Deferred { reason: "nobody was told of the question".into() },
         }
     }
 }
 
 #[derive(Default)]
-struct Seen {
+struct RecordingReporter {
     events: Vec<Event>,
     /// How many events each step had.
     steps: Vec<usize>,
     /// Whether a question was among them.
-    question: Arc<AtomicBool>,
+    question_reported: Arc<AtomicBool>,
 }
 
-impl Reporter for Seen {
+impl Reporter for RecordingReporter {
     fn report(&mut self, records: &[Record]) {
         self.steps.push(records.len());
         self.events.extend(records.iter().map(|record| record.event.clone()));
         let is_question = |record: &Record| matches!(record.event, Event::QuestionAsked { .. });
-        self.question.fetch_or(records.iter().any(is_question), Ordering::Relaxed);
+        self.question_reported.fetch_or(records.iter().any(is_question), Ordering::Relaxed);
     }
 }
 
-impl Seen {
+impl RecordingReporter {
     fn output(&self, task: &str) -> Option<Value> {
         self.events.iter().find_map(|event| match event {
             Event::AttemptSucceeded { attempt, output } if attempt.task.as_str() == task => output.structured.clone(),
@@ -271,7 +275,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
     let policy = AgentPolicy {
         required: false,
         max_concurrency: 8,
-        tool_timeout: Span(Duration::from_secs(9)),
+        tool_timeout: HumanDuration(Duration::from_secs(9)),
         effect: None,
         fingerprint: String::new(),
     };
@@ -289,35 +293,41 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
 }
 
 /// What a run works with, and what becomes of it.
-struct Play {
-    refuses: Refuses,
+struct Scenario {
+    rejects: RejectedWrites,
     human: Arc<dyn Human>,
     llm: Option<Arc<dyn Llm>>,
     /// What somebody sends after a second.
-    later: Option<Input>,
+    late_input: Option<Input>,
     /// Where it is said that a question was seen.
-    question: Arc<AtomicBool>,
+    question_reported: Arc<AtomicBool>,
 }
 
-impl Default for Play {
+impl Default for Scenario {
     fn default() -> Self {
-        Self { refuses: Refuses::Nothing, human: Arc::new(Yes), llm: None, later: None, question: Arc::default() }
+        Self {
+            rejects: RejectedWrites::Nothing,
+            human: Arc::new(AcceptsQuestions),
+            llm: None,
+            late_input: None,
+            question_reported: Arc::default(),
+        }
     }
 }
 
-struct World {
-    seen: Seen,
+struct ScenarioResult {
+    reporter: RecordingReporter,
     closed: bool,
-    noted: bool,
+    reattached: bool,
     end: Result<(), RuntimeError>,
 }
 
-async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
-    let journal = Arc::new(SlowJournal { refuses: play.refuses, ..SlowJournal::default() });
-    let (hub, inbox) = Hub::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
+async fn run_scenario(tasks: &[(&str, &str, &[&str])], play: Scenario) -> ScenarioResult {
+    let journal = Arc::new(SlowJournal { rejects: play.rejects, ..SlowJournal::default() });
+    let (hub, inbox) = RuntimeHost::new("r".into(), Arc::clone(&journal) as Arc<dyn Journal>, 1);
     let durable = Arc::clone(&journal.durable);
     let (closed, noted) = (AtomicBool::new(false), AtomicBool::new(false));
-    let agents = Arc::new(Scripted { hub: Arc::clone(&hub), durable, closed, noted });
+    let agents = Arc::new(ScriptedAgents { hub: Arc::clone(&hub), durable, closed, reattached: noted });
     let services = Services {
         journal,
         agents: Arc::clone(&agents) as Arc<dyn Agents>,
@@ -325,9 +335,9 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
         replanner: None,
         human: play.human,
         secrets: Secrets::default(),
-        clock: Clock::start(),
+        clock: RunClock::start(),
     };
-    if let Some(input) = play.later {
+    if let Some(input) = play.late_input {
         let hub = Arc::clone(&hub);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -335,87 +345,94 @@ async fn drive_with(tasks: &[(&str, &str, &[&str])], play: Play) -> World {
         });
     }
     let (id, plan, inputs) = (RunId::from("r"), plan(tasks), Arc::new(json!({})));
-    let start = Start { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None, source: None };
-    let mut seen = Seen { question: play.question, ..Seen::default() };
+    let start = RunStart { run: &id, plan: &plan, inputs: &inputs, seed: 1, planning: None, source: None };
+    let mut seen = RecordingReporter { question_reported: play.question_reported, ..RecordingReporter::default() };
     let end = run(start, services, (hub, inbox), &mut seen).await;
-    let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.noted.load(Ordering::Relaxed));
-    World { seen, closed, noted, end }
+    let (closed, noted) = (agents.closed.load(Ordering::Relaxed), agents.reattached.load(Ordering::Relaxed));
+    ScenarioResult { reporter: seen, closed, reattached: noted, end }
 }
 
-async fn drive(tasks: &[(&str, &str, &[&str])]) -> World {
-    drive_with(tasks, Play::default()).await
+async fn run_plan(tasks: &[(&str, &str, &[&str])]) -> ScenarioResult {
+    run_scenario(tasks, Scenario::default()).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn data_passes_along_the_graph_and_no_call_leaves_before_its_start_is_durable() {
+async fn calls_start_only_after_their_event_is_durable() {
     let world =
-        drive(&[("a", "echo", &[]), ("b", "echo", &["a"]), ("c", "echo", &["a"]), ("d", "echo", &["b", "c"])]).await;
+        run_plan(&[("a", "echo", &[]), ("b", "echo", &["a"]), ("c", "echo", &["a"]), ("d", "echo", &["b", "c"])]).await;
     assert!(world.end.is_ok());
-    assert_eq!(world.seen.output("d"), Some(json!({"got": {"got": {}}})));
-    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
+    assert_eq!(world.reporter.output("d"), Some(json!({"got": {"got": {}}})));
+    assert_eq!(world.reporter.status(), Some(RunStatus::Succeeded));
     assert!(world.closed, "agents are closed at the end");
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_end_together_are_decided_and_kept_together_with_what_follows() {
-    let world = drive(&[("a", "echo", &[]), ("b", "echo", &[]), ("c", "echo", &[]), ("d", "echo", &["a", "b", "c"])]);
+async fn simultaneous_results_are_committed_together() {
+    let world =
+        run_plan(&[("a", "echo", &[]), ("b", "echo", &[]), ("c", "echo", &[]), ("d", "echo", &["a", "b", "c"])]);
     // The run and the connection; three starts; three ends and the start that follows; the last end and the run's.
-    assert_eq!(world.await.seen.steps, [2, 4, 4, 2]);
+    assert_eq!(world.await.reporter.steps, [2, 4, 4, 2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_is_asked_only_after_everybody_was_told_of_the_question() {
+async fn question_is_reported_before_it_is_asked() {
     let question = Arc::new(AtomicBool::new(false));
-    let human = Arc::new(Watches(Arc::clone(&question)));
-    let world = drive_with(&[("a", "ask", &[])], Play { human, question, ..Play::default() }).await;
-    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
+    let human = Arc::new(AcceptsReportedQuestions(Arc::clone(&question)));
+    let world =
+        run_scenario(&[("a", "ask", &[])], Scenario { human, question_reported: question, ..Scenario::default() })
+            .await;
+    assert_eq!(world.reporter.status(), Some(RunStatus::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_call_carries_its_idempotency_key() {
-    let world = drive(&[("a", "key", &[])]).await;
-    assert_eq!(world.seen.output("a"), Some(json!({"kapell/idempotency-key": "r/a/1"})));
+async fn calls_carry_idempotency_keys() {
+    let world = run_plan(&[("a", "key", &[])]).await;
+    assert_eq!(world.reporter.output("a"), Some(json!({"kapell/idempotency-key": "r/a/1"})));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_reaches_the_person_and_the_answer_reaches_the_agent() {
-    let world = drive(&[("a", "ask", &[])]).await;
-    assert_eq!(world.seen.output("a"), Some(json!({"action": "accept", "content": {"ok": true}})));
+async fn answers_reach_the_agent() {
+    let world = run_plan(&[("a", "ask", &[])]).await;
+    assert_eq!(world.reporter.output("a"), Some(json!({"action": "accept", "content": {"ok": true}})));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_that_is_answered_elsewhere_is_not_asked_here_any_more() {
+async fn question_answered_elsewhere_is_withdrawn() {
     let withdrawn = Arc::new(AtomicBool::new(false));
     let answer = Answer::Accept { content: Some(json!({"ok": "elsewhere"})) };
     let later =
         Input::QuestionAnswered { question: "q1".into(), answer: answer.clone(), by: "person elsewhere".into() };
-    let play = Play { human: Arc::new(Ponders(Arc::clone(&withdrawn))), later: Some(later), ..Play::default() };
-    let world = drive_with(&[("a", "ask", &[])], play).await;
-    assert_eq!(world.seen.output("a"), Some(json!(answer)));
+    let play = Scenario {
+        human: Arc::new(NeverAnswers(Arc::clone(&withdrawn))),
+        late_input: Some(later),
+        ..Scenario::default()
+    };
+    let world = run_scenario(&[("a", "ask", &[])], play).await;
+    assert_eq!(world.reporter.output("a"), Some(json!(answer)));
     let answers: Vec<&Event> =
-        world.seen.events.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
+        world.reporter.events.iter().filter(|event| matches!(event, Event::QuestionAnswered { .. })).collect();
     assert_eq!(answers, [&Event::QuestionAnswered { question: "q1".into(), answer, by: "person elsewhere".into() }]);
     assert!(withdrawn.load(Ordering::Relaxed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn sampling_without_a_model_is_refused() {
-    let world = drive(&[("a", "think", &[])]).await;
-    assert_eq!(world.seen.output("a"), Some(json!({"Err": "no language model is configured"})));
+async fn sampling_without_model_fails() {
+    let world = run_plan(&[("a", "think", &[])]).await;
+    assert_eq!(world.reporter.output("a"), Some(json!({"Err": "no language model is configured"})));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_round_asks_for_comes_after_it() {
-    let world = drive(&[("a", "round", &[])]).await;
-    let place = |wanted: fn(&Event) -> bool| world.seen.events.iter().position(wanted).expect("it is told");
+async fn input_required_precedes_its_questions() {
+    let world = run_plan(&[("a", "round", &[])]).await;
+    let place = |wanted: fn(&Event) -> bool| world.reporter.events.iter().position(wanted).expect("it is told");
     let round = place(|event| matches!(event, Event::InputRequired { .. }));
     assert!(round < place(|event| matches!(event, Event::QuestionAsked { .. })));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_progress_replaces_itself_and_its_last_word_is_kept() {
-    let world = drive(&[("a", "progress", &[])]).await;
-    let progress = world.seen.events.iter().filter_map(|event| match event {
+async fn progress_is_coalesced() {
+    let world = run_plan(&[("a", "progress", &[])]).await;
+    let progress = world.reporter.events.iter().filter_map(|event| match event {
         Event::AttemptProgressed { progress, .. } => Some(progress.progress),
         _ => None,
     });
@@ -424,60 +441,61 @@ async fn a_flood_of_progress_replaces_itself_and_its_last_word_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_defect_in_one_call_fails_that_task_alone() {
-    let world = drive(&[("a", "panic", &[]), ("b", "echo", &[])]).await;
-    assert_eq!(world.seen.output("b"), Some(json!({})));
-    assert_eq!(world.seen.status(), Some(RunStatus::Failed));
+async fn panicking_call_fails_only_its_task() {
+    let world = run_plan(&[("a", "panic", &[]), ("b", "echo", &[])]).await;
+    assert_eq!(world.reporter.output("b"), Some(json!({})));
+    assert_eq!(world.reporter.status(), Some(RunStatus::Failed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_while_connecting_makes_that_agent_unavailable() {
-    let world = drive(&[("a", "unreachable", &[]), ("b", "echo", &[])]).await;
-    assert_eq!(world.seen.output("b"), Some(json!({})));
-    assert_eq!(world.seen.status(), Some(RunStatus::Failed));
-    let unavailable = world.seen.events.iter().any(|event| {
+async fn panic_while_connecting_makes_agent_unavailable() {
+    let world = run_plan(&[("a", "unreachable", &[]), ("b", "echo", &[])]).await;
+    assert_eq!(world.reporter.output("b"), Some(json!({})));
+    assert_eq!(world.reporter.status(), Some(RunStatus::Failed));
+    let unavailable = world.reporter.events.iter().any(|event| {
         matches!(event, Event::AgentUnavailable { agent, failure }
             if agent.as_str() == "broken" && failure.kind == FailureKind::AgentUnavailable)
     });
-    assert!(unavailable, "{:?}", world.seen.events);
+    assert!(unavailable, "{:?}", world.reporter.events);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_while_a_model_is_asked_becomes_an_error_for_who_asked() {
-    let play = Play { llm: Some(Arc::new(Broken)), ..Play::default() };
-    let world = drive_with(&[("a", "think", &[]), ("b", "echo", &["a"])], play).await;
-    let error = world.seen.output("a").expect("an output");
+async fn panic_in_model_request_becomes_an_error() {
+    let play = Scenario { llm: Some(Arc::new(PanickingService)), ..Scenario::default() };
+    let world = run_scenario(&[("a", "think", &[]), ("b", "echo", &["a"])], play).await;
+    let error = world.reporter.output("a").expect("an output");
     assert!(error["Err"].as_str().is_some_and(|error| error.contains("a bug in kapell")), "{error}");
-    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
+    assert_eq!(world.reporter.status(), Some(RunStatus::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_while_a_person_is_asked_cancels_the_question() {
-    let world = drive_with(&[("a", "ask", &[])], Play { human: Arc::new(Broken), ..Play::default() }).await;
-    assert_eq!(world.seen.output("a"), Some(json!({"action": "cancel"})));
-    assert_eq!(world.seen.status(), Some(RunStatus::Succeeded));
+async fn panic_while_asking_cancels_the_question() {
+    let world =
+        run_scenario(&[("a", "ask", &[])], Scenario { human: Arc::new(PanickingService), ..Scenario::default() }).await;
+    assert_eq!(world.reporter.output("a"), Some(json!({"action": "cancel"})));
+    assert_eq!(world.reporter.status(), Some(RunStatus::Succeeded));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancellation_cancels_what_runs_and_ends_the_run() {
-    let world = drive_with(
+async fn cancellation_ends_the_run() {
+    let world = run_scenario(
         &[("a", "wait", &[]), ("b", "echo", &["a"])],
-        Play { later: Some(Input::CancelRequested { by: "p".into() }), ..Play::default() },
+        Scenario { late_input: Some(Input::CancelRequested { by: "p".into() }), ..Scenario::default() },
     )
     .await;
-    assert_eq!(world.seen.status(), Some(RunStatus::Cancelled));
+    assert_eq!(world.reporter.status(), Some(RunStatus::Cancelled));
     assert!(world.closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_cancels_what_runs_and_leaves_the_run_resumable() {
-    let world = drive_with(
+async fn interrupted_run_is_resumable() {
+    let world = run_scenario(
         &[("a", "wait", &[]), ("b", "echo", &["a"])],
-        Play { later: Some(Input::InterruptRequested), ..Play::default() },
+        Scenario { late_input: Some(Input::InterruptRequested), ..Scenario::default() },
     )
     .await;
-    assert_eq!(world.seen.status(), Some(RunStatus::Interrupted));
-    let interrupted = world.seen.events.iter().filter_map(|event| match event {
+    assert_eq!(world.reporter.status(), Some(RunStatus::Interrupted));
+    let interrupted = world.reporter.events.iter().filter_map(|event| match event {
         Event::AttemptFailed { attempt, failure } => Some((attempt.to_string(), failure.kind)),
         Event::TaskEnded { task, .. } => panic!("{task} ended"),
         _ => None,
@@ -486,19 +504,20 @@ async fn an_interrupt_cancels_what_runs_and_leaves_the_run_resumable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_journal_ends_the_run_before_any_effect() {
-    let world = drive_with(&[("a", "echo", &[])], Play { refuses: Refuses::Records, ..Play::default() }).await;
+async fn journal_failure_ends_the_run_before_effects() {
+    let world =
+        run_scenario(&[("a", "echo", &[])], Scenario { rejects: RejectedWrites::Records, ..Scenario::default() }).await;
     assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
-    assert_eq!(world.seen.events, []);
+    assert_eq!(world.reporter.events, []);
     assert!(world.closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_note_that_is_not_kept_ends_the_run_before_anything_rests_on_it() {
+async fn failed_checkpoint_ends_the_run() {
     let tasks: &[(&str, &str, &[&str])] = &[("a", "note", &[])];
-    let world = drive(tasks).await;
-    assert!(world.noted && world.end.is_ok());
-    let world = drive_with(tasks, Play { refuses: Refuses::Notes, ..Play::default() }).await;
+    let world = run_plan(tasks).await;
+    assert!(world.reattached && world.end.is_ok());
+    let world = run_scenario(tasks, Scenario { rejects: RejectedWrites::Checkpoints, ..Scenario::default() }).await;
     assert!(matches!(world.end, Err(RuntimeError::Journal { .. })));
-    assert!(!world.noted);
+    assert!(!world.reattached);
 }

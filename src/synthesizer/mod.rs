@@ -2,12 +2,12 @@
 //! Never shows it.
 
 pub mod answer;
-mod merge;
-pub mod not_done;
-mod spent;
+mod run_result;
+mod spending;
 mod text;
+pub mod unfinished;
 
-pub use merge::{Merge, RunResult, TaskResult, TaskStatus, merge};
-pub(crate) use spent::Ledger;
-pub use spent::{Spending, Spent};
-pub use text::text;
+pub use run_result::{RunResult, RunResultBuilder, TaskResult, TaskStatus, run_result};
+pub(crate) use spending::Ledger;
+pub use spending::{SpendingBreakdown, SpendingTotals};
+pub use text::result_text;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::{RunResult, TaskResult, TaskStatus};
-use crate::model::{Block, TaskId, ToolOutput};
+use crate::model::{ContentBlock, TaskId, ToolOutput};
 
 /// The plan's outputs, or else the one answer of its synthesis, or else each task's answer under its title, in plan
 /// order. An output that is the only one
@@ -14,19 +14,19 @@ use crate::model::{Block, TaskId, ToolOutput};
 ///
 /// Agents' text is written as it came; whoever shows it on a terminal must take its control characters out.
 /// Ends with a line break, unless there is nothing to say.
-pub fn text(result: &RunResult) -> String {
+pub fn result_text(result: &RunResult) -> String {
     let RunResult { outputs, output_errors, tasks, .. } = result;
     let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
     let sections: Vec<String> = match (outputs.len(), output_errors.len()) {
-        (0, 0) if let Some(written) = written => vec![readable(&written.value()).into_owned()],
+        (0, 0) if let Some(written) = written => vec![value_text(&written.value()).into_owned()],
         (0, 0) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
-        (1, 0) => outputs.values().map(|output| readable(output).into_owned()).collect(),
+        (1, 0) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
         _ => {
-            let no_value = |(name, reason): (&String, &String)| under(name, &format!("no value: {reason}"));
+            let no_value = |(name, reason): (&String, &String)| with_heading(name, &format!("no value: {reason}"));
             // An output without a value is null in `outputs`.
             let values = outputs.iter().map(|(name, output)| match output_errors.get(name) {
                 Some(reason) => no_value((name, reason)),
-                None => under(name, &readable(output)),
+                None => with_heading(name, &value_text(output)),
             });
             let errors = output_errors.iter().filter(|(name, _)| !outputs.contains_key(*name)).map(no_value);
             // What has no value has its cause among the tasks that have no answer.
@@ -43,24 +43,24 @@ pub fn text(result: &RunResult) -> String {
     }
 }
 
-fn under(title: &str, body: &str) -> String {
+fn with_heading(title: &str, body: &str) -> String {
     format!("## {title}\n\n{body}")
 }
 
 /// A task under its title, and under that its items.
 fn section(id: &TaskId, task: &TaskResult) -> String {
     let title = task.title.as_deref().unwrap_or(id.as_str());
-    let mut body = standing(task);
+    let mut body = status_text(task);
     for (index, item) in task.items.iter().flatten().enumerate() {
-        body.push_str(&format!("\n\n### {}\n\n{}", id.item(index), standing(item)));
+        body.push_str(&format!("\n\n### {}\n\n{}", id.item(index), status_text(item)));
     }
-    under(title, body.trim_start())
+    with_heading(title, body.trim_start())
 }
 
 /// The answer, or why there is none.
-fn standing(task: &TaskResult) -> String {
+fn status_text(task: &TaskResult) -> String {
     match (&task.output, &task.error, &task.skipped_because) {
-        (Some(output), ..) => answer(output),
+        (Some(output), ..) => output_text(output),
         (_, Some(failure), _) => match &failure.help {
             Some(help) => format!("failed: {failure}\nhelp: {help}"),
             None => format!("failed: {failure}"),
@@ -76,17 +76,17 @@ fn standing(task: &TaskResult) -> String {
 }
 
 /// What the tool returned: its value, and what it returned beside text.
-fn answer(output: &ToolOutput) -> String {
+fn output_text(output: &ToolOutput) -> String {
     let value = output.value();
-    let mut lines = vec![readable(&value)];
-    lines.extend(output.content.iter().filter_map(beside_text).map(Cow::Owned));
+    let mut lines = vec![value_text(&value)];
+    lines.extend(output.content.iter().filter_map(non_text_summary).map(Cow::Owned));
     lines.retain(|line| !line.is_empty());
     lines.join("\n")
 }
 
 /// A content block that is no text, in a line: the address of a resource, or what kind of data it is.
-fn beside_text(block: &Block) -> Option<String> {
-    let block = block.other()?;
+fn non_text_summary(block: &ContentBlock) -> Option<String> {
+    let block = block.as_non_text()?;
     let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
     let kind = word(block, "type")?;
     match kind.as_str() {
@@ -104,7 +104,7 @@ fn beside_text(block: &Block) -> Option<String> {
 }
 
 /// Text as it is, other JSON over several lines.
-fn readable(value: &Value) -> Cow<'_, str> {
+fn value_text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         other => Cow::Owned(format!("{other:#}")),
@@ -120,21 +120,21 @@ mod tests {
     use crate::{
         journal::samples,
         model::{RunId, RunStatus},
-        synthesizer::merge,
+        synthesizer::run_result,
     };
 
     fn result(outputs: Value, output_errors: Value) -> RunResult {
         RunResult {
             outputs: serde_json::from_value(outputs).expect("an object"),
             output_errors: serde_json::from_value(output_errors).expect("an object"),
-            ..merge(&samples::run(), &samples::journey())
+            ..run_result(&samples::sample_run_id(), &samples::sample_run())
         }
     }
 
     #[test]
-    fn without_outputs_every_task_has_its_answer_or_its_reason() {
+    fn result_without_outputs_lists_tasks() {
         assert_eq!(
-            text(&result(json!({}), json!({}))),
+            result_text(&result(json!({}), json!({}))),
             "## Book a hotel\n\n{\n  \"id\": 7\n}\n\n\
             ## read\n\nfailed: 1 of 2 items failed\nhelp: `on_failure: continue` goes on\n\n\
             ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
@@ -143,24 +143,24 @@ mod tests {
     }
 
     #[test]
-    fn an_only_output_stands_alone() {
-        assert_eq!(text(&result(json!({"brief": "# Brief\n"}), json!({}))), "# Brief\n");
-        assert_eq!(text(&result(json!({"brief": {"a": [1]}}), json!({}))), "{\n  \"a\": [\n    1\n  ]\n}\n");
-        assert_eq!(text(&result(json!({"brief": ""}), json!({}))), "");
+    fn single_output_has_no_heading() {
+        assert_eq!(result_text(&result(json!({"brief": "# Brief\n"}), json!({}))), "# Brief\n");
+        assert_eq!(result_text(&result(json!({"brief": {"a": [1]}}), json!({}))), "{\n  \"a\": [\n    1\n  ]\n}\n");
+        assert_eq!(result_text(&result(json!({"brief": ""}), json!({}))), "");
     }
 
     #[test]
-    fn several_outputs_stand_under_their_names() {
+    fn multiple_outputs_have_headings() {
         assert_eq!(
-            text(&result(json!({"hotel": "Lapa", "price": 420}), json!({}))),
+            result_text(&result(json!({"hotel": "Lapa", "price": 420}), json!({}))),
             "## hotel\n\nLapa\n\n## price\n\n420\n"
         );
     }
 
     #[test]
-    fn an_output_without_a_value_is_named_with_the_tasks_that_have_no_answer() {
+    fn missing_output_lists_unsuccessful_tasks() {
         assert_eq!(
-            text(&result(json!({"hotel": "Lapa"}), json!({"pages": "`read` failed"}))),
+            result_text(&result(json!({"hotel": "Lapa"}), json!({"pages": "`read` failed"}))),
             "## hotel\n\nLapa\n\n## pages\n\nno value: `read` failed\n\n\
             ## read\n\nfailed: 1 of 2 items failed\nhelp: `on_failure: continue` goes on\n\n\
             ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
@@ -169,23 +169,23 @@ mod tests {
     }
 
     #[test]
-    fn an_output_without_a_value_is_printed_once_in_its_place() {
+    fn missing_output_is_printed_once() {
         let result = result(json!({"pages": null, "hotel": "Lapa", "none": null}), json!({"pages": "`read` failed"}));
-        let text = text(&result);
+        let text = result_text(&result);
         let start = "## pages\n\nno value: `read` failed\n\n## hotel\n\nLapa\n\n## none\n\nnull\n\n## read\n";
         assert!(text.starts_with(start), "{text}");
         let result = RunResult { outputs: IndexMap::from([("pages".to_owned(), Value::Null)]), ..result };
-        assert!(super::text(&result).starts_with("## pages\n\nno value: `read` failed\n\n## read\n"));
+        assert!(super::result_text(&result).starts_with("## pages\n\nno value: `read` failed\n\n## read\n"));
     }
 
     #[test]
-    fn a_run_without_tasks_says_nothing() {
-        let result = merge(&RunId::from("run"), &[]);
-        assert_eq!((text(&result), result.status), (String::new(), RunStatus::Running));
+    fn run_without_tasks_prints_nothing() {
+        let result = run_result(&RunId::from("run"), &[]);
+        assert_eq!((result_text(&result), result.status), (String::new(), RunStatus::Running));
     }
 
     #[test]
-    fn what_is_no_text_is_named() {
+    fn non_text_content_is_described() {
         let output: ToolOutput = serde_json::from_value(json!({"content": [
             {"type": "text", "text": "stored"},
             {"type": "resource_link", "name": "brief", "uri": "archive://1"},
@@ -197,7 +197,7 @@ mod tests {
         ]}))
         .expect("an output");
         assert_eq!(
-            answer(&output),
+            output_text(&output),
             "stored\nbrief: archive://1\narchive://2\narchive://3\n(image, image/png)\n(hologram)"
         );
     }

@@ -16,7 +16,7 @@ use std::{
 pub const AGENT_VARIABLE: &str = "KAPELL_AGENT";
 
 /// The variables that stay in the process: what the host, its libraries and a browser read, none of which is a secret.
-const KEPT: [&str; 41] = [
+const KEPT_VARIABLES: [&str; 41] = [
     AGENT_VARIABLE,
     "BROWSER",
     "CI",
@@ -62,21 +62,21 @@ const KEPT: [&str; 41] = [
 
 /// The variables that the HTTP client reads, and whose addresses can hold a password. They stay in the process, but not
 /// where the system put them.
-const PROXIES: [&str; 6] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
+const PROXY_VARIABLES: [&str; 6] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
 
 /// What the process was started with.
-static STARTED_WITH: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
+static INITIAL_VARIABLES: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
 
 /// Takes the environment out of the process. Must be called before there is a second thread; later calls do nothing.
 pub fn seal() {
-    if STARTED_WITH.set(env::vars_os().collect()).is_err() {
+    if INITIAL_VARIABLES.set(env::vars_os().collect()).is_err() {
         return;
     }
     let initial = initial_strings();
-    for (name, value) in all() {
+    for (name, value) in variables() {
         // SAFETY: there is no other thread that could read the environment.
         unsafe {
-            if is_one_of(&PROXIES, &name) {
+            if is_one_of(&PROXY_VARIABLES, &name) {
                 env::set_var(&name, &value);
             } else if !is_kept(&name) {
                 env::remove_var(&name);
@@ -91,20 +91,20 @@ pub fn seal() {
 
 /// Returns the variable, as it was when the process started.
 pub fn variable(name: &str) -> Option<OsString> {
-    match STARTED_WITH.get() {
+    match INITIAL_VARIABLES.get() {
         Some(variables) => variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
         None => env::var_os(name),
     }
 }
 
 /// Returns all variables, as they were when the process started: for a process that continues this one.
-pub fn all() -> Vec<(OsString, OsString)> {
-    STARTED_WITH.get().cloned().unwrap_or_else(|| env::vars_os().collect())
+pub fn variables() -> Vec<(OsString, OsString)> {
+    INITIAL_VARIABLES.get().cloned().unwrap_or_else(|| env::vars_os().collect())
 }
 
 fn is_kept(name: &OsStr) -> bool {
     let is_family = [&b"LC_"[..], b"XDG_"].iter().any(|prefix| name.as_bytes().starts_with(prefix));
-    is_family || is_one_of(&KEPT, name)
+    is_family || is_one_of(&KEPT_VARIABLES, name)
 }
 
 fn is_one_of(names: &[&str], name: &OsStr) -> bool {

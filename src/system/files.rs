@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The permission bits that let other users in.
-const SHARED: u32 = 0o077;
+const GROUP_AND_OTHER_BITS: u32 = 0o077;
 
 /// Limits the size of every file that a person writes: plans, parameters, answers, the agents file.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -33,7 +33,7 @@ pub fn create_own_directory(path: &Path) -> io::Result<()> {
     create_directory(path)?;
     let found = fs::symlink_metadata(path)?;
     if !found.is_dir() {
-        return Err(refused(path, kind_of(found.file_type()), "a directory"));
+        return Err(wrong_kind_error(path, describe_kind(found.file_type()), "a directory"));
     }
     make_private(&found, |permissions| fs::set_permissions(path, permissions))
 }
@@ -42,7 +42,7 @@ pub fn create_own_directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Names what the path is when it is something else; otherwise returns what the system reports.
-pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Without O_NONBLOCK, opening a FIFO waits for its other end.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let opened = options.mode(0o600).custom_flags(flags).open(path).and_then(|file| Ok((file.metadata()?, file)));
@@ -51,13 +51,15 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
         Err(error) => {
             return Err(match fs::symlink_metadata(path) {
-                Ok(found) if !found.is_file() => refused(path, kind_of(found.file_type()), "a regular file"),
+                Ok(found) if !found.is_file() => {
+                    wrong_kind_error(path, describe_kind(found.file_type()), "a regular file")
+                }
                 _ => error,
             });
         }
     };
     if !found.is_file() {
-        return Err(refused(path, kind_of(found.file_type()), "a regular file"));
+        return Err(wrong_kind_error(path, describe_kind(found.file_type()), "a regular file"));
     }
     make_private(&found, |permissions| file.set_permissions(permissions))?;
     Ok(file)
@@ -66,19 +68,19 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// Opens a file, empty, below a directory that belongs to kapell alone.
 ///
 /// # Errors
-/// See [`create_own_directory`] and [`open`].
-pub fn create_below_own_directory(path: &Path) -> io::Result<File> {
+/// See [`create_own_directory`] and [`open_private`].
+pub fn create_in_own_directory(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         create_own_directory(directory)?;
     }
-    open(path, OpenOptions::new().write(true).create(true).truncate(true))
+    open_private(path, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
 /// Writes a whole private file, or leaves the path as it was. Links are not followed.
 ///
 /// # Errors
 /// Returns what the system reports, and [`io::ErrorKind::AlreadyExists`] when the file exists and `replaces` is false.
-pub fn write(path: &Path, contents: &[u8], replaces: bool) -> io::Result<()> {
+pub fn write_private(path: &Path, contents: &[u8], replaces: bool) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     // The umask can only have taken permissions away.
@@ -99,7 +101,9 @@ pub fn write(path: &Path, contents: &[u8], replaces: bool) -> io::Result<()> {
 /// Names what the path is when it is something else.
 pub fn check_regular(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
-        Ok(found) if !found.is_file() => Err(refused(path, kind_of(found.file_type()), "a regular file")),
+        Ok(found) if !found.is_file() => {
+            Err(wrong_kind_error(path, describe_kind(found.file_type()), "a regular file"))
+        }
         _ => Ok(()),
     }
 }
@@ -115,7 +119,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if !is_allowed {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("it is {}, not a regular file", kind_of(found.file_type())),
+            format!("it is {}, not a regular file", describe_kind(found.file_type())),
         ));
     }
     // The file may have been replaced since the check, and opening a FIFO would wait.
@@ -143,11 +147,11 @@ fn too_large(limit: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than the limit of {limit} bytes"))
 }
 
-fn refused(path: &Path, kind: &str, expected: &str) -> io::Error {
+fn wrong_kind_error(path: &Path, kind: &str, expected: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is {kind}, not {expected}", path.display()))
 }
 
-fn kind_of(kind: FileType) -> &'static str {
+fn describe_kind(kind: FileType) -> &'static str {
     if kind.is_symlink() {
         "a symbolic link"
     } else if kind.is_dir() {
@@ -166,10 +170,10 @@ fn kind_of(kind: FileType) -> &'static str {
 /// Takes away what other users may do, where this user owns the file. Another owner's permissions are not ours to change.
 fn make_private(found: &Metadata, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
     let mode = found.mode() & 0o7777;
-    if mode & SHARED == 0 || found.uid() != nix::unistd::geteuid().as_raw() {
+    if mode & GROUP_AND_OTHER_BITS == 0 || found.uid() != nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
-    set(Permissions::from_mode(mode & !SHARED))
+    set(Permissions::from_mode(mode & !GROUP_AND_OTHER_BITS))
 }
 
 #[cfg(test)]
@@ -182,29 +186,29 @@ mod tests {
         fs::symlink_metadata(path).expect("exists").mode() & 0o777
     }
 
-    fn append(path: &Path) -> io::Result<File> {
-        open(path, OpenOptions::new().append(true).create(true))
+    fn open_for_append(path: &Path) -> io::Result<File> {
+        open_private(path, OpenOptions::new().append(true).create(true))
     }
 
     #[test]
-    fn new_and_existing_files_and_directories_become_private() {
+    fn files_and_directories_become_private() {
         let folder = tempfile::tempdir().expect("a folder");
         let own = folder.path().join("a/own");
         create_own_directory(&own).expect("creates");
         assert_eq!((mode(&own), mode(&folder.path().join("a"))), (0o700, 0o700));
-        append(&own.join("log")).expect("creates");
+        open_for_append(&own.join("log")).expect("creates");
         assert_eq!(mode(&own.join("log")), 0o600);
 
         for (path, shared) in [(&own, 0o777), (&own.join("log"), 0o666)] {
             fs::set_permissions(path, Permissions::from_mode(shared)).expect("changes");
         }
         create_own_directory(&own).expect("exists");
-        append(&own.join("log")).expect("opens");
+        open_for_append(&own.join("log")).expect("opens");
         assert_eq!((mode(&own), mode(&own.join("log"))), (0o700, 0o600));
     }
 
     #[test]
-    fn what_is_written_goes_through_no_link_and_into_no_fifo() {
+    fn writes_refuse_links_and_fifos() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::write(at("victim"), "kept").expect("writes");
@@ -215,19 +219,19 @@ mod tests {
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("makes");
 
         for (name, kind) in [("to-file", "a symbolic link"), ("to-nothing", "a symbolic link"), ("fifo", "a FIFO")] {
-            let error = append(&at(name)).expect_err(name);
+            let error = open_for_append(&at(name)).expect_err(name);
             assert_eq!(error.to_string(), format!("`{}` is {kind}, not a regular file", at(name).display()));
         }
-        let error = append(&at("elsewhere")).expect_err("a directory");
+        let error = open_for_append(&at("elsewhere")).expect_err("a directory");
         assert!(error.to_string().ends_with("is a directory, not a regular file"), "{error}");
-        let error = create_below_own_directory(&at("to-directory").join("log")).expect_err("a link");
+        let error = create_in_own_directory(&at("to-directory").join("log")).expect_err("a link");
         assert!(error.to_string().ends_with("is a symbolic link, not a directory"), "{error}");
         assert_eq!(fs::read(at("victim")).expect("reads"), b"kept");
         assert!(!at("missing").exists() && fs::read_dir(at("elsewhere")).expect("reads").next().is_none());
     }
 
     #[test]
-    fn reading_ends_at_the_limit_and_at_whatever_is_not_a_file() {
+    fn reads_refuse_oversized_and_special_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         fs::write(at("file"), "12345").expect("writes");
@@ -243,19 +247,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_only_when_asked_and_links_are_not_followed() {
+    fn files_are_replaced_only_on_request() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("plan.yaml");
-        write(&path, b"one", false).expect("written");
-        assert_eq!(write(&path, b"two", false).map_err(|error| error.kind()), Err(io::ErrorKind::AlreadyExists));
+        write_private(&path, b"one", false).expect("written");
+        assert_eq!(
+            write_private(&path, b"two", false).map_err(|error| error.kind()),
+            Err(io::ErrorKind::AlreadyExists)
+        );
         assert_eq!(fs::read(&path).expect("reads"), b"one");
-        write(&path, b"three", true).expect("written");
+        write_private(&path, b"three", true).expect("written");
         assert_eq!(fs::read(&path).expect("reads"), b"three");
         assert_eq!(mode(&path), 0o600);
         let link = folder.path().join("link");
         symlink(&path, &link).expect("links");
-        assert!(write(&link, b"four", false).is_err());
-        write(&link, b"five", true).expect("written");
+        assert!(write_private(&link, b"four", false).is_err());
+        write_private(&link, b"five", true).expect("written");
         assert_eq!((fs::read(&path).expect("reads"), link.is_symlink()), (b"three".to_vec(), false));
         assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 2);
     }

@@ -39,7 +39,7 @@ pub fn adopt_orphans() {
 }
 
 /// The children that the host started itself, and whose end it waits for.
-static CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+static OWN_CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// Marks a child whose end the host waits for, until it is dropped.
 #[derive(Debug)]
@@ -48,21 +48,21 @@ pub struct OwnChild(u32);
 impl OwnChild {
     /// Marks the child, right after it was started.
     pub fn new(pid: u32) -> Self {
-        CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
         Self(pid)
     }
 }
 
 impl Drop for OwnChild {
     fn drop(&mut self) {
-        CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 
 /// Removes adopted processes that have ended from the system's table.
 pub fn reap_orphans() {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
-    let own = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let own = OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for thread in threads.flatten() {
         let Ok(children) = fs::read_to_string(thread.path().join("children")) else { continue };
         for child in children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
@@ -105,14 +105,14 @@ pub struct Process {
 impl Process {
     /// Finds a process by its id.
     pub fn find(pid: u32) -> Option<Self> {
-        Some(Stat::read(pid)?.process)
+        Some(ProcessStat::read(pid)?.process)
     }
 
     /// Returns whether it may be a host, by its name. A script that starts the host can have the same name.
     fn may_be_host(&self, own_name: &str) -> bool {
         let is_named = self.name == HOST_NAME || self.name == own_name;
         // Another user's program cannot be looked up, nor can that of a host: it is not dumpable.
-        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).ok().filter(|_| self.is_there());
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).ok().filter(|_| self.is_running());
         let is_other = |program: PathBuf| {
             let starts_like_host =
                 program.file_name().is_some_and(|name| name.as_bytes().starts_with(HOST_NAME.as_bytes()));
@@ -122,20 +122,20 @@ impl Process {
     }
 
     /// Returns whether it has not ended.
-    fn is_there(&self) -> bool {
+    fn is_running(&self) -> bool {
         Self::find(self.pid).is_some_and(|found| found.started == self.started)
     }
 }
 
 /// What `/proc/PID/stat` says.
-struct Stat {
+struct ProcessStat {
     process: Process,
     parent: u32,
     /// The number of its terminal; 0 for none.
     terminal: u32,
 }
 
-impl Stat {
+impl ProcessStat {
     fn read(pid: u32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
@@ -162,10 +162,10 @@ impl Stat {
 }
 
 /// Returns a process and its ancestors, nearest first.
-fn lineage(pid: u32) -> Vec<Process> {
+fn ancestry(pid: u32) -> Vec<Process> {
     let (mut found, mut next) = (Vec::new(), pid);
     while next != 0 && found.len() < MAX_ANCESTORS {
-        let Some(stat) = Stat::read(next) else {
+        let Some(stat) = ProcessStat::read(next) else {
             // One that cannot be looked at, such as another user's under `hidepid`.
             found.push(Process { pid: next, started: 0, name: String::new() });
             break;
@@ -178,7 +178,7 @@ fn lineage(pid: u32) -> Vec<Process> {
 
 /// The process that asks something of a run, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sender {
+pub struct RequestSender {
     /// The process.
     process: Process,
     /// The user's name.
@@ -193,18 +193,18 @@ pub struct Sender {
     marked: bool,
 }
 
-impl fmt::Display for Sender {
+impl fmt::Display for RequestSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let terminal = self.terminal.as_deref().unwrap_or("no terminal");
         write!(f, "command (process {}, user {}, {terminal})", self.process.pid, self.user)
     }
 }
 
-impl Sender {
+impl RequestSender {
     /// Describes this process.
     pub fn current() -> Self {
         let pid = std::process::id();
-        let mut lineage = lineage(pid).into_iter();
+        let mut lineage = ancestry(pid).into_iter();
         let process = lineage.next().unwrap_or(Process { pid, started: 0, name: String::new() });
         let ancestors: Vec<_> = lineage.collect();
         let user = match User::from_uid(getuid()) {
@@ -212,8 +212,8 @@ impl Sender {
             _ => getuid().to_string(),
         };
         let marked = environment::variable(environment::AGENT_VARIABLE).is_some()
-            || ancestors.iter().any(|ancestor| is_marked(ancestor.pid));
-        Self { terminal: Stat::read(pid).and_then(|stat| stat.terminal()), process, user, ancestors, marked }
+            || ancestors.iter().any(|ancestor| has_agent_marker(ancestor.pid));
+        Self { terminal: ProcessStat::read(pid).and_then(|stat| stat.terminal()), process, user, ancestors, marked }
     }
 
     /// Returns why this process must not speak for a person: it belongs to an agent. `drivers` are processes known to
@@ -231,17 +231,17 @@ impl Sender {
 
     /// Returns why the request must not be granted, as far as the system can tell now. `driver` is the process that
     /// drives the run, if it already did when the request was made.
-    pub fn objection_now(&self, driver: Option<u32>) -> Option<String> {
+    pub fn current_objection(&self, driver: Option<u32>) -> Option<String> {
         let drivers: Vec<u32> = driver.into_iter().collect();
         if let Some(objection) = self.objection(&drivers) {
             return Some(objection);
         }
         // What the sender says of itself proves nothing. What is left of its line is looked up again.
         let line = std::iter::once(&self.process).chain(&self.ancestors);
-        let Some(nearest) = line.into_iter().find(|process| process.pid > 1 && process.is_there()) else {
+        let Some(nearest) = line.into_iter().find(|process| process.pid > 1 && process.is_running()) else {
             return driver.map(|_| "its process ended before it could be checked".to_owned());
         };
-        let mut ancestors = lineage(nearest.pid);
+        let mut ancestors = ancestry(nearest.pid);
         if *nearest == self.process {
             ancestors.remove(0);
         }
@@ -250,7 +250,7 @@ impl Sender {
 }
 
 /// Returns whether a process was started with the marker of agents in its environment.
-fn is_marked(pid: u32) -> bool {
+fn has_agent_marker(pid: u32) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let is_marker = |entry: &[u8]| {
         entry.strip_prefix(environment::AGENT_VARIABLE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
@@ -268,21 +268,21 @@ mod tests {
         Process { pid, started: 7, name: name.to_owned() }
     }
 
-    fn sender(process: Process, ancestors: Vec<Process>) -> Sender {
-        Sender { process, user: "anna".to_owned(), terminal: None, ancestors, marked: false }
+    fn sender(process: Process, ancestors: Vec<Process>) -> RequestSender {
+        RequestSender { process, user: "anna".to_owned(), terminal: None, ancestors, marked: false }
     }
 
     #[test]
-    fn a_line_of_stat_is_read_whatever_the_program_is_called() {
+    fn stat_lines_with_unusual_names_are_parsed() {
         let line = "42 (a ) (b) S 7 42 42 34817 42 0 0 0 0 0 0 0 0 0 20 0 1 0 98765 0 0";
-        let stat = Stat::parse(line).expect("parses");
+        let stat = ProcessStat::parse(line).expect("parses");
         assert_eq!(stat.process, Process { pid: 42, started: 98_765, name: "a ) (b".to_owned() });
         assert_eq!((stat.parent, stat.terminal().as_deref()), (7, Some("pts/1")));
-        assert!(Stat::parse("42 (cut").is_none());
+        assert!(ProcessStat::parse("42 (cut").is_none());
     }
 
     #[test]
-    fn a_descendant_of_a_host_is_recognized_by_name_by_driver_and_by_marker() {
+    fn descendants_of_hosts_are_recognized() {
         let person = sender(process(9, "kapell"), vec![process(5, "bash"), process(1, "init")]);
         assert_eq!(person.objection(&[]), None);
         let in_agent = sender(process(9, "kapell"), vec![process(8, "python3"), process(5, "kapell")]);
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(person.objection(&[5]).as_deref(), Some(by_host));
         let planted = person.objection(&[9]);
         assert_eq!(planted.as_deref(), Some("it names the process that drives the run"));
-        let marked = Sender { marked: true, ..person };
+        let marked = RequestSender { marked: true, ..person };
         assert_eq!(marked.objection(&[]).as_deref(), Some("it was started by an agent"));
     }
 
@@ -313,28 +313,28 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_judged_by_the_ancestry_that_the_system_shows() {
+    fn requests_are_checked_against_the_real_ancestry() {
         let me = std::process::id();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
         let found = Process::find(child.id()).expect("is there");
         let by_me = format!("it was started by an agent of the kapell host in process {me}");
         // What the sender says of its ancestors is not believed.
         let liar = sender(found.clone(), vec![process(1, "init")]);
-        assert_eq!(liar.objection_now(Some(me)).as_deref(), Some(&*by_me));
-        assert_eq!(liar.objection_now(None), None);
+        assert_eq!(liar.current_objection(Some(me)).as_deref(), Some(&*by_me));
+        assert_eq!(liar.current_objection(None), None);
         // A sender that is gone is judged by the nearest ancestor that is left.
         let gone = sender(process(found.pid, "kapell"), vec![found]);
-        assert_eq!(gone.objection_now(Some(me)).as_deref(), Some(&*by_me));
+        assert_eq!(gone.current_objection(Some(me)).as_deref(), Some(&*by_me));
         drop(child.stdin.take());
         child.wait().expect("ends");
         let ended = Some("its process ended before it could be checked");
-        assert_eq!(liar.objection_now(Some(me)).as_deref(), ended);
-        assert_eq!(liar.objection_now(None), None);
+        assert_eq!(liar.current_objection(Some(me)).as_deref(), ended);
+        assert_eq!(liar.current_objection(None), None);
     }
 
     #[test]
-    fn the_own_process_is_described_with_its_line() {
-        let sender = Sender::current();
+    fn own_process_is_described_with_its_ancestors() {
+        let sender = RequestSender::current();
         assert_eq!(sender.process.pid, std::process::id());
         assert!(sender.ancestors.iter().all(|ancestor| ancestor.pid != std::process::id()));
         assert_eq!(sender.objection(&[]), None, "{sender:?}");

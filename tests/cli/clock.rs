@@ -1,14 +1,14 @@
 //! Clocks that are set back between two processes: they delay nothing and reorder nothing.
 
 use kapell::{
-    journal::{Durability, Journal as _, Reader, SqliteJournal},
+    journal::{Durability, Journal as _, JournalReader, SqliteJournal},
     model::{Record, RunId},
 };
 use serde_json::Value;
 
 use crate::{
-    interrupting::{calls, place, wait_for_call},
-    support::{Place, signal, wait_for},
+    interruption::{recorded_calls, wait_for_call, workspace},
+    support::{Workspace, send_signal, wait_for},
 };
 
 /// The first try of `b` fails, and the second is held.
@@ -23,11 +23,11 @@ tasks:
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
 /// Copies the only run into a journal of its own as a process wrote it whose clock was a day ahead.
-fn a_day_ahead(place: &Place, until: &str) -> RunId {
-    let reader = Reader::open(&place.path("state/kapell/journal.db")).expect("a journal");
+fn a_day_ahead(place: &Workspace, until: &str) -> RunId {
+    let reader = JournalReader::open(&place.path("state/kapell/journal.db")).expect("a journal");
     let run = reader.find_run("last").expect("a run");
     let mut later = Vec::new();
-    for record in reader.raw(&run, 0) {
+    for record in reader.raw_records(&run, 0) {
         let mut record: Value = serde_json::from_str(&record.expect("reads").json).expect("JSON");
         for key in ["at", "ready_at"] {
             if let Some(at) = record[key].as_u64() {
@@ -47,13 +47,13 @@ fn a_day_ahead(place: &Place, until: &str) -> RunId {
 
 #[test]
 fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() {
-    let place = place();
+    let place = workspace();
     place.write("plan.yaml", PLAN).write("fail-b", "");
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
     wait_for("a retry", || {
-        place.kapell(&["logs", "last", "--output", "json"]).out.contains("retry_scheduled").then_some(())
+        place.kapell(&["logs", "last", "--output", "json"]).stdout.contains("retry_scheduled").then_some(())
     });
-    signal(&host, "KILL");
+    send_signal(&host, "KILL");
     host.wait().expect("it ends");
     std::fs::remove_file(place.path("fail-b")).expect("it failed");
     let run = a_day_ahead(&place, "retry_scheduled");
@@ -61,7 +61,7 @@ fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() 
     // With the clock that is right, the retry is due in a day.
     let ended = place.kapell(&["resume", "--journal", "ahead.db", "--no-input", "--output", "json"]);
     assert_eq!((ended.code, ended.task("b").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
-    let reader = Reader::open(&place.path("ahead.db")).expect("a journal");
+    let reader = JournalReader::open(&place.path("ahead.db")).expect("a journal");
     let moments: Vec<_> = reader.records(&run, 0).map(|record| record.expect("reads").at).collect();
     assert!(moments.is_sorted(), "{moments:?}");
 
@@ -79,13 +79,13 @@ fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() 
     assert_eq!(listed[0]["run"], latest.run.as_str());
     let kept = place.kapell(&["runs", "prune", "--journal", "ahead.db", "--keep", "1", "--output", "json"]).result();
     assert_eq!(kept[0]["run"], run.as_str(), "the one that began first is forgotten");
-    signal(&host, "KILL");
+    send_signal(&host, "KILL");
     host.wait().expect("it ends");
     // It is gone on with as the latest run of its plan.
     std::fs::remove_file(place.path("hold-a")).expect("it was held");
-    let before = calls(&place).len();
+    let before = recorded_calls(&place).len();
     let ended =
         place.kapell(&["run", "plan.yaml", "--resume-last", "--no-input", "--journal", "ahead.db", "--output", "json"]);
     assert_eq!((ended.code, ended.result()["run"].as_str()), (Some(0), Some(latest.run.as_str())), "{ended:?}");
-    assert_eq!(calls(&place)[before..], ["a", "b"]);
+    assert_eq!(recorded_calls(&place)[before..], ["a", "b"]);
 }

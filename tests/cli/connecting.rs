@@ -8,18 +8,18 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Ended, Place, wait_for};
+use crate::support::{CommandOutput, Workspace, wait_for};
 
-fn script() -> String {
+fn server_script() -> String {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/connecting.py").display().to_string()
 }
 
 /// A place whose agent `hard` behaves as `mode` says, with further `keys` in its section.
-fn place(mode: &str, keys: &str) -> Place {
-    let place = Place::new();
+fn workspace(mode: &str, keys: &str) -> Workspace {
+    let place = Workspace::new();
     let text = format!(
         "[agents.hard]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}]\n{keys}\n",
-        script(),
+        server_script(),
         place.path("").display().to_string()
     );
     place.write("agents.toml", text);
@@ -27,157 +27,157 @@ fn place(mode: &str, keys: &str) -> Place {
 }
 
 /// The same over Streamable HTTP.
-fn http_place(mode: &str, keys: &str) -> Place {
-    let place = Place::new();
+fn http_workspace(mode: &str, keys: &str) -> Workspace {
+    let place = Workspace::new();
     let text = format!(
         "[agents.hard]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}, \"${{PORT}}\"]\n\
          url = \"http://127.0.0.1:${{PORT}}/mcp\"\n{keys}\n",
-        script(),
+        server_script(),
         place.path("").display().to_string()
     );
     place.write("agents.toml", text);
     place
 }
 
-fn work(place: &Place, keys: &str) -> Ended {
-    place.run(&format!("name: x\ntasks: [{{ id: a, agent: hard, tool: work, {keys} }}]\n"), &[])
+fn run_work(place: &Workspace, keys: &str) -> CommandOutput {
+    place.run_plan(&format!("name: x\ntasks: [{{ id: a, agent: hard, tool: work, {keys} }}]\n"), &[])
 }
 
-fn lines(place: &Place, file: &str) -> Vec<String> {
+fn file_lines(place: &Workspace, file: &str) -> Vec<String> {
     std::fs::read_to_string(place.path(file)).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-fn assert_worked(ended: &Ended) {
+fn assert_worked(ended: &CommandOutput) {
     assert_eq!((ended.task("a"), ended.code), (("succeeded".into(), None), Some(0)), "{ended:?}");
     assert_eq!(ended.result()["tasks"]["a"]["output"], "worked");
 }
 
-fn error(ended: &Ended) -> (String, String, String) {
+fn task_error(ended: &CommandOutput) -> (String, String, String) {
     let error = &ended.result()["tasks"]["a"]["error"];
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
     (text("kind"), text("message"), text("help"))
 }
 
 #[test]
-fn a_server_that_ends_on_the_probe_is_started_again_and_its_era_is_remembered() {
-    let place = place("ends-on-probe", "");
-    assert_worked(&work(&place, ""));
-    assert_eq!(lines(&place, "starts").len(), 2);
-    assert_worked(&work(&place, ""));
-    assert_eq!(lines(&place, "starts").len(), 3, "the second run does not probe");
-    let methods = lines(&place, "methods");
+fn restarts_a_server_that_exits_on_the_probe_and_caches_its_era() {
+    let place = workspace("ends-on-probe", "");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 2);
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 3, "the second run does not probe");
+    let methods = file_lines(&place, "methods");
     assert_eq!(methods.iter().filter(|method| *method == "server/discover").count(), 1, "{methods:?}");
 }
 
 #[test]
-fn a_server_whose_reader_dies_of_the_probe_is_started_again() {
-    let place = place("hangs-on-probe", "startup_timeout = \"3s\"");
-    assert_worked(&work(&place, ""));
-    assert_eq!(lines(&place, "starts").len(), 2);
+fn restarts_a_server_that_stops_reading_on_the_probe() {
+    let place = workspace("hangs-on-probe", "startup_timeout = \"3s\"");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 2);
 }
 
 #[test]
-fn a_wrong_memory_of_the_era_costs_only_a_fallback() {
-    let place = place("updated", "");
-    assert_worked(&work(&place, ""));
-    assert_eq!(lines(&place, "starts").len(), 1);
-    assert_worked(&work(&place, ""));
-    assert!(lines(&place, "methods").iter().filter(|method| *method == "server/discover").count() == 2);
+fn wrong_cached_era_falls_back() {
+    let place = workspace("updated", "");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 1);
+    assert_worked(&run_work(&place, ""));
+    assert!(file_lines(&place, "methods").iter().filter(|method| *method == "server/discover").count() == 2);
 }
 
 #[test]
-fn a_server_that_crashes_while_it_starts_is_started_again() {
-    let place = place("crashes-once", "");
-    assert_worked(&work(&place, ""));
-    assert_eq!(lines(&place, "starts").len(), 3);
+fn restarts_a_server_that_crashes_on_startup() {
+    let place = workspace("crashes-once", "");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 3);
 }
 
 #[test]
-fn a_server_that_is_slow_to_start_is_not_started_again_and_the_error_names_the_key() {
-    let place = place("slow", "startup_timeout = \"1s\"");
-    let ended = work(&place, "");
-    let (kind, message, help) = error(&ended);
+fn slow_startup_is_not_retried_and_names_the_key() {
+    let place = workspace("slow", "startup_timeout = \"1s\"");
+    let ended = run_work(&place, "");
+    let (kind, message, help) = task_error(&ended);
     assert_eq!(kind, "agent_unavailable");
     assert!(message.contains("did not finish the handshake within 1s"), "{message}");
     assert!(help.contains("raise `startup_timeout` of `[agents.hard]` (now 1s)"), "{help}");
-    assert_eq!(lines(&place, "starts").len(), 1);
+    assert_eq!(file_lines(&place, "starts").len(), 1);
 }
 
 #[test]
-fn whatever_the_probe_is_answered_with_initialize_counts() {
+fn initialize_decides_after_any_probe_response() {
     for mode in
         ["probe-400", "probe-401", "probe-403", "probe-405", "probe-429", "probe-500", "probe-503", "probe-drop"]
     {
-        let place = http_place(mode, "");
-        assert_worked(&work(&place, ""));
-        let methods = lines(&place, "methods");
+        let place = http_workspace(mode, "");
+        assert_worked(&run_work(&place, ""));
+        let methods = file_lines(&place, "methods");
         assert_eq!(methods[..2], ["server/discover", "initialize"], "{mode}");
     }
 }
 
 #[test]
-fn a_server_that_is_not_ready_is_asked_again_when_it_wants_to_be() {
+fn retries_a_server_that_is_not_ready() {
     for mode in ["starting", "modern-starting"] {
-        let place = http_place(mode, "");
-        assert_worked(&work(&place, ""));
+        let place = http_workspace(mode, "");
+        assert_worked(&run_work(&place, ""));
     }
 }
 
 #[test]
-fn a_wait_that_is_longer_than_the_startup_timeout_ends_connecting_and_is_named() {
-    let place = http_place("limited-start", "startup_timeout = \"5s\"");
-    let ended = work(&place, "");
-    let (kind, message, help) = error(&ended);
+fn retry_after_beyond_the_startup_timeout_fails() {
+    let place = http_workspace("limited-start", "startup_timeout = \"5s\"");
+    let ended = run_work(&place, "");
+    let (kind, message, help) = task_error(&ended);
     assert!(matches!(kind.as_str(), "agent_unavailable" | "rate_limited"), "{kind}");
     assert!(message.contains("429") && !message.contains("is not known"), "{message}");
     assert!(help.contains("asks to wait 1h") && help.contains("startup_timeout"), "{help}");
-    assert_eq!(lines(&place, "methods"), ["server/discover", "initialize"]);
+    assert_eq!(file_lines(&place, "methods"), ["server/discover", "initialize"]);
 }
 
 #[test]
-fn a_redirect_that_loses_the_message_names_the_new_address() {
+fn redirect_names_the_new_url() {
     for status in ["301", "302", "303"] {
-        let ended = work(&http_place(&format!("redirects-{status}"), ""), "");
-        let (kind, message, help) = error(&ended);
+        let ended = run_work(&http_workspace(&format!("redirects-{status}"), ""), "");
+        let (kind, message, help) = task_error(&ended);
         assert_eq!(kind, "agent_unavailable");
         assert!(message.contains("/mcp/`") && message.contains(status) && !message.contains("405"), "{message}");
         assert!(help.contains("write the new address into `url` of `[agents.hard]`"), "{help}");
     }
     for status in ["307", "308"] {
-        assert_worked(&work(&http_place(&format!("redirects-{status}"), ""), ""));
+        assert_worked(&run_work(&http_workspace(&format!("redirects-{status}"), ""), ""));
     }
 }
 
 #[test]
-fn the_older_http_transport_is_named() {
-    let ended = work(&http_place("old-transport", ""), "");
-    let (kind, message, help) = error(&ended);
+fn legacy_http_transport_is_reported() {
+    let ended = run_work(&http_workspace("old-transport", ""), "");
+    let (kind, message, help) = task_error(&ended);
     assert_eq!(kind, "agent_unavailable");
     assert!(message.contains("HTTP+SSE transport of 2024-11-05"), "{message}");
     assert!(help.contains("mcp-proxy"), "{help}");
 }
 
 #[test]
-fn arguments_in_the_command_are_named() {
-    let place = Place::new();
+fn arguments_in_the_command_are_reported() {
+    let place = Workspace::new();
     place.write("agents.toml", "[agents.hard]\ncommand = \"npx -y some-server\"\n");
-    let ended = work(&place, "");
-    let help = error(&ended).2;
+    let ended = run_work(&place, "");
+    let help = task_error(&ended).2;
     assert!(help.contains("`command = \"npx\"` and `args = [\"-y\", \"some-server\"]`"), "{help}");
 }
 
 #[test]
-fn a_key_that_forbids_the_era_of_the_server_is_named() {
-    let place = place("ends-not", "protocol = \"modern\"");
-    let help = error(&work(&place, "")).2;
+fn configured_era_mismatch_is_reported() {
+    let place = workspace("ends-not", "protocol = \"modern\"");
+    let help = task_error(&run_work(&place, "")).2;
     assert!(help.contains("remove `protocol = \"modern\"` from `[agents.hard]`"), "{help}");
 }
 
 #[test]
-fn the_memory_of_eras_is_private() {
+fn era_cache_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
-    let place = place("ends-on-probe", "");
-    assert_worked(&work(&place, ""));
+    let place = workspace("ends-on-probe", "");
+    assert_worked(&run_work(&place, ""));
     let file = place.path("state/kapell/eras.json");
     let mode = std::fs::metadata(&file).expect("the file of eras").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -186,25 +186,25 @@ fn the_memory_of_eras_is_private() {
 }
 
 #[test]
-fn a_server_that_asks_to_wait_is_not_called_before() {
+fn honors_retry_after_of_a_server() {
     for mode in ["limited-call", "busy-call"] {
-        let ended = work(&http_place(mode, ""), "retry: { max_attempts: 2, backoff: { initial: 1ms } }");
+        let ended = run_work(&http_workspace(mode, ""), "retry: { max_attempts: 2, backoff: { initial: 1ms } }");
         assert_worked(&ended);
         assert_eq!(ended.result()["tasks"]["a"]["attempts"], 2, "{mode}");
     }
 }
 
 #[test]
-fn a_server_that_asks_to_wait_for_longer_than_the_deadline_ends_the_task() {
-    let ended = work(&http_place("limited-for-long", ""), "retry: 3, deadline: 1m");
-    let (kind, _, help) = error(&ended);
+fn retry_after_beyond_the_deadline_fails_the_task() {
+    let ended = run_work(&http_workspace("limited-for-long", ""), "retry: 3, deadline: 1m");
+    let (kind, _, help) = task_error(&ended);
     assert_eq!((kind.as_str(), ended.result()["tasks"]["a"]["attempts"].as_u64()), ("rate_limited", Some(1)));
     assert!(help.contains("asks to wait 1h"), "{help}");
 }
 
 #[test]
-fn a_task_waits_for_an_agent_that_comes_later() {
-    let place = place("comes-later", "");
+fn task_waits_for_a_late_agent() {
+    let place = workspace("comes-later", "");
     let text = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     let opens = text.replace("[agents.hard]", "[agents.opens]").replace("\"comes-later\"", "\"opens\"");
     place.write("agents.toml", text + &opens);
@@ -213,7 +213,7 @@ fn a_task_waits_for_an_agent_that_comes_later() {
                 \x20 - { id: early, agent: hard, tool: work, on_failure: continue }\n\
                 \x20 - { id: open, needs: [early], agent: hard, tool: work, fallback: [{ agent: opens, tool: work }] }\n\
                 \x20 - { id: late, needs: [open], agent: hard, tool: work, retry: { max_attempts: 4, backoff: { initial: 100ms } } }\n";
-    let ended = place.run(plan, &[]);
+    let ended = place.run_plan(plan, &[]);
     assert_eq!(ended.task("early"), ("failed".into(), Some("agent_unavailable".into())), "{ended:?}");
     assert_eq!(
         (ended.task("open"), ended.task("late")),
@@ -224,17 +224,17 @@ fn a_task_waits_for_an_agent_that_comes_later() {
 }
 
 #[test]
-fn nothing_is_refused_by_a_list_that_the_agent_has_changed_since() {
+fn stale_tool_list_does_not_reject_calls() {
     for mode in ["modern-changes", "modern-announces"] {
-        let place = place(mode, "");
+        let place = workspace(mode, "");
         let plan = "name: x\ntasks:\n\
                     \x20 - { id: change, agent: hard, tool: migrate }\n\
                     \x20 - { id: a, needs: [change], agent: hard, tool: read, with: { id: 7 } }\n\
                     \x20 - { id: bad, needs: [a], agent: hard, tool: read, with: { id: x }, on_failure: continue }\n";
-        let ended = place.run(plan, &[]);
+        let ended = place.run_plan(plan, &[]);
         assert_eq!(ended.task("a"), ("succeeded".into(), None), "{mode} {ended:?}");
         assert_eq!(ended.task("bad"), ("failed".into(), Some("invalid_arguments".into())), "{mode} {ended:?}");
-        let subscribes = lines(&place, "methods").contains(&"subscriptions/listen".to_owned());
+        let subscribes = file_lines(&place, "methods").contains(&"subscriptions/listen".to_owned());
         assert_eq!(subscribes, mode == "modern-announces");
     }
 }
@@ -253,25 +253,26 @@ impl Drop for Running {
 #[test]
 fn an_unknown_authority_is_named_at_once_and_can_be_made_known() {
     let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls/authority.pem");
-    let own = http_place("tls", "startup_timeout = \"1h\"");
+    let own = http_workspace("tls", "startup_timeout = \"1h\"");
     let agents = std::fs::read_to_string(own.path("agents.toml")).expect("written").replace("http://", "https://");
     own.write("agents.toml", agents);
 
-    let other = Place::new();
+    let other = Workspace::new();
     let mut server = Command::new("python3");
-    server.args([&script(), "tls", &other.path("").display().to_string(), "0"]);
+    server.args([&server_script(), "tls", &other.path("").display().to_string(), "0"]);
     let _server = Running(server.spawn().expect("python3 starts"));
-    let port = wait_for("the server", || lines(&other, "listens").pop());
+    let port = wait_for("the server", || file_lines(&other, "listens").pop());
     let url = format!("url = \"https://127.0.0.1:{port}/mcp\"\nstartup_timeout = \"1h\"\n");
     other.write("agents.toml", format!("[agents.hard]\n{url}"));
 
     for place in [own, other] {
-        let (kind, message, help) = error(&work(&place, ""));
+        let (kind, message, help) = task_error(&run_work(&place, ""));
         assert_eq!(kind, "agent_unavailable", "{message}");
         assert!(message.contains("no TLS connection") && message.contains("UnknownIssuer"), "{message}");
         assert!(help.contains("set `SSL_CERT_FILE` to a PEM file"), "{help}");
         let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
-        let known = Ended::of(command.env("SSL_CERT_FILE", &authority).output().expect("kapell starts"));
+        let known =
+            CommandOutput::from_output(command.env("SSL_CERT_FILE", &authority).output().expect("kapell starts"));
         assert_worked(&known);
     }
 }

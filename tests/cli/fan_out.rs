@@ -6,14 +6,14 @@ use std::sync::Barrier;
 use serde_json::{Value, json};
 
 use crate::{
-    endpoint::{Endpoint, Reply},
-    support::Place,
+    scripted_endpoint::{ScriptedEndpoint, ScriptedReply},
+    support::Workspace,
 };
 
 const CALLS: usize = 100;
 
 /// The number in what the demo's research agent asks the model: `… about topic 17:` and what it found.
-fn number(request: &Value) -> usize {
+fn topic_number(request: &Value) -> usize {
     let asked = request["messages"].as_array().and_then(|messages| messages.last()).expect("a message");
     let line = asked["content"].as_str().and_then(|text| text.lines().next()).expect("a line");
     line.rsplit(' ').next().and_then(|word| word.strip_suffix(':')?.parse().ok()).expect("a topic")
@@ -21,28 +21,28 @@ fn number(request: &Value) -> usize {
 
 /// A model that sums up topic 17 as `sum 17`, for 1017 tokens. It does so only when as many requests as `together` are
 /// there at once.
-fn model(together: usize) -> Endpoint {
+fn model_with_barrier(together: usize) -> ScriptedEndpoint {
     let barrier = Barrier::new(together);
-    Endpoint::replying(move |request| {
+    ScriptedEndpoint::with_script(move |request| {
         barrier.wait();
-        let number = number(request);
-        Reply { text: format!("sum {number}"), tokens: 1_000 + number as u64 }
+        let number = topic_number(request);
+        ScriptedReply { text: format!("sum {number}"), tokens: 1_000 + number as u64 }
     })
 }
 
 /// Runs all calls with an agent of that section, and holds every one of them to its own request.
-fn assert_all_charged_to_their_own(endpoint: &Endpoint, agent: &str) {
-    let place = Place::new();
+fn assert_requests_are_attributed(endpoint: &ScriptedEndpoint, agent: &str) {
+    let place = Workspace::new();
     let command = "command = \"${KAPELL}\"\nmax_concurrency = 100";
-    place.write("agents.toml", format!("{}[agents.research]\n{command}\n{agent}\n", endpoint.section()));
+    place.write("agents.toml", format!("{}[agents.research]\n{command}\n{agent}\n", endpoint.config_section()));
     let numbers: Vec<usize> = (0..CALLS).collect();
     let plan = format!(
         "name: hundred\nmax_parallel: 100\ndefaults: {{ timeout: 60s }}\ntasks:\n\
          \x20 - id: ask\n    foreach: {numbers:?}\n    as: number\n    agent: research\n    tool: research\n\
          \x20   with: {{ topic: \"topic ${{{{ number }}}}\", depth: 1, delay_ms: 0 }}\n"
     );
-    let ended = place.run(&plan, &["--journal", "journal.db"]);
-    assert_eq!(ended.code, Some(0), "{agent}: {}", ended.err);
+    let ended = place.run_plan(&plan, &["--journal", "journal.db"]);
+    assert_eq!(ended.code, Some(0), "{agent}: {}", ended.stderr);
     let shown = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
     let items = shown["tasks"]["ask"]["items"].as_array().expect("items");
     let said =
@@ -59,30 +59,30 @@ fn assert_all_charged_to_their_own(endpoint: &Endpoint, agent: &str) {
         })
     });
     assert_eq!(requests, expected.collect::<Vec<_>>(), "{agent}");
-    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]).out;
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]).stdout;
     let charged = |number| shown.contains(&format!("\nresearch, for ask[{number}] "));
     assert!((0..CALLS).all(charged), "{shown}");
 }
 
 #[test]
-fn over_stdio_a_hundred_requests_are_charged_to_their_tasks_as_many_at_once_as_there_are_processes() {
+fn stdio_requests_are_attributed_with_several_processes() {
     let agent = "args = [\"demo-agent\", \"research\"]\nprotocol = \"legacy\"\nmax_processes = 4";
-    assert_all_charged_to_their_own(&model(4), agent);
+    assert_requests_are_attributed(&model_with_barrier(4), agent);
 }
 
 #[test]
-fn over_stdio_in_the_modern_era_a_hundred_requests_at_once_are_charged_to_their_tasks() {
+fn stdio_requests_are_attributed_in_the_modern_era() {
     let agent = "args = [\"demo-agent\", \"research\"]\nprotocol = \"modern\"";
-    assert_all_charged_to_their_own(&model(CALLS), agent);
+    assert_requests_are_attributed(&model_with_barrier(CALLS), agent);
 }
 
 #[test]
-fn over_http_a_hundred_requests_at_once_are_charged_to_their_tasks_in_both_eras() {
+fn http_requests_are_attributed_in_both_eras() {
     for era in ["legacy", "modern"] {
         let agent = format!(
             "url = \"http://127.0.0.1:${{PORT}}/mcp\"\nargs = [\"demo-agent\", \"research\", \"--http\", \"${{PORT}}\"]\n\
              protocol = \"{era}\""
         );
-        assert_all_charged_to_their_own(&model(CALLS), &agent);
+        assert_requests_are_attributed(&model_with_barrier(CALLS), &agent);
     }
 }

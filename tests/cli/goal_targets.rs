@@ -5,37 +5,37 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::{
-    endpoint::Endpoint,
-    support::{Ended, Place},
+    scripted_endpoint::ScriptedEndpoint,
+    support::{CommandOutput, Workspace},
 };
 
-fn plan() -> String {
+fn plan_answer() -> String {
     let call = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
     let task = json!({"id": "t1", "title": "Read", "depends_on": [], "call": call, "bindings": []});
     json!({"analysis": "", "tasks": [task]}).to_string()
 }
 
 /// Returns a place with the demo agents and a model that plans one task.
-fn place() -> (Place, Endpoint) {
-    let endpoint = Endpoint::answering([&*plan()]);
-    let place = Place::new();
-    place.agents(&[]);
+fn workspace() -> (Workspace, ScriptedEndpoint) {
+    let endpoint = ScriptedEndpoint::with_replies([&*plan_answer()]);
+    let place = Workspace::new();
+    place.write_agents(&[]);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
-    place.write("agents.toml", format!("{}\n{agents}", endpoint.section()));
+    place.write("agents.toml", format!("{}\n{agents}", endpoint.config_section()));
     (place, endpoint)
 }
 
 /// Asserts that a command line is refused with these texts in its message.
-fn assert_refused(ended: &Ended, expected: &[&str]) {
-    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{ended:?}");
+fn assert_refused(ended: &CommandOutput, expected: &[&str]) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
     for text in expected {
-        assert!(ended.err.contains(text), "`{text}` is missing in:\n{}", ended.err);
+        assert!(ended.stderr.contains(text), "`{text}` is missing in:\n{}", ended.stderr);
     }
 }
 
 #[test]
-fn a_mistyped_plan_never_reaches_a_model() {
-    let (place, endpoint) = place();
+fn mistyped_plan_is_not_sent_to_a_model() {
+    let (place, endpoint) = workspace();
     std::fs::create_dir(place.path("docs")).expect("a folder");
     place.write("lisbon.yaml", "name: x\ntasks: []\n");
     place.write("my trip.yml", "name: x\ntasks: []\n");
@@ -68,41 +68,41 @@ fn a_mistyped_plan_never_reaches_a_model() {
     // The first request is that of a goal, so none of the texts above was sent.
     let text = "計画を立ててください。予算は￥50,000です";
     assert_eq!(place.kapell(&["run", text, "--dry-run"]).code, Some(0));
-    let asked = endpoint.request()["messages"].to_string();
+    let asked = endpoint.next_request()["messages"].to_string();
     assert!(asked.contains(text), "{asked}");
 }
 
 #[test]
-fn an_explicit_goal_may_look_like_anything() {
+fn explicit_goal_can_have_any_text() {
     for text in ["lisbon.yaml", "-", "- find me a hotel", "--dry-run", "docs", "Explain ${{ unclosed"] {
-        let (place, endpoint) = place();
+        let (place, endpoint) = workspace();
         place.write("lisbon.yaml", "name: x\ntasks: []\n");
         let ended = place.kapell(&["plan", "--goal", text]);
         assert_eq!(ended.code, Some(0), "{text}: {ended:?}");
-        let asked = endpoint.request()["messages"][1]["content"].as_str().expect("text").to_owned();
+        let asked = endpoint.next_request()["messages"][1]["content"].as_str().expect("text").to_owned();
         assert!(asked.contains(&format!("\n\n{text}\n\n")), "{asked}");
         assert_eq!(place.kapell(&["run", "--goal", text, "--dry-run"]).code, Some(0));
-        place.write("goal.yaml", ended.out);
+        place.write("goal.yaml", ended.stdout);
         assert_eq!(place.kapell(&["validate", "goal.yaml"]).code, Some(0));
     }
 }
 
 #[test]
-fn a_plan_is_written_for_its_owner_alone_and_replaces_nothing_unasked() {
-    let (place, endpoint) = place();
+fn written_plan_is_private_and_never_overwrites() {
+    let (place, endpoint) = workspace();
     let plan = |output: &str, more: &[&str]| {
         // The widest permissions that a person's shell could give.
         let mut command = std::process::Command::new("sh");
         command.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(env!("CARGO_BIN_EXE_kapell"));
         command.args(["plan", "Read about Lisbon", "-o", output]).args(more).current_dir(place.path(""));
         command.env("HOME", place.path("")).env("XDG_STATE_HOME", place.path("state")).env("NO_COLOR", "1");
-        Ended::of(command.output().expect("kapell starts"))
+        CommandOutput::from_output(command.output().expect("kapell starts"))
     };
     let written = plan("plan.yaml", &[]);
     assert_eq!(written.code, Some(0), "{written:?}");
     let mode = |name: &str| std::fs::metadata(place.path(name)).expect("written").permissions().mode() & 0o777;
     assert_eq!(mode("plan.yaml"), 0o600);
-    endpoint.request();
+    endpoint.next_request();
 
     place.write("edited.yaml", "mine").write("target", "untouched");
     std::fs::create_dir(place.path("folder")).expect("a folder");
@@ -128,6 +128,6 @@ fn a_plan_is_written_for_its_owner_alone_and_replaces_nothing_unasked() {
     assert_eq!(replaced.code, Some(0), "{replaced:?}");
     let text = std::fs::read_to_string(place.path("edited.yaml")).expect("reads");
     assert_eq!((text, mode("edited.yaml")), (std::fs::read_to_string(place.path("plan.yaml")).expect("reads"), 0o600));
-    assert!(plan("-", &[]).out.contains("tool: research"));
+    assert!(plan("-", &[]).stdout.contains("tool: research"));
     assert_eq!(std::fs::read_to_string(place.path("target")).expect("reads"), "untouched");
 }

@@ -2,52 +2,53 @@
 
 use serde_json::json;
 
-use crate::support::{Place, signal, wait_for};
+use crate::support::{Workspace, send_signal, wait_for};
 
 const ECHO: &str = "name: echo\ninputs: { word: { type: string, default: one } }\n\
     tasks: [{ id: say, agent: odd-good, tool: echo, with: { text: \"${{ inputs.word }}\" } }]\n";
 
-fn place() -> Place {
-    let place = Place::new();
-    place.agents(&["good", "silent"]);
+fn workspace() -> Workspace {
+    let place = Workspace::new();
+    place.write_agents(&["good", "silent"]);
     place
 }
 
 /// Runs the echo and gives the run's id.
-fn echo(place: &Place, arguments: &[&str]) -> String {
-    place.run(ECHO, arguments).result()["run"].as_str().expect("an id").to_owned()
+fn run_echo(place: &Workspace, arguments: &[&str]) -> String {
+    place.run_plan(ECHO, arguments).result()["run"].as_str().expect("an id").to_owned()
 }
 
 #[test]
-fn a_replay_shows_what_the_run_showed() {
-    let place = place();
-    let ran = place.run(ECHO, &[]);
+fn replay_shows_the_original_output() {
+    let place = workspace();
+    let ran = place.run_plan(ECHO, &[]);
     let replayed = place.kapell(&["replay", "last", "--speed", "max", "--output", "json"]);
-    assert_eq!((replayed.code, replayed.result(), &replayed.err), (Some(0), ran.result(), &ran.err));
+    assert_eq!((replayed.code, replayed.result(), &replayed.stderr), (Some(0), ran.result(), &ran.stderr));
     let text = place.kapell(&["replay", "last", "--speed", "1000"]);
-    assert_eq!((text.out.as_str(), &text.err), ("## say\n\none\n", &ran.err));
+    assert_eq!((text.stdout.as_str(), &text.stderr), ("## say\n\none\n", &ran.stderr));
     let wrong = place.kapell(&["replay", "last", "--speed", "fast"]);
-    assert!(wrong.code == Some(2) && wrong.err.contains("how many times as fast"), "{wrong:?}");
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("how many times as fast"), "{wrong:?}");
 }
 
 #[test]
-fn two_runs_are_compared_task_by_task() {
-    let place = place();
-    let (first, second, third) = (echo(&place, &[]), echo(&place, &[]), echo(&place, &["--param", "word=two"]));
+fn compares_two_runs_by_task() {
+    let place = workspace();
+    let (first, second, third) =
+        (run_echo(&place, &[]), run_echo(&place, &[]), run_echo(&place, &["--param", "word=two"]));
     let same = place.kapell(&["runs", "diff", &first, &second, "--output", "json"]);
     assert_eq!((same.code, &same.result()["same"]), (Some(0), &json!(true)), "{same:?}");
     let different = place.kapell(&["runs", "diff", &first, &third]);
     assert_eq!(different.code, Some(1), "{different:?}");
-    assert!(different.out.contains("inputs  different"), "{different:?}");
-    assert!(different.out.contains("output: one / two"), "{different:?}");
+    assert!(different.stdout.contains("inputs  different"), "{different:?}");
+    assert!(different.stdout.contains("output: one / two"), "{different:?}");
     let unknown = place.kapell(&["runs", "diff", &first, "zzz"]);
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
 }
 
 #[test]
-fn old_runs_are_forgotten_with_all_that_is_theirs_and_no_run_that_could_go_on() {
-    let place = place();
-    let ended: Vec<String> = (0..3).map(|_| echo(&place, &[])).collect();
+fn prune_removes_old_runs_and_keeps_resumable_ones() {
+    let place = workspace();
+    let ended: Vec<String> = (0..3).map(|_| run_echo(&place, &[])).collect();
     place.write("silent.yaml", "name: x\ntasks: [{ id: a, agent: odd-silent, tool: work }]\n");
     let started = |count: usize| {
         let child = place.start(&["run", "silent.yaml", "--no-input"]);
@@ -58,7 +59,7 @@ fn old_runs_are_forgotten_with_all_that_is_theirs_and_no_run_that_could_go_on() 
         child
     };
     let mut killed = started(4);
-    signal(&killed, "KILL");
+    send_signal(&killed, "KILL");
     killed.wait().expect("ends");
     let mut driven = started(5);
     let ids = |arguments: &[&str]| {
@@ -80,11 +81,11 @@ fn old_runs_are_forgotten_with_all_that_is_theirs_and_no_run_that_could_go_on() 
     assert_eq!(ids(&["--older-than", "0s", "--force"]).len(), 1, "the one that was killed");
     let left = place.kapell(&["runs", "list", "--output", "json"]).result();
     assert_eq!((left.as_array().map(Vec::len), &left[0]["process"]), (Some(1), &json!(driven.id())));
-    signal(&driven, "KILL");
+    send_signal(&driven, "KILL");
     driven.wait().expect("ends");
 
     let nothing = place.kapell(&["runs", "prune"]);
-    assert!(nothing.code == Some(2) && nothing.err.contains("--older-than"), "{nothing:?}");
+    assert!(nothing.code == Some(2) && nothing.stderr.contains("--older-than"), "{nothing:?}");
     let wrong = place.kapell(&["runs", "prune", "--older-than", "soon"]);
-    assert!(wrong.code == Some(2) && wrong.err.contains("is not a duration"), "{wrong:?}");
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("is not a duration"), "{wrong:?}");
 }

@@ -2,15 +2,15 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::Place;
+use crate::support::Workspace;
 
 /// Calls of the run.
 pub(crate) const CALLS: usize = 2_000;
 
 /// A place with `agents` and a plan in which each call returns about `result` bytes.
-pub(crate) fn place(agents: &[&str], result: usize) -> Place {
-    let place = Place::new();
-    place.agents(agents);
+pub(crate) fn place(agents: &[&str], result: usize) -> Workspace {
+    let place = Workspace::new();
+    place.write_agents(agents);
     let items: Vec<_> = (0..CALLS).collect();
     place.write("inputs.yaml", format!("items: {items:?}\ntext: {}\n", "x".repeat(result)));
     let plan = "
@@ -29,7 +29,7 @@ pub(crate) fn place(agents: &[&str], result: usize) -> Place {
 }
 
 /// The command that runs the plan, with a pipe for stdout.
-pub(crate) fn command(place: &Place, arguments: &[&str]) -> Command {
+pub(crate) fn command(place: &Workspace, arguments: &[&str]) -> Command {
     let mut command =
         place.command(["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db"]);
     command.args(arguments).stdout(Stdio::piped());

@@ -1,11 +1,11 @@
 //! Secrets that an agents file takes from variables, in what agents send: masked before anything keeps or shows them.
 
-use crate::support::{Ended, Place};
+use crate::support::{CommandOutput, Workspace};
 
 const KEY: &str = "sk-made-up-0123456789";
 
-fn place() -> Place {
-    let place = Place::new();
+fn workspace() -> Workspace {
+    let place = Workspace::new();
     let env = "env = { SERVICE_KEY = \"${MY_VALUE}\", REGION = \"${MY_REGION}\" }";
     place.scripted_agent("leaks", "leaks.py", env).write(
         "plan.yaml",
@@ -23,15 +23,15 @@ fn place() -> Place {
     place
 }
 
-fn kapell(place: &Place, arguments: &[&str]) -> Ended {
+fn kapell(place: &Workspace, arguments: &[&str]) -> CommandOutput {
     let mut command = place.command(arguments);
     command.env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
-    Ended::of(command.output().expect("kapell starts"))
+    CommandOutput::from_output(command.output().expect("kapell starts"))
 }
 
 #[test]
-fn a_secret_that_an_agent_repeats_is_neither_shown_nor_kept() {
-    let place = place();
+fn echoed_secret_is_masked_everywhere() {
+    let place = workspace();
     let ended = kapell(&place, &["run", "plan.yaml", "--no-input", "--journal", "j.db", "--output", "json"]);
     let result = ended.result();
     assert_eq!(result["outputs"]["text"], "*** in eu-central-1");
@@ -56,10 +56,10 @@ fn a_secret_that_an_agent_repeats_is_neither_shown_nor_kept() {
     // Libraries log what agents send as it comes.
     let mut traced = place.command(["run", "plan.yaml", "--no-input"]);
     traced.env("KAPELL_LOG", "trace").env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
-    shown.push(Ended::of(traced.output().expect("kapell starts")));
+    shown.push(CommandOutput::from_output(traced.output().expect("kapell starts")));
     for ended in shown {
-        assert!(ended.out.contains("***") || ended.err.contains("***"), "{ended:?}");
-        assert!(!ended.out.contains(KEY) && !ended.err.contains(KEY), "{ended:?}");
+        assert!(ended.stdout.contains("***") || ended.stderr.contains("***"), "{ended:?}");
+        assert!(!ended.stdout.contains(KEY) && !ended.stderr.contains(KEY), "{ended:?}");
     }
     for file in std::fs::read_dir(place.path("")).expect("a folder") {
         let path = file.expect("an entry").path();

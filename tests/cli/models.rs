@@ -8,11 +8,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Place};
+use crate::support::{CommandOutput, Workspace};
 
 /// An endpoint that answers each request, given its head and its body, as `answer` says: a status line and a body.
 /// Gives its base URL and the heads of all requests.
-pub(crate) fn endpoint(answer: fn(&str, &Value) -> (&'static str, Value)) -> (String, Receiver<String>) {
+pub(crate) fn start_endpoint(answer: fn(&str, &Value) -> (&'static str, Value)) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
     let (sender, heads) = channel();
@@ -21,7 +21,7 @@ pub(crate) fn endpoint(answer: fn(&str, &Value) -> (&'static str, Value)) -> (St
             let Ok(mut stream) = stream else { return };
             let sender = sender.clone();
             std::thread::spawn(move || {
-                let Some((head, body)) = request(&stream) else { return };
+                let Some((head, body)) = read_request(&stream) else { return };
                 let (status, reply) = answer(&head, &body);
                 let _ = sender.send(head);
                 let reply = reply.to_string();
@@ -34,7 +34,7 @@ pub(crate) fn endpoint(answer: fn(&str, &Value) -> (&'static str, Value)) -> (St
     (address, heads)
 }
 
-fn request(stream: &TcpStream) -> Option<(String, Value)> {
+fn read_request(stream: &TcpStream) -> Option<(String, Value)> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
     while !head.ends_with("\r\n\r\n") {
@@ -51,13 +51,13 @@ fn request(stream: &TcpStream) -> Option<(String, Value)> {
     Some((head, serde_json::from_slice(&body).ok()?))
 }
 
-fn message(message: Value) -> (&'static str, Value) {
+fn message_response(message: Value) -> (&'static str, Value) {
     let choices = json!([{"index": 0, "message": message, "finish_reason": "stop"}]);
     ("200 OK", json!({"model": "m-1", "choices": choices, "usage": {"prompt_tokens": 30, "completion_tokens": 10}}))
 }
 
-pub(crate) fn text(content: &str) -> (&'static str, Value) {
-    message(json!({"role": "assistant", "content": content}))
+pub(crate) fn text_response(content: &str) -> (&'static str, Value) {
+    message_response(json!({"role": "assistant", "content": content}))
 }
 
 /// The words of the last message.
@@ -76,25 +76,25 @@ fn having_read(tokens: usize, body: &Value, reply: (&'static str, Value)) -> (&'
 }
 
 /// Keeps to every form and asks for every tool.
-pub(crate) fn able(_: &str, body: &Value) -> (&'static str, Value) {
+pub(crate) fn capable_model(_: &str, body: &Value) -> (&'static str, Value) {
     let reply = match body.pointer("/tools/0/function/name") {
-        Some(name) => {
-            message(json!({"tool_calls": [{"id": "1", "function": {"name": name, "arguments": {"ready": true}}}]}))
-        }
-        None => text("{\"ready\": true, \"colour\": \"green\"}"),
+        Some(name) => message_response(
+            json!({"tool_calls": [{"id": "1", "function": {"name": name, "arguments": {"ready": true}}}]}),
+        ),
+        None => text_response("{\"ready\": true, \"colour\": \"green\"}"),
     };
     having_read(words(body) + 12, body, reply)
 }
 
 /// Cuts prompts to its context without a word.
 fn forgetful(_: &str, body: &Value) -> (&'static str, Value) {
-    having_read(4_096, body, text("{\"ready\": true, \"colour\": \"green\"}"))
+    having_read(4_096, body, text_response("{\"ready\": true, \"colour\": \"green\"}"))
 }
 
 /// Refuses prompts that are longer than its context.
 fn small(_: &str, body: &Value) -> (&'static str, Value) {
     match words(body) {
-        0..=2_000 => text("{\"ready\": true, \"colour\": \"green\"}"),
+        0..=2_000 => text_response("{\"ready\": true, \"colour\": \"green\"}"),
         _ => {
             let said = "request (6100 tokens) exceeds the available context size (2048 tokens)";
             ("400 Bad Request", json!({"error": {"message": said, "type": "exceed_context_size_error"}}))
@@ -103,14 +103,14 @@ fn small(_: &str, body: &Value) -> (&'static str, Value) {
 }
 
 /// Talks, whatever it is asked for.
-fn chatty(_: &str, _: &Value) -> (&'static str, Value) {
-    let (status, mut body) = text("I am ready, and I like green.");
+fn text_only_model(_: &str, _: &Value) -> (&'static str, Value) {
+    let (status, mut body) = text_response("I am ready, and I like green.");
     body["usage"] = Value::Null;
     (status, body)
 }
 
 /// Insists on another name for the output limit.
-fn picky(_: &str, body: &Value) -> (&'static str, Value) {
+fn strict_model(_: &str, body: &Value) -> (&'static str, Value) {
     match body.get("max_tokens") {
         Some(_) => {
             let said = "Unsupported parameter: use 'max_completion_tokens' instead.";
@@ -119,12 +119,12 @@ fn picky(_: &str, body: &Value) -> (&'static str, Value) {
                 json!({"error": {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}}),
             )
         }
-        None => having_read(6_100, body, text("```json\n{\"ready\": false, \"colour\": \"red\"}\n```")),
+        None => having_read(6_100, body, text_response("```json\n{\"ready\": false, \"colour\": \"red\"}\n```")),
     }
 }
 
 /// The checks of one model in a report, without its times.
-fn checks(ended: &Ended) -> Vec<Value> {
+fn report_checks(ended: &CommandOutput) -> Vec<Value> {
     let mut report = ended.result();
     for model in report.as_array_mut().expect("a list") {
         assert!(model.as_object_mut().expect("an object").shift_remove("milliseconds").is_some_and(|n| n.is_u64()));
@@ -133,9 +133,10 @@ fn checks(ended: &Ended) -> Vec<Value> {
 }
 
 #[test]
-fn the_doctor_says_what_works_and_which_key_to_set() {
-    let place = Place::new();
-    let [(good, _), (chat, _), (odd, _)] = [endpoint(able), endpoint(chatty), endpoint(picky)];
+fn doctor_reports_checks_and_settings() {
+    let place = Workspace::new();
+    let [(good, _), (chat, _), (odd, _)] =
+        [start_endpoint(capable_model), start_endpoint(text_only_model), start_endpoint(strict_model)];
     place.write(
         "agents.toml",
         format!(
@@ -145,7 +146,7 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
         ),
     );
     let ended = place.kapell(&["doctor", "--output", "json"]);
-    assert_eq!((ended.code, ended.err.as_str()), (Some(1), ""));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""));
     let check =
         |name: &str, outcome: &str, message: &str| json!({"check": name, "outcome": outcome, "message": message});
     let undeclared = |section: &str| format!("not declared; if the model takes tools, set `tools = true` in {section}");
@@ -172,7 +173,7 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
                 'max_completion_tokens' instead.; set `max_tokens_field = \"max_completion_tokens\"` in [models.picky]")),
         ]}),
     ];
-    assert_eq!(checks(&ended), expected);
+    assert_eq!(report_checks(&ended), expected);
 
     // What it says to do is what helps.
     let fixed = format!(
@@ -181,8 +182,8 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
     );
     place.write("fixed.toml", fixed);
     let ended = place.kapell(&["doctor", "--agents", "fixed.toml"]);
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
-    let mut lines = ended.out.lines();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let mut lines = ended.stdout.lines();
     let first = lines.next().unwrap_or_default();
     assert!(first.starts_with(&format!("llm  p at {odd}  ")) && first.ends_with(" ms"), "{first}");
     let rest = lines.collect::<Vec<_>>().join("\n");
@@ -199,8 +200,8 @@ fn the_doctor_says_what_works_and_which_key_to_set() {
 
 #[test]
 fn the_doctor_finds_contexts_that_are_too_small() {
-    let place = Place::new();
-    let [(forgetful, _), (small, _)] = [endpoint(forgetful), endpoint(small)];
+    let place = Workspace::new();
+    let [(forgetful, _), (small, _)] = [start_endpoint(forgetful), start_endpoint(small)];
     place.write(
         "agents.toml",
         format!(
@@ -216,7 +217,7 @@ fn the_doctor_finds_contexts_that_are_too_small() {
         );
         check["message"].as_str().unwrap_or_default().to_owned()
     };
-    let found: Vec<String> = checks(&ended).iter().map(context).collect();
+    let found: Vec<String> = report_checks(&ended).iter().map(context).collect();
     let lost = "only 4096 tokens of a prompt of 6000 words were read, and the rest was lost without an error; start the \
                 server with a larger context (Ollama: the variable `OLLAMA_CONTEXT_LENGTH`; ";
     assert!(ended.code == Some(1) && found[0].starts_with(lost), "{found:?}");
@@ -225,18 +226,22 @@ fn the_doctor_finds_contexts_that_are_too_small() {
 }
 
 #[test]
-fn without_a_model_the_doctor_says_what_to_configure() {
-    let place = Place::new();
+fn doctor_without_a_model_explains_the_configuration() {
+    let place = Workspace::new();
     place.write("agents.toml", "");
     let ended = place.kapell(&["doctor"]);
-    assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""));
-    assert!(ended.err.contains("no language model is configured") && ended.err.contains("[llm]"), "{}", ended.err);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    assert!(
+        ended.stderr.contains("no language model is configured") && ended.stderr.contains("[llm]"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
-fn a_key_goes_only_to_the_endpoint_that_it_is_configured_for() {
-    let place = Place::new();
-    let [(first, first_heads), (second, second_heads)] = [endpoint(able), endpoint(able)];
+fn key_is_sent_only_to_its_endpoint() {
+    let place = Workspace::new();
+    let [(first, first_heads), (second, second_heads)] = [start_endpoint(capable_model), start_endpoint(capable_model)];
     place.write(
         "agents.toml",
         format!(
@@ -246,7 +251,7 @@ fn a_key_goes_only_to_the_endpoint_that_it_is_configured_for() {
     );
     let mut command = place.command(["doctor"]);
     command.env("FIRST", "first-canary").env("SECOND", "second-canary").env("OPENAI_API_KEY", "third-canary");
-    let ended = Ended::of(command.output().expect("kapell starts"));
+    let ended = CommandOutput::from_output(command.output().expect("kapell starts"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let (first, second) = (first_heads.recv().expect("a request"), second_heads.recv().expect("a request"));
     assert!(first.starts_with("POST /v1/chat/completions?v=1 "), "{first}");

@@ -7,12 +7,12 @@ use std::{
     process::Command,
 };
 
-use crate::support::{Ended, Place};
+use crate::support::{CommandOutput, Workspace};
 
 const PLAN: &str = "name: x\ntasks: [{ id: a, agent: research, tool: research, with: { topic: x, delay_ms: 1 } }]\n";
 
 /// Runs a command as it would run where every new file is open to everyone.
-fn without_umask(place: &Place, arguments: &[&str]) -> Ended {
+fn run_with_open_umask(place: &Workspace, arguments: &[&str]) -> CommandOutput {
     let kapell = place.command(arguments);
     let mut shell = Command::new("sh");
     shell.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(kapell.get_program()).args(kapell.get_args());
@@ -23,26 +23,26 @@ fn without_umask(place: &Place, arguments: &[&str]) -> Ended {
             None => shell.env_remove(name),
         };
     }
-    Ended::of(shell.output().expect("sh starts"))
+    CommandOutput::from_output(shell.output().expect("sh starts"))
 }
 
 /// Everything at or below a directory, itself included.
-fn below(path: &Path) -> Vec<PathBuf> {
+fn paths_below(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("reads") {
-            found.extend(below(&entry.expect("an entry").path()));
+            found.extend(paths_below(&entry.expect("an entry").path()));
         }
     }
     found
 }
 
 #[test]
-fn whatever_the_umask_nothing_that_is_written_is_open_to_others() {
-    let place = Place::new();
-    place.agents(&[]).write("plan.yaml", PLAN);
+fn written_files_are_private_with_any_umask() {
+    let place = Workspace::new();
+    place.write_agents(&[]).write("plan.yaml", PLAN);
     let run = |arguments: &[&str]| {
-        let ended = without_umask(&place, arguments);
+        let ended = run_with_open_umask(&place, arguments);
         assert_eq!(ended.code, Some(0), "{ended:?}");
     };
     // Asking an agent makes the state directory before there is a journal in it.
@@ -50,7 +50,7 @@ fn whatever_the_umask_nothing_that_is_written_is_open_to_others() {
     run(&["run", "plan.yaml", "--no-input"]);
     run(&["run", "plan.yaml", "--detach"]);
     run(&["run", "plan.yaml", "--no-input", "--journal", "new/other.db"]);
-    let written = [below(&place.path("state/kapell")), below(&place.path("new"))].concat();
+    let written = [paths_below(&place.path("state/kapell")), paths_below(&place.path("new"))].concat();
     for name in ["agents/research.log", "journal.db", "journal.logs"] {
         assert!(written.contains(&place.path("state/kapell").join(name)), "{name} is not in {written:?}");
     }
@@ -62,17 +62,17 @@ fn whatever_the_umask_nothing_that_is_written_is_open_to_others() {
 }
 
 #[test]
-fn nothing_is_written_through_a_link() {
-    let place = Place::new();
-    place.agents(&[]).write("plan.yaml", PLAN).write("victim", "kept");
+fn symbolic_links_are_not_followed() {
+    let place = Workspace::new();
+    place.write_agents(&[]).write("plan.yaml", PLAN).write("victim", "kept");
     fs::create_dir(place.path("elsewhere")).expect("creates");
     for name in ["j.logs", "j.db.leases"] {
         symlink(place.path("elsewhere"), place.path(name)).expect("links");
     }
     let detached = place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]);
-    assert!(detached.code == Some(1) && detached.err.contains("j.logs` is a symbolic link"), "{detached:?}");
+    assert!(detached.code == Some(1) && detached.stderr.contains("j.logs` is a symbolic link"), "{detached:?}");
     let driven = place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--no-input"]);
-    assert!(driven.code == Some(1) && driven.err.contains("j.db.leases` is a symbolic link"), "{driven:?}");
+    assert!(driven.code == Some(1) && driven.stderr.contains("j.db.leases` is a symbolic link"), "{driven:?}");
 
     fs::create_dir_all(place.path("state/kapell/agents")).expect("creates");
     symlink(place.path("victim"), place.path("state/kapell/agents/research.log")).expect("links");
@@ -83,9 +83,9 @@ fn nothing_is_written_through_a_link() {
 }
 
 #[test]
-fn what_is_not_a_file_is_refused_by_name_wherever_a_file_is_read() {
-    let place = Place::new();
-    place.agents(&[]).write("plan.yaml", PLAN);
+fn special_files_are_rejected() {
+    let place = Workspace::new();
+    place.write_agents(&[]).write("plan.yaml", PLAN);
     assert!(Command::new("mkfifo").arg(place.path("fifo")).status().expect("mkfifo starts").success());
     fs::create_dir(place.path("folder.yaml")).expect("creates");
     fs::create_dir(place.path("folder")).expect("creates");
@@ -99,13 +99,13 @@ fn what_is_not_a_file_is_refused_by_name_wherever_a_file_is_read() {
         ] {
             let ended = place.kapell(arguments);
             let expected = format!("is {kind}, not a ");
-            assert!(ended.code == Some(2) && ended.err.contains(&expected), "{arguments:?} gave {ended:?}");
+            assert!(ended.code == Some(2) && ended.stderr.contains(&expected), "{arguments:?} gave {ended:?}");
         }
     }
     for arguments in
         [&["run", "plan.yaml", "--journal", "fifo", "--no-input"][..], &["runs", "list", "--journal", "fifo"]]
     {
         let ended = place.kapell(arguments);
-        assert!(matches!(ended.code, Some(1 | 2)) && ended.err.contains("fifo"), "{arguments:?} gave {ended:?}");
+        assert!(matches!(ended.code, Some(1 | 2)) && ended.stderr.contains("fifo"), "{arguments:?} gave {ended:?}");
     }
 }

@@ -4,10 +4,10 @@ use std::{collections::HashSet, process::Child};
 
 use serde_json::json;
 
-use crate::support::{Ended, Place, signal, wait_for};
+use crate::support::{CommandOutput, Workspace, send_signal, wait_for};
 
 /// The process ids that the agent wrote down: its own, and two of its children that nobody waits for.
-fn pids(place: &Place) -> Vec<u32> {
+fn recorded_pids(place: &Workspace) -> Vec<u32> {
     wait_for("the agent to write down its processes", || {
         let text = std::fs::read_to_string(place.path("pids")).ok()?;
         let pids: Vec<u32> = text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
@@ -26,13 +26,13 @@ fn live_groups() -> HashSet<u32> {
         .collect()
 }
 
-fn nothing_is_left(place: &Place) {
-    let group = pids(place)[0];
+fn assert_no_processes_remain(place: &Workspace) {
+    let group = recorded_pids(place)[0];
     wait_for("every process of the agent's group to end", || (!live_groups().contains(&group)).then_some(()));
 }
 
-fn running(place: &Place, mode: &str, tool: &str) -> Child {
-    place.agents(&[mode]).write(
+fn start_running(place: &Workspace, mode: &str, tool: &str) -> Child {
+    place.write_agents(&[mode]).write(
         "plan.yaml",
         format!("name: x\ntasks: [{{ id: a, agent: odd-{mode}, tool: {tool} }}, {{ id: b, agent: travel, tool: book_trip, with: {{ city: Lisbon, delay_ms: 60000 }} }}]\n"),
     );
@@ -40,89 +40,89 @@ fn running(place: &Place, mode: &str, tool: &str) -> Child {
 }
 
 #[test]
-fn nothing_is_left_after_a_kill() {
-    let place = Place::new();
-    let mut child = running(&place, "stubborn", "work");
-    let group = pids(&place)[0];
+fn no_processes_remain_after_kill() {
+    let place = Workspace::new();
+    let mut child = start_running(&place, "stubborn", "work");
+    let group = recorded_pids(&place)[0];
     assert!(live_groups().contains(&group));
     child.kill().expect("killed");
     child.wait().expect("ended");
-    nothing_is_left(&place);
+    assert_no_processes_remain(&place);
 }
 
 #[test]
-fn nothing_is_left_after_an_ordinary_end() {
-    let place = Place::new();
-    place.agents(&["stubborn"]);
-    let ended = place.run("name: x\ntasks: [{ id: a, agent: odd-stubborn, tool: work }]\n", &[]);
+fn no_processes_remain_after_exit() {
+    let place = Workspace::new();
+    place.write_agents(&["stubborn"]);
+    let ended = place.run_plan("name: x\ntasks: [{ id: a, agent: odd-stubborn, tool: work }]\n", &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let group = pids(&place)[0];
+    let group = recorded_pids(&place)[0];
     assert!(!live_groups().contains(&group), "it was ended before kapell was");
 }
 
 #[test]
-fn one_interrupt_cancels_at_the_agents_and_is_recorded() {
-    let place = Place::new();
-    let child = running(&place, "silent", "work");
+fn interrupt_cancels_calls_and_is_recorded() {
+    let place = Workspace::new();
+    let child = start_running(&place, "silent", "work");
     let log = place.path("state/kapell/agents/odd-silent.log");
     wait_for("the call to be in the journal", || {
         let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-        (logs.out.matches(": calls ").count() == 2).then_some(())
+        (logs.stdout.matches(": calls ").count() == 2).then_some(())
     });
-    signal(&child, "INT");
-    let ended = Ended::of(child.wait_with_output().expect("ended"));
+    send_signal(&child, "INT");
+    let ended = CommandOutput::from_output(child.wait_with_output().expect("ended"));
     assert_eq!((ended.code, ended.result()["status"].as_str()), (Some(130), Some("interrupted")), "{ended:?}");
     assert_eq!(ended.task("a").0, "waiting");
     let said = std::fs::read_to_string(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
     assert!(said.contains("cancelled: "), "{said}");
     let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
-    assert!(listed.out.contains("interrupted"), "{}", listed.out);
+    assert!(listed.stdout.contains("interrupted"), "{}", listed.stdout);
 }
 
 #[test]
-fn two_interrupts_end_at_once() {
-    let place = Place::new();
-    let child = running(&place, "stubborn", "work");
-    pids(&place);
+fn two_interrupts_exit_immediately() {
+    let place = Workspace::new();
+    let child = start_running(&place, "stubborn", "work");
+    recorded_pids(&place);
     wait_for("the run to be in the journal", || {
-        place.kapell(&["runs", "list", "--journal", "journal.db"]).out.contains("running").then_some(())
+        place.kapell(&["runs", "list", "--journal", "journal.db"]).stdout.contains("running").then_some(())
     });
-    signal(&child, "INT");
-    signal(&child, "INT");
-    let ended = Ended::of(child.wait_with_output().expect("ended"));
+    send_signal(&child, "INT");
+    send_signal(&child, "INT");
+    let ended = CommandOutput::from_output(child.wait_with_output().expect("ended"));
     assert_eq!(ended.code, Some(130), "{ended:?}");
-    nothing_is_left(&place);
+    assert_no_processes_remain(&place);
 }
 
 #[test]
-fn a_killed_run_is_still_in_the_journal() {
-    let place = Place::new();
-    let mut child = running(&place, "silent", "work");
+fn killed_run_stays_in_the_journal() {
+    let place = Workspace::new();
+    let mut child = start_running(&place, "silent", "work");
     wait_for("both calls to be in the journal", || {
         let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
-        (logs.out.matches(": calls ").count() == 2).then_some(())
+        (logs.stdout.matches(": calls ").count() == 2).then_some(())
     });
     let shown = || place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]).result();
     assert_eq!((&shown()["status"], &shown()["process"]), (&json!("running"), &json!(child.id())));
     child.kill().expect("killed");
     child.wait().expect("ended");
     let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
-    assert!(listed.out.contains("interrupted") && listed.out.contains("kapell resume"), "{listed:?}");
+    assert!(listed.stdout.contains("interrupted") && listed.stdout.contains("kapell resume"), "{listed:?}");
     let followed = place.kapell(&["logs", "-f", "last", "--journal", "journal.db"]);
-    assert!(followed.code == Some(0) && followed.err.contains("was interrupted"), "{followed:?}");
+    assert!(followed.code == Some(0) && followed.stderr.contains("was interrupted"), "{followed:?}");
     let shown = shown();
     assert_eq!((&shown["status"], &shown["process"]), (&json!("interrupted"), &json!(null)), "{shown}");
     assert_eq!(shown["tasks"]["a"]["attempts"], 1);
 }
 
 #[test]
-fn a_child_gets_only_the_environment_that_it_is_given() {
-    let place = Place::new();
+fn agent_gets_only_its_configured_environment() {
+    let place = Workspace::new();
     place
-        .agents(&["environment"])
+        .write_agents(&["environment"])
         .write("plan.yaml", "name: x\ntasks: [{ id: a, agent: odd-environment, tool: work }]\n");
     let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
-    let ended = Ended::of(command.env("SECRET_OF_THE_HOST", "x").output().expect("kapell starts"));
+    let ended = CommandOutput::from_output(command.env("SECRET_OF_THE_HOST", "x").output().expect("kapell starts"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.out.contains("PATH") && !ended.out.contains("SECRET_OF_THE_HOST"), "{}", ended.out);
+    assert!(ended.stdout.contains("PATH") && !ended.stdout.contains("SECRET_OF_THE_HOST"), "{}", ended.stdout);
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, signal, wait_for};
+use crate::support::{Workspace, send_signal, wait_for};
 
 /// Three tasks in a row; the second takes long enough to be killed in.
 const PLAN: &str = "
@@ -26,8 +26,8 @@ tasks:
 ";
 
 /// A place whose agents note what they really did.
-fn place() -> Place {
-    let place = Place::new();
+fn workspace() -> Workspace {
+    let place = Workspace::new();
     let (folder, effects) = (place.path("documents"), place.path("effects"));
     place.write(
         "agents.toml",
@@ -42,37 +42,37 @@ fn place() -> Place {
 }
 
 /// Begins the plan and kills the host while the second task is under way.
-fn killed(place: &Place, plan: &str) {
-    killed_with(place, plan, &[]);
+fn run_and_kill(place: &Workspace, plan: &str) {
+    run_and_kill_with(place, plan, &[]);
 }
 
 /// The same with further options.
-fn killed_with(place: &Place, plan: &str, options: &[&str]) {
+fn run_and_kill_with(place: &Workspace, plan: &str, options: &[&str]) {
     place.write("plan.yaml", plan);
     let mut host = place.start(&[&["run", "plan.yaml", "--no-input"], options].concat());
     wait_for("the second call", || {
         let logs = place.kapell(&["logs", "last"]);
-        logs.out.contains("second#1: calls").then_some(())
+        logs.stdout.contains("second#1: calls").then_some(())
     });
-    signal(&host, "KILL");
+    send_signal(&host, "KILL");
     host.wait().expect("it ends");
 }
 
 #[test]
-fn a_run_whose_steps_wait_for_no_disk_survives_a_killed_process() {
-    let place = place();
+fn normal_durability_survives_a_kill() {
+    let place = workspace();
     let plan = PLAN.replace("delay_ms: 5000", "delay_ms: 1500").replace("at_most_once", "idempotent");
-    killed_with(&place, &plan, &["--durability", "normal"]);
+    run_and_kill_with(&place, &plan, &["--durability", "normal"]);
     let ended = place.kapell(&["resume", "--no-input", "--output", "json", "--durability", "normal"]);
     assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
-    assert_eq!(stored(&place), ["one", "two", "three"]);
+    assert_eq!(stored_titles(&place), ["one", "two", "three"]);
     let again = ["retry", "last", "--from", "third", "--no-input", "--output", "json", "--durability", "normal"];
     let ended = place.kapell(&again);
     assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
 }
 
 /// The titles of the documents that were really stored, in order.
-fn stored(place: &Place) -> Vec<String> {
+fn stored_titles(place: &Workspace) -> Vec<String> {
     let effects = std::fs::read_to_string(place.path("effects")).unwrap_or_default();
     let title = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("JSON");
@@ -82,14 +82,14 @@ fn stored(place: &Place) -> Vec<String> {
 }
 
 /// An error as it was before its lines were broken.
-fn in_a_line(text: &str) -> String {
+fn unwrapped(text: &str) -> String {
     text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn a_killed_run_goes_on_without_doing_finished_work_again() {
-    let place = place();
-    killed(&place, &PLAN.replace("delay_ms: 5000", "delay_ms: 1500").replace("at_most_once", "idempotent"));
+fn resume_keeps_completed_work() {
+    let place = workspace();
+    run_and_kill(&place, &PLAN.replace("delay_ms: 5000", "delay_ms: 1500").replace("at_most_once", "idempotent"));
     let ended = place.kapell(&["resume", "--no-input", "--output", "json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.task("third"), ("succeeded".to_owned(), None));
@@ -97,36 +97,40 @@ fn a_killed_run_goes_on_without_doing_finished_work_again() {
         .map(|task| ended.result()["tasks"][task]["attempts"].as_u64().expect("a number"))
         .to_vec();
     assert_eq!(attempts, [1, 2, 1]);
-    assert_eq!(stored(&place), ["one", "two", "three"]);
+    assert_eq!(stored_titles(&place), ["one", "two", "three"]);
     let again = place.kapell(&["resume", "--no-input"]);
     assert_eq!(again.code, Some(2));
-    assert!(in_a_line(&again.err).contains("has ended (succeeded), so there is nothing to resume"), "{}", again.err);
+    assert!(
+        unwrapped(&again.stderr).contains("has ended (succeeded), so there is nothing to resume"),
+        "{}",
+        again.stderr
+    );
 }
 
 #[test]
-fn a_call_that_must_not_be_made_twice_waits_for_a_person_after_a_kill() {
-    let place = place();
-    killed(&place, PLAN);
+fn ambiguous_call_waits_for_a_person() {
+    let place = workspace();
+    run_and_kill(&place, PLAN);
     let paused = place.kapell(&["resume", "--no-input", "--output", "json"]);
     assert_eq!(paused.code, Some(4), "{paused:?}");
-    assert!(paused.err.contains("calling it again may do `second` twice"), "{}", paused.err);
-    assert_eq!(stored(&place), ["one"], "nothing was called without an answer");
+    assert!(paused.stderr.contains("calling it again may do `second` twice"), "{}", paused.stderr);
+    assert_eq!(stored_titles(&place), ["one"], "nothing was called without an answer");
 
     place.write("answers.yaml", "answers:\n  - { task: second, accept: { outcome: done } }\n");
     let ended = place.kapell(&["resume", "--no-input", "--answers", "answers.yaml", "--output", "json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.task("second"), ("succeeded".to_owned(), None));
-    assert_eq!(stored(&place), ["one", "three"], "a person said that the second had been done");
+    assert_eq!(stored_titles(&place), ["one", "three"], "a person said that the second had been done");
 }
 
 #[test]
-fn a_part_of_a_run_is_done_again_with_the_results_before_it() {
-    let place = place();
-    let ended = place.run(&PLAN.replace(", delay_ms: 5000", ""), &[]);
+fn retry_reuses_earlier_results() {
+    let place = workspace();
+    let ended = place.run_plan(&PLAN.replace(", delay_ms: 5000", ""), &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let again = place.kapell(&["retry", "last", "--from", "second", "--no-input", "--output", "json"]);
     assert_eq!(again.code, Some(0), "{again:?}");
-    assert_eq!(stored(&place), ["one", "two", "three", "two", "three"]);
+    assert_eq!(stored_titles(&place), ["one", "two", "three", "two", "three"]);
     let first = &again.result()["tasks"]["first"];
     assert_eq!((&first["reused"], &first["attempts"]), (&json!(true), &json!(0)));
     assert_eq!(first["output"], ended.result()["tasks"]["first"]["output"]);
@@ -134,63 +138,63 @@ fn a_part_of_a_run_is_done_again_with_the_results_before_it() {
 
     let wrong = place.kapell(&["retry", "last", "--from", "fourth", "--no-input"]);
     assert_eq!(wrong.code, Some(2));
-    let said = in_a_line(&wrong.err);
+    let said = unwrapped(&wrong.stderr);
     assert!(said.contains("has no task `fourth`") && said.contains("`first`, `second`, `third`"), "{said}");
 }
 
 #[test]
-fn a_run_that_is_driven_is_neither_resumed_nor_done_again() {
-    let place = place();
+fn active_run_cannot_be_resumed_or_retried() {
+    let place = workspace();
     place.write("plan.yaml", PLAN);
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
-    wait_for("the second call", || place.kapell(&["logs", "last"]).out.contains("second#1: calls").then_some(()));
+    wait_for("the second call", || place.kapell(&["logs", "last"]).stdout.contains("second#1: calls").then_some(()));
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!(resumed.code, Some(1), "{resumed:?}");
-    assert!(in_a_line(&resumed.err).contains(&format!("process {}", host.id())), "{}", resumed.err);
+    assert!(unwrapped(&resumed.stderr).contains(&format!("process {}", host.id())), "{}", resumed.stderr);
     let retried = place.kapell(&["retry", "last", "--from", "second", "--no-input"]);
     assert_eq!(retried.code, Some(2), "{retried:?}");
-    signal(&host, "KILL");
+    send_signal(&host, "KILL");
     host.wait().expect("it ends");
 }
 
 #[test]
-fn files_that_changed_since_a_run_began_need_to_be_accepted() {
-    let place = place();
+fn changed_files_must_be_accepted() {
+    let place = workspace();
     let plan = PLAN.replace("at_most_once", "idempotent").replace("delay_ms: 5000", "delay_ms: 1500");
-    killed(&place, &plan);
+    run_and_kill(&place, &plan);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
     place.write("agents.toml", format!("{agents}max_concurrency = 3\n"));
     place.write("plan.yaml", plan.replace("title: three", "title: four"));
     let refused = place.kapell(&["resume", "--no-input"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    let said = in_a_line(&refused.err);
+    let said = unwrapped(&refused.stderr);
     assert!(said.contains("agent `archive` has another `max_concurrency`"), "{said}");
     assert!(said.contains("task `third` has another call or prompt"), "{said}");
-    assert_eq!(stored(&place), ["one"]);
+    assert_eq!(stored_titles(&place), ["one"]);
 
     let resumed = place.kapell(&["resume", "--no-input", "--accept-changes"]);
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
-    assert_eq!(stored(&place), ["one", "two", "three"], "the plan of a run never changes under it");
+    assert_eq!(stored_titles(&place), ["one", "two", "three"], "the plan of a run never changes under it");
 }
 
 #[test]
-fn the_latest_run_of_a_plan_is_gone_on_with_or_another_is_begun() {
-    let place = place();
-    killed(&place, &PLAN.replace("at_most_once", "idempotent").replace("delay_ms: 5000", "delay_ms: 1500"));
-    let run = |place: &Place| {
+fn resume_last_continues_or_starts_a_run() {
+    let place = workspace();
+    run_and_kill(&place, &PLAN.replace("at_most_once", "idempotent").replace("delay_ms: 5000", "delay_ms: 1500"));
+    let run = |place: &Workspace| {
         let ended = place.kapell(&["run", "plan.yaml", "--resume-last", "--no-input", "--output", "json"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         ended.result()["run"].as_str().expect("an id").to_owned()
     };
     let first = run(&place);
-    assert_eq!(stored(&place), ["one", "two", "three"]);
+    assert_eq!(stored_titles(&place), ["one", "two", "three"]);
     assert_ne!(run(&place), first);
-    assert_eq!(stored(&place).len(), 6);
+    assert_eq!(stored_titles(&place).len(), 6);
 }
 
 #[test]
-fn a_run_goes_on_waiting_for_what_an_agent_left_behind() {
-    let place = place();
+fn resumed_run_waits_for_an_agent_resource() {
+    let place = workspace();
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
     place.write("agents.toml", agents.replace("archive", "bindery"));
     place.write(
@@ -210,21 +214,21 @@ outputs: { done: '${{ tasks.bind.output.done }}' }
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
     wait_for("the job", || {
         let logs = place.kapell(&["logs", "last"]);
-        logs.out.contains("\"status\":\"working\"").then_some(())
+        logs.stdout.contains("\"status\":\"working\"").then_some(())
     });
-    signal(&host, "KILL");
+    send_signal(&host, "KILL");
     host.wait().expect("it ends");
     let ended = place.kapell(&["resume", "--no-input", "--output", "json"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.result()["outputs"], json!({"done": 4}));
     assert_eq!(ended.result()["tasks"]["bind"]["attempts"], 1);
-    assert_eq!(stored(&place), ["all"]);
+    assert_eq!(stored_titles(&place), ["all"]);
 }
 
 /// A demo agent that runs on its own, beside the host.
-struct Beside(std::process::Child);
+struct StandaloneAgent(std::process::Child);
 
-impl Drop for Beside {
+impl Drop for StandaloneAgent {
     fn drop(&mut self) {
         // Both fail only if it has ended by itself.
         let _ = self.0.kill();
@@ -233,20 +237,20 @@ impl Drop for Beside {
 }
 
 #[test]
-fn a_task_of_an_agent_is_followed_by_the_process_after_the_one_that_was_killed() {
-    let place = place();
+fn resumed_run_polls_a_remote_task() {
+    let place = workspace();
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
     let mut agent = place.command(["demo-agent", "bindery", "--http", &port.to_string()]);
     agent.env("KAPELL_DEMO_DIR", place.path("documents")).env("KAPELL_DEMO_EFFECTS", place.path("effects"));
-    let _agent = Beside(agent.stderr(std::process::Stdio::null()).spawn().expect("kapell starts"));
+    let _agent = StandaloneAgent(agent.stderr(std::process::Stdio::null()).spawn().expect("kapell starts"));
     wait_for("the agent", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
     place.write("agents.toml", format!("[agents.bindery]\nurl = \"http://127.0.0.1:{port}/mcp\"\n"));
     let plan = "name: count\ntasks:\n  - id: count\n    agent: bindery\n    tool: count_documents\n    \
                 effect: at_most_once\n    with: { delay_ms: 800 }\n";
     place.write("plan.yaml", plan);
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
-    wait_for("the task", || place.kapell(&["logs", "last"]).out.contains("count#1: progress").then_some(()));
-    signal(&host, "KILL");
+    wait_for("the task", || place.kapell(&["logs", "last"]).stdout.contains("count#1: progress").then_some(()));
+    send_signal(&host, "KILL");
     host.wait().expect("it ends");
 
     let ended = place.kapell(&["resume", "--last", "--no-input", "--output", "json"]);
@@ -259,13 +263,13 @@ fn a_task_of_an_agent_is_followed_by_the_process_after_the_one_that_was_killed()
 
 #[test]
 fn a_task_whose_agent_has_left_the_agents_file_fails_with_that_as_its_reason() {
-    let place = place();
-    killed(&place, &PLAN.replace("at_most_once", "idempotent"));
+    let place = workspace();
+    run_and_kill(&place, &PLAN.replace("at_most_once", "idempotent"));
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
     place.write("agents.toml", agents.replace("agents.archive", "agents.other"));
     let refused = place.kapell(&["resume", "--no-input"]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(in_a_line(&refused.err).contains("agent `archive`"), "{}", refused.err);
+    assert!(unwrapped(&refused.stderr).contains("agent `archive`"), "{}", refused.stderr);
     let ended = place.kapell(&["resume", "--no-input", "--accept-changes", "--output", "json"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let error = &ended.result()["tasks"]["second"]["error"];

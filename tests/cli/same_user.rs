@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Place};
+use crate::support::{CommandOutput, Workspace};
 
-fn place() -> Place {
-    let place = Place::new();
+fn workspace() -> Workspace {
+    let place = Workspace::new();
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/same_user.py");
     // The key is needed, so it cannot simply be absent.
     place.write(
@@ -26,8 +26,8 @@ fn place() -> Place {
 }
 
 #[test]
-fn no_secret_stays_in_the_environment_of_the_host() {
-    let place = place();
+fn host_environment_contains_no_secret() {
+    let place = workspace();
     let plan = "name: x\ntasks: [{ id: a, agent: user, tool: try, with: { how: environment } }]\n";
     place.write("plan.yaml", plan);
     for detach in [false, true] {
@@ -35,22 +35,22 @@ fn no_secret_stays_in_the_environment_of_the_host() {
         command.env("MODEL_KEY", "canary-key").env("UNRELATED", "canary-other");
         command.env("https_proxy", "http://canary:canary@127.0.0.1:9");
         let ended = match detach {
-            false => Ended::of(command.arg("--no-input").output().expect("kapell starts")),
+            false => CommandOutput::from_output(command.arg("--no-input").output().expect("kapell starts")),
             true => {
-                let started = Ended::of(command.arg("--detach").output().expect("kapell starts"));
+                let started = CommandOutput::from_output(command.arg("--detach").output().expect("kapell starts"));
                 assert_eq!(started.code, Some(0), "the key reaches the process of its own: {started:?}");
                 place.kapell(&["logs", "-f", "last", "--journal", "j.db"]);
                 place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "j.db"])
             }
         };
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let out = ended.out;
+        let out = ended.stdout;
         assert!(out.contains("nothing") && !out.contains("stolen"), "detached: {detach}: {out}");
     }
 }
 
 /// Waits for what an agent reports of its attempt.
-fn report(path: &Path) -> Value {
+fn wait_for_report(path: &Path) -> Value {
     let give_up = Instant::now() + Duration::from_secs(60);
     loop {
         if let Ok(text) = std::fs::read_to_string(path) {
@@ -61,16 +61,16 @@ fn report(path: &Path) -> Value {
     }
 }
 
-fn events(place: &Place) -> Vec<Value> {
+fn events(place: &Workspace) -> Vec<Value> {
     let logs = place.kapell(&["logs", "last", "--journal", "j.db", "--output", "json"]);
-    logs.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    logs.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]
-fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
+fn agent_cannot_answer_or_cancel_as_the_person() {
     let refused_at_once = ["answer", "cancel", "clean", "orphan", "resume", "run", "retry", "accept-changes"];
     for how in refused_at_once.into_iter().chain(["planted", "forged", "forged-gone", "forged-host"]) {
-        let place = place();
+        let place = workspace();
         let path = |name: &str| place.path(name).display().to_string();
         let (kapell, journal, file) = (env!("CARGO_BIN_EXE_kapell"), path("j.db"), path("report"));
         place.write(
@@ -82,9 +82,9 @@ fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
             ),
         );
         let mut command = place.command(["run", "plan.yaml", "--detach", "--journal", "j.db"]);
-        let started = Ended::of(command.env("MODEL_KEY", "x").output().expect("kapell starts"));
+        let started = CommandOutput::from_output(command.env("MODEL_KEY", "x").output().expect("kapell starts"));
         assert_eq!(started.code, Some(0), "{started:?}");
-        let report = report(Path::new(&file));
+        let report = wait_for_report(Path::new(&file));
         if refused_at_once.contains(&how) {
             let err = report["err"].as_str().unwrap_or_default();
             assert_eq!(report["code"], 2, "{how}: {report}");
@@ -98,7 +98,7 @@ fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
             }
         }
         let open = place.kapell(&["questions", "--journal", "j.db", "--output", "json"]);
-        assert_eq!(serde_json::from_str::<Value>(&open.out).expect("JSON")[0]["question"], "q1", "{how}: {open:?}");
+        assert_eq!(serde_json::from_str::<Value>(&open.stdout).expect("JSON")[0]["question"], "q1", "{how}: {open:?}");
 
         // The person, outside, is served.
         let answered = place.kapell(&["answer", "last", "q1", "--accept", "--journal", "j.db"]);
@@ -115,11 +115,11 @@ fn an_agent_neither_answers_nor_cancels_in_the_name_of_the_person() {
 
 #[test]
 fn an_agent_that_opens_a_terminal_is_no_person() {
-    let place = place();
+    let place = workspace();
     let path = |name: &str| place.path(name).display().to_string();
     let run = |plan: &str| {
         let mut command = place.command(["run", plan, "--no-input", "--journal", "j.db"]);
-        Ended::of(command.env("MODEL_KEY", "x").output().expect("kapell starts"))
+        CommandOutput::from_output(command.env("MODEL_KEY", "x").output().expect("kapell starts"))
     };
     place.write("asks.yaml", "name: x\ntasks: [{ id: d, agent: user, tool: harmful, approve: Really do it? }]\n");
     assert_eq!(run("asks.yaml").code, Some(4));
@@ -128,8 +128,8 @@ fn an_agent_that_opens_a_terminal_is_no_person() {
     place.write("tries.yaml", format!("name: x\ntasks: [{{ id: s, agent: user, tool: try, with: {with} }}]\n"));
     let tried = run("tries.yaml");
     assert_eq!(tried.code, Some(0), "{tried:?}");
-    let report = report(Path::new(&file));
+    let report = wait_for_report(Path::new(&file));
     assert_eq!(report["code"], 4, "{report}");
     let open = place.kapell(&["questions", "--journal", "j.db", "--output", "json"]);
-    assert_eq!(serde_json::from_str::<Value>(&open.out).expect("JSON")[0]["question"], "q1", "{open:?}");
+    assert_eq!(serde_json::from_str::<Value>(&open.stdout).expect("JSON")[0]["question"], "q1", "{open:?}");
 }

@@ -6,13 +6,13 @@ use std::{
     path::Path,
 };
 
-use crate::support::{Place, signal};
+use crate::support::{Workspace, send_signal};
 
 const SCHEMAS: [&str; 7] = ["doubling", "unevaluated", "patterns", "repetition", "options", "oversized", "loop"];
 
 /// An agent for each schema, and a task for each agent.
-fn place(position: &str) -> (Place, String) {
-    let place = Place::new();
+fn workspace(position: &str) -> (Workspace, String) {
+    let place = Workspace::new();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/schema_bombs.py");
     let mut agents = String::new();
     let mut plan = "name: schemas\ndefaults: { on_failure: continue, effect: read_only }\ntasks:\n".to_owned();
@@ -25,7 +25,7 @@ fn place(position: &str) -> (Place, String) {
     (place, plan)
 }
 
-fn assert_named(text: &str, subject: &str) {
+fn assert_reported(text: &str, subject: &str) {
     for (name, limit) in [
         ("doubling", "checking it takes too much work: more than"),
         ("unevaluated", "the schema is too large to check: its `unevaluated…` keywords unfold to more than"),
@@ -44,36 +44,36 @@ fn assert_named(text: &str, subject: &str) {
 }
 
 #[test]
-fn arguments_are_sent_unchecked_with_a_warning() {
-    let (place, plan) = place("input");
-    let ended = place.run(&plan, &[]);
+fn unchecked_arguments_are_sent_with_a_warning() {
+    let (place, plan) = workspace("input");
+    let ended = place.run_plan(&plan, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_named(&ended.err, "the arguments for `go` are not checked:");
+    assert_reported(&ended.stderr, "the arguments for `go` are not checked:");
 }
 
 #[test]
-fn results_are_taken_unchecked_with_a_warning() {
-    let (place, plan) = place("output");
-    let ended = place.run(&plan, &[]);
+fn unchecked_results_are_accepted_with_a_warning() {
+    let (place, plan) = workspace("output");
+    let ended = place.run_plan(&plan, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_named(&ended.err, "the result of `go` is not checked:");
+    assert_reported(&ended.stderr, "the result of `go` is not checked:");
 }
 
 #[test]
-fn forms_are_declined_like_any_other_without_input() {
-    let (place, plan) = place("form");
-    let ended = place.run(&plan, &[]);
+fn forms_are_declined_without_input() {
+    let (place, plan) = workspace("form");
+    let ended = place.run_plan(&plan, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]
-fn a_plan_is_validated_without_the_arguments_of_such_tools() {
-    let (place, plan) = place("input");
+fn validation_skips_arguments_of_expensive_schemas() {
+    let (place, plan) = workspace("input");
     place.write("plan.yaml", plan);
     let ended = place.kapell(&["validate", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for part in ["is too large to check", "takes too much work", "are not checked before the run"] {
-        assert!(ended.err.contains(part) || ended.out.contains(part), "{part}: {ended:?}");
+        assert!(ended.stderr.contains(part) || ended.stdout.contains(part), "{part}: {ended:?}");
     }
 }
 
@@ -82,19 +82,19 @@ fn schemas_that_are_not_checked_are_named_when_tools_are_listed_or_agents_tested
     for (position, subject) in
         [("input", "the arguments for `go` are not checked:"), ("output", "the results of `go` are not checked:")]
     {
-        let (place, _) = place(position);
+        let (place, _) = workspace(position);
         let listed = place.kapell(&["agents", "tools"]);
         assert_eq!(listed.code, Some(0), "{listed:?}");
-        assert_named(&listed.err, subject);
+        assert_reported(&listed.stderr, subject);
         let tested = place.kapell(&["agents", "test"]);
         assert_eq!(tested.code, Some(0), "{tested:?}");
-        assert_eq!(tested.out.matches(subject).count(), 6, "{tested:?}");
+        assert_eq!(tested.stdout.matches(subject).count(), 6, "{tested:?}");
     }
 }
 
 #[test]
 fn deadlines_and_signals_are_served_while_costly_checks_run() {
-    let place = Place::new();
+    let place = Workspace::new();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/schema_bombs.py");
     let agent = |name: &str, schema: &str| {
         format!("[agents.{name}]\ncommand = \"python3\"\nargs = [{program:?}, {schema:?}, \"input\"]\n")
@@ -111,7 +111,7 @@ fn deadlines_and_signals_are_served_while_costly_checks_run() {
     // Far more checks wait than are made before the deadline, each with most of the steps that a check may take.
     let late = lines.by_ref().map_while(Result::ok).find(|line| line.contains("hang: failed"));
     assert!(late.is_some_and(|line| line.contains("took longer than 1s")));
-    signal(&host, "TERM");
+    send_signal(&host, "TERM");
     let rest: Vec<_> = lines.map_while(Result::ok).collect();
     assert_eq!(host.wait().expect("ends").code(), Some(130), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("interrupted: ")), "{rest:?}");

@@ -6,12 +6,12 @@ use std::{path::Path, process::Command};
 use serde_json::{Value, json};
 
 use crate::{
-    models::{able, endpoint, text},
-    support::{Ended, Place},
+    models::{capable_model, start_endpoint, text_response},
+    support::{CommandOutput, Workspace},
 };
 
 /// An agents file whose model has a secret in every place that can hold one.
-fn agents(address: &str) -> String {
+fn agents_file(address: &str) -> String {
     format!(
         "[llm]\nbase_url = \"{address}?token=canary-in-the-address\"\nmodel = \"m\"\napi_key_env_var = \"KEY\"\n\
          http_headers = {{ x-written = \"canary-written-out\" }}\nenv_http_headers = {{ x-named = \"HEADER\" }}\n\
@@ -25,12 +25,12 @@ const FAR_AGENT: &str = "[agents.far]\nurl = \"http://me:canary-of-a-user@127.0.
                          bearer_token_env_var = \"KEY\"\nhttp_headers = { x-secret = \"canary-of-a-header\" }\n";
 
 /// Runs a command with the secrets in its environment, and finds none of them in what it prints.
-fn quiet(place: &Place, arguments: &[&str], log: &str) -> Ended {
+fn assert_prints_no_secret(place: &Workspace, arguments: &[&str], log: &str) -> CommandOutput {
     let mut command = place.command(arguments);
     command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header").env("KAPELL_LOG", log);
-    let ended = Ended::of(command.env("RUST_BACKTRACE", "1").output().expect("kapell starts"));
-    assert!(!ended.err.contains("Usage: "), "{arguments:?} is no command: {}", ended.err);
-    for (stream, text) in [("stdout", &ended.out), ("stderr", &ended.err)] {
+    let ended = CommandOutput::from_output(command.env("RUST_BACKTRACE", "1").output().expect("kapell starts"));
+    assert!(!ended.stderr.contains("Usage: "), "{arguments:?} is no command: {}", ended.stderr);
+    for (stream, text) in [("stdout", &ended.stdout), ("stderr", &ended.stderr)] {
         let line = text.lines().find(|line| line.contains("canary"));
         assert_eq!(line, None, "{stream} of {arguments:?} with KAPELL_LOG={log}");
     }
@@ -38,9 +38,9 @@ fn quiet(place: &Place, arguments: &[&str], log: &str) -> Ended {
 }
 
 /// Finds no secret in any file that commands have left behind: the journal, plans, documents.
-fn nothing_kept(place: &Place) {
+fn assert_files_contain_no_secret(place: &Workspace) {
     let mut kept = Vec::new();
-    files(&place.path(""), &mut kept);
+    collect_files(&place.path(""), &mut kept);
     let written = ["agents.toml", "broken.toml", "far.toml"].map(|name| place.path(name));
     kept.retain(|path| !written.contains(path));
     assert!(kept.iter().any(|path| path.ends_with("journal.db")), "{kept:?}");
@@ -51,24 +51,24 @@ fn nothing_kept(place: &Place) {
 }
 
 /// Refuses every request, and repeats in its error whatever secret came with it.
-fn indiscreet(head: &str, _: &Value) -> (&'static str, Value) {
+fn echo_request_as_error(head: &str, _: &Value) -> (&'static str, Value) {
     ("401 Unauthorized", json!({"error": {"message": format!("I do not know {head}"), "code": 401}}))
 }
 
 /// Every file at or below a folder.
-fn files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+fn collect_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { files(&path, found) } else { found.push(path) }
+        if path.is_dir() { collect_files(&path, found) } else { found.push(path) }
     }
 }
 
 #[test]
-fn no_secret_is_ever_shown_or_kept() {
-    for answer in [indiscreet, able] {
-        let place = Place::new();
-        let (address, heads) = endpoint(answer);
-        place.write("agents.toml", agents(&address));
+fn commands_never_show_or_store_secrets() {
+    for answer in [echo_request_as_error, capable_model] {
+        let place = Workspace::new();
+        let (address, heads) = start_endpoint(answer);
+        place.write("agents.toml", agents_file(&address));
         place.write(
             "broken.toml",
             "[llm]\nmodel = 5\nbase_url = \"http://x?token=canary-in-the-address\"\napi_key_env_var = \"KEY\"\n",
@@ -114,13 +114,13 @@ fn no_secret_is_ever_shown_or_kept() {
         ];
         for arguments in commands {
             for log in ["off", "trace"] {
-                quiet(&place, arguments, log);
+                assert_prints_no_secret(&place, arguments, log);
             }
         }
         let asked = heads.try_iter().collect::<Vec<_>>();
         let carried = ["key", "header"].map(|name| format!("canary-of-the-{name}"));
         assert!(!asked.is_empty() && asked.iter().all(|head| carried.iter().all(|secret| head.contains(secret))));
-        nothing_kept(&place);
+        assert_files_contain_no_secret(&place);
     }
 }
 
@@ -134,7 +134,7 @@ enum Stage {
     Synthesis,
 }
 
-fn stage(body: &Value) -> Stage {
+fn request_stage(body: &Value) -> Stage {
     let said = |index: usize| body["messages"][index]["content"].as_str().unwrap_or_default();
     match body.pointer("/response_format/json_schema/name") {
         Some(_) if body["messages"].as_array().is_some_and(|messages| messages.len() > 2) => Stage::Repair,
@@ -145,33 +145,33 @@ fn stage(body: &Value) -> Stage {
     }
 }
 
-/// Answers well, a plan only when it is asked to mend one; fails at `broken` like [`indiscreet`].
-fn answering_but(broken: Option<Stage>, head: &str, body: &Value) -> (&'static str, Value) {
-    let stage = stage(body);
+/// Answers well, a plan only when it is asked to mend one; fails at `broken` like [`echo_request_as_error`].
+fn answer_except(broken: Option<Stage>, head: &str, body: &Value) -> (&'static str, Value) {
+    let stage = request_stage(body);
     if Some(stage) == broken {
-        return indiscreet(head, body);
+        return echo_request_as_error(head, body);
     }
     let plan = |tool: &str| {
         let call = json!({"tool": tool, "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
         let task = json!({"id": "t1", "title": "Reading", "depends_on": [], "call": call, "bindings": []});
-        text(&json!({"analysis": "", "tasks": [task]}).to_string())
+        text_response(&json!({"analysis": "", "tasks": [task]}).to_string())
     };
     match stage {
         Stage::Planning => plan("research.serch"),
         Stage::Repair => plan("research.research"),
-        Stage::Sampling | Stage::Prompt => text("Read one book."),
-        Stage::Synthesis => text("Read one book [t1]."),
+        Stage::Sampling | Stage::Prompt => text_response("Read one book."),
+        Stage::Synthesis => text_response("Read one book [t1]."),
     }
 }
 
 #[test]
-fn no_secret_is_shown_or_kept_by_goals_that_succeed_and_that_fail_in_the_middle() {
-    let well: fn(&str, &Value) -> _ = |head, body| answering_but(None, head, body);
-    let no_plan: fn(&str, &Value) -> _ = |head, body| answering_but(Some(Stage::Planning), head, body);
-    let no_repair: fn(&str, &Value) -> _ = |head, body| answering_but(Some(Stage::Repair), head, body);
-    let no_sampling: fn(&str, &Value) -> _ = |head, body| answering_but(Some(Stage::Sampling), head, body);
-    let no_prompt: fn(&str, &Value) -> _ = |head, body| answering_but(Some(Stage::Prompt), head, body);
-    let no_synthesis: fn(&str, &Value) -> _ = |head, body| answering_but(Some(Stage::Synthesis), head, body);
+fn goals_never_show_or_store_secrets() {
+    let well: fn(&str, &Value) -> _ = |head, body| answer_except(None, head, body);
+    let no_plan: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Planning), head, body);
+    let no_repair: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Repair), head, body);
+    let no_sampling: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Sampling), head, body);
+    let no_prompt: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Prompt), head, body);
+    let no_synthesis: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Synthesis), head, body);
     let goal = "Learn about Lisbon";
     // The exits of the goal, and of a plan with a prompt.
     for (answer, exits) in [
@@ -182,40 +182,40 @@ fn no_secret_is_shown_or_kept_by_goals_that_succeed_and_that_fail_in_the_middle(
         (no_prompt, [0, 1]),
         (no_synthesis, [3, 0]),
     ] {
-        let place = Place::new();
-        let (address, heads) = endpoint(answer);
-        place.write("agents.toml", agents(&address));
+        let place = Workspace::new();
+        let (address, heads) = start_endpoint(answer);
+        place.write("agents.toml", agents_file(&address));
         place.write("plan.yaml", "name: x\ntasks: [{ id: a, prompt: What to read?, tools: [research.research] }]\n");
         for (arguments, exit) in [(["run", goal], exits[0]), (["run", "plan.yaml"], exits[1])] {
             for output in ["text", "json", "stream-json"] {
                 let arguments = [&arguments[..], &["--no-input", "--output", output]].concat();
-                let ended = quiet(&place, &arguments, "trace");
+                let ended = assert_prints_no_secret(&place, &arguments, "trace");
                 assert_eq!(ended.code, Some(exit), "{arguments:?}: {ended:?}");
             }
             for shown in [["runs", "show"], ["logs", "last"]] {
                 for output in ["text", "json"] {
                     let run = if shown[0] == "runs" { vec!["last"] } else { vec![] };
                     if place.path("state").exists() {
-                        quiet(&place, &[&shown[..], &run, &["--output", output]].concat(), "trace");
+                        assert_prints_no_secret(&place, &[&shown[..], &run, &["--output", output]].concat(), "trace");
                     }
                 }
             }
         }
         let asked = heads.try_iter().collect::<Vec<_>>();
         assert!(asked.len() >= 4 && asked.iter().all(|head| head.contains("canary-of-the-key")), "{asked:?}");
-        nothing_kept(&place);
+        assert_files_contain_no_secret(&place);
     }
 }
 
 /// Tells the child process of the test below what it is.
-const PANICKING: &str = "KAPELL_TEST_PANICS";
+const PANIC_VARIABLE: &str = "KAPELL_TEST_PANICS";
 
 /// What a host can panic with is what it holds, as an error or in one: the whole of its configuration and its client
 /// are the worst case. A panic cannot be asked of the product, so the test's own process panics with its types.
 #[test]
-fn a_panic_with_all_that_the_host_holds_shows_no_secret() {
-    if let Some(which) = std::env::var_os(PANICKING) {
-        let text = agents("http://127.0.0.1:9/v1") + "env = { TOKEN = \"canary-of-a-child\" }\n" + FAR_AGENT;
+fn panic_shows_no_secret() {
+    if let Some(which) = std::env::var_os(PANIC_VARIABLE) {
+        let text = agents_file("http://127.0.0.1:9/v1") + "env = { TOKEN = \"canary-of-a-child\" }\n" + FAR_AGENT;
         let file = kapell::config::parse_agents("agents.toml", &text, &kapell::config::ProcessEnvironment);
         let file = file.unwrap_or_else(|mistakes| panic!("{mistakes}"));
         match which.to_str() {
@@ -224,12 +224,12 @@ fn a_panic_with_all_that_the_host_holds_shows_no_secret() {
         }
     }
     for which in ["file", "models"] {
-        let name = "secrets::a_panic_with_all_that_the_host_holds_shows_no_secret";
+        let name = "secrets::panic_shows_no_secret";
         let mut command = Command::new(std::env::current_exe().expect("a test"));
-        command.args(["--exact", name, "--nocapture"]).env(PANICKING, which).env("RUST_BACKTRACE", "full");
+        command.args(["--exact", name, "--nocapture"]).env(PANIC_VARIABLE, which).env("RUST_BACKTRACE", "full");
         command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header");
-        let ended = Ended::of(command.output().expect("starts"));
-        assert!(ended.code != Some(0) && ended.err.contains("127.0.0.1:9"), "{ended:?}");
-        assert!(!format!("{}{}", ended.out, ended.err).contains("canary"), "{ended:?}");
+        let ended = CommandOutput::from_output(command.output().expect("starts"));
+        assert!(ended.code != Some(0) && ended.stderr.contains("127.0.0.1:9"), "{ended:?}");
+        assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("canary"), "{ended:?}");
     }
 }

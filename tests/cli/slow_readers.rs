@@ -11,23 +11,23 @@ use serde_json::Value;
 
 use crate::{
     many_calls::{self, CALLS},
-    support::{Place, wait_for_status},
+    support::{Workspace, wait_for_status},
 };
 
 /// Bytes that each call returns.
-const RESULT: usize = 8 << 10;
+const RESULT_BYTES: usize = 8 << 10;
 
-fn place() -> Place {
-    many_calls::place(&["good"], RESULT)
+fn workspace() -> Workspace {
+    many_calls::place(&["good"], RESULT_BYTES)
 }
 
-fn start(place: &Place, output: &str) -> Child {
+fn start(place: &Workspace, output: &str) -> Child {
     many_calls::command(place, &["--output", output]).stderr(Stdio::null()).spawn().expect("kapell starts")
 }
 
 /// Waits until the journal says that the latest run has ended, and gives the most memory that its process has needed so
 /// far, in KiB.
-fn memory_at_the_end(place: &Place, host: &Child) -> u64 {
+fn peak_memory_kib(place: &Workspace, host: &Child) -> u64 {
     wait_for_status(place, &["succeeded"]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).expect("it still runs");
     let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
@@ -36,15 +36,15 @@ fn memory_at_the_end(place: &Place, host: &Child) -> u64 {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_slow_reader_of_events_holds_up_no_run_costs_no_memory_and_gets_every_event_once() {
+fn slow_reader_gets_all_events_without_blocking_the_run() {
     // A run whose result nobody reads for now.
-    let place = place();
+    let place = workspace();
     let mut host = start(&place, "json");
-    let usual = memory_at_the_end(&place, &host);
+    let usual = peak_memory_kib(&place, &host);
     host.stdout.take().expect("piped").read_to_end(&mut Vec::new()).expect("readable");
     assert!(host.wait().expect("ends").success());
 
-    let place = self::place();
+    let place = self::workspace();
     let mut host = start(&place, "stream-json");
     let mut lines = BufReader::new(host.stdout.take().expect("piped")).lines().map(|line| line.expect("a line"));
     let mut read = Vec::new();
@@ -53,8 +53,8 @@ fn a_slow_reader_of_events_holds_up_no_run_costs_no_memory_and_gets_every_event_
         // Fifty lines a second, and then none until the run has ended.
         sleep(Duration::from_millis(20));
     }
-    let most = memory_at_the_end(&place, &host);
-    let unread = CALLS * RESULT / 1024;
+    let most = peak_memory_kib(&place, &host);
+    let unread = CALLS * RESULT_BYTES / 1024;
     assert!(most < usual + unread as u64 / 2, "{most} KiB where {usual} are usual");
 
     read.extend(lines);
@@ -62,7 +62,7 @@ fn a_slow_reader_of_events_holds_up_no_run_costs_no_memory_and_gets_every_event_
     let result: Value = serde_json::from_str(&read.pop().expect("a last line")).expect("JSON");
     assert_eq!((&result["type"], &result["status"]), (&"result".into(), &"succeeded".into()));
     let journal = place.kapell(&["logs", "last", "--journal", "j.db", "--output", "json"]);
-    assert!(journal.out.lines().eq(&read), "the lines are not those of the journal");
+    assert!(journal.stdout.lines().eq(&read), "the lines are not those of the journal");
     let numbers: Vec<_> =
         read.iter().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["seq"].as_u64()).collect();
     assert_eq!(numbers, (0..read.len() as u64).map(Some).collect::<Vec<_>>());

@@ -7,14 +7,14 @@ use std::{
 
 use crate::{
     many_calls,
-    support::{Place, signal, wait_for, wait_for_status},
+    support::{Workspace, send_signal, wait_for, wait_for_status},
 };
 
-fn many_calls() -> Place {
+fn workspace_with_many_calls() -> Workspace {
     many_calls::place(&["good", "silent"], 100)
 }
 
-fn start(place: &Place, log: Option<&str>, arguments: &[&str]) -> Child {
+fn start(place: &Workspace, log: Option<&str>, arguments: &[&str]) -> Child {
     let mut command = many_calls::command(place, arguments);
     if let Some(log) = log {
         command.env("KAPELL_LOG", log);
@@ -23,11 +23,11 @@ fn start(place: &Place, log: Option<&str>, arguments: &[&str]) -> Child {
 }
 
 #[test]
-fn a_run_ends_while_no_output_is_accepted_and_a_signal_then_ends_the_process() {
+fn stalled_output_does_not_block_the_run_or_exit() {
     for (log, arguments) in
         [(None, &[][..]), (Some("trace"), &[]), (None, &["--output", "json"]), (None, &["--output", "stream-json"])]
     {
-        let place = many_calls();
+        let place = workspace_with_many_calls();
         // Neither pipe is read.
         let mut host = start(&place, log, arguments);
         wait_for_status(&place, &["succeeded"]);
@@ -36,7 +36,7 @@ fn a_run_ends_while_no_output_is_accepted_and_a_signal_then_ends_the_process() {
         // A signal that comes before the host has seen the end of its run still asks to cancel that; the next one ends the
         // process.
         let code = wait_for("the end of the process", || {
-            signal(&host, "INT");
+            send_signal(&host, "INT");
             host.try_wait().expect("known")
         });
         assert_eq!(code.code(), Some(130), "{log:?} {arguments:?}");
@@ -44,8 +44,8 @@ fn a_run_ends_while_no_output_is_accepted_and_a_signal_then_ends_the_process() {
 }
 
 #[test]
-fn ctrl_c_works_while_no_output_is_accepted() {
-    let place = many_calls();
+fn stalled_output_does_not_block_ctrl_c() {
+    let place = workspace_with_many_calls();
     let plan = std::fs::read_to_string(place.path("plan.yaml")).expect("written");
     place.write(
         "plan.yaml",
@@ -54,19 +54,19 @@ fn ctrl_c_works_while_no_output_is_accepted() {
     let mut host = start(&place, Some("trace"), &[]);
     wait_for("the call that never ends", || {
         let log = place.kapell(&["logs", "last", "--journal", "j.db"]);
-        log.out.contains("odd-silent.work").then_some(())
+        log.stdout.contains("odd-silent.work").then_some(())
     });
-    signal(&host, "INT");
+    send_signal(&host, "INT");
     wait_for_status(&place, &["cancelled", "interrupted"]);
-    signal(&host, "INT");
+    send_signal(&host, "INT");
     let code = wait_for("the end of the process", || host.try_wait().expect("known")).code();
     assert_eq!(code, Some(130));
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_no_run() {
+fn closed_output_does_not_end_the_run() {
     for log in [None, Some("debug")] {
-        let place = many_calls();
+        let place = workspace_with_many_calls();
         let mut host = start(&place, log, &[]);
         // As `2>&1 >/dev/null | head -6` does.
         drop(host.stdout.take());

@@ -12,36 +12,36 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    endpoint::{Endpoint, in_turn},
-    support::{Ended, Place},
+    scripted_endpoint::{ScriptedEndpoint, reply_sequence},
+    support::{CommandOutput, Workspace},
 };
 
 const PLAN: &str = "name: x\nresult: synthesize\ntasks:\n\
     \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n";
 
 /// An endpoint that sends the second half of each reply only when the sender is used, or is gone.
-fn halting<'r>(replies: impl IntoIterator<Item = &'r str>) -> (Endpoint, Sender<()>) {
+fn pausing_endpoint<'r>(replies: impl IntoIterator<Item = &'r str>) -> (ScriptedEndpoint, Sender<()>) {
     let (go_on, gate) = mpsc::channel();
     let gate = Mutex::new(gate);
     let pause = move || {
         let _ = gate.lock().expect("no panic").recv();
     };
-    (Endpoint::start(in_turn(replies), pause), go_on)
+    (ScriptedEndpoint::start(reply_sequence(replies), pause), go_on)
 }
 
-fn place(endpoint: &Endpoint) -> Place {
-    let place = Place::new();
-    place.agents(&["good"]);
+fn workspace(endpoint: &ScriptedEndpoint) -> Workspace {
+    let place = Workspace::new();
+    place.write_agents(&["good"]);
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
-    place.write("agents.toml", format!("{}{agents}", endpoint.section()));
+    place.write("agents.toml", format!("{}{agents}", endpoint.config_section()));
     place.write("plan.yaml", PLAN);
     place
 }
 
 #[test]
-fn lines_of_json_hold_the_pieces_of_an_answer_before_it_is_whole_and_the_journal_none() {
-    let (endpoint, go_on) = halting(["It is green, surely.", "It is green [a]."]);
-    let place = place(&endpoint);
+fn stream_json_contains_deltas_and_the_journal_does_not() {
+    let (endpoint, go_on) = pausing_endpoint(["It is green, surely.", "It is green [a]."]);
+    let place = workspace(&endpoint);
     let mut child = place.start(&["run", "plan.yaml", "--no-input", "--output", "stream-json", "--journal", "j.db"]);
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut events = Vec::new();
@@ -91,22 +91,22 @@ fn lines_of_json_hold_the_pieces_of_an_answer_before_it_is_whole_and_the_journal
     assert_eq!(*delta, expected);
     let journal = place.kapell(&["logs", "last", "--journal", "j.db", "--output", "json"]);
     let events: Vec<_> = events.iter().filter(|event| event["type"] != "answer_delta").map(Value::to_string).collect();
-    assert_eq!(journal.out.lines().collect::<Vec<_>>(), events[..events.len() - 1]);
+    assert_eq!(journal.stdout.lines().collect::<Vec<_>>(), events[..events.len() - 1]);
 }
 
 #[test]
-fn without_a_terminal_the_checked_answer_alone_is_printed() {
-    let endpoint = Endpoint::answering(["It is green, surely.", "It is green [a]."]);
-    let ended = place(&endpoint).kapell(&["run", "plan.yaml", "--no-input"]);
-    assert_eq!((ended.code, ended.out.as_str()), (Some(0), "It is green [a].\n"), "{ended:?}");
-    let endpoint = Endpoint::answering(["It is green, surely."]);
-    let ended = place(&endpoint).kapell(&["run", "plan.yaml", "--no-input"]);
+fn without_a_terminal_only_the_final_answer_is_printed() {
+    let endpoint = ScriptedEndpoint::with_replies(["It is green, surely.", "It is green [a]."]);
+    let ended = workspace(&endpoint).kapell(&["run", "plan.yaml", "--no-input"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "It is green [a].\n"), "{ended:?}");
+    let endpoint = ScriptedEndpoint::with_replies(["It is green, surely."]);
+    let ended = workspace(&endpoint).kapell(&["run", "plan.yaml", "--no-input"]);
     let expected = "It is green, surely.\n\n\n(Not verified: it cites no task.)\n";
-    assert_eq!((ended.code, ended.out.as_str()), (Some(0), expected), "{ended:?}");
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected), "{ended:?}");
 }
 
 /// Starts kapell on a terminal of its own, and gives what that is sent.
-fn on_terminal(place: &Place, term: &str) -> Child {
+fn start_on_terminal(place: &Workspace, term: &str) -> Child {
     const SPAWN: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
     let kapell = place.command(["run", "plan.yaml", "--no-input"]);
     let mut command = Command::new("python3");
@@ -128,20 +128,20 @@ fn read_until(output: &mut impl Read, ending: &str) -> String {
 }
 
 /// The rest of what a terminal is sent, with line breaks as they were written.
-fn rest(child: Child, output: impl Read) -> String {
+fn read_to_end(child: Child, output: impl Read) -> String {
     let mut all = Vec::new();
     BufReader::new(output).read_to_end(&mut all).expect("readable");
-    let ended = Ended::of(child.wait_with_output().expect("ends"));
+    let ended = CommandOutput::from_output(child.wait_with_output().expect("ends"));
     assert_eq!(ended.code, Some(0));
     String::from_utf8(all).expect("UTF-8").replace("\r\n", "\n")
 }
 
 #[test]
-fn on_a_terminal_the_answer_appears_as_it_is_written_once_and_says_when_it_is_withdrawn() {
+fn terminal_streams_the_answer_and_reports_withdrawal() {
     for term in ["xterm", "dumb"] {
-        let (endpoint, go_on) = halting(["It is\u{1b}[31m red.", "It is green [a]."]);
-        let place = place(&endpoint);
-        let mut child = on_terminal(&place, term);
+        let (endpoint, go_on) = pausing_endpoint(["It is\u{1b}[31m red.", "It is green [a]."]);
+        let place = workspace(&endpoint);
+        let mut child = start_on_terminal(&place, term);
         let mut output = child.stdout.take().expect("piped");
         // Each half is there before the endpoint sends the next; what the terminal is sent is harmless.
         read_until(&mut output, "\r\nIt is\\u{1b}[");
@@ -150,7 +150,7 @@ fn on_a_terminal_the_answer_appears_as_it_is_written_once_and_says_when_it_is_wi
         assert_eq!(first, "31m red.\r\n\r\n(the answer is written again: it cites no task)\r\n", "{term}");
         read_until(&mut output, "\r\nIt is gr");
         go_on.send(()).expect("a reply that waits");
-        let last = rest(child, output);
+        let last = read_to_end(child, output);
         let (answer, talk) = last.split_once("\n\n").expect("talk");
         assert_eq!(answer, "een [a].", "{term}");
         assert!(talk.contains("2 succeeded") && !talk.contains("green"), "{term}: {talk}");
@@ -158,13 +158,13 @@ fn on_a_terminal_the_answer_appears_as_it_is_written_once_and_says_when_it_is_wi
 }
 
 #[test]
-fn on_a_terminal_a_mismatch_is_told_with_the_answer() {
-    let endpoint = Endpoint::answering(["It is green."]);
-    let place = place(&endpoint);
-    let mut child = on_terminal(&place, "dumb");
+fn terminal_shows_citation_mismatches() {
+    let endpoint = ScriptedEndpoint::with_replies(["It is green."]);
+    let place = workspace(&endpoint);
+    let mut child = start_on_terminal(&place, "dumb");
     let mut output = child.stdout.take().expect("piped");
     read_until(&mut output, "(the answer is written again: it cites no task)\r\n");
     read_until(&mut output, "\r\nIt is green.\r\n\r\n\r\n(Not verified: it cites no task.)\r\n\r\n");
-    let talk = rest(child, output);
+    let talk = read_to_end(child, output);
     assert!(!talk.contains("green") && !talk.contains("verified"), "{talk}");
 }

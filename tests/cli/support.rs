@@ -12,30 +12,30 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The misbehaving agent; its first argument says how it misbehaves.
-pub(crate) fn odd_agent() -> String {
+pub(crate) fn odd_agent_command() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/odd.py").display().to_string()
 }
 
 /// A folder with a plan, an agents file, a journal and a home of its own.
-pub(crate) struct Place {
-    folder: TempDir,
+pub(crate) struct Workspace {
+    directory: TempDir,
 }
 
 /// What a command did.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-impl Place {
+impl Workspace {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder") }
+        Self { directory: tempfile::tempdir().expect("a folder") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
@@ -44,7 +44,7 @@ impl Place {
     }
 
     /// Writes an agents file with the demo agents (stdio), and `odd-MODE` for each of `modes`.
-    pub(crate) fn agents(&self, modes: &[&str]) -> &Self {
+    pub(crate) fn write_agents(&self, modes: &[&str]) -> &Self {
         let mut text = String::new();
         for demo in ["travel", "research", "archive"] {
             let folder = self.path("documents").display().to_string();
@@ -58,7 +58,7 @@ impl Place {
             let _ = writeln!(
                 text,
                 "[agents.odd-{mode}]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}]\nstartup_timeout = \"5s\"\n",
-                odd_agent(),
+                odd_agent_command(),
                 self.path("pids").display().to_string()
             );
         }
@@ -76,8 +76,8 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
         command
             .args(arguments)
-            .current_dir(self.folder.path())
-            .env("HOME", self.folder.path())
+            .current_dir(self.directory.path())
+            .env("HOME", self.directory.path())
             .env("XDG_STATE_HOME", self.path("state"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("NO_COLOR", "1")
@@ -86,12 +86,12 @@ impl Place {
         command
     }
 
-    pub(crate) fn kapell(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).output().expect("kapell starts"))
+    pub(crate) fn kapell(&self, arguments: &[&str]) -> CommandOutput {
+        CommandOutput::from_output(self.command(arguments).output().expect("kapell starts"))
     }
 
     /// Writes and runs a plan; its agents file is `agents.toml` here.
-    pub(crate) fn run(&self, plan: &str, arguments: &[&str]) -> Ended {
+    pub(crate) fn run_plan(&self, plan: &str, arguments: &[&str]) -> CommandOutput {
         self.write("plan.yaml", plan);
         let mut all = vec!["run", "plan.yaml", "--output", "json", "--no-input"];
         all.extend(arguments);
@@ -99,9 +99,9 @@ impl Place {
     }
 
     /// What a command did and printed, without what differs from run to run: paths, ids and times.
-    pub(crate) fn shown(&self, ended: &Ended) -> String {
-        let told: String = ended.err.lines().map(|line| untimed(line) + "\n").collect();
-        let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{told}", ended.code, ended.out);
+    pub(crate) fn normalized_output(&self, ended: &CommandOutput) -> String {
+        let told: String = ended.stderr.lines().map(|line| without_times(line) + "\n").collect();
+        let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{told}", ended.code, ended.stdout);
         let mut text = text.replace(&self.path("").display().to_string(), "PLACE/");
         // Ids of runs and of documents are 36 characters of digits, letters and hyphens.
         let is_id = |part: &str| part.len() == 36 && part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
@@ -119,15 +119,15 @@ impl Place {
     }
 }
 
-impl Ended {
-    pub(crate) fn of(output: Output) -> Self {
+impl CommandOutput {
+    pub(crate) fn from_output(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("kapell prints UTF-8");
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     /// The result that `--output json` printed.
     pub(crate) fn result(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
     /// A task's status, and its error's kind where it has one.
@@ -141,7 +141,7 @@ impl Ended {
 
 /// A line of what a run tells on its way, which begins with the time of day, without that and without how long things
 /// took; any other line as it is.
-fn untimed(line: &str) -> String {
+fn without_times(line: &str) -> String {
     let Some((_, told)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else { return line.to_owned() };
     let is_time = |word: &str| {
         let digits = word.trim_end_matches(['s', 'm']);
@@ -167,16 +167,16 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
 }
 
 /// Waits until the latest run of the journal `j.db` stands as one of `wanted`.
-pub(crate) fn wait_for_status(place: &Place, wanted: &[&str]) {
+pub(crate) fn wait_for_status(place: &Workspace, wanted: &[&str]) {
     wait_for("the status of the run", || {
         let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);
-        let runs: Value = serde_json::from_str(&shown.out).ok()?;
+        let runs: Value = serde_json::from_str(&shown.stdout).ok()?;
         wanted.contains(&runs[0]["status"].as_str()?).then_some(())
     });
 }
 
 /// Sends a signal to a process.
-pub(crate) fn signal(child: &Child, name: &str) {
+pub(crate) fn send_signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill");
     assert!(sent.success(), "kill -{name}");
 }

@@ -4,10 +4,10 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Ended, Place, wait_for_status};
+use crate::support::{CommandOutput, Workspace, wait_for_status};
 
-fn place() -> Place {
-    let place = Place::new();
+fn workspace() -> Workspace {
+    let place = Workspace::new();
     place.scripted_agent("hostile", "hostile_text.py", "").write(
         "plan.yaml",
         "
@@ -49,18 +49,18 @@ fn assert_safe(surface: &str, text: &str) {
     assert!(found.is_none(), "{surface}: {:?}", &text[found.unwrap_or(0)..]);
 }
 
-fn assert_all_safe(surface: &str, ended: &Ended) {
-    assert_safe(&format!("{surface}, stdout"), &ended.out);
-    assert_safe(&format!("{surface}, stderr"), &ended.err);
+fn assert_all_safe(surface: &str, ended: &CommandOutput) {
+    assert_safe(&format!("{surface}, stdout"), &ended.stdout);
+    assert_safe(&format!("{surface}, stderr"), &ended.stderr);
 }
 
 #[test]
-fn no_command_prints_unsafe_text() {
-    let place = place();
+fn commands_print_no_unsafe_text() {
+    let place = workspace();
     for output in ["text", "json", "stream-json"] {
         let ended = place.kapell(&["run", "plan.yaml", "--no-input", "--journal", "j.db", "--output", output]);
         assert_all_safe(output, &ended);
-        assert!(ended.out.contains("owned"), "{ended:?}");
+        assert!(ended.stdout.contains("owned"), "{ended:?}");
     }
     let journaled: &[&[&str]] = &[
         &["runs", "list"],
@@ -75,7 +75,7 @@ fn no_command_prints_unsafe_text() {
             command.extend(["--journal", "j.db", "--output", output]);
             let ended = place.kapell(&command);
             assert_all_safe(&command.join(" "), &ended);
-            for line in ended.out.lines().filter(|_| output == "json") {
+            for line in ended.stdout.lines().filter(|_| output == "json") {
                 serde_json::from_str::<Value>(line).expect("safe JSON is still JSON");
             }
         }
@@ -96,21 +96,21 @@ fn no_command_prints_unsafe_text() {
 }
 
 #[test]
-fn diagnostics_of_the_host_are_safe() {
-    let place = place();
+fn log_messages_are_escaped() {
+    let place = workspace();
     let mut command = place.command(["run", "plan.yaml", "--no-input", "--journal", "j.db"]);
-    let ended = Ended::of(command.env("KAPELL_LOG", "trace").output().expect("kapell starts"));
+    let ended = CommandOutput::from_output(command.env("KAPELL_LOG", "trace").output().expect("kapell starts"));
     assert_all_safe("KAPELL_LOG=trace", &ended);
-    assert!(ended.err.contains("TRACE") || ended.err.contains("DEBUG"), "{}", ended.err);
+    assert!(ended.stderr.contains("TRACE") || ended.stderr.contains("DEBUG"), "{}", ended.stderr);
 }
 
 #[test]
-fn the_log_of_a_detached_run_is_safe() {
-    let place = place();
+fn detached_log_is_escaped() {
+    let place = workspace();
     let ended = place.kapell(&["run", "plan.yaml", "--no-input", "--journal", "j.db", "--detach"]);
     assert_all_safe("detach", &ended);
     wait_for_status(&place, &["succeeded", "partial", "failed"]);
-    let log = place.path("j.db").with_extension("logs").join(format!("{}.log", ended.out.trim()));
+    let log = place.path("j.db").with_extension("logs").join(format!("{}.log", ended.stdout.trim()));
     let log = std::fs::read_to_string(log).expect("a log");
     assert!(log.contains("owned"), "{log}");
     assert_safe("log of a detached run", &log);
@@ -118,9 +118,9 @@ fn the_log_of_a_detached_run_is_safe() {
 
 /// On a terminal kapell moves the cursor and uses styles; nothing that the agent wrote is among them.
 #[test]
-fn a_terminal_gets_no_sequence_of_an_agent() {
+fn agent_escape_sequences_never_reach_the_terminal() {
     const SPAWN: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
-    let place = place();
+    let place = workspace();
     for arguments in [
         &["run", "plan.yaml", "--no-input", "--journal", "j.db"][..],
         &["validate", "invalid.yaml"],

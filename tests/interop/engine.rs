@@ -15,22 +15,22 @@ use crate::root;
 const CONTEXT: u32 = 16_384;
 
 /// A running engine.
-pub(crate) struct Engine {
+pub(crate) struct LlmEngine {
     process: Child,
     url: String,
 }
 
-impl Engine {
+impl LlmEngine {
     /// The name of its model.
     pub(crate) const MODEL: &str = "tiny-random";
 
     /// Starts it on a free port and waits until it answers.
     pub(crate) fn start() -> Result<Self, Failed> {
-        Self::start_with("")
+        Self::start_with_key("")
     }
 
     /// The same with a key, without which it refuses every request; none where that is empty.
-    pub(crate) fn start_with(key: &str) -> Result<Self, Failed> {
+    pub(crate) fn start_with_key(key: &str) -> Result<Self, Failed> {
         Self::launch(Command::new(Self::python()).env("LLM_KEY", key), CONTEXT)
     }
 
@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// The same with a seed, from which it says the same to the same request each time.
-    pub(crate) fn start_from(seed: u32) -> Result<Self, Failed> {
+    pub(crate) fn start_with_seed(seed: u32) -> Result<Self, Failed> {
         Self::launch(Command::new(Self::python()).env("LLM_SEED", seed.to_string()), CONTEXT)
     }
 
@@ -74,7 +74,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for LlmEngine {
     fn drop(&mut self) {
         // Both fail only if it has ended by itself.
         let _ = self.process.kill();

@@ -8,8 +8,8 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use crate::{
-    endpoint::{Endpoint, Reply},
-    place::Place,
+    endpoint::{ScriptedEndpoint, ScriptedReply},
+    place::Workspace,
     root,
 };
 
@@ -17,43 +17,43 @@ const SERVER: &str = ".interop/npm/node_modules/@modelcontextprotocol/server-eve
 const GOAL: &str = "Add 2 and 40, and say that together with the weather in Chicago";
 
 /// How many processes of the server there may be over pipes.
-const PROCESSES: usize = 4;
+const MAX_PROCESSES: usize = 4;
 
 /// How the server is reached.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Over {
+pub(crate) enum ServerTransport {
     Stdio,
     Http,
 }
 
 /// A place with the server and that model.
-fn place(over: Over, endpoint: &Endpoint) -> Place {
-    let place = Place::new();
+fn place(transport: ServerTransport, endpoint: &ScriptedEndpoint) -> Workspace {
+    let place = Workspace::new();
     let server = root().join(SERVER);
-    let reached = match over {
-        Over::Stdio => format!("args = [{server:?}, \"stdio\"]\nmax_processes = {PROCESSES}"),
-        Over::Http => format!(
+    let reached = match transport {
+        ServerTransport::Stdio => format!("args = [{server:?}, \"stdio\"]\nmax_processes = {MAX_PROCESSES}"),
+        ServerTransport::Http => format!(
             "url = \"http://127.0.0.1:${{PORT}}/mcp\"\nenv = {{ PORT = \"${{PORT}}\" }}\n\
              args = [{server:?}, \"streamableHttp\"]"
         ),
     };
     let agent = format!("[agents.everything]\ncommand = \"node\"\n{reached}\nstartup_timeout = \"30s\"\n");
-    place.write("agents.toml", format!("{}{agent}", endpoint.section()));
+    place.write("agents.toml", format!("{}{agent}", endpoint.config_section()));
     place
 }
 
-fn run(place: &Place, goal: &str) -> String {
-    place.shown(&place.kapell(&["run", goal, "--no-input", "--journal", "journal.db"]))
+fn run(place: &Workspace, goal: &str) -> String {
+    place.normalized_output(&place.kapell(&["run", goal, "--no-input", "--journal", "journal.db"]))
 }
 
 /// The plan file that the run left.
-fn saved_plan(place: &Place) -> Result<String, Failed> {
+fn saved_plan(place: &Workspace) -> Result<String, Failed> {
     let saved = std::fs::read_dir(place.path("journal.plans"))?.next().ok_or("no plan was saved")??;
     Ok(std::fs::read_to_string(saved.path())?)
 }
 
 /// One task after the other: a sum, the weather, and an echo of both.
-fn chain() -> Value {
+fn chain_plan() -> Value {
     json!({
         "analysis": "The sum and the weather have a tool each; an echo says both.",
         "tasks": [
@@ -76,42 +76,45 @@ fn chain() -> Value {
     })
 }
 
-const ANSWER: &str = "2 and 40 make 42 [t1], and Chicago has drizzle at 36 degrees [t2]. In the server's own words: \
+const CHAIN_ANSWER: &str = "2 and 40 make 42 [t1], and Chicago has drizzle at 36 degrees [t2]. In the server's own words: \
                       \"The sum of 2 and 40 is 42. Chicago has Light rain / drizzle.\" [t3]";
 
-pub(crate) fn good(over: Over) -> Result<(), Failed> {
-    let place = place(over, &Endpoint::answering([&*chain().to_string(), ANSWER]));
+pub(crate) fn valid_plan(transport: ServerTransport) -> Result<(), Failed> {
+    let place = place(transport, &ScriptedEndpoint::with_replies([&*chain_plan().to_string(), CHAIN_ANSWER]));
     insta::assert_snapshot!("good", run(&place, GOAL));
     insta::assert_snapshot!("good_plan", saved_plan(&place)?);
     Ok(())
 }
 
-pub(crate) fn repaired() -> Result<(), Failed> {
-    let unknown = chain().to_string().replace("get-sum", "add-numbers");
-    let endpoint = Endpoint::answering([&*unknown, &*chain().to_string(), ANSWER]);
-    let place = place(Over::Stdio, &endpoint);
+pub(crate) fn repaired_plan() -> Result<(), Failed> {
+    let unknown = chain_plan().to_string().replace("get-sum", "add-numbers");
+    let endpoint = ScriptedEndpoint::with_replies([&*unknown, &*chain_plan().to_string(), CHAIN_ANSWER]);
+    let place = place(ServerTransport::Stdio, &endpoint);
     insta::assert_snapshot!("repaired", run(&place, GOAL));
-    endpoint.request();
-    let told = endpoint.request()["messages"][3]["content"].clone();
+    endpoint.next_request();
+    let told = endpoint.next_request()["messages"][3]["content"].clone();
     insta::assert_snapshot!("repaired_told", told.as_str().ok_or("nothing was told")?);
     Ok(())
 }
 
-pub(crate) fn never_valid() -> Result<(), Failed> {
-    let chain = chain().to_string();
+pub(crate) fn invalid_plan() -> Result<(), Failed> {
+    let chain = chain_plan().to_string();
     let elsewhere = chain.replace("Chicago\"", "Atlantis\"").replace("\"a\":2,", "");
     let backwards = elsewhere.replace("[\"t1\"]", "[\"t3\"]");
-    let place = place(Over::Stdio, &Endpoint::answering(["Let me think about it.", &*elsewhere, &*backwards]));
+    let place = place(
+        ServerTransport::Stdio,
+        &ScriptedEndpoint::with_replies(["Let me think about it.", &*elsewhere, &*backwards]),
+    );
     insta::assert_snapshot!("never_valid", run(&place, GOAL));
     insta::assert_snapshot!("never_valid_plan", saved_plan(&place)?);
     assert!(!place.path("journal.db").exists(), "something ran");
     Ok(())
 }
 
-const READ: &str = "Add 2 and 40, and read resource 0 of the server";
+const READ_GOAL: &str = "Add 2 and 40, and read resource 0 of the server";
 
 /// A sum, and an echo of a resource that the server does not have.
-fn astray() -> Value {
+fn plan_with_missing_resource() -> Value {
     json!({
         "analysis": "The sum first, then the resource, and an echo of where it is.",
         "tasks": [
@@ -119,13 +122,13 @@ fn astray() -> Value {
                 "id": "t1", "title": "The sum", "depends_on": [],
                 "call": {"tool": "everything.get-sum", "args": {"a": 2, "b": 40}}, "bindings": [],
             },
-            reading("t2", 0),
-            echo("t3", "t2"),
+            resource_task("t2", 0),
+            echo_task("t3", "t2"),
         ],
     })
 }
 
-fn reading(id: &str, resource: u64) -> Value {
+fn resource_task(id: &str, resource: u64) -> Value {
     let arguments = json!({"resourceType": "Text", "resourceId": resource});
     json!({
         "id": id, "title": format!("Resource {resource}"), "depends_on": ["t1"],
@@ -133,7 +136,7 @@ fn reading(id: &str, resource: u64) -> Value {
     })
 }
 
-fn echo(id: &str, of: &str) -> Value {
+fn echo_task(id: &str, of: &str) -> Value {
     json!({
         "id": id, "title": "Where it is", "depends_on": [],
         "call": {"tool": "everything.echo", "args": {"message": null}},
@@ -141,25 +144,26 @@ fn echo(id: &str, of: &str) -> Value {
     })
 }
 
-pub(crate) fn replanned(over: Over) -> Result<(), Failed> {
+pub(crate) fn replanned_goal(transport: ServerTransport) -> Result<(), Failed> {
     let remainder = json!({
         "analysis": "The server counts its resources from 1.",
         "keep": [],
-        "tasks": [reading("t4", 1), echo("t5", "t4")],
+        "tasks": [resource_task("t4", 1), echo_task("t5", "t4")],
     });
     let answer = "2 and 40 make 42 [t1]. There is no resource 0, so t2 failed; the first one is at \
                   \"demo://resource/dynamic/text/1\" [t4, t5].";
-    let endpoint = Endpoint::answering([&*astray().to_string(), &*remainder.to_string(), answer]);
-    let place = place(over, &endpoint);
-    insta::assert_snapshot!("replanned", run(&place, READ));
+    let endpoint =
+        ScriptedEndpoint::with_replies([&*plan_with_missing_resource().to_string(), &*remainder.to_string(), answer]);
+    let place = place(transport, &endpoint);
+    insta::assert_snapshot!("replanned", run(&place, READ_GOAL));
     let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
-    let (_, spent) = shown.out.split_once("\nsampling\n").ok_or("nothing was spent")?;
+    let (_, spent) = shown.stdout.split_once("\nsampling\n").ok_or("nothing was spent")?;
     insta::assert_snapshot!("replanned_spent", spent);
     Ok(())
 }
 
 /// Eight tasks side by side, each of which has the server ask the model with the task's own id.
-fn fan() -> Value {
+fn fan_out_plan() -> Value {
     let task = |number: usize| {
         json!({
             "id": format!("t{number}"), "title": format!("Word {number}"), "depends_on": [],
@@ -172,28 +176,28 @@ fn fan() -> Value {
 
 /// A model that plans the fan, says `word of t3` to what the server asks for `t3`, for 1003 tokens, and then sums up.
 /// What the server asks is answered only when as many of its requests as `together` are there at once.
-fn fanning(together: usize) -> Endpoint {
-    let barrier = Barrier::new(together);
-    Endpoint::replying(move |request| {
+fn fan_out_endpoint(concurrency: usize) -> ScriptedEndpoint {
+    let barrier = Barrier::new(concurrency);
+    ScriptedEndpoint::with_script(move |request| {
         let messages = request["messages"].as_array().into_iter().flatten();
         let texts: Vec<&str> = messages.filter_map(|message| message["content"].as_str()).collect();
         let asked = texts.iter().find_map(|text| text.strip_prefix("Resource trigger-sampling-request context: t"));
         match asked.and_then(|number| number.parse::<u64>().ok()) {
             Some(number) => {
                 barrier.wait();
-                Reply { text: format!("word of t{number}"), tokens: 1_000 + number }
+                ScriptedReply { text: format!("word of t{number}"), tokens: 1_000 + number }
             }
             None if texts[0].starts_with("You turn a goal into a plan") => {
-                Reply { text: fan().to_string(), tokens: 12 }
+                ScriptedReply { text: fan_out_plan().to_string(), tokens: 12 }
             }
-            None => Reply { text: "Eight words came [t1, t2, t3, t4, t5, t6, t7, t8].".to_owned(), tokens: 12 },
+            None => ScriptedReply { text: "Eight words came [t1, t2, t3, t4, t5, t6, t7, t8].".to_owned(), tokens: 12 },
         }
     })
 }
 
 /// What `runs show` tells as JSON, without times, with requests in the order of their tasks and tokens: their numbers
 /// and their places follow the order in which they came.
-fn details(place: &Place) -> Result<String, Failed> {
+fn run_details(place: &Workspace) -> Result<String, Failed> {
     let shown = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]);
     let mut details = shown.result();
     details["run"] = "RUN".into();
@@ -212,19 +216,19 @@ fn details(place: &Place) -> Result<String, Failed> {
     Ok(serde_json::to_string_pretty(&details)?)
 }
 
-pub(crate) fn fan_out(over: Over) -> Result<(), Failed> {
+pub(crate) fn fan_out(transport: ServerTransport) -> Result<(), Failed> {
     // Over pipes each process takes one call at a time, as nothing says which call asks.
-    let together = match over {
-        Over::Stdio => PROCESSES,
-        Over::Http => 8,
+    let together = match transport {
+        ServerTransport::Stdio => MAX_PROCESSES,
+        ServerTransport::Http => 8,
     };
-    let place = place(over, &fanning(together));
+    let place = place(transport, &fan_out_endpoint(together));
     let shown = run(&place, "Have the model say eight words");
     // Calls that run side by side are told of in the order in which things happen.
     let (head, told) = shown.split_at(shown.find("[TIME]").ok_or("the run told nothing")?);
     let mut told: Vec<&str> = told.lines().collect();
     told.sort_unstable();
     insta::assert_snapshot!("fan_out", format!("{head}{}", told.join("\n")));
-    insta::assert_snapshot!("fan_out_details", details(&place)?);
+    insta::assert_snapshot!("fan_out_details", run_details(&place)?);
     Ok(())
 }

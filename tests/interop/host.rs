@@ -7,12 +7,12 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{engine::Engine, root};
+use crate::{engine::LlmEngine, root};
 
 /// One run in the making.
-pub(crate) struct Host {
+pub(crate) struct HostRun {
     /// The journal, the documents and the logs of this run.
-    scratch: TempDir,
+    directory: TempDir,
     agents: PathBuf,
     arguments: Vec<String>,
 }
@@ -22,13 +22,13 @@ pub(crate) struct Outcome {
     code: Option<i32>,
     /// The object on standard output.
     pub(crate) result: Value,
-    talk: String,
+    stderr: String,
 }
 
-impl Host {
+impl HostRun {
     /// A run with that agents file.
     pub(crate) fn new(agents: &str) -> Result<Self, Failed> {
-        Ok(Self { scratch: tempfile::tempdir()?, agents: root().join(agents), arguments: Vec::new() })
+        Ok(Self { directory: tempfile::tempdir()?, agents: root().join(agents), arguments: Vec::new() })
     }
 
     /// Answers questions from that file instead of declining them.
@@ -38,17 +38,17 @@ impl Host {
     }
 
     /// Gives an input of the plan a value; lists and maps as JSON.
-    pub(crate) fn with_parameter(mut self, name: &str, value: impl Display) -> Self {
+    pub(crate) fn with_input(mut self, name: &str, value: impl Display) -> Self {
         self.arguments.extend(["--param".to_owned(), format!("{name}={value}")]);
         self
     }
 
     /// The same agents file with an `[llm]` section of the engine's.
-    pub(crate) fn with_llm(mut self, engine: &Engine) -> Result<Self, Failed> {
+    pub(crate) fn with_llm(mut self, engine: &LlmEngine) -> Result<Self, Failed> {
         let agents = std::fs::read_to_string(&self.agents)?;
         let section =
-            format!("\n[llm]\nbase_url = \"{}/v1\"\nmodel = \"{}\"\ntools = true\n", engine.url(), Engine::MODEL);
-        self.agents = self.scratch.path().join("agents.toml");
+            format!("\n[llm]\nbase_url = \"{}/v1\"\nmodel = \"{}\"\ntools = true\n", engine.url(), LlmEngine::MODEL);
+        self.agents = self.directory.path().join("agents.toml");
         std::fs::write(&self.agents, agents + &section)?;
         Ok(self)
     }
@@ -62,21 +62,21 @@ impl Host {
             .arg(&self.agents)
             .current_dir(root())
             .env("PWD", root())
-            .env("XDG_STATE_HOME", self.scratch.path())
-            .env("KAPELL_DEMO_DIR", self.scratch.path().join("documents"))
+            .env("XDG_STATE_HOME", self.directory.path())
+            .env("KAPELL_DEMO_DIR", self.directory.path().join("documents"))
             .stdin(std::process::Stdio::null());
         command
     }
 
     /// Plans `goal`: either the plan is one that `validate` takes, and here is its file, or it is saved with its mistakes
     /// shown, or the model planned nothing and its own words are shown.
-    pub(crate) fn planned_or_explained(&self, goal: &str) -> Result<Option<PathBuf>, Failed> {
+    pub(crate) fn plan_or_explain(&self, goal: &str) -> Result<Option<PathBuf>, Failed> {
         let output = self.command(&["plan", goal]).output()?;
         let talk = String::from_utf8_lossy(&output.stderr);
         let unexpected = || Err(format!("exit code {:?}\n{talk}", output.status.code()).into());
         match output.status.code() {
             Some(0) => {
-                let plan = self.scratch.path().join("plan.yaml");
+                let plan = self.directory.path().join("plan.yaml");
                 std::fs::write(&plan, &output.stdout)?;
                 let validated = self.command(&["validate", &plan.display().to_string()]).status()?;
                 if validated.success() { Ok(Some(plan)) } else { unexpected() }
@@ -97,7 +97,7 @@ impl Host {
         let output = self
             .command(&["run", plan, "--output", "json", "--no-input"])
             .arg("--journal")
-            .arg(self.scratch.path().join("journal.sqlite"))
+            .arg(self.directory.path().join("journal.sqlite"))
             .args(&self.arguments)
             .output()?;
         let talk = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -105,7 +105,7 @@ impl Host {
             let printed = String::from_utf8_lossy(&output.stdout);
             format!("standard output is no JSON ({error}), exit code {:?}:\n{printed}\n{talk}", output.status.code())
         })?;
-        Ok(Outcome { code: output.status.code(), result, talk })
+        Ok(Outcome { code: output.status.code(), result, stderr: talk })
     }
 }
 
@@ -117,6 +117,6 @@ impl Outcome {
         if self.code == Some(0) && self.result["status"] == "succeeded" && all {
             return Ok(());
         }
-        Err(format!("exit code {:?}\n{:#}\n{}", self.code, self.result, self.talk).into())
+        Err(format!("exit code {:?}\n{:#}\n{}", self.code, self.result, self.stderr).into())
     }
 }

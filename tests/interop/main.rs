@@ -12,122 +12,198 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-#[path = "../cli/endpoint.rs"]
+#[path = "../cli/scripted_endpoint.rs"]
 mod endpoint;
 mod engine;
 mod goals;
 mod host;
-mod kills;
-mod lives;
-mod model;
+mod host_kills;
+mod llm;
 mod old_servers;
 #[path = "../cli/support.rs"]
 #[allow(dead_code, reason = "the tests of the commands use more of it")]
 mod place;
+mod reattach;
 #[path = "../support/mod.rs"]
 mod support;
 mod task_manager;
 
-use engine::Engine;
-use goals::Over;
-use host::{Host, Outcome};
-use lives::Kind;
+use engine::LlmEngine;
+use goals::ServerTransport;
+use host::{HostRun, Outcome};
+use reattach::ServerKind;
 
-const NPM: &str = ".interop/npm/stamp";
-const PYTHON: &str = ".interop/python/stamp";
-const PYTHON_1: &str = ".interop/python-1/stamp";
-const PYTHON_1_1: &str = ".interop/python-1.1/stamp";
-const PYTHON_1_2: &str = ".interop/python-1.2/stamp";
-const PYTHON_1_6: &str = ".interop/python-1.6/stamp";
-const LLM: &str = ".interop/llm/tiny.gguf.stamp";
+const NPM_STAMP: &str = ".interop/npm/stamp";
+const PYTHON_STAMP: &str = ".interop/python/stamp";
+const PYTHON_1_STAMP: &str = ".interop/python-1/stamp";
+const PYTHON_1_1_STAMP: &str = ".interop/python-1.1/stamp";
+const PYTHON_1_2_STAMP: &str = ".interop/python-1.2/stamp";
+const PYTHON_1_6_STAMP: &str = ".interop/python-1.6/stamp";
+const LLM_STAMP: &str = ".interop/llm/tiny.gguf.stamp";
 
 /// The shipped agents files.
-const DEMO: &str = "agents.toml";
-const INTEROP: &str = "plans/interop/agents.toml";
-const INTEROP_HTTP: &str = "plans/interop/agents-http.toml";
+const DEMO_AGENTS: &str = "agents.toml";
+const INTEROP_AGENTS: &str = "plans/interop/agents.toml";
+const INTEROP_HTTP_AGENTS: &str = "plans/interop/agents-http.toml";
 
 fn main() {
-    if let Some(failed) = task_manager::serve_if_asked() {
+    if let Some(failed) = task_manager::serve_if_requested() {
         panic!("the task manager cannot serve: {failed:?}");
     }
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        trial("writes_down_what_changed_in_a_git_repository", &[NPM, PYTHON], git_week),
-        trial("counts_no_patches_in_a_quiet_week", &[NPM, PYTHON], quiet_week),
-        trial("uses_everything_over_stdio", &[NPM], || everything(INTEROP)),
-        trial("uses_everything_over_http", &[NPM], || everything(INTEROP_HTTP)),
-        trial("a_declined_question_is_an_answer_like_any_other", &[NPM], declined_question),
-        trial("a_running_call_of_everything_is_taken_up", &[NPM], || lives::still_running(Kind::Everything)),
-        trial("a_finished_call_of_everything_is_taken_up", &[NPM], || lives::finished_meanwhile(Kind::Everything)),
-        trial("a_question_of_everything_is_taken_up", &[NPM], || lives::question_pending(Kind::Everything)),
-        trial("an_experimental_task_of_everything_is_followed", &[NPM], lives::task_followed),
-        trial("an_experimental_task_of_everything_is_taken_up", &[NPM], lives::task_running),
-        trial("a_question_of_an_experimental_task_is_taken_up", &[NPM], lives::task_asking),
-        trial("a_running_call_of_a_typescript_server_is_taken_up", &[NPM], || lives::still_running(Kind::TypeScript)),
-        trial("a_finished_call_of_a_typescript_server_is_taken_up", &[NPM], || {
-            lives::finished_meanwhile(Kind::TypeScript)
+        trial_with_requirements("writes_down_what_changed_in_a_git_repository", &[NPM_STAMP, PYTHON_STAMP], git_week),
+        trial_with_requirements("counts_no_patches_in_a_quiet_week", &[NPM_STAMP, PYTHON_STAMP], quiet_week),
+        trial_with_requirements("uses_everything_over_stdio", &[NPM_STAMP], || everything(INTEROP_AGENTS)),
+        trial_with_requirements("uses_everything_over_http", &[NPM_STAMP], || everything(INTEROP_HTTP_AGENTS)),
+        trial_with_requirements("a_declined_question_is_an_answer_like_any_other", &[NPM_STAMP], declined_question),
+        trial_with_requirements("a_running_call_of_everything_is_taken_up", &[NPM_STAMP], || {
+            reattach::call_running(ServerKind::Everything)
         }),
-        trial("a_question_of_a_typescript_server_is_taken_up", &[NPM], || lives::question_pending(Kind::TypeScript)),
-        trial("a_running_call_of_a_python_server_is_taken_up", &[PYTHON_1], || lives::still_running(Kind::Python)),
-        trial("a_finished_call_of_a_python_server_is_taken_up", &[PYTHON_1], || {
-            lives::finished_meanwhile(Kind::Python)
+        trial_with_requirements("a_finished_call_of_everything_is_taken_up", &[NPM_STAMP], || {
+            reattach::call_finished_while_down(ServerKind::Everything)
         }),
-        trial("a_question_of_a_python_server_is_taken_up", &[PYTHON_1], || lives::question_pending(Kind::Python)),
-        trial("calls_a_server_on_python_mcp_1_1", &[PYTHON_1_1], || old_servers::python("python-1.1")),
-        trial("calls_a_server_on_python_mcp_1_2", &[PYTHON_1_2], || old_servers::python("python-1.2")),
-        trial("calls_a_server_on_python_mcp_1_6", &[PYTHON_1_6], || old_servers::python("python-1.6")),
-        trial("calls_everything_of_2025", &[NPM], old_servers::everything),
-        trial("everything_of_2025_samples_with_a_context", &[NPM], old_servers::everything_sampling),
-        trial("remembers_and_recalls", &[NPM], memory),
-        trial("answers_a_sampling_request_over_stdio", &[NPM, LLM], || sampling(INTEROP)),
-        trial("answers_a_sampling_request_over_http", &[NPM, LLM], || sampling(INTEROP_HTTP)),
-        trial("plans_runs_and_answers_a_goal_over_stdio", &[NPM], || goals::good(Over::Stdio)),
-        trial("plans_runs_and_answers_a_goal_over_http", &[NPM], || goals::good(Over::Http)),
-        trial("a_plan_with_an_unknown_tool_is_repaired_and_run", &[NPM], goals::repaired),
-        trial("a_plan_that_never_becomes_valid_is_shown_with_its_mistakes", &[NPM], goals::never_valid),
-        trial("a_goal_whose_task_fails_is_replanned_to_success_over_stdio", &[NPM], || goals::replanned(Over::Stdio)),
-        trial("a_goal_whose_task_fails_is_replanned_to_success_over_http", &[NPM], || goals::replanned(Over::Http)),
-        trial("what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_stdio", &[NPM], || {
-            goals::fan_out(Over::Stdio)
+        trial_with_requirements("a_question_of_everything_is_taken_up", &[NPM_STAMP], || {
+            reattach::question_pending(ServerKind::Everything)
         }),
-        trial("what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_http", &[NPM], || {
-            goals::fan_out(Over::Http)
+        trial_with_requirements(
+            "an_experimental_task_of_everything_is_followed",
+            &[NPM_STAMP],
+            reattach::task_completes,
+        ),
+        trial_with_requirements("an_experimental_task_of_everything_is_taken_up", &[NPM_STAMP], reattach::task_running),
+        trial_with_requirements(
+            "a_question_of_an_experimental_task_is_taken_up",
+            &[NPM_STAMP],
+            reattach::task_with_question,
+        ),
+        trial_with_requirements("a_running_call_of_a_typescript_server_is_taken_up", &[NPM_STAMP], || {
+            reattach::call_running(ServerKind::TypeScript)
         }),
-        trial("sums_up_the_demos_reading_list", &[LLM], summarised_demo),
-        trial("plans_a_goal_or_shows_what_is_wrong_with_the_plan", &[LLM], planned_or_explained),
-        trial("noise_in_the_form_of_a_plan_is_now_and_then_a_valid_one_and_runs", &[LLM], planned_validly),
-        trial("a_prompt_uses_its_tools_and_an_answer_that_cites_nothing_says_so", &[LLM], prompted),
-        trial("an_agent_samples_with_tools_in_both_eras", &[LLM], tools_in_sampling),
-        trial("the_doctor_finds_the_engine_well", &[LLM], model::doctor),
-        trial("a_model_asks_for_tools_and_takes_their_results", &[LLM], model::tools),
-        trial("a_reply_keeps_to_its_schema_on_every_rung", &[LLM], model::structured),
-        trial("a_wrong_key_is_told_as_such", &[LLM], model::wrong_key),
-        trial("a_request_that_the_engine_refuses_is_not_repeated", &[LLM], model::refused),
-        trial("a_conversation_that_is_too_long_says_so", &[LLM], model::too_long),
-        trial("a_cancelled_request_frees_its_slot_within_a_second", &[LLM], model::cancelled),
+        trial_with_requirements("a_finished_call_of_a_typescript_server_is_taken_up", &[NPM_STAMP], || {
+            reattach::call_finished_while_down(ServerKind::TypeScript)
+        }),
+        trial_with_requirements("a_question_of_a_typescript_server_is_taken_up", &[NPM_STAMP], || {
+            reattach::question_pending(ServerKind::TypeScript)
+        }),
+        trial_with_requirements("a_running_call_of_a_python_server_is_taken_up", &[PYTHON_1_STAMP], || {
+            reattach::call_running(ServerKind::Python)
+        }),
+        trial_with_requirements("a_finished_call_of_a_python_server_is_taken_up", &[PYTHON_1_STAMP], || {
+            reattach::call_finished_while_down(ServerKind::Python)
+        }),
+        trial_with_requirements("a_question_of_a_python_server_is_taken_up", &[PYTHON_1_STAMP], || {
+            reattach::question_pending(ServerKind::Python)
+        }),
+        trial_with_requirements("calls_a_server_on_python_mcp_1_1", &[PYTHON_1_1_STAMP], || {
+            old_servers::call_python_server("python-1.1")
+        }),
+        trial_with_requirements("calls_a_server_on_python_mcp_1_2", &[PYTHON_1_2_STAMP], || {
+            old_servers::call_python_server("python-1.2")
+        }),
+        trial_with_requirements("calls_a_server_on_python_mcp_1_6", &[PYTHON_1_6_STAMP], || {
+            old_servers::call_python_server("python-1.6")
+        }),
+        trial_with_requirements("calls_everything_of_2025", &[NPM_STAMP], old_servers::call_everything_2025),
+        trial_with_requirements(
+            "everything_of_2025_samples_with_a_context",
+            &[NPM_STAMP],
+            old_servers::everything_sampling,
+        ),
+        trial_with_requirements("remembers_and_recalls", &[NPM_STAMP], memory),
+        trial_with_requirements("answers_a_sampling_request_over_stdio", &[NPM_STAMP, LLM_STAMP], || {
+            sampling(INTEROP_AGENTS)
+        }),
+        trial_with_requirements("answers_a_sampling_request_over_http", &[NPM_STAMP, LLM_STAMP], || {
+            sampling(INTEROP_HTTP_AGENTS)
+        }),
+        trial_with_requirements("plans_runs_and_answers_a_goal_over_stdio", &[NPM_STAMP], || {
+            goals::valid_plan(ServerTransport::Stdio)
+        }),
+        trial_with_requirements("plans_runs_and_answers_a_goal_over_http", &[NPM_STAMP], || {
+            goals::valid_plan(ServerTransport::Http)
+        }),
+        trial_with_requirements("a_plan_with_an_unknown_tool_is_repaired_and_run", &[NPM_STAMP], goals::repaired_plan),
+        trial_with_requirements(
+            "a_plan_that_never_becomes_valid_is_shown_with_its_mistakes",
+            &[NPM_STAMP],
+            goals::invalid_plan,
+        ),
+        trial_with_requirements("a_goal_whose_task_fails_is_replanned_to_success_over_stdio", &[NPM_STAMP], || {
+            goals::replanned_goal(ServerTransport::Stdio)
+        }),
+        trial_with_requirements("a_goal_whose_task_fails_is_replanned_to_success_over_http", &[NPM_STAMP], || {
+            goals::replanned_goal(ServerTransport::Http)
+        }),
+        trial_with_requirements(
+            "what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_stdio",
+            &[NPM_STAMP],
+            || goals::fan_out(ServerTransport::Stdio),
+        ),
+        trial_with_requirements(
+            "what_the_tasks_of_a_goal_have_the_server_ask_is_theirs_over_http",
+            &[NPM_STAMP],
+            || goals::fan_out(ServerTransport::Http),
+        ),
+        trial_with_requirements("sums_up_the_demos_reading_list", &[LLM_STAMP], summarized_demo),
+        trial_with_requirements(
+            "plans_a_goal_or_shows_what_is_wrong_with_the_plan",
+            &[LLM_STAMP],
+            plans_or_explains_goal,
+        ),
+        trial_with_requirements(
+            "noise_in_the_form_of_a_plan_is_now_and_then_a_valid_one_and_runs",
+            &[LLM_STAMP],
+            runs_planned_goal,
+        ),
+        trial_with_requirements(
+            "a_prompt_uses_its_tools_and_an_answer_that_cites_nothing_says_so",
+            &[LLM_STAMP],
+            prompt_with_tools,
+        ),
+        trial_with_requirements("an_agent_samples_with_tools_in_both_eras", &[LLM_STAMP], tools_in_sampling),
+        trial_with_requirements("the_doctor_finds_the_engine_well", &[LLM_STAMP], llm::doctor_check),
+        trial_with_requirements("a_model_asks_for_tools_and_takes_their_results", &[LLM_STAMP], llm::tool_calls),
+        trial_with_requirements("a_reply_keeps_to_its_schema_on_every_rung", &[LLM_STAMP], llm::structured_reply),
+        trial_with_requirements("a_wrong_key_is_told_as_such", &[LLM_STAMP], llm::wrong_key),
+        trial_with_requirements(
+            "a_request_that_the_engine_refuses_is_not_repeated",
+            &[LLM_STAMP],
+            llm::rejected_request,
+        ),
+        trial_with_requirements("a_conversation_that_is_too_long_says_so", &[LLM_STAMP], llm::oversized_conversation),
+        trial_with_requirements(
+            "a_cancelled_request_frees_its_slot_within_a_second",
+            &[LLM_STAMP],
+            llm::cancelled_request,
+        ),
     ];
-    trials.extend(kill_trials());
+    trials.extend(crash_trials());
     libtest_mimic::run(&arguments, trials).exit();
 }
 
 /// The host itself is killed in the middle of a call, and resumed.
-fn kill_trials() -> Vec<Trial> {
-    type Case = fn(Kind) -> Result<(), Failed>;
+fn crash_trials() -> Vec<Trial> {
+    type Case = fn(ServerKind) -> Result<(), Failed>;
     let cases: [(&str, Case); 4] = [
-        ("a_killed_host_goes_on_with", kills::still_running),
-        ("a_killed_host_gets_the_result_of", kills::finished_meanwhile),
-        ("a_killed_host_passes_a_waiting_answer_to", kills::answered_meanwhile),
-        ("a_killed_host_still_has_the_question_of", kills::answered_afterwards),
+        ("a_killed_host_goes_on_with", host_kills::call_running),
+        ("a_killed_host_gets_the_result_of", host_kills::call_finished_while_down),
+        ("a_killed_host_passes_a_waiting_answer_to", host_kills::question_answered_while_down),
+        ("a_killed_host_still_has_the_question_of", host_kills::question_answered_after_resume),
     ];
-    let servers: [(&str, Kind, &[&str]); 5] = [
-        ("a_call_of_everything", Kind::Everything, &[NPM]),
-        ("a_call_of_a_typescript_server", Kind::TypeScript, &[NPM]),
-        ("a_call_of_a_python_server", Kind::Python, &[PYTHON_1]),
-        ("an_experimental_task_of_everything", Kind::Research, &[NPM]),
-        ("a_task_of_rmcps_manager", Kind::TaskManager, &[]),
+    let servers: [(&str, ServerKind, &[&str]); 5] = [
+        ("a_call_of_everything", ServerKind::Everything, &[NPM_STAMP]),
+        ("a_call_of_a_typescript_server", ServerKind::TypeScript, &[NPM_STAMP]),
+        ("a_call_of_a_python_server", ServerKind::Python, &[PYTHON_1_STAMP]),
+        ("an_experimental_task_of_everything", ServerKind::EverythingTasks, &[NPM_STAMP]),
+        ("a_task_of_rmcps_manager", ServerKind::TaskManager, &[]),
     ];
     let pairs = servers.iter().flat_map(|server| cases.iter().map(move |case| (*server, *case)));
-    pairs.map(|((of, kind, pieces), (what, case))| trial(&format!("{what}_{of}"), pieces, move || case(kind))).collect()
+    pairs
+        .map(|((of, kind, pieces), (what, case))| {
+            trial_with_requirements(&format!("{what}_{of}"), pieces, move || case(kind))
+        })
+        .collect()
 }
 
 /// The root of the repository: where the shipped plans expect to be run.
@@ -136,8 +212,12 @@ fn root() -> &'static Path {
 }
 
 /// A test that needs `pieces` to be installed.
-fn trial(name: &str, pieces: &[&str], test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    let missing: Vec<&str> = pieces.iter().copied().filter(|piece| !root().join(piece).exists()).collect();
+fn trial_with_requirements(
+    name: &str,
+    requirements: &[&str],
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let missing: Vec<&str> = requirements.iter().copied().filter(|piece| !root().join(piece).exists()).collect();
     if missing.is_empty() {
         return Trial::test(name, test);
     }
@@ -149,7 +229,7 @@ fn trial(name: &str, pieces: &[&str], test: impl FnOnce() -> Result<(), Failed> 
 }
 
 /// A repository with the commits of this week and one that is older, whose hashes do not matter.
-fn repository(messages: &[&str]) -> Result<TempDir, Failed> {
+fn git_repository(messages: &[&str]) -> Result<TempDir, Failed> {
     let directory = tempfile::tempdir()?;
     let git = |arguments: &[&str], date: &str| -> Result<(), Failed> {
         let output = Command::new("git")
@@ -185,11 +265,11 @@ fn output_directory(name: &str) -> Result<PathBuf, Failed> {
 }
 
 fn run_git_week(name: &str, messages: &[&str]) -> Result<(Outcome, PathBuf), Failed> {
-    let repository = repository(messages)?;
+    let repository = git_repository(messages)?;
     let directory = output_directory(name)?;
-    let outcome = Host::new(INTEROP)?
-        .with_parameter("repository", repository.path().display())
-        .with_parameter("directory", name)
+    let outcome = HostRun::new(INTEROP_AGENTS)?
+        .with_input("repository", repository.path().display())
+        .with_input("directory", name)
         .run("plans/interop/git-week.yaml")?;
     outcome.assert_succeeded()?;
     Ok((outcome, directory))
@@ -220,9 +300,9 @@ fn quiet_week() -> Result<(), Failed> {
 }
 
 fn everything(agents: &str) -> Result<(), Failed> {
-    let outcome = Host::new(agents)?
+    let outcome = HostRun::new(agents)?
         .with_answers("plans/interop/answers.yaml")
-        .with_parameter("seconds", 1)
+        .with_input("seconds", 1)
         .run("plans/interop/everything.yaml")?;
     outcome.assert_succeeded()?;
     let outputs = &outcome.result["outputs"];
@@ -247,7 +327,7 @@ fn everything(agents: &str) -> Result<(), Failed> {
 }
 
 fn declined_question() -> Result<(), Failed> {
-    let outcome = Host::new(INTEROP)?.with_parameter("seconds", 0.1).run("plans/interop/everything.yaml")?;
+    let outcome = HostRun::new(INTEROP_AGENTS)?.with_input("seconds", 0.1).run("plans/interop/everything.yaml")?;
     outcome.assert_succeeded()?;
     let said = outcome.result["outputs"]["question"].as_str().ok_or("`question` is no text")?;
     assert!(said.contains("declined"), "{said}");
@@ -260,9 +340,9 @@ fn memory() -> Result<(), Failed> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let outcome = Host::new(INTEROP)?
-        .with_parameter("country", "Japan")
-        .with_parameter("cities", json!(["Kyoto", "Nara"]))
+    let outcome = HostRun::new(INTEROP_AGENTS)?
+        .with_input("country", "Japan")
+        .with_input("cities", json!(["Kyoto", "Nara"]))
         .run("plans/interop/memory.yaml")?;
     outcome.assert_succeeded()?;
     assert_eq!(outcome.result["outputs"], json!({"cities": ["Kyoto", "Nara"]}));
@@ -270,20 +350,20 @@ fn memory() -> Result<(), Failed> {
 }
 
 fn sampling(agents: &str) -> Result<(), Failed> {
-    let engine = Engine::start()?;
-    let outcome = Host::new(agents)?.with_llm(&engine)?.run("plans/interop/everything-sampling.yaml")?;
+    let engine = LlmEngine::start()?;
+    let outcome = HostRun::new(agents)?.with_llm(&engine)?.run("plans/interop/everything-sampling.yaml")?;
     outcome.assert_succeeded()?;
     let said = outcome.result["outputs"]["said"].as_str().ok_or("`said` is no text")?;
     let (_, reply) = said.split_once("LLM sampling result:").ok_or_else(|| format!("no result in {said}"))?;
     let reply: Value = serde_json::from_str(reply)?;
-    assert_eq!((&reply["model"], &reply["role"]), (&json!(Engine::MODEL), &json!("assistant")));
+    assert_eq!((&reply["model"], &reply["role"]), (&json!(LlmEngine::MODEL), &json!("assistant")));
     assert!(["endTurn", "maxTokens"].map(|reason| json!(reason)).contains(&reply["stopReason"]), "{reply}");
     assert!(reply["content"]["text"].is_string(), "{reply}");
     Ok(())
 }
 
 fn tools_in_sampling() -> Result<(), Failed> {
-    let engine = Engine::start()?;
+    let engine = LlmEngine::start()?;
     for mode in ["samples-tools", "modern-samples-tools"] {
         let place = tempfile::tempdir()?;
         let script = root().join("tests/agents/odd.py");
@@ -291,7 +371,7 @@ fn tools_in_sampling() -> Result<(), Failed> {
         std::fs::write(place.path().join("agents.toml"), agents)?;
         let plan = place.path().join("plan.yaml");
         std::fs::write(&plan, "name: x\ntasks: [{ id: a, agent: odd, tool: work }]\n")?;
-        let host = Host::new(&place.path().join("agents.toml").display().to_string())?;
+        let host = HostRun::new(&place.path().join("agents.toml").display().to_string())?;
         let outcome = host.with_llm(&engine)?.run(&plan.display().to_string())?;
         outcome.assert_succeeded()?;
         let said = outcome.result["tasks"]["a"]["output"].as_str().ok_or("`a` said no text")?;
@@ -309,10 +389,12 @@ fn tools_in_sampling() -> Result<(), Failed> {
     Ok(())
 }
 
-fn summarised_demo() -> Result<(), Failed> {
-    let engine = Engine::start()?;
-    let outcome =
-        Host::new(DEMO)?.with_llm(&engine)?.with_answers("plans/lisbon.answers.yaml").run("plans/lisbon.yaml")?;
+fn summarized_demo() -> Result<(), Failed> {
+    let engine = LlmEngine::start()?;
+    let outcome = HostRun::new(DEMO_AGENTS)?
+        .with_llm(&engine)?
+        .with_answers("plans/lisbon.answers.yaml")
+        .run("plans/lisbon.yaml")?;
     outcome.assert_succeeded()?;
     assert_eq!(outcome.result["tasks"]["reading"]["output"]["summarised"], true);
     assert_eq!(outcome.result["outputs"]["trip"]["status"], "booked");
@@ -320,17 +402,17 @@ fn summarised_demo() -> Result<(), Failed> {
     Ok(())
 }
 
-fn planned_or_explained() -> Result<(), Failed> {
-    let engine = Engine::start()?;
-    let host = Host::new(DEMO)?.with_llm(&engine)?;
+fn plans_or_explains_goal() -> Result<(), Failed> {
+    let engine = LlmEngine::start()?;
+    let host = HostRun::new(DEMO_AGENTS)?.with_llm(&engine)?;
     // The model's words are noise, so what it plans differs from goal to goal; one of the two always follows.
     for city in ["Lisbon", "Porto", "Évora"] {
-        host.planned_or_explained(&format!("Plan a weekend in {city} and tell me what to read first"))?;
+        host.plan_or_explain(&format!("Plan a weekend in {city} and tell me what to read first"))?;
     }
     Ok(())
 }
 
-fn planned_validly() -> Result<(), Failed> {
+fn runs_planned_goal() -> Result<(), Failed> {
     let place = tempfile::tempdir()?;
     let script = root().join("tests/agents/odd.py");
     // A tool that wants nothing: what noise can still get wrong is which tasks there are, and which need which.
@@ -339,9 +421,9 @@ fn planned_validly() -> Result<(), Failed> {
     std::fs::write(&file, agents)?;
     // With about one seed in ten, noise is a valid plan; with the same one each time.
     for seed in 1..=100 {
-        let engine = Engine::start_from(seed)?;
-        let host = Host::new(&file.display().to_string())?.with_llm(&engine)?;
-        let Some(plan) = host.planned_or_explained("Do some work")? else { continue };
+        let engine = LlmEngine::start_with_seed(seed)?;
+        let host = HostRun::new(&file.display().to_string())?.with_llm(&engine)?;
+        let Some(plan) = host.plan_or_explain("Do some work")? else { continue };
         let tasks = host.run(&plan.display().to_string())?.result["tasks"].clone();
         let mut calls = tasks.as_object().into_iter().flatten().filter(|(_, task)| task["tool"] == "work").peekable();
         assert!(calls.peek().is_some() && calls.all(|(_, task)| task["output"] == "worked"), "seed {seed}: {tasks:#}");
@@ -350,7 +432,7 @@ fn planned_validly() -> Result<(), Failed> {
     Err("none of a hundred seeds gave a valid plan".into())
 }
 
-fn prompted() -> Result<(), Failed> {
+fn prompt_with_tools() -> Result<(), Failed> {
     let place = tempfile::tempdir()?;
     let script = root().join("tests/agents/odd.py");
     let file = place.path().join("agents.toml");
@@ -360,8 +442,8 @@ fn prompted() -> Result<(), Failed> {
     std::fs::write(&plan, format!("name: x\nresult: synthesize\ntasks: [{ask}]\n"))?;
     // With nearly every seed, noise asks for the tool and then says something, and never does it cite a task.
     for seed in 1..=20 {
-        let engine = Engine::start_from(seed)?;
-        let host = Host::new(&file.display().to_string())?.with_llm(&engine)?;
+        let engine = LlmEngine::start_with_seed(seed)?;
+        let host = HostRun::new(&file.display().to_string())?.with_llm(&engine)?;
         let result = host.run(&plan.display().to_string())?.result;
         let (asked, answer) = (&result["tasks"]["ask"], &result["tasks"]["answer"]);
         if asked["status"] != "succeeded" || result["spent"]["tool_calls"] == 0 {

@@ -6,10 +6,10 @@ use std::path::Path;
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
-use crate::{endpoint::Endpoint, host::Host, root};
+use crate::{endpoint::ScriptedEndpoint, host::HostRun, root};
 
 /// An agents file with one agent `old`.
-fn agents(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {
+fn agents_file(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {
     let place = tempfile::tempdir()?;
     let file = place.path().join("agents.toml");
     let text = format!("[agents.old]\ncommand = {:?}\nargs = {arguments:?}\n", command.display().to_string());
@@ -18,13 +18,13 @@ fn agents(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Faile
 }
 
 /// Calls a stdio server on the Python SDK that `environment` below `.interop` holds.
-pub(crate) fn python(environment: &str) -> Result<(), Failed> {
+pub(crate) fn call_python_server(environment: &str) -> Result<(), Failed> {
     let python = root().join(".interop").join(environment).join("bin/python");
     let script = root().join("tests/interop/servers/lowlevel.py").display().to_string();
-    let (place, agents) = agents(&python, &[&script])?;
+    let (place, agents) = agents_file(&python, &[&script])?;
     let plan = place.path().join("plan.yaml");
     std::fs::write(&plan, "name: x\ntasks: [{ id: a, agent: old, tool: greet }]\n")?;
-    let outcome = Host::new(&agents)?.run(&plan.display().to_string())?;
+    let outcome = HostRun::new(&agents)?.run(&plan.display().to_string())?;
     outcome.assert_succeeded()?;
     assert_eq!(outcome.result["tasks"]["a"]["output"], "hello");
     Ok(())
@@ -32,15 +32,15 @@ pub(crate) fn python(environment: &str) -> Result<(), Failed> {
 
 const EVERYTHING: &str = ".interop/npm/node_modules/everything-2025/dist/index.js";
 
-pub(crate) fn everything() -> Result<(), Failed> {
+pub(crate) fn call_everything_2025() -> Result<(), Failed> {
     let script = root().join(EVERYTHING).display().to_string();
-    let (place, agents) = agents(Path::new("node"), &[&script])?;
+    let (place, agents) = agents_file(Path::new("node"), &[&script])?;
     let plan = place.path().join("plan.yaml");
     let tasks = "  - { id: echo, agent: old, tool: echo, with: { message: hi } }\n\
                  \x20 - { id: add, agent: old, tool: add, with: { a: 2, b: 3 } }\n\
                  \x20 - { id: structured, agent: old, tool: structuredContent, with: { location: Lisbon } }\n";
     std::fs::write(&plan, format!("name: x\ntasks:\n{tasks}"))?;
-    let outcome = Host::new(&agents)?.run(&plan.display().to_string())?;
+    let outcome = HostRun::new(&agents)?.run(&plan.display().to_string())?;
     outcome.assert_succeeded()?;
     assert_eq!(outcome.result["tasks"]["echo"]["output"], "Echo: hi");
     assert_eq!(outcome.result["tasks"]["add"]["output"], "The sum of 2 and 3 is 5.");
@@ -50,19 +50,19 @@ pub(crate) fn everything() -> Result<(), Failed> {
 
 /// Its sampling names a context (`includeContext`), which a client may leave out.
 pub(crate) fn everything_sampling() -> Result<(), Failed> {
-    let endpoint = Endpoint::answering(["Roses are red."]);
+    let endpoint = ScriptedEndpoint::with_replies(["Roses are red."]);
     let script = root().join(EVERYTHING).display().to_string();
-    let (place, agents) = agents(Path::new("node"), &[&script])?;
+    let (place, agents) = agents_file(Path::new("node"), &[&script])?;
     let section = std::fs::read_to_string(&agents)?;
-    std::fs::write(&agents, format!("{}{section}", endpoint.section()))?;
+    std::fs::write(&agents, format!("{}{section}", endpoint.config_section()))?;
     let plan = place.path().join("plan.yaml");
     let task = "{ id: ask, agent: old, tool: sampleLLM, with: { prompt: Write a poem, maxTokens: 20 } }";
     std::fs::write(&plan, format!("name: x\ntasks: [{task}]\n"))?;
-    let outcome = Host::new(&agents)?.run(&plan.display().to_string())?;
+    let outcome = HostRun::new(&agents)?.run(&plan.display().to_string())?;
     outcome.assert_succeeded()?;
     let said = outcome.result["tasks"]["ask"]["output"].as_str().unwrap_or_default();
     assert!(said.contains("Roses are red."), "{said}");
-    let asked = endpoint.request();
+    let asked = endpoint.next_request();
     assert!(asked["messages"].to_string().contains("Write a poem"), "{asked}");
     assert_eq!(asked["max_tokens"], 20, "{asked}");
     Ok(())

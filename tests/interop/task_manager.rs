@@ -21,28 +21,28 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
-use crate::support::offer;
+use crate::support::tools_result;
 
 /// The environment variable that makes this executable the server, on the port that it names.
-const PORT: &str = "KAPELL_INTEROP_TASK_MANAGER";
+const PORT_VARIABLE: &str = "KAPELL_INTEROP_TASK_MANAGER";
 
 /// The server on that port, in a process of its own.
 pub(crate) fn command(port: u16) -> Result<Command, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(PORT, port.to_string());
+    command.env(PORT_VARIABLE, port.to_string());
     Ok(command)
 }
 
 /// Serves for ever where this process is to be the server; gives why it cannot, and none where it is not to be.
-pub(crate) fn serve_if_asked() -> Option<Failed> {
-    let port = std::env::var(PORT).ok()?;
+pub(crate) fn serve_if_requested() -> Option<Failed> {
+    let port = std::env::var(PORT_VARIABLE).ok()?;
     serve(&port).err()
 }
 
 fn serve(port: &str) -> Result<(), Failed> {
     let port: u16 = port.parse()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let server = Server::default();
+        let server = TaskServer::default();
         let service = StreamableHttpService::new(
             move || Ok(server.clone()),
             Arc::<LocalSessionManager>::default(),
@@ -54,35 +54,35 @@ fn serve(port: &str) -> Result<(), Failed> {
 }
 
 #[derive(Clone, Default)]
-struct Server {
+struct TaskServer {
     tasks: TaskManager,
 }
 
-fn said(text: impl Into<String>) -> CallToolResult {
+fn text_result(text: impl Into<String>) -> CallToolResult {
     CallToolResult::success(vec![ContentBlock::text(text.into())])
 }
 
-async fn work(arguments: JsonObject, task: TaskContext) -> Result<CallToolResult, TaskExit> {
+async fn long_task(arguments: JsonObject, task: TaskContext) -> Result<CallToolResult, TaskExit> {
     let number = |name: &str| arguments.get(name).and_then(Value::as_u64).filter(|number| *number > 0).unwrap_or(1);
     let (seconds, steps) = (number("seconds"), number("steps"));
     for step in 1..=steps {
         task.set_status_message(format!("step {step} of {steps}"));
         tokio::time::sleep(Duration::from_millis(1_000 * seconds / steps)).await;
     }
-    Ok(said("done"))
+    Ok(text_result("done"))
 }
 
-async fn ask(task: TaskContext) -> Result<CallToolResult, TaskExit> {
+async fn asking_task(task: TaskContext) -> Result<CallToolResult, TaskExit> {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
     let question = InputRequest::Elicitation(ElicitRequest::new(ElicitRequestParams::FormElicitationParams {
         meta: None,
         message: "who?".to_owned(),
         requested_schema: serde_json::from_value(schema).expect("a form"),
     }));
-    Ok(said(task.request_input("who", question).await?.to_string()))
+    Ok(text_result(task.request_input("who", question).await?.to_string()))
 }
 
-impl ServerHandler for Server {
+impl ServerHandler for TaskServer {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
     }
@@ -92,7 +92,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(offer(&["work", "ask"]))
+        Ok(tools_result(&["work", "ask"]))
     }
 
     async fn call_tool(
@@ -103,8 +103,8 @@ impl ServerHandler for Server {
         let options = TaskOptions::new().with_poll_interval_ms(100).with_ttl_ms(Some(60_000));
         let arguments = request.arguments.unwrap_or_default();
         let task = match &*request.name {
-            "work" => self.tasks.spawn(options, |task| Box::pin(work(arguments, task))),
-            "ask" => self.tasks.spawn(options, |task| Box::pin(ask(task))),
+            "work" => self.tasks.spawn(options, |task| Box::pin(long_task(arguments, task))),
+            "ask" => self.tasks.spawn(options, |task| Box::pin(asking_task(task))),
             other => return Err(ErrorData::invalid_params(format!("no tool `{other}`"), None)),
         };
         Ok(CallToolResponse::Task(CreateTaskResult::new(task)))

@@ -9,11 +9,11 @@ use std::{
 use kapell::model::{AttemptId, Effect, Event, Outcome, Plan, Record, RunStatus, TaskId};
 use serde_json::Value;
 
-/// What each task returned, and under [`RUN`] what the run did; nothing of a `foreach` task itself.
+/// What each task returned, and under [`RUN_KEY`] what the run did; nothing of a `foreach` task itself.
 pub(crate) type Outputs = BTreeMap<String, Value>;
 
 /// No task has this name.
-const RUN: &str = "(the run)";
+const RUN_KEY: &str = "(the run)";
 
 /// What the agents did: the attempts by whose key they did it, in order.
 #[derive(Debug, PartialEq)]
@@ -40,13 +40,13 @@ impl Effects {
     }
 
     /// The attempts by which something was done more than once: calls that were made twice.
-    fn repeated(&self) -> HashSet<&AttemptId> {
+    fn duplicates(&self) -> HashSet<&AttemptId> {
         let mut seen = HashSet::new();
         self.0.iter().filter(|attempt| !seen.insert(*attempt)).collect()
     }
 
     /// The numbers of the attempts by which `task` took effect.
-    pub(crate) fn of(&self, task: &TaskId) -> Vec<u32> {
+    pub(crate) fn attempts_of(&self, task: &TaskId) -> Vec<u32> {
         self.0.iter().filter(|attempt| attempt.task == *task).map(|attempt| attempt.number).collect()
     }
 }
@@ -58,7 +58,7 @@ pub(crate) fn outputs(records: &[Record]) -> Outputs {
             Some((attempt.task.to_string(), serde_json::to_value(output).expect("JSON")))
         }
         Event::RunEnded { outputs: Some(outputs), .. } => {
-            Some((RUN.to_owned(), serde_json::to_value(outputs).expect("JSON")))
+            Some((RUN_KEY.to_owned(), serde_json::to_value(outputs).expect("JSON")))
         }
         _ => None,
     };
@@ -67,10 +67,10 @@ pub(crate) fn outputs(records: &[Record]) -> Outputs {
 
 /// What a journal says of the calls of a run.
 #[derive(Default)]
-struct Story {
+struct CallHistory {
     started: HashSet<AttemptId>,
     /// Tasks with a result, and whether a call gave it or a person vouched for it.
-    results: HashMap<TaskId, Result<(), Vouched>>,
+    results: HashMap<TaskId, Result<(), ConfirmedByPerson>>,
     /// Tasks that became others, with their number.
     expanded: HashMap<TaskId, usize>,
     ended: Option<RunStatus>,
@@ -78,18 +78,18 @@ struct Story {
 }
 
 /// A person said that it took effect.
-struct Vouched;
+struct ConfirmedByPerson;
 
-impl Story {
+impl CallHistory {
     fn read(records: &[Record]) -> Self {
         let mut story = Self::default();
         for record in records {
-            story.take(&record.event);
+            story.apply_event(&record.event);
         }
         story
     }
 
-    fn take(&mut self, event: &Event) {
+    fn apply_event(&mut self, event: &Event) {
         if self.ended.is_some_and(|status| status != RunStatus::Paused) {
             self.problems.push(format!("{event:?} came after the end of the run"));
         }
@@ -102,12 +102,14 @@ impl Story {
                     self.problems.push(format!("{attempt} was started twice"));
                 }
             }
-            Event::AttemptSucceeded { attempt, .. } => self.result(&attempt.task, Ok(())),
+            Event::AttemptSucceeded { attempt, .. } => self.record_result(&attempt.task, Ok(())),
             Event::TasksAdded { parent, items } => {
                 self.expanded.insert(parent.clone(), items.len());
             }
             Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } if self.expanded.contains_key(task) => {}
-            Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } => self.result(task, Err(Vouched)),
+            Event::TaskEnded { task, outcome: Outcome::Succeeded(_) } => {
+                self.record_result(task, Err(ConfirmedByPerson))
+            }
             Event::TaskEnded { task, outcome } => self.problems.push(format!("`{task}` ended as {outcome:?}")),
             Event::RunEnded { status, .. } => self.ended = Some(*status),
             Event::RunResumed { .. } => self.ended = None,
@@ -115,7 +117,7 @@ impl Story {
         }
     }
 
-    fn result(&mut self, task: &TaskId, result: Result<(), Vouched>) {
+    fn record_result(&mut self, task: &TaskId, result: Result<(), ConfirmedByPerson>) {
         if self.results.insert(task.clone(), result).is_some() {
             self.problems.push(format!("`{task}` has two results"));
         }
@@ -139,11 +141,11 @@ impl Story {
 ///
 /// # Errors
 /// Everything that is not as it must be.
-pub(crate) fn check(records: &[Record], effects: &Effects, expected: &Outputs) -> Result<(), Vec<String>> {
+pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Outputs) -> Result<(), Vec<String>> {
     let Some(Event::RunStarted { plan, .. }) = records.first().map(|record| &record.event) else {
         return Err(vec!["the journal does not begin with a run".to_owned()]);
     };
-    let mut story = Story::read(records);
+    let mut story = CallHistory::read(records);
     let mut problems = std::mem::take(&mut story.problems);
     if story.ended != Some(RunStatus::Succeeded) {
         problems.push(format!("the run ended as {:?}", story.ended));
@@ -155,7 +157,7 @@ pub(crate) fn check(records: &[Record], effects: &Effects, expected: &Outputs) -
             .filter(|attempt| !story.started.contains(*attempt))
             .map(|attempt| format!("{attempt} took effect, and the journal does not know that it was started")),
     );
-    problems.extend(effects.repeated().into_iter().map(|attempt| format!("{attempt} took effect twice")));
+    problems.extend(effects.duplicates().into_iter().map(|attempt| format!("{attempt} took effect twice")));
     let calls = story.calls(plan);
     let known: HashSet<&TaskId> = calls.iter().map(|(task, _)| task).collect();
     problems.extend(
@@ -167,11 +169,11 @@ pub(crate) fn check(records: &[Record], effects: &Effects, expected: &Outputs) -
     );
     let mut returned = outputs(records);
     for (task, effect) in &calls {
-        let took_effect = effects.of(task);
+        let took_effect = effects.attempts_of(task);
         match story.results.get(task) {
             None => problems.push(format!("`{task}` has no result")),
             // Its result is what nobody has.
-            Some(Err(Vouched)) => {
+            Some(Err(ConfirmedByPerson)) => {
                 let lost = expected.get(task.as_str()).cloned().unwrap_or_default();
                 returned.insert(task.to_string(), lost);
             }

@@ -8,64 +8,64 @@ use std::{
 };
 
 use kapell::{
-    journal::Reader,
+    journal::JournalReader,
     model::{Asker, AttemptId, Event, Question, Record, RunStatus},
 };
 use serde_json::json;
 
 use crate::{
     audit::{self, Effects, Outputs},
-    dice::Dice,
-    life::{End, Fate, live},
-    servers::{AGENTS, Servers},
-    support::{Place, wait_for},
+    process::{KillPoint, ProcessEnd, run_until},
+    rng::Rng,
+    servers::{AGENTS, AgentServers},
+    support::{Workspace, wait_for},
 };
 
 const PLAN: &str = include_str!("plan.yaml");
 
 /// Kills of one run: enough for most tasks to be hit, and few enough for it to end soon.
-const FEWEST_KILLS: u64 = 4;
-const MOST_KILLS: u64 = 16;
+const MIN_KILLS: u64 = 4;
+const MAX_KILLS: u64 = 16;
 /// Processes that one run may need: beyond the kills, one for each question that only the agents' record can answer.
-const MOST_LIVES: usize = 120;
+const MAX_PROCESSES: usize = 120;
 
 /// What the plan returns when nothing goes wrong.
 pub(crate) static EXPECTED: LazyLock<Outputs> = LazyLock::new(|| {
-    let mut case = Case::new("undisturbed");
-    assert_eq!(case.live(Fate::Spared), End::Exited(0), "{}", case.talk());
+    let mut case = CrashCase::new("undisturbed");
+    assert_eq!(case.spawn_next_process(KillPoint::Never), ProcessEnd::Exited(0), "{}", case.stderr_text());
     case.outputs()
 });
 
 /// A run and its surroundings.
-pub(crate) struct Case {
+pub(crate) struct CrashCase {
     /// What it is called where something about it is wrong.
     name: String,
-    place: Place,
-    servers: Servers,
+    place: Workspace,
+    servers: AgentServers,
     /// What a person found out about calls of which the host did not know whether they took effect.
-    settled: HashMap<AttemptId, &'static str>,
+    resolutions: HashMap<AttemptId, &'static str>,
     /// Processes so far.
-    lives: usize,
+    processes: usize,
 }
 
-impl Case {
+impl CrashCase {
     /// The plan of fifty tasks.
     pub(crate) fn new(name: &str) -> Self {
-        Self::of_plan(name, PLAN)
+        Self::with_plan(name, PLAN)
     }
 
     /// A place with a plan, the agents file and agents that serve HTTP.
-    pub(crate) fn of_plan(name: &str, plan: &str) -> Self {
-        let place = Place::new();
-        let servers = Servers::start(&place);
+    pub(crate) fn with_plan(name: &str, plan: &str) -> Self {
+        let place = Workspace::new();
+        let servers = AgentServers::start(&place);
         place.write("agents.toml", agents_file(&place, &servers)).write("plan.yaml", plan);
-        let case = Self { name: name.to_owned(), place, servers, settled: HashMap::new(), lives: 0 };
+        let case = Self { name: name.to_owned(), place, servers, resolutions: HashMap::new(), processes: 0 };
         case.write_answers();
         case
     }
 
     /// Where it takes place.
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Workspace {
         &self.place
     }
 
@@ -85,12 +85,12 @@ impl Case {
     }
 
     /// Starts, kills and resumes the run until it ends by itself; how often it was killed.
-    pub(crate) fn survive(&mut self, mut dice: Dice) -> usize {
-        let most = FEWEST_KILLS + dice.below(MOST_KILLS - FEWEST_KILLS);
+    pub(crate) fn run_with_kills(&mut self, mut rng: Rng) -> usize {
+        let most = MIN_KILLS + rng.below(MAX_KILLS - MIN_KILLS);
         let mut kills = 0;
         while self.status() != Some(RunStatus::Succeeded) {
-            let fate = if kills < most { Fate::draw(&mut dice) } else { Fate::Spared };
-            if self.go_on(fate) == End::Killed {
+            let fate = if kills < most { KillPoint::random(&mut rng) } else { KillPoint::Never };
+            if self.run_next_process(fate) == ProcessEnd::Killed {
                 kills += 1;
             }
         }
@@ -100,44 +100,48 @@ impl Case {
     /// Resumes the run until it ends by itself.
     pub(crate) fn finish(&mut self) {
         while self.status() != Some(RunStatus::Succeeded) {
-            self.go_on(Fate::Spared);
+            self.run_next_process(KillPoint::Never);
         }
     }
 
     /// Lets the next process live, and answers what it leaves open.
-    fn go_on(&mut self, fate: Fate) -> End {
-        assert!(self.lives < MOST_LIVES, "{}: the run does not end\n{}", self.name, self.talk());
-        let end = self.live(fate);
+    fn run_next_process(&mut self, kill_point: KillPoint) -> ProcessEnd {
+        assert!(self.processes < MAX_PROCESSES, "{}: the run does not end\n{}", self.name, self.stderr_text());
+        let end = self.spawn_next_process(kill_point);
         match end {
-            End::Killed | End::Exited(0) => {}
-            End::Exited(4) => self.settle(),
-            End::Exited(_) | End::Stuck => panic!("{}: {fate:?}: {end:?}\n{}", self.name, self.talk()),
+            ProcessEnd::Killed | ProcessEnd::Exited(0) => {}
+            ProcessEnd::Exited(4) => self.resolve_ambiguous_calls(),
+            ProcessEnd::Exited(_) | ProcessEnd::Stuck => {
+                panic!("{}: {kill_point:?}: {end:?}\n{}", self.name, self.stderr_text())
+            }
         }
         end
     }
 
     /// Holds the agents' record of a run that has ended against the journal.
     pub(crate) fn audit(&self, expected: &Outputs) {
-        wait_for("every process of the host and its agents to end", || self.survivors().is_empty().then_some(()));
+        wait_for("every process of the host and its agents to end", || {
+            self.leftover_processes().is_empty().then_some(())
+        });
         let again = self.place.kapell(&["resume", "last", "--journal", "journal.db"]);
         assert_eq!(again.code, Some(2), "{}: there is nothing to resume: {again:?}", self.name);
-        if let Err(problems) = audit::check(&self.records(), &self.effects(), expected) {
-            panic!("{}:\n{}\n{}", self.name, problems.join("\n"), self.talk());
+        if let Err(problems) = audit::check_run(&self.records(), &self.effects(), expected) {
+            panic!("{}:\n{}\n{}", self.name, problems.join("\n"), self.stderr_text());
         }
     }
 
     /// What it went through, for people.
     pub(crate) fn summary(&self) -> String {
         let mut settled: BTreeMap<&str, usize> = BTreeMap::new();
-        self.settled.values().for_each(|truth| *settled.entry(truth).or_default() += 1);
-        format!("{}: {} processes, settled by a person: {settled:?}", self.name, self.lives)
+        self.resolutions.values().for_each(|truth| *settled.entry(truth).or_default() += 1);
+        format!("{}: {} processes, settled by a person: {settled:?}", self.name, self.processes)
     }
 
     /// Lets the next process live: it begins the run, or goes on with it where there is one.
-    fn live(&mut self, fate: Fate) -> End {
-        self.lives += 1;
+    fn spawn_next_process(&mut self, kill_point: KillPoint) -> ProcessEnd {
+        self.processes += 1;
         self.write_answers();
-        live(self.place.command(self.next_command()), fate, &self.place)
+        run_until(self.place.command(self.next_command()), kill_point, &self.place)
     }
 
     /// What a person would type next.
@@ -157,7 +161,7 @@ impl Case {
             String::from("answers:\n- { tool: book_trip, message: for an estimated, accept: { confirm: true } }\n");
         for question in self.open_questions() {
             if let Asker::Host { attempt } = &question.asker
-                && let Some(outcome) = self.settled.get(attempt)
+                && let Some(outcome) = self.resolutions.get(attempt)
             {
                 let rule = json!({"task": attempt.task, "message": "unknown whether", "accept": {"outcome": outcome}});
                 let _ = writeln!(text, "- {rule}");
@@ -168,17 +172,23 @@ impl Case {
 
     /// Finds out what became of the calls that the host asks about: ends whatever may still work on one of them, and
     /// then looks at what the agents have done.
-    pub(crate) fn settle(&mut self) {
-        wait_for("the agents' processes to end", || self.survivors().is_empty().then_some(()));
+    pub(crate) fn resolve_ambiguous_calls(&mut self) {
+        wait_for("the agents' processes to end", || self.leftover_processes().is_empty().then_some(()));
         self.servers.restart(&self.place);
         let effects = self.effects();
         let mut news = 0;
         for question in self.open_questions() {
             let Asker::Host { attempt } = question.asker else { continue };
-            let outcome = if effects.of(&attempt.task).is_empty() { "repeat" } else { "done" };
-            news += usize::from(self.settled.insert(attempt, outcome).is_none());
+            let outcome = if effects.attempts_of(&attempt.task).is_empty() { "repeat" } else { "done" };
+            news += usize::from(self.resolutions.insert(attempt, outcome).is_none());
         }
-        assert_ne!(news, 0, "{}: the run paused, and not for a question of the host\n{}", self.name, self.talk());
+        assert_ne!(
+            news,
+            0,
+            "{}: the run paused, and not for a question of the host\n{}",
+            self.name,
+            self.stderr_text()
+        );
     }
 
     fn open_questions(&self) -> Vec<Question> {
@@ -202,7 +212,7 @@ impl Case {
             return None;
         }
         // A process that was killed while it made the journal may have left an empty file.
-        let reader = Reader::open(&self.place.path("journal.db")).ok()?;
+        let reader = JournalReader::open(&self.place.path("journal.db")).ok()?;
         let runs = reader.runs(2).expect("a journal");
         assert!(runs.len() < 2, "a second run was begun");
         Some(runs.first()?.status)
@@ -212,17 +222,17 @@ impl Case {
         if self.status().is_none() {
             return Vec::new();
         }
-        let reader = Reader::open(&self.place.path("journal.db")).expect("a journal");
+        let reader = JournalReader::open(&self.place.path("journal.db")).expect("a journal");
         let run = reader.find_run("last").expect("a run");
         reader.records(&run, 0).collect::<Result<_, _>>().expect("its events")
     }
 
     /// The processes of this place that are not its servers: each has the place in its environment.
-    fn survivors(&self) -> Vec<u32> {
+    fn leftover_processes(&self) -> Vec<u32> {
         let place = self.place.path("").display().to_string();
         let processes = std::fs::read_dir("/proc").expect("a list of processes").filter_map(Result::ok);
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let ours = pids.filter(|pid| !self.servers.include(*pid)).filter(|pid| {
+        let ours = pids.filter(|pid| !self.servers.has_process(*pid)).filter(|pid| {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             String::from_utf8_lossy(&environment).contains(&place)
         });
@@ -230,13 +240,13 @@ impl Case {
     }
 
     /// What the processes said, the latest last.
-    fn talk(&self) -> String {
+    fn stderr_text(&self) -> String {
         std::fs::read_to_string(self.place.path("talk")).unwrap_or_default()
     }
 }
 
 /// Each agent three times: as a child of the host, and over HTTP in each era. The children speak one era each, too.
-fn agents_file(place: &Place, servers: &Servers) -> String {
+fn agents_file(place: &Workspace, servers: &AgentServers) -> String {
     let (effects, documents) = (place.path("effects.jsonl"), place.path("documents"));
     let mut text = String::new();
     for (agent, protocol) in AGENTS.into_iter().zip(["legacy", "auto", "modern"]) {

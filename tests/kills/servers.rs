@@ -6,13 +6,13 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::support::Place;
+use crate::support::Workspace;
 
 /// The agents, each speaking both eras.
 pub(crate) const AGENTS: [&str; 3] = ["travel", "research", "archive"];
 
 /// Three processes.
-pub(crate) struct Servers {
+pub(crate) struct AgentServers {
     running: Vec<Server>,
 }
 
@@ -22,9 +22,9 @@ struct Server {
     process: Child,
 }
 
-impl Servers {
+impl AgentServers {
     /// Starts all of them on ports that are free.
-    pub(crate) fn start(place: &Place) -> Self {
+    pub(crate) fn start(place: &Workspace) -> Self {
         Self { running: AGENTS.map(|agent| Server::start(place, agent, 0)).into() }
     }
 
@@ -35,7 +35,7 @@ impl Servers {
     }
 
     /// Ends all of them, and with them every call that they still have; then starts them where they were.
-    pub(crate) fn restart(&mut self, place: &Place) {
+    pub(crate) fn restart(&mut self, place: &Workspace) {
         for server in &mut self.running {
             server.end();
             *server = Server::start(place, server.agent, server.port);
@@ -43,19 +43,19 @@ impl Servers {
     }
 
     /// Whether a process is one of them.
-    pub(crate) fn include(&self, pid: u32) -> bool {
+    pub(crate) fn has_process(&self, pid: u32) -> bool {
         self.running.iter().any(|server| server.process.id() == pid)
     }
 }
 
-impl Drop for Servers {
+impl Drop for AgentServers {
     fn drop(&mut self) {
         self.running.iter_mut().for_each(Server::end);
     }
 }
 
 impl Server {
-    fn start(place: &Place, agent: &'static str, port: u16) -> Self {
+    fn start(place: &Workspace, agent: &'static str, port: u16) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
         command
             .args(["demo-agent", agent, "--http", &port.to_string()])

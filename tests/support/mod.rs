@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-pub(crate) mod lives;
+pub(crate) mod restarts;
 
 use std::{
     path::{Path, PathBuf},
@@ -13,11 +13,11 @@ use std::{
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
 use kapell::{
-    mcp::{Host, Options, Pool, Sampling, Unreachable},
+    mcp::{Host, Options, Pool, SamplingSupport, UnreachablePolicy},
     model::{
-        AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, ChildProcess,
-        Elicitation, JsonObject, LogMessage, NoteKey, Notes, Origin, Progress, Protocol, SamplingPolicy, Span,
-        StartAttempt, Transport,
+        AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey,
+        Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol,
+        SamplingPolicy, StartAttempt, Transport,
     },
 };
 use rmcp::model::{ListToolsResult, Tool};
@@ -25,79 +25,79 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 /// A host that answers as it is told and remembers everything.
-pub(crate) struct Recorder {
+pub(crate) struct RecordingHost {
     directory: tempfile::TempDir,
     answer: Answer,
-    told: Mutex<Told>,
+    record: Mutex<HostRecord>,
     withdrawn: Notify,
 }
 
 #[derive(Default)]
-struct Told {
-    thinking: Duration,
+struct HostRecord {
+    delay: Duration,
     reply: Option<Result<ChatReply, ChatError>>,
     elicited: Vec<(Origin, Elicitation)>,
     sampled: Vec<(Origin, ChatRequest)>,
     rounds: Vec<(u32, Option<String>, Value)>,
     progress: Vec<Progress>,
     logged: Vec<(Origin, LogMessage)>,
-    notes: Vec<(NoteKey, Value)>,
+    checkpoints: Vec<(CheckpointKey, Value)>,
 }
 
-impl Recorder {
+impl RecordingHost {
     pub(crate) fn new() -> Arc<Self> {
-        Self::answering(Answer::Decline)
+        Self::with_answer(Answer::Decline)
     }
 
-    pub(crate) fn answering(answer: Answer) -> Arc<Self> {
+    pub(crate) fn with_answer(answer: Answer) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
-        Arc::new(Self { directory, answer, told: Mutex::default(), withdrawn: Notify::new() })
+        Arc::new(Self { directory, answer, record: Mutex::default(), withdrawn: Notify::new() })
     }
 
     /// The notes that were kept, oldest first.
-    pub(crate) fn notes(&self) -> Vec<(NoteKey, Value)> {
-        self.told.lock().unwrap().notes.clone()
+    pub(crate) fn checkpoints(&self) -> Vec<(CheckpointKey, Value)> {
+        self.record.lock().unwrap().checkpoints.clone()
     }
 
     /// What a later process finds of them.
-    pub(crate) fn left(&self) -> Notes {
-        let mut notes = Notes::default();
-        for (key, note) in self.notes() {
+    pub(crate) fn saved_checkpoints(&self) -> Checkpoints {
+        let mut notes = Checkpoints::default();
+        for (key, note) in self.checkpoints() {
             notes.insert(key, note);
         }
         notes
     }
 
-    pub(crate) fn think_for(&self, thinking: Duration) {
-        self.told.lock().unwrap().thinking = thinking;
+    pub(crate) fn set_delay(&self, thinking: Duration) {
+        self.record.lock().unwrap().delay = thinking;
     }
 
-    pub(crate) fn replies(&self, reply: Result<ChatReply, ChatError>) {
-        self.told.lock().unwrap().reply = Some(reply);
+    pub(crate) fn set_reply(&self, reply: Result<ChatReply, ChatError>) {
+        self.record.lock().unwrap().reply = Some(reply);
     }
 
-    pub(crate) fn logs(&self) -> &Path {
+    pub(crate) fn log_directory(&self) -> &Path {
         self.directory.path()
     }
 
     pub(crate) fn elicited(&self) -> Vec<(Origin, Elicitation)> {
-        self.told.lock().unwrap().elicited.clone()
+        self.record.lock().unwrap().elicited.clone()
     }
 
     pub(crate) fn sampled(&self) -> Vec<(Origin, ChatRequest)> {
-        self.told.lock().unwrap().sampled.clone()
+        self.record.lock().unwrap().sampled.clone()
     }
 
     pub(crate) fn rounds(&self) -> Vec<(u32, Option<String>, Value)> {
-        self.told.lock().unwrap().rounds.clone()
+        self.record.lock().unwrap().rounds.clone()
     }
 
     pub(crate) fn progress(&self) -> Vec<Progress> {
-        self.told.lock().unwrap().progress.clone()
+        self.record.lock().unwrap().progress.clone()
     }
 
     pub(crate) fn logged(&self) -> Vec<(Origin, LogMessage)> {
-        self.told.lock().unwrap().logged.clone()
+        self.record.lock().unwrap().logged.clone()
     }
 
     /// Waits until a question was taken back.
@@ -106,9 +106,9 @@ impl Recorder {
     }
 }
 
-struct OnDrop<'a>(Option<&'a Notify>);
+struct NotifyOnDrop<'a>(Option<&'a Notify>);
 
-impl Drop for OnDrop<'_> {
+impl Drop for NotifyOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(notify) = self.0 {
             notify.notify_one();
@@ -117,14 +117,14 @@ impl Drop for OnDrop<'_> {
 }
 
 #[async_trait::async_trait]
-impl Host for Recorder {
+impl Host for RecordingHost {
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
         let thinking = {
-            let mut told = self.told.lock().unwrap();
+            let mut told = self.record.lock().unwrap();
             told.elicited.push((origin, elicitation));
-            told.thinking
+            told.delay
         };
-        let mut dropped = OnDrop(Some(&self.withdrawn));
+        let mut dropped = NotifyOnDrop(Some(&self.withdrawn));
         tokio::time::sleep(thinking).await;
         dropped.0 = None;
         self.answer.clone()
@@ -132,36 +132,36 @@ impl Host for Recorder {
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
         let (thinking, reply) = {
-            let mut told = self.told.lock().unwrap();
+            let mut told = self.record.lock().unwrap();
             told.sampled.push((origin, chat));
-            (told.thinking, told.reply.clone())
+            (told.delay, told.reply.clone())
         };
         tokio::time::sleep(thinking).await;
         reply.unwrap()
     }
 
-    async fn input_required(&self, _: AttemptId, round: u32, request_state: Option<String>, requests: Value) {
-        self.told.lock().unwrap().rounds.push((round, request_state, requests));
+    async fn on_input_required(&self, _: AttemptId, round: u32, request_state: Option<String>, requests: Value) {
+        self.record.lock().unwrap().rounds.push((round, request_state, requests));
     }
 
-    fn note(&self, key: NoteKey, note: Value) -> BoxFuture<'static, ()> {
-        self.told.lock().unwrap().notes.push((key, note));
+    fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()> {
+        self.record.lock().unwrap().checkpoints.push((key, note));
         Box::pin(std::future::ready(()))
     }
 
-    fn progressed(&self, _: &AttemptId, progress: Progress) {
-        self.told.lock().unwrap().progress.push(progress);
+    fn on_progress(&self, _: &AttemptId, progress: Progress) {
+        self.record.lock().unwrap().progress.push(progress);
     }
 
-    fn logged(&self, origin: Origin, message: LogMessage) {
-        self.told.lock().unwrap().logged.push((origin, message));
+    fn on_log(&self, origin: Origin, message: LogMessage) {
+        self.record.lock().unwrap().logged.push((origin, message));
     }
 }
 
 /// A host that answers everything.
-pub(crate) fn helpful() -> Arc<Recorder> {
-    let host = Recorder::answering(Answer::Accept { content: Some(json!({"name": "Ada"})) });
-    host.replies(Ok(ChatReply {
+pub(crate) fn answering_host() -> Arc<RecordingHost> {
+    let host = RecordingHost::with_answer(Answer::Accept { content: Some(json!({"name": "Ada"})) });
+    host.set_reply(Ok(ChatReply {
         parts: vec![ChatPart::Text { text: "in short".to_owned() }],
         cost_usd: None,
         warning: None,
@@ -173,12 +173,12 @@ pub(crate) fn helpful() -> Arc<Recorder> {
 }
 
 /// A pool over the given agents.
-pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<Recorder>) -> Pool {
+pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
     let options = Options {
-        log_dir: host.logs().to_owned(),
+        log_dir: host.log_directory().to_owned(),
         era_cache: None,
-        unreachable: Unreachable::Retry,
-        sampling: Sampling::WithTools,
+        unreachable: UnreachablePolicy::Retry,
+        sampling: SamplingSupport::WithTools,
         client_name: "test".to_owned(),
         client_version: "0".to_owned(),
     };
@@ -198,7 +198,7 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
         policy: AgentPolicy {
             required: false,
             max_concurrency: 4,
-            tool_timeout: Span(Duration::from_secs(20)),
+            tool_timeout: HumanDuration(Duration::from_secs(20)),
             effect: None,
             fingerprint: String::new(),
         },
@@ -215,7 +215,7 @@ pub(crate) fn process(command: &str, args: &[&str]) -> ChildProcess {
 }
 
 /// The agent `odd`, misbehaving as `mode` says.
-pub(crate) fn odd(mode: &str) -> AgentSpec {
+pub(crate) fn odd_agent(mode: &str) -> AgentSpec {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/agents/odd.py");
     spec("odd", Transport::Stdio(process("python3", &[script.to_str().unwrap(), mode])))
 }
@@ -234,7 +234,7 @@ pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
 }
 
 /// What a server offers: tools of these names, which take any object.
-pub(crate) fn offer(names: &[&'static str]) -> ListToolsResult {
+pub(crate) fn tools_result(names: &[&'static str]) -> ListToolsResult {
     let schema = Arc::new(object(json!({"type": "object"})));
     ListToolsResult::with_all_items(names.iter().map(|&name| Tool::new(name, name, schema.clone())).collect())
 }
@@ -245,7 +245,7 @@ pub(crate) fn object(value: Value) -> JsonObject {
 }
 
 /// Waits until it holds.
-pub(crate) async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     let holds = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -261,7 +261,7 @@ pub(crate) fn is_running(pid: u32) -> bool {
 }
 
 /// Waits until none of the processes is left.
-pub(crate) async fn until_gone(pids: &[u32]) {
+pub(crate) async fn wait_until_gone(pids: &[u32]) {
     let gone = async {
         while pids.iter().any(|pid| is_running(*pid)) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -6,22 +6,22 @@ use std::{fs, io, path::Path};
 use clap::{ArgGroup, Args};
 
 use super::super::{
-    CliError, Exit, Format, JournalArg,
+    CliError, Exit, JournalArg, OutputFormat,
     exit::{print, print_json},
     files,
 };
 use crate::{
-    journal::{self, JournalError, Reader, RunSummary},
-    model::{RunId, Span, Timestamp},
-    report::{history, text::count},
+    journal::{self, JournalError, JournalReader, RunSummary},
+    model::{HumanDuration, RunId, Timestamp},
+    report::{history, text::count_text},
 };
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep"])))]
 pub(in crate::cli) struct PruneArgs {
     /// Forget runs that ended longer ago than this, such as 30d
-    #[arg(long, value_name = "TIME", value_parser = Span::parse)]
-    older_than: Option<Span>,
+    #[arg(long, value_name = "TIME", value_parser = HumanDuration::parse)]
+    older_than: Option<HumanDuration>,
     /// Keep this many of the latest runs, however old
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
@@ -35,18 +35,18 @@ pub(in crate::cli) struct PruneArgs {
     journal: JournalArg,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    output: Format,
+    output: OutputFormat,
 }
 
 pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
-    let path = files::journal(&args.journal)?;
-    let viewpoint = files::viewpoint();
-    let mut runs = Reader::open(&path)?.runs(usize::MAX)?;
-    runs = selected(args, runs, viewpoint.now);
+    let path = files::journal_path(&args.journal)?;
+    let viewpoint = files::display_context();
+    let mut runs = JournalReader::open(&path)?.runs(usize::MAX)?;
+    runs = runs_to_prune(args, runs, viewpoint.now);
     if !args.dry_run {
         let mut pruned = Vec::new();
         for run in runs {
-            match journal::prune(&path, &run.run) {
+            match journal::prune_run(&path, &run.run) {
                 Ok(()) => pruned.push(run),
                 // Somebody has taken it up since it was listed.
                 Err(JournalError::Driven { .. }) => continue,
@@ -59,28 +59,28 @@ pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
         runs = pruned;
     }
     match args.output {
-        Format::Json => print_json(&history::runs_json(&runs))?,
-        Format::Text if runs.is_empty() => {}
-        Format::Text => print(&history::runs_text(&runs, &viewpoint))?,
+        OutputFormat::Json => print_json(&history::runs_json(&runs))?,
+        OutputFormat::Text if runs.is_empty() => {}
+        OutputFormat::Text => print(&history::runs_text(&runs, &viewpoint))?,
     }
     let would = if args.dry_run { "would be forgotten" } else { "forgotten" };
-    message!("{} {would}", count(runs.len(), "run"));
-    Ok(Exit::Done)
+    message!("{} {would}", count_text(runs.len(), "run"));
+    Ok(Exit::Success)
 }
 
 /// The runs to forget, of all runs, latest first.
-fn selected(args: &PruneArgs, runs: Vec<RunSummary>, now: Timestamp) -> Vec<RunSummary> {
+fn runs_to_prune(args: &PruneArgs, runs: Vec<RunSummary>, now: Timestamp) -> Vec<RunSummary> {
     let is_old = |run: &RunSummary| {
         let since = now.since(run.ended.unwrap_or(run.last_event));
         args.older_than.is_none_or(|age| since > age.0)
     };
-    let may_go = |run: &RunSummary| run.driver.is_none() && (args.force || !run.is_open());
+    let may_go = |run: &RunSummary| run.driver.is_none() && (args.force || !run.is_unfinished());
     runs.into_iter().skip(args.keep.unwrap_or(0)).filter(|run| may_go(run) && is_old(run)).collect()
 }
 
 /// Removes what a run has beside the journal.
 fn remove_files(journal: &Path, run: &RunId) -> io::Result<()> {
-    for file in [files::saved_plan(journal, run), files::detached_log(journal, run)] {
+    for file in [files::saved_plan_path(journal, run), files::detached_log_path(journal, run)] {
         match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

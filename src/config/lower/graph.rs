@@ -4,46 +4,46 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{findings::Findings, source::Extent, tree::Spot},
+    config::{diagnostic_sink::DiagnosticSink, document::NodeLocation, source::SourceSpan},
     model::{GraphError, Task, TaskGraph, TaskId},
 };
 
 /// Most cycles that are reported: each costs a walk over the whole plan.
-const MAX_CYCLES: usize = 16;
+const MAX_REPORTED_CYCLES: usize = 16;
 /// Most edges of a cycle that a message names.
-const MAX_NAMED: usize = 6;
+const MAX_NAMED_EDGES: usize = 6;
 
 /// That a task needs another, and where the file says so.
 #[derive(Debug, Clone)]
-pub(super) struct Edge<'n> {
+pub(super) struct DependencyEdge<'n> {
     /// The other's place among the plan's tasks.
     pub(super) needs: usize,
     /// The entry of `needs`, or the reference.
-    pub(super) spot: Spot<'n>,
+    pub(super) location: NodeLocation<'n>,
 }
 
 /// Reports each cycle, at the edge that closes it. `edges[i]` are those of `tasks[i]`.
-pub(super) fn check(tasks: &[Arc<Task>], edges: &[Vec<Edge<'_>>], findings: &mut Findings) {
+pub(super) fn check_cycles(tasks: &[Arc<Task>], edges: &[Vec<DependencyEdge<'_>>], findings: &mut DiagnosticSink) {
     for (index, (task, edges)) in tasks.iter().zip(edges).enumerate() {
         if let Some(edge) = edges.iter().find(|edge| edge.needs == index) {
             let message = format!("task `{}` needs itself, so it can never start", task.id);
-            let found = findings.error("cycle", edge.spot.extent(findings), message);
+            let found = findings.error("cycle", edge.location.span(findings), message);
             found.help("a task cannot know its own result: refer to another, or leave this out");
         }
     }
-    let mut tasks: Vec<Arc<Task>> = tasks.iter().map(without_itself).collect();
-    for _ in 0..MAX_CYCLES {
+    let mut tasks: Vec<Arc<Task>> = tasks.iter().map(without_self_dependency).collect();
+    for _ in 0..MAX_REPORTED_CYCLES {
         // Ids are unique and needs are known by construction, so a cycle is all that can be wrong.
         let Err(GraphError::Cycle(cycle)) = TaskGraph::new(&tasks) else { return };
-        let places = places(&tasks, &cycle);
-        report(&tasks, edges, &places, findings);
+        let places = task_indices(&tasks, &cycle);
+        report_cycle(&tasks, edges, &places, findings);
         let (last, first) = (places[places.len() - 1], places[0]);
         let first = tasks[first].id.clone();
         Arc::make_mut(&mut tasks[last]).needs.retain(|needs| *needs != first);
     }
 }
 
-fn without_itself(task: &Arc<Task>) -> Arc<Task> {
+fn without_self_dependency(task: &Arc<Task>) -> Arc<Task> {
     let mut task = Arc::clone(task);
     if task.needs.contains(&task.id) {
         let id = task.id.clone();
@@ -53,7 +53,7 @@ fn without_itself(task: &Arc<Task>) -> Arc<Task> {
 }
 
 /// The places of a cycle's tasks, starting with the one that comes first in the file.
-fn places(tasks: &[Arc<Task>], cycle: &[TaskId]) -> Vec<usize> {
+fn task_indices(tasks: &[Arc<Task>], cycle: &[TaskId]) -> Vec<usize> {
     let by_id: std::collections::HashMap<&TaskId, usize> =
         tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
     let mut places: Vec<usize> = cycle.iter().filter_map(|id| by_id.get(id).copied()).collect();
@@ -62,28 +62,33 @@ fn places(tasks: &[Arc<Task>], cycle: &[TaskId]) -> Vec<usize> {
     places
 }
 
-fn report(tasks: &[Arc<Task>], edges: &[Vec<Edge<'_>>], places: &[usize], findings: &mut Findings) {
+fn report_cycle(
+    tasks: &[Arc<Task>],
+    edges: &[Vec<DependencyEdge<'_>>],
+    places: &[usize],
+    findings: &mut DiagnosticSink,
+) {
     let next = |at: usize| places[(at + 1) % places.len()];
-    let edge = |at: usize| edges[places[at]].iter().find(|edge| edge.needs == next(at)).map(|edge| &edge.spot);
+    let edge = |at: usize| edges[places[at]].iter().find(|edge| edge.needs == next(at)).map(|edge| &edge.location);
     let mut named = Vec::new();
     let mut lines = Vec::new();
     for at in 0..places.len() {
         // Of a long cycle, the first edges and the one that closes it are enough to see it.
-        if at + 1 < places.len() && at >= MAX_NAMED - 1 {
+        if at + 1 < places.len() && at >= MAX_NAMED_EDGES - 1 {
             continue;
         }
-        if at + 1 == places.len() && places.len() > MAX_NAMED {
-            named.push(format!("… {} more …", places.len() - MAX_NAMED));
+        if at + 1 == places.len() && places.len() > MAX_NAMED_EDGES {
+            named.push(format!("… {} more …", places.len() - MAX_NAMED_EDGES));
         }
         let (task, needs) = (&tasks[places[at]].id, &tasks[next(at)].id);
         named.push(format!("`{task}` needs `{needs}`"));
         if let Some(spot) = edge(at) {
-            lines.push(findings.source.line(spot.extent(findings)).to_string());
+            lines.push(findings.source.line(spot.span(findings)).to_string());
         }
     }
     let last = places.len() - 1;
     let (closing, first) = (&tasks[places[last]].id, &tasks[places[0]].id);
-    let at = edge(last).map_or_else(Extent::default, |spot| spot.extent(findings));
+    let at = edge(last).map_or_else(SourceSpan::default, |spot| spot.span(findings));
     let found = findings.error("cycle", at, format!("tasks wait for each other: {}", named.join(", ")));
     found.label(format!("`{closing}` needs `{first}` here"));
     found.help(format!("take one of these out: lines {}", lines.join(", ")));

@@ -4,10 +4,10 @@
 mod arguments;
 mod graph;
 mod inputs;
+mod plan_patch;
 mod policy;
 mod prompts;
 mod references;
-mod remainder;
 mod replan;
 mod routes;
 mod tasks;
@@ -16,33 +16,33 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-pub use self::remainder::{Ground, load_remainder};
+pub use self::plan_patch::{PatchContext, load_plan_patch};
 use self::{
-    graph::Edge,
-    references::{Names, Used},
-    routes::Router,
+    graph::DependencyEdge,
+    references::{SymbolTable, UsedInputs},
+    routes::RouteResolver,
 };
 use super::{
     agents_file::AgentsFile,
     diagnostic::Diagnostics,
-    findings::Findings,
+    diagnostic_sink::DiagnosticSink,
+    document::DocumentNode,
     keys::{BUDGET, DEFAULTS, PLAN, TASK},
-    plan_file,
-    shape::{self, Fields, Shape},
-    source::Source,
-    tree::Node,
+    source::SourceFile,
+    table_schema::{self, CheckedTable, ValueType},
+    yaml,
 };
 use crate::model::{AgentId, AgentInfo, OnFailure, Plan, Template};
 
 /// What each agent that was asked said of itself, or why it could not be asked.
-pub type Catalogue = IndexMap<AgentId, Result<AgentInfo, String>>;
+pub type AgentCatalog = IndexMap<AgentId, Result<AgentInfo, String>>;
 
 /// Most calls in flight where the plan does not say: a number that a laptop and most servers can take.
-const MAX_PARALLEL: usize = 8;
+const DEFAULT_MAX_PARALLEL: usize = 8;
 
 /// A plan that can run, and what is odd about it.
 #[derive(Debug, Clone)]
-pub struct Lowered {
+pub struct ValidatedPlan {
     /// The plan.
     pub plan: Plan,
     /// Warnings, in the order of the file.
@@ -60,80 +60,80 @@ pub fn load_plan(
     name: &str,
     text: &str,
     agents: &AgentsFile,
-    catalogue: Option<&Catalogue>,
-) -> Result<Lowered, Diagnostics> {
-    let source = Arc::new(Source::new(name, plan_file::normalize(text).into_owned()));
-    let mut findings = Findings::new("plan", Arc::clone(&source));
-    let Some(root) = plan_file::read_tree(&source.text, &mut findings) else {
+    catalogue: Option<&AgentCatalog>,
+) -> Result<ValidatedPlan, Diagnostics> {
+    let source = Arc::new(SourceFile::new(name, yaml::normalize(text).into_owned()));
+    let mut findings = DiagnosticSink::new("plan", Arc::clone(&source));
+    let Some(root) = yaml::read_tree(&source.text, &mut findings) else {
         if findings.is_empty() {
-            findings.whole("empty", format!("`{name}` is empty")).help("a plan has `tasks`");
+            findings.file_error("empty", format!("`{name}` is empty")).help("a plan has `tasks`");
         }
         return Err(findings.finish());
     };
-    shape::check(&root, &Shape::Section(&PLAN), &"the plan", &mut findings);
-    let mut lowering = Lowering { agents, catalogue, findings: &mut findings };
-    let (plan, replannable) = lowering.plan(&root, name);
+    table_schema::check_value(&root, &ValueType::Table(&PLAN), &"the plan", &mut findings);
+    let mut lowering = PlanLowering { agents, catalogue, findings: &mut findings };
+    let (plan, replannable) = lowering.lower_plan(&root, name);
     if findings.has_errors() {
         return Err(findings.finish());
     }
-    let lowered = Lowered { plan, warnings: findings.finish(), replannable };
-    Ok(if lowered.plan.replan.is_none() { lowered.with_replans(0) } else { lowered })
+    let lowered = ValidatedPlan { plan, warnings: findings.finish(), replannable };
+    Ok(if lowered.plan.replan.is_none() { lowered.with_max_replans(0) } else { lowered })
 }
 
-struct Lowering<'a, 'f> {
+struct PlanLowering<'a, 'f> {
     agents: &'a AgentsFile,
-    catalogue: Option<&'a Catalogue>,
-    findings: &'f mut Findings,
+    catalogue: Option<&'a AgentCatalog>,
+    findings: &'f mut DiagnosticSink,
 }
 
-impl Lowering<'_, '_> {
+impl PlanLowering<'_, '_> {
     /// The plan, and the places of its tasks whose failures may be planned around.
-    fn plan(&mut self, root: &Node<'_>, file: &str) -> (Plan, Vec<usize>) {
-        let fields = Fields::of(root, &PLAN);
-        let inputs = inputs::read(&fields, self.findings);
-        let written = fields.sections("tasks", &TASK);
+    fn lower_plan(&mut self, root: &DocumentNode<'_>, file: &str) -> (Plan, Vec<usize>) {
+        let fields = CheckedTable::new(root, &PLAN);
+        let inputs = inputs::read_inputs(&fields, self.findings);
+        let written = fields.tables("tasks", &TASK);
         if fields.has("tasks") && written.is_empty() && !self.findings.has_errors() {
-            self.findings.error("no_tasks", fields.extent, "the plan has no tasks");
+            self.findings.error("no_tasks", fields.span, "the plan has no tasks");
         }
-        let names = Names::new(&inputs, written, self.findings);
-        let defaults = fields.node("defaults").map(|node| Fields::of(node, &DEFAULTS));
-        let mut router = Router::new(self.agents, self.catalogue);
-        let mut used = Used::default();
+        let names = SymbolTable::new(&inputs, written, self.findings);
+        let defaults = fields.node("defaults").map(|node| CheckedTable::new(node, &DEFAULTS));
+        let mut router = RouteResolver::new(self.agents, self.catalogue);
+        let mut used = UsedInputs::default();
         let mut tasks = Vec::with_capacity(names.tasks.len());
-        let mut edges: Vec<Vec<Edge<'_>>> = Vec::with_capacity(names.tasks.len());
+        let mut edges: Vec<Vec<DependencyEdge<'_>>> = Vec::with_capacity(names.tasks.len());
         for known in names.tasks.values() {
-            let reader = tasks::Reader { task: known, defaults: defaults.as_ref(), names: &names };
-            let (task, needs) = reader.task(&mut router, &mut used, self.findings);
+            let reader = tasks::TaskReader { task: known, defaults: defaults.as_ref(), names: &names };
+            let (task, needs) = reader.read_task(&mut router, &mut used, self.findings);
             tasks.push(Arc::new(task));
             edges.push(needs);
         }
-        let outputs = fields.node("outputs").and_then(Node::as_map).map(|outputs| {
-            let mut template = |node, findings: &mut Findings| {
-                references::check(node, &names, None, findings, &mut used);
+        let outputs = fields.node("outputs").and_then(DocumentNode::as_map).map(|outputs| {
+            let mut template = |node, findings: &mut DiagnosticSink| {
+                references::check_references(node, &names, None, findings, &mut used);
                 Template(node.to_json())
             };
             outputs.into_iter().map(|(name, entry)| (name.to_string(), template(&entry.node, self.findings))).collect()
         });
-        graph::check(&tasks, &edges, self.findings);
-        let as_written: Vec<replan::Written<'_, '_>> = (tasks.iter().zip(names.tasks.values()))
-            .map(|(task, known)| replan::Written { task, fields: &known.fields, defaults: defaults.as_ref() })
+        graph::check_cycles(&tasks, &edges, self.findings);
+        let as_written: Vec<replan::TaskDefinition<'_, '_>> = (tasks.iter().zip(names.tasks.values()))
+            .map(|(task, known)| replan::TaskDefinition { task, fields: &known.fields, defaults: defaults.as_ref() })
             .collect();
         let replannable = (0..tasks.len()).filter(|index| as_written[*index].is_replannable()).collect();
         let asking = as_written.iter().find(|written| written.task.on_failure == OnFailure::Replan);
-        let replan = replan::policy(&fields, asking, &router, self.findings);
-        if let Some(request) = prompts::request(&fields) {
-            references::check(request, &names, None, self.findings, &mut used);
+        let replan = replan::read_replan_policy(&fields, asking, &router, self.findings);
+        if let Some(request) = prompts::synthesis_node(&fields) {
+            references::check_references(request, &names, None, self.findings, &mut used);
         }
-        if let Some(answer) = prompts::synthesis(&fields, &tasks, &router, self.findings) {
+        if let Some(answer) = prompts::synthesis_task(&fields, &tasks, &router, self.findings) {
             tasks.push(Arc::new(answer));
         }
         used.warn_of_unused_inputs(&fields, self.findings);
         let plan = Plan {
-            name: fields.text("name").map_or_else(|| stem(file), str::to_owned),
+            name: fields.text("name").map_or_else(|| default_plan_name(file), str::to_owned),
             description: fields.text("description").map(str::to_owned),
             inputs,
-            max_parallel: fields.whole("max_parallel").unwrap_or(MAX_PARALLEL),
-            budget: policy::budget(&fields, &BUDGET),
+            max_parallel: fields.integer("max_parallel").unwrap_or(DEFAULT_MAX_PARALLEL),
+            budget: policy::read_budget(&fields, &BUDGET),
             replan,
             tasks,
             outputs,
@@ -144,7 +144,7 @@ impl Lowering<'_, '_> {
 }
 
 /// What a plan without a name is called.
-fn stem(file: &str) -> String {
+fn default_plan_name(file: &str) -> String {
     let stem = std::path::Path::new(file).file_stem().and_then(|stem| stem.to_str());
     stem.filter(|stem| *stem != "-").unwrap_or("plan").to_owned()
 }

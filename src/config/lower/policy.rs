@@ -5,53 +5,57 @@ use std::time::Duration;
 
 use crate::{
     config::{
-        findings::Findings,
+        diagnostic_sink::DiagnosticSink,
+        document::{DocumentNode, NodeValue},
         keys::{BACKOFF, QUESTIONS, RETRY},
-        shape::{Fields, Section},
-        tree::{Node, Tree},
+        table_schema::{CheckedTable, TableSchema},
     },
-    model::{Backoff, Budget, QuestionPolicy, Retry, Span},
+    model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry},
 };
 
 /// The retry policy that `task` and `defaults` give together.
-pub(super) fn retry(task: &Fields<'_>, defaults: Option<&Fields<'_>>, findings: &mut Findings) -> Retry {
+pub(super) fn read_retry(
+    task: &CheckedTable<'_>,
+    defaults: Option<&CheckedTable<'_>>,
+    findings: &mut DiagnosticSink,
+) -> Retry {
     let mut retry = Retry::default();
     let sections = defaults.into_iter().chain([task]);
     for node in sections.filter_map(|fields| fields.node("retry")) {
-        if let Tree::Number(attempts) = &node.tree {
+        if let NodeValue::Number(attempts) = &node.value {
             retry.max_attempts = attempts.as_u64().and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(1);
             continue;
         }
-        let fields = Fields::of(node, &RETRY);
-        if let Some(attempts) = fields.whole("max_attempts") {
+        let fields = CheckedTable::new(node, &RETRY);
+        if let Some(attempts) = fields.integer("max_attempts") {
             retry.max_attempts = attempts;
         }
         if let Some(node) = fields.node("backoff") {
-            retry.backoff = backoff(node, findings);
+            retry.backoff = read_backoff(node, findings);
         }
     }
     let pointless = task.node("retry").filter(|node| node.as_map().is_some_and(|map| map.contains_key("backoff")));
     if let (1, Some(node)) = (retry.max_attempts, pointless) {
-        let found = findings.warning("pointless_backoff", node.extent, "there is a backoff, but only one try");
+        let found = findings.warning("pointless_backoff", node.span, "there is a backoff, but only one try");
         found.help("say how many tries there are: `max_attempts: 3`");
     }
     retry
 }
 
 /// How long questions wait, where `fields` say so.
-pub(super) fn questions(fields: &Fields<'_>) -> Option<QuestionPolicy> {
-    let section = Fields::of(fields.node("questions")?, &QUESTIONS);
+pub(super) fn read_question_policy(fields: &CheckedTable<'_>) -> Option<QuestionPolicy> {
+    let section = CheckedTable::new(fields.node("questions")?, &QUESTIONS);
     Some(QuestionPolicy {
         timeout: section.duration("timeout")?,
         default: section.choice("default").unwrap_or_default(),
     })
 }
 
-fn backoff(node: &Node<'_>, findings: &mut Findings) -> Backoff {
-    let fields = Fields::of(node, &BACKOFF);
+fn read_backoff(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Backoff {
+    let fields = CheckedTable::new(node, &BACKOFF);
     let exponential = Backoff::default();
     if node.as_text().or_else(|| fields.text("kind")) == Some("fixed") {
-        if let Some(at) = fields.key_extent("factor") {
+        if let Some(at) = fields.key_span("factor") {
             findings.error("backoff", at, "a fixed pause does not grow, so `factor` has no effect");
         }
         let initial = fields.duration("initial").unwrap_or(exponential.initial);
@@ -60,7 +64,7 @@ fn backoff(node: &Node<'_>, findings: &mut Findings) -> Backoff {
     }
     let initial = fields.duration("initial").unwrap_or(exponential.initial);
     let max = fields.duration("max");
-    if let (Some(max), Some(at)) = (max, fields.key_extent("max"))
+    if let (Some(max), Some(at)) = (max, fields.key_span("max"))
         && max < initial
     {
         findings.error("backoff", at, format!("`max` is {max}, which is shorter than `initial`, {initial}"));
@@ -68,20 +72,20 @@ fn backoff(node: &Node<'_>, findings: &mut Findings) -> Backoff {
     Backoff {
         initial,
         factor: fields.number("factor").unwrap_or(exponential.factor),
-        max: max.unwrap_or(Span(Duration::max(exponential.max.0, initial.0))),
+        max: max.unwrap_or(HumanDuration(Duration::max(exponential.max.0, initial.0))),
         jitter: fields.number("jitter").unwrap_or(exponential.jitter),
     }
 }
 
 /// What may be spent: the `budget` of a plan or a task.
-pub(super) fn budget(fields: &Fields<'_>, section: &'static Section) -> Budget {
+pub(super) fn read_budget(fields: &CheckedTable<'_>, section: &'static TableSchema) -> Budget {
     let Some(node) = fields.node("budget") else { return Budget::default() };
-    let fields = Fields::of(node, section);
+    let fields = CheckedTable::new(node, section);
     Budget {
-        tokens: fields.whole("tokens"),
+        tokens: fields.integer("tokens"),
         cost_usd: fields.number("cost_usd"),
-        llm_calls: fields.whole("llm_calls"),
-        tool_calls: fields.whole("tool_calls"),
+        llm_calls: fields.integer("llm_calls"),
+        tool_calls: fields.integer("tool_calls"),
         time: fields.duration("time"),
     }
 }

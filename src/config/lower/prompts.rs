@@ -5,101 +5,105 @@ use std::{path::Path, sync::Arc};
 
 use serde_json::Value;
 
-use super::routes::Router;
+use super::routes::RouteResolver;
 use crate::{
     config::{
-        findings::Findings,
+        diagnostic_sink::DiagnosticSink,
+        document::DocumentNode,
         keys::{RESULT, SYNTHESIS},
         read_text,
-        shape::Fields,
-        tree::Node,
+        table_schema::CheckedTable,
     },
-    json_schema::{Formats, Limits, Schema, Unchecked},
+    json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
     model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work},
 };
 
 /// Most replies where the task gives no number: enough for a few rounds of tools, few enough not to run away.
-const MAX_TURNS: u32 = 8;
+const DEFAULT_MAX_TURNS: u32 = 8;
 /// Most tokens of a reply where the task gives no number.
-const MAX_TOKENS: u32 = 4_096;
+const DEFAULT_MAX_TOKENS: u32 = 4_096;
 
 /// The keys that only a call has.
-const CALL_KEYS: [&str; 6] = ["agent", "capability", "tool", "with", "await", "fallback"];
+const CALL_ONLY_KEYS: [&str; 6] = ["agent", "capability", "tool", "with", "await", "fallback"];
 
 /// The prompt of a task that has one. Keys of a call beside it are mistakes.
-pub(super) fn read(fields: &Fields<'_>, router: &mut Router<'_>, findings: &mut Findings) -> Option<Prompt> {
+pub(super) fn read_prompt(
+    fields: &CheckedTable<'_>,
+    router: &mut RouteResolver<'_>,
+    findings: &mut DiagnosticSink,
+) -> Option<Prompt> {
     let prompt = fields.node("prompt")?;
-    if let Some((key, at)) = CALL_KEYS.iter().find_map(|key| Some((key, fields.key_extent(key)?))) {
+    if let Some((key, at)) = CALL_ONLY_KEYS.iter().find_map(|key| Some((key, fields.key_span(key)?))) {
         let message = format!("a task has `prompt` or `{key}`, not both");
         findings.error("two_works", at, message).help("`tools` lists what the model may call");
     }
-    need_model("a prompt", prompt, router, findings);
-    let tools = fields.texts("tools").into_iter();
+    require_model("a prompt", prompt, router, findings);
+    let tools = fields.text_list("tools").into_iter();
     Some(Prompt {
-        model: fields.node("model").and_then(|node| router.model(node, findings)),
+        model: fields.node("model").and_then(|node| router.resolve_model(node, findings)),
         system: fields.node("system").map(|node| Template(node.to_json())),
         prompt: Template(prompt.to_json()),
-        output_schema: fields.node("output_schema").and_then(|node| schema(node, findings)),
-        tools: tools.filter_map(|(name, node)| router.prompt_tool(name, node, findings)).collect(),
-        max_turns: fields.whole("max_turns").unwrap_or(MAX_TURNS),
-        max_tokens: fields.whole("max_tokens").unwrap_or(MAX_TOKENS),
+        output_schema: fields.node("output_schema").and_then(|node| read_output_schema(node, findings)),
+        tools: tools.filter_map(|(name, node)| router.resolve_prompt_tool(name, node, findings)).collect(),
+        max_turns: fields.integer("max_turns").unwrap_or(DEFAULT_MAX_TURNS),
+        max_tokens: fields.integer("max_tokens").unwrap_or(DEFAULT_MAX_TOKENS),
     })
 }
 
 /// Says that `what` cannot be, where no language model is configured.
-fn need_model(what: &str, node: &Node<'_>, router: &Router<'_>, findings: &mut Findings) {
+fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>, findings: &mut DiagnosticSink) {
     if !router.has_model() {
         let message = format!("{what} needs a language model, and none is configured");
-        let found = findings.error("no_model", node.extent, message);
+        let found = findings.error("no_model", node.span, message);
         found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
     }
 }
 
 /// The id of the task that writes the one answer.
-const ANSWER: &str = "answer";
+const SYNTHESIS_TASK_ID: &str = "answer";
 
 /// What the plan asks of its one answer, where it says so.
-pub(super) fn request<'n>(plan: &Fields<'n>) -> Option<&'n Node<'n>> {
-    let result = Fields::of(plan.node("result").filter(|node| node.as_text().is_none())?, &RESULT);
-    Fields::of(result.node("synthesize")?, &SYNTHESIS).node("prompt")
+pub(super) fn synthesis_node<'n>(plan: &CheckedTable<'n>) -> Option<&'n DocumentNode<'n>> {
+    let result = CheckedTable::new(plan.node("result").filter(|node| node.as_text().is_none())?, &RESULT);
+    CheckedTable::new(result.node("synthesize")?, &SYNTHESIS).node("prompt")
 }
 
 /// The task that writes one answer from what came of all `others`, if the plan asks for one.
-pub(super) fn synthesis(
-    plan: &Fields<'_>,
+pub(super) fn synthesis_task(
+    plan: &CheckedTable<'_>,
     others: &[Arc<Task>],
-    router: &Router<'_>,
-    findings: &mut Findings,
+    router: &RouteResolver<'_>,
+    findings: &mut DiagnosticSink,
 ) -> Option<Task> {
     let node = plan.node("result")?;
-    let result = Fields::of(node, &RESULT);
+    let result = CheckedTable::new(node, &RESULT);
     let section = match node.as_text() {
         Some("synthesize") => None,
         Some(_) => return None,
-        None => Some(Fields::of(result.node("synthesize")?, &SYNTHESIS)),
+        None => Some(CheckedTable::new(result.node("synthesize")?, &SYNTHESIS)),
     };
-    need_model("a synthesis", node, router, findings);
-    if others.iter().any(|task| task.id.as_str() == ANSWER) {
+    require_model("a synthesis", node, router, findings);
+    if others.iter().any(|task| task.id.as_str() == SYNTHESIS_TASK_ID) {
         let found =
-            findings.error("bad_name", node.extent, "the synthesis is the task `answer`, and the plan has another");
+            findings.error("bad_name", node.span, "the synthesis is the task `answer`, and the plan has another");
         found.help("call the other one something else");
     }
     let asked = |name| section.as_ref().and_then(|section| section.node(name));
     let described =
         || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Sum up the results.").to_owned();
     // A description is plain text: what looks like an expression in it is none.
-    let request = asked("prompt").map_or_else(|| described().replace("${{", "$${{").into(), Node::to_json);
+    let request = asked("prompt").map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
     let prompt = Prompt {
-        model: asked("model").and_then(|node| router.model(node, findings)),
+        model: asked("model").and_then(|node| router.resolve_model(node, findings)),
         system: None,
         prompt: Template(request),
-        output_schema: asked("output_schema").and_then(|node| schema(node, findings)),
+        output_schema: asked("output_schema").and_then(|node| read_output_schema(node, findings)),
         tools: Vec::new(),
-        max_turns: MAX_TURNS,
-        max_tokens: section.as_ref().and_then(|section| section.whole("max_tokens")).unwrap_or(MAX_TOKENS),
+        max_turns: DEFAULT_MAX_TURNS,
+        max_tokens: section.as_ref().and_then(|section| section.integer("max_tokens")).unwrap_or(DEFAULT_MAX_TOKENS),
     };
     Some(Task {
-        id: ANSWER.into(),
+        id: SYNTHESIS_TASK_ID.into(),
         title: None,
         needs: others.iter().map(|task| task.id.clone()).collect(),
         condition: None,
@@ -117,7 +121,7 @@ pub(super) fn synthesis(
 }
 
 /// A schema that stands in the plan, or in the file that the plan names (relative to the plan's own folder).
-fn schema(node: &Node<'_>, findings: &mut Findings) -> Option<Value> {
+fn read_output_schema(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<Value> {
     let schema = match node.as_text() {
         None => node.to_json(),
         Some(name) => {
@@ -127,20 +131,20 @@ fn schema(node: &Node<'_>, findings: &mut Findings) -> Option<Value> {
                 Ok(schema) => schema,
                 Err(problem) => {
                     let message = format!("the schema `{name}` cannot be read: {problem}");
-                    findings.error("bad_schema", node.extent, message);
+                    findings.error("bad_schema", node.span, message);
                     return None;
                 }
             }
         }
     };
-    match Schema::compile(schema.clone(), Formats::AsDraft, &Limits::INLINE) {
+    match CompiledSchema::compile(schema.clone(), FormatValidation::DraftDefault, &SchemaLimits::INLINE) {
         Ok(_) => Some(schema),
-        Err(Unchecked::InvalidSchema(reason)) => {
-            findings.error("bad_schema", node.extent, format!("`output_schema` is no JSON Schema: {reason}"));
+        Err(SchemaCheckError::InvalidSchema(reason)) => {
+            findings.error("bad_schema", node.span, format!("`output_schema` is no JSON Schema: {reason}"));
             None
         }
         Err(unchecked) => {
-            let found = findings.warning("bad_schema", node.extent, format!("`output_schema`: {unchecked}"));
+            let found = findings.warning("bad_schema", node.span, format!("`output_schema`: {unchecked}"));
             found.help("the model's answers are not checked by it");
             Some(schema)
         }

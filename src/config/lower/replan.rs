@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
-use super::{Lowered, routes::Router};
+use super::{ValidatedPlan, routes::RouteResolver};
 use crate::{
-    config::{findings::Findings, shape::Fields},
+    config::{diagnostic_sink::DiagnosticSink, table_schema::CheckedTable},
     model::{Consent, OnFailure, ReplanPolicy, Task},
 };
 
 /// Replans of a run whose plan gives no number.
-const MOST_REPLANS: u32 = 1;
+const DEFAULT_MAX_REPLANS: u32 = 1;
 
-impl Lowered {
+impl ValidatedPlan {
     /// The same plan with at most `most` replans, whatever it says of their number; with any at all, the failure of a
     /// task that does not say what it means asks for one.
     #[must_use]
-    pub fn with_replans(mut self, most: u32) -> Self {
+    pub fn with_max_replans(mut self, most: u32) -> Self {
         let policy = ReplanPolicy { most, consent: Consent::Allow };
         self.plan.replan = Some(policy).filter(|_| most > 0 && !self.replannable.is_empty());
         let on_failure = if most > 0 { OnFailure::Replan } else { OnFailure::Fail };
@@ -37,34 +37,34 @@ impl Lowered {
 }
 
 /// A task, its keys and those of `defaults`.
-pub(super) struct Written<'r, 'n> {
+pub(super) struct TaskDefinition<'r, 'n> {
     pub(super) task: &'r Task,
-    pub(super) fields: &'r Fields<'n>,
-    pub(super) defaults: Option<&'r Fields<'n>>,
+    pub(super) fields: &'r CheckedTable<'n>,
+    pub(super) defaults: Option<&'r CheckedTable<'n>>,
 }
 
-impl Written<'_, '_> {
+impl TaskDefinition<'_, '_> {
     /// Whether its failure asks for a replan, or says nothing of what it means.
     pub(super) fn is_replannable(&self) -> bool {
-        self.task.on_failure == OnFailure::Replan || self.said().is_none()
+        self.task.on_failure == OnFailure::Replan || self.on_failure_table().is_none()
     }
 
     /// The keys that say what its failure means.
-    fn said(&self) -> Option<&Fields<'_>> {
+    fn on_failure_table(&self) -> Option<&CheckedTable<'_>> {
         [Some(self.fields), self.defaults].into_iter().flatten().find(|fields| fields.has("on_failure"))
     }
 }
 
 /// The policy of a plan. Where its failures ask for replans that there cannot be, they count as `fail` from here on.
-pub(super) fn policy(
-    plan: &Fields<'_>,
-    asking: Option<&Written<'_, '_>>,
-    router: &Router<'_>,
-    findings: &mut Findings,
+pub(super) fn read_replan_policy(
+    plan: &CheckedTable<'_>,
+    asking: Option<&TaskDefinition<'_, '_>>,
+    router: &RouteResolver<'_>,
+    findings: &mut DiagnosticSink,
 ) -> Option<ReplanPolicy> {
-    let most = plan.whole("replan");
+    let most = plan.integer("replan");
     let Some(asking) = asking else {
-        if let Some(at) = plan.key_extent("replan") {
+        if let Some(at) = plan.key_span("replan") {
             let message = "`replan` has no effect, since no failure asks for a replan";
             findings.warning("useless_key", at, message).help("say `on_failure: replan` on tasks, or under `defaults`");
         }
@@ -74,11 +74,11 @@ pub(super) fn policy(
         return None;
     }
     if !router.has_model() {
-        let at = asking.said().and_then(|fields| fields.key_extent("on_failure")).unwrap_or(plan.extent);
+        let at = asking.on_failure_table().and_then(|fields| fields.key_span("on_failure")).unwrap_or(plan.span);
         let message = "a replan needs a language model, and none is configured: the failure counts as `fail`";
         let found = findings.warning("no_model", at, message);
         found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
         return None;
     }
-    Some(ReplanPolicy { most: most.unwrap_or(MOST_REPLANS), consent: Consent::Allow })
+    Some(ReplanPolicy { most: most.unwrap_or(DEFAULT_MAX_REPLANS), consent: Consent::Allow })
 }

@@ -8,83 +8,83 @@ use std::{
 
 use indexmap::IndexMap;
 
-use super::{Catalogue, arguments::Arguments};
+use super::{AgentCatalog, arguments::ArgumentChecker};
 use crate::{
     config::{
-        agents_file::AgentsFile, findings::Findings, keys::FALLBACK, map::NameHasher, model, shape::Fields,
-        source::Extent, tree::Node,
+        agents_file::AgentsFile, diagnostic_sink::DiagnosticSink, document::DocumentNode, keys::FALLBACK, llm_section,
+        map::NameHasher, source::SourceSpan, table_schema::CheckedTable,
     },
     model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
 };
 
 /// Knows the agents, and remembers which of them routes name.
-pub(super) struct Router<'a> {
+pub(super) struct RouteResolver<'a> {
     agents: &'a AgentsFile,
-    catalogue: Option<&'a Catalogue>,
-    arguments: Arguments<'a>,
+    catalogue: Option<&'a AgentCatalog>,
+    arguments: ArgumentChecker<'a>,
     /// The places of those agents in the agents file.
-    named: BTreeSet<usize>,
+    used_agents: BTreeSet<usize>,
     /// The names of tools that routes have, each once.
-    tools: HashSet<Arc<str>, NameHasher>,
+    tool_names: HashSet<Arc<str>, NameHasher>,
     unreachable: HashSet<AgentId>,
 }
 
 /// A route as far as the file gives it.
-struct Wanted<'w> {
+struct RouteSpec<'w> {
     agent: &'w str,
     tool: Option<&'w str>,
     rank: u32,
     /// Where the agent, and where the tool is named.
-    agent_at: Extent,
-    tool_at: Extent,
+    agent_span: SourceSpan,
+    tool_span: SourceSpan,
 }
 
-impl<'a> Router<'a> {
-    pub(super) fn new(agents: &'a AgentsFile, catalogue: Option<&'a Catalogue>) -> Self {
+impl<'a> RouteResolver<'a> {
+    pub(super) fn new(agents: &'a AgentsFile, catalogue: Option<&'a AgentCatalog>) -> Self {
         Self {
             agents,
             catalogue,
-            arguments: Arguments::default(),
-            named: BTreeSet::new(),
-            tools: HashSet::default(),
+            arguments: ArgumentChecker::default(),
+            used_agents: BTreeSet::new(),
+            tool_names: HashSet::default(),
             unreachable: HashSet::new(),
         }
     }
 
     /// What the agents file said of each agent that a route names, in the order of the agents file.
     pub(super) fn policies(self) -> IndexMap<AgentId, AgentPolicy> {
-        let named = self.named.iter().filter_map(|&place| self.agents.agents.get_index(place));
+        let named = self.used_agents.iter().filter_map(|&place| self.agents.agents.get_index(place));
         named.map(|(id, agent)| (id.clone(), agent.policy.clone())).collect()
     }
 
     /// The name of a tool, shared by all routes that have it.
-    fn tool(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.tools.get(name) {
+    fn intern_tool_name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.tool_names.get(name) {
             return Arc::clone(known);
         }
         let tool: Arc<str> = name.into();
-        self.tools.insert(Arc::clone(&tool));
+        self.tool_names.insert(Arc::clone(&tool));
         tool
     }
 
     /// The routes of a task, best first.
-    pub(super) fn routes(&mut self, task: &Fields<'_>, findings: &mut Findings) -> Vec<Route> {
-        let mut wanted = self.first(task, findings);
-        for (index, fallback) in task.sections("fallback", &FALLBACK).into_iter().enumerate() {
+    pub(super) fn routes(&mut self, task: &CheckedTable<'_>, findings: &mut DiagnosticSink) -> Vec<Route> {
+        let mut wanted = self.primary_routes(task, findings);
+        for (index, fallback) in task.tables("fallback", &FALLBACK).into_iter().enumerate() {
             let Some(agent) = fallback.node("agent") else { continue };
             let tool = fallback.node("tool").or_else(|| task.node("tool"));
-            wanted.push(Wanted {
+            wanted.push(RouteSpec {
                 agent: agent.as_text().unwrap_or_default(),
-                tool: tool.and_then(Node::as_text),
+                tool: tool.and_then(DocumentNode::as_text),
                 rank: u32::try_from(index + 1).unwrap_or(u32::MAX),
-                agent_at: agent.extent,
-                tool_at: tool.map_or(agent.extent, |tool| tool.extent),
+                agent_span: agent.span,
+                tool_span: tool.map_or(agent.span, |tool| tool.span),
             });
         }
         let mut routes: Vec<Route> = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let at = wanted.agent_at;
-            let Some(route) = self.route(&wanted, task, findings) else { continue };
+            let at = wanted.agent_span;
+            let Some(route) = self.resolve_route(&wanted, task, findings) else { continue };
             if routes.iter().any(|other| other.agent == route.agent && other.tool == route.tool) {
                 let message = format!("`{}` on `{}` is a route of this task already", route.tool, route.agent);
                 findings.warning("duplicate_route", at, message).help("leave it out");
@@ -96,24 +96,24 @@ impl<'a> Router<'a> {
     }
 
     /// The routes of rank 0.
-    fn first<'w>(&self, task: &Fields<'w>, findings: &mut Findings) -> Vec<Wanted<'w>>
+    fn primary_routes<'w>(&self, task: &CheckedTable<'w>, findings: &mut DiagnosticSink) -> Vec<RouteSpec<'w>>
     where
         'a: 'w,
     {
         let tool = task.node("tool");
-        let key = task.key_extent("id").unwrap_or(task.extent);
+        let key = task.key_span("id").unwrap_or(task.span);
         match (task.node("agent"), task.node("capability")) {
-            (Some(agent), None) => vec![Wanted {
+            (Some(agent), None) => vec![RouteSpec {
                 agent: agent.as_text().unwrap_or_default(),
-                tool: tool.and_then(Node::as_text),
+                tool: tool.and_then(DocumentNode::as_text),
                 rank: 0,
-                agent_at: agent.extent,
-                tool_at: tool.map_or(agent.extent, |tool| tool.extent),
+                agent_span: agent.span,
+                tool_span: tool.map_or(agent.span, |tool| tool.span),
             }],
-            (None, Some(capability)) => self.members(capability, tool, findings),
+            (None, Some(capability)) => self.capability_routes(capability, tool, findings),
             (Some(_), Some(capability)) => {
                 let found =
-                    findings.error("two_routes", capability.extent, "a task has `agent` or `capability`, not both");
+                    findings.error("two_routes", capability.span, "a task has `agent` or `capability`, not both");
                 found.help("`agent` names one agent; `capability` any that lists it");
                 Vec::new()
             }
@@ -128,12 +128,12 @@ impl<'a> Router<'a> {
     }
 
     /// Every agent that lists a capability, each with the tool that serves it there.
-    fn members<'w>(
+    fn capability_routes<'w>(
         &self,
-        capability: &'w Node<'w>,
-        tool: Option<&'w Node<'w>>,
-        findings: &mut Findings,
-    ) -> Vec<Wanted<'w>>
+        capability: &'w DocumentNode<'w>,
+        tool: Option<&'w DocumentNode<'w>>,
+        findings: &mut DiagnosticSink,
+    ) -> Vec<RouteSpec<'w>>
     where
         'a: 'w,
     {
@@ -142,12 +142,12 @@ impl<'a> Router<'a> {
         let members: Vec<_> = (agents.agents.values())
             .filter_map(|agent| {
                 let mapped = agent.capabilities.get(name)?;
-                Some(Wanted {
+                Some(RouteSpec {
                     agent: agent.id.as_str(),
                     tool: mapped.as_deref().or_else(|| tool?.as_text()),
                     rank: 0,
-                    agent_at: capability.extent,
-                    tool_at: if mapped.is_some() { capability.extent } else { tool.unwrap_or(capability).extent },
+                    agent_span: capability.span,
+                    tool_span: if mapped.is_some() { capability.span } else { tool.unwrap_or(capability).span },
                 })
             })
             .collect();
@@ -155,32 +155,37 @@ impl<'a> Router<'a> {
             let known = || self.agents.agents.values().flat_map(|agent| agent.capabilities.keys().map(String::as_str));
             let help = findings.did_you_mean(name, known()).unwrap_or_else(|| match known().next() {
                 None => "no agent lists any: add `capabilities` to the agents file".to_owned(),
-                Some(_) => format!("there is {}", crate::expression::listed(known())),
+                Some(_) => format!("there is {}", crate::expression::format_names(known())),
             });
             let message = format!("no agent lists the capability `{name}`");
-            findings.error("unknown_capability", capability.extent, message).help(help);
+            findings.error("unknown_capability", capability.span, message).help(help);
         }
         members
     }
 
     /// A route, if its agent and its tool exist as far as that is known.
-    fn route(&mut self, wanted: &Wanted<'_>, task: &Fields<'_>, findings: &mut Findings) -> Option<Route> {
+    fn resolve_route(
+        &mut self,
+        wanted: &RouteSpec<'_>,
+        task: &CheckedTable<'_>,
+        findings: &mut DiagnosticSink,
+    ) -> Option<Route> {
         let Some((place, id, agent)) = self.agents.agents.get_full(wanted.agent) else {
-            self.unknown_agent(wanted, findings);
+            self.report_unknown_agent(wanted, findings);
             return None;
         };
-        self.named.insert(place);
+        self.used_agents.insert(place);
         let Some(tool) = wanted.tool else {
-            let found = findings.error("no_tool", wanted.agent_at, format!("no tool of `{id}` is named"));
+            let found = findings.error("no_tool", wanted.agent_span, format!("no tool of `{id}` is named"));
             found.help("say which with `tool`");
             return None;
         };
-        if !agent.allows(tool) {
-            self.forbidden(agent, tool, wanted, findings);
+        if !agent.is_tool_allowed(tool) {
+            self.report_forbidden_tool(agent, tool, wanted, findings);
             return None;
         }
         self.check_tool(wanted, tool, Some(task), findings);
-        Some(Route { agent: id.clone(), tool: self.tool(tool), rank: wanted.rank })
+        Some(Route { agent: id.clone(), tool: self.intern_tool_name(tool), rank: wanted.rank })
     }
 
     /// Whether prompts can be answered.
@@ -189,28 +194,33 @@ impl<'a> Router<'a> {
     }
 
     /// A model that a prompt names.
-    pub(super) fn model(&self, node: &Node<'_>, findings: &mut Findings) -> Option<String> {
-        model::named(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
+    pub(super) fn resolve_model(&self, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
+        llm_section::resolve_model(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
     }
 
     /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
-    pub(super) fn prompt_tool(&mut self, name: &str, node: &Node<'_>, findings: &mut Findings) -> Option<PromptTool> {
+    pub(super) fn resolve_prompt_tool(
+        &mut self,
+        name: &str,
+        node: &DocumentNode<'_>,
+        findings: &mut DiagnosticSink,
+    ) -> Option<PromptTool> {
         let allowed = PromptTool::parse(name);
-        let wanted = Wanted {
+        let wanted = RouteSpec {
             agent: allowed.agent.as_str(),
             tool: allowed.tool.as_deref(),
             rank: 0,
-            agent_at: node.extent,
-            tool_at: node.extent,
+            agent_span: node.span,
+            tool_span: node.span,
         };
         let Some((place, _, agent)) = self.agents.agents.get_full(&allowed.agent) else {
-            self.unknown_agent(&wanted, findings);
+            self.report_unknown_agent(&wanted, findings);
             return None;
         };
-        self.named.insert(place);
+        self.used_agents.insert(place);
         if let Some(tool) = &allowed.tool {
-            if !agent.allows(tool) {
-                self.forbidden(agent, tool, &wanted, findings);
+            if !agent.is_tool_allowed(tool) {
+                self.report_forbidden_tool(agent, tool, &wanted, findings);
                 return None;
             }
             self.check_tool(&wanted, tool, None, findings);
@@ -218,23 +228,30 @@ impl<'a> Router<'a> {
         Some(allowed)
     }
 
-    fn unknown_agent(&self, wanted: &Wanted<'_>, findings: &mut Findings) {
+    fn report_unknown_agent(&self, wanted: &RouteSpec<'_>, findings: &mut DiagnosticSink) {
         let id = wanted.agent;
         if self.agents.disabled.iter().any(|disabled| disabled.as_str() == id) {
-            let found = findings.error("disabled_agent", wanted.agent_at, format!("the agent `{id}` is switched off"));
+            let found =
+                findings.error("disabled_agent", wanted.agent_span, format!("the agent `{id}` is switched off"));
             found.help("set `enabled = true` in its section of the agents file");
             return;
         }
         let known = || self.agents.agents.keys().map(AgentId::as_str);
         let help = findings.did_you_mean(id, known()).unwrap_or_else(|| match self.agents.agents.is_empty() {
             true => "the agents file has no agents".to_owned(),
-            false => format!("the agents file has {}", crate::expression::listed(known())),
+            false => format!("the agents file has {}", crate::expression::format_names(known())),
         });
         let message = format!("the agent `{id}` is not in the agents file");
-        findings.error("unknown_agent", wanted.agent_at, message).help(help);
+        findings.error("unknown_agent", wanted.agent_span, message).help(help);
     }
 
-    fn forbidden(&self, agent: &AgentSpec, tool: &str, wanted: &Wanted<'_>, findings: &mut Findings) {
+    fn report_forbidden_tool(
+        &self,
+        agent: &AgentSpec,
+        tool: &str,
+        wanted: &RouteSpec<'_>,
+        findings: &mut DiagnosticSink,
+    ) {
         let key = if agent.disabled_tools.iter().any(|name| name == tool) { "disabled_tools" } else { "enabled_tools" };
         let help = match &agent.enabled_tools {
             Some(enabled) if key == "enabled_tools" => findings.did_you_mean(tool, enabled.iter().map(String::as_str)),
@@ -242,11 +259,17 @@ impl<'a> Router<'a> {
         };
         let help = help.unwrap_or_else(|| format!("change `{key}` in the section `{}`", agent.id));
         let message = format!("the agents file does not let `{tool}` of `{}` be called", agent.id);
-        findings.error("tool_not_allowed", wanted.tool_at, message).help(help);
+        findings.error("tool_not_allowed", wanted.tool_span, message).help(help);
     }
 
     /// Checks the tool, and the task's arguments if it gives them, against what the agent said, if it was asked.
-    fn check_tool(&mut self, wanted: &Wanted<'_>, tool: &str, task: Option<&Fields<'_>>, findings: &mut Findings) {
+    fn check_tool(
+        &mut self,
+        wanted: &RouteSpec<'_>,
+        tool: &str,
+        task: Option<&CheckedTable<'_>>,
+        findings: &mut DiagnosticSink,
+    ) {
         let Some((id, offered)) = self.catalogue.and_then(|catalogue| catalogue.get_key_value(wanted.agent)) else {
             return;
         };
@@ -255,7 +278,7 @@ impl<'a> Router<'a> {
             Err(reason) => {
                 self.unreachable.insert(id.clone());
                 let message = format!("the agent `{id}` could not be asked for its tools: {reason}");
-                let found = findings.warning("unreachable_agent", wanted.agent_at, message);
+                let found = findings.warning("unreachable_agent", wanted.agent_span, message);
                 found.help("its tools and their arguments are not checked");
             }
             Ok(info) => match info.tool(tool) {
@@ -267,17 +290,17 @@ impl<'a> Router<'a> {
                 None if info.left_out.contains_key(tool) => {
                     let reason = &info.left_out[tool];
                     let message = format!("tool `{tool}` of agent `{id}` is listed but cannot be used: {reason}");
-                    let found = findings.error("unknown_tool", wanted.tool_at, message);
+                    let found = findings.error("unknown_tool", wanted.tool_span, message);
                     found.help("the server has to correct its `tools/list`");
                 }
                 None => {
                     let names = || info.tools.iter().map(|tool| tool.name.as_str());
                     let help = findings.did_you_mean(tool, names()).unwrap_or_else(|| match info.tools.is_empty() {
                         true => "it has no tools".to_owned(),
-                        false => format!("it has {}", crate::expression::listed(names())),
+                        false => format!("it has {}", crate::expression::format_names(names())),
                     });
                     let message = format!("the agent `{id}` has no tool `{tool}`");
-                    findings.error("unknown_tool", wanted.tool_at, message).help(help);
+                    findings.error("unknown_tool", wanted.tool_span, message).help(help);
                 }
             },
         }

@@ -4,13 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::model::{
-    AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, Prices,
-    Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets, Span, StructuredOutput, SystemRole,
+    AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField,
+    Prices, Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets, StructuredOutput, SystemRole,
     Transport,
 };
 
 #[test]
-fn an_agents_file_means_what_it_says() {
+fn reads_every_key_of_an_agents_file() {
     let text = r#"
         [llm]
         base_url = "${BASE:-http://127.0.0.1:11434/v1}"
@@ -74,7 +74,7 @@ fn an_agents_file_means_what_it_says() {
         url = "${NOT_SET}"
         enabled = false
     "#;
-    let environment = Made::of(&[("HOME", "/root"), ("KEY", "hunter2"), ("ORG", "acme")]);
+    let environment = TestEnvironment::of(&[("HOME", "/root"), ("KEY", "hunter2"), ("ORG", "acme")]);
     let mut file = parse_agents("agents.toml", text, &environment).unwrap_or_else(|errors| panic!("{errors}"));
     for spec in file.agents.values_mut() {
         assert_eq!(std::mem::take(&mut spec.policy.fingerprint).len(), 16);
@@ -97,7 +97,7 @@ fn an_agents_file_means_what_it_says() {
         policy: AgentPolicy {
             required: true,
             max_concurrency: 8,
-            tool_timeout: Span(seconds(300)),
+            tool_timeout: HumanDuration(seconds(300)),
             effect: None,
             fingerprint: String::new(),
         },
@@ -126,7 +126,7 @@ fn an_agents_file_means_what_it_says() {
         policy: AgentPolicy {
             required: false,
             max_concurrency: 4,
-            tool_timeout: Span(seconds(60)),
+            tool_timeout: HumanDuration(seconds(60)),
             effect: Some(Effect::ReadOnly),
             fingerprint: String::new(),
         },
@@ -182,8 +182,8 @@ fn an_agents_file_means_what_it_says() {
 }
 
 #[test]
-fn a_fingerprint_is_that_of_the_section_without_its_secrets() {
-    let environment = Made::of(&[("A", "1"), ("B", "2")]);
+fn fingerprint_excludes_secrets() {
+    let environment = TestEnvironment::of(&[("A", "1"), ("B", "2")]);
     let of = |section: &str| {
         let file = parse_agents("agents.toml", &format!("[agents.a]\n{section}"), &environment);
         file.unwrap_or_else(|errors| panic!("{errors}")).agents["a"].policy.fingerprint.clone()
@@ -194,15 +194,16 @@ fn a_fingerprint_is_that_of_the_section_without_its_secrets() {
 }
 
 /// The models of a file, or its mistakes, each in a line.
-fn models(text: &str) -> Result<Vec<LlmSpec>, String> {
-    let environment = Made::of(&[("KEY", "hunter2")]);
+fn parse_models(text: &str) -> Result<Vec<LlmSpec>, String> {
+    let environment = TestEnvironment::of(&[("KEY", "hunter2")]);
     parse_agents("agents.toml", text, &environment).map(|file| file.models).map_err(|errors| errors.to_string())
 }
 
 #[test]
-fn a_provider_says_what_absent_keys_mean() {
+fn provider_sets_defaults() {
     let with = |section: &str| {
-        let models = models(&format!("[llm]\nmodel = \"m\"\n{section}")).unwrap_or_else(|errors| panic!("{errors}"));
+        let models =
+            parse_models(&format!("[llm]\nmodel = \"m\"\n{section}")).unwrap_or_else(|errors| panic!("{errors}"));
         (models[0].base_url.clone(), models[0].dialect)
     };
     for preset in &providers::PRESETS {
@@ -213,7 +214,7 @@ fn a_provider_says_what_absent_keys_mean() {
             assert_eq!(with(&format!("provider = \"{}\"", preset.name)), (known.to_owned(), preset.dialect));
         }
     }
-    let openai = providers::preset("openai").expect("a preset").dialect;
+    let openai = providers::find_preset("openai").expect("a preset").dialect;
     let own = "provider = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\ntemperature = true\nimages = false\n\
                max_tokens_field = \"max_tokens\"\nstructured_output = \"text\"";
     let dialect = Dialect {
@@ -228,9 +229,10 @@ fn a_provider_says_what_absent_keys_mean() {
 }
 
 #[test]
-fn a_temperature_says_that_requests_may_have_one() {
+fn temperature_enables_the_parameter() {
     let with = |section: &str| {
-        let models = models(&format!("[llm]\nmodel = \"m\"\n{section}")).unwrap_or_else(|errors| panic!("{errors}"));
+        let models =
+            parse_models(&format!("[llm]\nmodel = \"m\"\n{section}")).unwrap_or_else(|errors| panic!("{errors}"));
         (models[0].dialect.temperature, models[0].settings.temperature)
     };
     assert_eq!(with("provider = \"openai\""), (false, None));
@@ -241,12 +243,12 @@ fn a_temperature_says_that_requests_may_have_one() {
 }
 
 #[test]
-fn the_default_model_comes_first_and_each_has_a_key_of_its_own() {
+fn default_model_comes_first() {
     let text = "[models.fast]\nprovider = \"ollama\"\nmodel = \"a\"\n[models.able]\nprovider = \"openai\"\nmodel = \"b\"\n\
                 api_key_env_var = \"KEY\"\n";
     let shown = |text: &str| {
-        let models = models(text).unwrap_or_else(|errors| panic!("{errors}"));
-        models.into_iter().map(|model| (model.section(), model.model, model.api_key)).collect::<Vec<_>>()
+        let models = parse_models(text).unwrap_or_else(|errors| panic!("{errors}"));
+        models.into_iter().map(|model| (model.section_name(), model.model, model.api_key)).collect::<Vec<_>>()
     };
     let of =
         |section: &str, model: &str, key: Option<&str>| (section.to_owned(), model.to_owned(), key.map(str::to_owned));
@@ -257,8 +259,8 @@ fn the_default_model_comes_first_and_each_has_a_key_of_its_own() {
 }
 
 #[test]
-fn the_planner_has_limits_without_a_model_of_its_own() {
-    let planner = |text: &str| parse_agents("agents.toml", text, &Made::of(&[])).expect("valid").planner;
+fn planner_limits_do_not_need_a_model() {
+    let planner = |text: &str| parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect("valid").planner;
     assert_eq!(planner(""), PlannerSettings::default());
     let text = "[planner]\nmax_tokens = 32000\nmax_tasks = 40\ntemperature = 0.5\nreasoning_effort = \"high\"";
     let expected = PlannerSettings {
@@ -272,7 +274,7 @@ fn the_planner_has_limits_without_a_model_of_its_own() {
 }
 
 #[test]
-fn a_model_that_cannot_be_asked_is_a_mistake() {
+fn unusable_models_are_rejected() {
     for (text, message) in [
         ("[llm]\nmodel = \"m\"", "the model has no `base_url`"),
         ("[models.a]\nmodel = \"m\"\nprovider = \"azure\"", "the model has no `base_url`"),
@@ -307,16 +309,17 @@ fn a_model_that_cannot_be_asked_is_a_mistake() {
         ("[planner]\nmax_tokens = 0", "`max_tokens` must be a whole number from 1 to 4294967295"),
         ("[planner]\nmax_tasks = 101", "`max_tasks` must be a whole number from 1 to 100"),
     ] {
-        let errors = models(text).expect_err(text);
+        let errors = parse_models(text).expect_err(text);
         assert!(errors.contains(message), "{errors}");
     }
 }
 
 #[test]
-fn sampling_is_allowed_without_bounds_where_the_file_says_nothing() {
+fn sampling_is_unlimited_by_default() {
     let policy = |line: &str| {
         let text = format!("[agents.a]\ncommand = \"x\"\n{line}");
-        let file = parse_agents("agents.toml", &text, &Made::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
+        let file =
+            parse_agents("agents.toml", &text, &TestEnvironment::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
         (file.agents["a"].sampling, file.agents["a"].max_processes)
     };
     let allow = SamplingPolicy { consent: Consent::Allow, max_tokens: None, max_requests: None };
@@ -326,8 +329,8 @@ fn sampling_is_allowed_without_bounds_where_the_file_says_nothing() {
 }
 
 #[test]
-fn every_mistake_of_an_agents_file_is_told_at_once() {
-    let environment = Made::of(&[("SECRET", "hunter2\n"), ("TIME", "hunter2")]);
+fn reports_all_errors_of_an_agents_file() {
+    let environment = TestEnvironment::of(&[("SECRET", "hunter2\n"), ("TIME", "hunter2")]);
     let errors =
         parse_agents("agents.toml", include_str!("broken.toml"), &environment).expect_err("the file is broken");
     let report = rendered(&errors);
@@ -336,7 +339,7 @@ fn every_mistake_of_an_agents_file_is_told_at_once() {
 }
 
 #[test]
-fn no_report_shows_a_secret() {
+fn diagnostics_never_show_secrets() {
     for text in [
         "[llm]\nbase_url = \"http://x\"\nmodel = \"m\"\napi_key = \"hunter2\"",
         "[llm]\nbase_url = \"ftp://u:hunter2@x\"\nmodel = \"m\"",
@@ -355,31 +358,32 @@ fn no_report_shows_a_secret() {
         "[agents.a]\nenv = { A = \"hunter2 }\nb = = 'hunter2'",
         "agents = [\"hunter2\"]\nx = 'hunter2'",
     ] {
-        let errors = parse_agents("agents.toml", text, &Made::of(&[])).expect_err(text);
+        let errors = parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect_err(text);
         let shown = format!("{}{errors}{}{errors:?}", rendered(&errors), serde_json::json!(errors));
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }
 
 #[test]
-fn all_mistakes_of_syntax_are_told() {
-    let errors = parse_agents("agents.toml", "x = \ny = 1 2\nz = '\n", &Made::of(&[])).expect_err("no TOML");
+fn reports_all_syntax_errors() {
+    let errors = parse_agents("agents.toml", "x = \ny = 1 2\nz = '\n", &TestEnvironment::of(&[])).expect_err("no TOML");
     assert!(errors.list().iter().all(|found| found.code == "agents::syntax" && found.position.is_some()), "{errors}");
     assert!(errors.errors() > 1, "{errors}");
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_with_what_to_do() {
-    let errors = load_agents(&PathBuf::from("/nonexistent/agents.toml"), &Made::of(&[])).expect_err("no file");
+fn missing_file_is_reported_with_help() {
+    let errors =
+        load_agents(&PathBuf::from("/nonexistent/agents.toml"), &TestEnvironment::of(&[])).expect_err("no file");
     let [found] = errors.list() else { panic!("{errors}") };
     assert_eq!(found.code, "file::unreadable");
     assert!(found.help.as_deref().is_some_and(|help| help.contains("--agents")), "{errors}");
 }
 
 #[test]
-fn an_empty_file_has_no_agents() {
+fn empty_file_has_no_agents() {
     assert_eq!(
-        parse_agents("agents.toml", "", &Made::of(&[])).map_err(|errors| errors.to_string()),
+        parse_agents("agents.toml", "", &TestEnvironment::of(&[])).map_err(|errors| errors.to_string()),
         Ok(AgentsFile::default())
     );
 }

@@ -1,21 +1,22 @@
 //! What is said of a plan or a section that is not what it was.
 
 use super::*;
-use crate::config::changes::{agent_changes, changes};
+use crate::config::changes::{agent_changes, plan_changes};
 
 #[test]
-fn names_every_task_and_key_that_differs() {
-    let agents = parse_agents("agents.toml", "[agents.a]\ncommand = \"x\"", &Made::of(&[])).expect("an agents file");
+fn lists_every_changed_task_and_key() {
+    let agents =
+        parse_agents("agents.toml", "[agents.a]\ncommand = \"x\"", &TestEnvironment::of(&[])).expect("an agents file");
     let plan = |text: &str| load_plan("p.yaml", text, &agents, None).expect("a plan").plan;
     let before =
         plan("name: p\nmax_parallel: 2\ntasks:\n- {id: one, agent: a, tool: t}\n- {id: two, agent: a, tool: t}\n");
-    assert_eq!(changes(&before, &before), [""; 0]);
+    assert_eq!(plan_changes(&before, &before), [""; 0]);
     let now = plan(
         "name: p\nmax_parallel: 3 # more\ntasks:\n- {id: one, agent: a, tool: t, timeout: 5s, with: {x: 1}}\n\
          - {id: three, agent: a, tool: t}\n",
     );
     assert_eq!(
-        changes(&before, &now),
+        plan_changes(&before, &now),
         [
             "the plan has another `max_parallel`",
             "task `one` has another call or prompt, `timeout`",
@@ -26,9 +27,9 @@ fn names_every_task_and_key_that_differs() {
 }
 
 #[test]
-fn tells_a_policy_from_the_rest_of_a_section() {
+fn separates_policy_changes_from_other_changes() {
     let of = |text: &str| {
-        let file = parse_agents("agents.toml", text, &Made::of(&[])).expect("an agents file");
+        let file = parse_agents("agents.toml", text, &TestEnvironment::of(&[])).expect("an agents file");
         file.agents["a"].policy.clone()
     };
     let id = AgentId::from("a");

@@ -7,24 +7,24 @@ use proptest::prelude::*;
 use super::*;
 
 /// A generous bound for a debug build on a busy machine; a hang or a quadratic walk takes far longer.
-const SOON: Duration = Duration::from_secs(60);
+const MAX_TEST_DURATION: Duration = Duration::from_secs(60);
 
-fn task(id: usize, needs: Option<usize>) -> String {
+fn task_yaml(id: usize, needs: Option<usize>) -> String {
     let needs = needs.map(|needs| format!(", needs: [t{needs}]")).unwrap_or_default();
     format!("  - {{ id: t{id}, agent: travel, tool: x{needs} }}\n")
 }
 
 #[test]
-fn a_chain_of_a_hundred_thousand_tasks_is_a_plan() {
-    let text: String = (0..100_000).map(|id| task(id, id.checked_sub(1))).collect();
+fn accepts_a_chain_of_100_000_tasks() {
+    let text: String = (0..100_000).map(|id| task_yaml(id, id.checked_sub(1))).collect();
     let plan =
         load_plan("x", &format!("tasks:\n{text}"), &agents(), None).unwrap_or_else(|errors| panic!("{errors}")).plan;
     assert_eq!(plan.tasks.len(), 100_000);
 }
 
 #[test]
-fn a_cycle_of_a_thousand_tasks_is_told_in_a_line() {
-    let text: String = (0..1_000).map(|id| task(id, Some((id + 1) % 1_000))).collect();
+fn reports_a_cycle_of_1_000_tasks_in_one_line() {
+    let text: String = (0..1_000).map(|id| task_yaml(id, Some((id + 1) % 1_000))).collect();
     let errors = load_plan("x", &format!("tasks:\n{text}"), &agents(), None).expect_err("a cycle");
     assert_eq!(
         errors.list().iter().map(|found| found.message.as_str()).collect::<Vec<_>>(),
@@ -34,7 +34,7 @@ fn a_cycle_of_a_thousand_tasks_is_told_in_a_line() {
 }
 
 #[test]
-fn large_files_end_soon_whatever_is_in_them() {
+fn large_files_are_read_in_bounded_time() {
     let million = 1_000_000;
     let one = "tasks:\n  - id: a\n    agent: travel\n    tool: x\n    with:\n      a: ";
     for text in [
@@ -55,23 +55,23 @@ fn large_files_end_soon_whatever_is_in_them() {
             let shown = rendered(&errors).len() + errors.to_string().len();
             assert!(shown < million, "{shown} for {}", &text[..60.min(text.len())]);
         }
-        assert!(start.elapsed() < SOON, "{:?} for {}", start.elapsed(), &text[..60.min(text.len())]);
+        assert!(start.elapsed() < MAX_TEST_DURATION, "{:?} for {}", start.elapsed(), &text[..60.min(text.len())]);
     }
 }
 
 #[test]
-fn aliases_cannot_blow_a_file_up() {
+fn limits_alias_expansion() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..30 {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
         text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
     }
-    let errors = load(&text).expect_err("it repeats too much");
+    let errors = load_test_plan(&text).expect_err("it repeats too much");
     assert!(errors.list().iter().any(|found| found.code == "plan::alias"), "{errors}");
 }
 
 #[test]
-fn arguments_may_nest_as_deep_as_files_and_no_deeper() {
+fn limits_the_nesting_of_arguments() {
     let nested = |depth: usize| {
         format!(
             "tasks: [{{ id: a, agent: travel, tool: x, with: {{ a: {}1{} }} }}]",
@@ -79,19 +79,19 @@ fn arguments_may_nest_as_deep_as_files_and_no_deeper() {
             "]".repeat(depth)
         )
     };
-    assert!(load(&nested(55)).is_ok());
-    assert_eq!(codes(&nested(100)), [("plan::too_deep".to_owned(), 1)]);
+    assert!(load_test_plan(&nested(55)).is_ok());
+    assert_eq!(diagnostic_codes(&nested(100)), [("plan::too_deep".to_owned(), 1)]);
 }
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(text in "\\PC{0,200}") {
-        let _ = load(&text).map_err(|errors| rendered(&errors));
-        let _ = parse_agents("x", &text, &Made::of(&[])).map_err(|errors| rendered(&errors));
+    fn never_panics_on_arbitrary_text(text in "\\PC{0,200}") {
+        let _ = load_test_plan(&text).map_err(|errors| rendered(&errors));
+        let _ = parse_agents("x", &text, &TestEnvironment::of(&[])).map_err(|errors| rendered(&errors));
     }
 
     #[test]
-    fn no_change_of_a_plan_makes_it_panic(
+    fn never_panics_on_an_edited_plan(
         at in 0_usize..1_300,
         length in 0_usize..40,
         put in "[\\[\\]{}:,#&*!|>'\"%@`$ \n\ta-c0-9äé-]{0,12}",
@@ -100,7 +100,7 @@ proptest! {
         let start = (0..=at.min(plan.len())).rev().find(|&at| plan.is_char_boundary(at)).unwrap_or(0);
         let end = (start + length).min(plan.len());
         let changed = format!("{}{put}{}", &plan[..start], &plan[end..]);
-        if let Err(errors) = load(&changed) {
+        if let Err(errors) = load_test_plan(&changed) {
             rendered(&errors);
             for found in errors.list() {
                 if let Some(position) = found.position {
@@ -111,11 +111,11 @@ proptest! {
     }
 
     #[test]
-    fn no_change_of_an_agents_file_makes_it_panic(at in 0_usize..500, length in 0_usize..40, put in "[\\[\\]{}=.,#'\"$ \na-c0-9ä-]{0,12}") {
+    fn never_panics_on_an_edited_agents_file(at in 0_usize..500, length in 0_usize..40, put in "[\\[\\]{}=.,#'\"$ \na-c0-9ä-]{0,12}") {
         let file = include_str!("broken.toml");
         let start = at.min(file.len());
         let end = (start + length).min(file.len());
         let changed = format!("{}{put}{}", &file[..start], &file[end..]);
-        let _ = parse_agents("x", &changed, &Made::of(&[("TIME", "1s")])).map_err(|errors| rendered(&errors));
+        let _ = parse_agents("x", &changed, &TestEnvironment::of(&[("TIME", "1s")])).map_err(|errors| rendered(&errors));
     }
 }

@@ -23,7 +23,7 @@ fn strings(parameters: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn parameters_come_before_the_file_and_the_file_before_defaults() {
+fn parameters_override_the_file_and_defaults() {
     let file = json!({"topic": "hills", "limit": 9, "more": {"a": 1}});
     let given = strings(&["topic=sea=blue", "ratio=1.5", "deep=true", "tags=[\"x\", 1]"]);
     assert_eq!(
@@ -39,7 +39,7 @@ fn parameters_come_before_the_file_and_the_file_before_defaults() {
 }
 
 #[test]
-fn all_that_is_wrong_with_inputs_is_told_at_once() {
+fn reports_all_input_errors() {
     let file = json!({"ratio": "x", "lmit": 3});
     let errors = resolve_inputs(&plan(), &strings(&["limit=many", "deep=1", "tags"]), Some(&file));
     let errors = Diagnostics::from(errors.expect_err("there are mistakes"));
@@ -47,7 +47,7 @@ fn all_that_is_wrong_with_inputs_is_told_at_once() {
 }
 
 #[test]
-fn data_files_are_yaml_and_json() {
+fn reads_data_files_in_yaml_and_json() {
     assert_eq!(read_data("p.yaml", "a: [1, x]\n").ok(), Some(json!({"a": [1, "x"]})));
     assert_eq!(read_data("p.yaml", "# nothing\n").ok(), Some(json!(null)));
     assert_eq!(read_data("p.yaml", "\u{feff}a: 1\n").ok(), Some(json!({"a": 1})));
@@ -61,7 +61,7 @@ fn data_files_are_yaml_and_json() {
 }
 
 #[test]
-fn duplicate_and_merge_keys_of_data_files_are_refused_as_in_plans() {
+fn data_files_reject_duplicate_and_merge_keys() {
     for (text, code) in [
         ("a: 1\na: 2\n", "yaml::duplicate_key"),
         (r#"{"a": {"b": 1, "b": 2}}"#, "yaml::duplicate_key"),
@@ -107,12 +107,12 @@ fn scalars() -> Vec<(&'static str, serde_json::Value)> {
 }
 
 #[test]
-fn scalars_mean_the_same_in_plans_data_files_answers_and_parameters() {
+fn scalars_are_read_the_same_everywhere() {
     for (written, value) in scalars() {
         let data = read_data("p.yaml", &format!("v: [{written}]")).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(data, json!({"v": [value]}), "{written}");
 
-        let answers = read_answers("a.yaml", &format!("answers: [{{accept: {{v: [{written}]}}}}]"));
+        let answers = read_answer_rules("a.yaml", &format!("answers: [{{accept: {{v: [{written}]}}}}]"));
         assert_eq!(
             answers.unwrap_or_else(|errors| panic!("{errors}")),
             [json!({"accept": {"v": [value]}})],
@@ -130,7 +130,7 @@ fn scalars_mean_the_same_in_plans_data_files_answers_and_parameters() {
 }
 
 #[test]
-fn numbers_are_read_alike_in_a_file_and_on_the_command_line() {
+fn numbers_are_read_the_same_in_files_and_parameters() {
     for written in ["007", "7", "0x1F", "1e3", "+5", "5.", "text", "~", "true", "1_000", "18446744073709551616"] {
         for name in ["limit", "ratio", "deep"] {
             let file = read_data("p.yaml", &format!("topic: x\n{name}: {written}"));
@@ -145,7 +145,7 @@ fn numbers_are_read_alike_in_a_file_and_on_the_command_line() {
 }
 
 #[test]
-fn digits_with_a_leading_zero_are_text_and_no_number() {
+fn digits_with_a_leading_zero_are_text() {
     let help = "digits with a leading zero are text; a number is written without it";
     let file = json!({"topic": "007", "limit": "007"});
     let errors = resolve_inputs(&plan(), &[], Some(&file)).expect_err("`limit` is an integer");
@@ -170,7 +170,7 @@ fn digits_with_a_leading_zero_are_text_and_no_number() {
 }
 
 #[test]
-fn texts_keep_what_they_are_when_they_are_written_and_read() {
+fn written_text_is_read_back_unchanged() {
     let mut texts: Vec<_> = scalars().into_iter().map(|(written, _)| written).collect();
     texts.extend(["", "null", "<<", ".inf", "a: b", "# a", "- a", "😀", "a\nb\n", "*a", "&a", "${{ a }}"]);
     let written = write_data(&json!({"texts": texts})).expect("YAML");
@@ -178,7 +178,7 @@ fn texts_keep_what_they_are_when_they_are_written_and_read() {
 }
 
 #[test]
-fn mistakes_of_an_answers_file_have_a_place() {
+fn answers_file_errors_have_positions() {
     for (text, message, place) in [
         ("answers:\n- agent: a\n  acept: true\n", "a rule has no key `acept`", Some((3, 3))),
         ("- agent: a\n", "`the file` must be an answers file: a map, not a list", Some((1, 1))),
@@ -186,11 +186,11 @@ fn mistakes_of_an_answers_file_have_a_place() {
         ("answers: [{agent: a, agent: b}]", "the key `agent` is given twice", Some((1, 22))),
         ("answers:\n- {<<: {agent: a}, accept: true}\n", "merge keys (`<<`) are not supported", Some((2, 4))),
     ] {
-        let errors = read_answers("answers.yaml", text).expect_err(text);
+        let errors = read_answer_rules("answers.yaml", text).expect_err(text);
         let first = &errors.list()[0];
         assert_eq!(first.message, message);
         assert_eq!(first.position.map(|position| (position.line, position.column)), place, "{text}");
     }
-    assert_eq!(read_answers("answers.yaml", "").ok(), Some(vec![]));
-    assert_eq!(read_answers("answers.yaml", "answers:\n").ok(), Some(vec![]));
+    assert_eq!(read_answer_rules("answers.yaml", "").ok(), Some(vec![]));
+    assert_eq!(read_answer_rules("answers.yaml", "answers:\n").ok(), Some(vec![]));
 }

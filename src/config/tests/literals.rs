@@ -3,14 +3,14 @@
 use super::*;
 
 /// Returns the mistakes of a plan with this text as an argument.
-fn mistakes(text: &str) -> String {
+fn plan_errors(text: &str) -> String {
     let text = serde_json::Value::from(text).to_string();
     let plan = format!("name: x\ntasks:\n  - {{ id: a, agent: research, tool: fetch, with: {{ text: {text} }} }}\n");
     load_plan("plan.yaml", &plan, &agents(), None).map(|_| String::new()).unwrap_or_else(|errors| errors.to_string())
 }
 
 #[test]
-fn a_literal_opening_gets_its_spelling_as_help() {
+fn literal_openings_get_help() {
     for text in [
         "env: { SHA: ${{ github.sha }} }",
         "${{ github.sha }}",
@@ -22,20 +22,20 @@ fn a_literal_opening_gets_its_spelling_as_help() {
         "Explain ${{ unclosed",
         "empty ${{ }}",
     ] {
-        let mistakes = mistakes(text);
+        let mistakes = plan_errors(text);
         assert!(mistakes.contains("a literal `${{` is written `$${{`"), "{text}: {mistakes}");
     }
 }
 
 #[test]
-fn other_templates_and_literal_openings_are_text() {
+fn other_templates_are_text() {
     for text in ["{{ x }} {% if y %} ${x} #{x} <%= x %> $(x) %{x}", "env: $${{ github.sha }}", "$${{ a", "{{{{ }}"] {
-        assert_eq!(mistakes(text), "", "{text}");
+        assert_eq!(plan_errors(text), "", "{text}");
     }
 }
 
 #[test]
-fn a_condition_is_never_literal_text() {
+fn conditions_are_never_literal() {
     let plan = "name: x\ntasks:\n  - { id: a, agent: research, tool: fetch, if: github.sha }\n";
     let errors = load_plan("plan.yaml", plan, &agents(), None).expect_err("refused").to_string();
     assert!(errors.contains("`github` means nothing here") && !errors.contains("$${{"), "{errors}");

@@ -5,8 +5,8 @@ mod changes;
 mod hostile;
 mod inputs;
 mod literals;
+mod plan_patch;
 mod plans;
-mod remainder;
 mod schemas;
 
 use std::collections::HashMap;
@@ -18,15 +18,15 @@ use super::*;
 use crate::model::{AgentId, AgentInfo, Effect, ToolInfo};
 
 /// An environment that a test makes up.
-struct Made(HashMap<&'static str, &'static str>);
+struct TestEnvironment(HashMap<&'static str, &'static str>);
 
-impl Made {
+impl TestEnvironment {
     fn of(variables: &[(&'static str, &'static str)]) -> Self {
         Self(variables.iter().copied().collect())
     }
 }
 
-impl Environment for Made {
+impl Environment for TestEnvironment {
     fn variable(&self, name: &str) -> Option<String> {
         self.0.get(name).map(|&value| value.to_owned())
     }
@@ -56,7 +56,7 @@ const AGENTS: &str = r#"
 "#;
 
 fn agents() -> AgentsFile {
-    parse_agents("agents.toml", AGENTS, &Made::of(&[])).expect("the agents file is right")
+    parse_agents("agents.toml", AGENTS, &TestEnvironment::of(&[])).expect("the agents file is right")
 }
 
 fn tool(name: &str, schema: serde_json::Value) -> ToolInfo {
@@ -71,7 +71,7 @@ fn tool(name: &str, schema: serde_json::Value) -> ToolInfo {
     }
 }
 
-fn catalogue() -> Catalogue {
+fn catalog() -> AgentCatalog {
     let search = tool(
         "search",
         json!({
@@ -102,8 +102,8 @@ fn catalogue() -> Catalogue {
     .collect()
 }
 
-fn load(text: &str) -> Result<Lowered, Diagnostics> {
-    load_plan("plans/test.yaml", text, &agents(), Some(&catalogue()))
+fn load_test_plan(text: &str) -> Result<ValidatedPlan, Diagnostics> {
+    load_plan("plans/test.yaml", text, &agents(), Some(&catalog()))
 }
 
 /// A report as a person sees it, without colours.
@@ -117,8 +117,8 @@ fn rendered(diagnostics: &Diagnostics) -> String {
 }
 
 /// The codes of all that is wrong, with their lines.
-fn codes(text: &str) -> Vec<(String, usize)> {
-    let diagnostics = match load(text) {
+fn diagnostic_codes(text: &str) -> Vec<(String, usize)> {
+    let diagnostics = match load_test_plan(text) {
         Ok(lowered) => lowered.warnings,
         Err(diagnostics) => diagnostics,
     };

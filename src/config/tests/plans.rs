@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::{LlmSpec, Prompt, PromptTool, Task, Template, Work};
 
-const GOOD: &str = r#"
+const VALID_PLAN: &str = r#"
 name: competitor-brief
 description: Compares what is found.
 inputs:
@@ -45,10 +45,10 @@ outputs: { brief: "${{ tasks.store.text }}" }
 "#;
 
 #[test]
-fn a_plan_means_what_it_says() {
+fn reads_every_key_of_a_plan() {
     let agents = agents();
-    let Lowered { plan, warnings, .. } =
-        load_plan("plans/x.yaml", GOOD, &agents, None).unwrap_or_else(|errors| panic!("{errors}"));
+    let ValidatedPlan { plan, warnings, .. } =
+        load_plan("plans/x.yaml", VALID_PLAN, &agents, None).unwrap_or_else(|errors| panic!("{errors}"));
     assert!(warnings.is_empty(), "{warnings}");
     insta::assert_snapshot!(serde_json::to_string_pretty(&plan).expect("a plan is JSON"));
     let stored: crate::model::Plan =
@@ -57,15 +57,16 @@ fn a_plan_means_what_it_says() {
 }
 
 #[test]
-fn every_mistake_of_a_plan_is_told_at_once() {
-    let errors = load(include_str!("broken.yaml")).expect_err("the plan is broken");
+fn reports_all_errors_of_a_plan() {
+    let errors = load_test_plan(include_str!("broken.yaml")).expect_err("the plan is broken");
     insta::assert_snapshot!(rendered(&errors));
     insta::assert_snapshot!("broken_plan_plain", errors.to_string());
 }
 
 #[test]
-fn mistakes_are_data_for_programs() {
-    let errors = load("tasks:\n  - id: a\n    agnet: travel\n    agent: travel\n    tool: x\n").expect_err("a typo");
+fn diagnostics_serialize_as_json() {
+    let errors =
+        load_test_plan("tasks:\n  - id: a\n    agnet: travel\n    agent: travel\n    tool: x\n").expect_err("a typo");
     assert_eq!(
         json!(errors),
         json!([{
@@ -87,8 +88,8 @@ fn mistakes_are_data_for_programs() {
 }
 
 #[test]
-fn an_expression_without_its_quotes_is_told_apart() {
-    let errors = load("tasks:\n  - { id: a, with: { url: ${{ inputs.url }} } }").expect_err("it is no YAML");
+fn explains_unquoted_expressions() {
+    let errors = load_test_plan("tasks:\n  - { id: a, with: { url: ${{ inputs.url }} } }").expect_err("it is no YAML");
     assert_eq!(
         errors.list()[0].help.as_deref(),
         Some("inside of `{ }` and `[ ]`, a text with `${{ }}` must be put in quotes"),
@@ -97,13 +98,13 @@ fn an_expression_without_its_quotes_is_told_apart() {
 }
 
 /// A plan with these tasks, each on an agent that takes anything.
-fn with_tasks(tasks: &[(&str, &str)]) -> String {
+fn plan_with_tasks(tasks: &[(&str, &str)]) -> String {
     let task = |(id, more): &(&str, &str)| format!("  - {{ id: {id}, agent: archive, tool: reserve, {more} }}\n");
     format!("tasks:\n{}", tasks.iter().map(task).collect::<String>())
 }
 
 #[test]
-fn each_mistake_has_its_code_and_line() {
+fn errors_have_codes_and_lines() {
     for (more, code) in [
         ("needs: [b]", "unknown_task"),
         ("needs: a", "cycle"),
@@ -157,12 +158,12 @@ fn each_mistake_has_its_code_and_line() {
         ("with: { a: !thing 1 }", "scalar"),
         ("with: { <<: { a: 1 } }", "key"),
     ] {
-        assert_eq!(codes(&with_tasks(&[("a", more)])), [(format!("plan::{code}"), 2)], "{more}");
+        assert_eq!(diagnostic_codes(&plan_with_tasks(&[("a", more)])), [(format!("plan::{code}"), 2)], "{more}");
     }
 }
 
 #[test]
-fn the_plan_itself_has_mistakes_too() {
+fn reports_errors_of_plan_keys() {
     for (text, code) in [
         ("", "plan::empty"),
         ("# nothing\n", "plan::empty"),
@@ -176,11 +177,11 @@ fn the_plan_itself_has_mistakes_too() {
         ("? [a]\n: b", "plan::key"),
         ("tasks: &a [*a]", "plan::alias"),
     ] {
-        let found = codes(text);
+        let found = diagnostic_codes(text);
         assert_eq!(found.first().map(|(code, _)| code.as_str()), Some(code), "{text}: {found:?}");
     }
     assert_eq!(
-        codes(
+        diagnostic_codes(
             "plan: x\ninputs: { a b: { type: text }, c: { type: integer, default: x } }\nmax_parallel: 0\ntasks: [{}]"
         ),
         [
@@ -195,7 +196,7 @@ fn the_plan_itself_has_mistakes_too() {
 }
 
 #[test]
-fn arguments_are_checked_where_they_are_known() {
+fn checks_known_arguments() {
     let search = |with: &str| {
         format!(
             "inputs: {{ q: {{ type: string }} }}\ntasks:\n  - {{ id: a, agent: research, tool: search, with: {{ {with} }}, title: \"x\" }}\noutputs: {{ q: '${{{{ inputs.q }}}}' }}"
@@ -214,7 +215,7 @@ fn arguments_are_checked_where_they_are_known() {
         ("query: x, tags: { a: '${{ inputs.q }}' }", Some("bad_argument")),
     ] {
         let expected: Vec<_> = code.into_iter().map(|code| (format!("plan::{code}"), 3)).collect();
-        assert_eq!(codes(&search(with)), expected, "{with}");
+        assert_eq!(diagnostic_codes(&search(with)), expected, "{with}");
     }
 }
 
@@ -223,7 +224,7 @@ fn arguments(task: &Task) -> Value {
 }
 
 #[test]
-fn a_capability_stands_for_all_agents_that_list_it() {
+fn capability_selects_all_agents_that_list_it() {
     let routes = |more: &str| {
         let text = format!("tasks:\n  - {{ id: a, {more} }}");
         let plan = load_plan("x", &text, &agents(), None).unwrap_or_else(|errors| panic!("{errors}")).plan;
@@ -238,16 +239,22 @@ fn a_capability_stands_for_all_agents_that_list_it() {
         routes("capability: booking, tool: book, fallback: [{ agent: archive }, { agent: research, tool: fetch }]"),
         ["0 travel book", "0 archive reserve", "1 archive book", "2 research fetch"]
     );
-    assert_eq!(codes("tasks:\n  - { id: a, capability: booking }").first(), Some(&("plan::no_tool".to_owned(), 2)));
-    assert_eq!(codes("tasks:\n  - { id: a, capability: cooking }"), [("plan::unknown_capability".to_owned(), 2)]);
-    assert_eq!(codes("tasks:\n  - { id: a }"), [("plan::no_route".to_owned(), 2)]);
+    assert_eq!(
+        diagnostic_codes("tasks:\n  - { id: a, capability: booking }").first(),
+        Some(&("plan::no_tool".to_owned(), 2))
+    );
+    assert_eq!(
+        diagnostic_codes("tasks:\n  - { id: a, capability: cooking }"),
+        [("plan::unknown_capability".to_owned(), 2)]
+    );
+    assert_eq!(diagnostic_codes("tasks:\n  - { id: a }"), [("plan::no_route".to_owned(), 2)]);
 }
 
 #[test]
-fn a_mistake_in_an_expression_is_located_wherever_it_is_written() {
+fn locates_expression_errors() {
     let at = |value: &str, part: &str| {
         let text = format!("tasks:\n  - id: a\n    agent: archive\n    tool: reserve\n    with:\n      x: {value}\n");
-        let errors = load(&text).expect_err(value);
+        let errors = load_test_plan(&text).expect_err(value);
         let position = errors.list()[0].position.expect("it is located");
         assert_eq!(&text[position.offset..position.offset + position.length], part, "{value}");
     };
@@ -262,13 +269,13 @@ fn a_mistake_in_an_expression_is_located_wherever_it_is_written() {
 }
 
 #[test]
-fn numbers_and_words_are_read_by_the_core_schema() {
-    let text = with_tasks(&[(
+fn reads_scalars_by_the_core_schema() {
+    let text = plan_with_tasks(&[(
         "a",
         "with: { a: 0x10, b: 0o17, c: 1e3, d: -7, e: +7, f: .5, g: 18446744073709551615, h: yes, i: ~, j: '5', \
          k: 1.0, l: 12:30, m: 1_000, n: True, o: -a, p: 5., q: !!str 5, r: -9223372036854775808, s: 2026-11-20 }",
     )]);
-    let plan = load(&text).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    let plan = load_test_plan(&text).unwrap_or_else(|errors| panic!("{errors}")).plan;
     assert_eq!(
         arguments(&plan.tasks[0]),
         json!({
@@ -280,8 +287,8 @@ fn numbers_and_words_are_read_by_the_core_schema() {
 }
 
 #[test]
-fn cycles_are_told_with_the_edges_that_close_them() {
-    let text = with_tasks(&[
+fn reports_cycles_with_their_edges() {
+    let text = plan_with_tasks(&[
         ("a", "needs: [b]"),
         ("b", "with: { x: '${{ tasks.c.output }}' }"),
         ("c", "needs: [a]"),
@@ -289,7 +296,7 @@ fn cycles_are_told_with_the_edges_that_close_them() {
         ("e", "needs: [d]"),
         ("f", "needs: [f]"),
     ]);
-    let errors = load(&text).expect_err("there are cycles");
+    let errors = load_test_plan(&text).expect_err("there are cycles");
     let told: Vec<_> = errors
         .list()
         .iter()
@@ -316,15 +323,15 @@ fn cycles_are_told_with_the_edges_that_close_them() {
 }
 
 #[test]
-fn anchors_and_aliases_repeat_values() {
+fn aliases_repeat_values() {
     let text = "tasks:\n  - { id: a, agent: &who archive, tool: &what reserve, with: &args { x: [1, { y: 2 }] } }\n  - { id: b, agent: *who, tool: *what, with: *args }\n";
-    let plan = load(text).unwrap_or_else(|errors| panic!("{errors}")).plan;
+    let plan = load_test_plan(text).unwrap_or_else(|errors| panic!("{errors}")).plan;
     assert_eq!(arguments(&plan.tasks[1]), json!({"x": [1, {"y": 2}]}));
     assert_eq!(plan.tasks[1].routes(), plan.tasks[0].routes());
 }
 
 #[test]
-fn a_prompt_is_read_with_its_tools_and_its_schema() {
+fn reads_prompts_with_tools_and_schema() {
     let agents = AgentsFile { models: vec![model()], ..agents() };
     let text = "tasks:\n  - id: a\n    prompt: Why?\n    model: small\n    tools: [research, archive.find]\n    \
                 output_schema: { type: object }\n    max_turns: 2\n";
@@ -344,7 +351,7 @@ fn a_prompt_is_read_with_its_tools_and_its_schema() {
 }
 
 #[test]
-fn each_mistake_of_a_prompt_has_its_code() {
+fn prompt_errors_have_codes() {
     let agents = AgentsFile { models: vec![model()], ..agents() };
     for (keys, code) in [
         ("prompt: Why?, agent: research", "plan::two_works"),
@@ -365,12 +372,12 @@ fn each_mistake_of_a_prompt_has_its_code() {
 
 fn model() -> LlmSpec {
     let text = "[models.small]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
-    let file = parse_agents("agents.toml", text, &Made::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
+    let file = parse_agents("agents.toml", text, &TestEnvironment::of(&[])).unwrap_or_else(|errors| panic!("{errors}"));
     file.models.into_iter().next().expect("a model")
 }
 
 #[test]
-fn a_synthesis_takes_the_description_of_the_plan_as_plain_text() {
+fn synthesis_uses_the_plan_description_as_plain_text() {
     let agents = AgentsFile { models: vec![model()], ..agents() };
     let text = "description: Say ${{ x }}\nresult: synthesize\ntasks:\n  - { id: a, prompt: Why? }\n";
     let plan = load_plan("x", text, &agents, None).unwrap_or_else(|errors| panic!("{errors}")).plan;
@@ -379,7 +386,7 @@ fn a_synthesis_takes_the_description_of_the_plan_as_plain_text() {
 }
 
 #[test]
-fn names_may_have_256_characters() {
+fn names_can_have_256_characters() {
     let plan = |length: usize| {
         let name = "n".repeat(length);
         let text = format!(
@@ -396,7 +403,7 @@ fn names_may_have_256_characters() {
 }
 
 #[test]
-fn a_key_with_a_hyphen_is_shown_as_it_is_written() {
+fn shows_hyphenated_keys_as_written() {
     let text = "tasks:\n\
         - { id: aa-1, agent: travel, tool: x }\n\
         - { id: use, agent: travel, tool: x, with: { a: \"${{ tasks.aa-1.output.args.hello-there }}\" } }\n\

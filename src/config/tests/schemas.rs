@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn the_committed_schemas_are_what_the_tables_say() {
+fn committed_schemas_are_up_to_date() {
     for (path, schema) in [("schemas/plan.schema.json", plan_schema()), ("schemas/agents.schema.json", agents_schema())]
     {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -19,7 +19,7 @@ fn the_committed_schemas_are_what_the_tables_say() {
 }
 
 #[test]
-fn the_keys_of_the_schemas_are_the_keys_that_are_read() {
+fn schemas_have_the_same_keys_as_the_tables() {
     let schema = plan_schema();
     for section in
         [&keys::PLAN, &keys::INPUT, &keys::DEFAULTS, &keys::TASK, &keys::FALLBACK, &keys::RETRY, &keys::BACKOFF]
@@ -32,7 +32,7 @@ fn the_keys_of_the_schemas_are_the_keys_that_are_read() {
     }
 }
 
-fn assert_keys(schema: &Value, section: &'static shape::Section, root: &'static shape::Section) {
+fn assert_keys(schema: &Value, section: &'static table_schema::TableSchema, root: &'static table_schema::TableSchema) {
     let schema = if std::ptr::eq(section, root) { schema } else { &schema["$defs"][section.definition] };
     let listed: Vec<_> =
         schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
@@ -43,7 +43,7 @@ fn assert_keys(schema: &Value, section: &'static shape::Section, root: &'static 
 }
 
 #[test]
-fn a_plan_that_is_read_is_valid_by_the_schema_and_one_with_a_typo_is_not() {
+fn schema_accepts_valid_plans_and_rejects_typos() {
     let valid = |text: &str| {
         let plan: Value = serde_yaml::from_str(text).expect("it is YAML");
         let schema = jsonschema::validator_for(&plan_schema()).expect("the schema is one");
@@ -52,20 +52,20 @@ fn a_plan_that_is_read_is_valid_by_the_schema_and_one_with_a_typo_is_not() {
     let plan = "inputs: { q: { type: string } }\ntasks: [{ name: a, agent: travel, tool: x, retry: 3, if: true, foreach: [1], \
                 needs: b, timeout: 1h30m }, { id: b, capability: booking, tool: y, retry: { backoff: { jitter: 0 } } }]";
     assert!(valid(plan));
-    assert!(load(&plan.replace("needs: b, ", "")).is_ok() && valid(&plan.replace("needs: b, ", "")));
+    assert!(load_test_plan(&plan.replace("needs: b, ", "")).is_ok() && valid(&plan.replace("needs: b, ", "")));
     assert!(!valid(&plan.replace("agent:", "agnet:")));
     assert!(!valid(&plan.replace("1h30m", "soon")));
     assert!(!valid(&plan.replace("{ name: a, ", "{ ")));
 }
 
 #[test]
-fn the_words_of_choices_are_the_model_s_own() {
+fn choices_match_the_model_types() {
     use crate::model::{
         Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, ResultChecks,
         StructuredOutput, SystemRole,
     };
-    fn reads<T: serde::de::DeserializeOwned>(section: &'static shape::Section, name: &str) {
-        let shape::Shape::Choice(words) = &section.key(name).expect("the key is there").shape else {
+    fn reads<T: serde::de::DeserializeOwned>(section: &'static table_schema::TableSchema, name: &str) {
+        let table_schema::ValueType::Choice(words) = &section.key(name).expect("the key is there").value_type else {
             panic!("{name} is no choice")
         };
         for (word, _) in *words {
@@ -83,7 +83,8 @@ fn the_words_of_choices_are_the_model_s_own() {
     reads::<StructuredOutput>(&keys::LLM, "structured_output");
     reads::<ForcedToolChoice>(&keys::LLM, "tool_choice");
     reads::<SystemRole>(&keys::LLM, "system_role");
-    let shape::Shape::Choice(words) = &keys::LLM.key("provider").expect("the key is there").shape else {
+    let table_schema::ValueType::Choice(words) = &keys::LLM.key("provider").expect("the key is there").value_type
+    else {
         panic!("no choice")
     };
     let presets = providers::PRESETS.iter().map(|preset| preset.name);

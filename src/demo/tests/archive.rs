@@ -3,13 +3,13 @@
 use super::*;
 
 #[tokio::test]
-async fn stores_a_document_and_gives_it_back() {
-    for way in EVERY_WAY {
-        let house = House::of(DemoAgent::Archive);
-        let client = house.welcome(Guest::default(), way).await;
+async fn documents_are_stored_and_fetched() {
+    for way in ALL_CONNECTIONS {
+        let house = TestAgent::new(DemoAgent::Archive);
+        let client = house.connect(TestClient::default(), way).await;
         let store = call("store_document", json!({"title": "Lisbon brief", "text": "# Olá\n"}));
         let stored = client.call_tool(store.clone()).await.expect("an answer");
-        assert_keeps_its_promise(&client, "store_document", &stored).await;
+        assert_matches_output_schema(&client, "store_document", &stored).await;
         let again = client.call_tool(store).await.expect("an answer");
         assert_eq!(again.structured_content, stored.structured_content, "{way:?}");
         assert_eq!(house.effects().len(), 2);
@@ -28,7 +28,7 @@ async fn stores_a_document_and_gives_it_back() {
         assert_eq!((text.as_str(), mime_type.as_deref()), ("# Olá\n", Some("text/markdown")));
 
         let fetched = client.call_tool(call("fetch_document", json!({"uri": uri}))).await.expect("an answer");
-        assert_keeps_its_promise(&client, "fetch_document", &fetched).await;
+        assert_matches_output_schema(&client, "fetch_document", &fetched).await;
         let expected = json!({"uri": uri, "format": "markdown", "bytes": 7, "text": "# Olá\n"});
         assert_eq!(fetched.structured_content, Some(expected));
     }

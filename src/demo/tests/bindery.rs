@@ -3,14 +3,14 @@
 use super::*;
 
 #[tokio::test]
-async fn binds_a_volume_whose_address_says_how_far_it_is() {
-    for way in EVERY_WAY {
-        let house = House::of(DemoAgent::Bindery);
-        let client = house.welcome(Guest::default(), way).await;
+async fn binding_returns_a_resource_with_its_progress() {
+    for way in ALL_CONNECTIONS {
+        let house = TestAgent::new(DemoAgent::Bindery);
+        let client = house.connect(TestClient::default(), way).await;
         for (fails, status) in [(false, "completed"), (true, "failed")] {
             let arguments = json!({"title": "Lisbon", "delay_ms": 0, "fails": fails});
             let result = client.call_tool(call("bind_documents", arguments)).await.expect("an answer");
-            assert_keeps_its_promise(&client, "bind_documents", &result).await;
+            assert_matches_output_schema(&client, "bind_documents", &result).await;
             let uri = result.structured_content.expect("structured")["uri"].as_str().expect("an address").to_owned();
             let read = client.read_resource(ReadResourceRequestParams::new(uri)).await.expect("read");
             let ResourceContents::TextResourceContents { text, .. } = &read.contents[0] else { panic!("{read:?}") };
@@ -22,15 +22,17 @@ async fn binds_a_volume_whose_address_says_how_far_it_is() {
 }
 
 #[tokio::test]
-async fn counts_documents_as_a_task_only_for_who_can_follow_it() {
-    let house = House::of(DemoAgent::Bindery);
-    let client = house.welcome(Guest::default(), (Era::Modern, Wire::Http)).await;
+async fn counting_runs_as_a_task_only_if_the_client_supports_tasks() {
+    let house = TestAgent::new(DemoAgent::Bindery);
+    let client = house.connect(TestClient::default(), (ClientEra::Modern, ClientTransport::Http)).await;
     let counting = || call("count_documents", json!({"delay_ms": 1}));
     let result = client.call_tool(counting()).await.expect("an answer");
-    assert_keeps_its_promise(&client, "count_documents", &result).await;
+    assert_matches_output_schema(&client, "count_documents", &result).await;
     assert_eq!(result.structured_content, Some(json!({"documents": 0, "bytes": 0})));
 
-    let able = house.welcome(Guest { tasks: true, ..Guest::default() }, (Era::Modern, Wire::Http)).await;
+    let able = house
+        .connect(TestClient { tasks: true, ..TestClient::default() }, (ClientEra::Modern, ClientTransport::Http))
+        .await;
     let begun = able.call_tool_once(counting()).await.expect("an answer");
     let CallToolResponse::Task(begun) = begun else { panic!("{begun:?}") };
     let id = begun.task.task_id;

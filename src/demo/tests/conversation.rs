@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn tells_what_is_wrong_with_the_arguments() {
+async fn invalid_arguments_are_explained() {
     let cases = [
         (DemoAgent::Travel, "book_trip", json!({"city": "Lisbon", "nights": 0}), "`nights` is 0: expected 1 to 30"),
         (DemoAgent::Travel, "book_trip", json!({"city": " "}), "`city` is empty: name the city to travel to"),
@@ -23,16 +23,17 @@ async fn tells_what_is_wrong_with_the_arguments() {
         ),
     ];
     for (agent, tool, arguments, expected) in cases {
-        let client = House::of(agent).welcome(Guest::default(), (Era::Legacy, Wire::Stdio)).await;
+        let client =
+            TestAgent::new(agent).connect(TestClient::default(), (ClientEra::Legacy, ClientTransport::Stdio)).await;
         let result = client.call_tool(call(tool, arguments)).await.expect("an answer");
         assert_eq!((result.is_error, text(&result).as_str()), (Some(true), expected));
     }
 }
 
 #[tokio::test]
-async fn knows_only_its_own_tools_and_documents() {
-    for way in EVERY_WAY {
-        let client = House::of(DemoAgent::Archive).welcome(Guest::default(), way).await;
+async fn unknown_tools_and_documents_are_errors() {
+    for way in ALL_CONNECTIONS {
+        let client = TestAgent::new(DemoAgent::Archive).connect(TestClient::default(), way).await;
         let refused = client.call_tool(call("book_trip", json!({}))).await;
         let Err(ServiceError::McpError(error)) = refused else { panic!("{refused:?}") };
         assert_eq!(error.message, "the demo agent `archive` has no tool `book_trip`");
@@ -43,11 +44,11 @@ async fn knows_only_its_own_tools_and_documents() {
 }
 
 #[tokio::test]
-async fn a_cancelled_call_books_nothing_and_leaves_the_connection_usable() {
-    for way in EVERY_WAY {
-        let house = House::of(DemoAgent::Travel);
-        let guest = Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() };
-        let client = house.welcome(guest.clone(), way).await;
+async fn canceled_calls_book_nothing() {
+    for way in ALL_CONNECTIONS {
+        let house = TestAgent::new(DemoAgent::Travel);
+        let guest = TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() };
+        let client = house.connect(guest.clone(), way).await;
         let request = CallToolRequest::new(call("book_trip", json!({"city": "Lisbon", "delay_ms": 3_600_000})));
         let request = ClientRequest::CallToolRequest(request);
         let handle = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.expect("sent");
@@ -59,8 +60,8 @@ async fn a_cancelled_call_books_nothing_and_leaves_the_connection_usable() {
 }
 
 #[tokio::test]
-async fn ends_with_its_input_even_while_a_call_runs() {
-    let house = House::of(DemoAgent::Travel);
+async fn server_ends_with_its_input_during_a_call() {
+    let house = TestAgent::new(DemoAgent::Travel);
     let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
     let (input, output) = tokio::io::split(theirs);
     let served = tokio::spawn(stdio::serve(house.server(), input, output));
@@ -88,8 +89,8 @@ async fn ends_with_its_input_even_while_a_call_runs() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_no_error_but_one_that_talks_nonsense_is() {
-    let server = || House::of(DemoAgent::Travel).server();
+async fn silent_clients_are_accepted_and_invalid_ones_refused() {
+    let server = || TestAgent::new(DemoAgent::Travel).server();
     let silent = stdio::serve(server(), tokio::io::empty(), tokio::io::sink()).await;
     assert!(matches!(silent, Ok(())), "{silent:?}");
     let hello = &b"{\"jsonrpc\": \"2.0\", \"method\": \"notifications/initialized\"}\n"[..];
@@ -98,8 +99,8 @@ async fn a_client_that_says_nothing_is_no_error_but_one_that_talks_nonsense_is()
 }
 
 #[tokio::test]
-async fn a_taken_port_is_an_error_that_names_it() {
-    let house = House::of(DemoAgent::Research);
+async fn taken_ports_are_named_in_the_error() {
+    let house = TestAgent::new(DemoAgent::Research);
     let port = house.listen().await.port();
     let error = http::serve(house.server(), port).await.expect_err("taken");
     let expected = format!("cannot listen on `127.0.0.1:{port}`");
@@ -125,8 +126,8 @@ async fn next_event(response: &mut reqwest::Response, buffer: &mut String) -> (O
 }
 
 #[tokio::test]
-async fn a_broken_stream_is_resumed_where_it_broke() {
-    let house = House::of(DemoAgent::Research);
+async fn broken_streams_resume_at_the_last_event() {
+    let house = TestAgent::new(DemoAgent::Research);
     let url = format!("http://{}/mcp", house.listen().await);
     let client = reqwest::Client::new();
     let post = |session: Option<String>, message: Value| {

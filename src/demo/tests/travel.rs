@@ -3,15 +3,16 @@
 use super::*;
 
 #[tokio::test]
-async fn books_a_trip_that_is_confirmed() {
-    for way in EVERY_WAY {
-        let house = House::of(DemoAgent::Travel);
-        let guest = Guest { answer: accepted(json!({"confirm": true, "notes": "a quiet room"})), ..Guest::default() };
-        let client = house.welcome(guest.clone(), way).await;
+async fn confirmed_trips_are_booked() {
+    for way in ALL_CONNECTIONS {
+        let house = TestAgent::new(DemoAgent::Travel);
+        let guest =
+            TestClient { answer: accepted(json!({"confirm": true, "notes": "a quiet room"})), ..TestClient::default() };
+        let client = house.connect(guest.clone(), way).await;
         let arguments = json!({"city": "Lisbon", "nights": 2, "from": "Bern", "delay_ms": 0});
         let result = client.call_tool(call("book_trip", arguments.clone())).await.expect("an answer");
 
-        assert_keeps_its_promise(&client, "book_trip", &result).await;
+        assert_matches_output_schema(&client, "book_trip", &result).await;
         let booking = result.structured_content.clone().expect("structured");
         assert_eq!(booking["status"], "booked", "{way:?}");
         assert_eq!(booking["notes"], "a quiet room");
@@ -20,7 +21,7 @@ async fn books_a_trip_that_is_confirmed() {
         assert_eq!(text(&result), format!("Booked 2 nights in a hotel in Lisbon for {price} EUR: {confirmation}."));
         assert_eq!(house.effects(), [json!({"agent": "travel", "tool": "book_trip", "arguments": arguments})]);
 
-        let heard = guest.heard.lock().expect("not poisoned");
+        let heard = guest.record.lock().expect("not poisoned");
         let [ElicitRequestParams::FormElicitationParams { message, requested_schema, .. }] = &heard.questions[..]
         else {
             panic!("{way:?}: {:?}", heard.questions)
@@ -34,20 +35,20 @@ async fn books_a_trip_that_is_confirmed() {
 }
 
 #[tokio::test]
-async fn cancels_a_trip_that_is_not_confirmed() {
+async fn unconfirmed_trips_are_canceled() {
     let no = [
         (accepted(json!({"confirm": false})), "the price was not confirmed"),
         (Some(ElicitResult::new(ElicitationAction::Decline)), "the question was declined"),
         (Some(ElicitResult::new(ElicitationAction::Cancel)), "the question was dismissed"),
         (None, "the host cannot ask anybody to confirm the price"),
     ];
-    for way in EVERY_WAY {
+    for way in ALL_CONNECTIONS {
         for (answer, reason) in no.clone() {
-            let house = House::of(DemoAgent::Travel);
-            let client = house.welcome(Guest { answer, ..Guest::default() }, way).await;
+            let house = TestAgent::new(DemoAgent::Travel);
+            let client = house.connect(TestClient { answer, ..TestClient::default() }, way).await;
             let result =
                 client.call_tool(call("book_trip", json!({"city": "Kyoto", "delay_ms": 0}))).await.expect("an answer");
-            assert_keeps_its_promise(&client, "book_trip", &result).await;
+            assert_matches_output_schema(&client, "book_trip", &result).await;
             assert_eq!(result.is_error, Some(false));
             assert_eq!(text(&result), format!("Cancelled the trip to Kyoto: {reason}. Nothing was booked."), "{way:?}");
             let booking = result.structured_content.expect("structured");
@@ -58,17 +59,17 @@ async fn cancels_a_trip_that_is_not_confirmed() {
 }
 
 #[tokio::test]
-async fn reports_four_steps_on_the_way_to_a_booking() {
-    for way in EVERY_WAY {
-        let house = House::of(DemoAgent::Travel);
-        let guest = Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() };
-        let client = house.welcome(guest.clone(), way).await;
+async fn booking_reports_four_progress_steps() {
+    for way in ALL_CONNECTIONS {
+        let house = TestAgent::new(DemoAgent::Travel);
+        let guest = TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() };
+        let client = house.connect(guest.clone(), way).await;
         client.call_tool(call("book_trip", json!({"city": "Lisbon", "delay_ms": 5}))).await.expect("an answer");
         // Notifications are handled beside the call: the last may still be on its way.
-        while guest.heard.lock().expect("not poisoned").progress.len() < 4 {
+        while guest.record.lock().expect("not poisoned").progress.len() < 4 {
             tokio::task::yield_now().await;
         }
-        let mut progress = guest.heard.lock().expect("not poisoned").progress.clone();
+        let mut progress = guest.record.lock().expect("not poisoned").progress.clone();
         progress.sort_by(|left, right| left.0.total_cmp(&right.0));
         let steps: Vec<(f64, Option<f64>)> = progress.iter().map(|(done, total, _)| (*done, *total)).collect();
         assert_eq!(steps, [25.0, 50.0, 75.0, 100.0].map(|step| (step, Some(100.0))), "{way:?}");
@@ -77,9 +78,9 @@ async fn reports_four_steps_on_the_way_to_a_booking() {
 }
 
 #[tokio::test]
-async fn offers_the_best_stay_within_the_budget() {
-    let house = House::of(DemoAgent::Travel);
-    let client = house.welcome(Guest::default(), (Era::Modern, Wire::Stdio)).await;
+async fn best_stay_within_the_budget_is_offered() {
+    let house = TestAgent::new(DemoAgent::Travel);
+    let client = house.connect(TestClient::default(), (ClientEra::Modern, ClientTransport::Stdio)).await;
     let stay = async |budget: Value| {
         let arguments = json!({"city": "Lisbon", "nights": 4, "budget": budget, "delay_ms": 0});
         let result = client.call_tool(call("book_trip", arguments)).await.expect("an answer");
@@ -91,10 +92,10 @@ async fn offers_the_best_stay_within_the_budget() {
 }
 
 #[tokio::test]
-async fn records_the_callers_key_with_an_effect() {
-    let house = House::of(DemoAgent::Travel);
-    let guest = Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() };
-    let client = house.welcome(guest, (Era::Legacy, Wire::Stdio)).await;
+async fn effects_record_the_idempotency_key() {
+    let house = TestAgent::new(DemoAgent::Travel);
+    let guest = TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() };
+    let client = house.connect(guest, (ClientEra::Legacy, ClientTransport::Stdio)).await;
     let mut meta = RequestMetaObject::new();
     meta.insert("org.example/idempotency-key".into(), json!("run/trip/1"));
     let request = CallToolRequest::new(call("book_trip", json!({"city": "Lisbon", "delay_ms": 0})));
@@ -105,10 +106,12 @@ async fn records_the_callers_key_with_an_effect() {
 }
 
 #[tokio::test]
-async fn refuses_a_state_that_it_did_not_give() {
-    let house = House::of(DemoAgent::Travel);
-    let client = house
-        .welcome(Guest { answer: accepted(json!({"confirm": true})), ..Guest::default() }, (Era::Modern, Wire::Http));
+async fn foreign_request_states_are_refused() {
+    let house = TestAgent::new(DemoAgent::Travel);
+    let client = house.connect(
+        TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() },
+        (ClientEra::Modern, ClientTransport::Http),
+    );
     let mut forged = call("book_trip", json!({"city": "Lisbon", "delay_ms": 0}));
     forged.request_state = Some("forged".into());
     forged.input_responses =

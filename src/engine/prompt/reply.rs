@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{
     engine::run::{Conversation, Run},
-    json_schema::{self, Formats, Limits, Schema, Unchecked},
-    model::{ChatMessage, ChatPart, Ending, Failure, FailureKind, NodeIndex, Part, Prompt, json_candidates},
+    json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
+    model::{ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates},
 };
 
 /// Violations of `output_schema` that the model is shown.
@@ -17,7 +17,7 @@ const MAX_PROBLEMS: usize = 5;
 const MAX_PROBLEM: usize = 1_000;
 
 /// A compiled schema, or why answers are not checked by it.
-type Compiled = Result<Schema, Unchecked>;
+type Compiled = Result<CompiledSchema, SchemaCheckError>;
 
 /// The compiled schemas of answers, by the task of the plan: the items of a task share one.
 #[derive(Debug, Default)]
@@ -33,11 +33,12 @@ impl Run {
     /// Returns the schema of the answer to a prompt, compiled once for its task.
     pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<Compiled>> {
         let schema = prompt.output_schema.as_ref()?;
-        let task = match &self.graph[node].part {
-            Part::Item(item) => item.parent,
-            Part::Planned | Part::ToolCall(_) => node,
+        let task = match &self.graph[node].kind {
+            NodeKind::Item(item) => item.parent,
+            NodeKind::Planned | NodeKind::ToolCall(_) => node,
         };
-        let compile = || Arc::new(Schema::compile(schema.clone(), Formats::AsDraft, &Limits::INLINE));
+        let compile =
+            || Arc::new(CompiledSchema::compile(schema.clone(), FormatValidation::DraftDefault, &SchemaLimits::INLINE));
         Some(Arc::clone(self.schemas.0.entry(task).or_insert_with(compile)))
     }
 
@@ -48,9 +49,9 @@ impl Run {
             if self.is_synthesis(node) { "`max_tokens` of `result.synthesize`" } else { "`max_tokens` of the task" };
         let limit = prompt.max_tokens;
         let failure = |message: String| Failure::new(FailureKind::ModelFailed, message);
-        Some(match &conversation.ending {
-            Ending::Complete => return None,
-            Ending::Truncated => {
+        Some(match &conversation.reply_status {
+            ReplyStatus::Complete => return None,
+            ReplyStatus::Truncated => {
                 let is_early = |counted: &u64| *counted < u64::from(limit) / 10 * 9;
                 let (at, help) = match conversation.counted.filter(is_early) {
                     Some(counted) => (
@@ -74,14 +75,14 @@ impl Run {
                 };
                 failure(message.trim_end_matches(',').to_owned()).with_help(help)
             }
-            Ending::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
+            ReplyStatus::Filtered => failure("a content filter of the endpoint stopped the model's answer".to_owned())
                 .with_help("change the prompt or what it quotes, or ask another model"),
-            Ending::Refused => {
+            ReplyStatus::Refused => {
                 let said = quoted(text).map(|said| format!(": {said}")).unwrap_or_default();
                 failure(format!("the model refused to answer{said}"))
                     .with_help("change the prompt, or ask another model")
             }
-            Ending::Unknown(word) => failure(format!(
+            ReplyStatus::Unknown(word) => failure(format!(
                 "the model's reply ended for a reason that is not known (`{word}`), so it may not be complete"
             ))
             .with_help("ask another model or endpoint"),
@@ -133,7 +134,7 @@ fn quoted(text: &str) -> Option<String> {
 
 /// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be, and returns why it was
 /// not checked, if it was not.
-pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value, Option<Unchecked>), String> {
+pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value, Option<SchemaCheckError>), String> {
     let mut candidates = json_candidates(text);
     if candidates.is_empty() {
         let problem = serde_json::from_str::<Value>(text.trim()).err().map(|error| format!(" ({error})"));
@@ -141,7 +142,7 @@ pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value
     }
     let schema = match compiled {
         Ok(schema) => schema,
-        Err(Unchecked::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
+        Err(SchemaCheckError::InvalidSchema(reason)) => return Err(format!("the schema is wrong ({reason})")),
         Err(unchecked) => return Ok((candidates.swap_remove(0), Some(unchecked.clone()))),
     };
     let outcomes: Vec<_> = candidates.iter().map(|value| problems(schema, value)).collect();
@@ -156,10 +157,10 @@ pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value
 }
 
 /// Says where and how an answer breaks its schema; empty when it does not.
-fn problems(schema: &Schema, value: &Value) -> Result<String, Unchecked> {
-    let violations = schema.violations(value, &Limits::INLINE)?;
+fn problems(schema: &CompiledSchema, value: &Value) -> Result<String, SchemaCheckError> {
+    let violations = schema.violations(value, &SchemaLimits::INLINE)?;
     let problems = violations.iter().take(MAX_PROBLEMS).map(|error| {
-        let message = json_schema::message(error, MAX_PROBLEM);
+        let message = json_schema::bounded_message(error, MAX_PROBLEM);
         match error.instance_path().as_str() {
             "" => message,
             path => format!("at `{path}`: {message}"),

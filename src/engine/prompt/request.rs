@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::{
-    engine::run::{Connection, Run},
+    engine::run::{ConnectionStatus, Run},
     expression,
-    model::{AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, OutputForm, Prompt, ToolChoice, Work},
+    model::{AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, Work},
     synthesizer::answer,
 };
 
@@ -23,7 +23,7 @@ pub(super) struct NextTurn<'m> {
 impl Run {
     /// The request of the current turn: all that was said, with the tools that the prompt allows.
     pub(in crate::engine) fn chat(&self, node: NodeIndex) -> ChatRequest {
-        let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.turn);
+        let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
         self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
     }
 
@@ -32,7 +32,7 @@ impl Run {
         let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.as_deref();
         let tools: Vec<ChatTool> = self.allowed_tools(prompt).into_iter().map(|(_, _, tool)| tool).collect();
-        let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.repaired);
+        let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.is_repair_requested);
         let last = turn.number >= prompt.max_turns || repaired;
         let scope = self.scope(node);
         // It was rendered before the first turn; what it refers to does not change.
@@ -61,7 +61,7 @@ impl Run {
             max_tokens: prompt.max_tokens,
             tool_choice: if tools.is_empty() || !last { ToolChoice::Auto } else { ToolChoice::None },
             tools,
-            output: output.map(|schema| OutputForm { name: "answer".into(), schema }),
+            output: output.map(|schema| ReplySchema { name: "answer".into(), schema }),
             timeout: self.graph[node].task.timeout,
             // Two policies on top of each other would try more often than either says.
             single_try: self.graph[node].task.retry.max_attempts > 1,
@@ -88,7 +88,7 @@ impl Run {
     pub(super) fn allowed_tools(&self, prompt: &Prompt) -> Vec<(AgentId, Arc<str>, ChatTool)> {
         let mut offered = Vec::new();
         for allowed in &prompt.tools {
-            let Connection::Connected(info) = &self.agents[&allowed.agent].connection else { continue };
+            let ConnectionStatus::Connected(info) = &self.agents[&allowed.agent].connection else { continue };
             let wanted = info.tools.iter().filter(|tool| allowed.tool.as_ref().is_none_or(|name| **name == *tool.name));
             for tool in wanted {
                 let name = format!("{}.{}", allowed.agent, tool.name);
@@ -103,7 +103,7 @@ impl Run {
 
 /// Replaces the calls of a message by words: endpoints refuse calls that have no results.
 fn describe_calls(message: &mut Arc<ChatMessage>) {
-    if !message.parts.iter().any(ChatPart::asks_for_tool) {
+    if !message.parts.iter().any(ChatPart::is_tool_use) {
         return;
     }
     for part in &mut Arc::make_mut(message).parts {

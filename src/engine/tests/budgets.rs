@@ -2,34 +2,35 @@
 
 use super::*;
 
-fn bounded(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
+fn plan_with_budget(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
     Arc::new(Plan { budget, ..(*plan(tasks)).clone() })
 }
 
 /// Answers every turn that was ordered until nothing more is, each with this many tokens; gives the most at once.
-fn answer_all(driver: &mut Driver, tokens: u64) -> usize {
+fn reply_to_all(driver: &mut Driver, tokens: u64) -> usize {
     let mut most = 0;
     let mut open: Vec<String> = Vec::new();
     loop {
-        open.extend(driver.turns().into_iter().map(|(turn, _)| turn));
+        open.extend(driver.drain_model_requests().into_iter().map(|(turn, _)| turn));
         most = most.max(open.len());
         if open.is_empty() {
             return most;
         }
         let (task, number) =
             open.remove(0).split_once('#').map(|(task, number)| (task.to_owned(), number.parse().unwrap())).unwrap();
-        driver.reply(&task, number, used(tokens));
+        driver.reply(&task, number, reply_using(tokens));
         assert!(Run::fold(&driver.records).expect("a run") == driver.run, "fold(events) differs from the live run");
     }
 }
 
 #[test]
-fn reserved_tokens_make_prompts_wait_and_only_spent_ones_end_the_run() {
-    let prompts: Vec<Task> = (0..64).map(|number| plain(prompt(&format!("p{number}"), &[], None))).collect();
+fn reserved_tokens_delay_prompts() {
+    let prompts: Vec<Task> = (0..64).map(|number| text_prompt(prompt(&format!("p{number}"), &[], None))).collect();
     let budget = Budget { tokens: Some(500), ..Budget::default() };
-    let mut driver = Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*bounded(budget, prompts)).clone() }));
+    let mut driver =
+        Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*plan_with_budget(budget, prompts)).clone() }));
     // Each may use 101 tokens: 100 of the reply, and 4 bytes of question. Four fit, and each uses 50.
-    assert_eq!(answer_all(&mut driver, 50), 4);
+    assert_eq!(reply_to_all(&mut driver, 50), 4);
     let cause = EndCause::BudgetSpent { what: "tokens (500 of 500)".into() };
     assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))));
     let done = (0..64).filter(|number| matches!(driver.outcome(&format!("p{number}")), Some(Outcome::Succeeded(_))));
@@ -38,41 +39,43 @@ fn reserved_tokens_make_prompts_wait_and_only_spent_ones_end_the_run() {
 }
 
 #[test]
-fn a_budget_that_suffices_ends_nothing_however_much_is_reserved_at_once() {
-    let prompts: Vec<Task> = (0..9).map(|number| plain(prompt(&format!("p{number}"), &[], None))).collect();
+fn sufficient_budget_never_ends_the_run() {
+    let prompts: Vec<Task> = (0..9).map(|number| text_prompt(prompt(&format!("p{number}"), &[], None))).collect();
     let budget = Budget { tokens: Some(500), ..Budget::default() };
-    let mut driver = Driver::start(&bounded(budget, prompts));
-    assert_eq!(answer_all(&mut driver, 50), 4);
+    let mut driver = Driver::start(&plan_with_budget(budget, prompts));
+    assert_eq!(reply_to_all(&mut driver, 50), 4);
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]
-fn the_tokens_of_a_tasks_own_budget_make_its_prompts_wait_too_and_no_others() {
+fn task_budget_delays_only_its_own_prompts() {
     let items = Template(json!([1, 2, 3, 4]));
     let each = Task {
         foreach: Some(Box::new(Foreach { items, binding: "item".into(), max_parallel: None })),
         budget: Budget { tokens: Some(210), ..Budget::default() },
-        ..plain(prompt("each", &[], None))
+        ..text_prompt(prompt("each", &[], None))
     };
-    let mut driver = Driver::start(&plan(vec![each, plain(prompt("other", &[], None))]));
-    let turns: Vec<String> = driver.turns().into_iter().map(|(turn, _)| turn).collect();
+    let mut driver = Driver::start(&plan(vec![each, text_prompt(prompt("other", &[], None))]));
+    let turns: Vec<String> = driver.drain_model_requests().into_iter().map(|(turn, _)| turn).collect();
     assert_eq!(turns, ["other#1", "each[0]#1", "each[1]#1"]);
-    driver.reply("each[0]", 1, used(50));
-    assert_eq!(driver.turns().len(), 0, "50 are spent and 101 reserved");
-    driver.reply("each[1]", 1, used(50));
-    assert_eq!(answer_all(&mut driver, 50), 1, "one at a time, since 110 are left");
-    driver.reply("other", 1, used(50));
+    driver.reply("each[0]", 1, reply_using(50));
+    assert_eq!(driver.drain_model_requests().len(), 0, "50 are spent and 101 reserved");
+    driver.reply("each[1]", 1, reply_using(50));
+    assert_eq!(reply_to_all(&mut driver, 50), 1, "one at a time, since 110 are left");
+    driver.reply("other", 1, reply_using(50));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]
-fn a_request_that_no_budget_could_ever_hold_fails_its_task_by_name() {
+fn oversized_request_fails_its_task() {
     for (run, own, whose) in [(Some(90), None, "run"), (None, Some(90), "task"), (Some(500), Some(90), "task")] {
-        let asked = plain(prompt("p", &[], None));
+        let asked = text_prompt(prompt("p", &[], None));
         let asked = Task { budget: Budget { tokens: own, ..Budget::default() }, ..asked };
-        let mut driver =
-            Driver::connected(&bounded(Budget { tokens: run, ..Budget::default() }, vec![asked, task("t", &[])]));
-        assert_eq!(driver.turns().len(), 0);
+        let mut driver = Driver::connected(&plan_with_budget(
+            Budget { tokens: run, ..Budget::default() },
+            vec![asked, task("t", &[])],
+        ));
+        assert_eq!(driver.drain_model_requests().len(), 0);
         let Some(Outcome::Failed(failure)) = driver.outcome("p") else { panic!("not failed") };
         let message = format!("a request may use up to 101 tokens, more than the {whose}'s whole budget of 90");
         assert_eq!((failure.kind, failure.message), (FailureKind::BudgetSpent, message));
@@ -83,23 +86,23 @@ fn a_request_that_no_budget_could_ever_hold_fails_its_task_by_name() {
 }
 
 #[test]
-fn a_request_of_an_agent_waits_for_reserved_tokens() {
+fn agent_sampling_waits_for_reserved_tokens() {
     let budget = Budget { tokens: Some(150), ..Budget::default() };
-    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    let mut driver = Driver::connected(&plan_with_budget(budget, vec![task("t", &[])]));
     let asks = |driver: &mut Driver, request: &str, max_tokens| {
         let attempt = Some(AttemptId { task: "t".into(), number: 1 });
-        let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
+        let origin = SamplingOrigin::Agent(Origin { agent: "a".into(), attempt, key: None });
         let chat = Arc::new(ChatRequest { max_tokens, ..ChatRequest::default() });
-        driver.feed(Input::SamplingRequested { request: request.into(), origin, chat });
+        driver.send_input(Input::SamplingRequested { request: request.into(), origin, chat });
     };
     let asked = |driver: &mut Driver| {
-        driver.take_orders(|order| match order {
-            Command::Sample { request, .. } => Some(request.to_string()),
+        driver.drain_commands(|order| match order {
+            Command::RequestSampling { request, .. } => Some(request.to_string()),
             _ => None,
         })
     };
     let refused = |driver: &mut Driver| {
-        driver.take_orders(|order| match order {
+        driver.drain_commands(|order| match order {
             Command::AnswerSampling { request, result: Err(error) } => Some((request.to_string(), error.to_string())),
             _ => None,
         })
@@ -111,9 +114,9 @@ fn a_request_of_an_agent_waits_for_reserved_tokens() {
     assert_eq!(asked(&mut driver), ["a/1"]);
     let message = "a request may use up to 200 tokens, more than the run's whole budget of 150";
     assert_eq!(refused(&mut driver), [("a/4".to_owned(), message.to_owned())]);
-    driver.feed(Input::SamplingEnded { request: "a/1".into(), result: used(20) });
+    driver.send_input(Input::SamplingFinished { request: "a/1".into(), result: reply_using(20) });
     assert_eq!(asked(&mut driver), ["a/2"]);
-    driver.feed(Input::SamplingEnded { request: "a/2".into(), result: used(130) });
+    driver.send_input(Input::SamplingFinished { request: "a/2".into(), result: reply_using(130) });
     let message = "the budget is spent: tokens (150 of 150)";
     assert_eq!(refused(&mut driver), [("a/3".to_owned(), message.to_owned())]);
     driver.end("t", 1, Ok(text("x")));
@@ -121,12 +124,12 @@ fn a_request_of_an_agent_waits_for_reserved_tokens() {
 }
 
 #[test]
-fn each_kind_of_budget_ends_the_run_when_it_is_spent() {
+fn every_exhausted_budget_ends_the_run() {
     let one = |budget: Budget, task: fn(&str) -> Task| {
         let (first, second) = (task("t0"), Task { needs: vec!["t0".into()], ..task("t1") });
-        Driver::connected(&bounded(budget, vec![first, second]))
+        Driver::connected(&plan_with_budget(budget, vec![first, second]))
     };
-    let ask: fn(&str) -> Task = |id| plain(prompt(id, &[], None));
+    let ask: fn(&str) -> Task = |id| text_prompt(prompt(id, &[], None));
     let work: fn(&str) -> Task = |id| task(id, &[]);
     let unlimited = Budget::default();
     for (budget, task, what) in [
@@ -135,7 +138,7 @@ fn each_kind_of_budget_ends_the_run_when_it_is_spent() {
         (Budget { tool_calls: Some(1), ..unlimited }, work, "tool calls (1 of 1)"),
     ] {
         let mut driver = one(budget, task);
-        driver.reply("t0", 1, used(1));
+        driver.reply("t0", 1, reply_using(1));
         driver.end("t0", 1, Ok(text("x")));
         let cause = EndCause::BudgetSpent { what: what.into() };
         assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))), "{budget:?}");
@@ -143,22 +146,23 @@ fn each_kind_of_budget_ends_the_run_when_it_is_spent() {
 }
 
 #[test]
-fn the_time_of_a_run_is_bounded_and_what_runs_then_is_cancelled() {
-    let budget = Budget { time: Some(Span(Duration::from_secs(9))), ..Budget::default() };
-    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
-    assert_eq!(driver.run.next_wake(), Some(Timestamp(10_000)));
+fn time_budget_cancels_running_calls() {
+    let budget = Budget { time: Some(HumanDuration(Duration::from_secs(9))), ..Budget::default() };
+    let mut driver = Driver::connected(&plan_with_budget(budget, vec![task("t", &[])]));
+    assert_eq!(driver.run.next_wakeup(), Some(Timestamp(10_000)));
     driver.sleep();
     let attempt = AttemptId { task: "t".into(), number: 1 };
-    assert!(driver.orders.contains(&Command::CancelAttempt { attempt }));
-    assert_eq!(driver.run.next_wake(), None, "there is nothing more to wake up for");
+    assert!(driver.commands.contains(&Command::CancelAttempt { attempt }));
+    assert_eq!(driver.run.next_wakeup(), None, "there is nothing more to wake up for");
     driver.fail("t", 1, FailureKind::Cancelled);
     let cause = EndCause::BudgetSpent { what: "time (9s)".into() };
     assert_eq!(driver.ended(), Some((RunStatus::Failed, Some(cause))));
 }
 
 #[test]
-fn the_budget_of_a_task_is_shared_by_its_items_and_ends_only_the_task() {
-    let each = Task { budget: Budget { tool_calls: Some(2), ..Budget::default() }, ..over(json!([1, 2, 3]), Some(1)) };
+fn task_budget_is_shared_by_items() {
+    let each =
+        Task { budget: Budget { tool_calls: Some(2), ..Budget::default() }, ..foreach_task(json!([1, 2, 3]), Some(1)) };
     let mut driver = Driver::connected(&plan(vec![each, task("other", &[])]));
     driver.end("each[0]", 1, Ok(text("x")));
     driver.end("each[1]", 1, Ok(text("x")));
@@ -169,24 +173,24 @@ fn the_budget_of_a_task_is_shared_by_its_items_and_ends_only_the_task() {
 }
 
 #[test]
-fn sampling_is_refused_when_the_budget_is_spent_and_counts_for_nothing() {
+fn exhausted_budget_rejects_sampling() {
     let budget = Budget { llm_calls: Some(0), ..Budget::default() };
-    let mut driver = Driver::connected(&bounded(budget, vec![task("t", &[])]));
+    let mut driver = Driver::connected(&plan_with_budget(budget, vec![task("t", &[])]));
     let attempt = Some(AttemptId { task: "t".into(), number: 1 });
-    let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
-    driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat: Arc::default() });
-    let refused = driver.take_orders(|order| match order {
+    let origin = SamplingOrigin::Agent(Origin { agent: "a".into(), attempt, key: None });
+    driver.send_input(Input::SamplingRequested { request: "a/1".into(), origin, chat: Arc::default() });
+    let refused = driver.drain_commands(|order| match order {
         Command::AnswerSampling { result: Err(error), .. } => Some(error.to_string()),
         _ => None,
     });
     assert_eq!(refused, ["the budget is spent: calls of the language model (0 of 0)"]);
-    assert_eq!(driver.run.spent(), (0, 1, 0, MicroDollars::default()));
+    assert_eq!(driver.run.spent_totals(), (0, 1, 0, MicroDollars::default()));
     driver.end("t", 1, Ok(text("done without")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]
-fn what_planning_took_is_the_runs_to_pay() {
+fn planning_is_charged_to_the_run() {
     let usage = Usage { input_tokens: 30, output_tokens: 20 };
     let unlimited = Budget::default();
     for (budget, planning, what) in [
@@ -197,47 +201,55 @@ fn what_planning_took_is_the_runs_to_pay() {
         // Ten cents are less than a tenth of a dollar where they are added as floating-point numbers.
         (Budget { cost_usd: Some(0.1), ..unlimited }, planning(10, None), "cost (0.1 of 0.1 US dollars)"),
     ] {
-        let plan = bounded(budget, vec![plain(prompt("p", &[], None))]);
-        let mut driver = Driver::planned(&plan, Some(&planning));
+        let plan = plan_with_budget(budget, vec![text_prompt(prompt("p", &[], None))]);
+        let mut driver = Driver::start_planned(&plan, Some(&planning));
         assert_eq!(driver.records[1].event, Event::GoalPlanned(planning.clone()));
         let cause = EndCause::BudgetSpent { what: what.into() };
-        assert_eq!((driver.turns().len(), driver.ended()), (0, Some((RunStatus::Failed, Some(cause)))), "{budget:?}");
+        assert_eq!(
+            (driver.drain_model_requests().len(), driver.ended()),
+            (0, Some((RunStatus::Failed, Some(cause)))),
+            "{budget:?}"
+        );
     }
-    let plan = bounded(Budget { llm_calls: Some(3), ..unlimited }, vec![plain(prompt("p", &[], None))]);
-    assert_eq!(Driver::planned(&plan, Some(&planning(2, None))).turns().len(), 1, "one call is left");
+    let plan = plan_with_budget(Budget { llm_calls: Some(3), ..unlimited }, vec![text_prompt(prompt("p", &[], None))]);
+    assert_eq!(
+        Driver::start_planned(&plan, Some(&planning(2, None))).drain_model_requests().len(),
+        1,
+        "one call is left"
+    );
 }
 
 #[test]
-fn a_replay_of_any_part_of_a_run_has_spent_what_the_run_had() {
-    let asked = plain(prompt("p", &["a"], None));
+fn fold_of_any_prefix_reproduces_spending() {
+    let asked = text_prompt(prompt("p", &["a"], None));
     let budget = Budget { tokens: Some(10_000), tool_calls: Some(9), ..Budget::default() };
     let bounded_task = Task { budget: Budget { tokens: Some(500), ..Budget::default() }, ..asked };
-    let plan = bounded(budget, vec![bounded_task, task("t", &[])]);
+    let plan = plan_with_budget(budget, vec![bounded_task, task("t", &[])]);
     let planned = planning(3, Some(Usage { input_tokens: 7, output_tokens: 2 }));
-    let mut driver = Driver::planned(&plan, Some(&planned));
+    let mut driver = Driver::start_planned(&plan, Some(&planned));
     let mut accounts = vec![(driver.records.len(), driver.run.accounts.clone())];
     let mut note = |driver: &Driver| accounts.push((driver.records.len(), driver.run.accounts.clone()));
     driver.connect_all();
     note(&driver);
-    driver.reply("p", 1, asks_for(&[("c1", "a.work")]));
+    driver.reply("p", 1, tool_use_reply(&[("c1", "a.work")]));
     note(&driver);
     let attempt = Some(AttemptId { task: "p/1".into(), number: 1 });
-    let origin = Sampler::Agent(Origin { agent: "a".into(), attempt, key: None });
+    let origin = SamplingOrigin::Agent(Origin { agent: "a".into(), attempt, key: None });
     let chat = Arc::new(ChatRequest { max_tokens: 40, ..ChatRequest::default() });
-    driver.feed(Input::SamplingRequested { request: "a/1".into(), origin, chat });
+    driver.send_input(Input::SamplingRequested { request: "a/1".into(), origin, chat });
     note(&driver);
-    driver.feed(Input::SamplingEnded { request: "a/1".into(), result: used(12) });
+    driver.send_input(Input::SamplingFinished { request: "a/1".into(), result: reply_using(12) });
     note(&driver);
     driver.end("p/1", 1, Ok(text("x")));
     note(&driver);
-    driver.reply("p", 2, used(30));
+    driver.reply("p", 2, reply_using(30));
     note(&driver);
     for (until, accounts) in accounts {
         let folded = Run::fold(&driver.records[..until]).expect("a run");
         assert_eq!(folded.accounts, accounts, "after {until} events");
     }
     // The first turn did not tell its usage, so it is taken to have used all of its reservation.
-    let spent = driver.run.spent();
+    let spent = driver.run.spent_totals();
     let first = 104;
     assert_eq!(spent, (6, 2, 27 + first + 12 + 30, MicroDollars::from_usd(0.05)));
 }

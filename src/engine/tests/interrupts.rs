@@ -2,33 +2,39 @@
 
 use super::*;
 use crate::{
-    engine::Recovery,
-    model::{ChatRole, Settlement},
+    engine::ResumeContext,
+    model::{AmbiguityResolution, ChatRole},
 };
 
 impl Driver {
     /// The same run in another process.
-    fn resumed(&self, requests: &[Input]) -> Self {
+    fn resume_with(&self, requests: &[Input]) -> Self {
         let mut run = Run::fold(&self.records).expect("a history");
         assert!(run == self.run, "fold(events) differs from the live run");
         let last = self.records.last().expect("a first event").at;
-        let recovery = Recovery { now: self.now, last, noted: &|_| false, accepts_changes: false, requests };
-        let step = run.recover(recovery);
-        let mut driver = Self { run, records: self.records.clone(), orders: Vec::new(), now: self.now };
-        driver.take(step);
+        let recovery = ResumeContext {
+            now: self.now,
+            last_event_at: last,
+            has_checkpoint: &|_| false,
+            accepts_changes: false,
+            inputs: requests,
+        };
+        let step = run.resume(recovery);
+        let mut driver = Self { run, records: self.records.clone(), commands: Vec::new(), now: self.now };
+        driver.apply_step(step);
         driver
     }
 
-    fn cancelled(&mut self) -> usize {
-        self.take_orders(|order| matches!(order, Command::CancelAttempt { .. }).then_some(())).len()
+    fn drain_cancellations(&mut self) -> usize {
+        self.drain_commands(|order| matches!(order, Command::CancelAttempt { .. }).then_some(())).len()
     }
 
-    fn last(&self) -> &Event {
+    fn last_event(&self) -> &Event {
         &self.records.last().expect("a first event").event
     }
 
     fn is_interrupted(&self) -> bool {
-        matches!(self.last(), Event::RunEnded { status: RunStatus::Interrupted, cause: None, outputs: None, .. })
+        matches!(self.last_event(), Event::RunEnded { status: RunStatus::Interrupted, cause: None, outputs: None, .. })
     }
 }
 
@@ -37,90 +43,95 @@ fn with_effect(effect: Effect, task: Task) -> Task {
 }
 
 #[test]
-fn an_interrupted_run_keeps_what_is_done_and_ends_no_task() {
+fn interrupted_run_keeps_completed_tasks() {
     let tasks =
         vec![with_effect(Effect::Idempotent, task("t", &[])), task("u", &["t"]), task("v", &[]), task("w", &["v"])];
     let mut driver = Driver::connected(&plan(tasks));
-    assert_eq!(driver.names(), ["t#1@a", "v#1@a"]);
-    driver.feed(Input::InterruptRequested);
-    driver.feed(Input::InterruptRequested);
-    assert_eq!(driver.cancelled(), 2, "a second request changes nothing");
+    assert_eq!(driver.drain_call_names(), ["t#1@a", "v#1@a"]);
+    driver.send_input(Input::InterruptRequested);
+    driver.send_input(Input::InterruptRequested);
+    assert_eq!(driver.drain_cancellations(), 2, "a second request changes nothing");
     driver.end("v", 1, Ok(text("it was faster")));
-    assert_eq!(driver.names(), [""; 0], "nothing is started any more");
+    assert_eq!(driver.drain_call_names(), [""; 0], "nothing is started any more");
     driver.fail("t", 1, FailureKind::Cancelled);
-    assert!(driver.is_interrupted(), "{:?}", driver.last());
+    assert!(driver.is_interrupted(), "{:?}", driver.last_event());
     assert!(["t", "u", "w"].iter().all(|task| driver.outcome(task).is_none()));
 
-    let mut driver = driver.resumed(&[]);
+    let mut driver = driver.resume_with(&[]);
     driver.connect_all();
-    assert_eq!(driver.names(), ["t#2@a", "w#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["t#2@a", "w#1@a"]);
     driver.end("t", 2, Ok(text("x")));
     driver.end("w", 1, Ok(text("x")));
     driver.end("u", 1, Ok(text("x")));
-    assert!(matches!(driver.last(), Event::RunEnded { status: RunStatus::Succeeded, .. }), "{:?}", driver.last());
+    assert!(
+        matches!(driver.last_event(), Event::RunEnded { status: RunStatus::Succeeded, .. }),
+        "{:?}",
+        driver.last_event()
+    );
 }
 
 #[test]
-fn of_a_cancelled_call_that_must_not_be_repeated_a_person_says_what_became_of_it() {
+fn interrupted_at_most_once_call_asks_a_person() {
     // However the agent reacts to the cancellation, its reaction says nothing about the effect.
     for kind in [FailureKind::Cancelled, FailureKind::ToolError, FailureKind::ServerError, FailureKind::ConnectionLost]
     {
         let mut driver = Driver::connected(&plan(vec![with_effect(Effect::AtMostOnce, task("t", &[]))]));
-        driver.calls();
-        driver.feed(Input::InterruptRequested);
+        driver.drain_calls();
+        driver.send_input(Input::InterruptRequested);
         driver.fail("t", 1, kind);
-        assert!(driver.is_interrupted(), "{kind:?}: {:?}", driver.last());
-        let mut driver = driver.resumed(&[]);
+        assert!(driver.is_interrupted(), "{kind:?}: {:?}", driver.last_event());
+        let mut driver = driver.resume_with(&[]);
         driver.connect_all();
-        assert_eq!(driver.names(), [""; 0], "{kind:?}");
-        let asked = driver.take_orders(|order| match order {
-            Command::Ask { question } => Some(Arc::clone(question)),
+        assert_eq!(driver.drain_call_names(), [""; 0], "{kind:?}");
+        let asked = driver.drain_commands(|order| match order {
+            Command::AskPerson { question } => Some(Arc::clone(question)),
             _ => None,
         });
         let [question] = asked.as_slice() else { panic!("{kind:?}: {asked:?}") };
-        let answer = Answer::Accept { content: Some(json!({"outcome": Settlement::Done})) };
-        driver.feed(Input::QuestionAnswered { question: question.id.clone(), answer, by: "p".into() });
-        assert!(matches!(driver.last(), Event::RunEnded { status: RunStatus::Succeeded, .. }), "{kind:?}");
+        let answer = Answer::Accept { content: Some(json!({"outcome": AmbiguityResolution::Done})) };
+        driver.send_input(Input::QuestionAnswered { question: question.id.clone(), answer, by: "p".into() });
+        assert!(matches!(driver.last_event(), Event::RunEnded { status: RunStatus::Succeeded, .. }), "{kind:?}");
     }
 }
 
 #[test]
-fn a_call_that_was_never_sent_is_made_after_an_interrupt() {
+fn unsent_call_runs_after_interrupt() {
     let mut driver = Driver::connected(&plan(vec![with_effect(Effect::AtMostOnce, task("t", &[]))]));
-    driver.calls();
-    driver.feed(Input::InterruptRequested);
+    driver.drain_calls();
+    driver.send_input(Input::InterruptRequested);
     driver.fail("t", 1, FailureKind::NotSent);
-    let mut driver = driver.resumed(&[]);
+    let mut driver = driver.resume_with(&[]);
     driver.sleep();
     driver.connect_all();
-    assert_eq!(driver.names(), ["t#2@a"]);
+    assert_eq!(driver.drain_call_names(), ["t#2@a"]);
 }
 
 #[test]
-fn an_interrupt_before_anything_is_under_way_ends_at_once() {
+fn interrupt_without_running_calls_ends_immediately() {
     let mut driver = Driver::start(&plan(vec![task("t", &[])]));
-    driver.feed(Input::InterruptRequested);
+    driver.send_input(Input::InterruptRequested);
     assert!(driver.is_interrupted());
     // A connection that comes later changes nothing.
     let before = driver.records.len();
     driver.connect_all();
     assert_eq!(driver.records.len(), before);
-    let mut driver = driver.resumed(&[]);
+    let mut driver = driver.resume_with(&[]);
     driver.connect_all();
-    assert_eq!(driver.names(), ["t#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["t#1@a"]);
 }
 
 #[test]
-fn a_prompt_is_put_to_the_model_again_and_its_calls_are_not_made_again() {
-    let mut driver = Driver::connected(&plan(vec![plain(with_effect(Effect::AtMostOnce, prompt("p", &["a"], None)))]));
-    assert_eq!(driver.turns().len(), 1);
-    driver.reply("p", 1, asks_for(&[("c", "a.work")]));
+fn resume_repeats_model_request_but_not_its_calls() {
+    let mut driver =
+        Driver::connected(&plan(vec![text_prompt(with_effect(Effect::AtMostOnce, prompt("p", &["a"], None)))]));
+    assert_eq!(driver.drain_model_requests().len(), 1);
+    driver.reply("p", 1, tool_use_reply(&[("c", "a.work")]));
     driver.end("p/1", 1, Ok(text("found")));
-    assert_eq!(driver.turns().len(), 1);
-    driver.feed(Input::InterruptRequested);
+    assert_eq!(driver.drain_model_requests().len(), 1);
+    driver.send_input(Input::InterruptRequested);
     assert!(driver.is_interrupted(), "a request to the model is not waited for");
-    let mut driver = driver.resumed(&[]);
-    let turns = driver.turns();
+    let mut driver = driver.resume_with(&[]);
+    let turns = driver.drain_model_requests();
     let [(turn, chat)] = turns.as_slice() else { panic!("{turns:?}") };
     let roles: Vec<_> = chat.messages.iter().map(|message| message.role).collect();
     assert_eq!(
@@ -128,65 +139,77 @@ fn a_prompt_is_put_to_the_model_again_and_its_calls_are_not_made_again() {
         ("p#2", [ChatRole::User, ChatRole::Assistant, ChatRole::User].as_slice())
     );
     driver.connect_all();
-    driver.reply("p", 2, says_text("because"));
-    assert_eq!(driver.names(), [""; 0]);
-    assert!(matches!(driver.last(), Event::RunEnded { status: RunStatus::Succeeded, .. }), "{:?}", driver.last());
+    driver.reply("p", 2, reply_text("because"));
+    assert_eq!(driver.drain_call_names(), [""; 0]);
+    assert!(
+        matches!(driver.last_event(), Event::RunEnded { status: RunStatus::Succeeded, .. }),
+        "{:?}",
+        driver.last_event()
+    );
 }
 
 #[test]
-fn a_pause_before_a_retry_and_an_open_question_outlive_an_interrupt() {
+fn retry_delay_and_question_survive_interrupt() {
     let mut retried = task("t", &[]);
     retried.retry.max_attempts = 2;
     let asked = Task { approve: Some(Box::new(Template(json!("sure?")))), ..task("q", &[]) };
     let mut driver = Driver::connected(&plan(vec![retried, asked]));
     driver.fail("t", 1, FailureKind::ToolError);
-    let due = driver.run.next_wake().expect("a pause");
-    driver.orders.clear();
-    driver.feed(Input::InterruptRequested);
+    let due = driver.run.next_wakeup().expect("a pause");
+    driver.commands.clear();
+    driver.send_input(Input::InterruptRequested);
     assert!(driver.is_interrupted());
-    let mut driver = driver.resumed(&[]);
-    assert_eq!(driver.run.next_wake(), Some(due));
-    assert!(driver.orders.iter().any(|order| matches!(order, Command::Ask { .. })), "{:?}", driver.orders);
+    let mut driver = driver.resume_with(&[]);
+    assert_eq!(driver.run.next_wakeup(), Some(due));
+    assert!(driver.commands.iter().any(|order| matches!(order, Command::AskPerson { .. })), "{:?}", driver.commands);
     driver.sleep();
     driver.connect_all();
-    assert_eq!(driver.names(), ["t#2@a"]);
+    assert_eq!(driver.drain_call_names(), ["t#2@a"]);
 }
 
 #[test]
-fn a_cancellation_gives_an_interrupted_run_up() {
-    let tasks = vec![task("t", &[]), plain(prompt("p", &[], None)), over(json!([1, 2]), Some(1))];
+fn cancellation_ends_interrupted_run() {
+    let tasks = vec![task("t", &[]), text_prompt(prompt("p", &[], None)), foreach_task(json!([1, 2]), Some(1))];
     let mut driver = Driver::connected(&plan(tasks));
-    driver.feed(Input::InterruptRequested);
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    driver.send_input(Input::InterruptRequested);
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.fail("t", 1, FailureKind::Cancelled);
     driver.fail("each[0]", 1, FailureKind::Cancelled);
     driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
-    assert!(matches!(driver.last(), Event::RunEnded { status: RunStatus::Cancelled, .. }), "{:?}", driver.last());
+    assert!(
+        matches!(driver.last_event(), Event::RunEnded { status: RunStatus::Cancelled, .. }),
+        "{:?}",
+        driver.last_event()
+    );
 
     // The same without a process that drives it: nothing has to be carried out.
-    let tasks = vec![task("t", &[]), plain(prompt("p", &[], None)), over(json!([1, 2]), Some(1))];
+    let tasks = vec![task("t", &[]), text_prompt(prompt("p", &[], None)), foreach_task(json!([1, 2]), Some(1))];
     let mut driver = Driver::connected(&plan(tasks));
-    driver.feed(Input::InterruptRequested);
-    let driver = driver.resumed(&[Input::CancelRequested { by: "p".into() }]);
-    assert!(matches!(driver.last(), Event::RunEnded { status: RunStatus::Cancelled, .. }), "{:?}", driver.last());
+    driver.send_input(Input::InterruptRequested);
+    let driver = driver.resume_with(&[Input::CancelRequested { by: "p".into() }]);
+    assert!(
+        matches!(driver.last_event(), Event::RunEnded { status: RunStatus::Cancelled, .. }),
+        "{:?}",
+        driver.last_event()
+    );
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }
 
 #[test]
-fn an_interrupt_while_the_run_is_being_cancelled_changes_nothing() {
+fn interrupt_during_cancellation_is_ignored() {
     let mut driver = Driver::connected(&plan(vec![task("t", &[])]));
-    driver.feed(Input::CancelRequested { by: "p".into() });
-    driver.feed(Input::InterruptRequested);
+    driver.send_input(Input::CancelRequested { by: "p".into() });
+    driver.send_input(Input::InterruptRequested);
     driver.fail("t", 1, FailureKind::Cancelled);
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
 }
 
 #[test]
-fn a_cancellation_after_an_interrupt_ends_the_prompts_whose_replies_were_left_for_later() {
-    let mut driver = Driver::connected(&plan(vec![plain(prompt("p", &[], None)), task("t", &[])]));
-    driver.feed(Input::InterruptRequested);
+fn cancellation_after_interrupt_ends_prompts() {
+    let mut driver = Driver::connected(&plan(vec![text_prompt(prompt("p", &[], None)), task("t", &[])]));
+    driver.send_input(Input::InterruptRequested);
     driver.reply("p", 1, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.fail("t", 1, FailureKind::Cancelled);
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
 }

@@ -6,12 +6,12 @@ use super::*;
 
 fn retrying(max_attempts: u32) -> Task {
     let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
-    Task { retry: Retry { max_attempts, backoff }, ..plain(prompt("p", &["a"], None)) }
+    Task { retry: Retry { max_attempts, backoff }, ..text_prompt(prompt("p", &["a"], None)) }
 }
 
 /// A failure that may pass, with the seconds that the endpoint asks to wait.
 fn busy(seconds: Option<u64>) -> Result<ChatReply, ChatError> {
-    let retry_after = seconds.map(|seconds| Span(Duration::from_secs(seconds)));
+    let retry_after = seconds.map(|seconds| HumanDuration(Duration::from_secs(seconds)));
     Err(ChatError::Unavailable { message: "busy".into(), status: Some(429), retry_after })
 }
 
@@ -22,7 +22,7 @@ fn driver(task: Task) -> Driver {
 /// When the next request is due, in milliseconds from now.
 fn pause(driver: &Driver) -> Option<u64> {
     assert_eq!(Run::fold(&driver.records).expect("a run"), driver.run);
-    driver.run.next_wake().map(|due| u64::try_from(due.since(driver.now).as_millis()).expect("not long"))
+    driver.run.next_wakeup().map(|due| u64::try_from(due.since(driver.now).as_millis()).expect("not long"))
 }
 
 fn failed(driver: &Driver) -> (String, String) {
@@ -34,16 +34,16 @@ fn failed(driver: &Driver) -> (String, String) {
 #[test]
 fn a_request_that_failed_is_repeated_as_often_as_the_task_says() {
     let mut driver = driver(retrying(3));
-    let (first, chat) = driver.turns().remove(0);
+    let (first, chat) = driver.drain_model_requests().remove(0);
     assert_eq!((first.as_str(), chat.single_try), ("p#1", true));
     driver.reply("p", 1, busy(None));
     assert_eq!(pause(&driver), Some(1_000));
     driver.sleep();
-    assert_eq!(driver.turns(), [("p#2".to_owned(), chat.clone())], "the same request");
+    assert_eq!(driver.drain_model_requests(), [("p#2".to_owned(), chat.clone())], "the same request");
     driver.reply("p", 2, busy(Some(5)));
     assert_eq!(pause(&driver), Some(5_000), "the endpoint asks for more than the backoff of two seconds");
     driver.sleep();
-    assert_eq!(driver.turns(), [("p#3".to_owned(), chat)]);
+    assert_eq!(driver.drain_model_requests(), [("p#3".to_owned(), chat)]);
     driver.reply("p", 3, busy(None));
     assert_eq!((pause(&driver), failed(&driver)), (None, ("busy".to_owned(), String::new())));
 }
@@ -53,18 +53,18 @@ fn each_turn_has_all_the_tries() {
     let mut driver = driver(retrying(2));
     driver.reply("p", 1, busy(None));
     driver.sleep();
-    driver.reply("p", 2, asks_for(&[("c", "a.none")]));
+    driver.reply("p", 2, tool_use_reply(&[("c", "a.none")]));
     driver.reply("p", 3, busy(None));
     assert_eq!(pause(&driver), Some(1_000));
     driver.sleep();
-    driver.reply("p", 4, says_text("Done."));
+    driver.reply("p", 4, reply_text("Done."));
     assert_eq!(driver.outcome("p"), Some(Outcome::Succeeded(text("Done."))));
 }
 
 #[test]
 fn what_repeating_does_not_help_is_not_repeated() {
     let final_failure = || Err(ChatError::Endpoint { message: "no such model".into(), status: Some(404) });
-    let cut_off = || says_text("One. Tw").map(|reply| ChatReply { stop_reason: "maxTokens".into(), ..reply });
+    let cut_off = || reply_text("One. Tw").map(|reply| ChatReply { stop_reason: "maxTokens".into(), ..reply });
     for (reply, message) in
         [(final_failure(), "no such model"), (cut_off(), "the model's answer was cut off at 100 tokens (`max_tokens`)")]
     {
@@ -73,14 +73,17 @@ fn what_repeating_does_not_help_is_not_repeated() {
         assert_eq!((pause(&driver), failed(&driver).0.as_str()), (None, message));
     }
     let mut driver = driver(retrying(1));
-    assert!(!driver.turns().remove(0).1.single_try, "without a retry of the task, the client's own tries count");
+    assert!(
+        !driver.drain_model_requests().remove(0).1.single_try,
+        "without a retry of the task, the client's own tries count"
+    );
     driver.reply("p", 1, busy(Some(1)));
     assert_eq!((pause(&driver), failed(&driver).0.as_str()), (None, "busy"));
 }
 
 #[test]
 fn a_wait_beyond_the_deadline_or_an_hour_fails_with_the_reason() {
-    let bounded = Task { deadline: Some(Span(Duration::from_secs(60))), ..retrying(3) };
+    let bounded = Task { deadline: Some(HumanDuration(Duration::from_secs(60))), ..retrying(3) };
     for (task, seconds, help) in [
         (bounded.clone(), 90, "the next try would be in 1m30s, after the task's `deadline`"),
         (retrying(3), 3_601, "a task without a `deadline` waits at most 1h"),
@@ -93,26 +96,26 @@ fn a_wait_beyond_the_deadline_or_an_hour_fails_with_the_reason() {
     let mut driver = driver(bounded);
     driver.reply("p", 1, busy(Some(20)));
     driver.sleep();
-    let deadline = driver.turns().pop().and_then(|(_, chat)| chat.deadline);
-    assert_eq!(deadline, Some(Span(Duration::from_secs(40))), "the deadline covers all tries");
+    let deadline = driver.drain_model_requests().pop().and_then(|(_, chat)| chat.deadline);
+    assert_eq!(deadline, Some(HumanDuration(Duration::from_secs(40))), "the deadline covers all tries");
 }
 
 #[test]
 fn nothing_is_repeated_once_the_run_stops() {
     let mut driver = driver(retrying(3));
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.reply("p", 1, busy(None));
     assert_eq!((pause(&driver), driver.outcome("p")), (None, Some(Outcome::Cancelled)));
 }
 
 #[test]
 fn turns_share_what_was_said() {
-    let mut driver = driver(plain(prompt("p", &["a"], None)));
-    let first = driver.turns().remove(0).1.messages;
-    driver.reply("p", 1, asks_for(&[("c", "a.none")]));
-    let second = driver.turns().remove(0).1.messages;
-    driver.reply("p", 2, asks_for(&[("c", "a.none")]));
-    let third = driver.turns().remove(0).1.messages;
+    let mut driver = driver(text_prompt(prompt("p", &["a"], None)));
+    let first = driver.drain_model_requests().remove(0).1.messages;
+    driver.reply("p", 1, tool_use_reply(&[("c", "a.none")]));
+    let second = driver.drain_model_requests().remove(0).1.messages;
+    driver.reply("p", 2, tool_use_reply(&[("c", "a.none")]));
+    let third = driver.drain_model_requests().remove(0).1.messages;
     assert_eq!((first.len(), second.len(), third.len()), (1, 3, 5));
     assert!(first.iter().zip(&second).all(|(before, after)| Arc::ptr_eq(before, after)));
     assert!(second.iter().zip(&third).all(|(before, after)| Arc::ptr_eq(before, after)));
@@ -124,12 +127,12 @@ fn the_items_of_a_task_share_one_compiled_schema() {
     let items = Template(json!([1, 2]));
     let each = Task {
         foreach: Some(Box::new(Foreach { items, binding: "item".into(), max_parallel: None })),
-        ..plain(prompt("each", &[], Some(schema.clone())))
+        ..text_prompt(prompt("each", &[], Some(schema.clone())))
     };
-    let mut driver = Driver::connected(&plan(vec![each, plain(prompt("p", &[], Some(schema)))]));
+    let mut driver = Driver::connected(&plan(vec![each, text_prompt(prompt("p", &[], Some(schema)))]));
     for task in ["each[0]", "each[1]", "p"] {
-        driver.reply(task, 1, says_text("{}"));
-        driver.reply(task, 2, says_text("{\"n\": 1}"));
+        driver.reply(task, 1, reply_text("{}"));
+        driver.reply(task, 2, reply_text("{\"n\": 1}"));
     }
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
     assert_eq!(driver.run.compiled_schemas(), 2);

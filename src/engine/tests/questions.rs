@@ -3,38 +3,38 @@
 use super::*;
 
 #[test]
-fn an_approval_is_asked_first_and_a_no_is_a_denial() {
+fn declined_approval_denies_the_call() {
     let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     for (answer, calls, ended) in [
         (Answer::Accept { content: None }, 1, None),
         (Answer::Decline, 0, Some((RunStatus::Failed, Some(EndCause::Denied)))),
     ] {
         let mut driver = Driver::connected(&plan(vec![asked.clone()]));
-        assert_eq!(driver.calls(), []);
-        driver.feed(Input::QuestionAnswered { question: "q1".into(), answer, by: "person".into() });
-        assert_eq!((driver.calls().len(), driver.ended()), (calls, ended));
+        assert_eq!(driver.drain_calls(), []);
+        driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer, by: "person".into() });
+        assert_eq!((driver.drain_calls().len(), driver.ended()), (calls, ended));
     }
 }
 
 #[test]
-fn a_question_that_nobody_can_answer_pauses_the_run_when_all_else_is_done() {
+fn deferred_question_pauses_the_run() {
     let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     let mut driver = Driver::connected(&plan(vec![asked, task("u", &[]), task("v", &["t"])]));
-    driver.feed(Input::QuestionLeftOpen { question: "q1".into(), reason: "no terminal".into() });
+    driver.send_input(Input::QuestionDeferred { question: "q1".into(), reason: "no terminal".into() });
     assert_eq!(driver.ended(), None);
     driver.end("u", 1, Ok(text("x")));
     assert_eq!(driver.ended(), Some((RunStatus::Paused, None)));
 }
 
 #[test]
-fn an_approval_belongs_to_its_task() {
+fn approval_applies_to_its_task_only() {
     let asked = Task { approve: Some(Box::new(Template(json!("Send to ${{ inputs.who }}?")))), ..task("t", &[]) };
     let plan = plan(vec![asked]);
     let inputs = Arc::new(json!({"who": "Ada"}));
-    let beginning = Beginning { plan: &plan, inputs: &inputs, seed: 7, planning: None, source: None };
+    let beginning = NewRun { plan: &plan, inputs: &inputs, seed: 7, planning: None, source: None };
     let (_, step) = Run::start(beginning, Timestamp(0)).expect("a graph");
     let question = step.commands.iter().find_map(|order| match order {
-        Command::Ask { question } => Some(question),
+        Command::AskPerson { question } => Some(question),
         _ => None,
     });
     let question = question.expect("a question");
@@ -43,20 +43,20 @@ fn an_approval_belongs_to_its_task() {
 }
 
 #[test]
-fn a_question_that_nobody_answers_in_time_gets_its_default() {
+fn overdue_question_gets_its_default() {
     let asking = |default, message: &str| Task {
         approve: Some(Box::new(Template(json!(message)))),
-        questions: Some(QuestionPolicy { timeout: Span(Duration::from_secs(60)), default }),
+        questions: Some(QuestionPolicy { timeout: HumanDuration(Duration::from_secs(60)), default }),
         ..task(message, &[])
     };
     let tasks = vec![asking(DefaultAnswer::Accept, "yes"), asking(DefaultAnswer::Decline, "no")];
     let mut driver = Driver::connected(&plan(tasks));
-    driver.feed(Input::QuestionLeftOpen { question: "q1".into(), reason: "nobody".into() });
-    driver.feed(Input::QuestionLeftOpen { question: "q2".into(), reason: "nobody".into() });
+    driver.send_input(Input::QuestionDeferred { question: "q1".into(), reason: "nobody".into() });
+    driver.send_input(Input::QuestionDeferred { question: "q2".into(), reason: "nobody".into() });
     assert_eq!(driver.ended(), None, "the deadline will answer");
     driver.sleep();
     assert_eq!(driver.now, Timestamp(61_000));
-    assert_eq!(driver.names(), ["yes#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["yes#1@a"]);
     let Some(Outcome::Failed(failure)) = driver.outcome("no") else { panic!("not failed") };
     assert_eq!((failure.kind, &*failure.message), (FailureKind::Denied, "not approved (answered by its deadline)"));
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
@@ -65,8 +65,9 @@ fn a_question_that_nobody_answers_in_time_gets_its_default() {
 /// A `foreach` task whose calls are approved one by one, and another task like it.
 fn approved_items() -> Arc<Plan> {
     let approve = || Some(Box::new(Template(json!("Store ${{ item }}?"))));
-    let each = Task { approve: approve(), ..over(json!([1, 2, 3]), None) };
-    let other = Task { approve: approve(), id: "other".into(), needs: vec!["each".into()], ..over(json!([4]), None) };
+    let each = Task { approve: approve(), ..foreach_task(json!([1, 2, 3]), None) };
+    let other =
+        Task { approve: approve(), id: "other".into(), needs: vec!["each".into()], ..foreach_task(json!([4]), None) };
     plan(vec![each, other])
 }
 
@@ -80,9 +81,9 @@ fn an_approval_says_which_item_it_is_about() {
 #[test]
 fn a_yes_to_all_calls_of_a_task_covers_its_items_and_no_other_task() {
     let mut driver = Driver::connected(&approved_items());
-    driver.feed(Input::QuestionAnswered { question: "q1".into(), answer: Answer::Decline, by: "person".into() });
-    driver.feed(Input::RestApproved { question: "q2".into(), by: "person".into() });
-    assert_eq!(driver.names(), ["each[1]#1@a", "each[2]#1@a"]);
+    driver.send_input(Input::QuestionAnswered { question: "q1".into(), answer: Answer::Decline, by: "person".into() });
+    driver.send_input(Input::RestApproved { question: "q2".into(), by: "person".into() });
+    assert_eq!(driver.drain_call_names(), ["each[1]#1@a", "each[2]#1@a"]);
     let answers = driver.records.iter().filter_map(|record| match &record.event {
         Event::QuestionAnswered { question, by, .. } => Some(format!("{question} by {by}")),
         Event::RestApproved { task, by } => Some(format!("{task} by {by}")),
@@ -107,20 +108,20 @@ fn items_that_come_after_a_yes_to_all_are_not_asked_about_in_a_later_process_eit
         let seq = driver.records.len() as u64;
         driver.records.push(Record { seq, at: driver.now, event });
     }
-    let mut driver = driver.killed_at(driver.records.len(), &|_| false);
+    let mut driver = driver.restart_after(driver.records.len(), &|_| false);
     driver.connect_all();
     assert_eq!(driver.questions(), []);
     // The agent takes two calls at once.
-    assert_eq!(driver.names(), ["each[0]#1@a", "each[1]#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["each[0]#1@a", "each[1]#1@a"]);
     driver.end("each[0]", 1, Ok(text("x")));
-    assert_eq!(driver.names(), ["each[2]#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["each[2]#1@a"]);
 }
 
 #[test]
 fn a_yes_to_all_calls_of_a_task_with_one_call_is_a_plain_yes() {
     let asked = Task { approve: Some(Box::new(Template(json!("Do it?")))), ..task("t", &[]) };
     let mut driver = Driver::connected(&plan(vec![asked]));
-    driver.feed(Input::RestApproved { question: "q1".into(), by: "person".into() });
-    assert_eq!(driver.names(), ["t#1@a"]);
+    driver.send_input(Input::RestApproved { question: "q1".into(), by: "person".into() });
+    assert_eq!(driver.drain_call_names(), ["t#1@a"]);
     assert!(!driver.records.iter().any(|record| matches!(record.event, Event::RestApproved { .. })));
 }

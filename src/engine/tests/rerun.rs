@@ -3,28 +3,28 @@
 use super::*;
 use crate::{
     engine::{Rerun, check_rerun},
-    model::{RunId, Settlement},
+    model::{AmbiguityResolution, RunId},
 };
 
 /// A driver of a run that does `driver`'s again from `from` on.
-pub(super) fn again(driver: &Driver, from: &str) -> Driver {
-    let plan = Arc::new(driver.run.plan_as_it_became());
-    again_with(driver, &plan, from)
+pub(super) fn rerun_from(driver: &Driver, from: &str) -> Driver {
+    let plan = Arc::new(driver.run.current_plan());
+    rerun_with_plan(driver, &plan, from)
 }
 
 /// The same with another plan.
-pub(super) fn again_with(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
+pub(super) fn rerun_with_plan(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
     let (of, from) = (RunId::from("earlier"), TaskId::from(from));
     let inputs = driver.run.inputs();
-    let rerun = Rerun { of: &of, earlier: &driver.run, plan, inputs, source: None, from: &from, seed: 7 };
+    let rerun = Rerun { earlier_id: &of, earlier: &driver.run, plan, inputs, source: None, from: &from, seed: 7 };
     let (run, step) = Run::rerun(rerun, driver.now).expect("a task of the plan");
-    let mut again = Driver { run, records: Vec::new(), orders: Vec::new(), now: driver.now };
-    again.take(step);
+    let mut again = Driver { run, records: Vec::new(), commands: Vec::new(), now: driver.now };
+    again.apply_step(step);
     assert!(Run::fold(&again.records).expect("a history") == again.run);
     again
 }
 
-pub(super) fn reused(driver: &Driver) -> Vec<String> {
+pub(super) fn reused_tasks(driver: &Driver) -> Vec<String> {
     let reused = driver.records.iter().filter_map(|record| match &record.event {
         Event::TaskReused { task, .. } => Some(task.to_string()),
         _ => None,
@@ -33,7 +33,7 @@ pub(super) fn reused(driver: &Driver) -> Vec<String> {
 }
 
 #[test]
-fn results_before_the_task_are_taken_over_and_what_comes_after_it_is_done_again() {
+fn rerun_reuses_results_before_the_task() {
     let each = Task {
         foreach: Some(Box::new(Foreach {
             items: Template(json!(["x", "y"])),
@@ -49,31 +49,31 @@ fn results_before_the_task_are_taken_over_and_what_comes_after_it_is_done_again(
     }
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 
-    let mut driver = again(&driver, "c");
-    assert_eq!(reused(&driver), ["a", "each[0]", "each[1]", "each", "b"]);
+    let mut driver = rerun_from(&driver, "c");
+    assert_eq!(reused_tasks(&driver), ["a", "each[0]", "each[1]", "each", "b"]);
     driver.connect_all();
-    assert_eq!(driver.names(), ["c#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["c#1@a"]);
     driver.end("c", 1, Ok(text("7")));
-    assert_eq!(driver.names(), ["d#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["d#1@a"]);
     driver.end("d", 1, Ok(text("8")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]
-fn what_has_no_result_is_done_again_wherever_it_stands() {
+fn rerun_repeats_tasks_without_result() {
     let tasks = vec![task("a", &[]), task("b", &[]), task("c", &["b"]), task("d", &["a"])];
     let mut driver = Driver::connected(&plan(tasks));
     driver.end("a", 1, Ok(text("1")));
     driver.fail("b", 1, FailureKind::ToolError);
     driver.end("d", 1, Ok(text("2")));
-    let mut driver = again(&driver, "d");
-    assert_eq!(reused(&driver), ["a"]);
+    let mut driver = rerun_from(&driver, "d");
+    assert_eq!(reused_tasks(&driver), ["a"]);
     driver.connect_all();
-    assert_eq!(driver.names(), ["b#1@a", "d#1@a"]);
+    assert_eq!(driver.drain_call_names(), ["b#1@a", "d#1@a"]);
 }
 
 #[test]
-fn a_task_that_the_plan_does_not_have_is_named_beside_those_that_it_has() {
+fn unknown_rerun_task_lists_known_tasks() {
     let driver = Driver::start(&plan(vec![task("a", &[]), task("b", &[])]));
     let (of, from) = (RunId::from("r"), TaskId::from("z"));
     let error = check_rerun(driver.run.plan(), &of, &from).expect_err("no such task").to_string();
@@ -84,11 +84,11 @@ fn a_task_that_the_plan_does_not_have_is_named_beside_those_that_it_has() {
 
 /// A `foreach` task over these items, each of which must not be called twice.
 pub(super) fn items(values: Value) -> Task {
-    Task { effect: Some(Effect::AtMostOnce), ..over(values, None) }
+    Task { effect: Some(Effect::AtMostOnce), ..foreach_task(values, None) }
 }
 
 #[test]
-fn only_items_without_a_success_are_called_again() {
+fn rerun_calls_only_unsuccessful_items() {
     for from in ["each", "after", "list"] {
         let each = Task { needs: vec!["list".into()], ..items(json!(["a", "b", "c"])) };
         let mut driver = Driver::connected(&plan(vec![task("list", &[]), each, task("after", &["each"])]));
@@ -97,92 +97,92 @@ fn only_items_without_a_success_are_called_again() {
         driver.fail("each[1]", 1, FailureKind::UnknownTool);
         driver.end("each[2]", 1, Ok(text("C")));
         assert_eq!(driver.ended(), Some((RunStatus::Failed, None)));
-        let mut driver = again(&driver, from);
+        let mut driver = rerun_from(&driver, from);
         driver.connect_all();
         if from == "list" {
-            driver.names();
+            driver.drain_call_names();
             driver.end("list", 1, Ok(text("other")));
         }
-        assert_eq!(driver.names(), ["each[1]#1@a"], "--from {from}");
+        assert_eq!(driver.drain_call_names(), ["each[1]#1@a"], "--from {from}");
         driver.end("each[1]", 1, Ok(text("B")));
-        assert_eq!(driver.names(), ["after#1@a"], "--from {from}");
+        assert_eq!(driver.drain_call_names(), ["after#1@a"], "--from {from}");
         assert!(Run::fold(&driver.records).expect("a history") == driver.run);
     }
 }
 
 #[test]
-fn items_keep_their_results_by_what_they_ask_for_and_not_by_their_place() {
+fn items_are_reused_by_arguments() {
     let mut driver = Driver::connected(&plan(vec![items(json!(["a", "b", "b"]))]));
     driver.end("each[0]", 1, Ok(text("A")));
     driver.end("each[1]", 1, Ok(text("B")));
     driver.fail("each[2]", 1, FailureKind::UnknownTool);
     // The corrected plan has other items: `b` was done once, and `c` never.
-    let mut driver = again_with(&driver, &plan(vec![items(json!(["b", "c", "b", "a"]))]), "each");
+    let mut driver = rerun_with_plan(&driver, &plan(vec![items(json!(["b", "c", "b", "a"]))]), "each");
     driver.connect_all();
-    assert_eq!(reused(&driver), ["each[0]", "each[3]"]);
-    assert_eq!(driver.names(), ["each[1]#1@a", "each[2]#1@a"]);
+    assert_eq!(reused_tasks(&driver), ["each[0]", "each[3]"]);
+    assert_eq!(driver.drain_call_names(), ["each[1]#1@a", "each[2]#1@a"]);
 }
 
 #[test]
-fn a_success_is_kept_over_retries_that_do_not_come_to_it_and_over_every_end() {
+fn kept_results_survive_reruns() {
     let each = Task { needs: vec!["first".into()], ..items(json!(["a", "b"])) };
     let mut driver = Driver::connected(&plan(vec![task("first", &[]), each]));
     driver.end("first", 1, Ok(text("1")));
     driver.end("each[0]", 1, Ok(text("A")));
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.fail("each[1]", 1, FailureKind::Cancelled);
     // Another retry fails before it comes to the items, and a third is cancelled before it begins anything.
-    let mut driver = again(&driver, "first");
+    let mut driver = rerun_from(&driver, "first");
     driver.connect_all();
     driver.fail("first", 1, FailureKind::UnknownTool);
-    let mut driver = again(&driver, "first");
-    driver.feed(Input::CancelRequested { by: "p".into() });
-    let mut driver = again(&driver, "each");
+    let mut driver = rerun_from(&driver, "first");
+    driver.send_input(Input::CancelRequested { by: "p".into() });
+    let mut driver = rerun_from(&driver, "each");
     driver.connect_all();
-    driver.names();
+    driver.drain_call_names();
     driver.end("first", 1, Ok(text("1")));
     // Its call was cancelled while it was under way.
     let asked = driver.questions().pop().expect("a question");
-    driver.settle(&asked.id, Settlement::Repeat);
-    assert_eq!(driver.names(), ["each[1]#1@a"]);
+    driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
+    assert_eq!(driver.drain_call_names(), ["each[1]#1@a"]);
     driver.end("each[1]", 1, Ok(text("B")));
-    let mut driver = again(&driver, "each");
+    let mut driver = rerun_from(&driver, "each");
     driver.connect_all();
-    assert_eq!(driver.names(), [""; 0]);
+    assert_eq!(driver.drain_call_names(), [""; 0]);
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
 }
 
 #[test]
-fn a_call_of_a_prompt_that_must_not_be_made_twice_is_not_made_by_a_retry() {
-    let asked = |effect| plan(vec![plain(Task { effect: Some(effect), ..prompt("p", &["a"], None) })]);
+fn at_most_once_prompt_call_is_not_repeated() {
+    let asked = |effect| plan(vec![text_prompt(Task { effect: Some(effect), ..prompt("p", &["a"], None) })]);
     for (effect, made) in [(Effect::AtMostOnce, vec!["p/2#1@a"]), (Effect::ReadOnly, vec!["p/1#1@a", "p/2#1@a"])] {
         let mut driver = Driver::connected(&asked(effect));
-        driver.reply("p", 1, asks_for(&[("c", "a.work")]));
+        driver.reply("p", 1, tool_use_reply(&[("c", "a.work")]));
         driver.end("p/1", 1, Ok(text("sent")));
-        driver.feed(Input::CancelRequested { by: "p".into() });
+        driver.send_input(Input::CancelRequested { by: "p".into() });
         driver.reply("p", 2, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
-        let mut driver = again(&driver, "p");
+        let mut driver = rerun_from(&driver, "p");
         driver.connect_all();
         // The model asks for the same twice: one of the two was done.
-        driver.reply("p", 1, asks_for(&[("c", "a.work"), ("d", "a.work")]));
-        assert_eq!(driver.names(), made, "{effect:?}");
+        driver.reply("p", 1, tool_use_reply(&[("c", "a.work"), ("d", "a.work")]));
+        assert_eq!(driver.drain_call_names(), made, "{effect:?}");
         assert!(Run::fold(&driver.records).expect("a history") == driver.run);
     }
 }
 
 #[test]
-fn a_changed_plan_keeps_the_results_of_the_tasks_that_are_the_same() {
+fn changed_plan_reuses_unchanged_tasks() {
     let tasks = || vec![task("a", &[]), task("b", &["a"]), task("c", &["b"])];
     let mut driver = Driver::connected(&plan(tasks()));
     driver.end("a", 1, Ok(text("1")));
     driver.end("b", 1, Ok(text("2")));
     driver.fail("c", 1, FailureKind::UnknownTool);
     let corrected =
-        vec![task("a", &[]), with(json!({"v": 2}), task("b", &["a"])), task("c", &["b"]), task("d", &["a"])];
-    let mut driver = again_with(&driver, &plan(corrected), "c");
+        vec![task("a", &[]), with_arguments(json!({"v": 2}), task("b", &["a"])), task("c", &["b"]), task("d", &["a"])];
+    let mut driver = rerun_with_plan(&driver, &plan(corrected), "c");
     driver.connect_all();
-    assert_eq!(reused(&driver), ["a"]);
-    let mut called = driver.names();
+    assert_eq!(reused_tasks(&driver), ["a"]);
+    let mut called = driver.drain_call_names();
     called.sort();
     assert_eq!(called, ["b#1@a", "d#1@a"]);
 }

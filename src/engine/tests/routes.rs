@@ -5,7 +5,7 @@ use super::*;
 /// A task that may be done by either of two tools of one agent, the second one if the first fails.
 fn two_tools() -> Task {
     let by = |tool: &str, rank| Route { tool: tool.into(), ..route("a", rank) };
-    on(vec![by("first", 0), by("second", 1)], task("t", &[]))
+    with_routes(vec![by("first", 0), by("second", 1)], task("t", &[]))
 }
 
 /// Two tools; repeating the first changes nothing, and nothing is known of the second.
@@ -15,14 +15,14 @@ fn tools() -> Arc<AgentInfo> {
     Arc::new(AgentInfo { tools, ..(*info()).clone() })
 }
 
-fn on_the_second(task: Task) -> Driver {
+fn fail_over_to_second(task: Task) -> Driver {
     let mut plan = (*plan(vec![task])).clone();
     plan.replan = Some(ReplanPolicy { most: 3, consent: Consent::Allow });
     let mut driver = Driver::start(&Arc::new(plan));
-    driver.orders.clear();
-    driver.feed(Input::AgentConnected { agent: "a".into(), info: tools() });
+    driver.commands.clear();
+    driver.send_input(Input::AgentConnected { agent: "a".into(), info: tools() });
     driver.fail("t", 1, FailureKind::UnknownTool);
-    let tools = driver.take_orders(|order| match order {
+    let tools = driver.drain_commands(|order| match order {
         Command::StartAttempt(call) => Some(call.tool.to_string()),
         _ => None,
     });
@@ -31,23 +31,23 @@ fn on_the_second(task: Task) -> Driver {
 }
 
 #[test]
-fn a_failure_is_explained_by_the_effect_of_the_tool_that_failed() {
-    let mut driver = on_the_second(two_tools());
+fn failure_is_explained_by_effect_of_its_tool() {
+    let mut driver = fail_over_to_second(two_tools());
     driver.fail("t", 2, FailureKind::ConnectionLost);
     let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
     assert!(failure.help.is_some_and(|help| help.contains("unknown whether the call took effect")));
 }
 
 #[test]
-fn an_interruption_is_judged_by_the_tool_that_was_under_way() {
-    let driver = on_the_second(two_tools());
+fn interruption_uses_effect_of_running_tool() {
+    let driver = fail_over_to_second(two_tools());
     let mut run = Run::fold(&driver.records).expect("a run");
-    let step = run.recover(super::super::Recovery {
+    let step = run.resume(super::super::ResumeContext {
         now: driver.now,
-        last: driver.now,
-        noted: &|_| false,
+        last_event_at: driver.now,
+        has_checkpoint: &|_| false,
         accepts_changes: false,
-        requests: &[],
+        inputs: &[],
     });
     let asked = step.records.iter().find_map(|record| match &record.event {
         Event::QuestionAsked { question, .. } => question.tool.clone(),
@@ -57,9 +57,9 @@ fn an_interruption_is_judged_by_the_tool_that_was_under_way() {
 }
 
 #[test]
-fn what_happened_after_an_interruption_goes_by_the_last_route_too() {
+fn ambiguity_after_interrupt_uses_last_route() {
     // The process ended after it had recorded the failure and before it decided what follows.
-    let driver = on_the_second(two_tools());
+    let driver = fail_over_to_second(two_tools());
     let failed = Event::AttemptFailed {
         attempt: AttemptId { task: "t".into(), number: 2 },
         failure: Failure::new(FailureKind::ConnectionLost, "lost"),
@@ -67,12 +67,12 @@ fn what_happened_after_an_interruption_goes_by_the_last_route_too() {
     let mut records = driver.records.clone();
     records.push(Record { seq: records.len() as u64, at: driver.now, event: failed });
     let mut run = Run::fold(&records).expect("a run");
-    let step = run.recover(super::super::Recovery {
+    let step = run.resume(super::super::ResumeContext {
         now: driver.now,
-        last: driver.now,
-        noted: &|_| false,
+        last_event_at: driver.now,
+        has_checkpoint: &|_| false,
         accepts_changes: false,
-        requests: &[],
+        inputs: &[],
     });
     let outcome = step.records.iter().find_map(|record| match &record.event {
         Event::TaskEnded { outcome: Outcome::Failed(failure), .. } => Some(failure.kind),
@@ -82,15 +82,15 @@ fn what_happened_after_an_interruption_goes_by_the_last_route_too() {
 }
 
 #[test]
-fn failures_of_different_tools_are_different_causes_of_a_replan() {
+fn failures_of_different_tools_are_distinct_causes() {
     // `t` fails in its second tool; a task of the new remainder fails with the same words in the first.
-    let mut driver = on_the_second(Task { on_failure: OnFailure::Replan, ..two_tools() });
+    let mut driver = fail_over_to_second(Task { on_failure: OnFailure::Replan, ..two_tools() });
     driver.fail("t", 2, FailureKind::InvalidArguments);
     let first = Route { tool: "first".into(), ..route("a", 0) };
-    let added = Task { on_failure: OnFailure::Replan, ..on(vec![first], task("u", &[])) };
+    let added = Task { on_failure: OnFailure::Replan, ..with_routes(vec![first], task("u", &[])) };
     let remainder =
-        Remainder { kept: Vec::new(), removed: Vec::new(), agents: IndexMap::new(), added: vec![added.into()] };
-    driver.feed(Input::Replanned { number: 1, result: Ok(Arc::new(remainder)) });
+        PlanPatch { kept: Vec::new(), removed: Vec::new(), agents: IndexMap::new(), added: vec![added.into()] };
+    driver.send_input(Input::Replanned { number: 1, result: Ok(Arc::new(remainder)) });
     driver.fail("u", 1, FailureKind::InvalidArguments);
     let replans = driver.records.iter().filter(|record| matches!(record.event, Event::ReplanStarted { .. })).count();
     assert_eq!(replans, 2);

@@ -7,11 +7,11 @@ use super::*;
 /// How an attempt ends on an agent that starts it at a moment: after so many milliseconds, and how.
 type Behavior = Box<dyn FnMut(u64) -> (u64, Result<(), FailureKind>)>;
 
-fn works(millis: u64) -> Behavior {
+fn succeeds_after(millis: u64) -> Behavior {
     Box::new(move |_| (millis, Ok(())))
 }
 
-fn fails(millis: u64, kind: FailureKind) -> Behavior {
+fn fails_after(millis: u64, kind: FailureKind) -> Behavior {
     Box::new(move |_| (millis, Err(kind)))
 }
 
@@ -21,28 +21,28 @@ fn flaps(up: u64, down: u64, millis: u64) -> Behavior {
 }
 
 /// An attempt, its agent, and how it will end.
-type InFlight = (AttemptId, String, Result<(), FailureKind>);
+type RunningAttempt = (AttemptId, String, Result<(), FailureKind>);
 
 /// What became of the attempts on one agent.
 #[derive(Debug, Default, Clone, PartialEq)]
-struct Share {
+struct AgentShare {
     completed: usize,
     failed: usize,
 }
 
-struct Outcomes {
-    shares: BTreeMap<String, Share>,
+struct SimulationResult {
+    shares: BTreeMap<String, AgentShare>,
     /// Milliseconds from start to end.
-    took: u64,
+    duration_ms: u64,
     status: RunStatus,
     /// When tasks ended, in milliseconds from the start.
-    ends: Vec<u64>,
+    end_times_ms: Vec<u64>,
     /// The most attempts of one task.
-    most_attempts: u32,
+    max_attempts: u32,
 }
 
-impl Outcomes {
-    fn of(&self, agent: &str) -> Share {
+impl SimulationResult {
+    fn of(&self, agent: &str) -> AgentShare {
         self.shares.get(agent).cloned().unwrap_or_default()
     }
 }
@@ -54,9 +54,9 @@ fn shared_by(agents: &[&str], items: usize, retry: Retry) -> Arc<Plan> {
         retry,
         effect: Some(Effect::ReadOnly),
         on_failure: OnFailure::Continue,
-        ..over(json!((0..items).collect::<Vec<_>>()), None)
+        ..foreach_task(json!((0..items).collect::<Vec<_>>()), None)
     };
-    let mut plan = (*plan(vec![on(routes, each)])).clone();
+    let mut plan = (*plan(vec![with_routes(routes, each)])).clone();
     plan.agents.values_mut().for_each(|agent| agent.max_concurrency = 4);
     plan.max_parallel = 64;
     Arc::new(plan)
@@ -64,23 +64,23 @@ fn shared_by(agents: &[&str], items: usize, retry: Retry) -> Arc<Plan> {
 
 fn retry(max_attempts: u32) -> Retry {
     let backoff = Backoff {
-        initial: Span(Duration::from_millis(50)),
-        max: Span(Duration::from_millis(500)),
+        initial: HumanDuration(Duration::from_millis(50)),
+        max: HumanDuration(Duration::from_millis(500)),
         ..Backoff::default()
     };
     Retry { max_attempts, backoff }
 }
 
 /// Drives a plan to its end in virtual time.
-fn play(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Outcomes {
+fn simulate_routing(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> SimulationResult {
     let mut driver = Driver::start(plan);
     let begun = driver.now.0;
     driver.connect_all();
-    let mut in_flight: BTreeMap<(u64, usize), InFlight> = BTreeMap::new();
-    let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+    let mut in_flight: BTreeMap<(u64, usize), RunningAttempt> = BTreeMap::new();
+    let mut shares: BTreeMap<String, AgentShare> = BTreeMap::new();
     let (mut ends, mut order, mut most_attempts) = (Vec::new(), 0, 0);
-    while !driver.run.is_over() {
-        for (attempt, agent) in driver.calls() {
+    while !driver.run.has_ended() {
+        for (attempt, agent) in driver.drain_calls() {
             let (_, behavior) = agents.iter_mut().find(|(name, _)| *name == agent.as_str()).expect("an agent");
             let (takes, result) = behavior(driver.now.0 - begun);
             order += 1;
@@ -88,7 +88,7 @@ fn play(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Outcomes {
             in_flight.insert((driver.now.0 + takes, order), (attempt, agent.to_string(), result));
         }
         let end = in_flight.keys().next().map(|(at, _)| *at);
-        let wake = driver.run.next_wake().map(|at| at.0);
+        let wake = driver.run.next_wakeup().map(|at| at.0);
         let next = end.into_iter().chain(wake).min().expect("something happens next");
         assert!(end.is_some() || next > driver.now.0, "the run wakes up for nothing");
         driver.now = Timestamp(next.max(driver.now.0));
@@ -103,14 +103,20 @@ fn play(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Outcomes {
                 Err(_) => share.failed += 1,
             }
             let result = result.map(|()| text("done")).map_err(|kind| Failure::new(kind, "broke"));
-            driver.feed(Input::AttemptEnded { attempt, result });
+            driver.send_input(Input::AttemptEnded { attempt, result });
         } else {
-            driver.feed(Input::TimeReached);
+            driver.send_input(Input::TimeReached);
         }
     }
     assert!(Run::fold(&driver.records).expect("a run") == driver.run, "fold(events) differs from the live run");
     let (status, _) = driver.ended().expect("it ended");
-    Outcomes { shares, took: driver.now.0 - begun, status, ends, most_attempts }
+    SimulationResult {
+        shares,
+        duration_ms: driver.now.0 - begun,
+        status,
+        end_times_ms: ends,
+        max_attempts: most_attempts,
+    }
 }
 
 /// Whether both shares are between 40 and 60 % of their sum.
@@ -120,34 +126,34 @@ fn is_even(one: usize, other: usize) -> bool {
 }
 
 #[test]
-fn two_living_agents_share_what_a_dead_equal_cannot_do() {
+fn healthy_agents_share_work_of_dead_agent() {
     for place in 0..3 {
         let names = ["w1", "w2", "w3"];
         let agents = names.iter().enumerate().map(|(index, name)| match index == place {
-            true => (*name, fails(1, FailureKind::ConnectionLost)),
-            false => (*name, works(100)),
+            true => (*name, fails_after(1, FailureKind::ConnectionLost)),
+            false => (*name, succeeds_after(100)),
         });
-        let outcomes = play(&shared_by(&names, 300, retry(4)), agents.collect());
-        let living: Vec<Share> =
+        let outcomes = simulate_routing(&shared_by(&names, 300, retry(4)), agents.collect());
+        let living: Vec<AgentShare> =
             names.iter().enumerate().filter(|(index, _)| *index != place).map(|(_, name)| outcomes.of(name)).collect();
         assert_eq!(outcomes.status, RunStatus::Succeeded);
         assert!(is_even(living[0].completed, living[1].completed), "{:?}", outcomes.shares);
         assert!(outcomes.of(names[place]).failed <= 15, "{:?}", outcomes.shares);
         // 300 tasks of 100 ms on eight places take 3.8 s.
-        assert!(outcomes.took <= 4_500, "{} ms", outcomes.took);
+        assert!(outcomes.duration_ms <= 4_500, "{} ms", outcomes.duration_ms);
     }
 }
 
 #[test]
-fn a_task_that_failed_on_one_agent_starts_on_whichever_equal_has_room() {
+fn failed_task_moves_to_equal_with_capacity() {
     let any = |id: &str| Task {
         retry: Retry { max_attempts: 2, backoff: Backoff { jitter: 0.0, ..Backoff::default() } },
-        ..on(vec![route("a", 0), route("b", 0), route("c", 0)], task(id, &[]))
+        ..with_routes(vec![route("a", 0), route("b", 0), route("c", 0)], task(id, &[]))
     };
     let mut plan = (*plan(["s", "t", "u"].map(any).to_vec())).clone();
     plan.agents.values_mut().for_each(|agent| agent.max_concurrency = 1);
     let mut driver = Driver::connected(&Arc::new(plan));
-    let calls = driver.calls();
+    let calls = driver.drain_calls();
     let on = |agent: &str| {
         let (attempt, _) = calls.iter().find(|(_, called)| called.as_str() == agent).expect("a call").clone();
         attempt.task
@@ -162,11 +168,11 @@ fn a_task_that_failed_on_one_agent_starts_on_whichever_equal_has_room() {
     assert_eq!(scheduled, Some(None), "no agent is promised while several would do");
     driver.end(done.as_str(), 1, Ok(text("x")));
     driver.sleep();
-    assert_eq!(driver.names(), [format!("{failed}#2@b")]);
+    assert_eq!(driver.drain_call_names(), [format!("{failed}#2@b")]);
 }
 
 #[test]
-fn an_agent_that_refuses_every_call_draws_few_of_them() {
+fn failing_agent_gets_few_calls() {
     for kind in [
         FailureKind::UnknownTool,
         FailureKind::Unauthorized,
@@ -176,8 +182,8 @@ fn an_agent_that_refuses_every_call_draws_few_of_them() {
         FailureKind::RateLimited,
         FailureKind::InvalidResult,
     ] {
-        let agents = vec![("w1", works(60)), ("w2", fails(1, kind)), ("w3", works(60))];
-        let outcomes = play(&shared_by(&["w1", "w2", "w3"], 1_000, retry(2)), agents);
+        let agents = vec![("w1", succeeds_after(60)), ("w2", fails_after(1, kind)), ("w3", succeeds_after(60))];
+        let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 1_000, retry(2)), agents);
         assert_eq!(outcomes.status, RunStatus::Succeeded, "{kind:?}");
         let [first, bad, last] = ["w1", "w2", "w3"].map(|name| outcomes.of(name));
         assert!(bad.failed <= 20, "{kind:?}: {:?}", outcomes.shares);
@@ -186,15 +192,23 @@ fn an_agent_that_refuses_every_call_draws_few_of_them() {
 }
 
 #[test]
-fn a_flapping_agent_fails_less_than_it_completes_and_slows_nothing_down() {
+fn flapping_agent_does_not_slow_the_run() {
     for (up, down) in [(1_000, 400), (500, 500), (400, 300), (3_000, 3_000)] {
         let names = ["w1", "w2", "w3"];
-        let without = play(&shared_by(&["w1", "w3"], 1_000, retry(4)), vec![("w1", works(60)), ("w3", works(60))]);
-        let agents = vec![("w1", works(60)), ("w2", flaps(up, down, 60)), ("w3", works(60))];
-        let outcomes = play(&shared_by(&names, 1_000, retry(4)), agents);
+        let without = simulate_routing(
+            &shared_by(&["w1", "w3"], 1_000, retry(4)),
+            vec![("w1", succeeds_after(60)), ("w3", succeeds_after(60))],
+        );
+        let agents = vec![("w1", succeeds_after(60)), ("w2", flaps(up, down, 60)), ("w3", succeeds_after(60))];
+        let outcomes = simulate_routing(&shared_by(&names, 1_000, retry(4)), agents);
         let [first, flapping, last] = names.map(|name| outcomes.of(name));
         assert_eq!(outcomes.status, RunStatus::Succeeded);
-        assert!(outcomes.took <= without.took, "{} ms with it, {} ms without it", outcomes.took, without.took);
+        assert!(
+            outcomes.duration_ms <= without.duration_ms,
+            "{} ms with it, {} ms without it",
+            outcomes.duration_ms,
+            without.duration_ms
+        );
         assert!(flapping.failed < flapping.completed, "{up}/{down}: {:?}", outcomes.shares);
         assert!(flapping.completed > 100, "it is used again: {:?}", outcomes.shares);
         assert!(is_even(first.completed, last.completed), "{up}/{down}: {:?}", outcomes.shares);
@@ -212,15 +226,15 @@ fn allowance(max_concurrency: usize) -> usize {
 fn an_agent_that_fails_draws_no_more_tasks_than_it_completes() {
     for (max_concurrency, percent) in [1, 4, 16].into_iter().flat_map(|most| [10, 40, 50, 60, 90].map(|p| (most, p))) {
         for (seed, slow) in [(7, 1), (8, 90), (9, 1), (10, 90)] {
-            let mut dice = super::simulation::dice_of(seed);
+            let mut dice = super::simulation::seeded_choices(seed);
             let unlucky: Behavior = Box::new(move |_| match dice(100) < percent {
                 true => (slow, Err(FailureKind::ToolError)),
                 false => (60, Ok(())),
             });
-            let agents = vec![("w1", works(60)), ("w2", unlucky), ("w3", works(60))];
+            let agents = vec![("w1", succeeds_after(60)), ("w2", unlucky), ("w3", succeeds_after(60))];
             let mut plan = (*shared_by(&["w1", "w2", "w3"], 1_000, retry(4))).clone();
             plan.agents.values_mut().for_each(|agent| agent.max_concurrency = max_concurrency);
-            let outcomes = play(&Arc::new(plan), agents);
+            let outcomes = simulate_routing(&Arc::new(plan), agents);
             let share = outcomes.of("w2");
             assert_eq!(outcomes.status, RunStatus::Succeeded);
             let most = share.completed + allowance(max_concurrency);
@@ -239,11 +253,11 @@ fn an_agent_whose_calls_all_fail_at_once_makes_up_for_them_before_it_gets_as_man
                 left if left > 60 => (60, Ok(())),
                 left => (left, Err(FailureKind::ConnectionLost)),
             });
-            let agents = vec![("w1", works(60)), ("w2", crashes), ("w3", works(60))];
+            let agents = vec![("w1", succeeds_after(60)), ("w2", crashes), ("w3", succeeds_after(60))];
             let mut plan = (*shared_by(&["w1", "w2", "w3"], 3_000, retry(20))).clone();
             plan.agents.values_mut().for_each(|agent| agent.max_concurrency = max_concurrency);
             plan.max_parallel = 3 * max_concurrency;
-            let outcomes = play(&Arc::new(plan), agents);
+            let outcomes = simulate_routing(&Arc::new(plan), agents);
             let share = outcomes.of("w2");
             assert_eq!(outcomes.status, RunStatus::Succeeded);
             let most = share.completed + allowance(max_concurrency);
@@ -253,53 +267,54 @@ fn an_agent_whose_calls_all_fail_at_once_makes_up_for_them_before_it_gets_as_man
 }
 
 #[test]
-fn a_slow_agent_gets_as_much_as_it_can_do_and_holds_up_nobody() {
-    let agents = vec![("w1", works(50)), ("w2", works(1_000)), ("w3", works(50))];
-    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 600, retry(1)), agents);
+fn slow_agent_does_not_block_others() {
+    let agents = vec![("w1", succeeds_after(50)), ("w2", succeeds_after(1_000)), ("w3", succeeds_after(50))];
+    let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 600, retry(1)), agents);
     let [first, slow, last] = ["w1", "w2", "w3"].map(|name| outcomes.of(name));
     assert!(slow.completed <= 20 && slow.completed >= 8, "{:?}", outcomes.shares);
     assert!(is_even(first.completed, last.completed), "{:?}", outcomes.shares);
-    assert!(outcomes.took <= 5_000, "{} ms", outcomes.took);
+    assert!(outcomes.duration_ms <= 5_000, "{} ms", outcomes.duration_ms);
 }
 
 #[test]
-fn one_failure_of_a_task_on_slow_equals_keeps_an_agent_idle_only_for_a_moment() {
+fn single_failure_idles_agent_briefly() {
     // The second attempt on `w2` works; its equals need a minute for each task.
     let mut first = true;
     let once: Behavior =
         Box::new(
             move |_| if std::mem::take(&mut first) { (1, Err(FailureKind::ConnectionLost)) } else { (10, Ok(())) },
         );
-    let agents = vec![("w1", works(60_000)), ("w2", once), ("w3", works(60_000))];
-    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 100, retry(4)), agents);
-    assert_eq!(outcomes.of("w2"), Share { completed: 92, failed: 1 });
-    assert_eq!(outcomes.took, 60_000);
+    let agents = vec![("w1", succeeds_after(60_000)), ("w2", once), ("w3", succeeds_after(60_000))];
+    let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 100, retry(4)), agents);
+    assert_eq!(outcomes.of("w2"), AgentShare { completed: 92, failed: 1 });
+    assert_eq!(outcomes.duration_ms, 60_000);
 }
 
 #[test]
-fn tasks_one_after_the_other_are_shared_as_well() {
+fn sequential_tasks_are_shared() {
     let mut plan = (*shared_by(&["w1", "w2", "w3"], 100, retry(4))).clone();
     plan.max_parallel = 1;
-    let agents = vec![("w1", works(10)), ("w2", fails(1, FailureKind::NotSent)), ("w3", works(10))];
-    let outcomes = play(&Arc::new(plan), agents);
+    let agents =
+        vec![("w1", succeeds_after(10)), ("w2", fails_after(1, FailureKind::NotSent)), ("w3", succeeds_after(10))];
+    let outcomes = simulate_routing(&Arc::new(plan), agents);
     assert!(is_even(outcomes.of("w1").completed, outcomes.of("w3").completed), "{:?}", outcomes.shares);
     assert!(outcomes.of("w2").failed <= 10, "{:?}", outcomes.shares);
 }
 
 #[test]
-fn agents_that_are_all_dead_end_the_tasks_after_the_tries_that_the_plan_allows() {
-    let dead = || fails(1, FailureKind::ConnectionLost);
+fn dead_agents_fail_tasks_after_max_attempts() {
+    let dead = || fails_after(1, FailureKind::ConnectionLost);
     let agents = vec![("w1", dead()), ("w2", dead()), ("w3", dead())];
-    let outcomes = play(&shared_by(&["w1", "w2", "w3"], 50, retry(4)), agents);
-    assert_eq!((outcomes.status, outcomes.most_attempts), (RunStatus::Partial, 12));
+    let outcomes = simulate_routing(&shared_by(&["w1", "w2", "w3"], 50, retry(4)), agents);
+    assert_eq!((outcomes.status, outcomes.max_attempts), (RunStatus::Partial, 12));
     assert_eq!(outcomes.shares.values().map(|share| share.failed).sum::<usize>(), 600);
 }
 
 #[test]
-fn a_long_run_with_faults_keeps_its_throughput() {
-    let mut dice = super::simulation::dice_of(11);
+fn faults_do_not_reduce_long_run_throughput() {
+    let mut dice = super::simulation::seeded_choices(11);
     let mut faulty = move |up: u64, down: u64| -> Behavior {
-        let mut dice = super::simulation::dice_of(dice(usize::MAX) as u64);
+        let mut dice = super::simulation::seeded_choices(dice(usize::MAX) as u64);
         Box::new(move |now| match (now % (up + down) >= up, dice(100)) {
             (true, _) => (1, Err(FailureKind::NotSent)),
             (_, 0..5) => (5, Err(FailureKind::ToolError)),
@@ -312,14 +327,14 @@ fn a_long_run_with_faults_keeps_its_throughput() {
     let agents = agents.map(|(name, up)| (*name, faulty(up, up / 3))).collect();
     let mut plan = (*shared_by(&names, 6_000, retry(3))).clone();
     plan.max_parallel = 24;
-    let outcomes = play(&Arc::new(plan), agents);
+    let outcomes = simulate_routing(&Arc::new(plan), agents);
     // Completed in each tenth of the time: none is far below the mean.
     let mut tenths = [0_usize; 10];
-    for end in &outcomes.ends {
-        tenths[usize::try_from(end * 10 / (outcomes.took + 1)).expect("below ten")] += 1;
+    for end in &outcomes.end_times_ms {
+        tenths[usize::try_from(end * 10 / (outcomes.duration_ms + 1)).expect("below ten")] += 1;
     }
-    let mean = outcomes.ends.len() / 10;
-    assert!(tenths.iter().take(9).all(|ended| *ended * 2 >= mean), "{tenths:?} in {} ms", outcomes.took);
+    let mean = outcomes.end_times_ms.len() / 10;
+    assert!(tenths.iter().take(9).all(|ended| *ended * 2 >= mean), "{tenths:?} in {} ms", outcomes.duration_ms);
     for (name, share) in &outcomes.shares {
         assert!(share.failed * 2 < share.completed, "{name}: {share:?}");
     }
@@ -329,7 +344,7 @@ proptest! {
     #![proptest_config(schedules("mixtures of agents", 40))]
 
     #[test]
-    fn whatever_agents_do_one_that_works_gets_every_task_done(
+    fn one_working_agent_completes_all_tasks(
         kinds in prop::collection::vec((0_u8..5, 1_u64..400), 1..5),
         place in 0_usize..5,
         items in 1_usize..120,
@@ -340,19 +355,19 @@ proptest! {
         let mut behaviors: Vec<Behavior> = kinds
             .iter()
             .map(|&(kind, millis)| match kind {
-                0 => works(millis),
-                1 => fails(millis, FailureKind::ConnectionLost),
-                2 => fails(1, FailureKind::ToolError),
+                0 => succeeds_after(millis),
+                1 => fails_after(millis, FailureKind::ConnectionLost),
+                2 => fails_after(1, FailureKind::ToolError),
                 3 => flaps(millis * 3, millis, 20),
-                _ => fails(millis, FailureKind::UnknownTool),
+                _ => fails_after(millis, FailureKind::UnknownTool),
             })
             .collect();
-        behaviors.insert(place % count, works(50));
+        behaviors.insert(place % count, succeeds_after(50));
         let mut plan = (*shared_by(&names[..count], items, retry(3))).clone();
         plan.max_parallel = max_parallel;
-        let outcomes = play(&Arc::new(plan), names.into_iter().zip(behaviors).collect());
+        let outcomes = simulate_routing(&Arc::new(plan), names.into_iter().zip(behaviors).collect());
         prop_assert_eq!(outcomes.status, RunStatus::Succeeded);
-        prop_assert_eq!(outcomes.ends.len(), items);
+        prop_assert_eq!(outcomes.end_times_ms.len(), items);
         let dead = names.iter().enumerate().filter(|(index, _)| *index < count).map(|(_, name)| outcomes.of(name));
         for share in dead.filter(|share| share.completed == 0) {
             prop_assert!(share.failed <= items / 8 + 16, "{:?}", outcomes.shares);

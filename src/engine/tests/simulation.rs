@@ -1,22 +1,22 @@
 //! Random plans against a driver that is allowed to be unlucky: random ends, in random order.
 
 use super::{
-    rules::check,
-    sketches::{random_plan, random_remainder, sketch},
+    invariants::check_invariants,
+    random_plans::{random_patch, random_plan, random_task},
     *,
 };
 
 /// What the driver holds of a call, an approval or a connection that is under way.
 #[derive(Debug, Clone)]
-pub(super) enum Effectful {
+pub(super) enum PendingEffect {
     Connect(AgentId),
     Call(AttemptId),
-    Turn(AttemptId),
-    Ask(crate::model::QuestionId),
+    ModelRequest(AttemptId),
+    Question(crate::model::QuestionId),
     Replan(Box<ReplanRequest>),
 }
 
-const ENDS: [FailureKind; 8] = [
+const FAILURE_KINDS: [FailureKind; 8] = [
     FailureKind::ToolError,
     FailureKind::ConnectionLost,
     FailureKind::IdleTimeout,
@@ -28,46 +28,46 @@ const ENDS: [FailureKind; 8] = [
 ];
 
 /// How something that was under way ends, and what comes before that; `dice` decides.
-pub(super) fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize) -> (Vec<Input>, Input) {
+pub(super) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usize) -> usize) -> (Vec<Input>, Input) {
     let mut before = Vec::new();
-    let end = match under_way {
-        Effectful::Connect(agent) if dice(5) == 0 => {
+    let end = match effect {
+        PendingEffect::Connect(agent) if choose(5) == 0 => {
             Input::AgentUnavailable { agent, failure: Failure::new(FailureKind::AgentUnavailable, "down") }
         }
-        Effectful::Connect(agent) => Input::AgentConnected { agent, info: info() },
-        Effectful::Ask(question) => match dice(4) {
-            0 => Input::QuestionLeftOpen { question, reason: "nobody".into() },
+        PendingEffect::Connect(agent) => Input::AgentConnected { agent, info: info() },
+        PendingEffect::Question(question) => match choose(4) {
+            0 => Input::QuestionDeferred { question, reason: "nobody".into() },
             1 => Input::QuestionAnswered { question, answer: Answer::Decline, by: "p".into() },
             2 => Input::RestApproved { question, by: "p".into() },
             _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
         },
-        Effectful::Replan(request) => {
+        PendingEffect::Replan(request) => {
             // A process after a kill counts its requests from another number.
-            let turn = crate::model::RequestId::from(format!("planner/{}/{}", request.number, dice(usize::MAX)));
-            let origin = Sampler::Planner { replan: request.number };
+            let turn = crate::model::RequestId::from(format!("planner/{}/{}", request.number, choose(usize::MAX)));
+            let origin = SamplingOrigin::Planner { replan: request.number };
             before.push(Input::SamplingRequested { request: turn.clone(), origin, chat: Arc::default() });
-            before.push(Input::SamplingEnded { request: turn, result: used(dice(60) as u64) });
-            let result = match dice(3) {
+            before.push(Input::SamplingFinished { request: turn, result: reply_using(choose(60) as u64) });
+            let result = match choose(3) {
                 0 => Err(Failure::new(FailureKind::ModelFailed, "nonsense")),
-                _ => Ok(Arc::new(random_remainder(&request, dice))),
+                _ => Ok(Arc::new(random_patch(&request, choose))),
             };
             Input::Replanned { number: request.number, result }
         }
-        Effectful::Turn(attempt) => {
-            let result = match dice(6) {
+        PendingEffect::ModelRequest(attempt) => {
+            let result = match choose(6) {
                 0 => Err(ChatError::Endpoint { message: "down".into(), status: None }),
                 1 => Err(ChatError::Unsupported { message: "no".into() }),
                 2 => Err(ChatError::Unavailable { message: "busy".into(), status: None, retry_after: None }),
-                3 => says_text("done"),
-                _ => asks_for(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
+                3 => reply_text("done"),
+                _ => tool_use_reply(&[("c1", "agent0.work"), ("c2", "agent1.work"), ("c3", "nobody.work")]),
             };
-            let usage = Usage { input_tokens: dice(60) as u64, output_tokens: dice(30) as u64 };
+            let usage = Usage { input_tokens: choose(60) as u64, output_tokens: choose(30) as u64 };
             let result = result.map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.1), ..reply });
             Input::ModelReplied { attempt, result }
         }
-        Effectful::Call(attempt) => {
-            let result = match dice(2) {
-                0 => Err(Failure::new(ENDS[dice(ENDS.len())], "broke")),
+        PendingEffect::Call(attempt) => {
+            let result = match choose(2) {
+                0 => Err(Failure::new(FAILURE_KINDS[choose(FAILURE_KINDS.len())], "broke")),
                 _ => Ok(text("done")),
             };
             Input::AttemptEnded { attempt, result }
@@ -77,7 +77,7 @@ pub(super) fn end_of(under_way: Effectful, dice: &mut impl FnMut(usize) -> usize
 }
 
 /// Dice that fall the same way for the same seed.
-pub(super) fn dice_of(seed: u64) -> impl FnMut(usize) -> usize {
+pub(super) fn seeded_choices(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed | 1;
     move |sides| {
         // Xorshift (Marsaglia, 2003): enough for dice.
@@ -94,43 +94,43 @@ pub(super) fn simulate(
     planning: Option<&GoalPlanning>,
     mut dice: impl FnMut(usize) -> usize,
 ) -> Result<Vec<Record>, TestCaseError> {
-    let mut driver = Driver::planned(plan, planning);
-    let mut under_way: Vec<Effectful> = Vec::new();
+    let mut driver = Driver::start_planned(plan, planning);
+    let mut under_way: Vec<PendingEffect> = Vec::new();
     for _ in 0..20_000 {
         let folded = Run::fold(&driver.records).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert!(folded == driver.run, "fold(events) differs from the live run");
-        for order in std::mem::take(&mut driver.orders) {
+        for order in std::mem::take(&mut driver.commands) {
             match order {
-                Command::ConnectAgent { agent } => under_way.push(Effectful::Connect(agent)),
-                Command::StartAttempt(call) => under_way.push(Effectful::Call(call.attempt)),
-                Command::AskModel { attempt, .. } => under_way.push(Effectful::Turn(attempt)),
-                Command::Ask { question } => under_way.push(Effectful::Ask(question.id.clone())),
-                Command::Replan(request) => under_way.push(Effectful::Replan(request)),
+                Command::ConnectAgent { agent } => under_way.push(PendingEffect::Connect(agent)),
+                Command::StartAttempt(call) => under_way.push(PendingEffect::Call(call.attempt)),
+                Command::RequestModel { attempt, .. } => under_way.push(PendingEffect::ModelRequest(attempt)),
+                Command::AskPerson { question } => under_way.push(PendingEffect::Question(question.id.clone())),
+                Command::Replan(request) => under_way.push(PendingEffect::Replan(request)),
                 Command::EndRun => {
-                    let told = crate::synthesizer::merge(&"r".into(), &driver.records).spent;
+                    let told = crate::synthesizer::run_result(&"r".into(), &driver.records).spent;
                     let tokens = told.input_tokens + told.output_tokens;
                     let shown = (told.llm_calls, told.tool_calls, tokens, told.cost_usd);
-                    prop_assert_eq!(shown, driver.run.spent(), "what is shown differs from what budgets count");
+                    prop_assert_eq!(shown, driver.run.spent_totals(), "what is shown differs from what budgets count");
                     return Ok(driver.records);
                 }
                 _ => {}
             }
         }
         if under_way.is_empty() {
-            prop_assert!(driver.run.next_wake().is_some(), "nothing is under way and the run has not ended");
+            prop_assert!(driver.run.next_wakeup().is_some(), "nothing is under way and the run has not ended");
             driver.sleep();
             continue;
         }
         if dice(200) == 0 {
-            driver.feed(Input::CancelRequested { by: "p".into() });
+            driver.send_input(Input::CancelRequested { by: "p".into() });
         }
         let next = under_way.swap_remove(dice(under_way.len()));
-        let (before, input) = end_of(next.clone(), &mut dice);
-        before.into_iter().for_each(|input| driver.feed(input));
-        driver.feed(input.clone());
+        let (before, input) = complete_effect(next.clone(), &mut dice);
+        before.into_iter().for_each(|input| driver.send_input(input));
+        driver.send_input(input.clone());
         if dice(4) == 0 {
             let before = driver.records.len();
-            driver.feed(input);
+            driver.send_input(input);
             prop_assert_eq!(driver.records.len(), before, "a repeated input changed the run: {:?}", next);
         }
     }
@@ -141,8 +141,8 @@ proptest! {
     #![proptest_config(schedules("histories", 1_500))]
 
     #[test]
-    fn every_history_keeps_the_rules(
-        sketches in prop::collection::vec(sketch(), 1..14),
+    fn random_runs_satisfy_invariants(
+        sketches in prop::collection::vec(random_task(), 1..14),
         max_parallel in 1_usize..6,
         tokens in prop::option::weighted(0.2, 1_u64..1_000),
         tool_calls in prop::option::weighted(0.2, 0_u64..12),
@@ -157,11 +157,11 @@ proptest! {
         }
         let usage = Usage { input_tokens: 40, output_tokens: 10 };
         let planning = planned.map(|turns| GoalPlanning {
-            turns: vec![PlannerTurn { cost_usd: Some(0.1), ..planning(1, Some(usage)).turns.remove(0) }; turns],
+            turns: vec![PlannerExchange { cost_usd: Some(0.1), ..planning(1, Some(usage)).turns.remove(0) }; turns],
             ..planning(0, None)
         });
-        let records = simulate(&plan, planning.as_ref(), dice_of(seed))?;
-        check(&plan, &records)?;
+        let records = simulate(&plan, planning.as_ref(), seeded_choices(seed))?;
+        check_invariants(&plan, &records)?;
         let json = records.iter().map(|record| serde_json::to_string(record).expect("records are JSON"));
         let again: Vec<Record> = json.map(|line| serde_json::from_str(&line).expect("and come back")).collect();
         prop_assert_eq!(again, records);

@@ -1,38 +1,38 @@
 //! Retries of calls of which it is unknown whether they took effect.
 
 use super::{
-    rerun::{again, again_with, items, reused},
+    rerun::{items, rerun_from, rerun_with_plan, reused_tasks},
     *,
 };
-use crate::model::Settlement;
+use crate::model::AmbiguityResolution;
 
 /// A run of a task that may be called once, whose call has failed in this way.
 fn failed(kind: FailureKind) -> Driver {
     let mut driver = Driver::connected(&plan(vec![once(json!({"v": 1}))]));
-    driver.names();
+    driver.drain_call_names();
     match kind {
         // A later process ends the run rather than to ask.
         FailureKind::Interrupted => {
-            driver = driver.killed();
-            driver.feed(Input::CancelRequested { by: "p".into() });
+            driver = driver.restart();
+            driver.send_input(Input::CancelRequested { by: "p".into() });
         }
         FailureKind::Cancelled => {
-            driver.feed(Input::CancelRequested { by: "p".into() });
+            driver.send_input(Input::CancelRequested { by: "p".into() });
             driver.fail("t", 1, kind);
         }
         _ => driver.fail("t", 1, kind),
     }
-    assert!(driver.ended().is_some_and(|(status, _)| !status.is_open()), "{kind:?}");
+    assert!(driver.ended().is_some_and(|(status, _)| !status.is_unfinished()), "{kind:?}");
     driver
 }
 
 fn once(arguments: Value) -> Task {
-    Task { effect: Some(Effect::AtMostOnce), ..with(arguments, task("t", &[])) }
+    Task { effect: Some(Effect::AtMostOnce), ..with_arguments(arguments, task("t", &[])) }
 }
 
 /// Begins the run again with every agent connected.
 fn retried(driver: &Driver, from: &str) -> Driver {
-    let mut driver = again(driver, from);
+    let mut driver = rerun_from(driver, from);
     driver.connect_all();
     driver
 }
@@ -57,24 +57,28 @@ fn a_call_that_may_have_taken_effect_is_not_repeated_before_a_person_says_so() {
     ] {
         let earlier = failed(kind);
         let mut driver = retried(&earlier, "t");
-        assert_eq!(driver.names(), [""; 0], "{kind:?}");
+        assert_eq!(driver.drain_call_names(), [""; 0], "{kind:?}");
         let asked = question(&mut driver);
         assert_eq!(asked.asker, Asker::Host { attempt: AttemptId { task: "t".into(), number: 1 } });
         assert!(asked.message.starts_with("in run `earlier`, "), "{}", asked.message);
         assert!(asked.message.ends_with("calling it again may do `t` twice"), "{}", asked.message);
-        driver.settle(&asked.id, Settlement::Repeat);
-        assert_eq!((driver.names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0), "{kind:?}");
+        driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
+        assert_eq!((driver.drain_call_names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0), "{kind:?}");
         assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 
         let mut driver = retried(&earlier, "t");
         let asked = question(&mut driver);
-        driver.settle(&asked.id, Settlement::Done);
-        assert_eq!((driver.names().len(), driver.ended()), (0, Some((RunStatus::Succeeded, None))), "{kind:?}");
+        driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Done);
+        assert_eq!(
+            (driver.drain_call_names().len(), driver.ended()),
+            (0, Some((RunStatus::Succeeded, None))),
+            "{kind:?}"
+        );
 
         let mut driver = retried(&earlier, "t");
         let asked = question(&mut driver);
-        driver.settle(&asked.id, Settlement::Failed);
-        assert_eq!((driver.names().len(), driver.ended()), (0, Some((RunStatus::Failed, None))), "{kind:?}");
+        driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Failed);
+        assert_eq!((driver.drain_call_names().len(), driver.ended()), (0, Some((RunStatus::Failed, None))), "{kind:?}");
         let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
         assert!(failure.help.is_some_and(|help| help.contains("effect: idempotent")), "{kind:?}");
         // It is as unknown as before.
@@ -85,41 +89,41 @@ fn a_call_that_may_have_taken_effect_is_not_repeated_before_a_person_says_so() {
 #[test]
 fn a_call_that_took_no_effect_or_may_be_repeated_is_repeated() {
     for kind in [FailureKind::ToolError, FailureKind::UnknownTool, FailureKind::Refused] {
-        assert_eq!(retried(&failed(kind), "t").names(), ["t#1@a"], "{kind:?}");
+        assert_eq!(retried(&failed(kind), "t").drain_call_names(), ["t#1@a"], "{kind:?}");
     }
     let earlier = failed(FailureKind::ConnectionLost);
     for now in [Task { effect: Some(Effect::Idempotent), ..once(json!({"v": 1})) }, once(json!({"v": 2}))] {
-        let mut driver = again_with(&earlier, &plan(vec![now]), "t");
+        let mut driver = rerun_with_plan(&earlier, &plan(vec![now]), "t");
         driver.connect_all();
-        assert_eq!((driver.names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0));
+        assert_eq!((driver.drain_call_names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0));
     }
     // A person let the call be repeated, and the repetition was refused.
     let mut driver = retried(&earlier, "t");
     let asked = question(&mut driver);
-    driver.settle(&asked.id, Settlement::Repeat);
+    driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
     driver.fail("t", 1, FailureKind::Refused);
-    assert_eq!(retried(&driver, "t").names(), ["t#1@a"]);
+    assert_eq!(retried(&driver, "t").drain_call_names(), ["t#1@a"]);
 }
 
 #[test]
 fn a_question_without_an_answer_is_asked_by_every_later_process_and_retry() {
     let mut driver = retried(&failed(FailureKind::IdleTimeout), "t");
     let asked = question(&mut driver);
-    let mut driver = driver.killed();
+    let mut driver = driver.restart();
     assert_eq!(question(&mut driver), asked);
     driver.connect_all();
-    assert_eq!(driver.names(), [""; 0]);
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    assert_eq!(driver.drain_call_names(), [""; 0]);
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     // A retry that is ended before it begins anything passes the question on.
-    let mut driver = again(&driver, "t");
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    let mut driver = rerun_from(&driver, "t");
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     let mut driver = retried(&driver, "t");
     let again = question(&mut driver);
-    assert_eq!((&again.message, driver.names().len()), (&asked.message, 0));
-    driver.settle(&again.id, Settlement::Repeat);
-    let mut driver = driver.killed();
+    assert_eq!((&again.message, driver.drain_call_names().len()), (&asked.message, 0));
+    driver.resolve_ambiguity(&again.id, AmbiguityResolution::Repeat);
+    let mut driver = driver.restart();
     driver.connect_all();
-    assert!(driver.names().is_empty() && driver.questions().len() == 1, "now it is this run's own call");
+    assert!(driver.drain_call_names().is_empty() && driver.questions().len() == 1, "now it is this run's own call");
 }
 
 #[test]
@@ -128,17 +132,17 @@ fn of_equal_items_as_many_are_asked_about_as_are_unknown() {
     // Two at a time.
     driver.end("each[0]", 1, Ok(text("A")));
     driver.end("each[1]", 1, Ok(text("B")));
-    driver = driver.killed();
-    driver.feed(Input::CancelRequested { by: "p".into() });
+    driver = driver.restart();
+    driver.send_input(Input::CancelRequested { by: "p".into() });
     assert_eq!(driver.ended(), Some((RunStatus::Cancelled, None)));
     let mut driver = retried(&driver, "each");
-    assert_eq!(reused(&driver), ["each[0]", "each[1]"]);
-    assert_eq!(driver.names(), [""; 0], "both were under way");
+    assert_eq!(reused_tasks(&driver), ["each[0]", "each[1]"]);
+    assert_eq!(driver.drain_call_names(), [""; 0], "both were under way");
     let asked = driver.questions();
     assert_eq!(asked.len(), 2);
-    driver.settle(&asked[0].id, Settlement::Done);
-    driver.settle(&asked[1].id, Settlement::Repeat);
-    assert_eq!(driver.names(), ["each[3]#1@a"]);
+    driver.resolve_ambiguity(&asked[0].id, AmbiguityResolution::Done);
+    driver.resolve_ambiguity(&asked[1].id, AmbiguityResolution::Repeat);
+    assert_eq!(driver.drain_call_names(), ["each[3]#1@a"]);
     driver.end("each[3]", 1, Ok(text("C")));
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
@@ -150,22 +154,22 @@ fn of_equal_items_as_many_are_asked_about_as_are_unknown() {
     }]));
     driver.fail("each[0]", 1, FailureKind::ConnectionLost);
     let both = plan(vec![items(json!(["b", "b"]))]);
-    let mut driver = again_with(&driver, &both, "each");
+    let mut driver = rerun_with_plan(&driver, &both, "each");
     driver.connect_all();
-    assert_eq!((driver.names(), driver.questions().len()), (vec!["each[1]#1@a".to_owned()], 1));
+    assert_eq!((driver.drain_call_names(), driver.questions().len()), (vec!["each[1]#1@a".to_owned()], 1));
 }
 
 #[test]
 fn a_call_of_a_prompt_that_may_have_taken_effect_is_asked_about_when_the_model_wants_it_again() {
-    let asking = plan(vec![plain(Task { effect: Some(Effect::AtMostOnce), ..prompt("p", &["a"], None) })]);
+    let asking = plan(vec![text_prompt(Task { effect: Some(Effect::AtMostOnce), ..prompt("p", &["a"], None) })]);
     let mut driver = Driver::connected(&asking);
-    driver.reply("p", 1, asks_for(&[("c", "a.work")]));
+    driver.reply("p", 1, tool_use_reply(&[("c", "a.work")]));
     driver.fail("p/1", 1, FailureKind::ConnectionLost);
     driver.reply("p", 2, Err(ChatError::Endpoint { message: "broke".into(), status: None }));
     let mut driver = retried(&driver, "p");
-    driver.reply("p", 1, asks_for(&[("c", "a.work")]));
-    assert_eq!(driver.names(), [""; 0]);
+    driver.reply("p", 1, tool_use_reply(&[("c", "a.work")]));
+    assert_eq!(driver.drain_call_names(), [""; 0]);
     let asked = question(&mut driver);
-    driver.settle(&asked.id, Settlement::Done);
-    assert_eq!(driver.turns().last().map(|(turn, _)| turn.clone()), Some("p#2".to_owned()));
+    driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Done);
+    assert_eq!(driver.drain_model_requests().last().map(|(turn, _)| turn.clone()), Some("p#2".to_owned()));
 }

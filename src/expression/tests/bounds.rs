@@ -4,8 +4,8 @@ use super::*;
 
 struct NoTasks;
 
-impl Tasks for NoTasks {
-    fn view(&self, _: &str) -> Option<TaskView<'_>> {
+impl TaskLookup for NoTasks {
+    fn task(&self, _: &str) -> Option<TaskView<'_>> {
         None
     }
 

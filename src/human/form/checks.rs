@@ -4,13 +4,13 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    json_schema::{Formats, Limits, Schema, Unchecked},
+    json_schema::{CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
     model::JsonObject,
 };
 
 /// Compiles a schema. Formats are checked; what a schema refers to elsewhere is not fetched.
-pub(super) fn compile(schema: Value) -> Result<Schema, Unchecked> {
-    Schema::compile(schema, Formats::Checked, &Limits::INLINE)
+pub(super) fn compile(schema: Value) -> Result<CompiledSchema, SchemaCheckError> {
+    CompiledSchema::compile(schema, FormatValidation::Always, &SchemaLimits::INLINE)
 }
 
 /// Schemas that are compiled at most to find out which fields cannot be checked: each field is tried with all
@@ -18,7 +18,7 @@ pub(super) fn compile(schema: Value) -> Result<Schema, Unchecked> {
 const MAX_TRIED: usize = 10_000;
 
 /// Compiles a schema for objects of any of the fields. A field whose own schema is invalid is not checked.
-pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Schema> {
+pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<CompiledSchema> {
     let with = |properties: JsonObject| {
         let mut schema = JsonObject::new();
         for key in ["$schema", "$id", "$defs", "definitions"] {
@@ -29,7 +29,7 @@ pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<Schema
     };
     match compile(with(properties.clone())) {
         Ok(schema) => Some(schema),
-        Err(Unchecked::InvalidSchema(_)) if may_be_tried(form, properties) => {
+        Err(SchemaCheckError::InvalidSchema(_)) if may_be_tried(form, properties) => {
             let alone = |name: &str, schema: &Value| Map::from_iter([(name.to_owned(), schema.clone())]);
             let valid = properties.iter().filter(|(name, schema)| compile(with(alone(name, schema))).is_ok());
             compile(with(valid.map(|(name, schema)| (name.clone(), schema.clone())).collect())).ok()

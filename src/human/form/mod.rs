@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde_json::{Map, Number, Value};
 
 use crate::{
-    json_schema::{self, Schema},
+    json_schema::{self, CompiledSchema},
     model::{JsonObject, has_leading_zero},
 };
 use checks::{compile, parts};
@@ -24,16 +24,16 @@ use typed::are_numbered;
 
 /// A form: fields in the order of the schema.
 #[derive(Debug)]
-pub struct Fields {
-    fields: Vec<Field>,
-    whole: Option<Schema>,
+pub struct FormSchema {
+    fields: Vec<FormField>,
+    schema: Option<CompiledSchema>,
     /// Why answers are not checked, if they are not.
-    pub unchecked: Option<String>,
+    pub unchecked_reason: Option<String>,
 }
 
 /// A field of a form.
 #[derive(Debug)]
-pub struct Field {
+pub struct FormField {
     /// Its key in the answer.
     pub name: String,
     /// What a person reads instead of the key; from an agent, so data.
@@ -48,9 +48,9 @@ pub struct Field {
     pub kind: Kind,
     /// Whether it takes null, which stands for no value.
     pub nullable: bool,
-    limits: Limits,
+    limits: ValueLimits,
     /// Checks an object of single fields.
-    check: Option<Arc<Schema>>,
+    validator: Option<Arc<CompiledSchema>>,
 }
 
 /// What a field takes.
@@ -65,16 +65,16 @@ pub enum Kind {
     /// Yes or no.
     Boolean,
     /// One of these.
-    One(Vec<Choice>),
+    Select(Vec<FieldChoice>),
     /// Any of these.
-    Many(Vec<Choice>),
+    MultiSelect(Vec<FieldChoice>),
     /// Anything else, written as JSON.
     Json,
 }
 
 /// One of the values that a field takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
+pub struct FieldChoice {
     /// What goes into the answer.
     pub value: Value,
     /// What a person reads; from an agent, so data.
@@ -83,16 +83,16 @@ pub struct Choice {
 
 /// What the schema says of a value beyond its type, in the schema's own words.
 #[derive(Debug, Default)]
-struct Limits {
-    least: Option<Number>,
-    most: Option<Number>,
+struct ValueLimits {
+    minimum: Option<Number>,
+    maximum: Option<Number>,
     format: Option<String>,
     pattern: Option<String>,
 }
 
-impl Fields {
+impl FormSchema {
     /// Reads a schema. One that makes no sense gives a form that takes anything; the agent will say what it thinks.
-    pub fn read(schema: &JsonObject) -> Self {
+    pub fn parse_schema(schema: &JsonObject) -> Self {
         let document = Value::Object(schema.clone());
         let mut reader = SchemaReader::new(&document);
         let form = reader.plain(&document);
@@ -105,18 +105,18 @@ impl Fields {
             .flatten()
             .map(|(name, property)| {
                 let read = reader.plain(property);
-                Field::read(name, &read, required.contains(&name.as_str()), &mut reader, check.clone())
+                FormField::parse_schema(name, &read, required.contains(&name.as_str()), &mut reader, check.clone())
             })
             .collect();
         let (whole, unchecked) = match compile(document.clone()) {
             Ok(whole) => (Some(whole), None),
             Err(unchecked) => (None, Some(unchecked.to_string())),
         };
-        Self { fields, whole, unchecked }
+        Self { fields, schema: whole, unchecked_reason: unchecked }
     }
 
     /// The fields.
-    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+    pub fn iter(&self) -> impl Iterator<Item = &FormField> {
         self.fields.iter()
     }
 
@@ -129,7 +129,7 @@ impl Fields {
     ///
     /// # Errors
     /// Says which field is unknown, missing or wrong.
-    pub fn complete(&self, mut given: JsonObject) -> Result<Value, String> {
+    pub fn complete_answer(&self, mut given: JsonObject) -> Result<Value, String> {
         if let Some(name) = given.keys().find(|name| self.fields.iter().all(|field| field.name != **name)) {
             let known: Vec<_> = self.fields.iter().map(|field| format!("`{}`", field.name)).collect();
             return Err(format!("`{name}` is no field of the form; it has {}", known.join(", ")));
@@ -156,28 +156,28 @@ impl Fields {
 
     /// Says what is wrong with an answer: one check of all of it, then one of the field that it names.
     fn violation(&self, answer: &Value) -> Option<String> {
-        let check = self.whole.as_ref().or_else(|| self.fields.first()?.check.as_deref())?;
+        let check = self.schema.as_ref().or_else(|| self.fields.first()?.validator.as_deref())?;
         // An answer that takes too much work is left to the agent.
-        let violations = check.violations(answer, &json_schema::Limits::INLINE).ok()?;
+        let violations = check.violations(answer, &json_schema::SchemaLimits::INLINE).ok()?;
         let error = violations.first()?;
         let path = error.instance_path().to_string();
         let name = path.split('/').nth(1).unwrap_or_default().replace("~1", "/").replace("~0", "~");
         let field = self.fields.iter().find(|field| field.name == name && !path.is_empty());
-        let problem = field.and_then(|field| field.accepts(answer.get(&field.name)?).err());
+        let problem = field.and_then(|field| field.validate(answer.get(&field.name)?).err());
         Some(match problem {
             Some(problem) => format!("`{name}`: {problem}"),
-            None => format!("at `{path}`: {}", json_schema::message(error, MAX_PROBLEM)),
+            None => format!("at `{path}`: {}", json_schema::bounded_message(error, MAX_PROBLEM_BYTES)),
         })
     }
 }
 
-impl Field {
-    fn read(
+impl FormField {
+    fn parse_schema(
         name: &str,
         schema: &PlainSchema,
         required: bool,
         reader: &mut SchemaReader<'_>,
-        check: Option<Arc<Schema>>,
+        check: Option<Arc<CompiledSchema>>,
     ) -> Self {
         let text = |key: &str| schema.get(key).and_then(Value::as_str).map(str::to_owned);
         let number = |keys: [&str; 3]| keys.iter().find_map(|key| schema.get(key)?.as_number().cloned());
@@ -189,13 +189,13 @@ impl Field {
             default: schema.get("default").filter(|default| !default.is_null()).cloned(),
             kind: Kind::read(schema, reader),
             nullable: schema.nullable,
-            limits: Limits {
-                least: number(["minimum", "minLength", "minItems"]),
-                most: number(["maximum", "maxLength", "maxItems"]),
+            limits: ValueLimits {
+                minimum: number(["minimum", "minLength", "minItems"]),
+                maximum: number(["maximum", "maxLength", "maxItems"]),
                 format: text("format"),
                 pattern: text("pattern"),
             },
-            check,
+            validator: check,
         }
     }
 
@@ -209,22 +209,22 @@ impl Field {
             return Ok(Value::Null);
         }
         // What is not JSON may still be a text that the schema takes.
-        if self.kind == Kind::Json && self.kind.parse(line).is_none_or(|value| self.accepts(&value).is_err()) {
+        if self.kind == Kind::Json && self.kind.parse(line).is_none_or(|value| self.validate(&value).is_err()) {
             let text = Value::String(line.to_owned());
-            if self.check.is_some() && self.accepts(&text).is_ok() {
+            if self.validator.is_some() && self.validate(&text).is_ok() {
                 return Ok(text);
             }
         }
         let misfit = || format!("`{line}` does not fit: expected {}", self.instead_of(line));
         let value = self.kind.parse(line).ok_or_else(misfit)?;
-        self.accepts(&value)?;
+        self.validate(&value)?;
         Ok(value)
     }
 
-    fn accepts(&self, value: &Value) -> Result<(), String> {
-        let Some(check) = &self.check else { return Ok(()) };
+    fn validate(&self, value: &Value) -> Result<(), String> {
+        let Some(check) = &self.validator else { return Ok(()) };
         let alone = Value::Object(Map::from_iter([(self.name.clone(), value.clone())]));
-        match check.violations(&alone, &json_schema::Limits::INLINE) {
+        match check.violations(&alone, &json_schema::SchemaLimits::INLINE) {
             Ok(violations) if !violations.is_empty() => {
                 Err(format!("{value} does not fit: expected {}", self.instead_of(value.as_str().unwrap_or_default())))
             }
@@ -235,7 +235,7 @@ impl Field {
 
     /// What the field takes instead of a text that does not fit, and why where that may surprise.
     fn instead_of(&self, text: &str) -> String {
-        let mut expected = self.expects();
+        let mut expected = self.expected_input();
         if matches!(self.kind, Kind::Number | Kind::Integer) && has_leading_zero(text) {
             expected.push_str("; digits with a leading zero are text, and a number is written without it");
         }
@@ -243,7 +243,7 @@ impl Field {
     }
 
     /// What the field takes, in words.
-    pub fn expects(&self) -> String {
+    pub fn expected_input(&self) -> String {
         let what = match &self.kind {
             Kind::Text => match self.limits.format.as_deref() {
                 Some("email") => "an e-mail address",
@@ -255,16 +255,16 @@ impl Field {
             Kind::Number => "a number",
             Kind::Integer => "a whole number",
             Kind::Boolean => "yes or no",
-            Kind::One(_) => "one of the choices",
-            Kind::Many(_) => "choices with commas between",
+            Kind::Select(_) => "one of the choices",
+            Kind::MultiSelect(_) => "choices with commas between",
             Kind::Json => "JSON",
         };
         let unit = match self.kind {
             Kind::Text => " characters",
-            Kind::Many(_) => " choices",
+            Kind::MultiSelect(_) => " choices",
             _ => "",
         };
-        let mut text = match (&self.limits.least, &self.limits.most) {
+        let mut text = match (&self.limits.minimum, &self.limits.maximum) {
             (Some(least), Some(most)) => format!("{what}, {least} to {most}{unit}"),
             (Some(least), None) => format!("{what}, at least {least}{unit}"),
             (None, Some(most)) => format!("{what}, at most {most}{unit}"),
@@ -277,42 +277,41 @@ impl Field {
     }
 
     /// The choices, if the field has any, with the word or number that picks each.
-    pub fn choices(&self) -> impl Iterator<Item = (String, &Choice)> {
+    pub fn choices(&self) -> impl Iterator<Item = (String, &FieldChoice)> {
         let choices = match &self.kind {
-            Kind::One(choices) | Kind::Many(choices) => choices.as_slice(),
+            Kind::Select(choices) | Kind::MultiSelect(choices) => choices.as_slice(),
             _ => &[],
         };
         let numbered = are_numbered(choices);
-        choices
-            .iter()
-            .enumerate()
-            .map(move |(index, choice)| (if numbered { (index + 1).to_string() } else { plain(&choice.value) }, choice))
+        choices.iter().enumerate().map(move |(index, choice)| {
+            (if numbered { (index + 1).to_string() } else { simplify(&choice.value) }, choice)
+        })
     }
 
     /// A value of this field as a person would type it.
-    pub fn show(&self, value: &Value) -> String {
-        let titled = |choices: &[Choice], value: &Value| {
+    pub fn format_value(&self, value: &Value) -> String {
+        let titled = |choices: &[FieldChoice], value: &Value| {
             choices
                 .iter()
                 .find(|choice| choice.value == *value)
-                .map_or_else(|| plain(value), |choice| choice.title.clone())
+                .map_or_else(|| simplify(value), |choice| choice.title.clone())
         };
         match (&self.kind, value) {
             (Kind::Boolean, Value::Bool(true)) => "yes".to_owned(),
             (Kind::Boolean, Value::Bool(false)) => "no".to_owned(),
-            (Kind::One(choices), value) => titled(choices, value),
-            (Kind::Many(choices), Value::Array(values)) => {
+            (Kind::Select(choices), value) => titled(choices, value),
+            (Kind::MultiSelect(choices), Value::Array(values)) => {
                 values.iter().map(|value| titled(choices, value)).collect::<Vec<_>>().join(", ")
             }
-            (_, value) => plain(value),
+            (_, value) => simplify(value),
         }
     }
 }
 
 /// Bytes of the description of a problem with an answer.
-const MAX_PROBLEM: usize = 1_000;
+const MAX_PROBLEM_BYTES: usize = 1_000;
 
 /// Text as it is, anything else as JSON.
-fn plain(value: &Value) -> String {
+fn simplify(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Choice, Kind, plain};
+use super::{FieldChoice, Kind, simplify};
 use crate::model::JsonObject;
 
 /// Schemas of one form that are looked at, references included.
@@ -104,23 +104,23 @@ impl<'s> SchemaReader<'s> {
 
     /// Returns the choices of `enum` (with `enumNames`), of `const`, or of `oneOf` or `anyOf` whose variants all have
     /// some.
-    fn choices(&mut self, schema: &PlainSchema) -> Option<Vec<Choice>> {
+    fn choices(&mut self, schema: &PlainSchema) -> Option<Vec<FieldChoice>> {
         self.choices_within(schema, MAX_HOPS)
     }
 
-    fn choices_within(&mut self, schema: &PlainSchema, hops: usize) -> Option<Vec<Choice>> {
+    fn choices_within(&mut self, schema: &PlainSchema, hops: usize) -> Option<Vec<FieldChoice>> {
         if let Some(values) = schema.get("enum").and_then(Value::as_array) {
             let names = schema.get("enumNames").and_then(Value::as_array);
             let title = |index: usize| names.and_then(|names| names.get(index)?.as_str());
-            let choice = |(index, value): (usize, &Value)| Choice {
-                title: title(index).map_or_else(|| plain(value), str::to_owned),
+            let choice = |(index, value): (usize, &Value)| FieldChoice {
+                title: title(index).map_or_else(|| simplify(value), str::to_owned),
                 value: value.clone(),
             };
             return Some(values.iter().enumerate().map(choice).collect());
         }
         if let Some(value) = schema.get("const") {
-            let title = schema.get("title").and_then(Value::as_str).map_or_else(|| plain(value), str::to_owned);
-            return Some(vec![Choice { value: value.clone(), title }]);
+            let title = schema.get("title").and_then(Value::as_str).map_or_else(|| simplify(value), str::to_owned);
+            return Some(vec![FieldChoice { value: value.clone(), title }]);
         }
         let variants = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
         let mut choices = Vec::new();
@@ -146,7 +146,7 @@ fn is_null(schema: &Value) -> bool {
 impl Kind {
     pub(super) fn read(schema: &PlainSchema, reader: &mut SchemaReader<'_>) -> Self {
         if let Some(choices) = reader.choices(schema) {
-            return Self::One(choices);
+            return Self::Select(choices);
         }
         match schema.get("type").and_then(Value::as_str) {
             Some("string") => Self::Text,
@@ -155,7 +155,7 @@ impl Kind {
             Some("boolean") => Self::Boolean,
             Some("array") => {
                 let items = schema.get("items").map(|items| reader.plain(items));
-                items.and_then(|items| reader.choices(&items)).map_or(Self::Json, Self::Many)
+                items.and_then(|items| reader.choices(&items)).map_or(Self::Json, Self::MultiSelect)
             }
             _ => Self::Json,
         }

@@ -2,12 +2,12 @@ use serde_json::json;
 
 use super::*;
 
-fn fields(schema: Value) -> Fields {
+fn fields(schema: Value) -> FormSchema {
     let Value::Object(schema) = schema else { panic!("an object") };
-    Fields::read(&schema)
+    FormSchema::parse_schema(&schema)
 }
 
-fn field(property: Value) -> Field {
+fn field(property: Value) -> FormField {
     let form = json!({"properties": {"f": property}, "required": ["f"]});
     fields(form).fields.remove(0)
 }
@@ -70,7 +70,7 @@ fn digits_with_a_leading_zero_are_no_number() {
     parses(json!({"type": ["integer", "string"]}), &[("007", Ok(json!("007"))), ("7", Ok(json!(7)))]);
     let form = fields(json!({"properties": {"n": {"type": "integer"}}}));
     let given = json!({"n": "007"}).as_object().cloned().expect("an object");
-    assert_eq!(form.complete(given), Err(format!("`n`: \"007\" does not fit: expected {whole}")));
+    assert_eq!(form.complete_answer(given), Err(format!("`n`: \"007\" does not fit: expected {whole}")));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_answer_that_breaks_what_holds_for_several_fields_names_the_place() {
         "properties": {"a/b": {"type": "string"}, "n": {"type": "integer"}},
         "if": {"properties": {"n": {"const": 1}}}, "then": {"properties": {"a/b": {"minLength": 3}}},
     }));
-    let complete = |given: Value| form.complete(given.as_object().cloned().expect("an object"));
+    let complete = |given: Value| form.complete_answer(given.as_object().cloned().expect("an object"));
     assert_eq!(complete(json!({"a/b": "x", "n": 2})), Ok(json!({"a/b": "x", "n": 2})));
     assert_eq!(complete(json!({"a/b": 5, "n": 2})), Err("`a/b`: 5 does not fit: expected text".to_owned()));
     let problem = complete(json!({"a/b": "x", "n": 1})).expect_err("is too short");
@@ -180,7 +180,7 @@ fn completes_an_answer_with_defaults_and_says_what_is_wrong_with_it() {
         "required": ["confirm", "seats"],
     }));
     let complete = |given: Value| match given {
-        Value::Object(given) => form.complete(given),
+        Value::Object(given) => form.complete_answer(given),
         _ => panic!("an object"),
     };
     assert_eq!(complete(json!({"confirm": true})), Ok(json!({"confirm": true, "seats": 2})));
@@ -192,12 +192,12 @@ fn completes_an_answer_with_defaults_and_says_what_is_wrong_with_it() {
     ] {
         assert_eq!(complete(given), Err(problem.to_owned()));
     }
-    assert_eq!(fields(json!({})).complete(JsonObject::new()), Ok(json!({})));
+    assert_eq!(fields(json!({})).complete_answer(JsonObject::new()), Ok(json!({})));
 }
 
 #[test]
 fn shows_choices_and_values_as_they_are_typed() {
-    let shown = |property: Value, value: Value| field(property).show(&value);
+    let shown = |property: Value, value: Value| field(property).format_value(&value);
     assert_eq!(shown(json!({"type": "boolean"}), json!(false)), "no");
     assert_eq!(shown(json!({"oneOf": [{"const": "a", "title": "First"}]}), json!("a")), "First");
     assert_eq!(shown(json!({"type": "array", "items": {"enum": ["a", "b"]}}), json!(["a", "b"])), "a, b");

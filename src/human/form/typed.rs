@@ -3,7 +3,7 @@
 
 use serde_json::{Number, Value};
 
-use super::{Choice, Kind, plain};
+use super::{FieldChoice, Kind, simplify};
 use crate::model::has_leading_zero;
 
 impl Kind {
@@ -20,8 +20,8 @@ impl Kind {
                 "n" | "no" | "false" => Some(Value::Bool(false)),
                 _ => None,
             },
-            Self::One(choices) => pick(choices, line),
-            Self::Many(choices) => {
+            Self::Select(choices) => pick(choices, line),
+            Self::MultiSelect(choices) => {
                 let parts = line.split(',').map(str::trim).filter(|part| !part.is_empty());
                 let mut picked = Vec::new();
                 for value in parts.map(|part| pick(choices, part)) {
@@ -38,11 +38,12 @@ impl Kind {
 }
 
 /// Finds a choice by its value, its title or its number; without regard to case where that is unambiguous.
-fn pick(choices: &[Choice], text: &str) -> Option<Value> {
-    let is_exact = |choice: &&Choice| plain(&choice.value) == text || choice.title == text;
+fn pick(choices: &[FieldChoice], text: &str) -> Option<Value> {
+    let is_exact = |choice: &&FieldChoice| simplify(&choice.value) == text || choice.title == text;
     let folded = text.to_lowercase();
-    let is_like =
-        |choice: &&Choice| plain(&choice.value).to_lowercase() == folded || choice.title.to_lowercase() == folded;
+    let is_like = |choice: &&FieldChoice| {
+        simplify(&choice.value).to_lowercase() == folded || choice.title.to_lowercase() == folded
+    };
     let mut like = choices.iter().filter(is_like);
     let only_like = like.next().filter(|_| like.next().is_none());
     let numbered = || {
@@ -53,9 +54,9 @@ fn pick(choices: &[Choice], text: &str) -> Option<Value> {
 }
 
 /// Whether numbers pick choices: not where a value or a title is itself a number.
-pub(super) fn are_numbered(choices: &[Choice]) -> bool {
+pub(super) fn are_numbered(choices: &[FieldChoice]) -> bool {
     let is_number = |text: &str| text.parse::<f64>().is_ok();
-    !choices.iter().any(|choice| is_number(&plain(&choice.value)) || is_number(&choice.title))
+    !choices.iter().any(|choice| is_number(&simplify(&choice.value)) || is_number(&choice.title))
 }
 
 fn integer(line: &str) -> Option<Value> {

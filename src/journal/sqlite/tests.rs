@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    journal::{Holder, Lease, Reader, RunSummary, samples},
-    model::{AttemptId, EndCause, LogMessage, Notes, Origin, RunStatus, Timestamp},
+    journal::{Holder, JournalReader, Lease, RunSummary, samples},
+    model::{AttemptId, Checkpoints, EndCause, LogMessage, Origin, RunStatus, Timestamp},
 };
 
 fn folder() -> (TempDir, PathBuf) {
@@ -27,47 +27,47 @@ fn record(seq: u64) -> Record {
     Record { seq, at: Timestamp(1_000 + seq), event: Event::CancelRequested { by: None } }
 }
 
-fn append(journal: &SqliteJournal, run: &RunId, records: Vec<Record>) -> Result<(), JournalError> {
+fn append_records(journal: &SqliteJournal, run: &RunId, records: Vec<Record>) -> Result<(), JournalError> {
     block_on(journal.append(run, records.into()))
 }
 
-fn read(path: &Path, run: &RunId) -> Vec<Record> {
-    let reader = Reader::open(path).expect("opens");
+fn read_records(path: &Path, run: &RunId) -> Vec<Record> {
+    let reader = JournalReader::open(path).expect("opens");
     reader.records(run, 0).collect::<Result<_, _>>().expect("reads")
 }
 
 #[test]
-fn a_run_comes_back_as_it_was_appended() {
+fn run_round_trips() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-    let records = samples::journey();
+    let records = samples::sample_run();
     for part in records.chunks(7) {
-        append(&journal, &samples::run(), part.to_vec()).expect("appends");
+        append_records(&journal, &samples::sample_run_id(), part.to_vec()).expect("appends");
     }
-    assert_eq!(read(&path, &samples::run()), records);
+    assert_eq!(read_records(&path, &samples::sample_run_id()), records);
 
-    let reader = Reader::open(&path).expect("opens");
-    let raw: Vec<_> = reader.raw(&samples::run(), 3).map(|raw| raw.expect("reads").json).collect();
+    let reader = JournalReader::open(&path).expect("opens");
+    let raw: Vec<_> = reader.raw_records(&samples::sample_run_id(), 3).map(|raw| raw.expect("reads").json).collect();
     let lines: Vec<_> = records[3..].iter().map(|record| serde_json::to_string(record).expect("serialises")).collect();
     assert_eq!(raw, lines);
 }
 
 #[test]
-fn a_reader_sees_what_is_appended_after_its_end() {
+fn reader_sees_later_appends() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
-    append(&journal, &run, vec![record(0)]).expect("appends");
-    let reader = Reader::open(&path).expect("opens");
+    append_records(&journal, &run, vec![record(0)]).expect("appends");
+    let reader = JournalReader::open(&path).expect("opens");
     let mut records = reader.records(&run, 0);
     assert_eq!(records.next().expect("one").expect("reads"), record(0));
     assert!(records.next().is_none());
-    append(&journal, &run, vec![record(1)]).expect("appends");
+    append_records(&journal, &run, vec![record(1)]).expect("appends");
     assert_eq!(records.next().expect("one more").expect("reads"), record(1));
 }
 
 #[test]
-fn the_order_is_that_of_the_calls_however_the_futures_are_awaited() {
+fn appends_keep_call_order() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
@@ -78,16 +78,16 @@ fn the_order_is_that_of_the_calls_however_the_futures_are_awaited() {
         block_on(append).expect("appends");
     }
     drop(journal);
-    assert_eq!(read(&path, &run), (0..100).map(record).collect::<Vec<_>>());
+    assert_eq!(read_records(&path, &run), (0..100).map(record).collect::<Vec<_>>());
 }
 
 #[test]
-fn appends_that_wait_together_share_one_transaction() {
+fn queued_appends_share_a_transaction() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
     let run = RunId::from("run");
-    append(&journal, &run, vec![record(0)]).expect("appends");
-    let before = commits(&path);
+    append_records(&journal, &run, vec![record(0)]).expect("appends");
+    let before = transaction_count(&path);
 
     // While somebody else writes, everything waits: at most one append is with the writer, the rest queue up.
     let other = Connection::open(&path).expect("opens");
@@ -98,21 +98,21 @@ fn appends_that_wait_together_share_one_transaction() {
         block_on(append).expect("appends");
     }
     // The writer may have taken a first part before the rest was queued, and never takes more parts than two.
-    let after = commits(&path) - before;
+    let after = transaction_count(&path) - before;
     assert!((1..=2).contains(&after), "{after} transactions");
-    assert_eq!(read(&path, &run).len(), 200);
+    assert_eq!(read_records(&path, &run).len(), 200);
 }
 
 /// The transactions in the write-ahead log: the frames that say how large the database is after them
 /// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
-fn commits(path: &Path) -> usize {
+fn transaction_count(path: &Path) -> usize {
     let log = fs::read(path.with_extension("db-wal")).expect("a write-ahead log");
     let page_size = u32::from_be_bytes(log[8..12].try_into().expect("four bytes")) as usize;
     log[32..].chunks_exact(24 + page_size).filter(|frame| frame[4..8] != [0; 4]).count()
 }
 
 #[test]
-fn a_gap_is_refused_and_fails_nobody_else() {
+fn sequence_gap_fails_only_its_append() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let (good, bad) = (RunId::from("good"), RunId::from("bad"));
@@ -128,46 +128,51 @@ fn a_gap_is_refused_and_fails_nobody_else() {
     block_on(second).expect("appends");
     let error = block_on(gap).expect_err("refuses");
     assert_eq!(error.to_string(), "run `bad` has 1 events, so event 2 cannot follow");
-    assert_eq!(read(&path, &good), [record(0), record(1)]);
-    assert_eq!(read(&path, &bad), []);
-    append(&journal, &bad, vec![record(0), record(1)]).expect("goes on from where it was");
+    assert_eq!(read_records(&path, &good), [record(0), record(1)]);
+    assert_eq!(read_records(&path, &bad), []);
+    append_records(&journal, &bad, vec![record(0), record(1)]).expect("goes on from where it was");
 }
 
 #[test]
-fn a_caller_that_never_waits_is_told_so_and_loses_nothing_it_had_queued() {
+fn full_queue_rejects_appends_and_keeps_queued_ones() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
-    let waiting: Vec<_> = (0..3 * QUEUE as u64).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
+    let waiting: Vec<_> =
+        (0..3 * MAX_QUEUED_APPENDS as u64).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
     other.execute_batch("ROLLBACK").expect("unlocks");
     let results: Vec<_> = waiting.into_iter().map(block_on).collect();
     let kept = results.iter().take_while(|result| result.is_ok()).count();
-    assert!(kept >= QUEUE, "{kept}");
-    assert!(matches!(results[kept], Err(JournalError::Overrun { waiting: QUEUE })), "{:?}", results[kept]);
+    assert!(kept >= MAX_QUEUED_APPENDS, "{kept}");
+    assert!(
+        matches!(results[kept], Err(JournalError::QueueFull { waiting: MAX_QUEUED_APPENDS })),
+        "{:?}",
+        results[kept]
+    );
     // The writer may have made room a moment later, for appends that no longer follow what is there.
     for result in &results[kept..] {
-        assert!(matches!(result, Err(JournalError::Overrun { .. } | JournalError::Sequence { .. })), "{result:?}");
+        assert!(matches!(result, Err(JournalError::QueueFull { .. } | JournalError::SequenceGap { .. })), "{result:?}");
     }
-    assert_eq!(read(&path, &run).len(), kept);
+    assert_eq!(read_records(&path, &run).len(), kept);
 }
 
 #[test]
-fn notes_of_a_stalled_disk_leave_room_for_appends_and_the_latest_of_each_key_is_kept() {
+fn pending_checkpoints_coalesce_by_key() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let call = |number| AttemptId { task: "book".into(), number };
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
-    let count = 3 * u32::try_from(QUEUE).expect("a small queue");
+    let count = 3 * u32::try_from(MAX_QUEUED_APPENDS).expect("a small queue");
     let mut waiting = Vec::new();
     for number in 0..count {
-        waiting.push(journal.note(&run, NoteKey::Call(call(number)), json!(number)));
-        waiting.push(journal.note(&run, NoteKey::Session("travel".into()), json!(number)));
+        waiting.push(journal.save_checkpoint(&run, CheckpointKey::Call(call(number)), json!(number)));
+        waiting.push(journal.save_checkpoint(&run, CheckpointKey::Session("travel".into()), json!(number)));
         // The future of a note may be dropped.
-        drop(journal.note(&run, NoteKey::Session("research".into()), json!(number)));
+        drop(journal.save_checkpoint(&run, CheckpointKey::Session("research".into()), json!(number)));
         if number % 6 == 0 {
             waiting.push(journal.append(&run, vec![record(u64::from(number / 6))].into()));
         }
@@ -178,32 +183,32 @@ fn notes_of_a_stalled_disk_leave_room_for_appends_and_the_latest_of_each_key_is_
     }
 
     drop(journal);
-    assert_eq!(read(&path, &run), (0..u64::from(count / 6)).map(record).collect::<Vec<_>>());
-    let notes = Reader::open(&path).expect("opens").notes(&run).expect("reads");
+    assert_eq!(read_records(&path, &run), (0..u64::from(count / 6)).map(record).collect::<Vec<_>>());
+    let notes = JournalReader::open(&path).expect("opens").checkpoints(&run).expect("reads");
     assert_eq!(notes.calls, (0..count).map(|number| (call(number), json!(number))).collect());
     let last = json!(count - 1);
     assert_eq!(notes.sessions, [("travel".into(), last.clone()), ("research".into(), last)].into());
 }
 
 #[test]
-fn notes_end_with_the_writer() {
-    let notes = PendingNotes::new();
-    let key = |agent: &str| (RunId::from("run"), NoteKey::Session(agent.into()));
-    let (first, wakes) = notes.put(key("travel"), json!(1));
+fn pending_checkpoints_end_with_the_writer() {
+    let notes = PendingCheckpoints::new();
+    let key = |agent: &str| (RunId::from("run"), CheckpointKey::Session(agent.into()));
+    let (first, wakes) = notes.insert(key("travel"), json!(1));
     assert!(wakes);
-    let (second, wakes) = notes.put(key("research"), json!(2));
+    let (second, wakes) = notes.insert(key("research"), json!(2));
     assert!(!wakes);
     notes.close();
-    let (late, wakes) = notes.put(key("travel"), json!(3));
+    let (late, wakes) = notes.insert(key("travel"), json!(3));
     assert!(!wakes);
     for written in [first, second, late] {
         assert!(block_on(written).is_err());
     }
-    assert!(notes.take().is_empty());
+    assert!(notes.drain().is_empty());
 }
 
 #[test]
-fn a_large_payload_and_a_deeply_nested_one_come_back_whole() {
+fn large_and_nested_payloads_round_trip() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
@@ -217,16 +222,18 @@ fn a_large_payload_and_a_deeply_nested_one_come_back_whole() {
         },
     };
     let records = vec![log(0, json!("é\u{1b}\u{0}\n".repeat(4 << 20))), log(1, deep), record(2)];
-    append(&journal, &run, records.clone()).expect("appends");
-    assert_eq!(read(&path, &run), records);
+    append_records(&journal, &run, records.clone()).expect("appends");
+    assert_eq!(read_records(&path, &run), records);
 }
 
 #[test]
 fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-    let started =
-        |at| Record { at: Timestamp(at), ..samples::records(json!([samples::started(json!([]))])).swap_remove(0) };
+    let started = |at| Record {
+        at: Timestamp(at),
+        ..samples::records_from_events(json!([samples::run_started_event(json!([]))])).swap_remove(0)
+    };
     let ended = Record {
         seq: 1,
         at: Timestamp(900),
@@ -237,12 +244,12 @@ fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() 
             output_errors: indexmap::IndexMap::new(),
         },
     };
-    append(&journal, &"aa-old-1".into(), vec![started(300), ended]).expect("appends");
-    append(&journal, &"ab-mid-2".into(), vec![started(200), record(1)]).expect("appends");
+    append_records(&journal, &"aa-old-1".into(), vec![started(300), ended]).expect("appends");
+    append_records(&journal, &"ab-mid-2".into(), vec![started(200), record(1)]).expect("appends");
     // The clock was set back before the latest two began, and by more before the last.
-    append(&journal, &"ab-new-22".into(), vec![started(100)]).expect("appends");
+    append_records(&journal, &"ab-new-22".into(), vec![started(100)]).expect("appends");
 
-    let reader = Reader::open(&path).expect("opens");
+    let reader = JournalReader::open(&path).expect("opens");
     let summary = |run: &str, started, last_event| RunSummary {
         run: run.into(),
         name: "lisbon".into(),
@@ -262,10 +269,10 @@ fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() 
     let error = reader.run(&"aa-old".into()).expect_err("is not there");
     assert_eq!(error.to_string(), "no run is called `aa-old`");
     assert_eq!(reader.runs(1).expect("lists"), all[..1]);
-    assert_eq!(reader.open_runs().expect("lists"), all[..2]);
+    assert_eq!(reader.unfinished_runs().expect("lists"), all[..2]);
 
-    let lease = Lease::take(&path, &"ab-mid-2".into()).expect("takes");
-    let driver = Some(Holder { process: Some(std::process::id()) });
+    let lease = Lease::acquire(&path, &"ab-mid-2".into()).expect("takes");
+    let driver = Some(Holder { pid: Some(std::process::id()) });
     let driven = [all[0].clone(), RunSummary { driver, ..all[1].clone() }, all[2].clone()];
     assert_eq!(reader.runs(usize::MAX).expect("lists"), driven);
     drop(lease);
@@ -283,20 +290,20 @@ fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() 
 }
 
 #[test]
-fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_event_on() {
+fn joint_appends_share_rows() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
-    append(&journal, &run, (0..100).map(record).collect()).expect("appends");
+    append_records(&journal, &run, (0..100).map(record).collect()).expect("appends");
     let long = |seq| Record {
         event: Event::AgentLogged {
             origin: Origin { agent: "research".into(), attempt: None, key: None },
-            message: LogMessage { level: "info".into(), logger: None, data: json!("x\n".repeat(ROW_BYTES / 8)) },
+            message: LogMessage { level: "info".into(), logger: None, data: json!("x\n".repeat(TARGET_ROW_BYTES / 8)) },
         },
         ..record(seq)
     };
     // With its line breaks escaped, each is more than a third of a row.
-    append(&journal, &run, (100..107).map(long).collect()).expect("appends");
+    append_records(&journal, &run, (100..107).map(long).collect()).expect("appends");
     let rows = Connection::open(&path).expect("opens");
     let mut rows = rows.prepare("SELECT seq FROM events ORDER BY seq").expect("prepares");
     let rows: Vec<u64> =
@@ -304,7 +311,7 @@ fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_e
     assert_eq!(rows, [0, 100, 103, 106]);
 
     let all: Vec<_> = (0..100).map(record).chain((100..107).map(long)).collect();
-    let reader = Reader::open(&path).expect("opens");
+    let reader = JournalReader::open(&path).expect("opens");
     for from in [0, 1, 99, 100, 101, 102, 103, 106, 107, 1_000] {
         let read: Vec<_> = reader.records(&run, from).collect::<Result<_, _>>().expect("reads");
         assert_eq!(read, all[all.len().min(usize::try_from(from).expect("small"))..], "from {from}");
@@ -312,7 +319,7 @@ fn what_is_appended_together_is_one_row_unless_it_is_long_and_is_read_from_any_e
 }
 
 #[test]
-fn many_may_open_a_new_journal_at_once() {
+fn new_journal_can_be_opened_concurrently() {
     for _ in 0..10 {
         let (_folder, path) = folder();
         let start = std::sync::Barrier::new(8);
@@ -322,12 +329,12 @@ fn many_may_open_a_new_journal_at_once() {
                 scope.spawn(move || {
                     start.wait();
                     let journal = SqliteJournal::open(path, Durability::Normal).expect("opens");
-                    append(&journal, &format!("run {number}").into(), vec![record(0)]).expect("appends");
+                    append_records(&journal, &format!("run {number}").into(), vec![record(0)]).expect("appends");
                 });
             }
         });
         for number in 0..8 {
-            assert_eq!(read(&path, &format!("run {number}").into()), [record(0)]);
+            assert_eq!(read_records(&path, &format!("run {number}").into()), [record(0)]);
         }
     }
 }
@@ -340,11 +347,11 @@ fn a_journal_that_others_are_creating_is_never_taken_for_a_lost_one() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-                append(&journal, &"run".into(), vec![record(0)]).expect("appends");
+                append_records(&journal, &"run".into(), vec![record(0)]).expect("appends");
                 created.store(true, std::sync::atomic::Ordering::Relaxed);
             });
             while !created.load(std::sync::atomic::Ordering::Relaxed) {
-                schema::check_log(&path).expect("no log without a journal");
+                schema::check_write_ahead_log(&path).expect("no log without a journal");
             }
         });
     }
@@ -355,27 +362,27 @@ fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
-    append(&journal, &run, vec![record(0)]).expect("appends");
-    journal.queue.as_ref().expect("is open").send(Message::Panic).expect("a writer");
+    append_records(&journal, &run, vec![record(0)]).expect("appends");
+    journal.queue.as_ref().expect("is open").send(WriterMessage::Panic).expect("a writer");
     // Those that are in its hands, in the queue, or too late for it.
     let appended: Vec<_> = (1..50).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
-    let noted = journal.note(&run, NoteKey::Session("a".into()), json!(1));
+    let noted = journal.save_checkpoint(&run, CheckpointKey::Session("a".into()), json!(1));
     for append in appended {
         let ended = block_on(append);
         assert!(matches!(ended, Ok(()) | Err(JournalError::Closed)), "{ended:?}");
     }
     assert!(matches!(block_on(noted), Ok(()) | Err(JournalError::Closed)));
-    assert!(matches!(append(&journal, &run, vec![record(50)]), Err(JournalError::Closed)));
-    let late = journal.note(&run, NoteKey::Session("a".into()), json!(2));
+    assert!(matches!(append_records(&journal, &run, vec![record(50)]), Err(JournalError::Closed)));
+    let late = journal.save_checkpoint(&run, CheckpointKey::Session("a".into()), json!(2));
     assert!(matches!(block_on(late), Err(JournalError::Closed)));
 }
 
 #[test]
-fn the_files_are_for_this_user_alone() {
+fn journal_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-    append(&journal, &"run".into(), vec![record(0)]).expect("appends");
+    append_records(&journal, &"run".into(), vec![record(0)]).expect("appends");
     let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
     assert_eq!(mode(path.parent().expect("a folder")), 0o700);
     assert_eq!([mode(&path), mode(&path.with_extension("db-wal"))], [0o600, 0o600]);
@@ -383,28 +390,28 @@ fn the_files_are_for_this_user_alone() {
 
 const CHILD_JOURNAL: &str = "KAPELL_TEST_JOURNAL";
 const CHILD_RUN: &str = "KAPELL_TEST_RUN";
-const CHILD_APPENDS: &str = "KAPELL_TEST_APPENDS";
+const CHILD_APPEND_COUNT: &str = "KAPELL_TEST_APPENDS";
 
 /// Not a test of its own: other tests start this program again with the variables set, and then this appends.
 #[test]
-fn as_a_child_appends_and_says_what_is_durable() {
+fn child_process_appends() {
     let Some(path) = std::env::var_os(CHILD_JOURNAL) else { return };
     let run = RunId::from(std::env::var(CHILD_RUN).expect("a run"));
-    let appends: u64 = std::env::var(CHILD_APPENDS).expect("a number").parse().expect("a number");
+    let appends: u64 = std::env::var(CHILD_APPEND_COUNT).expect("a number").parse().expect("a number");
     let journal = SqliteJournal::open(Path::new(&path), Durability::Full).expect("opens");
     for seq in 0..appends {
-        append(&journal, &run, vec![record(2 * seq), record(2 * seq + 1)]).expect("appends");
+        append_records(&journal, &run, vec![record(2 * seq), record(2 * seq + 1)]).expect("appends");
         println!("\ndurable {}", 2 * seq + 1);
     }
 }
 
-fn child(path: &Path, run: &str, appends: u64) -> Child {
+fn spawn_appender(path: &Path, run: &str, appends: u64) -> Child {
     Command::new(std::env::current_exe().expect("a program"))
-        .args(["--exact", "journal::sqlite::tests::as_a_child_appends_and_says_what_is_durable", "--nocapture"])
+        .args(["--exact", "journal::sqlite::tests::child_process_appends", "--nocapture"])
         .envs([
             (CHILD_JOURNAL, path.as_os_str()),
             (CHILD_RUN, run.as_ref()),
-            (CHILD_APPENDS, appends.to_string().as_ref()),
+            (CHILD_APPEND_COUNT, appends.to_string().as_ref()),
         ])
         .stdout(Stdio::piped())
         .spawn()
@@ -412,9 +419,9 @@ fn child(path: &Path, run: &str, appends: u64) -> Child {
 }
 
 #[test]
-fn what_was_confirmed_survives_kill_9() {
+fn confirmed_appends_survive_sigkill() {
     let (_folder, path) = folder();
-    let mut child = child(&path, "run", u64::MAX);
+    let mut child = spawn_appender(&path, "run", u64::MAX);
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let confirmed =
         lines.map(|line| line.expect("reads")).filter_map(|line| line.strip_prefix("durable ")?.parse().ok());
@@ -423,23 +430,23 @@ fn what_was_confirmed_survives_kill_9() {
     child.wait().expect("ends");
 
     let run = RunId::from("run");
-    let records = read(&path, &run);
+    let records = read_records(&path, &run);
     assert!(records.len() as u64 > confirmed);
     assert_eq!(records.len() % 2, 0, "half of an append is there");
     assert_eq!(records, (0..records.len() as u64).map(record).collect::<Vec<_>>());
     let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-    append(&journal, &run, vec![record(records.len() as u64)]).expect("goes on");
+    append_records(&journal, &run, vec![record(records.len() as u64)]).expect("goes on");
 }
 
 #[test]
-fn two_processes_write_at_once() {
+fn processes_append_concurrently() {
     let (_folder, path) = folder();
-    let children = ["one", "two"].map(|run| child(&path, run, 300));
+    let children = ["one", "two"].map(|run| spawn_appender(&path, run, 300));
     for child in children {
         let output = child.wait_with_output().expect("ends");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
     for run in ["one", "two"] {
-        assert_eq!(read(&path, &run.into()), (0..600).map(record).collect::<Vec<_>>());
+        assert_eq!(read_records(&path, &run.into()), (0..600).map(record).collect::<Vec<_>>());
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     model::{ChatMessage, ChatPart, ChatRole, ChatTool, Dialect, JsonObject, Scores, ToolChoice},
 };
 
-fn named(name: &str, model: &str, scores: [f32; 3], dialect: Dialect) -> LlmSpec {
+fn model_spec(name: &str, model: &str, scores: [f32; 3], dialect: Dialect) -> LlmSpec {
     let [cost, speed, intelligence] = scores;
     LlmSpec {
         name: name.to_owned(),
@@ -20,9 +20,9 @@ fn models() -> Models {
     let plain = Dialect::default();
     let able = Dialect { tools: true, images: true, audio: true, ..plain };
     let specs = [
-        named("llm", "qwen3:8b", [0.5, 0.5, 0.5], plain),
-        named("quick", "Tiny-1B", [1.0, 1.0, 0.1], plain),
-        named("able", "gpt-5", [0.1, 0.2, 1.0], able),
+        model_spec("llm", "qwen3:8b", [0.5, 0.5, 0.5], plain),
+        model_spec("quick", "Tiny-1B", [1.0, 1.0, 0.1], plain),
+        model_spec("able", "gpt-5", [0.1, 0.2, 1.0], able),
     ];
     Models::new(specs).expect("they can be asked").expect("there are some")
 }
@@ -46,18 +46,18 @@ fn hinting(hints: &[&str]) -> ChatRequest {
 
 fn chosen(request: &ChatRequest) -> String {
     let models = models();
-    models.choose(request).map_or_else(|error| error.to_string(), |model| model.spec().name.clone())
+    models.select(request).map_or_else(|error| error.to_string(), |model| model.spec().name.clone())
 }
 
 #[test]
-fn a_name_counts_more_than_everything_else() {
+fn explicit_name_wins() {
     let named = |name: &str| ChatRequest { model: Some(name.to_owned()), ..hinting(&["gpt"]) };
     assert_eq!(chosen(&named("quick")), "quick");
     assert_eq!(chosen(&named("best")), "there is no model `best` in the agents file; it has `llm`, `quick`, `able`");
 }
 
 #[test]
-fn hints_count_in_their_order_then_priorities_then_the_default() {
+fn selects_by_hints_then_priorities_then_default() {
     assert_eq!(chosen(&question()), "llm");
     assert_eq!(chosen(&hinting(&["claude", "TINY", "gpt"])), "quick");
     assert_eq!(chosen(&hinting(&["able"])), "able");
@@ -73,12 +73,13 @@ fn hints_count_in_their_order_then_priorities_then_the_default() {
 }
 
 #[test]
-fn a_request_goes_to_a_model_that_takes_what_it_holds() {
+fn selects_a_model_that_supports_the_request() {
     let tool = ChatTool { name: "find".to_owned(), description: None, input_schema: JsonObject::new() };
     let offering = ChatRequest { tools: vec![tool], ..hinting(&["tiny"]) };
     assert_eq!(chosen(&offering), "able");
     let named = ChatRequest { model: Some("quick".to_owned()), ..offering };
-    let refused = models().choose(&named).and_then(|model| model.fits(&named).map(|()| model.spec().name.clone()));
+    let refused =
+        models().select(&named).and_then(|model| model.check_support(&named).map(|()| model.spec().name.clone()));
     let message = "model `Tiny-1B` takes no tools; if it does, set `tools = true` in [models.quick]".to_owned();
     assert_eq!(refused, Err(ChatError::Unsupported { message }));
     // Where none does, the default says why.
@@ -90,6 +91,6 @@ fn a_request_goes_to_a_model_that_takes_what_it_holds() {
 }
 
 #[test]
-fn without_a_model_there_is_nobody_to_ask() {
+fn no_models_without_specs() {
     assert!(Models::new([]).expect("nothing is wrong with nothing").is_none());
 }

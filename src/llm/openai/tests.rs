@@ -32,12 +32,12 @@ fn question() -> ChatRequest {
 }
 
 /// A server that answers one request after the other with the given bytes, and tells what it was sent.
-struct Server {
+struct TestServer {
     base_url: String,
     requests: tokio::sync::mpsc::Receiver<String>,
 }
 
-impl Server {
+impl TestServer {
     async fn start(answers: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
@@ -89,39 +89,39 @@ fn reply(text: &str, model: &str, stop_reason: &str, usage: Option<(u64, u64)>) 
 }
 
 /// A model whose endpoint answers every request with these parts, exactly as they are cut.
-fn cut(parts: Vec<Bytes>) -> OpenAi {
-    cut_for(spec("http://endpoint.test"), parts)
+fn model_replying(parts: Vec<Bytes>) -> OpenAi {
+    model_with_spec(spec("http://endpoint.test"), parts)
 }
 
-fn cut_for(spec: LlmSpec, parts: Vec<Bytes>) -> OpenAi {
-    let endpoint = Endpoint::new(&spec).expect("an endpoint");
+fn model_with_spec(spec: LlmSpec, parts: Vec<Bytes>) -> OpenAi {
+    let endpoint = LlmEndpoint::new(&spec).expect("an endpoint");
     let service = tower::service_fn(move |_request| {
         let parts = futures::stream::iter(parts.clone().into_iter().map(Ok::<_, std::io::Error>));
         let response = http::Response::new(reqwest::Body::wrap_stream(parts)).into();
-        async { transport::streamed(response).await.map_err(|refusal| OpenAIError::Boxed(Box::new(refusal))) }
+        async { transport::into_event_stream(response).await.map_err(|refusal| OpenAIError::Boxed(Box::new(refusal))) }
     });
     let client = Client::build(reqwest::Client::new(), endpoint.clone()).with_http_service(service);
-    OpenAi { spec, endpoint, client, gate: Arc::default(), has_warned: AtomicBool::default() }
+    OpenAi { spec, endpoint, client, rate_limiter: Arc::default(), has_warned: AtomicBool::default() }
 }
 
 /// The message and the status of a failure, and whether it may pass.
-fn failure(said: Result<ChatReply, ChatError>) -> (String, Option<u16>, bool) {
-    match said {
+fn failure_parts(result: Result<ChatReply, ChatError>) -> (String, Option<u16>, bool) {
+    match result {
         Err(ChatError::Endpoint { message, status }) => (message, status, false),
         Err(ChatError::Unavailable { message, status, .. }) => (message, status, true),
         other => panic!("an endpoint's failure, not {other:?}"),
     }
 }
 
-async fn told(body: &str) -> Result<ChatReply, ChatError> {
-    cut(vec![Bytes::copy_from_slice(body.as_bytes())]).chat(&question()).await
+async fn chat_with_body(body: &str) -> Result<ChatReply, ChatError> {
+    model_replying(vec![Bytes::copy_from_slice(body.as_bytes())]).chat(&question()).await
 }
 
 #[tokio::test]
-async fn asks_in_the_endpoints_words_and_sends_the_key() {
+async fn sends_the_request_with_its_key() {
     let answer =
         response("200 OK", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n");
-    let mut server = Server::start(vec![answer]).await;
+    let mut server = TestServer::start(vec![answer]).await;
     let said = server.model().chat(&question()).await;
     assert_eq!(said, Ok(reply("Hi", "small", "endTurn", None)));
 
@@ -145,9 +145,9 @@ async fn asks_in_the_endpoints_words_and_sends_the_key() {
 }
 
 #[tokio::test]
-async fn sends_no_key_where_there_is_none_and_names_the_limit_as_the_endpoint_does() {
+async fn omits_a_missing_key_and_uses_the_max_tokens_field() {
     let answer = response("200 OK", r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"length"}]}"#);
-    let mut server = Server::start(vec![answer]).await;
+    let mut server = TestServer::start(vec![answer]).await;
     let dialect = Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, ..Dialect::default() };
     let spec = LlmSpec { api_key: None, dialect, ..spec(&server.base_url) };
     let said = OpenAi::new(spec).expect("a client").chat(&question()).await;
@@ -157,7 +157,7 @@ async fn sends_no_key_where_there_is_none_and_names_the_limit_as_the_endpoint_do
 }
 
 #[tokio::test]
-async fn reads_every_form_of_reply() {
+async fn reads_all_reply_forms() {
     let usage = Some((3, 2));
     for (body, expected) in [
         // Comments, a role of its own, usage in a chunk without choices, an end mark.
@@ -204,31 +204,35 @@ async fn reads_every_form_of_reply() {
         ),
         ("{\"choices\":[{\"message\":{\"content\":\"\"}}]}", reply("", "small", "unknown", None)),
     ] {
-        assert_eq!(told(body).await, Ok(expected), "{body}");
+        assert_eq!(chat_with_body(body).await, Ok(expected), "{body}");
     }
 }
 
 #[tokio::test]
-async fn the_reply_is_the_same_wherever_the_stream_is_cut() {
+async fn reply_does_not_depend_on_chunk_boundaries() {
     let body = "data: {\"choices\":[{\"delta\":{\"content\":\"Grüße, 世界 🦀\"}}]}\r\n\r\n: still here\n\n\
                 data: {\"choices\":[{\"delta\":{\"content\":\"é\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
     let whole = Bytes::from_static(body.as_bytes());
     let expected = Ok(reply("Grüße, 世界 🦀é", "small", "endTurn", None));
     for at in 0..=whole.len() {
-        assert_eq!(cut(vec![whole.slice(..at), whole.slice(at..)]).chat(&question()).await, expected, "cut at {at}");
+        assert_eq!(
+            model_replying(vec![whole.slice(..at), whole.slice(at..)]).chat(&question()).await,
+            expected,
+            "cut at {at}"
+        );
     }
     let bytes = (0..whole.len()).map(|at| whole.slice(at..=at)).collect();
-    assert_eq!(cut(bytes).chat(&question()).await, expected);
+    assert_eq!(model_replying(bytes).chat(&question()).await, expected);
 
     let plain = Bytes::from_static(
         "{\"choices\":\n[{\"message\":{\"content\":\"世界\"},\"finish_reason\":\"stop\"}]}".as_bytes(),
     );
     let bytes = (0..plain.len()).map(|at| plain.slice(at..=at)).collect();
-    assert_eq!(cut(bytes).chat(&question()).await, Ok(reply("世界", "small", "endTurn", None)));
+    assert_eq!(model_replying(bytes).chat(&question()).await, Ok(reply("世界", "small", "endTurn", None)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_none_says_what_it_was() {
+async fn invalid_responses_are_described() {
     let at = "model `small` at `http://endpoint.test`";
     for (body, message, status) in [
         ("", "ended its reply before it began".to_owned(), None),
@@ -260,20 +264,20 @@ async fn an_answer_that_is_none_says_what_it_was() {
     ] {
         let message = format!("{at} {message}");
         let may_pass = !matches!(status, Some(200 | 402));
-        assert_eq!(failure(told(body).await), (message, status, may_pass), "{body}");
+        assert_eq!(failure_parts(chat_with_body(body).await), (message, status, may_pass), "{body}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_are_no_text_end_the_reply() {
-    let said = cut(vec![Bytes::from_static(b"data: \xff\xfe\n\n")]).chat(&question()).await;
-    let (message, status, may_pass) = failure(said);
+async fn invalid_utf8_is_an_error() {
+    let said = model_replying(vec![Bytes::from_static(b"data: \xff\xfe\n\n")]).chat(&question()).await;
+    let (message, status, may_pass) = failure_parts(said);
     assert_eq!((status, may_pass), (None, true));
     assert!(message.starts_with("model `small` at `http://endpoint.test` broke off its reply: "), "{message}");
 }
 
 #[tokio::test]
-async fn keeps_the_status_of_every_refusal_and_says_what_to_do() {
+async fn errors_keep_their_status_and_have_help() {
     for (head, body, expected, status) in [
         (
             "401 Unauthorized",
@@ -308,32 +312,32 @@ async fn keeps_the_status_of_every_refusal_and_says_what_to_do() {
         ),
         ("418 Odd", "", "answered 418 I'm a teapot", 418),
     ] {
-        let server = Server::start(vec![response(head, body)]).await;
+        let server = TestServer::start(vec![response(head, body)]).await;
         let message = format!("model `small` at `{}` {expected}", server.base_url);
         let said = server.model().chat(&question()).await;
-        assert_eq!(failure(said), (message, Some(status), status == 503));
+        assert_eq!(failure_parts(said), (message, Some(status), status == 503));
     }
 }
 
 #[tokio::test]
-async fn tries_again_when_the_endpoint_is_busy() {
+async fn retries_when_the_endpoint_is_busy() {
     let good = response("200 OK", r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}"#);
     for head in ["408 Request Timeout", "409 Conflict", "429 Too Many Requests", "500 Oh", "529 Overloaded"] {
         let busy = response(&format!("{head}\r\nretry-after-ms: 1"), "<html>");
-        let server = Server::start(vec![busy.clone(), busy, good.clone()]).await;
+        let server = TestServer::start(vec![busy.clone(), busy, good.clone()]).await;
         assert_eq!(server.model().chat(&question()).await, Ok(reply("Hi", "small", "endTurn", None)), "{head}");
     }
 }
 
 /// The pieces that are handed over of a reply, and what came of it.
-async fn aloud(model: OpenAi) -> (Vec<String>, Result<ChatReply, ChatError>) {
+async fn streamed_reply(model: OpenAi) -> (Vec<String>, Result<ChatReply, ChatError>) {
     let heard = std::sync::Mutex::<Vec<String>>::default();
-    let said = model.chat_aloud(&question(), &|piece| heard.lock().expect("no panic").push(piece.to_owned())).await;
+    let said = model.chat_stream(&question(), &|piece| heard.lock().expect("no panic").push(piece.to_owned())).await;
     (heard.into_inner().expect("no panic"), said)
 }
 
 #[tokio::test]
-async fn reasoning_in_tags_is_neither_handed_over_nor_part_of_the_reply() {
+async fn reasoning_tags_are_removed() {
     let chunk = |text: &str| format!("data: {}\n\n", json!({"choices": [{"delta": {"content": text}}]}));
     let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     for (pieces, handed_over) in [
@@ -341,7 +345,7 @@ async fn reasoning_in_tags_is_neither_handed_over_nor_part_of_the_reply() {
         (&["Hm.\n</think>\n", "Hello"], &["Hm.\n</think>\n", "Hello"]),
     ] {
         let body = pieces.iter().map(|piece| chunk(piece)).collect::<String>() + end;
-        let (heard, said) = aloud(cut(vec![Bytes::from(body)])).await;
+        let (heard, said) = streamed_reply(model_replying(vec![Bytes::from(body)])).await;
         assert_eq!(
             (heard, said),
             (handed_over.iter().map(ToString::to_string).collect(), Ok(reply("Hello", "small", "endTurn", None)))
@@ -350,7 +354,7 @@ async fn reasoning_in_tags_is_neither_handed_over_nor_part_of_the_reply() {
 }
 
 #[tokio::test]
-async fn hands_the_text_over_as_it_comes_and_nothing_else() {
+async fn streams_only_text() {
     let chunk = |choice: serde_json::Value| format!("data: {}\n\n", json!({"choices": [choice]}));
     let body = [
         chunk(json!({"delta": {"role": "assistant", "content": "", "reasoning_content": "Hm."}})),
@@ -359,27 +363,30 @@ async fn hands_the_text_over_as_it_comes_and_nothing_else() {
         chunk(json!({"delta": {"content": [{"type": "text", "text": "llo"}]}})),
         chunk(json!({"delta": {}, "finish_reason": "stop"})),
     ];
-    let (heard, said) = aloud(cut(vec![Bytes::from(body.concat())])).await;
+    let (heard, said) = streamed_reply(model_replying(vec![Bytes::from(body.concat())])).await;
     assert_eq!((heard, said), (vec!["He".to_owned(), "llo".to_owned()], Ok(reply("Hello", "small", "endTurn", None))));
     let whole = json!({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).to_string();
-    assert_eq!(aloud(cut(vec![Bytes::from(whole)])).await.0, ["Hello"]);
+    assert_eq!(streamed_reply(model_replying(vec![Bytes::from(whole)])).await.0, ["Hello"]);
 }
 
 #[tokio::test]
-async fn a_request_is_repeated_only_while_nothing_was_handed_over() {
+async fn retries_only_before_the_first_delta() {
     let busy = response("503 Busy\r\nretry-after-ms: 1", "");
     let before = response("200 OK", "data: {\"error\":{\"message\":\"busy\",\"code\":503}}\n\n");
     let good =
         response("200 OK", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n");
-    let server = Server::start(vec![busy, before, good.clone()]).await;
-    assert_eq!(aloud(server.model()).await, (vec!["Hi".to_owned()], Ok(reply("Hi", "small", "endTurn", None))));
+    let server = TestServer::start(vec![busy, before, good.clone()]).await;
+    assert_eq!(
+        streamed_reply(server.model()).await,
+        (vec!["Hi".to_owned()], Ok(reply("Hi", "small", "endTurn", None)))
+    );
 
     let half = "data: {\"choices\":[{\"delta\":{\"content\":\"Hal\"}}]}\n\n";
     let after = response("200 OK", &format!("{half}data: {{\"error\":{{\"message\":\"busy\",\"code\":503}}}}\n\n"));
-    let server = Server::start(vec![after, good]).await;
+    let server = TestServer::start(vec![after, good]).await;
     let message = format!("model `small` at `{}` answered 503 Service Unavailable: busy", server.base_url);
-    let (heard, said) = aloud(server.model()).await;
-    assert_eq!((heard, failure(said)), (vec!["Hal".to_owned()], (message, Some(503), true)));
+    let (heard, said) = streamed_reply(server.model()).await;
+    assert_eq!((heard, failure_parts(said)), (vec!["Hal".to_owned()], (message, Some(503), true)));
 }
 
 #[tokio::test]
@@ -391,7 +398,7 @@ async fn a_prompt_that_was_not_read_whole_is_warned_of_once() {
     };
     let model = |usage: serde_json::Value| {
         let choices = json!([{"message": {"content": "Hi"}, "finish_reason": "stop"}]);
-        cut(vec![Bytes::from(json!({"choices": choices, "usage": usage}).to_string())])
+        model_replying(vec![Bytes::from(json!({"choices": choices, "usage": usage}).to_string())])
     };
     let used = |tokens: u64| json!({"prompt_tokens": tokens, "completion_tokens": 1});
     let cached =
@@ -411,10 +418,10 @@ async fn a_prompt_that_was_not_read_whole_is_warned_of_once() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_takes_the_key_nowhere() {
-    let mut elsewhere = Server::start(vec![response("200 OK", "{}")]).await;
+async fn redirects_are_rejected() {
+    let mut elsewhere = TestServer::start(vec![response("200 OK", "{}")]).await;
     let moved = response(&format!("307 Temporary Redirect\r\nlocation: {}", elsewhere.base_url), "");
-    let server = Server::start(vec![moved]).await;
+    let server = TestServer::start(vec![moved]).await;
     let message = format!(
         "model `small` at `{}` answered 307, a redirect to `{}`, which is not followed; \
          correct `base_url` in [llm]",
@@ -426,20 +433,20 @@ async fn a_redirect_is_not_followed_and_takes_the_key_nowhere() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_there_is_told_from_one_that_refuses() {
+async fn connection_errors_differ_from_error_responses() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     drop(listener);
     let spec = spec(&base_url);
     let request = ChatRequest { single_try: true, ..question() };
-    let (message, status, may_pass) = failure(OpenAi::new(spec).expect("a client").chat(&request).await);
+    let (message, status, may_pass) = failure_parts(OpenAi::new(spec).expect("a client").chat(&request).await);
     assert_eq!((status, may_pass), (None, true));
     assert!(message.starts_with(&format!("model `small` at `{base_url}` cannot be reached: ")), "{message}");
     assert!(message.ends_with("; is it running? check `base_url` in [llm]"), "{message}");
 }
 
 #[tokio::test]
-async fn dropping_the_request_closes_the_connection() {
+async fn dropping_a_request_closes_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base_url = format!("http://{}/v1", listener.local_addr().expect("an address"));
     let (began, has_begun) = tokio::sync::oneshot::channel();
@@ -460,9 +467,9 @@ async fn dropping_the_request_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn more_stops_than_endpoints_take_are_refused() {
+async fn too_many_stop_sequences_are_rejected() {
     let stop = (0..5).map(|n| format!("stop {n}")).collect();
     let message = "the request has 5 stop sequences; at most 4 can be asked for".to_owned();
-    let said = cut(Vec::new()).chat(&ChatRequest { stop, ..question() }).await;
+    let said = model_replying(Vec::new()).chat(&ChatRequest { stop, ..question() }).await;
     assert_eq!(said, Err(ChatError::Unsupported { message }));
 }

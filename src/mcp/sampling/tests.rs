@@ -7,7 +7,7 @@ fn object(value: Value) -> crate::model::JsonObject {
 }
 
 #[test]
-fn reads_everything_that_a_request_can_hold() {
+fn every_request_member_is_read() {
     let params = json!({
         "messages": [
             {"role": "user", "content": [
@@ -85,11 +85,11 @@ fn reads_everything_that_a_request_can_hold() {
         },
         ..ChatRequest::default()
     };
-    assert_eq!(read(&params, Sampling::WithTools), Ok(expected));
+    assert_eq!(read(&params, SamplingSupport::WithTools), Ok(expected));
 }
 
 /// The message of the -32602 that a request gets which differs from a plain one in this.
-fn refused(key: &str, value: Value, declared: Sampling) -> String {
+fn refusal_message(key: &str, value: Value, declared: SamplingSupport) -> String {
     let mut params = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
     assert!(read(&params, declared).is_ok());
     params[key] = value;
@@ -99,7 +99,7 @@ fn refused(key: &str, value: Value, declared: Sampling) -> String {
 }
 
 #[test]
-fn refuses_what_it_cannot_do_and_says_what() {
+fn unsupported_requests_are_refused_with_a_reason() {
     let user = |content: Value| json!([{"role": "user", "content": content}]);
     let model = |content: Value| json!([{"role": "assistant", "content": content}]);
     let result = |content: Value| user(json!({"type": "tool_result", "toolUseId": "1", "content": [content]}));
@@ -139,15 +139,15 @@ fn refuses_what_it_cannot_do_and_says_what() {
         ("maxTokens", json!(0), "`maxTokens` must be"),
         ("maxTokens", json!(1.5), "`maxTokens` must be"),
     ] {
-        let message = refused(key, value, Sampling::WithTools);
+        let message = refusal_message(key, value, SamplingSupport::WithTools);
         assert!(message.contains(said), "{message}");
     }
 }
 
 #[test]
-fn a_hint_that_is_not_followed_is_ignored_with_a_note() {
+fn ignored_hints_are_reported() {
     let plain = || json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
-    let expected = read(&plain(), Sampling::Plain).unwrap();
+    let expected = read(&plain(), SamplingSupport::Plain).unwrap();
     for (key, value, noted) in [
         ("includeContext", json!("thisServer"), true),
         ("includeContext", json!("allServers"), true),
@@ -163,8 +163,8 @@ fn a_hint_that_is_not_followed_is_ignored_with_a_note() {
     ] {
         let mut params = plain();
         params[key] = value;
-        let chat = read(&params, Sampling::Plain).unwrap();
-        let notes = ignored(&params, &chat);
+        let chat = read(&params, SamplingSupport::Plain).unwrap();
+        let notes = ignored_hints(&params, &chat);
         assert_eq!(notes.len(), usize::from(noted), "{params}: {notes:?}");
         assert!(notes.iter().all(|note| note.contains(key)), "{notes:?}");
         assert_eq!(chat, expected, "{params}");
@@ -174,21 +174,21 @@ fn a_hint_that_is_not_followed_is_ignored_with_a_note() {
     {
         let mut params = plain();
         params[key] = Value::Null;
-        let chat = read(&params, Sampling::Plain).unwrap();
-        assert_eq!((ignored(&params, &chat), chat), (Vec::new(), expected.clone()));
+        let chat = read(&params, SamplingSupport::Plain).unwrap();
+        assert_eq!((ignored_hints(&params, &chat), chat), (Vec::new(), expected.clone()));
     }
     let tools = json!([{"name": "a", "inputSchema": null}, {"name": "b"}, {"name": "c", "inputSchema": []}]);
     let mut params = plain();
     params["tools"] = tools;
     params["toolChoice"] = json!({"mode": "any"});
     let said = "`toolChoice.mode` must be `auto`, `required` or `none`, not \"any\"";
-    assert_eq!(read(&params, Sampling::WithTools).unwrap_err().message, said);
+    assert_eq!(read(&params, SamplingSupport::WithTools).unwrap_err().message, said);
     params["toolChoice"] = Value::Null;
-    assert_eq!(read(&params, Sampling::WithTools).unwrap().tools.len(), 3);
+    assert_eq!(read(&params, SamplingSupport::WithTools).unwrap().tools.len(), 3);
 }
 
 #[test]
-fn every_request_for_a_tool_needs_its_result_at_once() {
+fn tool_uses_must_be_followed_by_their_results() {
     let text = json!({"type": "text", "text": "hi"});
     let call = |id: &str| json!({"type": "tool_use", "id": id, "name": "t", "input": {}});
     let result = |id: &str| json!({"type": "tool_result", "toolUseId": id, "content": []});
@@ -212,23 +212,23 @@ fn every_request_for_a_tool_needs_its_result_at_once() {
         ),
         (json!([model(json!([call("1"), call("1")]))]), "two `tool_use` share the id `1`"),
     ] {
-        assert_eq!(refused("messages", messages, Sampling::WithTools), said);
+        assert_eq!(refusal_message("messages", messages, SamplingSupport::WithTools), said);
     }
 }
 
 #[test]
-fn tools_are_refused_where_they_were_not_declared() {
+fn undeclared_tools_are_refused() {
     let tools = json!([{"name": "t", "inputSchema": {"type": "object"}}]);
     let said = "`tools` are not supported: no language model of this host takes any";
-    assert_eq!(refused("tools", tools, Sampling::Plain), said);
+    assert_eq!(refusal_message("tools", tools, SamplingSupport::Plain), said);
     let empty = json!({
         "messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1, "tools": [],
     });
-    assert!(read(&empty, Sampling::Plain).is_ok());
+    assert!(read(&empty, SamplingSupport::Plain).is_ok());
 }
 
 #[test]
-fn reports_the_model_and_why_it_stopped() {
+fn replies_carry_model_and_stop_reason() {
     let reply = ChatReply {
         parts: vec![ChatPart::Text { text: "hello".to_owned() }],
         cost_usd: None,
@@ -258,7 +258,7 @@ fn reports_the_model_and_why_it_stopped() {
 }
 
 #[test]
-fn a_request_for_a_tool_that_cannot_be_read_is_an_error_of_the_host() {
+fn unreadable_tool_uses_are_internal_errors() {
     let parts = vec![
         ChatPart::Text { text: "Let me see.".to_owned() },
         ChatPart::UnreadableToolUse {

@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    super::text::{brief, elapsed},
+    super::text::{format_elapsed, truncated},
     show::RunDetails,
-    table::{Row, Table},
+    text_table::{TableRow, TextTable},
 };
 use crate::{
     model::{AgentId, RunId, RunStatus, TaskId},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Most characters of a value that are shown.
-const EXCERPT: usize = 60;
+const MAX_EXCERPT_CHARS: usize = 60;
 
 /// What two runs have in common, and what not. Serialises to the object that `--output json` prints; each pair holds
 /// what the first and what the second run has.
@@ -59,17 +59,17 @@ struct Difference {
 impl RunsDiff {
     /// Compares two runs.
     pub fn new(runs: [&RunDetails; 2]) -> Self {
-        let tasks = runs.map(|run| tasks(run).into_iter().collect::<IndexMap<TaskId, &TaskResult>>());
+        let tasks = runs.map(|run| tasks_with_items(run).into_iter().collect::<IndexMap<TaskId, &TaskResult>>());
         let ids: IndexSet<&TaskId> = tasks.iter().flat_map(IndexMap::keys).collect();
         let find = |side: usize, id: &TaskId| tasks[side].get(id).copied();
         let tasks: Vec<TaskDiff> = ids
             .iter()
             .map(|id| {
-                let took = runs.map(|run| run.took(id));
+                let took = runs.map(|run| run.duration(id));
                 TaskDiff::new((*id).clone(), [find(0, id), find(1, id)], took)
             })
             .collect();
-        let status = runs.map(RunDetails::standing);
+        let status = runs.map(RunDetails::status);
         let [started, other] = runs.map(RunDetails::start);
         let same_plan = started.map(|(plan, _)| plan) == other.map(|(plan, _)| plan);
         let same_inputs = started.map(|(_, inputs)| inputs) == other.map(|(_, inputs)| inputs);
@@ -84,18 +84,18 @@ impl RunsDiff {
 
     /// The comparison as text.
     pub fn text(&self) -> String {
-        let mut head = Table::default();
+        let mut head = TextTable::default();
         for (run, status) in self.runs.iter().zip(self.status) {
-            head.push(Row::of(["run", run.as_str(), status.name()]));
+            head.push(TableRow::new(["run", run.as_str(), status.as_str()]));
         }
         let word = |same| if same { "same" } else { "different" };
-        head.push(Row::of(["plan", word(self.same_plan)]));
-        head.push(Row::of(["inputs", word(self.same_inputs)]));
-        let mut tasks = Table::default();
+        head.push(TableRow::new(["plan", word(self.same_plan)]));
+        head.push(TableRow::new(["inputs", word(self.same_inputs)]));
+        let mut tasks = TextTable::default();
         for task in &self.tasks {
-            let took = task.took.map(|took| took.map_or_else(|| "-".to_owned(), elapsed));
-            let row = Row::of([task.task.as_str(), word(task.same), &took.join(" / ")]);
-            tasks.push(task.notes().into_iter().fold(row, Row::note));
+            let took = task.took.map(|took| took.map_or_else(|| "-".to_owned(), format_elapsed));
+            let row = TableRow::new([task.task.as_str(), word(task.same), &took.join(" / ")]);
+            tasks.push(task.difference_lines().into_iter().fold(row, TableRow::with_detail));
         }
         let mut text = head.to_string();
         if !tasks.is_empty() {
@@ -117,7 +117,7 @@ impl TaskDiff {
     }
 
     /// What differs, a line each.
-    fn notes(&self) -> Vec<String> {
+    fn difference_lines(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let mut compare = |what: &str, values: [String; 2]| {
             if values[0] != values[1] {
@@ -132,7 +132,7 @@ impl TaskDiff {
         let name = |agent: &Option<AgentId>| agent.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         compare("agent", self.agent.each_ref().map(name));
         if let Some(Difference { at, values }) = &self.output {
-            let place = if at.is_empty() { String::new() } else { format!(" at `{}`", brief(at)) };
+            let place = if at.is_empty() { String::new() } else { format!(" at `{}`", truncated(at)) };
             notes.push(format!("output{place}: {}", excerpts(values.each_ref().map(Option::as_ref)).join(" / ")));
         }
         notes
@@ -140,7 +140,7 @@ impl TaskDiff {
 }
 
 /// A run's tasks, each `foreach` task followed by its items.
-fn tasks(run: &RunDetails) -> Vec<(TaskId, &TaskResult)> {
+fn tasks_with_items(run: &RunDetails) -> Vec<(TaskId, &TaskResult)> {
     let mut all = Vec::new();
     for (id, task) in &run.result().tasks {
         all.push((id.clone(), task));
@@ -178,13 +178,13 @@ fn excerpts(values: [Option<&Value>; 2]) -> [String; 2] {
     });
     let same = texts[0].chars().zip(texts[1].chars()).take_while(|(first, second)| first == second).count();
     // A little of what is the same says where the difference is.
-    let from = same.saturating_sub(EXCERPT / 3);
+    let from = same.saturating_sub(MAX_EXCERPT_CHARS / 3);
     texts.map(|text| {
         let length = text.chars().count();
-        let cut: String = text.chars().skip(from).take(EXCERPT).collect();
+        let cut: String = text.chars().skip(from).take(MAX_EXCERPT_CHARS).collect();
         let before = if from > 0 { "…" } else { "" };
-        let after = if length > from + EXCERPT { "…" } else { "" };
-        format!("{before}{}{after}", brief(&cut))
+        let after = if length > from + MAX_EXCERPT_CHARS { "…" } else { "" };
+        format!("{before}{}{after}", truncated(&cut))
     })
 }
 
@@ -209,8 +209,8 @@ mod tests {
     }
 
     /// The journey, slower, with another booking, and with a task that failed the first time.
-    fn another() -> Vec<Record> {
-        let mut events = samples::journey();
+    fn other_journey() -> Vec<Record> {
+        let mut events = samples::sample_run();
         for record in &mut events {
             record.at = Timestamp(record.at.0 + record.seq * 500);
             if let Event::AttemptSucceeded { attempt, output } = &mut record.event
@@ -229,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_the_same_as_itself_however_long_it_took() {
-        let mut slower = samples::journey();
+    fn durations_are_not_differences() {
+        let mut slower = samples::sample_run();
         slower.iter_mut().for_each(|record| record.at = Timestamp(record.at.0 + record.seq * 500));
-        let diff = RunsDiff::new([&details("a", &samples::journey()), &details("b", &slower)]);
+        let diff = RunsDiff::new([&details("a", &samples::sample_run()), &details("b", &slower)]);
         assert!(diff.is_same());
         insta::assert_snapshot!(diff.text(), @r"
         run     a     cancelled
@@ -251,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named_task_by_task() {
-        let diff = RunsDiff::new([&details("a", &samples::journey()), &details("b", &another())]);
+    fn lists_differences_by_task() {
+        let diff = RunsDiff::new([&details("a", &samples::sample_run()), &details("b", &other_journey())]);
         assert!(!diff.is_same());
         insta::assert_snapshot!(diff.text(), @r"
         run     a     cancelled
@@ -282,19 +282,19 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_one_run_does_not_have_is_a_difference() {
-        let diff = RunsDiff::new([&details("a", &samples::journey()), &details("b", &samples::journey()[..1])]);
+    fn missing_task_is_a_difference() {
+        let diff = RunsDiff::new([&details("a", &samples::sample_run()), &details("b", &samples::sample_run()[..1])]);
         let json = serde_json::to_value(&diff).expect("serialises");
         assert_eq!(json["tasks"][2]["status"], json!(["failed", null]));
         assert!(diff.text().contains("status: failed / no such task"), "{}", diff.text());
     }
 
     #[test]
-    fn long_values_are_cut_to_where_they_differ() {
+    fn long_values_are_truncated_around_the_difference() {
         let text = |end: &str| json!("same ".repeat(100) + end + &" rest".repeat(100));
         let [first, second] = excerpts([Some(&text("one")), Some(&text("two"))]);
         assert!(first.starts_with("…") && first.contains("same one rest") && first.ends_with('…'), "{first}");
-        assert!(second.contains("same two rest") && second.chars().count() <= EXCERPT + 2, "{second}");
+        assert!(second.contains("same two rest") && second.chars().count() <= MAX_EXCERPT_CHARS + 2, "{second}");
         assert_eq!(excerpts([Some(&json!({"a": 1})), None]), ["{\"a\":1}", "nothing"]);
     }
 }

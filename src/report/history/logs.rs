@@ -8,32 +8,32 @@ use serde_json::Value;
 
 use super::{
     super::{
-        jsonl::{LinesError, unless_closed},
-        text::{brief, count, elapsed, kept, printable, request_in_words, safe_json, task_in_words},
+        json_lines::{JsonLinesError, ignore_closed_pipe},
+        text::{count_text, describe_request, describe_task, format_elapsed, kept, printable, safe_json, truncated},
     },
-    formatted,
-    show::{action, tokens},
+    format_time_with,
+    show::{answer_action, tokens_text},
 };
 use crate::{
-    journal::Reader,
-    model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, Record, Remainder, RunId, TaskId},
+    journal::JournalReader,
+    model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, PlanPatch, Record, RunId, TaskId},
 };
 
 /// How often to look for new events. Another process appends them, which this one cannot be told of; a person does
 /// not notice a fifth of a second, and a look costs microseconds.
-const POLL: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The events of a run, to be printed.
 #[derive(Debug)]
 pub struct Logs<'a> {
     /// Where they are.
-    pub reader: &'a Reader,
+    pub reader: &'a JournalReader,
     /// Whose they are.
     pub run: &'a RunId,
     /// As what they are printed.
     pub format: LogFormat,
     /// Whether to wait for more.
-    pub follow: Follow,
+    pub follow: FollowMode,
 }
 
 /// As what events are printed.
@@ -47,18 +47,18 @@ pub enum LogFormat {
 
 /// Whether to wait for events that are yet to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follow {
+pub enum FollowMode {
     /// Only what is there.
     No,
     /// Until the run ends, or nobody drives it any more.
-    UntilTheRunEnds,
+    UntilRunEnds,
 }
 
 /// How the run stood when there was no more to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stood {
+pub enum RunLiveness {
     /// It had ended, or somebody drives it.
-    Well,
+    EndedOrRunning,
     /// It has not ended, and nobody drives it.
     Interrupted,
 }
@@ -68,8 +68,8 @@ impl Logs<'_> {
     ///
     /// # Errors
     /// When they cannot be read or written.
-    pub fn print(&self, output: &mut impl Write) -> Result<Stood, LinesError> {
-        let mut records = self.reader.raw(self.run, 0);
+    pub fn print(&self, output: &mut impl Write) -> Result<RunLiveness, JsonLinesError> {
+        let mut records = self.reader.raw_records(self.run, 0);
         let mut ended = false;
         loop {
             // Looked at before reading on: a driver leaves after its last event is durable.
@@ -82,19 +82,19 @@ impl Logs<'_> {
                     LogFormat::Json => safe_json(&raw.json).into_owned(),
                     LogFormat::Text(zone) => log_line(&record, zone),
                 };
-                if unless_closed(writeln!(output, "{line}"))?.is_none() {
-                    return Ok(Stood::Well);
+                if ignore_closed_pipe(writeln!(output, "{line}"))?.is_none() {
+                    return Ok(RunLiveness::EndedOrRunning);
                 }
             }
-            if unless_closed(output.flush())?.is_none() || ended {
-                return Ok(Stood::Well);
+            if ignore_closed_pipe(output.flush())?.is_none() || ended {
+                return Ok(RunLiveness::EndedOrRunning);
             }
             match (driven, self.follow) {
-                (false, _) => return Ok(Stood::Interrupted),
-                (true, Follow::No) => return Ok(Stood::Well),
-                (true, Follow::UntilTheRunEnds) => {}
+                (false, _) => return Ok(RunLiveness::Interrupted),
+                (true, FollowMode::No) => return Ok(RunLiveness::EndedOrRunning),
+                (true, FollowMode::UntilRunEnds) => {}
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -102,7 +102,7 @@ impl Logs<'_> {
 /// An event as a line of plain text: when, about what, and what happened.
 fn log_line(record: &Record, zone: &TimeZone) -> String {
     let (subject, what) = describe(&record.event);
-    let at = formatted(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
+    let at = format_time_with(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
     format!("{at}  {}: {}", printable(&subject), printable(&what))
 }
 
@@ -111,37 +111,39 @@ fn describe(event: &Event) -> (String, String) {
     let run = || "run".to_owned();
     match event {
         Event::RunStarted { plan, seed, .. } => {
-            (run(), format!("started plan `{}` with {}, seed {seed}", plan.name, count(plan.tasks.len(), "task")))
+            (run(), format!("started plan `{}` with {}, seed {seed}", plan.name, count_text(plan.tasks.len(), "task")))
         }
         Event::RunRerun { of, from } => (run(), format!("does run {of} again from task `{from}` on")),
         Event::TaskReused { task, .. } => (task.to_string(), "has its earlier result".to_owned()),
         Event::RunResumed { away, taken_up, .. } => {
-            let away = format!("resumed after {}", elapsed(away.0));
+            let away = format!("resumed after {}", format_elapsed(away.0));
             let taken_up: Vec<_> = taken_up.iter().map(ToString::to_string).collect();
             let what = if taken_up.is_empty() { away } else { format!("{away}, takes up {}", taken_up.join(", ")) };
             (run(), what)
         }
         Event::GoalPlanned(planning) => {
-            let turns = count(planning.turns.len(), "turn");
-            let used = planning.usage().map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
-            (run(), format!("planned in {turns}{used}, for the goal: {}", brief(&planning.goal)))
+            let turns = count_text(planning.turns.len(), "turn");
+            let used = planning.usage().map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
+            (run(), format!("planned in {turns}{used}, for the goal: {}", truncated(&planning.goal)))
         }
         Event::AgentConnecting { agent } => (agent.to_string(), "connecting".to_owned()),
         Event::AgentConnected { agent, info } => {
             let server = info.server.as_deref().unwrap_or("a server without a name");
-            let tools = count(info.tools.len(), "tool");
+            let tools = count_text(info.tools.len(), "tool");
             let warnings: String = info.warnings.iter().map(|text| format!("; warning: {}", printable(text))).collect();
             let what = format!("connected to {server} over protocol {}, {tools}{warnings}", info.protocol);
             (agent.to_string(), what)
         }
-        Event::AgentUnavailable { agent, failure } => (agent.to_string(), format!("unavailable: {}", told(failure))),
+        Event::AgentUnavailable { agent, failure } => {
+            (agent.to_string(), format!("unavailable: {}", describe_failure(failure)))
+        }
         Event::TasksAdded { parent, items } => {
-            (parent.to_string(), format!("runs over {}", count(items.len(), "item")))
+            (parent.to_string(), format!("runs over {}", count_text(items.len(), "item")))
         }
         Event::AttemptStarted { attempt, agent, tool } => (attempt.to_string(), format!("calls {agent}.{tool}")),
         Event::AttemptProgressed { attempt, progress } => {
             let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
-            let message = progress.message.as_deref().map(|text| format!(": {}", brief(text))).unwrap_or_default();
+            let message = progress.message.as_deref().map(|text| format!(": {}", truncated(text))).unwrap_or_default();
             (attempt.to_string(), format!("progress {}{total}{message}", progress.progress))
         }
         Event::InputRequired { attempt, round, .. } => {
@@ -155,69 +157,74 @@ fn describe(event: &Event) -> (String, String) {
             };
             (attempt.to_string(), format!("asks the language model{why}"))
         }
-        Event::ModelReplied { attempt, result } => (attempt.to_string(), reply_in_words(result)),
+        Event::ModelReplied { attempt, result } => (attempt.to_string(), describe_reply(result)),
         Event::ToolCallsAdded { parent, calls } => {
             let tools: Vec<_> = calls.iter().map(|call| format!("{}.{}", call.agent, call.tool)).collect();
             (parent.to_string(), format!("the model asks for {}", tools.join(", ")))
         }
         Event::AttemptSucceeded { attempt, output } => {
-            let warning = output.warning.as_ref().map(|warning| format!("; warning: {}", brief(warning)));
-            let said = brief(&in_a_line(&output.value()));
+            let warning = output.warning.as_ref().map(|warning| format!("; warning: {}", truncated(warning)));
+            let said = truncated(&inline_json(&output.value()));
             (attempt.to_string(), format!("succeeded: {said}{}", warning.unwrap_or_default()))
         }
-        Event::AttemptFailed { attempt, failure } => (attempt.to_string(), format!("failed: {}", told(failure))),
+        Event::AttemptFailed { attempt, failure } => {
+            (attempt.to_string(), format!("failed: {}", describe_failure(failure)))
+        }
         Event::RetryScheduled { task, agent, reason, .. } => {
             let on = agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
-            (task.to_string(), format!("will be tried again{on}: {}", brief(reason)))
+            (task.to_string(), format!("will be tried again{on}: {}", truncated(reason)))
         }
-        Event::TaskEnded { task, outcome } => (task.to_string(), outcome_in_words(outcome)),
+        Event::TaskEnded { task, outcome } => (task.to_string(), describe_outcome(outcome)),
         Event::ReplanStarted { number, failed } => {
             let failed: Vec<_> = failed.iter().map(|id| format!("`{id}`")).collect();
-            (replan(*number), format!("asks the planner for another remainder, without {}", failed.join(", ")))
+            (replan_subject(*number), format!("asks the planner for another remainder, without {}", failed.join(", ")))
         }
         Event::ReplanProposed { number, remainder } => {
-            (replan(*number), format!("proposed: {}", remainder_in_words(remainder)))
+            (replan_subject(*number), format!("proposed: {}", describe_patch(remainder)))
         }
         Event::Replanned { number, result } => {
             let what = match result {
-                Ok(remainder) => format!("goes on with another remainder: {}", remainder_in_words(remainder)),
-                Err(failure) => format!("gave no other remainder: {}", told(failure)),
+                Ok(remainder) => format!("goes on with another remainder: {}", describe_patch(remainder)),
+                Err(failure) => format!("gave no other remainder: {}", describe_failure(failure)),
             };
-            (replan(*number), what)
+            (replan_subject(*number), what)
         }
         Event::QuestionAsked { question, .. } => {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, before `{task}`"),
-                Asker::Replan { number } => replan(*number),
+                Asker::Replan { number } => replan_subject(*number),
                 Asker::Agent(origin) => origin.agent.to_string(),
                 Asker::Host { attempt } => format!("the host, about {attempt}"),
             };
             let form = match &question.form {
                 Form::Approval | Form::Fields { .. } => String::new(),
-                Form::Url { url } => format!(" {}", brief(url)),
+                Form::Url { url } => format!(" {}", truncated(url)),
             };
-            (question.id.to_string(), format!("{asker} asks: {}{form}", brief(&question.message)))
+            (question.id.to_string(), format!("{asker} asks: {}{form}", truncated(&question.message)))
         }
         Event::QuestionAskedAgain { question, request } => (question.to_string(), format!("asked again as {request}")),
         Event::QuestionAnswered { question, answer, by } => {
-            (question.to_string(), format!("{} by {by}", action(answer)))
+            (question.to_string(), format!("{} by {by}", answer_action(answer)))
         }
-        Event::RestApproved { task, by } => (task.to_string(), format!("all calls accepted by {}", brief(by))),
-        Event::QuestionLeftOpen { question, reason } => (question.to_string(), format!("left open: {}", brief(reason))),
+        Event::RestApproved { task, by } => (task.to_string(), format!("all calls accepted by {}", truncated(by))),
+        Event::QuestionLeftOpen { question, reason } => {
+            (question.to_string(), format!("left open: {}", truncated(reason)))
+        }
         Event::SamplingStarted { origin, chat, .. } => {
             (origin.name().to_owned(), format!("asks the language model for up to {} tokens", chat.max_tokens))
         }
-        Event::SamplingFinished { request, result } => (request.to_string(), reply_in_words(result)),
+        Event::SamplingFinished { request, result } => (request.to_string(), describe_reply(result)),
         Event::AgentLogged { origin, message } => {
             let logger = message.logger.as_deref().map(|logger| format!(" {logger}")).unwrap_or_default();
-            (origin.agent.to_string(), format!("{}{logger}: {}", message.level, brief(&in_a_line(&message.data))))
+            (origin.agent.to_string(), format!("{}{logger}: {}", message.level, truncated(&inline_json(&message.data))))
         }
-        Event::BudgetSpent { what } => (run(), format!("its budget is spent: {}", brief(what))),
-        Event::RequestRefused { question, by, reason } => {
-            (run(), format!("refused {} by {}: {}", request_in_words(question.as_ref()), brief(by), brief(reason)))
-        }
+        Event::BudgetSpent { what } => (run(), format!("its budget is spent: {}", truncated(what))),
+        Event::RequestRefused { question, by, reason } => (
+            run(),
+            format!("refused {} by {}: {}", describe_request(question.as_ref()), truncated(by), truncated(reason)),
+        ),
         Event::ResultsKept { task, results, unsettled } => (task.to_string(), kept(results.len(), unsettled.len())),
-        Event::CancelRequested { by: Some(by) } => (run(), format!("is to end, asked for by {}", brief(by))),
+        Event::CancelRequested { by: Some(by) } => (run(), format!("is to end, asked for by {}", truncated(by))),
         Event::CancelRequested { by: None } => (run(), "a person asked for it to end".to_owned()),
         Event::InterruptRequested => (run(), "its process is asked to stop".to_owned()),
         Event::RunEnded { status, output_errors, .. } => {
@@ -229,49 +236,49 @@ fn describe(event: &Event) -> (String, String) {
     }
 }
 
-fn replan(number: u32) -> String {
+fn replan_subject(number: u32) -> String {
     format!("replan {number}")
 }
 
 /// What changes: tasks that go, stay and come.
-fn remainder_in_words(remainder: &Remainder) -> String {
+fn describe_patch(remainder: &PlanPatch) -> String {
     let ids = |sign: &str, ids: &[TaskId]| ids.iter().map(|id| format!("{sign}{id}")).collect::<Vec<_>>();
     let mut parts = ids("- ", &remainder.removed);
     parts.extend(ids("", &remainder.kept));
-    parts.extend(remainder.added.iter().map(|task| format!("+ {}", task_in_words(task))));
+    parts.extend(remainder.added.iter().map(|task| format!("+ {}", describe_task(task))));
     if parts.is_empty() { "nothing is left to do".to_owned() } else { parts.join("; ") }
 }
 
-fn reply_in_words(result: &Result<ChatReply, ChatError>) -> String {
+fn describe_reply(result: &Result<ChatReply, ChatError>) -> String {
     match result {
         Ok(reply) => {
-            let used = reply.usage.map(|usage| format!(", {}", tokens(usage))).unwrap_or_default();
+            let used = reply.usage.map(|usage| format!(", {}", tokens_text(usage))).unwrap_or_default();
             let warning =
                 reply.warning.as_deref().map(|text| format!("; warning: {}", printable(text))).unwrap_or_default();
             format!("`{}` replied ({}{used}){warning}", reply.model, reply.stop_reason)
         }
-        Err(error) => format!("the language model did not reply: {}", brief(&error.to_string())),
+        Err(error) => format!("the language model did not reply: {}", truncated(&error.to_string())),
     }
 }
 
-fn outcome_in_words(outcome: &Outcome) -> String {
+fn describe_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Succeeded(_) => "succeeded".to_owned(),
-        Outcome::Failed(failure) => format!("failed: {}", told(failure)),
+        Outcome::Failed(failure) => format!("failed: {}", describe_failure(failure)),
         Outcome::Skipped(reason) => format!("skipped: {reason}"),
         Outcome::Cancelled => "cancelled".to_owned(),
     }
 }
 
-fn told(failure: &Failure) -> String {
+fn describe_failure(failure: &Failure) -> String {
     match &failure.help {
-        Some(help) => format!("{} ({})", brief(&failure.message), brief(help)),
-        None => brief(&failure.message),
+        Some(help) => format!("{} ({})", truncated(&failure.message), truncated(help)),
+        None => truncated(&failure.message),
     }
 }
 
 /// JSON on one line, but text as it is.
-fn in_a_line(value: &Value) -> Cow<'_, str> {
+fn inline_json(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         other => Cow::Owned(other.to_string()),
@@ -285,26 +292,26 @@ mod tests {
     use super::*;
     use crate::journal::{Durability, Journal, Lease, SqliteJournal, samples};
 
-    fn in_a_journal(events: &[Record], then: impl FnOnce(&SqliteJournal, &Reader)) {
+    fn with_journal(events: &[Record], then: impl FnOnce(&SqliteJournal, &JournalReader)) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
         let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-        block_on(journal.append(&samples::run(), events.into())).expect("appends");
-        then(&journal, &Reader::open(&path).expect("opens"));
+        block_on(journal.append(&samples::sample_run_id(), events.into())).expect("appends");
+        then(&journal, &JournalReader::open(&path).expect("opens"));
     }
 
-    fn printed(reader: &Reader, format: LogFormat, follow: Follow) -> String {
+    fn print_logs(reader: &JournalReader, format: LogFormat, follow: FollowMode) -> String {
         let mut output = Vec::new();
-        let logs = Logs { reader, run: &samples::run(), format, follow };
+        let logs = Logs { reader, run: &samples::sample_run_id(), format, follow };
         logs.print(&mut output).expect("prints");
         String::from_utf8(output).expect("UTF-8")
     }
 
     #[test]
-    fn every_event_is_one_line() {
-        in_a_journal(&samples::journey(), |_, reader| {
-            let text = printed(reader, LogFormat::Text(TimeZone::UTC), Follow::No);
-            assert_eq!(text.lines().count(), samples::journey().len());
+    fn prints_one_line_for_each_event() {
+        with_journal(&samples::sample_run(), |_, reader| {
+            let text = print_logs(reader, LogFormat::Text(TimeZone::UTC), FollowMode::No);
+            assert_eq!(text.lines().count(), samples::sample_run().len());
             insta::assert_snapshot!(text, @r#"
             2023-11-14 22:13:20.000  run: started plan `lisbon` with 4 tasks, seed 18446744073709551615
             2023-11-14 22:13:21.000  travel: connecting
@@ -340,19 +347,19 @@ mod tests {
     }
 
     #[test]
-    fn the_json_lines_are_those_of_the_journal() {
-        in_a_journal(&samples::journey(), |_, reader| {
-            let lines: Vec<Record> = printed(reader, LogFormat::Json, Follow::No)
+    fn json_lines_match_the_journal() {
+        with_journal(&samples::sample_run(), |_, reader| {
+            let lines: Vec<Record> = print_logs(reader, LogFormat::Json, FollowMode::No)
                 .lines()
                 .map(|line| serde_json::from_str(line).expect("a record"))
                 .collect();
-            assert_eq!(lines, samples::journey());
+            assert_eq!(lines, samples::sample_run());
         });
     }
 
     /// Does something when the first part has been printed, as another process would.
-    struct Watched<F>(Vec<u8>, Option<F>);
-    impl<F: FnOnce()> Write for Watched<F> {
+    struct CallbackWriter<F>(Vec<u8>, Option<F>);
+    impl<F: FnOnce()> Write for CallbackWriter<F> {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.write(bytes)
         }
@@ -364,41 +371,42 @@ mod tests {
         }
     }
 
-    fn followed(reader: &Reader, act: impl FnOnce()) -> (Stood, usize) {
-        let mut output = Watched(Vec::new(), Some(act));
-        let logs = Logs { reader, run: &samples::run(), format: LogFormat::Json, follow: Follow::UntilTheRunEnds };
+    fn follow_logs(reader: &JournalReader, act: impl FnOnce()) -> (RunLiveness, usize) {
+        let mut output = CallbackWriter(Vec::new(), Some(act));
+        let logs =
+            Logs { reader, run: &samples::sample_run_id(), format: LogFormat::Json, follow: FollowMode::UntilRunEnds };
         let stood = logs.print(&mut output).expect("prints");
         (stood, String::from_utf8(output.0).expect("UTF-8").lines().count())
     }
 
     #[test]
-    fn following_goes_on_until_the_run_ends() {
-        let events = samples::journey();
+    fn follow_continues_until_the_run_ends() {
+        let events = samples::sample_run();
         let (before, after) = events.split_at(5);
-        in_a_journal(before, |journal, reader| {
-            let _lease = Lease::take(journal.path(), &samples::run()).expect("takes");
-            let appended = || block_on(journal.append(&samples::run(), after.into())).expect("appends");
-            assert_eq!(followed(reader, appended), (Stood::Well, events.len()));
+        with_journal(before, |journal, reader| {
+            let _lease = Lease::acquire(journal.path(), &samples::sample_run_id()).expect("takes");
+            let appended = || block_on(journal.append(&samples::sample_run_id(), after.into())).expect("appends");
+            assert_eq!(follow_logs(reader, appended), (RunLiveness::EndedOrRunning, events.len()));
         });
     }
 
     #[test]
-    fn following_ends_when_nobody_drives_the_run_any_more() {
-        let events = samples::journey();
-        in_a_journal(&events[..5], |journal, reader| {
-            let lease = Lease::take(journal.path(), &samples::run()).expect("takes");
+    fn follow_ends_when_the_process_is_gone() {
+        let events = samples::sample_run();
+        with_journal(&events[..5], |journal, reader| {
+            let lease = Lease::acquire(journal.path(), &samples::sample_run_id()).expect("takes");
             let dies = || {
-                block_on(journal.append(&samples::run(), events[5..7].into())).expect("appends");
+                block_on(journal.append(&samples::sample_run_id(), events[5..7].into())).expect("appends");
                 drop(lease);
             };
-            assert_eq!(followed(reader, dies), (Stood::Interrupted, 7));
+            assert_eq!(follow_logs(reader, dies), (RunLiveness::Interrupted, 7));
         });
     }
 
     #[test]
-    fn text_from_agents_is_cut_and_cannot_steer_the_terminal() {
+    fn agent_text_is_truncated_and_escaped() {
         let long = "\u{1b}[2J\n".to_owned() + &"é".repeat(1_000);
-        let events = samples::records(serde_json::json!([
+        let events = samples::records_from_events(serde_json::json!([
             {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": long}},
         ]));
         let line = log_line(&events[0], &TimeZone::UTC);

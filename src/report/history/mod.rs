@@ -5,18 +5,18 @@ mod diff;
 mod logs;
 mod questions;
 mod show;
-mod spent;
-mod table;
+mod spending;
 mod task;
+mod text_table;
 
 pub use diff::RunsDiff;
-pub use logs::{Follow, LogFormat, Logs, Stood};
-pub use questions::{Asked, Questions};
-pub use show::{RunDetails, action};
+pub use logs::{FollowMode, LogFormat, Logs, RunLiveness};
+pub use questions::{AskedQuestion, QuestionLog};
+pub use show::{RunDetails, answer_action};
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use table::{Row, Table};
+use text_table::{TableRow, TextTable};
 
 use super::text;
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 
 /// When and where a person looks at a run.
 #[derive(Debug, Clone)]
-pub struct Viewpoint {
+pub struct DisplayContext {
     /// The moment.
     pub now: Timestamp,
     /// The time zone that moments are shown in.
@@ -34,23 +34,23 @@ pub struct Viewpoint {
 }
 
 /// `kapell runs list` as a table, latest first as given.
-pub fn runs_text(runs: &[RunSummary], viewpoint: &Viewpoint) -> String {
+pub fn runs_text(runs: &[RunSummary], viewpoint: &DisplayContext) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
     }
-    let mut table = Table::default();
-    table.push(Row::of(["run", "plan", "status", "started", "duration"]));
+    let mut table = TextTable::default();
+    table.push(TableRow::new(["run", "plan", "status", "started", "duration"]));
     for run in runs {
         let duration = match run.ended {
-            Some(ended) => duration(run.started, ended),
+            Some(ended) => format_duration(run.started, ended),
             None => last_event(run.last_event, viewpoint),
         };
-        let status = standing(run.status, run.driver);
-        let started = moment(run.started, &viewpoint.zone);
-        table.push(Row::of([run.run.as_str(), &run.name, status.name(), &started, &duration]));
+        let status = run_status(run.status, run.driver);
+        let started = format_time(run.started, &viewpoint.zone);
+        table.push(TableRow::new([run.run.as_str(), &run.name, status.as_str(), &started, &duration]));
     }
     let mut text = table.to_string();
-    if runs.iter().any(|run| standing(run.status, run.driver) == RunStatus::Interrupted) {
+    if runs.iter().any(|run| run_status(run.status, run.driver) == RunStatus::Interrupted) {
         text.push_str("`interrupted`: its process is gone; `kapell resume RUN` goes on with it\n");
     }
     text
@@ -62,8 +62,8 @@ pub fn runs_json(runs: &[RunSummary]) -> Value {
         json!({
             "run": run.run,
             "name": run.name,
-            "status": standing(run.status, run.driver),
-            "process": run.driver.and_then(|driver| driver.process),
+            "status": run_status(run.status, run.driver),
+            "process": run.driver.and_then(|driver| driver.pid),
             "started": run.started,
             "ended": run.ended,
             "last_event": run.last_event,
@@ -73,7 +73,7 @@ pub fn runs_json(runs: &[RunSummary]) -> Value {
 }
 
 /// Returns how a run stands: its status, but only a run that is driven is running.
-fn standing(status: RunStatus, driver: Option<Holder>) -> RunStatus {
+fn run_status(status: RunStatus, driver: Option<Holder>) -> RunStatus {
     match status {
         RunStatus::Running if driver.is_none() => RunStatus::Interrupted,
         status => status,
@@ -81,11 +81,11 @@ fn standing(status: RunStatus, driver: Option<Holder>) -> RunStatus {
 }
 
 /// A moment as people read it, to the second.
-pub fn moment(at: Timestamp, zone: &TimeZone) -> String {
-    formatted(at, zone, "%Y-%m-%d %H:%M:%S")
+pub fn format_time(at: Timestamp, zone: &TimeZone) -> String {
+    format_time_with(at, zone, "%Y-%m-%d %H:%M:%S")
 }
 
-fn formatted(at: Timestamp, zone: &TimeZone, format: &str) -> String {
+fn format_time_with(at: Timestamp, zone: &TimeZone, format: &str) -> String {
     let moment = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     match moment {
         Some(moment) => moment.to_zoned(zone.clone()).strftime(format).to_string(),
@@ -95,16 +95,16 @@ fn formatted(at: Timestamp, zone: &TimeZone, format: &str) -> String {
 }
 
 /// How long ago a run's last event was, as people read it. It is later than now where the clock was set back since.
-fn last_event(at: Timestamp, viewpoint: &Viewpoint) -> String {
+fn last_event(at: Timestamp, viewpoint: &DisplayContext) -> String {
     match at <= viewpoint.now {
-        true => format!("last event {} ago", duration(at, viewpoint.now)),
-        false => format!("last event at {}, later than now", moment(at, &viewpoint.zone)),
+        true => format!("last event {} ago", format_duration(at, viewpoint.now)),
+        false => format!("last event at {}, later than now", format_time(at, &viewpoint.zone)),
     }
 }
 
 /// The time between two moments as people read it.
-fn duration(from: Timestamp, to: Timestamp) -> String {
-    text::elapsed(to.since(from))
+fn format_duration(from: Timestamp, to: Timestamp) -> String {
+    text::format_elapsed(to.since(from))
 }
 
 #[cfg(test)]
@@ -123,14 +123,14 @@ mod tests {
         }
     }
 
-    fn driven(run: &str) -> RunSummary {
-        RunSummary { driver: Some(Holder { process: Some(1234) }), ..summary(run, None) }
+    fn running_summary(run: &str) -> RunSummary {
+        RunSummary { driver: Some(Holder { pid: Some(1234) }), ..summary(run, None) }
     }
 
     #[test]
-    fn the_list_says_which_runs_are_driven_and_which_were_interrupted() {
-        let viewpoint = Viewpoint { now: Timestamp(1_700_010_860_000), zone: TimeZone::UTC };
-        let runs = [driven("0199-c"), summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
+    fn list_shows_running_and_interrupted_runs() {
+        let viewpoint = DisplayContext { now: Timestamp(1_700_010_860_000), zone: TimeZone::UTC };
+        let runs = [running_summary("0199-c"), summary("0199-b", None), summary("0199-a", Some(1_700_000_012_345))];
         assert_eq!(
             runs_text(&runs, &viewpoint),
             "run     plan          status       started              duration\n\
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_json_for_programs() {
+    fn list_serializes_as_json() {
         let object = |run: &str, status: &str, process: Option<u32>| {
             json!({
                 "run": run, "name": "li\u{1b}sbon", "status": status, "process": process,
@@ -151,13 +151,13 @@ mod tests {
             })
         };
         assert_eq!(
-            runs_json(&[driven("0199-c"), summary("0199-b", None)]),
+            runs_json(&[running_summary("0199-c"), summary("0199-b", None)]),
             json!([object("0199-c", "running", Some(1234)), object("0199-b", "interrupted", None)])
         );
     }
 
     #[test]
-    fn a_moment_beyond_the_calendar_is_shown_as_it_is() {
-        assert_eq!(moment(Timestamp(u64::MAX), &TimeZone::UTC), "18446744073709551615 ms");
+    fn shows_out_of_range_times_as_numbers() {
+        assert_eq!(format_time(Timestamp(u64::MAX), &TimeZone::UTC), "18446744073709551615 ms");
     }
 }

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::{
-    journal::{JournalError, Reader},
+    journal::{JournalError, JournalReader},
     model::{Answer, Event, Question, QuestionId, Record, RunId, Timestamp},
 };
 
 /// The questions of a run, in the order in which they were asked.
 #[derive(Debug, Clone, Default)]
-pub struct Questions {
-    asked: IndexMap<QuestionId, Asked>,
+pub struct QuestionLog {
+    questions: IndexMap<QuestionId, AskedQuestion>,
 }
 
 /// A question that was asked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
+pub struct AskedQuestion {
     /// The question.
     pub question: Arc<Question>,
     /// When it was asked first.
@@ -26,15 +26,15 @@ pub struct Asked {
     /// The answer, and who gave it.
     pub answer: Option<(Answer, String)>,
     /// Why nobody could answer where it was asked last.
-    pub left_open_because: Option<String>,
+    pub deferred_reason: Option<String>,
 }
 
-impl Questions {
+impl QuestionLog {
     /// Those of a run in a journal.
     ///
     /// # Errors
     /// When the run cannot be read.
-    pub fn read(reader: &Reader, run: &RunId) -> Result<Self, JournalError> {
+    pub fn read(reader: &JournalReader, run: &RunId) -> Result<Self, JournalError> {
         let mut questions = Self::default();
         for record in reader.records(run, 0) {
             questions.apply(&record?);
@@ -48,21 +48,22 @@ impl Questions {
             Event::QuestionAsked { question, .. } => {
                 let question = Arc::clone(question);
                 let id = question.id.clone();
-                self.asked.insert(id, Asked { question, at: record.at, answer: None, left_open_because: None });
+                self.questions
+                    .insert(id, AskedQuestion { question, at: record.at, answer: None, deferred_reason: None });
             }
             Event::QuestionAskedAgain { question, .. } => {
-                if let Some(asked) = self.asked.get_mut(question) {
-                    asked.left_open_because = None;
+                if let Some(asked) = self.questions.get_mut(question) {
+                    asked.deferred_reason = None;
                 }
             }
             Event::QuestionAnswered { question, answer, by } => {
-                if let Some(asked) = self.asked.get_mut(question) {
+                if let Some(asked) = self.questions.get_mut(question) {
                     asked.answer = Some((answer.clone(), by.clone()));
                 }
             }
             Event::QuestionLeftOpen { question, reason } => {
-                if let Some(asked) = self.asked.get_mut(question) {
-                    asked.left_open_because = Some(reason.clone());
+                if let Some(asked) = self.questions.get_mut(question) {
+                    asked.deferred_reason = Some(reason.clone());
                 }
             }
             _ => {}
@@ -70,13 +71,13 @@ impl Questions {
     }
 
     /// Those without an answer.
-    pub fn open(&self) -> impl Iterator<Item = &Asked> {
-        self.asked.values().filter(|asked| asked.answer.is_none())
+    pub fn open(&self) -> impl Iterator<Item = &AskedQuestion> {
+        self.questions.values().filter(|asked| asked.answer.is_none())
     }
 
     /// One of them.
-    pub fn get(&self, question: &str) -> Option<&Asked> {
-        self.asked.get(question)
+    pub fn get(&self, question: &str) -> Option<&AskedQuestion> {
+        self.questions.get(question)
     }
 }
 
@@ -86,12 +87,12 @@ mod tests {
     use crate::journal::samples;
 
     #[test]
-    fn a_question_is_open_until_it_is_answered() {
-        let mut questions = Questions::default();
+    fn question_is_open_until_answered() {
+        let mut questions = QuestionLog::default();
         let open =
-            |questions: &Questions| questions.open().map(|asked| asked.question.id.to_string()).collect::<Vec<_>>();
+            |questions: &QuestionLog| questions.open().map(|asked| asked.question.id.to_string()).collect::<Vec<_>>();
         let mut seen = Vec::new();
-        for record in samples::journey() {
+        for record in samples::sample_run() {
             questions.apply(&record);
             if seen.last() != Some(&open(&questions)) {
                 seen.push(open(&questions));
@@ -99,7 +100,7 @@ mod tests {
         }
         assert_eq!(seen, [vec![], vec!["q1".to_owned()], vec![], vec!["q2".to_owned()]]);
         let asked = questions.get("q2").expect("was asked");
-        assert_eq!((asked.left_open_because.as_deref(), asked.at.0), (Some("nobody is there"), 1_700_000_024_000));
+        assert_eq!((asked.deferred_reason.as_deref(), asked.at.0), (Some("nobody is there"), 1_700_000_024_000));
         assert_eq!(questions.get("q1").and_then(|asked| asked.answer.clone()).expect("answered").1, "person");
     }
 }

@@ -8,28 +8,27 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    super::text::count,
-    Viewpoint, duration, last_event, moment,
-    spent::{self, Budgets},
-    standing,
-    table::{Row, Table},
+    super::text::count_text,
+    DisplayContext, format_duration, format_time, last_event, run_status,
+    spending::{self, Budgets},
+    text_table::{TableRow, TextTable},
 };
 use crate::{
     journal::Holder,
     model::{
         AgentId, Answer, Asker, AttemptId, ChatError, ChatReply, Event, Failure, GoalPlanning, Plan, ProposedCall,
-        QuestionId, Record, RequestId, RunId, RunStatus, Sampler, SentCall, TaskId, Timestamp, Usage,
+        QuestionId, Record, RequestId, RunId, RunStatus, SamplingOrigin, SentCall, TaskId, Timestamp, Usage,
     },
-    synthesizer::{Ledger, Merge, RunResult, Spending, TaskResult},
+    synthesizer::{Ledger, RunResult, RunResultBuilder, SpendingBreakdown, TaskResult},
 };
 
 /// A run in detail: the fold of its events. As JSON, its result with more beside it; moments in milliseconds since
 /// the Unix epoch.
 #[derive(Debug, Clone)]
 pub struct RunDetails {
-    merge: Merge,
-    ledger: Ledger<Spending>,
-    more: More,
+    merge: RunResultBuilder,
+    ledger: Ledger<SpendingBreakdown>,
+    metadata: RunMetadata,
     last_event: Timestamp,
     driver: Option<Holder>,
     /// The plan, and its inputs.
@@ -40,37 +39,37 @@ pub struct RunDetails {
 
 /// What the result leaves out.
 #[derive(Debug, Clone, Default, Serialize)]
-struct More {
+struct RunMetadata {
     name: String,
     /// That drives it.
     process: Option<u32>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
-    agents: IndexMap<AgentId, AgentStanding>,
-    times: IndexMap<TaskId, Times>,
-    questions: IndexMap<QuestionId, QuestionStanding>,
-    sampling: IndexMap<RequestId, Sampling>,
+    agents: IndexMap<AgentId, AgentStatus>,
+    times: IndexMap<TaskId, TaskTimes>,
+    questions: IndexMap<QuestionId, QuestionSummary>,
+    sampling: IndexMap<RequestId, SamplingSummary>,
     /// The goal that the plan was made for, and the planner's turns.
     #[serde(skip_serializing_if = "Option::is_none")]
     planning: Option<GoalPlanning>,
-    #[serde(skip_serializing_if = "Budgets::are_none")]
+    #[serde(skip_serializing_if = "Budgets::is_empty")]
     budgets: Budgets,
 }
 
 /// The JSON object.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct RunJson<'a> {
     #[serde(flatten)]
     result: &'a RunResult,
     #[serde(flatten)]
-    more: &'a More,
-    spending: &'a Spending,
+    metadata: &'a RunMetadata,
+    spending: &'a SpendingBreakdown,
 }
 
 /// How an agent stands.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
-enum AgentStanding {
+enum AgentStatus {
     Connecting,
     Connected { protocol: String, server: Option<String>, tools: usize },
     Unavailable { failure: Failure },
@@ -78,14 +77,14 @@ enum AgentStanding {
 
 /// When a task's first attempt started, and when the task ended.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-struct Times {
+struct TaskTimes {
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
 
 /// A question and what came of it.
 #[derive(Debug, Clone, Serialize)]
-struct QuestionStanding {
+struct QuestionSummary {
     asker: Asker,
     message: String,
     answer: Option<Answer>,
@@ -95,7 +94,7 @@ struct QuestionStanding {
 
 /// A request to the language model and what came of it; its text is among the events.
 #[derive(Debug, Clone, Serialize)]
-struct Sampling {
+struct SamplingSummary {
     /// The agent that sampled, or the task that prompted.
     asker: String,
     /// The task that caused it; none where the agent did not say for which call it asks.
@@ -106,14 +105,14 @@ struct Sampling {
     error: Option<String>,
 }
 
-impl Sampling {
-    fn by(asker: &str, task: Option<&TaskId>) -> Self {
+impl SamplingSummary {
+    fn new(asker: &str, task: Option<&TaskId>) -> Self {
         let asker = asker.to_owned();
         Self { asker, task: task.cloned(), model: None, stop_reason: None, usage: None, error: None }
     }
 
     /// Who asked, and for which task where that is another.
-    fn who(&self) -> String {
+    fn requester(&self) -> String {
         match &self.task {
             Some(task) if task.as_str() != self.asker => format!("{}, for {task}", self.asker),
             _ => self.asker.clone(),
@@ -121,8 +120,8 @@ impl Sampling {
     }
 }
 
-impl More {
-    fn replied(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
+impl RunMetadata {
+    fn record_reply(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
         let Some(sampling) = self.sampling.get_mut(request) else { return };
         match result {
             Ok(reply) => {
@@ -138,11 +137,11 @@ impl More {
 impl RunDetails {
     /// A run without events, and who drives it.
     pub fn new(run: &RunId, driver: Option<Holder>) -> Self {
-        let more = More { process: driver.and_then(|driver| driver.process), ..More::default() };
+        let more = RunMetadata { process: driver.and_then(|driver| driver.pid), ..RunMetadata::default() };
         Self {
-            merge: Merge::new(run),
+            merge: RunResultBuilder::new(run),
             ledger: Ledger::default(),
-            more,
+            metadata: more,
             last_event: Timestamp::default(),
             driver,
             start: None,
@@ -152,25 +151,25 @@ impl RunDetails {
 
     /// Takes the next event.
     pub fn apply(&mut self, record: &Record) {
-        self.merge.apply(record);
+        self.merge.apply_record(record);
         self.ledger.apply(&record.event);
         self.last_event = record.at;
-        let more = &mut self.more;
+        let more = &mut self.metadata;
         match &record.event {
             Event::RunStarted { plan, inputs, .. } => {
                 more.name.clone_from(&plan.name);
                 more.started = Some(record.at);
-                more.budgets = Budgets::of(plan);
+                more.budgets = Budgets::from_plan(plan);
                 self.start = Some((Arc::clone(plan), Arc::clone(inputs)));
             }
             Event::GoalPlanned(planning) => more.planning = Some(planning.clone()),
             Event::RunEnded { .. } => more.ended = Some(record.at),
             Event::RunResumed { .. } => more.ended = None,
             Event::AgentConnecting { agent } => {
-                more.agents.insert(agent.clone(), AgentStanding::Connecting);
+                more.agents.insert(agent.clone(), AgentStatus::Connecting);
             }
             Event::AgentConnected { agent, info } => {
-                let standing = AgentStanding::Connected {
+                let standing = AgentStatus::Connected {
                     protocol: info.protocol.clone(),
                     server: info.server.clone(),
                     tools: info.tools.len(),
@@ -178,14 +177,14 @@ impl RunDetails {
                 more.agents.insert(agent.clone(), standing);
             }
             Event::AgentUnavailable { agent, failure } => {
-                more.agents.insert(agent.clone(), AgentStanding::Unavailable { failure: failure.clone() });
+                more.agents.insert(agent.clone(), AgentStatus::Unavailable { failure: failure.clone() });
             }
             Event::ModelAsked { attempt, .. } => {
                 more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
-                let sampling = Sampling::by(attempt.task.as_str(), Some(&attempt.task));
+                let sampling = SamplingSummary::new(attempt.task.as_str(), Some(&attempt.task));
                 more.sampling.insert(RequestId::from(attempt.to_string()), sampling);
             }
-            Event::ModelReplied { attempt, result } => more.replied(&RequestId::from(attempt.to_string()), result),
+            Event::ModelReplied { attempt, result } => more.record_reply(&RequestId::from(attempt.to_string()), result),
             Event::AttemptStarted { attempt, .. } => {
                 more.times.entry(attempt.task.clone()).or_default().started.get_or_insert(record.at);
             }
@@ -200,7 +199,7 @@ impl RunDetails {
             }
             Event::TaskEnded { task, .. } => more.times.entry(task.clone()).or_default().ended = Some(record.at),
             Event::QuestionAsked { question, .. } => {
-                let standing = QuestionStanding {
+                let standing = QuestionSummary {
                     asker: question.asker.clone(),
                     message: question.message.clone(),
                     answer: None,
@@ -222,13 +221,13 @@ impl RunDetails {
             }
             Event::SamplingStarted { request, origin, .. } => {
                 let asker = match origin {
-                    Sampler::Agent(origin) => origin.agent.to_string(),
-                    Sampler::Planner { replan } => format!("replan {replan}"),
+                    SamplingOrigin::Agent(origin) => origin.agent.to_string(),
+                    SamplingOrigin::Planner { replan } => format!("replan {replan}"),
                 };
                 let task = origin.attempt().map(|attempt| &attempt.task);
-                more.sampling.insert(request.clone(), Sampling::by(&asker, task));
+                more.sampling.insert(request.clone(), SamplingSummary::new(&asker, task));
             }
-            Event::SamplingFinished { request, result } => more.replied(request, result),
+            Event::SamplingFinished { request, result } => more.record_reply(request, result),
             Event::AttemptProgressed { .. }
             | Event::QuestionAskedAgain { .. }
             | Event::RunRerun { .. }
@@ -254,14 +253,14 @@ impl RunDetails {
     /// # Errors
     /// When it is no JSON, which what came from JSON always is.
     pub fn json(&self, calls: Vec<SentCall>) -> serde_json::Result<Value> {
-        let mut whole = serde_json::to_value(Whole {
+        let mut whole = serde_json::to_value(RunJson {
             result: self.merge.result(),
-            more: &self.more,
-            spending: self.ledger.book(),
+            metadata: &self.metadata,
+            spending: self.ledger.spending(),
         })?;
-        whole["status"] = self.standing().name().into();
+        whole["status"] = self.status().as_str().into();
         let shortened = |call: SentCall| {
-            serde_json::to_value(SentCall { arguments: ProposedCall::shortened(call.arguments), ..call })
+            serde_json::to_value(SentCall { arguments: ProposedCall::truncate_arguments(call.arguments), ..call })
         };
         whole["calls"] = calls.into_iter().map(shortened).collect::<serde_json::Result<Vec<_>>>()?.into();
         Ok(whole)
@@ -283,25 +282,25 @@ impl RunDetails {
     }
 
     /// How long a task took, from its first attempt to its end.
-    pub(super) fn took(&self, task: &TaskId) -> Option<Duration> {
-        let times = self.more.times.get(task)?;
+    pub(super) fn duration(&self, task: &TaskId) -> Option<Duration> {
+        let times = self.metadata.times.get(task)?;
         Some(times.ended?.since(times.started?))
     }
 
     /// Returns how it stands: running only while a process drives it.
-    pub(super) fn standing(&self) -> RunStatus {
-        standing(self.merge.result().status, self.driver)
+    pub(super) fn status(&self) -> RunStatus {
+        run_status(self.merge.result().status, self.driver)
     }
 
     /// The run as text.
-    pub fn text(&self, viewpoint: &Viewpoint) -> String {
+    pub fn text(&self, viewpoint: &DisplayContext) -> String {
         let sections = [
-            ("", self.head(viewpoint)),
-            ("tasks", self.tasks(viewpoint.now.max(self.last_event))),
-            ("agents", self.agents()),
-            ("questions", self.questions()),
-            ("sampling", self.sampling()),
-            ("spent", spent::table(self.merge.result(), self.ledger.book(), &self.more.budgets)),
+            ("", self.header_table(viewpoint)),
+            ("tasks", self.tasks_table(viewpoint.now.max(self.last_event))),
+            ("agents", self.agents_table()),
+            ("questions", self.questions_table()),
+            ("sampling", self.sampling_table()),
+            ("spent", spending::spending_table(self.merge.result(), self.ledger.spending(), &self.metadata.budgets)),
         ];
         let mut text = String::new();
         for (title, table) in sections.into_iter().filter(|(_, table)| !table.is_empty()) {
@@ -313,39 +312,41 @@ impl RunDetails {
         text
     }
 
-    fn head(&self, viewpoint: &Viewpoint) -> Table {
+    fn header_table(&self, viewpoint: &DisplayContext) -> TextTable {
         let result = self.merge.result();
         let zone = &viewpoint.zone;
         let status = match self.driver {
-            Some(driver) if self.more.ended.is_none() => format!("{}, driven by {driver}", self.standing()),
-            _ => self.standing().to_string(),
+            Some(driver) if self.metadata.ended.is_none() => format!("{}, driven by {driver}", self.status()),
+            _ => self.status().to_string(),
         };
-        let end = match (self.more.started, self.more.ended) {
-            (Some(started), Some(ended)) => format!("{}, after {}", moment(ended, zone), duration(started, ended)),
+        let end = match (self.metadata.started, self.metadata.ended) {
+            (Some(started), Some(ended)) => {
+                format!("{}, after {}", format_time(ended, zone), format_duration(started, ended))
+            }
             _ => format!("not yet; {}", last_event(self.last_event, viewpoint)),
         };
-        let mut head = Table::default();
-        head.push(Row::of(["run", result.run.as_str()]));
-        if let Some(planning) = &self.more.planning {
-            head.push(Row::of(["goal", &planning.goal]));
+        let mut head = TextTable::default();
+        head.push(TableRow::new(["run", result.run.as_str()]));
+        if let Some(planning) = &self.metadata.planning {
+            head.push(TableRow::new(["goal", &planning.goal]));
         }
-        head.push(Row::of(["plan", &self.more.name]));
-        head.push(Row::of(["status", &status]));
-        if let Some(started) = self.more.started {
-            head.push(Row::of(["started", &moment(started, zone)]));
+        head.push(TableRow::new(["plan", &self.metadata.name]));
+        head.push(TableRow::new(["status", &status]));
+        if let Some(started) = self.metadata.started {
+            head.push(TableRow::new(["started", &format_time(started, zone)]));
         }
-        let end = Row::of(["ended", &end]);
-        head.push(match self.standing() {
+        let end = TableRow::new(["ended", &end]);
+        head.push(match self.status() {
             RunStatus::Interrupted => {
-                end.note(format!("its process is gone; `kapell resume {}` goes on with it", result.run))
+                end.with_detail(format!("its process is gone; `kapell resume {}` goes on with it", result.run))
             }
             _ => end,
         });
         head
     }
 
-    fn tasks(&self, now: Timestamp) -> Table {
-        let mut table = Table::default();
+    fn tasks_table(&self, now: Timestamp) -> TextTable {
+        let mut table = TextTable::default();
         for (id, task) in &self.merge.result().tasks {
             table.push(self.task_row(id, task, now));
             for (index, item) in task.items.iter().flatten().enumerate() {
@@ -371,58 +372,58 @@ impl RunDetails {
     }
 
     /// A task as a row of a table.
-    pub(super) fn task_row(&self, id: &TaskId, task: &TaskResult, now: Timestamp) -> Row {
+    pub(super) fn task_row(&self, id: &TaskId, task: &TaskResult, now: Timestamp) -> TableRow {
         let tool = match (&task.agent, &task.tool) {
             (Some(agent), Some(tool)) => format!("{agent}.{tool}"),
             _ => String::new(),
         };
         let attempts = match task.attempts {
             0 => String::new(),
-            number => count(number as usize, "attempt"),
+            number => count_text(number as usize, "attempt"),
         };
-        let times = self.more.times.get(id).copied().unwrap_or_default();
+        let times = self.metadata.times.get(id).copied().unwrap_or_default();
         // What was cut off by the end of the run took until then.
-        let ended = times.ended.or(self.more.ended).unwrap_or(now);
-        let took = times.started.map(|started| duration(started, ended)).unwrap_or_default();
-        let mut row = Row::of([id.as_str(), &task.status.to_string(), &tool, &attempts, &took]);
+        let ended = times.ended.or(self.metadata.ended).unwrap_or(now);
+        let took = times.started.map(|started| format_duration(started, ended)).unwrap_or_default();
+        let mut row = TableRow::new([id.as_str(), &task.status.to_string(), &tool, &attempts, &took]);
         if let Some(failure) = &task.error {
-            row = row.note(failure.message.clone());
+            row = row.with_detail(failure.message.clone());
             if let Some(help) = &failure.help {
-                row = row.note(format!("help: {help}"));
+                row = row.with_detail(format!("help: {help}"));
             }
         }
         if let Some(warning) = &task.warning {
-            row = row.note(format!("warning: {warning}"));
+            row = row.with_detail(format!("warning: {warning}"));
         }
         if let Some(number) = task.replanned {
-            row = row.note(format!("the rest of the plan was planned anew: replan {number}"));
+            row = row.with_detail(format!("the rest of the plan was planned anew: replan {number}"));
         }
         match &task.skipped_because {
-            Some(reason) => row.note(reason.to_string()),
+            Some(reason) => row.with_detail(reason.to_string()),
             None => row,
         }
     }
 
-    fn agents(&self) -> Table {
-        let mut table = Table::default();
-        for (agent, standing) in &self.more.agents {
+    fn agents_table(&self) -> TextTable {
+        let mut table = TextTable::default();
+        for (agent, standing) in &self.metadata.agents {
             table.push(match standing {
-                AgentStanding::Connecting => Row::of([agent.as_str(), "connecting"]),
-                AgentStanding::Connected { protocol, server, tools } => {
+                AgentStatus::Connecting => TableRow::new([agent.as_str(), "connecting"]),
+                AgentStatus::Connected { protocol, server, tools } => {
                     let server = server.as_deref().unwrap_or_default();
-                    Row::of([agent.as_str(), "connected", protocol, server, &count(*tools, "tool")])
+                    TableRow::new([agent.as_str(), "connected", protocol, server, &count_text(*tools, "tool")])
                 }
-                AgentStanding::Unavailable { failure } => {
-                    Row::of([agent.as_str(), "unavailable"]).note(failure.message.clone())
+                AgentStatus::Unavailable { failure } => {
+                    TableRow::new([agent.as_str(), "unavailable"]).with_detail(failure.message.clone())
                 }
             });
         }
         table
     }
 
-    fn questions(&self) -> Table {
-        let mut table = Table::default();
-        for (id, question) in &self.more.questions {
+    fn questions_table(&self) -> TextTable {
+        let mut table = TextTable::default();
+        for (id, question) in &self.metadata.questions {
             let asker = match &question.asker {
                 Asker::Plan { task } => format!("the plan, for {task}"),
                 Asker::Replan { number } => format!("replan {number}"),
@@ -430,27 +431,32 @@ impl RunDetails {
                 Asker::Host { attempt } => format!("the host, about {attempt}"),
             };
             let outcome = match (&question.answer, &question.answered_by, &question.left_open_because) {
-                (Some(answer), Some(by), _) => format!("{} by {by}", action(answer)),
+                (Some(answer), Some(by), _) => format!("{} by {by}", answer_action(answer)),
                 (.., Some(reason)) => format!("open: {reason}"),
                 _ => "open".to_owned(),
             };
-            table.push(Row::of([id.as_str(), &asker, &outcome, &question.message]));
+            table.push(TableRow::new([id.as_str(), &asker, &outcome, &question.message]));
         }
         table
     }
 
-    fn sampling(&self) -> Table {
-        let mut table = Table::default();
-        for turn in self.more.planning.iter().flat_map(|planning| &planning.turns) {
-            let used = turn.usage.map(tokens).unwrap_or_default();
-            table.push(Row::of(["planning", &turn.model, &turn.stop_reason, &used]));
+    fn sampling_table(&self) -> TextTable {
+        let mut table = TextTable::default();
+        for turn in self.metadata.planning.iter().flat_map(|planning| &planning.turns) {
+            let used = turn.usage.map(tokens_text).unwrap_or_default();
+            table.push(TableRow::new(["planning", &turn.model, &turn.stop_reason, &used]));
         }
-        for sampling in self.more.sampling.values() {
+        for sampling in self.metadata.sampling.values() {
             let word = |text: &Option<String>| text.clone().unwrap_or_default();
-            let used = sampling.usage.map(tokens).unwrap_or_default();
-            let row = Row::of([sampling.who().as_str(), &word(&sampling.model), &word(&sampling.stop_reason), &used]);
+            let used = sampling.usage.map(tokens_text).unwrap_or_default();
+            let row = TableRow::new([
+                sampling.requester().as_str(),
+                &word(&sampling.model),
+                &word(&sampling.stop_reason),
+                &used,
+            ]);
             table.push(match &sampling.error {
-                Some(error) => row.note(format!("failed: {error}")),
+                Some(error) => row.with_detail(format!("failed: {error}")),
                 None => row,
             });
         }
@@ -459,7 +465,7 @@ impl RunDetails {
 }
 
 /// What a person did with a question.
-pub fn action(answer: &Answer) -> &'static str {
+pub fn answer_action(answer: &Answer) -> &'static str {
     match answer {
         Answer::Accept { .. } => "accepted",
         Answer::Decline => "declined",
@@ -468,7 +474,7 @@ pub fn action(answer: &Answer) -> &'static str {
 }
 
 /// Tokens as people read them.
-pub(super) fn tokens(usage: Usage) -> String {
+pub(super) fn tokens_text(usage: Usage) -> String {
     format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
 }
 
@@ -481,18 +487,18 @@ mod tests {
     use crate::journal::samples;
 
     fn details(events: &[Record]) -> RunDetails {
-        let mut details = RunDetails::new(&samples::run(), None);
+        let mut details = RunDetails::new(&samples::sample_run_id(), None);
         events.iter().for_each(|record| details.apply(record));
         details
     }
 
-    fn viewpoint() -> Viewpoint {
-        Viewpoint { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC }
+    fn viewpoint() -> DisplayContext {
+        DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC }
     }
 
     #[test]
-    fn a_run_that_ended_is_shown_with_all_that_happened() {
-        insta::assert_snapshot!(details(&samples::journey()).text(&viewpoint()), @r"
+    fn shows_a_finished_run() {
+        insta::assert_snapshot!(details(&samples::sample_run()).text(&viewpoint()), @r"
         run      01990000-0000-7000-8000-00000000abcd
         plan     lisbon
         status   cancelled
@@ -533,15 +539,15 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_has_not_ended_is_driven_or_says_that_it_was_interrupted() {
-        let driver = Some(Holder { process: Some(1234) });
-        let mut driven = RunDetails { driver, ..details(&samples::journey()[..8]) };
-        driven.apply(&samples::journey()[8]);
+    fn shows_running_and_interrupted_runs() {
+        let driver = Some(Holder { pid: Some(1234) });
+        let mut driven = RunDetails { driver, ..details(&samples::sample_run()[..8]) };
+        driven.apply(&samples::sample_run()[8]);
         let shown = driven.text(&viewpoint());
         let head: Vec<_> = shown.lines().take(5).collect();
         assert_eq!(head[2], "status   running, driven by process 1234");
         assert_eq!(head[4], "ended    not yet; last event 1m32s ago");
-        insta::assert_snapshot!(details(&samples::journey()[..8]).text(&viewpoint()), @r"
+        insta::assert_snapshot!(details(&samples::sample_run()[..8]).text(&viewpoint()), @r"
         run      01990000-0000-7000-8000-00000000abcd
         plan     lisbon
         status   interrupted
@@ -566,12 +572,12 @@ mod tests {
     }
 
     #[test]
-    fn the_json_is_the_result_with_more_beside_it() {
+    fn json_is_the_result_with_metadata() {
         assert_eq!(
-            details(&samples::journey()[..8]).json(Vec::new()).expect("serialises")["status"],
+            details(&samples::sample_run()[..8]).json(Vec::new()).expect("serialises")["status"],
             json!("interrupted")
         );
-        let json = details(&samples::journey()).json(Vec::new()).expect("serialises");
+        let json = details(&samples::sample_run()).json(Vec::new()).expect("serialises");
         assert_eq!(json["status"], json!("cancelled"));
         assert_eq!(json["tasks"]["book"]["output"], json!({"id": 7}));
         assert_eq!(

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Viewpoint, show::RunDetails, table::Table};
+use super::{DisplayContext, show::RunDetails, text_table::TextTable};
 use crate::model::{SentCall, TaskId};
 
 /// One task of a run.
@@ -33,11 +33,11 @@ impl RunDetails {
 
 impl TaskDetails<'_> {
     /// The task as text.
-    pub fn text(&self, viewpoint: &Viewpoint) -> String {
+    pub fn text(&self, viewpoint: &DisplayContext) -> String {
         let mut text = String::new();
         let result = self.details.task_result(&self.id);
         if let Some(result) = result {
-            let mut table = Table::default();
+            let mut table = TextTable::default();
             table.push(self.details.task_row(&self.id, result, viewpoint.now));
             let _ = write!(text, "{table}");
         }
@@ -108,15 +108,15 @@ mod tests {
     }
 
     fn details() -> RunDetails {
-        let mut details = RunDetails::new(&samples::run(), None);
-        samples::journey().iter().for_each(|record| details.apply(record));
+        let mut details = RunDetails::new(&samples::sample_run_id(), None);
+        samples::sample_run().iter().for_each(|record| details.apply(record));
         details
     }
 
     #[test]
     fn a_task_is_shown_with_its_calls_and_those_of_its_items() {
         let details = details();
-        let viewpoint = Viewpoint { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC };
+        let viewpoint = DisplayContext { now: Timestamp(1_700_000_100_000), zone: TimeZone::UTC };
         let task = details.task("read", calls()).expect("there");
         insta::assert_snapshot!(task.text(&viewpoint));
         let json = task.json().expect("JSON");

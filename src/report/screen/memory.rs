@@ -3,24 +3,24 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Device, Output, Size};
+use super::{Device, OutputStream, ScreenSize};
 
 /// A device that keeps what was written, wherever it went.
 #[derive(Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<String>>);
+pub(crate) struct MemoryDevice(Arc<Mutex<String>>);
 
-impl Memory {
+impl MemoryDevice {
     /// All that was written so far.
     pub(crate) fn text(&self) -> String {
         self.0.lock().expect("no panic").clone()
     }
 }
 
-impl Device for Memory {
-    fn write(&mut self, _: Output, text: &str) {
+impl Device for MemoryDevice {
+    fn write(&mut self, _: OutputStream, text: &str) {
         self.0.lock().expect("no panic").push_str(text);
     }
-    fn size(&self) -> Size {
-        Size { rows: 24, columns: 80 }
+    fn size(&self) -> ScreenSize {
+        ScreenSize { rows: 24, columns: 80 }
     }
 }

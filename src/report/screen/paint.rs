@@ -5,76 +5,81 @@ use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
 
 use super::{
     super::text::{printable_styled, printable_unstyled},
-    Abilities, Output, Size,
+    OutputStream, ScreenCapabilities, ScreenSize,
 };
 
 /// Something to write.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum PaintStep {
     /// A whole line, or several with line breaks between them.
     Line(String),
     /// Text of a prompt or of an answer, as it is.
-    Text(Output, String),
+    Text(OutputStream, String),
     /// A person ended the line on the terminal itself.
-    Typed,
+    LineBreakTyped,
     /// The prompt or the answer is over; what follows begins on a line of its own.
     EndText,
 }
 
 /// Knows what is on the screen.
 pub(super) struct Painter {
-    abilities: Abilities,
+    capabilities: ScreenCapabilities,
     /// The live view as it was drawn.
-    drawn: Vec<String>,
+    drawn_lines: Vec<String>,
     /// Whose text the cursor stands behind, in the middle of a line.
-    mid_line: Option<Output>,
+    mid_line: Option<OutputStream>,
 }
 
 impl Painter {
-    pub(super) fn new(abilities: Abilities) -> Self {
-        Self { abilities, drawn: Vec::new(), mid_line: None }
+    pub(super) fn new(abilities: ScreenCapabilities) -> Self {
+        Self { capabilities: abilities, drawn_lines: Vec::new(), mid_line: None }
     }
 
     /// The bytes that write `steps` and then draw `view` below, in order; none where nothing changes.
-    pub(super) fn paint(&mut self, steps: VecDeque<Step>, view: Vec<String>, size: Size) -> Vec<(Output, String)> {
+    pub(super) fn paint(
+        &mut self,
+        steps: VecDeque<PaintStep>,
+        view: Vec<String>,
+        size: ScreenSize,
+    ) -> Vec<(OutputStream, String)> {
         let most = size.rows.saturating_sub(1);
-        let view: Vec<_> = view.into_iter().take(most).map(|line| self.fit(&line, size)).collect();
-        if steps.is_empty() && view == self.drawn {
+        let view: Vec<_> = view.into_iter().take(most).map(|line| self.fit_width(&line, size)).collect();
+        if steps.is_empty() && view == self.drawn_lines {
             return Vec::new();
         }
         let mut strokes = Vec::new();
-        add(&mut strokes, Output::Talk, &self.erasure(size));
+        push_text(&mut strokes, OutputStream::Messages, &self.erase_sequence(size));
         for step in steps {
             match step {
-                Step::Line(line) => {
-                    self.break_line(&mut strokes);
-                    add(&mut strokes, Output::Talk, &self.styled(&line));
-                    add(&mut strokes, Output::Talk, "\n");
+                PaintStep::Line(line) => {
+                    self.end_open_line(&mut strokes);
+                    push_text(&mut strokes, OutputStream::Messages, &self.safe_text(&line));
+                    push_text(&mut strokes, OutputStream::Messages, "\n");
                 }
-                Step::Text(output, text) => {
-                    add(&mut strokes, output, &self.styled(&text));
+                PaintStep::Text(output, text) => {
+                    push_text(&mut strokes, output, &self.safe_text(&text));
                     if !text.is_empty() {
                         self.mid_line = (!text.ends_with('\n')).then_some(output);
                     }
                 }
-                Step::Typed => self.mid_line = None,
-                Step::EndText => self.break_line(&mut strokes),
+                PaintStep::LineBreakTyped => self.mid_line = None,
+                PaintStep::EndText => self.end_open_line(&mut strokes),
             }
         }
         for line in &view {
-            add(&mut strokes, Output::Talk, line);
-            add(&mut strokes, Output::Talk, "\n");
+            push_text(&mut strokes, OutputStream::Messages, line);
+            push_text(&mut strokes, OutputStream::Messages, "\n");
         }
-        self.drawn = view;
+        self.drawn_lines = view;
         strokes
     }
 
     /// Moves to where the live view began and clears all below. The terminal may have become narrower since, and
     /// then each line takes more rows than it did.
-    fn erasure(&self, size: Size) -> String {
+    fn erase_sequence(&self, size: ScreenSize) -> String {
         let columns = size.columns.max(1);
         let rows: usize =
-            self.drawn.iter().map(|line| console::measure_text_width(line).div_ceil(columns).max(1)).sum();
+            self.drawn_lines.iter().map(|line| console::measure_text_width(line).div_ceil(columns).max(1)).sum();
         let mut out = String::new();
         if rows > 0 {
             // Writing to a string cannot fail.
@@ -83,24 +88,24 @@ impl Painter {
         out
     }
 
-    fn fit(&self, line: &str, size: Size) -> String {
-        console::truncate_str(&self.styled(line), size.columns.saturating_sub(1), "…").into_owned()
+    fn fit_width(&self, line: &str, size: ScreenSize) -> String {
+        console::truncate_str(&self.safe_text(line), size.columns.saturating_sub(1), "…").into_owned()
     }
 
     /// Escapes what is unsafe, and removes styles where no colors are wanted.
-    fn styled<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.abilities.colour { printable_styled(text) } else { printable_unstyled(text) }
+    fn safe_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.capabilities.color { printable_styled(text) } else { printable_unstyled(text) }
     }
 
-    fn break_line(&mut self, strokes: &mut Vec<(Output, String)>) {
+    fn end_open_line(&mut self, strokes: &mut Vec<(OutputStream, String)>) {
         if let Some(output) = self.mid_line.take() {
-            add(strokes, output, "\n");
+            push_text(strokes, output, "\n");
         }
     }
 }
 
 /// Adds text to the last stroke, or as another where that went elsewhere.
-fn add(strokes: &mut Vec<(Output, String)>, output: Output, text: &str) {
+fn push_text(strokes: &mut Vec<(OutputStream, String)>, output: OutputStream, text: &str) {
     match strokes.last_mut() {
         _ if text.is_empty() => {}
         Some((last, before)) if *last == output => before.push_str(text),
@@ -112,23 +117,23 @@ fn add(strokes: &mut Vec<(Output, String)>, output: Output, text: &str) {
 mod tests {
     use super::*;
 
-    const SIZE: Size = Size { rows: 4, columns: 20 };
+    const SIZE: ScreenSize = ScreenSize { rows: 4, columns: 20 };
 
     /// A painter all of whose strokes go to one terminal.
-    struct Drawn(Painter);
+    struct TestPainter(Painter);
 
-    impl Drawn {
-        fn paint(&mut self, steps: VecDeque<Step>, view: Vec<String>, size: Size) -> String {
+    impl TestPainter {
+        fn paint(&mut self, steps: VecDeque<PaintStep>, view: Vec<String>, size: ScreenSize) -> String {
             self.0.paint(steps, view, size).into_iter().map(|(_, text)| text).collect()
         }
     }
 
-    fn painter(colour: bool) -> Drawn {
-        Drawn(Painter::new(Abilities { live: true, colour }))
+    fn painter(colour: bool) -> TestPainter {
+        TestPainter(Painter::new(ScreenCapabilities { live: true, color: colour }))
     }
 
-    fn line(text: &str) -> Step {
-        Step::Line(text.to_owned())
+    fn line(text: &str) -> PaintStep {
+        PaintStep::Line(text.to_owned())
     }
 
     fn view(lines: &[&str]) -> Vec<String> {
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_the_view_below_the_lines_and_over_the_last_one() {
+    fn draws_the_view_below_lines_and_replaces_it() {
         let mut painter = painter(true);
         assert_eq!(painter.paint([line("one")].into(), view(&["a", "b"]), SIZE), "one\na\nb\n");
         assert_eq!(painter.paint(VecDeque::new(), view(&["a", "b"]), SIZE), "");
@@ -146,37 +151,39 @@ mod tests {
     }
 
     #[test]
-    fn keeps_within_the_terminal_by_the_width_of_its_characters() {
+    fn truncates_lines_by_display_width() {
         let mut painter = painter(true);
         let tall = painter.paint(VecDeque::new(), view(&["1", "2", "3", "4", "5"]), SIZE);
         assert_eq!(tall, "1\n2\n3\n");
         let wide = painter.paint(VecDeque::new(), view(&["世界世界世界世界世界世界"]), SIZE);
         assert_eq!(wide, "\x1b[3A\r\x1b[J世界世界世界世界世…\n");
-        let narrower = Size { columns: 10, ..SIZE };
+        let narrower = ScreenSize { columns: 10, ..SIZE };
         assert_eq!(painter.paint(VecDeque::new(), Vec::new(), narrower), "\x1b[2A\r\x1b[J");
     }
 
     #[test]
-    fn a_prompt_ends_its_line_unless_the_person_did() {
-        let prompt = |ending| VecDeque::from([Step::Text(Output::Talk, "name> ".to_owned()), ending, line("next")]);
-        assert_eq!(painter(true).paint(prompt(Step::EndText), Vec::new(), SIZE), "name> \nnext\n");
-        assert_eq!(painter(true).paint(prompt(Step::Typed), Vec::new(), SIZE), "name> next\n");
+    fn prompt_ends_its_line_once() {
+        let prompt = |ending| {
+            VecDeque::from([PaintStep::Text(OutputStream::Messages, "name> ".to_owned()), ending, line("next")])
+        };
+        assert_eq!(painter(true).paint(prompt(PaintStep::EndText), Vec::new(), SIZE), "name> \nnext\n");
+        assert_eq!(painter(true).paint(prompt(PaintStep::LineBreakTyped), Vec::new(), SIZE), "name> next\n");
     }
 
     #[test]
-    fn an_answer_goes_to_its_own_output_and_ends_its_line_there() {
-        let mut painter = Painter::new(Abilities { live: true, colour: false });
+    fn answer_goes_to_stdout_and_ends_its_line() {
+        let mut painter = Painter::new(ScreenCapabilities { live: true, color: false });
         painter.paint(VecDeque::new(), view(&["writing"]), SIZE);
-        let said = |text: &str| Step::Text(Output::Answer, text.to_owned());
+        let said = |text: &str| PaintStep::Text(OutputStream::Answer, text.to_owned());
         let strokes = painter.paint([said("It is"), said(""), said(" green.")].into(), Vec::new(), SIZE);
-        let (talk, answer) = (Output::Talk, Output::Answer);
+        let (talk, answer) = (OutputStream::Messages, OutputStream::Answer);
         assert_eq!(strokes, [(talk, "\x1b[1A\r\x1b[J".to_owned()), (answer, "It is green.".to_owned())]);
-        let strokes = painter.paint([Step::EndText, line("done")].into(), Vec::new(), SIZE);
+        let strokes = painter.paint([PaintStep::EndText, line("done")].into(), Vec::new(), SIZE);
         assert_eq!(strokes, [(answer, "\n".to_owned()), (talk, "done\n".to_owned())]);
     }
 
     #[test]
-    fn takes_styles_out_where_no_colours_are_wanted() {
+    fn removes_styles_without_color() {
         let steps = [line("\x1b[31mred\x1b[0m")];
         assert_eq!(painter(false).paint(steps.into(), view(&["\x1b[2mdim\x1b[0m"]), SIZE), "red\ndim\n");
     }

@@ -1,15 +1,15 @@
-use super::{memory::Memory, *};
+use super::{memory::MemoryDevice, *};
 
-fn screen(live: bool) -> (Screen, Memory) {
-    let memory = Memory::default();
-    (Screen::over(memory.clone(), Abilities { live, colour: false }).expect("a thread"), memory)
+fn memory_screen(live: bool) -> (Screen, MemoryDevice) {
+    let memory = MemoryDevice::default();
+    (Screen::with_device(memory.clone(), ScreenCapabilities { live, color: false }).expect("a thread"), memory)
 }
 
 #[test]
-fn writes_every_line_before_it_is_dropped() {
-    let (screen, memory) = screen(false);
+fn drop_writes_all_lines() {
+    let (screen, memory) = memory_screen(false);
     let other = screen.clone();
-    let lines: Vec<_> = (0..MAX_UNHURRIED).map(|n| n.to_string()).collect();
+    let lines: Vec<_> = (0..MAX_DEFERRED_BYTES).map(|n| n.to_string()).collect();
     for line in &lines {
         other.println(line);
     }
@@ -20,18 +20,18 @@ fn writes_every_line_before_it_is_dropped() {
 
 /// A device whose writes wait until each is allowed.
 #[derive(Clone, Default)]
-struct Stalled {
-    memory: Memory,
-    writes: Arc<(Mutex<Writes>, Condvar)>,
+struct StalledDevice {
+    memory: MemoryDevice,
+    writes: Arc<(Mutex<WriteGate>, Condvar)>,
 }
 
 #[derive(Default)]
-struct Writes {
+struct WriteGate {
     started: usize,
     allowed: usize,
 }
 
-impl Stalled {
+impl StalledDevice {
     fn wait_until_started(&self, writes: usize) {
         let (state, changed) = &*self.writes;
         let state = state.lock().expect("no panic");
@@ -45,8 +45,8 @@ impl Stalled {
     }
 }
 
-impl Device for Stalled {
-    fn write(&mut self, output: Output, text: &str) {
+impl Device for StalledDevice {
+    fn write(&mut self, output: OutputStream, text: &str) {
         let (state, changed) = &*self.writes;
         let mut state = state.lock().expect("no panic");
         state.started += 1;
@@ -55,18 +55,19 @@ impl Device for Stalled {
         drop(changed.wait_while(state, |state| state.allowed < write).expect("no panic"));
         self.memory.write(output, text);
     }
-    fn size(&self) -> Size {
+    fn size(&self) -> ScreenSize {
         self.memory.size()
     }
 }
 
 #[test]
-fn an_output_that_accepts_nothing_never_blocks_a_line() {
-    let device = Stalled::default();
-    let screen = Screen::over(device.clone(), Abilities { live: false, colour: false }).expect("a thread");
+fn stalled_output_never_blocks_println() {
+    let device = StalledDevice::default();
+    let screen =
+        Screen::with_device(device.clone(), ScreenCapabilities { live: false, color: false }).expect("a thread");
     let line = "x".repeat(1023);
-    let printed = 3 * MAX_WAITING / line.len();
-    let kept = MAX_WAITING / line.len();
+    let printed = 3 * MAX_QUEUED_BYTES / line.len();
+    let kept = MAX_QUEUED_BYTES / line.len();
     screen.println("first");
     // Lines are printed only while a write is stalled, so that the thread cannot make room among them. The second
     // write has all that waited for the first one, and further lines wait for it.
@@ -95,10 +96,11 @@ fn an_output_that_accepts_nothing_never_blocks_a_line() {
 }
 
 #[test]
-fn lines_are_safe_whatever_they_hold() {
+fn lines_are_escaped() {
     for (colour, shown) in [(false, "\\u{1b}[2J\\u{200b}red\n"), (true, "\\u{1b}[2J\\u{200b}\x1b[31mred\x1b[0m\n")] {
-        let memory = Memory::default();
-        let screen = Screen::over(memory.clone(), Abilities { live: false, colour }).expect("a thread");
+        let memory = MemoryDevice::default();
+        let screen =
+            Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: colour }).expect("a thread");
         screen.println("\x1b[2J\u{200b}\x1b[31mred\x1b[0m");
         drop(screen);
         assert_eq!(memory.text(), shown);
@@ -106,8 +108,8 @@ fn lines_are_safe_whatever_they_hold() {
 }
 
 #[test]
-fn lines_and_the_view_wait_while_a_prompt_is_open() {
-    let (screen, memory) = screen(true);
+fn prompt_holds_lines_and_view() {
+    let (screen, memory) = memory_screen(true);
     screen.show(Arc::new(|_| vec!["working".to_owned()]));
     screen.flush();
     screen.println("before");
@@ -116,12 +118,12 @@ fn lines_and_the_view_wait_while_a_prompt_is_open() {
     let shown = memory.text().len();
 
     let prompt = screen.prompt();
-    prompt.lines(["Proceed?"]);
+    prompt.write_lines(["Proceed?"]);
     prompt.write("> ");
     screen.println("meanwhile");
     screen.flush();
     assert_eq!(&memory.text()[shown..], "\x1b[1A\r\x1b[JProceed?\n> ");
-    prompt.typed();
+    prompt.record_input();
     drop(prompt);
     screen.flush();
     assert_eq!(&memory.text()[shown..], "\x1b[1A\r\x1b[JProceed?\n> meanwhile\nworking\n");
@@ -131,32 +133,32 @@ fn lines_and_the_view_wait_while_a_prompt_is_open() {
 }
 
 #[test]
-fn more_lines_than_a_prompt_can_hold_are_written_all_the_same() {
-    let (screen, memory) = screen(true);
+fn excess_held_lines_are_written() {
+    let (screen, memory) = memory_screen(true);
     let prompt = screen.prompt();
     prompt.write("> ");
-    for n in 0..=MOST_HELD {
+    for n in 0..=MAX_HELD_LINES {
         screen.println(n.to_string());
     }
     screen.flush();
-    assert!(memory.text().starts_with("> \n0\n1\n") && memory.text().ends_with(&format!("\n{MOST_HELD}\n")));
+    assert!(memory.text().starts_with("> \n0\n1\n") && memory.text().ends_with(&format!("\n{MAX_HELD_LINES}\n")));
 }
 
 #[test]
-fn without_a_live_screen_nothing_waits_and_no_view_is_drawn() {
-    let (screen, memory) = screen(false);
+fn non_live_screen_holds_nothing() {
+    let (screen, memory) = memory_screen(false);
     screen.show(Arc::new(|_| vec!["working".to_owned()]));
     let prompt = screen.prompt();
     prompt.write("> ");
-    prompt.typed();
+    prompt.record_input();
     screen.println("meanwhile");
     screen.suspend(|| assert_eq!(memory.text(), "> meanwhile\n"));
 }
 
 #[test]
-fn lines_and_the_view_wait_while_an_answer_is_written() {
+fn answer_holds_lines_and_view() {
     for live in [true, false] {
-        let (screen, memory) = screen(live);
+        let (screen, memory) = memory_screen(live);
         screen.show(Arc::new(|_| vec!["working".to_owned()]));
         screen.flush();
         let shown = memory.text().len();
@@ -174,8 +176,8 @@ fn lines_and_the_view_wait_while_an_answer_is_written() {
 }
 
 #[test]
-fn a_view_that_panics_takes_nobody_with_it() {
-    let (screen, memory) = screen(true);
+fn panicking_view_does_not_block_callers() {
+    let (screen, memory) = memory_screen(true);
     assert!(!screen.has_failed());
     screen.show(Arc::new(|_| panic!("a mistake in a view")));
     screen.flush();
@@ -191,14 +193,14 @@ fn a_view_that_panics_takes_nobody_with_it() {
 fn a_device_that_panics_takes_nobody_with_it() {
     struct Broken;
     impl Device for Broken {
-        fn write(&mut self, _: Output, _: &str) {
+        fn write(&mut self, _: OutputStream, _: &str) {
             panic!("a mistake in a device")
         }
-        fn size(&self) -> Size {
-            Size::default()
+        fn size(&self) -> ScreenSize {
+            ScreenSize::default()
         }
     }
-    let screen = Screen::over(Broken, Abilities { live: false, colour: false }).expect("a thread");
+    let screen = Screen::with_device(Broken, ScreenCapabilities { live: false, color: false }).expect("a thread");
     screen.println("nobody reads this");
     screen.flush();
     assert!(screen.has_failed());

@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn a_file_that_is_no_journal_is_named_and_left_alone() {
+fn foreign_file_is_rejected_unchanged() {
     let (folder, _) = folder();
     let text = folder.path().join("notes.txt");
     fs::write(&text, "shopping: bread, milk, and everything else for the whole of the week".repeat(40))
@@ -15,15 +15,15 @@ fn a_file_that_is_no_journal_is_named_and_left_alone() {
         let before = fs::read(path).expect("reads");
         let message = format!("`{}` is not a kapell journal", path.display());
         assert_eq!(SqliteJournal::open(path, Durability::Full).expect_err("refuses").to_string(), message);
-        assert_eq!(Reader::open(path).expect_err("refuses").to_string(), message);
+        assert_eq!(JournalReader::open(path).expect_err("refuses").to_string(), message);
         assert_eq!(&fs::read(path).expect("reads"), &before);
     }
 }
 
 #[test]
-fn places_where_no_journal_can_be_are_named() {
+fn unusable_paths_are_reported() {
     let (folder, missing) = folder();
-    assert!(matches!(Reader::open(&missing), Err(JournalError::Missing { path }) if path == missing));
+    assert!(matches!(JournalReader::open(&missing), Err(JournalError::Missing { path }) if path == missing));
     let file = folder.path().join("file");
     fs::write(&file, "").expect("writes");
     let below = file.join("journal.db");
@@ -39,11 +39,11 @@ fn places_where_no_journal_can_be_are_named() {
 }
 
 #[test]
-fn a_damaged_journal_is_named() {
+fn damaged_journal_is_reported() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
-    let run = samples::run();
-    append(&journal, &run, samples::journey()).expect("appends");
+    let run = samples::sample_run_id();
+    append_records(&journal, &run, samples::sample_run()).expect("appends");
     drop(journal);
     let mut bytes = fs::read(&path).expect("reads");
     // Past the page that holds the header and the schema, nothing is left.
@@ -51,54 +51,55 @@ fn a_damaged_journal_is_named() {
     fs::write(&path, bytes).expect("writes");
 
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("the schema is whole");
-    let error = append(&journal, &run, vec![record(0)]).expect_err("refuses");
+    let error = append_records(&journal, &run, vec![record(0)]).expect_err("refuses");
     assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
-    let error = Reader::open(&path).expect("opens").records(&run, 0).next().expect("an error").expect_err("refuses");
+    let error =
+        JournalReader::open(&path).expect("opens").records(&run, 0).next().expect("an error").expect_err("refuses");
     assert!(matches!(&error, JournalError::Damaged { path: at, .. } if *at == path), "{error:?}");
 }
 
 #[test]
-fn a_full_disk_fails_the_append_and_the_journal_goes_on_when_there_is_room_again() {
+fn append_fails_on_full_disk_and_recovers() {
     let (_folder, path) = folder();
     let connection = schema::open_for_writing(&path).expect("opens");
     // A limit of SQLite's own gives the error that a full disk gives.
     connection.pragma_update(None, "max_page_count", 40).expect("limits");
-    let journal = SqliteJournal::start(connection, &path, Durability::Full).expect("starts");
+    let journal = SqliteJournal::start_writer(connection, &path, Durability::Full).expect("starts");
     let run = RunId::from("run");
-    append(&journal, &run, vec![record(0)]).expect("appends");
+    append_records(&journal, &run, vec![record(0)]).expect("appends");
     let text = "x".repeat(1 << 20);
-    let large = samples::records(json!([
+    let large = samples::records_from_events(json!([
         {"type": "cancel_requested"},
         {"type": "agent_logged", "origin": {"agent": "research"}, "message": {"level": "info", "data": text}},
     ]));
-    let error = append(&journal, &run, large[1..].to_vec()).expect_err("fails");
-    assert!(matches!(&error, JournalError::Full { path: at, .. } if *at == path), "{error:?}");
-    append(&journal, &run, vec![record(1)]).expect("appends");
-    assert_eq!(read(&path, &run), [record(0), record(1)]);
+    let error = append_records(&journal, &run, large[1..].to_vec()).expect_err("fails");
+    assert!(matches!(&error, JournalError::DiskFull { path: at, .. } if *at == path), "{error:?}");
+    append_records(&journal, &run, vec![record(1)]).expect("appends");
+    assert_eq!(read_records(&path, &run), [record(0), record(1)]);
 }
 
 #[test]
-fn a_torn_write_ahead_log_costs_only_what_was_torn() {
+fn torn_log_loses_only_torn_records() {
     let (folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
     let run = RunId::from("run");
     for seq in 0..20 {
-        append(&journal, &run, vec![record(seq)]).expect("appends");
+        append_records(&journal, &run, vec![record(seq)]).expect("appends");
     }
     // The files as a power cut leaves them: the journal is open, and the log ends in the middle of a page.
     let log = fs::read(path.with_extension("db-wal")).expect("reads");
-    for (name, log) in [("cut", log[..log.len() - 100].to_vec()), ("garbled", garbled(&log))] {
+    for (name, log) in [("cut", log[..log.len() - 100].to_vec()), ("garbled", corrupt_log(&log))] {
         let copy = folder.path().join(format!("{name}.db"));
         fs::copy(&path, &copy).expect("copies");
         fs::write(copy.with_extension("db-wal"), log).expect("writes");
-        assert_eq!(read(&copy, &run), (0..19).map(record).collect::<Vec<_>>(), "{name}");
+        assert_eq!(read_records(&copy, &run), (0..19).map(record).collect::<Vec<_>>(), "{name}");
         let journal = SqliteJournal::open(&copy, Durability::Full).expect("opens");
-        append(&journal, &run, vec![record(19), record(20)]).expect("goes on");
-        assert_eq!(read(&copy, &run), (0..21).map(record).collect::<Vec<_>>(), "{name}");
+        append_records(&journal, &run, vec![record(19), record(20)]).expect("goes on");
+        assert_eq!(read_records(&copy, &run), (0..21).map(record).collect::<Vec<_>>(), "{name}");
     }
 }
 
-fn garbled(log: &[u8]) -> Vec<u8> {
+fn corrupt_log(log: &[u8]) -> Vec<u8> {
     let mut log = log.to_vec();
     let last = log.len() - 1;
     log[last] ^= 1;

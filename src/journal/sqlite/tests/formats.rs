@@ -4,25 +4,25 @@
 use super::*;
 
 #[test]
-fn a_format_that_is_too_old_or_too_new_is_refused_and_left_alone() {
+fn unsupported_formats_are_rejected_unchanged() {
     let (_folder, path) = folder();
     drop(SqliteJournal::open(&path, Durability::Normal).expect("opens"));
-    for found in [1, schema::FORMAT + 1] {
+    for found in [1, schema::FORMAT_VERSION + 1] {
         Connection::open(&path).expect("opens").pragma_update(None, "user_version", found).expect("updates");
         let before = fs::read(&path).expect("reads");
         let message = format!(
             "the journal `{}` has format {found}, and this kapell works with format {}",
             path.display(),
-            schema::FORMAT
+            schema::FORMAT_VERSION
         );
         assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
-        assert_eq!(Reader::open(&path).expect_err("refuses").to_string(), message);
+        assert_eq!(JournalReader::open(&path).expect_err("refuses").to_string(), message);
         assert_eq!(fs::read(&path).expect("reads"), before);
     }
 }
 
 #[test]
-fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
+fn older_formats_are_migrated_on_open() {
     let body = r#"{"seq":0,"at":1000,"type":"cancel_requested"}"#;
     // As the version with format 3 wrote it.
     let sum = 5_004_363_300_856_770_576_i64;
@@ -39,26 +39,29 @@ fn an_older_format_is_brought_up_to_date_by_whoever_opens_it_first() {
         for reader_first in [true, false] {
             let folder = tempfile::tempdir().expect("a folder");
             let path = folder.path().join("journal.db");
-            schema::tests::create_older(&path, format, &content);
+            schema::tests::create_journal_of_format(&path, format, &content);
             if reader_first {
-                assert_eq!(Reader::open(&path).expect("opens").notes(&run).expect("reads"), Notes::default());
+                assert_eq!(
+                    JournalReader::open(&path).expect("opens").checkpoints(&run).expect("reads"),
+                    Checkpoints::default()
+                );
             }
             let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
-            block_on(journal.note(&run, NoteKey::Session("travel".into()), json!(1))).expect("keeps");
-            append(&journal, &run, vec![record(1), record(2)]).expect("appends");
-            append(&journal, &run, vec![record(3)]).expect("appends");
-            assert_eq!(read(&path, &run), (0..4).map(record).collect::<Vec<_>>());
-            let sessions = Reader::open(&path).expect("opens").notes(&run).expect("reads").sessions;
+            block_on(journal.save_checkpoint(&run, CheckpointKey::Session("travel".into()), json!(1))).expect("keeps");
+            append_records(&journal, &run, vec![record(1), record(2)]).expect("appends");
+            append_records(&journal, &run, vec![record(3)]).expect("appends");
+            assert_eq!(read_records(&path, &run), (0..4).map(record).collect::<Vec<_>>());
+            let sessions = JournalReader::open(&path).expect("opens").checkpoints(&run).expect("reads").sessions;
             assert_eq!(sessions, [("travel".into(), json!(1))].into());
         }
     }
 }
 
 #[test]
-fn a_process_that_drives_a_run_goes_on_while_another_brings_the_journal_up_to_date() {
+fn driver_continues_during_migration() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal.db");
-    schema::tests::create_older(&path, 3, "");
+    schema::tests::create_journal_of_format(&path, 3, "");
     let driver = Connection::open(&path).expect("opens");
     // As the version with format 3 writes.
     let mut insert = driver
@@ -71,7 +74,7 @@ fn a_process_that_drives_a_run_goes_on_while_another_brings_the_journal_up_to_da
             drop(SqliteJournal::open(&path, Durability::Full).expect("opens"));
         }
     }
-    assert_eq!(read(&path, &"run".into()), (0..4).map(record).collect::<Vec<_>>());
+    assert_eq!(read_records(&path, &"run".into()), (0..4).map(record).collect::<Vec<_>>());
 }
 
 #[test]
@@ -82,12 +85,12 @@ fn runs_of_an_older_format_keep_their_order_and_those_of_its_driver_come_after_t
     let content = "
         INSERT INTO runs VALUES ('a', 'lisbon', 9, 'succeeded', 10, 1), ('b', 'lisbon', 5, 'running', NULL, 1);
         INSERT INTO events VALUES ('a', 0, 9, '{}', NULL), ('b', 0, 5, '{}', NULL);";
-    schema::tests::create_older(&path, 4, content);
+    schema::tests::create_journal_of_format(&path, 4, content);
     let driver = Connection::open(&path).expect("opens");
     let mut insert = driver
         .prepare("INSERT INTO runs (run, name, started, status) VALUES ('c', 'lisbon', 1, 'running')")
         .expect("prepares");
-    let reader = Reader::open(&path).expect("brings it up to date");
+    let reader = JournalReader::open(&path).expect("brings it up to date");
     insert.execute([]).expect("inserts");
     driver.execute("INSERT INTO events VALUES ('c', 0, 1, '{}', NULL)", []).expect("inserts");
     let runs: Vec<_> = reader.runs(9).expect("lists").into_iter().map(|run| run.run.to_string()).collect();

@@ -4,19 +4,19 @@ use super::*;
 use crate::model::{ChatTool, JsonObject, Prices};
 
 /// A model that takes tools, whose endpoint answers with `body`.
-fn model(body: &str) -> OpenAi {
+fn model_with_tools(body: &str) -> OpenAi {
     let dialect = Dialect { tools: true, ..Dialect::default() };
     let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
-    cut_for(spec, vec![Bytes::copy_from_slice(body.as_bytes())])
+    model_with_spec(spec, vec![Bytes::copy_from_slice(body.as_bytes())])
 }
 
-fn asking() -> ChatRequest {
+fn tool_request() -> ChatRequest {
     let tool = |name: &str| ChatTool { name: name.to_owned(), description: None, input_schema: JsonObject::new() };
     ChatRequest { tools: vec![tool("geo.find"), tool("book")], ..question() }
 }
 
-pub(super) async fn told(body: &str) -> Result<ChatReply, ChatError> {
-    model(body).chat(&asking()).await
+pub(super) async fn chat_with_tools(body: &str) -> Result<ChatReply, ChatError> {
+    model_with_tools(body).chat(&tool_request()).await
 }
 
 /// A stream with these parts of tool calls, a chunk each, and this end.
@@ -26,7 +26,7 @@ fn stream(parts: &[serde_json::Value], finish_reason: &str) -> String {
     parts.collect::<String>() + &chunk(json!({"delta": {}, "finish_reason": finish_reason}))
 }
 
-fn uses(uses: &[(&str, &str, serde_json::Value)], stop_reason: &str) -> Result<ChatReply, ChatError> {
+fn expected_tool_uses(uses: &[(&str, &str, serde_json::Value)], stop_reason: &str) -> Result<ChatReply, ChatError> {
     let parts = uses.iter().map(|(id, name, input)| ChatPart::ToolUse {
         id: (*id).to_owned(),
         name: (*name).to_owned(),
@@ -36,10 +36,10 @@ fn uses(uses: &[(&str, &str, serde_json::Value)], stop_reason: &str) -> Result<C
 }
 
 #[tokio::test]
-async fn requests_for_tools_are_put_together_however_they_are_cut_and_numbered() {
+async fn assembles_tool_calls_from_any_chunks() {
     let (find, book) = (json!({"city": "Porto"}), json!({}));
-    let both = uses(&[("a", "geo.find", find.clone()), ("b", "book", book.clone())], "toolUse");
-    let numbered = uses(&[("call_1", "geo.find", find.clone()), ("call_2", "book", book)], "toolUse");
+    let both = expected_tool_uses(&[("a", "geo.find", find.clone()), ("b", "book", book.clone())], "toolUse");
+    let numbered = expected_tool_uses(&[("call_1", "geo.find", find.clone()), ("call_2", "book", book)], "toolUse");
     for (what, parts, finish_reason, expected) in [
         (
             "as documented, interleaved",
@@ -97,7 +97,7 @@ async fn requests_for_tools_are_put_together_however_they_are_cut_and_numbered()
                 json!([{"index": 1, "id": "b", "function": {"name": "book", "arguments": "{\"da"}}]),
             ],
             "length",
-            uses(&[("a", "geo.find", find.clone())], "toolUse"),
+            expected_tool_uses(&[("a", "geo.find", find.clone())], "toolUse"),
         ),
         (
             "the only one cut off by the limit",
@@ -112,43 +112,44 @@ async fn requests_for_tools_are_put_together_however_they_are_cut_and_numbered()
                 {"index": 1, "id": "a", "function": {"name": "book"}},
             ])],
             "tool_calls",
-            uses(&[("a", "geo.find", find), ("call_2", "book", json!({}))], "toolUse"),
+            expected_tool_uses(&[("a", "geo.find", find), ("call_2", "book", json!({}))], "toolUse"),
         ),
     ] {
-        assert_eq!(told(&stream(&parts, finish_reason)).await, expected, "{what}");
+        assert_eq!(chat_with_tools(&stream(&parts, finish_reason)).await, expected, "{what}");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_names_no_tool_is_kept_as_such() {
+async fn keeps_tool_calls_without_a_name() {
     let body = stream(&[json!([{"id": "a", "function": {"arguments": "{}"}}])], "tool_calls");
     let problem = "belong to no named tool".to_owned();
     let parts = vec![ChatPart::UnreadableToolUse { id: "a".to_owned(), name: String::new(), problem }];
-    assert_eq!(told(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
+    assert_eq!(chat_with_tools(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
 }
 
 #[tokio::test]
-async fn two_whole_requests_under_one_id_are_two_and_a_repeated_one_is_one() {
+async fn separates_calls_with_the_same_id_and_drops_duplicates() {
     let (find, book) = (json!({"city": "Porto"}), json!({"day": 1}));
     let call = |index: Option<u64>, name: &str, arguments: &str| json!([{"index": index, "id": "a", "function": {"name": name, "arguments": arguments}}]);
     let (whole, other) = (r#"{"city": "Porto"}"#, r#"{"day": 1}"#);
     for index in [None, Some(0)] {
         let two = [call(index, "geo_find", whole), call(index, "book", other)];
-        let expected = uses(&[("a", "geo.find", find.clone()), ("call_2", "book", book.clone())], "toolUse");
-        assert_eq!(told(&stream(&two, "tool_calls")).await, expected, "{index:?}");
+        let expected =
+            expected_tool_uses(&[("a", "geo.find", find.clone()), ("call_2", "book", book.clone())], "toolUse");
+        assert_eq!(chat_with_tools(&stream(&two, "tool_calls")).await, expected, "{index:?}");
         let same_tool = [call(index, "book", whole), call(index, "book", other)];
-        let expected = uses(&[("a", "book", find.clone()), ("call_2", "book", book.clone())], "toolUse");
-        assert_eq!(told(&stream(&same_tool, "tool_calls")).await, expected, "{index:?}");
+        let expected = expected_tool_uses(&[("a", "book", find.clone()), ("call_2", "book", book.clone())], "toolUse");
+        assert_eq!(chat_with_tools(&stream(&same_tool, "tool_calls")).await, expected, "{index:?}");
         let repeated = [call(index, "geo_find", whole), call(index, "geo_find", whole)];
-        let once = uses(&[("a", "geo.find", find.clone())], "toolUse");
-        assert_eq!(told(&stream(&repeated, "tool_calls")).await, once, "{index:?}");
+        let once = expected_tool_uses(&[("a", "geo.find", find.clone())], "toolUse");
+        assert_eq!(chat_with_tools(&stream(&repeated, "tool_calls")).await, once, "{index:?}");
         let in_pieces = [call(index, "geo_find", r#"{"city":"#), call(index, "geo_find", r#" "Porto"}"#)];
-        assert_eq!(told(&stream(&in_pieces, "tool_calls")).await, once, "{index:?}");
+        assert_eq!(chat_with_tools(&stream(&in_pieces, "tool_calls")).await, once, "{index:?}");
     }
 }
 
 #[tokio::test]
-async fn the_words_of_all_providers_for_an_end_are_known() {
+async fn recognizes_all_finish_reasons() {
     let said = |word: &str| json!({"choices": [{"message": {"content": "Hi"}, "finish_reason": word}]}).to_string();
     for (words, stop_reason) in [
         (&["stop", "STOP", "end_turn", "eos_token", "COMPLETE", "FINISH_REASON_STOP"][..], "endTurn"),
@@ -158,13 +159,13 @@ async fn the_words_of_all_providers_for_an_end_are_known() {
         (&["magic"], "magic"),
     ] {
         for word in words {
-            assert_eq!(told(&said(word)).await, Ok(reply("Hi", "small", stop_reason, None)), "{word}");
+            assert_eq!(chat_with_tools(&said(word)).await, Ok(reply("Hi", "small", stop_reason, None)), "{word}");
         }
     }
 }
 
 #[tokio::test]
-async fn arguments_that_cannot_be_read_leave_the_rest_of_the_reply_whole() {
+async fn unreadable_arguments_keep_the_other_parts() {
     let body = stream(
         &[json!([
             {"index": 0, "id": "a", "function": {"name": "book", "arguments": "{\"day\": "}},
@@ -183,11 +184,11 @@ async fn arguments_that_cannot_be_read_leave_the_rest_of_the_reply_whole() {
         unreadable("b", "geo.find", "are no object: [1]"),
         ChatPart::ToolUse { id: "c".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
     ];
-    assert_eq!(told(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
+    assert_eq!(chat_with_tools(&body).await, Ok(ChatReply { parts, ..reply("", "small", "toolUse", None) }));
 }
 
 #[tokio::test]
-async fn thoughts_are_kept_only_for_a_model_that_wants_them_back_after_its_tools() {
+async fn keeps_reasoning_only_if_it_is_echoed() {
     let thinking = |part: &str| json!({"choices": [{"delta": {"reasoning_content": part}}]});
     let calling = json!({"choices": [{"delta": {"tool_calls": [{"id": "a", "function": {"name": "book"}}]}}]});
     let answering = json!({"choices": [{"delta": {"content": "Hi"}}]});
@@ -199,7 +200,7 @@ async fn thoughts_are_kept_only_for_a_model_that_wants_them_back_after_its_tools
     let asked = |echo_reasoning, body: String| async move {
         let dialect = Dialect { tools: true, echo_reasoning, ..Dialect::default() };
         let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
-        cut_for(spec, vec![Bytes::from(body)]).chat(&asking()).await.expect("a reply").parts
+        model_with_spec(spec, vec![Bytes::from(body)]).chat(&tool_request()).await.expect("a reply").parts
     };
     let book = ChatPart::ToolUse { id: "a".to_owned(), name: "book".to_owned(), input: JsonObject::new() };
     let thoughts = ChatPart::Reasoning { model: "llm".to_owned(), text: "I see.".to_owned() };
@@ -209,19 +210,19 @@ async fn thoughts_are_kept_only_for_a_model_that_wants_them_back_after_its_tools
 }
 
 #[tokio::test]
-async fn an_id_of_ours_is_never_that_of_an_earlier_request() {
+async fn generated_ids_are_unique() {
     let earlier = [
         ChatPart::ToolUse { id: "call_1".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
         ChatPart::ToolUse { id: "call_3".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
     ];
     let messages = vec![ChatMessage { role: ChatRole::Assistant, parts: earlier.to_vec() }.into()];
     let body = stream(&[json!([{"function": {"name": "book"}}])], "tool_calls");
-    let said = model(&body).chat(&ChatRequest { messages, ..asking() }).await;
-    assert_eq!(said, uses(&[("call_4", "book", json!({}))], "toolUse"));
+    let said = model_with_tools(&body).chat(&ChatRequest { messages, ..tool_request() }).await;
+    assert_eq!(said, expected_tool_uses(&[("call_4", "book", json!({}))], "toolUse"));
 }
 
 #[tokio::test]
-async fn text_comes_before_the_requests_for_tools() {
+async fn text_precedes_tool_calls() {
     let body = json!({"choices": [{"finish_reason": "tool_calls", "message": {
         "content": "Let me see.", "tool_calls": [{"id": "a", "function": {"name": "book", "arguments": {}}}],
     }}]});
@@ -230,27 +231,27 @@ async fn text_comes_before_the_requests_for_tools() {
         ChatPart::ToolUse { id: "a".to_owned(), name: "book".to_owned(), input: JsonObject::new() },
     ];
     let expected = ChatReply { parts, ..reply("", "small", "toolUse", None) };
-    assert_eq!(told(&body.to_string()).await, Ok(expected));
+    assert_eq!(chat_with_tools(&body.to_string()).await, Ok(expected));
 }
 
 #[tokio::test]
-async fn the_host_cuts_where_the_endpoint_cannot() {
+async fn applies_stop_sequences_locally() {
     let dialect = Dialect { stop: false, ..Dialect::default() };
     let body = json!({"choices": [{"finish_reason": "length", "message": {"content": "one END two STOP"}}]});
     let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
     let stop = ["STOP", "END", "a", "b", "c", "d"].map(str::to_owned).to_vec();
-    let model = cut_for(spec, vec![Bytes::from(body.to_string())]);
+    let model = model_with_spec(spec, vec![Bytes::from(body.to_string())]);
     let said = model.chat(&ChatRequest { stop, ..question() }).await;
     assert_eq!(said, Ok(reply("one ", "small", "stopSequence", None)));
 }
 
 #[tokio::test]
-async fn a_reply_costs_what_its_tokens_do() {
+async fn computes_the_cost_of_a_reply() {
     let body = json!({
         "choices": [{"finish_reason": "stop", "message": {"content": "Hi"}}],
         "usage": {"prompt_tokens": 1_000, "completion_tokens": 100},
     });
     let spec = LlmSpec { prices: Some(Prices { input: 2.0, output: 10.0 }), ..spec("http://endpoint.test") };
-    let said = cut_for(spec, vec![Bytes::from(body.to_string())]).chat(&question()).await.expect("a reply");
+    let said = model_with_spec(spec, vec![Bytes::from(body.to_string())]).chat(&question()).await.expect("a reply");
     assert!(said.cost_usd.is_some_and(|cost| (cost - 0.003).abs() < 1e-12), "{said:?}");
 }

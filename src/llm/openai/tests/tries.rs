@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU32;
 
 use super::*;
-use crate::llm::failed::Advice;
+use crate::llm::error::Hint;
 
 #[tokio::test]
 async fn a_reply_that_breaks_off_while_the_model_reasons_is_asked_for_again() {
@@ -14,25 +14,28 @@ async fn a_reply_that_breaks_off_while_the_model_reasons_is_asked_for_again() {
     let good =
         response("200 OK", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\"}]}\n\n");
     for key in ["reasoning_content", "reasoning"] {
-        let server = Server::start(vec![thought(key), good.clone()]).await;
-        assert_eq!(aloud(server.model()).await, (vec!["Hi".to_owned()], Ok(reply("Hi", "small", "endTurn", None))));
+        let server = TestServer::start(vec![thought(key), good.clone()]).await;
+        assert_eq!(
+            streamed_reply(server.model()).await,
+            (vec!["Hi".to_owned()], Ok(reply("Hi", "small", "endTurn", None)))
+        );
         // With a retry of its own, the asker repeats it.
-        let server = Server::start(vec![thought(key), good.clone()]).await;
+        let server = TestServer::start(vec![thought(key), good.clone()]).await;
         let request = ChatRequest { single_try: true, ..question() };
         let message = format!("model `small` at `{}` ended its reply before it began", server.base_url);
-        assert_eq!(failure(server.model().chat(&request).await), (message, None, true));
+        assert_eq!(failure_parts(server.model().chat(&request).await), (message, None, true));
     }
 }
 
-fn busy(again: Again) -> Failed {
-    Failed { again, status: Some(503), ..Failed::new("answered 503") }
+fn busy(again: RetryHint) -> LlmError {
+    LlmError { retry: again, status: Some(503), ..LlmError::new("answered 503") }
 }
 
 /// Tries with `again` until the deadline; gives the failure, the number of tries and the time they took.
-async fn tries(limits: Limits, again: Again) -> (Failed, u32, Duration) {
+async fn tries(limits: RetryLimits, again: RetryHint) -> (LlmError, u32, Duration) {
     let count = Arc::new(AtomicU32::new(0));
     let start = Instant::now();
-    let failed = persist(limits, &Arc::default(), |permit| {
+    let failed = retry(limits, &Arc::default(), |permit| {
         count.fetch_add(1, Ordering::Relaxed);
         drop(permit);
         async move { Err::<ChatReply, _>(busy(again)) }
@@ -42,40 +45,40 @@ async fn tries(limits: Limits, again: Again) -> (Failed, u32, Duration) {
     (failed, count.load(Ordering::Relaxed), start.elapsed())
 }
 
-const UNLIMITED: Limits = Limits { deadline: None, single_try: false };
+const UNLIMITED: RetryLimits = RetryLimits { deadline: None, single_try: false };
 
 #[tokio::test(start_paused = true)]
 async fn waits_as_long_as_the_endpoint_asks_up_to_a_limit() {
-    let (failed, count, time) = tries(UNLIMITED, Again::After(Duration::from_secs(90))).await;
+    let (failed, count, time) = tries(UNLIMITED, RetryHint::After(Duration::from_secs(90))).await;
     assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 4, 270));
-    let (_, count, time) = tries(UNLIMITED, Again::After(MAX_SHARED_WAIT + Duration::from_secs(1))).await;
+    let (_, count, time) = tries(UNLIMITED, RetryHint::After(MAX_SHARED_WAIT + Duration::from_secs(1))).await;
     assert_eq!((count, time), (1, Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn pauses_longer_each_time_and_gives_up_after_four_tries() {
-    let (_, count, time) = tries(UNLIMITED, Again::Later).await;
+    let (_, count, time) = tries(UNLIMITED, RetryHint::Backoff).await;
     assert_eq!(count, 4);
     assert!((3_500..=7_100).contains(&time.as_millis()), "{time:?}");
-    let (_, count, _) = tries(UNLIMITED, Again::No).await;
+    let (_, count, _) = tries(UNLIMITED, RetryHint::No).await;
     assert_eq!(count, 1);
-    let (_, count, _) = tries(Limits { single_try: true, ..UNLIMITED }, Again::Later).await;
+    let (_, count, _) = tries(RetryLimits { single_try: true, ..UNLIMITED }, RetryHint::Backoff).await;
     assert_eq!(count, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_covers_pauses_and_tries() {
-    let limits = Limits { deadline: Some(Duration::from_secs(10)), single_try: false };
-    let (failed, count, time) = tries(limits, Again::After(Duration::from_secs(8))).await;
+    let limits = RetryLimits { deadline: Some(Duration::from_secs(10)), single_try: false };
+    let (failed, count, time) = tries(limits, RetryHint::After(Duration::from_secs(8))).await;
     assert_eq!((failed.message.as_str(), count, time.as_secs()), ("answered 503", 2, 8));
 
     let mut first = true;
-    let failed = persist(limits, &Arc::default(), |permit| {
+    let failed = retry(limits, &Arc::default(), |permit| {
         drop(permit);
         let answers = std::mem::take(&mut first);
         async move {
             if answers {
-                Err::<ChatReply, _>(busy(Again::After(Duration::from_secs(1))))
+                Err::<ChatReply, _>(busy(RetryHint::After(Duration::from_secs(1))))
             } else {
                 std::future::pending().await
             }
@@ -83,8 +86,8 @@ async fn the_deadline_covers_pauses_and_tries() {
     })
     .await;
     let message = "gave no whole reply within 10s; before that it answered 503";
-    let advice = Some(Advice::Configure("allow more with a higher `deadline`, of the task or"));
-    assert_eq!(failed, Err(Failed { status: Some(503), advice, ..Failed::new(message) }));
+    let advice = Some(Hint::Configure("allow more with a higher `deadline`, of the task or"));
+    assert_eq!(failed, Err(LlmError { status: Some(503), hint: advice, ..LlmError::new(message) }));
 }
 
 /// An endpoint that takes so many requests in each window.
@@ -97,7 +100,7 @@ struct Limiter {
 }
 
 impl Limiter {
-    fn take(&mut self, permit: Permit) -> Result<(), Failed> {
+    fn take(&mut self, permit: RequestPermit) -> Result<(), LlmError> {
         if self.began.elapsed() >= self.window {
             (self.began, self.used) = (Instant::now(), 0);
         }
@@ -108,7 +111,7 @@ impl Limiter {
         }
         let wait = Some(self.window.saturating_sub(self.began.elapsed())).filter(|_| self.names_wait);
         permit.limited(wait);
-        Err(Failed { is_limit: true, ..busy(wait.map_or(Again::Later, Again::After)) })
+        Err(LlmError { is_limit: true, ..busy(wait.map_or(RetryHint::Backoff, RetryHint::After)) })
     }
 }
 
@@ -123,8 +126,8 @@ async fn twenty_requests_at_once_all_succeed_at_an_endpoint_with_a_limit() {
             let taken = limiter.lock().expect("no panic").take(permit);
             async move { taken }
         };
-        let limits = Limits { deadline: None, single_try: false };
-        let all = futures::future::join_all((0..20).map(|_| persist(limits, &gate, attempt))).await;
+        let limits = RetryLimits { deadline: None, single_try: false };
+        let all = futures::future::join_all((0..20).map(|_| retry(limits, &gate, attempt))).await;
         assert_eq!(all, vec![Ok(()); 20], "{most} in {seconds} s");
     }
 }

@@ -3,10 +3,10 @@
 use super::*;
 
 /// What is special about a variant, its message and, where the whole differs in more than that, its other fields.
-struct Variant {
-    what: &'static str,
+struct ReplyVariant {
+    name: &'static str,
     /// The whole answer; the stream is made of it.
-    whole: serde_json::Value,
+    response: serde_json::Value,
     expected: Result<ChatReply, &'static str>,
 }
 
@@ -24,7 +24,7 @@ fn text() -> serde_json::Value {
 }
 
 /// A plain reply without or with some fields; a path in JSON Pointer's words, nothing for absent.
-fn odd(path: &str, value: Option<serde_json::Value>) -> serde_json::Value {
+fn response_with(path: &str, value: Option<serde_json::Value>) -> serde_json::Value {
     let mut body = text();
     let (parent, key) = path.rsplit_once('/').expect("a path");
     let parent = body.pointer_mut(parent).and_then(serde_json::Value::as_object_mut).expect("an object");
@@ -35,82 +35,106 @@ fn odd(path: &str, value: Option<serde_json::Value>) -> serde_json::Value {
     body
 }
 
-fn call(call: serde_json::Value) -> serde_json::Value {
+fn tool_call_response(call: serde_json::Value) -> serde_json::Value {
     let mut body = message(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
     body["choices"][0]["finish_reason"] = json!("tool_calls");
     body
 }
 
-fn hi(stop_reason: &str, usage: Option<(u64, u64)>) -> ChatReply {
+fn expected_reply(stop_reason: &str, usage: Option<(u64, u64)>) -> ChatReply {
     reply("Hi", "small", stop_reason, usage)
 }
 
-fn asks(id: &str) -> ChatReply {
+fn expected_tool_call(id: &str) -> ChatReply {
     let input = json!({"city": "Porto"}).as_object().expect("an object").clone();
     let parts = vec![ChatPart::ToolUse { id: id.to_owned(), name: "geo.find".to_owned(), input }];
     ChatReply { parts, ..reply("", "small", "toolUse", Some((3, 2))) }
 }
 
 /// The twenty forms by which typed clients break, most of them.
-fn variants() -> Vec<Variant> {
+fn variants() -> Vec<ReplyVariant> {
     let usual = Some((3, 2));
     let function = json!({"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"});
-    let good = |what, whole, expected| Variant { what, whole, expected: Ok(expected) };
+    let good = |what, whole, expected| ReplyVariant { name: what, response: whole, expected: Ok(expected) };
     vec![
-        good("everything as documented", text(), hi("endTurn", usual)),
-        good("no id", odd("/id", None), hi("endTurn", usual)),
-        good("no object", odd("/object", None), hi("endTurn", usual)),
-        good("no created", odd("/created", None), hi("endTurn", usual)),
-        good("created with a fraction", odd("/created", Some(json!(1.7e9 + 0.5))), hi("endTurn", usual)),
-        good("no model", odd("/model", None), hi("endTurn", usual)),
-        good("no role", odd("/choices/0/message/role", None), hi("endTurn", usual)),
-        good("an empty role", odd("/choices/0/message/role", Some(json!(""))), hi("endTurn", usual)),
-        good("no index", odd("/choices/0/index", None), hi("endTurn", usual)),
-        good("an unknown finish reason", odd("/choices/0/finish_reason", Some(json!("eos"))), hi("endTurn", usual)),
-        good("an unknown service tier", odd("/service_tier", Some(json!("on_demand"))), hi("endTurn", usual)),
-        good("no usage", odd("/usage", None), hi("endTurn", None)),
+        good("everything as documented", text(), expected_reply("endTurn", usual)),
+        good("no id", response_with("/id", None), expected_reply("endTurn", usual)),
+        good("no object", response_with("/object", None), expected_reply("endTurn", usual)),
+        good("no created", response_with("/created", None), expected_reply("endTurn", usual)),
+        good(
+            "created with a fraction",
+            response_with("/created", Some(json!(1.7e9 + 0.5))),
+            expected_reply("endTurn", usual),
+        ),
+        good("no model", response_with("/model", None), expected_reply("endTurn", usual)),
+        good("no role", response_with("/choices/0/message/role", None), expected_reply("endTurn", usual)),
+        good(
+            "an empty role",
+            response_with("/choices/0/message/role", Some(json!(""))),
+            expected_reply("endTurn", usual),
+        ),
+        good("no index", response_with("/choices/0/index", None), expected_reply("endTurn", usual)),
+        good(
+            "an unknown finish reason",
+            response_with("/choices/0/finish_reason", Some(json!("eos"))),
+            expected_reply("endTurn", usual),
+        ),
+        good(
+            "an unknown service tier",
+            response_with("/service_tier", Some(json!("on_demand"))),
+            expected_reply("endTurn", usual),
+        ),
+        good("no usage", response_with("/usage", None), expected_reply("endTurn", None)),
         good(
             "usage with fractions",
-            odd("/usage", Some(json!({"prompt_tokens": 3.0, "completion_tokens": 2.0}))),
-            hi("endTurn", usual),
+            response_with("/usage", Some(json!({"prompt_tokens": 3.0, "completion_tokens": 2.0}))),
+            expected_reply("endTurn", usual),
         ),
         good(
             "content in parts",
-            odd(
+            response_with(
                 "/choices/0/message/content",
                 Some(json!([{"type": "text", "text": "H"}, {"type": "text", "text": "i"}])),
             ),
-            hi("endTurn", usual),
+            expected_reply("endTurn", usual),
         ),
-        good("a tool call", call(json!({"index": 0, "id": "a", "type": "function", "function": function})), asks("a")),
-        good("a tool call without a type", call(json!({"index": 0, "id": "a", "function": function})), asks("a")),
+        good(
+            "a tool call",
+            tool_call_response(json!({"index": 0, "id": "a", "type": "function", "function": function})),
+            expected_tool_call("a"),
+        ),
+        good(
+            "a tool call without a type",
+            tool_call_response(json!({"index": 0, "id": "a", "function": function})),
+            expected_tool_call("a"),
+        ),
         good(
             "a tool call without an id",
-            call(json!({"index": 0, "type": "function", "function": function})),
-            asks("call_1"),
+            tool_call_response(json!({"index": 0, "type": "function", "function": function})),
+            expected_tool_call("call_1"),
         ),
         good(
             "a tool call without an index",
-            call(json!({"id": "a", "type": "function", "function": function})),
-            asks("a"),
+            tool_call_response(json!({"id": "a", "type": "function", "function": function})),
+            expected_tool_call("a"),
         ),
         good(
             "a tool call with an object as arguments",
-            call(
+            tool_call_response(
                 json!({"id": "a", "type": "function", "function": {"name": "geo_find", "arguments": {"city": "Porto"}}}),
             ),
-            asks("a"),
+            expected_tool_call("a"),
         ),
-        Variant {
-            what: "an error in a success",
-            whole: json!({"error": {"message": "no credit", "code": 402}, "user_id": "u"}),
+        ReplyVariant {
+            name: "an error in a success",
+            response: json!({"error": {"message": "no credit", "code": 402}, "user_id": "u"}),
             expected: Err("answered 402 Payment Required: no credit; the account has no credit left"),
         },
     ]
 }
 
 /// The same as a stream: the message in two parts where it can be, the usage in a chunk of its own.
-fn streamed(whole: &serde_json::Value) -> String {
+fn as_stream(whole: &serde_json::Value) -> String {
     let Some(choice) = whole.pointer("/choices/0") else { return format!("data: {whole}\n\n") };
     let chunk = |choice: serde_json::Value| {
         let mut chunk = whole.clone();
@@ -130,16 +154,16 @@ fn streamed(whole: &serde_json::Value) -> String {
 }
 
 #[tokio::test]
-async fn every_form_of_body_is_understood_whole_and_streamed() {
+async fn reads_all_variants_whole_and_streamed() {
     let variants = variants();
     assert_eq!(variants.len(), 20);
-    for Variant { what, whole, expected } in variants {
+    for ReplyVariant { name: what, response: whole, expected } in variants {
         let expected = expected.map_err(|said| {
             let message = format!("model `small` at `http://endpoint.test` {said}");
             ChatError::Endpoint { message, status: Some(402) }
         });
-        for body in [whole.to_string(), format!("{whole:#}"), streamed(&whole)] {
-            assert_eq!(super::tools::told(&body).await, expected, "{what}: {body}");
+        for body in [whole.to_string(), format!("{whole:#}"), as_stream(&whole)] {
+            assert_eq!(super::tools::chat_with_tools(&body).await, expected, "{what}: {body}");
         }
     }
 }

@@ -1,0 +1,305 @@
+//! The floor: the least that a workload can cost with rmcp, as a loop written by hand over the graph.
+//! Never retries, reports, or checks anything.
+#![allow(deprecated, reason = "sampling is deprecated since 2026-07-28, and is part of what is measured")]
+
+use std::{
+    collections::VecDeque,
+    io::BufReader,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+};
+
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use rmcp::{
+    ClientHandler, ClientLifecycleMode, ClientServiceExt as _, ErrorData, RoleClient,
+    model::{
+        CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig, ContentBlock,
+        CreateMessageRequestParams, CreateMessageResult, JsonObject, ProgressNotificationParam, ProtocolVersion,
+        SamplingMessage,
+    },
+    service::{NotificationContext, RequestContext, RunningService},
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    BenchResult,
+    graph::{Argument, Graph, MAX_PARALLEL, Task},
+};
+
+/// Which revision of the protocol is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[value(rename_all = "lower")]
+pub(crate) enum Era {
+    /// 2025-11-25.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+}
+
+/// What the floor is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BaselineJob {
+    /// The work.
+    pub(crate) graph: Graph,
+    /// How each agent is reached, in the order of [`Agent::ALL`](crate::graph::Agent::ALL).
+    pub(crate) agents: Vec<AgentAddress>,
+    /// The revision of the protocol.
+    pub(crate) era: Era,
+    /// The base address of the language model.
+    pub(crate) llm: Option<String>,
+    /// Where the durable journal goes, if there is to be one.
+    pub(crate) journal: Option<PathBuf>,
+}
+
+/// How an agent is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AgentAddress {
+    /// By this command, over its pipes.
+    Command(Vec<String>),
+    /// At this address.
+    Url(String),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BaselineReport {
+    /// That of all outputs.
+    pub(crate) digest: String,
+    /// How many notifications of progress came.
+    pub(crate) notifications: usize,
+}
+
+/// Does the job that is written at `path`.
+///
+/// # Errors
+/// When anything goes wrong: the floor is not made to go on.
+pub(crate) async fn run(path: &Path) -> BenchResult<BaselineReport> {
+    let job: BaselineJob = serde_json::from_reader(BufReader::new(std::fs::File::open(path)?))?;
+    let client = BenchClient {
+        http: reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?,
+        llm: job.llm.map(|base| format!("{base}/chat/completions").into()),
+        notifications: Arc::default(),
+    };
+    let mut journal = job.journal.as_deref().map(Journal::open).transpose()?;
+    let connecting = job.agents.iter().map(|reach| AgentConnection::open(reach, client.clone(), job.era));
+    let links = futures::future::try_join_all(connecting).await?;
+    let outputs = execute_graph(&job.graph, &links, journal.as_mut()).await?;
+    let digest = job.graph.digest(|task| &outputs[task]);
+    for link in links {
+        link.close().await?;
+    }
+    Ok(BaselineReport { digest, notifications: client.notifications.load(Ordering::Relaxed) })
+}
+
+/// Carries out the graph; gives the output of each task.
+async fn execute_graph(
+    graph: &Graph,
+    links: &[AgentConnection],
+    mut journal: Option<&mut Journal>,
+) -> BenchResult<Vec<String>> {
+    let mut waits_for: Vec<usize> = graph.tasks.iter().map(|task| task.needs().len()).collect();
+    let mut dependents = vec![Vec::new(); graph.tasks.len()];
+    for (index, task) in graph.tasks.iter().enumerate() {
+        for &need in task.needs() {
+            dependents[need].push(index);
+        }
+    }
+    let mut outputs = vec![String::new(); graph.tasks.len()];
+    let mut ready: VecDeque<usize> = (0..graph.tasks.len()).filter(|&task| waits_for[task] == 0).collect();
+    let mut calls = FuturesUnordered::new();
+    let mut ended = Vec::new();
+    loop {
+        let mut begun = Vec::new();
+        while calls.len() < MAX_PARALLEL
+            && let Some(index) = ready.pop_front()
+        {
+            let task = &graph.tasks[index];
+            let call = links[task.agent as usize].call(task, &outputs);
+            begun.push(index);
+            calls.push(async move { (index, call.await) });
+        }
+        // The calls leave when they are polled, which is after this.
+        if let Some(journal) = journal.as_deref_mut().filter(|_| !begun.is_empty()) {
+            journal.append(begun.iter().map(|&task| (graph.tasks[task].id.as_str(), "started", "")))?;
+        }
+        let Some(first) = calls.next().await else { return Ok(outputs) };
+        ended.push(first);
+        // Whatever else has ended meanwhile is committed with it.
+        while let Poll::Ready(Some(next)) = futures::poll!(calls.next()) {
+            ended.push(next);
+        }
+        for (index, output) in &mut ended {
+            outputs[*index] = std::mem::replace(output, Ok(String::new()))?;
+        }
+        if let Some(journal) = journal.as_deref_mut() {
+            let rows = ended.iter().map(|(task, _)| (graph.tasks[*task].id.as_str(), "ended", outputs[*task].as_str()));
+            journal.append(rows)?;
+        }
+        for (index, _) in ended.drain(..) {
+            for &dependent in &dependents[index] {
+                waits_for[dependent] -= 1;
+                if waits_for[dependent] == 0 {
+                    ready.push_back(dependent);
+                }
+            }
+        }
+    }
+}
+
+/// A connection to one agent.
+struct AgentConnection {
+    service: RunningService<RoleClient, BenchClient>,
+    child: Option<tokio::process::Child>,
+}
+
+impl AgentConnection {
+    async fn open(reach: &AgentAddress, client: BenchClient, era: Era) -> BenchResult<Self> {
+        let era = match era {
+            Era::Legacy => ClientLifecycleMode::Initialize,
+            Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+        };
+        match reach {
+            AgentAddress::Command(command) => {
+                let [program, arguments @ ..] = command.as_slice() else {
+                    return Err("an agent has no command".into());
+                };
+                let mut child = tokio::process::Command::new(program)
+                    .args(arguments)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .kill_on_drop(true)
+                    .spawn()?;
+                let pipes = child.stdout.take().zip(child.stdin.take()).ok_or("an agent has no pipes")?;
+                Ok(Self { service: client.serve_with_lifecycle(pipes, era).await?, child: Some(child) })
+            }
+            AgentAddress::Url(url) => {
+                // rmcp's own client makes a connection for each request, and at most 16 at once.
+                let mut config = StreamableHttpClientTransportConfig::with_uri(url.clone())
+                    .max_concurrent_requests(16 * MAX_PARALLEL);
+                config.channel_buffer_capacity = 16 * MAX_PARALLEL;
+                let transport = StreamableHttpClientTransport::with_client(client.http.clone(), config);
+                Ok(Self { service: client.serve_with_lifecycle(transport, era).await?, child: None })
+            }
+        }
+    }
+
+    /// The call of `task`, given the outputs of those that it needs; ends with its text.
+    fn call(&self, task: &Task, outputs: &[String]) -> impl Future<Output = BenchResult<String>> + use<'_> {
+        let (name, argument) = &task.argument;
+        let value = match argument {
+            Argument::Text(text) => json!(text),
+            Argument::Number(number) => json!(number),
+            Argument::Outputs(tasks) => {
+                Value::String(tasks.iter().map(|&task| outputs[task].as_str()).collect::<Vec<_>>().join("|"))
+            }
+        };
+        let arguments = JsonObject::from_iter([(name.clone(), value)]);
+        let request = CallToolRequestParams::new(task.tool.clone()).with_arguments(arguments);
+        let asks_back = task.tool == "think";
+        async move {
+            if asks_back {
+                return result_text(self.service.call_tool(request).await?);
+            }
+            match self.service.call_tool_once(request).await? {
+                CallToolResponse::Complete(result) => result_text(result),
+                _ => Err("only `think` asks for input".into()),
+            }
+        }
+    }
+
+    async fn close(self) -> BenchResult<()> {
+        self.service.cancel().await?;
+        if let Some(mut child) = self.child {
+            child.wait().await?;
+        }
+        Ok(())
+    }
+}
+
+fn result_text(result: CallToolResult) -> BenchResult<String> {
+    let failed = result.is_error == Some(true);
+    let text = result.content.into_iter().filter_map(|block| match block {
+        ContentBlock::Text(text) => Some(text.text),
+        _ => None,
+    });
+    let text: String = text.collect();
+    if failed { Err(text.into()) } else { Ok(text) }
+}
+
+/// What the agents may ask.
+#[derive(Clone)]
+struct BenchClient {
+    http: reqwest::Client,
+    llm: Option<Arc<str>>,
+    notifications: Arc<AtomicUsize>,
+}
+
+impl ClientHandler for BenchClient {
+    fn get_info(&self) -> ClientConfig {
+        let mut config = ClientConfig::default();
+        config.capabilities = ClientCapabilities::builder().enable_sampling().build();
+        config
+    }
+
+    async fn on_progress(&self, _progress: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
+        self.notifications.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn create_message(
+        &self,
+        request: CreateMessageRequestParams,
+        _context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let llm = self.llm.as_deref().ok_or_else(|| ErrorData::internal_error("there is no model", None))?;
+        let failed = |error: reqwest::Error| ErrorData::internal_error(error.to_string(), None);
+        let messages: Vec<Value> = request.messages.iter().map(chat_message).collect();
+        let body = json!({ "model": "scripted", "messages": messages, "max_tokens": request.max_tokens });
+        let reply = self.http.post(llm).json(&body).send().await.map_err(failed)?;
+        let reply: Value = reply.json().await.map_err(failed)?;
+        let text = reply["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+        let result = CreateMessageResult::new(SamplingMessage::assistant_text(text), "scripted".into());
+        Ok(result.with_stop_reason(CreateMessageResult::STOP_REASON_END_TURN))
+    }
+}
+
+/// A message as the endpoint takes it.
+fn chat_message(message: &SamplingMessage) -> Value {
+    let message = json!(message);
+    let content = &message["content"];
+    let text = content["text"].as_str().or_else(|| content[0]["text"].as_str());
+    json!({ "role": message["role"], "content": text.unwrap_or_default() })
+}
+
+/// What a durable run cannot do without: a row for each call before it leaves, and one for each result before anything
+/// follows from it. What is known at the same time is one commit.
+struct Journal(Connection);
+
+impl Journal {
+    fn open(path: &Path) -> BenchResult<Self> {
+        let database = Connection::open(path)?;
+        database.pragma_update(None, "journal_mode", "WAL")?;
+        database.pragma_update(None, "synchronous", "FULL")?;
+        database.execute_batch("CREATE TABLE events (seq INTEGER PRIMARY KEY, task TEXT, kind TEXT, body TEXT)")?;
+        Ok(Self(database))
+    }
+
+    /// Appends rows: the task, what became of it, its output.
+    fn append<'r>(&mut self, rows: impl Iterator<Item = (&'r str, &'static str, &'r str)>) -> BenchResult<()> {
+        let commit = self.0.transaction()?;
+        {
+            let mut insert = commit.prepare_cached("INSERT INTO events (task, kind, body) VALUES (?1, ?2, ?3)")?;
+            for row in rows {
+                insert.execute(row)?;
+            }
+        }
+        Ok(commit.commit()?)
+    }
+}

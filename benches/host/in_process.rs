@@ -1,0 +1,102 @@
+//! A whole run within this process: the plan, the engine, the dispatcher, the journal, the reporters, and an agent that
+//! answers at once.
+//! Never speaks MCP.
+
+use std::{future::ready, path::Path, sync::Arc};
+
+use kapell::{
+    config::{self, ProcessEnvironment},
+    human::policy::NoInput,
+    journal::{Durability, SqliteJournal},
+    model::{
+        AgentId, AgentInfo, ContentBlock, Failure, FailureKind, JsonObject, Record, RunId, Secrets, StartAttempt,
+        ToolOutput,
+    },
+    report::{Reporter, plain::PlainReporter, screen::Screen},
+    runtime::{self, Agents, CallFuture, RunStart, RuntimeHost, Services},
+    synthesizer::RunResultBuilder,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{BenchResult, graph::Digest};
+
+/// Runs the plan at `plan` with a journal at `journal`; prints what `kapell run --output json` would.
+///
+/// # Errors
+/// When anything of it fails.
+pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
+    let agents = ["a", "b"].map(|agent| format!("[agents.{agent}]\ncommand = \"nothing\"\nmax_concurrency = 64\n"));
+    let agents = config::parse_agents("agents.toml", &agents.concat(), &ProcessEnvironment)?;
+    let text = config::read_text(plan).map_err(|error| error.to_string())?;
+    let plan = Arc::new(config::load_plan(&plan.display().to_string(), &text, &agents, None)?.plan);
+    // Its id is part of every call, so that of another length would be other work.
+    let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
+    let journal = Arc::new(SqliteJournal::open(journal, Durability::Normal)?);
+    let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
+    let services = Services {
+        journal,
+        agents: Arc::new(ImmediateAgents),
+        llm: None,
+        replanner: None,
+        human: Arc::new(NoInput),
+        secrets: Secrets::default(),
+        clock: runtime::RunClock::start(),
+    };
+    let screen = Screen::stderr()?;
+    let plain = PlainReporter::new(screen.clone(), run.clone(), jiff::tz::TimeZone::UTC);
+    let mut reporters = Reporters { merge: RunResultBuilder::new(&run), plain };
+    let inputs = Arc::new(json!({}));
+    let start = RunStart { run: &run, plan: &plan, inputs: &inputs, seed: 0, planning: None, source: None };
+    runtime::run(start, services, (hub, inbox), &mut reporters).await?;
+    let Reporters { merge, plain } = reporters;
+    drop(plain);
+    screen.flush();
+    println!("{}", serde_json::to_string(&merge.into_result())?);
+    Ok(())
+}
+
+/// Both agents: the tool `mix`, as the reference agent has it.
+struct ImmediateAgents;
+
+#[async_trait::async_trait]
+impl Agents for ImmediateAgents {
+    async fn connect(&self, _: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
+        Ok(Arc::new(AgentInfo { protocol: "2026-07-28".into(), ..AgentInfo::default() }))
+    }
+
+    fn call(&self, call: StartAttempt, _: JsonObject, _: CancellationToken) -> CallFuture<'_> {
+        let text = call.arguments.get("text").and_then(Value::as_str).unwrap_or_default();
+        let content = vec![ContentBlock::Text(Digest::of(text).to_string())];
+        Box::pin(ready(Ok(Arc::new(ToolOutput { content, structured: None, warning: None }))))
+    }
+
+    async fn take_up(
+        &self,
+        call: StartAttempt,
+        _: Value,
+        _: JsonObject,
+        _: CancellationToken,
+    ) -> Result<Arc<ToolOutput>, Failure> {
+        Err(Failure::new(FailureKind::Interrupted, format!("`{}` was never begun", call.attempt)))
+    }
+
+    async fn close(&self) {}
+
+    async fn leave(&self) {}
+}
+
+/// Those that `kapell run` has when nobody looks.
+struct Reporters {
+    merge: RunResultBuilder,
+    plain: PlainReporter,
+}
+
+impl Reporter for Reporters {
+    fn report(&mut self, records: &[Record]) {
+        for record in records {
+            self.merge.apply_record(record);
+        }
+        self.plain.report(records);
+    }
+}

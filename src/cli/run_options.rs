@@ -1,0 +1,187 @@
+//! Who is asked while a run goes on, what is printed of it, and how surely it is kept: the options that all commands that
+//! drive one share.
+//! Never drives one.
+
+use std::{io::IsTerminal, mem, path::PathBuf, sync::Arc};
+
+use clap::{Args, ValueEnum, builder::PossibleValue};
+
+use super::{
+    CliError, Exit, OutputFormat,
+    execute::FinishedRun,
+    exit::{print, print_json},
+};
+use crate::{
+    config::{self, Diagnostics},
+    human::{
+        Human,
+        answers::AnswerRules,
+        policy::{NoInput, RemoteAnswers, RulesThenHuman},
+        terminal_prompter::TerminalPrompter,
+    },
+    journal::Durability,
+    model::{RunId, RunStatus},
+    report::{live_answer::DisplayedAnswer, screen::Screen},
+    synthesizer::{self, RunResult, unfinished},
+    system::process::RequestSender,
+};
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunOptions {
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: RunOutputFormat,
+    /// Ask nobody: agents' questions are declined, and approvals pause the run
+    #[arg(long)]
+    no_input: bool,
+    /// Answer questions by the rules of this YAML file first, or of standard input (-)
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+    /// What may be lost of the journal; a process that is killed loses nothing, either way
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) durability: Durability,
+}
+
+impl ValueEnum for Durability {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Full, Self::Normal]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Full => PossibleValue::new("full").help("Nothing: every step waits until the disk has it"),
+            Self::Normal => PossibleValue::new("normal").help("The last steps, by a power cut; steps wait for no disk"),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum RunOutputFormat {
+    /// The answer, for people
+    #[default]
+    Text,
+    /// One object with every task
+    Json,
+    /// Each event as a line of JSON, and each piece of an answer while it is written; then the result
+    StreamJson,
+}
+
+/// Who is asked what no rule answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interaction {
+    /// The person at the terminal.
+    Terminal,
+    /// Whoever answers from another one.
+    Remote,
+}
+
+impl RunOptions {
+    /// Who answers: the rules first, then a person if there may be one.
+    ///
+    /// # Errors
+    /// When the rules are wrong, or the terminal cannot be read.
+    pub(super) fn build_human(
+        &self,
+        screen: &Screen,
+        run: &RunId,
+        otherwise: Interaction,
+    ) -> Result<Arc<dyn Human>, CliError> {
+        let last: Box<dyn Human> = match otherwise {
+            _ if self.no_input => Box::new(NoInput),
+            Interaction::Remote => Box::new(RemoteAnswers),
+            // An agent can open a terminal of its own.
+            Interaction::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
+            Interaction::Terminal => {
+                let terminal = TerminalPrompter::open(screen.clone(), run.clone())
+                    .map_err(|error| CliError::failed("the terminal cannot be read", error))?;
+                match terminal {
+                    Some(terminal) => Box::new(terminal),
+                    None => Box::new(NoInput),
+                }
+            }
+        };
+        match self.answer_rules()? {
+            Some(rules) => Ok(Arc::new(RulesThenHuman::new(rules, last, screen.clone()))),
+            None => Ok(last.into()),
+        }
+    }
+
+    /// Refuses an answers file from a process that belongs to an agent.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub(super) fn check_speaker(&self) -> Result<(), CliError> {
+        if self.answers.is_some() { speaks_for_a_person() } else { Ok(()) }
+    }
+
+    fn answer_rules(&self) -> Result<Option<AnswerRules>, CliError> {
+        let Some(path) = &self.answers else { return Ok(None) };
+        let name = path.display().to_string();
+        let rules = config::read_answer_rules(&name, &config::read_text(path)?)?;
+        let answers = AnswerRules::new(rules)
+            .map_err(|invalid| Diagnostics::for_file(&name, "answers::invalid_rule", invalid.to_string()))?;
+        Ok(Some(answers))
+    }
+
+    /// Prints what came of a run, but for the answer where all of it is shown already, and gives the exit of the process.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub(super) fn print_run(&self, ran: FinishedRun) -> Result<Exit, CliError> {
+        let FinishedRun { result, exit, displayed: shown } = ran;
+        if self.output == RunOutputFormat::Text
+            && result.has_structured_synthesis()
+            && let Some(note) = unfinished::unfinished_notice(&result.not_done)
+        {
+            // Below an answer in JSON, stdout must stay JSON.
+            message!("{note}");
+        }
+        match self.output {
+            RunOutputFormat::Text if shown == DisplayedAnswer::Complete => {}
+            // What a run has given so far is no answer; `kapell runs show` has it.
+            RunOutputFormat::Text if result.status == RunStatus::Interrupted => {}
+            RunOutputFormat::Text => print_result(OutputFormat::Text, &result)?,
+            RunOutputFormat::Json => print_result(OutputFormat::Json, &result)?,
+            // Its last line said it.
+            RunOutputFormat::StreamJson => {}
+        }
+        // The process ends, and gives its memory back at once rather than result by result.
+        mem::forget(result);
+        Ok(exit)
+    }
+}
+
+/// Checks that this process does not belong to an agent.
+///
+/// # Errors
+/// When it does.
+pub(super) fn speaks_for_a_person() -> Result<(), CliError> {
+    RequestSender::current().objection(&[]).map_or(Ok(()), |reason| Err(not_a_person(&reason)))
+}
+
+/// The error for a process that must not speak for a person.
+pub(super) fn not_a_person(reason: &str) -> CliError {
+    CliError::usage(
+        format!("this process must not speak for a person: {reason}"),
+        "run the command in a terminal of your own",
+    )
+}
+
+/// Prints what came of a run.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub(super) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Text => print_answer(&synthesizer::result_text(result)),
+        OutputFormat::Json => print_json(result),
+    }
+}
+
+/// Prints the answer; on a terminal, apart from the messages before it.
+fn print_answer(answer: &str) -> Result<(), CliError> {
+    if std::io::stdout().is_terminal() {
+        print("\n")?;
+    }
+    print(answer)
+}

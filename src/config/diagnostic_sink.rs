@@ -1,0 +1,130 @@
+//! Collects what is wrong with a file while it is read.
+//! Never grows without bound: from some point on, mistakes are only counted.
+
+use std::sync::Arc;
+
+use super::{
+    diagnostic::{Diagnostic, Diagnostics, OverflowCounts, Severity},
+    document::DocumentNode,
+    source::{SourceFile, SourceSpan},
+};
+
+/// Collects what is found while a file is read.
+#[derive(Debug)]
+pub(super) struct DiagnosticSink {
+    code_prefix: &'static str,
+    pub(super) source: Arc<SourceFile>,
+    list: Vec<Diagnostic>,
+    overflow: OverflowCounts,
+    /// Parts of the file that no report may show.
+    redacted: Vec<SourceSpan>,
+    /// Takes what is said of mistakes that are counted only.
+    discarded: Diagnostic,
+}
+
+/// Most mistakes that are kept; the rest is counted. More than anyone reads, and a bound on memory and time.
+const MAX_DIAGNOSTICS: usize = 250;
+
+/// From this many mistakes on, no names are compared any more: in a large file that would take minutes.
+const MAX_SUGGESTIONS: usize = 50;
+
+impl DiagnosticSink {
+    /// For a file whose codes start with `family::`.
+    pub(super) fn new(family: &'static str, source: Arc<SourceFile>) -> Self {
+        let spare = Diagnostic {
+            code: String::new(),
+            severity: Severity::Error,
+            message: String::new(),
+            file: Arc::clone(&source.name),
+            position: None,
+            label: None,
+            help: None,
+        };
+        Self {
+            code_prefix: family,
+            source,
+            list: Vec::new(),
+            overflow: OverflowCounts::default(),
+            redacted: Vec::new(),
+            discarded: spare,
+        }
+    }
+
+    pub(super) fn error(&mut self, code: &str, at: SourceSpan, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Error, code, Some(at), message.into())
+    }
+
+    pub(super) fn warning(&mut self, code: &str, at: SourceSpan, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Warning, code, Some(at), message.into())
+    }
+
+    /// The file's name, as it was given.
+    pub(super) fn file(&self) -> &str {
+        &self.source.name
+    }
+
+    /// An error about the file as a whole.
+    pub(super) fn file_error(&mut self, code: &str, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Error, code, None, message.into())
+    }
+
+    fn push(&mut self, severity: Severity, code: &str, at: Option<SourceSpan>, message: String) -> &mut Diagnostic {
+        if self.is_full() {
+            match severity {
+                Severity::Error => self.overflow.errors += 1,
+                Severity::Warning => self.overflow.warnings += 1,
+            }
+            return &mut self.discarded;
+        }
+        let code = if self.code_prefix.is_empty() { code.to_owned() } else { format!("{}::{code}", self.code_prefix) };
+        let position = at.map(|extent| self.source.position(extent));
+        let file = Arc::clone(&self.source.name);
+        self.list.push(Diagnostic { code, severity, message, file, position, label: None, help: None });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// `did you mean …?`, where one of `names` is close to `wanted`.
+    pub(super) fn did_you_mean<'n>(&self, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+        if self.list.len() >= MAX_SUGGESTIONS {
+            return None;
+        }
+        crate::expression::closest_match(wanted, names).map(|close| format!("did you mean `{close}`?"))
+    }
+
+    /// Whether mistakes are only counted from here on.
+    fn is_full(&self) -> bool {
+        self.list.len() >= MAX_DIAGNOSTICS
+    }
+
+    /// Where a part of a text stands in the file. Only as exact as it is worth.
+    pub(super) fn span_in(&self, node: &DocumentNode<'_>, range: std::ops::Range<usize>) -> SourceSpan {
+        if self.is_full() { node.span } else { node.span_within(range, &self.source) }
+    }
+
+    /// Whether nothing was found so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether anything found so far keeps the file from being used.
+    pub(super) fn has_errors(&self) -> bool {
+        self.overflow.errors > 0 || self.list.iter().any(|found| found.severity == Severity::Error)
+    }
+
+    /// Shows this part of the file to nobody.
+    pub(super) fn redact(&mut self, extent: SourceSpan) {
+        self.redacted.push(extent);
+    }
+
+    /// All that was found, in the order of the file.
+    pub(super) fn finish(self) -> Diagnostics {
+        let mut list = self.list;
+        list.sort_by_key(|found| found.position);
+        let source = match self.redacted.as_slice() {
+            [] => self.source,
+            concealed => Arc::new(self.source.redacted(concealed)),
+        };
+        Diagnostics { source, list, overflow: self.overflow }
+    }
+}

@@ -1,0 +1,148 @@
+//! A file's values with the places where they stand: what YAML and TOML have in common.
+//! Never knows what the values mean.
+
+use std::borrow::Cow;
+
+use serde_json::{Number, Value};
+
+use super::{
+    diagnostic_sink::DiagnosticSink,
+    map::Map,
+    source::{SourceFile, SourceSpan},
+};
+
+/// A value and its place. Its texts are parts of the file wherever they are written as they are meant.
+#[derive(Debug, Clone)]
+pub(super) struct DocumentNode<'s> {
+    pub(super) span: SourceSpan,
+    pub(super) value: NodeValue<'s>,
+    /// Whether it holds something from the environment, which may be secret and is never shown.
+    pub(super) is_secret: bool,
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(super) enum NodeValue<'s> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'s, str>),
+    List(Vec<DocumentNode<'s>>),
+    Map(Map<'s>),
+}
+
+/// What stands under a key.
+#[derive(Debug, Clone)]
+pub(super) struct MapEntry<'s> {
+    pub(super) key_span: SourceSpan,
+    pub(super) node: DocumentNode<'s>,
+}
+
+impl<'s> DocumentNode<'s> {
+    pub(super) fn new(tree: NodeValue<'s>, extent: SourceSpan) -> Self {
+        Self { span: extent, value: tree, is_secret: false }
+    }
+
+    /// Gives back the room that a list or map took to grow.
+    pub(super) fn shrink_to_fit(&mut self) {
+        match &mut self.value {
+            NodeValue::List(nodes) => nodes.shrink_to_fit(),
+            NodeValue::Map(map) => map.shrink_to_fit(),
+            NodeValue::Null | NodeValue::Bool(_) | NodeValue::Number(_) | NodeValue::Text(_) => {}
+        }
+    }
+
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match &self.value {
+            NodeValue::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_map(&self) -> Option<&Map<'s>> {
+        match &self.value {
+            NodeValue::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The value without its places. As deep as the file, which is bounded where it is read.
+    pub(super) fn to_json(&self) -> Value {
+        match &self.value {
+            NodeValue::Null => Value::Null,
+            NodeValue::Bool(value) => Value::Bool(*value),
+            NodeValue::Number(number) => Value::Number(number.clone()),
+            NodeValue::Text(text) => Value::String(text.to_string()),
+            NodeValue::List(nodes) => nodes.iter().map(Self::to_json).collect(),
+            NodeValue::Map(map) => {
+                Value::Object(map.into_iter().map(|(key, entry)| (key.to_string(), entry.node.to_json())).collect())
+            }
+        }
+    }
+
+    /// The JSON type of the value, with its article.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            NodeValue::Null => "nothing",
+            NodeValue::Bool(_) => "a boolean",
+            NodeValue::Number(number) if number.is_f64() => "a number",
+            NodeValue::Number(_) => "an integer",
+            NodeValue::Text(_) => "text",
+            NodeValue::List(_) => "a list",
+            NodeValue::Map(_) => "a map",
+        }
+    }
+
+    /// Where the bytes `range` of this text stand in the file. Escapes and folded lines are in the way of an
+    /// exact answer; then it is the place of the same words, or else of the whole text.
+    pub(super) fn span_within(&self, range: std::ops::Range<usize>, source: &SourceFile) -> SourceSpan {
+        let (Some(text), Some(raw)) = (self.as_text(), source.text.get(self.span.start..self.span.end)) else {
+            return self.span;
+        };
+        let Some(part) = text.get(range.clone()) else { return self.span };
+        let within = |start: usize| {
+            let start = self.span.start + start;
+            SourceSpan { start, end: start + part.len() }
+        };
+        if let Some(start) = raw.find(text) {
+            return within(start + range.start);
+        }
+        if part.is_empty() {
+            return self.span;
+        }
+        let before = text[..range.start].matches(part).count();
+        raw.match_indices(part).nth(before).map_or(self.span, |(start, _)| within(start))
+    }
+
+    /// What stands at a JSON pointer below this node; the closest there is.
+    pub(super) fn at_pointer(&self, pointer: &str) -> &Self {
+        let mut node = self;
+        for step in pointer.split('/').skip(1) {
+            let step = step.replace("~1", "/").replace("~0", "~");
+            let next = match &node.value {
+                NodeValue::Map(map) => map.get(&step).map(|entry| &entry.node),
+                NodeValue::List(nodes) => step.parse().ok().and_then(|index: usize| nodes.get(index)),
+                _ => None,
+            };
+            let Some(next) = next else { break };
+            node = next;
+        }
+        node
+    }
+}
+
+/// A value or a part of its text. Where exactly that is, is found out only when it must be told.
+#[derive(Debug, Clone)]
+pub(super) struct NodeLocation<'n> {
+    pub(super) node: &'n DocumentNode<'n>,
+    pub(super) range: Option<std::ops::Range<usize>>,
+}
+
+impl NodeLocation<'_> {
+    pub(super) fn span(&self, findings: &DiagnosticSink) -> SourceSpan {
+        match &self.range {
+            Some(range) => findings.span_in(self.node, range.clone()),
+            None => self.node.span,
+        }
+    }
+}

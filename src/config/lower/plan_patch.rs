@@ -1,0 +1,178 @@
+//! Turns what a planner wrote as the remainder of a run into tasks that fit it, or into all its mistakes at once.
+//! Never changes a task that the run has.
+
+use std::{collections::HashSet, sync::Arc};
+
+use indexmap::IndexMap;
+
+use super::{
+    AgentCatalog, graph,
+    references::{ExistingTask, SymbolTable, UsedInputs},
+    routes::RouteResolver,
+    tasks,
+};
+use crate::{
+    config::{
+        agents_file::AgentsFile,
+        diagnostic::Diagnostics,
+        diagnostic_sink::DiagnosticSink,
+        keys::{PLAN_PATCH, TASK},
+        source::SourceFile,
+        table_schema::{self, CheckedTable, ValueType},
+        yaml,
+    },
+    expression::{self, Reference},
+    model::{OnFailure, PlanPatch, ReplanRequest, Route, Task, TaskId, TaskProgress, TaskSnapshot, Template},
+};
+
+/// What a remainder is checked against.
+#[derive(Clone, Copy)]
+pub struct PatchContext<'a> {
+    /// The agents that there are.
+    pub agents: &'a AgentsFile,
+    /// What each of them offers.
+    pub catalogue: &'a AgentCatalog,
+    /// The run.
+    pub request: &'a ReplanRequest,
+}
+
+/// Reads a remainder that is called `name` in errors: `keep`, ids of tasks that have not started, and `tasks`, new ones
+/// that may refer to the kept ones and to those that have started. A failure of a new task asks for a replan, and a call
+/// that the plan asks a person about is asked about here too. Gives the remainder with its warnings.
+///
+/// # Errors
+/// All its mistakes and warnings.
+pub fn load_plan_patch<'a>(
+    name: &str,
+    text: &str,
+    ground: &PatchContext<'a>,
+) -> Result<(PlanPatch, Diagnostics), Diagnostics> {
+    let source = Arc::new(SourceFile::new(name, text.to_owned()));
+    let mut findings = DiagnosticSink::new("plan", Arc::clone(&source));
+    let Some(root) = yaml::read_tree(&source.text, &mut findings) else { return Err(findings.finish()) };
+    table_schema::check_value(&root, &ValueType::Table(&PLAN_PATCH), &"the remainder", &mut findings);
+    let fields = CheckedTable::new(&root, &PLAN_PATCH);
+    let so_far: IndexMap<&str, &TaskSnapshot> =
+        ground.request.tasks.iter().map(|so_far| (so_far.task.id.as_str(), so_far)).collect();
+    let kept = kept_tasks(&fields, &so_far, &mut findings);
+    check_outputs(ground.request, (&so_far, &kept), &mut findings);
+
+    let written = fields.tables("tasks", &TASK);
+    for fields in &written {
+        let Some((id, node)) = fields.text("id").zip(fields.node("id")) else { continue };
+        if so_far.contains_key(id) || ground.request.used_task_ids.iter().any(|taken| taken.as_str() == id) {
+            let message = format!("the run has a task `{id}` already, and an id never changes its meaning");
+            let found = findings.error("duplicate_task", node.span, message);
+            found.help("give a new or changed task a new id; one that stays as it is belongs into `keep`");
+        }
+    }
+    let usable = |so_far: &&TaskSnapshot| so_far.progress.has_result() || kept.contains(&so_far.task.id);
+    let earlier = |so_far: &&'a TaskSnapshot| ExistingTask {
+        id: &so_far.task.id,
+        is_foreach: so_far.task.foreach.is_some(),
+        is_usable: usable(so_far),
+    };
+    let mut names = SymbolTable::new(&ground.request.plan.inputs, written, &mut findings);
+    names.existing = so_far.iter().map(|(id, so_far)| (*id, earlier(so_far))).collect();
+    let mut router = RouteResolver::new(ground.agents, Some(ground.catalogue));
+    let mut added = Vec::with_capacity(names.tasks.len());
+    let mut edges = Vec::with_capacity(names.tasks.len());
+    for known in names.tasks.values() {
+        let reader = tasks::TaskReader { task: known, defaults: None, names: &names };
+        let (task, needs) = reader.read_task(&mut router, &mut UsedInputs::default(), &mut findings);
+        let approve = required_approval(&task, ground.request);
+        added.push(Arc::new(Task { on_failure: OnFailure::Replan, approve: approve.map(Box::new), ..task }));
+        edges.push(needs.into_iter().filter(|edge| edge.needs < names.tasks.len()).collect());
+    }
+    graph::check_cycles(&without_outside_dependencies(&added), &edges, &mut findings);
+    if findings.has_errors() {
+        return Err(findings.finish());
+    }
+    let open = ground.request.tasks.iter().filter(|so_far| so_far.progress.is_pending()).map(|so_far| &so_far.task.id);
+    let (kept, removed) = open.cloned().partition(|id| kept.contains(id));
+    let remainder = PlanPatch { kept, removed, added, agents: router.policies() };
+    Ok((remainder, findings.finish()))
+}
+
+/// The tasks that stay.
+fn kept_tasks<'r>(
+    fields: &CheckedTable<'_>,
+    so_far: &IndexMap<&str, &'r TaskSnapshot>,
+    findings: &mut DiagnosticSink,
+) -> HashSet<&'r TaskId> {
+    let named = fields.text_list("keep");
+    let ids: HashSet<&str> = named.iter().map(|(id, _)| *id).collect();
+    let mut kept = HashSet::new();
+    for (id, node) in named {
+        let Some(TaskSnapshot { task, progress: standing }) = so_far.get(id).copied() else {
+            let open = so_far.values().filter(|other| other.progress.is_pending()).map(|other| other.task.id.as_str());
+            let help = findings.did_you_mean(id, open);
+            let message = format!("`keep` names `{id}`, which is no task of the run");
+            findings.error("unknown_task", node.span, message).help_if_known(help);
+            continue;
+        };
+        kept.insert(&task.id);
+        let message = match standing {
+            TaskProgress::Pending => {
+                let is_gone = |need: &&TaskId| {
+                    so_far.get(need.as_str()).is_some_and(|other| other.progress.is_pending())
+                        && !ids.contains(need.as_str())
+                };
+                let Some(need) = task.needs.iter().find(is_gone) else { continue };
+                format!("`{id}` cannot be kept without `{need}`, which it needs")
+            }
+            TaskProgress::Unreachable(because) => {
+                format!("`{id}` cannot be kept: it needs the result of `{because}`, and there is none")
+            }
+            TaskProgress::Succeeded(_) | TaskProgress::NoResult(_) | TaskProgress::Running => {
+                format!("`keep` names `{id}`, which has started; only what has not started is kept or left out")
+            }
+        };
+        let found = findings.error("not_kept", node.span, message);
+        if standing.is_pending() {
+            found.help("leave it out, and plan a new task in its place where one is needed");
+        }
+    }
+    kept
+}
+
+/// Reports each output of the plan that would lose a task which could still run.
+fn check_outputs(
+    request: &ReplanRequest,
+    (so_far, kept): (&IndexMap<&str, &TaskSnapshot>, &HashSet<&TaskId>),
+    findings: &mut DiagnosticSink,
+) {
+    for (output, template) in request.plan.outputs.iter().flatten() {
+        for reference in expression::template_references(template).unwrap_or_default() {
+            let Reference::Task { id, .. } = reference else { continue };
+            let could_run = so_far.get(&*id).filter(|other| other.progress == TaskProgress::Pending);
+            if could_run.is_some_and(|other| !kept.contains(&other.task.id)) {
+                let message = format!("`{id}` must be kept, since the plan's output `{output}` refers to it");
+                findings.file_error("lost_output", message);
+            }
+        }
+    }
+}
+
+/// What a person is asked before a new task, if the run asks before any call of the same tool: a planner must not get
+/// around a question by leaving out the task that asks it.
+fn required_approval(task: &Task, request: &ReplanRequest) -> Option<Template> {
+    let known = request.plan.tasks.iter().chain(request.tasks.iter().map(|so_far| &so_far.task));
+    let guarded: Vec<_> = known.filter(|other| other.approve.is_some()).flat_map(|other| other.routes()).collect();
+    let is_guarded =
+        |route: &&Route| guarded.iter().any(|other| other.agent == route.agent && other.tool == route.tool);
+    let Route { agent, tool, .. } = task.routes().iter().find(is_guarded)?;
+    let question = format!("call `{agent}.{tool}` for the new task `{}`?", task.id);
+    // The name of a tool is text: what looks like an expression in it is none.
+    Some(Template(question.replace("${{", "$${{").into()))
+}
+
+/// The tasks as if they needed nothing but each other.
+fn without_outside_dependencies(tasks: &[Arc<Task>]) -> Vec<Arc<Task>> {
+    let ids: HashSet<&TaskId> = tasks.iter().map(|task| &task.id).collect();
+    let alone = |task: &Arc<Task>| {
+        let needs = task.needs.iter().filter(|need| ids.contains(need)).cloned().collect();
+        Arc::new(Task { needs, ..(**task).clone() })
+    };
+    tasks.iter().map(alone).collect()
+}

@@ -1,0 +1,93 @@
+//! Remainders of a run: what fits it, and everything that does not.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::{OnFailure, PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
+
+/// A run of which `find` is done, `read` failed and `busy` runs; `lost` needs `read`, `open` and `last` are free.
+fn request() -> ReplanRequest {
+    let call = "agent: research, tool: fetch, with: { url: u }";
+    let plan = load_test_plan(&format!(
+        "name: x\ninputs: {{ city: {{ type: string }} }}\ntasks:\n\
+         - {{ id: find, agent: research, tool: search, with: {{ query: \"${{{{ inputs.city }}}}\" }} }}\n\
+         - {{ id: read, foreach: [1], {call} }}\n\
+         - {{ id: busy, foreach: [1], {call} }}\n\
+         - {{ id: lost, needs: read, {call} }}\n\
+         - {{ id: open, {call} }}\n\
+         - {{ id: last, needs: open, approve: Reserve it?, agent: archive, tool: reserve }}\n\
+         outputs: {{ it: \"${{{{ tasks.open.text }}}}\", more: \"${{{{ tasks.lost.text }}}}\" }}\n"
+    ))
+    .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    .plan;
+    let standings = [
+        TaskProgress::Succeeded("found".into()),
+        TaskProgress::NoResult("no page".into()),
+        TaskProgress::Running,
+        TaskProgress::Unreachable("read".into()),
+        TaskProgress::Pending,
+        TaskProgress::Pending,
+    ];
+    let tasks =
+        plan.tasks.iter().cloned().zip(standings).map(|(task, standing)| TaskSnapshot { task, progress: standing });
+    let taken = vec!["answer".into()];
+    ReplanRequest {
+        number: 1,
+        tasks: tasks.collect(),
+        plan: Arc::new(plan),
+        used_task_ids: taken,
+        agents: IndexMap::new(),
+    }
+}
+
+fn load_patch(text: &str) -> Result<PlanPatch, Diagnostics> {
+    let (agents, catalogue, request) = (agents(), catalog(), request());
+    let ground = PatchContext { agents: &agents, catalogue: &catalogue, request: &request };
+    load_plan_patch("replan 1", text, &ground).map(|(remainder, _)| remainder)
+}
+
+#[test]
+fn combines_kept_and_new_tasks() {
+    let text = "keep: [open]\ntasks:\n\
+        - { id: t1, agent: research, tool: search, with: { query: \"${{ tasks.find.text }} ${{ inputs.city }}\" } }\n\
+        - { id: t2, needs: [t1, open], agent: archive, tool: find, with: { all: \"${{ tasks.busy.outputs }}\" } }\n";
+    let remainder = load_patch(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let needs = |index: usize| remainder.added[index].needs.iter().map(|id| id.as_str()).collect::<Vec<_>>();
+    assert_eq!((needs(0), needs(1)), (vec!["find"], vec!["t1", "open", "busy"]));
+    assert_eq!((remainder.kept, remainder.removed), (vec!["open".into()], vec!["lost".into(), "last".into()]));
+    assert!(remainder.added.iter().all(|task| task.on_failure == OnFailure::Replan && task.approve.is_none()));
+    let agents: Vec<_> = remainder.agents.keys().map(AgentId::as_str).collect();
+    assert_eq!(agents, ["research", "archive"]);
+}
+
+#[test]
+fn accepts_an_empty_patch() {
+    let remainder = load_patch("keep: [open]\ntasks: []\n").unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(remainder.added, []);
+}
+
+#[test]
+fn new_tasks_keep_required_approvals() {
+    let text = "keep: [open]\ntasks: [{ id: t1, agent: archive, tool: reserve }]\n";
+    let remainder = load_patch(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let question = remainder.added[0].approve.as_ref().map(|approve| approve.0.clone());
+    assert_eq!(question, Some(json!("call `archive.reserve` for the new task `t1`?")));
+}
+
+#[test]
+fn reports_all_errors_of_a_patch() {
+    let text = "keep: [lost, last, find, opn]\ntasks:\n\
+        - { id: open, agent: research, tool: fetch, with: { url: u } }\n\
+        - { id: answer, agent: research, tool: fetch, with: { url: u } }\n\
+        - { id: t1, needs: [t2, nobody], agent: research, tool: fetch, with: { url: \"${{ tasks.read.output }}\" } }\n\
+        - { id: t2, needs: [t1, lost], agent: research, tool: serch, with: { query: \"${{ tasks.busy.text }}\" } }\n";
+    let mistakes = load_patch(text).expect_err("it is wrong");
+    insta::assert_snapshot!(mistakes.to_string());
+}
+
+#[test]
+fn outputs_require_their_pending_tasks() {
+    let mistakes = load_patch("keep: []\ntasks: []\n").expect_err("it is wrong");
+    let told: Vec<_> = mistakes.list().iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(told, ["`open` must be kept, since the plan's output `it` refers to it"]);
+}

@@ -1,0 +1,133 @@
+//! Decides how a run ended, and evaluates what it returns.
+//! Never decides when.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::{
+    expression::{self, ForeachItems, LoopItem, Scope, TaskLookup, TaskView},
+    model::{EndCause, FailureKind, NodeIndex, NodeKind, OnFailure, Outcome, RunStatus},
+};
+
+use super::run::{RunStop, State, TaskEntry, TaskState};
+
+/// How a run ended.
+pub(super) struct RunOutcome {
+    pub(super) status: RunStatus,
+    pub(super) cause: Option<EndCause>,
+    pub(super) outputs: Option<IndexMap<String, Value>>,
+    pub(super) output_errors: IndexMap<String, String>,
+}
+
+impl State {
+    /// How the run ends now; `paused` when only absent people could go on with it.
+    pub(super) fn run_outcome(&self, paused: bool) -> RunOutcome {
+        let (status, cause) = match &self.stop_reason {
+            Some(RunStop::Failed(cause @ EndCause::BudgetSpent { .. })) if self.has_partial_success() => {
+                (RunStatus::Partial, Some(cause.clone()))
+            }
+            Some(RunStop::Failed(cause)) => (RunStatus::Failed, Some(cause.clone())),
+            Some(RunStop::Canceled) => (RunStatus::Cancelled, None),
+            Some(RunStop::Interrupted) => (RunStatus::Interrupted, None),
+            None if paused => (RunStatus::Paused, None),
+            None => self.tasks_outcome(),
+        };
+        if matches!(status, RunStatus::Paused | RunStatus::Cancelled | RunStatus::Interrupted) {
+            return RunOutcome { status, cause, outputs: None, output_errors: IndexMap::new() };
+        }
+        let (outputs, output_errors) = self.evaluate_outputs();
+        // An output that cannot be had makes a run that did all else only partly done.
+        let short = status == RunStatus::Succeeded && !output_errors.is_empty();
+        RunOutcome { status: if short { RunStatus::Partial } else { status }, cause, outputs, output_errors }
+    }
+
+    fn has_partial_success(&self) -> bool {
+        self.tasks.iter().any(|entry| matches!(entry.state, TaskState::Ended(Outcome::Succeeded(_))))
+    }
+
+    fn tasks_outcome(&self) -> (RunStatus, Option<EndCause>) {
+        // What was planned anew is no failure of a run that has anything to show for it.
+        let is_excused = |node| self.replans.superseded.contains(&node) && self.has_partial_success();
+        let failures =
+            self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (index, node))| match &entry.state {
+                // A `foreach` task answers for its items.
+                TaskState::Ended(Outcome::Failed(failure)) if node.kind == NodeKind::Planned && !is_excused(index) => {
+                    Some((failure.kind, node.task.on_failure))
+                }
+                _ => None,
+            });
+        let (fatal, tolerated): (Vec<_>, Vec<_>) =
+            failures.partition(|(_, policy)| matches!(policy, OnFailure::Fail | OnFailure::Replan));
+        if fatal.is_empty() {
+            return (if tolerated.is_empty() { RunStatus::Succeeded } else { RunStatus::Partial }, None);
+        }
+        let denied = fatal.iter().all(|(kind, _)| *kind == FailureKind::Denied);
+        (RunStatus::Failed, denied.then_some(EndCause::Denied))
+    }
+
+    /// The plan's outputs; one that cannot be evaluated is null, with the reason beside it.
+    fn evaluate_outputs(&self) -> (Option<IndexMap<String, Value>>, IndexMap<String, String>) {
+        let mut errors = IndexMap::new();
+        let Some(templates) = &self.plan.outputs else { return (None, errors) };
+        let scope = Scope { inputs: &self.inputs, item: None, tasks: self };
+        let values = templates
+            .iter()
+            .map(|(name, template)| {
+                let value = expression::render(template, &scope).unwrap_or_else(|error| {
+                    errors.insert(name.clone(), error.to_string());
+                    Value::Null
+                });
+                (name.clone(), value)
+            })
+            .collect();
+        (Some(values), errors)
+    }
+
+    /// What names mean in the expressions of `node`.
+    pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
+        let node = &self.graph[node];
+        let item = node.item().zip(node.task.foreach.as_ref());
+        Scope {
+            inputs: &self.inputs,
+            item: item.map(|(item, foreach)| LoopItem {
+                name: &foreach.binding,
+                value: &item.values[item.index],
+                index: item.index,
+                length: item.values.len(),
+            }),
+            tasks: self,
+        }
+    }
+}
+
+impl TaskLookup for State {
+    fn task(&self, id: &str) -> Option<TaskView<'_>> {
+        let node = self.graph.node_index(id)?;
+        let entry = &self.tasks[node.index()];
+        let mut view = entry.view()?;
+        if self.graph[node].task.foreach.is_some() {
+            view.items = Some(ForeachItems { lookup: self, indices: entry.items.clone() });
+        }
+        Some(view)
+    }
+
+    fn item(&self, place: usize) -> Option<TaskView<'_>> {
+        self.tasks.get(place)?.view()
+    }
+}
+
+impl TaskEntry {
+    /// What expressions see of the node, once it has ended.
+    fn view(&self) -> Option<TaskView<'_>> {
+        let TaskState::Ended(outcome) = &self.state else { return None };
+        let (status, output, error) = match outcome {
+            Outcome::Succeeded(output) => ("succeeded", Some(Arc::as_ref(output)), None),
+            Outcome::Failed(failure) => ("failed", None, Some(failure.message.as_str())),
+            Outcome::Skipped(_) => ("skipped", None, None),
+            Outcome::Cancelled => ("cancelled", None, None),
+        };
+        Some(TaskView { status, agent: self.agent.as_ref().map(|agent| agent.as_str()), error, output, items: None })
+    }
+}

@@ -1,0 +1,84 @@
+//! Answers questions whose time is over, as the plan says.
+//! Never reads a clock: the moment comes in as data.
+
+use serde_json::Value;
+
+use crate::model::{Answer, Asker, DefaultAnswer, Event, Form, JsonObject, Timestamp};
+
+use super::{
+    apply::Fold,
+    decide::Transition,
+    run::{Run, State},
+};
+
+/// Who answers then.
+const ANSWERED_BY: &str = "its deadline";
+
+impl Run {
+    /// When the next question that nobody has answered is to be answered by its default.
+    pub(super) fn next_question_deadline(&self) -> Option<Timestamp> {
+        self.queues.question_deadlines.first().map(|(at, _)| *at)
+    }
+}
+
+impl State {
+    /// What answers a question of `asker` when its time is over, and when that is.
+    pub(super) fn question_deadline(&self, asker: &Asker, now: Timestamp) -> Option<(Timestamp, DefaultAnswer)> {
+        let node = self.graph.node_index(asker.task()?.as_str())?;
+        let policy = self.graph[node].task.questions?;
+        Some((now.after(policy.timeout.0), policy.default))
+    }
+}
+
+impl Transition<'_> {
+    /// Answers every question whose time is over.
+    pub(super) fn answer_overdue_questions(&mut self) {
+        while let Some((at, id)) = self.run.queues.question_deadlines.first().cloned() {
+            let entry = self.run.questions.get(&id).filter(|entry| entry.can_be_answered());
+            let Some(question) = entry.map(|entry| &entry.question) else {
+                self.run.queues.question_deadlines.pop_first();
+                continue;
+            };
+            if at > self.now {
+                break;
+            }
+            let default = question.deadline.as_ref().map_or(DefaultAnswer::Decline, |deadline| deadline.default);
+            let answer = default_answer(default, &question.form);
+            self.run.queues.question_deadlines.pop_first();
+            self.on_answered(id, answer, ANSWERED_BY.to_owned());
+        }
+    }
+}
+
+/// The answer that a default gives. A form that asks for more than its own defaults cannot be accepted by itself.
+fn default_answer(default: DefaultAnswer, form: &Form) -> Answer {
+    match (default, form) {
+        (DefaultAnswer::Accept, Form::Approval) => Answer::Accept { content: None },
+        (DefaultAnswer::Accept, Form::Fields { schema }) => match form_defaults(schema) {
+            Some(content) => Answer::Accept { content: Some(Value::Object(content)) },
+            None => Answer::Decline,
+        },
+        (DefaultAnswer::Decline, _) | (DefaultAnswer::Accept, Form::Url { .. }) => Answer::Decline,
+        (DefaultAnswer::Cancel, _) => Answer::Cancel,
+    }
+}
+
+/// The defaults of a form's fields; none when a required field has none.
+fn form_defaults(schema: &JsonObject) -> Option<JsonObject> {
+    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let given: JsonObject =
+        fields.filter_map(|(name, field)| Some((name.clone(), field.get("default")?.clone()))).collect();
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    required.filter_map(Value::as_str).all(|name| given.contains_key(name)).then_some(given)
+}
+
+impl Fold<'_> {
+    /// Takes in when a question is to be answered by its default.
+    pub(super) fn record_question_deadline(&mut self, event: &Event) {
+        if let Event::QuestionAsked { question, .. } = event
+            && let Some(deadline) = &question.deadline
+        {
+            self.queues.question_deadlines.insert((deadline.at, question.id.clone()));
+        }
+    }
+}

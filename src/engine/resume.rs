@@ -1,0 +1,358 @@
+//! Takes up a run that an earlier process left: what is interrupted, what goes on elsewhere, what is owed.
+//! Never reads the notes by which calls are found again; it only knows for which calls there is one.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::model::{
+    AgentId, AgentInfo, AmbiguityResolution, Answer, Asker, AttemptId, ChatError, ChatReply, ChatRequest, Command,
+    Effect, EndCause, Event, Failure, FailureKind, HumanDuration, Input, NodeIndex, Origin, Outcome, QuestionId,
+    RequestId, RunStatus, SamplingOrigin, SkipReason, TaskId, Timestamp, ToolInfo, ToolOutput,
+};
+
+use super::{
+    apply::Fold,
+    decide::{StepOutput, Transition},
+    health::AgentHealth,
+    questions::{QuestionEntry, QuestionState},
+    replan::ReplanStage,
+    retry,
+    run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
+};
+
+/// What a process that takes a run up knows beyond the run's events.
+#[derive(Clone, Copy)]
+pub struct ResumeContext<'a> {
+    /// The moment.
+    pub now: Timestamp,
+    /// When the run's last event was decided.
+    pub last_event_at: Timestamp,
+    /// Whether there is a note by which a call can be found again.
+    pub has_checkpoint: &'a dyn Fn(&AttemptId) -> bool,
+    /// Whether a person accepted that agents' tools are not what they were.
+    pub accepts_changes: bool,
+    /// What was asked of the run while nobody drove it: answers, or its end.
+    pub inputs: &'a [Input],
+}
+
+impl Run {
+    /// Takes up a run that was folded from its events. Calls with a note are gone on with where they are; what follows
+    /// for the others is the table in [`super::retry`]. Prompts are put to the model again, people are asked again what
+    /// they have not answered. A run that has ended for good gives nothing to do.
+    pub fn resume(&mut self, context: ResumeContext<'_>) -> StepOutput {
+        let ResumeContext { now, last_event_at: last, has_checkpoint: noted, accepts_changes, inputs: requests } =
+            context;
+        let mut decision = Transition::new(self, now);
+        if !decision.run.status.is_unfinished() {
+            return decision.into_output();
+        }
+        let (taken_up, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(noted);
+        let away = HumanDuration(now.since(last));
+        decision.emit(Event::RunResumed { away, taken_up: taken_up.clone(), accepts_changes });
+        // Before anything else, so that nobody is asked what was answered, and nothing starts in a run that is to end.
+        for request in requests {
+            decision.on_input(request.clone());
+        }
+        decision.close_orphaned_questions(&taken_up);
+        for question in decision.run.host_questions() {
+            decision.push_command(Command::AskPerson { question });
+        }
+        decision.finish_last_step();
+        for attempt in taken_up {
+            decision.reattach(attempt);
+        }
+        for attempt in interrupted {
+            let failure = decision.run.interruption_failure(&attempt);
+            decision.on_attempt_ended(attempt, Err(failure));
+        }
+        for attempt in decision.run.in_flight().collect::<Vec<_>>() {
+            decision.repeat_model_request(attempt);
+        }
+        decision.resume_replan();
+        if decision.run.stop_reason.is_some() {
+            decision.end_model_requests();
+            decision.cancel_running();
+        }
+        decision.advance();
+        decision.into_output()
+    }
+}
+
+impl Fold<'_> {
+    /// Takes in that a later process goes on with the run.
+    pub(super) fn apply_resumed(&mut self, downtime: HumanDuration, taken_up: &[AttemptId]) -> Result<(), UnknownName> {
+        self.state.status = RunStatus::Running;
+        self.state.stop_reason.take_if(|stop| *stop == RunStop::Interrupted);
+        self.state.deadline = self.state.deadline.map(|deadline| deadline.after(downtime.0));
+        for conversation in self.state.tasks.iter_mut().filter_map(|entry| entry.conversation.as_mut()) {
+            conversation.deadline = conversation.deadline.map(|deadline| deadline.after(downtime.0));
+        }
+        for agent in self.state.agents.values_mut() {
+            agent.connection = ConnectionStatus::NotRequested;
+            agent.health = AgentHealth::default();
+        }
+        self.state.questions.reopen_after_resume();
+        for request in std::mem::take(&mut self.state.sampling).into_keys() {
+            self.write_off(&request);
+        }
+        let turns: Vec<AttemptId> = self.in_flight().filter(|attempt| self.is_model_request(attempt)).collect();
+        for turn in turns {
+            self.charge_repeated_request(&RequestId::from(turn.to_string()));
+        }
+        for attempt in taken_up {
+            let node = self.find_node(&attempt.task)?;
+            self.state.tasks[node.index()].is_reattached = true;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// What the model replied to a request that the agent makes again, because the reply may not have reached it.
+    pub(super) fn earlier_reply(&self, sampler: &SamplingOrigin) -> Option<Result<ChatReply, ChatError>> {
+        let SamplingOrigin::Agent(origin) = sampler else { return None };
+        let node = self.running_node(origin.attempt.as_ref()?)?;
+        self.tasks[node.index()].replies.get(origin.key.as_ref()?).cloned()
+    }
+
+    fn is_model_request(&self, attempt: &AttemptId) -> bool {
+        self.running_node(attempt).is_some_and(|node| self.tasks[node.index()].state == TaskState::AskingModel)
+    }
+
+    /// The attempts in flight that are calls.
+    pub(super) fn running_calls(&self) -> impl Iterator<Item = AttemptId> {
+        self.in_flight().filter(|attempt| !self.is_model_request(attempt))
+    }
+
+    /// The questions that the plan and the host itself wait for.
+    fn host_questions(&self) -> Vec<Arc<crate::model::Question>> {
+        let open = self.questions.entries().filter(|entry| entry.state == QuestionState::Open);
+        open.filter(|entry| !matches!(entry.question.asker, Asker::Agent(_)))
+            .map(|entry| Arc::clone(&entry.question))
+            .collect()
+    }
+
+    /// Why an attempt that is not taken up has failed.
+    fn interruption_failure(&self, attempt: &AttemptId) -> Failure {
+        let call = self.running_node(attempt).and_then(|node| {
+            let route = self.running_route(node)?;
+            Some(format!("`{}` of agent `{}`", route.tool, route.agent))
+        });
+        let call = call.unwrap_or_else(|| attempt.to_string());
+        Failure::new(FailureKind::Interrupted, format!("the host ended while {call} was under way"))
+    }
+
+    /// The route of a node's attempt in flight.
+    fn running_route(&self, node: NodeIndex) -> Option<&crate::model::Route> {
+        match self.tasks[node.index()].state {
+            TaskState::Running { route, .. } => self.graph[node].task.routes().get(route),
+            _ => None,
+        }
+    }
+
+    /// The tools of `agent` that open tasks call and that are not what they were.
+    fn changed_tools(&self, agent: &AgentId, info: &AgentInfo) -> Vec<String> {
+        let Some(known) = &self.agents[agent].last_info else { return Vec::new() };
+        let open = self.tasks.iter().zip(self.graph.nodes());
+        let open = open.filter(|(entry, _)| !matches!(entry.state, TaskState::Ended(_))).map(|(_, (_, node))| node);
+        let called = open.flat_map(|node| node.task.routes()).filter(|route| route.agent == *agent);
+        let schemas = |tool: &ToolInfo| (tool.input_schema.clone(), tool.output_schema.clone());
+        let mut changed: Vec<String> = called
+            .filter(|route| {
+                let before = known.tool(&route.tool).map(schemas);
+                before.is_some() && before != info.tool(&route.tool).map(schemas)
+            })
+            .map(|route| route.tool.to_string())
+            .collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+}
+
+impl Transition<'_> {
+    /// Takes in that an agent is there; pauses the run when its tools are not those that the run was begun with.
+    pub(super) fn on_agent_connected(&mut self, agent: AgentId, info: Arc<AgentInfo>) {
+        let tools = if self.run.accepts_changes { Vec::new() } else { self.run.changed_tools(&agent, &info) };
+        if tools.is_empty() {
+            return self.emit(Event::AgentConnected { agent, info });
+        }
+        self.emit(Event::RunEnded {
+            status: RunStatus::Paused,
+            cause: Some(EndCause::AgentChanged { agent, tools }),
+            outputs: None,
+            output_errors: IndexMap::new(),
+        });
+        self.push_command(Command::EndRun);
+    }
+
+    /// Connects a request that an agent makes again with the question that it was; whether it was one.
+    pub(super) fn match_repeated_question(&mut self, request: &RequestId, origin: &Origin) -> bool {
+        let (Some(_), Some(attempt)) = (&origin.key, &origin.attempt) else { return false };
+        let same = |entry: &&QuestionEntry| matches!(&entry.question.asker, Asker::Agent(known) if known == origin);
+        let Some(entry) = self.run.questions.of_attempt(attempt).rfind(same) else { return false };
+        if let QuestionState::Answered { answer, .. } = &entry.state {
+            let answer = answer.clone();
+            self.push_command(Command::AnswerElicitation { request: request.clone(), answer });
+        } else {
+            let question = Arc::clone(&entry.question);
+            self.emit(Event::QuestionAskedAgain { question: question.id.clone(), request: request.clone() });
+            self.push_command(Command::AskPerson { question });
+        }
+        true
+    }
+
+    /// Asks a person what became of a call that must not be made twice.
+    pub(super) fn ask_about_ambiguous_call(&mut self, attempt: AttemptId, node: NodeIndex) {
+        let failure = self.run.tasks[node.index()].last_failure.as_ref();
+        let why = failure.map_or_else(|| "the host ended".to_owned(), ToString::to_string);
+        self.ask_whether_to_repeat(attempt, &why);
+    }
+
+    /// Asks a person whether a call is made, or made again, although it may have taken effect already.
+    pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, why: &str) {
+        let message =
+            format!("{why}, so it is unknown whether it took effect; calling it again may do `{}` twice", attempt.task);
+        self.ask_person(Asker::Host { attempt }, message, AmbiguityResolution::form(), None);
+    }
+
+    /// Does what a person said of a call that may have taken effect. A repetition is started like any other attempt.
+    pub(super) fn on_ambiguity_resolved(&mut self, attempt: AttemptId, answer: &Answer) {
+        let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { return };
+        match AmbiguityResolution::from_answer(answer) {
+            AmbiguityResolution::Repeat => {}
+            AmbiguityResolution::Done => {
+                let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
+                self.emit(Event::TaskEnded { task: attempt.task, outcome });
+            }
+            AmbiguityResolution::Failed => match &self.run.tasks[node.index()].unsettled {
+                None => self.fail_with_last_failure(node),
+                Some(reason) => {
+                    let failure = Failure::new(FailureKind::Interrupted, &**reason);
+                    self.fail_task(
+                        attempt.task,
+                        retry::explain_failure(failure, Effect::AtMostOnce, &self.run.graph[node].task.id),
+                    );
+                }
+            },
+        }
+    }
+
+    /// Decides what the earlier process had no time for: what follows from the last answers and failures.
+    fn finish_last_step(&mut self) {
+        let answers = self.run.questions.entries().filter_map(|entry| match &entry.state {
+            QuestionState::Answered { answer, by } => Some((entry.question.asker.clone(), answer.clone(), by.clone())),
+            QuestionState::Open | QuestionState::Deferred => None,
+        });
+        for (asker, answer, by) in answers.collect::<Vec<_>>() {
+            self.on_answer((asker, None), answer, &by);
+        }
+        let failures = self.run.tasks.iter().zip(self.run.graph.nodes()).filter_map(|(entry, (_, node))| {
+            let failure = entry.last_failure.as_deref().filter(|_| matches!(entry.state, TaskState::Ready))?.clone();
+            let attempt = AttemptId { task: node.id.clone(), number: entry.attempts };
+            Some((attempt, entry.last_route, failure))
+        });
+        for (attempt, route, failure) in failures.collect::<Vec<_>>() {
+            match route {
+                Some(route) => self.on_attempt_failed(attempt, route, failure),
+                None => match self.run.graph.node_index(attempt.task.as_str()) {
+                    Some(node) if self.run.tasks[node.index()].conversation.is_some() => self.on_model_failed(node),
+                    _ => self.fail_task(attempt.task, failure),
+                },
+            }
+        }
+    }
+
+    /// Goes on with a call where it is.
+    fn reattach(&mut self, attempt: AttemptId) {
+        let Some(node) = self.run.running_node(&attempt) else { return };
+        let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
+        let agent = self.run.graph[node].task.routes()[route].agent.clone();
+        self.connect(&agent);
+        match self.run.start_command(node, route, attempt.clone()) {
+            Ok(call) => self.push_command(Command::Reattach(call)),
+            Err(failure) => self.on_attempt_ended(attempt, Err(failure)),
+        }
+    }
+
+    /// Puts a prompt to the model again whose reply never came.
+    fn repeat_model_request(&mut self, attempt: AttemptId) {
+        if let Some(node) = self.run.running_node(&attempt)
+            && self.run.is_model_request(&attempt)
+            && self.run.stop_reason.is_none()
+        {
+            // The time without a process does not count.
+            let deadline = self.run.graph[node].task.deadline;
+            let chat = Box::new(ChatRequest { deadline, ..self.run.chat(node) });
+            self.push_command(Command::RequestModel { attempt, chat });
+        }
+    }
+
+    /// Ends every turn in flight without a reply.
+    pub(super) fn end_model_requests(&mut self) {
+        for attempt in self.run.in_flight().filter(|attempt| self.run.is_model_request(attempt)).collect::<Vec<_>>() {
+            let task = attempt.task.clone();
+            let error = ChatError::Endpoint { message: "the run ended before the model replied".into(), status: None };
+            self.emit(Event::ModelReplied { attempt, result: Err(error) });
+            self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+        }
+    }
+
+    /// Asks the planner again whose answer never came, and finishes what a replan began.
+    fn resume_replan(&mut self) {
+        for task in self.run.unfinished_removed_tasks() {
+            self.skip_task(task, SkipReason::Replanned);
+        }
+        match &self.run.replans.stage {
+            ReplanStage::Idle => {}
+            // Once the run stops, advancing ends the replan.
+            _ if self.run.stop_reason.is_some() => {}
+            ReplanStage::Planning(_) => self.push_command(Command::Replan(Box::new(self.run.replan_request()))),
+            ReplanStage::Proposed(_, remainder) => {
+                let number = self.run.replans.started_count;
+                let asked = |entry: &QuestionEntry| entry.question.asker == Asker::Replan { number };
+                if !self.run.questions.entries().any(asked) {
+                    let remainder = Arc::clone(remainder);
+                    self.ask_patch_approval(number, &remainder);
+                }
+            }
+        }
+    }
+
+    /// Closes the questions of agents whose calls did not outlive the earlier process.
+    fn close_orphaned_questions(&mut self, taken_up: &[AttemptId]) {
+        let lives = |origin: &Origin| {
+            origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| taken_up.contains(attempt))
+        };
+        let questions = self.run.questions.entries();
+        let dead = questions.filter(|entry| matches!(&entry.question.asker, Asker::Agent(origin) if !lives(origin)));
+        self.close_questions(unclaimed_questions(dead));
+    }
+
+    /// Closes the questions that a call had asked when it was taken up, and had not asked again when it ended. Those that
+    /// were asked by this process are taken back by the connection that they came on, so no other call leaves any.
+    pub(super) fn close_unrepeated_questions(&mut self, attempt: &AttemptId) {
+        self.close_questions(unclaimed_questions(self.run.questions.of_attempt(attempt)));
+    }
+
+    fn close_questions(&mut self, questions: Vec<QuestionId>) {
+        for question in questions {
+            self.on_answered(question, Answer::Cancel, "nobody: the call that asked has ended".to_owned());
+        }
+    }
+}
+
+impl State {
+    /// Whether the task waits for a person.
+    pub(super) fn is_awaiting_answer(&self, task: &TaskId) -> bool {
+        let node = self.graph.node_index(task.as_str());
+        node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingAnswer)
+    }
+}
+
+/// The questions without an answer for which no request waits, so that nobody else would close them.
+fn unclaimed_questions<'q>(questions: impl Iterator<Item = &'q QuestionEntry>) -> Vec<QuestionId> {
+    let open = questions.filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }));
+    open.filter(|entry| entry.request.is_none()).map(|entry| entry.question.id.clone()).collect()
+}

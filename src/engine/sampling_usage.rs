@@ -1,0 +1,65 @@
+//! Adds up what agents have asked of the language model, so that a later process can go on counting.
+//! Never compares it with what they may.
+
+use std::collections::HashMap;
+
+use crate::model::{AgentId, Event, Record, RequestId, SamplingOrigin};
+
+/// What an agent's requests have used in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SamplingUsage {
+    /// How many requests.
+    pub requests: u64,
+    /// Tokens of requests and replies. A request whose reply is lost, or does not tell, counts with the most that it
+    /// may have used.
+    pub tokens: u64,
+}
+
+/// What each agent has used, by the events of a run.
+pub fn sampling_usage<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<AgentId, SamplingUsage> {
+    let mut sums: HashMap<AgentId, SamplingUsage> = HashMap::new();
+    let mut open: HashMap<&RequestId, (&AgentId, u64)> = HashMap::new();
+    for record in records {
+        match &record.event {
+            Event::SamplingStarted { request, origin: SamplingOrigin::Agent(origin), chat } => {
+                let most = chat.estimate_tokens();
+                let sum = sums.entry(origin.agent.clone()).or_default();
+                sum.requests += 1;
+                sum.tokens += most;
+                open.insert(request, (&origin.agent, most));
+            }
+            Event::SamplingFinished { request, result } => {
+                let used = match result {
+                    Ok(reply) => reply.usage.map(|usage| usage.input_tokens + usage.output_tokens),
+                    Err(_) => Some(0),
+                };
+                if let (Some((agent, most)), Some(used)) = (open.remove(request), used)
+                    && let Some(sum) = sums.get_mut(agent)
+                {
+                    sum.tokens = sum.tokens - most + used;
+                }
+            }
+            _ => {}
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::samples;
+
+    #[test]
+    fn counts_used_or_reserved_tokens() {
+        let events = samples::sample_run();
+        let asked = events.iter().position(|record| matches!(record.event, Event::SamplingStarted { .. }));
+        let asked = asked.expect("the journey has one") + 1;
+        let research = AgentId::from("research");
+        let of = |events: &[Record]| sampling_usage(events).get(&research).copied();
+        assert_eq!(of(&events), Some(SamplingUsage { requests: 1, tokens: 23 }));
+        let lost = of(&events[..asked]).expect("it asked");
+        assert_eq!((lost.requests, lost.tokens >= 100), (1, true), "{lost:?}");
+        assert_eq!(of(&events[..asked - 1]), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Queues the nodes that wait for an agent: one line for each set of agents that would do.
+//! Nodes of one line are alike to the router, so looking at the first of each line is enough.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::model::{AgentId, IdHashMap, IdMap, NodeIndex, Timestamp};
+
+use super::{
+    router,
+    run::{AgentState, ConnectionStatus},
+};
+
+/// The lines. Part of a run's hints, not of its state.
+#[derive(Debug, Default)]
+pub(super) struct WaitQueues {
+    queues: Vec<WaitQueue>,
+    /// By the agents, in the order of their names.
+    queue_by_agents: HashMap<Arc<[AgentId]>, usize>,
+    /// The lines with nodes in which an agent occurs.
+    queues_by_agent: IdHashMap<AgentId, BTreeSet<usize>>,
+    /// How many nodes have ever waited, so that lines are served in the order of arrival.
+    next_arrival: u64,
+}
+
+#[derive(Debug)]
+struct WaitQueue {
+    agents: Arc<[AgentId]>,
+    /// With the number of each arrival.
+    nodes: VecDeque<(u64, NodeIndex)>,
+}
+
+impl WaitQueues {
+    /// Adds a node that any of `agents` would do for.
+    pub(super) fn push(&mut self, mut agents: Vec<AgentId>, node: NodeIndex) {
+        agents.sort_unstable();
+        agents.dedup();
+        let line = match self.queue_by_agents.get(agents.as_slice()) {
+            Some(line) => *line,
+            None => {
+                let agents: Arc<[AgentId]> = agents.into();
+                self.queues.push(WaitQueue { agents: Arc::clone(&agents), nodes: VecDeque::new() });
+                self.queue_by_agents.insert(agents, self.queues.len() - 1);
+                self.queues.len() - 1
+            }
+        };
+        let WaitQueue { agents, nodes } = &mut self.queues[line];
+        if nodes.is_empty() {
+            for agent in agents.iter() {
+                self.queues_by_agent.entry(agent.clone()).or_default().insert(line);
+            }
+        }
+        nodes.push_back((self.next_arrival, node));
+        self.next_arrival += 1;
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues_by_agent.values().all(BTreeSet::is_empty)
+    }
+
+    /// Moves to `startable` the node that has waited longest of those that can start, or all that wait for an agent
+    /// that has become unavailable.
+    pub(super) fn dequeue_startable(
+        &mut self,
+        agents: &IdMap<AgentId, AgentState>,
+        now: Timestamp,
+        runnable: &mut VecDeque<NodeIndex>,
+    ) {
+        let mut next: Option<(u64, usize)> = None;
+        for (agent, lines) in &self.queues_by_agent {
+            let is_gone = match agents[agent].connection {
+                ConnectionStatus::Connected(_) if agents[agent].has_capacity() => false,
+                ConnectionStatus::Unavailable(_) => true,
+                ConnectionStatus::Connected(_) | ConnectionStatus::NotRequested | ConnectionStatus::Connecting => {
+                    continue;
+                }
+            };
+            for &line in lines {
+                let WaitQueue { agents: equals, nodes } = &self.queues[line];
+                let Some(&(arrival, _)) = nodes.front() else { continue };
+                if is_gone {
+                    let nodes = std::mem::take(&mut self.queues[line].nodes);
+                    runnable.extend(nodes.into_iter().map(|(_, node)| node));
+                    return self.remove_if_empty(line);
+                }
+                let comes_first = next.is_none_or(|(first, _)| arrival < first);
+                if comes_first && router::least_busy(equals.iter().map(|id| (id, 0, &agents[id])), now).is_some() {
+                    next = Some((arrival, line));
+                }
+            }
+        }
+        if let Some((_, line)) = next
+            && let Some((_, node)) = self.queues[line].nodes.pop_front()
+        {
+            runnable.push_back(node);
+            self.remove_if_empty(line);
+        }
+    }
+
+    fn remove_if_empty(&mut self, queue: usize) {
+        if self.queues[queue].nodes.is_empty() {
+            for agent in self.queues[queue].agents.iter() {
+                if let Some(lines) = self.queues_by_agent.get_mut(agent) {
+                    lines.remove(&queue);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Journals that something has damaged: what is read is what was written, or an error.
+
+use std::{fs, path::PathBuf};
+
+use futures::executor::block_on;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    journal::{Durability, Journal, SqliteJournal, samples, schema},
+    model::Record,
+};
+
+const RUNS: [&str; 3] = ["run-1", "run-2", "run-3"];
+
+/// A journal of three runs that was closed in order, so that all of it is in one file.
+fn journal() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
+    for run in RUNS {
+        block_on(journal.append(&run.into(), samples::sample_run().into())).expect("appends");
+    }
+    drop(journal);
+    assert!(!schema::with_suffix(&path, "-wal").exists(), "the log was not folded in");
+    (folder, path)
+}
+
+fn read_records(path: &Path, run: &str) -> Result<Vec<Record>, JournalError> {
+    JournalReader::open(path)?.records(&run.into(), 0).collect()
+}
+
+/// What is read of each run: all of it, or an error. Anything else is a misreading.
+fn readable_runs(path: &Path) -> Vec<&'static str> {
+    let read = RUNS.into_iter().filter(|run| match read_records(path, run) {
+        Ok(records) => {
+            assert!(records == samples::sample_run(), "{run} was misread: {} events", records.len());
+            true
+        }
+        Err(_) => false,
+    });
+    read.collect()
+}
+
+#[test]
+fn flipped_bits_are_detected() {
+    let (folder, path) = journal();
+    let whole = fs::read(&path).expect("reads");
+    let (mut harmless, mut noticed) = (0, 0);
+    for (at, bit) in (0..whole.len()).step_by(61).zip((0..8).cycle()) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        let copy = folder.path().join("copy.db");
+        fs::write(&copy, bytes).expect("writes");
+        match readable_runs(&copy).len() {
+            3 => harmless += 1,
+            _ => noticed += 1,
+        }
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(schema::with_suffix(&copy, suffix));
+        }
+    }
+    // The rest of the file is free space.
+    assert!(noticed > harmless / 4, "{noticed} of {} were noticed", noticed + harmless);
+}
+
+#[test]
+fn truncated_files_are_detected() {
+    let (folder, path) = journal();
+    let whole = fs::read(&path).expect("reads");
+    // The end of the last page is free space.
+    let used = whole.iter().rposition(|byte| *byte != 0).expect("there is something in it");
+    for length in (0..used).step_by(509) {
+        let copy = folder.path().join(format!("{length}.db"));
+        fs::write(&copy, &whole[..length]).expect("writes");
+        assert!(readable_runs(&copy).len() < 3, "{length} bytes of {} seem to be all", whole.len());
+    }
+}
+
+#[test]
+fn scan_separates_intact_from_damaged_runs() {
+    let (_folder, path) = journal();
+    let whole = |runs: &[&str]| runs.iter().map(|&run| RunId::from(run)).collect::<Vec<_>>();
+    assert_eq!(recovery_scan(&path), RecoveryScan { intact: whole(&["run-3", "run-2", "run-1"]), damaged: Vec::new() });
+
+    // A text is changed where SQLite keeps it, in the second run: `travel 1.0` is what the third event says.
+    let mut bytes = fs::read(&path).expect("reads");
+    let found: Vec<_> = bytes.windows(10).enumerate().filter(|(_, text)| text == b"travel 1.0").collect();
+    let at = found[1].0;
+    bytes[at + 7] = b'2';
+    fs::write(&path, bytes).expect("writes");
+    let expected = RecoveryScan { intact: whole(&["run-3", "run-1"]), damaged: vec![("run-2".into(), 0)] };
+    assert_eq!(recovery_scan(&path), expected);
+    let error = read_records(&path, "run-2").expect_err("is noticed");
+    let message =
+        format!("the journal `{}` is damaged: event 2 of run `run-2` is gone or not what was written", path.display());
+    assert_eq!((error.to_string(), error.damaged_path()), (message, Some(path.as_path())));
+
+    fs::write(&path, "no journal at all, not any more".repeat(200)).expect("writes");
+    assert_eq!(recovery_scan(&path), RecoveryScan::default());
+}
+
+#[test]
+fn orphaned_log_is_kept() {
+    let (_folder, path) = journal();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    block_on(journal.append(&"run-4".into(), samples::sample_run().into())).expect("appends");
+    let log = schema::with_suffix(&path, "-wal");
+    let (events, latest) = (fs::read(&path).expect("reads"), fs::read(&log).expect("reads"));
+    drop(journal);
+    fs::write(&log, &latest).expect("writes");
+    for gone in [true, false] {
+        if gone {
+            fs::remove_file(&path).expect("removes");
+        } else {
+            fs::write(&path, "").expect("writes");
+        }
+        let message = format!(
+            "the journal `{}` is empty or gone, but `{}` is there, which holds its latest events",
+            path.display(),
+            log.display()
+        );
+        assert_eq!(JournalReader::open(&path).expect_err("refuses").to_string(), message);
+        assert_eq!(SqliteJournal::open(&path, Durability::Full).expect_err("refuses").to_string(), message);
+    }
+    assert_eq!(fs::read(&log).expect("reads"), latest);
+    fs::write(&path, events).expect("writes");
+    assert_eq!(read_records(&path, "run-4").expect("reads"), samples::sample_run());
+}
+
+#[test]
+fn missing_log_loses_only_its_records() {
+    let (folder, path) = journal();
+    let journal = SqliteJournal::open(&path, Durability::Full).expect("opens");
+    block_on(journal.append(&"run-4".into(), samples::sample_run().into())).expect("appends");
+    let copy = folder.path().join("copy.db");
+    fs::copy(&path, &copy).expect("copies");
+    assert_eq!(readable_runs(&copy), RUNS);
+    assert_eq!(read_records(&copy, "run-4").expect("reads"), []);
+    let journal = SqliteJournal::open(&copy, Durability::Full).expect("opens");
+    block_on(journal.append(&"run-4".into(), samples::sample_run().into())).expect("goes on");
+    assert_eq!(read_records(&copy, "run-4").expect("reads"), samples::sample_run());
+}
+
+#[test]
+fn records_without_checksums_are_readable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    let body = json!({"seq": 0, "at": 5, "type": "cancel_requested"});
+    schema::tests::create_journal_of_format(
+        &path,
+        2,
+        &format!(
+            "INSERT INTO runs VALUES ('run-1', 'x', 5, 'running', NULL);
+            INSERT INTO events VALUES ('run-1', 0, 5, '{body}');"
+        ),
+    );
+    assert_eq!(read_records(&path, "run-1").expect("reads").len(), 1);
+    assert_eq!(recovery_scan(&path), RecoveryScan { intact: vec!["run-1".into()], damaged: Vec::new() });
+}

@@ -1,0 +1,340 @@
+//! Tries without a reply: what happened, whether another try may help, what to do about it.
+//! Never tries again by itself.
+
+use std::time::Duration;
+
+use async_openai::error::{OpenAIError, StreamError};
+
+use super::{
+    transport::{self, ResponseError},
+    wire::ApiError,
+};
+use crate::model::{Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole};
+
+/// Whether and when another try may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryHint {
+    No,
+    Backoff,
+    After(Duration),
+}
+
+/// A try without a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LlmError {
+    /// What the endpoint did: a predicate, such as `answered 404 Not Found: no such model`.
+    pub(super) message: String,
+    pub(super) status: Option<u16>,
+    pub(super) retry: RetryHint,
+    /// Whether the endpoint limits how much may be asked, so that other requests wait too.
+    pub(super) is_limit: bool,
+    /// Whether the client leaves another try to whoever asked: a part of the reply was handed over, or much time is
+    /// gone.
+    pub(super) is_final: bool,
+    /// Whether the request is longer than the model's context.
+    pub(super) is_too_long: bool,
+    /// What to do about it.
+    pub(super) hint: Option<Hint>,
+}
+
+/// What a person can do about a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// Something to do, whatever the model.
+    General(&'static str),
+    /// Something to do in the model's section of the agents file.
+    Configure(&'static str),
+    /// The endpoint did not like a request: which key helps depends on how it was asked.
+    ChangeDialect(Box<ApiError>),
+}
+
+impl LlmError {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            status: None,
+            retry: RetryHint::No,
+            is_limit: false,
+            is_final: false,
+            is_too_long: false,
+            hint: None,
+        }
+    }
+
+    /// An answer with `status`, of HTTP or in the body of a success.
+    pub(super) fn from_response(status: Option<u16>, trouble: ApiError) -> Self {
+        let status_text = status.map(|status| {
+            let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+            reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
+        });
+        let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
+        let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
+        // An error without a status comes within a stream that had begun well.
+        let passing = matches!(status, None | Some(408 | 409 | 425 | 429 | 500..=599)) && !trouble.is_permanent();
+        let wait = trouble.retry_after().map_or(RetryHint::Backoff, RetryHint::After);
+        let (again, is_limit) = if passing { (wait, trouble.is_limit(status)) } else { (RetryHint::No, false) };
+        let is_too_long = trouble.is_too_long();
+        Self { status, retry: again, is_limit, is_too_long, hint: hint_for(status, trouble), ..Self::new(message) }
+    }
+
+    /// How long the endpoint asks to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self.retry {
+            RetryHint::After(wait) => Some(wait),
+            RetryHint::No | RetryHint::Backoff => None,
+        }
+    }
+
+    /// Nothing of a reply for the time `limit`.
+    pub(super) fn idle_timeout(limit: Duration) -> Self {
+        Self {
+            retry: RetryHint::Backoff,
+            is_final: true,
+            hint: Some(Hint::Configure("allow more with a higher `timeout`")),
+            ..Self::new(format!("was silent for {}", HumanDuration(limit)))
+        }
+    }
+
+    /// No whole reply within the deadline `limit`, after a `last` failure that was to pass.
+    pub(super) fn deadline_exceeded(limit: Duration, last: Option<Self>) -> Self {
+        let limit = HumanDuration(limit);
+        let earlier = last.as_ref().map(|last| format!("; before that it {}", last.message)).unwrap_or_default();
+        Self {
+            status: last.and_then(|last| last.status),
+            hint: Some(Hint::Configure("allow more with a higher `deadline`, of the task or")),
+            ..Self::new(format!("gave no whole reply within {limit}{earlier}"))
+        }
+    }
+}
+
+impl Hint {
+    /// The advice in words, for the model that was asked.
+    pub(super) fn text(&self, spec: &LlmSpec) -> Option<String> {
+        let section = spec.section_name();
+        match self {
+            Self::General(words) => Some((*words).to_owned()),
+            Self::Configure(words) => Some(format!("{words} in {section}")),
+            Self::ChangeDialect(trouble) => Some(format!("{} in {section}", suggested_change(trouble, spec)?)),
+        }
+    }
+}
+
+/// What to do about an answer with `status`.
+fn hint_for(status: Option<u16>, trouble: ApiError) -> Option<Hint> {
+    if trouble.is_out_of_credit() {
+        return Some(Hint::General("the account has no credit left"));
+    }
+    if trouble.is_too_long() {
+        return Some(Hint::General("shorten the prompt, lower `max_tokens`, or take a model with a larger context"));
+    }
+    match status? {
+        400 | 422 | 500 => Some(Hint::ChangeDialect(Box::new(trouble))),
+        401 | 403 => Some(Hint::Configure("check `api_key_env_var`")),
+        402 => Some(Hint::General("the account has no credit left")),
+        404 => Some(Hint::Configure("check `base_url` and `model`")),
+        429 => Some(Hint::General("it limits how much may be asked; try again later")),
+        _ => None,
+    }
+}
+
+/// What makes requests as the endpoint seems to want them; what it says of a parameter that was not sent means something
+/// else.
+fn suggested_change(trouble: &ApiError, spec: &LlmSpec) -> Option<String> {
+    let names = |name: &str| {
+        trouble.param.as_deref() == Some(name)
+            || ["`", "'", "\""].iter().any(|quote| trouble.message.contains(&format!("{quote}{name}{quote}")))
+    };
+    let says = |word: &str| names(word) || trouble.message.contains(word);
+    let (dialect, given) = (&spec.dialect, &spec.settings);
+    let Dialect { max_tokens_field, structured_output, tool_choice, system_role, .. } = dialect;
+    let settings = [
+        (
+            *max_tokens_field == MaxTokensField::MaxTokens && says("max_completion_tokens"),
+            "max_tokens_field = \"max_completion_tokens\"",
+        ),
+        (
+            *max_tokens_field == MaxTokensField::MaxCompletionTokens && says("max_completion_tokens"),
+            "max_tokens_field = \"max_tokens\"",
+        ),
+        (dialect.stream_usage && says("stream_options"), "stream_usage = false"),
+        (*tool_choice == ForcedToolChoice::Required && says("tool_choice"), "tool_choice = \"auto\""),
+        (*tool_choice == ForcedToolChoice::Any && says("tool_choice"), "tool_choice = \"required\""),
+        (
+            *structured_output == StructuredOutput::JsonSchema && (says("response_format") || says("json_schema")),
+            "structured_output = \"json_object\"",
+        ),
+        (
+            *structured_output == StructuredOutput::JsonObject && (says("response_format") || says("json_object")),
+            "structured_output = \"text\"",
+        ),
+        (dialect.temperature && says("temperature"), "temperature = false"),
+        (dialect.stop && names("stop"), "stop = false"),
+        (*system_role == SystemRole::Developer && says("developer"), "system_role = \"system\""),
+        (dialect.images && says("image input"), "images = false"),
+        (dialect.audio && says("audio input"), "audio = false"),
+    ];
+    if let Some((_, setting)) = settings.into_iter().find(|(fits, _)| *fits) {
+        return Some(format!("set `{setting}`"));
+    }
+    if says("reasoning_effort") && given.reasoning_effort.is_some() {
+        return Some("change `reasoning_effort` or leave it out".to_owned());
+    }
+    if names("seed") && given.seed.is_some() {
+        return Some("leave out `seed`".to_owned());
+    }
+    let extra = given.extra_body.keys().find(|key| names(key))?;
+    Some(format!("check `{extra}` of `extra_body`"))
+}
+
+impl From<OpenAIError> for LlmError {
+    fn from(error: OpenAIError) -> Self {
+        let error = match error {
+            OpenAIError::Boxed(boxed) => match boxed.downcast::<ResponseError>() {
+                Ok(refusal) => return (*refusal).into(),
+                Err(other) => OpenAIError::Boxed(other),
+            },
+            other => other,
+        };
+        match error {
+            OpenAIError::JSONDeserialize(_, content) => {
+                let message = format!("sent what is not JSON: {}", ApiError::from_body(content.as_bytes()).message);
+                Self { retry: RetryHint::Backoff, ..Self::new(message) }
+            }
+            OpenAIError::StreamError(stream) => {
+                let message = match *stream {
+                    StreamError::EventStream(message) => message,
+                    other => other.to_string(),
+                };
+                Self { retry: RetryHint::Backoff, ..Self::new(format!("broke off its reply: {message}")) }
+            }
+            other => Self::new(format!("could not be asked: {}", transport::root_cause(&other))),
+        }
+    }
+}
+
+impl From<ResponseError> for LlmError {
+    fn from(refusal: ResponseError) -> Self {
+        match refusal {
+            ResponseError::Status { status, location: Some(location), .. } if (300..400).contains(&status) => {
+                let message = format!("answered {status}, a redirect to `{location}`, which is not followed");
+                let advice = Some(Hint::Configure("correct `base_url`"));
+                Self { status: Some(status), hint: advice, ..Self::new(message) }
+            }
+            ResponseError::Status { status, error: trouble, retry_after: wait, .. } => {
+                let failed = Self::from_response(Some(status), trouble);
+                match (failed.retry, wait) {
+                    (RetryHint::Backoff | RetryHint::After(_), Some(wait)) => {
+                        let asked = HumanDuration(wait);
+                        let message = format!("{} (asks to wait {asked})", failed.message);
+                        let is_limit = failed.is_limit || status == 503;
+                        Self { message, retry: RetryHint::After(wait), is_limit, ..failed }
+                    }
+                    _ => failed,
+                }
+            }
+            ResponseError::WebPage { status, message } => Self {
+                status: Some(status),
+                hint: Some(Hint::Configure("check `base_url`")),
+                ..Self::new(format!("answered {status} with {message} instead of JSON"))
+            },
+            ResponseError::Unreachable { message } => Self {
+                retry: RetryHint::Backoff,
+                hint: Some(Hint::Configure("is it running? check `base_url`")),
+                ..Self::new(format!("cannot be reached: {message}"))
+            },
+            // Servers close idle connections just when they are used again. At worst, a reply that nobody got has cost
+            // something.
+            ResponseError::ConnectionLost { message } => Self {
+                retry: RetryHint::Backoff,
+                ..Self::new(format!("closed the connection before it answered: {message}"))
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{llm::samples::spec, model::RequestSettings};
+
+    fn hint_text(status: u16, trouble: ApiError, dialect: Dialect) -> Option<String> {
+        let spec = LlmSpec { name: "a".to_owned(), dialect, ..spec("http://endpoint.test") };
+        LlmError::from_response(Some(status), trouble).hint?.text(&spec)
+    }
+
+    #[test]
+    fn rejected_parameters_name_the_setting() {
+        let usual = Dialect { images: true, audio: true, ..Dialect::default() };
+        let openai = Dialect {
+            max_tokens_field: MaxTokensField::MaxCompletionTokens,
+            system_role: SystemRole::Developer,
+            tool_choice: ForcedToolChoice::Any,
+            structured_output: StructuredOutput::JsonObject,
+            ..usual
+        };
+        for (dialect, message, setting) in [
+            (usual, "Use 'max_completion_tokens' instead.", "max_tokens_field = \"max_completion_tokens\""),
+            (openai, "extra_forbidden: max_completion_tokens", "max_tokens_field = \"max_tokens\""),
+            (usual, "stream_options is not permitted", "stream_usage = false"),
+            (usual, "tool_choice `required` is not possible", "tool_choice = \"auto\""),
+            (openai, "unknown tool_choice: any", "tool_choice = \"required\""),
+            (usual, "This response_format type is unavailable now", "structured_output = \"json_object\""),
+            (openai, "response_format is unavailable", "structured_output = \"text\""),
+            (usual, "temperature must be 1", "temperature = false"),
+            (usual, "Unsupported parameter: 'stop'", "stop = false"),
+            (openai, "unknown role developer", "system_role = \"system\""),
+            (usual, "image input is not in this model", "images = false"),
+            (usual, "audio input is not in this model", "audio = false"),
+        ] {
+            let trouble = ApiError { message: message.to_owned(), ..ApiError::default() };
+            assert_eq!(hint_text(400, trouble, dialect), Some(format!("set `{setting}` in [models.a]")), "{message}");
+        }
+        let by_name = ApiError { param: Some("temperature".to_owned()), ..ApiError::default() };
+        assert_eq!(hint_text(422, by_name.clone(), usual), Some("set `temperature = false` in [models.a]".to_owned()));
+        assert_eq!(hint_text(400, by_name, Dialect { temperature: false, ..usual }), None);
+        let other = ApiError { message: "stop it, there are too many tokens".to_owned(), ..ApiError::default() };
+        assert_eq!(hint_text(400, other, usual), None);
+    }
+
+    #[test]
+    fn rejected_settings_are_named() {
+        let settings = RequestSettings {
+            seed: Some(1),
+            reasoning_effort: Some("high".to_owned()),
+            extra_body: [("top_k".to_owned(), 5.into())].into_iter().collect(),
+            ..RequestSettings::default()
+        };
+        let plain = spec("http://endpoint.test");
+        let with_settings = LlmSpec { settings, ..plain.clone() };
+        for (message, advice) in [
+            ("reasoning_effort must be low", "change `reasoning_effort` or leave it out in [llm]"),
+            ("extra inputs: [\"body\", \"seed\"]", "leave out `seed` in [llm]"),
+            ("Unrecognized request argument supplied: 'top_k'", "check `top_k` of `extra_body` in [llm]"),
+        ] {
+            let told = |spec: &LlmSpec| {
+                let trouble = ApiError { message: message.to_owned(), ..ApiError::default() };
+                LlmError::from_response(Some(400), trouble).hint?.text(spec)
+            };
+            assert_eq!((told(&with_settings).as_deref(), told(&plain)), (Some(advice), None), "{message}");
+        }
+    }
+
+    #[test]
+    fn closed_connections_are_retried() {
+        let failed = LlmError::from(ResponseError::ConnectionLost { message: "connection reset".to_owned() });
+        assert!(matches!(failed.retry, RetryHint::Backoff));
+        assert_eq!(failed.message, "closed the connection before it answered: connection reset");
+    }
+
+    #[test]
+    fn permanent_errors_are_not_retried() {
+        let answered = |message: &str, code: Option<&str>| {
+            let code = code.map(str::to_owned);
+            LlmError::from_response(Some(500), ApiError { message: message.to_owned(), code, ..ApiError::default() })
+                .retry
+        };
+        assert_eq!(answered("image input is not supported", None), RetryHint::No);
+        assert_eq!(answered("pay first", Some("insufficient_quota")), RetryHint::No);
+        assert_eq!(answered("out of luck", None), RetryHint::Backoff);
+    }
+}

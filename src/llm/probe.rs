@@ -1,0 +1,213 @@
+//! Tries what a model is said to be able to do, with requests as small as can be.
+//! Never changes how it is asked: it says which key to set.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    Llm, OpenAi,
+    openai::{MORE_CONTEXT, Unmeasured},
+};
+use crate::model::{
+    ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, Dialect, ForcedToolChoice, HumanDuration,
+    ReplySchema, StructuredOutput, ToolChoice, json_candidates,
+};
+
+/// Most tokens of a reply: it needs a dozen, and models that think first need more.
+const MAX_REPLY_TOKENS: u32 = 2_000;
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was tried: `reply`, `structured output`, `usage`, `tools` or `context`.
+    pub check: &'static str,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: ProbeOutcome,
+}
+
+/// What came of trying something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", content = "message", rename_all = "snake_case")]
+pub enum ProbeOutcome {
+    /// It works; what was seen.
+    Works(String),
+    /// It is not there, which is no fault; what that means, or which key declares it.
+    Absent(String),
+    /// It does not work; what happened, and which key to set.
+    Fails(String),
+}
+
+/// Asks the model once for a reply of a given form, once for a tool if it is said to take any, and once for a word after
+/// a prompt of a few thousand words.
+pub async fn probe_model(model: &OpenAi) -> Vec<Check> {
+    let check = |check, outcome| Check { check, outcome };
+    let reply = match model.chat(&structured_request()).await {
+        Ok(reply) => reply,
+        Err(error) => return vec![check("reply", ProbeOutcome::Fails(error.to_string()))],
+    };
+    vec![
+        check("reply", ProbeOutcome::Works(format!("from `{}`", reply.model))),
+        check("structured output", check_structured_output(model, &reply)),
+        check("usage", check_usage(model, &reply)),
+        check("tools", check_tools(model).await),
+        check("context", reads_whole_prompts(model).await),
+    ]
+}
+
+/// What [`structured_request`] asks for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeAnswer {
+    #[serde(rename = "ready")]
+    _ready: bool,
+    #[serde(rename = "colour")]
+    _color: Color,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Color {
+    Red,
+    Green,
+}
+
+fn structured_request() -> ChatRequest {
+    let schema = json!({
+        "type": "object",
+        "properties": {"ready": {"type": "boolean"}, "colour": {"type": "string", "enum": ["red", "green"]}},
+        "required": ["ready", "colour"],
+        "additionalProperties": false,
+    });
+    ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "Say as JSON that you are ready, and name a colour.").into()],
+        max_tokens: MAX_REPLY_TOKENS,
+        output: Some(ReplySchema { name: "answer".to_owned(), schema }),
+        ..ChatRequest::default()
+    }
+}
+
+fn check_structured_output(model: &OpenAi, reply: &ChatReply) -> ProbeOutcome {
+    let mut candidates = json_candidates(&reply.text()).into_iter().map(serde_json::from_value::<ProbeAnswer>);
+    let error = match candidates.next() {
+        Some(Ok(_)) => return ProbeOutcome::Works("the reply keeps to its schema".to_owned()),
+        Some(Err(error)) => error.to_string(),
+        None => "it holds no JSON".to_owned(),
+    };
+    let section = model.spec().section_name();
+    if reply.stop_reason == "maxTokens" {
+        let limit = model.spec().dialect.max_output_tokens.unwrap_or(u32::MAX).min(MAX_REPLY_TOKENS);
+        return ProbeOutcome::Fails(format!(
+            "{limit} tokens did not suffice for a small reply; raise `max_output_tokens` in {section} or take a model \
+             that thinks less"
+        ));
+    }
+    let next = match model.spec().dialect.structured_output {
+        StructuredOutput::JsonSchema => format!("set `structured_output = \"json_object\"` in {section}"),
+        StructuredOutput::JsonObject => format!("set `structured_output = \"text\"` in {section}"),
+        StructuredOutput::Text => "no setting helps: take another model where a form is needed".to_owned(),
+    };
+    ProbeOutcome::Fails(format!("the reply does not keep to its schema ({error}); {next}"))
+}
+
+fn check_usage(model: &OpenAi, reply: &ChatReply) -> ProbeOutcome {
+    let section = model.spec().section_name();
+    match (reply.usage, model.spec().dialect.stream_usage) {
+        (Some(usage), _) => {
+            let cost = reply.cost_usd.map(|cost| format!(", ${cost:.6}")).unwrap_or_default();
+            ProbeOutcome::Works(format!("{} tokens in, {} out{cost}", usage.input_tokens, usage.output_tokens))
+        }
+        (None, false) => ProbeOutcome::Absent(format!("not told; try `stream_usage = true` in {section}")),
+        (None, true) => ProbeOutcome::Absent("not told by this endpoint".to_owned()),
+    }
+}
+
+/// Words of the prompt that measures the context: more than the 4096 tokens to which common servers cut prompts where
+/// nobody says otherwise, and few enough to cost little.
+const PROBE_WORDS: usize = 6_000;
+/// The words that it repeats. Each is a token of its own in all common tokenizers.
+const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+/// Limits the measurement, since servers without a graphics card read a few dozen tokens a second.
+const PROBE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Sends a long prompt, and compares the tokens that the endpoint read with its words.
+///
+/// Some servers cut prompts to their context without an error, and only their usage tells.
+async fn reads_whole_prompts(model: &OpenAi) -> ProbeOutcome {
+    let words: Vec<&str> = WORDS.into_iter().cycle().take(PROBE_WORDS).collect();
+    let question = format!("{}\n\nWhich number comes next? Answer with one word.", words.join(" "));
+    let request = ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, question).into()],
+        max_tokens: PROBE_REPLY_TOKENS,
+        deadline: Some(HumanDuration(PROBE_DEADLINE)),
+        single_try: true,
+        ..ChatRequest::default()
+    };
+    match model.measure(&request).await {
+        // A true count may be a little smaller, by tokens for several words.
+        Ok(Some(read)) if read >= PROBE_WORDS as u64 / 4 * 3 => {
+            ProbeOutcome::Works(format!("a prompt of {PROBE_WORDS} words was read whole: {read} tokens"))
+        }
+        Ok(Some(read)) if read > 0 => ProbeOutcome::Fails(format!(
+            "only {read} tokens of a prompt of {PROBE_WORDS} words were read, and the rest was lost without an error; \
+             {MORE_CONTEXT}"
+        )),
+        Ok(_) => ProbeOutcome::Absent(format!(
+            "a prompt of {PROBE_WORDS} words was answered; without its usage, nothing says how much of it was read"
+        )),
+        Err(Unmeasured::TooLong(error)) => {
+            ProbeOutcome::Fails(format!("a prompt of {PROBE_WORDS} words is too long for it: {error}"))
+        }
+        Err(Unmeasured::Other(error)) => {
+            ProbeOutcome::Absent(format!("not measured with a prompt of {PROBE_WORDS} words: {error}"))
+        }
+    }
+}
+
+/// Tokens of the reply to the measurement: no more are needed, and some endpoints take no fewer.
+const PROBE_REPLY_TOKENS: u32 = 16;
+
+async fn check_tools(model: &OpenAi) -> ProbeOutcome {
+    let (Dialect { tools, tool_choice, .. }, section) = (model.spec().dialect, model.spec().section_name());
+    if !tools {
+        return ProbeOutcome::Absent(format!(
+            "not declared; if the model takes tools, set `tools = true` in {section}"
+        ));
+    }
+    let schema = json!({
+        "type": "object", "properties": {"ready": {"type": "boolean"}}, "required": ["ready"],
+        "additionalProperties": false,
+    });
+    let is_forced = tool_choice != ForcedToolChoice::Auto;
+    let request = ChatRequest {
+        messages: vec![ChatMessage::text(ChatRole::User, "Call the tool `report` to say that you are ready.").into()],
+        max_tokens: MAX_REPLY_TOKENS,
+        tools: vec![ChatTool {
+            name: "report".to_owned(),
+            description: Some("Reports whether you are ready.".to_owned()),
+            input_schema: schema.as_object().cloned().unwrap_or_default(),
+        }],
+        tool_choice: if is_forced { ToolChoice::Required } else { ToolChoice::Auto },
+        ..ChatRequest::default()
+    };
+    match model.chat(&request).await {
+        Err(error) => ProbeOutcome::Fails(error.to_string()),
+        Ok(reply)
+            if reply.parts.iter().any(|part| matches!(part, ChatPart::ToolUse { name, .. } if name == "report")) =>
+        {
+            ProbeOutcome::Works("it asks for a tool when told to".to_owned())
+        }
+        Ok(reply) if reply.parts.iter().any(ChatPart::is_tool_use) => ProbeOutcome::Fails(format!(
+            "it did not ask for the tool `report` in a way that can be read; if it takes none, set `tools = false` in \
+             {section}"
+        )),
+        Ok(_) if is_forced => ProbeOutcome::Fails(format!(
+            "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or `tools = false` in {section}"
+        )),
+        Ok(_) => ProbeOutcome::Fails(format!(
+            "it did not ask for a tool though it was told to; if it takes none, set `tools = false` in {section}"
+        )),
+    }
+}

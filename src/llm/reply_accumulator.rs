@@ -1,0 +1,376 @@
+//! Puts a reply together from the parts of its stream.
+//! Never asks for anything.
+
+use std::time::Duration;
+
+use async_openai::error::OpenAIError;
+use futures::{Stream, StreamExt};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    OnDelta,
+    error::{LlmError, RetryHint},
+    request_body::{RequestBody, stop_sequences},
+    wire::{ApiError, ChatChunk, StreamMarker, TokenCounts, ToolCallDelta},
+};
+use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
+
+/// A reply as far as it has come.
+#[derive(Debug, Default)]
+pub(super) struct ReplyAccumulator {
+    text: String,
+    reasoning: String,
+    refusal: String,
+    calls: Vec<PartialToolCall>,
+    model: Option<String>,
+    finish_reason: Option<String>,
+    stop_reason: Value,
+    usage: Option<Usage>,
+    /// How many tokens of the request the endpoint read, if it said so.
+    read: Option<u64>,
+    /// Whether a whole message came, rather than parts of one.
+    is_complete_message: bool,
+    /// Whether the endpoint said that the stream ends.
+    is_done: bool,
+}
+
+/// A request for a tool as far as it has come.
+#[derive(Debug, Default)]
+struct PartialToolCall {
+    index: Option<u64>,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl PartialToolCall {
+    /// Whether a part with this name is another request, though its number and id are those of this one.
+    fn is_new_call(&self, name: &str, arguments: &Value) -> bool {
+        let is_whole = || arguments_text(arguments).is_some_and(|text| serde_json::from_str::<Value>(&text).is_ok());
+        let is_complete = || serde_json::from_str::<Value>(&self.arguments).is_ok();
+        match (name.is_empty(), self.name == name) {
+            (true, _) => false,
+            (false, false) => !self.name.is_empty(),
+            (false, true) => is_complete() && is_whole() && !self.is_duplicate(name, arguments),
+        }
+    }
+
+    /// Whether a part says nothing but this request once more, as some endpoints do at the end.
+    fn is_duplicate(&self, name: &str, arguments: &Value) -> bool {
+        !name.is_empty() && self.name == name && arguments_text(arguments).is_some_and(|text| text == self.arguments)
+    }
+}
+
+/// The text of arguments that are there.
+fn arguments_text(arguments: &Value) -> Option<String> {
+    match arguments {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        whole => Some(whole.to_string()),
+    }
+}
+
+/// Reads the stream to its end, and hands the text over as it comes. A stream that ends without a finish reason was
+/// cut, and its text is no answer.
+pub(super) async fn collect(
+    mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
+    on_delta: OnDelta<'_>,
+    timeout: Duration,
+) -> Result<ReplyAccumulator, LlmError> {
+    let mut draft = ReplyAccumulator::default();
+    let mut filter = ReasoningFilter::default();
+    let hand_over = |text: String| {
+        if !text.is_empty() {
+            on_delta(&text);
+        }
+    };
+    let mut silent_at = Instant::now() + timeout;
+    loop {
+        let next = tokio::time::timeout_at(silent_at, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| draft.interrupted(LlmError::idle_timeout(timeout)))? else { break };
+        let chunk = ChatChunk::from_value(chunk.map_err(|error| draft.interrupted(error.into()))?);
+        let (mark, before) = (chunk.marker, draft.progress());
+        if let Some(error) = &chunk.error {
+            let trouble = ApiError::read(error);
+            return Err(draft.interrupted(LlmError::from_response(trouble.status, trouble)));
+        }
+        let known = draft.text.len();
+        draft.add(chunk);
+        // What only keeps the connection open is silence.
+        if mark == Some(StreamMarker::Progress) || draft.progress() != before {
+            silent_at = Instant::now() + timeout;
+        }
+        draft.is_done |= mark == Some(StreamMarker::Done);
+        if draft.text.len() > known {
+            hand_over(filter.push(&draft.text[known..]));
+        }
+    }
+    hand_over(filter.finish());
+    match draft {
+        draft if draft.finish_reason.is_some() || draft.is_complete_message => Ok(draft),
+        draft if draft.is_done && draft.has_content() => Ok(draft),
+        draft if !draft.has_content() => {
+            Err(LlmError { retry: RetryHint::Backoff, ..LlmError::new("ended its reply before it began") })
+        }
+        draft => {
+            let message = format!("broke off its reply after {} characters", draft.text.chars().count());
+            Err(draft.interrupted(LlmError { retry: RetryHint::Backoff, ..LlmError::new(message) }))
+        }
+    }
+}
+
+impl ReplyAccumulator {
+    /// Returns how many tokens of the request the endpoint read, if it said so.
+    pub(super) fn from_word(&self) -> Option<u64> {
+        self.read
+    }
+
+    fn has_content(&self) -> bool {
+        !self.text.is_empty() || !self.calls.is_empty()
+    }
+
+    /// A failure in the middle of the stream: what has begun was perhaps shown, so another try is not the client's.
+    fn interrupted(&self, failed: LlmError) -> LlmError {
+        LlmError { is_final: failed.is_final || self.has_content(), ..failed }
+    }
+
+    /// How much there is of everything, so that progress can be seen.
+    fn progress(&self) -> (usize, bool, bool) {
+        let calls = self.calls.iter().map(|call| 1 + call.id.len() + call.name.len() + call.arguments.len());
+        let length = self.text.len() + self.reasoning.len() + self.refusal.len() + calls.sum::<usize>();
+        (length, self.finish_reason.is_some(), self.usage.is_some())
+    }
+
+    fn add(&mut self, chunk: ChatChunk) {
+        self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
+        self.read = chunk.usage.as_ref().and_then(TokenCounts::from_value).or(self.read);
+        self.usage = chunk.usage.and_then(|tokens| tokens.usage()).or(self.usage);
+        for choice in chunk.choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
+            self.is_complete_message |= choice.message.is_some();
+            if let Some(part) = choice.delta.or(choice.message) {
+                self.text.push_str(&part.text());
+                self.reasoning.push_str(part.reasoning());
+                self.refusal.push_str(part.refusal.as_deref().unwrap_or_default());
+                part.tool_calls.into_iter().for_each(|call| self.add_call(call));
+            }
+            self.finish_reason = choice.finish_reason.filter(|word| !word.is_empty()).or(self.finish_reason.take());
+            if !choice.stop_reason.is_null() {
+                self.stop_reason = choice.stop_reason;
+            }
+        }
+    }
+
+    fn add_call(&mut self, part: ToolCallDelta) {
+        let id = part.id.unwrap_or_default();
+        let name = part.function.name.unwrap_or_default();
+        let at = self.calls.iter().rposition(|call| match part.index {
+            // Some endpoints number all requests alike, and only their ids tell them apart.
+            Some(_) => call.index == part.index && (id.is_empty() || call.id.is_empty() || call.id == id),
+            None if !id.is_empty() => call.id == id,
+            // Neither number nor id: what names a tool begins a request, and the rest goes on with the last.
+            None => name.is_empty() || call.name.is_empty(),
+        });
+        let at = match at.filter(|at| !self.calls[*at].is_new_call(&name, &part.function.arguments)) {
+            Some(at) if self.calls[at].is_duplicate(&name, &part.function.arguments) => return,
+            Some(at) => at,
+            None => {
+                self.calls.push(PartialToolCall { index: part.index, ..PartialToolCall::default() });
+                self.calls.len() - 1
+            }
+        };
+        let call = &mut self.calls[at];
+        if !id.is_empty() {
+            call.id = id;
+        }
+        if !name.is_empty() {
+            call.name = name;
+        }
+        match part.function.arguments {
+            Value::Null => {}
+            Value::String(text) => call.arguments.push_str(&text),
+            whole => call.arguments = whole.to_string(),
+        }
+    }
+
+    /// The reply to `request`, with `stopReason` in MCP's words where they fit and in the provider's own where not.
+    ///
+    /// # Errors
+    /// When the endpoint names a fault of its own as the reason for the end.
+    pub(super) fn reply(
+        mut self,
+        spec: &LlmSpec,
+        request: &ChatRequest,
+        body: &RequestBody,
+    ) -> Result<ChatReply, LlmError> {
+        let finish_reason = self.finish_reason.take().map(FinishReason::read);
+        if let Some(FinishReason::EndpointFault(word)) = &finish_reason {
+            return Err(LlmError {
+                retry: RetryHint::Backoff,
+                ..LlmError::new(format!("ended its reply with `{word}`"))
+            });
+        }
+        let (reasoning, answer) = split_reasoning(&self.text);
+        if !reasoning.is_empty() {
+            self.text = answer.to_owned();
+            self.reasoning.push_str(&reasoning);
+        }
+        let refused = !self.refusal.trim().is_empty() || finish_reason == Some(FinishReason::Refusal);
+        let stopped = self.stop_reason.as_str().is_some_and(|at| stop_sequences(request).any(|stop| stop == at));
+        let cut = stop_sequences(request).filter(|_| !spec.dialect.stop).filter_map(|stop| self.text.find(stop)).min();
+        if let Some(end) = cut {
+            self.text.truncate(end);
+            self.calls.clear();
+        }
+        let uses = self.tool_uses(request, body, finish_reason == Some(FinishReason::Length));
+        let stop_reason = match finish_reason {
+            _ if refused => "refusal",
+            _ if cut.is_some() => "stopSequence",
+            Some(FinishReason::ContentFilter) => "content_filter",
+            // Some endpoints say `stop` all the same.
+            _ if !uses.is_empty() => "toolUse",
+            Some(FinishReason::Length) => "maxTokens",
+            Some(FinishReason::StopSequence) => "stopSequence",
+            Some(FinishReason::Stop) if stopped => "stopSequence",
+            Some(FinishReason::Stop | FinishReason::ToolCalls) => "endTurn",
+            Some(FinishReason::Other(ref word)) => word,
+            Some(FinishReason::Refusal | FinishReason::EndpointFault(_)) => "unknown",
+            // The endpoint said in another way that this is all.
+            None if !self.text.is_empty() => "endTurn",
+            None => "unknown",
+        };
+        let text = if self.text.is_empty() { self.refusal } else { self.text };
+        let mut parts = Vec::new();
+        // With an answer, the thoughts before it have done their work. Without one, they say where the tokens went.
+        if !self.reasoning.is_empty() && !uses.is_empty() && spec.dialect.echo_reasoning {
+            parts.push(ChatPart::Reasoning { model: spec.name.clone(), text: self.reasoning });
+        } else if !self.reasoning.is_empty() && uses.is_empty() && text.trim().is_empty() {
+            let text = self.reasoning.chars().take(MAX_REASONING_CHARS).collect();
+            parts.push(ChatPart::Reasoning { model: spec.name.clone(), text });
+        }
+        if !text.is_empty() || uses.is_empty() {
+            parts.push(ChatPart::Text { text });
+        }
+        parts.extend(uses);
+        Ok(ChatReply {
+            parts,
+            model: self.model.unwrap_or_else(|| spec.model.clone()),
+            stop_reason: stop_reason.to_owned(),
+            usage: self.usage,
+            cost_usd: self.usage.and_then(|usage| Some(spec.prices?.cost(usage))),
+            warning: None,
+        })
+    }
+
+    /// The requests for tools, under the asker's names. One that the output limit cut off is left out; another one that
+    /// names no tool, or whose arguments cannot be read, is kept as such, for its asker to say so.
+    fn tool_uses(&mut self, request: &ChatRequest, body: &RequestBody, was_cut: bool) -> Vec<ChatPart> {
+        let earlier = request.messages.iter().flat_map(|message| &message.parts);
+        let mut taken: Vec<String> = earlier
+            .filter_map(|part| match part {
+                ChatPart::ToolUse { id, .. } | ChatPart::UnreadableToolUse { id, .. } => Some(id.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut uses = Vec::new();
+        for call in std::mem::take(&mut self.calls) {
+            let name = body.tool_names.original_name(&call.name);
+            let input = parse_arguments(&call.arguments);
+            if input.is_err() && was_cut {
+                continue;
+            }
+            let numbered = (taken.len() + 1..).map(|number| format!("call_{number}"));
+            let ids = std::iter::once(call.id).chain(numbered);
+            let id = ids.into_iter().find(|id| !id.is_empty() && !taken.contains(id));
+            let id = id.expect("there are more numbers than requests");
+            taken.push(id.clone());
+            uses.push(match input {
+                _ if name.is_empty() => {
+                    ChatPart::UnreadableToolUse { id, name, problem: "belong to no named tool".to_owned() }
+                }
+                Ok(input) => ChatPart::ToolUse { id, name, input },
+                Err(problem) => ChatPart::UnreadableToolUse { id, name, problem },
+            });
+        }
+        uses
+    }
+}
+
+/// Limits the characters of reasoning that are kept where there is no answer.
+const MAX_REASONING_CHARS: usize = 2_000;
+
+/// Why a reply ended, in the words of all providers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum FinishReason {
+    Stop,
+    StopSequence,
+    /// A word for requests for tools, which may not be there.
+    ToolCalls,
+    Length,
+    ContentFilter,
+    Refusal,
+    /// The endpoint failed within the reply.
+    EndpointFault(String),
+    Other(String),
+}
+
+impl FinishReason {
+    fn read(word: String) -> Self {
+        let lower = word.to_ascii_lowercase();
+        match lower.strip_prefix("finish_reason_").unwrap_or(&lower) {
+            "stop" | "end_turn" | "eos" | "eos_token" | "end" | "complete" | "completed" | "finished" | "done" => {
+                Self::Stop
+            }
+            "stop_sequence" => Self::StopSequence,
+            "tool_calls" | "tool_call" | "tool_use" | "function_call" => Self::ToolCalls,
+            "length"
+            | "max_tokens"
+            | "max_output_tokens"
+            | "max_completion_tokens"
+            | "model_length"
+            | "incomplete"
+            | "token_limit"
+            | "model_context_window_exceeded"
+            | "context_length_exceeded" => Self::Length,
+            "content_filter"
+            | "content_filtered"
+            | "safety"
+            | "recitation"
+            | "blocklist"
+            | "prohibited_content"
+            | "spii"
+            | "sensitive"
+            | "error_toxic"
+            | "guardrail_intervened"
+            | "guardrails" => Self::ContentFilter,
+            "refusal" | "refused" => Self::Refusal,
+            "error"
+            | "network_error"
+            | "server_error"
+            | "overloaded"
+            | "insufficient_system_resource"
+            | "abort"
+            | "aborted"
+            | "timeout"
+            | "malformed_function_call" => Self::EndpointFault(word),
+            _ => Self::Other(word),
+        }
+    }
+}
+
+/// The arguments in a JSON text, which some endpoints put into a JSON text once more; none where there is nothing.
+fn parse_arguments(text: &str) -> Result<JsonObject, String> {
+    if text.trim().is_empty() {
+        return Ok(JsonObject::new());
+    }
+    let parsed = |text: &str| serde_json::from_str(text).map_err(|error| format!("are not JSON: {error}"));
+    let value = match parsed(text)? {
+        Value::String(inner) => parsed(&inner)?,
+        value => value,
+    };
+    match value {
+        Value::Object(input) => Ok(input),
+        Value::Null => Ok(JsonObject::new()),
+        other => Err(format!("are no object: {other}")),
+    }
+}

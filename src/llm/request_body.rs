@@ -1,0 +1,338 @@
+//! Writes a request in the words of its endpoint, or says what its model cannot take.
+//! Never sends anything.
+
+use serde_json::{Map, Value, json};
+
+use super::tool_names::ToolNames;
+use crate::model::{
+    ChatError, ChatMessage, ChatPart, ChatRequest, ChatRole, Dialect, ForcedToolChoice, LlmSpec, MaxTokensField,
+    ReplySchema, StructuredOutput, SystemRole, ToolChoice,
+};
+
+/// Most stop sequences that endpoints take.
+const MAX_STOP_SEQUENCES: usize = 4;
+
+/// A request as it is sent.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    /// The JSON.
+    pub(super) json: Value,
+    /// Whose tools those are that the reply will name.
+    pub(super) tool_names: ToolNames,
+}
+
+impl RequestBody {
+    /// Writes the request.
+    ///
+    /// # Errors
+    /// [`ChatError::Unsupported`] for what the model or the endpoint does not take.
+    pub(super) fn new(spec: &LlmSpec, request: &ChatRequest) -> Result<Self, ChatError> {
+        check_support(spec, request)?;
+        let dialect = &spec.dialect;
+        let mut names = ToolNames::default();
+        let tools = tools_json(dialect, request, &mut names);
+        let mut body = Map::new();
+        body.insert("model".to_owned(), json!(spec.model));
+        body.insert("messages".to_owned(), messages_json(spec, request, &mut names)?.into());
+        body.insert("stream".to_owned(), json!(true));
+        if dialect.stream_usage {
+            body.insert("stream_options".to_owned(), json!({"include_usage": true}));
+        }
+        let limit = match dialect.max_tokens_field {
+            MaxTokensField::MaxTokens => "max_tokens",
+            MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
+        };
+        let most = dialect.max_output_tokens.unwrap_or(u32::MAX);
+        body.insert(limit.to_owned(), json!(request.max_tokens.min(most)));
+        let settings = &spec.settings;
+        // By way of its text, so that 0.7 does not become 0.699999988.
+        let asked = request.temperature.and_then(|temperature| temperature.to_string().parse::<f64>().ok());
+        if let Some(temperature) = asked.or(settings.temperature).filter(|_| dialect.temperature) {
+            body.insert("temperature".to_owned(), json!(temperature));
+        }
+        if let Some(seed) = settings.seed {
+            body.insert("seed".to_owned(), json!(seed));
+        }
+        if let Some(effort) = request.reasoning_effort.as_ref().or(settings.reasoning_effort.as_ref()) {
+            body.insert("reasoning_effort".to_owned(), json!(effort));
+        }
+        let stops: Vec<&str> = stop_sequences(request).collect();
+        if dialect.stop && !stops.is_empty() {
+            body.insert("stop".to_owned(), json!(stops));
+        }
+        if !tools.is_empty() {
+            body.insert("tools".to_owned(), tools.into());
+            if let Some(choice) = tool_choice(dialect, request) {
+                body.insert("tool_choice".to_owned(), choice.into());
+            }
+        }
+        if let Some(format) = request.output.as_ref().and_then(|form| response_format(dialect, form)) {
+            body.insert("response_format".to_owned(), format);
+        }
+        body.extend(settings.extra_body.clone());
+        Ok(Self { json: body.into(), tool_names: names })
+    }
+}
+
+/// Whether the model takes all that the request holds.
+///
+/// # Errors
+/// [`ChatError::Unsupported`] that says what it does not take, and which key would declare that it does.
+pub(super) fn check_support(spec: &LlmSpec, request: &ChatRequest) -> Result<(), ChatError> {
+    let dialect = &spec.dialect;
+    let has = |wanted: fn(&ChatPart) -> bool| request.messages.iter().flat_map(|message| &message.parts).any(wanted);
+    let uses_tools =
+        !request.tools.is_empty() || has(|part| part.is_tool_use() || matches!(part, ChatPart::ToolResult { .. }));
+    for (what, key, wanted, taken) in [
+        ("images", "images", has(|part| matches!(part, ChatPart::Image { .. })), dialect.images),
+        ("sound", "audio", has(|part| matches!(part, ChatPart::Audio { .. })), dialect.audio),
+        ("tools", "tools", uses_tools, dialect.tools),
+    ] {
+        if wanted && !taken {
+            let section = spec.section_name();
+            return unsupported(format!(
+                "model `{}` takes no {what}; if it does, set `{key} = true` in {section}",
+                spec.model
+            ));
+        }
+    }
+    let must = request.tool_choice == ToolChoice::Required;
+    if must && request.tools.is_empty() {
+        return unsupported("the request demands a tool and offers none".to_owned());
+    }
+    if must && dialect.tool_choice == ForcedToolChoice::Auto {
+        let section = spec.section_name();
+        let message =
+            format!("model `{}` cannot be made to ask for a tool: see `tool_choice` in {section}", spec.model);
+        return unsupported(message);
+    }
+    let count = stop_sequences(request).count();
+    if dialect.stop && count > MAX_STOP_SEQUENCES {
+        return unsupported(format!(
+            "the request has {count} stop sequences; at most {MAX_STOP_SEQUENCES} can be asked for"
+        ));
+    }
+    Ok(())
+}
+
+/// The stop sequences that mean something; an empty one would end every reply at once.
+pub(super) fn stop_sequences(request: &ChatRequest) -> impl Iterator<Item = &str> {
+    request.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty())
+}
+
+fn unsupported<T>(message: String) -> Result<T, ChatError> {
+    Err(ChatError::Unsupported { message })
+}
+
+/// The tools, unless the model must not ask for one and has no other way to be told so.
+fn tools_json(dialect: &Dialect, request: &ChatRequest, names: &mut ToolNames) -> Vec<Value> {
+    if request.tool_choice == ToolChoice::None && dialect.tool_choice == ForcedToolChoice::Auto {
+        return Vec::new();
+    }
+    let described = request.tools.iter().map(|tool| {
+        let mut function = Map::from_iter([("name".to_owned(), json!(names.wire_name(&tool.name)))]);
+        if let Some(description) = &tool.description {
+            function.insert("description".to_owned(), json!(description));
+        }
+        function.insert("parameters".to_owned(), without_schema_keyword(&Value::Object(tool.input_schema.clone())));
+        json!({"type": "function", "function": function})
+    });
+    described.collect()
+}
+
+fn tool_choice(dialect: &Dialect, request: &ChatRequest) -> Option<&'static str> {
+    match (request.tool_choice, dialect.tool_choice) {
+        (ToolChoice::Auto, _) | (_, ForcedToolChoice::Auto) => None,
+        (ToolChoice::None, _) => Some("none"),
+        (ToolChoice::Required, ForcedToolChoice::Required) => Some("required"),
+        (ToolChoice::Required, ForcedToolChoice::Any) => Some("any"),
+    }
+}
+
+fn response_format(dialect: &Dialect, form: &ReplySchema) -> Option<Value> {
+    match dialect.structured_output {
+        StructuredOutput::JsonSchema => {
+            let schema = without_schema_keyword(&form.schema);
+            let strict = is_strict_object(&schema);
+            Some(json!({"type": "json_schema", "json_schema": {"name": form.name, "schema": schema, "strict": strict}}))
+        }
+        StructuredOutput::JsonObject => Some(json!({"type": "json_object"})),
+        StructuredOutput::Text => None,
+    }
+}
+
+/// The schema without `$schema`, which some endpoints refuse.
+fn without_schema_keyword(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    if let Some(keywords) = schema.as_object_mut() {
+        keywords.shift_remove("$schema");
+    }
+    schema
+}
+
+/// Keywords that endpoints refuse in a strict schema.
+const NON_STRICT_KEYWORDS: [&str; 8] = [
+    "allOf",
+    "oneOf",
+    "not",
+    "if",
+    "dependentRequired",
+    "dependentSchemas",
+    "patternProperties",
+    "unevaluatedProperties",
+];
+
+/// Whether a schema keeps to what endpoints demand of a strict one: every object closed, every property required.
+/// One that does not is asked for all the same, as a wish.
+fn is_strict_object(schema: &Value) -> bool {
+    schema.get("type").is_some_and(|kind| kind == "object") && meets_strict_rules(schema)
+}
+
+fn meets_strict_rules(schema: &Value) -> bool {
+    let Some(keywords) = schema.as_object() else { return false };
+    if NON_STRICT_KEYWORDS.iter().any(|keyword| keywords.contains_key(*keyword)) {
+        return false;
+    }
+    let is_object = match keywords.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+        Some(kind) => kind == "object",
+        None => keywords.contains_key("properties"),
+    };
+    let properties = keywords.get("properties").and_then(Value::as_object);
+    if is_object {
+        let required: Vec<&str> = keywords
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let closed = keywords.get("additionalProperties") == Some(&Value::Bool(false));
+        if !closed || properties.into_iter().flatten().any(|(name, _)| !required.contains(&name.as_str())) {
+            return false;
+        }
+    }
+    let definitions = ["$defs", "definitions"].iter().filter_map(|key| keywords.get(*key)?.as_object());
+    let variants = keywords.get("anyOf").and_then(Value::as_array);
+    let all = properties.into_iter().chain(definitions).flat_map(Map::values);
+    all.chain(variants.into_iter().flatten()).chain(keywords.get("items")).all(meets_strict_rules)
+}
+
+/// The conversation, the system prompt first. A form that the model does not see otherwise is asked for there.
+fn messages_json(spec: &LlmSpec, request: &ChatRequest, names: &mut ToolNames) -> Result<Vec<Value>, ChatError> {
+    let dialect = &spec.dialect;
+    let mut system: Vec<String> = request.system.iter().cloned().collect();
+    let is_unseen = dialect.schema_in_prompt || dialect.structured_output != StructuredOutput::JsonSchema;
+    if let Some(form) = request.output.as_ref().filter(|_| is_unseen) {
+        system.push(form.instruction());
+    }
+    let mut all = Vec::with_capacity(request.messages.len() + 1);
+    if !system.is_empty() {
+        let role = match dialect.system_role {
+            SystemRole::System => "system",
+            SystemRole::Developer => "developer",
+        };
+        all.push(json!({"role": role, "content": system.join("\n\n")}));
+    }
+    for message in &request.messages {
+        match message.role {
+            ChatRole::User => push_user_messages(message, &mut all)?,
+            ChatRole::Assistant => all.push(assistant_message(spec, message, names)?),
+        }
+    }
+    Ok(all)
+}
+
+/// The results of tools, each a message of its own, then the rest as one.
+fn push_user_messages(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(), ChatError> {
+    let mut parts = Vec::new();
+    for part in &message.parts {
+        match part {
+            ChatPart::Text { text } => parts.push(json!({"type": "text", "text": text})),
+            ChatPart::Image { mime_type, data } => {
+                let url = format!("data:{mime_type};base64,{data}");
+                parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
+            }
+            ChatPart::Audio { mime_type, data } => {
+                let format = audio_format(mime_type)?;
+                parts.push(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}));
+            }
+            ChatPart::ToolResult { id, text, is_error } => {
+                // The wire has no other place for it.
+                let content = if *is_error { format!("The tool failed: {text}") } else { text.clone() };
+                all.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
+            }
+            ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => {
+                return unsupported("only the model can ask for a tool, not the user".to_owned());
+            }
+            ChatPart::Reasoning { .. } => return unsupported("only the model has thoughts to give back".to_owned()),
+        }
+    }
+    let is_text = message.parts.iter().all(|part| matches!(part, ChatPart::Text { .. } | ChatPart::ToolResult { .. }));
+    match parts.is_empty() {
+        true if message.parts.is_empty() => all.push(json!({"role": "user", "content": ""})),
+        true => {}
+        // Not every endpoint takes parts, and every one takes a text.
+        false if is_text => all.push(json!({"role": "user", "content": joined_text(message)})),
+        false => all.push(json!({"role": "user", "content": parts})),
+    }
+    Ok(())
+}
+
+fn assistant_message(spec: &LlmSpec, message: &ChatMessage, names: &mut ToolNames) -> Result<Value, ChatError> {
+    let mut calls = Vec::new();
+    let mut thoughts = None;
+    for part in &message.parts {
+        match part {
+            ChatPart::Text { .. } => {}
+            ChatPart::Reasoning { model, text } => {
+                thoughts = Some(text).filter(|_| spec.dialect.echo_reasoning && *model == spec.name);
+            }
+            ChatPart::ToolUse { id, name, input } => {
+                calls.push(tool_call_json(id, names.wire_name(name), &Value::Object(input.clone()).to_string()));
+            }
+            // Some endpoints refuse a conversation with arguments that are no JSON; the result says what was wrong.
+            ChatPart::UnreadableToolUse { id, name, .. } => calls.push(tool_call_json(id, names.wire_name(name), "{}")),
+            ChatPart::Image { .. } | ChatPart::Audio { .. } | ChatPart::ToolResult { .. } => {
+                return unsupported(
+                    "a message of the model can hold text and requests for tools, and nothing else".to_owned(),
+                );
+            }
+        }
+    }
+    let text = joined_text(message);
+    let mut said = match (calls.is_empty(), text.is_empty()) {
+        (true, _) => json!({"role": "assistant", "content": text}),
+        (false, true) => json!({"role": "assistant", "content": null, "tool_calls": calls}),
+        (false, false) => json!({"role": "assistant", "content": text, "tool_calls": calls}),
+    };
+    if let Some(thoughts) = thoughts {
+        said["reasoning_content"] = json!(thoughts);
+    }
+    Ok(said)
+}
+
+fn tool_call_json(id: &str, name: String, arguments: &str) -> Value {
+    json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+}
+
+/// The texts of a message, a line break between each two.
+fn joined_text(message: &ChatMessage) -> String {
+    let texts = message.parts.iter().filter_map(|part| match part {
+        ChatPart::Text { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// The endpoint's word for a kind of sound.
+fn audio_format(mime_type: &str) -> Result<&'static str, ChatError> {
+    match mime_type.to_ascii_lowercase().as_str() {
+        "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/vnd.wave" => Ok("wav"),
+        "audio/mpeg" | "audio/mp3" => Ok("mp3"),
+        _ => unsupported(format!("sound of type `{mime_type}` is not supported: expected `audio/wav` or `audio/mpeg`")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Gives tools names that every endpoint takes, and knows whose they are.
+//! Never gives one name to two tools, nor two names to one.
+
+use indexmap::IndexMap;
+
+/// Most characters of a function's name that endpoints take.
+const MAX_TOOL_NAME_CHARS: usize = 64;
+
+/// The names of one request's tools.
+#[derive(Debug, Default)]
+pub(super) struct ToolNames {
+    /// From the asker's name to the endpoint's.
+    wire_names: IndexMap<String, String>,
+}
+
+impl ToolNames {
+    /// The endpoint's name for the asker's `name`: `[A-Za-z0-9_-]{1,64}`.
+    pub(super) fn wire_name(&mut self, name: &str) -> String {
+        if let Some(given) = self.wire_names.get(name) {
+            return given.clone();
+        }
+        let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let base: String = name.chars().map(|c| if fits(&c) { c } else { '_' }).take(MAX_TOOL_NAME_CHARS).collect();
+        let base = if base.is_empty() { "tool".to_owned() } else { base };
+        let numbered = (2_usize..).map(|number| {
+            let ending = format!("_{number}");
+            format!("{}{ending}", &base[..base.len().min(MAX_TOOL_NAME_CHARS - ending.len())])
+        });
+        let free = std::iter::once(base.clone())
+            .chain(numbered)
+            .find(|one| self.wire_names.values().all(|other| other != one));
+        let free = free.expect("there are more numbers than tools");
+        self.wire_names.insert(name.to_owned(), free.clone());
+        free
+    }
+
+    /// The asker's name for the endpoint's; a name that was never given stands for itself.
+    pub(super) fn original_name(&self, given: &str) -> String {
+        let found = self.wire_names.iter().find(|(_, other)| *other == given);
+        found.map_or(given, |(original, _)| original).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_names_are_valid_and_reversible() {
+        let mut names = ToolNames::default();
+        let long = "x".repeat(100);
+        let longer = "x".repeat(101);
+        let originals =
+            ["search", "files.read", "files/read", "files_read", "größe", "", "a b", &long, &longer, "files.read"];
+        let given: Vec<String> = originals.iter().map(|name| names.wire_name(name)).collect();
+        let expected =
+            ["search", "files_read", "files_read_2", "files_read_3", "gr__e", "tool", "a_b"].map(str::to_owned);
+        assert_eq!(given[..7], expected);
+        assert_eq!((given[7].as_str(), given[8].as_str()), (&*"x".repeat(64), &*format!("{}_2", "x".repeat(62))));
+        assert_eq!(given[9], given[1]);
+        for (original, given) in originals.iter().zip(&given) {
+            assert_eq!(names.original_name(given), *original);
+        }
+        assert_eq!(names.original_name("unheard-of"), "unheard-of");
+    }
+}

@@ -1,0 +1,427 @@
+//! Holds what one connection shares between its transport, its handler and its calls, and asks the host on the
+//! agent's behalf.
+//! Never decides what an answer means.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rmcp::model::{ClientRequest, ErrorCode, ErrorData, RequestId};
+use serde_json::Value;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Host, SamplingSupport,
+    codec::{ExpectedResult, PendingRequests},
+    elicitation, failure, lock,
+    open_calls::{AnswerSource, CallState, CandidateCalls, OpenCalls, WaitGuard, id_number},
+    process_scheduler::ProcessScheduler,
+    sampling,
+    sampling_quota::{SamplingQuota, USER_REJECTED},
+    session::Session,
+};
+use crate::model::{
+    AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
+};
+
+/// Log messages of one agent that reach the host within a second: as many as a person can follow, and more.
+const MAX_LOGS_PER_SECOND: u32 = 50;
+/// Bytes of the name of a logger that are kept.
+const MAX_LOGGER_BYTES: usize = 256;
+/// Bytes of a log message's text, or of its data as JSON, that are kept.
+pub(super) const MAX_LOG_BYTES: usize = 8 * 1024;
+/// Bytes of a prompt that a person sees before the model does.
+const MAX_CONSENT_PROMPT_BYTES: usize = 500;
+
+/// What belongs to one connection.
+pub(super) struct ConnectionState {
+    /// The agent at the other end.
+    pub(super) agent: AgentId,
+    /// Who answers what the agent asks.
+    pub(super) host: Arc<dyn Host>,
+    /// The calls in flight.
+    pub(super) calls: OpenCalls,
+    /// Cancelled when nothing more can come over the connection.
+    pub(super) lost: CancellationToken,
+    /// The session, if it comes to have one.
+    pub(super) session: Session,
+    /// The requests of the service that wait for an answer.
+    pub(super) requests: OpenRequests,
+    shared: Arc<AgentShared>,
+    /// Tells of resources that have changed, whichever.
+    pub(super) resources_changed: watch::Sender<()>,
+    /// Set when the agent announced another list of tools.
+    pub(super) tools_changed: AtomicBool,
+    /// Set when the connection is not good for another call.
+    pub(super) is_stale: AtomicBool,
+    /// Set when the probe for the modern era failed for a reason that has nothing to do with eras.
+    pub(super) probe_failed: AtomicBool,
+    /// Counts log messages; held for a comparison.
+    logs: Mutex<LogLimiter>,
+    /// How many questions each call has asked.
+    questions: Mutex<HashMap<Option<AttemptId>, u32>>,
+}
+
+#[derive(Debug)]
+struct LogLimiter {
+    window_start: Instant,
+    passed: u32,
+    dropped: u64,
+}
+
+/// What all connections to one agent have in common.
+#[derive(Debug)]
+pub(super) struct AgentShared {
+    /// What it is told of sampling.
+    pub(super) sampling: SamplingSupport,
+    /// What the agent may ask of the model.
+    pub(super) sampling_quota: SamplingQuota,
+    /// Whose turn it is on which connection, where requests of the agent do not say which call they are for.
+    pub(super) scheduler: ProcessScheduler,
+    /// Set when the host leaves what is under way to a later process.
+    pub(super) is_suspended: AtomicBool,
+}
+
+/// The requests of the service that wait for an answer, by their ids on the wire, and how each answer is read.
+#[derive(Debug, Default)]
+pub(super) struct OpenRequests(Mutex<HashMap<i64, ExpectedResult>>);
+
+impl OpenRequests {
+    /// Notes that `request` is about to be sent under `id`.
+    pub(super) fn add(&self, id: &RequestId, request: &ClientRequest) -> ExpectedResult {
+        let expected = match request {
+            ClientRequest::InitializeRequest(_) => ExpectedResult::Initialize,
+            ClientRequest::DiscoverRequest(_) => ExpectedResult::Discover,
+            ClientRequest::ListToolsRequest(_) => ExpectedResult::Text,
+            _ => ExpectedResult::Other,
+        };
+        if let Some(id) = id_number(id) {
+            lock(&self.0).insert(id, expected);
+        }
+        expected
+    }
+
+    /// Removes the request, and says whether it was open.
+    pub(super) fn remove(&self, id: &RequestId) -> bool {
+        id_number(id).is_some_and(|id| lock(&self.0).remove(&id).is_some())
+    }
+}
+
+impl PendingRequests for ConnectionState {
+    fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
+        if self.calls.is_open(id) { Some(ExpectedResult::Call) } else { lock(&self.requests.0).get(&id).copied() }
+    }
+
+    fn single_open(&self) -> Option<i64> {
+        let requests = lock(&self.requests.0);
+        let open = self.calls.first_open().into_iter().flatten().chain(requests.keys().copied());
+        match open.collect::<Vec<_>>().as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+}
+
+/// On whose behalf an agent asks.
+pub(super) struct RequestScope {
+    origin: Origin,
+    candidates: CandidateCalls,
+    /// Cancelled when the agent takes its request back.
+    withdrawn: CancellationToken,
+}
+
+impl ConnectionState {
+    /// A link to an agent, before anything is sent over it.
+    pub(super) fn new(session: Session, common: Arc<AgentShared>) -> Arc<Self> {
+        Arc::new(Self {
+            agent: session.agent.clone(),
+            host: session.host.clone(),
+            calls: OpenCalls::default(),
+            lost: CancellationToken::new(),
+            session,
+            requests: OpenRequests::default(),
+            shared: common,
+            resources_changed: watch::Sender::new(()),
+            tools_changed: AtomicBool::new(false),
+            is_stale: AtomicBool::new(false),
+            probe_failed: AtomicBool::new(false),
+            logs: Mutex::new(LogLimiter { window_start: Instant::now(), passed: 0, dropped: 0 }),
+            questions: Mutex::default(),
+        })
+    }
+
+    /// A message was larger than what is read. With one call in flight, it was that call's.
+    pub(super) fn handle_overflow(&self) {
+        tracing::warn!(agent = %self.agent, "the agent sent a message that is too large");
+        if let Some(call) = self.calls.candidates(None).only() {
+            call.fail(failure::message_too_large(&self.agent));
+        }
+    }
+
+    /// Takes in progress as it arrives.
+    pub(super) fn report_progress(&self, token: &RequestId, progress: Progress) {
+        // Progress of a call that has ended is nobody's.
+        if let Some(call) = self.calls.find(token) {
+            call.report(progress);
+        }
+    }
+
+    /// Takes note of a request of the agent as it arrives, on the stream of `stream` if the transport has streams: the
+    /// calls that are in flight now are those that it can be for. It has to be asked before a later message is looked
+    /// at, which may be the answer to one of them.
+    pub(super) fn candidates_for(&self, stream: Option<&RequestId>) -> CandidateCalls {
+        if stream.is_none() {
+            self.shared.scheduler.interactive.set();
+        }
+        self.calls.candidates(stream)
+    }
+
+    /// What the agent was told of sampling.
+    pub(super) fn sampling(&self) -> SamplingSupport {
+        self.shared.sampling
+    }
+
+    /// Whether nothing more is to be sent, since a later process goes on with what is under way.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.shared.is_suspended.load(Ordering::Relaxed)
+    }
+
+    /// Who asks in `request`, which can only be for one of `candidates`. An only one is the one that asks, and of
+    /// several none is: the host does not guess.
+    pub(super) fn request_scope(
+        &self,
+        candidates: CandidateCalls,
+        request: &RequestId,
+        withdrawn: CancellationToken,
+    ) -> RequestScope {
+        let key = self.session.resumable_id().map(|_| request.to_string());
+        RequestScope { origin: self.origin(&candidates, key), candidates, withdrawn }
+    }
+
+    fn origin(&self, candidates: &CandidateCalls, key: Option<String>) -> Origin {
+        let attempt = candidates.only().map(|call| call.attempt.clone());
+        Origin { agent: self.agent.clone(), attempt, key }
+    }
+
+    /// Who asks in a request that is `call`'s for certain; `key` is the agent's own name of the request, if it has one
+    /// that outlives the connection.
+    pub(super) fn scope_of_call(&self, call: &Arc<CallState>, key: Option<String>) -> RequestScope {
+        let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key };
+        let candidates = CandidateCalls { calls: vec![call.clone()], includes_abandoned: false };
+        RequestScope { origin, candidates, withdrawn: CancellationToken::new() }
+    }
+
+    /// Answers a request that came as input which a call needs: an object with `method` and `params`.
+    ///
+    /// # Errors
+    /// As [`ConnectionState::answer`].
+    pub(super) async fn answer_input_request(&self, asker: &RequestScope, request: &Value) -> Result<Value, ErrorData> {
+        let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+        self.answer(asker, method, request.get("params").unwrap_or(&Value::Null)).await
+    }
+
+    /// Answers a request of the agent: JSON in, JSON out.
+    ///
+    /// # Errors
+    /// A JSON-RPC error for the agent.
+    pub(super) async fn answer(&self, asker: &RequestScope, method: &str, params: &Value) -> Result<Value, ErrorData> {
+        let json = |value: serde_json::Result<Value>| value.map_err(|e| ErrorData::internal_error(e.to_string(), None));
+        match method {
+            "elicitation/create" => {
+                let question = elicitation::read(params)?;
+                self.count_question(asker)?;
+                let answer = self.elicit(asker, question).await;
+                json(serde_json::to_value(elicitation::write(answer)))
+            }
+            "sampling/createMessage" => json(serde_json::to_value(sampling::write(self.sample(asker, params).await?)?)),
+            "roots/list" => Ok(serde_json::json!({"roots": []})),
+            other => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, other.to_owned(), None)),
+        }
+    }
+
+    /// Counts a question of the call; those outside of any call count together.
+    ///
+    /// # Errors
+    /// A JSON-RPC error for the agent if there were too many.
+    fn count_question(&self, asker: &RequestScope) -> Result<(), ErrorData> {
+        let mut questions = lock(&self.questions);
+        let count = questions.entry(asker.origin.attempt.clone()).or_default();
+        *count = count.saturating_add(1);
+        if *count <= elicitation::MAX_QUESTIONS {
+            return Ok(());
+        }
+        let message = format!("too many questions: this host asks at most {} in a call", elicitation::MAX_QUESTIONS);
+        Err(ErrorData::invalid_request(message, None))
+    }
+
+    /// Asks a person; a question that nobody waits for any more is taken back.
+    pub(super) async fn elicit(&self, asker: &RequestScope, elicitation: Elicitation) -> Answer {
+        self.ask_person(asker, asker.origin.clone(), elicitation).await
+    }
+
+    async fn ask_person(&self, asker: &RequestScope, origin: Origin, elicitation: Elicitation) -> Answer {
+        let _waiting = asker.begin_wait(AnswerSource::Person);
+        tokio::select! {
+            answer = self.host.elicit(origin, elicitation) => answer,
+            () = self.wait_until_moot(asker) => Answer::Cancel,
+        }
+    }
+
+    /// Asks the model, as far as the agent's section lets it: within its caps, and after a person where that is said.
+    ///
+    /// # Errors
+    /// A JSON-RPC error for the agent.
+    pub(super) async fn sample(&self, asker: &RequestScope, params: &Value) -> Result<ChatReply, ErrorData> {
+        if self.sampling() == SamplingSupport::Off {
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
+        }
+        let chat = sampling::read(params, self.sampling())?;
+        for hint in sampling::ignored_hints(params, &chat) {
+            let (level, logger) = ("notice".to_owned(), Some("kapell".to_owned()));
+            self.host.on_log(asker.origin.clone(), LogMessage { level, logger, data: Value::String(hint) });
+        }
+        let mut charge = self.shared.sampling_quota.reserve(&chat)?;
+        if self.shared.sampling_quota.requires_consent() {
+            let question = Elicitation { message: consent_message(&chat), form: Form::Approval };
+            // Not the agent's own request, and so not by its name.
+            let origin = asker.origin.clone();
+            let origin = Origin { key: origin.key.map(|key| format!("consent/{key}")), ..origin };
+            if !matches!(self.ask_person(asker, origin, question).await, Answer::Accept { .. }) {
+                return Err(ErrorData::new(USER_REJECTED, "nobody allowed the request to the language model", None));
+            }
+        }
+        let _waiting = asker.begin_wait(AnswerSource::Host);
+        charge.mark_sent();
+        tokio::select! {
+            result = self.host.sample(asker.origin.clone(), chat) => {
+                charge.settle(&result);
+                result.map_err(sampling::reply_error)
+            }
+            () = self.wait_until_moot(asker) => Err(ErrorData::internal_error("nobody waits for the reply any more", None)),
+        }
+    }
+
+    /// Waits until the answer to `asker` would reach nobody.
+    async fn wait_until_moot(&self, asker: &RequestScope) {
+        let calls_ended = async {
+            if asker.candidates.calls.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            for call in &asker.candidates.calls {
+                call.ended.cancelled().await;
+            }
+        };
+        let nobody_there = async {
+            // A request by a name that outlives the connection can be answered over another one.
+            if asker.origin.key.is_some() {
+                std::future::pending::<()>().await;
+            }
+            self.lost.cancelled().await;
+        };
+        tokio::select! {
+            () = asker.withdrawn.cancelled() => {}
+            () = nobody_there => {}
+            () = calls_ended => {}
+        }
+    }
+
+    /// Passes a log message on, unless the agent floods; then a count of what was dropped follows.
+    pub(super) fn log(self: &Arc<Self>, mut message: LogMessage) {
+        if let Some(logger) = &mut message.logger {
+            super::truncate(logger, MAX_LOGGER_BYTES);
+        }
+        if matches!(message.data, Value::Object(_) | Value::Array(_)) {
+            let json = message.data.to_string();
+            if json.len() > MAX_LOG_BYTES {
+                message.data = Value::String(json);
+            }
+        }
+        if let Value::String(text) = &mut message.data {
+            super::truncate(text, MAX_LOG_BYTES);
+        }
+        let now = Instant::now();
+        let mut gate = lock(&self.logs);
+        if now.duration_since(gate.window_start) >= Duration::from_secs(1) && gate.dropped == 0 {
+            (gate.window_start, gate.passed) = (now, 0);
+        }
+        if gate.passed < MAX_LOGS_PER_SECOND {
+            gate.passed += 1;
+            drop(gate);
+            return self.forward_log(message);
+        }
+        gate.dropped += 1;
+        let (first, ends) = (gate.dropped == 1, gate.window_start + Duration::from_secs(1));
+        drop(gate);
+        if first {
+            let link = self.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep_until(ends) => {}
+                    () = link.lost.cancelled() => {}
+                }
+                link.report_dropped_logs();
+            });
+        }
+    }
+
+    fn report_dropped_logs(&self) {
+        let mut gate = lock(&self.logs);
+        let dropped = std::mem::take(&mut gate.dropped);
+        (gate.window_start, gate.passed) = (Instant::now(), 0);
+        drop(gate);
+        self.warn(format!("{dropped} log messages dropped: more than {MAX_LOGS_PER_SECOND} a second"));
+    }
+
+    /// Reports a warning of the host about the agent, beside the agent's own log messages.
+    pub(super) fn warn(&self, warning: String) {
+        let data = Value::String(warning);
+        self.forward_log(LogMessage { level: "warning".to_owned(), logger: Some("kapell".to_owned()), data });
+    }
+
+    fn forward_log(&self, message: LogMessage) {
+        self.host.on_log(self.origin(&self.calls.candidates(None), None), message);
+    }
+
+    /// Tells people about the agent, as a line of its log.
+    pub(super) fn warn_rate_limited(self: &Arc<Self>, text: &str) {
+        let (level, logger) = ("warning".to_owned(), Some("kapell".to_owned()));
+        self.log(LogMessage { level, logger, data: Value::String(text.to_owned()) });
+    }
+
+    /// Marks the connection as not good for another call.
+    pub(super) fn mark_stale(&self) {
+        self.is_stale.store(true, Ordering::Relaxed);
+    }
+}
+
+impl RequestScope {
+    /// The same, until `withdrawn` says that the agent has taken its request back.
+    pub(super) fn with_withdrawal(self, withdrawn: CancellationToken) -> Self {
+        Self { withdrawn, ..self }
+    }
+
+    fn begin_wait(&self, whom: AnswerSource) -> Vec<WaitGuard> {
+        self.candidates.calls.iter().map(|call| call.begin_wait(whom)).collect()
+    }
+}
+
+/// What a person is asked before a request goes to the model. The prompt is the agent's, so data.
+fn consent_message(chat: &ChatRequest) -> String {
+    let parts = chat.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
+        ChatPart::Text { text } => text.as_str(),
+        ChatPart::Image { .. } => "(a picture)",
+        ChatPart::Audio { .. } => "(sound)",
+        ChatPart::ToolUse { .. } | ChatPart::UnreadableToolUse { .. } => "(a request for a tool)",
+        ChatPart::Reasoning { .. } => "(thoughts)",
+        ChatPart::ToolResult { text, .. } => text,
+    });
+    let mut prompt = chat.system.iter().map(String::as_str).chain(parts).collect::<Vec<_>>().join("\n");
+    super::truncate(&mut prompt, MAX_CONSENT_PROMPT_BYTES);
+    format!("may it ask the language model, for up to {} tokens? Its prompt:\n{prompt}", chat.max_tokens)
+}

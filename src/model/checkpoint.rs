@@ -1,0 +1,80 @@
+//! What is written down so that a later process can find what this one leaves behind: sessions and calls under way.
+//! Never read by a decision: only the adapter that wrote a note knows what it means.
+
+use std::{collections::HashMap, fmt};
+
+use serde_json::Value;
+
+use super::{AgentId, AttemptId};
+
+/// What a note is about; a later note about the same thing replaces it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CheckpointKey {
+    /// The session with an agent.
+    Session(AgentId),
+    /// A call under way.
+    Call(AttemptId),
+}
+
+impl fmt::Display for CheckpointKey {
+    /// `session/AGENT` or `call/NUMBER/TASK`; [`CheckpointKey::parse`] reads it back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(agent) => write!(f, "session/{agent}"),
+            Self::Call(AttemptId { task, number }) => write!(f, "call/{number}/{task}"),
+        }
+    }
+}
+
+impl CheckpointKey {
+    /// Reads what `Display` wrote; none for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once('/')? {
+            ("session", agent) => Some(Self::Session(agent.into())),
+            ("call", rest) => {
+                let (number, task) = rest.split_once('/')?;
+                Some(Self::Call(AttemptId { task: task.into(), number: number.parse().ok()? }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The notes of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Checkpoints {
+    /// By agent.
+    pub sessions: HashMap<AgentId, Value>,
+    /// By attempt; those of attempts that have ended mean nothing any more.
+    pub calls: HashMap<AttemptId, Value>,
+}
+
+impl Checkpoints {
+    /// Adds a note.
+    pub fn insert(&mut self, key: CheckpointKey, checkpoint: Value) {
+        match key {
+            CheckpointKey::Session(agent) => self.sessions.insert(agent, checkpoint),
+            CheckpointKey::Call(attempt) => self.calls.insert(attempt, checkpoint),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoint_key_round_trips() {
+        let keys = [
+            CheckpointKey::Session("a/b".into()),
+            CheckpointKey::Call(AttemptId { task: "read[3]".into(), number: 2 }),
+            CheckpointKey::Call(AttemptId { task: "ask/1".into(), number: 10 }),
+        ];
+        for key in keys {
+            assert_eq!(CheckpointKey::parse(&key.to_string()), Some(key));
+        }
+        for other in ["", "call/x/t", "call/1", "other/1/t"] {
+            assert_eq!(CheckpointKey::parse(other), None, "{other}");
+        }
+    }
+}

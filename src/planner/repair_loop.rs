@@ -1,0 +1,267 @@
+//! Asks a model until its answer can be used, a bounded number of times, each time with all that is wrong with the last.
+//! Never judges an answer: whoever asks does.
+
+use serde_json::Value;
+
+use super::{
+    goal::{PlanError, PlanningProgress, RejectedPlan},
+    plan_draft::{self, PlanDraft},
+    prompt,
+    token_limit::TokenLimit,
+};
+use crate::{
+    config::{AgentsFile, Diagnostic, Diagnostics, MAX_SHOWN_DIAGNOSTICS},
+    llm::Llm,
+    model::{
+        ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplyStatus,
+        tool_call_markup,
+    },
+};
+
+/// Most repairs of an answer. A model that has not mended it by then rarely does.
+const MAX_REPAIRS: u32 = 2;
+
+/// The warning of a plan whose tools nobody could be asked for.
+pub(super) const UNREACHABLE_AGENT: &str = "plan::unreachable_agent";
+
+/// Limits the characters of a model's reason for planning nothing.
+const MAX_ANALYSIS_CHARS: usize = 4_000;
+
+/// Most characters of an answer without a plan that the model is shown again.
+const MAX_ECHO_CHARS: usize = 2_000;
+
+/// How often a model was asked, and what it answered.
+#[derive(Default)]
+pub(super) struct PlannerLog {
+    pub(super) requests: u32,
+    /// The turns that were answered.
+    pub(super) exchanges: Vec<PlannerExchange>,
+}
+
+/// Whoever hears how it goes.
+pub(super) struct PlanningObserver<'a> {
+    pub(super) on_progress: &'a mut (dyn FnMut(PlanningProgress) + Send),
+    pub(super) log: &'a mut PlannerLog,
+}
+
+/// Judges a model's answers.
+pub(super) trait AnswerValidator: Send + Sync {
+    /// What comes of an answer that will do.
+    type Accepted: Send;
+
+    /// The file as which an answer that is nothing at all is kept.
+    fn unreadable_draft(&self, answer: &str) -> PlanDraft;
+
+    /// The answer's name in its mistakes.
+    fn file_name(&self) -> &str;
+
+    /// The agents file, which holds the limits of an answer.
+    fn agents(&self) -> &AgentsFile;
+
+    /// Whether an answer without tasks is one.
+    fn allows_no_tasks(&self) -> bool;
+
+    /// The file that an answer makes.
+    fn draft(&self, answer: &JsonObject) -> PlanDraft;
+
+    /// What the answer means, or the file that it makes with all that is wrong with it.
+    fn validate(&self, answer: &JsonObject) -> Result<Self::Accepted, (PlanDraft, Diagnostics)>;
+}
+
+/// An answer that cannot be used.
+enum AnswerRejection {
+    /// It can be asked for again.
+    Repairable(RepairRequest),
+    /// It says that nothing is to be done, in these words.
+    NoTasks(String),
+}
+
+/// What another answer is asked for with.
+struct RepairRequest {
+    rejected: RejectedPlan,
+    /// The answer as the model is shown it again; never empty.
+    answer: String,
+    /// Every mistake, in the validator's words, with the task that it is in.
+    problems: Vec<String>,
+}
+
+/// Asks, and at most twice more for repairs.
+pub(super) async fn plan_with_repairs<J: AnswerValidator>(
+    llm: &dyn Llm,
+    mut request: ChatRequest,
+    judge: &J,
+    watch: PlanningObserver<'_>,
+) -> Result<J::Accepted, PlanError> {
+    let PlanningObserver { on_progress: tell, log: spent } = watch;
+    let mut limit = TokenLimit::from_agents(judge.agents());
+    let mut rejected = None;
+    let mut repairs = 0;
+    loop {
+        spent.requests += 1;
+        request.max_tokens = limit.current();
+        let reply = match llm.chat(&request).await {
+            Ok(reply) => reply,
+            // An endpoint may refuse a limit that it cannot serve.
+            Err(ChatError::Endpoint { status: Some(400 | 422), .. }) if limit.shrink() => continue,
+            Err(source) => return Err(PlanError::Model { source, rejected }),
+        };
+        spent.exchanges.push(PlannerExchange::from_reply(&request, &reply));
+        if let Some(warning) = &reply.warning {
+            tell(PlanningProgress::Warned(warning.clone()));
+        }
+        let refused = match evaluate(judge, &reply, &mut limit) {
+            Ok(taken) => return Ok(taken),
+            Err(AnswerRejection::NoTasks(analysis)) => return Err(PlanError::NoTasks { analysis }),
+            Err(AnswerRejection::Repairable(repair)) => repair,
+        };
+        repairs += 1;
+        if repairs > MAX_REPAIRS {
+            return Err(PlanError::Invalid(Box::new(refused.rejected)));
+        }
+        let mistakes = refused.rejected.mistakes.errors() + refused.rejected.mistakes.warnings();
+        tell(PlanningProgress::Repairing { mistakes, repair: repairs, max: MAX_REPAIRS });
+        // Only the last answer is shown: what was wrong before it is of no use any more.
+        request.messages.truncate(1);
+        request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer).into());
+        request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair_prompt(&refused.problems)).into());
+        rejected = Some(Box::new(refused.rejected));
+    }
+}
+
+fn evaluate<J: AnswerValidator>(
+    judge: &J,
+    reply: &ChatReply,
+    limit: &mut TokenLimit,
+) -> Result<J::Accepted, AnswerRejection> {
+    let answer = reply.text();
+    if let Some(problem) = truncation_problem(judge, reply, &answer, limit) {
+        return Err(reject_unreadable(judge, &answer, problem));
+    }
+    let Some(object) = plan_draft::find_plan(&answer) else {
+        let message = match (reply.parts.iter().find_map(describe_tool_call), tool_call_markup(&answer)) {
+            (Some(call), _) => format!(
+                "the answer is {call}, and no tool can be called while planning: answer with a plan as text, which calls \
+                 tools in its tasks"
+            ),
+            (None, Some(markup)) => format!(
+                "the answer is a tool call as text (`{markup}`), and no tool can be called while planning: answer with a \
+                 plan, which calls tools in its tasks"
+            ),
+            (None, None) => "the answer holds no JSON object with `tasks`".to_owned(),
+        };
+        return Err(reject_unreadable(judge, &answer, AnswerProblem { code: "plan::no_plan", message, help: None }));
+    };
+    let tasks = object.get("tasks");
+    let is_empty = tasks.is_none_or(|tasks| tasks.is_null() || tasks.as_array().is_some_and(Vec::is_empty));
+    let analysis = object.get("analysis").and_then(Value::as_str).map(str::trim).unwrap_or_default();
+    if is_empty && !judge.allows_no_tasks() && !analysis.is_empty() {
+        return Err(AnswerRejection::NoTasks(prompt::truncate(analysis, MAX_ANALYSIS_CHARS)));
+    }
+    let too_many = too_many_tasks(judge, tasks);
+    let (draft, mistakes) = match (judge.validate(&object), too_many) {
+        (Ok(taken), None) => return Ok(taken),
+        (Ok(_), Some((message, help))) => {
+            let draft = judge.draft(&object);
+            (draft, Diagnostics::for_file(judge.file_name(), "plan::too_many_tasks", message).with_help(help))
+        }
+        (Err((draft, mistakes)), Some((message, help))) => {
+            (draft, mistakes.with_error("plan::too_many_tasks", message).with_help(help))
+        }
+        (Err((draft, mistakes)), None) => (draft, mistakes),
+    };
+    let mistakes = draft.unknown_keys.iter().fold(mistakes, |mistakes, stranger| {
+        mistakes.with_error("plan::unknown_key", format!("the answer has {stranger}, which its form does not have"))
+    });
+    let told =
+        mistakes.list().iter().take(MAX_SHOWN_DIAGNOSTICS).map(|found| describe_diagnostic(found, &draft)).collect();
+    Err(AnswerRejection::Repairable(RepairRequest {
+        rejected: RejectedPlan { text: draft.text, mistakes },
+        answer,
+        problems: told,
+    }))
+}
+
+/// Returns the tool call that a part of a reply is.
+fn describe_tool_call(part: &ChatPart) -> Option<String> {
+    match part {
+        ChatPart::UnreadableToolUse { name, .. } if name.is_empty() => Some("a tool call without a name".to_owned()),
+        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => {
+            Some(format!("a call of the tool `{name}`"))
+        }
+        _ => None,
+    }
+}
+
+/// Returns what is wrong with a plan of more tasks than the limit, and what raises the limit.
+fn too_many_tasks<J: AnswerValidator>(judge: &J, tasks: Option<&Value>) -> Option<(String, String)> {
+    let max_tasks = judge.agents().planner.max_tasks;
+    let planned = tasks.and_then(Value::as_array).map_or(0, Vec::len);
+    let message = || format!("the plan has {planned} tasks, and at most {max_tasks} are allowed");
+    (planned > max_tasks).then(|| (message(), "`max_tasks` of `[planner]` in the agents file is the limit".to_owned()))
+}
+
+/// What is wrong with an answer that is no plan.
+struct AnswerProblem {
+    code: &'static str,
+    message: String,
+    help: Option<String>,
+}
+
+/// Returns what is wrong with an answer that ended before its end. A complete plan in it may be a part of another one.
+fn truncation_problem<J: AnswerValidator>(
+    judge: &J,
+    reply: &ChatReply,
+    answer: &str,
+    limit: &mut TokenLimit,
+) -> Option<AnswerProblem> {
+    match reply.reply_status() {
+        ReplyStatus::Complete => None,
+        ReplyStatus::Truncated => {
+            let cut_at = limit.current();
+            let help = limit.help(judge.agents());
+            let is_reasoning = |part: &ChatPart| matches!(part, ChatPart::Reasoning { .. });
+            let reasoned = match answer.trim().is_empty() && reply.parts.iter().any(is_reasoning) {
+                true => ": reasoning used all of them, and no plan was written",
+                false => "",
+            };
+            let room = match limit.grow() {
+                true => format!("there is room for {} tokens now", limit.current()),
+                false => "there is no more room".to_owned(),
+            };
+            let message = format!(
+                "the answer was cut off at its limit of {cut_at} tokens{reasoned} ({room}): think less, and write a plan \
+                 with fewer tasks and fewer words"
+            );
+            Some(AnswerProblem { code: "plan::cut_off", message, help: Some(help) })
+        }
+        ReplyStatus::Filtered => withheld_problem("a content filter of the endpoint stopped the answer".to_owned()),
+        ReplyStatus::Refused => withheld_problem("the model refused to plan this goal".to_owned()),
+        ReplyStatus::Unknown(word) => withheld_problem(format!(
+            "the answer ended for a reason that is not known (`{word}`), so it may not be complete"
+        )),
+    }
+}
+
+fn withheld_problem(message: String) -> Option<AnswerProblem> {
+    let help = Some("ask for the goal in other words, or choose another model".to_owned());
+    Some(AnswerProblem { code: "plan::withheld", message, help })
+}
+
+fn reject_unreadable<J: AnswerValidator>(judge: &J, answer: &str, problem: AnswerProblem) -> AnswerRejection {
+    let AnswerProblem { code, message, help } = problem;
+    let PlanDraft { text, .. } = judge.unreadable_draft(answer);
+    let told = vec![format!("- {message}")];
+    let mistakes = Diagnostics::for_file(judge.file_name(), code, message);
+    let mistakes = help.into_iter().fold(mistakes, Diagnostics::with_help);
+    let answer =
+        if answer.trim().is_empty() { "(nothing)".to_owned() } else { prompt::truncate(answer, MAX_ECHO_CHARS) };
+    AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems: told })
+}
+
+/// A mistake as the model is told it. It has never seen the file, so the task stands for the line.
+fn describe_diagnostic(found: &Diagnostic, draft: &PlanDraft) -> String {
+    let task = found.position.and_then(|position| draft.task_at(position.line));
+    let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();
+    let help = found.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+    format!("- {place}{}{help}", found.message)
+}

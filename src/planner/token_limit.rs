@@ -1,0 +1,122 @@
+//! Limits how much a model may write when it plans, and decides what follows when that was not enough.
+
+use crate::{config::AgentsFile, model::LlmSpec};
+
+/// Tokens of an answer where the agents file says nothing: enough for a large plan, with some thought before it.
+const DEFAULT_MAX_TOKENS: u32 = 8_192;
+/// Bounds how far the default grows after answers that were cut off.
+const MAX_GROWN_TOKENS: u32 = 4 * DEFAULT_MAX_TOKENS;
+
+/// How many tokens the next answer may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokenLimit {
+    current_tokens: u32,
+    /// The limit of the first answer.
+    initial_tokens: u32,
+    /// What it may grow to.
+    max_tokens: u32,
+    source: LimitSource,
+}
+
+/// Which key the limit comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LimitSource {
+    Default,
+    Planner,
+    Model,
+}
+
+impl TokenLimit {
+    /// Returns the limit of a first answer.
+    ///
+    /// A limit that the agents file sets is kept. The default grows, because how much a model thinks before it
+    /// answers is unknown.
+    pub(super) fn from_agents(agents: &AgentsFile) -> Self {
+        let (wanted, max, source) = match agents.planner.max_tokens {
+            Some(limit) => (limit, limit, LimitSource::Planner),
+            None => (DEFAULT_MAX_TOKENS, MAX_GROWN_TOKENS, LimitSource::Default),
+        };
+        let endpoint = agents.planner_model().and_then(|spec| spec.dialect.max_output_tokens).unwrap_or(u32::MAX);
+        let first = wanted.min(endpoint);
+        let source = if endpoint <= wanted { LimitSource::Model } else { source };
+        Self { current_tokens: first, initial_tokens: first, max_tokens: max.min(endpoint), source }
+    }
+
+    pub(super) fn current(self) -> u32 {
+        self.current_tokens
+    }
+
+    /// Gives the next answer more room, if it may have more.
+    pub(super) fn grow(&mut self) -> bool {
+        let grown = self.current_tokens.saturating_mul(2).min(self.max_tokens);
+        std::mem::replace(&mut self.current_tokens, grown) < grown
+    }
+
+    /// Goes back to the first limit, for an endpoint that does not take a higher one.
+    pub(super) fn shrink(&mut self) -> bool {
+        self.max_tokens = self.initial_tokens;
+        std::mem::replace(&mut self.current_tokens, self.initial_tokens) > self.initial_tokens
+    }
+
+    /// Returns what a person can do about an answer that was cut off.
+    pub(super) fn help(self, agents: &AgentsFile) -> String {
+        let key = match self.source {
+            LimitSource::Model => {
+                let name = agents.planner_model().map_or(LlmSpec::DEFAULT_NAME, |spec| &spec.name);
+                format!("raise `max_output_tokens` of the model `{name}`")
+            }
+            LimitSource::Planner => "raise `max_tokens` of `[planner]` in the agents file".to_owned(),
+            LimitSource::Default => {
+                format!("set `max_tokens` of `[planner]` in the agents file to more than {}", self.current_tokens)
+            }
+        };
+        format!("{key}, choose a model that thinks less, or ask for less in one goal")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::samples, *};
+
+    fn limit(max_tokens: Option<u32>, max_output_tokens: Option<u32>) -> (TokenLimit, AgentsFile) {
+        let mut agents = samples::agents(&[]);
+        agents.planner.max_tokens = max_tokens;
+        agents.models[0].dialect.max_output_tokens = max_output_tokens;
+        (TokenLimit::from_agents(&agents), agents)
+    }
+
+    #[test]
+    fn only_the_default_limit_grows() {
+        let grown = |max_tokens, max_output_tokens| {
+            let (mut limit, _) = limit(max_tokens, max_output_tokens);
+            let first = limit.current();
+            let grown: Vec<_> = (0..3).map(|_| (limit.grow(), limit.current())).collect();
+            (first, grown)
+        };
+        assert_eq!(grown(None, None), (8_192, vec![(true, 16_384), (true, 32_768), (false, 32_768)]));
+        assert_eq!(grown(None, Some(10_000)), (8_192, vec![(true, 10_000), (false, 10_000), (false, 10_000)]));
+        assert_eq!(grown(None, Some(500)), (500, vec![(false, 500); 3]));
+        assert_eq!(grown(Some(60_000), None), (60_000, vec![(false, 60_000); 3]));
+        assert_eq!(grown(Some(100), Some(500)), (100, vec![(false, 100); 3]));
+    }
+
+    #[test]
+    fn rejected_limit_shrinks_permanently() {
+        let (mut limit, _) = limit(None, None);
+        assert!(!limit.shrink());
+        let (mut limit, _) = self::limit(None, None);
+        assert!(limit.grow() && limit.shrink());
+        assert_eq!((limit.current(), limit.grow()), (8_192, false));
+    }
+
+    #[test]
+    fn help_names_the_limiting_key() {
+        let help = |max_tokens, max_output_tokens| {
+            let (limit, agents) = limit(max_tokens, max_output_tokens);
+            limit.help(&agents)
+        };
+        assert!(help(None, None).contains("`max_tokens` of `[planner]` in the agents file to more than 8192"));
+        assert!(help(Some(9), None).contains("raise `max_tokens` of `[planner]`"));
+        assert!(help(Some(9), Some(9)).contains("raise `max_output_tokens` of the model `llm`"));
+    }
+}

@@ -1,0 +1,73 @@
+//! Hands to a run what other processes want of it.
+//! Never says that it was done: the journal does, with the event that follows.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    journal::{ControlQueue, ControlRequest, JournalError, QueuedRequest},
+    model::Input,
+};
+
+use super::RuntimeHost;
+
+/// How often to look. Nothing tells one process of another's writes; a person does not notice a fifth of a second, and
+/// a look that finds nothing takes microseconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Gives `hub` every request that `inbox` has not given yet, the first after a moment. Runs until dropped. The engine
+/// takes no notice of one that comes too late or again.
+pub async fn forward_requests(mut queue: ControlQueue, hub: Arc<RuntimeHost>) {
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        // Reading can wait for another process that is repairing the journal.
+        let look = tokio::task::spawn_blocking(move || {
+            // A panic must not keep later answers from the run.
+            let look = || read_inputs(&mut queue, Some(std::process::id()));
+            let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
+            (queue, found)
+        });
+        let Ok((back, found)) = look.await else { return };
+        queue = back;
+        let Ok(found) = found else {
+            tracing::error!("reading the requests of other processes failed: this is a bug in kapell");
+            continue;
+        };
+        match found {
+            Ok(inputs) => {
+                for input in inputs {
+                    hub.send(input).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "requests of other processes cannot be read"),
+        }
+    }
+}
+
+/// Returns the new requests as the engine takes them, and removes those of agents: they must not speak for a person.
+/// `driver` is the process that drove the run when they were made, if one did.
+///
+/// # Errors
+/// When the inbox cannot be read or written.
+pub fn read_inputs(queue: &mut ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
+    let mut inputs = Vec::new();
+    for QueuedRequest { id, request, sender } in queue.read_new()? {
+        let (by, objection) = match &sender {
+            Some(sender) => (sender.to_string(), sender.current_objection(driver)),
+            None => ("an unknown process".to_owned(), Some("it does not say which process sent it".to_owned())),
+        };
+        inputs.push(match (request, objection) {
+            (ControlRequest::Answer { question, all: true, .. }, None) => Input::RestApproved { question, by },
+            (ControlRequest::Answer { question, answer, .. }, None) => Input::QuestionAnswered { question, answer, by },
+            (ControlRequest::Cancel, None) => Input::CancelRequested { by },
+            (request, Some(reason)) => {
+                queue.remove(id)?;
+                let question = match request {
+                    ControlRequest::Answer { question, .. } => Some(question),
+                    ControlRequest::Cancel => None,
+                };
+                Input::RequestRefused { question, by, reason }
+            }
+        });
+    }
+    Ok(inputs)
+}

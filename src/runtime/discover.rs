@@ -1,0 +1,43 @@
+//! Connects to agents only to see what they offer.
+//! Never calls a tool.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use crate::{
+    mcp::{NoopHost, Options, Pool, UnreachablePolicy},
+    model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets},
+};
+
+/// What came of connecting to one agent.
+#[derive(Debug, Clone)]
+pub struct AgentProbe {
+    /// The agent.
+    pub agent: AgentId,
+    /// What it said of itself.
+    pub result: Result<Arc<AgentInfo>, Failure>,
+    /// How long that took.
+    pub duration: Duration,
+}
+
+/// Connects to all `agents` at once, in their order, and closes the connections again. What they send is shown without
+/// `secrets`.
+pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> Vec<AgentProbe> {
+    let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
+    let options = Options { unreachable: UnreachablePolicy::Fail, ..options };
+    let pool = Pool::new(agents, options, Arc::new(NoopHost));
+    let found = join_all(ids.into_iter().map(|agent| async {
+        let start = Instant::now();
+        let mut result = pool.connect(&agent).await;
+        match &mut result {
+            Ok(info) => secrets.mask_info(info),
+            Err(failure) => secrets.mask_failure(failure),
+        }
+        AgentProbe { agent, result, duration: start.elapsed() }
+    }))
+    .await;
+    pool.close().await;
+    found
+}

@@ -1,0 +1,198 @@
+//! Carries out one order after the other: each begins something whose end is an input.
+//! Never waits for it.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    human::HumanResponse,
+    llm::{Llm, OnDelta},
+    model::{
+        Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question,
+        StartAttempt,
+    },
+};
+
+use super::{call_meta, dispatcher::Dispatcher, replanner};
+
+impl Dispatcher {
+    pub(super) fn execute(&mut self, command: Command) {
+        let hub = Arc::clone(&self.host);
+        match command {
+            Command::ConnectAgent { agent } => {
+                let agents = Arc::clone(&self.services.agents);
+                let failure = Failure::new(FailureKind::AgentUnavailable, panic_message("connected to the agent"));
+                let failed = Input::AgentUnavailable { agent: agent.clone(), failure };
+                self.spawn_effect(failed, async move {
+                    Some(match agents.connect(&agent).await {
+                        Ok(info) => Input::AgentConnected { agent, info },
+                        Err(failure) => Input::AgentUnavailable { agent, failure },
+                    })
+                });
+            }
+            Command::StartAttempt(call) => self.start_attempt(call, None),
+            Command::Reattach(call) => {
+                let note = self.notes.remove(&call.attempt);
+                self.start_attempt(call, note);
+            }
+            Command::RequestModel { attempt, chat } => {
+                let cancel = CancellationToken::new();
+                self.attempt_tokens.insert(attempt.clone(), cancel.clone());
+                let llm = self.services.llm.clone();
+                let is_synthesis = self.synthesis.as_ref() == Some(&attempt.task);
+                let result = Err(endpoint_error(&panic_message("asked the model")));
+                let failed = Input::ModelReplied { attempt: attempt.clone(), result };
+                self.spawn_effect(failed, async move {
+                    let hear = |piece: &str| {
+                        if is_synthesis {
+                            hub.push_delta(&attempt, piece);
+                        }
+                    };
+                    let result = tokio::select! {
+                        result = ask(llm, &chat, &hear) => result,
+                        () = cancel.cancelled() => Err(endpoint_error("the run was cancelled")),
+                    };
+                    Some(Input::ModelReplied { attempt, result })
+                });
+            }
+            Command::CancelAttempt { attempt } => {
+                if let Some(cancel) = self.attempt_tokens.get(&attempt) {
+                    cancel.cancel();
+                }
+            }
+            Command::Replan(request) => {
+                self.replan_token = CancellationToken::new();
+                let replanner = self.services.replanner.clone();
+                let result = Err(Failure::new(FailureKind::ModelFailed, panic_message("asked the planner")));
+                let failed = Input::Replanned { number: request.number, result };
+                self.spawn_effect(failed, replanner::replan(replanner, *request, hub, self.replan_token.clone()));
+            }
+            Command::CancelReplan => self.replan_token.cancel(),
+            Command::AskPerson { question } => self.ask_person(question),
+            Command::AnswerElicitation { request, answer } => hub.answer_elicitation(&request, answer),
+            Command::RequestSampling { request, chat } => {
+                let llm = self.services.llm.clone();
+                let result = Err(endpoint_error(&panic_message("asked the model")));
+                let failed = Input::SamplingFinished { request: request.clone(), result };
+                self.spawn_effect(failed, async move {
+                    let withdrawn = hub.withdrawal_token(&request);
+                    let result = tokio::select! {
+                        result = ask(llm, &chat, &|_| {}) => result.and_then(|reply| without_unoffered_calls(reply, &chat)),
+                        () = withdrawn.cancelled() => Err(endpoint_error("the agent stopped waiting for the model")),
+                    };
+                    Some(Input::SamplingFinished { request, result })
+                });
+            }
+            Command::AnswerSampling { request, result } => hub.answer_sampling(&request, result),
+            Command::EndRun => unreachable!("the loop ends before"),
+        }
+    }
+
+    /// Makes a call, or goes on with it by the note of an earlier process.
+    fn start_attempt(&mut self, call: StartAttempt, checkpoint: Option<Value>) {
+        let cancel = CancellationToken::new();
+        self.attempt_tokens.insert(call.attempt.clone(), cancel.clone());
+        let agents = Arc::clone(&self.services.agents);
+        let meta = call_meta(&self.id, &call.attempt);
+        let attempt = call.attempt.clone();
+        let work = async move {
+            match checkpoint {
+                None => agents.call(call, meta, cancel).await,
+                Some(note) => agents.take_up(call, note, meta, cancel).await,
+            }
+        };
+        // A defect of ours in one call must not take the other tasks along.
+        let end = AssertUnwindSafe(work).catch_unwind().map(move |result| {
+            let result = result
+                .unwrap_or_else(|_| Err(Failure::new(FailureKind::ConnectionLost, panic_message("made the call"))));
+            Input::AttemptEnded { attempt, result }
+        });
+        self.calls.push(end.boxed());
+    }
+
+    fn ask_person(&mut self, question: Arc<Question>) {
+        let human = Arc::clone(&self.services.human);
+        let withdrawn = match self.run.waiting_request(&question.id) {
+            Some(request) => self.host.withdrawal_token(request),
+            None => CancellationToken::new(),
+        };
+        let answered = CancellationToken::new();
+        if let Some(before) = self.open_questions.insert(question.id.clone(), answered.clone()) {
+            before.cancel();
+        }
+        let (answer, by) = (Answer::Cancel, panic_message("asked the question"));
+        let failed = Input::QuestionAnswered { question: question.id.clone(), answer, by };
+        self.spawn_effect(failed, async move {
+            let reply = tokio::select! {
+                reply = human.ask(&question) => reply,
+                () = answered.cancelled() => return None,
+                () = withdrawn.cancelled() => {
+                    HumanResponse::Answered { answer: Answer::Cancel, answered_by: "the agent, which stopped waiting".into() }
+                }
+            };
+            let question = question.id.clone();
+            Some(match reply {
+                HumanResponse::Answered { answer, answered_by: by } => Input::QuestionAnswered { question, answer, by },
+                HumanResponse::AllApproved { by } => Input::RestApproved { question, by },
+                HumanResponse::Deferred { reason } => Input::QuestionDeferred { question, reason },
+            })
+        });
+    }
+
+    /// Starts an effect that gives an input for the dispatcher. A panic gives `failed`, so that nothing waits for it.
+    fn spawn_effect(&mut self, on_panic: Input, effect: impl Future<Output = Option<Input>> + Send + 'static) {
+        let hub = Arc::clone(&self.host);
+        self.effects.spawn(async move {
+            let input = AssertUnwindSafe(effect).catch_unwind().await.unwrap_or(Some(on_panic));
+            if let Some(input) = input {
+                hub.send(input).await;
+            }
+        });
+    }
+}
+
+/// Describes a panic in what the host did for a task, for people.
+fn panic_message(what: &str) -> String {
+    format!("internal error: kapell failed while it {what} (this is a bug in kapell)")
+}
+
+async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, on_delta: OnDelta<'_>) -> Result<ChatReply, ChatError> {
+    match llm {
+        Some(llm) => llm.chat_stream(chat, on_delta).await,
+        None => Err(ChatError::Unsupported { message: "no language model is configured".into() }),
+    }
+}
+
+/// Leaves out calls of tools from the reply to an agent that offered none.
+///
+/// # Errors
+/// When nothing is left.
+fn without_unoffered_calls(mut reply: ChatReply, chat: &ChatRequest) -> Result<ChatReply, ChatError> {
+    let call = reply.parts.iter().find_map(|part| match part {
+        ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    match call {
+        Some(name) if chat.tools.is_empty() => {
+            reply.parts.retain(|part| !part.is_tool_use());
+            if reply.text().trim().is_empty() {
+                let model = &reply.model;
+                return Err(endpoint_error(&format!(
+                    "model `{model}` asked for tool `{name}`, though it was offered none"
+                )));
+            }
+            if reply.stop_reason == "toolUse" {
+                "endTurn".clone_into(&mut reply.stop_reason);
+            }
+            Ok(reply)
+        }
+        _ => Ok(reply),
+    }
+}
+
+fn endpoint_error(message: &str) -> ChatError {
+    ChatError::Endpoint { message: message.into(), status: None }
+}

@@ -1,0 +1,113 @@
+//! States which tasks of a run have no result, whatever a model writes about them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::{Failure, SkipReason, TaskId};
+
+/// Bounds the characters of a reason, and how many tasks a note names.
+const MAX_REASON_CHARS: usize = 200;
+const MAX_NAMED_TASKS: usize = 20;
+
+/// A task that was planned and has no result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnfinishedTask {
+    /// The task.
+    pub task: TaskId,
+    /// What became of it.
+    pub status: UnfinishedTaskStatus,
+    /// Why, in one line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// What became of a task without a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnfinishedTaskStatus {
+    /// It failed.
+    Failed,
+    /// It never started.
+    Skipped,
+    /// The run ended before it did.
+    Cancelled,
+}
+
+impl UnfinishedTask {
+    /// Describes a task that failed.
+    pub fn failed(task: &TaskId, failure: &Failure) -> Self {
+        Self { task: task.clone(), status: UnfinishedTaskStatus::Failed, reason: truncate_to_line(&failure.message) }
+    }
+
+    /// Describes a task that was skipped; none where a replan has put others in its place.
+    pub fn skipped(task: &TaskId, reason: &SkipReason) -> Option<Self> {
+        let status = UnfinishedTaskStatus::Skipped;
+        let replaced = matches!(reason, SkipReason::Replanned);
+        (!replaced).then(|| Self { task: task.clone(), status, reason: truncate_to_line(&reason.to_string()) })
+    }
+
+    /// Describes a task that had not ended when its run did.
+    pub fn canceled(task: &TaskId) -> Self {
+        Self { task: task.clone(), status: UnfinishedTaskStatus::Cancelled, reason: String::new() }
+    }
+}
+
+impl fmt::Display for UnfinishedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = match self.status {
+            UnfinishedTaskStatus::Failed => "failed",
+            UnfinishedTaskStatus::Skipped => "was skipped",
+            UnfinishedTaskStatus::Cancelled => "was cancelled",
+        };
+        match self.reason.as_str() {
+            "" => write!(f, "{} {status}", self.task),
+            reason => write!(f, "{} {status}: {reason}", self.task),
+        }
+    }
+}
+
+/// Returns the note below an answer that names these tasks; none where all have results.
+pub fn unfinished_notice(not_done: &[UnfinishedTask]) -> Option<String> {
+    let mut named: Vec<String> = not_done.iter().take(MAX_NAMED_TASKS).map(ToString::to_string).collect();
+    if let Some(more) = not_done.len().checked_sub(MAX_NAMED_TASKS + 1) {
+        named.push(format!("and {} more tasks", more + 1));
+    }
+    (!named.is_empty()).then(|| format!("Not done: {}", named.join("; ")))
+}
+
+/// Returns a text without its line breaks, shortened to what a note has room for.
+fn truncate_to_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_REASON_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FailureKind;
+
+    #[test]
+    fn notice_names_each_task() {
+        let failed =
+            UnfinishedTask::failed(&"hotel".into(), &Failure::new(FailureKind::ToolError, "no\n\nNot done: nothing"));
+        let skipped = UnfinishedTask::skipped(&"maybe".into(), &SkipReason::NeedFailed { task: "hotel".into() });
+        let skipped = skipped.expect("stated");
+        let expected = format!("Not done: hotel failed: no Not done: nothing; {skipped}; late was cancelled");
+        assert_eq!(unfinished_notice(&[failed, skipped, UnfinishedTask::canceled(&"late".into())]), Some(expected));
+        assert_eq!(unfinished_notice(&[]), None);
+        assert_eq!(UnfinishedTask::skipped(&"old".into(), &SkipReason::Replanned), None);
+    }
+
+    #[test]
+    fn notice_is_bounded() {
+        let failure = Failure::new(FailureKind::ToolError, "é".repeat(10_000));
+        let many: Vec<UnfinishedTask> =
+            (0..500).map(|n| UnfinishedTask::failed(&format!("t{n}").into(), &failure)).collect();
+        let note = unfinished_notice(&many).expect("a note");
+        assert!(note.ends_with("; and 480 more tasks") && note.chars().count() < 5_000, "{note}");
+    }
+}

@@ -1,0 +1,187 @@
+//! Kills the program itself in the middle of calls to servers that others wrote, and resumes its run. The servers see
+//! one call each, and the run has one attempt.
+//! Never looks into the host; `lives` does.
+
+use std::{
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use kapell::model::StartAttempt;
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::{
+    place::{CommandOutput, Workspace, wait_for},
+    reattach::{CALL_DURATION, COMPLETION_MARGIN, RecordedServer, ServerKind},
+};
+
+/// A run in a process of its own, of one call that must not be made twice.
+struct KilledHost {
+    place: Workspace,
+    kind: ServerKind,
+    server: RecordedServer,
+    run: String,
+}
+
+/// Starts the server, with a thread that carries what goes to it and back until the tests end.
+fn start_in_thread(kind: ServerKind) -> Result<RecordedServer, Failed> {
+    let (sender, started) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            // Nobody waits any more only if the test has failed.
+            let _ = sender.send(RecordedServer::start(kind).await);
+            std::future::pending::<()>().await;
+        });
+    });
+    started.recv()?
+}
+
+impl KilledHost {
+    fn start(kind: ServerKind, call: &StartAttempt) -> Result<Self, Failed> {
+        let server = start_in_thread(kind)?;
+        let place = Workspace::new();
+        let plan = json!({"name": "other", "tasks": [{
+            "id": "t", "agent": "other", "tool": &*call.tool, "effect": "at_most_once", "with": call.arguments,
+        }]});
+        let agents = format!("[agents.other]\nurl = {:?}\nprotocol = {:?}\n", server.url(), kind.protocol());
+        place.write("agents.toml", agents);
+        place.write("plan.yaml", plan.to_string());
+        let started = place.kapell(&["run", "plan.yaml", "--detach"]);
+        if started.code != Some(0) {
+            return Err(format!("{started:?}").into());
+        }
+        Ok(Self { place, kind, server, run: started.stdout.trim().to_owned() })
+    }
+
+    fn logs(&self) -> String {
+        self.place.kapell(&["logs", &self.run]).stdout
+    }
+
+    /// The process that drives the run, if one does.
+    fn driver_pid(&self) -> Option<u64> {
+        let shown = self.place.kapell(&["runs", "show", &self.run, "--output", "json"]);
+        shown.result()["process"].as_u64()
+    }
+
+    /// Kills the host once its log holds `text`.
+    fn kill_after_log(&self, text: &str) -> Result<(), Failed> {
+        wait_for(text, || self.logs().contains(text).then_some(()));
+        // What was just heard is noted at most every tenth of a second.
+        std::thread::sleep(Duration::from_millis(300));
+        let process = self.driver_pid().ok_or("nobody drives the run any more")?;
+        let killed = Command::new("kill").args(["-KILL", &process.to_string()]).status()?;
+        if !killed.success() {
+            return Err(format!("process {process} could not be killed").into());
+        }
+        wait_for("its end", || self.driver_pid().is_none().then_some(()));
+        Ok(())
+    }
+
+    /// Answers what the call asks, from a process of its own.
+    fn answer_question(&self) {
+        let answered = self.place.kapell(&["answer", &self.run, "q1", "--field", self.kind.answer_field()]);
+        assert_eq!(answered.code, Some(0), "{answered:?}");
+    }
+
+    /// Resumes the run to its end with nobody to ask, and gives what its one attempt returned.
+    fn resume(&self) -> Result<String, Failed> {
+        self.attempt_output(&self.place.kapell(&["resume", &self.run, "--no-input", "--output", "json"]))
+    }
+
+    /// The same on a terminal where nothing is typed; another process gives the answer instead.
+    fn resume_then_answer(&self) -> Result<String, Failed> {
+        const PTY_SCRIPT: &str = "import os, pty, sys\n\
+            pid, terminal = pty.fork()\n\
+            if pid == 0:\n    \
+                os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600), 1)\n    \
+                os.execv(sys.argv[2], sys.argv[2:])\n\
+            try:\n    \
+                while os.read(terminal, 4096): pass\n\
+            except OSError: pass\n\
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
+        let kapell = self.place.command(["resume", &self.run, "--output", "json"]);
+        let result = self.place.path("result.json");
+        let mut command = Command::new("python3");
+        command.args(["-c", PTY_SCRIPT]).arg(&result).arg(kapell.get_program()).args(kapell.get_args());
+        command.current_dir(self.place.path(""));
+        command.envs(kapell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let resumed = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        wait_for("the next life", || self.logs().contains("run: resumed").then_some(()));
+        self.answer_question();
+        let mut ended = CommandOutput::from_output(resumed.wait_with_output()?);
+        ended.stdout = std::fs::read_to_string(&result)?;
+        self.attempt_output(&ended)
+    }
+
+    /// What the one attempt returned that was taken up in the end.
+    fn attempt_output(&self, ended: &CommandOutput) -> Result<String, Failed> {
+        let logs = self.logs();
+        if ended.code != Some(0) {
+            return Err(format!("{ended:?}\n{logs}").into());
+        }
+        let task = &ended.result()["tasks"]["t"];
+        assert_eq!((&task["status"], &task["attempts"]), (&json!("succeeded"), &json!(1)), "{task}");
+        let told = [": calls other.", "run: resumed after", ", takes up t#1\n"].map(|text| logs.matches(text).count());
+        assert_eq!(told, [1, 1, 1], "{logs}");
+        self.server.assert_called_once();
+        Ok(match &task["output"] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
+}
+
+impl Drop for KilledHost {
+    fn drop(&mut self) {
+        // A test that fails leaves no process behind. While it panics, nothing here may panic again.
+        let driven = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.driver_pid())).ok().flatten();
+        if let Some(process) = driven {
+            // It has ended by itself at worst.
+            let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+        }
+    }
+}
+
+/// The call is running when the next process begins.
+pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
+    let host = KilledHost::start(kind, &kind.long_call())?;
+    host.kill_after_log("t#1: progress")?;
+    let said = host.resume()?;
+    assert!(said.starts_with(kind.long_call_result()), "{said}");
+    let logs = host.logs();
+    let next_life = logs.split_once("run: resumed").map(|(_, life)| life);
+    assert!(next_life.is_some_and(|life| life.contains("t#1: progress")), "{logs}");
+    Ok(())
+}
+
+/// The call ends while there is no process.
+pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
+    let host = KilledHost::start(kind, &kind.long_call())?;
+    host.kill_after_log("t#1: progress")?;
+    std::thread::sleep(CALL_DURATION + COMPLETION_MARGIN);
+    let said = host.resume()?;
+    assert!(said.starts_with(kind.long_call_result()), "{said}");
+    Ok(())
+}
+
+/// A person is being asked when the host is killed, and answers while there is no process.
+pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Failed> {
+    let host = KilledHost::start(kind, &kind.asking_call())?;
+    host.kill_after_log("q1: other asks")?;
+    host.answer_question();
+    let said = host.resume()?;
+    assert!(said.contains(kind.answered_result()), "{said}");
+    Ok(())
+}
+
+/// A person is being asked when the host is killed, and answers when the next process has begun.
+pub(crate) fn question_answered_after_resume(kind: ServerKind) -> Result<(), Failed> {
+    let host = KilledHost::start(kind, &kind.asking_call())?;
+    host.kill_after_log("q1: other asks")?;
+    let said = host.resume_then_answer()?;
+    assert!(said.contains(kind.answered_result()), "{said}");
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! Ends the host in the middle of calls to servers that others wrote, or that are built on what others wrote, and takes
+//! the calls up in another life. The servers see one call each.
+//! Never names the binary: it is the connections that are tried.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kapell::model::StartAttempt;
+use libtest_mimic::Failed;
+use serde_json::json;
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::{
+    root,
+    support::{
+        RecordingHost, answering_host, attempt, pool,
+        restarts::{call, legacy_agent, reattach, restarted_pool, run_until_killed, unresponsive_host},
+    },
+    task_manager,
+};
+
+/// How long a call is under way: long enough for a unresponsive_host machine to end one host and begin another meanwhile.
+pub(crate) const CALL_DURATION: Duration = Duration::from_secs(4);
+/// What is given to a server on top of that until it must have finished.
+pub(crate) const COMPLETION_MARGIN: Duration = Duration::from_millis(500);
+
+/// The servers under test.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ServerKind {
+    /// npm server-everything, whose event store does not know of live streams.
+    Everything,
+    /// The TypeScript SDK with the event store of its examples.
+    TypeScript,
+    /// The Python SDK 1.x with an event store.
+    Python,
+    /// The experimental tasks of npm server-everything, by the protocol of 2025-11-25.
+    EverythingTasks,
+    /// rmcp's task manager, by the protocol of 2026-07-28.
+    TaskManager,
+}
+
+/// A server with a witness before it.
+pub(crate) struct RecordedServer {
+    kind: ServerKind,
+    process: Child,
+    url: String,
+    /// All that was sent to it, as one text for each connection.
+    sent_bytes: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl ServerKind {
+    fn command(self, port: u16) -> Result<Command, Failed> {
+        let interop = root().join(".interop");
+        let modules = interop.join("npm/node_modules");
+        Ok(match self {
+            Self::Everything | Self::EverythingTasks => {
+                let mut command = Command::new("node");
+                let script = modules.join("@modelcontextprotocol/server-everything/dist/index.js");
+                command.arg(script).arg("streamableHttp").env("PORT", port.to_string());
+                command
+            }
+            Self::TypeScript => {
+                let mut command = Command::new("node");
+                let script = root().join("tests/interop/servers/resumable.mjs");
+                command.arg(script).arg(modules).arg(port.to_string());
+                command
+            }
+            Self::Python => {
+                let mut command = Command::new(interop.join("python-1/bin/python"));
+                command.arg(root().join("tests/interop/servers/resumable.py")).arg(port.to_string());
+                command
+            }
+            Self::TaskManager => task_manager::command(port)?,
+        })
+    }
+
+    /// Its era, as an agents file says it.
+    pub(crate) fn protocol(self) -> &'static str {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::EverythingTasks => "legacy",
+            Self::TaskManager => "modern",
+        }
+    }
+
+    /// A call that lasts for [`CALL_DURATION`] and tells how far it is.
+    pub(crate) fn long_call(self) -> StartAttempt {
+        match self {
+            Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 4, "steps": 4})),
+            Self::TypeScript | Self::Python => attempt("work", json!({"seconds": 4, "steps": 4})),
+            Self::EverythingTasks => research_call(false),
+            Self::TaskManager => attempt("work", json!({"seconds": 4, "steps": 4})),
+        }
+    }
+
+    /// What it says in the end, or how that begins.
+    pub(crate) fn long_call_result(self) -> &'static str {
+        match self {
+            Self::Everything => "Long running operation completed. Duration: 4 seconds, Steps: 4.",
+            Self::TypeScript | Self::Python | Self::TaskManager => "done",
+            Self::EverythingTasks => "# Research Report: python\n",
+        }
+    }
+
+    /// A call that asks a person.
+    pub(crate) fn asking_call(self) -> StartAttempt {
+        match self {
+            Self::Everything => attempt("trigger-elicitation-request", json!({})),
+            Self::TypeScript | Self::Python | Self::TaskManager => attempt("ask", json!({})),
+            Self::EverythingTasks => research_call(true),
+        }
+    }
+
+    /// A person's answer to that, as a field and its value.
+    pub(crate) fn answer_field(self) -> &'static str {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::TaskManager => "name=Ada",
+            Self::EverythingTasks => "interpretation=snake",
+        }
+    }
+
+    /// What the call says when it has that answer.
+    pub(crate) fn answered_result(self) -> &'static str {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::TaskManager => "Ada",
+            Self::EverythingTasks => "# Research Report: python (snake)\n",
+        }
+    }
+
+    /// How often a host greets it in all its lives together.
+    fn initialize_count(self) -> usize {
+        match self {
+            Self::Everything | Self::TypeScript | Self::Python | Self::EverythingTasks => 1,
+            Self::TaskManager => 0,
+        }
+    }
+}
+
+impl RecordedServer {
+    pub(crate) async fn start(kind: ServerKind) -> Result<Self, Failed> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let process = kind.command(port)?.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let sent = Arc::default();
+        let mut server = Self { kind, process, url: String::new(), sent_bytes: sent };
+        let mut tries = 0;
+        while TcpStream::connect(address).await.is_err() {
+            tries += 1;
+            if tries > 600 || server.process.try_wait()?.is_some() {
+                return Err(format!("{kind:?} does not listen").into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let front = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        server.url = format!("http://{}/mcp", front.local_addr()?);
+        tokio::spawn(recording_proxy(front, address, server.sent_bytes.clone()));
+        Ok(server)
+    }
+
+    /// How often `text` was sent to it.
+    fn count_sent(&self, text: &str) -> usize {
+        let sent = self.sent_bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        sent.iter().map(|connection| String::from_utf8_lossy(connection).matches(text).count()).sum()
+    }
+
+    /// The address of the witness.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn assert_called_once(&self) {
+        let texts =
+            ["\"method\":\"tools/call\"", "\"method\":\"initialize\"", "notifications/cancelled", "tasks/cancel"];
+        assert_eq!(texts.map(|text| self.count_sent(text)), [1, self.kind.initialize_count(), 0, 0]);
+    }
+}
+
+impl Drop for RecordedServer {
+    fn drop(&mut self) {
+        // Both fail only if it has ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Passes bytes on, and keeps those that go to the server.
+async fn recording_proxy(front: tokio::net::TcpListener, to: SocketAddr, sent: Arc<Mutex<Vec<Vec<u8>>>>) {
+    while let Ok((near, _)) = front.accept().await {
+        let sent = sent.clone();
+        tokio::spawn(async move {
+            let Ok(far) = TcpStream::connect(to).await else { return };
+            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.into_split(), far.into_split());
+            let number = {
+                let mut sent = sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                sent.push(Vec::new());
+                sent.len() - 1
+            };
+            let there = async {
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from_near.read(&mut buffer).await {
+                    sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[number]
+                        .extend_from_slice(&buffer[..read]);
+                    if to_far.write_all(&buffer[..read]).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            // A client that is gone takes the connection to the server with it.
+            tokio::select! {
+                () = there => {}
+                _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
+            }
+        });
+    }
+}
+
+fn on_runtime(test: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(test)
+}
+
+fn has_progressed(host: &RecordingHost) -> bool {
+    !host.progress().is_empty() && !host.saved_checkpoints().calls.is_empty()
+}
+
+/// The call is running when the next life begins.
+pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
+    on_runtime(async {
+        let server = RecordedServer::start(kind).await?;
+        let notes = run_until_killed(&server.url, kind.long_call(), &answering_host(), has_progressed).await;
+        let host = answering_host();
+        let pool = restarted_pool(&server.url, &host, &notes);
+        assert_eq!(reattach(&pool, kind.long_call(), &notes).await, Ok(kind.long_call_result().to_owned()));
+        assert_eq!(host.progress().last().map(|progress| progress.progress), Some(4.0));
+        server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// The call ends between two lives.
+pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
+    on_runtime(async {
+        let server = RecordedServer::start(kind).await?;
+        let notes = run_until_killed(&server.url, kind.long_call(), &answering_host(), has_progressed).await;
+        tokio::time::sleep(CALL_DURATION + COMPLETION_MARGIN).await;
+        let pool = restarted_pool(&server.url, &answering_host(), &notes);
+        assert_eq!(reattach(&pool, kind.long_call(), &notes).await, Ok(kind.long_call_result().to_owned()));
+        server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// A person is being asked when the first life ends.
+pub(crate) fn question_pending(kind: ServerKind) -> Result<(), Failed> {
+    on_runtime(async {
+        let server = RecordedServer::start(kind).await?;
+        let first = unresponsive_host();
+        let notes = run_until_killed(&server.url, kind.asking_call(), &first, |host| !host.elicited().is_empty()).await;
+        let second = answering_host();
+        let pool = restarted_pool(&server.url, &second, &notes);
+        let said = reattach(&pool, kind.asking_call(), &notes).await.map_err(|failure| failure.to_string())?;
+        assert!(said.contains("Ada"), "{said}");
+        let origins = |host: &RecordingHost| host.elicited().into_iter().map(|(origin, _)| origin).collect::<Vec<_>>();
+        assert_eq!((origins(&second).len(), origins(&second)), (1, origins(&first)));
+        server.assert_called_once();
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// A call that server-everything takes as a task only, by the protocol of 2025-11-25.
+fn research_call(ambiguous: bool) -> StartAttempt {
+    attempt("simulate-research-query", json!({"topic": "python", "ambiguous": ambiguous}))
+}
+
+fn assert_one_task(server: &RecordedServer) {
+    server.assert_called_once();
+    assert_eq!(server.count_sent("\"task\":{}"), 1);
+}
+
+fn progress_stages(host: &RecordingHost) -> Vec<String> {
+    host.progress().into_iter().filter_map(|progress| progress.message).collect()
+}
+
+/// The call is a task from its beginning to its end.
+pub(crate) fn task_completes() -> Result<(), Failed> {
+    on_runtime(async {
+        let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
+        let host = answering_host();
+        let pool = pool(vec![legacy_agent(&server.url)], &host);
+        let said = call(&pool, research_call(true)).await.map_err(|failure| failure.to_string())?;
+        assert!(said.contains("# Research Report: python (User accepted without selection)"), "{said}");
+        assert_eq!(host.elicited().len(), 1);
+        assert_eq!(progress_stages(&host).first().map(String::as_str), Some("Gathering sources..."));
+        assert_one_task(&server);
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// The task is running when the next life begins.
+pub(crate) fn task_running() -> Result<(), Failed> {
+    on_runtime(async {
+        let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
+        let notes = run_until_killed(&server.url, research_call(false), &answering_host(), has_progressed).await;
+        let host = answering_host();
+        let pool = restarted_pool(&server.url, &host, &notes);
+        let said = reattach(&pool, research_call(false), &notes).await.map_err(|failure| failure.to_string())?;
+        assert!(said.starts_with("# Research Report: python\n"), "{said}");
+        assert!(!progress_stages(&host).is_empty());
+        assert_one_task(&server);
+        pool.close().await;
+        Ok(())
+    })
+}
+
+/// A person is being asked on behalf of the task when the first life ends.
+pub(crate) fn task_with_question() -> Result<(), Failed> {
+    on_runtime(async {
+        let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
+        let notes = run_until_killed(&server.url, research_call(true), &unresponsive_host(), |host| {
+            !host.elicited().is_empty()
+        })
+        .await;
+        let host = answering_host();
+        let pool = restarted_pool(&server.url, &host, &notes);
+        let said = reattach(&pool, research_call(true), &notes).await.map_err(|failure| failure.to_string())?;
+        assert!(said.contains("User accepted without selection"), "{said}");
+        assert_eq!(host.elicited().len(), 1);
+        assert_one_task(&server);
+        pool.close().await;
+        Ok(())
+    })
+}

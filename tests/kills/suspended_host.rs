@@ -1,0 +1,34 @@
+//! The host stands still for longer than a call may be silent, while its agents go on.
+
+use std::{process::Stdio, time::Duration};
+
+use crate::{
+    case::CrashCase,
+    support::{CommandOutput, send_signal, wait_for},
+};
+
+/// One call for each way to reach an agent, each silent for as long as it lasts.
+const PLAN: &str = "\
+name: standstill
+defaults: { timeout: 1s, effect: at_most_once, retry: { max_attempts: 1 } }
+tasks:
+- { id: child, agent: archive-stdio, tool: store_document, with: { title: a, text: x, delay_ms: 900 } }
+- { id: legacy, agent: archive-legacy, tool: store_document, with: { title: b, text: x, delay_ms: 900 } }
+- { id: modern, agent: archive-modern, tool: store_document, with: { title: c, text: x, delay_ms: 900 } }
+";
+
+#[test]
+fn responses_to_a_suspended_host_are_not_lost() {
+    let case = CrashCase::with_plan("standstill", PLAN);
+    let mut command = case.place().command(case.next_command());
+    let host = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kapell starts");
+    wait_for("every call to be under way", || (case.started() == 3).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    send_signal(&host, "STOP");
+    // The agents answer after the first second, and by then nobody listens; by the end every call was silent too long.
+    std::thread::sleep(Duration::from_secs(3));
+    send_signal(&host, "CONT");
+    let ended = CommandOutput::from_output(host.wait_with_output().expect("ended"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    case.audit(&case.outputs());
+}

@@ -123,7 +123,7 @@ impl OpenAi {
             begun.limited(failed.retry_after());
         }
         let draft = drafted?;
-        let read = draft.from_word();
+        let read = draft.tokens_read();
         Ok(Reply { chat: draft.reply(&self.spec, request, body)?, read })
     }
 

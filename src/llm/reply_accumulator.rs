@@ -92,7 +92,7 @@ pub(super) async fn collect(
         let chunk = ChatChunk::from_value(chunk.map_err(|error| draft.interrupted(error.into()))?);
         let (mark, before) = (chunk.marker, draft.progress());
         if let Some(error) = &chunk.error {
-            let trouble = ApiError::read(error);
+            let trouble = ApiError::from_value(error);
             return Err(draft.interrupted(LlmError::from_response(trouble.status, trouble)));
         }
         let known = draft.text.len();
@@ -122,7 +122,7 @@ pub(super) async fn collect(
 
 impl ReplyAccumulator {
     /// Returns how many tokens of the request the endpoint read, if it said so.
-    pub(super) fn from_word(&self) -> Option<u64> {
+    pub(super) fn tokens_read(&self) -> Option<u64> {
         self.read
     }
 
@@ -144,7 +144,7 @@ impl ReplyAccumulator {
 
     fn add(&mut self, chunk: ChatChunk) {
         self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
-        self.read = chunk.usage.as_ref().and_then(TokenCounts::from_value).or(self.read);
+        self.read = chunk.usage.as_ref().and_then(TokenCounts::tokens_read).or(self.read);
         self.usage = chunk.usage.and_then(|tokens| tokens.usage()).or(self.usage);
         for choice in chunk.choices.into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
             self.is_complete_message |= choice.message.is_some();
@@ -203,7 +203,7 @@ impl ReplyAccumulator {
         request: &ChatRequest,
         body: &RequestBody,
     ) -> Result<ChatReply, LlmError> {
-        let finish_reason = self.finish_reason.take().map(FinishReason::read);
+        let finish_reason = self.finish_reason.take().map(FinishReason::from_word);
         if let Some(FinishReason::EndpointFault(word)) = &finish_reason {
             return Err(LlmError {
                 retry: RetryHint::Backoff,
@@ -315,7 +315,7 @@ enum FinishReason {
 }
 
 impl FinishReason {
-    fn read(word: String) -> Self {
+    fn from_word(word: String) -> Self {
         let lower = word.to_ascii_lowercase();
         match lower.strip_prefix("finish_reason_").unwrap_or(&lower) {
             "stop" | "end_turn" | "eos" | "eos_token" | "end" | "complete" | "completed" | "finished" | "done" => {

@@ -18,7 +18,7 @@ pub(super) struct ChatChunk {
     pub(super) choices: Vec<ChatChoice>,
     #[serde(deserialize_with = "lenient")]
     pub(super) usage: Option<TokenCounts>,
-    /// An error in place of an answer; see [`ApiError::read`].
+    /// An error in place of an answer; see [`ApiError::from_value`].
     pub(super) error: Option<Value>,
     /// What the transport says of the stream.
     #[serde(rename = "kapell", deserialize_with = "lenient")]
@@ -144,7 +144,7 @@ impl TokenCounts {
     /// Returns how many tokens of the request were read, at least.
     ///
     /// Some endpoints leave tokens that they had cached out of their count, so the larger count is taken.
-    pub(super) fn from_value(&self) -> Option<u64> {
+    pub(super) fn tokens_read(&self) -> Option<u64> {
         let details = self.prompt_tokens_details.get("cached_tokens").unwrap_or(&Value::Null);
         let counts = [&self.prompt_tokens, details, &self.cache_read_input_tokens, &self.prompt_cache_hit_tokens];
         counts.into_iter().filter_map(tokens).max()
@@ -178,14 +178,14 @@ impl ApiError {
     /// an array of either, `{"message"}`, `{"detail"}`, a web page, or plain text.
     pub(super) fn from_body(body: &[u8]) -> Self {
         match serde_json::from_slice::<Value>(body) {
-            Ok(Value::Array(items)) => Self::read(&items.into_iter().next().unwrap_or_default()),
-            Ok(value) => Self::read(&value),
+            Ok(Value::Array(items)) => Self::from_value(&items.into_iter().next().unwrap_or_default()),
+            Ok(value) => Self::from_value(&value),
             Err(_) => Self { message: plain_text(body), ..Self::default() },
         }
     }
 
     /// Reads the JSON of an error.
-    pub(super) fn read(value: &Value) -> Self {
+    pub(super) fn from_value(value: &Value) -> Self {
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         let message = match error {
             Value::String(text) => text.clone(),
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn tokens_that_were_cached_count_as_read() {
         let read =
-            |usage: Value| ChatChunk::from_value(json!({"usage": usage})).usage.and_then(|tokens| tokens.from_value());
+            |usage: Value| ChatChunk::from_value(json!({"usage": usage})).usage.and_then(|tokens| tokens.tokens_read());
         assert_eq!(read(json!({"prompt_tokens": 3.0, "prompt_tokens_details": {"cached_tokens": 90}})), Some(90));
         assert_eq!(read(json!({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 90}})), Some(100));
         assert_eq!(read(json!({"prompt_tokens": 3, "cache_read_input_tokens": 7})), Some(7));

@@ -1,0 +1,44 @@
+# Everyday commands. `just` lists them; https://just.systems explains the tool.
+
+_default:
+    @just --list
+
+# Run all tests that need nothing but the Rust toolchain.
+test *ARGS:
+    cargo test --locked {{ ARGS }}
+
+# Check formatting, lints, and the rules of STYLE.md.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
+    tests/style
+
+# Run everything that a change must pass.
+ci:
+    .ci/run
+
+# Run the checks that take longer: full interop, chaos, soak, simulation at size.
+nightly:
+    .ci/nightly
+
+# Install the third-party servers and run the tests against them.
+interop:
+    tests/interop/setup.sh
+    KAPELL_REQUIRE_INTEROP=1 cargo test --locked --test interop
+
+# Regenerate the JSON Schemas of both files.
+schemas:
+    cargo run --locked --quiet -- schema plan > schemas/plan.schema.json
+    cargo run --locked --quiet -- schema agents > schemas/agents.schema.json
+
+# Compare with a hand-written client; see docs/performance.md.
+bench *ARGS:
+    cargo bench --locked --bench host -- {{ ARGS }}
+
+# Build the API documentation, with warnings as errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+# Review changed snapshots (needs cargo-insta).
+review:
+    cargo insta review

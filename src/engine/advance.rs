@@ -1,5 +1,5 @@
-//! Does all that can be done now: skips, expands, asks, starts, and ends.
-//! Never observes; `decide` does, and then calls [`Transition::advance`].
+//! Performs all work that is possible now: skips, expands, asks, starts, and ends. Observes nothing; `decide` processes
+//! inputs and then calls [`Transition::advance`].
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -21,12 +21,13 @@ use super::{
     run::{ConnectionStatus, Queues, Run, State, TaskEntry, TaskState},
 };
 
-/// Items of one `foreach` task; each is a node of the graph and rows of the journal.
+/// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
 const MAX_ITEMS: usize = 100_000;
-/// Bytes of the items of one `foreach` task, as JSON: an event holds all of them, and memory as long as the run lasts.
+/// Limits the items of one `foreach` task, in bytes of JSON. One event holds all items, and they stay in memory until
+/// the run ends.
 const MAX_ITEM_BYTES: usize = 32 * 1024 * 1024;
 
-/// Returns whether values take at most `limit` bytes as JSON. Numbers count as eight, escapes not at all.
+/// Returns whether values have at most `limit` bytes as JSON. Numbers count as eight bytes; escapes are ignored.
 fn fits(values: &[Value], limit: usize) -> bool {
     let (mut bytes, mut open) = (0, values.iter().collect::<Vec<_>>());
     while let Some(value) = open.pop() {
@@ -51,12 +52,12 @@ fn fits(values: &[Value], limit: usize) -> bool {
 }
 
 impl Transition<'_> {
-    /// Does all that can be done now.
+    /// Performs all work that is possible now.
     pub(super) fn advance(&mut self) {
         if !self.run.is_interrupted() {
             self.retry_waiting_samplings();
         }
-        // Everything that is not in flight stays as it is, for the process that resumes the run.
+        // Nodes that are not in progress keep their state for the process that resumes the run.
         while !self.run.is_interrupted() {
             self.answer_overdue_questions();
             while self.run.queues.cooldowns.first().is_some_and(|(at, _)| *at <= self.now) {
@@ -93,9 +94,9 @@ impl Transition<'_> {
         self.end_run_if_finished();
     }
 
-    /// Once the run stops, ends every node that has no attempt in flight.
+    /// Ends every node without an attempt in progress, once the run stops.
     fn end_unstarted_nodes(&mut self) {
-        // The first look is at all of them; later, what could start is due, like anything else.
+        // The first pass examines all nodes; later passes only the nodes that became ready.
         let first = !std::mem::replace(&mut self.run.queues.stop_applied, true);
         let mut nodes: Vec<NodeIndex> = match first {
             true => (0..self.run.tasks.len()).map(NodeIndex::new).collect(),
@@ -111,12 +112,12 @@ impl Transition<'_> {
                 let task = self.run.graph[node].id.clone();
                 self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
             }
-            // Ending items or calls can leave the task that they belong to with nothing to wait for.
+            // Ending items or calls can make their parent ready.
             nodes = self.run.queues.ready.drain(..).collect();
         }
     }
 
-    /// Looks at a node whose dependencies have ended: skips it, expands it, asks first, or lets it start.
+    /// Evaluates a node whose dependencies have ended: skips it, expands it, asks a person, or makes it runnable.
     fn evaluate_node(&mut self, node: NodeIndex) {
         if self.run.is_held_for_replan(node) {
             return self.run.queues.held_for_replan.push(node);
@@ -129,7 +130,7 @@ impl Transition<'_> {
                     return self.run.queues.runnable.push_back(node);
                 }
             }
-            // A pause before a try to connect may have ended during a replan.
+            // The delay before a reconnect may have ended during a replan.
             TaskState::Ready | TaskState::Delayed { .. } => return self.run.queues.runnable.push_back(node),
             _ => return,
         }
@@ -195,7 +196,7 @@ impl Transition<'_> {
         self.run.queues.runnable.push_back(node);
     }
 
-    /// Why a node must be skipped because of how its dependencies ended.
+    /// Returns the reason why the outcomes of its dependencies skip a node.
     fn skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
         if matches!(self.run.graph[node].task.work, Work::Synthesis(_)) {
             return self.run.synthesis_skip_reason(node);
@@ -241,7 +242,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Starts a node if there is room for it, else queues it where room will come.
+    /// Starts a node if there is capacity for it, or queues it until there is.
     fn start(&mut self, node: NodeIndex) {
         if self.run.is_held_for_replan(node) {
             return self.run.queues.held_for_replan.push(node);
@@ -302,10 +303,10 @@ impl Transition<'_> {
         self.push_command(Command::StartAttempt(call));
     }
 
-    /// Ends the run when every node has ended, or when only questions that nobody here can answer are left.
+    /// Ends the run when every node has ended, or when it waits only for deferred questions.
     fn end_run_if_finished(&mut self) {
         if self.run.is_interrupted() && !self.run.has_ended() {
-            // Requests to the model are made again, so only calls are waited for.
+            // Model requests are repeated on resume, so only tool calls have to end.
             if self.run.running_calls().next().is_none() {
                 self.end_run(false);
             }
@@ -333,7 +334,7 @@ impl Transition<'_> {
     }
 }
 
-/// Whether the condition of a `foreach` task is about its items rather than about the task as a whole.
+/// Returns whether the condition of a `foreach` task refers to its items and not to the task as a whole.
 fn is_condition_per_item(task: &Task, condition: &Expression) -> bool {
     task.foreach.as_ref().is_some_and(|foreach| {
         expression::references(condition).is_ok_and(|references| {
@@ -356,7 +357,7 @@ fn template_text(template: &Template) -> String {
     template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
 }
 
-/// A JSON value's type, with its article.
+/// Returns the type of a JSON value, with its article.
 fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing (null)",
@@ -369,7 +370,7 @@ fn json_type_name(value: &Value) -> &'static str {
 }
 
 impl State {
-    /// The call that an attempt of `node` on `route` is.
+    /// Builds the call of an attempt of `node` on `route`.
     pub(super) fn start_command(
         &self,
         node: NodeIndex,
@@ -397,7 +398,7 @@ impl State {
         Ok(StartAttempt { attempt, agent, tool, arguments, timeout, deadline, awaits })
     }
 
-    /// The arguments of a call: rendered, or as the model gave them.
+    /// Returns the arguments of a call: the rendered template, or the arguments from the model.
     pub(super) fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
         match (&self.graph[node].kind, &self.graph[node].task.work) {
             (NodeKind::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
@@ -408,7 +409,7 @@ impl State {
 }
 
 impl Run {
-    /// Takes the prompts that have waited longest for tokens and now have room, one for each budget.
+    /// Removes the prompts that waited longest for tokens and now have capacity, at most one per budget.
     fn dequeue_startable_prompts(&mut self, now: Timestamp) -> Vec<NodeIndex> {
         let can_start = |entry: &TaskEntry| match entry.state {
             TaskState::Ready => true,
@@ -436,7 +437,7 @@ impl Run {
         taken
     }
 
-    /// Whether every open node waits, directly or through others, for a question that was left open.
+    /// Returns whether every unfinished node waits, directly or through others, for a deferred question.
     fn is_waiting_only_for_deferred_questions(&self) -> bool {
         self.questions.is_waiting_for_deferred()
             && self.queues.timers.is_empty()
@@ -449,7 +450,7 @@ impl Run {
             })
     }
 
-    /// Moves nodes that waited for room to where they are started; says whether any moved.
+    /// Moves queued nodes that now have capacity to `runnable`. Returns whether it moved any.
     fn queue_startable_nodes(&mut self, now: Timestamp) -> bool {
         let (State { tasks, agents, graph, .. }, queues) = self.hints();
         let Queues {

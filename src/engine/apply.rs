@@ -1,5 +1,4 @@
-//! Takes one event into a run.
-//! Never decides: it records what the event says and what follows from it by arithmetic alone.
+//! Applies one event to a run. Makes no decisions: it computes the consequences of an event only.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -17,7 +16,7 @@ use super::{
     run::{AgentState, ConnectionStatus, Queues, RouteState, RunStop, State, TaskEntry, TaskState, UnknownName},
 };
 
-/// A run that takes in an event: the one access by which its state changes.
+/// Mutable access to the state of a run, for applying an event.
 pub(super) struct Fold<'r> {
     pub(super) state: &'r mut State,
     pub(super) queues: &'r mut Queues,
@@ -32,7 +31,7 @@ impl Deref for Fold<'_> {
 }
 
 impl Fold<'_> {
-    /// Takes in one event, decided at `at`.
+    /// Applies one event that was decided at `at`.
     pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         self.state.next_seq += 1;
         match event {
@@ -210,7 +209,7 @@ impl Fold<'_> {
                 match entry.question.asker.clone() {
                     Asker::Plan { task } if matches!(answer, Answer::Accept { .. }) => {
                         let node = self.find_node(&task)?;
-                        // The end of the run may have ended the task meanwhile.
+                        // The end of the run may have ended the task already.
                         if self.state.tasks[node.index()].state == TaskState::AwaitingAnswer {
                             self.state.tasks[node.index()].is_approved = true;
                             self.make_runnable(node);
@@ -270,7 +269,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Makes a node of each call that a model asked for.
+    /// Adds a node for each tool call that a model requested.
     fn add_tool_calls(&mut self, parent: &TaskId, calls: &[PromptCall]) -> Result<(), UnknownName> {
         let node = self.find_node(parent)?;
         let asked = Arc::clone(&self.state.graph[node].task);
@@ -305,13 +304,13 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Lets a node start that waited for a person.
+    /// Makes a node runnable that waited for a person.
     fn make_runnable(&mut self, node: NodeIndex) {
         self.state.tasks[node.index()].state = TaskState::Ready;
         self.queues.runnable.push_back(node);
     }
 
-    /// Counts an attempt or turn of an item under its `foreach` task.
+    /// Adds `change` to the running items of the `foreach` task that the node belongs to, if any.
     fn count_running_item(&mut self, node: NodeIndex, change: isize) {
         if let Some(item) = self.state.graph[node].item() {
             let running = &mut self.state.tasks[item.parent.index()].running_items;
@@ -322,7 +321,7 @@ impl Fold<'_> {
         }
     }
 
-    /// Frees what a running attempt or turn held; gives the attempt's route.
+    /// Releases the capacity of an attempt or model request in progress. Returns the route of an attempt.
     fn release_slot(&mut self, node: NodeIndex) -> Option<usize> {
         let route = match self.state.tasks[node.index()].state {
             TaskState::Running { route, .. } => Some(route),
@@ -338,7 +337,7 @@ impl Fold<'_> {
         Some(route)
     }
 
-    /// Ends a node and makes ready what waited for it alone.
+    /// Ends a node and makes the dependents ready that have no other unfinished dependency.
     fn end_node(&mut self, node: NodeIndex, outcome: Outcome) {
         let entry = &mut self.state.tasks[node.index()];
         if matches!(entry.state, TaskState::Ended(_)) {
@@ -350,7 +349,7 @@ impl Fold<'_> {
             let entry = &mut self.state.tasks[dependent.index()];
             entry.pending_dependencies -= 1;
             if entry.pending_dependencies == 0 {
-                // A prompt goes on when its calls have ended; a `foreach` task is over then.
+                // A prompt continues after its tool calls; a `foreach` task ends after its items.
                 let goes_on = entry.state == TaskState::Expanded && entry.conversation.is_some();
                 if entry.state == TaskState::Blocked || goes_on {
                     entry.state = TaskState::Ready;
@@ -374,12 +373,12 @@ impl Fold<'_> {
 }
 
 impl State {
-    /// What may follow `failure` on `route`.
+    /// Decides what follows from `failure` on `route`.
     pub(super) fn retry_decision(&self, node: NodeIndex, route: usize, failure: &Failure) -> RetryDecision {
         let tries = self.tasks[node.index()].routes[route].tries;
         let task = &self.graph[node].task;
         match retry::retry_decision(failure.kind, self.repetition_effect(node, route), &task.retry, tries) {
-            // The server does not want to be asked again while the task can wait.
+            // The server asks for a longer delay than the task can wait.
             RetryDecision::Retry
                 if failure.retry_after.is_some_and(|wait| retry::is_too_long(wait.0, task.deadline)) =>
             {
@@ -389,7 +388,8 @@ impl State {
         }
     }
 
-    /// What a repeated call on `route` does: what a person said, else what the tool claims, else the worst.
+    /// Returns the effect of repeating a call on `route`. The plan and the agent's settings override the hint of the
+    /// tool; the default is the most cautious effect.
     pub(super) fn repetition_effect(&self, node: NodeIndex, route: usize) -> crate::model::Effect {
         let task = &self.graph[node].task;
         let route = &task.routes()[route];

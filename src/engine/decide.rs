@@ -1,5 +1,5 @@
-//! Decides what follows from what was observed: `(run, inputs, now) → events and commands`.
-//! Never reads a clock, a file or a socket. Commands may be carried out once the events are durable.
+//! Decides what follows from inputs: `(run, inputs, now) → events and commands`. Has no clock and no IO. Commands may
+//! be executed once the events are durable.
 
 use std::sync::Arc;
 
@@ -19,34 +19,34 @@ use super::{
     run::{ConnectionStatus, Run, State, TaskState, UnknownName, WaitingSampling},
 };
 
-/// Most requests of agents that wait for tokens of the budget at once; further ones are refused.
+/// Limits the sampling requests that wait for tokens of the budget. Further requests are refused.
 const MAX_WAITING_SAMPLINGS: usize = 1_000;
 
-/// What a decision gave: facts to make durable, then orders to carry out.
+/// The output of one step: events to make durable, then commands to execute.
 #[derive(Debug, Default, PartialEq)]
 pub struct StepOutput {
-    /// The facts, in order.
+    /// The events, in order.
     pub records: Vec<Record>,
-    /// The orders that follow from them, in order.
+    /// The commands, in order.
     pub commands: Vec<Command>,
 }
 
-/// What a run begins with.
+/// The parameters of a new run.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRun<'a> {
     /// The plan.
     pub plan: &'a Arc<Plan>,
-    /// Its inputs, defaults filled in: a JSON object.
+    /// The inputs with defaults filled in: a JSON object.
     pub inputs: &'a Arc<Value>,
-    /// The seed of every delay that has jitter.
+    /// The seed of all delays with jitter.
     pub seed: u64,
-    /// How the plan was made, if that was for a goal of this run.
+    /// The planning calls, if the plan was made for a goal of this run.
     pub planning: Option<&'a GoalPlanning>,
-    /// The files that it comes from, where it comes from files.
+    /// The files that the plan comes from, if there are any.
     pub source: Option<&'a Arc<RunSource>>,
 }
 
-/// A decision in the making.
+/// A step in progress: the run, and the events and commands that were decided so far.
 pub(super) struct Transition<'r> {
     pub(super) run: &'r mut Run,
     pub(super) now: Timestamp,
@@ -54,10 +54,10 @@ pub(super) struct Transition<'r> {
 }
 
 impl Run {
-    /// Begins a run.
+    /// Starts a run.
     ///
     /// # Errors
-    /// When the plan's tasks are no graph, which `config::load_plan` has ruled out.
+    /// Returns an error if the tasks of the plan do not form a valid graph. `config::load_plan` rejects such plans.
     pub fn start(new_run: NewRun<'_>, now: Timestamp) -> Result<(Self, StepOutput), crate::model::GraphError> {
         let NewRun { plan, inputs, seed, planning, source } = new_run;
         let mut run = Self::new(new_run, now)?;
@@ -74,7 +74,7 @@ impl Run {
         Ok((run, step))
     }
 
-    /// Takes in what was observed, in order, and decides what follows. Late and repeated inputs change nothing.
+    /// Processes inputs in order and decides what follows. Late and repeated inputs change nothing.
     pub fn handle(&mut self, inputs: impl IntoIterator<Item = Input>, now: Timestamp) -> StepOutput {
         let mut decision = Transition::new(self, now);
         for input in inputs {
@@ -91,7 +91,7 @@ impl Run {
 }
 
 impl State {
-    /// Whether the last event has been decided.
+    /// Returns whether the final event of the run was recorded.
     pub fn has_ended(&self) -> bool {
         self.status != crate::model::RunStatus::Running
     }
@@ -102,7 +102,7 @@ impl<'r> Transition<'r> {
         Self { run, now, output: StepOutput::default() }
     }
 
-    /// Adds a fact that has been taken in already.
+    /// Adds a record that was already applied to the run.
     pub(super) fn record(&mut self, record: Record) {
         self.output.records.push(record);
     }
@@ -113,7 +113,7 @@ impl<'r> Transition<'r> {
 }
 
 impl Transition<'_> {
-    /// Whether `node` may spend; if not, ends the run or the task.
+    /// Returns whether `node` may spend. If not, stops the run or fails the task.
     pub(super) fn check_budget(&mut self, node: NodeIndex, expense: CostKind) -> bool {
         match self.run.exceeded_budget(Some(self.run.payer(node)), expense) {
             None => return true,
@@ -126,7 +126,8 @@ impl Transition<'_> {
         false
     }
 
-    /// Whether a request of `node` that may use `tokens` can be made now; if not, has the node wait, or fails its task.
+    /// Returns whether a request of `node` that may use `tokens` can be sent now. If not, queues the node or fails its
+    /// task.
     pub(super) fn check_token_budget(&mut self, node: NodeIndex, tokens: u64) -> bool {
         match self.run.token_availability(Some(self.run.payer(node)), tokens) {
             TokenAvailability::Available => return true,
@@ -143,8 +144,8 @@ impl Transition<'_> {
         false
     }
 
-    /// Asks the model for an agent or the planner. What the budget does not allow is refused; what reserved tokens leave
-    /// no room for waits.
+    /// Sends a sampling request of an agent or the planner. Refuses the request if it exceeds the budget, and queues it
+    /// while reserved tokens leave no capacity.
     fn sample_within_budget(&mut self, sampling: WaitingSampling) {
         let WaitingSampling { request, origin, chat } = sampling;
         let asker = origin.attempt().and_then(|attempt| self.run.graph.node_index(attempt.task.as_str()));
@@ -175,14 +176,14 @@ impl Transition<'_> {
         }
     }
 
-    /// Makes the requests that have waited for tokens and now have room.
+    /// Sends the queued sampling requests that the token budget now allows.
     pub(super) fn retry_waiting_samplings(&mut self) {
         for sampling in std::mem::take(&mut self.run.queues.waiting_samplings) {
             self.sample_within_budget(sampling);
         }
     }
 
-    /// Adds a fact. Facts are made from the run's own names, so the run always knows them.
+    /// Applies an event and records it. Events use only names of the run, so applying them cannot fail.
     pub(super) fn emit(&mut self, event: Event) {
         let seq = self.run.next_seq;
         if let Err(UnknownName(name)) = self.run.apply(&event, self.now) {
@@ -195,7 +196,7 @@ impl Transition<'_> {
         self.output.commands.push(command);
     }
 
-    /// Connects, all at once, the agents that tasks would go to first.
+    /// Connects the agents of the preferred routes and of prompt tools, all at once.
     fn connect_preferred_agents(&mut self) {
         let plan = Arc::clone(&self.run.plan);
         for task in &plan.tasks {
@@ -249,7 +250,7 @@ impl Transition<'_> {
                     self.emit(Event::InputRequired { attempt, round, request_state, requests });
                 }
             }
-            // Calls are being cancelled, so their requests end with them.
+            // Calls are being cancelled, and their requests end with them.
             Input::ElicitationRequested { .. } | Input::SamplingRequested { .. } if self.run.is_interrupted() => {}
             Input::ElicitationRequested { request, origin, elicitation } => {
                 if self.match_repeated_question(&request, &origin) {
@@ -276,7 +277,7 @@ impl Transition<'_> {
                 if self.run.tasks[node.index()].state != TaskState::AskingModel {
                     return;
                 }
-                // The prompt is put to the model again when the run is resumed.
+                // The model is asked again when the run is resumed.
                 if result.is_err() && self.run.is_interrupted() {
                     return;
                 }
@@ -307,7 +308,8 @@ impl Transition<'_> {
                     self.emit(Event::CancelRequested { by: Some(by) });
                     self.cancel_running();
                     if was_interrupted {
-                        // Their replies may have come already, and were left to the process that resumes the run.
+                        // Their replies may have arrived already; they were ignored for the process that would resume
+                        // the run.
                         self.end_model_requests();
                     }
                 }
@@ -369,7 +371,7 @@ impl Transition<'_> {
             RetryDecision::Retry => {
                 let planned = Arc::clone(&self.run.graph[node].task);
                 let tries = self.run.tasks[node.index()].routes.iter().map(|route| route.tries).sum();
-                // The agent has not been at fault, and has had time enough.
+                // The agent did not cause the failure, so it needs no delay.
                 let at_once = failure.kind == FailureKind::Interrupted;
                 let wanted = failure.retry_after.map(|wait| wait.0).unwrap_or_default();
                 let pause = retry::retry_delay(&planned.retry.backoff, tries, self.run.seed, &task).max(wanted);
@@ -396,7 +398,7 @@ impl Transition<'_> {
         self.fail_with_explanation(node, failure);
     }
 
-    /// Fails a task with the failure as it is explained to people.
+    /// Fails a task with a failure whose help explains why the call was not repeated.
     pub(super) fn fail_with_explanation(&mut self, node: NodeIndex, failure: Failure) {
         let task = self.run.graph[node].id.clone();
         let failure = match self.run.tasks[node.index()].last_route {
@@ -408,7 +410,7 @@ impl Transition<'_> {
         self.fail_task(task, failure);
     }
 
-    /// Fails a task. Where its failure asks for a replan and there will be none, it says why.
+    /// Fails a task. If the task asks for a replan and none follows, the help gives the reason.
     pub(super) fn fail_task(&mut self, task: TaskId, failure: Failure) {
         let failure = match self.run.replan_refusal(&task, &failure) {
             Some(reason) => failure.with_additional_help(reason),
@@ -443,7 +445,7 @@ impl Transition<'_> {
         self.on_answer((asker, request), answer, &by);
     }
 
-    /// Accepts a call, what is asked about its siblings, and those that are not asked about yet.
+    /// Approves a call and all other calls of its `foreach` task, including the ones without a question so far.
     fn rest_approved(&mut self, question: QuestionId, by: String) {
         let parent = match self.run.questions.get(&question) {
             Some(entry) if !matches!(entry.state, QuestionState::Answered { .. }) => {
@@ -466,11 +468,11 @@ impl Transition<'_> {
         self.emit(Event::RestApproved { task, by });
     }
 
-    /// Does what follows from an answer.
+    /// Executes the consequences of an answer.
     pub(super) fn on_answer(&mut self, question: (Asker, Option<RequestId>), answer: Answer, by: &str) {
         match question {
             (Asker::Agent(_), Some(request)) => self.push_command(Command::AnswerElicitation { request, answer }),
-            // A task that the end of the run has ended meanwhile stays as it is.
+            // The end of the run may have ended the task already.
             (Asker::Plan { task }, _)
                 if !matches!(answer, Answer::Accept { .. }) && self.run.is_awaiting_answer(&task) =>
             {
@@ -486,7 +488,7 @@ impl Transition<'_> {
 }
 
 impl State {
-    /// Returns the call that an approval of the plan is about. Arguments that cannot be rendered fail the call later.
+    /// Returns the call that an approval in the plan is about. Arguments that cannot be rendered fail the call later.
     fn proposed_call(&self, asker: &Asker) -> Option<ProposedCall> {
         let Asker::Plan { task } = asker else { return None };
         let node = self.graph.node_index(task.as_str())?;
@@ -495,13 +497,13 @@ impl State {
         Some(ProposedCall { agent: route.agent, tool: route.tool, arguments, effect: self.repetition_effect(node, 0) })
     }
 
-    /// Returns the `foreach` task whose item an approval of the plan is about.
+    /// Returns the `foreach` task whose item an approval in the plan is about.
     fn parent_of(&self, asker: &Asker) -> Option<NodeIndex> {
         let Asker::Plan { task } = asker else { return None };
         Some(self.graph[self.graph.node_index(task.as_str())?].item()?.parent)
     }
 
-    /// Returns which item of a `foreach` task an approval of the plan is about.
+    /// Returns the item of a `foreach` task that an approval in the plan is about.
     fn item_of(&self, asker: &Asker) -> Option<ItemPlace> {
         let Asker::Plan { task } = asker else { return None };
         let node = self.graph.node_index(task.as_str())?;
@@ -509,12 +511,12 @@ impl State {
         Some(ItemPlace { number: node.index().checked_sub(items.start)? + 1, of: items.len() })
     }
 
-    /// Returns whether a person approved all calls of the task that an item belongs to.
+    /// Returns whether a person approved all calls of the `foreach` task that an item belongs to.
     pub(super) fn is_rest_approved(&self, node: NodeIndex) -> bool {
         self.graph[node].item().is_some_and(|item| self.tasks[item.parent.index()].rest_approved)
     }
 
-    /// The tool whose call asks, or the first one that an approval is about.
+    /// Returns the tool whose call asks. For an approval, returns the tool of the first route.
     fn asking_tool(&self, asker: &Asker) -> Option<Arc<str>> {
         let (task, has_started) = match asker {
             Asker::Plan { task } => (task, false),

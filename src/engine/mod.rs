@@ -1,8 +1,7 @@
-//! Decides what a run does next.
-//! Never reads a clock, a file or a socket; time, seeds and ids come in as data.
+//! Decides what a run does next. Has no clock and no IO: times, seeds, and IDs are part of the inputs.
 //!
-//! A driver observes something ([`crate::model::Input`]), [`Run::handle`] turns it into events and commands, the driver
-//! makes the events durable and then carries the commands out. `Run::fold(events)` gives the same run again.
+//! A driver observes an input ([`crate::model::Input`]), and [`Run::handle`] computes events and commands from it. The
+//! driver makes the events durable and then executes the commands. `Run::fold(events)` reproduces the live run exactly.
 
 mod advance;
 mod apply;

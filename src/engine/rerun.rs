@@ -1,5 +1,5 @@
-//! Begins a run that takes over the results of an earlier one and does again what comes after a task.
-//! Never changes the earlier run.
+//! Starts a run that reuses the results of an earlier run and repeats everything from one task on. The earlier run is
+//! unchanged.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,44 +23,44 @@ use super::{
     run::{Run, State, TaskState},
 };
 
-/// Which run is begun again, and where.
+/// The parameters of a rerun.
 #[derive(Debug, Clone, Copy)]
 pub struct Rerun<'a> {
-    /// The earlier run's id.
+    /// The ID of the earlier run.
     pub earlier_id: &'a RunId,
     /// The earlier run.
     pub earlier: &'a Run,
-    /// The plan of the new run: that of the earlier one as it became, or a changed one.
+    /// The plan of the new run: the current plan of the earlier run, or a changed plan.
     pub plan: &'a Arc<Plan>,
     /// The inputs of the new run.
     pub inputs: &'a Arc<Value>,
     /// The files that the new run comes from.
     pub source: Option<&'a Arc<RunSource>>,
-    /// The task of the plan from which on everything is done again.
+    /// The planned task from which on everything is repeated.
     pub from: &'a TaskId,
-    /// The seed of the new run's delays.
+    /// The seed of the delays of the new run.
     pub seed: u64,
 }
 
-/// Why a run cannot be begun again from a task.
+/// The reason why a run cannot be repeated from a task.
 #[derive(Debug, thiserror::Error)]
 pub enum RerunError {
-    /// The plan has no such task.
+    /// The plan does not have the task.
     #[error("the plan of run `{of}` has no task `{task}`; it has {}{}", id_list(.tasks), rerun_hint(.task))]
     UnknownTask {
         /// The earlier run.
         of: RunId,
-        /// What was named.
+        /// The unknown task.
         task: TaskId,
-        /// The tasks that it has.
+        /// The tasks of the plan.
         tasks: Vec<TaskId>,
     },
-    /// The plan is no graph.
+    /// The tasks of the plan do not form a valid graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
 }
 
-/// What to name instead of an item or a call.
+/// Returns a hint to name the planned task instead of an item or a call.
 fn rerun_hint(task: &TaskId) -> String {
     if task.is_planned() {
         return String::new();
@@ -73,14 +73,17 @@ fn id_list(tasks: &[TaskId]) -> String {
 }
 
 impl Run {
-    /// Begins a run that takes over results of an earlier one. Tasks that succeeded and that neither are `from` nor come
-    /// after it, after a task without a result, or after one that the plan defines otherwise, have their results from the
-    /// earlier run; all others are done again. Among those, an item of a `foreach` task that succeeded keeps its result
-    /// if its call is the same, and so does a call of a prompt that must not be made twice. Before a call is made again
-    /// that must not be made twice and whose outcome is unknown, a person is asked.
+    /// Starts a run that reuses the results of an earlier run.
+    ///
+    /// The task `from`, tasks without a result, and tasks whose definition changed are repeated, and so are all tasks
+    /// after them. All other tasks keep their results from the earlier run.
+    ///
+    /// Within a repeated task, two kinds of results are reused if the call is the same: results of `foreach` items, and
+    /// results of `at_most_once` tool calls of a prompt. Before the run repeats an `at_most_once` call with an unknown
+    /// outcome, it asks a person.
     ///
     /// # Errors
-    /// When the plan has no task `from`.
+    /// Returns an error if the plan does not have the task `from` or is not a valid graph.
     pub fn rerun(rerun: Rerun<'_>, now: Timestamp) -> Result<(Self, StepOutput), RerunError> {
         let Rerun { earlier_id: of, earlier, plan, inputs, source, from, seed } = rerun;
         check_rerun(plan, of, from)?;
@@ -115,12 +118,12 @@ impl Run {
 }
 
 impl State {
-    /// The inputs.
+    /// Returns the inputs.
     pub fn inputs(&self) -> &Arc<Value> {
         &self.inputs
     }
 
-    /// The tasks of the plan, with those that a replan has added and without those that it has removed.
+    /// Returns the tasks of the plan, including tasks added by replans and without tasks removed by them.
     fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.graph.nodes().filter(|(node, _)| self.is_planned(*node)).map(|(_, planned)| &planned.task)
     }
@@ -129,7 +132,7 @@ impl State {
         self.graph[node].kind == NodeKind::Planned && !self.replans.removed.contains(&node)
     }
 
-    /// The plan with what replans have made of it.
+    /// Returns the plan with the changes of all replans.
     pub fn current_plan(&self) -> Plan {
         let mut plan = (*self.plan).clone();
         plan.agents = self.agents.iter().map(|(id, agent)| (id.clone(), agent.policy.clone())).collect();
@@ -148,7 +151,7 @@ impl State {
         plan
     }
 
-    /// By node index of this run, which has only the tasks of its plan yet: whether the node is done again.
+    /// Returns for each node of this run whether it is repeated. The run has only the planned tasks so far.
     fn rerun_nodes(&self, earlier: &Run, from: &TaskId) -> Vec<bool> {
         let mut again = vec![false; self.graph.len()];
         let before = earlier.current_plan();
@@ -171,15 +174,15 @@ impl State {
         matches!(self.tasks[node.index()].state, TaskState::Ended(Outcome::Succeeded(_)))
     }
 
-    /// By the task of the plan: the results that a later run has wherever it makes the same call. Those are the results
-    /// of items, and of calls that a model asked for and that must not be made twice.
+    /// Collects results that a later run reuses when it makes the same call, by planned task. These are results of
+    /// items, and of `at_most_once` calls that a model requested.
     fn reusable_results(&self) -> HashMap<NodeIndex, Vec<KeptResult>> {
         let mut found: HashMap<NodeIndex, Vec<KeptResult>> = HashMap::new();
         for (index, node) in self.graph.nodes() {
             let is_kept = match &node.kind {
                 NodeKind::Planned => false,
                 NodeKind::Item(_) => true,
-                // The calls of an item that has a result are not asked for again.
+                // A prompt item that has a result does not request its calls again.
                 NodeKind::ToolCall(call) => {
                     let of_item = self.graph[call.parent].item().is_some();
                     self.repetition_effect(index, 0) == Effect::AtMostOnce
@@ -190,7 +193,7 @@ impl State {
                 found.entry(self.payer(index)).or_default().push(result);
             }
         }
-        // What this run has itself from an earlier one, and had no use for.
+        // Results that this run kept from an earlier one and did not use.
         for (node, kept) in &self.kept_results {
             let found = found.entry(*node).or_default();
             let mut counts: HashMap<String, usize> = HashMap::new();
@@ -206,7 +209,7 @@ impl State {
         found
     }
 
-    /// By the task of the plan: the calls of which it is unknown whether they took effect.
+    /// Collects the calls with an unknown effect, by planned task.
     fn calls_to_settle(&self, of: &RunId) -> HashMap<NodeIndex, Vec<UnsettledCall>> {
         let mut found: HashMap<NodeIndex, Vec<UnsettledCall>> = HashMap::new();
         for (node, _) in self.graph.nodes() {
@@ -215,7 +218,7 @@ impl State {
                 found.entry(self.payer(node)).or_default().push(UnsettledCall { request, reason });
             }
         }
-        // What this run has itself from an earlier one, and has not come to or has no answer for.
+        // Ambiguous calls that this run has from an earlier one and did not settle.
         for (index, entry) in self.tasks.iter().enumerate() {
             let node = NodeIndex::new(index);
             if let (Some(reason), false) = (&entry.unsettled, self.has_succeeded(node))
@@ -235,7 +238,7 @@ impl State {
         found
     }
 
-    /// Returns the result of a node for whatever asks for the same, if it has one.
+    /// Returns the result of a node for reuse by an equal request, if the node succeeded.
     pub(super) fn kept_result(&self, node: NodeIndex) -> Option<KeptResult> {
         let entry = &self.tasks[node.index()];
         let TaskState::Ended(Outcome::Succeeded(output)) = &entry.state else { return None };
@@ -253,7 +256,7 @@ impl State {
         Some(UnsettledCall { request: self.call_request(node)?, reason: failure.to_string() })
     }
 
-    /// What a call of a node asks for, in a form in which equal requests are equal texts.
+    /// Returns the canonical JSON of the request of a node. Equal requests have equal texts.
     fn call_request(&self, node: NodeIndex) -> Option<String> {
         let task = &self.graph[node].task;
         let render = |template: &Template| expression::render(template, &self.scope(node)).ok();
@@ -274,7 +277,7 @@ impl State {
         Some(request.to_string())
     }
 
-    /// Returns why a person must be asked before the first attempt of `node` on `route`, if one must.
+    /// Returns the reason to ask a person before the first attempt of `node` on `route`, if there is one.
     pub(super) fn unsettled_call(&self, node: NodeIndex, route: usize) -> Option<String> {
         let calls = self.unsettled.get(&self.payer(node))?;
         let entry = &self.tasks[node.index()];
@@ -287,7 +290,7 @@ impl State {
 }
 
 impl Fold<'_> {
-    /// Takes over results and calls of unknown outcome from an earlier run.
+    /// Stores results and ambiguous calls of an earlier run for reuse.
     pub(super) fn keep(&mut self, node: NodeIndex, results: &[KeptResult], unsettled: &[UnsettledCall]) {
         for result in results {
             let kept = self.state.kept_results.entry(node).or_default();
@@ -299,7 +302,7 @@ impl Fold<'_> {
         }
     }
 
-    /// Makes the call of unknown outcome that of a node, if there is one and the node has made none itself.
+    /// Assigns an ambiguous call of an earlier run to the node that makes the same call, before its first attempt.
     pub(super) fn claim_unsettled_call(&mut self, node: NodeIndex) {
         if self.state.tasks[node.index()].attempts == 0
             && let payer = self.payer(node)
@@ -312,7 +315,7 @@ impl Fold<'_> {
         }
     }
 
-    /// Uses up the kept result of a call that a model asked for, if `node` is one and there is one.
+    /// Removes the kept result that a model's tool call uses, if `node` is such a call.
     pub(super) fn consume_kept_result(&mut self, node: NodeIndex) {
         if matches!(self.state.graph[node].kind, NodeKind::ToolCall(_))
             && let Some(request) = self.call_request(node)
@@ -324,10 +327,10 @@ impl Fold<'_> {
     }
 }
 
-/// Whether a run of `plan` can be begun from the task `from` of run `of`.
+/// Checks that `plan` has the task `from`, for a rerun of run `of`.
 ///
 /// # Errors
-/// When the plan has no such task.
+/// Returns an error if the plan does not have the task.
 pub fn check_rerun(plan: &Plan, of: &RunId, from: &TaskId) -> Result<(), RerunError> {
     if plan.tasks.iter().any(|task| task.id == *from) {
         return Ok(());
@@ -336,13 +339,13 @@ pub fn check_rerun(plan: &Plan, of: &RunId, from: &TaskId) -> Result<(), RerunEr
     Err(RerunError::UnknownTask { of: of.clone(), task: from.clone(), tasks })
 }
 
-/// Whether a kept result is that of a call that a model asked for; those are used up one by one.
+/// Returns whether a kept result belongs to a tool call of a prompt. Each of these results is used once.
 fn is_prompt_call(request: &str) -> bool {
     request.starts_with("{\"arguments\":")
 }
 
 impl Transition<'_> {
-    /// Gives the items of a `foreach` task the results that the same calls had in an earlier run.
+    /// Reuses the results of equal calls in an earlier run for the items of a `foreach` task.
     pub(super) fn reuse_item_results(&mut self, node: NodeIndex) {
         let Some(mut kept) = self.run.kept_results.get(&node).cloned() else { return };
         for item in self.run.tasks[node.index()].items.clone().map(NodeIndex::new) {
@@ -353,7 +356,8 @@ impl Transition<'_> {
         }
     }
 
-    /// The same for the calls that a model has just asked for in answer to the prompt at `node`.
+    /// Reuses the results of equal calls in an earlier run for the calls that a model just requested for the prompt at
+    /// `node`.
     pub(super) fn reuse_call_results(&mut self, node: NodeIndex) {
         let planned = self.run.payer(node);
         let calls = self.run.tasks[node.index()].conversation.iter().flat_map(|said| &said.calls);
@@ -366,7 +370,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Takes over the result of a planned task, and those of its items.
+    /// Reuses the result of a planned task and the results of its items.
     fn reuse_task_result(&mut self, earlier: &Run, node: NodeIndex) {
         let entry = &earlier.tasks[node.index()];
         let id = &earlier.graph[node].id;

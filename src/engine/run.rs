@@ -1,5 +1,5 @@
-//! A run as the fold of its events, and beside it the hints of what to look at next.
-//! Never changes its state but by an event: nothing else can.
+//! The state of a run, folded from its events, and the queues of nodes to examine next. Only [`Run::apply`] changes the
+//! state.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,48 +27,49 @@ use super::{
     wait_queues::WaitQueues,
 };
 
-/// One execution of a plan. Two runs are equal when their states are.
+/// One execution of a plan. Runs are compared by their state.
 #[derive(Debug)]
 pub struct Run {
     /// Private, so that only [`Run::apply`] can change it.
     state: State,
-    /// Nodes worth a look. Some are stale, so they are not part of equality. After a fold they hold every node that any
-    /// event made ready, which is a superset of those that still are.
+    /// The nodes to examine next. Some entries are stale, so equality ignores the queues. After a fold they hold every
+    /// node that an event made ready: a superset of the nodes that are still ready.
     pub(super) queues: Queues,
-    /// The compiled schemas of answers, which save work.
+    /// A cache of compiled answer schemas.
     pub(super) schemas: Schemas,
 }
 
-/// All that decisions rest on.
+/// The state that all decisions depend on.
 #[derive(Debug, PartialEq)]
 pub struct State {
     pub(super) plan: Arc<Plan>,
     pub(super) inputs: Arc<Value>,
     pub(super) seed: u64,
-    /// The files that it came from.
+    /// The files that the run was started from.
     pub(super) source: Option<Arc<RunSource>>,
     pub(super) graph: TaskGraph,
-    /// By node index.
+    /// The tasks and their items, by node index.
     pub(super) tasks: Vec<TaskEntry>,
     pub(super) agents: IdMap<AgentId, AgentState>,
     pub(super) questions: Questions,
-    /// Sampling requests that wait for the model, each with its asker.
+    /// The sampling requests that the model has not answered, each with its origin.
     pub(super) sampling: BTreeMap<RequestId, SamplingOrigin>,
-    /// Whether a person accepted that agents' tools are not what they were before an interruption.
+    /// True if a person accepted that the tools of agents changed during an interruption.
     pub(super) accepts_changes: bool,
-    /// What was spent.
+    /// The spending of the run and its tasks.
     pub(super) accounts: Accounts,
-    /// What was planned anew.
+    /// The replans of the run.
     pub(super) replans: ReplanState,
-    /// Results of an earlier run, by the task of the plan and by what was asked for.
+    /// The results of an earlier run, by planned task and request.
     pub(super) kept_results: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<KeptResult>>>,
-    /// Calls of an earlier run of unknown outcome that no node has claimed, in the same way: why it is unknown.
+    /// The ambiguous calls of an earlier run that no node has claimed, by planned task and request. The values are the
+    /// reasons for the ambiguity.
     pub(super) unsettled: BTreeMap<NodeIndex, BTreeMap<String, VecDeque<String>>>,
-    /// When the run's time is over, if it is bounded.
+    /// The time at which the run's time budget ends, if it has one.
     pub(super) deadline: Option<Timestamp>,
-    /// Attempts in flight.
+    /// The number of attempts and model requests in progress.
     pub(super) running: usize,
-    /// Nodes that have not ended.
+    /// The number of nodes that have not ended.
     pub(super) unfinished_nodes: usize,
     pub(super) stop_reason: Option<RunStop>,
     pub(super) status: RunStatus,
@@ -89,120 +90,123 @@ impl PartialEq for Run {
     }
 }
 
-/// Why nothing more is started.
+/// The reason why the run starts no more attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RunStop {
-    /// A person asked for it.
+    /// A cancellation by a person.
     Canceled,
-    /// The process is asked to stop, and a later one continues the run.
+    /// A request to stop the process. A later process resumes the run.
     Interrupted,
-    /// The run cannot succeed any more.
+    /// A condition that makes success impossible.
     Failed(EndCause),
 }
 
-/// What is known of a node.
+/// The state of a node.
 #[derive(Debug, PartialEq)]
 pub(super) struct TaskEntry {
     pub(super) state: TaskState,
-    /// Dependencies that have not ended: needs, and for a `foreach` task its items.
+    /// The number of dependencies that have not ended: `needs`, or the items of a `foreach` task.
     pub(super) pending_dependencies: usize,
-    /// Attempts so far, over all routes.
+    /// The number of attempts on all routes.
     pub(super) attempts: u32,
-    /// By route; empty before the first attempt.
+    /// The routes by index; empty before the first attempt.
     pub(super) routes: Vec<RouteState>,
-    /// Whether a person said yes.
+    /// True if a person approved the task.
     pub(super) is_approved: bool,
-    /// Before the first attempt: why it is unknown whether the same call took effect in an earlier run. A person was asked.
+    /// The reason why it is unknown whether the same call took effect in an earlier run. Set until the first attempt,
+    /// after a person was asked.
     pub(super) unsettled: Option<Box<str>>,
-    /// For a `foreach` task: whether a person said yes to all of its calls.
+    /// True if a person approved all calls of this `foreach` task.
     pub(super) rest_approved: bool,
     /// The agent of the last attempt.
     pub(super) agent: Option<AgentId>,
-    /// The route of the last attempt, as an index: two routes may have the same agent.
+    /// The route of the last attempt as an index, since two routes may have the same agent.
     pub(super) last_route: Option<usize>,
-    /// For a prompt that was asked: what was said.
+    /// The conversation of a prompt, once the model was asked.
     pub(super) conversation: Option<Box<Conversation>>,
-    /// Why the last attempt failed, until another starts.
+    /// The failure of the last attempt, until another one starts.
     pub(super) last_failure: Option<Box<Failure>>,
-    /// Whether its attempt was begun by an earlier process.
+    /// True if an earlier process started the current attempt.
     pub(super) is_reattached: bool,
-    /// What the model replied to requests of its attempt, by their keys: an agent may not have got it.
+    /// The model's replies to sampling requests of the current attempt, by request key. The agent may not have received
+    /// them.
     pub(super) replies: BTreeMap<String, Result<ChatReply, ChatError>>,
-    /// For a `foreach` task: its items' node indices.
+    /// The node indices of the items of a `foreach` task.
     pub(super) items: std::ops::Range<usize>,
-    /// For a `foreach` task: items in flight.
+    /// The number of running items of a `foreach` task.
     pub(super) running_items: usize,
 }
 
-/// Where a node stands.
+/// The scheduling state of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum TaskState {
-    /// Dependencies have not ended.
+    /// Some dependencies have not ended.
     Blocked,
-    /// It can start when there is room.
+    /// The node can start when there is capacity.
     Ready,
-    /// A person is asked first: whether it may run, or what became of its last attempt.
+    /// A person has to answer first: an approval, or a question about the outcome of the last attempt.
     AwaitingAnswer,
-    /// It pauses before another try; when the moment has come, it can start like a ready one.
+    /// The node waits before it is retried. From `until` on, it can start like a ready one.
     Delayed { until: Timestamp },
-    /// An attempt is in flight.
+    /// An attempt is in progress.
     Running { number: u32, route: usize },
-    /// A language model is asked.
+    /// A model request is in progress.
     AskingModel,
-    /// A `foreach` task whose items have not all ended, or a prompt whose tool calls have not.
+    /// A `foreach` task with unfinished items, or a prompt with unfinished tool calls.
     Expanded,
-    /// It is over.
+    /// The node has ended.
     Ended(Outcome),
 }
 
-/// What was said in answer to a prompt.
+/// The conversation of a prompt with the model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Conversation {
-    /// The current turn, from 1.
+    /// The number of the current exchange, from 1.
     pub(super) exchange: u32,
-    /// Everything said, oldest first.
+    /// All messages, oldest first.
     pub(super) messages: Vec<Arc<ChatMessage>>,
-    /// The calls that the model asked for in this turn: its name for each, and the node.
+    /// The tool calls that the model requested in this exchange: the model's ID of each call, and its node.
     pub(super) calls: Vec<(String, NodeIndex)>,
-    /// Calls of all turns.
+    /// The number of tool calls in all exchanges.
     pub(super) total_calls: usize,
-    /// Whether it was asked to mend its answer.
+    /// True if the model was asked to correct its answer.
     pub(super) is_repair_requested: bool,
-    /// How the last reply ended.
+    /// The status of the last reply.
     pub(super) reply_status: ReplyStatus,
-    /// The tokens of the last reply, if its endpoint counted them.
+    /// The output tokens of the last reply, if the endpoint reported them.
     pub(super) counted: Option<u64>,
-    /// How often the current turn has failed in a row.
+    /// The number of consecutive failures of the current exchange.
     pub(super) failures: u32,
-    /// How long to wait at least before the failed request is repeated; none where repeating it is of no use.
+    /// The minimum delay before the failed request is retried; `None` if a retry is useless.
     pub(super) retry_after: Option<HumanDuration>,
-    /// When the reply must be complete.
+    /// The time by which the reply must be complete.
     pub(super) deadline: Option<Timestamp>,
 }
 
-/// What is known of one route of a task.
+/// The state of one route of a task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RouteState {
     pub(super) tries: u32,
     pub(super) is_used_up: bool,
 }
 
-/// What is known of an agent.
+/// The state of an agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AgentState {
     pub(super) policy: AgentPolicy,
     pub(super) connection: ConnectionStatus,
-    /// What it last said of itself, also when it is not connected any more.
+    /// The last information that the agent reported, kept after it disconnects.
     pub(super) last_info: Option<Arc<AgentInfo>>,
-    /// Attempts in flight on it.
+    /// The number of attempts in progress on the agent.
     pub(super) running: usize,
-    /// The number of the event with which its last attempt started: among equals, the longest idle one is taken.
+    /// The sequence number of the event that started the agent's last attempt. Of equal agents, the one that has been
+    /// idle longest is chosen.
     pub(super) last_started: u64,
-    /// How its recent attempts ended.
+    /// The outcomes of recent attempts.
     pub(super) health: AgentHealth,
 }
 
-/// How an agent stands.
+/// The connection status of an agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConnectionStatus {
     NotRequested,
@@ -211,7 +215,7 @@ pub(super) enum ConnectionStatus {
     Unavailable(Failure),
 }
 
-/// A request of an agent to the language model that waits until reserved tokens are settled.
+/// An agent's sampling request that waits until reserved tokens are settled.
 #[derive(Debug)]
 pub(super) struct WaitingSampling {
     pub(super) request: RequestId,
@@ -219,41 +223,42 @@ pub(super) struct WaitingSampling {
     pub(super) chat: Arc<ChatRequest>,
 }
 
-/// Hints of what to look at next.
+/// The queues of nodes to examine next, and the timers.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    /// Nodes whose dependencies have ended, to be examined.
+    /// Nodes whose dependencies have ended and that have to be evaluated.
     pub(super) ready: VecDeque<NodeIndex>,
-    /// Examined nodes, to be started when there is room.
+    /// Evaluated nodes that start when there is capacity.
     pub(super) runnable: VecDeque<NodeIndex>,
-    /// By node index: whether its condition was looked at already, which saves work.
+    /// True for nodes whose condition was already evaluated, by node index.
     examined: Vec<bool>,
-    /// Nodes that a replan keeps from starting.
+    /// Nodes that a replan prevents from starting.
     pub(super) held_for_replan: Vec<NodeIndex>,
-    /// Nodes that wait for room on an agent, or for its connection.
+    /// Nodes that wait for capacity on an agent or for its connection.
     pub(super) waiting: WaitQueues,
-    /// When agents may be tried again that have failed.
+    /// The times at which the cooldowns of agents end.
     pub(super) cooldowns: BTreeSet<(Timestamp, AgentId)>,
-    /// Items that wait for room under their `foreach` task.
+    /// Items that wait for capacity under their `foreach` task.
     pub(super) items_by_parent: IdHashMap<NodeIndex, VecDeque<NodeIndex>>,
-    /// `foreach` tasks under which items may have room again.
+    /// `foreach` tasks whose items may have capacity again.
     pub(super) parents_with_capacity: BTreeSet<NodeIndex>,
-    /// Prompts that wait until reserved tokens are settled, by the task whose budget it is; by none for the run's.
+    /// Prompts that wait until reserved tokens are settled, by the task whose budget limits them. The key `None` is the
+    /// run's budget.
     pub(super) waiting_prompts: BTreeMap<Option<NodeIndex>, VecDeque<WaitingPrompt>>,
-    /// Agents' requests to the model that wait for the same.
+    /// Agents' sampling requests that wait until reserved tokens are settled.
     pub(super) waiting_samplings: VecDeque<WaitingSampling>,
-    /// What is known of agents that could not be reached.
+    /// The agents that could not be reached.
     pub(super) outages: Outages,
-    /// When pauses end.
+    /// The times at which delays of nodes end.
     pub(super) timers: BTreeSet<(Timestamp, NodeIndex)>,
-    /// When questions are answered by default; some are answered already.
+    /// The times at which default answers are due. Some of these questions are already answered.
     pub(super) question_deadlines: BTreeSet<(Timestamp, QuestionId)>,
-    /// Whether the run stops and all that had not started by then has ended.
+    /// True once the run stops and every node that had not started has ended.
     pub(super) stop_applied: bool,
 }
 
 impl Queues {
-    /// Returns whether this is the first look at a node's condition.
+    /// Returns whether the condition of a node is evaluated for the first time.
     pub(super) fn is_first_look(&mut self, node: NodeIndex) -> bool {
         if self.examined.len() <= node.index() {
             self.examined.resize(node.index() + 1, false);
@@ -261,7 +266,7 @@ impl Queues {
         !std::mem::replace(&mut self.examined[node.index()], true)
     }
 
-    /// Has a node looked at once more.
+    /// Makes the next evaluation of a node evaluate its condition again.
     pub(super) fn look_again(&mut self, node: NodeIndex) {
         if let Some(examined) = self.examined.get_mut(node.index()) {
             *examined = false;
@@ -269,43 +274,43 @@ impl Queues {
     }
 }
 
-/// Why records are not a run.
+/// The reason why a list of records cannot be folded into a run.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// The first record is not `run_started`.
     #[error("the first event of a run must be `run_started`")]
     NoStart,
-    /// A record is missing, or there twice.
+    /// A record is missing or duplicated.
     #[error("expected event {expected}, found event {found}")]
     Gap {
-        /// The number that should have followed.
+        /// The expected sequence number.
         expected: u64,
-        /// The number that did.
+        /// The sequence number of the record.
         found: u64,
     },
-    /// The plan in the first record is no graph.
+    /// The tasks of the plan in the first record do not form a valid graph.
     #[error("the plan of the run is not valid: {0}")]
     Plan(#[from] GraphError),
-    /// An event names something that the run does not have.
+    /// An event refers to a name that the run does not have.
     #[error("event {seq} names `{name}`, which the run does not have")]
     Unknown {
-        /// The event's number.
+        /// The sequence number of the event.
         seq: u64,
-        /// The task, agent or question.
+        /// The task, agent, or question.
         name: String,
     },
 }
 
 impl Run {
-    /// The run that `records` tell of.
+    /// Computes a run from its records.
     ///
     /// # Errors
-    /// When they are not the whole history of one run from its start.
+    /// Returns an error if the records are not the complete history of one run from its start.
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self, FoldError> {
         Self::fold_while(records, |_, _| {})
     }
 
-    /// Folds as [`Self::fold`] does, and shows `see` the run before each event.
+    /// Folds records like [`Self::fold`] and calls `see` with the run before each event.
     pub(super) fn fold_while<'a>(
         records: impl IntoIterator<Item = &'a Record>,
         mut see: impl FnMut(&Self, &Event),
@@ -328,7 +333,7 @@ impl Run {
         Ok(run)
     }
 
-    /// The run as `RunStarted` leaves it.
+    /// Creates the run in its state after `RunStarted`.
     pub(super) fn new(beginning: NewRun<'_>, at: Timestamp) -> Result<Self, GraphError> {
         let NewRun { plan, inputs, seed, source, .. } = beginning;
         let graph = TaskGraph::new(&plan.tasks)?;
@@ -366,17 +371,17 @@ impl Run {
         Ok(Self { state, queues, schemas: Schemas::default() })
     }
 
-    /// Returns the state to be read while the hints change.
+    /// Returns the state for reading together with the mutable queues.
     pub(super) fn hints(&mut self) -> (&State, &mut Queues) {
         (&self.state, &mut self.queues)
     }
 
-    /// Takes in one event, decided at `at`. The only way to change a run's state.
+    /// Applies one event that was decided at `at`. Only this method changes the state of a run.
     pub(super) fn apply(&mut self, event: &Event, at: Timestamp) -> Result<(), UnknownName> {
         Fold { state: &mut self.state, queues: &mut self.queues }.apply(event, at)
     }
 
-    /// When [`super::Run::handle`] has something to do although nothing was observed.
+    /// Returns the next time at which [`super::Run::handle`] has work without an input.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         let pause = self.queues.timers.first().map(|(at, _)| *at);
         let deadline = self.deadline.filter(|_| self.stop_reason.is_none());
@@ -386,32 +391,32 @@ impl Run {
 }
 
 impl State {
-    /// How the run stands.
+    /// Returns the status of the run.
     pub fn status(&self) -> RunStatus {
         self.status
     }
 
-    /// The files that it came from, where it came from files.
+    /// Returns the files that the run was started from, if there are any.
     pub fn source(&self) -> Option<&RunSource> {
         self.source.as_deref()
     }
 
-    /// How many events it has, which is the number of its next one.
+    /// Returns the sequence number of the next event, which equals the number of events so far.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Whether the process that drives it is asked to stop.
+    /// Returns whether the run stops because its process was asked to.
     pub(super) fn is_interrupted(&self) -> bool {
         self.stop_reason == Some(RunStop::Interrupted)
     }
 
-    /// The plan.
+    /// Returns the plan.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
-    /// The attempts and turns in flight.
+    /// Returns the attempts and model requests in progress.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = AttemptId> {
         self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (_, node))| {
             let number = entry.in_flight()?;
@@ -419,12 +424,12 @@ impl State {
         })
     }
 
-    /// The agent's request that waits for the answer to `question`; none for an approval.
+    /// Returns the agent's request that waits for the answer to `question`. Approvals have none.
     pub fn waiting_request(&self, question: &QuestionId) -> Option<&RequestId> {
         self.questions.get(question)?.request.as_ref()
     }
 
-    /// The node of a running attempt or turn; none if the attempt is over or unknown.
+    /// Returns the node of an attempt or model request in progress. Returns `None` if it has ended or is unknown.
     pub(super) fn running_node(&self, attempt: &AttemptId) -> Option<NodeIndex> {
         let node = self.graph.node_index(attempt.task.as_str())?;
         (self.tasks[node.index()].in_flight() == Some(attempt.number)).then_some(node)
@@ -460,7 +465,7 @@ impl TaskEntry {
         }
     }
 
-    /// The number of its attempt or turn in flight.
+    /// Returns the number of the attempt or model request in progress.
     pub(super) fn in_flight(&self) -> Option<u32> {
         match (&self.state, &self.conversation) {
             (TaskState::Running { number, .. }, _) => Some(*number),
@@ -469,7 +474,7 @@ impl TaskEntry {
         }
     }
 
-    /// Whether it neither has ended nor waits for an attempt, a turn or its items.
+    /// Returns whether the node has not ended and has no attempt, model request, or items in progress.
     pub(super) fn is_idle(&self) -> bool {
         match &self.state {
             TaskState::Running { .. } | TaskState::AskingModel | TaskState::Ended(_) => false,
@@ -479,7 +484,7 @@ impl TaskEntry {
         }
     }
 
-    /// The reason for which a dependent is skipped, if it is.
+    /// Returns the reason why a dependent of this node is skipped, if it is.
     pub(super) fn blocking_reason(&self, id: &TaskId, on_failure: crate::model::OnFailure) -> Option<SkipReason> {
         let TaskState::Ended(outcome) = &self.state else { return None };
         match outcome {

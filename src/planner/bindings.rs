@@ -1,18 +1,18 @@
-//! Finds bindings that point at what the result of a tool does not have, by the tool's own result schema.
-//! Never refuses what a schema leaves open: what it cannot tell, it lets pass.
+//! Checks the bindings of a model's reply against the result schemas of the tools that they refer to. Accepts whatever
+//! a schema leaves open or cannot decide.
 
 use serde_json::Value;
 
 use super::{plan_draft::called_tool, prompt::truncate, tool_selection::ToolOffer};
 use crate::{config::Diagnostics, model::JsonObject};
 
-/// Most schemas that one step of a pointer may mean: variants and references can make a small schema a very large one.
+/// The maximum number of schemas for one step of a pointer: variants and references can expand a small schema a lot.
 const MAX_VARIANTS: usize = 64;
-/// Most characters of a pointer or an argument in a mistake, and most names that it lists.
+/// The maximum length of a pointer or an argument in a diagnostic, and the maximum number of names that it lists.
 const MAX_WORD_CHARS: usize = 100;
 const MAX_LISTED_NAMES: usize = 12;
 
-/// The bindings of an answer that point at nothing, each as a mistake in words.
+/// Returns a description of each binding in the reply that points at a missing value.
 pub(super) fn invalid_bindings(answer: &JsonObject, offers: &[ToolOffer<'_>]) -> Vec<String> {
     let tasks: Vec<&Value> = answer.get("tasks").and_then(Value::as_array).into_iter().flatten().collect();
     let mut found = Vec::new();
@@ -36,7 +36,7 @@ pub(super) fn invalid_bindings(answer: &JsonObject, offers: &[ToolOffer<'_>]) ->
     found
 }
 
-/// The mistakes of an answer with those of its bindings.
+/// Adds an error for each invalid binding to the diagnostics of a reply.
 pub(super) fn add_to_diagnostics(invalid_bindings: Vec<String>, mistakes: Diagnostics) -> Diagnostics {
     invalid_bindings.into_iter().fold(mistakes, |mistakes, found| mistakes.with_error("plan::unknown_output", found))
 }
@@ -45,7 +45,10 @@ fn text_at<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether a value of the schema may have something where the JSON pointer (RFC 6901) points; if not, why.
+/// Checks whether a value of the schema may have a member at the JSON pointer (RFC 6901).
+///
+/// # Errors
+/// The reason, if no value of the schema can have one.
 fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
     let mut meant = vec![root];
     let mut walked = String::new();
@@ -76,7 +79,7 @@ fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds what a schema may mean, without references and variants; says whether that can be told.
+/// Collects the alternatives of a schema with references and variants resolved. Returns false if it cannot decide them.
 fn expand_schema<'s>(root: &'s JsonObject, schema: &'s JsonObject, plain: &mut Vec<&'s JsonObject>) -> bool {
     let mut left = vec![schema];
     while let Some(schema) = left.pop() {
@@ -94,7 +97,7 @@ fn expand_schema<'s>(root: &'s JsonObject, schema: &'s JsonObject, plain: &mut V
                     continue;
                 }
             };
-        // A reference to itself never ends up among the plain ones.
+        // A reference to itself is never added to `plain`.
         match more {
             Some(more) if !more.iter().any(|inner| std::ptr::eq(*inner, schema)) => left.extend(more),
             _ => return false,
@@ -108,17 +111,17 @@ fn resolve_reference<'s>(root: &'s JsonObject, reference: &Value) -> Option<&'s 
     root.get(section)?.get(name)?.as_object()
 }
 
-/// What is at one step into a value.
+/// The result of one step into a value.
 enum StepTarget<'s> {
     /// A value of that schema.
     Schema(&'s JsonObject),
-    /// Perhaps something, of which the schema does not say more.
+    /// Undecided: the schema does not describe the value.
     Unknown,
-    /// Nothing, for this reason.
+    /// No value, for this reason.
     Missing(String),
 }
 
-/// Takes one step into a value of a schema without references and variants.
+/// Resolves one step into a value whose schema has no references or variants.
 fn step_into<'s>(schema: &'s JsonObject, step: &str) -> StepTarget<'s> {
     let kinds: Vec<&str> = match schema.get("type") {
         Some(Value::String(kind)) => vec![kind.as_str()],
@@ -139,8 +142,8 @@ fn step_into<'s>(schema: &'s JsonObject, step: &str) -> StepTarget<'s> {
     StepTarget::Missing(format!("has no parts ({})", kinds.join(" or ")))
 }
 
-/// Takes a step into a map. One whose schema names its keys and says nothing of others is taken at its word: a model
-/// knows of no others.
+/// Resolves one step into a map. If its schema names some keys and does not mention others, other keys are missing: a
+/// model cannot know them.
 fn step_into_object<'s>(schema: &'s JsonObject, key: &str) -> StepTarget<'s> {
     let properties = schema.get("properties").and_then(Value::as_object);
     if let Some(found) = properties.and_then(|known| known.get(key)) {
@@ -150,7 +153,7 @@ fn step_into_object<'s>(schema: &'s JsonObject, key: &str) -> StepTarget<'s> {
     if more || schema.contains_key("patternProperties") || properties.is_none_or(JsonObject::is_empty) {
         return StepTarget::Unknown;
     }
-    // An agent's names are repeated only where they are names, and not a text for the model.
+    // Only identifiers are repeated: a property name that an agent chose could be a text for the model.
     let is_name = |name: &&String| {
         name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     };

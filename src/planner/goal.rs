@@ -1,5 +1,5 @@
-//! Asks a model for a plan, and again with all that is wrong with it, a bounded number of times.
-//! Never gives out a plan that the validator refuses, and never changes one so that it passes.
+//! Asks a model for a plan and requests a bounded number of repairs. Each repair request lists all diagnostics. A plan
+//! that fails validation is never returned as valid, and never changed so that it passes.
 
 use super::{
     bindings,
@@ -16,76 +16,76 @@ use crate::{
     model::{ChatError, ChatMessage, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplySchema},
 };
 
-/// What is to be planned.
+/// A goal to plan for.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal<'a> {
-    /// What a person asks for.
+    /// The goal in the user's words.
     pub text: &'a str,
-    /// How often a run of the plan may plan anew what has not started, when a task has failed.
+    /// The maximum number of replans in a run of the plan, each after a task has failed.
     pub max_replans: u32,
 }
 
-/// What a plan is made with.
+/// The model, the agents, and the file name that a plan is generated with.
 #[derive(Clone, Copy)]
 pub struct PlanningContext<'a> {
-    /// The model that plans.
+    /// The planning model.
     pub llm: &'a dyn Llm,
-    /// The agents that there are.
+    /// The configured agents.
     pub agents: &'a AgentsFile,
-    /// What each of them offers.
+    /// The tools of each agent, or the reason why it did not answer.
     pub catalogue: &'a AgentCatalog,
-    /// The file that the plan will be, as its mistakes name it.
+    /// The name of the plan file in diagnostics.
     pub file: &'a str,
 }
 
-/// What came of planning.
+/// The outcome of planning.
 #[derive(Debug)]
 pub struct PlanningResult {
-    /// A plan that can run, or why there is none.
+    /// A valid plan, or the reason why there is none.
     pub result: Result<GeneratedPlan, PlanError>,
-    /// How often the model was asked.
+    /// The number of requests to the model.
     pub requests: u32,
-    /// The turns in which it answered, in order.
+    /// The completed exchanges, in order.
     pub exchanges: Vec<PlannerExchange>,
 }
 
-/// A plan for a goal, valid by the same rules as a written one.
+/// A plan for a goal. It is valid by the same rules as a plan that a person wrote.
 #[derive(Debug)]
 pub struct GeneratedPlan {
-    /// The plan file's text, for people to edit.
+    /// The text of the plan file, for people to edit.
     pub text: String,
-    /// What it means, and what is odd about it.
+    /// The parsed plan and its warnings.
     pub validated: ValidatedPlan,
 }
 
 /// A plan that is not valid.
 #[derive(Debug, Clone)]
 pub struct RejectedPlan {
-    /// The plan file's text.
+    /// The text of the plan file.
     pub text: String,
-    /// All that is wrong with it.
+    /// All diagnostics of the plan.
     pub mistakes: Diagnostics,
 }
 
-/// Why there is no plan.
+/// An error of planning.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// There is nothing to plan with.
+    /// No agent offers a tool.
     #[error("no agent offers a tool that a plan could call; `kapell agents test` says what each of them answers")]
     NoTools,
-    /// The model planned no tasks, and gave its reason or the answer itself.
+    /// The model planned no tasks. It gave a reason, or the answer itself.
     #[error("the model planned no tasks, and says: {analysis}")]
     NoTasks {
-        /// The model's own words.
+        /// The model's explanation.
         analysis: String,
     },
-    /// The model did not answer.
+    /// The request to the model failed.
     #[error("the model gave no plan")]
     Model {
-        /// Why.
+        /// The error of the request.
         #[source]
         source: ChatError,
-        /// What was wrong with its plan when it was asked for a repair.
+        /// The rejected plan, if the request asked for a repair.
         rejected: Option<Box<RejectedPlan>>,
     },
     /// The model's last plan is not valid either.
@@ -93,30 +93,30 @@ pub enum PlanError {
     Invalid(Box<RejectedPlan>),
 }
 
-/// What happens while a goal is planned.
+/// A step of planning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanningProgress {
     /// The model is asked for a plan.
     Started {
-        /// How many tools it is shown,
+        /// The number of tools in the request.
         shown: usize,
-        /// of how many there are.
+        /// The number of tools of all agents.
         tools: usize,
     },
-    /// Its plan is not valid, and it is asked for a repair.
+    /// The plan is not valid, and the model is asked for a repair.
     Repairing {
-        /// How many mistakes the plan has.
+        /// The number of diagnostics of the plan.
         mistakes: usize,
-        /// Which repair this is, from 1,
+        /// The number of this repair, from 1.
         repair: u32,
-        /// of at most how many.
+        /// The maximum number of repairs.
         max: u32,
     },
-    /// Something is wrong with the model's endpoint though it answered.
+    /// The model's endpoint replied with a warning.
     Warned(String),
 }
 
-/// Plans a goal: one turn, and at most two more for repairs. `tell` hears of each before the model is asked.
+/// Plans a goal: one exchange, and at most two more for repairs. Calls `on_progress` before each exchange.
 pub async fn plan(
     goal: &Goal<'_>,
     context: &PlanningContext<'_>,
@@ -154,7 +154,7 @@ async fn generate_plan(
     plan_with_repairs(context.llm, request, &PlanValidator { goal, context, offers: &offers }, watch).await
 }
 
-/// What an answer is judged by.
+/// The validator of replies to a goal.
 struct PlanValidator<'a> {
     goal: &'a Goal<'a>,
     context: &'a PlanningContext<'a>,
@@ -189,7 +189,7 @@ impl AnswerValidator for PlanValidator<'_> {
         let astray = bindings::invalid_bindings(answer, self.offers);
         let PlanningContext { agents, catalogue, file, .. } = *self.context;
         let mistakes = match config::load_plan(file, &draft.text, agents, Some(catalogue)) {
-            // A person may well plan for an agent that is away for now. A model has seen none of its tools.
+            // A person may plan for an agent that is currently unreachable, but a model has not seen its tools.
             Ok(lowered) if lowered.warnings.list().iter().any(|found| found.code == UNREACHABLE_AGENT) => {
                 lowered.warnings
             }
@@ -218,7 +218,7 @@ mod tests {
         model::{ChatPart, ChatReply, ToolInfo, Usage},
     };
 
-    /// A model that gives these answers in turn, and keeps what it was asked.
+    /// A model that returns scripted replies in order and records the requests.
     struct ScriptedPlanLlm {
         answers: Mutex<Vec<Result<ChatReply, ChatError>>>,
         requests: Mutex<Vec<ChatRequest>>,
@@ -272,7 +272,7 @@ mod tests {
         json!({"analysis": "", "tasks": [{"id": "t1", "title": "It", "depends_on": [], "call": call, "bindings": []}]})
     }
 
-    /// What the model was told was wrong, in its last turn.
+    /// Returns the repair prompt of the last exchange.
     fn last_repair(told: &PlanningTranscript) -> String {
         told.requests.last().and_then(|request| request.messages.last()).expect("a message").text_content()
     }
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!((told.planning.requests, told.requests.len(), rejected.mistakes.errors()), (3, 3, 1));
     }
 
-    /// An answer that stopped for this reason.
+    /// Returns a reply that stopped for this reason.
     fn reply_stopped_by(text: impl ToString, reason: &str) -> Result<ChatReply, ChatError> {
         reply_with(text).map(|reply| ChatReply { stop_reason: reason.to_owned(), ..reply })
     }
@@ -420,7 +420,7 @@ mod tests {
 
     #[tokio::test]
     async fn plan_in_a_truncated_answer_is_rejected() {
-        // The inner object is complete; the plan around it is not.
+        // The inner object is complete, but the plan around it is not.
         let inner = r#"{"analysis": "x", "tasks": [{"id": "t1", "call": {"args": {"tasks": [], "analysis": "y"}}"#;
         let whole = plan_calling("box.find", "it").to_string();
         let told = run_planning(
@@ -497,7 +497,7 @@ mod tests {
             reply_with(answer)
         };
         let told = run_planning(vec![many(17), many(16)], vec![find_tool()]).await;
-        // One more writes the answer.
+        // One more request writes the answer.
         assert_eq!(told.planning.result.expect("a plan").validated.plan.tasks.len(), 17);
         let repair = told.requests[1].messages[2].text_content();
         assert!(

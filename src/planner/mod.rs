@@ -1,5 +1,5 @@
-//! Turns a goal into a plan, and what is left of one into another: what a language model is shown, the form of its answer, and its repairs.
-//! Never dispatches a task, and never gives out a plan that is not valid.
+//! Turns a goal into a plan, and the pending tasks of a run into a patch. Owns the prompts, the reply schema, and the
+//! repairs of replies.
 
 mod bindings;
 mod goal;

@@ -1,5 +1,5 @@
-//! Writes a model's answer down as a plan file that people can read and edit.
-//! Never judges it: what is missing or of the wrong type is written as it came, for the validator to name.
+//! Writes a model's reply as a plan file that people can read and edit. Does not validate: a value that is missing or
+//! has the wrong type is written unchanged, so the validator can report it.
 
 use serde_json::{Value, json};
 
@@ -9,44 +9,44 @@ use crate::{
     model::{JsonObject, json_candidates, split_reasoning},
 };
 
-/// How every plan file starts.
+/// The first lines of every plan file.
 const FILE_HEADER: &str = "# yaml-language-server: $schema=plan.schema.json\n\
                     # `kapell schema plan > plan.schema.json` writes the schema by which editors complete this file.\n#\n";
-/// The keys of an answer's form.
+/// The keys of the reply format.
 const PLAN_KEYS: [&str; 2] = ["analysis", "tasks"];
 const PATCH_KEYS: [&str; 3] = ["analysis", "keep", "tasks"];
 const TASK_KEYS: [&str; 5] = ["id", "title", "depends_on", "call", "bindings"];
 const CALL_KEYS: [&str; 3] = ["tool", "args", "args_json"];
 const BINDING_KEYS: [&str; 3] = ["arg", "task", "output"];
-/// Columns of a comment.
+/// The maximum width of a comment line.
 const COMMENT_WIDTH: usize = 100;
-/// Most characters of a tool's description in a comment, and of an answer that is no plan.
+/// The maximum length of a tool's description in a comment, and of a reply without a plan.
 const MAX_DESCRIPTION_CHARS: usize = 160;
 const MAX_ANSWER_CHARS: usize = 10_000;
-/// Most characters of a plan's name.
+/// The maximum length of a plan's name.
 const MAX_NAME_CHARS: usize = 48;
 
-/// A plan file, and which task stands where in it.
+/// A plan file and the lines of its tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PlanDraft {
-    /// The file's text.
+    /// The text of the file.
     pub(super) text: String,
-    /// The keys of the answer that its form does not have, each with its place, in words. The file is without them: a
-    /// model must not say of a call what only a person may, such as that it can be repeated.
+    /// The unknown keys of the reply and their locations, as text. They are omitted from the file: a model must not set
+    /// what only a person may, such as that a call can be repeated.
     pub(super) unknown_keys: Vec<String>,
-    /// The line in which each task starts, from 1, and its id.
+    /// The first line of each task, from 1, and its ID.
     task_lines: Vec<(usize, String)>,
 }
 
 impl PlanDraft {
-    /// The id of the task that a line belongs to.
+    /// Returns the ID of the task that contains a line.
     pub(super) fn task_at(&self, line: usize) -> Option<&str> {
         let before = self.task_lines.partition_point(|(start, _)| *start <= line);
         Some(self.task_lines[before.checked_sub(1)?].1.as_str())
     }
 }
 
-/// Returns the plan in a model's answer: an object with `tasks`, wherever it stands.
+/// Returns the plan in a model's reply: the first object with `tasks`, even if it is surrounded by text.
 pub(super) fn find_plan(answer: &str) -> Option<JsonObject> {
     let (_, answer) = split_reasoning(answer);
     let objects = json_candidates(answer).into_iter().flat_map(|value| match value {
@@ -60,7 +60,7 @@ pub(super) fn find_plan(answer: &str) -> Option<JsonObject> {
     plans.into_iter().next()
 }
 
-/// The answer as a plan file.
+/// Writes the reply as a plan file.
 pub(super) fn write_plan(goal: &Goal<'_>, answer: &JsonObject, offers: &[ToolOffer<'_>]) -> PlanDraft {
     let mut head = json!({"name": plan_name(goal.text), "description": goal.text, "result": "synthesize"});
     if goal.max_replans > 1 {
@@ -73,25 +73,25 @@ pub(super) fn write_plan(goal: &Goal<'_>, answer: &JsonObject, offers: &[ToolOff
     write_tasks(text, answer, offers, &PLAN_KEYS)
 }
 
-/// The answer as the remainder of a run.
+/// Writes the reply as a plan patch.
 pub(super) fn write_patch(answer: &JsonObject, offers: &[ToolOffer<'_>]) -> PlanDraft {
     let kept = answer.get("keep").map(|kept| to_yaml(&json!({ "keep": kept }))).unwrap_or_default();
     write_tasks(analysis_comment(answer) + &kept, answer, offers, &PATCH_KEYS)
 }
 
-/// What the model thought of the goal, as a comment.
+/// Returns the model's analysis of the goal as a comment.
 fn analysis_comment(answer: &JsonObject) -> String {
     comment(answer.get("analysis").and_then(Value::as_str).unwrap_or_default())
 }
 
-/// The file that begins with `text`, and goes on with the tasks of an answer whose form has these keys.
+/// Appends the tasks of a reply to `text`. `keys` are the known top-level keys of the reply.
 fn write_tasks(mut text: String, answer: &JsonObject, offers: &[ToolOffer<'_>], keys: &[&str]) -> PlanDraft {
     let mut starts = Vec::new();
     match answer.get("tasks") {
         Some(Value::Array(tasks)) if !tasks.is_empty() => {
             text.push_str("\ntasks:\n");
             for (index, task) in tasks.iter().enumerate() {
-                // A text that ends in empty lines is written with them, and one more would be one of its own.
+                // A block scalar may end in blank lines; another blank line would become part of it.
                 if index > 0 && !text.ends_with("\n\n") {
                     text.push('\n');
                 }
@@ -111,7 +111,7 @@ fn write_tasks(mut text: String, answer: &JsonObject, offers: &[ToolOffer<'_>], 
     PlanDraft { text, unknown_keys: find_unknown_keys(answer, keys), task_lines: starts }
 }
 
-/// The keys that the form does not have.
+/// Returns the keys that the reply format does not have.
 fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = |value: Option<&Value>, known: &[&str], place: &str| {
@@ -134,7 +134,7 @@ fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
     found
 }
 
-/// An answer that holds no plan, as a file that at least says what it was.
+/// Writes a reply without a plan as a file that quotes the reply in comments.
 pub(super) fn write_unreadable(goal: &Goal<'_>, answer: &str) -> PlanDraft {
     let mut text = FILE_HEADER.to_owned();
     text.push_str("# The model answered with no plan, but with this:\n#\n");
@@ -145,7 +145,7 @@ pub(super) fn write_unreadable(goal: &Goal<'_>, answer: &str) -> PlanDraft {
     PlanDraft { text, unknown_keys: Vec::new(), task_lines: Vec::new() }
 }
 
-/// A name for the plan, from the first words of its goal.
+/// Returns a plan name made of the first words of the goal.
 fn plan_name(goal: &str) -> String {
     let mut name = String::new();
     for word in goal.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
@@ -160,7 +160,7 @@ fn plan_name(goal: &str) -> String {
     if name.is_empty() { "plan".to_owned() } else { name }
 }
 
-/// Text as comment lines, without anything that could end the comment or command a terminal.
+/// Formats text as comment lines, without characters that could end the comment or control a terminal.
 fn comment(text: &str) -> String {
     let harmful = |c: char| {
         c.is_control()
@@ -189,10 +189,10 @@ fn comment(text: &str) -> String {
     lines
 }
 
-/// The entries of a map, or the elements of a list, as YAML.
+/// Formats the entries of a map, or the elements of a list, as YAML.
 ///
-/// The writer breaks texts at what Unicode calls line ends, which alters them. What holds one is written as JSON, which
-/// is YAML too, with those characters escaped.
+/// The YAML writer wraps texts at Unicode line separators, which alters them. Values with such characters are written
+/// as JSON, which is valid YAML, with these characters escaped.
 fn to_yaml(value: &Value) -> String {
     let text = config::write_data(value).expect("YAML can say all that JSON can");
     let is_altered = |c: char| matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}');
@@ -213,13 +213,13 @@ fn to_yaml(value: &Value) -> String {
     }
 }
 
-/// The tool that a task calls, if there is one of that name.
+/// Returns the tool that a task calls, if it exists.
 pub(super) fn called_tool<'o>(task: &Value, offers: &'o [ToolOffer<'o>]) -> Option<&'o ToolOffer<'o>> {
     let name = task.pointer("/call/tool")?.as_str()?;
     offers.iter().find(|offer| offer.name() == name)
 }
 
-/// A task in the words of the plan file.
+/// Converts a task of a reply to a task of the plan file.
 fn task_to_yaml(task: &Value, offers: &[ToolOffer<'_>]) -> Value {
     let Value::Object(fields) = task else { return task.clone() };
     let mut written = JsonObject::new();
@@ -233,7 +233,7 @@ fn task_to_yaml(task: &Value, offers: &[ToolOffer<'_>]) -> Value {
                 }
             }
             ("depends_on", Value::Array(needs)) => {
-                // What a binding refers to is needed anyway.
+                // Bindings imply these dependencies.
                 let bound: Vec<&Value> = bindings
                     .and_then(Value::as_array)
                     .into_iter()
@@ -255,7 +255,7 @@ fn task_to_yaml(task: &Value, offers: &[ToolOffer<'_>]) -> Value {
     Value::Object(written)
 }
 
-/// The `agent` and `tool` of a call.
+/// Returns the `agent` and `tool` keys of a call.
 fn route_keys(call: &JsonObject) -> JsonObject {
     match call.get("tool") {
         Some(Value::String(name)) => {
@@ -268,7 +268,7 @@ fn route_keys(call: &JsonObject) -> JsonObject {
     }
 }
 
-/// The arguments with their bindings; nothing where there are none.
+/// Returns the arguments with their bindings, or `None` if there are no arguments.
 fn arguments(call: &JsonObject, bindings: Option<&Value>, offer: Option<&ToolOffer<'_>>) -> Option<Value> {
     let given = match (call.get("args"), call.get("args_json")) {
         (None | Some(Value::Null), Some(Value::String(json))) => {
@@ -295,7 +295,7 @@ fn arguments(call: &JsonObject, bindings: Option<&Value>, offer: Option<&ToolOff
     (!arguments.is_empty()).then_some(Value::Object(arguments))
 }
 
-/// The expression for a part of a task's output, which a JSON pointer names (RFC 6901).
+/// Returns the expression for the part of a task's output at a JSON pointer (RFC 6901).
 fn reference(task: &str, pointer: &str) -> String {
     let mut path = format!("tasks.{task}.output");
     let steps = pointer.strip_prefix('/').unwrap_or(pointer);
@@ -313,13 +313,13 @@ fn reference(task: &str, pointer: &str) -> String {
     format!("${{{{ {path} }}}}")
 }
 
-/// Leaves out what is null only because strict schemas know no optional properties.
+/// Removes nulls that the model wrote only because strict schemas do not have optional properties.
 struct NullPruner<'s> {
     root: &'s JsonObject,
 }
 
 impl<'s> NullPruner<'s> {
-    /// As deep as the value, which is bounded where it is parsed.
+    /// Removes nulls recursively. The depth is that of the value, which the parser bounds.
     fn prune(&self, value: &mut Value, schema: &'s Value) {
         let variants = self.variants(schema);
         match value {
@@ -351,7 +351,7 @@ impl<'s> NullPruner<'s> {
         }
     }
 
-    /// What a schema may mean: itself, what it refers to, or one of its variants; one level of each.
+    /// Returns the alternatives of a schema: itself, its reference target, and its variants, one level of each.
     fn variants(&self, schema: &'s Value) -> Vec<&'s Value> {
         let schema = self.resolve(schema);
         let inner = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
@@ -385,7 +385,7 @@ mod tests {
         ToolInfo { description, ..super::super::samples::tool("do.it", schema) }
     }
 
-    /// The tasks of the file that an answer becomes, read back.
+    /// Returns the tasks of the file that a reply is written to, parsed again.
     fn tasks(answer: Value, schema: Value) -> Value {
         let (agent, tool) = (AgentId::from("box"), tool(schema));
         let draft = write_plan(
@@ -538,7 +538,7 @@ mod tests {
         );
     }
 
-    /// Any JSON without `${{`, which would mean something, and without the key `<<`, which plans refuse.
+    /// Generates JSON values without `${{`, which has a meaning, and without the key `<<`, which plans reject.
     fn json_value() -> impl Strategy<Value = Value> {
         let text = prop_oneof![
             "[^$]{0,12}",
@@ -581,7 +581,7 @@ mod tests {
     }
 
     proptest! {
-        /// What a model said is what the plan says, whatever it is.
+        /// The plan file preserves any arguments of a reply.
         #[test]
         fn arguments_round_trip_through_the_file(first in json_value(), second in json_value(), goal in ".{0,80}") {
             let task = |id: &str, value: &Value| json!({

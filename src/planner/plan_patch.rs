@@ -1,5 +1,5 @@
-//! Plans anew what is left of a run: what the model is told of it, and what its answer is judged by.
-//! Never touches a task that has started, and never gives out a remainder that the validator refuses.
+//! Replans the pending tasks of a run: builds the prompt from its progress and validates the patch. Tasks that have
+//! started are never changed, and a patch that fails validation is never returned.
 
 use serde_json::{Value, json};
 
@@ -21,18 +21,18 @@ use crate::{
     },
 };
 
-/// Most characters of all results together that the model is shown, and of one of them.
+/// The maximum length of all results in the prompt together, and of one of them.
 const MAX_TOTAL_RESULT_CHARS: usize = 60_000;
 const MAX_RESULT_CHARS: usize = 4_000;
-/// Fewest characters of a result, however many there are.
+/// The minimum length of a result in the prompt, even if there are many results.
 const MIN_RESULT_CHARS: usize = 200;
-/// Most characters of the arguments or the prompt of a task.
+/// The maximum length of the arguments or the prompt of a task.
 const MAX_WORK_CHARS: usize = 1_000;
 
-/// Plans anew what is left of a run: one turn, and at most two more for repairs.
+/// Replans the pending tasks of a run: one exchange, and at most two more for repairs.
 ///
 /// # Errors
-/// When the model does not answer, or gives no remainder that fits the run.
+/// Returns an error if the model does not reply, or does not return a patch that fits the run.
 pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> Result<PlanPatch, PlanError> {
     let all = tool_selection::tool_offers(context.catalogue);
     if all.is_empty() {
@@ -59,12 +59,12 @@ pub async fn replan(request: &ReplanRequest, context: &PlanningContext<'_>) -> R
         output: Some(ReplySchema { name: "remainder".to_owned(), schema: form }),
         ..ChatRequest::default()
     };
-    // Who pays for the turns has counted them.
+    // The caller counts the exchanges.
     let watch = PlanningObserver { on_progress: &mut |_| {}, log: &mut PlannerLog::default() };
     plan_with_repairs(context.llm, chat, &PatchValidator { request, context, offers: &offers }, watch).await
 }
 
-/// What an answer is judged by.
+/// The validator of patches.
 struct PatchValidator<'a> {
     request: &'a ReplanRequest,
     context: &'a PlanningContext<'a>,
@@ -86,7 +86,7 @@ impl AnswerValidator for PatchValidator<'_> {
         self.context.agents
     }
 
-    /// An empty remainder ends a run with what is done.
+    /// An empty patch ends a run with its current results.
     fn allows_no_tasks(&self) -> bool {
         true
     }
@@ -110,12 +110,12 @@ impl AnswerValidator for PatchValidator<'_> {
     }
 }
 
-/// What the run is for.
+/// Returns the goal of the run.
 fn plan_goal(plan: &Plan) -> &str {
     plan.description.as_deref().unwrap_or(&plan.name)
 }
 
-/// What tools are chosen by: the goal, and what was to be done for it and is not.
+/// Returns the query that selects tools: the goal, and the titles and tools of the tasks without a result.
 fn search_query(request: &ReplanRequest) -> String {
     let missing = request.tasks.iter().filter(|so_far| !so_far.progress.has_result());
     let words = missing.flat_map(|TaskSnapshot { task, .. }| {
@@ -125,7 +125,7 @@ fn search_query(request: &ReplanRequest) -> String {
     std::iter::once(plan_goal(&request.plan)).chain(words).collect::<Vec<_>>().join("\n")
 }
 
-/// Ids that the run does not have: `t` and the numbers after its highest.
+/// Returns unused task IDs: `t` followed by the numbers after the highest one in the run.
 fn unused_ids(request: &ReplanRequest, max_tasks: usize) -> Vec<String> {
     let taken = request.tasks.iter().map(|so_far| &so_far.task.id).chain(&request.used_task_ids);
     let number = |id: &str| id.strip_prefix('t')?.parse::<u32>().ok();
@@ -133,7 +133,7 @@ fn unused_ids(request: &ReplanRequest, max_tasks: usize) -> Vec<String> {
     (1..=max_tasks).map(|next| format!("t{}", u64::from(highest) + next as u64)).collect()
 }
 
-/// The rules.
+/// Returns the system prompt with the rules of a replan.
 fn system_prompt(ids: &[String]) -> String {
     let (first, last) = (ids.first().map_or("", String::as_str), ids.last().map_or("", String::as_str));
     format!(
@@ -155,7 +155,7 @@ fn system_prompt(ids: &[String]) -> String {
     )
 }
 
-/// The goal and the tasks as they stand.
+/// Returns the prompt with the goal and the state of each task.
 fn user_prompt(request: &ReplanRequest) -> String {
     let results = request.tasks.iter().filter(|so_far| matches!(so_far.progress, TaskProgress::Succeeded(_))).count();
     let longest = (MAX_TOTAL_RESULT_CHARS / results.max(1)).clamp(MIN_RESULT_CHARS, MAX_RESULT_CHARS);
@@ -168,7 +168,7 @@ fn user_prompt(request: &ReplanRequest) -> String {
     format!("The goal:\n\n{}\n\n{inputs}The tasks, one a line:\n\n{}\n\n", plan_goal(&request.plan), tasks.join("\n"))
 }
 
-/// A task on one line of JSON.
+/// Describes a task as one line of JSON.
 fn task_line(TaskSnapshot { task, progress: standing }: &TaskSnapshot, max_chars: usize) -> Value {
     let mut line = json!({"task": task.id});
     if let Some(title) = &task.title {
@@ -224,7 +224,7 @@ mod tests {
         model::{ChatError, ChatPart, ChatReply},
     };
 
-    /// A model that gives these answers in turn, and keeps what it was asked.
+    /// A model that returns scripted replies in order and records the requests.
     struct ScriptedPatchLlm {
         answers: Mutex<Vec<String>>,
         requests: Mutex<Vec<ChatRequest>>,
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    /// A run of which `t1` is done and `t2` failed, with `t3` to `t5` left.
+    /// Returns a run where `t1` is done, `t2` has failed, and `t3` to `t5` remain.
     fn request() -> ReplanRequest {
         let call = |id: &str, needs: &str| {
             format!("- {{ id: {id}, title: The {id}, needs: [{needs}], agent: box, tool: find, with: {{ q: it }} }}\n")

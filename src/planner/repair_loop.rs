@@ -1,5 +1,5 @@
-//! Asks a model until its answer can be used, a bounded number of times, each time with all that is wrong with the last.
-//! Never judges an answer: whoever asks does.
+//! Asks a model until its reply is valid, a bounded number of times. Each repair request lists all diagnostics of the
+//! last reply. The caller's [`AnswerValidator`] decides what is valid.
 
 use serde_json::Value;
 
@@ -18,74 +18,77 @@ use crate::{
     },
 };
 
-/// Most repairs of an answer. A model that has not mended it by then rarely does.
+/// The maximum number of repairs. A model that has not fixed its reply by then rarely does.
 const MAX_REPAIRS: u32 = 2;
 
-/// The warning of a plan whose tools nobody could be asked for.
+/// The code of the warning about a plan that uses an unreachable agent.
 pub(super) const UNREACHABLE_AGENT: &str = "plan::unreachable_agent";
 
-/// Limits the characters of a model's reason for planning nothing.
+/// The maximum length of a model's reason for planning no tasks.
 const MAX_ANALYSIS_CHARS: usize = 4_000;
 
-/// Most characters of an answer without a plan that the model is shown again.
+/// The maximum length of a reply without a plan when it is repeated to the model.
 const MAX_ECHO_CHARS: usize = 2_000;
 
-/// How often a model was asked, and what it answered.
+/// The number of requests to a model, and its replies.
 #[derive(Default)]
 pub(super) struct PlannerLog {
     pub(super) requests: u32,
-    /// The turns that were answered.
+    /// The completed exchanges.
     pub(super) exchanges: Vec<PlannerExchange>,
 }
 
-/// Whoever hears how it goes.
+/// The receivers of progress and of the log.
 pub(super) struct PlanningObserver<'a> {
     pub(super) on_progress: &'a mut (dyn FnMut(PlanningProgress) + Send),
     pub(super) log: &'a mut PlannerLog,
 }
 
-/// Judges a model's answers.
+/// A validator of a model's replies.
 pub(super) trait AnswerValidator: Send + Sync {
-    /// What comes of an answer that will do.
+    /// The value of a valid reply.
     type Accepted: Send;
 
-    /// The file as which an answer that is nothing at all is kept.
+    /// Returns a file that preserves a reply without a plan.
     fn unreadable_draft(&self, answer: &str) -> PlanDraft;
 
-    /// The answer's name in its mistakes.
+    /// Returns the name of the file in diagnostics.
     fn file_name(&self) -> &str;
 
-    /// The agents file, which holds the limits of an answer.
+    /// Returns the agents file, which contains the limits of a reply.
     fn agents(&self) -> &AgentsFile;
 
-    /// Whether an answer without tasks is one.
+    /// Returns whether a reply without tasks is valid.
     fn allows_no_tasks(&self) -> bool;
 
-    /// The file that an answer makes.
+    /// Writes the reply as a file.
     fn draft(&self, answer: &JsonObject) -> PlanDraft;
 
-    /// What the answer means, or the file that it makes with all that is wrong with it.
+    /// Validates the reply.
+    ///
+    /// # Errors
+    /// Returns the file and all diagnostics, if the reply is not valid.
     fn validate(&self, answer: &JsonObject) -> Result<Self::Accepted, (PlanDraft, Diagnostics)>;
 }
 
-/// An answer that cannot be used.
+/// The rejection of a reply.
 enum AnswerRejection {
-    /// It can be asked for again.
+    /// The model can be asked for a repair.
     Repairable(RepairRequest),
-    /// It says that nothing is to be done, in these words.
+    /// The model planned no tasks, for this reason.
     NoTasks(String),
 }
 
-/// What another answer is asked for with.
+/// The contents of a repair request.
 struct RepairRequest {
     rejected: RejectedPlan,
-    /// The answer as the model is shown it again; never empty.
+    /// The reply as it is repeated to the model; never empty.
     answer: String,
-    /// Every mistake, in the validator's words, with the task that it is in.
+    /// The message of each diagnostic, with its task.
     problems: Vec<String>,
 }
 
-/// Asks, and at most twice more for repairs.
+/// Requests a plan, and at most two repairs.
 pub(super) async fn plan_with_repairs<J: AnswerValidator>(
     llm: &dyn Llm,
     mut request: ChatRequest,
@@ -101,7 +104,7 @@ pub(super) async fn plan_with_repairs<J: AnswerValidator>(
         request.max_tokens = limit.current();
         let reply = match llm.chat(&request).await {
             Ok(reply) => reply,
-            // An endpoint may refuse a limit that it cannot serve.
+            // An endpoint may reject a limit that it does not support.
             Err(ChatError::Endpoint { status: Some(400 | 422), .. }) if limit.shrink() => continue,
             Err(source) => return Err(PlanError::Model { source, rejected }),
         };
@@ -120,7 +123,7 @@ pub(super) async fn plan_with_repairs<J: AnswerValidator>(
         }
         let mistakes = refused.rejected.mistakes.errors() + refused.rejected.mistakes.warnings();
         tell(PlanningProgress::Repairing { mistakes, repair: repairs, max: MAX_REPAIRS });
-        // Only the last answer is shown: what was wrong before it is of no use any more.
+        // Only the last reply is sent: earlier diagnostics are obsolete.
         request.messages.truncate(1);
         request.messages.push(ChatMessage::text(ChatRole::Assistant, refused.answer).into());
         request.messages.push(ChatMessage::text(ChatRole::User, prompt::repair_prompt(&refused.problems)).into());
@@ -181,7 +184,7 @@ fn evaluate<J: AnswerValidator>(
     }))
 }
 
-/// Returns the tool call that a part of a reply is.
+/// Describes the tool call in a part of a reply, if it is one.
 fn describe_tool_call(part: &ChatPart) -> Option<String> {
     match part {
         ChatPart::UnreadableToolUse { name, .. } if name.is_empty() => Some("a tool call without a name".to_owned()),
@@ -192,7 +195,7 @@ fn describe_tool_call(part: &ChatPart) -> Option<String> {
     }
 }
 
-/// Returns what is wrong with a plan of more tasks than the limit, and what raises the limit.
+/// Returns the error about a plan with too many tasks, and the help that names the limit.
 fn too_many_tasks<J: AnswerValidator>(judge: &J, tasks: Option<&Value>) -> Option<(String, String)> {
     let max_tasks = judge.agents().planner.max_tasks;
     let planned = tasks.and_then(Value::as_array).map_or(0, Vec::len);
@@ -200,14 +203,15 @@ fn too_many_tasks<J: AnswerValidator>(judge: &J, tasks: Option<&Value>) -> Optio
     (planned > max_tasks).then(|| (message(), "`max_tasks` of `[planner]` in the agents file is the limit".to_owned()))
 }
 
-/// What is wrong with an answer that is no plan.
+/// A problem of a reply without a usable plan.
 struct AnswerProblem {
     code: &'static str,
     message: String,
     help: Option<String>,
 }
 
-/// Returns what is wrong with an answer that ended before its end. A complete plan in it may be a part of another one.
+/// Returns the problem of an incomplete reply, if it is incomplete. A complete object in it may be a part of another
+/// plan.
 fn truncation_problem<J: AnswerValidator>(
     judge: &J,
     reply: &ChatReply,
@@ -258,7 +262,7 @@ fn reject_unreadable<J: AnswerValidator>(judge: &J, answer: &str, problem: Answe
     AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems: told })
 }
 
-/// A mistake as the model is told it. It has never seen the file, so the task stands for the line.
+/// Formats a diagnostic for the model. The model has not seen the file, so the task replaces the line number.
 fn describe_diagnostic(found: &Diagnostic, draft: &PlanDraft) -> String {
     let task = found.position.and_then(|position| draft.task_at(position.line));
     let place = task.map(|task| format!("in task `{task}`: ")).unwrap_or_default();

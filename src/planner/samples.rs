@@ -1,4 +1,4 @@
-//! Agents and tools for the tests of this room.
+//! Agents and tools for the tests of this module.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) fn object(value: Value) -> JsonObject {
     value.as_object().cloned().expect("an object")
 }
 
-/// A tool that takes arguments of that schema.
+/// Returns a tool with that input schema.
 pub(super) fn tool(name: &str, schema: Value) -> ToolInfo {
     ToolInfo {
         name: name.to_owned(),
@@ -26,7 +26,7 @@ pub(super) fn tool(name: &str, schema: Value) -> ToolInfo {
     }
 }
 
-/// An agents file with these agents.
+/// Returns an agents file with these agents.
 pub(super) fn agents(names: &[&str]) -> AgentsFile {
     let policy = AgentPolicy {
         required: false,
@@ -52,7 +52,7 @@ pub(super) fn agents(names: &[&str]) -> AgentsFile {
     AgentsFile { agents, models: default_models(), ..AgentsFile::default() }
 }
 
-/// The agent `gone`, which did not answer, and `box` with these tools.
+/// Returns a catalog with the agent `gone`, which did not answer, and `box`, which has these tools.
 pub(super) fn catalog(tools: Vec<ToolInfo>) -> AgentCatalog {
     let info = AgentInfo {
         protocol: String::new(),
@@ -64,7 +64,7 @@ pub(super) fn catalog(tools: Vec<ToolInfo>) -> AgentCatalog {
     AgentCatalog::from_iter([("gone".into(), Err("it does not answer".to_owned())), ("box".into(), Ok(info))])
 }
 
-/// A model that nobody asks.
+/// Returns a model that receives no requests.
 fn default_models() -> Vec<crate::model::LlmSpec> {
     let text = "[llm]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
     let file = crate::config::parse_agents("agents.toml", text, &crate::config::ProcessEnvironment);

@@ -1,5 +1,5 @@
-//! The JSON Schema of the model's answer, in the subset that endpoints with strict structured output take.
-//! Never sends it, and never judges an answer: that is done against the tools' own schemas.
+//! Builds the JSON Schema of the model's reply, in the subset that endpoints with strict structured output accept.
+//! Replies are not validated against it, but against the tools' own schemas.
 
 use std::collections::HashSet;
 
@@ -8,52 +8,51 @@ use serde_json::{Map, Value, json};
 use super::tool_selection::ToolOffer;
 use crate::model::JsonObject;
 
-/// The limits of strict structured output (OpenAI's; the strictest known): levels of nesting, properties, values of
-/// enums, and characters of all names and values together.
+/// The limits of strict structured output by OpenAI, the strictest known: levels of nesting, properties, enum values,
+/// and characters of all names and values together.
 const STRICT_LIMITS: SchemaSize = SchemaSize { levels: 10, properties: 5_000, values: 1_000, characters: 120_000 };
 
-/// The levels above a tool's arguments: the plan, its list of tasks, a task and its call.
+/// The levels above a tool's arguments: the plan, its list of tasks, a task, and its call.
 const LEVELS_ABOVE: usize = 4;
 
-/// Most names of arguments that bindings may choose from; OpenAI bounds the text of longer enums.
+/// The maximum number of argument names that bindings may choose from. OpenAI limits the text of longer enums.
 const MAX_ENUM_NAMES: usize = 250;
 
-/// Most schemas that one tool's arguments may unfold to; references can make a small schema a very large one.
+/// The maximum number of schemas that one tool's arguments may expand to: references can expand a small schema a lot.
 const MAX_SCHEMA_NODES: usize = 2_000;
 
-/// The schema of a plan over these tools: `{analysis, tasks: [{id, title, depends_on, call, bindings}]}`.
+/// Returns the schema of a plan with these tools: `{analysis, tasks: [{id, title, depends_on, call, bindings}]}`.
 ///
-/// `call` is one of a variant for each tool, with the tool's arguments made strict and all of them nullable: null stands
-/// for an argument that is left out or that a binding gives. Tools whose arguments cannot be made strict share a variant
-/// that takes them as JSON in a text, `args_json`. A binding gives one of the arguments that the tools name, where all of
-/// them do.
+/// `call` has one variant for each tool. The tool's arguments are strict and nullable: null means that an argument is
+/// omitted or bound. Tools whose arguments cannot be made strict share a variant with `args_json`, the arguments as
+/// JSON text. A binding can only set arguments that the tools name, if all of them name theirs.
 ///
-/// That a plan has tasks is left to the validator: not every endpoint takes `minItems` (Azure does not).
+/// The validator checks that a plan has tasks, because some endpoints (Azure) do not accept `minItems`.
 pub(super) fn plan_schema(offers: &[ToolOffer<'_>], max_tasks: usize) -> Value {
     let ids: Vec<String> = (1..=max_tasks).map(|number| format!("t{number}")).collect();
     let text = json!({"type": "string"});
     object_schema([("analysis", text), ("tasks", tasks_schema(offers, &TaskIds { assignable: &ids, referable: &[] }))])
 }
 
-/// The schema of a remainder: `{analysis, keep, tasks}`, where `keep` names some of `open`.
+/// Returns the schema of a plan patch: `{analysis, keep, tasks}`, where `keep` lists some of `open`.
 pub(super) fn patch_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>, open: &[String]) -> Value {
     let text = json!({"type": "string"});
     let kept = json!({"type": "array", "items": id_enum(open.iter())});
     object_schema([("analysis", text), ("keep", kept), ("tasks", tasks_schema(offers, ids))])
 }
 
-/// The ids that there are.
+/// The task IDs of a plan.
 pub(super) struct TaskIds<'a> {
-    /// Those that a task may have.
+    /// The IDs that new tasks can have.
     pub(super) assignable: &'a [String],
-    /// Those of other tasks, which may be referred to as well.
+    /// The IDs of existing tasks that new tasks can refer to.
     pub(super) referable: &'a [String],
 }
 
-/// Most ids that an enum lists: the limits of strict schemas must leave room for tools.
+/// The maximum number of IDs in an enum: the limits of strict schemas must leave room for tools.
 const MAX_ENUM_IDS: usize = 100;
 
-/// One of these ids; any text where they are too many, or none, which an enum cannot say.
+/// Returns the schema of one of these IDs. Falls back to any string for too many IDs, or for an empty enum.
 fn id_enum<'i>(ids: impl ExactSizeIterator<Item = &'i String>) -> Value {
     match ids.len() {
         1..=MAX_ENUM_IDS => json!({"type": "string", "enum": ids.collect::<Vec<_>>()}),
@@ -61,7 +60,7 @@ fn id_enum<'i>(ids: impl ExactSizeIterator<Item = &'i String>) -> Value {
     }
 }
 
-/// The schema of a list of tasks.
+/// Returns the schema of a list of tasks.
 fn tasks_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>) -> Value {
     let own = id_enum(ids.assignable.iter());
     let known: Vec<&String> = ids.referable.iter().chain(ids.assignable).collect();
@@ -75,7 +74,7 @@ fn tasks_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>) -> Value {
     let binding = object_schema([("arg", argument), ("task", id.clone()), ("output", text.clone())]);
     let mut variants = Vec::new();
     let mut loose: Vec<Value> = Vec::new();
-    // What the rest of the schema takes, the names of loose tools included.
+    // The size of the rest of the schema, including the names of loose tools.
     let mut left = STRICT_LIMITS.minus(SchemaSize {
         levels: LEVELS_ABOVE,
         properties: 12,
@@ -110,8 +109,8 @@ fn tasks_schema(offers: &[ToolOffer<'_>], ids: &TaskIds<'_>) -> Value {
     json!({"type": "array", "items": task})
 }
 
-/// The names of all arguments, each once; none where they are too many, or where a tool takes some that it does not
-/// name.
+/// Returns the distinct names of all arguments. Returns none if there are too many, or if a tool accepts arguments that
+/// it does not name.
 fn argument_names<'o>(offers: &[ToolOffer<'o>]) -> Vec<&'o str> {
     let mut names = Vec::new();
     for offer in offers {
@@ -130,7 +129,7 @@ fn argument_names<'o>(offers: &[ToolOffer<'o>]) -> Vec<&'o str> {
     if names.len() > MAX_ENUM_NAMES { Vec::new() } else { names }
 }
 
-/// An object with exactly these properties.
+/// Returns the schema of an object with exactly these properties.
 fn object_schema<const N: usize>(properties: [(&str, Value); N]) -> Value {
     closed_object(properties.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect())
 }
@@ -140,7 +139,7 @@ fn closed_object(properties: JsonObject) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-/// A tool's arguments as a strict object of nullable properties; nothing where strictness cannot say them.
+/// Converts a tool's arguments to a strict object of nullable properties, if a strict schema can express them.
 fn strict_arguments(schema: &JsonObject) -> Option<Value> {
     let mut strict = StrictSchemaBuilder { root: schema, resolving: Vec::new(), remaining: MAX_SCHEMA_NODES };
     let has_keywords = ["$ref", "anyOf", "oneOf", "allOf", "additionalProperties", "patternProperties"]
@@ -155,7 +154,7 @@ fn strict_arguments(schema: &JsonObject) -> Option<Value> {
     Some(closed_object(strict.collect::<Option<_>>()?))
 }
 
-/// The same, or null.
+/// Returns a schema that also accepts null.
 fn nullable(schema: Value) -> Value {
     let nothing = json!({"type": "null"});
     if schema == nothing {
@@ -174,13 +173,13 @@ fn nullable(schema: Value) -> Value {
     }
 }
 
-/// Makes schemas strict, with all references replaced by what they mean. What it leaves out (formats, bounds,
-/// patterns, defaults) narrows a schema, and is checked when the plan is.
+/// Makes schemas strict and inlines all references. Omits constraints (formats, bounds, patterns, defaults), which the
+/// validator checks later.
 struct StrictSchemaBuilder<'s> {
     root: &'s JsonObject,
-    /// The references that are being replaced: one that comes again is recursive.
+    /// The references that are being inlined: a repeated one is recursive.
     resolving: Vec<&'s str>,
-    /// How many more schemas there may be.
+    /// The number of schemas that may still be added.
     remaining: usize,
 }
 
@@ -226,7 +225,7 @@ impl<'s> StrictSchemaBuilder<'s> {
         schema
     }
 
-    /// The types that a schema names, or that its values have.
+    /// Returns the types that a schema names, or those of its enum values.
     fn type_names(&self, schema: &JsonObject) -> Option<Vec<String>> {
         let named: Vec<String> = match schema.get("type") {
             Some(Value::String(kind)) => vec![kind.clone()],
@@ -277,7 +276,7 @@ impl<'s> StrictSchemaBuilder<'s> {
     }
 }
 
-/// The only values that a schema lets be, if it names them.
+/// Returns the values of `enum` or `const`, if the schema has one of them.
 fn enum_values(schema: &JsonObject) -> Option<Vec<&Value>> {
     match (schema.get("enum"), schema.get("const")) {
         (Some(values), _) => Some(values.as_array()?.iter().collect()),
@@ -298,7 +297,7 @@ fn json_type(value: &Value) -> &'static str {
     }
 }
 
-/// How large a schema is, as endpoints count.
+/// The size of a schema, as endpoints count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SchemaSize {
     levels: usize,
@@ -331,7 +330,7 @@ impl SchemaSize {
     }
 }
 
-/// Levels, properties and values of a strict schema, which is as deep as [`StrictSchemaBuilder`] lets it be.
+/// Counts the levels, properties, and enum values of a strict schema. [`StrictSchemaBuilder`] bounds its depth.
 fn count_nodes(schema: &Value) -> (usize, usize, usize) {
     let inside = |schemas: Vec<&Value>| {
         schemas
@@ -365,7 +364,7 @@ mod tests {
         strict_arguments(&object(schema))
     }
 
-    /// What one argument of that schema becomes, without the null that every argument may be.
+    /// Returns the strict schema of one argument, without the null that every argument accepts.
     fn argument(schema: Value) -> Option<Value> {
         let root = json!({"properties": {"a": schema}, "$defs": {
             "word": {"type": "string", "enum": ["x"]},

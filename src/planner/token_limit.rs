@@ -1,24 +1,24 @@
-//! Limits how much a model may write when it plans, and decides what follows when that was not enough.
+//! Limits the length of a model's plan, and raises the limit after a reply that was cut off.
 
 use crate::{config::AgentsFile, model::LlmSpec};
 
-/// Tokens of an answer where the agents file says nothing: enough for a large plan, with some thought before it.
+/// The default maximum tokens of a reply: enough for a large plan and some reasoning before it.
 const DEFAULT_MAX_TOKENS: u32 = 8_192;
-/// Bounds how far the default grows after answers that were cut off.
+/// The limit up to which the default grows after replies that were cut off.
 const MAX_GROWN_TOKENS: u32 = 4 * DEFAULT_MAX_TOKENS;
 
-/// How many tokens the next answer may have.
+/// The maximum number of tokens of the next reply.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenLimit {
     current_tokens: u32,
-    /// The limit of the first answer.
+    /// The limit of the first reply.
     initial_tokens: u32,
-    /// What it may grow to.
+    /// The limit up to which it may grow.
     max_tokens: u32,
     source: LimitSource,
 }
 
-/// Which key the limit comes from.
+/// The key that the limit comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LimitSource {
     Default,
@@ -27,10 +27,10 @@ enum LimitSource {
 }
 
 impl TokenLimit {
-    /// Returns the limit of a first answer.
+    /// Returns the limit of the first reply.
     ///
-    /// A limit that the agents file sets is kept. The default grows, because how much a model thinks before it
-    /// answers is unknown.
+    /// A limit that the agents file sets is kept. The default grows, because the length of a model's reasoning is
+    /// unknown.
     pub(super) fn from_agents(agents: &AgentsFile) -> Self {
         let (wanted, max, source) = match agents.planner.max_tokens {
             Some(limit) => (limit, limit, LimitSource::Planner),
@@ -46,19 +46,19 @@ impl TokenLimit {
         self.current_tokens
     }
 
-    /// Gives the next answer more room, if it may have more.
+    /// Doubles the limit, up to the maximum. Returns whether it changed.
     pub(super) fn grow(&mut self) -> bool {
         let grown = self.current_tokens.saturating_mul(2).min(self.max_tokens);
         std::mem::replace(&mut self.current_tokens, grown) < grown
     }
 
-    /// Goes back to the first limit, for an endpoint that does not take a higher one.
+    /// Resets the limit to the first one, for an endpoint that rejects a higher one. Returns whether it changed.
     pub(super) fn shrink(&mut self) -> bool {
         self.max_tokens = self.initial_tokens;
         std::mem::replace(&mut self.current_tokens, self.initial_tokens) > self.initial_tokens
     }
 
-    /// Returns what a person can do about an answer that was cut off.
+    /// Returns a suggestion for a reply that was cut off.
     pub(super) fn help(self, agents: &AgentsFile) -> String {
         let key = match self.source {
             LimitSource::Model => {

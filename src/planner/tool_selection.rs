@@ -1,5 +1,4 @@
-//! The tools that a model can plan with, and which of them it is shown where there are many.
-//! Never asks an agent: what each one offers comes in.
+//! Collects the tools of all agents and selects which of many a model is shown.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -10,26 +9,26 @@ use crate::{
     model::{AgentId, ToolInfo},
 };
 
-/// Most tools that a model is shown, those that the goal names aside. With many more, models choose worse: retrieval
-/// before planning took selection from 14 % to 43 % of right choices in RAG-MCP (Gan and Sun, 2025).
+/// The maximum number of tools that a model is shown, except for tools that the goal names. Models choose worse from
+/// many more: in RAG-MCP (Gan and Sun, 2025), retrieval raised the accuracy of tool selection from 14% to 43%.
 pub(super) const MAX_TOOLS: usize = 30;
 
 /// A tool that a plan can call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ToolOffer<'a> {
-    /// Whose it is.
+    /// The agent that offers it.
     pub(super) agent: &'a AgentId,
-    /// What it said of itself.
+    /// The tool as its agent describes it.
     pub(super) tool: &'a ToolInfo,
 }
 
 impl ToolOffer<'_> {
-    /// What the model calls it: `AGENT.TOOL`. An agent's name has no dot, so this says both.
+    /// Returns the name that the model uses: `AGENT.TOOL`. An agent's name has no dot, so the name is unambiguous.
     pub(super) fn name(&self) -> String {
         format!("{}.{}", self.agent, self.tool.name)
     }
 
-    /// What is searched: its names, its description and its arguments.
+    /// Returns the terms to search: the names, the description, and the arguments.
     fn search_terms(&self) -> Vec<String> {
         let ToolInfo { name, title, description, input_schema, .. } = self.tool;
         let texts = [Some(self.agent.as_str()), Some(name), title.as_deref(), description.as_deref()];
@@ -40,14 +39,14 @@ impl ToolOffer<'_> {
     }
 }
 
-/// Every tool of every agent that answered, in the order of the agents file.
+/// Returns every tool of every agent that answered, in the order of the agents file.
 pub(super) fn tool_offers(catalogue: &AgentCatalog) -> Vec<ToolOffer<'_>> {
     let answered = catalogue.iter().filter_map(|(agent, info)| Some((agent, info.as_ref().ok()?)));
     answered.flat_map(|(agent, info)| info.tools.iter().map(move |tool| ToolOffer { agent, tool })).collect()
 }
 
-/// The tools that a model is shown for a goal, in their order: all where they are few, else those that the goal names
-/// and those that fit it best.
+/// Selects the tools that a model is shown for a goal, in their original order. Selects all if they are few; otherwise
+/// those that the goal names and those that match it best.
 pub(super) fn select<'a>(offers: Vec<ToolOffer<'a>>, goal: &str) -> Vec<ToolOffer<'a>> {
     if offers.len() <= MAX_TOOLS {
         return offers;
@@ -55,7 +54,7 @@ pub(super) fn select<'a>(offers: Vec<ToolOffer<'a>>, goal: &str) -> Vec<ToolOffe
     let goal: Vec<String> = tokenize(goal).collect();
     let scores = bm25(&offers.iter().map(ToolOffer::search_terms).collect::<Vec<_>>(), &goal);
     let mut best: Vec<usize> = (0..offers.len()).collect();
-    // Stable, so that of equals the first ones stay.
+    // A stable sort prefers the first of equal tools.
     best.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     let best: HashSet<usize> = best.into_iter().take(MAX_TOOLS).collect();
     let is_named = |offer: &ToolOffer<'_>| {
@@ -66,9 +65,9 @@ pub(super) fn select<'a>(offers: Vec<ToolOffer<'a>>, goal: &str) -> Vec<ToolOffe
     chosen.map(|(_, offer)| offer).collect()
 }
 
-/// How well each document fits the query: Okapi BM25 with the usual k1 = 1.2 and b = 0.75 (Robertson and Zaragoza,
-/// "The Probabilistic Relevance Framework: BM25 and Beyond", 2009), with the +1 in the logarithm that keeps a word
-/// that most documents hold from counting against them.
+/// Scores each document for the query with Okapi BM25 and the usual k1 = 1.2 and b = 0.75 (Robertson and Zaragoza, "The
+/// Probabilistic Relevance Framework: BM25 and Beyond", 2009). The +1 in the logarithm keeps a frequent word from
+/// counting against a document.
 fn bm25(documents: &[Vec<String>], query: &[String]) -> Vec<f64> {
     const K1: f64 = 1.2;
     const B: f64 = 0.75;
@@ -101,7 +100,7 @@ fn term_counts(words: &[String]) -> HashMap<&str, f64> {
     counts
 }
 
-/// The words of a text or a name, in small letters: `searchWeb`, `search_web` and `Search web` have the same.
+/// Splits a text or a name into lowercase words: `searchWeb`, `search_web`, and `Search web` have the same words.
 fn tokenize(text: &str) -> impl Iterator<Item = String> {
     let mut spaced = String::with_capacity(text.len());
     let mut after_small = false;
@@ -128,7 +127,7 @@ mod tests {
         ToolInfo { description: Some(description.to_owned()), ..tool }
     }
 
-    /// So many tools that have nothing to do with anything.
+    /// Returns a number of tools that match no goal.
     fn unrelated_tools(number: usize) -> Vec<ToolInfo> {
         (0..number).map(|index| tool(&format!("other_{index}"), "Does something else", &["thing"])).collect()
     }

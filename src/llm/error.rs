@@ -1,5 +1,4 @@
-//! Tries without a reply: what happened, whether another try may help, what to do about it.
-//! Never tries again by itself.
+//! Failed requests to a language model: the message, the retry hint, and the advice for the user.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::model::{Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole};
 
-/// Whether and when another try may help.
+/// Indicates if and when a retry may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryHint {
     No,
@@ -19,32 +18,31 @@ pub(super) enum RetryHint {
     After(Duration),
 }
 
-/// A try without a reply.
+/// A failed attempt to get a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LlmError {
-    /// What the endpoint did: a predicate, such as `answered 404 Not Found: no such model`.
+    /// The predicate of a sentence about the endpoint, such as `answered 404 Not Found: no such model`.
     pub(super) message: String,
     pub(super) status: Option<u16>,
     pub(super) retry: RetryHint,
-    /// Whether the endpoint limits how much may be asked, so that other requests wait too.
+    /// Set if the endpoint reported a rate limit, so that other requests wait too.
     pub(super) is_limit: bool,
-    /// Whether the client leaves another try to whoever asked: a part of the reply was handed over, or much time is
-    /// gone.
+    /// Set if the client must not retry by itself: part of the reply was already passed on, or much time has passed.
     pub(super) is_final: bool,
-    /// Whether the request is longer than the model's context.
+    /// Set if the request exceeds the context of the model.
     pub(super) is_too_long: bool,
-    /// What to do about it.
+    /// The advice for the user.
     pub(super) hint: Option<Hint>,
 }
 
-/// What a person can do about a failure.
+/// Advice on how to fix a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// Something to do, whatever the model.
+    /// Advice that is the same for every model.
     General(&'static str),
-    /// Something to do in the model's section of the agents file.
+    /// Advice that refers to the section of the model in the agents file.
     Configure(&'static str),
-    /// The endpoint did not like a request: which key helps depends on how it was asked.
+    /// The endpoint rejected a request. The key that helps depends on the dialect.
     ChangeDialect(Box<ApiError>),
 }
 
@@ -61,7 +59,7 @@ impl LlmError {
         }
     }
 
-    /// An answer with `status`, of HTTP or in the body of a success.
+    /// Returns the error for a response with `status`, which comes from HTTP or from the body of a success.
     pub(super) fn from_response(status: Option<u16>, trouble: ApiError) -> Self {
         let status_text = status.map(|status| {
             let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
@@ -69,7 +67,7 @@ impl LlmError {
         });
         let head = format!("answered {}", status_text.as_deref().unwrap_or("with an error"));
         let message = if trouble.message.is_empty() { head } else { format!("{head}: {}", trouble.message) };
-        // An error without a status comes within a stream that had begun well.
+        // An error without a status occurs within a stream that began successfully.
         let passing = matches!(status, None | Some(408 | 409 | 425 | 429 | 500..=599)) && !trouble.is_permanent();
         let wait = trouble.retry_after().map_or(RetryHint::Backoff, RetryHint::After);
         let (again, is_limit) = if passing { (wait, trouble.is_limit(status)) } else { (RetryHint::No, false) };
@@ -77,7 +75,7 @@ impl LlmError {
         Self { status, retry: again, is_limit, is_too_long, hint: hint_for(status, trouble), ..Self::new(message) }
     }
 
-    /// How long the endpoint asks to wait.
+    /// Returns the delay that the endpoint requested.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self.retry {
             RetryHint::After(wait) => Some(wait),
@@ -85,7 +83,7 @@ impl LlmError {
         }
     }
 
-    /// Nothing of a reply for the time `limit`.
+    /// Returns the error for a reply that made no progress for `limit`.
     pub(super) fn idle_timeout(limit: Duration) -> Self {
         Self {
             retry: RetryHint::Backoff,
@@ -95,7 +93,7 @@ impl LlmError {
         }
     }
 
-    /// No whole reply within the deadline `limit`, after a `last` failure that was to pass.
+    /// Returns the error for a reply that was incomplete at the deadline `limit`, after the transient failure `last`.
     pub(super) fn deadline_exceeded(limit: Duration, last: Option<Self>) -> Self {
         let limit = HumanDuration(limit);
         let earlier = last.as_ref().map(|last| format!("; before that it {}", last.message)).unwrap_or_default();
@@ -108,7 +106,7 @@ impl LlmError {
 }
 
 impl Hint {
-    /// The advice in words, for the model that was asked.
+    /// Returns the advice as text, for the model that received the request.
     pub(super) fn text(&self, spec: &LlmSpec) -> Option<String> {
         let section = spec.section_name();
         match self {
@@ -119,7 +117,7 @@ impl Hint {
     }
 }
 
-/// What to do about an answer with `status`.
+/// Returns the advice for a response with `status`.
 fn hint_for(status: Option<u16>, trouble: ApiError) -> Option<Hint> {
     if trouble.is_out_of_credit() {
         return Some(Hint::General("the account has no credit left"));
@@ -137,8 +135,9 @@ fn hint_for(status: Option<u16>, trouble: ApiError) -> Option<Hint> {
     }
 }
 
-/// What makes requests as the endpoint seems to want them; what it says of a parameter that was not sent means something
-/// else.
+/// Returns the change to the dialect or the settings that the error suggests.
+///
+/// Ignores parameters that were not sent, because the error then means something else.
 fn suggested_change(trouble: &ApiError, spec: &LlmSpec) -> Option<String> {
     let names = |name: &str| {
         trouble.param.as_deref() == Some(name)
@@ -242,8 +241,8 @@ impl From<ResponseError> for LlmError {
                 hint: Some(Hint::Configure("is it running? check `base_url`")),
                 ..Self::new(format!("cannot be reached: {message}"))
             },
-            // Servers close idle connections just when they are used again. At worst, a reply that nobody got has cost
-            // something.
+            // Servers may close an idle connection just as it is reused. At worst, the retry pays for a reply that was
+            // lost.
             ResponseError::ConnectionLost { message } => Self {
                 retry: RetryHint::Backoff,
                 ..Self::new(format!("closed the connection before it answered: {message}"))

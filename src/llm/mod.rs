@@ -1,5 +1,4 @@
-//! Asks a language model.
-//! Never decides who may ask.
+//! Client for language models.
 
 mod error;
 mod models;
@@ -21,20 +20,21 @@ pub use transport::EndpointError;
 
 use crate::model::{ChatError, ChatReply, ChatRequest};
 
-/// Takes the text of a reply, piece by piece, in order. It must not take long: the reply waits meanwhile.
+/// A callback that receives the text of a reply, piece by piece and in order. It must be fast, because it blocks the
+/// reply.
 pub type OnDelta<'h> = &'h (dyn Fn(&str) + Send + Sync);
 
-/// A language model. Dropping the future ends the request at the endpoint.
+/// A language model. Dropping the future cancels the request at the endpoint.
 #[async_trait::async_trait]
 pub trait Llm: Send + Sync {
-    /// Asks for one reply.
+    /// Requests one reply.
     async fn chat(&self, request: &ChatRequest) -> Result<ChatReply, ChatError> {
         self.chat_stream(request, &|_| {}).await
     }
 
-    /// Asks for one reply, and hands its text over as it is written, without what the model thought before.
+    /// Requests one reply and streams its text to `on_delta`, without the reasoning.
     ///
-    /// A request is never repeated once a piece was handed over, so all pieces are of one reply. It may still fail,
-    /// and a host that cuts at stop sequences does so only in the reply itself.
+    /// A request is never retried after a piece was passed on, so all pieces belong to one reply. The request may still
+    /// fail. If the host itself truncates at stop sequences, it truncates only the returned reply.
     async fn chat_stream(&self, request: &ChatRequest, on_delta: OnDelta<'_>) -> Result<ChatReply, ChatError>;
 }

@@ -1,21 +1,21 @@
-//! The models of the agents file, and which of them a request goes to.
-//! Never asks one after the other has failed.
+//! The models of the agents file, and the selection of a model for each request.
+//! There is no fallback to another model after a failure.
 
 use super::{EndpointError, Llm, OnDelta, OpenAi};
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};
 
-/// Several models behind one door.
+/// A set of models that acts as one [`Llm`].
 #[derive(Debug)]
 pub struct Models {
-    /// The default first; never empty.
+    /// The models, the default first; never empty.
     models: Vec<OpenAi>,
 }
 
 impl Models {
-    /// Sets up every model, the default first; none where there is no model at all. Sends nothing.
+    /// Sets up all models, the default first, or returns `None` if `specs` is empty. Sends nothing.
     ///
     /// # Errors
-    /// When one of them can never be asked.
+    /// When the configuration of a model can never work.
     pub fn new(specs: impl IntoIterator<Item = LlmSpec>) -> Result<Option<Self>, EndpointError> {
         let mut models: Vec<OpenAi> = Vec::new();
         for spec in specs {
@@ -30,14 +30,16 @@ impl Models {
         Ok((!models.is_empty()).then_some(Self { models }))
     }
 
-    /// All of them, the default first.
+    /// Returns all models, the default first.
     pub fn iter(&self) -> impl Iterator<Item = &OpenAi> {
         self.models.iter()
     }
 
-    /// The model for a request: the one that it names. Else, of those that take all it holds, the first that a hint
-    /// fits, the hints in their order; else the one that its priorities speak for; else the default, or the first
-    /// that takes it.
+    /// Selects the model for a request.
+    ///
+    /// A model that the request names is used. Otherwise, only models that support the request are candidates: the
+    /// first match of a hint (in the order of the hints), then the best match for the priorities, then the first
+    /// candidate. If no model supports the request, selects the default.
     fn select(&self, request: &ChatRequest) -> Result<&OpenAi, ChatError> {
         if let Some(name) = &request.model {
             let named = self.models.iter().find(|model| model.spec().name == *name);
@@ -49,7 +51,7 @@ impl Models {
         }
         let able: Vec<&OpenAi> = self.models.iter().filter(|model| model.check_support(request).is_ok()).collect();
         let Some(first) = able.first().copied() else {
-            // The default says what it does not take.
+            // The default reports what it does not support.
             return Ok(&self.models[0]);
         };
         let hinted = request.preferences.hints.iter().map(|hint| hint.to_lowercase()).find_map(|hint| {
@@ -60,7 +62,7 @@ impl Models {
     }
 }
 
-/// The model with the highest weighted scores, the first of equals; none where nothing has weight.
+/// Returns the model with the highest weighted score (the first of equals), or `None` if all weights are zero.
 fn best_by_priority<'m>(preferences: &ModelPreferences, models: &[&'m OpenAi]) -> Option<&'m OpenAi> {
     let weight =
         |priority: Option<f32>| priority.filter(|priority| priority.is_finite()).unwrap_or(0.0).clamp(0.0, 1.0);

@@ -1,5 +1,5 @@
-//! Asks an OpenAI-compatible endpoint, always as a stream, within one deadline that covers every try and wait.
-//! Never sends the key anywhere but to the base URL, and never repeats a reply that had begun.
+//! Client for an OpenAI-compatible endpoint. It always streams, and one deadline covers all attempts and delays.
+//! The key is sent to the base URL only, and a reply that has begun is never requested again.
 
 use std::{
     sync::{
@@ -24,17 +24,17 @@ use super::{
 };
 use crate::model::{ChatError, ChatReply, ChatRequest, HumanDuration, LlmSpec};
 
-/// The pauses where the endpoint names none: 0.5, 1 and 2 seconds, each plus up to as much again by chance.
+/// The delays if the endpoint names none: 0.5, 1, and 2 seconds, each plus a random jitter of up to the same length.
 const RETRY_BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(500))
     .with_factor(2.0)
     .with_max_times(3)
     .with_jitter();
 
-/// Prompts with fewer tokens fit every context.
+/// The number of tokens below which a prompt fits every context.
 const MIN_CHECKED_TOKENS: u64 = 2_000;
 
-/// What to do about a context that is too small.
+/// Advice for a context that is too small.
 pub(super) const MORE_CONTEXT: &str = "start the server with a larger context (Ollama: the variable \
     `OLLAMA_CONTEXT_LENGTH`; llama.cpp: `--ctx-size`; vLLM: `--max-model-len`), or send less";
 
@@ -43,9 +43,9 @@ pub struct OpenAi {
     spec: LlmSpec,
     endpoint: LlmEndpoint,
     client: Client<LlmEndpoint>,
-    /// Shared with the other models of the endpoint.
+    /// The rate limiter, shared with the other models of the endpoint.
     rate_limiter: Arc<RateLimiter>,
-    /// Whether a person was warned that prompts are not read whole.
+    /// Set once the user was warned that prompts are truncated.
     has_warned: AtomicBool,
 }
 
@@ -59,7 +59,7 @@ impl OpenAi {
     /// Sets up the client; sends nothing.
     ///
     /// # Errors
-    /// When the base URL, the key or a header can never be sent.
+    /// When the base URL, the key, or a header can never be sent.
     pub fn new(spec: LlmSpec) -> Result<Self, EndpointError> {
         let endpoint = LlmEndpoint::new(&spec)?;
         let http = endpoint.client()?;
@@ -71,31 +71,31 @@ impl OpenAi {
         Ok(Self { spec, endpoint, client, rate_limiter: Arc::default(), has_warned: AtomicBool::default() })
     }
 
-    /// Makes it share the back-off of another model.
+    /// Shares the rate limiter of another model.
     #[must_use]
     pub(super) fn with_shared_rate_limit(self, other: &Self) -> Self {
         Self { rate_limiter: Arc::clone(&other.rate_limiter), ..self }
     }
 
-    /// What is known of the model.
+    /// Returns the configuration of the model.
     pub fn spec(&self) -> &LlmSpec {
         &self.spec
     }
 
-    /// Where it is, without the query: safe to show.
+    /// Returns the base URL without the query, which is safe to show.
     pub fn base_url(&self) -> &str {
         self.endpoint.api_base()
     }
 
-    /// Whether the model takes all that the request holds.
+    /// Checks that the model supports everything in the request.
     ///
     /// # Errors
-    /// [`ChatError::Unsupported`] with what it does not take.
+    /// [`ChatError::Unsupported`] with what the model does not support.
     pub fn check_support(&self, request: &ChatRequest) -> Result<(), ChatError> {
         request_body::check_support(&self.spec, request)
     }
 
-    /// One request, from its first byte to the last of its reply.
+    /// Makes one request and reads the reply to its end.
     async fn attempt(
         &self,
         request: &ChatRequest,
@@ -127,7 +127,7 @@ impl OpenAi {
         Ok(Reply { chat: draft.reply(&self.spec, request, body)?, read })
     }
 
-    /// Asks, and returns how many tokens of the request were read, if the endpoint says so.
+    /// Requests a reply and returns the number of prompt tokens that were read, if the endpoint reports it.
     pub(super) async fn measure(&self, request: &ChatRequest) -> Result<Option<u64>, Unmeasured> {
         let asked = self.ask(request, &|_| {}).await;
         asked.map(|reply| reply.read).map_err(|unanswered| match unanswered {
@@ -145,9 +145,10 @@ impl OpenAi {
         retry(limits, &self.rate_limiter, attempt).await.map_err(Unanswered::Failed)
     }
 
-    /// Returns a warning, once, that far less of a prompt was read than was sent.
+    /// Returns a warning, once, if the endpoint read far fewer tokens of a prompt than were sent.
     ///
-    /// Half of the fewest tokens leaves room for unusual tokenizers; what is short is always read.
+    /// The threshold is half of the estimated minimum, to allow for unusual tokenizers. Short prompts are never
+    /// checked.
     fn warning(&self, request: &ChatRequest, read: Option<u64>) -> Option<String> {
         let read = read.filter(|read| *read > 0)?;
         let sent = request.least_tokens();
@@ -161,7 +162,7 @@ impl OpenAi {
         ))
     }
 
-    /// The failure in words: where, what, and what to do.
+    /// Converts a failure into an error that names the model, the endpoint, and the advice.
     fn to_chat_error(&self, failed: &LlmError) -> ChatError {
         let advice = failed.hint.as_ref().and_then(|advice| advice.text(&self.spec));
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
@@ -176,7 +177,7 @@ impl OpenAi {
     }
 }
 
-/// A request as it is sent, and who takes the reply.
+/// A request in its wire form, and the callback for the text of the reply.
 #[derive(Clone, Copy)]
 struct OutgoingRequest<'a> {
     body: &'a RequestBody,
@@ -194,35 +195,35 @@ impl Llm for OpenAi {
     }
 }
 
-/// A reply, and how many tokens of its request the endpoint read, if it said so.
+/// A reply, and the number of prompt tokens that the endpoint read, if reported.
 struct Reply {
     chat: ChatReply,
     read: Option<u64>,
 }
 
-/// Why a request has no reply.
+/// The reason that a request has no reply.
 enum Unanswered {
-    /// It was not sent.
+    /// The request was not sent.
     Unsupported(ChatError),
     Failed(LlmError),
 }
 
-/// Why it is not known how much of a request the endpoint reads.
+/// The reason that the number of prompt tokens is unknown.
 #[derive(Debug)]
 pub(super) enum Unmeasured {
-    /// The endpoint says that it is too long.
+    /// The endpoint rejected the request as too long.
     TooLong(ChatError),
     Other(ChatError),
 }
 
-/// How long and how often a request is tried.
+/// Limits on the duration and the number of attempts.
 #[derive(Debug, Clone, Copy)]
 struct RetryLimits {
     deadline: Option<Duration>,
     single_try: bool,
 }
 
-/// Tries until there is a reply, a failure that another try would not help, or no time left.
+/// Retries until a reply arrives, a permanent failure occurs, or no time remains.
 async fn retry<Tried, T>(
     limits: RetryLimits,
     gate: &Arc<RateLimiter>,
@@ -256,7 +257,7 @@ where
         if ends_at.is_some_and(|ends_at| Instant::now() + pause >= ends_at) {
             return Err(failed);
         }
-        // After a limit, the gate is closed for as long.
+        // After a rate limit, the limiter itself delays the next request.
         if !failed.is_limit {
             tokio::time::sleep(pause).await;
         }
@@ -264,7 +265,7 @@ where
     }
 }
 
-/// What a future gives before a moment, if there is one.
+/// Returns the output of a future, or `None` if it is not ready by `ends_at`.
 async fn before_deadline<T>(ends_at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match ends_at {
         Some(ends_at) => tokio::time::timeout_at(ends_at, future).await.ok(),

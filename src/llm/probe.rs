@@ -1,5 +1,5 @@
-//! Tries what a model is said to be able to do, with requests as small as can be.
-//! Never changes how it is asked: it says which key to set.
+//! Checks the declared capabilities of a model with requests that are as small as possible.
+//! It does not change the configuration; it reports the key to set.
 
 use std::time::Duration;
 
@@ -15,33 +15,32 @@ use crate::model::{
     ReplySchema, StructuredOutput, ToolChoice, json_candidates,
 };
 
-/// Most tokens of a reply: it needs a dozen, and models that think first need more.
+/// The maximum length of a reply. A dozen tokens suffice, but models that reason first need more.
 const MAX_REPLY_TOKENS: u32 = 2_000;
 
-/// One thing that was tried.
+/// A capability that was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was tried: `reply`, `structured output`, `usage`, `tools` or `context`.
+    /// The name of the check: `reply`, `structured output`, `usage`, `tools`, or `context`.
     pub check: &'static str,
-    /// What came of it.
+    /// The outcome of the check.
     #[serde(flatten)]
     pub outcome: ProbeOutcome,
 }
 
-/// What came of trying something.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", content = "message", rename_all = "snake_case")]
 pub enum ProbeOutcome {
-    /// It works; what was seen.
+    /// The capability works; contains the observation.
     Works(String),
-    /// It is not there, which is no fault; what that means, or which key declares it.
+    /// The capability is absent, which is not a failure; contains the consequence, or the key that declares it.
     Absent(String),
-    /// It does not work; what happened, and which key to set.
+    /// The capability does not work; contains the failure and the key to set.
     Fails(String),
 }
 
-/// Asks the model once for a reply of a given form, once for a tool if it is said to take any, and once for a word after
-/// a prompt of a few thousand words.
+/// Checks a structured reply, a tool call if the model declares tools, and a reply to a prompt of a few thousand words.
 pub async fn probe_model(model: &OpenAi) -> Vec<Check> {
     let check = |check, outcome| Check { check, outcome };
     let reply = match model.chat(&structured_request()).await {
@@ -57,7 +56,7 @@ pub async fn probe_model(model: &OpenAi) -> Vec<Check> {
     ]
 }
 
-/// What [`structured_request`] asks for.
+/// The reply that [`structured_request`] requests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProbeAnswer {
@@ -124,17 +123,19 @@ fn check_usage(model: &OpenAi, reply: &ChatReply) -> ProbeOutcome {
     }
 }
 
-/// Words of the prompt that measures the context: more than the 4096 tokens to which common servers cut prompts where
-/// nobody says otherwise, and few enough to cost little.
+/// The number of words in the prompt that measures the context.
+///
+/// It exceeds the 4096 tokens to which common servers truncate prompts by default, and it is small enough to cost
+/// little.
 const PROBE_WORDS: usize = 6_000;
-/// The words that it repeats. Each is a token of its own in all common tokenizers.
+/// The words that the prompt repeats. Each is one token in all common tokenizers.
 const WORDS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
-/// Limits the measurement, since servers without a graphics card read a few dozen tokens a second.
+/// Limits the duration of the measurement, since servers without a GPU read only a few dozen tokens per second.
 const PROBE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Sends a long prompt, and compares the tokens that the endpoint read with its words.
+/// Sends a long prompt and compares the number of tokens that the endpoint read with the number of words.
 ///
-/// Some servers cut prompts to their context without an error, and only their usage tells.
+/// Some servers truncate prompts to their context without an error, and only the reported usage shows it.
 async fn reads_whole_prompts(model: &OpenAi) -> ProbeOutcome {
     let words: Vec<&str> = WORDS.into_iter().cycle().take(PROBE_WORDS).collect();
     let question = format!("{}\n\nWhich number comes next? Answer with one word.", words.join(" "));
@@ -146,7 +147,7 @@ async fn reads_whole_prompts(model: &OpenAi) -> ProbeOutcome {
         ..ChatRequest::default()
     };
     match model.measure(&request).await {
-        // A true count may be a little smaller, by tokens for several words.
+        // The true count may be a little smaller, if some tokens span several words.
         Ok(Some(read)) if read >= PROBE_WORDS as u64 / 4 * 3 => {
             ProbeOutcome::Works(format!("a prompt of {PROBE_WORDS} words was read whole: {read} tokens"))
         }
@@ -166,7 +167,7 @@ async fn reads_whole_prompts(model: &OpenAi) -> ProbeOutcome {
     }
 }
 
-/// Tokens of the reply to the measurement: no more are needed, and some endpoints take no fewer.
+/// The maximum length of the reply to the measurement. Some endpoints accept no smaller limit.
 const PROBE_REPLY_TOKENS: u32 = 16;
 
 async fn check_tools(model: &OpenAi) -> ProbeOutcome {

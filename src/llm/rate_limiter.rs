@@ -1,5 +1,5 @@
-//! Shares one back-off among all requests to an endpoint, so that those that run in parallel do not exhaust each
-//! other's tries.
+//! Shares one back-off among all requests to an endpoint, so that parallel requests do not exhaust each other's
+//! retries.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,20 +8,20 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// The pause after the first limit that names no wait; each further one doubles it.
+/// The pause after the first rate limit without a delay. Each further one doubles it.
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Limits how long a wait that one request was given holds up the others.
+/// Limits the delay that other requests share. A longer delay applies only to the request that received it.
 pub(super) const MAX_SHARED_WAIT: Duration = Duration::from_secs(15 * 60);
 
-/// So many requests in a row were let in that the endpoint limits nothing any more.
+/// The concurrency limit at which requests are no longer limited.
 const MAX_LIMIT: usize = 32;
 
-/// The entrance to an endpoint: requests enter in their order, and after a limit one by one.
+/// The rate limiter of an endpoint. Requests start in order, and after a rate limit one at a time.
 #[derive(Debug, Default)]
 pub(super) struct RateLimiter {
-    /// Held by the request that enters next. Tokio's mutex keeps the order.
+    /// Held by the request that starts next. The mutex of tokio is fair, which keeps the order.
     queue: tokio::sync::Mutex<()>,
     /// Changed by every request, and never held across an await.
     state: Mutex<LimiterState>,
@@ -31,19 +31,19 @@ pub(super) struct RateLimiter {
 #[derive(Debug, Default)]
 struct LimiterState {
     blocked_until: Option<Instant>,
-    /// Limits the requests without an answer; none where the endpoint has not limited anything lately.
+    /// The maximum number of requests without a response, or `None` if no rate limit applies.
     limit: Option<usize>,
     in_flight: usize,
     pauses: u32,
-    /// Counts how often the gate was closed.
+    /// The number of times that requests were blocked.
     generation: u64,
 }
 
-/// A request between its start and the head of its answer.
+/// A request whose response has not begun.
 #[derive(Debug)]
 pub(super) struct RequestPermit {
     limiter: Arc<RateLimiter>,
-    /// How often the gate had been closed when it entered.
+    /// The generation of the limiter when the permit was acquired.
     generation: u64,
 }
 
@@ -73,10 +73,10 @@ impl RateLimiter {
         }
     }
 
-    /// Closes the gate for a wait that the endpoint named, else for a pause of its own.
+    /// Blocks further requests for the delay that the endpoint named, or else for an exponential pause.
     fn block(&self, closings: u64, wait: Option<Duration>) {
         let mut state = self.state();
-        // Requests that ran in parallel are limited together, which is one limit.
+        // Rate limits of parallel requests count as one.
         let is_first = closings == state.generation;
         let wait = match wait {
             Some(wait) => Some(wait),
@@ -96,7 +96,7 @@ impl RateLimiter {
 }
 
 impl RequestPermit {
-    /// Lets the next request in: the endpoint has begun to answer. Returns what closes the gate after all.
+    /// Lets the next request start, because the response has begun. The returned permit can still report a rate limit.
     pub(super) fn answered(self) -> AnsweredPermit {
         let mut state = self.limiter.state();
         if self.generation == state.generation {
@@ -107,7 +107,7 @@ impl RequestPermit {
         AnsweredPermit { limiter: Arc::clone(&self.limiter), generation: self.generation }
     }
 
-    /// Closes the gate: the endpoint limits how much may be asked.
+    /// Reports a rate limit of the endpoint and blocks further requests.
     pub(super) fn limited(self, wait: Option<Duration>) {
         self.limiter.block(self.generation, wait);
     }
@@ -122,7 +122,7 @@ impl Drop for RequestPermit {
     }
 }
 
-/// A request whose answer has begun.
+/// A request whose response has begun.
 #[derive(Debug)]
 pub(super) struct AnsweredPermit {
     limiter: Arc<RateLimiter>,
@@ -130,7 +130,7 @@ pub(super) struct AnsweredPermit {
 }
 
 impl AnsweredPermit {
-    /// Closes the gate: the endpoint names a limit within its answer.
+    /// Reports a rate limit within the response and blocks further requests.
     pub(super) fn limited(&self, wait: Option<Duration>) {
         self.limiter.block(self.generation, wait);
     }
@@ -144,7 +144,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Seconds until the next request may enter, which is then answered.
+    /// Returns the seconds until the next request may start, and completes that request.
     async fn seconds_until_permit(gate: &Arc<RateLimiter>) -> u64 {
         let start = Instant::now();
         drop(gate.acquire().await.answered());

@@ -1,5 +1,4 @@
-//! Puts a reply together from the parts of its stream.
-//! Never asks for anything.
+//! Assembles a reply from the chunks of its stream.
 
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::model::{ChatPart, ChatReply, ChatRequest, JsonObject, LlmSpec, ReasoningFilter, Usage, split_reasoning};
 
-/// A reply as far as it has come.
+/// A partial reply.
 #[derive(Debug, Default)]
 pub(super) struct ReplyAccumulator {
     text: String,
@@ -27,15 +26,15 @@ pub(super) struct ReplyAccumulator {
     finish_reason: Option<String>,
     stop_reason: Value,
     usage: Option<Usage>,
-    /// How many tokens of the request the endpoint read, if it said so.
+    /// The number of prompt tokens that the endpoint read, if reported.
     read: Option<u64>,
-    /// Whether a whole message came, rather than parts of one.
+    /// Set if the endpoint sent a complete message instead of deltas.
     is_complete_message: bool,
-    /// Whether the endpoint said that the stream ends.
+    /// Set once the endpoint marked the end of the stream.
     is_done: bool,
 }
 
-/// A request for a tool as far as it has come.
+/// A partial tool call.
 #[derive(Debug, Default)]
 struct PartialToolCall {
     index: Option<u64>,
@@ -45,7 +44,7 @@ struct PartialToolCall {
 }
 
 impl PartialToolCall {
-    /// Whether a part with this name is another request, though its number and id are those of this one.
+    /// Returns whether a delta with this name starts another call, although its index and ID are those of this call.
     fn is_new_call(&self, name: &str, arguments: &Value) -> bool {
         let is_whole = || arguments_text(arguments).is_some_and(|text| serde_json::from_str::<Value>(&text).is_ok());
         let is_complete = || serde_json::from_str::<Value>(&self.arguments).is_ok();
@@ -56,13 +55,13 @@ impl PartialToolCall {
         }
     }
 
-    /// Whether a part says nothing but this request once more, as some endpoints do at the end.
+    /// Returns whether a delta only repeats this call, as some endpoints do at the end.
     fn is_duplicate(&self, name: &str, arguments: &Value) -> bool {
         !name.is_empty() && self.name == name && arguments_text(arguments).is_some_and(|text| text == self.arguments)
     }
 }
 
-/// The text of arguments that are there.
+/// Returns the text of arguments, or `None` if they are absent.
 fn arguments_text(arguments: &Value) -> Option<String> {
     match arguments {
         Value::Null => None,
@@ -71,8 +70,9 @@ fn arguments_text(arguments: &Value) -> Option<String> {
     }
 }
 
-/// Reads the stream to its end, and hands the text over as it comes. A stream that ends without a finish reason was
-/// cut, and its text is no answer.
+/// Reads the stream to its end and passes the text on as it arrives.
+///
+/// A stream without a finish reason was cut off, so its text is not a complete reply.
 pub(super) async fn collect(
     mut chunks: impl Stream<Item = Result<Value, OpenAIError>> + Unpin,
     on_delta: OnDelta<'_>,
@@ -97,7 +97,7 @@ pub(super) async fn collect(
         }
         let known = draft.text.len();
         draft.add(chunk);
-        // What only keeps the connection open is silence.
+        // Keep-alive chunks do not reset the idle timeout.
         if mark == Some(StreamMarker::Progress) || draft.progress() != before {
             silent_at = Instant::now() + timeout;
         }
@@ -121,7 +121,7 @@ pub(super) async fn collect(
 }
 
 impl ReplyAccumulator {
-    /// Returns how many tokens of the request the endpoint read, if it said so.
+    /// Returns the number of prompt tokens that the endpoint read, if reported.
     pub(super) fn tokens_read(&self) -> Option<u64> {
         self.read
     }
@@ -130,12 +130,12 @@ impl ReplyAccumulator {
         !self.text.is_empty() || !self.calls.is_empty()
     }
 
-    /// A failure in the middle of the stream: what has begun was perhaps shown, so another try is not the client's.
+    /// Marks a failure within the stream as final if it has content, since that may already be on the screen.
     fn interrupted(&self, failed: LlmError) -> LlmError {
         LlmError { is_final: failed.is_final || self.has_content(), ..failed }
     }
 
-    /// How much there is of everything, so that progress can be seen.
+    /// Returns the amount of each kind of content, to detect progress.
     fn progress(&self) -> (usize, bool, bool) {
         let calls = self.calls.iter().map(|call| 1 + call.id.len() + call.name.len() + call.arguments.len());
         let length = self.text.len() + self.reasoning.len() + self.refusal.len() + calls.sum::<usize>();
@@ -165,10 +165,11 @@ impl ReplyAccumulator {
         let id = part.id.unwrap_or_default();
         let name = part.function.name.unwrap_or_default();
         let at = self.calls.iter().rposition(|call| match part.index {
-            // Some endpoints number all requests alike, and only their ids tell them apart.
+            // Some endpoints give all calls the same index, and only the IDs differ.
             Some(_) => call.index == part.index && (id.is_empty() || call.id.is_empty() || call.id == id),
             None if !id.is_empty() => call.id == id,
-            // Neither number nor id: what names a tool begins a request, and the rest goes on with the last.
+            // Without an index and an ID, a delta with a name starts a call, and any other delta continues the last
+            // call.
             None => name.is_empty() || call.name.is_empty(),
         });
         let at = match at.filter(|at| !self.calls[*at].is_new_call(&name, &part.function.arguments)) {
@@ -193,10 +194,11 @@ impl ReplyAccumulator {
         }
     }
 
-    /// The reply to `request`, with `stopReason` in MCP's words where they fit and in the provider's own where not.
+    /// Returns the reply to `request`. The `stopReason` uses MCP's values if possible, and else the value of the
+    /// provider.
     ///
     /// # Errors
-    /// When the endpoint names a fault of its own as the reason for the end.
+    /// When the finish reason reports a failure of the endpoint.
     pub(super) fn reply(
         mut self,
         spec: &LlmSpec,
@@ -227,7 +229,7 @@ impl ReplyAccumulator {
             _ if refused => "refusal",
             _ if cut.is_some() => "stopSequence",
             Some(FinishReason::ContentFilter) => "content_filter",
-            // Some endpoints say `stop` all the same.
+            // Some endpoints report `stop` even with tool calls.
             _ if !uses.is_empty() => "toolUse",
             Some(FinishReason::Length) => "maxTokens",
             Some(FinishReason::StopSequence) => "stopSequence",
@@ -235,13 +237,13 @@ impl ReplyAccumulator {
             Some(FinishReason::Stop | FinishReason::ToolCalls) => "endTurn",
             Some(FinishReason::Other(ref word)) => word,
             Some(FinishReason::Refusal | FinishReason::EndpointFault(_)) => "unknown",
-            // The endpoint said in another way that this is all.
+            // The endpoint completed the reply without a finish reason.
             None if !self.text.is_empty() => "endTurn",
             None => "unknown",
         };
         let text = if self.text.is_empty() { self.refusal } else { self.text };
         let mut parts = Vec::new();
-        // With an answer, the thoughts before it have done their work. Without one, they say where the tokens went.
+        // Reasoning is only needed with tool calls, or without an answer, where it shows how the tokens were spent.
         if !self.reasoning.is_empty() && !uses.is_empty() && spec.dialect.echo_reasoning {
             parts.push(ChatPart::Reasoning { model: spec.name.clone(), text: self.reasoning });
         } else if !self.reasoning.is_empty() && uses.is_empty() && text.trim().is_empty() {
@@ -262,8 +264,10 @@ impl ReplyAccumulator {
         })
     }
 
-    /// The requests for tools, under the asker's names. One that the output limit cut off is left out; another one that
-    /// names no tool, or whose arguments cannot be read, is kept as such, for its asker to say so.
+    /// Returns the tool calls with the original tool names.
+    ///
+    /// A call that the output limit cut off is omitted. Any other call without a name or with invalid arguments is kept
+    /// as unreadable, so that the caller can report it.
     fn tool_uses(&mut self, request: &ChatRequest, body: &RequestBody, was_cut: bool) -> Vec<ChatPart> {
         let earlier = request.messages.iter().flat_map(|message| &message.parts);
         let mut taken: Vec<String> = earlier
@@ -296,15 +300,15 @@ impl ReplyAccumulator {
     }
 }
 
-/// Limits the characters of reasoning that are kept where there is no answer.
+/// Limits the characters of reasoning that are kept if the reply has no answer.
 const MAX_REASONING_CHARS: usize = 2_000;
 
-/// Why a reply ended, in the words of all providers.
+/// The normalized finish reason of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FinishReason {
     Stop,
     StopSequence,
-    /// A word for requests for tools, which may not be there.
+    /// Announces tool calls, which may be missing.
     ToolCalls,
     Length,
     ContentFilter,
@@ -358,7 +362,7 @@ impl FinishReason {
     }
 }
 
-/// The arguments in a JSON text, which some endpoints put into a JSON text once more; none where there is nothing.
+/// Parses the arguments, which some endpoints encode as a JSON string. An empty text has no arguments.
 fn parse_arguments(text: &str) -> Result<JsonObject, String> {
     if text.trim().is_empty() {
         return Ok(JsonObject::new());

@@ -1,5 +1,4 @@
-//! Writes a request in the words of its endpoint, or says what its model cannot take.
-//! Never sends anything.
+//! Converts a request to the wire format of its endpoint, or reports what the model does not support.
 
 use serde_json::{Map, Value, json};
 
@@ -9,23 +8,23 @@ use crate::model::{
     ReplySchema, StructuredOutput, SystemRole, ToolChoice,
 };
 
-/// Most stop sequences that endpoints take.
+/// The maximum number of stop sequences that endpoints accept.
 const MAX_STOP_SEQUENCES: usize = 4;
 
-/// A request as it is sent.
+/// A request in its wire form.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    /// The JSON.
+    /// The JSON body.
     pub(super) json: Value,
-    /// Whose tools those are that the reply will name.
+    /// The tool names of the request, to map names in the reply back.
     pub(super) tool_names: ToolNames,
 }
 
 impl RequestBody {
-    /// Writes the request.
+    /// Builds the body of a request.
     ///
     /// # Errors
-    /// [`ChatError::Unsupported`] for what the model or the endpoint does not take.
+    /// [`ChatError::Unsupported`] for anything that the model or the endpoint does not support.
     pub(super) fn new(spec: &LlmSpec, request: &ChatRequest) -> Result<Self, ChatError> {
         check_support(spec, request)?;
         let dialect = &spec.dialect;
@@ -45,7 +44,7 @@ impl RequestBody {
         let most = dialect.max_output_tokens.unwrap_or(u32::MAX);
         body.insert(limit.to_owned(), json!(request.max_tokens.min(most)));
         let settings = &spec.settings;
-        // By way of its text, so that 0.7 does not become 0.699999988.
+        // Converted through its text, so that 0.7 does not become 0.699999988.
         let asked = request.temperature.and_then(|temperature| temperature.to_string().parse::<f64>().ok());
         if let Some(temperature) = asked.or(settings.temperature).filter(|_| dialect.temperature) {
             body.insert("temperature".to_owned(), json!(temperature));
@@ -74,10 +73,10 @@ impl RequestBody {
     }
 }
 
-/// Whether the model takes all that the request holds.
+/// Checks that the model supports everything in the request.
 ///
 /// # Errors
-/// [`ChatError::Unsupported`] that says what it does not take, and which key would declare that it does.
+/// [`ChatError::Unsupported`] with what the model does not support, and the key that declares it.
 pub(super) fn check_support(spec: &LlmSpec, request: &ChatRequest) -> Result<(), ChatError> {
     let dialect = &spec.dialect;
     let has = |wanted: fn(&ChatPart) -> bool| request.messages.iter().flat_map(|message| &message.parts).any(wanted);
@@ -115,7 +114,7 @@ pub(super) fn check_support(spec: &LlmSpec, request: &ChatRequest) -> Result<(),
     Ok(())
 }
 
-/// The stop sequences that mean something; an empty one would end every reply at once.
+/// Returns the stop sequences that are not blank. An empty one would end every reply at once.
 pub(super) fn stop_sequences(request: &ChatRequest) -> impl Iterator<Item = &str> {
     request.stop.iter().map(String::as_str).filter(|stop| !stop.trim().is_empty())
 }
@@ -124,7 +123,7 @@ fn unsupported<T>(message: String) -> Result<T, ChatError> {
     Err(ChatError::Unsupported { message })
 }
 
-/// The tools, unless the model must not ask for one and has no other way to be told so.
+/// Returns the tools, or none if the model must not call any and the dialect cannot express that otherwise.
 fn tools_json(dialect: &Dialect, request: &ChatRequest, names: &mut ToolNames) -> Vec<Value> {
     if request.tool_choice == ToolChoice::None && dialect.tool_choice == ForcedToolChoice::Auto {
         return Vec::new();
@@ -161,7 +160,7 @@ fn response_format(dialect: &Dialect, form: &ReplySchema) -> Option<Value> {
     }
 }
 
-/// The schema without `$schema`, which some endpoints refuse.
+/// Returns the schema without `$schema`, which some endpoints reject.
 fn without_schema_keyword(schema: &Value) -> Value {
     let mut schema = schema.clone();
     if let Some(keywords) = schema.as_object_mut() {
@@ -170,7 +169,7 @@ fn without_schema_keyword(schema: &Value) -> Value {
     schema
 }
 
-/// Keywords that endpoints refuse in a strict schema.
+/// Keywords that endpoints reject in a strict schema.
 const NON_STRICT_KEYWORDS: [&str; 8] = [
     "allOf",
     "oneOf",
@@ -182,8 +181,9 @@ const NON_STRICT_KEYWORDS: [&str; 8] = [
     "unevaluatedProperties",
 ];
 
-/// Whether a schema keeps to what endpoints demand of a strict one: every object closed, every property required.
-/// One that does not is asked for all the same, as a wish.
+/// Returns whether a schema meets the rules for strict ones: every object is closed, and every property is required.
+///
+/// Any other schema is sent as non-strict, so the endpoint does not enforce it.
 fn is_strict_object(schema: &Value) -> bool {
     schema.get("type").is_some_and(|kind| kind == "object") && meets_strict_rules(schema)
 }
@@ -218,7 +218,9 @@ fn meets_strict_rules(schema: &Value) -> bool {
     all.chain(variants.into_iter().flatten()).chain(keywords.get("items")).all(meets_strict_rules)
 }
 
-/// The conversation, the system prompt first. A form that the model does not see otherwise is asked for there.
+/// Returns the messages, the system prompt first.
+///
+/// The system prompt contains the output schema if the dialect does not enforce it or asks for it in the prompt.
 fn messages_json(spec: &LlmSpec, request: &ChatRequest, names: &mut ToolNames) -> Result<Vec<Value>, ChatError> {
     let dialect = &spec.dialect;
     let mut system: Vec<String> = request.system.iter().cloned().collect();
@@ -243,7 +245,7 @@ fn messages_json(spec: &LlmSpec, request: &ChatRequest, names: &mut ToolNames) -
     Ok(all)
 }
 
-/// The results of tools, each a message of its own, then the rest as one.
+/// Appends each tool result as a separate message, then the other parts as one message.
 fn push_user_messages(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(), ChatError> {
     let mut parts = Vec::new();
     for part in &message.parts {
@@ -258,7 +260,7 @@ fn push_user_messages(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(),
                 parts.push(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}));
             }
             ChatPart::ToolResult { id, text, is_error } => {
-                // The wire has no other place for it.
+                // The wire format has no other place for the error flag.
                 let content = if *is_error { format!("The tool failed: {text}") } else { text.clone() };
                 all.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
             }
@@ -272,7 +274,7 @@ fn push_user_messages(message: &ChatMessage, all: &mut Vec<Value>) -> Result<(),
     match parts.is_empty() {
         true if message.parts.is_empty() => all.push(json!({"role": "user", "content": ""})),
         true => {}
-        // Not every endpoint takes parts, and every one takes a text.
+        // Every endpoint accepts a text, but not all accept parts.
         false if is_text => all.push(json!({"role": "user", "content": joined_text(message)})),
         false => all.push(json!({"role": "user", "content": parts})),
     }
@@ -291,7 +293,7 @@ fn assistant_message(spec: &LlmSpec, message: &ChatMessage, names: &mut ToolName
             ChatPart::ToolUse { id, name, input } => {
                 calls.push(tool_call_json(id, names.wire_name(name), &Value::Object(input.clone()).to_string()));
             }
-            // Some endpoints refuse a conversation with arguments that are no JSON; the result says what was wrong.
+            // Some endpoints reject arguments that are not valid JSON. The tool result describes the problem.
             ChatPart::UnreadableToolUse { id, name, .. } => calls.push(tool_call_json(id, names.wire_name(name), "{}")),
             ChatPart::Image { .. } | ChatPart::Audio { .. } | ChatPart::ToolResult { .. } => {
                 return unsupported(
@@ -316,7 +318,7 @@ fn tool_call_json(id: &str, name: String, arguments: &str) -> Value {
     json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
 }
 
-/// The texts of a message, a line break between each two.
+/// Returns the texts of a message, joined with line breaks.
 fn joined_text(message: &ChatMessage) -> String {
     let texts = message.parts.iter().filter_map(|part| match part {
         ChatPart::Text { text } => Some(text.as_str()),
@@ -325,7 +327,7 @@ fn joined_text(message: &ChatMessage) -> String {
     texts.collect::<Vec<_>>().join("\n")
 }
 
-/// The endpoint's word for a kind of sound.
+/// Returns the name of an audio format on the wire.
 fn audio_format(mime_type: &str) -> Result<&'static str, ChatError> {
     match mime_type.to_ascii_lowercase().as_str() {
         "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/vnd.wave" => Ok("wav"),

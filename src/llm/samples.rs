@@ -1,11 +1,10 @@
-//! What the tests of this room share.
-//! Never used outside them.
+//! Samples for the tests of this module.
 
 use std::time::Duration;
 
 use crate::model::{Dialect, LlmSpec, RequestSettings, Scores};
 
-/// A model with everything at its simplest, and a key.
+/// Returns a minimal model with a key.
 pub(super) fn spec(base_url: &str) -> LlmSpec {
     LlmSpec {
         name: LlmSpec::DEFAULT_NAME.to_owned(),

@@ -1,20 +1,19 @@
-//! Gives tools names that every endpoint takes, and knows whose they are.
-//! Never gives one name to two tools, nor two names to one.
+//! Maps tool names to names that every endpoint accepts, and back. The mapping is one-to-one.
 
 use indexmap::IndexMap;
 
-/// Most characters of a function's name that endpoints take.
+/// The maximum length of a function name that endpoints accept, in characters.
 const MAX_TOOL_NAME_CHARS: usize = 64;
 
-/// The names of one request's tools.
+/// The tool names of one request.
 #[derive(Debug, Default)]
 pub(super) struct ToolNames {
-    /// From the asker's name to the endpoint's.
+    /// Maps each original name to its wire name.
     wire_names: IndexMap<String, String>,
 }
 
 impl ToolNames {
-    /// The endpoint's name for the asker's `name`: `[A-Za-z0-9_-]{1,64}`.
+    /// Returns the wire name for `name`, which matches `[A-Za-z0-9_-]{1,64}`.
     pub(super) fn wire_name(&mut self, name: &str) -> String {
         if let Some(given) = self.wire_names.get(name) {
             return given.clone();
@@ -34,7 +33,7 @@ impl ToolNames {
         free
     }
 
-    /// The asker's name for the endpoint's; a name that was never given stands for itself.
+    /// Returns the original name for a wire name; an unknown name maps to itself.
     pub(super) fn original_name(&self, given: &str) -> String {
         let found = self.wire_names.iter().find(|(_, other)| *other == given);
         found.map_or(given, |(original, _)| original).to_owned()

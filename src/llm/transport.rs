@@ -1,6 +1,6 @@
-//! Carries requests to the endpoint: keeps the status and body of every refusal, and turns an answer in plain JSON
-//! into the stream that was asked for.
-//! Never retries, never follows a redirect, and never reads the environment for a key.
+//! HTTP transport to the endpoint. It keeps the status and body of every error response, and converts a plain JSON
+//! response into a stream.
+//! It never retries, never follows a redirect, and never reads a key from the environment.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use secrecy::SecretString;
 use super::wire::ApiError;
 use crate::{model::LlmSpec, system::clock};
 
-/// How long a connection is kept for the next request: less than the five seconds after which common servers close it.
+/// The idle time of a pooled connection: less than the five seconds after which common servers close it.
 const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection to the endpoint may take.
+/// Limits the duration of connecting to the endpoint.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most bytes of an error body that are read; what explains an error comes first.
+/// The maximum number of bytes read from an error body. The explanation usually comes first.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// Most bytes of a reply, the framing of its stream included: about 200 000 tokens, so a stream without an end
-/// cannot fill the memory.
+/// The maximum size of a reply, including the framing of its stream: about 200,000 tokens. An endless stream cannot
+/// exhaust the memory.
 const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Why an endpoint cannot be used at all.
+/// The reason that an endpoint cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// The base URL is none.
+    /// The base URL is invalid.
     #[error("`base_url` in {section} is `{url}`, {problem}; expected a URL such as `http://127.0.0.1:11434/v1`")]
     BaseUrl {
         /// The section of the agents file.
         section: String,
-        /// As written.
+        /// The URL as written.
         url: String,
-        /// What is wrong with it.
+        /// The problem with the URL.
         problem: &'static str,
     },
     /// The key cannot be sent in a header.
@@ -55,32 +55,32 @@ pub enum EndpointError {
     Header {
         /// The section of the agents file.
         section: String,
-        /// Its name.
+        /// The name of the header.
         name: String,
     },
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be created.
     #[error("the HTTP client could not be set up: {message}")]
     Client {
-        /// Why.
+        /// The cause.
         message: String,
     },
 }
 
-/// Where requests go, and what goes with each: nothing but what the agents file says.
+/// The URL of an endpoint, with the query and the headers of every request. All of it comes from the agents file.
 #[derive(Clone)]
 pub(super) struct LlmEndpoint {
-    /// Without query and without a slash at the end; safe to show.
+    /// The URL without the query and a trailing slash; safe to show.
     base_url: String,
     query: Vec<(String, String)>,
     headers: HeaderMap,
-    /// The crate wants a key to hand out; the real one is in `headers` alone.
+    /// A placeholder, because `async-openai` requires a key. The real key is only in `headers`.
     placeholder_key: SecretString,
-    /// What must not appear in a message.
+    /// Values that must not appear in messages.
     secrets: Vec<String>,
     is_plain_http: bool,
 }
 
-/// Secrets shorter than this are not looked for in messages: they would match ordinary words.
+/// The minimum length of a secret that is redacted. Shorter ones would match ordinary words.
 const MIN_SECRET_BYTES: usize = 8;
 
 impl LlmEndpoint {
@@ -111,7 +111,7 @@ impl LlmEndpoint {
                 secret_header(&format!("Bearer {key}")).ok_or(EndpointError::Key { section: spec.section_name() })?,
             );
         }
-        // As it is sent, and so as it may come back.
+        // The secret itself, and its URL-encoded form.
         let encoded = query.iter().map(|(_, value)| url::form_urlencoded::byte_serialize(value.as_bytes()).collect());
         let values = spec.headers.iter().chain(&query).map(|(_, value)| value).chain(&spec.api_key).cloned();
         let secrets = values.chain(encoded).filter(|value: &String| value.len() >= MIN_SECRET_BYTES).collect();
@@ -125,20 +125,20 @@ impl LlmEndpoint {
         })
     }
 
-    /// The text without this endpoint's secrets.
+    /// Replaces the secrets of this endpoint in a text.
     pub(super) fn redact(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "[secret]"))
     }
 
-    /// A client that sends the headers of this endpoint nowhere else.
+    /// Returns a client that sends the headers of this endpoint nowhere else.
     pub(super) fn client(&self) -> Result<reqwest::Client, EndpointError> {
         let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
         let builder = match self.is_plain_http {
-            // A proxy would read the key of a request that is not encrypted. Nothing else leads to TLS from there, and
-            // to look for its roots takes a while.
+            // A proxy could read the key of an unencrypted request. Plain HTTP needs no TLS roots, and loading them is
+            // slow.
             true => builder.no_proxy().tls_certs_only([]),
             false => builder,
         };
@@ -170,26 +170,26 @@ impl Config for LlmEndpoint {
     }
 }
 
-/// Why a request has no answer to read.
+/// The reason that a request has no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResponseError {
-    /// The endpoint answered with another status than success.
+    /// The endpoint answered with a status other than success.
     #[error("{}", .error.message)]
     Status {
         status: u16,
         error: ApiError,
-        /// How long it asks to wait.
+        /// The delay that the endpoint requested.
         retry_after: Option<Duration>,
-        /// Where a redirect points.
+        /// The target of a redirect.
         location: Option<String>,
     },
-    /// A success that holds a web page: a login form or a wrong path.
+    /// A success with a web page: a login form or a wrong path.
     #[error("{message}")]
     WebPage { status: u16, message: String },
-    /// No connection was made.
+    /// No connection was established.
     #[error("{message}")]
     Unreachable { message: String },
-    /// The connection was lost before the answer began.
+    /// The connection was lost before the response began.
     #[error("{message}")]
     ConnectionLost { message: String },
 }
@@ -219,7 +219,7 @@ async fn read_error_response(response: Response) -> ResponseError {
     let location = response.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut body = Vec::new();
     let mut parts = response.bytes_stream();
-    // What was read before the connection broke still explains the most.
+    // The bytes read before the connection broke are still the best explanation.
     while let Some(Ok(part)) = parts.next().await {
         body.extend_from_slice(&part);
         if body.len() >= MAX_ERROR_BYTES {
@@ -229,8 +229,10 @@ async fn read_error_response(response: Response) -> ResponseError {
     ResponseError::Status { status, error: ApiError::from_body(&body), retry_after: wait, location }
 }
 
-/// The response as a bounded stream of events, whatever the endpoint made of `stream: true`. The first byte tells:
-/// no line of an event stream begins with a brace, a bracket or an angle bracket. Headers often tell wrongly.
+/// Converts the response to a bounded event stream, even if the endpoint ignored `stream: true`.
+///
+/// The first byte decides: no line of an event stream begins with a brace, a bracket, or an angle bracket. Headers are
+/// often wrong.
 pub(super) async fn into_event_stream(response: Response) -> Result<Response, ResponseError> {
     let status = response.status();
     let mut left = MAX_REPLY_BYTES;
@@ -266,15 +268,16 @@ pub(super) async fn into_event_stream(response: Response) -> Result<Response, Re
     Ok(answer.into())
 }
 
-/// Says that a part of the body has arrived; see [`super::wire::StreamMarker`].
+/// Reports that a part of the body has arrived; see [`super::wire::StreamMarker`].
 const PROGRESS_EVENT: &[u8] = b"data: {\"kapell\":\"progress\"}\n\n";
-/// Says that the endpoint has marked the end of the stream, which the client keeps to itself.
+/// Reports that the endpoint marked the end of the stream, which `async-openai` does not expose.
 const DONE_EVENT: &[u8] = b"data: {\"kapell\":\"done\"}\n\n";
 
 type BodyChunk = std::io::Result<Bytes>;
 
-/// A body in plain JSON as one event, with marks of its progress before it. Inside JSON, a raw line break is only ever
-/// a space between tokens, so all of it fits one event.
+/// Converts a plain JSON body into one event, preceded by progress markers.
+///
+/// A raw line break in JSON is always whitespace between tokens, so the body fits in one event.
 fn as_single_event(
     parts: impl Stream<Item = BodyChunk> + Send + Unpin + 'static,
 ) -> impl Stream<Item = BodyChunk> + Send {
@@ -296,7 +299,7 @@ fn as_single_event(
     })
 }
 
-/// The stream with a mark before `data: [DONE]`.
+/// Inserts a marker before `data: [DONE]`.
 fn with_done_marker(
     parts: impl Stream<Item = BodyChunk> + Send + Unpin + 'static,
 ) -> impl Stream<Item = BodyChunk> + Send {
@@ -317,7 +320,7 @@ fn with_done_marker(
     })
 }
 
-/// A part of a stream, with a mark before a line that ends it. `line` is what was held back of a line that may be one.
+/// Inserts a marker before a line that ends the stream. `line` buffers a partial line that may be one.
 fn insert_done_marker(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
     const DONE_LINE: &[u8] = b"data:[DONE]";
     let bare = |line: &[u8]| line.iter().copied().filter(|byte| *byte != b' ').collect::<Vec<u8>>();
@@ -352,7 +355,7 @@ fn insert_done_marker(part: &[u8], line: &mut Option<Vec<u8>>) -> Vec<u8> {
     marked
 }
 
-/// The pause that `retry-after-ms` or `retry-after` asks for.
+/// Returns the delay in `retry-after-ms` or `retry-after`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
@@ -361,7 +364,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     clock::retry_after(text("retry-after")?, text("date"))
 }
 
-/// The innermost cause of an error: what the operating system or the library said, without the URL.
+/// Returns the innermost cause of an error, which comes from the operating system or a library and has no URL.
 pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -1,5 +1,5 @@
-//! The JSON of chat completions as endpoints really send it: every field may be absent, null or of another type.
-//! Never sends anything, and never refuses a chunk for a field that it does not need.
+//! The JSON of chat completions as real endpoints send it: every field may be absent, null, or of another type.
+//! A chunk is never rejected for a field that is not needed.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::model::Usage;
 
-/// One event of the stream, or the whole answer of an endpoint that does not stream.
+/// One event of the stream, or the complete response of an endpoint that does not stream.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChatChunk {
@@ -18,15 +18,15 @@ pub(super) struct ChatChunk {
     pub(super) choices: Vec<ChatChoice>,
     #[serde(deserialize_with = "lenient")]
     pub(super) usage: Option<TokenCounts>,
-    /// An error in place of an answer; see [`ApiError::from_value`].
+    /// An error instead of a response; see [`ApiError::from_value`].
     pub(super) error: Option<Value>,
-    /// What the transport says of the stream.
+    /// A marker that the transport inserted.
     #[serde(rename = "kapell", deserialize_with = "lenient")]
     pub(super) marker: Option<StreamMarker>,
 }
 
 impl ChatChunk {
-    /// Reads what it can. An array (as one provider wraps its errors) stands for its first element.
+    /// Reads what it can. Of an array, which one provider wraps around errors, it reads the first element.
     pub(super) fn from_value(value: Value) -> Self {
         let value = match value {
             Value::Array(items) => items.into_iter().next().unwrap_or_default(),
@@ -38,17 +38,17 @@ impl ChatChunk {
     }
 }
 
-/// What the transport adds to a stream.
+/// A marker that the transport inserts into a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum StreamMarker {
-    /// A part of an answer has arrived that can only be read as a whole.
+    /// A part of a response arrived that can only be parsed as a whole.
     Progress,
-    /// The endpoint has said that the stream ends here.
+    /// The endpoint marked the end of the stream.
     Done,
 }
 
-/// One of the alternatives; only the first is asked for.
+/// One of the choices; only the first is requested.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ChatChoice {
@@ -57,12 +57,12 @@ pub(super) struct ChatChoice {
     /// A part of the message, in a stream.
     #[serde(deserialize_with = "lenient")]
     pub(super) delta: Option<MessagePart>,
-    /// The whole message.
+    /// The complete message.
     #[serde(deserialize_with = "lenient")]
     pub(super) message: Option<MessagePart>,
     #[serde(deserialize_with = "lenient")]
     pub(super) finish_reason: Option<String>,
-    /// The stop sequence that ended the reply, from endpoints that tell (a token's number, from some).
+    /// The stop sequence that ended the reply, if the endpoint reports it. Some endpoints send a token number.
     pub(super) stop_reason: Value,
 }
 
@@ -71,10 +71,10 @@ pub(super) struct ChatChoice {
 #[serde(default)]
 pub(super) struct MessagePart {
     content: Value,
-    /// What the model thinks before it answers, from endpoints that tell.
+    /// The reasoning of the model, if the endpoint sends it.
     #[serde(deserialize_with = "lenient")]
     reasoning_content: Option<String>,
-    /// The same, from other endpoints.
+    /// The same field under the name that other endpoints use.
     #[serde(deserialize_with = "lenient")]
     reasoning: Option<String>,
     #[serde(deserialize_with = "lenient")]
@@ -84,7 +84,7 @@ pub(super) struct MessagePart {
 }
 
 impl MessagePart {
-    /// Its text: a string, or the texts of content parts.
+    /// Returns the text: a string, or the joined texts of content parts.
     pub(super) fn text(&self) -> String {
         match &self.content {
             Value::String(text) => text.clone(),
@@ -93,38 +93,38 @@ impl MessagePart {
         }
     }
 
-    /// What the model thinks before it answers.
+    /// Returns the reasoning of the model.
     pub(super) fn reasoning(&self) -> &str {
         self.reasoning_content.as_deref().or(self.reasoning.as_deref()).unwrap_or_default()
     }
 }
 
-/// A request for a tool, or a part of one.
+/// A tool call or a part of one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ToolCallDelta {
-    /// Which of the reply's requests it belongs to; some endpoints leave it out.
+    /// The index of the call within the reply; some endpoints omit it.
     #[serde(deserialize_with = "lenient")]
     pub(super) index: Option<u64>,
-    /// Only in its first part; some endpoints leave it out or empty.
+    /// Only in the first part; some endpoints omit it or leave it empty.
     #[serde(deserialize_with = "lenient")]
     pub(super) id: Option<String>,
     #[serde(deserialize_with = "lenient")]
     pub(super) function: FunctionDelta,
 }
 
-/// What a [`ToolCallDelta`] is about.
+/// The function that a [`ToolCallDelta`] calls.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct FunctionDelta {
-    /// Only in its first part.
+    /// Only in the first part.
     #[serde(deserialize_with = "lenient")]
     pub(super) name: Option<String>,
-    /// A piece of JSON text, or, from some endpoints, the arguments themselves.
+    /// A piece of JSON text or, from some endpoints, the arguments themselves.
     pub(super) arguments: Value,
 }
 
-/// Tokens used.
+/// Token counts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TokenCounts {
@@ -136,14 +136,14 @@ pub(super) struct TokenCounts {
 }
 
 impl TokenCounts {
-    /// The counts, if both are there.
+    /// Returns the usage, if both counts are present.
     pub(super) fn usage(&self) -> Option<Usage> {
         Some(Usage { input_tokens: tokens(&self.prompt_tokens)?, output_tokens: tokens(&self.completion_tokens)? })
     }
 
-    /// Returns how many tokens of the request were read, at least.
+    /// Returns the minimum number of prompt tokens that were read.
     ///
-    /// Some endpoints leave tokens that they had cached out of their count, so the larger count is taken.
+    /// Some endpoints exclude cached tokens from their count, so the larger count is used.
     pub(super) fn tokens_read(&self) -> Option<u64> {
         let details = self.prompt_tokens_details.get("cached_tokens").unwrap_or(&Value::Null);
         let counts = [&self.prompt_tokens, details, &self.cache_read_input_tokens, &self.prompt_cache_hit_tokens];
@@ -151,31 +151,31 @@ impl TokenCounts {
     }
 }
 
-/// A count of tokens, which some endpoints write as a float.
+/// Returns a token count, which some endpoints write as a float.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, and a count is whole")]
 fn tokens(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().map(|count| count as u64))
 }
 
-/// What an endpoint says of its own failure.
+/// An error of an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ApiError {
-    /// What went wrong, in its words; shortened.
+    /// The message of the endpoint, shortened.
     pub(super) message: String,
-    /// Its `code` or `type`, whichever is a word.
+    /// The `code` or `type`, if it is a string.
     pub(super) code: Option<String>,
-    /// The parameter that it did not like, if it says.
+    /// The parameter that was rejected, if the endpoint names one.
     pub(super) param: Option<String>,
-    /// The HTTP status that a numeric `code` stands for.
+    /// The HTTP status, if `code` is numeric.
     pub(super) status: Option<u16>,
 }
 
-/// Most characters of an endpoint's words that are passed on.
+/// The maximum length of an endpoint's message that is kept, in characters.
 const MAX_MESSAGE_CHARS: usize = 600;
 
 impl ApiError {
-    /// Reads an error body of any form: `{"error": {…}}` with a numeric or a textual code, `{"error": "text"}`,
-    /// an array of either, `{"message"}`, `{"detail"}`, a web page, or plain text.
+    /// Parses an error body of any form: `{"error": {…}}` with a numeric or a textual code, `{"error": "text"}`, an
+    /// array of either, `{"message"}`, `{"detail"}`, a web page, or plain text.
     pub(super) fn from_body(body: &[u8]) -> Self {
         match serde_json::from_slice::<Value>(body) {
             Ok(Value::Array(items)) => Self::from_value(&items.into_iter().next().unwrap_or_default()),
@@ -184,7 +184,7 @@ impl ApiError {
         }
     }
 
-    /// Reads the JSON of an error.
+    /// Parses the JSON of an error.
     pub(super) fn from_value(value: &Value) -> Self {
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         let message = match error {
@@ -206,8 +206,8 @@ impl ApiError {
         }
     }
 
-    /// Whether another try would end like this one, whatever the status says: some endpoints answer 500 to what they
-    /// will never do.
+    /// Returns whether a retry would fail in the same way. Some endpoints answer 500 to requests that they never
+    /// support.
     pub(super) fn is_permanent(&self) -> bool {
         let message = self.message.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
@@ -217,14 +217,14 @@ impl ApiError {
             || self.is_too_long()
     }
 
-    /// Whether the request is longer than the model's context.
+    /// Returns whether the request exceeds the context of the model.
     pub(super) fn is_too_long(&self) -> bool {
         let message = self.message.to_lowercase();
         let words = ["context length", "context window", "context size", "maximum context", "prompt is too long"];
         self.code.as_deref() == Some("context_length_exceeded") || words.iter().any(|words| message.contains(words))
     }
 
-    /// Whether the endpoint limits how much may be asked.
+    /// Returns whether the error is a rate limit.
     pub(super) fn is_limit(&self, status: Option<u16>) -> bool {
         let message = self.message.to_lowercase();
         let code = self.code.as_deref().unwrap_or_default();
@@ -233,7 +233,7 @@ impl ApiError {
             || ["rate limit", "overloaded", "too many requests"].iter().any(|words| message.contains(words))
     }
 
-    /// The wait that the message names, as in `try again in 1m30.5s`.
+    /// Returns the delay that the message names, as in `try again in 1m30.5s`.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let message = self.message.to_lowercase();
         let (_, rest) = ["again in ", "retry in ", "retry after ", "wait for "]
@@ -242,13 +242,13 @@ impl ApiError {
         parse_wait(rest)
     }
 
-    /// Whether the account is used up, which waiting does not mend.
+    /// Returns whether the account is out of credit, so that waiting does not help.
     pub(super) fn is_out_of_credit(&self) -> bool {
         self.code.as_deref() == Some("insufficient_quota")
     }
 }
 
-/// The codes of what no other try would change.
+/// The codes of errors that a retry cannot fix.
 const PERMANENT_CODES: [&str; 7] = [
     "context_length_exceeded",
     "invalid_request_error",
@@ -259,7 +259,7 @@ const PERMANENT_CODES: [&str; 7] = [
     "content_policy_violation",
 ];
 
-/// The duration at the start of a text: `20ms`, `1.2s`, `1m30s`, `7 seconds`.
+/// Parses the duration at the start of a text: `20ms`, `1.2s`, `1m30s`, `7 seconds`.
 fn parse_wait(text: &str) -> Option<Duration> {
     let mut seconds = None;
     let mut rest = text.trim_start();
@@ -281,7 +281,7 @@ fn parse_wait(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds?).ok()
 }
 
-/// The title of a web page, or the text as it is.
+/// Returns the title of a web page, or the text unchanged.
 fn plain_text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
@@ -302,7 +302,7 @@ fn truncate(text: &str) -> String {
     }
 }
 
-/// A value of the expected type, or its default where it is null or anything else.
+/// Deserializes a value of the expected type, or its default if it is null or of another type.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
 }

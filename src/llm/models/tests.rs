@@ -15,7 +15,7 @@ fn model_spec(name: &str, model: &str, scores: [f32; 3], dialect: Dialect) -> Ll
     }
 }
 
-/// A default of text alone, a cheap one, and one that takes everything.
+/// Returns a text-only default, a cheap model, and a model that supports everything.
 fn models() -> Models {
     let plain = Dialect::default();
     let able = Dialect { tools: true, images: true, audio: true, ..plain };
@@ -82,7 +82,7 @@ fn selects_a_model_that_supports_the_request() {
         models().select(&named).and_then(|model| model.check_support(&named).map(|()| model.spec().name.clone()));
     let message = "model `Tiny-1B` takes no tools; if it does, set `tools = true` in [models.quick]".to_owned();
     assert_eq!(refused, Err(ChatError::Unsupported { message }));
-    // Where none does, the default says why.
+    // If no model supports the request, the default reports why.
     assert_eq!(chosen(&ChatRequest { tool_choice: ToolChoice::Required, ..question() }), "llm");
     let sound = ChatPart::Audio { mime_type: "audio/wav".to_owned(), data: "UklG".to_owned() };
     let sound =

@@ -31,7 +31,7 @@ fn question() -> ChatRequest {
     }
 }
 
-/// A server that answers one request after the other with the given bytes, and tells what it was sent.
+/// A server that answers successive requests with the given bytes and reports the requests that it received.
 struct TestServer {
     base_url: String,
     requests: tokio::sync::mpsc::Receiver<String>,
@@ -57,7 +57,7 @@ impl TestServer {
     }
 }
 
-/// The head and the body of one request.
+/// Returns the head and the body of one request.
 async fn read_request(socket: &mut TcpStream) -> String {
     let mut text = String::new();
     loop {
@@ -88,7 +88,7 @@ fn reply(text: &str, model: &str, stop_reason: &str, usage: Option<(u64, u64)>) 
     }
 }
 
-/// A model whose endpoint answers every request with these parts, exactly as they are cut.
+/// Returns a model whose endpoint answers every request with exactly these chunks.
 fn model_replying(parts: Vec<Bytes>) -> OpenAi {
     model_with_spec(spec("http://endpoint.test"), parts)
 }
@@ -104,7 +104,7 @@ fn model_with_spec(spec: LlmSpec, parts: Vec<Bytes>) -> OpenAi {
     OpenAi { spec, endpoint, client, rate_limiter: Arc::default(), has_warned: AtomicBool::default() }
 }
 
-/// The message and the status of a failure, and whether it may pass.
+/// Returns the message and the status of a failure, and whether the failure is transient.
 fn failure_parts(result: Result<ChatReply, ChatError>) -> (String, Option<u16>, bool) {
     match result {
         Err(ChatError::Endpoint { message, status }) => (message, status, false),
@@ -160,7 +160,7 @@ async fn omits_a_missing_key_and_uses_the_max_tokens_field() {
 async fn reads_all_reply_forms() {
     let usage = Some((3, 2));
     for (body, expected) in [
-        // Comments, a role of its own, usage in a chunk without choices, an end mark.
+        // Comments, a separate role chunk, usage in a chunk without choices, and an end marker.
         (
             ": PROCESSING\n\ndata: {\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"created\":1.5,\"model\":\"small-2\",\
              \"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n\
@@ -170,13 +170,13 @@ async fn reads_all_reply_forms() {
              data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n",
             reply("Grüß Gott", "small-2", "endTurn", usage),
         ),
-        // No index, content parts, no end mark, line breaks of another system, an event name.
+        // No index, content parts, no end marker, CRLF line breaks, and an event name.
         (
             "event: message\r\ndata: {\"choices\":[{\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}]},\
              \"finish_reason\":\"length\"}]}\r\n\r\n",
             reply("Hi", "small", "maxTokens", None),
         ),
-        // The stop sequence that was asked for, and a token's number that is none.
+        // A stop sequence that was requested, and a token number that is not a stop sequence.
         (
             "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\",\"stop_reason\":\"END\"}]}\n\n",
             reply("Hi", "small", "stopSequence", None),
@@ -185,18 +185,18 @@ async fn reads_all_reply_forms() {
             "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"},\"finish_reason\":\"stop\",\"stop_reason\":2}]}\n\n",
             reply("Hi", "small", "endTurn", None),
         ),
-        // A word of the provider's own.
+        // A finish reason that is specific to the provider.
         (
             "data: {\"choices\":[{\"delta\":{\"content\":\"H\"},\"finish_reason\":\"content_filter\"}]}\n\n",
             reply("H", "small", "content_filter", None),
         ),
-        // A refusal, and a second alternative that nobody asked for.
+        // A refusal, and a second choice that was not requested.
         (
             "data: {\"choices\":[{\"delta\":{\"content\":null,\"refusal\":\"I can't\"}},{\"index\":1,\"delta\":\
              {\"content\":\"Sure\"}}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
             reply("I can't", "small", "refusal", None),
         ),
-        // Plain JSON, over several lines.
+        // Plain JSON over several lines.
         (
             "\n{\n  \"model\": \"small-3\",\r\n  \"choices\": [{\"message\": {\"content\": \"a\\nb\"}, \
              \"finish_reason\": \"stop\"}],\n  \"usage\": {\"prompt_tokens\": 3.0, \"completion_tokens\": 2}\n}\n",
@@ -329,7 +329,7 @@ async fn retries_when_the_endpoint_is_busy() {
     }
 }
 
-/// The pieces that are handed over of a reply, and what came of it.
+/// Returns the pieces of a reply that are passed on, and its result.
 async fn streamed_reply(model: OpenAi) -> (Vec<String>, Result<ChatReply, ChatError>) {
     let heard = std::sync::Mutex::<Vec<String>>::default();
     let said = model.chat_stream(&question(), &|piece| heard.lock().expect("no panic").push(piece.to_owned())).await;

@@ -6,7 +6,7 @@ use crate::{
     model::{ChatTool, JsonObject, OWN_KEYS, RequestSettings},
 };
 
-/// Everything that a model can take.
+/// Returns a dialect that supports everything.
 fn full_dialect() -> Dialect {
     Dialect { tools: true, images: true, audio: true, ..Dialect::default() }
 }

@@ -1,9 +1,9 @@
-//! Replies that ask for tools, and what a dialect makes of a reply.
+//! Tests of replies with tool calls, and of dialects that change replies.
 
 use super::*;
 use crate::model::{ChatTool, JsonObject, Prices};
 
-/// A model that takes tools, whose endpoint answers with `body`.
+/// Returns a model that supports tools, whose endpoint answers with `body`.
 fn model_with_tools(body: &str) -> OpenAi {
     let dialect = Dialect { tools: true, ..Dialect::default() };
     let spec = LlmSpec { dialect, ..spec("http://endpoint.test") };
@@ -19,7 +19,7 @@ pub(super) async fn chat_with_tools(body: &str) -> Result<ChatReply, ChatError> 
     model_with_tools(body).chat(&tool_request()).await
 }
 
-/// A stream with these parts of tool calls, a chunk each, and this end.
+/// Returns a stream with one chunk for each of these tool call deltas and this finish reason.
 fn stream(parts: &[serde_json::Value], finish_reason: &str) -> String {
     let chunk = |choice: serde_json::Value| format!("data: {}\n\n", json!({"choices": [choice]}));
     let parts = parts.iter().map(|part| chunk(json!({"delta": {"tool_calls": part}})));

@@ -1,4 +1,4 @@
-//! How often and how long a request is tried.
+//! Tests of retries and their deadline.
 
 use std::sync::atomic::AtomicU32;
 
@@ -19,7 +19,7 @@ async fn a_reply_that_breaks_off_while_the_model_reasons_is_asked_for_again() {
             streamed_reply(server.model()).await,
             (vec!["Hi".to_owned()], Ok(reply("Hi", "small", "endTurn", None)))
         );
-        // With a retry of its own, the asker repeats it.
+        // A caller with its own retry policy requests a single attempt.
         let server = TestServer::start(vec![thought(key), good.clone()]).await;
         let request = ChatRequest { single_try: true, ..question() };
         let message = format!("model `small` at `{}` ended its reply before it began", server.base_url);
@@ -31,7 +31,7 @@ fn busy(again: RetryHint) -> LlmError {
     LlmError { retry: again, status: Some(503), ..LlmError::new("answered 503") }
 }
 
-/// Tries with `again` until the deadline; gives the failure, the number of tries and the time they took.
+/// Retries with the hint `again` until the deadline. Returns the failure, the number of attempts, and their duration.
 async fn tries(limits: RetryLimits, again: RetryHint) -> (LlmError, u32, Duration) {
     let count = Arc::new(AtomicU32::new(0));
     let start = Instant::now();
@@ -90,7 +90,7 @@ async fn the_deadline_covers_pauses_and_tries() {
     assert_eq!(failed, Err(LlmError { status: Some(503), hint: advice, ..LlmError::new(message) }));
 }
 
-/// An endpoint that takes so many requests in each window.
+/// An endpoint that accepts at most `most` requests in each window.
 struct Limiter {
     most: usize,
     window: Duration,

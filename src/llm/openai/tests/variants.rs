@@ -1,11 +1,11 @@
-//! The bodies that endpoints really send, each whole and as a stream.
+//! Response bodies of real endpoints, each as one body and as a stream.
 
 use super::*;
 
-/// What is special about a variant, its message and, where the whole differs in more than that, its other fields.
+/// A variant of a response body and the result that is expected for it.
 struct ReplyVariant {
     name: &'static str,
-    /// The whole answer; the stream is made of it.
+    /// The complete response; the stream is derived from it.
     response: serde_json::Value,
     expected: Result<ChatReply, &'static str>,
 }
@@ -23,7 +23,7 @@ fn text() -> serde_json::Value {
     message(json!({"role": "assistant", "content": "Hi", "refusal": null, "annotations": []}))
 }
 
-/// A plain reply without or with some fields; a path in JSON Pointer's words, nothing for absent.
+/// Returns a plain response in which the field at `path` (a JSON Pointer) is replaced, or removed if `value` is `None`.
 fn response_with(path: &str, value: Option<serde_json::Value>) -> serde_json::Value {
     let mut body = text();
     let (parent, key) = path.rsplit_once('/').expect("a path");
@@ -51,7 +51,7 @@ fn expected_tool_call(id: &str) -> ChatReply {
     ChatReply { parts, ..reply("", "small", "toolUse", Some((3, 2))) }
 }
 
-/// The twenty forms by which typed clients break, most of them.
+/// Returns the response variants; most of them break strictly typed clients.
 fn variants() -> Vec<ReplyVariant> {
     let usual = Some((3, 2));
     let function = json!({"name": "geo_find", "arguments": "{\"city\":\"Porto\"}"});
@@ -133,7 +133,7 @@ fn variants() -> Vec<ReplyVariant> {
     ]
 }
 
-/// The same as a stream: the message in two parts where it can be, the usage in a chunk of its own.
+/// Converts a response into a stream: the message in two chunks if possible, and the usage in a separate chunk.
 fn as_stream(whole: &serde_json::Value) -> String {
     let Some(choice) = whole.pointer("/choices/0") else { return format!("data: {whole}\n\n") };
     let chunk = |choice: serde_json::Value| {

@@ -1,5 +1,5 @@
-//! Carries out one call of a tool, from its request or from where an earlier process left it, to its output.
-//! Never tries twice, except where the agent says that it has not begun.
+//! Runs one tool call from its request, or from a checkpoint of an earlier process, to its output.
+//! Never sends a request twice, unless the agent reports that it has not started the call.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -27,46 +27,46 @@ use super::{
 };
 use crate::model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ResultChecks, StartAttempt, ToolOutput};
 
-/// How long telling the agent about a cancellation may hold up the answer to the caller.
+/// The longest time that notifying the agent of a cancellation may delay the caller.
 pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// A call on its way.
+/// A call in progress.
 pub(super) struct ActiveCall<'p> {
     pub(super) route: AgentRoute<'p>,
     pub(super) connection: Arc<Connection>,
-    /// Kept as long as the agent may ask on the call's behalf.
+    /// Held as long as the agent may send requests on behalf of the call.
     permit: Option<ProcessPermit<'p>>,
     pub(super) request: StartAttempt,
     meta: JsonObject,
     pub(super) guard: CallGuard,
-    /// The response that an earlier process was reading, until it is read on.
+    /// The response stream of an earlier process, until it is resumed.
     resume_from: Option<StreamCheckpoint>,
 }
 
-/// What is to be done, and for how long.
+/// The request of a call, its metadata, and its cancellation.
 pub(super) struct ToolCall {
     pub(super) request: StartAttempt,
-    /// Goes into the request's `_meta`.
+    /// Copied into the `_meta` of the request.
     pub(super) meta: JsonObject,
-    /// When it is cancelled, the agent is told.
+    /// When it is cancelled, the agent is notified.
     pub(super) cancel: CancellationToken,
 }
 
-/// Where a call begins.
+/// The point at which a call starts.
 pub(super) enum CallOrigin {
-    /// With its request.
+    /// A new request.
     New,
-    /// Where an earlier process left it.
+    /// A checkpoint of an earlier process.
     Resumed(CallCheckpoint),
 }
 
-/// Why a request has no result.
+/// The reason that a request has no result.
 pub(super) enum CallError {
-    /// It was answered with a JSON-RPC error.
+    /// The response was a JSON-RPC error.
     Rpc(ErrorData),
-    /// No answer came, or none that can be read.
+    /// No response arrived, or none that can be read.
     Failed(Failure),
-    /// The call ended first.
+    /// The call ended before the response.
     Stopped(Failure),
 }
 
@@ -76,11 +76,11 @@ impl Drop for ActiveCall<'_> {
     }
 }
 
-/// Calls a tool on an agent of `pool`, or takes up a call.
+/// Calls a tool of an agent of `pool`, or resumes a call.
 ///
 /// # Errors
-/// A failure whose kind says what is known of the request; [`FailureKind::Interrupted`] for a call that the agent no
-/// longer has.
+/// Returns a failure whose kind says what is known about the request; [`FailureKind::Interrupted`] for a call that the
+/// agent no longer has.
 pub(super) async fn run(pool: &Pool, order: ToolCall, beginning: CallOrigin) -> Result<Arc<ToolOutput>, Failure> {
     let ToolCall { request, meta, cancel } = order;
     let route = pool.route(&request.agent)?;
@@ -101,7 +101,7 @@ pub(super) async fn run(pool: &Pool, order: ToolCall, beginning: CallOrigin) -> 
     output.map(Arc::new)
 }
 
-/// Connects for a call that waits at the agent, again and again for as long as the agent may be silent.
+/// Connects for a call that is pending at the agent, with retries until the idle timeout.
 async fn connect_with_retry<'p>(
     route: AgentRoute<'p>,
     request: &StartAttempt,
@@ -128,7 +128,7 @@ async fn connect_with_retry<'p>(
 }
 
 impl<'p> ActiveCall<'p> {
-    /// What the call is for: what its tool returned, or the resource to which that links.
+    /// Returns the output of the tool, or the resource that its result links to.
     async fn run_to_output(&mut self, beginning: CallOrigin) -> Result<ToolOutput, Failure> {
         let awaits = self.request.awaits.clone();
         let beginning = match (beginning, &awaits) {
@@ -147,7 +147,7 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// What the call came back with, in the end.
+    /// Returns the final result of the call, including input rounds and remote tasks.
     async fn request_result(&mut self, beginning: CallOrigin) -> Result<CallResult, Failure> {
         let answered = match beginning {
             CallOrigin::New => {
@@ -160,7 +160,7 @@ impl<'p> ActiveCall<'p> {
             CallOrigin::Resumed(CallCheckpoint::Round(round)) => Box::pin(self.request_with_input(Some(round))).await?,
             CallOrigin::Resumed(CallCheckpoint::RemoteTask(task)) => return Box::pin(self.reattach_task(task)).await,
             CallOrigin::Resumed(CallCheckpoint::Stream(stream)) => Box::pin(self.resume_stream(stream)).await?,
-            // The answers have left, or the plan no longer waits for the resource.
+            // The input was already sent, or the plan no longer waits for the resource.
             CallOrigin::Resumed(CallCheckpoint::InputGiven | CallCheckpoint::Resource(_)) => {
                 return Err(checkpoint::interrupted_failure(&self.request));
             }
@@ -171,7 +171,7 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Reads on where an earlier process left the response, in the session in which it asked for it.
+    /// Resumes the response stream of an earlier process, in the session that made the request.
     async fn resume_stream(&mut self, stream: StreamCheckpoint) -> Result<CallResult, Failure> {
         if self.connection.state.session.id() != Some(&*stream.session) {
             return Err(checkpoint::interrupted_failure(&self.request));
@@ -184,7 +184,7 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Checks the tool and the arguments before anything is sent. Nothing is refused by a list that is out of date.
+    /// Checks the tool and the arguments before anything is sent. A stale catalog never causes a rejection.
     async fn check_request(&mut self) -> Result<(), Failure> {
         let (connection, tool) = (self.connection.clone(), self.request.tool.clone());
         let mut arguments = Value::Object(std::mem::take(&mut self.request.arguments));
@@ -218,7 +218,7 @@ impl<'p> ActiveCall<'p> {
         Ok(())
     }
 
-    /// Checks what came back as the agents file has it.
+    /// Checks the result as `check_results` of the agents file requires.
     async fn check_result(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
         let checks = self.connection.spec.check_results;
         if checks == ResultChecks::Off {
@@ -234,20 +234,20 @@ impl<'p> ActiveCall<'p> {
         Ok(())
     }
 
-    /// Checks what came back against the tool's schema, the latest one where the known one is out of date.
+    /// Checks the result against the output schema of the tool. Refreshes a stale catalog before it rejects a result.
     async fn check_result_by_schema(&mut self, output: &mut ToolOutput) -> Result<(), Failure> {
         let known = self.connection.catalog();
         let Err(failure) = self.check_result_against(&known, output).await else { return Ok(()) };
         if failure.kind != FailureKind::InvalidResult || !known.is_stale() || !self.connection.is_usable() {
             return Err(failure);
         }
-        // The answer is there, whatever becomes of the list.
+        // The result is already there, even if the tools cannot be listed again.
         let Ok(latest) = Box::pin(self.refresh_catalog(&known)).await else { return Err(failure) };
         self.check_result_against(&latest, output).await
     }
 
     async fn check_result_against(&mut self, catalog: &Catalog, output: &mut ToolOutput) -> Result<(), Failure> {
-        // A tool that is no longer listed has no schema to break.
+        // A tool that is no longer listed has no output schema.
         let Some(tool) = catalog.info.tool(&self.request.tool) else { return Ok(()) };
         let connection = self.connection.clone();
         let checking = catalog.check_result(&connection.spec.id, tool, output.structured.as_mut());
@@ -258,7 +258,7 @@ impl<'p> ActiveCall<'p> {
         Ok(())
     }
 
-    /// The tools, listed again unless that was done since they were as in `known`.
+    /// Returns the catalog, listed again unless it has changed since `known`.
     async fn refresh_catalog(&mut self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
         let connection = self.connection.clone();
         match self.guard.wait(connection.refresh_catalog(known), std::future::pending()).await {
@@ -267,10 +267,11 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Sends a request of the call itself, on whose behalf the agent may ask back, and waits for its answer.
+    /// Sends a request of the call itself and waits for its response. Meanwhile, the agent may send requests of its
+    /// own.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Returns the reason that there is no result.
     pub(super) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResult, CallError> {
         let mut pending = self.send(ask).await?;
         let answer = self.wait(pin!(pending.response())).await;
@@ -296,7 +297,7 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// What an answer, if it came, says.
+    /// Converts the response, or its absence, into a result or an error.
     pub(super) async fn read_response(&mut self, answer: Option<CallResponse>) -> Result<CallResult, CallError> {
         match answer {
             Some(CallResponse::Result(answered)) => Ok(answered),
@@ -306,17 +307,17 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Gives up a request, and tells the agent so if there is anybody to tell.
+    /// Abandons a request, and notifies the agent unless the connection is lost.
     async fn cancel_request(&mut self, pending: PendingCall, stop: CallStop) -> Result<CallResult, CallError> {
         match &stop {
-            // Nothing more comes.
+            // No response can arrive any more.
             CallStop::ConnectionLost => pending.settle(),
             CallStop::Canceled | CallStop::TimedOut(_) | CallStop::Failed(_) => {
                 if let CallStop::Failed(_) = stop {
-                    // What came of it was no answer.
+                    // Whatever arrived was not a response.
                     pending.settle();
                 }
-                // A child that does not read must not hold up the caller; the message stays queued.
+                // A child that does not read must not delay the caller; the message stays queued.
                 let telling = self.connection.transport.cancel(pending, stop.reason());
                 let _ = tokio::time::timeout(CANCEL_TIMEOUT, telling).await;
             }
@@ -324,10 +325,10 @@ impl<'p> ActiveCall<'p> {
         Err(self.stop_error(stop).await)
     }
 
-    /// Sends a request about the call, with which the agent does nothing but answer.
+    /// Sends a request about the call, such as `tasks/get`, that makes the agent send no requests of its own.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// Returns the reason that there is no response.
     pub(super) async fn service_request(&mut self, request: ClientRequest) -> Result<ServerResult, CallError> {
         let peer = self.connection.peer.clone();
         let work = Box::pin(async move {
@@ -351,42 +352,43 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Waits for `work` as long as the call may take and the connection is there.
+    /// Waits for `work` until a timeout, a cancellation, or the loss of the connection.
     pub(super) async fn wait<F: Future>(&mut self, work: F) -> Result<F::Output, CallStop> {
         let connection = self.connection.clone();
         self.guard.wait(work, connection.state.lost.cancelled()).await
     }
 
-    /// Makes a durable note of where the call is.
+    /// Writes a durable checkpoint of the call.
     pub(super) async fn checkpoint(&mut self, note: CallCheckpoint) -> Result<(), Failure> {
         let kept =
             self.connection.state.host.checkpoint(CheckpointKey::Call(self.request.attempt.clone()), note.to_value());
-        // What the agent does meanwhile does not matter, and a lost connection will be seen later.
+        // Messages of the agent can wait, and a lost connection is detected later.
         match self.guard.wait(kept, std::future::pending()).await {
             Ok(()) => Ok(()),
             Err(stop) => Err(self.stop_failure(stop).await),
         }
     }
 
-    /// Connects again if the connection is no longer good.
+    /// Connects again if the connection is no longer usable.
     ///
     /// # Errors
-    /// [`CallError::Stopped`] when the call has ended meanwhile, or the run is over; [`CallError::Failed`] when there
-    /// is no connection now.
+    /// Returns [`CallError::Stopped`] if the call has ended meanwhile or the run is over, and [`CallError::Failed`] if
+    /// there is no connection now.
     pub(super) async fn reconnect(&mut self) -> Result<(), CallError> {
         if self.connection.is_usable() {
             return Ok(());
         }
-        // Waiting for another turn with this one in hand could take for ever.
+        // Waiting for another permit while holding this one could deadlock.
         self.permit = None;
         let route = self.route;
         self.connect(route.acquire()).await
     }
 
-    /// As [`ActiveCall::reconnect`], and lets others have the call's turn: nothing more makes the agent ask on its behalf.
+    /// Connects as [`ActiveCall::reconnect`] does, but releases the permit of the call: the agent no longer sends
+    /// requests on its behalf.
     ///
     /// # Errors
-    /// As [`ActiveCall::reconnect`].
+    /// Returns the same errors as [`ActiveCall::reconnect`].
     pub(super) async fn reconnect_without_permit(&mut self) -> Result<(), CallError> {
         self.permit = None;
         if self.connection.is_usable() {
@@ -411,7 +413,7 @@ impl<'p> ActiveCall<'p> {
         Ok(())
     }
 
-    /// Says why the call ended without an answer.
+    /// Returns the failure of a call that ended without a response.
     pub(super) async fn stop_failure(&mut self, stop: CallStop) -> Failure {
         match self.guard.stop_failure(stop) {
             Some(failure) => failure,
@@ -426,7 +428,7 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// Says why a request of the service has no answer.
+    /// Returns the failure for an error of rmcp's service.
     async fn service_failure(&mut self, error: &ServiceError) -> Failure {
         match failure::from_service(&self.request.agent, error) {
             Some(failure) => self.transport_failure(failure),
@@ -434,7 +436,8 @@ impl<'p> ActiveCall<'p> {
         }
     }
 
-    /// A failure of which the transport says why.
+    /// Returns the failure that the transport recorded, or else `failure`. Marks the connection as stale if it cannot
+    /// be used again.
     fn transport_failure(&self, failure: Failure) -> Failure {
         if let Some(verdict) = self.guard.call.transport_failure() {
             return verdict.clone();
@@ -445,7 +448,7 @@ impl<'p> ActiveCall<'p> {
         failure
     }
 
-    /// A failure of which nobody has said why.
+    /// Returns the failure that the transport recorded, or else that of a lost connection.
     async fn lost_failure(&self) -> Failure {
         match self.guard.call.transport_failure() {
             Some(verdict) => verdict.clone(),
@@ -455,7 +458,7 @@ impl<'p> ActiveCall<'p> {
 }
 
 impl CallError {
-    /// What it means where no more can come of the request.
+    /// Returns the failure for a request that is not retried.
     pub(super) fn into_failure(self, request: &StartAttempt) -> Failure {
         match self {
             Self::Rpc(error) => failure::from_rpc(&request.agent, &error),
@@ -464,7 +467,7 @@ impl CallError {
     }
 }
 
-/// Shows the text of a result that breaks its schema: it may be all that a person needs.
+/// Adds the text of an invalid result to its failure: it may be all that a person needs.
 fn with_result_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> Failure {
     let help = format!(
         "the server has to correct the tool's `outputSchema`, or what the tool returns; `check_results = \"warn\"` in \
@@ -475,7 +478,7 @@ fn with_result_text(failure: Failure, output: &ToolOutput, agent: &AgentId) -> F
     Failure { message, ..failure }.with_additional_help(help)
 }
 
-/// A request by its method.
+/// Builds a request from its method and parameters.
 pub(super) fn custom_request(method: &str, params: Value) -> ClientRequest {
     ClientRequest::CustomRequest(CustomRequest::new(method, Some(params)))
 }

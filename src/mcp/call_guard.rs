@@ -1,5 +1,4 @@
-//! Waits on behalf of one call: for as long as the call may take, reporting its progress, until it is wanted no more.
-//! Never sends anything to the agent.
+//! Enforces the idle timeout and the deadline of one call, and reports its progress.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,44 +12,44 @@ use super::{
 };
 use crate::model::{AgentId, Failure, FailureKind, Progress, StartAttempt};
 
-/// Progress reaches the host at most this often, and once more before the result.
+/// The shortest time between two progress reports to the host. One more report precedes the result.
 pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The watch over one call.
+/// A guard that enforces the timeouts of one call.
 pub(super) struct CallGuard {
     host: Arc<dyn Host>,
     agent: AgentId,
     tool: Arc<str>,
     cancel: CancellationToken,
-    /// What the agent's messages say of the call.
+    /// The state of the call that the agent's messages update.
     pub(super) call: Arc<CallState>,
     timeouts: CallTimeouts,
     progress: ProgressThrottle,
-    /// Whether the host leaves the agent alone for now, whose silence then means nothing.
+    /// Whether the idle timeout is paused because the host does not expect the agent to send anything.
     idle_paused: bool,
 }
 
-/// What the host has been told of the progress.
+/// The progress that was reported to the host, and the progress that is pending.
 struct ProgressThrottle {
     pending: Option<Progress>,
     latest: Option<Progress>,
-    /// The next report is not before this.
+    /// The earliest time of the next report.
     next: Instant,
 }
 
-/// Why a call stops before there is an answer.
+/// The reason that a call stops before its response.
 pub(super) enum CallStop {
-    /// The run does not want it any more.
+    /// The run cancelled the call.
     Canceled,
-    /// It was silent or has lasted for too long.
+    /// The idle timeout or the deadline was reached.
     TimedOut(TimeoutKind),
-    /// It fails for a reason that only the transport knows.
+    /// The transport recorded a failure.
     Failed(Failure),
-    /// What it waited on is gone.
+    /// The connection was lost.
     ConnectionLost,
 }
 
-/// What woke a waiting call.
+/// The event that woke a waiting call.
 enum CallWakeup<T> {
     Completed(T),
     Canceled,
@@ -59,7 +58,7 @@ enum CallWakeup<T> {
 }
 
 impl CallGuard {
-    /// The limits of `request` start now.
+    /// Creates a guard; both limits of `request` start now.
     pub(super) fn new(request: &StartAttempt, host: Arc<dyn Host>, cancel: CancellationToken) -> Self {
         let now = Instant::now();
         Self {
@@ -74,7 +73,7 @@ impl CallGuard {
         }
     }
 
-    /// Waits for `work` as long as the call may take, or until `lost` ends, and reports progress meanwhile.
+    /// Waits for `work` until a timeout, a cancellation, or the end of `lost`, and reports progress meanwhile.
     pub(super) async fn wait<F: Future>(
         &mut self,
         work: F,
@@ -121,19 +120,19 @@ impl CallGuard {
         }
     }
 
-    /// The agent is left alone until it is spoken with again.
+    /// Pauses the idle timeout while the host does not communicate with the agent.
     pub(super) fn pause_idle_timeout(&mut self) {
         self.idle_paused = true;
         self.call.notify();
     }
 
-    /// The agent is spoken with again, or was expected to speak.
+    /// Resumes the idle timeout.
     pub(super) fn resume_idle_timeout(&mut self) {
         self.idle_paused = false;
         self.call.notify();
     }
 
-    /// The agent gave a sign of life that is no progress.
+    /// Restarts the idle timeout for activity that is not progress.
     pub(super) fn record_activity(&mut self) {
         self.timeouts.record_activity(Instant::now());
     }
@@ -148,7 +147,7 @@ impl CallGuard {
         }
     }
 
-    /// Reports the furthest progress before the result follows.
+    /// Reports the latest progress before the result follows.
     pub(super) fn report_final_progress(&mut self) {
         if let Some(progress) = self.call.new_progress() {
             self.progress.pending = Some(progress);
@@ -156,7 +155,8 @@ impl CallGuard {
         self.report_progress(Instant::now());
     }
 
-    /// Says why the call ended without an answer. `None`: what it waited on is gone, and the caller knows more of it.
+    /// Returns the failure of a call that ended without a response. `None` means that the connection was lost; the
+    /// caller knows the details.
     pub(super) fn stop_failure(&self, stop: CallStop) -> Option<Failure> {
         let (agent, tool) = (&self.agent, &self.tool);
         let latest = self.progress.pending.as_ref().or(self.progress.latest.as_ref());
@@ -186,20 +186,20 @@ impl CallGuard {
     }
 }
 
-/// The run wants a call of `tool` no more.
+/// Returns the failure of a cancelled call of `tool`.
 pub(super) fn canceled_failure(tool: &str) -> Failure {
     Failure::new(FailureKind::Cancelled, format!("the call of `{tool}` was cancelled"))
 }
 
 impl ProgressThrottle {
-    /// When the pending progress is to be reported.
+    /// Returns the time at which the pending progress should be reported.
     fn due(&self) -> Option<Instant> {
         self.pending.is_some().then_some(self.next)
     }
 }
 
 impl CallStop {
-    /// What the agent is told.
+    /// Returns the reason that is sent to the agent with the cancellation.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Canceled => "the run was cancelled",

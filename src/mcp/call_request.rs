@@ -1,5 +1,4 @@
-//! Writes the request of a call as it goes over the wire, at once and from what the call holds.
-//! Never sends it.
+//! Serializes the request of a call directly from the data of the call, without intermediate values.
 
 use rmcp::model::{InputResponses, RequestMetaObject};
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
@@ -10,40 +9,40 @@ use serde_json::{
 
 use crate::model::{JsonObject, StartAttempt};
 
-/// The entry of `_meta` by which progress names its request.
+/// The key of `_meta` whose value identifies the request in progress notifications.
 const PROGRESS_TOKEN: &str = "progressToken";
 
-/// Bytes of a request that needs no more room than most.
+/// The initial buffer size in bytes, enough for most requests.
 const INITIAL_CAPACITY: usize = 1_024;
 
-/// What a call asks of the agent.
+/// The kind of request that a call sends.
 #[derive(Debug)]
 pub(super) enum CallKind {
-    /// That it calls the tool.
+    /// A tool call.
     Tool,
-    /// The same, with the input that it asked for.
+    /// A tool call with the input that the agent requested.
     ToolWithInput(CallInput),
-    /// That it calls the tool as a task, by the experimental protocol of 2025-11-25.
+    /// A tool call as a task, in the experimental protocol of 2025-11-25.
     ToolAsTask,
-    /// The result of such a task.
+    /// A request for the result of such a task, by its ID.
     TaskResult(String),
 }
 
-/// The input that an agent asked for.
+/// The input that an agent requested.
 #[derive(Debug)]
 pub(super) struct CallInput {
-    /// The agent's opaque state, given back.
+    /// The opaque state of the agent, returned to it unchanged.
     pub(super) state: Option<String>,
-    /// The answers by the agent's keys.
+    /// The responses, by the keys of the agent.
     pub(super) responses: InputResponses,
 }
 
-/// What every request of a connection says in `_meta`, written once.
+/// The `_meta` entries that all requests of a connection share, serialized once.
 #[derive(Debug, Default)]
 pub(super) struct ClientMeta(Vec<(String, Box<RawValue>)>);
 
 impl ClientMeta {
-    /// A preamble that says what `meta` says.
+    /// Serializes the entries of `meta`.
     pub(super) fn new(meta: &RequestMetaObject) -> Self {
         let entry = |(key, value): (&String, &Value)| {
             let value = to_raw_value(value).expect("a JSON value does not refuse");
@@ -57,14 +56,13 @@ impl ClientMeta {
 pub(super) struct CallRequest<'a> {
     pub(super) kind: &'a CallKind,
     pub(super) call: &'a StartAttempt,
-    /// What the call says in `_meta`, beyond the preamble.
+    /// The `_meta` entries of the call itself, in addition to the shared ones.
     pub(super) meta: &'a JsonObject,
-    /// The tool's input schema, if it is known.
+    /// The input schema of the tool, if it is known.
     pub(super) schema: Option<&'a JsonObject>,
 }
 
 impl CallRequest<'_> {
-    /// The method.
     pub(super) fn method(&self) -> &'static str {
         match self.kind {
             CallKind::Tool | CallKind::ToolWithInput(_) | CallKind::ToolAsTask => "tools/call",
@@ -72,7 +70,7 @@ impl CallRequest<'_> {
         }
     }
 
-    /// The message, with `id` as its id and as its progress token.
+    /// Serializes the message, with `id` as its ID and its progress token.
     pub(super) fn write(&self, id: i64, preamble: &ClientMeta) -> Vec<u8> {
         let meta = RequestMeta { client: preamble, call: self.meta, token: id };
         let tool = || RequestParams {
@@ -123,11 +121,10 @@ struct RequestParams<'a> {
     meta: Option<RequestMeta<'a>>,
 }
 
-/// The call's own entries, the progress token and the preamble, each key once.
+/// The entries of the call, the progress token, and the shared entries, with each key once.
 struct RequestMeta<'a> {
     client: &'a ClientMeta,
     call: &'a JsonObject,
-    /// The progress token.
     token: i64,
 }
 

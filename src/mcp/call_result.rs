@@ -1,5 +1,4 @@
-//! Reads what a `tools/call` came back with, leniently: what rmcp's types do not know is read from the JSON.
-//! Never acts on it.
+//! Parses results of `tools/call` leniently: what rmcp's types do not know is read from the JSON.
 
 use std::borrow::Cow;
 
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::model::{AgentId, ContentBlock, Failure, FailureKind, JsonObject, ToolOutput};
 
-/// What a call came back with.
+/// The result of a call.
 #[derive(Debug, PartialEq)]
 pub(super) enum CallResult {
     /// The tool succeeded.
@@ -22,49 +21,49 @@ pub(super) enum CallResult {
     ToolError(ToolOutput),
     /// The server wants input first.
     InputRequired(InputRound),
-    /// A handle on a task that runs on.
+    /// A task that continues at the agent.
     Task(RemoteTaskCheckpoint),
-    /// No result of a tool.
+    /// Not a result of a tool; the reason is for people.
     Unrecognized(String),
 }
 
-/// A round of requests for input.
+/// A round of input requests.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct InputRound {
-    /// The server's opaque state, to be given back.
+    /// The opaque state of the server, to be returned unchanged.
     pub(super) state: Option<String>,
-    /// The requests by the server's keys, each with `method` and `params`.
+    /// The requests, by the keys of the server, each with `method` and `params`.
     pub(super) requests: JsonObject,
 }
 
-/// How a task of the agent is.
+/// The state of a task at the agent.
 #[derive(Debug, PartialEq)]
 pub(super) struct RemoteTaskState {
     pub(super) status: RemoteTaskStatus,
-    /// What the agent says of it.
+    /// The status message of the agent.
     pub(super) message: Option<String>,
-    /// Milliseconds until it wants to be asked again.
+    /// The requested polling interval in milliseconds.
     pub(super) poll_interval_ms: Option<u64>,
 }
 
-/// The states of a task.
+/// The status of a task.
 #[derive(Debug, PartialEq)]
 pub(super) enum RemoteTaskStatus {
     Working,
-    /// With the requests by the agent's keys; none in the experimental dialect.
+    /// With the requests by the keys of the agent; empty in the experimental protocol.
     InputRequired(JsonObject),
-    /// With the result of the call; none in the experimental dialect.
+    /// With the result of the call; none in the experimental protocol.
     Completed(Option<Value>),
-    /// With the JSON-RPC error; none in the experimental dialect.
+    /// With the JSON-RPC error; none in the experimental protocol.
     Failed(Option<Value>),
     Canceled,
 }
 
 impl RemoteTaskState {
-    /// Reads the result of `tasks/get`, in either dialect.
+    /// Parses the result of `tasks/get`, in either protocol.
     ///
     /// # Errors
-    /// What it is instead.
+    /// Returns a description of the problem.
     pub(super) fn read(mut state: Value) -> Result<Self, String> {
         let mut take = |key: &str| state.get_mut(key).map(Value::take).filter(|value| !value.is_null());
         let status = match take("status").as_ref().and_then(Value::as_str) {
@@ -86,7 +85,7 @@ impl RemoteTaskState {
     }
 }
 
-/// What a tool returns, where it is nothing else.
+/// An ordinary tool result: not a task and not a request for input.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PlainToolResult<'a> {
@@ -99,7 +98,7 @@ pub(super) struct PlainToolResult<'a> {
 }
 
 impl PlainToolResult<'_> {
-    /// What the call came back with, if nothing says that it is anything else.
+    /// Converts this into the result of the call. Returns `None` if the result needs the lenient parser.
     pub(super) fn into_call_result(self) -> Option<CallResult> {
         let Self { content, structured_content, is_error, result_type, task } = self;
         let is_other = task.is_some() || matches!(&*result_type, "input_required" | "task");
@@ -115,7 +114,7 @@ impl PlainToolResult<'_> {
     }
 }
 
-/// Reads a result as it came over the wire: JSON.
+/// Parses the JSON of a result as it was received.
 pub(super) fn parse(result: &str) -> CallResult {
     let plain = serde_json::from_str::<PlainToolResult<'_>>(result).ok();
     plain.and_then(PlainToolResult::into_call_result).unwrap_or_else(|| match lenient_json::parse_value(result) {
@@ -127,7 +126,7 @@ pub(super) fn parse(result: &str) -> CallResult {
     })
 }
 
-/// Reads the result of a call that came by way of rmcp.
+/// Parses a result that was received through rmcp.
 pub(super) fn read_service_result(result: ServerResult) -> CallResult {
     match codec::unwrap_text(result) {
         Ok(text) => parse(&text),
@@ -140,7 +139,7 @@ fn tool_result<B: Into<ContentBlock>>(content: Vec<B>, structured: Option<Value>
     if is_error { CallResult::ToolError(output) } else { CallResult::Output(output) }
 }
 
-/// Reads a result from its JSON. `null` is absent.
+/// Parses a result from its JSON value. `null` counts as absent.
 pub(super) fn from_json(mut result: Value) -> CallResult {
     let shown = |result: &Value| {
         lenient_json::describe_unreadable("it has neither `content` nor `structuredContent`", &result.to_string())
@@ -181,13 +180,13 @@ pub(super) fn from_json(mut result: Value) -> CallResult {
         Some(content) => {
             tool_result(content.into_iter().filter_map(read_block).collect::<Vec<_>>(), structured, is_error)
         }
-        // What the tool says of its own failure is worth more than its form.
+        // The tool's description of its own failure is worth more than a valid shape.
         None if is_error => tool_result(vec![ContentBlock::Text(text)], structured, is_error),
         None => CallResult::Unrecognized("its `content` is not a list".to_owned()),
     }
 }
 
-/// Reads a block of content. One that is `null` is absent, and so are its members that are.
+/// Parses a content block. A `null` block is absent, and so are `null` members.
 fn read_block(mut block: Value) -> Option<ContentBlock> {
     match &mut block {
         Value::Null => return None,
@@ -203,7 +202,7 @@ fn read_block(mut block: Value) -> Option<ContentBlock> {
     Some(block.into())
 }
 
-/// The text that a value is, or its JSON.
+/// Returns the text of a string, or the JSON of any other value.
 fn text_or_json(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -230,10 +229,11 @@ fn read_task(task: &Value, dialect: TaskProtocol) -> CallResult {
     }
 }
 
-/// The output of a call, or why there is none.
+/// Returns the output of a call.
 ///
 /// # Errors
-/// [`FailureKind::ToolError`] in the tool's own words, [`FailureKind::InvalidResult`] for what is no result.
+/// Returns [`FailureKind::ToolError`] with the text of the tool, or [`FailureKind::InvalidResult`] if the result is not
+/// that of a tool.
 pub(super) fn into_output(agent: &AgentId, tool: &str, answered: CallResult) -> Result<ToolOutput, Failure> {
     let invalid =
         |what: &str| Err(Failure::new(FailureKind::InvalidResult, format!("`{tool}` of agent `{agent}` {what}")));
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// Read from the wire, and by way of rmcp.
+    /// Parses the result from the wire and through rmcp, and compares the two.
     fn read_both_ways(result: Value) -> CallResult {
         let answered = parse(&result.to_string());
         assert_eq!(answered, read_service_result(codec::wrap_text(&result.to_string())));

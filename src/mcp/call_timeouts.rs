@@ -1,5 +1,4 @@
-//! Decides when a call has been silent or has lasted for too long. Pure: moments come in as data.
-//! Never waits.
+//! Decides when a call reaches its idle timeout or its deadline. Has no clock: times are parameters.
 
 use std::time::Duration;
 
@@ -7,26 +6,26 @@ use tokio::time::Instant;
 
 use super::open_calls::PendingAnswers;
 
-/// A limit that shows later than this was not watched: a timer on a busy machine is late by a few milliseconds.
+/// The longest delay of a timer on a busy machine. A limit that is detected later was not watched.
 const MAX_TIMER_SLIP: Duration = Duration::from_millis(250);
-/// How long it may take to read what came while nobody read.
+/// The time to read the messages that arrived while the host was stopped.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
-/// The two limits of a call.
+/// The idle timeout and the deadline of a call.
 #[derive(Debug)]
 pub(super) struct CallTimeouts {
-    /// Starts again with every sign of life; stands still while the agent waits for the host.
+    /// Restarts with all activity; pauses while the agent waits for the host or a person.
     idle: Stopwatch,
-    /// Stands still only while a person is asked.
+    /// Pauses only while a person is asked.
     total: Option<Stopwatch>,
 }
 
-/// Which limit was reached.
+/// The limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
-    /// The call was silent for this long.
+    /// The call was silent for this duration.
     Idle(Duration),
-    /// The call lasted for this long.
+    /// The call lasted for this duration.
     Total(Duration),
 }
 
@@ -43,17 +42,17 @@ enum StopwatchState {
 }
 
 impl CallTimeouts {
-    /// Both limits start at `now`.
+    /// Starts both limits at `now`.
     pub(super) fn new(timeout: Duration, deadline: Option<Duration>, now: Instant) -> Self {
         Self { idle: Stopwatch::new(timeout, now), total: deadline.map(|limit| Stopwatch::new(limit, now)) }
     }
 
-    /// The agent gave a sign of life.
+    /// Restarts the idle timeout because the agent showed activity.
     pub(super) fn record_activity(&mut self, now: Instant) {
         self.idle.restart(now);
     }
 
-    /// What the agent waits for has changed. A question is a sign of life too.
+    /// Pauses or resumes the limits for the answers that the agent waits for. A question counts as activity, too.
     pub(super) fn update_waiting(&mut self, asking: PendingAnswers, now: Instant) {
         if asking.people > 0 || asking.host > 0 {
             self.idle.restart(now);
@@ -66,9 +65,10 @@ impl CallTimeouts {
         }
     }
 
-    /// The limit that `now` has reached, if any. When that shows late, the host itself stood still, stopped by a signal
-    /// or starved, and whatever the agent said meanwhile waits to be read: both limits then end no sooner than [`DRAIN_GRACE`]
-    /// from now.
+    /// Returns the limit that `now` has reached, if any.
+    ///
+    /// A limit that is detected late means that the host itself was stopped by a signal or starved. Messages of the
+    /// agent may then be unread, so both limits end no sooner than [`DRAIN_GRACE`] from now.
     pub(super) fn expired(&mut self, now: Instant) -> Option<TimeoutKind> {
         if self.next_deadline().is_some_and(|ends| now.saturating_duration_since(ends) > MAX_TIMER_SLIP) {
             self.idle.extend_to(now + DRAIN_GRACE);
@@ -83,7 +83,7 @@ impl CallTimeouts {
         }
     }
 
-    /// When to look again, unless something happens before.
+    /// Returns the time of the next check, if no event comes first.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let whole = self.total.as_ref().and_then(Stopwatch::deadline);
         self.idle.deadline().into_iter().chain(whole).min()
@@ -114,7 +114,7 @@ impl Stopwatch {
         }
     }
 
-    /// Ends at `moment`, unless it ends later or stands still.
+    /// Moves the end to `moment`, unless it is later already or the stopwatch is paused.
     fn extend_to(&mut self, moment: Instant) {
         if let StopwatchState::Running { deadline: ends } = &mut self.state {
             *ends = moment.max(*ends);
@@ -129,7 +129,7 @@ impl Stopwatch {
     }
 }
 
-/// `now + delay`, or a moment that no run lives to see.
+/// Returns `now + delay`, capped at a year to avoid an overflow.
 fn saturating_add(now: Instant, delay: Duration) -> Instant {
     const MAX_DELAY: Duration = Duration::from_secs(60 * 60 * 24 * 365);
     now + delay.min(MAX_DELAY)

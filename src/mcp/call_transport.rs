@@ -1,6 +1,6 @@
-//! Sends the requests of calls and routes their answers, past rmcp's service: the service would try every result as all
-//! that it knows, and hold each request in several shapes.
-//! Never decides what an answer means.
+//! Sends the requests of calls and routes their responses.
+//! Bypasses rmcp's service, which would try each result as every type that it knows and copy each request several
+//! times.
 #![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
 
 use std::sync::Arc;
@@ -19,25 +19,25 @@ use super::{
     stdin_writer::StdinSender,
 };
 
-/// The way of calls to an agent, over one connection.
+/// The transport of calls to an agent, over one connection.
 pub(super) struct CallTransport {
     state: Arc<ConnectionState>,
     client_meta: ClientMeta,
     channel: Channel,
 }
 
-/// What a message goes over.
+/// The channel that messages are sent over.
 pub(super) enum Channel {
     Pipe(StdinSender),
     Http(Arc<HttpChannel>),
 }
 
-/// A request that waits for its answer. Dropped before that has come, nobody waits for it any more.
+/// A request that waits for its response. Dropping it abandons the request.
 pub(super) struct PendingCall {
     state: Arc<ConnectionState>,
     request_id: i64,
     receiver: oneshot::Receiver<CallResponse>,
-    /// Over HTTP, what sends the request and reads the response.
+    /// Over HTTP, the task that sends the request and reads the response.
     exchange: Option<AbortOnDropHandle<()>>,
 }
 
@@ -56,7 +56,7 @@ struct CancelParams<'a> {
 }
 
 impl CallTransport {
-    /// The way of calls over a connection of `client` whose handshake has agreed on `version`.
+    /// Creates the transport for a connection of `client` whose handshake agreed on `version`.
     pub(super) fn new(
         link: Arc<ConnectionState>,
         client: &ClientConfig,
@@ -65,7 +65,7 @@ impl CallTransport {
     ) -> Self {
         let preamble = match version.has_initialize() {
             true => ClientMeta::default(),
-            // Without a handshake, every request says who asks, and for which log messages.
+            // Without a handshake, every request carries the client information and the log level.
             false => {
                 let (info, capabilities) = (client.client_info.clone(), client.capabilities.clone());
                 let mut meta = RequestMetaObject::with_client_context(version.clone(), info, capabilities);
@@ -76,8 +76,8 @@ impl CallTransport {
         Self { state: link, client_meta: preamble, channel: way }
     }
 
-    /// Sends a request of `call`, or takes up the response that an earlier process was reading. Ends when there is room
-    /// for the request. `None`: nothing more can be sent over the connection.
+    /// Sends a request of `call`, or reattaches to the response that an earlier process was reading. Returns once the
+    /// request is queued. `None` means that nothing more can be sent over the connection.
     pub(super) async fn send(
         &self,
         request: CallRequest<'_>,
@@ -103,7 +103,7 @@ impl CallTransport {
         Some(pending)
     }
 
-    /// Gives up a request and tells the agent. Ends when that is written, or will be.
+    /// Abandons a request and notifies the agent. Returns once the notification is written or queued.
     pub(super) async fn cancel(&self, pending: PendingCall, reason: &str) {
         let request_id = pending.request_id;
         self.state.calls.abandon(request_id);
@@ -114,14 +114,14 @@ impl CallTransport {
         };
         let text = serde_json::to_vec(&cancelled).expect("numbers and text do not refuse");
         match &self.channel {
-            // A child that has closed its input is not told.
+            // A child that has closed its input is not notified.
             Channel::Pipe(lines) => {
                 let _ = lines.send_detached(text).await;
             }
             Channel::Http(calls) => {
                 let calls = calls.clone();
-                // The response stays open meanwhile, since there are legacy servers that say over it how it went. Whoever
-                // does not wait for this does not end it either.
+                // The response stays open meanwhile, since some legacy servers send the outcome over it. The task also
+                // completes if the caller stops waiting.
                 let telling = tokio::spawn(async move {
                     calls.cancel(text).await;
                     drop(pending);
@@ -133,17 +133,17 @@ impl CallTransport {
 }
 
 impl PendingCall {
-    /// Waits for the answer. `None`: no more can come of the request, and nobody knows why.
+    /// Waits for the response. `None` means that none can arrive any more, for an unknown reason.
     pub(super) async fn response(&mut self) -> Option<CallResponse> {
         let answer = (&mut self.receiver).await.ok()?;
         if let Some(exchange) = self.exchange.take() {
-            // What it still reads leaves the connection fit for another request.
+            // Reading the rest of the response makes its connection reusable.
             exchange.detach();
         }
         Some(answer)
     }
 
-    /// No answer can come any more.
+    /// Marks the request as one that cannot get a response any more.
     pub(super) fn settle(&self) {
         self.state.calls.settle(self.request_id);
     }

@@ -1,5 +1,4 @@
-//! `kapell agents`: what is in the agents file, what answers, and what it offers.
-//! Never calls a tool.
+//! `kapell agents`: lists the agents of the agents file, connects to them, and lists their tools. No tool is called.
 
 use std::sync::Arc;
 
@@ -56,7 +55,7 @@ pub(super) async fn agents(command: AgentsCommand) -> Result<Exit, CliError> {
     }
 }
 
-/// The agents that the command line names, or all, and what came of connecting to them.
+/// Connects to the agents that the command line names, or to all of them.
 async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<AgentProbe>), CliError> {
     let file = files::load_agents(&args.agents)?;
     let options = files::pool_options(&file)?;
@@ -72,7 +71,7 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
     Ok((specs, found))
 }
 
-/// The agents that the command line names, or all.
+/// Returns the agents that the command line names, or all of them.
 fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>, CliError> {
     if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
         let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
@@ -126,8 +125,8 @@ fn list_agents(agents: &[AgentSpec], format: OutputFormat) -> Result<Exit, CliEr
     Ok(Exit::Success)
 }
 
-/// The kind of transport, and what tells a person which agent it is. Arguments and queries can hold secrets and stay
-/// out.
+/// Returns the kind of transport and the address shown to a person. Arguments and queries can hold secrets and are
+/// omitted.
 fn address(agent: &AgentSpec) -> (&'static str, String) {
     match &agent.transport {
         Transport::Stdio(child) => ("stdio", child.command.clone()),
@@ -225,12 +224,12 @@ fn list_tools(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat) 
     Ok(exit_code(agents, found))
 }
 
-/// The defects of what an agent says of itself, a line each.
+/// Returns the warnings about an agent's own description, one a line.
 fn warnings(info: &AgentInfo) -> String {
     info.warnings.iter().map(|warning| format!("    warning: {}\n", printable(warning))).collect()
 }
 
-/// A required agent that failed weighs more than another.
+/// Returns the exit code. A required agent that failed outweighs any other.
 fn exit_code(agents: &[AgentSpec], found: &[AgentProbe]) -> Exit {
     let failed = |survey: &&AgentProbe| survey.result.is_err();
     let required = |survey: &AgentProbe| agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required);

@@ -1,5 +1,4 @@
-//! `kapell answer`: answers a question of a run, whoever drives it.
-//! Never goes on with the run itself.
+//! `kapell answer`: answers a question of a run that any process may drive.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::{
     },
 };
 
-/// How long to wait until the process that drives the run has taken the answer up. It looks five times a second.
+/// The longest wait until the process that drives the run has accepted the answer. It polls five times a second.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]

@@ -1,5 +1,4 @@
-//! `kapell cancel`: gives a run up, whether another process drives it or none does.
-//! Never ends a process.
+//! `kapell cancel`: cancels a run, whether or not a process drives it.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::{
     runtime::{self, Resumption},
 };
 
-/// How long to wait for the end. Agents are told, and have a moment to let go of what they do.
+/// The longest wait for the end of the run. Agents are notified and get a moment to stop.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
@@ -52,7 +51,7 @@ pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// Ends the run here if no process drives it. Returns whether it has ended.
+/// Cancels the run in this process if no other process drives it. Returns whether it has ended.
 async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bool, CliError> {
     let path = files::journal_path(journal)?;
     let _lease = match Lease::acquire(&path, run) {

@@ -13,10 +13,10 @@ use crate::expression::closest_match;
 
 /// Limits how many entries of a directory are compared with a mistyped name.
 const MAX_COMPARED_ENTRIES: usize = 10_000;
-/// How many characters of a script without spaces make a sentence rather than a name.
+/// The number of characters in a script without spaces that make a sentence rather than a name.
 const MIN_UNSPACED_CHARS: usize = 4;
 
-/// What a command line asks for.
+/// The target of a command line: a plan or a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommandTarget<'a> {
     /// A plan file, or `-` for standard input.
@@ -29,7 +29,7 @@ impl<'a> CommandTarget<'a> {
     /// Returns the target of `kapell COMMAND TEXT` or `kapell COMMAND --goal TEXT`.
     ///
     /// # Errors
-    /// When the text is blank, or looks like the name of a plan that is not there.
+    /// Fails if the text is blank, or looks like the name of a plan that does not exist.
     pub(super) fn from_args(command: &str, text: Option<&'a str>, goal: Option<&'a str>) -> Result<Self, CliError> {
         match (goal, text) {
             (Some(goal), _) => require_text(command, goal).map(Self::Goal),
@@ -90,13 +90,13 @@ fn is_yaml(name: &str) -> bool {
     name.ends_with(".yaml") || name.ends_with(".yml")
 }
 
-/// Whether a text with spaces is a path rather than a sentence that holds a slash, such as `compare TCP/IP and UDP`.
+/// Returns whether a text with spaces is a path rather than a sentence with a slash, such as `compare TCP/IP and UDP`.
 fn is_path(name: &str) -> bool {
     let starts_like_one = ["./", "../", "~/", "/"].iter().any(|start| name.starts_with(start));
     starts_like_one || existing_directory(name).is_some_and(Path::is_dir)
 }
 
-/// Returns the directory that a path names, if it names one.
+/// Returns the directory that a path names, if it exists.
 fn existing_directory(name: &str) -> Option<&Path> {
     Path::new(name).parent().filter(|directory| !directory.as_os_str().is_empty())
 }
@@ -133,7 +133,7 @@ fn similar_file(name: &str) -> Option<PathBuf> {
     Some(directory.map_or_else(|| PathBuf::from(found), |directory| directory.join(found)))
 }
 
-/// Whether a text without spaces is a sentence in a script that has none, such as Chinese, Japanese or Thai.
+/// Returns whether a text without spaces is a sentence in a script without spaces, such as Chinese, Japanese or Thai.
 fn is_unspaced_sentence(text: &str) -> bool {
     let has_no_spaces = |c: &char| {
         matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'

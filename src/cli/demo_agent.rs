@@ -1,5 +1,4 @@
-//! `kapell demo-agent`: is an MCP server.
-//! Never prints anything of its own on stdout, which carries the protocol.
+//! `kapell demo-agent`: runs a demo MCP server. Stdout carries the protocol, so nothing else is printed there.
 
 use clap::Args;
 

@@ -1,5 +1,4 @@
-//! `kapell run --detach`: starts the run in a process of its own, and waits until it has really begun.
-//! Never drives it.
+//! `kapell run --detach`: starts the run in a separate process and waits until it has begun.
 
 use std::{
     ffi::OsString,
@@ -23,13 +22,14 @@ use crate::{
     system::{environment, files::create_in_own_directory},
 };
 
-/// How often to look whether the run has begun.
+/// The interval between checks whether the run has begun.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs this very command line as `run`, whose journal is at `journal`.
+/// Starts this command line again as `run`, with the journal at `journal`.
 ///
 /// # Errors
-/// When the run does not begin. What it said then was shown, and its exit code is given.
+/// Fails if the process cannot be started or watched. If the run does not begin, its output is shown and its exit code
+/// is returned.
 pub(super) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError> {
     let log = files::detached_log_path(journal, run);
     let failed = |error| CliError::failed("the run could not be started in a process of its own", error);
@@ -37,7 +37,7 @@ pub(super) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError
     message!("starting run {run}; what it says goes to {}", log.display());
     loop {
         let ended = child.try_wait().map_err(failed)?;
-        // Looked at after the process, so that a run that was soon done is not taken for one that never began.
+        // Checked after the process, so that a run that ends early is not mistaken for one that never began.
         if has_started(journal, run) {
             break;
         }
@@ -52,7 +52,7 @@ pub(super) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError
 }
 
 fn spawn_detached(run: &RunId, log: File) -> io::Result<Child> {
-    // The command line is `kapell run …`, and nothing stands before `run`.
+    // The command line is `kapell run …`, with nothing before `run`.
     let rest = std::env::args_os().skip(2);
     let arguments = ["run", "--detached-as", run.as_str()].into_iter().map(OsString::from).chain(rest);
     Command::new(std::env::current_exe()?)
@@ -66,11 +66,11 @@ fn spawn_detached(run: &RunId, log: File) -> io::Result<Child> {
 }
 
 fn has_started(journal: &Path, run: &RunId) -> bool {
-    // Whatever is wrong with the journal, the run will say so itself.
+    // The run itself reports what is wrong with the journal.
     JournalReader::open(journal).and_then(|reader| reader.run(run)).is_ok()
 }
 
-/// Shows what a run said that did not begin, and gives its exit code.
+/// Shows the output of a run that did not begin, and returns its exit code.
 fn show_failure(log: &Path, status: ExitStatus) -> io::Result<Exit> {
     print_message(String::from_utf8_lossy(&fs::read(log)?).trim_end());
     fs::remove_file(log)?;

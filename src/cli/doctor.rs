@@ -1,5 +1,4 @@
-//! `kapell doctor`: asks every language model of the agents file for something small, and says what works.
-//! Never changes a file.
+//! `kapell doctor`: sends each language model of the agents file small requests and reports what works.
 
 use std::time::Instant;
 
@@ -26,7 +25,7 @@ pub(super) struct DoctorArgs {
     output: OutputFormat,
 }
 
-/// What was found of one model.
+/// The results of the checks of one model.
 struct ModelReport<'m> {
     model: &'m OpenAi,
     checks: Vec<Check>,

@@ -1,5 +1,4 @@
-//! Carries a plan that is ready to its end, with everybody who is asked and told on the way.
-//! Never reads a plan.
+//! Drives a loaded plan to its end, and wires up the agents, the journal, the human, and the reporters.
 
 use std::{
     io::IsTerminal,
@@ -33,42 +32,42 @@ use crate::{
     system::process,
 };
 
-/// What is to be carried out.
+/// A run to execute.
 pub(super) enum RunRequest {
-    /// A run that begins.
+    /// A new run.
     New {
-        /// Its plan.
+        /// The plan.
         plan: Arc<Plan>,
         /// The plan's inputs, defaults filled in.
         inputs: Arc<Value>,
-        /// How the plan was made, if that was for a goal of this run.
+        /// How the plan was generated, if the run has a goal.
         planning: Option<GoalPlanning>,
-        /// What the agents offered then.
+        /// The tools that the agents offered at that time.
         catalog: AgentCatalog,
-        /// The files that it comes from.
+        /// The files that the run comes from.
         source: Arc<RunSource>,
     },
-    /// A run that an earlier process left.
+    /// A run of an earlier process.
     Resume(ResumableRun),
-    /// A part of a run that has ended.
+    /// A rerun of a part of a run that has ended.
     Rerun {
-        /// Its id.
+        /// The ID of the earlier run.
         rerun_of: RunId,
-        /// The run.
+        /// The earlier run.
         earlier: Run,
         /// The plan of the new run.
         plan: Arc<Plan>,
-        /// Its inputs.
+        /// The inputs of the new run.
         inputs: Arc<Value>,
-        /// The files that it comes from.
+        /// The files that the run comes from.
         source: Option<Arc<RunSource>>,
-        /// The task from which on everything is done again.
+        /// The first task that runs again.
         from: TaskId,
     },
 }
 
 impl RunRequest {
-    /// The plan that is carried out, as it was when its run began.
+    /// Returns the plan as it was when its run began.
     fn plan(&self) -> &Arc<Plan> {
         match self {
             Self::New { plan, .. } => plan,
@@ -77,7 +76,7 @@ impl RunRequest {
         }
     }
 
-    /// What an earlier process left of this very run.
+    /// Returns the state of this run in an earlier process, if it is resumed.
     fn resumable(&self) -> Option<&ResumableRun> {
         match self {
             Self::Resume(left) => Some(left),
@@ -85,7 +84,7 @@ impl RunRequest {
         }
     }
 
-    /// What the agents offered when the run's goal was planned, which is needed once.
+    /// Removes and returns the catalog from the planning of the goal. It is needed only once.
     fn take_catalog(&mut self) -> AgentCatalog {
         match self {
             Self::New { catalog: surveyed, .. } => std::mem::take(surveyed),
@@ -94,34 +93,34 @@ impl RunRequest {
     }
 }
 
-/// A run that an earlier process left.
+/// A run of an earlier process, with its state from the journal.
 pub(super) struct ResumableRun {
-    /// The right to drive it.
+    /// The lease of the run.
     pub(super) lease: Lease,
-    /// Its events.
+    /// The events of the run.
     pub(super) records: Vec<Record>,
-    /// Their fold.
+    /// The fold of the events.
     pub(super) run: Run,
-    /// What was noted of its sessions and calls.
+    /// The checkpoints of its sessions and calls.
     pub(super) checkpoints: Checkpoints,
-    /// Whether a person accepted that agents are not what they were.
+    /// Whether a person accepted that files or agents have changed.
     pub(super) accepts_changes: bool,
 }
 
 /// A run that has ended.
 pub(super) struct FinishedRun {
-    /// What came of it.
+    /// The result of the run.
     pub(super) result: RunResult,
-    /// What that means for the process.
+    /// The exit code of the process.
     pub(super) exit: Exit,
-    /// How much of its answer stands on the terminal already.
+    /// How much of the answer the terminal shows already.
     pub(super) displayed: DisplayedAnswer,
 }
 
-/// Carries a run to its end. With [`RunOutputFormat::StreamJson`], what came of it is printed already.
+/// Drives a run to its end. With [`RunOutputFormat::StreamJson`], the result is printed already.
 ///
 /// # Errors
-/// When something that the run needs fails; a task that does is part of the result.
+/// Fails if a component that the run needs fails. A failed task is part of the result instead.
 pub(super) async fn execute(
     desk: RunContext,
     agents: &AgentsFile,
@@ -132,7 +131,7 @@ pub(super) async fn execute(
     let journal = Arc::new(SqliteJournal::open(&path, durability)?);
     // Held to the end, after the run's last event is durable.
     let _lease = match work.resumable() {
-        // It was taken before the run was read.
+        // It was acquired before the run was read.
         Some(_) => None,
         None => Some(Lease::acquire(&path, &run)?),
     };
@@ -140,12 +139,12 @@ pub(super) async fn execute(
     let surveyed = work.take_catalog();
     let (plan, left) = (work.plan(), work.resumable());
     let events = left.map_or(0, |left| left.run.next_seq());
-    // The process ends with the run, and gives its memory back at once rather than task by task.
+    // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
     // Every request of an agent leaves an event, so no earlier process can have used this number.
     let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
     let options = files::pool_options(agents)?;
-    // What is planned anew may go to any agent.
+    // A replan may use any agent.
     let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
     let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
     let replanner =
@@ -179,7 +178,7 @@ pub(super) async fn execute(
     let mut elsewhere = journal::ControlQueue::open_lazily(&path, &run);
     let requests = match &work {
         RunRequest::Resume(_) => runtime::read_inputs(&mut elsewhere, None)?,
-        // Nobody knows of it yet.
+        // No other process knows of the new run yet, so its control queue is empty.
         RunRequest::New { .. } | RunRequest::Rerun { .. } => Vec::new(),
     };
     let elsewhere = tokio::spawn(runtime::forward_requests(elsewhere, Arc::clone(&hub)));
@@ -250,10 +249,10 @@ pub(super) async fn execute(
     Ok(FinishedRun { result, exit, displayed: shown })
 }
 
-/// Limits how long an immediate end waits for its last line to be written.
+/// The longest wait at an immediate end for the last line to be written.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Says before the process ends at once how its run continues.
+/// Prints how to resume the run, before the process ends immediately.
 fn print_resume_hint(screen: &Screen, run: &RunId, left: shutdown::RunStateAtExit) {
     screen.hide();
     if left == shutdown::RunStateAtExit::Unfinished {
@@ -261,7 +260,7 @@ fn print_resume_hint(screen: &Screen, run: &RunId, left: shutdown::RunStateAtExi
     }
     let (written, done) = mpsc::channel();
     let screen = screen.clone();
-    // A terminal that accepts nothing must not keep the process.
+    // A terminal that accepts nothing must not block the end of the process.
     std::thread::spawn(move || {
         screen.flush();
         let _ = written.send(());
@@ -269,14 +268,14 @@ fn print_resume_hint(screen: &Screen, run: &RunId, left: shutdown::RunStateAtExi
     let _ = done.recv_timeout(LAST_LINE_TIMEOUT);
 }
 
-/// The task whose text is all that is printed of a run that succeeds.
+/// Returns the task whose text is the whole printed answer of a successful run, if there is one.
 fn streamed_answer_task(plan: &Plan) -> Option<TaskId> {
     let has_outputs = plan.outputs.as_ref().is_some_and(|outputs| !outputs.is_empty());
     let is_text = |task: &&Task| task.prompt().is_some_and(|prompt| prompt.output_schema.is_none());
     plan.synthesis().filter(|_| !has_outputs).filter(is_text).map(|task| task.id.clone())
 }
 
-/// Jitter only has to differ between runs, and ids already do.
+/// Returns the seed of the run's jitter. It only has to differ between runs, as IDs do.
 fn jitter_seed(run: &RunId) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -284,7 +283,7 @@ fn jitter_seed(run: &RunId) -> u64 {
     hasher.finish()
 }
 
-/// A live view at `now` on a terminal, plain lines elsewhere.
+/// Returns a live view at `now` on a terminal, and a plain line reporter elsewhere.
 pub(super) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -> Box<dyn Reporter> {
     if screen.capabilities().live {
         Box::new(LiveReporter::new(screen.clone(), run.clone(), now))
@@ -293,7 +292,7 @@ pub(super) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -
     }
 }
 
-/// Everybody who is told of events.
+/// The reporters of a run and the builder of its result.
 struct ReporterSet {
     merge: RunResultBuilder,
     answer: Option<LiveAnswer>,
@@ -313,7 +312,7 @@ impl Reporter for ReporterSet {
         for record in records {
             self.merge.apply_record(record);
         }
-        // Before the talk, so that the end of an answer comes before what is said of it.
+        // Before the view, so that the end of an answer precedes the lines about it.
         if let Some(answer) = &mut self.answer {
             answer.report(records);
         }

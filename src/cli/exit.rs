@@ -1,5 +1,4 @@
-//! How the process ends: its codes, and the errors that end it.
-//! Never ends it.
+//! Exit codes, and the errors that end a command.
 
 use std::{
     error::Error,
@@ -23,28 +22,28 @@ use crate::{
 /// The exit codes, as `README.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All done.
+    /// All tasks succeeded.
     Success,
     /// A task failed, or the host did.
     Failed,
     /// The command line, a plan or an agents file is wrong.
     Usage,
-    /// Partly done: the plan said to go on without what failed.
+    /// Some tasks failed, and the plan allows the run to continue without them.
     Partial,
-    /// Paused: only questions that nobody here can answer are left.
+    /// The run is paused on questions that cannot be answered here.
     Paused,
     /// The plan's budget is spent.
     BudgetSpent,
     /// A required agent is unavailable.
     AgentUnavailable,
-    /// A person declined what the plan asked approval for.
+    /// A person declined an approval that the plan asked for.
     Denied,
     /// A person interrupted the run.
     Interrupted,
 }
 
 impl Exit {
-    /// The code of a run that ended so.
+    /// Returns the exit code of a run with this status and cause.
     pub fn of_run(status: RunStatus, cause: Option<&EndCause>) -> Self {
         match (status, cause) {
             (_, Some(EndCause::BudgetSpent { .. })) => Self::BudgetSpent,
@@ -58,7 +57,7 @@ impl Exit {
         }
     }
 
-    /// The one of this number.
+    /// Returns the exit code with this number, if it is known.
     pub fn of_code(code: i32) -> Option<Self> {
         const ALL: [Exit; 9] = [
             Exit::Success,
@@ -74,7 +73,7 @@ impl Exit {
         ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
     }
 
-    /// The number that the shell sees.
+    /// Returns the number that the shell sees.
     pub fn code(self) -> u8 {
         match self {
             Self::Success => 0,
@@ -96,7 +95,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ended without doing what it was asked to.
+/// An error that ends a command.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum CliError {
     /// A file is wrong.
@@ -106,9 +105,9 @@ pub enum CliError {
     #[error("{message}")]
     #[diagnostic(code(cli::usage))]
     Usage {
-        /// What is wrong.
+        /// The mistake.
         message: String,
-        /// What to do about it.
+        /// The way to fix it.
         #[help]
         help: Option<String>,
     },
@@ -116,32 +115,32 @@ pub enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Journal(#[from] JournalError),
-    /// What went wrong was shown already.
+    /// A failure that was shown already.
     #[error("what went wrong was shown already")]
     Shown(Exit),
-    /// Something that the command needs failed.
+    /// A failure of something that the command needs.
     #[error("{doing}")]
     Failed {
-        /// What was being done.
+        /// The operation that failed.
         doing: String,
-        /// Why it failed.
+        /// The cause.
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl CliError {
-    /// A mistake on the command line.
+    /// Returns an error for a mistake on the command line.
     pub(super) fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), help: Some(help.into()) }
     }
 
-    /// A failure of something that the command needs.
+    /// Returns an error for a failure of something that the command needs.
     pub(super) fn failed(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
         Self::Failed { doing: doing.into(), source: Box::new(source) }
     }
 
-    /// Prints the error to stderr and gives its exit code.
+    /// Prints the error to stderr and returns its exit code.
     pub(super) fn report(self) -> Exit {
         let exit = match &self {
             Self::File(_) | Self::Usage { .. } => Exit::Usage,
@@ -168,7 +167,7 @@ impl CliError {
     }
 }
 
-/// The journal that is damaged, if that is what the error is about.
+/// Returns the path of the damaged journal, if the error is about one.
 fn damaged_journal(error: &CliError) -> Option<&Path> {
     let causes = iter::successors(Some(error as &dyn Error), |&cause| cause.source());
     match error {
@@ -177,7 +176,7 @@ fn damaged_journal(error: &CliError) -> Option<&Path> {
     }
 }
 
-/// What can be read of a damaged journal, in a line or two.
+/// Describes in a line or two what can be read of a damaged journal.
 fn describe_salvage(salvage: &RecoveryScan) -> String {
     if salvage.intact.is_empty() && salvage.damaged.is_empty() {
         return "nothing in it can be read".to_owned();
@@ -190,7 +189,7 @@ fn describe_salvage(salvage: &RecoveryScan) -> String {
     )
 }
 
-/// An error as it is shown. Lines are broken for a terminal alone: elsewhere, commands and ids stay in one piece.
+/// An error formatted for people. Lines are wrapped on a terminal only; elsewhere, commands and IDs stay in one piece.
 struct WrappedError<'e>(&'e CliError);
 
 impl fmt::Display for WrappedError<'_> {
@@ -200,7 +199,7 @@ impl fmt::Display for WrappedError<'_> {
     }
 }
 
-/// A copy of an error with unsafe characters escaped before styles are added, so that no style comes from outside.
+/// A copy of an error with unsafe characters escaped before styles are added, so that styles never come from outside.
 #[derive(Debug)]
 struct SafeReport {
     message: String,
@@ -250,7 +249,7 @@ impl miette::Diagnostic for SafeReport {
     }
 }
 
-/// Prints what is wrong with a file to stderr: with the places drawn for a person, one mistake a line elsewhere.
+/// Prints the diagnostics of a file to stderr: with source excerpts on a terminal, one diagnostic a line elsewhere.
 pub(super) fn show_diagnostics(mistakes: &Diagnostics) {
     struct RenderedDiagnostics<'d>(&'d Diagnostics);
     impl fmt::Display for RenderedDiagnostics<'_> {
@@ -265,8 +264,8 @@ pub(super) fn show_diagnostics(mistakes: &Diagnostics) {
     }
 }
 
-/// Prints a line for people to stderr, with unsafe characters escaped and kapell's own styles kept.
-/// Errors are ignored: no place is left to report them.
+/// Prints a line for people to stderr, with unsafe characters escaped and kapell's own styles kept. Errors are ignored,
+/// since they cannot be reported anywhere.
 pub(super) fn print_message(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(printable_styled(text).as_bytes()).and_then(|()| stderr.write_all(b"\n"));
@@ -275,15 +274,15 @@ pub(super) fn print_message(text: &str) {
 /// Prints text for people to stdout, with unsafe characters escaped. A closed pipe is not an error.
 ///
 /// # Errors
-/// When stdout cannot be written for any other reason.
+/// Fails if stdout cannot be written for any other reason.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     print_raw(&printable_text(text))
 }
 
-/// Prints text to stdout exactly as it is, for a file or a program.
+/// Prints text to stdout unchanged, for a file or a program.
 ///
 /// # Errors
-/// As [`print()`].
+/// Fails as [`print()`] does.
 pub(super) fn print_raw(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     ignore_closed_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
@@ -292,7 +291,7 @@ pub(super) fn print_raw(text: &str) -> Result<(), CliError> {
 /// Prints a value to stdout as one line of JSON, with unsafe characters as `\u` escapes.
 ///
 /// # Errors
-/// As [`print()`].
+/// Fails as [`print()`] does.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let json = serde_json::to_string(value).map_err(|error| CliError::failed("the result is not valid JSON", error))?;
     print_raw(&(safe_json(&json).into_owned() + "\n"))

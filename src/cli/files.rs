@@ -1,5 +1,4 @@
-//! Finds and reads what several commands need: the agents file, a plan, the places where state is kept.
-//! Never decides what is in them.
+//! Finds and reads what several commands need: the agents file, plans, and the paths of state files.
 
 use std::{
     fs, io,
@@ -26,15 +25,15 @@ use crate::{
 /// Reads the agents file.
 ///
 /// # Errors
-/// With all that is wrong with it.
+/// Returns all diagnostics of the file.
 pub(super) fn load_agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
     read_agents(&config::agents_path(arg.agents.as_deref()))
 }
 
-/// Reads the agents file of a run: the one that is named now, else the one that the run began with.
+/// Reads the agents file of a run: the one that is named now, or else the one that the run began with.
 ///
 /// # Errors
-/// With all that is wrong with it.
+/// Returns all diagnostics of the file.
 pub(super) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
     match (&arg.agents, run.source()) {
         (None, Some(source)) => read_agents(Path::new(&source.agents)),
@@ -48,7 +47,7 @@ fn read_agents(path: &Path) -> Result<AgentsFile, CliError> {
     Ok(file)
 }
 
-/// A path that means the same from every folder.
+/// Returns the path as an absolute one.
 pub(super) fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
@@ -56,7 +55,7 @@ pub(super) fn absolute(path: &Path) -> String {
 /// Reads and lowers a plan: a file, or `-` for standard input.
 ///
 /// # Errors
-/// With all that is wrong with it.
+/// Returns all diagnostics of the plan.
 pub(super) fn load_plan(
     name: &str,
     agents: &AgentsFile,
@@ -66,10 +65,10 @@ pub(super) fn load_plan(
     Ok(config::load_plan(name, &text, agents, catalogue)?)
 }
 
-/// Reads a plan's text, and gives it with the name by which errors call it.
+/// Reads the text of a plan. Returns it with its name for diagnostics.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Fails if the plan cannot be read.
 pub(super) fn read_plan_text(name: &str) -> Result<(&str, String), CliError> {
     if name != "-" {
         let text = config::read_text(Path::new(name)).map_err(|mistakes| match name.contains(char::is_whitespace) {
@@ -82,11 +81,11 @@ pub(super) fn read_plan_text(name: &str) -> Result<(&str, String), CliError> {
     Ok(("standard input", config::read_text(Path::new(name))?))
 }
 
-/// Reads the file of a run's parameters, some of which the command line gives in its place. Where it is not standard
-/// input, also says which file it is.
+/// Reads the parameters file of a run. Also returns its source record, unless it is standard input; the record lists
+/// the parameters that the command line overrides.
 ///
 /// # Errors
-/// When it cannot be read or is neither YAML nor JSON.
+/// Fails if the file cannot be read or is neither YAML nor JSON.
 pub(super) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, Option<ParamsFile>), CliError> {
     let text = config::read_text(path)?;
     let given = config::read_data(&path.display().to_string(), &text)?;
@@ -99,7 +98,7 @@ pub(super) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, 
     Ok((given, file))
 }
 
-/// What agents that were asked offer, or why they could not be.
+/// Returns the tools of each agent, or the reason why connecting failed.
 pub(super) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
     let offered = |survey: AgentProbe| {
         let info = survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
@@ -108,10 +107,10 @@ pub(super) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
     found.into_iter().map(offered).collect()
 }
 
-/// The journal's path.
+/// Returns the path of the journal.
 ///
 /// # Errors
-/// When none is named and the platform has no place for one.
+/// Fails if none is named and the platform has no state directory.
 pub(super) fn journal_path(arg: &JournalArg) -> Result<PathBuf, CliError> {
     match &arg.journal {
         Some(path) => Ok(path.clone()),
@@ -119,23 +118,23 @@ pub(super) fn journal_path(arg: &JournalArg) -> Result<PathBuf, CliError> {
     }
 }
 
-/// Where the plan of a run's goal is kept: beside the journal.
+/// Returns the path for the plan of a run's goal, beside the journal.
 pub(super) fn saved_plan_path(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("plans").join(format!("{run}.yaml"))
 }
 
-/// What the journal tells of a run.
+/// A run as the journal has it.
 pub(super) struct LoadedRun {
-    /// Its events.
+    /// The events of the run.
     pub(super) records: Vec<Record>,
-    /// Their fold.
+    /// The fold of the events.
     pub(super) run: Run,
 }
 
-/// Reads a run's events, and folds them.
+/// Reads the events of a run and folds them.
 ///
 /// # Errors
-/// When they cannot be read, or are no run.
+/// Fails if the events cannot be read or cannot be folded into a run.
 pub(super) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
     let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
     let fold = Run::fold(&records);
@@ -143,25 +142,25 @@ pub(super) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun,
     Ok(LoadedRun { records, run: fold })
 }
 
-/// Where a run that is detached says what others say on the terminal: beside the journal.
+/// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.
 pub(super) fn detached_log_path(journal: &Path, run: &RunId) -> PathBuf {
     journal.with_extension("logs").join(format!("{run}.log"))
 }
 
-/// The language models of the agents file, if it has any.
+/// Returns the language models of the agents file, if it has any.
 ///
 /// # Errors
-/// When one of them can never be asked.
+/// Fails if a model can never be asked.
 pub(super) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
     Models::new(agents.models.iter().cloned())
         .map_err(|error| CliError::failed("a language model of the agents file cannot be used", error))
 }
 
-/// How agents are connected to. Whoever only looks at what they offer tells them of the same models as a run does: some
-/// offer a tool only where there is one.
+/// Returns the options for connecting to agents. Commands that only list tools announce the same models as a run, since
+/// some agents offer a tool only if a model is available.
 ///
 /// # Errors
-/// When the platform has no place for their logs.
+/// Fails if the platform has no directory for the agents' logs.
 pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
     let beside = journal::default_path()?;
     let sampling = match agents.models.as_slice() {
@@ -179,13 +178,13 @@ pub(super) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
     })
 }
 
-/// The moment and the time zone of the person at the command line.
+/// Returns the current time and the time zone of the person at the command line.
 pub(super) fn display_context() -> DisplayContext {
     DisplayContext { now: Timestamp::default().after(clock::since_epoch()), zone: time_zone() }
 }
 
-/// The time zone of this machine, unless `TZ` says otherwise. Where there is a file of it, that is all that is read: to
-/// find a zone by its name takes a list of all that there are.
+/// Returns the time zone of this machine, unless `TZ` names another. Reads `/etc/localtime` alone if possible, since
+/// finding a zone by its name requires the list of all zones.
 pub(super) fn time_zone() -> TimeZone {
     let local = || fs::read("/etc/localtime").ok().and_then(|file| TimeZone::tzif("", &file).ok());
     match std::env::var_os("TZ") {
@@ -197,7 +196,7 @@ pub(super) fn time_zone() -> TimeZone {
 /// Checks that a new file can be written at a path that a person has named.
 ///
 /// # Errors
-/// When the directory is missing, or the path names something that must not be written to.
+/// Fails if the directory is missing, or the path names something that must not be overwritten.
 pub(super) fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> {
     let shown = path.display();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -1,5 +1,4 @@
-//! What the commands that take a goal have in common: asking the agents and the model, and keeping what came of it.
-//! Never runs a plan.
+//! The planning of a goal, shared by several commands: asks the agents and the model, and saves the plan.
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -17,30 +16,30 @@ use crate::{
     system::files::{create_own_directory, write_private},
 };
 
-/// Replans of a run of a goal, where nobody says how many.
+/// The default number of replans in a run of a goal.
 pub(super) const DEFAULT_MAX_REPLANS: u32 = 1;
 
 /// A goal to be planned.
 pub(super) struct GoalRequest<'a> {
-    /// What the person asks for.
+    /// The text of the goal.
     pub(super) text: &'a str,
-    /// How often a run of its plan may plan anew what has not started.
+    /// The number of replans that a run of its plan may make.
     pub(super) max_replans: u32,
-    /// Who can help with it.
+    /// The agents that can be used.
     pub(super) agents: &'a AgentsFile,
-    /// Where it is told how the planning goes.
+    /// The screen for the progress of planning.
     pub(super) screen: &'a Screen,
-    /// Where the plan is kept when it cannot be used.
+    /// The path for a plan that is not valid.
     pub(super) saved_path: PathBuf,
 }
 
-/// A plan for a goal, and what making it took.
+/// A plan for a goal, and the usage of planning it.
 pub(super) struct GoalPlan {
     /// The plan.
     pub(super) generated: GeneratedPlan,
-    /// What a run of it pays for.
+    /// The model usage, which counts towards the run's budget.
     pub(super) planning: GoalPlanning,
-    /// What the agents offered for it.
+    /// The tools that the agents offered.
     pub(super) catalog: AgentCatalog,
 }
 
@@ -48,7 +47,8 @@ impl GoalRequest<'_> {
     /// Plans the goal.
     ///
     /// # Errors
-    /// Without a model, or when it gave no valid plan: then its last plan is saved, and its mistakes are shown.
+    /// Fails without a model, or if its plan is not valid. In that case the last plan is saved and its diagnostics are
+    /// shown.
     pub(super) async fn plan(&self) -> Result<GoalPlan, CliError> {
         let llm = self.load_models()?;
         let catalogue = self.discover_catalog().await?;
@@ -75,10 +75,10 @@ impl GoalRequest<'_> {
         }
     }
 
-    /// Keeps a plan for later, and says where.
+    /// Saves a plan and prints the path.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Fails if the file cannot be written.
     pub(super) fn save(&self, text: &str) -> Result<(), CliError> {
         let path = self.saved_path.display();
         let folder = self.saved_path.parent().map_or(Ok(()), create_own_directory);
@@ -100,7 +100,7 @@ impl GoalRequest<'_> {
         })
     }
 
-    /// What each agent offers. One that does not answer is left out, and said so.
+    /// Returns the tools of each agent. An agent that does not answer is reported and left out.
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = files::pool_options(self.agents)?;
         let found = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
@@ -142,7 +142,7 @@ impl GoalRequest<'_> {
         }
     }
 
-    /// Shows what is wrong with the last plan, and saves it for a person to mend.
+    /// Shows the diagnostics of the last plan, and saves it so that a person can fix it.
     fn save_rejected(&self, rejected: &RejectedPlan) -> Result<(), CliError> {
         self.screen.flush();
         show_diagnostics(&rejected.mistakes);
@@ -150,7 +150,7 @@ impl GoalRequest<'_> {
     }
 }
 
-/// How often the model was asked, and what it used where its endpoint told.
+/// Describes the number of model requests, and the tokens where the endpoint reported them.
 fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
     let turns = format!("in {}", count_text(turns as usize, "turn"));
     match planning.usage().filter(|_| !planning.turns.is_empty()) {
@@ -159,7 +159,7 @@ fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
     }
 }
 
-/// A line on a live screen for as long as the model thinks.
+/// A status line on a live screen while the model plans.
 struct PlanningStatusLine<'a>(&'a Screen);
 
 impl<'a> PlanningStatusLine<'a> {

@@ -1,5 +1,4 @@
-//! `kapell graph`: draws a plan.
-//! Never connects to an agent.
+//! `kapell graph`: prints the task graph of a plan.
 
 use clap::{Args, ValueEnum};
 

@@ -1,5 +1,4 @@
-//! The planner of a run that goes on: what it is told of the agents, and how its errors are told.
-//! Never decides when it is asked.
+//! Replanning with the language model during a run: which tools it is offered, and how its errors become failures.
 
 use super::files;
 use crate::{
@@ -11,13 +10,13 @@ use crate::{
     runtime::{Replanner, discover},
 };
 
-/// Plans anew what is left of a run.
+/// A replanner that lets the language model change pending tasks.
 pub(super) struct LlmReplanner {
-    /// Who can help.
+    /// The agents that can be used.
     pub(super) agents: AgentsFile,
-    /// What agents offered when the run's goal was planned.
+    /// The tools that agents offered when the run's goal was planned.
     pub(super) catalog: AgentCatalog,
-    /// How the others are asked.
+    /// The options for connecting to the other agents.
     pub(super) options: Options,
 }
 
@@ -32,7 +31,7 @@ impl Replanner for LlmReplanner {
 }
 
 impl LlmReplanner {
-    /// What each agent offers: as the run knows it, else as it was when the goal was planned, else as it says now.
+    /// Returns the tools of each agent: as the run knows them, as of the planning of the goal, or else as offered now.
     async fn catalog(&self, request: &ReplanRequest) -> AgentCatalog {
         let mut known = self.catalog.clone();
         for (agent, info) in &request.agents {
@@ -45,7 +44,7 @@ impl LlmReplanner {
     }
 }
 
-/// Why there is no other remainder: for one that is not valid, a line for each mistake.
+/// Returns the failure for a planning error. A plan that is not valid has one line for each diagnostic.
 fn to_failure(error: PlanError) -> Failure {
     match error {
         PlanError::Invalid(rejected) => {

@@ -1,5 +1,4 @@
-//! `kapell logs`: every event of a run, one a line.
-//! Never changes the journal.
+//! `kapell logs`: prints every event of a run, one a line.
 
 use std::io::{self, BufWriter};
 

@@ -1,5 +1,4 @@
-//! The commands: one file each.
-//! Never holds logic that another room could own.
+//! The commands, one file each.
 
 /// Prints a line for people to stderr, as [`exit::print_message`] does, from the arguments of `format!`.
 macro_rules! message {
@@ -65,7 +64,7 @@ struct Cli {
 enum CliCommand {
     /// Run a plan, or plan a goal and run that
     Run(run::RunArgs),
-    /// Go on with a run that was interrupted or paused
+    /// Resume a run that was interrupted or paused
     Resume(resume::ResumeArgs),
     /// Do a part of an earlier run again, with the results before it
     Retry(retry::RetryArgs),
@@ -104,7 +103,7 @@ enum CliCommand {
     },
 }
 
-/// Where the agents file is.
+/// The path of the agents file.
 #[derive(Debug, Clone, Args)]
 struct AgentsArg {
     /// The agents file [default: agents.toml here, else the one in the platform's configuration directory]
@@ -112,7 +111,7 @@ struct AgentsArg {
     agents: Option<PathBuf>,
 }
 
-/// Where the journal is.
+/// The path of the journal.
 #[derive(Debug, Clone, Args)]
 struct JournalArg {
     /// The journal [default: journal.db in the platform's state directory]
@@ -120,7 +119,7 @@ struct JournalArg {
     journal: Option<PathBuf>,
 }
 
-/// How a command that looks something up prints it.
+/// The output format of a command that looks something up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
     /// For people
@@ -130,7 +129,7 @@ enum OutputFormat {
     Json,
 }
 
-/// Reads the command line, does what it says, and gives the exit code.
+/// Parses the command line, runs the command, and returns the exit code.
 pub fn main() -> Exit {
     process::harden();
     environment::seal();
@@ -148,14 +147,14 @@ pub fn main() -> Exit {
         .map_err(|source| CliError::failed("the runtime could not be started", source))
         .and_then(|runtime| {
             let result = runtime.block_on(dispatch(cli.command));
-            // A thread that still reads standard input must not keep the process.
+            // A thread that still reads standard input must not block the end of the process.
             runtime.shutdown_background();
             result
         });
     result.unwrap_or_else(|error| error.report())
 }
 
-/// Prints an error or a help text of the command line. What was typed may hold anything, so it is shown safely.
+/// Prints an error or the help of the command line. It may contain arbitrary arguments, so it is escaped.
 fn print_usage(error: &clap::Error) {
     let plain = error.render().to_string();
     if printable_unstyled(&plain) == plain {
@@ -204,7 +203,7 @@ fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGuard> {
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false)
         .with_writer(writer);
-    // Only a second call in one process fails, and then the first one's logging goes on.
+    // This fails only on a second call in one process; the first call's logging stays.
     drop(logging.try_init());
     Some(guard)
 }
@@ -212,7 +211,7 @@ fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGuard> {
 /// Limits how many lines of diagnostics wait for stderr.
 const MAX_LOG_LINES: usize = 4_096;
 
-/// The secrets of the agents file, for the thread that writes diagnostics: libraries log what agents send as it comes.
+/// The secrets of the agents file, for the diagnostics thread: libraries log messages of agents unchanged.
 static SECRETS: OnceLock<Secrets> = OnceLock::new();
 
 /// Masks `secrets` in diagnostics from now on.
@@ -221,8 +220,8 @@ fn mask_in_diagnostics(secrets: &Secrets) {
     let _ = SECRETS.set(secrets.clone());
 }
 
-/// Writes whole lines to stderr with secrets masked and unsafe characters escaped. Errors are ignored: a closed stderr
-/// ends no run.
+/// Writes whole lines to stderr with secrets masked and unsafe characters escaped. Errors are ignored, since a closed
+/// stderr does not end a run.
 struct SafeStderr;
 
 impl Write for SafeStderr {

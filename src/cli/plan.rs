@@ -1,5 +1,4 @@
-//! `kapell plan`: turns a goal into a plan file for people to edit.
-//! Never runs a plan, and never writes one that is not valid to where it was asked for.
+//! `kapell plan`: turns a goal into a plan file for people to edit. An invalid plan is never written to `--output`.
 
 use std::{
     io::IsTerminal,
@@ -47,7 +46,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
         }
     };
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    // Known before the model is asked, and paid, rather than after.
+    // Checked before the model is asked and paid.
     if let Some(path) = output {
         files::check_output(path, args.force)?;
     }
@@ -73,10 +72,10 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// Prints a plan on stdout: as it is for a file, and without what could command it for a terminal.
+/// Prints a plan on stdout: unchanged to a file, and with unsafe characters escaped to a terminal.
 ///
 /// # Errors
-/// As [`print()`].
+/// Fails as [`print()`] does.
 pub(super) fn show_plan(text: &str) -> Result<(), CliError> {
     if !std::io::stdout().is_terminal() {
         return print_raw(text);

@@ -1,5 +1,4 @@
-//! `kapell questions`: what waits for an answer.
-//! Never answers.
+//! `kapell questions`: lists open questions.
 
 use clap::Args;
 use serde_json::Value;
@@ -75,7 +74,7 @@ fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -
     lines
 }
 
-/// A question with where it is: the moment in milliseconds since the Unix epoch.
+/// Returns a question and its run as JSON. Times are in milliseconds since the Unix epoch.
 fn question_json(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -> Value {
     let mut object = form_prompt::question_json(&asked.question);
     object["run"] = run.run.as_str().into();

@@ -1,5 +1,4 @@
-//! What the commands have in common that speak to a run which another process may drive.
-//! Never drives one.
+//! Access to a run that another process may drive, shared by several commands.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,10 +11,10 @@ use crate::{
     system::process::RequestSender,
 };
 
-/// How often to look what became of a request.
+/// The interval between checks for the effect of a request.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A run that has not ended for good, and the journal that it is in.
+/// A run that has not ended for good, and its journal.
 pub(super) struct RemoteRun {
     pub(super) reader: JournalReader,
     pub(super) run: RunId,
@@ -26,7 +25,7 @@ impl RemoteRun {
     /// Finds the run called `name`.
     ///
     /// # Errors
-    /// When there is none, or it takes no requests any more.
+    /// Fails if it does not exist or no longer accepts requests.
     pub(super) fn find(journal: &JournalArg, name: &str) -> Result<Self, CliError> {
         let path = files::journal_path(journal)?;
         let reader = JournalReader::open(&path)?;
@@ -39,32 +38,32 @@ impl RemoteRun {
         Err(JournalError::RunEnded { run: summary.run, status: summary.status }.into())
     }
 
-    /// How the run stands now.
+    /// Returns the current summary of the run.
     pub(super) fn summary(&self) -> Result<RunSummary, CliError> {
         Ok(self.reader.run(&self.run)?)
     }
 
-    /// Describes this process as the one that asks something of the run.
+    /// Describes this process as the sender of a request.
     ///
     /// # Errors
-    /// Refuses to speak for a person where this process belongs to an agent.
+    /// Fails if this process belongs to an agent, since it must not speak for a person.
     pub(super) fn sender(&self) -> Result<RequestSender, CliError> {
         let sender = RequestSender::current();
         let driver = self.summary()?.driver.and_then(|driver| driver.pid);
         sender.objection(driver.as_slice()).map_or(Ok(sender), |reason| Err(not_a_person(&reason)))
     }
 
-    /// Leaves a request for the process that drives the run, or for the next one that does, and says who sent it.
+    /// Appends a request to the control queue of the run, for the current driver or the next one. Returns the sender.
     ///
     /// # Errors
-    /// See [`Self::sender`]; also when the journal cannot be written.
+    /// See [`Self::sender`]; also fails if the journal cannot be written.
     pub(super) fn send(&self, request: &ControlRequest) -> Result<RequestSender, CliError> {
         let sender = self.sender()?;
         ControlQueue::open(&self.path, &self.run)?.send(request, &sender)?;
         Ok(sender)
     }
 
-    /// Asks again and again for what a request leads to, as long as a process drives the run and `patience` lasts.
+    /// Polls for the effect of a request, as long as a process drives the run and `timeout` has not passed.
     pub(super) async fn wait_for_effect<T>(
         &self,
         timeout: Duration,

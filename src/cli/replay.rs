@@ -1,5 +1,4 @@
 //! `kapell replay`: shows a run again as it was shown when it ran, from its journal alone.
-//! Never calls anybody.
 
 use std::{
     str::FromStr,
@@ -18,7 +17,7 @@ use crate::{
     synthesizer::RunResultBuilder,
 };
 
-/// The longest that a replay stands still: nobody wants to watch the night in which a question waited.
+/// The longest pause of a replay, so that a question that waited for hours does not stall it.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
@@ -35,7 +34,7 @@ pub(super) struct ReplayArgs {
     output: OutputFormat,
 }
 
-/// How fast a run is replayed.
+/// The speed of a replay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ReplaySpeed {
     Factor(f64),
@@ -56,7 +55,7 @@ impl FromStr for ReplaySpeed {
 }
 
 impl ReplaySpeed {
-    /// How long to stand still between two events.
+    /// Returns the pause between two events.
     fn pause(self, between: Duration) -> Duration {
         match self {
             Self::Immediate => Duration::ZERO,
@@ -86,11 +85,11 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// A clock that shows the time of the run while it is replayed.
+/// A clock that shows the time of the run during a replay.
 #[derive(Clone)]
 struct ReplayClock {
     speed: ReplaySpeed,
-    /// The last event's moment, and when it was shown. Held only to copy or replace.
+    /// The time of the last event, and the instant at which it was shown. Locked only to copy or replace it.
     last_event: Arc<Mutex<Option<(Timestamp, Instant)>>>,
 }
 
@@ -103,7 +102,7 @@ impl ReplayClock {
         *self.last_event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is time for the event.
+    /// Waits until the event is due.
     async fn wait_for(&self, record: &Record) {
         if let Some((last, _)) = self.last_event() {
             let pause = self.speed.pause(record.at.since(last));
@@ -114,7 +113,7 @@ impl ReplayClock {
         *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Some((record.at, Instant::now()));
     }
 
-    /// The present of the run.
+    /// Returns the current time within the run.
     fn time_source(&self) -> TimeSource {
         let watch = self.clone();
         Arc::new(move || match (watch.last_event(), watch.speed) {

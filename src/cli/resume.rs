@@ -1,5 +1,4 @@
-//! `kapell resume`: goes on with a run that was interrupted or paused.
-//! Never repeats what is finished.
+//! `kapell resume`: resumes a run that was interrupted or paused.
 
 use std::path::Path;
 
@@ -37,12 +36,12 @@ pub(super) struct ResumeArgs {
     accept_changes: bool,
 }
 
-/// Whether a run goes on although its files or its agents' tools are not what they were.
+/// Whether a run may be resumed if its files or its agents' tools have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChangePolicy {
-    /// It does.
+    /// Changes are accepted.
     Accept,
-    /// It does not.
+    /// Changes are rejected.
     Reject,
 }
 
@@ -54,10 +53,10 @@ pub(super) async fn resume(args: ResumeArgs) -> Result<Exit, CliError> {
     resume_run(&run, &journal, &args.agents, &args.options, changes).await
 }
 
-/// The latest run of the plan file at `plan`, if it has not ended and no process drives it.
+/// Returns the latest run of the plan file at `plan`, if it has not ended and no process drives it.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// Fails if the journal cannot be read.
 pub(super) fn latest_unfinished(journal: &Path, plan: &Path) -> Result<Option<RunId>, CliError> {
     if !journal.exists() {
         return Ok(None);
@@ -68,7 +67,7 @@ pub(super) fn latest_unfinished(journal: &Path, plan: &Path) -> Result<Option<Ru
         let started = reader.records(&summary.run, 0).next().transpose()?;
         let Some(Record { event: Event::RunStarted { source: Some(source), .. }, .. }) = started else { continue };
         if source.plan.as_deref() == Some(plan.as_str()) {
-            // Asked of the lease too: a summary does not tell of who takes up a paused run at this moment.
+            // The lease is checked too: a summary does not show a process that is just resuming a paused run.
             return Ok(
                 (summary.is_unfinished() && Lease::holder(journal, &summary.run)?.is_none()).then_some(summary.run)
             );
@@ -77,10 +76,10 @@ pub(super) fn latest_unfinished(journal: &Path, plan: &Path) -> Result<Option<Ru
     Ok(None)
 }
 
-/// Goes on with `run` to its end, and prints what came of it.
+/// Resumes `run`, drives it to its end, and prints its result.
 ///
 /// # Errors
-/// When there is nothing to go on with, or its files have changed and that is not accepted.
+/// Fails if the run cannot be resumed, or if its files have changed and that is not accepted.
 pub(super) async fn resume_run(
     run: &RunId,
     journal: &Path,
@@ -115,21 +114,21 @@ pub(super) async fn resume_run(
     drive.print_run(execute(desk, &agents, RunRequest::Resume(left)).await?)
 }
 
-/// How the plan file and the agents file differ from what the run began with.
+/// Describes how the plan file and the agents file differ from those that the run began with.
 fn file_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let mut found = agent_changes(run, agents);
     found.extend(plan_changes(run, agents));
     found
 }
 
-/// How the agents file differs from what the run began with.
+/// Describes how the agents file differs from the one that the run began with.
 pub(super) fn agent_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let policies = run.plan().agents.iter().map(|(id, before)| (id, before, agents.agents.get(id)));
     policies.filter_map(|(id, before, now)| config::agent_changes(id, before, now.map(|spec| &spec.policy))).collect()
 }
 
-/// How the plan file differs from what the run began with. A plan file that is gone, or that came over standard input,
-/// says nothing: the run has the plan.
+/// Describes how the plan file differs from the one that the run began with. A plan file that is missing, or a plan
+/// from standard input, yields nothing, since the run has the plan.
 pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     let plan = run.plan();
     let mut found = Vec::new();
@@ -145,8 +144,8 @@ pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     found
 }
 
-/// Says how the file of parameters differs from what gave the inputs of the run. The run has its inputs, so a file that
-/// is gone, or that serves another run by now, keeps nothing from going on.
+/// Describes how the parameters file differs from the one that gave the inputs of the run. The run has its inputs, so a
+/// file that is missing or has changed does not prevent resuming.
 pub(super) fn params_change(run: &Run) -> Option<String> {
     let ParamsFile { path, hash, overridden } = run.source()?.params.as_ref()?;
     let text = config::read_text(Path::new(path)).ok().filter(|text| config::fingerprint_of(text) != *hash)?;
@@ -167,10 +166,10 @@ pub(super) fn params_change(run: &Run) -> Option<String> {
     (!changed.is_empty()).then(|| format!("`{path}` gives other values for {names}; the inputs stay as they were"))
 }
 
-/// Reads what an earlier process left.
+/// Reads the state that an earlier process left in the journal.
 ///
 /// # Errors
-/// When it left nothing to do, or the journal cannot be read.
+/// Fails if there is nothing to resume, or the journal cannot be read.
 fn load_resumable(
     reader: &JournalReader,
     run: &RunId,

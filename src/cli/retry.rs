@@ -1,5 +1,4 @@
-//! `kapell retry`: does a part of an earlier run again, with the results before it.
-//! Never changes the earlier run.
+//! `kapell retry`: runs a part of an earlier run again, as a new run with the results before that part.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -71,7 +70,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             (original_plan(&earlier, &agents), Arc::clone(earlier.inputs()), source)
         }
     };
-    // Reported before anything begins, and as what it is: a mistake on the command line.
+    // Reported before anything begins, as a mistake on the command line.
     let checked = engine::check_rerun(&plan, &of, &from);
     checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
     let desk = RunContext::new(new_run_id(), journal, &args.options, Interaction::Terminal)?;
@@ -85,7 +84,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     args.options.print_run(execute(desk, &agents, work).await?)
 }
 
-/// Refuses to retry a plan whose file or whose agents are not what they were, where that would go unnoticed.
+/// Refuses to retry a plan if its file or its agents have changed.
 fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
     let changes = plan_changes(earlier, agents);
     if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
@@ -109,7 +108,7 @@ fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> 
     }
 }
 
-/// The plan of the earlier run, with the agents as they are now.
+/// Returns the plan of the earlier run, with the policies of the agents as they are now.
 fn original_plan(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
     let mut plan = earlier.current_plan();
     for (id, policy) in &mut plan.agents {
@@ -123,7 +122,7 @@ fn original_plan(earlier: &Run, agents: &AgentsFile) -> Arc<Plan> {
 /// The plan, inputs and files that a retry begins with.
 type RetryStart = (Arc<Plan>, Arc<Value>, Option<Arc<RunSource>>);
 
-/// What a retry with another plan begins with. Inputs keep their values.
+/// Returns the start of a retry with another plan. Inputs keep their values.
 fn corrected_start(
     path: &std::path::Path,
     agents: &AgentsFile,

@@ -1,5 +1,4 @@
-//! `kapell run`: runs a plan, or plans a goal and runs that, and prints what came of it.
-//! Never prints anything but the result on stdout.
+//! `kapell run`: runs a plan, or plans a goal and runs that, and prints the result. Stdout carries only the result.
 
 use std::{
     path::{Path, PathBuf},
@@ -55,11 +54,11 @@ pub(super) struct RunArgs {
     /// Run the plan of a goal without asking; otherwise, a person at the terminal is asked first
     #[arg(long, conflicts_with = "approve")]
     yes: bool,
-    /// How often to plan anew what has not started when a task has failed for good; 0 for never [default: 1 for a
-    /// goal, and what a plan says]
+    /// How often to replan the tasks that have not started when a task has failed for good; 0 for never [default: 1 for
+    /// a goal, and what a plan says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
     replan: Option<u32>,
-    /// Go on with the latest run of this plan file if it was interrupted or paused; begin one otherwise
+    /// Resume the latest run of this plan file if it was interrupted or paused; begin one otherwise
     #[arg(long, conflicts_with_all = ["detach", "dry_run", "approve", "params", "params_file", "replan"])]
     resume_last: bool,
     /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
@@ -80,14 +79,14 @@ enum ApprovalTarget {
     Plan,
 }
 
-/// What a person sees of a plan, and is asked about, before it runs.
+/// How much of a plan a person sees and approves before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Review {
     /// Nothing.
     None,
-    /// What each task does.
+    /// The outline: what each task does.
     Outline,
-    /// The plan file.
+    /// The whole plan file.
     Whole,
 }
 
@@ -126,7 +125,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     }
     let agents = files::load_agents(&args.agents)?;
     if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
-        // Forked before there is a plan in memory, which the guard would hold on to.
+        // Forked before a plan is in memory, since the guard would keep that memory.
         guard::start()
             .map_err(|error| CliError::failed("the guard of the agents' processes cannot be started", error))?;
     }
@@ -170,21 +169,21 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         agents: files::absolute(&config::agents_path(args.agents.agents.as_deref())),
         params,
     });
-    // A run can be long, and a plan's text large.
+    // A run can take long, and a plan's text can be large.
     drop((text, lowered.warnings));
     let work = RunRequest::New { plan, inputs: Arc::new(inputs), planning, catalog: surveyed, source };
     args.options.print_run(execute(desk, &agents, work).await?)
 }
 
-/// A plan that can run.
+/// A plan that is ready to run.
 struct LoadedPlan {
     validated: ValidatedPlan,
     text: String,
-    /// Where it is, as a person would name it.
+    /// The name of the plan file, for messages.
     file: String,
-    /// How it was made, for a goal.
+    /// How the plan was generated, for a goal.
     planning: Option<GoalPlanning>,
-    /// What the agents offered then.
+    /// The tools that the agents offered.
     catalog: AgentCatalog,
 }
 
@@ -203,7 +202,7 @@ fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<
     Ok(LoadedPlan { validated: lowered, text, file: name.to_owned(), planning: None, catalog: AgentCatalog::new() })
 }
 
-/// Plans the goal, and saves the plan whatever becomes of it.
+/// Plans the goal, and saves the plan in any case.
 async fn plan_goal(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &RunContext) -> Result<LoadedPlan, CliError> {
     if !args.params.is_empty() || args.params_file.is_some() {
         return Err(CliError::usage(
@@ -226,7 +225,7 @@ async fn plan_goal(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &RunCo
     })
 }
 
-/// Shows the plan and asks for a yes; gives the exit of the command where there is none.
+/// Shows the plan and asks for approval. Returns the exit code if it is not approved.
 async fn confirm_plan(desk: &RunContext, text: &str, file: &str) -> Option<Exit> {
     for line in printable_lines(text) {
         desk.screen.println(line);
@@ -244,7 +243,7 @@ async fn confirm_plan(desk: &RunContext, text: &str, file: &str) -> Option<Exit>
     }
 }
 
-/// What a plan would do, a task a line. `offered` is what agents say of their tools, where that is known.
+/// Returns the outline of a plan, one task a line. `offered` holds the tools of the agents, where they are known.
 fn plan_outline(plan: &Plan, offered: &AgentCatalog) -> String {
     let mut text = format!("{}: {}\n", plan.name, count_text(plan.tasks.len(), "task"));
     for task in &plan.tasks {
@@ -263,7 +262,7 @@ fn plan_outline(plan: &Plan, offered: &AgentCatalog) -> String {
     text
 }
 
-/// What repeating a call would do, in parentheses, where the agents could be asked.
+/// Describes in parentheses the effect of repeating a call, where the agent's tools are known.
 fn effect(plan: &Plan, task: &Task, route: &Route, offered: &AgentCatalog) -> String {
     if offered.is_empty() {
         return String::new();

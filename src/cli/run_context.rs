@@ -1,5 +1,4 @@
-//! What a run has of its own before it starts: its id, where it is kept and shown, who answers.
-//! Never starts it.
+//! The context of a run before it starts: its ID, its journal, its screen, and the human that answers.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -9,27 +8,27 @@ use super::{
 };
 use crate::{human::Human, journal::Durability, model::RunId, report::screen::Screen, system::clock};
 
-/// What a run has of its own before it starts.
+/// The context of a run before it starts.
 pub(super) struct RunContext {
-    /// Its id.
+    /// The ID of the run.
     pub(super) run: RunId,
-    /// Where its journal is.
+    /// The path of the journal.
     pub(super) journal: PathBuf,
-    /// Where it is shown.
+    /// The screen that shows the run.
     pub(super) screen: Screen,
-    /// Who answers.
+    /// The human that answers questions.
     pub(super) human: Arc<dyn Human>,
-    /// What is printed on stdout.
+    /// The output format of stdout.
     pub(super) output: RunOutputFormat,
-    /// How surely it is kept.
+    /// The durability of the journal.
     pub(super) durability: Durability,
 }
 
 impl RunContext {
-    /// The desk of `run`, whose journal is at `journal`.
+    /// Creates the context of `run`, with the journal at `journal`.
     ///
     /// # Errors
-    /// When there is nowhere to show the run, or as for [`RunOptions::build_human`].
+    /// Fails if the screen cannot be opened, or as [`RunOptions::build_human`] does.
     pub(super) fn new(
         run: RunId,
         journal: PathBuf,
@@ -42,15 +41,15 @@ impl RunContext {
     }
 }
 
-/// The id of a run that begins now.
+/// Returns a new run ID, which contains the current time.
 pub(super) fn new_run_id() -> RunId {
     RunId::from(clock::new_id().to_string())
 }
 
-/// Where everything is shown but results.
+/// Opens the screen, which shows everything but results.
 ///
 /// # Errors
-/// When stderr cannot be written.
+/// Fails if stderr cannot be written.
 pub(super) fn open_screen() -> Result<Screen, CliError> {
     Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))
 }

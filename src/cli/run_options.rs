@@ -1,6 +1,5 @@
-//! Who is asked while a run goes on, what is printed of it, and how surely it is kept: the options that all commands that
-//! drive one share.
-//! Never drives one.
+//! The options of all commands that drive a run: who answers questions, what is printed, and how durable the journal
+//! is.
 
 use std::{io::IsTerminal, mem, path::PathBuf, sync::Arc};
 
@@ -31,7 +30,7 @@ pub(super) struct RunOptions {
     /// What to print on stdout
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: RunOutputFormat,
-    /// Ask nobody: agents' questions are declined, and approvals pause the run
+    /// Never ask: agents' questions are declined, and approvals pause the run
     #[arg(long)]
     no_input: bool,
     /// Answer questions by the rules of this YAML file first, or of standard input (-)
@@ -66,20 +65,20 @@ pub(super) enum RunOutputFormat {
     StreamJson,
 }
 
-/// Who is asked what no rule answers.
+/// The source of answers to questions that no rule answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interaction {
     /// The person at the terminal.
     Terminal,
-    /// Whoever answers from another one.
+    /// Another process, such as `kapell answer`.
     Remote,
 }
 
 impl RunOptions {
-    /// Who answers: the rules first, then a person if there may be one.
+    /// Builds the human of the run: the rules first, then a person if one may be asked.
     ///
     /// # Errors
-    /// When the rules are wrong, or the terminal cannot be read.
+    /// Fails if the rules are invalid or the terminal cannot be read.
     pub(super) fn build_human(
         &self,
         screen: &Screen,
@@ -89,7 +88,7 @@ impl RunOptions {
         let last: Box<dyn Human> = match otherwise {
             _ if self.no_input => Box::new(NoInput),
             Interaction::Remote => Box::new(RemoteAnswers),
-            // An agent can open a terminal of its own.
+            // An agent can open a terminal, so that alone does not prove a person.
             Interaction::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
             Interaction::Terminal => {
                 let terminal = TerminalPrompter::open(screen.clone(), run.clone())
@@ -109,7 +108,7 @@ impl RunOptions {
     /// Refuses an answers file from a process that belongs to an agent.
     ///
     /// # Errors
-    /// When there is one.
+    /// Fails if there is such a file and this process belongs to an agent.
     pub(super) fn check_speaker(&self) -> Result<(), CliError> {
         if self.answers.is_some() { speaks_for_a_person() } else { Ok(()) }
     }
@@ -123,29 +122,29 @@ impl RunOptions {
         Ok(Some(answers))
     }
 
-    /// Prints what came of a run, but for the answer where all of it is shown already, and gives the exit of the process.
+    /// Prints the result of a run, except an answer that is completely shown already. Returns the exit code.
     ///
     /// # Errors
-    /// When stdout cannot be written.
+    /// Fails if stdout cannot be written.
     pub(super) fn print_run(&self, ran: FinishedRun) -> Result<Exit, CliError> {
         let FinishedRun { result, exit, displayed: shown } = ran;
         if self.output == RunOutputFormat::Text
             && result.has_structured_synthesis()
             && let Some(note) = unfinished::unfinished_notice(&result.not_done)
         {
-            // Below an answer in JSON, stdout must stay JSON.
+            // On stderr: if the answer is JSON, stdout must stay JSON.
             message!("{note}");
         }
         match self.output {
             RunOutputFormat::Text if shown == DisplayedAnswer::Complete => {}
-            // What a run has given so far is no answer; `kapell runs show` has it.
+            // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
             RunOutputFormat::Text if result.status == RunStatus::Interrupted => {}
             RunOutputFormat::Text => print_result(OutputFormat::Text, &result)?,
             RunOutputFormat::Json => print_result(OutputFormat::Json, &result)?,
-            // Its last line said it.
+            // The last line of the stream was the result.
             RunOutputFormat::StreamJson => {}
         }
-        // The process ends, and gives its memory back at once rather than result by result.
+        // The process ends, so its memory is freed at once rather than result by result.
         mem::forget(result);
         Ok(exit)
     }
@@ -154,12 +153,12 @@ impl RunOptions {
 /// Checks that this process does not belong to an agent.
 ///
 /// # Errors
-/// When it does.
+/// Fails if it does.
 pub(super) fn speaks_for_a_person() -> Result<(), CliError> {
     RequestSender::current().objection(&[]).map_or(Ok(()), |reason| Err(not_a_person(&reason)))
 }
 
-/// The error for a process that must not speak for a person.
+/// Returns the error for a process that must not speak for a person.
 pub(super) fn not_a_person(reason: &str) -> CliError {
     CliError::usage(
         format!("this process must not speak for a person: {reason}"),
@@ -167,10 +166,10 @@ pub(super) fn not_a_person(reason: &str) -> CliError {
     )
 }
 
-/// Prints what came of a run.
+/// Prints the result of a run.
 ///
 /// # Errors
-/// When stdout cannot be written.
+/// Fails if stdout cannot be written.
 pub(super) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(), CliError> {
     match format {
         OutputFormat::Text => print_answer(&synthesizer::result_text(result)),
@@ -178,7 +177,7 @@ pub(super) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(
     }
 }
 
-/// Prints the answer; on a terminal, apart from the messages before it.
+/// Prints the answer. On a terminal, separates it from the messages before it.
 fn print_answer(answer: &str) -> Result<(), CliError> {
     if std::io::stdout().is_terminal() {
         print("\n")?;

@@ -1,5 +1,4 @@
-//! `kapell runs`: what the journal knows of runs.
-//! Never changes the journal, but for `prune`.
+//! `kapell runs`: lists, shows, compares, and prunes the runs in the journal.
 
 mod prune;
 
@@ -120,7 +119,7 @@ fn calls(reader: &JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> 
     engine::sent_calls(&records).map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))
 }
 
-/// What the journal tells of a run.
+/// Returns the details of a run from the journal.
 fn run_details(reader: &JournalReader, name: &str) -> Result<RunDetails, CliError> {
     let run = reader.find_run(name)?;
     let mut details = RunDetails::new(&run, reader.driver(&run)?);

@@ -1,5 +1,4 @@
 //! `kapell schema`: prints the JSON Schema of a file format.
-//! Never writes a file.
 
 use clap::{Args, ValueEnum};
 

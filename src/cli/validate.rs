@@ -1,5 +1,4 @@
-//! `kapell validate`: finds every mistake in a plan and its agents file.
-//! Never calls a tool.
+//! `kapell validate`: reports all diagnostics of a plan and its agents file. No tool is called.
 
 use clap::Args;
 use serde::Serialize;
@@ -64,14 +63,14 @@ pub(super) async fn validate(args: ValidateArgs) -> Result<Exit, CliError> {
     }
 }
 
-/// The defects of what an agent says of itself.
+/// The warnings about an agent's own description.
 #[derive(Debug, Serialize)]
 struct AgentWarnings {
     agent: AgentId,
     warnings: Vec<String>,
 }
 
-/// The warnings of a valid plan, and those of its agents.
+/// Returns the warnings of a valid plan, and those of its agents.
 async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWarnings>), CliError> {
     let agents = files::load_agents(&args.agents)?;
     let (name, text) = files::read_plan_text(&args.plan)?;
@@ -79,7 +78,7 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     if args.offline {
         return Ok((offline?.warnings, Vec::new()));
     }
-    // A plan that is wrong in itself may still name agents; ask all that it could mean, so that one pass finds all.
+    // An invalid plan may still name agents. All agents of the file are asked, so that one pass finds all diagnostics.
     let named = offline.ok().map(|lowered| lowered.plan.agents);
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();

@@ -1,5 +1,4 @@
-//! `kapell runs prune`: forgets old runs.
-//! Never one that a process drives.
+//! `kapell runs prune`: removes old runs. A run that a process drives is kept.
 
 use std::{fs, io, path::Path};
 
@@ -48,7 +47,7 @@ pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
         for run in runs {
             match journal::prune_run(&path, &run.run) {
                 Ok(()) => pruned.push(run),
-                // Somebody has taken it up since it was listed.
+                // Another process has resumed it since it was listed.
                 Err(JournalError::Driven { .. }) => continue,
                 Err(error) => return Err(error.into()),
             }
@@ -68,7 +67,7 @@ pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// The runs to forget, of all runs, latest first.
+/// Returns the runs to remove, from all runs, latest first.
 fn runs_to_prune(args: &PruneArgs, runs: Vec<RunSummary>, now: Timestamp) -> Vec<RunSummary> {
     let is_old = |run: &RunSummary| {
         let since = now.since(run.ended.unwrap_or(run.last_event));
@@ -78,7 +77,7 @@ fn runs_to_prune(args: &PruneArgs, runs: Vec<RunSummary>, now: Timestamp) -> Vec
     runs.into_iter().skip(args.keep.unwrap_or(0)).filter(|run| may_go(run) && is_old(run)).collect()
 }
 
-/// Removes what a run has beside the journal.
+/// Removes the files that a run has beside the journal.
 fn remove_files(journal: &Path, run: &RunId) -> io::Result<()> {
     for file in [files::saved_plan_path(journal, run), files::detached_log_path(journal, run)] {
         match fs::remove_file(file) {

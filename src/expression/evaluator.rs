@@ -185,7 +185,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
     }
 }
 
-/// The JSON value of what was computed; integers stay exact, and what JSON cannot say is an error.
+/// Returns the JSON value of what was computed; integers stay exact, and what JSON cannot say is an error.
 fn to_json(value: &Computed) -> Result<Value, Error> {
     to_json_bounded(value, &mut Count::default(), 0)
 }

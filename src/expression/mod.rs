@@ -89,10 +89,10 @@ enum EvalContext<'a> {
 
 /// The tasks that an expression can see.
 pub trait TaskLookup {
-    /// The task of that id, if it has ended.
+    /// Returns the task of that id, if it has ended.
     fn task(&self, id: &str) -> Option<TaskView<'_>>;
 
-    /// The item at a place of [`ForeachItems`], if it has ended.
+    /// Returns the item at a place of [`ForeachItems`], if it has ended.
     fn item(&self, index: usize) -> Option<TaskView<'_>>;
 }
 
@@ -152,7 +152,7 @@ impl ExpressionError {
         self
     }
 
-    /// The same error in a text in which the expression starts at byte `offset`.
+    /// Returns the same error in a text in which the expression starts at byte `offset`.
     fn shifted_by(mut self, offset: usize) -> Self {
         self.range = self.range.map(|range| range.start + offset..range.end + offset);
         self
@@ -184,12 +184,12 @@ pub enum Reference<'e> {
 pub(crate) struct CheckedExpression<'e>(ScannedExpression<'e>);
 
 impl<'e> CheckedExpression<'e> {
-    /// All that it refers to, in order, each with the bytes of the expression that it stands at.
+    /// Returns all that it refers to, in order, each with the bytes of the expression that it stands at.
     pub(crate) fn references(&self) -> impl Iterator<Item = (Reference<'e>, Range<usize>)> {
         self.0.paths.iter().filter_map(|path| Some((path_reference(path)?, path.range.clone())))
     }
 
-    /// Whether it takes `inputs` as a whole, so that it may use any of them.
+    /// Returns whether it takes `inputs` as a whole, so that it may use any of them.
     pub(crate) fn uses_all_inputs(&self) -> bool {
         self.0.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty())
     }
@@ -208,7 +208,7 @@ pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, Expressio
     Ok(CheckedExpression(scanned))
 }
 
-/// The value of an expression.
+/// Returns the value of an expression.
 ///
 /// # Errors
 /// When it is no expression, refers to what is not there, or cannot be computed.
@@ -216,7 +216,7 @@ pub fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, Exp
     evaluate_text(&expression.0, &EvalContext::Run(scope))
 }
 
-/// Whether an expression holds: `false`, `null`, 0 and what is empty do not.
+/// Returns whether an expression holds: `false`, `null`, 0 and what is empty do not.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -224,8 +224,8 @@ pub fn evaluate_condition(expression: &Expression, scope: &Scope<'_>) -> Result<
     evaluate(expression, scope).map(|value| is_truthy(&value))
 }
 
-/// Whether an expression about a document holds: where that is an object, its keys are names, and [`RESOURCE_NAME`] is all of
-/// it. A key that is not there is null.
+/// Returns whether an expression about a document holds: where that is an object, its keys are names, and
+/// [`RESOURCE_NAME`] is all of it. A key that is not there is null.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -244,7 +244,7 @@ fn is_truthy(value: &Value) -> bool {
     }
 }
 
-/// The template with every `${{ }}` replaced by its value. Values are never looked into for further ones.
+/// Returns the template with every `${{ }}` replaced by its value. Values are never looked into for further ones.
 ///
 /// # Errors
 /// As [`evaluate`]; the range counts from the start of the string that holds the expression.
@@ -252,7 +252,7 @@ pub fn render(template: &Template, scope: &Scope<'_>) -> Result<Value, Expressio
     template::render(&template.0, scope)
 }
 
-/// All that an expression refers to, in order. Also finds every mistake that shows without values: syntax,
+/// Returns all that an expression refers to, in order. Also finds every mistake that shows without values: syntax,
 /// and filters, tests and functions that do not exist.
 ///
 /// # Errors
@@ -261,7 +261,7 @@ pub fn references(expression: &Expression) -> Result<Vec<Reference<'_>>, Express
     Ok(check(&expression.0)?.references().map(|(reference, _)| reference).collect())
 }
 
-/// All that the expressions of a template refer to, in order.
+/// Returns all that the expressions of a template refer to, in order.
 ///
 /// # Errors
 /// As [`references`].
@@ -271,7 +271,7 @@ pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, Ex
     Ok(found)
 }
 
-/// Whether an expression asks how a task ended, rather than what it returned. Such a condition decides for
+/// Returns whether an expression asks how a task ended, rather than what it returned. Such a condition decides for
 /// itself what becomes of its task when a need failed or was skipped.
 pub fn has_outcome_reference(expression: &Expression) -> bool {
     const OUTCOME_FIELDS: [&str; 5] = ["status", "error", "succeeded", "failed", "skipped"];
@@ -305,7 +305,7 @@ fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
     })
 }
 
-/// The name closest to `wanted`, if one is close enough to be meant: at most a third of it differs.
+/// Returns the name closest to `wanted`, if one is close enough to be meant: at most a third of it differs.
 pub(crate) fn closest_match<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let length = target.chars().count();
     names

@@ -62,7 +62,7 @@ pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
     is_key.then(|| format!("`-` is a minus sign here; a key with a hyphen is written `['{key}']`"))
 }
 
-/// The error for a name that means nothing where it stands.
+/// Returns the error for a name that means nothing where it stands.
 pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
     let known = binding.into_iter().chain(["inputs", "tasks"]);
     let error = ExpressionError::new(format!("`{name}` means nothing here"), range);
@@ -113,7 +113,7 @@ impl ResolvedValue<'_> {
     }
 }
 
-/// A task or item as an object.
+/// Returns a task or item as an object.
 fn task_summary(view: &TaskView<'_>) -> Value {
     serde_json::json!({
         "status": view.status,
@@ -233,7 +233,7 @@ impl PathResolver<'_, '_> {
         }
     }
 
-    /// An element of a list.
+    /// Returns an element of a list.
     fn list_element<'l, T>(
         &self,
         list: &'l [T],
@@ -263,7 +263,7 @@ impl PathResolver<'_, '_> {
         self.error_at(index, &format!("has {count} elements, so there is no `[{position}]`"))
     }
 
-    /// A field of a task or of an item.
+    /// Returns a field of a task or of an item.
     fn task_field<'v>(
         &self,
         view: TaskView<'v>,
@@ -327,7 +327,7 @@ impl PathResolver<'_, '_> {
         }
     }
 
-    /// An error about the part of the path before segment `index`.
+    /// Returns an error about the part of the path before segment `index`.
     fn error_at(&self, index: usize, problem: &str) -> ExpressionError {
         let before = &self.text[self.prefix_range(index)];
         ExpressionError::new(format!("`{before}` {problem}"), self.prefix_range(index + 1))
@@ -387,7 +387,7 @@ fn truncate_name(name: &str) -> String {
     }
 }
 
-/// The JSON type of a value, with its article.
+/// Returns the JSON type of a value, with its article.
 pub(crate) fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

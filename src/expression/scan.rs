@@ -23,7 +23,7 @@ pub(super) struct ScannedExpression<'e> {
 }
 
 impl<'e> ScannedExpression<'e> {
-    /// The path that is the whole expression, if it is one.
+    /// Returns the path that is the whole expression, if it is one.
     pub(super) fn whole_path(&self) -> Option<&ExpressionPath<'e>> {
         match self.paths.as_slice() {
             [path] if self.text.trim().len() == path.range.len() => Some(path),
@@ -40,7 +40,7 @@ pub(super) struct ExpressionPath<'e> {
     pub(super) segments: SmallVec<[PathSegment<'e>; 3]>,
     /// Where it stands.
     pub(super) range: Range<usize>,
-    /// Whether `default` or `is defined` follows, so that nothing there is an answer rather than a mistake.
+    /// True if `default` or `is defined` follows, so that nothing there is an answer rather than a mistake.
     pub(super) is_optional: bool,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum PathStep<'e> {
 }
 
 impl<'e> PathSegment<'e> {
-    /// The step as a key.
+    /// Returns the step as a key.
     pub(super) fn text(&self) -> Cow<'e, str> {
         match self.step {
             PathStep::Name(name) => Cow::Borrowed(name),
@@ -231,7 +231,7 @@ impl<'e> Scanner<'e> {
         Ok(PrecedingToken::Other)
     }
 
-    /// Whether `sign` comes next, white space aside.
+    /// Returns whether `sign` comes next, white space aside.
     fn is_next(&self, sign: &str) -> bool {
         self.text[self.offset..].trim_start().starts_with(sign)
     }

@@ -55,7 +55,7 @@ fn find_expression_start(text: &str, from: usize) -> Option<usize> {
     text[from..].match_indices('$').map(|(at, _)| from + at).find(|&at| text[at..].starts_with(EXPRESSION_START))
 }
 
-/// How far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
+/// Returns how far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
 fn expression_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
@@ -83,7 +83,7 @@ fn find_closing_quote(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
     }
 }
 
-/// The value with every `${{ }}` of its strings replaced. As deep as the value is, so as deep as files may be.
+/// Returns the value with every `${{ }}` of its strings replaced. As deep as the value is, so as deep as files may be.
 pub(super) fn render(template: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
     Ok(match template {
         Value::String(text) => render_text(text, scope)?,

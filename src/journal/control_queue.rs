@@ -23,7 +23,7 @@ pub enum ControlRequest {
         question: QuestionId,
         /// What was said; valid by the question's form.
         answer: Answer,
-        /// Whether it is a yes to every further call of the same task too.
+        /// True if it is a yes to every further call of the same task too.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         all: bool,
     },
@@ -74,7 +74,7 @@ impl ControlQueue {
         Ok(Self { connection: Some(connection), ..Self::open_lazily(path, run) })
     }
 
-    /// The same, but opened when it is needed first. Most runs are over before anybody wants anything of them.
+    /// Returns the same, but opened when it is needed first. Most runs are over before anybody wants anything of them.
     pub fn open_lazily(path: &Path, run: &RunId) -> Self {
         Self { connection: None, path: path.to_path_buf(), run: run.clone(), last_read_id: 0, data_version: None }
     }
@@ -119,8 +119,8 @@ impl ControlQueue {
         }
     }
 
-    /// The requests that this inbox has not given before, oldest first. One that a run has not taken up when its
-    /// process dies is given again to the next process.
+    /// Returns the requests that this inbox has not given before, oldest first. One that a run has not taken up when
+    /// its process dies is given again to the next process.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// A run in which `q1` and `q2` are asked, and what follows when events are appended to it.
+    /// Returns a run in which `q1` and `q2` are asked, and what follows when events are appended to it.
     fn run_with_questions() -> (tempfile::TempDir, SqliteJournal, ControlQueue, impl FnMut(serde_json::Value)) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
@@ -221,7 +221,7 @@ mod tests {
         queue.send(request, &RequestSender::current())
     }
 
-    /// The requests that are new, all of which this process sent.
+    /// Returns the requests that are new, all of which this process sent.
     fn read_requests(inbox: &mut ControlQueue) -> Vec<ControlRequest> {
         let sent = inbox.read_new().expect("reads");
         assert!(sent.iter().all(|sent| sent.sender == Some(RequestSender::current())), "{sent:?}");

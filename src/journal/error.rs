@@ -165,7 +165,7 @@ pub enum JournalError {
     Driven {
         /// The run.
         run: RunId,
-        /// Who.
+        /// The origin.
         holder: Holder,
     },
     /// The run takes no requests any more.
@@ -252,7 +252,7 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether the append itself is at fault, so that others in the same transaction may still succeed.
+    /// Returns whether the append itself is at fault, so that others in the same transaction may still succeed.
     pub(super) fn is_append_error(&self) -> bool {
         matches!(self, Self::SequenceGap { .. } | Self::InvalidRecord { .. })
     }

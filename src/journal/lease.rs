@@ -80,7 +80,7 @@ impl Lease {
         }
     }
 
-    /// The process that drives `run`, if one does. Takes microseconds.
+    /// Returns the process that drives `run`, if one does. Takes microseconds.
     ///
     /// # Errors
     /// When it cannot be found out.
@@ -130,7 +130,7 @@ fn parse_holder(mut file: File) -> Holder {
     Holder { pid: process }
 }
 
-/// Whether `path` still leads to the open file.
+/// Returns whether `path` still leads to the open file.
 fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
@@ -140,13 +140,13 @@ fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The file of a run: beside the journal itself, by whatever links it was reached.
+/// Returns the file of a run: beside the journal itself, by whatever links it was reached.
 fn lease_path(journal: &Path, run: &RunId) -> PathBuf {
     let journal = fs::canonicalize(journal).unwrap_or_else(|_| journal.to_path_buf());
     schema::with_suffix(&journal, ".leases").join(run.as_str())
 }
 
-/// An id that came from a journal which somebody edited must not lead to another folder.
+/// Returns an id that came from a journal which somebody edited must not lead to another folder.
 fn check_run_id(run: &RunId) -> io::Result<()> {
     let mut parts = Path::new(run.as_str()).components();
     match (parts.next(), parts.next()) {

@@ -22,13 +22,13 @@ pub struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// The records of `run`, oldest first; none where the run is unknown.
+    /// Returns the records of `run`, oldest first; none where the run is unknown.
     pub fn records(&self, run: &RunId) -> Vec<Record> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.get(run).cloned().unwrap_or_default()
     }
 
-    /// The notes of `run`.
+    /// Returns the notes of `run`.
     pub fn checkpoints(&self, run: &RunId) -> Checkpoints {
         let notes = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         notes.get(run).cloned().unwrap_or_default()

@@ -53,7 +53,7 @@ pub struct RunSummary {
 }
 
 impl RunSummary {
-    /// Whether the run can go on: it is driven, was interrupted, or is paused.
+    /// Returns whether the run can go on: it is driven, was interrupted, or is paused.
     pub fn is_unfinished(&self) -> bool {
         self.status.is_unfinished()
     }
@@ -69,7 +69,7 @@ pub struct RawRecord {
 }
 
 impl RawRecord {
-    /// The record.
+    /// Returns the record.
     ///
     /// # Errors
     /// [`JournalError::InvalidRecord`] when the JSON is not one.
@@ -114,7 +114,7 @@ impl JournalReader {
         found.ok_or_else(|| JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() })
     }
 
-    /// The process that drives `run`, if one does.
+    /// Returns the process that drives `run`, if one does.
     ///
     /// # Errors
     /// When it cannot be found out.
@@ -122,7 +122,7 @@ impl JournalReader {
         Lease::holder(&self.path, run)
     }
 
-    /// The runs that have not ended for good, latest first: those that are driven, interrupted or paused.
+    /// Returns the runs that have not ended for good, latest first: those that are driven, interrupted or paused.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -130,7 +130,7 @@ impl JournalReader {
         self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY number DESC", [])
     }
 
-    /// The questions of `run` to which there are answers that it has not taken up.
+    /// Returns the questions of `run` to which there are answers that it has not taken up.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -139,7 +139,7 @@ impl JournalReader {
         self.query_rows(query, [run.as_str()], |row| Ok(QuestionId::from(row.get::<_, String>(0)?)))
     }
 
-    /// The runs that `which` selects, each with its driver.
+    /// Returns the runs that `which` selects, each with its driver.
     fn summaries(&self, which: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunSummary>, JournalError> {
         const COLUMNS: &str = "
             SELECT run, name, started, ended, status,
@@ -161,7 +161,7 @@ impl JournalReader {
         Ok(found)
     }
 
-    /// The one run whose id is `name`, or begins or ends with it; `last` is the one that started last.
+    /// Returns the one run whose id is `name`, or begins or ends with it; `last` is the one that started last.
     ///
     /// # Errors
     /// [`JournalError::UnknownRun`] and [`JournalError::AmbiguousRun`], with runs that may have been meant.
@@ -186,18 +186,18 @@ impl JournalReader {
         }
     }
 
-    /// The records of `run` from `from_seq` on, oldest first. After its end, the iterator may be asked again
+    /// Returns the records of `run` from `from_seq` on, oldest first. After its end, the iterator may be asked again
     /// for what has been appended since.
     pub fn records<'a>(&'a self, run: &'a RunId, from_seq: u64) -> Records<'a> {
         Records { raw: self.raw_records(run, from_seq) }
     }
 
-    /// The same as JSON text, not parsed.
+    /// Returns the same as JSON text, not parsed.
     pub fn raw_records<'a>(&'a self, run: &'a RunId, from_seq: u64) -> RawRecords<'a> {
         RawRecords { reader: self, run, next: from_seq, page: Vec::new().into_iter() }
     }
 
-    /// The notes of `run`; none once it has ended for good.
+    /// Returns the notes of `run`; none once it has ended for good.
     ///
     /// # Errors
     /// When the journal cannot be read, or holds a note that is none.
@@ -221,7 +221,7 @@ impl JournalReader {
         Ok(notes)
     }
 
-    /// The ids of the runs, latest first, as far as they can be read.
+    /// Returns the ids of the runs, latest first, as far as they can be read.
     pub(super) fn run_ids(&self) -> Vec<RunId> {
         let of = |query: &str| {
             let mut found = Vec::new();
@@ -246,8 +246,8 @@ impl JournalReader {
         result.map_err(|error| JournalError::from_sqlite(&self.path, error))
     }
 
-    /// The records from `from_seq` on, up to the end of the row that makes them [`PAGE_BYTES`]; none when there are no
-    /// more.
+    /// Returns the records from `from_seq` on, up to the end of the row that makes them [`PAGE_BYTES`]; none when there
+    /// are no more.
     fn read_page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
         let failed = |error| JournalError::from_sqlite(&self.path, error);
         let altered = |seq| JournalError::RecordCorrupted { path: self.path.clone(), run: run.clone(), seq };
@@ -301,7 +301,7 @@ impl JournalReader {
         Ok(found.unwrap_or(seq))
     }
 
-    /// How many records the list of runs says that `run` has, if it does.
+    /// Returns how many records the list of runs says that `run` has, if it does.
     fn record_count(&self, run: &RunId) -> rusqlite::Result<Option<u64>> {
         let mut query = self.connection.prepare_cached("SELECT events FROM runs WHERE run = ?1")?;
         Ok(query.query_row([run.as_str()], |row| row.get(0)).optional()?.flatten())
@@ -322,14 +322,14 @@ impl JournalReader {
     }
 }
 
-/// The text in a column, where it lies.
+/// Returns the text in a column, where it lies.
 fn column_text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
     row.get_ref(column)?
         .as_str()
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
-/// The checksums of a row's events, so far as they have any: format 2 had none, format 3 one of one event.
+/// Returns the checksums of a row's events, so far as they have any: format 2 had none, format 3 one of one event.
 fn row_checksums(column: ValueRef<'_>) -> Vec<Option<u64>> {
     match column {
         ValueRef::Null => vec![None],

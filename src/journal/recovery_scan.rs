@@ -39,7 +39,7 @@ pub fn recovery_scan(path: &Path) -> RecoveryScan {
 }
 
 impl JournalError {
-    /// The journal that is damaged, if this says that one is.
+    /// Returns the journal that is damaged, if this says that one is.
     pub fn damaged_path(&self) -> Option<&Path> {
         match self {
             Self::Damaged { path, .. } | Self::RecordCorrupted { path, .. } => Some(path),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::model::{Record, RunId};
 
-/// The id of [`sample_run`].
+/// Returns the id of [`sample_run`].
 pub(crate) fn sample_run_id() -> RunId {
     RunId::from("01990000-0000-7000-8000-00000000abcd")
 }
@@ -21,7 +21,7 @@ pub(crate) fn records_from_events(events: Value) -> Vec<Record> {
     events.into_iter().enumerate().map(number).collect()
 }
 
-/// A task of a plan as JSON: `extra` is laid over the usual.
+/// Returns a task of a plan as JSON: `extra` is laid over the usual.
 pub(crate) fn sample_task(id: &str, extra: Value) -> Value {
     let mut task = json!({
         "id": id, "needs": [], "work": {"call": {"routes": [{"agent": "travel", "tool": "book"}], "with": {}}},
@@ -33,7 +33,7 @@ pub(crate) fn sample_task(id: &str, extra: Value) -> Value {
     task
 }
 
-/// The event that starts a run of these tasks.
+/// Returns the event that starts a run of these tasks.
 pub(crate) fn run_started_event(tasks: Value) -> Value {
     json!({
         "type": "run_started", "seed": u64::MAX, "inputs": {"city": "Lisbon"},
@@ -41,7 +41,7 @@ pub(crate) fn run_started_event(tasks: Value) -> Value {
     })
 }
 
-/// A run in which everything happens once.
+/// Returns a run in which everything happens once.
 pub(crate) fn sample_run() -> Vec<Record> {
     let origin = json!({"agent": "travel", "attempt": {"task": "book", "number": 1}});
     records_from_events(json!([

@@ -175,15 +175,15 @@ pub(super) fn check_write_ahead_log(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// The path with `suffix` at its end, as SQLite names the files beside its own.
+/// Returns the path with `suffix` at its end, as SQLite names the files beside its own.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
-/// The checksum of a record: a disk can change a byte, and SQLite does not see it in a text. After FNV-1a of 64 bits,
-/// but eight bytes at a time.
+/// Returns the checksum of a record: a disk can change a byte, and SQLite does not see it in a text. After FNV-1a of 64
+/// bits, but eight bytes at a time.
 pub(super) fn checksum(run: &RunId, seq: u64, body: &[u8]) -> u64 {
     const PRIME: u64 = 0x0100_0000_01b3;
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(23);
@@ -224,7 +224,7 @@ fn prepare_tables(connection: &mut Connection, path: &Path) -> Result<(), Journa
     connection.pragma_update(None, "journal_size_limit", 16 << 20).map_err(failed)
 }
 
-/// The one statement for which SQLite does not wait by itself while another process opens the same new file.
+/// Returns the one statement for which SQLite does not wait by itself while another process opens the same new file.
 fn enable_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let give_up = Instant::now() + BUSY_TIMEOUT;
     loop {
@@ -292,7 +292,7 @@ fn inspect(connection: &Connection, path: &Path) -> Result<FileContent, JournalE
     }
 }
 
-/// The status of a run in a column.
+/// Returns the status of a run in a column.
 pub(super) fn read_status(row: &Row<'_>, column: usize) -> rusqlite::Result<RunStatus> {
     let status: String = row.get(column)?;
     RunStatus::deserialize(status.as_str().into_deserializer()).map_err(|error: serde::de::value::Error| {

@@ -12,7 +12,7 @@ const MAX_DYNAMIC_RESOURCES: usize = 4;
 
 /// What is known of a schema before it is compiled.
 pub(super) struct SchemaMetrics {
-    /// Whether a pattern needs an engine that backtracks.
+    /// True if a pattern needs an engine that backtracks.
     pub(super) has_backtracking_patterns: bool,
     /// The named places in the schema.
     pub(super) references: SchemaReferences,

@@ -111,7 +111,7 @@ pub(crate) struct CompiledSchema {
     root: Value,
     references: SchemaReferences,
     validator: Validator,
-    /// Whether a pattern needs the backtracking engine.
+    /// True if a pattern needs the backtracking engine.
     has_backtracking_patterns: bool,
 }
 

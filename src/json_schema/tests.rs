@@ -15,7 +15,7 @@ fn check_in_background(schema: Value, value: Value) -> Result<usize, SchemaCheck
     thread.spawn(work).expect("a thread").join().expect("no panic")
 }
 
-/// The kind of refusal in both sizes.
+/// Returns the kind of refusal in both sizes.
 fn error_kinds(schema: Value, value: Value) -> [&'static str; 2] {
     let name = |outcome: Result<usize, SchemaCheckError>| match outcome {
         Ok(_) => "checked",

@@ -1,5 +1,4 @@
-//! What is known of an agent: how to reach it (from `agents.toml`) and what it offers (from itself).
-//! Never holds a connection.
+//! The configuration of an agent (from `agents.toml`) and the capabilities that it reports.
 
 use std::collections::BTreeMap;
 
@@ -15,45 +14,45 @@ use super::{AgentId, AgentPolicy, Effect, JsonObject};
 pub struct AgentSpec {
     /// The section's name.
     pub id: AgentId,
-    /// How it is reached.
+    /// The transport.
     pub transport: Transport,
-    /// Which protocol era to speak.
+    /// The protocol era.
     pub protocol: Protocol,
-    /// How long connecting may take, the handshake included.
+    /// The timeout for connecting, handshake included.
     pub startup_timeout: std::time::Duration,
-    /// Most processes of it that run at once, where it is spoken with over their pipes; at least 1. More than one is
-    /// started only for an agent that asks back over a connection that does not say which call asks.
+    /// The maximum number of concurrent processes of a stdio agent; at least 1. More than one is started only for an
+    /// agent that sends requests to the host over a connection that does not identify the call.
     pub max_processes: usize,
-    /// Whether and how much it may ask the language model.
+    /// The limits on its requests to the language model.
     pub sampling: SamplingPolicy,
-    /// What the engine needs of the section.
+    /// The settings that the engine needs.
     pub policy: AgentPolicy,
-    /// What becomes of results that break the schema of their tool.
+    /// The handling of results that break the output schema of their tool.
     pub check_results: ResultChecks,
-    /// The only tools that may be called; all where absent.
+    /// The only tools that may be called; all if absent.
     pub enabled_tools: Option<Vec<String>>,
-    /// Tools that may not be called.
+    /// Tools that must not be called.
     pub disabled_tools: Vec<String>,
-    /// Capabilities that the agent serves, each with the tool that does so (none: the task names it).
+    /// Capabilities that the agent serves, each with its tool. Without one, the task names the tool.
     pub capabilities: IndexMap<String, Option<String>>,
 }
 
 impl AgentSpec {
-    /// Whether the agents file lets `tool` be called.
+    /// Returns whether the agents file allows calls of `tool`.
     pub fn is_tool_allowed(&self, tool: &str) -> bool {
         self.enabled_tools.as_ref().is_none_or(|tools| tools.iter().any(|name| name == tool))
             && !self.disabled_tools.iter().any(|name| name == tool)
     }
 }
 
-/// Whether and how much an agent may ask the language model.
+/// Limits on an agent's requests to the language model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SamplingPolicy {
-    /// Whether it may ask at all.
+    /// The permission to make requests.
     pub consent: Consent,
-    /// Most tokens that its requests may use in a run, prompts and replies together.
+    /// The maximum number of tokens of its requests in a run, prompts and replies together.
     pub max_tokens: Option<u64>,
-    /// Most requests that it may make in a run.
+    /// The maximum number of its requests in a run.
     pub max_requests: Option<u64>,
 }
 
@@ -89,7 +88,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// The program that the host starts for it, if it does.
+    /// Returns the child process that the host starts for the agent, if any.
     pub fn child_process(&self) -> Option<&ChildProcess> {
         match self {
             Self::Stdio(child) => Some(child),
@@ -99,7 +98,7 @@ impl Transport {
 }
 
 impl std::fmt::Debug for Transport {
-    /// Leaves out every header and token, and what of the URL may be a secret too.
+    /// Omits all headers and tokens, and redacts the URL, which may contain secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Stdio(child) => f.debug_tuple("Stdio").field(&child.command).finish(),
@@ -110,16 +109,16 @@ impl std::fmt::Debug for Transport {
     }
 }
 
-/// A program to start, with all that it is given.
+/// A program to start, with its arguments and environment.
 #[derive(Clone, PartialEq)]
 pub struct ChildProcess {
-    /// The program: a path, or a name that is looked up in `PATH`.
+    /// The program: a path, or a name to look up in `PATH`.
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Its environment, on top of the minimal base; may hold secrets: never logged.
+    /// Its environment variables, added to the minimal base. They may contain secrets: never logged.
     pub env: IndexMap<String, String>,
-    /// Its working directory; the host's own where absent.
+    /// Its working directory; the host's own if absent.
     pub cwd: Option<std::path::PathBuf>,
 }
 
@@ -149,15 +148,15 @@ pub enum ResultChecks {
     Off,
 }
 
-/// A tool as an agent described it.
+/// A tool, as described by an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolInfo {
     /// Its name on that agent.
     pub name: String,
-    /// What a person reads instead of the name.
+    /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// What it does, in the agent's words.
+    /// The description from the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The JSON Schema of its arguments.
@@ -165,31 +164,31 @@ pub struct ToolInfo {
     /// The JSON Schema of its structured content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<JsonObject>,
-    /// What its annotations claim of a repeated call: a hint, used only where no person said more.
+    /// The effect of a repeated call according to the annotations: a hint, used only if no person configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }
 
-/// What a connected agent said of itself.
+/// The self-description of a connected agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AgentInfo {
     /// The negotiated protocol revision, such as `2025-11-25`.
     pub protocol: String,
-    /// The server's name and version, if it gave them.
+    /// The server's name and version, if reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Its tools, as the agents file lets them be used.
+    /// The tools that the agents file allows.
     pub tools: Vec<ToolInfo>,
-    /// The defects of what it says of itself, each with what follows from it.
+    /// Defects of the self-description, each with its consequence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The tools that it lists and that cannot be used, each with the reason.
+    /// Listed tools that cannot be used, each with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, String>,
 }
 
 impl AgentInfo {
-    /// The tool of that name.
+    /// Returns the tool with this name.
     pub fn tool(&self, name: &str) -> Option<&ToolInfo> {
         self.tools.iter().find(|tool| tool.name == name)
     }
@@ -198,12 +197,12 @@ impl AgentInfo {
 /// A progress notification of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// How far it is, in the agent's own unit.
+    /// The progress so far, in the agent's own unit.
     pub progress: f64,
-    /// What `progress` ends at, if known.
+    /// The value of `progress` at completion, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<f64>,
-    /// What it is doing.
+    /// The current activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -213,7 +212,7 @@ pub struct Progress {
 pub struct LogMessage {
     /// MCP's level: `debug`, `info`, `notice`, `warning`, `error`, `critical`, `alert` or `emergency`.
     pub level: String,
-    /// The agent's own logger, if named.
+    /// The agent's logger, if named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logger: Option<String>,
     /// Text or any other JSON.

@@ -1,5 +1,4 @@
-//! A request to a language model and its reply, free of any provider's and of MCP's wire format.
-//! Never sends anything.
+//! A request to a language model and its reply, independent of providers and of MCP's wire format.
 
 use std::sync::Arc;
 
@@ -11,44 +10,44 @@ use super::{HumanDuration, JsonObject};
 /// A chat request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
-    /// The model to ask, by its name in the agents file; where absent, the preferences choose.
+    /// The name of the model in the agents file. If absent, the preferences select one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What the asker would like of a model, where it names none.
+    /// Preferences for a model, used if none is named.
     #[serde(default, skip_serializing_if = "ModelPreferences::is_empty")]
     pub preferences: ModelPreferences,
     /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// The conversation, oldest first; never empty. Its messages are shared, since each turn repeats them all.
+    /// The conversation, oldest message first; never empty. Messages are shared, since each exchange repeats them all.
     pub messages: Vec<Arc<ChatMessage>>,
-    /// Most tokens of the reply.
+    /// The maximum number of tokens of the reply.
     pub max_tokens: u32,
     /// Sampling temperature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
-    /// How much the model reasons, in its provider's words; the model's own setting where absent.
+    /// The reasoning effort, as a value that the provider defines; the model's own setting if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
-    /// Texts at which the reply ends.
+    /// Stop sequences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
-    /// Tools that the model may ask for.
+    /// Tools that the model may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ChatTool>,
-    /// Whether it must ask for one.
+    /// The constraint on tool calls.
     #[serde(default)]
     pub tool_choice: ToolChoice,
-    /// The form that the reply's text must have; free text where absent.
+    /// The required format of the reply; free text if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<ReplySchema>,
-    /// Limits the silence of the endpoint; the model's own limit where absent.
+    /// The idle timeout of the endpoint; the model's own timeout if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HumanDuration>,
-    /// Limits the whole request, its waits included.
+    /// The deadline of the whole request, including waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<HumanDuration>,
-    /// Whether the asker itself repeats a request that failed.
+    /// True if the caller itself retries failed requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub single_try: bool,
 }
@@ -56,16 +55,16 @@ pub struct ChatRequest {
 /// MCP's model preferences.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelPreferences {
-    /// Names of models, best first; matched by substring, in any case.
+    /// Names of models, best first; matched as case-insensitive substrings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
-    /// How much a low price matters, from 0 to 1.
+    /// The importance of a low price, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f32>,
-    /// How much speed matters, from 0 to 1.
+    /// The importance of speed, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed: Option<f32>,
-    /// How much ability matters, from 0 to 1.
+    /// The importance of ability, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intelligence: Option<f32>,
 }
@@ -79,29 +78,29 @@ impl ModelPreferences {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who said it.
+    /// The role of the author.
     pub role: ChatRole,
-    /// What was said, in order.
+    /// The content, in order.
     pub parts: Vec<ChatPart>,
 }
 
 impl ChatMessage {
-    /// A message of text alone.
+    /// Returns a message that consists of text only.
     pub fn text(role: ChatRole, text: impl Into<String>) -> Self {
         Self { role, parts: vec![ChatPart::Text { text: text.into() }] }
     }
 
-    /// All its text.
+    /// Returns the text of all parts.
     pub fn text_content(&self) -> String {
         join_text(&self.parts)
     }
 }
 
-/// Who said a message.
+/// The author of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatRole {
-    /// The asker; also the results of tools.
+    /// The caller, and the results of tools.
     User,
     /// The model.
     Assistant,
@@ -116,90 +115,90 @@ pub enum ChatPart {
         /// The text.
         text: String,
     },
-    /// An image; of the asker only.
+    /// An image; user messages only.
     Image {
-        /// Such as `image/png`.
+        /// The MIME type, such as `image/png`.
         mime_type: String,
-        /// Its bytes in base64.
+        /// The data in base64.
         data: String,
     },
-    /// Sound; of the asker only.
+    /// Audio; user messages only.
     Audio {
-        /// Such as `audio/wav`.
+        /// The MIME type, such as `audio/wav`.
         mime_type: String,
-        /// Its bytes in base64.
+        /// The data in base64.
         data: String,
     },
-    /// A request for a tool; of the model only.
+    /// A tool call; assistant messages only.
     ToolUse {
-        /// Names the request in its result.
+        /// The ID that the result refers to.
         id: String,
         /// The tool.
         name: String,
         /// Its arguments.
         input: JsonObject,
     },
-    /// A request for a tool whose arguments are no JSON object; of the model only. There is nothing to call.
+    /// A tool call whose arguments are not a JSON object; assistant messages only. It cannot be executed.
     UnreadableToolUse {
-        /// Names the request in its result.
+        /// The ID that the result refers to.
         id: String,
         /// The tool.
         name: String,
-        /// What is wrong with the arguments, in words that follow `arguments that`.
+        /// The problem with the arguments, as a phrase that follows `arguments that`.
         problem: String,
     },
-    /// What a model thought before it asked for tools; of the model only. It goes back to that model and is shown to
-    /// nobody.
+    /// The reasoning before a tool call; assistant messages only. It is sent back to the same model and never
+    /// displayed.
     Reasoning {
-        /// Whose it is, by its name in the agents file.
+        /// The name of the model in the agents file.
         model: String,
-        /// The thoughts.
+        /// The reasoning.
         text: String,
     },
-    /// What a tool gave; of the asker only.
+    /// The result of a tool call; user messages only.
     ToolResult {
-        /// The request's id.
+        /// The ID of the call.
         id: String,
         /// The result, as text.
         text: String,
-        /// Whether the tool failed.
+        /// True if the tool failed.
         is_error: bool,
     },
 }
 
 impl ChatPart {
-    /// Whether a model asks for a tool with it.
+    /// Returns whether this is a tool call.
     pub fn is_tool_use(&self) -> bool {
         matches!(self, Self::ToolUse { .. } | Self::UnreadableToolUse { .. })
     }
 }
 
-/// A tool that a model may ask for.
+/// A tool that a model may call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatTool {
-    /// Its name, as the asker knows it; any characters.
+    /// Its name as the caller defines it; any characters.
     pub name: String,
-    /// What it does.
+    /// The description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// The JSON Schema of its arguments.
     pub input_schema: JsonObject,
 }
 
-/// Whether a model must ask for a tool.
+/// A constraint on a model's tool calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolChoice {
-    /// As it likes.
+    /// The model decides.
     #[default]
     Auto,
-    /// It must.
+    /// The model must call a tool.
     Required,
-    /// It must not.
+    /// The model must not call a tool.
     None,
 }
 
-/// The form of a reply: JSON by a schema.
+/// The format of a reply: JSON that matches a schema.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplySchema {
     /// A name for the schema: letters, digits, `_` and `-`.
@@ -209,7 +208,7 @@ pub struct ReplySchema {
 }
 
 impl ReplySchema {
-    /// Returns the words that ask a model for the form, as a part of its system prompt.
+    /// Returns the part of the system prompt that requests this format.
     pub fn instruction(&self) -> String {
         format!(
             "Answer with one JSON value and nothing else: no explanation and no code fence. It must be valid by this \
@@ -219,34 +218,34 @@ impl ReplySchema {
     }
 }
 
-/// What the model said.
+/// A model's reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
-    /// The thoughts, the text and the requests for tools, in order; text may be empty.
+    /// The reasoning, text, and tool calls, in order; the text may be empty.
     pub parts: Vec<ChatPart>,
-    /// The model that answered, as the endpoint reported it.
+    /// The model, as reported by the endpoint.
     pub model: String,
-    /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, `toolUse`; else `content_filter`, `refusal`, or the
-    /// provider's own word. See [`ChatReply::reply_status`].
+    /// MCP's `stopReason`: `endTurn`, `maxTokens`, `stopSequence`, or `toolUse`; otherwise `content_filter`, `refusal`,
+    /// or the provider's own value. See [`ChatReply::reply_status`].
     pub stop_reason: String,
-    /// Tokens used, if the endpoint said so.
+    /// The number of tokens used, if reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// What it cost in US dollars, where the agents file has prices and the endpoint told its usage.
+    /// The cost in US dollars, if the agents file has prices and the endpoint reported its usage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// What is wrong with the endpoint though it replied, for people.
+    /// A problem of the endpoint that did not prevent the reply, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
 impl ChatReply {
-    /// All its text.
+    /// Returns the text of all parts.
     pub fn text(&self) -> String {
         join_text(&self.parts)
     }
 
-    /// Returns whether the model said all that it meant to.
+    /// Returns whether the reply is complete, or why not.
     pub fn reply_status(&self) -> ReplyStatus {
         match self.stop_reason.as_str() {
             "endTurn" | "stopSequence" | "toolUse" => ReplyStatus::Complete,
@@ -258,19 +257,19 @@ impl ChatReply {
     }
 }
 
-/// How a reply ended. Only a complete one is an answer.
+/// The completeness of a reply. Only a complete reply is an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ReplyStatus {
-    /// The model ended it.
+    /// The model ended the reply.
     #[default]
     Complete,
-    /// The output limit cut it off.
+    /// The output limit truncated the reply.
     Truncated,
-    /// A content filter of the endpoint cut it off.
+    /// A content filter of the endpoint truncated the reply.
     Filtered,
     /// The model refused.
     Refused,
-    /// The endpoint gave a reason that is not known here.
+    /// The endpoint reported an unknown reason.
     Unknown(String),
 }
 
@@ -291,34 +290,34 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
-/// Why a chat request has no reply.
+/// The reason for a missing reply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ChatError {
-    /// The request asks for what this host or its model cannot do, so no model was asked; JSON-RPC -32602.
+    /// The request needs a feature that the host or the model does not support, so no model was asked; JSON-RPC -32602.
     #[error("{message}")]
     Unsupported {
-        /// What is not supported.
+        /// The unsupported feature.
         message: String,
     },
     /// The endpoint failed or could not be reached; JSON-RPC -32603.
     #[error("{message}")]
     Endpoint {
-        /// What it said, without secrets.
+        /// The error message, without secrets.
         message: String,
         /// The HTTP status, if there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
     },
-    /// The endpoint failed in a way that may pass: a limit, an overload, a lost connection; JSON-RPC -32603.
+    /// The endpoint failed temporarily: a rate limit, an overload, or a lost connection; JSON-RPC -32603.
     #[error("{message}")]
     Unavailable {
-        /// What it said, without secrets.
+        /// The error message, without secrets.
         message: String,
         /// The HTTP status, if there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<u16>,
-        /// How long it asks to wait, if it says so.
+        /// The delay that the endpoint requests, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         retry_after: Option<HumanDuration>,
     },

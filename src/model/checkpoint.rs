@@ -1,5 +1,5 @@
-//! What is written down so that a later process can find what this one leaves behind: sessions and calls under way.
-//! Never read by a decision: only the adapter that wrote a note knows what it means.
+//! Checkpoints of sessions and calls in progress, with which a later process resumes them. Their content is opaque:
+//! only the adapter that wrote a checkpoint can read it.
 
 use std::{collections::HashMap, fmt};
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use super::{AgentId, AttemptId};
 
-/// What a note is about; a later note about the same thing replaces it.
+/// The subject of a checkpoint. A later checkpoint with the same key replaces the earlier one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CheckpointKey {
     /// The session with an agent.
     Session(AgentId),
-    /// A call under way.
+    /// A call in progress.
     Call(AttemptId),
 }
 
 impl fmt::Display for CheckpointKey {
-    /// `session/AGENT` or `call/NUMBER/TASK`; [`CheckpointKey::parse`] reads it back.
+    /// Writes `session/AGENT` or `call/NUMBER/TASK`; [`CheckpointKey::parse`] is the inverse.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(agent) => write!(f, "session/{agent}"),
@@ -27,7 +27,7 @@ impl fmt::Display for CheckpointKey {
 }
 
 impl CheckpointKey {
-    /// Reads what `Display` wrote; none for any other text.
+    /// Parses the output of `Display`; returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('/')? {
             ("session", agent) => Some(Self::Session(agent.into())),
@@ -40,17 +40,17 @@ impl CheckpointKey {
     }
 }
 
-/// The notes of a run.
+/// The checkpoints of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Checkpoints {
-    /// By agent.
+    /// The sessions by agent.
     pub sessions: HashMap<AgentId, Value>,
-    /// By attempt; those of attempts that have ended mean nothing any more.
+    /// The calls by attempt. Entries of ended attempts are ignored.
     pub calls: HashMap<AttemptId, Value>,
 }
 
 impl Checkpoints {
-    /// Adds a note.
+    /// Adds a checkpoint.
     pub fn insert(&mut self, key: CheckpointKey, checkpoint: Value) {
         match key {
             CheckpointKey::Session(agent) => self.sessions.insert(agent, checkpoint),

@@ -1,5 +1,4 @@
-//! What follows from events: orders to a driver, given after the events are durable.
-//! Never a fact.
+//! Commands to a driver. They result from events and are issued after the events are durable.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,79 +13,79 @@ use super::{
 /// A call that was made.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SentCall {
-    /// Task and number.
+    /// The task and the attempt number.
     #[serde(flatten)]
     pub attempt: AttemptId,
     /// The agent that was called.
     pub agent: AgentId,
     /// The tool that was called.
     pub tool: Arc<str>,
-    /// The arguments, in which configured secrets that agents repeated are masked.
+    /// The arguments, with configured secrets masked.
     pub arguments: Value,
 }
 
-/// An order.
+/// An action that the driver must perform.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// Connect to the agent and read its catalogue.
+    /// Connect to the agent and read its catalog.
     ConnectAgent {
         /// The agent.
         agent: AgentId,
     },
     /// Call a tool.
     StartAttempt(StartAttempt),
-    /// Go on with a call that an earlier process began, by the note that it kept. Nothing is asked for again.
+    /// Reattach to a call of an earlier process, by its checkpoint. The call is not sent again.
     Reattach(StartAttempt),
-    /// Ask the language model, in answer to a prompt.
+    /// Request a reply to a prompt from the language model.
     RequestModel {
-        /// Task and turn.
+        /// The task and the exchange number.
         attempt: AttemptId,
         /// The whole conversation.
         chat: Box<ChatRequest>,
     },
-    /// End a call or a turn: tell the agent, and report the attempt as ended.
+    /// End a call or an exchange: notify the agent, and report the attempt as ended.
     CancelAttempt {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
     },
-    /// Ask the planner for another remainder, and report what it gives.
+    /// Request a patch from the planner, and report it.
     Replan(Box<ReplanRequest>),
-    /// Stop asking the planner: its answer is no longer waited for.
+    /// Stop waiting for the planner.
     CancelReplan,
-    /// Ask a person.
+    /// Ask a person a question.
     AskPerson {
         /// The question.
         question: Arc<Question>,
     },
-    /// Give an agent the answer to its elicitation.
+    /// Send an agent the answer to its elicitation.
     AnswerElicitation {
         /// The agent's request.
         request: RequestId,
         /// The answer.
         answer: Answer,
     },
-    /// Ask the language model.
+    /// Send a sampling request to the language model.
     RequestSampling {
         /// The agent's request.
         request: RequestId,
-        /// What to ask.
+        /// The request.
         chat: Arc<ChatRequest>,
     },
-    /// Give an agent the reply to its sampling request.
+    /// Send an agent the reply to its sampling request.
     AnswerSampling {
         /// The agent's request.
         request: RequestId,
         /// The reply.
         result: Result<ChatReply, ChatError>,
     },
-    /// Nothing more will follow.
+    /// End the run. No command follows.
     EndRun,
 }
 
-/// A call of a tool, arguments rendered.
+/// A tool call with rendered arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StartAttempt {
-    /// Task and number.
+    /// The task and the attempt number.
     pub attempt: AttemptId,
     /// The agent to call.
     pub agent: AgentId,
@@ -94,10 +93,10 @@ pub struct StartAttempt {
     pub tool: Arc<str>,
     /// Its arguments.
     pub arguments: JsonObject,
-    /// Longest silence.
+    /// The idle timeout.
     pub timeout: Duration,
-    /// Longest duration, if bounded.
+    /// The deadline, if any.
     pub deadline: Option<Duration>,
-    /// What to wait for once the tool has ended.
+    /// The resource to wait for after the tool has returned.
     pub awaits: Option<Await>,
 }

@@ -1,5 +1,4 @@
-//! The facts of a run, in the order in which they were decided.
-//! Never an order and never a wish: an event has happened.
+//! The events of a run, in the order of the decisions. An event is a fact; it never describes a request.
 
 use std::sync::Arc;
 
@@ -13,217 +12,215 @@ use super::{
     SamplingOrigin, TaskId, Timestamp, ToolOutput, Usage,
 };
 
-/// An event with its place and time in a run.
+/// An event with its sequence number and time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// 0 for the first event of the run, then without a gap.
+    /// The sequence number: 0 for the first event of the run, then without gaps.
     pub seq: u64,
-    /// When it was decided.
+    /// The time of the decision.
     pub at: Timestamp,
-    /// The fact.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// A fact. `run == fold(events)` holds for every field of `engine::Run`.
+/// A decision of the engine. `run == fold(events)` holds for every field of `engine::Run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
-    /// The run began.
+    /// The run started.
     RunStarted {
         /// The plan, as validated.
         plan: Arc<Plan>,
-        /// Its inputs, defaults filled in.
+        /// The inputs, with defaults filled in.
         inputs: Arc<Value>,
-        /// The seed of every delay that has jitter.
+        /// The seed for jitter.
         seed: u64,
-        /// The files that it came from, where it came from files.
+        /// The source files, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         source: Option<Arc<RunSource>>,
     },
-    /// The run does a part of an earlier one again: everything from a task on.
+    /// The run repeats an earlier run from a task on.
     RunRerun {
         /// The earlier run.
         of: RunId,
-        /// The task.
+        /// The first task to repeat.
         from: TaskId,
     },
-    /// The task has the result that it had in the earlier run.
+    /// The task has the result from the earlier run.
     TaskReused {
         /// The task.
         task: TaskId,
-        /// The agent that gave the result then, if one did.
+        /// The agent that returned the result, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentId>,
         /// The result.
         output: Arc<ToolOutput>,
     },
-    /// What a task takes over from the earlier run call by call. Results are those of its items, and of the calls that a
-    /// model asked for: whatever asks for the same again has the result, and is not called.
+    /// Results of single calls that a task keeps from the earlier run: those of its items, and of the tool calls of its
+    /// model. A new call with the same request gets the kept result and is not sent.
     ResultsKept {
         /// The task of the plan.
         task: TaskId,
         /// The results.
         results: Vec<KeptResult>,
-        /// Calls of unknown outcome: before the same call is made again, a person is asked.
+        /// Calls with unknown outcome. A person is asked before the same call is repeated.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unsettled: Vec<UnsettledCall>,
     },
-    /// A later process took the run up, after the one before had ended or had paused it.
+    /// A later process resumed the run after the earlier one ended or paused it.
     RunResumed {
-        /// How long nobody drove it: time that does not count for its budget.
+        /// The time without a driver. It does not count for the budget.
         away: HumanDuration,
-        /// The attempts under way that are taken up where they are; every other one is interrupted.
+        /// The attempts in progress that are reattached; all others are interrupted.
         taken_up: Vec<AttemptId>,
-        /// Whether a person accepted that agents' tools are not what they were.
+        /// True if a person accepted that the agents' tools have changed.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         accepts_changes: bool,
     },
-    /// The plan was made for a goal, before the run began. The run pays for that.
+    /// The plan was generated for a goal before the run started. The run is charged for it.
     GoalPlanned(GoalPlanning),
-    /// A connection to the agent was asked for.
+    /// A connection to the agent was requested.
     AgentConnecting {
         /// The agent.
         agent: AgentId,
     },
-    /// The agent answered, with what a decision may rest on.
+    /// The agent connected and described itself.
     AgentConnected {
         /// The agent.
         agent: AgentId,
-        /// Its protocol, name and tools, as seen.
+        /// Its protocol, name, and tools.
         info: Arc<AgentInfo>,
     },
     /// The agent cannot be used in this run.
     AgentUnavailable {
         /// The agent.
         agent: AgentId,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
-    /// A `foreach` task became one task for each item, `TASK[0]` to `TASK[n-1]`.
+    /// A `foreach` task was expanded into one task for each item, `TASK[0]` to `TASK[n-1]`.
     TasksAdded {
         /// The `foreach` task.
         parent: TaskId,
         /// The items, in order.
         items: Arc<Vec<Value>>,
     },
-    /// A call is about to leave.
+    /// A call is about to be sent.
     AttemptStarted {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// The agent that is called.
+        /// The agent to call.
         agent: AgentId,
-        /// The tool that is called.
+        /// The tool to call.
         tool: Arc<str>,
     },
     /// The agent reported progress.
     AttemptProgressed {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// How far it is.
+        /// The progress.
         progress: Progress,
     },
-    /// The agent asked for input before it goes on (`InputRequiredResult`); the requests follow as events of
-    /// their own, and the call is repeated with their results.
+    /// The agent requested input (`InputRequiredResult`). The requests follow as separate events, and the call is
+    /// repeated with their results.
     InputRequired {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
         /// 1 for the first round.
         round: u32,
         /// The server's opaque state, to be echoed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request_state: Option<String>,
-        /// The requests as the server made them, by its keys.
+        /// The requests, by the server's keys.
         requests: Value,
     },
-    /// A language model is about to be asked, in answer to a prompt; `attempt.number` counts the requests.
+    /// A prompt's request is about to be sent to the language model; `attempt.number` counts the requests.
     ModelAsked {
-        /// Task and turn.
+        /// The task and the exchange number.
         attempt: AttemptId,
-        /// What is said to it beyond what was said before.
+        /// The new messages since the previous request.
         messages: Vec<Arc<ChatMessage>>,
-        /// Whether this asks it to mend an answer that broke the prompt's `output_schema`.
+        /// True if this asks for a correction of an answer that broke the prompt's `output_schema`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repair: bool,
-        /// The most tokens that the request may use, its whole conversation included.
+        /// The maximum number of tokens that the request may use, including its whole conversation.
         #[serde(default)]
         most_tokens: u64,
-        /// Whether this repeats a request that failed.
+        /// True if this is a retry of a failed request.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         retry: bool,
-        /// When the reply must be complete, its retries included.
+        /// The deadline of the reply, retries included.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline: Option<Timestamp>,
     },
-    /// The language model replied, or failed.
+    /// The language model replied or failed.
     ModelReplied {
-        /// Task and turn.
+        /// The task and the exchange number.
         attempt: AttemptId,
         /// The reply.
         result: Result<ChatReply, ChatError>,
     },
-    /// The model asked for tools: one task for each call, `TASK/1`, `TASK/2`, … over all turns.
+    /// The model called tools. Each call becomes a task: `TASK/1`, `TASK/2`, …, numbered over all exchanges.
     ToolCallsAdded {
         /// The prompt.
         parent: TaskId,
-        /// The calls, in the model's order; those that it may not make are answered without a task.
+        /// The calls, in the model's order. Calls that are not allowed are answered without a task.
         calls: Vec<PromptCall>,
     },
-    /// The call succeeded, and so did its task.
+    /// The call and its task succeeded.
     AttemptSucceeded {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// What the tool returned.
+        /// The output of the tool.
         output: Arc<ToolOutput>,
     },
-    /// The call failed; what follows for the task is the next event about it.
+    /// The call failed. The next event about the task states the consequence.
     AttemptFailed {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
     /// The task will be tried again.
     RetryScheduled {
         /// The task.
         task: TaskId,
-        /// When it becomes ready.
+        /// The time at which it becomes ready.
         ready_at: Timestamp,
-        /// The agent that will be called; absent for a prompt, and where several are equal, since one is chosen when there
-        /// is room.
+        /// The agent to call. It is absent for prompts, and if several agents are equivalent: then one is chosen when a
+        /// permit is free.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<AgentId>,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// The task ended other than by a successful attempt.
+    /// The task ended without a successful attempt.
     TaskEnded {
         /// The task.
         task: TaskId,
-        /// How.
+        /// The outcome.
         outcome: Outcome,
     },
-    /// Tasks failed, and the planner is asked for another remainder. Until it has answered, nothing starts that has
-    /// not started.
+    /// Tasks failed, and the planner is asked for a patch. Until it replies, no pending task starts.
     ReplanStarted {
-        /// Which replan of the run it is, from 1.
+        /// The number of the replan within the run, from 1.
         number: u32,
-        /// The tasks whose failures it is to get around.
+        /// The failed tasks that triggered the replan.
         failed: Vec<TaskId>,
     },
-    /// The planner gave another remainder, and a person is asked whether it may be taken.
+    /// The planner returned a patch, and a person is asked to approve it.
     ReplanProposed {
-        /// Which replan.
+        /// The number of the replan.
         number: u32,
-        /// The remainder.
+        /// The patch.
         remainder: Arc<PlanPatch>,
     },
-    /// The replan is over: the new remainder is the run's, or everything stays as it was. Each task that it removes
-    /// ends with an event of its own.
+    /// The replan ended: its patch applies, or the plan is unchanged. Each removed task ends with its own event.
     Replanned {
-        /// Which replan.
+        /// The number of the replan.
         number: u32,
-        /// The remainder, or why there is none.
+        /// The patch, or the reason for its absence.
         result: Result<Arc<PlanPatch>, Failure>,
     },
     /// A person is asked.
@@ -234,46 +231,46 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request: Option<RequestId>,
     },
-    /// An agent asked again, after a restart of the host, what it had asked before and what is not yet answered.
+    /// An agent repeated an unanswered elicitation after a restart of the host.
     QuestionAskedAgain {
         /// The question.
         question: QuestionId,
-        /// The agent's request that now waits for the answer.
+        /// The agent's request that waits for the answer now.
         request: RequestId,
     },
-    /// A person answered, or the rules did.
+    /// A person or a rule answered.
     QuestionAnswered {
         /// The question.
         question: QuestionId,
-        /// What was said.
+        /// The answer.
         answer: Answer,
-        /// Who said it: `person at terminal`, `command (process 7, user anna, pts/1)`, `answers file`, `no input`, ….
+        /// The author: `person at terminal`, `command (process 7, user anna, pts/1)`, `answers file`, `no input`, ….
         by: String,
     },
-    /// A person approved every further call of a `foreach` task in this run.
+    /// A person approved all further calls of a `foreach` task in this run.
     RestApproved {
         /// The `foreach` task.
         task: TaskId,
-        /// Who did.
+        /// The author of the approval.
         by: String,
     },
-    /// Nobody here can answer the question; the run pauses when nothing else is left to do.
+    /// The question cannot be answered here. The run pauses when no other work remains.
     QuestionLeftOpen {
         /// The question.
         question: QuestionId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A request of an agent or of the planner is about to go to the language model.
+    /// A sampling request of an agent or the planner is about to be sent to the language model.
     SamplingStarted {
         /// The request.
         request: RequestId,
-        /// Who asked.
+        /// The origin of the request.
         origin: SamplingOrigin,
-        /// What was asked.
+        /// The chat request.
         chat: Arc<ChatRequest>,
     },
-    /// The language model replied, or failed.
+    /// The language model replied or failed.
     SamplingFinished {
         /// The request.
         request: RequestId,
@@ -282,42 +279,42 @@ pub enum Event {
     },
     /// An agent sent a log message.
     AgentLogged {
-        /// Who.
+        /// The origin.
         origin: Origin,
-        /// What.
+        /// The message.
         message: LogMessage,
     },
-    /// The run's budget is spent: nothing more is started, and what was done is kept.
+    /// The budget of the run is exhausted. Nothing more starts; completed work is kept.
     BudgetSpent {
-        /// What there is no more of, for people.
+        /// The exhausted limit, for people.
         what: String,
     },
-    /// An answer or a cancellation was refused: it came from a process that must not speak for a person.
+    /// An answer or a cancellation was refused, because its sender must not act for a person.
     RequestRefused {
-        /// The question that it answers; absent for a cancellation.
+        /// The question of the answer; absent for a cancellation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         question: Option<QuestionId>,
-        /// Which process sent it, as it says.
+        /// The sender, by its own account.
         by: String,
-        /// Why it is refused.
+        /// The reason for the refusal.
         reason: String,
     },
-    /// A person asked for the run to end.
+    /// A person requested the cancellation of the run.
     CancelRequested {
-        /// Who asked; older journals do not say.
+        /// The author of the request; absent in older journals.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
-    /// A person, or the system, asked the process that drives the run to stop. A later process can continue it.
+    /// A person or the system asked the driving process to stop. A later process can resume the run.
     InterruptRequested,
     /// The run ended.
     RunEnded {
-        /// How.
+        /// The final status.
         status: RunStatus,
-        /// Why, where the status alone does not say.
+        /// The cause, unless the status is self-explanatory.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<EndCause>,
-        /// The plan's `outputs`, evaluated; absent when the plan has none.
+        /// The evaluated `outputs` of the plan; absent if it has none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outputs: Option<IndexMap<String, Value>>,
         /// Outputs that could not be evaluated, each with the reason.
@@ -326,7 +323,7 @@ pub enum Event {
     },
 }
 
-/// The files that a run came from.
+/// The source files of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSource {
     /// The absolute path of the plan file; absent for a plan from standard input.
@@ -336,34 +333,34 @@ pub struct RunSource {
     pub plan_hash: String,
     /// The absolute path of the agents file.
     pub agents: String,
-    /// The file that gave inputs; absent where none did, or where they came from standard input.
+    /// The file with inputs; absent if the inputs came from standard input or no file was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<ParamsFile>,
 }
 
-/// A file that gave inputs of a run.
+/// A file with inputs of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParamsFile {
     /// Its absolute path.
     pub path: String,
     /// A hash of its text.
     pub hash: String,
-    /// The inputs that the command line gave in its place.
+    /// The inputs that the command line overrides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overridden: Vec<String>,
 }
 
-/// How a plan was made for a goal.
+/// The generation of a plan for a goal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GoalPlanning {
-    /// What the person asked for.
+    /// The goal.
     pub goal: String,
-    /// The planner's turns, in order; the last one gave the plan.
+    /// The exchanges with the planner, in order. The last one returned the plan.
     pub turns: Vec<PlannerExchange>,
 }
 
 impl GoalPlanning {
-    /// The tokens of all turns, if the endpoint told those of each.
+    /// Returns the tokens of all exchanges, if the endpoint reported them for each.
     pub fn usage(&self) -> Option<Usage> {
         self.turns.iter().try_fold(Usage::default(), |sum, turn| {
             let Usage { input_tokens, output_tokens } = turn.usage?;
@@ -375,25 +372,25 @@ impl GoalPlanning {
     }
 }
 
-/// A turn in which a model answered the planner.
+/// A request of the planner and the model's reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannerExchange {
-    /// The model that answered, as the endpoint reported it.
+    /// The model, as reported by the endpoint.
     pub model: String,
     /// MCP's `stopReason`, as in [`ChatReply`].
     pub stop_reason: String,
-    /// Tokens used, if the endpoint said so.
+    /// The number of tokens used, if reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// The most tokens that the turn may have used, which counts where `usage` is absent.
+    /// The maximum number of tokens that the exchange may have used. It counts if `usage` is absent.
     pub most_tokens: u64,
-    /// What it cost in US dollars, as in [`ChatReply`].
+    /// The cost in US dollars, as in [`ChatReply`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
 }
 
 impl PlannerExchange {
-    /// The turn in which `request` got `reply`.
+    /// Returns the exchange of `request` and `reply`.
     pub fn from_reply(request: &ChatRequest, reply: &ChatReply) -> Self {
         Self {
             model: reply.model.clone(),
@@ -405,31 +402,31 @@ impl PlannerExchange {
     }
 }
 
-/// A result that an earlier run had.
+/// A result from an earlier run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptResult {
-    /// What was asked for, as JSON with sorted keys.
+    /// The request, as JSON with sorted keys.
     pub request: String,
-    /// The agent that gave it, if one did.
+    /// The agent that returned it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
     /// The result.
     pub output: Arc<ToolOutput>,
 }
 
-/// A call of an earlier run that may or may not have taken effect.
+/// A call of an earlier run with unknown outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UnsettledCall {
-    /// What was asked for, as JSON with sorted keys.
+    /// The request, as JSON with sorted keys.
     pub request: String,
-    /// Why its outcome is unknown.
+    /// The reason for the unknown outcome.
     pub reason: String,
 }
 
-/// A call that a model asked for.
+/// A tool call of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptCall {
-    /// The model's name for the call.
+    /// The model's ID for the call.
     pub id: String,
     /// The agent.
     pub agent: AgentId,
@@ -439,28 +436,28 @@ pub struct PromptCall {
     pub arguments: JsonObject,
 }
 
-/// How a run stands, or how it ended.
+/// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// Not ended. A run whose process is gone still says this.
+    /// Not ended. A run whose process died keeps this status.
     Running,
     /// Every task succeeded or was skipped by its own condition.
     Succeeded,
-    /// Some tasks failed, and the plan said to go on without them.
+    /// Some tasks failed, and the plan allows the run to continue without them.
     Partial,
     /// A task failed whose failure fails the run, or a required agent is unavailable.
     Failed,
-    /// Only questions that nobody here can answer are left.
+    /// Only questions remain, and they cannot be answered here.
     Paused,
-    /// The process that drove it was asked to stop.
+    /// The driving process was asked to stop.
     Interrupted,
-    /// A person ended it.
+    /// A person cancelled it.
     Cancelled,
 }
 
 impl RunStatus {
-    /// The word for it, the same in text, in JSON and in the journal.
+    /// Returns the name of the status, which is the same in text, in JSON, and in the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -473,7 +470,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether the run can go on: it is driven, was interrupted, or is paused.
+    /// Returns whether the run can continue: it is running, interrupted, or paused.
     pub fn is_unfinished(self) -> bool {
         match self {
             Self::Running | Self::Paused | Self::Interrupted => true,
@@ -488,7 +485,7 @@ impl std::fmt::Display for RunStatus {
     }
 }
 
-/// Why a run ended as it did.
+/// The cause of a run's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndCause {
@@ -497,18 +494,18 @@ pub enum EndCause {
         /// The agent.
         agent: AgentId,
     },
-    /// The only failures are approvals that a person declined.
+    /// The only failures are declined approvals.
     Denied,
-    /// The run's budget is spent.
+    /// The budget of the run is exhausted.
     BudgetSpent {
-        /// What there is no more of, for people.
+        /// The exhausted limit, for people.
         what: String,
     },
-    /// An agent is not what it was before the run was interrupted, and nobody accepted that; the run is paused.
+    /// An agent has changed since the run was interrupted, and the change was not accepted; the run is paused.
     AgentChanged {
         /// The agent.
         agent: AgentId,
-        /// The tools whose schemas are others than before, or which are gone.
+        /// The tools with changed schemas, and the removed tools.
         tools: Vec<String>,
     },
 }

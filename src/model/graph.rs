@@ -1,5 +1,5 @@
-//! The validated plan as a directed acyclic graph; edges run dependency → dependent.
-//! Never persisted by index: outside a process, a task is known by its `TaskId`.
+//! The validated plan as a directed acyclic graph. Edges run from dependency to dependent. Indices are valid within a
+//! process only; persistent data refers to tasks by `TaskId`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use super::{IdHashMap, JsonObject, Task, TaskId};
 
-/// A task of the plan, one item of a `foreach` task, or one call that a model asked for.
+/// A task of the plan, an item of a `foreach` task, or a tool call of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Its id: the task's own, or `TASK[index]`.
+    /// The ID: the task's own, or `TASK[index]`.
     pub id: TaskId,
-    /// The task as planned; an item shares its parent's, and a model's call has one of its own.
+    /// The planned task. An item shares its parent's task, and a model's call has its own.
     pub task: Arc<Task>,
-    /// What part of the graph it is.
+    /// The kind of node.
     pub kind: NodeKind,
 }
 
 impl Node {
-    /// The item that it is, if it is one.
+    /// Returns the item, if this node is one.
     pub fn item(&self) -> Option<&Item> {
         match &self.kind {
             NodeKind::Item(item) => Some(item),
@@ -29,59 +29,59 @@ impl Node {
     }
 }
 
-/// What part of a graph a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeKind {
     /// A task of the plan.
     Planned,
     /// An item of a `foreach` task.
     Item(Item),
-    /// A call that a model asked for.
+    /// A tool call of a model.
     ToolCall(Box<ToolCallNode>),
 }
 
-/// A call that a model asked for, in answer to a prompt.
+/// A tool call of the model that answers a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCallNode {
     /// The prompt.
     pub parent: NodeIndex,
-    /// The arguments, as the model gave them: data, never a template.
+    /// The arguments from the model: data, never a template.
     pub arguments: JsonObject,
 }
 
-/// An item's place under its `foreach` task.
+/// The position of an item in its `foreach` task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// The `foreach` task.
     pub parent: NodeIndex,
-    /// 0 for the first.
+    /// The index, from 0.
     pub index: usize,
-    /// All the items; this one's value is at `index`.
+    /// All items; the value of this one is at `index`.
     pub values: Arc<Vec<Value>>,
 }
 
-/// The graph. An edge from an item to its `foreach` task says that the task ends after its items.
+/// The graph. An edge from an item to its `foreach` task makes the task end after its items.
 #[derive(Debug, Clone, Default)]
 pub struct TaskGraph {
     graph: DiGraph<Node, ()>,
     by_id: IdHashMap<TaskId, NodeIndex>,
 }
 
-/// Why tasks are no graph.
+/// The reason why tasks do not form a valid graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
-    /// Two tasks have one id.
+    /// Two tasks have the same ID.
     #[error("two tasks are called `{0}`")]
     Duplicate(TaskId),
-    /// A task needs one that is not there.
+    /// A task depends on an unknown task.
     #[error("task `{task}` needs `{dependency}`, which is not in the plan")]
     Unknown {
         /// The task.
         task: TaskId,
-        /// What it needs.
+        /// The unknown dependency.
         dependency: TaskId,
     },
-    /// Tasks wait for each other; each needs the next, and the last needs the first.
+    /// A dependency cycle; each task needs the next, and the last needs the first.
     #[error("tasks wait for each other: {}", .0.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" needs "))]
     Cycle(Vec<TaskId>),
 }
@@ -89,18 +89,18 @@ pub enum GraphError {
 impl TaskGraph {
     /// Builds the graph of a plan's tasks, in their order.
     ///
-    /// # Errors
-    /// The first duplicate, else the first unknown need, else one cycle.
+    ///  # Errors
+    /// Returns the first duplicate, otherwise the first unknown dependency, otherwise one cycle.
     pub fn new(tasks: &[Arc<Task>]) -> Result<Self, GraphError> {
         let mut built = Self::default();
         built.add_tasks(tasks)?;
         Ok(built)
     }
 
-    /// Adds further tasks of the plan, which may need each other and those that are there.
+    /// Adds tasks to the plan. They may depend on each other and on existing tasks.
     ///
-    /// # Errors
-    /// As [`TaskGraph::new`]; then the graph is of no use any more.
+    ///  # Errors
+    /// As [`TaskGraph::new`]. The graph must not be used after an error.
     pub fn add_tasks(&mut self, tasks: &[Arc<Task>]) -> Result<Vec<NodeIndex>, GraphError> {
         let first = self.graph.node_count();
         self.graph.reserve_nodes(tasks.len());
@@ -112,7 +112,7 @@ impl TaskGraph {
                 return Err(GraphError::Duplicate(task.id.clone()));
             }
         }
-        // Who needed each node last, so that a need that is told twice is one edge.
+        // The last dependent of each node, so that a repeated dependency becomes one edge.
         let mut latest = vec![NodeIndex::end(); self.graph.node_count()];
         let mut each_after_its_needs = true;
         for (index, task) in tasks.iter().enumerate() {
@@ -133,7 +133,7 @@ impl TaskGraph {
         Ok((first..first + tasks.len()).map(NodeIndex::new).collect())
     }
 
-    /// Makes `dependent` wait for `node` too.
+    /// Adds `node` as a dependency of `dependent`.
     pub fn add_dependency(&mut self, dependent: NodeIndex, node: NodeIndex) {
         self.graph.update_edge(node, dependent, ());
     }
@@ -157,7 +157,7 @@ impl TaskGraph {
         (first..self.graph.node_count()).map(NodeIndex::new)
     }
 
-    /// Adds a call that the model asked for in answer to the prompt at `parent`.
+    /// Adds a tool call of the model that answers the prompt at `parent`.
     pub fn add_tool_call(&mut self, parent: NodeIndex, task: Task, arguments: JsonObject) -> NodeIndex {
         let id = task.id.clone();
         let part = NodeKind::ToolCall(Box::new(ToolCallNode { parent, arguments }));
@@ -167,37 +167,37 @@ impl TaskGraph {
         node
     }
 
-    /// Every node, in the order of the plan and then of expansion.
+    /// Returns all nodes: planned tasks first, then expanded ones.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
         self.graph.node_indices().map(|index| (index, &self.graph[index]))
     }
 
-    /// How many nodes there are.
+    /// Returns the number of nodes.
     pub fn len(&self) -> usize {
         self.graph.node_count()
     }
 
-    /// Whether there are none.
+    /// Returns whether the graph has no nodes.
     pub fn is_empty(&self) -> bool {
         self.graph.node_count() == 0
     }
 
-    /// The node of that id.
+    /// Returns the node with this ID.
     pub fn node_index(&self, id: &str) -> Option<NodeIndex> {
         self.by_id.get(id).copied()
     }
 
-    /// What must end before `node`.
+    /// Returns the nodes that must end before `node`.
     pub fn dependencies(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> {
         self.graph.neighbors_directed(node, petgraph::Direction::Incoming)
     }
 
-    /// What waits for `node`.
+    /// Returns the nodes that wait for `node`.
     pub fn dependents(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> {
         self.graph.neighbors_directed(node, petgraph::Direction::Outgoing)
     }
 
-    /// The tasks of one cycle, each needing the next. Not recursive: a cycle of any length is found.
+    /// Returns the tasks of one cycle, each needing the next. Not recursive, so the length of a cycle is unlimited.
     fn find_cycle(&self) -> Option<Vec<TaskId>> {
         if petgraph::algo::toposort(&self.graph, None).is_ok() {
             return None;
@@ -206,8 +206,8 @@ impl TaskGraph {
             .into_iter()
             .find(|nodes| nodes.len() > 1 || self.graph.contains_edge(nodes[0], nodes[0]))?;
         let within: std::collections::HashSet<_> = component.iter().copied().collect();
-        // Every node of a strongly connected component has a dependency inside it, so walking along them
-        // must come back to a node that was seen.
+        // Every node of a strongly connected component has a dependency inside it, so a walk along dependencies
+        // revisits a node.
         let mut path = vec![component[0]];
         let mut place = HashMap::from([(component[0], 0)]);
         loop {
@@ -223,7 +223,7 @@ impl TaskGraph {
 }
 
 impl PartialEq for TaskGraph {
-    /// Compares nodes and edges; the index by id follows from them.
+    /// Compares nodes and edges; the index by ID is derived from them.
     fn eq(&self, other: &Self) -> bool {
         let edges = |graph: &Self| {
             graph.graph.raw_edges().iter().map(|edge| (edge.source(), edge.target())).collect::<Vec<_>>()

@@ -1,5 +1,4 @@
-//! The names by which a run's parts are known.
-//! Never holds an index or a pointer: an id means the same after a restart.
+//! Identifiers of the parts of a run. They contain no index or pointer and stay valid after a restart.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -15,7 +14,7 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The id as text.
+            /// Returns the ID as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -65,17 +64,17 @@ id!(
     RequestId
 );
 
-/// A map by ids, in the order in which they came. It hashes fast: a run looks its tasks up many times for each event.
+/// A map by ID in insertion order. It uses a fast hash, since a run looks up tasks many times for each event.
 pub type IdMap<K, V> = IndexMap<K, V, foldhash::fast::RandomState>;
 
-/// A map by ids without an order, which hashes as fast.
+/// An unordered map by ID with the same fast hash.
 pub type IdHashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 impl RunId {
-    /// How many characters of an id name a run among others.
+    /// The number of characters of a short ID.
     const SHORT_LENGTH: usize = 8;
 
-    /// The end of the id, which commands accept in place of all of it. Its beginning is a time, so runs share that.
+    /// Returns the end of the ID, which commands accept as an abbreviation. Its beginning is a time, which runs share.
     pub fn short(&self) -> &str {
         let start = self.0.char_indices().nth_back(Self::SHORT_LENGTH - 1).map_or(0, |(at, _)| at);
         &self.0[start..]
@@ -83,38 +82,38 @@ impl RunId {
 }
 
 impl TaskId {
-    /// The id of item `index` of the `foreach` task `self`.
+    /// Returns the ID of item `index` of the `foreach` task `self`.
     pub fn item(&self, index: usize) -> Self {
         Self::from(format!("{self}[{index}]"))
     }
 
-    /// The id of call `number` (from 1) that the model asked for in answer to the prompt `self`.
+    /// Returns the ID of tool call `number` (from 1) of the prompt `self`.
     pub fn tool_call(&self, number: usize) -> Self {
         Self::from(format!("{self}/{number}"))
     }
 
-    /// The task of the plan that it is, or belongs to as an item or a call of its prompt.
+    /// Returns the planned task: itself, or the task that the item or tool call belongs to.
     pub fn planned_task(&self) -> Self {
         if self.is_planned() { self.clone() } else { Self::from(Self::planned_task_name(&self.0)) }
     }
 
-    /// Whether it is a task of the plan, and not an item or a call.
+    /// Returns whether this is a planned task, rather than an item or a tool call.
     pub fn is_planned(&self) -> bool {
         Self::planned_task_name(&self.0).len() == self.0.len()
     }
 
-    /// The part of an id that names a task of the plan: names of tasks hold neither `[` nor `/`.
+    /// Returns the part of an ID that names a planned task. Names of planned tasks contain neither `[` nor `/`.
     pub fn planned_task_name(id: &str) -> &str {
         id.split(['[', '/']).next().unwrap_or(id)
     }
 }
 
-/// One try of a task: the fence that makes late or repeated messages harmless.
+/// One try of a task. The number fences off late and repeated messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AttemptId {
-    /// The task that is tried.
+    /// The task.
     pub task: TaskId,
-    /// 1 for the first try; counts over all agents.
+    /// The number of the attempt, from 1, over all agents.
     pub number: u32,
 }
 

@@ -1,5 +1,4 @@
-//! What a driver observed. The engine turns it into events, or into nothing when it is late or repeated.
-//! Never a decision.
+//! Observations of a driver. The engine turns them into events, and ignores late or repeated ones.
 
 use std::sync::Arc;
 
@@ -17,126 +16,126 @@ pub enum Input {
     AgentConnected {
         /// The agent.
         agent: AgentId,
-        /// What it said of itself.
+        /// The agent's self-description.
         info: Arc<AgentInfo>,
     },
-    /// Connecting failed for good.
+    /// Connecting failed permanently.
     AgentUnavailable {
         /// The agent.
         agent: AgentId,
-        /// Why.
+        /// The reason.
         failure: Failure,
     },
     /// A call ended.
     AttemptEnded {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// How.
+        /// The outcome.
         result: Result<Arc<ToolOutput>, Failure>,
     },
     /// A call reported progress.
     AttemptProgressed {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// How far it is.
+        /// The progress.
         progress: Progress,
     },
-    /// A call came back with requests for input.
+    /// A call returned with requests for input.
     InputRequired {
-        /// Task and number.
+        /// The task and the attempt number.
         attempt: AttemptId,
-        /// 1 for the first round.
+        /// The number of the round, from 1.
         round: u32,
         /// The server's opaque state.
         request_state: Option<String>,
-        /// The requests by the server's keys.
+        /// The requests, by the server's keys.
         requests: Value,
     },
     /// An agent asks a person.
     ElicitationRequested {
         /// The agent's request.
         request: RequestId,
-        /// Who asks.
+        /// The asker.
         origin: Origin,
-        /// What.
+        /// The elicitation.
         elicitation: Elicitation,
     },
     /// An agent or the planner asks the language model.
     SamplingRequested {
-        /// Its request.
+        /// The ID of the request.
         request: RequestId,
-        /// Who asks.
+        /// The asker.
         origin: SamplingOrigin,
-        /// What.
+        /// The chat request.
         chat: Arc<ChatRequest>,
     },
-    /// The language model replied, or failed.
+    /// The language model replied or failed.
     SamplingFinished {
         /// The agent's request.
         request: RequestId,
         /// The reply.
         result: Result<ChatReply, ChatError>,
     },
-    /// The language model replied to a prompt, or failed.
+    /// The language model replied to a prompt or failed.
     ModelReplied {
-        /// Task and turn.
+        /// The task and the exchange number.
         attempt: AttemptId,
         /// The reply.
         result: Result<ChatReply, ChatError>,
     },
-    /// The planner gave another remainder, or none that can be used.
+    /// The planner returned a patch or failed.
     Replanned {
-        /// Which replan.
+        /// The number of the replan.
         number: u32,
-        /// The remainder.
+        /// The patch.
         result: Result<Arc<PlanPatch>, Failure>,
     },
-    /// A person answered, or the rules did.
+    /// A person or a rule answered.
     QuestionAnswered {
         /// The question.
         question: QuestionId,
-        /// What was said.
+        /// The answer.
         answer: Answer,
-        /// Who said it.
+        /// The author of the answer.
         by: String,
     },
-    /// A person said yes to a call, and to every further call of its task.
+    /// A person approved a call and all further calls of its task.
     RestApproved {
         /// The question about the call.
         question: QuestionId,
-        /// Who said it.
+        /// The author of the approval.
         by: String,
     },
-    /// Nobody here can answer.
+    /// The question cannot be answered here.
     QuestionDeferred {
         /// The question.
         question: QuestionId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// An agent sent a log message.
     AgentLogged {
-        /// Who.
+        /// The origin.
         origin: Origin,
-        /// What.
+        /// The message.
         message: LogMessage,
     },
-    /// An answer or a cancellation came from a process that must not speak for a person.
+    /// An answer or a cancellation came from a process that must not act for a person.
     RequestRefused {
-        /// The question that it answers; absent for a cancellation.
+        /// The question of the answer; absent for a cancellation.
         question: Option<QuestionId>,
-        /// Which process sent it, as it says.
+        /// The sender, by its own account.
         by: String,
-        /// Why it is refused.
+        /// The reason for the refusal.
         reason: String,
     },
-    /// A person asked for the run to end.
+    /// A person requested the cancellation of the run.
     CancelRequested {
-        /// Who asked: `command (process 7, user anna, pts/1)`.
+        /// The author of the request: `command (process 7, user anna, pts/1)`.
         by: String,
     },
-    /// The process was asked to stop. The run stays resumable.
+    /// The process was asked to stop. The run remains resumable.
     InterruptRequested,
-    /// A moment that [`crate::engine::Run::next_wakeup`] named has come.
+    /// The time of [`crate::engine::Run::next_wakeup`] has come.
     TimeReached,
 }

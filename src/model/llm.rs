@@ -1,5 +1,4 @@
-//! What is known of a language model: where it is, how it wants to be asked, what it takes and costs.
-//! Never holds a connection, and never shows a key.
+//! The configuration of a language model: its endpoint, dialect, capabilities, and prices.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,33 +12,33 @@ pub struct LlmSpec {
     pub name: String,
     /// The base URL of an OpenAI-compatible API, such as `http://127.0.0.1:11434/v1`.
     pub base_url: String,
-    /// The model's name as the endpoint knows it.
+    /// The model's name at the endpoint.
     pub model: String,
-    /// The key, read from the variable that the file names: never logged, sent to `base_url` alone.
+    /// The API key, from the variable that the file names. Never logged, and sent to `base_url` only.
     pub api_key: Option<String>,
     /// Further headers of each request: never logged.
     pub headers: Vec<(String, String)>,
-    /// What follows `?` in the address of each request: never logged.
+    /// The query string of each request: never logged.
     pub query: Vec<(String, String)>,
-    /// Limits the silence of the endpoint within a request.
+    /// The idle timeout of the endpoint within a request.
     pub timeout: std::time::Duration,
-    /// Limits a whole request, its tries and waits included.
+    /// The deadline of a whole request, including retries and waits.
     pub deadline: Option<std::time::Duration>,
-    /// How it wants to be asked.
+    /// The dialect of the endpoint.
     pub dialect: Dialect,
-    /// What goes with each request.
+    /// Settings that apply to each request.
     pub settings: RequestSettings,
-    /// How it compares with the others.
+    /// Scores for the comparison with other models.
     pub scores: Scores,
-    /// What it costs, if the file says so.
+    /// The prices, if configured.
     pub prices: Option<Prices>,
 }
 
 impl LlmSpec {
-    /// The name of `[llm]`.
+    /// The name of the `[llm]` section.
     pub const DEFAULT_NAME: &str = "llm";
 
-    /// The section of the agents file that describes it, as a person writes it.
+    /// Returns the section of the agents file, as written by a person.
     pub fn section_name(&self) -> String {
         match self.name.as_str() {
             Self::DEFAULT_NAME => "[llm]".to_owned(),
@@ -49,7 +48,7 @@ impl LlmSpec {
 }
 
 impl std::fmt::Debug for LlmSpec {
-    /// Leaves out the key, the headers and the query, also one within the base URL.
+    /// Omits the key, the headers, and the query, including a query in the base URL.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("LlmSpec");
         shown
@@ -60,20 +59,20 @@ impl std::fmt::Debug for LlmSpec {
     }
 }
 
-/// What goes with each request to a model, besides what the request asks for.
+/// Settings that apply to each request to a model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RequestSettings {
-    /// The temperature of requests that name none.
+    /// The temperature of requests that set none.
     pub temperature: Option<f64>,
     /// The seed of the model's random choices.
     pub seed: Option<u64>,
-    /// How much the model reasons, in its provider's words; a request's own word counts more.
+    /// The reasoning effort, as a value that the provider defines; a request can override it.
     pub reasoning_effort: Option<String>,
-    /// Further keys of the request's body, none of them in [`OWN_KEYS`].
+    /// Additional keys of the request body, none of them in [`OWN_KEYS`].
     pub extra_body: JsonObject,
 }
 
-/// The keys of a request's body that the host writes itself, each with the setting that decides about it.
+/// The keys of a request body that the host writes, each with the setting that determines it.
 pub const OWN_KEYS: [(&str, &str); 13] = [
     ("model", "`model` of the section names it"),
     ("messages", "prompts and requests of agents give it"),
@@ -90,40 +89,40 @@ pub const OWN_KEYS: [(&str, &str); 13] = [
     ("response_format", "`output_schema` of a task and `structured_output` of the section decide about it"),
 ];
 
-/// How an endpoint wants to be asked, and what its model takes. Configured, never guessed from an address.
+/// The request format of an endpoint and the capabilities of its model. Configured, never guessed from an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
-    /// How the endpoint calls the output limit.
+    /// The name of the output limit.
     pub max_tokens_field: MaxTokensField,
-    /// Most tokens of a reply, whatever a request asks for.
+    /// The maximum number of tokens of a reply, regardless of the request.
     pub max_output_tokens: Option<u32>,
-    /// Whether a request may set the temperature; where not, it is left out.
+    /// True if a request may set the temperature; otherwise it is omitted.
     pub temperature: bool,
-    /// Whether a request may name stop sequences; where not, the host cuts the reply there.
+    /// True if a request may set stop sequences; otherwise the host truncates the reply.
     pub stop: bool,
-    /// How the form of a reply is asked for.
+    /// The method of requesting a reply format.
     pub structured_output: StructuredOutput,
-    /// Whether the prompt holds the schema of a reply although the endpoint gets it too. Where a schema only restricts
-    /// which words the model can choose, the model does not see it otherwise.
+    /// True if the prompt also contains the schema of the reply. If the endpoint only constrains decoding, the model
+    /// does not see the schema otherwise.
     pub schema_in_prompt: bool,
-    /// How a model is made to ask for a tool.
+    /// The method of forcing a tool call.
     pub tool_choice: ForcedToolChoice,
-    /// Whose words the system prompt is.
+    /// The role of the system prompt.
     pub system_role: SystemRole,
-    /// Whether a request asks for the usage at the end of the stream.
+    /// True if a request asks for the usage at the end of the stream.
     pub stream_usage: bool,
-    /// Whether what a model thought before it asked for tools (`reasoning_content`) is sent back with its requests.
+    /// True if reasoning before tool calls (`reasoning_content`) is sent back with later requests.
     pub echo_reasoning: bool,
-    /// Whether the model can be given tools.
+    /// True if the model supports tools.
     pub tools: bool,
-    /// Whether it takes images.
+    /// True if the model accepts images.
     pub images: bool,
-    /// Whether it takes sound.
+    /// True if the model accepts audio.
     pub audio: bool,
 }
 
 impl Default for Dialect {
-    /// What most endpoints take: text alone.
+    /// Returns the dialect that most endpoints support: text only.
     fn default() -> Self {
         Self {
             max_tokens_field: MaxTokensField::default(),
@@ -191,35 +190,35 @@ pub enum SystemRole {
     Developer,
 }
 
-/// How a model compares with others, each from 0 to 1; for MCP's model preferences.
+/// Scores of a model for MCP's model preferences, each from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
-    /// How cheap it is.
+    /// Cheapness.
     pub cost: f32,
-    /// How fast it is.
+    /// Speed.
     pub speed: f32,
-    /// How able it is.
+    /// Ability.
     pub intelligence: f32,
 }
 
 impl Default for Scores {
-    /// In the middle of everything.
+    /// Returns medium scores.
     fn default() -> Self {
         Self { cost: 0.5, speed: 0.5, intelligence: 0.5 }
     }
 }
 
-/// US dollars for a million tokens.
+/// Prices in US dollars per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prices {
-    /// Of the request.
+    /// The price of request tokens.
     pub input: f64,
-    /// Of the reply.
+    /// The price of reply tokens.
     pub output: f64,
 }
 
 impl Prices {
-    /// What a request cost, in US dollars.
+    /// Returns the cost of a request in US dollars.
     #[expect(clippy::cast_precision_loss, reason = "no request has so many tokens")]
     pub fn cost(&self, usage: Usage) -> f64 {
         (self.input * usage.input_tokens as f64 + self.output * usage.output_tokens as f64) / 1_000_000.0

@@ -1,5 +1,4 @@
-//! The words of the house as plain, serialisable data: plans, tasks, agents, events, commands.
-//! Never waits, reads, writes or decides.
+//! Plain, serializable data types: plans, tasks, agents, events, and commands. No IO, no clock, no decisions.
 
 mod agent;
 mod chat;

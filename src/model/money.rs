@@ -1,5 +1,4 @@
-//! Money as a whole number of millionths of a US dollar, so that a sum is exact whatever the order of its parts.
-//! Never knows what something costs.
+//! Money as a whole number of millionths of a US dollar, so that sums are exact in any order.
 
 use std::{fmt, ops::AddAssign};
 
@@ -10,7 +9,7 @@ use serde::{Serialize, Serializer};
 pub struct MicroDollars(u64);
 
 impl MicroDollars {
-    /// Converts US dollars, rounded to the nearest millionth. What is negative or not a number counts as nothing.
+    /// Converts US dollars, rounded to the nearest millionth. Negative values and NaN become zero.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
     pub fn from_usd(dollars: f64) -> Self {
         Self((dollars * 1_000_000.0).round() as u64)
@@ -35,7 +34,7 @@ impl AddAssign for MicroDollars {
 }
 
 impl fmt::Display for MicroDollars {
-    /// Writes US dollars with all six decimals, so that amounts line up.
+    /// Writes US dollars with six decimals, so that amounts align.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "${}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
     }

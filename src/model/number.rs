@@ -1,8 +1,7 @@
-//! Says which digits are a number where people write them.
-//! Never computes.
+//! Recognizes numbers that must stay text.
 
-/// Returns whether `text` spells a number whose first digit is a zero that a number would lose. It is text wherever
-/// people write values: in plans, files of parameters, answers and forms.
+/// Returns whether `text` is a number with a leading zero, which parsing would drop. Such values stay text in plans,
+/// parameter files, answers, and forms.
 pub fn has_leading_zero(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     matches!(unsigned.as_bytes(), [b'0', b'0'..=b'9', ..]) && text.parse::<f64>().is_ok()

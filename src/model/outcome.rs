@@ -1,5 +1,4 @@
-//! How attempts and tasks end.
-//! Never decides what follows from it; that is `engine::retry`.
+//! The outcomes of attempts and tasks.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -8,33 +7,33 @@ use serde_json::Value;
 
 use super::{HumanDuration, TaskId};
 
-/// What a tool returned, in MCP's own JSON.
+/// The result of a tool, as MCP JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToolOutput {
     /// The content blocks of the `tools/call` result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content: Vec<ContentBlock>,
-    /// Its `structuredContent`.
+    /// The `structuredContent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Value>,
-    /// How it breaks the tool's output schema, where the agents file has it taken all the same.
+    /// The violation of the tool's output schema, if the agents file accepts such results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<Box<str>>,
 }
 
-/// A content block. Nearly every result is one plain text, and a run keeps all results, so a plain text is kept as
-/// nothing else.
+/// A content block. Nearly every result is one plain text and a run keeps all results, so plain text has a compact
+/// variant.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "Value")]
 pub enum ContentBlock {
-    /// A text block with nothing beside its text: always this, never [`ContentBlock::Other`].
+    /// A text block without other fields. It is never stored as [`ContentBlock::Other`].
     Text(String),
-    /// Any other block, in MCP's own JSON.
+    /// Any other block, as MCP JSON.
     Other(Box<Value>),
 }
 
 impl ContentBlock {
-    /// The text, if it is a text block.
+    /// Returns the text, if this is a text block.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -43,7 +42,7 @@ impl ContentBlock {
         }
     }
 
-    /// The block in MCP's own JSON.
+    /// Returns the block as MCP JSON.
     pub fn to_json(&self) -> Cow<'_, Value> {
         match self {
             Self::Text(text) => Cow::Owned(serde_json::json!({"type": "text", "text": text})),
@@ -51,7 +50,7 @@ impl ContentBlock {
         }
     }
 
-    /// The block in MCP's own JSON, if it is no plain text.
+    /// Returns the block as MCP JSON, unless it is plain text.
     pub fn as_non_text(&self) -> Option<&Value> {
         match self {
             Self::Text(_) => None,
@@ -88,14 +87,14 @@ impl Serialize for ContentBlock {
 }
 
 impl ToolOutput {
-    /// An output of content blocks, which may be given in MCP's own JSON. It takes no more room than they need.
+    /// Returns an output of content blocks, which may be MCP JSON. Excess capacity is released.
     pub fn new<B: Into<ContentBlock>>(content: impl IntoIterator<Item = B>, structured: Option<Value>) -> Self {
         let mut content: Vec<ContentBlock> = content.into_iter().map(Into::into).collect();
         content.shrink_to_fit();
         Self { content, structured, warning: None }
     }
 
-    /// The text blocks, one after the other with a line break between.
+    /// Returns the text blocks, joined by line breaks.
     pub fn text(&self) -> Cow<'_, str> {
         let mut texts = self.content.iter().filter_map(ContentBlock::text);
         let Some(first) = texts.next() else { return Cow::Borrowed("") };
@@ -108,7 +107,7 @@ impl ToolOutput {
         Cow::Owned(all)
     }
 
-    /// What `tasks.X.output` means: the structured content if there is any, else the text.
+    /// Returns the value of `tasks.X.output`: the structured content if any, otherwise the text.
     pub fn value(&self) -> Cow<'_, Value> {
         match &self.structured {
             Some(value) => Cow::Borrowed(value),
@@ -116,7 +115,7 @@ impl ToolOutput {
         }
     }
 
-    /// The resource links and embedded resources among the content blocks.
+    /// Returns the resource links and embedded resources among the content blocks.
     pub fn resources(&self) -> impl Iterator<Item = &ContentBlock> {
         let is_resource = |kind: &Value| kind == "resource_link" || kind == "resource";
         self.content
@@ -125,13 +124,13 @@ impl ToolOutput {
     }
 }
 
-/// How a task ended.
+/// The outcome of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// With an output; a `foreach` task has its items' outputs instead, and an empty one of its own.
+    /// It succeeded. The output of a `foreach` task is empty; its items have their own outputs.
     Succeeded(Arc<ToolOutput>),
-    /// Without one.
+    /// It failed.
     Failed(Failure),
     /// It never started.
     Skipped(SkipReason),
@@ -139,7 +138,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// Why a task never started.
+/// The reason why a task never started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
@@ -148,17 +147,17 @@ pub enum SkipReason {
         /// The expression.
         condition: String,
     },
-    /// A task that it needs failed.
+    /// A dependency failed.
     NeedFailed {
-        /// That task.
+        /// The dependency.
         task: TaskId,
     },
-    /// A task that it needs was itself skipped.
+    /// A dependency was skipped.
     NeedSkipped {
-        /// That task.
+        /// The dependency.
         task: TaskId,
     },
-    /// What was left of the plan was planned anew, without it.
+    /// A replan removed it.
     Replanned,
 }
 
@@ -173,35 +172,35 @@ impl std::fmt::Display for SkipReason {
     }
 }
 
-/// Why an attempt or a task failed.
+/// The failure of an attempt or a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure, which decides what may follow.
+    /// The kind of failure, which determines the consequences.
     pub kind: FailureKind,
-    /// What happened, for people: lowercase, no full stop.
+    /// The message, for people: lowercase, no final period.
     pub message: String,
-    /// What to do about it.
+    /// A suggested fix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// How long the server asked to wait before the next request.
+    /// The delay that the server requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<HumanDuration>,
 }
 
 impl Failure {
-    /// A failure without advice.
+    /// Returns a failure without a suggested fix.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), help: None, retry_after: None }
     }
 
-    /// The same failure with advice.
+    /// Returns the same failure with a suggested fix.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The same failure with further advice.
+    /// Returns the same failure with an additional suggested fix.
     #[must_use]
     pub fn with_additional_help(self, additional_help: impl std::fmt::Display) -> Self {
         let help = match &self.help {
@@ -218,11 +217,11 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The kinds of failure, by what is known of the request and its answer.
+/// The kinds of failure, by what is known about the request and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    // The request never left.
+    // The request was never sent.
     /// No connection to the agent could be made.
     AgentUnavailable,
     /// The connection was lost before the request was written.
@@ -233,26 +232,26 @@ pub enum FailureKind {
     InvalidArguments,
     /// An expression of the task could not be evaluated.
     Expression,
-    // The agent refused it without running it.
+    // The agent refused the request without executing it.
     /// HTTP 401 or 403.
     Unauthorized,
     /// HTTP 429.
     RateLimited,
-    /// The agent no longer knows the session (HTTP 404 or 400).
+    /// The agent does not know the session (HTTP 404 or 400).
     SessionLost,
     /// JSON-RPC -32600, -32601, -32602 or -32700, or HTTP 4xx.
     Refused,
-    // The agent answered.
+    // The agent responded.
     /// A result with `isError`.
     ToolError,
     /// Any other JSON-RPC error.
     ServerError,
-    /// The structured content breaks the tool's `outputSchema`, or the result is not one.
+    /// The structured content breaks the tool's `outputSchema`, or the response is not a valid result.
     InvalidResult,
-    /// The result is larger than the host takes.
+    /// The result exceeds the host's size limit.
     ResultTooLarge,
-    // The request left and no answer came.
-    /// The host's process ended while the call was under way, and the call cannot be taken up again.
+    // The request was sent and no response arrived.
+    /// The host's process ended during the call, and the call cannot be reattached.
     Interrupted,
     /// The connection was lost.
     ConnectionLost,
@@ -261,14 +260,14 @@ pub enum FailureKind {
     /// The call took longer than `deadline`.
     DeadlineExceeded,
     // People.
-    /// A person said no.
+    /// A person declined.
     Denied,
     /// The run was cancelled.
     Cancelled,
     /// Items of a `foreach` task failed.
     ItemsFailed,
-    /// The task's budget is spent.
+    /// The budget of the task is exhausted.
     BudgetSpent,
-    /// The language model failed, or gave no answer that can be used.
+    /// The language model failed or returned no usable answer.
     ModelFailed,
 }

@@ -52,7 +52,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The task that writes one answer from the results of all others, if there is one.
+    /// Returns the task that writes one answer from the results of all others, if there is one.
     pub fn synthesis(&self) -> Option<&Task> {
         self.tasks.iter().map(AsRef::as_ref).find(|task| matches!(task.work, Work::Synthesis(_)))
     }
@@ -61,7 +61,7 @@ impl Plan {
 /// What a run must know of an agent to route to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentPolicy {
-    /// Whether the run fails when the agent cannot be reached.
+    /// True if the run fails when the agent cannot be reached.
     pub required: bool,
     /// Most attempts in flight on this agent at once.
     pub max_concurrency: usize,
@@ -80,7 +80,7 @@ pub struct AgentPolicy {
 pub struct InputSpec {
     /// The JSON type that a value must have.
     pub kind: InputType,
-    /// Whether a run must be given a value. Never true together with a default.
+    /// True if a run must be given a value. Never true together with a default.
     pub required: bool,
     /// The value where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,7 +197,7 @@ impl Task {
         }
     }
 
-    /// The arguments of its call; none for a prompt.
+    /// Returns the arguments of its call; none for a prompt.
     pub fn arguments(&self) -> Option<&Template> {
         match &self.work {
             Work::Call(call) => Some(&call.arguments),

@@ -37,7 +37,7 @@ pub enum SamplingOrigin {
 }
 
 impl SamplingOrigin {
-    /// The attempt that caused it, where it is one and known.
+    /// Returns the attempt that caused it, where it is one and known.
     pub fn attempt(&self) -> Option<&AttemptId> {
         match self {
             Self::Agent(origin) => origin.attempt.as_ref(),
@@ -59,7 +59,7 @@ impl SamplingOrigin {
 pub struct Question {
     /// Its number within the run.
     pub id: QuestionId,
-    /// Who asks.
+    /// The asker.
     pub asker: Asker,
     /// The item of a `foreach` task that an approval is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub enum Asker {
     },
     /// The host, before it goes on with a remainder that was planned anew.
     Replan {
-        /// Which replan.
+        /// The number of the replan.
         number: u32,
     },
     /// An agent, through `elicitation/create` or an input-required round.
@@ -148,7 +148,7 @@ pub enum Asker {
 }
 
 impl Asker {
-    /// The task that the question is about, where that is known.
+    /// Returns the task that the question is about, where that is known.
     pub fn task(&self) -> Option<&TaskId> {
         match self {
             Self::Plan { task } => Some(task),
@@ -158,7 +158,7 @@ impl Asker {
         }
     }
 
-    /// The agent that asks, if one does.
+    /// Returns the agent that asks, if one does.
     pub fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Agent(origin) => Some(&origin.agent),
@@ -183,7 +183,7 @@ impl AmbiguityResolution {
     /// The field of the form by which it is given.
     const OUTCOME_FIELD: &'static str = "outcome";
 
-    /// The form that asks for one.
+    /// Returns the form that asks for one.
     pub fn form() -> Form {
         let schema = json!({
             "type": "object",
@@ -204,7 +204,7 @@ impl AmbiguityResolution {
         Form::Fields { schema }
     }
 
-    /// The one that the answer gives; a refusal to answer, or anything else, counts as failed.
+    /// Returns the one that the answer gives; a refusal to answer, or anything else, counts as failed.
     pub fn from_answer(answer: &Answer) -> Self {
         let Answer::Accept { content: Some(content) } = answer else { return Self::Failed };
         content.get(Self::OUTCOME_FIELD).and_then(|value| Self::deserialize(value).ok()).unwrap_or(Self::Failed)

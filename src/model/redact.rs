@@ -1,7 +1,6 @@
-//! Shows an address without what may be secret in it.
-//! Never checks one.
+//! Redacts secrets in URLs.
 
-/// A URL without user, password, query and fragment, which may hold secrets.
+/// Returns a URL without user, password, query, and fragment, which may contain secrets.
 pub fn redact_url(url: &str) -> String {
     let url = &url[..url.find(['?', '#']).unwrap_or(url.len())];
     let (scheme, rest) = url.find("://").map_or(("", url), |at| url.split_at(at + 3));

@@ -1,5 +1,4 @@
-//! What a planner is told of a run whose remainder is to be planned anew, and what it gives back.
-//! Never decides whether it is.
+//! The request for a replan, and the resulting patch.
 
 use std::sync::Arc;
 
@@ -8,79 +7,79 @@ use serde::{Deserialize, Serialize};
 
 use super::{AgentId, AgentInfo, AgentPolicy, Consent, Plan, Task, TaskId};
 
-/// How often a run may have its remainder planned anew.
+/// The replan settings of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplanPolicy {
-    /// Most replans of the run; at least 1.
+    /// The maximum number of replans in a run; at least 1.
     pub most: u32,
-    /// Whether a person must agree to each new remainder.
+    /// The approval required for each patch.
     #[serde(default)]
     pub consent: Consent,
 }
 
-/// What is left of a plan to do, as it was planned anew.
+/// A change of the pending part of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanPatch {
-    /// Tasks that had not started and stay as they are.
+    /// Pending tasks that stay unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<TaskId>,
-    /// Tasks that had not started and never will.
+    /// Pending tasks that are removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<TaskId>,
-    /// New tasks, under ids that the run did not have.
+    /// New tasks, with IDs that the run has not used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<Arc<Task>>,
-    /// What the agents file said of each agent that a new task names.
+    /// The agents file's settings for each agent that a new task names.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub agents: IndexMap<AgentId, AgentPolicy>,
 }
 
-/// A run whose remainder is to be planned anew.
+/// The state of a run that needs a replan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplanRequest {
-    /// Which replan of the run it is, from 1.
+    /// The number of the replan within the run, from 1.
     pub number: u32,
-    /// The plan that the run began with.
+    /// The original plan.
     pub plan: Arc<Plan>,
-    /// Its tasks and those that were added since, without the ones that were removed and without a synthesis.
+    /// The tasks of the plan and those added since, without removed tasks and without a synthesis.
     pub tasks: Vec<TaskSnapshot>,
-    /// The ids of those, which no new task may have either.
+    /// The IDs of removed tasks and of the synthesis, which a new task must not use.
     pub used_task_ids: Vec<TaskId>,
-    /// What the agents that the run has asked said of themselves, or why they are unavailable.
+    /// The self-descriptions of the agents that the run has connected to, or the reasons why they are unavailable.
     pub agents: IndexMap<AgentId, Result<Arc<AgentInfo>, String>>,
 }
 
-/// A task, and how it stands.
+/// A task and its progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskSnapshot {
     /// The task.
     pub task: Arc<Task>,
-    /// How it stands.
+    /// The progress.
     pub progress: TaskProgress,
 }
 
-/// How a task stands when the remainder is planned anew.
+/// The progress of a task at the time of a replan.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskProgress {
     /// It succeeded, with this text or JSON.
     Succeeded(String),
     /// It failed or was skipped, for this reason.
     NoResult(String),
-    /// It has started and goes on.
+    /// It is running.
     Running,
-    /// It has not started.
+    /// It is pending.
     Pending,
-    /// It has not started and never could: it needs this task, directly or through others.
+    /// It is pending and can never start, since it depends on this task, directly or indirectly.
     Unreachable(TaskId),
 }
 
 impl TaskProgress {
-    /// Whether a new task may use its result.
+    /// Returns whether a new task may use the result of this one.
     pub fn has_result(&self) -> bool {
         matches!(self, Self::Succeeded(_) | Self::Running)
     }
 
-    /// Whether it has not started, so that it can be kept or removed.
+    /// Returns whether it has not started, so that it can be kept or removed.
     pub fn is_pending(&self) -> bool {
         matches!(self, Self::Pending | Self::Unreachable(_))
     }

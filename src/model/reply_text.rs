@@ -1,21 +1,20 @@
-//! Separates the reasoning from the answer in the text of a model, and finds JSON within prose and code fences.
-//! Shared by prompts, plans, syntheses and sampling.
+//! Separates reasoning from the answer in a model's text, and finds JSON in prose and code fences.
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
-/// The tags around reasoning that models write where their server has no parser for it.
+/// The reasoning tags that models write if their server does not parse them.
 const REASONING_TAGS: [(&str, &str); 3] =
     [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]")];
 
-/// Limits how many JSON values of an answer are kept, the last ones.
+/// The maximum number of JSON candidates of an answer; the last ones are kept.
 const MAX_CANDIDATES: usize = 16;
 
 /// Splits a text into its reasoning and its answer.
 ///
-/// Reasoning is what tags enclose at the start, up to the end where the tag is never closed, and what precedes a
-/// closing tag whose opening one was part of the prompt. Tags within an answer stay where they are.
+/// Reasoning is the text in tags at the start; an unclosed tag extends to the end. Text before a closing tag without an
+/// opening tag is reasoning too, since the opening tag may be part of the prompt. Tags within an answer are kept.
 pub fn split_reasoning(text: &str) -> (String, &str) {
     let mut reasoning = Vec::new();
     let mut rest = text;
@@ -32,18 +31,18 @@ pub fn split_reasoning(text: &str) -> (String, &str) {
     (reasoning.join("\n\n"), rest)
 }
 
-/// Returns what follows an opening tag at the start, and the tag that closes it.
+/// Returns the text after an opening tag at the start, and the matching closing tag.
 fn strip_opening_tag(text: &str) -> Option<(&str, &'static str)> {
     let text = text.trim_start();
     REASONING_TAGS.iter().find_map(|(open, close)| starts_with_tag(text, open).then(|| (&text[open.len()..], *close)))
 }
 
-/// Returns where the tag closes: outside code if there is such a place, else anywhere.
+/// Returns the position of the closing tag, preferably outside code.
 fn find_closing_tag(inside: &str, close: &str) -> Option<usize> {
     occurrences_outside_code(inside, close).next().or_else(|| occurrences(inside, close).next())
 }
 
-/// Returns where reasoning without an opening tag ends, and where the answer after it begins.
+/// Returns the end of reasoning without an opening tag, and the start of the answer after it.
 fn find_unopened_closing_tag(text: &str) -> Option<(usize, usize)> {
     REASONING_TAGS.iter().find_map(|(open, close)| {
         let at = occurrences_outside_code(text, close).next()?;
@@ -66,7 +65,7 @@ fn occurrences<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> +
     starts.map(|(at, _)| at).filter(|at| starts_with_tag(&text[*at..], tag))
 }
 
-/// The occurrences of a tag that are neither in a code fence nor in inline code.
+/// Returns the occurrences of a tag outside code fences and inline code.
 fn occurrences_outside_code<'t>(text: &'t str, tag: &'t str) -> impl Iterator<Item = usize> + 't {
     let mut fences = CodeFences::default();
     let mut start = 0;
@@ -81,15 +80,15 @@ fn occurrences_outside_code<'t>(text: &'t str, tag: &'t str) -> impl Iterator<It
     })
 }
 
-/// Follows the code fences of a Markdown text line by line.
+/// Tracks the code fences of a Markdown text line by line.
 #[derive(Debug, Default)]
 struct CodeFences {
-    /// The character and the length of the fence that is open.
+    /// The character and the length of the open fence.
     open_fence: Option<(char, usize)>,
 }
 
 impl CodeFences {
-    /// Whether the next line belongs to a code block, its fences included.
+    /// Returns whether the next line belongs to a code block, including its fences.
     fn is_code(&mut self, line: &str) -> bool {
         let line = line.trim();
         let fence = line.chars().next().filter(|first| matches!(first, '`' | '~'));
@@ -101,7 +100,7 @@ impl CodeFences {
                 }
                 true
             }
-            // Inline code can start a line too, but then it ends in that line.
+            // Inline code can start a line too, but it ends in the same line.
             None if length >= 3 && !line[length..].contains('`') => {
                 self.open_fence = fence.map(|fence| (fence, length));
                 true
@@ -111,20 +110,20 @@ impl CodeFences {
     }
 }
 
-/// Leaves the reasoning out of a text that arrives piece by piece, as [`split_reasoning`] does with the whole text.
+/// Removes the reasoning from a text that arrives in pieces, as [`split_reasoning`] does for a whole text.
 ///
-/// Reasoning whose opening tag was part of the prompt passes: nothing marks it before it has ended.
+/// Reasoning without an opening tag is not removed, since nothing marks it before its end.
 #[derive(Debug, Default)]
 pub struct ReasoningFilter {
     buffer: String,
     state: State,
-    /// Whether reasoning was left out, so that space before the answer means nothing.
+    /// True if reasoning was removed, so that whitespace before the answer is dropped.
     has_reasoning: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing has decided yet whether the text starts with a tag.
+    /// It is unknown whether the text starts with a tag.
     #[default]
     Start,
     Reasoning(&'static str),
@@ -132,12 +131,12 @@ enum State {
 }
 
 impl ReasoningFilter {
-    /// Takes the next piece and returns what of the answer is known with it.
+    /// Accepts the next piece and returns the new part of the answer.
     pub fn push(&mut self, delta: &str) -> String {
         let before = self.buffer.len();
         self.buffer.push_str(delta);
         if let State::Reasoning(close) = self.state {
-            // Long reasoning is not searched again for each of its pieces.
+            // Do not search long reasoning again for each piece.
             let mut from = before.saturating_sub(close.len());
             while !self.buffer.is_char_boundary(from) {
                 from -= 1;
@@ -149,7 +148,7 @@ impl ReasoningFilter {
         self.advance(|inside, close| occurrences_outside_code(inside, close).next())
     }
 
-    /// Returns what was held back once the text has ended.
+    /// Returns the text that was held back, once the input has ended.
     pub fn finish(&mut self) -> String {
         let shown = self.advance(find_closing_tag);
         match self.state {
@@ -185,16 +184,16 @@ impl ReasoningFilter {
     }
 }
 
-/// Whether a text could become one that starts with a tag.
+/// Returns whether a text may be the beginning of a tag.
 fn can_start_tag(text: &str) -> bool {
     REASONING_TAGS.iter().any(|(open, _)| open.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text)))
 }
 
-/// The markup with which models call tools where their server has no parser for it.
+/// The markup of tool calls that models write if their server does not parse it.
 const TOOL_CALL_MARKUP: [&str; 7] =
     ["<tool_call>", "<tool_calls>", "<|tool_call|>", "<function_call>", "<function=", "[TOOL_CALLS]", "<|python_tag|>"];
 
-/// Returns the markup of a tool call that stands in an answer as text, at the start of a line and outside code.
+/// Returns the markup of a tool call in the text of an answer, at the start of a line and outside code.
 pub fn tool_call_markup(answer: &str) -> Option<&'static str> {
     TOOL_CALL_MARKUP.into_iter().find(|markup| {
         occurrences_outside_code(answer, markup).any(|at| {
@@ -204,10 +203,10 @@ pub fn tool_call_markup(answer: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns the JSON values that an answer may mean, the most likely first: the whole text, the contents of code
-/// fences, objects and arrays within prose. Of several, the last comes first, since models draft before they decide.
+/// Returns the JSON values of an answer, the most likely first: the whole text, the contents of code fences, then
+/// objects and arrays in prose. The last of several comes first, since models draft before they decide.
 ///
-/// Parts of a value that is broken or cut off are not returned.
+/// Parts of a broken or truncated value are not returned.
 pub fn json_candidates(answer: &str) -> Vec<Value> {
     let answer = answer.trim().trim_start_matches('\u{feff}');
     match serde_json::from_str::<Value>(answer) {
@@ -231,7 +230,7 @@ pub fn json_candidates(answer: &str) -> Vec<Value> {
     candidates
 }
 
-/// The JSON values that fill a code fence, in their order.
+/// Returns the JSON values that fill a code fence, in order.
 fn fenced_json(answer: &str) -> VecDeque<Value> {
     let mut found = VecDeque::new();
     let mut fences = CodeFences::default();
@@ -253,7 +252,7 @@ fn fenced_json(answer: &str) -> VecDeque<Value> {
     found
 }
 
-/// The objects and arrays within prose, in their order.
+/// Returns the objects and arrays in prose, in order.
 fn embedded_json(answer: &str) -> VecDeque<Value> {
     let mut found = VecDeque::new();
     let mut rest = answer;
@@ -265,7 +264,7 @@ fn embedded_json(answer: &str) -> VecDeque<Value> {
                 push_bounded(&mut found, value);
                 rest = &rest[values.byte_offset()..];
             }
-            // What follows belongs to a value that was cut off.
+            // The rest belongs to a truncated value.
             Some(Err(error)) if error.is_eof() => break,
             _ if is_json_start(rest) => match end_of_brackets(rest) {
                 Some(end) => rest = &rest[end..],
@@ -284,7 +283,7 @@ fn push_bounded(found: &mut VecDeque<Value>, value: Value) {
     found.push_back(value);
 }
 
-/// Whether a bracket begins a value rather than prose.
+/// Returns whether a bracket starts a JSON value rather than prose.
 fn is_json_start(text: &str) -> bool {
     let mut characters = text.chars().filter(|c| !c.is_whitespace());
     matches!(
@@ -293,7 +292,7 @@ fn is_json_start(text: &str) -> bool {
     )
 }
 
-/// Returns where the bracket at the start is closed, strings left out.
+/// Returns the position of the matching closing bracket, ignoring strings.
 fn end_of_brackets(text: &str) -> Option<usize> {
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for (at, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! Masks configured secrets in what agents send, before it is decided on, kept or shown.
+//! Masks configured secrets in data from agents, before it is processed, stored, or displayed.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use super::{AgentInfo, ChatPart, ContentBlock, Failure, Form, Input, JsonObject, ToolOutput};
 
-/// What is shown in place of a secret.
+/// The replacement for a secret.
 const MASK: &str = "***";
 
-/// The shortest value that is masked: shorter ones would take ordinary words out of results.
+/// The minimum length of a masked value. Shorter values would mask ordinary words.
 const MIN_SECRET_LENGTH: usize = 6;
 
-/// The values of the secrets that an agents file uses. They are in no debug output.
+/// The secret values of an agents file. Debug output omits them.
 #[derive(Clone, Default)]
 pub struct Secrets {
     values: Vec<String>,
@@ -33,14 +33,14 @@ impl PartialEq for Secrets {
 }
 
 impl Secrets {
-    /// Masks these values. Each line of a value with several lines is masked by itself.
+    /// Returns a masker for these values. Each line of a multi-line value is masked separately.
     pub fn new(values: impl IntoIterator<Item = String>) -> Self {
         let lines = values.into_iter().flat_map(|value| value.lines().map(str::to_owned).collect::<Vec<_>>());
         let mut values: Vec<_> =
             lines.map(|line| line.trim().to_owned()).filter(|l| l.len() >= MIN_SECRET_LENGTH).collect();
         values.sort_unstable();
         values.dedup();
-        // The patterns are literal and few, so building cannot exceed a limit; without a finder nothing is masked.
+        // The patterns are literal and few, so building cannot exceed a limit. Without a matcher nothing is masked.
         let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values).ok();
         Self { matcher: finder.filter(|_| !values.is_empty()), values }
     }
@@ -55,7 +55,7 @@ impl Secrets {
         }
     }
 
-    /// Masks an observation, except what only the agent reads again, such as a request's opaque state.
+    /// Masks an observation, except data that only the agent reads, such as the opaque state of a request.
     pub fn mask_input(&self, input: &mut Input) {
         if self.matcher.is_none() {
             return;
@@ -103,7 +103,7 @@ impl Secrets {
         }
     }
 
-    /// Masks what a server says of itself, and the warnings about what it offers.
+    /// Masks the self-description of a server and the warnings about it.
     pub fn mask_info(&self, info: &mut Arc<AgentInfo>) {
         if info.server.iter().chain(&info.warnings).any(|text| self.contains_secret(text)) {
             let info = Arc::make_mut(info);
@@ -111,7 +111,7 @@ impl Secrets {
         }
     }
 
-    /// Masks a failure's texts.
+    /// Masks the texts of a failure.
     pub fn mask_failure(&self, failure: &mut Failure) {
         self.mask(&mut failure.message);
         failure.help.iter_mut().for_each(|help| self.mask(help));
@@ -146,7 +146,7 @@ impl Secrets {
         }
     }
 
-    /// Masks every text of a value, names of members included.
+    /// Masks all strings of a value, including keys.
     fn mask_value(&self, value: &mut Value) {
         match value {
             Value::String(text) => self.mask(text),

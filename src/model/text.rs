@@ -1,6 +1,6 @@
-//! Makes text from outside safe to show: the one filter between data and a person's terminal.
+//! Makes untrusted text safe to display. All data passes this filter before it reaches a terminal.
 //!
-//! Control characters, marks that reorder a line, and characters that cannot be seen are shown as `\u{1b}`.
+//! Control characters, bidirectional marks, and invisible characters are shown as escapes such as `\u{1b}`.
 
 use std::{borrow::Cow, fmt::Write as _, ops::ControlFlow};
 
@@ -78,7 +78,7 @@ pub fn safe_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether the text holds nothing to escape, found by its bytes alone.
+/// Returns whether the text holds nothing to escape, found by its bytes alone.
 fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'))
 }
@@ -98,7 +98,7 @@ fn escape_text(text: &str, special: impl Fn(char, &mut String) -> ControlFlow<()
     escape_text_after(None, text, special)
 }
 
-/// Escapes what is unsafe, except the characters that `special` has written itself.
+/// Escapes unsafe characters, except those that `special` has written itself.
 fn escape_text_after(
     mut previous: Option<char>,
     text: &str,
@@ -121,10 +121,9 @@ fn escape_text_after(
     if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
 }
 
-/// Whether a character must not reach a terminal as it is.
+/// Returns whether a character must be escaped on a terminal.
 ///
-/// Joiners and variation selectors are part of ordinary writing behind the characters that take them, and are
-/// invisible elsewhere.
+/// Joiners and variation selectors are valid after certain characters and invisible elsewhere.
 fn is_unsafe(previous: Option<char>, c: char) -> bool {
     let follows = |accepts: fn(char) -> bool| previous.is_some_and(accepts);
     match c {
@@ -161,7 +160,7 @@ fn is_unsafe(previous: Option<char>, c: char) -> bool {
     }
 }
 
-/// Whether a joiner behind the letter changes its shape: scripts from Hebrew to Khmer, and Mongolian.
+/// Returns whether a joiner after the letter changes its shape: scripts from Hebrew to Khmer, and Mongolian.
 fn is_joining_letter(c: char) -> bool {
     matches!(c, '\u{5d0}'..='\u{109f}' | '\u{1780}'..='\u{17b3}' | '\u{17b6}'..='\u{17ff}' | '\u{1820}'..='\u{18aa}')
 }
@@ -180,7 +179,7 @@ fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
-/// Splits text into pieces and the style that follows each; the last style is empty.
+/// Splits text into pieces, each with the style after it; the last style is empty.
 fn split_styles(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -192,8 +191,8 @@ fn split_styles(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// Returns the length of the style with which a text begins, if kapell uses such styles: colors of letters, bold,
-/// dim, italic, underlined, and their ends. A style that hides text is none of them.
+/// Returns the length of the style at the start of a text, if kapell uses such styles: foreground colors, bold, dim,
+/// italic, underline, and their resets. Styles that hide text are not among them.
 fn style_length(text: &str) -> Option<usize> {
     let body = text.strip_prefix("\x1b[")?;
     let end = body.find(|c: char| !c.is_ascii_digit() && c != ';').filter(|&end| body.as_bytes()[end] == b'm')?;
@@ -202,7 +201,7 @@ fn style_length(text: &str) -> Option<usize> {
         match code.parse::<u8>().ok() {
             None if code.is_empty() => {}
             Some(0..=4 | 9 | 22..=24 | 29..=37 | 39 | 90..=97) => {}
-            // A color by number, or by its parts.
+            // A color by number or by components.
             Some(38) => return codes.all(|code| code.parse::<u8>().is_ok()).then_some(end + 3),
             _ => return None,
         }

@@ -1,5 +1,4 @@
-//! Moments and durations as plain data, and the way people write durations.
-//! Never reads a clock.
+//! Timestamps and durations as plain data, and the format of durations in files. No clock.
 
 use std::time::Duration;
 
@@ -12,31 +11,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The moment `delay` later.
+    /// Returns the timestamp `delay` later.
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A duration that files spell `50ms`, `10s`, `2m`, `1h30m` and the journal keeps the same way.
+/// A duration, written as `50ms`, `10s`, `2m`, or `1h30m` in files and in the journal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
-/// What a duration must look like; shown in errors and in the JSON Schemas.
+/// The format of a duration, for errors and JSON Schemas.
 pub const DURATION_FORMAT: &str = "a number with a unit, such as `50ms`, `10s`, `2m` or `1h30m`";
 
 impl HumanDuration {
-    /// Reads `50ms`, `1.5s`, `2m`, `1h30m`, `1d`.
+    /// Parses `50ms`, `1.5s`, `2m`, `1h30m`, `1d`.
     ///
-    /// # Errors
-    /// Says what was expected when `text` is not of that form.
+    ///  # Errors
+    /// Returns a description of the expected format.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a duration: expected {DURATION_FORMAT}");
         let mut rest = text.trim();

@@ -1,20 +1,20 @@
-//! Estimates the tokens of requests that no endpoint has counted yet: the one estimate for budgets and sampling quotas.
-//! Errs on the high side, since what it says is reserved until the endpoint reports its usage.
+//! Estimates the tokens of requests before an endpoint has counted them, for budgets and sampling quotas. The estimate
+//! is high rather than low, since it is reserved until the endpoint reports its usage.
 
 use super::{ChatMessage, ChatPart, ChatRequest, ChatTool, JsonObject};
 
-/// Common tokenizers make fewer tokens of most texts.
+/// Bytes of text per token. Common tokenizers produce fewer tokens for most texts.
 const BYTES_PER_TOKEN: u64 = 3;
-/// Models scale images down before they count them, so that the size in bytes says nothing. Few charge more than this
-/// for one image.
+/// Tokens per image. Models scale images down first, so the size in bytes is irrelevant. Few charge more than this.
 const TOKENS_PER_IMAGE: u64 = 1_600;
-/// Models charge sound by its length, at up to 32 tokens a second: this many bytes at 32 kbit/s, a low rate for speech.
+/// Bytes of compressed audio per token. Models charge up to 32 tokens a second; this assumes 32 kbit/s, a low rate for
+/// speech.
 const COMPRESSED_AUDIO_BYTES_PER_TOKEN: u64 = 125;
-/// The same for samples of 16 bits at 8 kHz.
+/// Bytes of uncompressed audio per token, for 16-bit samples at 8 kHz.
 const PCM_AUDIO_BYTES_PER_TOKEN: u64 = 500;
 
 impl ChatRequest {
-    /// Returns the most tokens that the request may use: its reply's limit, and its messages, tools and form.
+    /// Returns the maximum number of tokens that the request may use: its reply limit, messages, tools, and format.
     pub fn estimate_tokens(&self) -> u64 {
         let messages: u64 = self.messages.iter().map(|message| message_bytes(message)).sum();
         let system = self.system.as_ref().map_or(0, |system| byte_count(system));
@@ -25,10 +25,10 @@ impl ChatRequest {
 }
 
 impl ChatRequest {
-    /// Returns the fewest tokens that its messages can be: one for each word.
+    /// Returns the minimum number of tokens of its messages: one for each word.
     ///
-    /// Tokenizers split texts at spaces and punctuation first, so that each word is a token or more. A run of other
-    /// letters than ASCII counts as one word, since not every script has spaces.
+    /// Tokenizers split text at spaces and punctuation first, so each word is at least one token. A sequence of
+    /// non-ASCII letters counts as one word, since not every script has spaces.
     pub fn least_tokens(&self) -> u64 {
         let texts = self.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
             ChatPart::Text { text } | ChatPart::ToolResult { text, .. } => Some(text),
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn audio_estimate_follows_duration() {
-        // A minute of speech costs 1 920 tokens at 32 a second.
+        // A minute of speech costs 1,920 tokens at 32 a second.
         for (mime_type, bytes_per_second) in [("audio/mpeg", 4_000), ("audio/wav", 16_000)] {
             let data = "A".repeat(bytes_per_second * 60 / 3 * 4);
             let audio = ChatPart::Audio { mime_type: mime_type.into(), data };

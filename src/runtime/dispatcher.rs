@@ -58,7 +58,7 @@ pub enum RuntimeError {
     Journal {
         /// The run.
         run: RunId,
-        /// Why.
+        /// The reason.
         #[source]
         source: JournalError,
     },
@@ -155,7 +155,7 @@ pub struct Resumption<'a> {
     pub last_event_at: Timestamp,
     /// The notes by which calls can be found again.
     pub checkpoints: HashMap<AttemptId, Value>,
-    /// Whether a person accepted that agents' tools are not what they were.
+    /// True if a person accepted that agents' tools are not what they were.
     pub accepts_changes: bool,
     /// What was asked of it while nobody drove it.
     pub requests: Vec<Input>,

@@ -65,7 +65,7 @@ enum ResponseSender {
 }
 
 impl RuntimeHost {
-    /// A hub and its inbox; notes go to `journal` as those of `run`, and agents' requests are numbered from
+    /// Returns a hub and its inbox; notes go to `journal` as those of `run`, and agents' requests are numbered from
     /// `first_request` on, which no earlier process may have used.
     pub fn new(run: RunId, journal: Arc<dyn Journal>, first_request: u64) -> (Arc<Self>, HostReceiver) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_INPUTS);
@@ -227,7 +227,7 @@ impl Host for RuntimeHost {
     }
 }
 
-/// The guarded value, also after a panic elsewhere: every holder leaves it whole.
+/// Returns the guarded value, also after a panic elsewhere: every holder leaves it whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use crate::{
 /// Plans the remainder of a run anew.
 #[async_trait::async_trait]
 pub trait Replanner: Send + Sync {
-    /// A remainder that fits the run, found with the help of `llm`. Dropping the future ends it.
+    /// Returns a remainder that fits the run, found with the help of `llm`. Dropping the future ends it.
     ///
     /// # Errors
     /// Why there is none, for people: a line for each mistake of the last one.

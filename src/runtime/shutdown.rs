@@ -93,7 +93,7 @@ async fn interrupt(signals: &mut Signals, hub: &Weak<RuntimeHost>) {
     }
 }
 
-/// Whether the run has ended.
+/// Returns whether the run has ended.
 fn is_run_ended(hub: &Weak<RuntimeHost>) -> bool {
     hub.upgrade().is_none_or(|hub| hub.is_closed())
 }

@@ -242,7 +242,7 @@ impl RecordingReporter {
     }
 }
 
-/// The agent `broken` has one tool.
+/// Returns the agent `broken` has one tool.
 fn agent_of(tool: &str) -> AgentId {
     if tool == "unreachable" { "broken".into() } else { "a".into() }
 }

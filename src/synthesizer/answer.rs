@@ -41,7 +41,7 @@ pub enum SourceResult<'a> {
     NoResult(String),
 }
 
-/// The question: what is asked for, and every result under its task's id.
+/// Returns the question: what is asked for, and every result under its task's id.
 pub fn synthesis_prompt(request: &str, sources: &[SynthesisSource<'_>]) -> String {
     let mut text = format!("{request}\n");
     for source in sources {
@@ -127,7 +127,7 @@ pub fn repair_request(problems: &str) -> String {
     format!("{REPAIR_PREFIX}{problems}{REPAIR_SUFFIX}")
 }
 
-/// The problems that a [`repair_request`] names; none where it is another text.
+/// Returns the problems that a [`repair_request`] names; none where it is another text.
 pub fn parse_repair_request(request: &str) -> Option<&str> {
     request.strip_prefix(REPAIR_PREFIX)?.strip_suffix(REPAIR_SUFFIX)
 }
@@ -196,7 +196,7 @@ fn closing_bracket(text: &str, open: char, close: char) -> Option<usize> {
     None
 }
 
-/// The source of that id, or of the task that an item or a call of that id belongs to; else of that title.
+/// Returns the source of that id, or of the task that an item or a call of that id belongs to; else of that title.
 fn find_source<'s, 'a>(sources: &'s [SynthesisSource<'a>], id: &str) -> Option<&'s SynthesisSource<'a>> {
     let id = id.trim_matches('`');
     let task = TaskId::planned_task_name(id);
@@ -205,7 +205,7 @@ fn find_source<'s, 'a>(sources: &'s [SynthesisSource<'a>], id: &str) -> Option<&
     exact.or_else(|| sources.iter().find(|source| same(source.id) || source.title.is_some_and(same)))
 }
 
-/// Whether a word is clearly meant to be the id of a task.
+/// Returns whether a word is clearly meant to be the id of a task.
 fn is_misspelled_id(sources: &[SynthesisSource<'_>], word: &str) -> bool {
     let word = TaskId::planned_task_name(word);
     let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
@@ -249,7 +249,7 @@ fn mask_markup(answer: &str) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-/// Whether the answer holds `id` as a word of its own.
+/// Returns whether the answer holds `id` as a word of its own.
 fn has_word(answer: &str, id: &str) -> bool {
     let part_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     answer
@@ -276,12 +276,13 @@ fn quotations(prose: &str) -> Vec<Range<usize>> {
 
 const QUOTATION_MARKS: [(char, char); 3] = [('"', '"'), ('“', '”'), ('„', '“')];
 
-/// The length of the quotation mark at the start of a text.
+/// Returns the length of the quotation mark at the start of a text.
 fn closing_quote_length(text: &str) -> usize {
     text.chars().next().map_or(0, char::len_utf8)
 }
 
-/// Whether a citation at `start` belongs to a quotation that ends at `end`: nothing but the end of its clause between.
+/// Returns whether a citation at `start` belongs to a quotation that ends at `end`: nothing but the end of its clause
+/// between.
 fn is_adjacent(answer: &str, end: usize, start: usize) -> bool {
     start >= end && answer[end..start].chars().all(|c| c.is_whitespace() || matches!(c, '.' | ',' | ';' | ':' | ')'))
 }

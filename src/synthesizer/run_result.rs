@@ -44,7 +44,7 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Whether the answer of the run is JSON that its synthesis gave.
+    /// Returns whether the answer of the run is JSON that its synthesis gave.
     pub fn has_structured_synthesis(&self) -> bool {
         let output = self.synthesis.as_ref().and_then(|id| self.tasks.get(id)?.output.as_ref());
         output.is_some_and(|output| output.structured.is_some())
@@ -65,7 +65,7 @@ pub struct TaskResult {
     pub tool: Option<Arc<str>>,
     /// How many attempts it had; for a `foreach` task, all its items together.
     pub attempts: u32,
-    /// Whether its answer is that of an earlier run, and no attempt was made in this one.
+    /// True if its answer is that of an earlier run, and no attempt was made in this one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
     /// Its answer, when it succeeded; in JSON, what `tasks.X.output` means in a plan.
@@ -119,7 +119,7 @@ impl std::fmt::Display for TaskStatus {
     }
 }
 
-/// The result of the run that `records` are the events of, so far as they go.
+/// Returns the result of the run that `records` are the events of, so far as they go.
 pub fn run_result<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>) -> RunResult {
     let mut merge = RunResultBuilder::new(run);
     for record in records {
@@ -140,7 +140,7 @@ pub struct RunResultBuilder {
 }
 
 impl RunResultBuilder {
-    /// A run without events.
+    /// Returns a run without events.
     pub fn new(run: &RunId) -> Self {
         let result = RunResult {
             run: run.clone(),
@@ -262,7 +262,7 @@ impl RunResultBuilder {
         &self.result
     }
 
-    /// The same, when there are no more events.
+    /// Returns the same, when there are no more events.
     pub fn into_result(self) -> RunResult {
         self.result
     }
@@ -298,7 +298,7 @@ impl RunResultBuilder {
         }
     }
 
-    /// A task or an item; none where no event introduced the id.
+    /// Returns a task or an item; none where no event introduced the id.
     fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
         match self.items.get(id) {
             Some((parent, index)) => self.result.tasks.get_mut(parent)?.items.as_mut()?.get_mut(*index),
@@ -306,13 +306,13 @@ impl RunResultBuilder {
         }
     }
 
-    /// The task that the item belongs to.
+    /// Returns the task that the item belongs to.
     fn parent_mut(&mut self, item: &TaskId) -> Option<&mut TaskResult> {
         self.result.tasks.get_mut(&self.items.get(item)?.0)
     }
 }
 
-/// The results of tasks that have not started.
+/// Returns the results of tasks that have not started.
 fn unstarted_results(tasks: &[Arc<Task>]) -> impl Iterator<Item = (TaskId, TaskResult)> {
     let unstarted = |title: &Option<String>, foreach: bool| TaskResult {
         title: title.clone(),

@@ -8,9 +8,8 @@ use serde_json::Value;
 use super::{RunResult, TaskResult, TaskStatus};
 use crate::model::{ContentBlock, TaskId, ToolOutput};
 
-/// The plan's outputs, or else the one answer of its synthesis, or else each task's answer under its title, in plan
-/// order. An output that is the only one
-/// stands alone, without a heading, so that it can be piped on.
+/// Returns the plan's outputs, or else the one answer of its synthesis, or else each task's answer under its title, in
+/// plan order. An output that is the only one stands alone, without a heading, so that it can be piped on.
 ///
 /// Agents' text is written as it came; whoever shows it on a terminal must take its control characters out.
 /// Ends with a line break, unless there is nothing to say.
@@ -47,7 +46,7 @@ fn with_heading(title: &str, body: &str) -> String {
     format!("## {title}\n\n{body}")
 }
 
-/// A task under its title, and under that its items.
+/// Returns a task under its title, and under that its items.
 fn section(id: &TaskId, task: &TaskResult) -> String {
     let title = task.title.as_deref().unwrap_or(id.as_str());
     let mut body = status_text(task);
@@ -57,7 +56,7 @@ fn section(id: &TaskId, task: &TaskResult) -> String {
     with_heading(title, body.trim_start())
 }
 
-/// The answer, or why there is none.
+/// Returns the answer, or why there is none.
 fn status_text(task: &TaskResult) -> String {
     match (&task.output, &task.error, &task.skipped_because) {
         (Some(output), ..) => output_text(output),
@@ -84,7 +83,7 @@ fn output_text(output: &ToolOutput) -> String {
     lines.join("\n")
 }
 
-/// A content block that is no text, in a line: the address of a resource, or what kind of data it is.
+/// Returns a content block that is no text, in a line: the address of a resource, or what kind of data it is.
 fn non_text_summary(block: &ContentBlock) -> Option<String> {
     let block = block.as_non_text()?;
     let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);

@@ -14,7 +14,7 @@ use crate::{
 
 const RUNS: [&str; 3] = ["run-1", "run-2", "run-3"];
 
-/// A journal of three runs that was closed in order, so that all of it is in one file.
+/// Returns a journal of three runs that was closed in order, so that all of it is in one file.
 fn journal() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal.db");

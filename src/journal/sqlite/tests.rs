@@ -103,7 +103,7 @@ fn queued_appends_share_a_transaction() {
     assert_eq!(read_records(&path, &run).len(), 200);
 }
 
-/// The transactions in the write-ahead log: the frames that say how large the database is after them
+/// Returns the transactions in the write-ahead log: the frames that say how large the database is after them
 /// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
 fn transaction_count(path: &Path) -> usize {
     let log = fs::read(path.with_extension("db-wal")).expect("a write-ahead log");

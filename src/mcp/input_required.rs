@@ -1,5 +1,5 @@
-//! Makes a call's request, and makes it again with the input that the agent asks for, until there is a result.
-//! Never keeps an answer: the agent gets it back with the next request, and the host knows it.
+//! Sends the request of a call, and repeats it with the requested input until there is a result.
+//! Never stores an answer: the agent receives it with the next request, and the host has recorded it.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use super::{
 };
 use crate::model::{AgentId, Answer, CheckpointKey, Failure, FailureKind};
 
-/// Rounds of input that one call may ask for.
+/// The largest number of input rounds of one call.
 const MAX_ROUNDS: u32 = 32;
-/// The longest pause before a call is repeated for a server that asks for nothing but patience.
+/// The longest delay before a call is repeated for a server that requests no input.
 const MAX_ROUND_DELAY: Duration = Duration::from_secs(5);
-/// JSON-RPC's code for "a person has to visit a page first" (2025-11-25).
+/// The JSON-RPC error code for a required URL elicitation (MCP 2025-11-25).
 const URL_ELICITATION_REQUIRED: i32 = -32042;
 
 impl ActiveCall<'_> {
-    /// Sends the request, and again with the input that it asks for, until there is a result; from `open` on, if an
-    /// earlier process left a round unanswered.
+    /// Sends the request, and repeats it with the requested input until there is a result. Starts with the round `open`
+    /// if an earlier process left it unanswered.
     pub(super) async fn request_with_input(
         &mut self,
         open: Option<InputRoundCheckpoint>,
@@ -61,27 +61,27 @@ impl ActiveCall<'_> {
         Err(Failure::new(FailureKind::InvalidResult, message))
     }
 
-    /// Calls the tool as a task, by the experimental protocol of 2025-11-25.
+    /// Calls the tool as an experimental task of MCP 2025-11-25.
     pub(super) async fn request_as_task(&mut self) -> Result<CallResult, Failure> {
         let answer = self.exchange(&CallKind::ToolAsTask).await;
         answer.map_err(|unanswered| unanswered.into_failure(&self.request))
     }
 
-    /// The request with the answers to a round.
+    /// Returns the request that contains the answers to a round.
     async fn answer_round(&mut self, round: InputRoundCheckpoint) -> Result<CallKind, Failure> {
         let state = round.state.clone();
         let responses = self.collect_answers(round).await?;
-        // A later process that gave the answers again might have the call done twice.
+        // A later process must not send the answers again: the tool could run twice.
         self.checkpoint(CallCheckpoint::InputGiven).await?;
         Ok(CallKind::ToolWithInput(CallInput { state, responses }))
     }
 
-    /// Answers a round of requests, all at once. The host has made a durable note of it before an answer leaves.
+    /// Answers the requests of a round concurrently. The host stores the round durably before an answer is sent.
     async fn collect_answers(&mut self, round: InputRoundCheckpoint) -> Result<InputResponses, Failure> {
         let link = self.connection.state.clone();
         let flight = self.guard.call.clone();
         let work = async move {
-            // The agent is not silent: it is the host's turn.
+            // The idle timeout pauses: the agent waits for the host.
             let _waiting = flight.begin_wait(AnswerSource::Host);
             let noted = link.host.checkpoint(
                 CheckpointKey::Call(flight.attempt.clone()),
@@ -116,7 +116,7 @@ impl ActiveCall<'_> {
         Ok(responses)
     }
 
-    /// Has a person visit the pages that the agent names in its error.
+    /// Asks the user to open the pages that the agent names in its error.
     async fn visit_urls(&mut self, error: &ErrorData) -> Result<(), Failure> {
         let pages = elicitation::required_urls(error.data.as_ref());
         if pages.is_empty() {
@@ -139,7 +139,7 @@ impl ActiveCall<'_> {
     }
 }
 
-/// A call asks for input that it cannot have: there is no other answer to such a request than input.
+/// Returns the failure of a call whose requested input is not available. Such a request accepts nothing but input.
 pub(super) fn missing_input_failure(agent: &AgentId, key: &str, error: &ErrorData) -> Failure {
     let said = failure::agent_message(&error.message);
     let (kind, fate) = match error.code {

@@ -1,6 +1,6 @@
-//! Reads JSON as servers write it, where its meaning is plain: broken UTF-8, lone surrogates, `NaN`, raw control
-//! characters, and text around a message on its line.
-//! Never guesses: what stays unreadable is an error.
+//! Parses the malformed JSON of some servers if its meaning is unambiguous: invalid UTF-8, lone surrogates, `NaN`, raw
+//! control characters, and text around a message on its line.
+//! Never guesses: all other malformed JSON is an error.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,12 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-/// Places in a line at which a message is looked for behind other text.
+/// The number of positions in a line at which a message behind other text is searched for.
 const MAX_MESSAGE_STARTS: usize = 64;
-/// Bytes of an unreadable answer that an error shows.
+/// The length of the excerpt of unreadable text in an error, in bytes.
 const MAX_EXCERPT_BYTES: usize = 160;
 
-/// Returns the text of `bytes`, without a byte order mark and with U+FFFD for what is not UTF-8.
+/// Returns the text of `bytes` without a byte order mark. Replaces invalid UTF-8 with U+FFFD.
 pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(text) => Cow::Borrowed(strip_bom(text)),
@@ -24,15 +24,15 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Returns `text` without a byte order mark and without white space around it.
+/// Returns `text` without a byte order mark and surrounding whitespace.
 pub(super) fn strip_bom(text: &str) -> &str {
     text.trim_start_matches('\u{FEFF}').trim()
 }
 
-/// Parses a JSON value; a defect whose meaning is plain is repaired.
+/// Parses a JSON value, and repairs defects that are unambiguous.
 ///
 /// # Errors
-/// What is wrong with the JSON, in the parser's words.
+/// Returns the error of the JSON parser.
 pub(super) fn parse_value(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| match repair(text) {
         Cow::Borrowed(_) => Err(error),
@@ -40,8 +40,8 @@ pub(super) fn parse_value(text: &str) -> Result<Value, serde_json::Error> {
     })
 }
 
-/// Splits a text into the JSON values in it, and drops what is between them. Objects and arrays are looked for; an
-/// array's elements are given one by one.
+/// Returns the JSON objects and arrays in a text, and drops the text between them. The elements of an array are
+/// returned one by one.
 pub(super) fn json_values(text: &str) -> Vec<&RawValue> {
     let mut found = Vec::new();
     let mut rest = text;
@@ -63,11 +63,11 @@ pub(super) fn json_values(text: &str) -> Vec<&RawValue> {
     found
 }
 
-/// Returns `text` with the defects repaired whose meaning is plain: numbers that JSON does not have become `null`, raw
-/// control characters in strings are escaped, and lone surrogates become U+FFFD.
+/// Repairs unambiguous defects of `text`. Numbers that JSON cannot represent become `null`, raw control characters in
+/// strings are escaped, and lone surrogates become U+FFFD.
 pub(super) fn repair(text: &str) -> Cow<'_, str> {
     let mut repaired = String::new();
-    // What is before this is in `repaired` already.
+    // The end of the part of `text` that `repaired` already contains.
     let mut copied = 0;
     let mut at = 0;
     let bytes = text.as_bytes();
@@ -113,7 +113,7 @@ pub(super) fn repair(text: &str) -> Cow<'_, str> {
     Cow::Owned(repaired)
 }
 
-/// Returns the length of the escape of a code unit with which `bytes` begin, and whether it means a character.
+/// Returns the length of the Unicode escape at the start of `bytes`, and whether it denotes a character.
 fn unicode_escape(bytes: &[u8]) -> (usize, bool) {
     let unit = |from: usize| {
         let digits = std::str::from_utf8(bytes.get(from..from + 6)?).ok()?.strip_prefix("\\u")?;
@@ -126,12 +126,12 @@ fn unicode_escape(bytes: &[u8]) -> (usize, bool) {
         },
         Some(0xDC00..0xE000) => (6, false),
         Some(_) => (6, true),
-        // Not an escape at all: the parser says so.
+        // Invalid escapes are reported by the parser.
         None => (2, true),
     }
 }
 
-/// Whether a token is a number that JSON can hold, or no number.
+/// Returns whether `token` is a finite number, or not a number at all.
 fn is_valid_token(token: &str) -> bool {
     let plain = token.trim_start_matches(['-', '+']);
     if ["nan", "inf", "infinity"].iter().any(|name| plain.eq_ignore_ascii_case(name)) {
@@ -140,7 +140,7 @@ fn is_valid_token(token: &str) -> bool {
     !plain.starts_with(|c: char| c.is_ascii_digit()) || token.parse::<f64>().map_or(true, f64::is_finite)
 }
 
-/// Returns the id of the response that `text` begins to be, although the text as a whole cannot be read.
+/// Returns the ID of the response at the start of `text`, which is not valid JSON as a whole.
 pub(super) fn response_id(text: &str) -> Option<RequestId> {
     let text = &text[text.find('{')?..];
     let mut scan = JsonScanner { bytes: text.as_bytes(), position: 0 };
@@ -171,7 +171,7 @@ pub(super) fn response_id(text: &str) -> Option<RequestId> {
             _ => scan.position += 1,
         }
     }
-    // What is broken may have hidden that the object went on.
+    // The broken part may have ended the object too early.
     id.or_else(|| {
         let mut scan = JsonScanner { bytes: text.as_bytes(), position: text.rfind("\"id\"")? + 4 };
         scan.skip_colon().then(|| scan.read_id())?
@@ -185,7 +185,7 @@ struct JsonScanner<'a> {
 }
 
 impl<'a> JsonScanner<'a> {
-    /// Reads a string, quotes included.
+    /// Reads a string with its quotes.
     fn read_string(&mut self) -> &'a [u8] {
         let start = self.position;
         self.position += 1;
@@ -232,20 +232,20 @@ impl<'a> JsonScanner<'a> {
     }
 }
 
-/// Describes a text that cannot be read: `why`, and how the text begins.
+/// Describes unreadable text: the reason and the start of the text.
 pub(super) fn describe_unreadable(why: impl std::fmt::Display, text: &str) -> String {
     let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
     super::truncate(&mut shown, MAX_EXCERPT_BYTES);
     if shown.is_empty() { why.to_string() } else { format!("{why}; it begins with `{shown}`") }
 }
 
-/// Describes why a text is not JSON.
+/// Describes why a text is not valid JSON.
 pub(super) fn describe_invalid_json(error: &serde_json::Error) -> String {
     format!("invalid JSON: {error}")
 }
 
-/// Returns the elements of a list. `null` is an empty one. An object whose keys are numbers is one too, since some
-/// languages write lists with gaps that way.
+/// Returns the elements of a list. `null` is an empty list. An object with only numeric keys is a list too, because
+/// some languages encode sparse lists this way.
 pub(super) fn list_elements(list: Value) -> Option<Vec<Value>> {
     match list {
         Value::Null => Some(Vec::new()),
@@ -257,7 +257,7 @@ pub(super) fn list_elements(list: Value) -> Option<Vec<Value>> {
     }
 }
 
-/// The members of an object, in order, as they came.
+/// The members of an object, in their order and unparsed.
 #[derive(Default)]
 pub(super) struct RawMembers<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -281,7 +281,7 @@ impl<'de> Deserialize<'de> for RawMembers<'de> {
             }
         }
 
-        /// Borrowed where it has no escapes.
+        /// A key, borrowed if it has no escapes.
         #[derive(Deserialize)]
         struct MemberKey<'a>(#[serde(borrow)] Cow<'a, str>);
 

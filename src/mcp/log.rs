@@ -1,5 +1,4 @@
-//! Owns the log file of one agent, or of a further process of it: what the process writes besides the protocol, and the tail of it for errors.
-//! Never interprets it.
+//! Owns the log file of one agent process: its output outside of the protocol, and the last lines for error messages.
 
 use std::{
     collections::VecDeque,
@@ -20,26 +19,27 @@ use tokio_util::sync::CancellationToken;
 use super::lock;
 use crate::{model::AgentId, system::files};
 
-/// A log that has grown to this size becomes `AGENT.log.1`, and a new one is begun.
+/// The size at which a log is rotated to `AGENT.log.1`.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
-/// Longest part of an agent's name that is in the name of its file; file systems allow 255 bytes with all endings.
+/// The largest part of an agent's name in its file name. File systems allow 255 bytes, including extensions.
 const MAX_NAME_BYTES: usize = 200;
-/// Lines that an error shows.
+/// The number of lines in an error message.
 const TAIL_LINES: usize = 10;
-/// Bytes of a line that an error shows.
+/// The largest number of bytes of a line in an error message.
 const MAX_TAIL_LINE_BYTES: usize = 400;
-/// Longest line that is kept in one piece; a longer one is cut into several.
+/// The length above which a line is split.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
-/// Lines on their way to the file: a burst, not a backlog. A process that writes faster than the disk has to wait.
+/// The capacity of the queue to the file: a burst, not a backlog. A process that writes faster than the disk is
+/// blocked.
 const QUEUE_CAPACITY: usize = 256;
-/// How long an error waits for the last words of a process that has ended.
+/// The timeout for reading the last output of an exited process, for an error message.
 const TAIL_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The log of one agent, over all processes that it has during a run.
+/// The log of one agent, for all its processes in a run.
 #[derive(Debug)]
 pub(super) struct AgentLog {
     path: PathBuf,
-    /// Shared by the reader of the process and by errors; held for the copying of a few lines.
+    /// The last lines, shared by the reader of the output and by errors. Locked only to copy a few lines.
     tail: Mutex<VecDeque<String>>,
     entries: mpsc::Sender<LogEntry>,
 }
@@ -51,13 +51,13 @@ enum LogEntry {
 }
 
 impl AgentLog {
-    /// The log of the agent's process of that number: `directory/AGENT.log` of the first (0), `AGENT.2.log` and so on
-    /// of the others. It is created with its first line.
+    /// Creates the log of the agent process with that number: `directory/AGENT.log` for the first (0), then
+    /// `AGENT.2.log` and so on. The file is created with its first line.
     pub(super) fn new(directory: &Path, agent: &AgentId, process: usize) -> Arc<Self> {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
         let mut name: String = agent.as_str().chars().map(safe).collect();
         if name.len() > MAX_NAME_BYTES {
-            // The hash keeps the files of two long names with the same beginning apart.
+            // The hash distinguishes long names that have a common prefix.
             let digest = Sha256::digest(agent.as_str());
             name.truncate(MAX_NAME_BYTES);
             name.push('-');
@@ -72,23 +72,23 @@ impl AgentLog {
         Arc::new(Self { path, tail: Mutex::default(), entries })
     }
 
-    /// The file.
+    /// Returns the path of the log file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Begins the account of a new process: the tail of the one before no longer counts.
+    /// Starts the section of a new process, and clears the tail of the previous one.
     pub(super) fn begin_process(&self, command: &str, pid: u32) {
         lock(&self.tail).clear();
         self.try_write(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
     }
 
-    /// Adds a line that is not part of the tail; it is lost when the queue is full.
+    /// Appends a line to the file only. The line is lost if the queue is full.
     pub(super) fn try_write(&self, line: Vec<u8>) {
         let _ = self.entries.try_send(LogEntry::Line(line));
     }
 
-    /// Copies a process's output until it ends, into the file and the tail; `ended` is cancelled then.
+    /// Copies the output of a process to the file and the tail until it ends, then cancels `ended`.
     pub(super) async fn copy_output(self: Arc<Self>, output: impl AsyncRead + Unpin, ended: CancellationToken) {
         use tokio::io::AsyncReadExt as _;
         let _ended = ended.drop_guard();
@@ -123,13 +123,13 @@ impl AgentLog {
         tail.push_back(text.to_owned());
     }
 
-    /// The last lines, for an error; waits a moment for what a process that has ended still had to say.
+    /// Returns the last lines for an error message. Waits briefly for the remaining output of an exited process.
     pub(super) async fn tail(&self, ended: &CancellationToken) -> Vec<String> {
         let _ = tokio::time::timeout(TAIL_TIMEOUT, ended.cancelled()).await;
         lock(&self.tail).iter().cloned().collect()
     }
 
-    /// Waits a moment until everything is in the file.
+    /// Waits until all entries are in the file, for at most [`TAIL_TIMEOUT`].
     pub(super) async fn flush(&self) {
         let (done, written) = oneshot::channel();
         let flush = async {
@@ -141,7 +141,7 @@ impl AgentLog {
     }
 }
 
-/// Writes the entries to the file until the log is dropped. A file that cannot be written is reported once.
+/// Writes the entries to the file until the log is dropped. A write error is reported once.
 async fn write(path: PathBuf, mut entries: mpsc::Receiver<LogEntry>) {
     let mut file = None;
     let mut failed = false;
@@ -155,7 +155,7 @@ async fn write(path: PathBuf, mut entries: mpsc::Receiver<LogEntry>) {
                 result
             }
         };
-        // Tokio hands writes to another thread; what is not flushed is lost when the runtime ends.
+        // Tokio writes in another thread; unflushed data is lost when the runtime ends.
         let result = if entries.is_empty() { result.and(flush(&mut file).await) } else { result };
         if let Err(error) = result
             && !failed
@@ -179,7 +179,7 @@ async fn append(path: &Path, file: &mut Option<(File, u64)>, line: &[u8]) -> std
         tokio::fs::rename(path, path.with_extension("log.1")).await?;
     }
     if file.is_none() {
-        // Once in ten megabytes, and a directory that kapell owns is on a local disk.
+        // Blocking is acceptable: once every ten megabytes, in kapell's own directory on a local disk.
         if let Some(directory) = path.parent() {
             files::create_own_directory(directory)?;
         }

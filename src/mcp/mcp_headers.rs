@@ -1,5 +1,5 @@
-//! Writes the headers in which requests of 2026-07-28 repeat what they say, for what stands between host and agent.
-//! Never changes what the request itself says.
+//! Writes the HTTP headers in which requests of MCP 2026-07-28 repeat their method, tool, and arguments for
+//! intermediaries.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::call_request::CallRequest;
 use crate::model::JsonObject;
 
-/// The annotation of a property that is repeated, with the end of its header's name.
+/// The schema annotation of a mirrored property. Its value is the suffix of the header name.
 const HEADER_ANNOTATION: &str = "x-mcp-header";
 
-/// Repeats the method, the name of the tool, and those arguments of which the tool's input schema says so.
+/// Inserts headers for the method, the tool name, and the arguments that the tool's input schema annotates.
 pub(super) fn insert_mcp_headers(request: &CallRequest<'_>, headers: &mut HeaderMap) {
     insert_header(headers, HEADER_MCP_METHOD, request.method());
     insert_header(headers, HEADER_MCP_NAME, &request.call.tool);
@@ -23,7 +23,7 @@ pub(super) fn insert_mcp_headers(request: &CallRequest<'_>, headers: &mut Header
     }
 }
 
-/// Annotations count on properties, and on properties of those.
+/// Inserts headers for annotated properties, including those of nested objects.
 fn insert_argument_headers(schema: &JsonObject, arguments: &JsonObject, headers: &mut HeaderMap) {
     let Some(Value::Object(properties)) = schema.get("properties") else { return };
     for (name, property) in properties {
@@ -42,7 +42,7 @@ fn insert_argument_headers(schema: &JsonObject, arguments: &JsonObject, headers:
     }
 }
 
-/// A name that no header can have is left out: rmcp drops tools that ask for one.
+/// Inserts a header. Skips an invalid header name, since rmcp drops tools that request one.
 fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) {
     let value = match is_plain(value) {
         true => HeaderValue::from_str(value),
@@ -56,7 +56,7 @@ fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
-/// Whether a value can stand in a header as it is, and is not taken for an encoded one.
+/// Returns whether `value` is valid as a header value and does not look like an encoded one.
 fn is_plain(value: &str) -> bool {
     let padded = value.starts_with([' ', '\t']) || value.ends_with([' ', '\t']);
     let encoded = value.starts_with(BASE64_HEADER_PREFIX) && value.ends_with(BASE64_HEADER_SUFFIX);

@@ -1,5 +1,4 @@
-//! Speaks MCP with the agents, in both protocol eras; the only room that names rmcp as a client.
-//! Never decides what a failure means for a task.
+//! Speaks MCP with the agents, in both protocol eras. The only module that uses rmcp as a client.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 mod call;
@@ -66,73 +65,74 @@ pub use noop_host::NoopHost;
 pub use pool::Pool;
 pub use validation::schema_warnings;
 
-/// The largest message that is read from an agent, in bytes.
+/// The maximum size of a message from an agent, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
-/// What connections ask of the host, and tell it.
+/// The requests and notifications that connections send to the host.
 #[async_trait::async_trait]
 pub trait Host: Send + Sync {
-    /// A person is asked, by an agent or whether an agent may do something. Dropping the future withdraws the question.
+    /// Asks a person, either for an agent or for the approval of an agent's request. Dropping the future withdraws the
+    /// question.
     async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer;
-    /// An agent asks the language model.
+    /// Requests a reply of the language model for an agent.
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError>;
-    /// A call came back with requests for input. What is asked after it ends is durable after it.
+    /// Records that a call returned requests for input. Questions that are asked later become durable later.
     async fn on_input_required(&self, attempt: AttemptId, round: u32, request_state: Option<String>, requests: Value);
-    /// Keeps a note by which a later process can find a session or a call again, should this one be killed; it
-    /// replaces the note before, and is durable before whatever the host is told or asked later. The future ends when
-    /// that is so, and never where that cannot be; dropping it does not take the note back.
+    /// Stores a checkpoint by which a later process can reattach to a session or a call, and replaces the previous one.
+    /// It becomes durable before all later events and questions. The future completes when the checkpoint is durable,
+    /// and never if that is impossible; dropping it does not remove the checkpoint.
     fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()>;
-    /// A call reported progress. Never waits.
+    /// Reports the progress of a call. Never waits.
     fn on_progress(&self, attempt: &AttemptId, progress: Progress);
-    /// An agent sent a log message. Never waits.
+    /// Reports a log message of an agent. Never waits.
     fn on_log(&self, origin: Origin, message: LogMessage);
 }
 
-/// What holds for every connection of a run.
+/// The options of all connections of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where each agent's standard error goes, as `AGENT.log`; created when needed.
+    /// The directory for the standard error of each agent, as `AGENT.log`. Created on demand.
     pub log_dir: PathBuf,
-    /// The file that remembers which protocol era each agent speaks; without one, each run finds out again.
+    /// The file that caches the protocol era of each agent. Without it, each run detects the eras again.
     pub era_cache: Option<PathBuf>,
-    /// What follows when no server listens at an address.
+    /// The reaction to an address at which no server listens.
     pub unreachable: UnreachablePolicy,
-    /// What agents are told of the language model.
+    /// The sampling capabilities that agents are offered.
     pub sampling: SamplingSupport,
-    /// The name by which agents know this host.
+    /// The name of this host in the handshake.
     pub client_name: String,
-    /// The version that goes with it.
+    /// The version of this host in the handshake.
     pub client_version: String,
 }
 
-/// What follows when no server listens at the address of an agent that the host does not start itself.
+/// The reaction when no server listens at the address of an agent that the host does not start itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UnreachablePolicy {
-    /// It is asked again until the startup timeout is over.
+    /// Retry until the startup timeout is over.
     #[default]
     Retry,
-    /// The failure counts at once, for a person who waits for it.
+    /// Fail immediately, for interactive use.
     Fail,
 }
 
-/// What agents may ask of the language model.
+/// The sampling requests that agents may send.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SamplingSupport {
-    /// Nothing: there is none.
+    /// None: there is no language model.
     #[default]
     Off,
-    /// Messages.
+    /// Messages only.
     Plain,
-    /// Messages that offer it tools.
+    /// Messages with tools.
     WithTools,
 }
 
-/// Locks a mutex whose holders never leave it half changed, so that a panic in one does not matter to the next.
+/// Locks a mutex, and ignores poisoning: no holder leaves the value in an inconsistent state.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Cuts `text` to at most `limit` bytes and marks the cut.
+/// Truncates `text` to at most `limit` bytes, and appends an ellipsis.
 fn truncate(text: &mut String, limit: usize) {
     if text.len() > limit {
         let cut = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);

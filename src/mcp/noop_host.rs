@@ -1,5 +1,4 @@
-//! The host of connections over which no call is made.
-//! Never asks, tells or keeps anything.
+//! Provides the host of connections that make no calls.
 
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -9,7 +8,8 @@ use crate::model::{
     Answer, AttemptId, ChatError, ChatReply, ChatRequest, CheckpointKey, Elicitation, LogMessage, Origin, Progress,
 };
 
-/// A host with nobody in it: no call is made, so nothing should be asked.
+/// A host that cancels questions, rejects sampling, and ignores notifications. Connections without calls should send
+/// none.
 #[derive(Debug)]
 pub struct NoopHost;
 

@@ -1,5 +1,4 @@
-//! Knows the calls in flight on one connection: which attempt each serves, how far it is and whom it waits for.
-//! Never sends or receives.
+//! Tracks the calls in flight on one connection: their attempts, their progress, and the answers that they wait for.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,41 +15,41 @@ use tokio_util::sync::CancellationToken;
 use super::{call_result::CallResult, checkpoint::RemoteTaskCheckpoint, lock};
 use crate::model::{AttemptId, Failure, Progress};
 
-/// Bytes of a progress message that are kept: it is for one line of a screen.
+/// The largest size of a stored progress message, in bytes. It is displayed on one line.
 const MAX_PROGRESS_MESSAGE_BYTES: usize = 1_000;
 
-/// How many answers an agent waits for.
+/// The number of answers that an agent waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PendingAnswers {
-    /// From people.
+    /// Answers from people.
     pub(super) people: usize,
-    /// From the host itself: a model's reply, a durable record.
+    /// Answers from the host: model replies and durable records.
     pub(super) host: usize,
 }
 
-/// Whose answer is waited for.
+/// The source of an awaited answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerSource {
     Person,
     Host,
 }
 
-/// One call. Shared by the call itself, the transport that writes it and the handler of the agent's messages.
+/// The state of one call, shared by the call, the transport that writes it, and the handler of the agent's messages.
 #[derive(Debug)]
 pub(super) struct CallState {
-    /// The attempt that it serves.
+    /// The attempt that made the call.
     pub(super) attempt: AttemptId,
-    /// Set when the transport begins to write the latest request.
+    /// Set when the transport starts to write the latest request.
     sent: AtomicBool,
-    /// Written on the agent's behalf, read by the call; held for a move.
+    /// Updates from the agent for the call. Locked only to move values.
     mailbox: Mutex<Mailbox>,
-    /// Wakes the call for the mailbox and for a verdict.
+    /// Wakes the call after a change of the mailbox or a transport failure.
     notify: Notify,
-    /// What the transport knows better than the error that reaches the call.
+    /// A failure that is more precise than the error that reaches the call.
     transport_failure: OnceLock<Failure>,
-    /// The task as which the agent carries it out, if it does.
+    /// The remote task of the call, if the agent executes it as a task.
     pub(super) remote_task: OnceLock<RemoteTaskCheckpoint>,
-    /// Cancelled when the call has ended: whatever was asked on its behalf is moot.
+    /// Cancelled when the call has ended, which makes all its questions obsolete.
     pub(super) ended: CancellationToken,
 }
 
@@ -62,7 +61,7 @@ struct Mailbox {
 }
 
 impl CallState {
-    /// A call that has not been sent.
+    /// Creates the state of a call that has not been sent.
     pub(super) fn new(attempt: AttemptId) -> Arc<Self> {
         Arc::new(Self {
             attempt,
@@ -75,22 +74,22 @@ impl CallState {
         })
     }
 
-    /// Whether the transport began to write the latest request.
+    /// Returns whether the transport started to write the latest request.
     pub(super) fn was_sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// A new request of the same call is about to be sent.
+    /// Resets the sent flag before the next request of the same call.
     pub(super) fn prepare(&self) {
         self.sent.store(false, Ordering::Relaxed);
     }
 
-    /// The transport begins to write.
+    /// Records that the transport starts to write the request.
     pub(super) fn mark_sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }
 
-    /// The agent reported progress. Messages overtake each other, so that the furthest counts.
+    /// Records the progress of the call. Notifications can arrive out of order, so the highest value is kept.
     pub(super) fn report(&self, mut progress: Progress) {
         if let Some(message) = &mut progress.message {
             super::truncate(message, MAX_PROGRESS_MESSAGE_BYTES);
@@ -104,7 +103,7 @@ impl CallState {
         self.notify.notify_one();
     }
 
-    /// The agent said what it is doing, without a number: that is a step further.
+    /// Records a progress message without a number, as one step.
     pub(super) fn report_message(&self, message: &str) {
         let end = message.char_indices().nth(MAX_PROGRESS_MESSAGE_BYTES).map_or(message.len(), |(end, _)| end);
         let kept = lock(&self.mailbox).progress.clone();
@@ -116,39 +115,39 @@ impl CallState {
         self.report(Progress { progress, total, message: Some(message[..end].to_owned()) });
     }
 
-    /// The furthest progress, if any arrived since the last time.
+    /// Returns the highest progress if any was reported since the last call.
     pub(super) fn new_progress(&self) -> Option<Progress> {
         let mut mailbox = lock(&self.mailbox);
         if std::mem::take(&mut mailbox.has_new_progress) { mailbox.progress.clone() } else { None }
     }
 
-    /// The call fails for a reason that only the transport knows.
+    /// Fails the call for a reason that only the transport knows.
     pub(super) fn fail(&self, failure: Failure) {
         let _ = self.transport_failure.set(failure);
         self.notify.notify_one();
     }
 
-    /// That reason.
+    /// Returns the failure that the transport recorded.
     pub(super) fn transport_failure(&self) -> Option<&Failure> {
         self.transport_failure.get()
     }
 
-    /// Whom the agent waits for.
+    /// Returns the number of answers that the agent waits for.
     pub(super) fn pending_answers(&self) -> PendingAnswers {
         lock(&self.mailbox).pending_answers
     }
 
-    /// Waits for progress, a question, an answer or a verdict.
+    /// Waits for progress, a question, an answer, or a transport failure.
     pub(super) async fn notified(&self) {
         self.notify.notified().await;
     }
 
-    /// Has the call look after itself.
+    /// Wakes the call to check its state.
     pub(super) fn notify(&self) {
         self.notify.notify_one();
     }
 
-    /// The agent waits for somebody until the result is dropped.
+    /// Marks the agent as waiting for an answer until the guard is dropped.
     pub(super) fn begin_wait(self: &Arc<Self>, source: AnswerSource) -> WaitGuard {
         self.update_wait_count(source, |n| n + 1);
         WaitGuard { call: self.clone(), source }
@@ -166,7 +165,7 @@ impl CallState {
     }
 }
 
-/// Somebody is being asked on behalf of a call.
+/// The time during which the agent of a call waits for an answer.
 #[derive(Debug)]
 pub(super) struct WaitGuard {
     call: Arc<CallState>,
@@ -179,29 +178,28 @@ impl Drop for WaitGuard {
     }
 }
 
-/// What came of the request of a call.
+/// The outcome of a call's request.
 #[derive(Debug, PartialEq)]
 pub(super) enum CallResponse {
     Result(CallResult),
     /// A JSON-RPC error.
     RpcError(ErrorData),
-    /// There is no answer, and the transport knows why.
+    /// No response, for a reason that the transport knows.
     Failed(Failure),
 }
 
-/// The requests of calls that wait for an answer, by their ids on the wire, which are their progress tokens too: some
-/// servers report progress under the request's id.
+/// The open requests of calls by their IDs on the wire. The IDs are also the progress tokens, since some servers report
+/// progress under the request's ID.
 #[derive(Debug, Default)]
 pub(super) struct OpenCalls {
-    /// Shared by the transport, the handler and the calls; held for a look-up.
+    /// Shared by the transport, the handler, and the calls. Locked only for a lookup.
     table: Mutex<CallTable>,
 }
 
 #[derive(Debug, Default)]
 struct CallTable {
     open: HashMap<i64, OpenCall>,
-    /// Requests that nobody waits for any more, and that the agent may still work on. One for each call that was given
-    /// up.
+    /// Abandoned requests that the agent may still process, one for each abandoned call.
     abandoned: HashSet<i64>,
 }
 
@@ -211,17 +209,17 @@ struct OpenCall {
     response: oneshot::Sender<CallResponse>,
 }
 
-/// The calls on whose behalf an agent may be asking.
+/// The calls to which a request of the agent can belong.
 #[derive(Debug, Clone)]
 pub(super) struct CandidateCalls {
-    /// Those in flight.
+    /// The calls in flight.
     pub(super) calls: Vec<Arc<CallState>>,
-    /// Whether it may be a call that was given up as well.
+    /// Whether the request can also belong to an abandoned call.
     pub(super) includes_abandoned: bool,
 }
 
 impl CandidateCalls {
-    /// The only one that it can be.
+    /// Returns the call if there is exactly one candidate.
     pub(super) fn only(&self) -> Option<&Arc<CallState>> {
         match self.calls.as_slice() {
             [call] if !self.includes_abandoned => Some(call),
@@ -231,46 +229,46 @@ impl CandidateCalls {
 }
 
 impl OpenCalls {
-    /// A request of `call` is about to be sent; gives where its answer will be. That ends without one when no more can
-    /// come of the request.
+    /// Registers a request of `call` before it is sent, and returns the receiver of its response. The channel closes
+    /// without a response when none can arrive.
     pub(super) fn open(&self, request: i64, call: &Arc<CallState>) -> oneshot::Receiver<CallResponse> {
         let (sender, answer) = oneshot::channel();
         lock(&self.table).open.insert(request, OpenCall { call: call.clone(), response: sender });
         answer
     }
 
-    /// Whether the request is that of a call, and waits for its answer.
+    /// Returns whether the request belongs to a call and waits for its response.
     pub(super) fn is_open(&self, request: i64) -> bool {
         lock(&self.table).open.contains_key(&request)
     }
 
-    /// The ids of up to two requests that wait for their answers.
+    /// Returns the IDs of up to two open requests.
     pub(super) fn first_open(&self) -> [Option<i64>; 2] {
         let table = lock(&self.table);
         let mut ids = table.open.keys().copied();
         [ids.next(), ids.next()]
     }
 
-    /// The answer to the request of a call came; one that nobody waits for is dropped.
+    /// Delivers the response to a call. A response without an open request is dropped.
     pub(super) fn deliver(&self, request: i64, answer: CallResponse) {
         let open = lock(&self.table).open.remove(&request);
         if let Some(open) = open {
-            // Whoever waited may be gone by now.
+            // The receiver may have been dropped meanwhile.
             let _ = open.response.send(answer);
         }
     }
 
-    /// The call that a progress token or a request id means.
+    /// Returns the call of a progress token or a request ID.
     pub(super) fn find(&self, id: &RequestId) -> Option<Arc<CallState>> {
         lock(&self.table).open.get(&id_number(id)?).map(|open| open.call.clone())
     }
 
-    /// No answer to the request can come any more.
+    /// Closes a request to which no response can arrive.
     pub(super) fn settle(&self, request: i64) {
         lock(&self.table).open.remove(&request);
     }
 
-    /// Nobody waits for the answer to the request any more, if it has not come.
+    /// Marks an open request as abandoned.
     pub(super) fn abandon(&self, request: i64) {
         let mut table = lock(&self.table);
         if table.open.remove(&request).is_some() {
@@ -278,20 +276,20 @@ impl OpenCalls {
         }
     }
 
-    /// A late answer came: the agent no longer works on the request.
+    /// Removes an abandoned request after its late response.
     pub(super) fn settle_abandoned(&self, id: &RequestId) {
         if let Some(request) = id_number(id) {
             lock(&self.table).abandoned.remove(&request);
         }
     }
 
-    /// Whether the agent may still work on a call that was given up.
+    /// Returns whether the agent may still process an abandoned call.
     pub(super) fn has_abandoned(&self) -> bool {
         !lock(&self.table).abandoned.is_empty()
     }
 
-    /// The calls on whose behalf the agent may be asking: the one of the request on whose stream it asks, where the
-    /// transport tells, else all.
+    /// Returns the calls to which a request of the agent can belong. With `request`, the ID of the stream on which it
+    /// arrived, that is at most one call; otherwise all calls.
     pub(super) fn candidates(&self, request: Option<&RequestId>) -> CandidateCalls {
         let table = lock(&self.table);
         match request {
@@ -307,7 +305,7 @@ impl OpenCalls {
     }
 }
 
-/// The number that an id is. Some servers send numbers back as text.
+/// Returns the number of an ID. Some servers return numbers as strings.
 pub(super) fn id_number(id: &RequestId) -> Option<i64> {
     match id {
         NumberOrString::Number(number) => Some(*number),
@@ -315,7 +313,7 @@ pub(super) fn id_number(id: &RequestId) -> Option<i64> {
     }
 }
 
-/// The id, as the host would write it.
+/// Returns the ID in the form that the host sends.
 pub(super) fn normalized_id(id: &RequestId) -> RequestId {
     id_number(id).map_or_else(|| id.clone(), NumberOrString::Number)
 }

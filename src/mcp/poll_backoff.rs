@@ -1,20 +1,20 @@
-//! Paces the questions after something that takes its time: as the agent asks, and more slowly while it cannot be asked.
-//! Never asks.
+//! Paces the polling of a long-running task: at the interval of the agent, and with backoff while the agent is
+//! unreachable.
 
 use std::time::Duration;
 
 use super::{call::ActiveCall, call_guard::CallStop};
 use crate::model::Failure;
 
-/// The first and the longest pause while the agent cannot be asked.
+/// The first and the longest delay while the agent is unreachable.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The pauses between one question and the next.
+/// The delays between polls.
 pub(super) struct PollBackoff {
-    /// While the agent answers.
+    /// The delay while the agent responds.
     pub(super) interval: Duration,
-    /// While it does not.
+    /// The backoff while it does not respond.
     failure: Option<PollFailure>,
 }
 
@@ -24,28 +24,28 @@ struct PollFailure {
 }
 
 impl PollBackoff {
-    /// Pauses of `pause`, until that changes.
+    /// Creates a backoff that polls at the interval `pause`.
     pub(super) fn new(pause: Duration) -> Self {
         Self { interval: pause, failure: None }
     }
 
-    /// The agent answered.
+    /// Records that the agent responded.
     pub(super) fn reset(&mut self) {
         self.failure = None;
     }
 
-    /// The agent did not answer, and may do so a moment later.
+    /// Records a transient failure of a poll.
     pub(super) fn record_failure(&mut self, latest: Failure) {
         let next = self.failure.take().map_or(INITIAL_BACKOFF, |trouble| (trouble.delay * 2).min(MAX_BACKOFF));
         self.failure = Some(PollFailure { delay: next, latest });
     }
 
-    /// The pause before the next question.
+    /// Returns the delay before the next poll.
     pub(super) fn delay(&self) -> Duration {
         self.failure.as_ref().map_or(self.interval, |trouble| trouble.delay)
     }
 
-    /// The failure with which the questions end, and why the last one had no answer.
+    /// Returns `failure` with the reason why the last poll had no response.
     pub(super) fn explain_failure(&self, mut failure: Failure) -> Failure {
         if let Some(PollFailure { latest, .. }) = &self.failure {
             failure.message = format!("{}; it could not be asked any more: {latest}", failure.message);
@@ -55,10 +55,10 @@ impl PollBackoff {
 }
 
 impl ActiveCall<'_> {
-    /// Pauses before the next question, unless `early` ends first. A connection that is lost ends the pause.
+    /// Waits for the next poll, or until `early` completes. A lost connection ends the delay.
     ///
     /// # Errors
-    /// When the call has ended meanwhile.
+    /// Returns a failure if the call has ended meanwhile.
     pub(super) async fn pause_polling<T>(
         &mut self,
         repeat: &PollBackoff,
@@ -74,7 +74,7 @@ impl ActiveCall<'_> {
                 () = tokio::time::sleep(pause) => None,
             }
         };
-        // Without a connection there is nothing to lose.
+        // Without a connection, its loss cannot end the delay.
         let rested = match self.connection.is_usable() {
             true => self.wait(rest).await,
             false => self.guard.wait(rest, std::future::pending()).await,

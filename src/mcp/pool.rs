@@ -1,6 +1,5 @@
-//! Keeps the connections to the agents of a run, and makes each when it is first needed: one to an agent, and further
-//! ones only where calls need a process of their own.
-//! Never decides which agent is called.
+//! Owns the connections to the agents of a run, and opens each on first use. Opens further connections to an agent only
+//! where calls need a process of their own.
 
 use std::{
     collections::HashMap,
@@ -36,7 +35,7 @@ use crate::model::{
     Transport,
 };
 
-/// The connections of one run. Dropping it kills every child at once; [`Pool::close`] lets them end.
+/// The connections of one run. Dropping it kills all child processes; [`Pool::close`] shuts them down.
 pub struct Pool {
     agents: IndexMap<AgentId, PooledAgent>,
     options: Options,
@@ -47,16 +46,16 @@ pub struct Pool {
 
 struct PooledAgent {
     spec: Arc<AgentSpec>,
-    /// The protocol era that it spoke in this run, or in an earlier one. Held to copy or to replace it.
+    /// The protocol era that the agent used in this run or in an earlier one. Locked only to copy or replace it.
     era: Mutex<Option<Era>>,
     shared: Arc<AgentShared>,
-    /// Whether its requests say which call they are for. Unset until a connection shows it.
+    /// Whether the agent's requests identify their calls. Unset until a connection shows it.
     identifies_calls: OnceLock<bool>,
-    /// The first is everybody's; calls that need a process of their own take all.
+    /// All connections. Calls share the first one; calls that need a process of their own use all.
     slots: Vec<ConnectionSlot>,
 }
 
-/// The way to one agent.
+/// A handle for connecting to one agent.
 #[derive(Clone, Copy)]
 pub(super) struct AgentRoute<'p> {
     pool: &'p Pool,
@@ -64,64 +63,64 @@ pub(super) struct AgentRoute<'p> {
 }
 
 impl<'p> AgentRoute<'p> {
-    /// A connection for one call, and the turn that it has to keep while it lasts, where calls take turns.
+    /// Returns a connection for one call, and the permit that the call holds, if the agent needs permits.
     ///
     /// # Errors
-    /// Why there is none; nothing was sent.
+    /// Returns a failure if there is no connection. Nothing was sent in this case.
     pub(super) async fn acquire(self) -> Result<(Arc<Connection>, Option<ProcessPermit<'p>>), Failure> {
         self.pool.acquire(self.agent).await
     }
 
-    /// A connection without a turn, for what does not make the agent ask back.
+    /// Returns a connection without a permit, for requests that do not cause requests of the agent.
     ///
     /// # Errors
-    /// Why there is none; nothing was sent.
+    /// Returns a failure if there is no connection. Nothing was sent in this case.
     pub(super) async fn connection(self) -> Result<Arc<Connection>, Failure> {
         self.pool.connection(self.agent, 0).await
     }
 
-    /// Who answers what the agent asks.
+    /// Returns the host that answers the agent's requests.
     pub(super) fn host(self) -> Arc<dyn Host> {
         self.pool.host.clone()
     }
 
-    /// Whether nothing connects any more: the run is over.
+    /// Returns whether the pool is closed, because the run is over.
     pub(super) fn is_closed(self) -> bool {
         self.pool.closed.is_cancelled()
     }
 }
 
-/// Room for a connection.
+/// A slot for one connection.
 #[derive(Default)]
 struct ConnectionSlot {
-    /// How often connecting has come to an end, well or not.
+    /// The number of completed connection attempts, successful or not.
     attempts: AtomicU64,
-    /// Held while connecting, so that everybody waits for the same connection.
+    /// Locked while connecting, so that all callers wait for the same connection.
     state: tokio::sync::Mutex<SlotState>,
 }
 
 #[derive(Default)]
 struct SlotState {
     connection: Option<Arc<Connection>>,
-    /// Why the latest try failed.
+    /// The failure of the latest connection attempt.
     failure: Option<Failure>,
-    /// The agent's own HTTP server; it outlives a lost session.
+    /// The HTTP server of the agent, if the host started it. It outlives a lost session.
     server: Option<Arc<Child>>,
     endpoint: Option<HttpEndpoint>,
-    /// The session that an earlier process left, until it is taken over or turns out to be gone.
+    /// The session of an earlier process, until it is resumed or found to be lost.
     saved_session: Option<SessionCheckpoint>,
     log: Option<Arc<AgentLog>>,
 }
 
 impl Pool {
-    /// A pool that knows how to reach `specs`, and has reached none.
+    /// Creates a pool of the agents `specs` without connections.
     pub fn new(specs: impl IntoIterator<Item = AgentSpec>, options: Options, host: Arc<dyn Host>) -> Self {
         let agents = specs.into_iter().map(|spec| (spec.id.clone(), PooledAgent::new(spec, &options)));
         let eras = EraCache::new(options.era_cache.clone());
         Self { agents: agents.collect(), options, host, closed: CancellationToken::new(), eras }
     }
 
-    /// Goes on with the sessions that an earlier process noted, as far as the servers still have them.
+    /// Restores the sessions that an earlier process saved. Sessions that the servers no longer know are replaced.
     pub fn with_sessions(mut self, sessions: HashMap<AgentId, Value>) -> Self {
         for (id, note) in sessions {
             if let Some(slot) = self.agents.get_mut(&id).and_then(|agent| agent.slots.first_mut()) {
@@ -131,7 +130,7 @@ impl Pool {
         self
     }
 
-    /// Charges agents with what they have asked of the model in the run before, by requests and tokens.
+    /// Restores the sampling usage of the agents in this run, as requests and tokens.
     pub fn with_sampling_usage(self, spent: impl IntoIterator<Item = (AgentId, u64, u64)>) -> Self {
         for (id, requests, tokens) in spent {
             if let Some(agent) = self.agents.get(&id) {
@@ -141,23 +140,23 @@ impl Pool {
         self
     }
 
-    /// Connects to the agent, unless that was done, and returns what it says of itself: its tools as the agents file
-    /// allows them. Callers that come meanwhile share the outcome.
+    /// Connects to the agent if necessary, and returns its description with the tools that the agents file allows.
+    /// Concurrent callers share the outcome.
     ///
     /// # Errors
-    /// [`FailureKind::AgentUnavailable`], or [`FailureKind::Unauthorized`] and [`FailureKind::RateLimited`] where the
-    /// server said so.
+    /// Returns [`FailureKind::AgentUnavailable`], or [`FailureKind::Unauthorized`] and [`FailureKind::RateLimited`] if
+    /// the server reported that.
     pub async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure> {
         Ok(self.connection(self.agent(agent)?, 0).await?.catalog().info.clone())
     }
 
-    /// Calls a tool, once: waits for its turn, connects again if the connection was lost since, checks the arguments,
-    /// answers what the agent asks in between, and checks the result. The call's limits of time do not run before its
-    /// turn has come. `meta` goes into the request's `_meta`. When `cancel` is cancelled, the agent is told, and the call
-    /// ends whether it listens or not. Dropping the future tells it nothing.
+    /// Calls a tool once: acquires a permit, reconnects if necessary, checks the arguments, answers the agent's
+    /// requests, and checks the result. The timeouts of the call start when it has its permit. `meta` is added to the
+    /// request's `_meta`. Cancelling `cancel` notifies the agent and ends the call, even if the agent does not react.
+    /// Dropping the future does not notify the agent.
     ///
     /// # Errors
-    /// A failure whose kind says what is known of the request: whether it left, and whether an answer came.
+    /// Returns a failure whose kind tells whether the request was sent and whether a response arrived.
     pub fn call(
         &self,
         call: StartAttempt,
@@ -167,11 +166,11 @@ impl Pool {
         call::run(self, ToolCall { request: call, meta, cancel }, CallOrigin::New)
     }
 
-    /// Takes up a call that an earlier process left behind, by the note that it kept; otherwise as [`Pool::call`].
+    /// Reattaches to a call of an earlier process by its checkpoint. Otherwise works like [`Pool::call`].
     ///
     /// # Errors
-    /// Those of [`Pool::call`], and [`FailureKind::Interrupted`] when the agent no longer has the call. What keeps the call
-    /// from being continued says nothing about the call itself; `engine::retry` knows that.
+    /// Returns the failures of [`Pool::call`], and [`FailureKind::Interrupted`] if the agent no longer has the call.
+    /// Failing to reattach does not mean that the call failed; `engine::retry` takes this into account.
     pub async fn reattach(
         &self,
         call: StartAttempt,
@@ -183,8 +182,8 @@ impl Pool {
         call::run(self, ToolCall { request: call, meta, cancel }, CallOrigin::Resumed(note)).await
     }
 
-    /// Ends what dies with the host anyway and leaves the rest as it is: calls that a later process can take up are not
-    /// cancelled at their agents. Afterwards nothing connects.
+    /// Closes the pool without cancelling the calls that a later process can reattach to. Afterwards, no connection can
+    /// be opened.
     pub async fn suspend(&self) {
         for agent in self.agents.values() {
             agent.shared.is_suspended.store(true, Ordering::Relaxed);
@@ -192,7 +191,8 @@ impl Pool {
         self.close().await;
     }
 
-    /// Ends every connection and every child, all at once, each within a bounded time. Afterwards nothing connects.
+    /// Closes all connections and child processes concurrently, each within a bounded time. Afterwards, no connection
+    /// can be opened.
     pub async fn close(&self) {
         self.closed.cancel();
         join_all(self.agents.values().flat_map(|agent| &agent.slots).map(|slot| async {
@@ -207,10 +207,10 @@ impl Pool {
         .await;
     }
 
-    /// The way to an agent.
+    /// Returns the route to an agent.
     ///
     /// # Errors
-    /// When there is no such agent.
+    /// Returns a failure if the agent is unknown.
     pub(super) fn route(&self, agent: &AgentId) -> Result<AgentRoute<'_>, Failure> {
         Ok(AgentRoute { pool: self, agent: self.agent(agent)? })
     }
@@ -223,7 +223,7 @@ impl Pool {
         self.agents.get(id).ok_or_else(unknown)
     }
 
-    /// A connection for one call, and the turn that it has to keep while it lasts, where calls take turns.
+    /// Returns a connection for one call, and the permit that the call holds, if the agent needs permits.
     async fn acquire<'p>(
         &self,
         agent: &'p PooledAgent,
@@ -293,7 +293,7 @@ impl Pool {
         }
     }
 
-    /// Returns the era that the agent spoke before, in this run or in an earlier one.
+    /// Returns the era that the agent used earlier, in this run or a previous one.
     fn known_era(&self, agent: &PooledAgent) -> Option<Era> {
         if agent.spec.protocol != Protocol::Auto {
             return None;
@@ -346,12 +346,12 @@ impl Pool {
                 {
                     state.server = Some(connect::start_child(spec, process, log, PipePurpose::Log)?.0);
                 }
-                // Calls that still wait on the old connection end with it when they are done.
+                // Calls that still use the old connection keep it until they are done.
                 drop(old);
                 let endpoint = state.endpoint.as_ref().ok_or_else(|| {
                     Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` has no endpoint", spec.id))
                 })?;
-                // A server of the host's own ends with the host, and its sessions with it.
+                // A server that the host started ends with the host, and its sessions end with it.
                 let kept_at = server.is_none().then(|| endpoint.display_url.clone());
                 if let Some(note) = state.saved_session.clone().filter(|note| note.is_for_url(kept_at.as_deref())) {
                     let resumed = || opening(Session::resumed(id.clone(), host.clone(), note.clone()));
@@ -374,7 +374,7 @@ impl Pool {
 
 impl PooledAgent {
     fn new(spec: AgentSpec, options: &Options) -> Self {
-        // Over HTTP, each call has a stream of its own; in the modern era, the call's own result asks.
+        // Over HTTP, each call has its own stream. In the modern era, requests arrive in the call's own result.
         let (tells_who_asks, slots) = match (&spec.transport, spec.protocol) {
             (Transport::Http { .. }, _) => (OnceLock::from(true), 1),
             (Transport::Stdio(_), Protocol::Modern) => (OnceLock::from(true), 1),
@@ -402,8 +402,8 @@ impl PooledAgent {
 }
 
 impl ConnectionSlot {
-    /// Gives up a connection whose agent may still work on a call that nobody waits for: what it then asks would be
-    /// taken for the next call's. The caller has the connection to itself.
+    /// Marks a connection as stale if its agent may still process an abandoned call: later requests of the agent would
+    /// be attributed to the next call. The caller has exclusive use of the connection.
     async fn mark_stale_if_abandoned(&self) {
         if let Some(connection) = &self.state.lock().await.connection
             && connection.state.calls.has_abandoned()

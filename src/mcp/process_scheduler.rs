@@ -1,11 +1,10 @@
-//! Gives the calls of one agent their turns on its processes, so that a request of the agent belongs to one call.
-//! Never starts a process, and never makes a call.
+//! Assigns the calls of one agent to its processes, so that each request of the agent belongs to one call.
 //!
-//! Over pipes, nothing says which of several calls makes an agent ask back. Most agents never ask, so calls share one
-//! process until the agent is seen to ask; from then on each process takes one call at a time. A request that comes
-//! while several calls share the process is answered, but charged to none of them: waiting until one call is left
-//! would hold up an agent that waits for the answer, and would be a guess where a call does not wait. That this is
-//! rare is what the trial is for: the first call goes alone for a moment, and most agents that ask do so at once.
+//! Over stdio, a request of an agent does not name its call. Most agents never send requests, so calls share one
+//! process until the agent sends one. From then on, each process executes one call at a time. A request that arrives
+//! while several calls share the process is answered, but attributed to none of them. Waiting until one call remains
+//! would block an agent that needs the answer, and the attribution would still be a guess. The probe window makes this
+//! rare: the first call runs alone briefly, and most interactive agents send their requests early.
 
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
@@ -16,17 +15,17 @@ use tokio::{
 
 use super::lock;
 
-/// How long the first call of an agent goes alone: long enough for an agent that asks early on, and short beside what
-/// calls that are worth running in parallel take.
+/// The time for which the first call of an agent runs alone. Long enough for agents that send requests early, and short
+/// compared to calls that are worth running in parallel.
 const PROBE_WINDOW: Duration = Duration::from_millis(600);
 
-/// Whether an agent was seen to ask back in a way that does not say for which call. Once it was, that holds for the
-/// rest of the run, over all its processes.
+/// A flag that is set when an agent sends a request without naming its call. It stays set for the rest of the run and
+/// for all processes of the agent.
 #[derive(Debug, Default)]
 pub(super) struct InteractiveFlag(watch::Sender<bool>);
 
 impl InteractiveFlag {
-    /// It was seen to.
+    /// Sets the flag.
     pub(super) fn set(&self) {
         self.0.send_if_modified(|known| !std::mem::replace(known, true));
     }
@@ -35,36 +34,35 @@ impl InteractiveFlag {
         *self.0.borrow()
     }
 
-    /// Waits until it is known.
+    /// Waits until the flag is set.
     async fn wait_until_set(&self) {
-        // An error would mean that the sender is gone, which is borrowed here.
+        // `wait_for` fails only without a sender, and `self` keeps the sender.
         let _ = self.0.subscribe().wait_for(|known| *known).await;
     }
 }
 
-/// The turns of one agent's calls.
+/// The scheduler of one agent's calls.
 #[derive(Debug)]
 pub(super) struct ProcessScheduler {
     pub(super) interactive: InteractiveFlag,
-    /// Held by the call whose turn is next; the others queue behind it, first come, first served. As long as the calls
-    /// that are under way on the agent, which the run bounds.
+    /// Held by the next call to get a permit; others queue in FIFO order. The run limits the length of the queue.
     queue: tokio::sync::Mutex<()>,
-    /// Tells the call whose turn is next that a process may be free.
+    /// Notifies the next call that a process may be free.
     released: Notify,
-    /// Held for a look and a change.
+    /// Locked only to read and update the state.
     state: Mutex<SchedulerState>,
 }
 
 #[derive(Debug)]
 struct SchedulerState {
-    /// The processes that no call is on, by number.
+    /// The numbers of the processes without calls.
     idle: BTreeSet<usize>,
-    /// The calls that share process 0.
+    /// The number of calls that share process 0.
     shared_calls: usize,
     probe: ProbeWindow,
 }
 
-/// The first call, which goes alone for a moment.
+/// The window in which the first call runs alone.
 #[derive(Debug, Clone, Copy)]
 enum ProbeWindow {
     NotStarted,
@@ -72,33 +70,33 @@ enum ProbeWindow {
     Closed,
 }
 
-/// The right to make one call on one process, until it is dropped.
+/// The permit to make one call on one process, released on drop.
 #[derive(Debug)]
 pub(super) struct ProcessPermit<'t> {
     scheduler: &'t ProcessScheduler,
-    /// The number of the process, below the number that the turns were made for.
+    /// The number of the process.
     pub(super) process: usize,
-    /// Whether other calls may be on that process.
+    /// Whether other calls may use the same process.
     pub(super) sharing: Sharing,
 }
 
-/// How a call is on its process.
+/// The way in which a call uses its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// With others.
+    /// Together with other calls.
     Shared,
-    /// By itself.
+    /// Alone.
     Exclusive,
 }
 
-/// Why there is no turn yet.
+/// The reason why a permit is not available yet.
 struct PermitWait {
-    /// The end of the trial, if that is what is waited for.
+    /// The end of the probe window, if it has to be waited for.
     probe_ends: Option<Instant>,
 }
 
 impl ProcessScheduler {
-    /// Turns on up to `processes` processes; at least one.
+    /// Creates a scheduler for up to `processes` processes, and at least one.
     pub(super) fn new(processes: usize) -> Self {
         let state =
             SchedulerState { idle: (0..processes.max(1)).collect(), shared_calls: 0, probe: ProbeWindow::NotStarted };
@@ -110,11 +108,11 @@ impl ProcessScheduler {
         }
     }
 
-    /// Waits for a turn. Dropping the future gives up the place in the line.
+    /// Waits for a permit. Dropping the future gives up the place in the queue.
     pub(super) async fn acquire(&self) -> ProcessPermit<'_> {
         let _front = self.queue.lock().await;
         loop {
-            // Only the front waits for it, so that one stored notice is enough.
+            // Only the front of the queue waits here, so one stored notification is enough.
             let freed = self.released.notified();
             match self.try_acquire() {
                 Ok(turn) => return turn,
@@ -147,10 +145,10 @@ impl ProcessScheduler {
 }
 
 impl ProcessPermit<'_> {
-    /// Ends the turn, and with it the use of its process: no call gets it any more. Process 0 is not to be retired, as
-    /// somebody has to take the calls.
+    /// Releases the permit and disables its process for all later calls. Process 0 must stay enabled, because it
+    /// executes the remaining calls.
     pub(super) fn disable_process(self) {
-        // What would make the process idle again is left out.
+        // Dropping the permit would return the process to the idle set.
         std::mem::forget(self);
     }
 }
@@ -160,7 +158,7 @@ impl Drop for ProcessPermit<'_> {
         let mut state = lock(&self.scheduler.state);
         if self.sharing == Sharing::Shared {
             state.shared_calls -= 1;
-            // If the trial is still on, this was the first call.
+            // If the probe window is still open, this was the first call.
             state.probe = ProbeWindow::Closed;
             if state.shared_calls > 0 {
                 return;
@@ -178,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// The turn, if it can be had at once.
+    /// Returns the permit if it is available immediately.
     async fn try_now<'t>(
         turn: &mut std::pin::Pin<&mut impl Future<Output = ProcessPermit<'t>>>,
     ) -> Option<ProcessPermit<'t>> {

@@ -271,7 +271,7 @@ impl<'p> ActiveCall<'p> {
     /// own.
     ///
     /// # Errors
-    /// Returns the reason that there is no result.
+    /// Returns why the request has no result.
     pub(super) async fn exchange(&mut self, ask: &CallKind) -> Result<CallResult, CallError> {
         let mut pending = self.send(ask).await?;
         let answer = self.wait(pin!(pending.response())).await;
@@ -328,7 +328,7 @@ impl<'p> ActiveCall<'p> {
     /// Sends a request about the call, such as `tasks/get`, that makes the agent send no requests of its own.
     ///
     /// # Errors
-    /// Returns the reason that there is no response.
+    /// Returns why the request has no response.
     pub(super) async fn service_request(&mut self, request: ClientRequest) -> Result<ServerResult, CallError> {
         let peer = self.connection.peer.clone();
         let work = Box::pin(async move {

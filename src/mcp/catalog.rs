@@ -1,5 +1,4 @@
-//! Knows the tools of one agent, and checks arguments and results against their schemas.
-//! Never calls a tool.
+//! Lists the tools of one agent, and checks arguments and results against their schemas.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,23 +21,23 @@ use super::{
 };
 use crate::model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo};
 
-/// Limits how long a list counts, whatever the agent says.
+/// The longest time for which a tool list counts as fresh, whatever the agent requests.
 const MAX_TTL: Duration = Duration::from_secs(60 * 60);
 
-/// What an agent offers, as it was last listed.
+/// The tools of an agent, as last listed.
 #[derive(Debug)]
 pub(super) struct Catalog {
-    /// What the agent said of itself.
+    /// The server information and the tools.
     pub(super) info: Arc<AgentInfo>,
     schemas: HashMap<String, ToolSchemas>,
     /// The tools that can only be called as tasks.
     task_only_tools: HashSet<String>,
-    /// From when on the list may be out of date, by what a modern agent said of it. None for a legacy one, which
+    /// The time from which the list may be out of date, by the TTL of a modern agent. None for a legacy agent, which
     /// announces changes.
     stale_from: Option<Instant>,
 }
 
-/// The schemas of a tool, compiled when they are first needed.
+/// The schemas of a tool, compiled on first use.
 #[derive(Debug, Default)]
 struct ToolSchemas {
     input: ToolSchema,
@@ -46,10 +45,10 @@ struct ToolSchemas {
 }
 
 impl Catalog {
-    /// Asks for every page of the list.
+    /// Lists all pages of the agent's tools.
     ///
     /// # Errors
-    /// What the service said; an agent that does not know tools at all has none, which is no error.
+    /// Returns the error of the service. An agent that does not support tools at all has an empty list instead.
     pub(super) async fn list(peer: &Peer<RoleClient>, spec: &Arc<AgentSpec>) -> Result<Self, ServiceError> {
         let mut listing = ToolListing::default();
         let mut cursor = None;
@@ -90,20 +89,21 @@ impl Catalog {
         Self { info: Arc::new(info), schemas, task_only_tools: HashSet::new(), stale_from: None }
     }
 
-    /// Says whether the agent may have other tools by now, so that the list must not decide what is refused.
+    /// Returns whether the list may be out of date, so that it must not cause a rejection.
     pub(super) fn is_stale(&self) -> bool {
         self.stale_from.is_some_and(|moment| Instant::now() >= moment)
     }
 
-    /// Whether a tool can only be called as a task.
+    /// Returns whether a tool can only be called as a task.
     pub(super) fn needs_task(&self, tool: &str) -> bool {
         self.task_only_tools.contains(tool)
     }
 
-    /// Checks `arguments` against the tool's `inputSchema`, and returns why they could not be checked, the first time.
+    /// Checks `arguments` against the tool's `inputSchema`. Returns the reason if they cannot be checked, but only the
+    /// first time.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidArguments`] that names each violation.
+    /// Returns [`FailureKind::InvalidArguments`] that names each violation.
     pub(super) async fn check_arguments(
         &self,
         agent: &AgentId,
@@ -124,11 +124,11 @@ impl Catalog {
         }
     }
 
-    /// Checks structured content against the tool's `outputSchema`, if it has one, and returns why it could not be
-    /// checked, the first time.
+    /// Checks structured content against the tool's `outputSchema`, if it has one. Returns the reason if it cannot be
+    /// checked, but only the first time.
     ///
     /// # Errors
-    /// [`FailureKind::InvalidResult`] that names each violation, or says that there is no structured content.
+    /// Returns [`FailureKind::InvalidResult`] that names each violation or the lack of structured content.
     pub(super) async fn check_result(
         &self,
         agent: &AgentId,
@@ -155,7 +155,7 @@ impl Catalog {
         }
     }
 
-    /// The failure of a call whose tool is not in the catalogue.
+    /// Returns the failure of a call whose tool is not in the catalog.
     pub(super) fn unknown_tool(&self, spec: &AgentSpec, tool: &str) -> Failure {
         let agent = &spec.id;
         if !spec.is_tool_allowed(tool) {

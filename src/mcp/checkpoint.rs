@@ -1,54 +1,53 @@
-//! Says what is written down of a call under way, so that a later process can take it up where this one left it.
-//! Never decides when: each way to outlive the host writes its own notes.
+//! Defines the checkpoints of a call in progress, from which a later process can resume it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::{Failure, FailureKind, JsonObject, StartAttempt};
 
-/// Where a call is. A later note of the same call replaces an earlier one: a call that was read from a stream may go on
-/// as a task of the agent, and then as a resource that is waited for.
+/// A checkpoint of a call. A later checkpoint of the same call replaces an earlier one. For example, a call with a
+/// response stream may continue as a remote task, and then wait for a resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum CallCheckpoint {
-    /// Its response is a stream of events that can be read again, in a legacy session over Streamable HTTP.
+    /// A response stream whose events can be read again, in a legacy session over Streamable HTTP.
     Stream(StreamCheckpoint),
-    /// The agent works on it as a task, which is asked for its state.
+    /// A task at the agent, which is polled for its state.
     RemoteTask(RemoteTaskCheckpoint),
-    /// The agent wants input before it goes on, and holds nothing itself.
+    /// A request for input. The agent keeps no state of the call meanwhile.
     Round(InputRoundCheckpoint),
-    /// The agent was given the input that it wanted. Only the agent knows whether it took it, so neither is it given
-    /// again nor is the call gone on with.
+    /// Input that was already sent. Only the agent knows whether it received the input, so it is not sent again and the
+    /// call is not resumed.
     InputGiven,
-    /// The tool has ended, and left a resource that is waited for.
+    /// A resource that the host waits for after the tool has returned.
     Resource(ResourceCheckpoint),
 }
 
-/// A response that can be read again.
+/// A response stream that can be read again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StreamCheckpoint {
-    /// The session in which the request was made.
+    /// The ID of the session in which the request was made.
     pub(super) session: String,
-    /// The request's id on the wire, which is its progress token too.
+    /// The ID of the request on the wire, which is also its progress token.
     pub(super) request: i64,
-    /// The last event whose content needs not come again.
+    /// The last event whose content need not be read again.
     pub(super) last_event: String,
-    /// The task whose result is waited for, if the request is that for a task's result rather than the call.
+    /// The task whose result is requested. None for a request of the call itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) task: Option<RemoteTaskCheckpoint>,
 }
 
-/// A task of the agent.
+/// A task at the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RemoteTaskCheckpoint {
-    /// Its id, by the agent.
+    /// The ID that the agent assigned.
     pub(super) id: String,
-    /// How the agent is asked for it.
+    /// The protocol for requests about the task.
     pub(super) dialect: TaskProtocol,
-    /// Milliseconds between two looks, as the agent asked for.
+    /// The polling interval in milliseconds that the agent requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) poll_interval_ms: Option<u64>,
-    /// Milliseconds for which the agent keeps it; unbounded where absent.
+    /// The time in milliseconds for which the agent keeps the task; unbounded if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ttl_ms: Option<u64>,
 }
@@ -63,32 +62,32 @@ pub(super) enum TaskProtocol {
     Experimental,
 }
 
-/// A round of requests for input.
+/// A round of input requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct InputRoundCheckpoint {
-    /// 1 for the first round.
+    /// The number of the round, starting at 1.
     pub(super) number: u32,
-    /// The server's opaque state, to be given back.
+    /// The opaque state of the server, to be returned unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<String>,
-    /// The requests by the server's keys, each with `method` and `params`.
+    /// The requests, by the keys of the server, each with `method` and `params`.
     pub(super) requests: JsonObject,
 }
 
-/// A resource that is waited for.
+/// A resource that the host waits for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ResourceCheckpoint {
-    /// Its address, by the agent.
+    /// The URI that the agent assigned.
     pub(super) uri: String,
-    /// The link to it, as it was in the tool's result.
+    /// The resource link from the result of the tool.
     pub(super) link: Value,
 }
 
 impl CallCheckpoint {
-    /// Reads what an earlier process wrote of `call`.
+    /// Parses the checkpoint that an earlier process wrote for `call`.
     ///
     /// # Errors
-    /// [`FailureKind::Interrupted`] for what this version does not know.
+    /// Returns [`FailureKind::Interrupted`] for a checkpoint that this version does not know.
     pub(super) fn from_value(note: Value, call: &StartAttempt) -> Result<Self, Failure> {
         serde_json::from_value(note).map_err(|error| {
             tracing::warn!(agent = %call.agent, %error, "the note of a call cannot be read");
@@ -96,13 +95,13 @@ impl CallCheckpoint {
         })
     }
 
-    /// What the host keeps.
+    /// Serializes the checkpoint for the journal.
     pub(super) fn to_value(&self) -> Value {
         serde_json::to_value(self).expect("keys are text and no part of a note refuses")
     }
 }
 
-/// The call cannot be taken up: what became of it is not known.
+/// Returns the failure of a call that cannot be resumed, so that its effect is unknown.
 pub(super) fn interrupted_failure(call: &StartAttempt) -> Failure {
     let StartAttempt { agent, tool, .. } = call;
     let message = format!(

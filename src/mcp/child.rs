@@ -1,5 +1,4 @@
-//! Owns one child process: its start, its environment, its end.
-//! Never speaks with it.
+//! Owns one child process: its start, its environment, and its end.
 
 use std::{
     process::{ExitStatus, Stdio},
@@ -25,42 +24,42 @@ use crate::{
     },
 };
 
-/// What a child gets of the host's environment, besides every `LC_*`: enough to find programs, files and the language
-/// of a person, and no secret.
+/// The environment variables that a child inherits from the host, in addition to every `LC_*`. They suffice to find
+/// programs, files, and the user's language, and contain no secrets.
 const BASE_ENVIRONMENT: [&str; 10] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "TZ", "XDG_RUNTIME_DIR"];
-/// How long a child may take to end by itself when its input is closed. Some servers never look.
+/// The time for a child to exit after its input is closed. Some servers never notice.
 const INPUT_CLOSED_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long a child may take to clean up when it is asked to end.
+/// The time for a child to clean up after the terminate signal.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// How long the system may take to end what was killed.
+/// The time for the system to end a killed child.
 const KILL_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long an error waits for the exit status of a child whose output has ended.
+/// The time that an error report waits for the exit status of a child whose output has ended.
 const EXIT_STATUS_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What a child's input and output are for.
+/// The purpose of a child's input and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PipePurpose {
-    /// The protocol.
+    /// The messages of the protocol.
     Protocol,
-    /// Nothing: no input, and the output goes to the log.
+    /// The log of the agent: the input is closed, and the output goes to the log.
     Log,
 }
 
-/// A running child, or one that has ended. Dropping it kills its process group.
+/// A child process, running or exited. Dropping it kills its process group.
 #[derive(Debug)]
 pub(super) struct Child {
     command: String,
     pid: u32,
     status: watch::Receiver<Option<ExitStatus>>,
-    /// Cancelled when nothing more comes from its standard error.
+    /// Cancelled at the end of the child's standard error.
     stderr_closed: CancellationToken,
     log: Arc<AgentLog>,
-    /// Dropped with the child, which makes the keeper kill the group.
+    /// The task that owns the process group. Aborting it kills the group.
     _supervisor: tokio_util::task::AbortOnDropHandle<()>,
 }
 
-/// Kills the group of a child that nobody keeps any more.
+/// The process group of a child. Dropping it kills the group.
 struct ProcessGroup(u32);
 
 impl Drop for ProcessGroup {
@@ -73,10 +72,10 @@ impl Drop for ProcessGroup {
 }
 
 impl Child {
-    /// Starts `process`; with [`PipePurpose::Protocol`], its input and output are returned too.
+    /// Starts `process`. With [`PipePurpose::Protocol`], also returns its input and output.
     ///
     /// # Errors
-    /// What the system said: no such program, not executable, no such directory.
+    /// Returns the error of the system: no such program, not executable, or no such directory.
     pub(super) fn spawn(
         process: &ChildProcess,
         log: Arc<AgentLog>,
@@ -127,7 +126,7 @@ impl Child {
             let group = ProcessGroup(pid);
             let status = child.wait().await;
             drop(own);
-            // What the leader left behind ends with it.
+            // Other processes of the group end with their leader.
             guard::signal(pid, Signal::Kill);
             ended.send_replace(status.ok());
             for _ in 0..50 {
@@ -146,19 +145,19 @@ impl Child {
         ))
     }
 
-    /// Whether it has ended.
+    /// Returns whether the child has exited.
     pub(super) fn has_exited(&self) -> bool {
         self.status.borrow().is_some() || self.status.has_changed().is_err()
     }
 
-    /// Waits until it has ended.
+    /// Waits until the child has exited.
     pub(super) async fn wait_for_exit(&self) {
         let mut status = self.status.clone();
-        // An error means that the keeper is gone, and the child with it.
+        // An error means that the supervisor task has ended, and the child with it.
         let _ = status.wait_for(Option::is_some).await;
     }
 
-    /// Ends it and everything in its group. The caller has closed its input, if it has one.
+    /// Ends the child and everything in its group. The caller must have closed its input, if it has one.
     pub(super) async fn shut_down(&self, pipes: PipePurpose) {
         let graces = [(None, INPUT_CLOSED_TIMEOUT), (Some(Signal::Terminate), TERMINATE_TIMEOUT)];
         let graces = graces.into_iter().skip(usize::from(pipes == PipePurpose::Log));
@@ -175,7 +174,7 @@ impl Child {
         self.log.flush().await;
     }
 
-    /// Says for an error how it ended and what its last words were.
+    /// Describes the exit status and the last lines of standard error, for error messages.
     pub(super) async fn exit_report(&self) -> String {
         let _ = tokio::time::timeout(EXIT_STATUS_TIMEOUT, self.wait_for_exit()).await;
         let status = *self.status.borrow();

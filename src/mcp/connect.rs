@@ -1,5 +1,4 @@
-//! Makes a connection to one agent: its transport, the handshake of its era, its catalogue.
-//! Never keeps more than one, and never makes another by itself.
+//! Connects to one agent: opens the transport, does the handshake of its era, and lists its tools.
 #![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
 
 use std::{
@@ -37,12 +36,12 @@ use super::{
 };
 use crate::model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol};
 
-/// How long rmcp may take to end a connection: a session is given back, an answer is written.
+/// The time for rmcp to close a connection: end the session and write pending responses.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The longest that the probe for the modern era waits: less than rmcp's own limit of ten seconds. After that limit, rmcp
-/// takes an answer to the probe, ours included, for a broken handshake.
+/// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
+/// rmcp treats even our synthetic response as a broken handshake.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(9);
-/// How long setting the log level may take; nothing waits for it.
+/// The time for setting the log level; nothing waits for it.
 const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection.
@@ -50,18 +49,18 @@ pub(super) struct Connection {
     pub(super) spec: Arc<AgentSpec>,
     pub(super) state: Arc<ConnectionState>,
     pub(super) peer: Peer<RoleClient>,
-    /// The way of calls.
+    /// The transport of calls.
     pub(super) transport: CallTransport,
-    /// Whether requests carry everything themselves: 2026-07-28 and later.
+    /// Whether the agent speaks 2026-07-28 or later, whose requests are self-contained.
     pub(super) modern: bool,
-    /// Replaced when the agent announces another list; held for a clone.
+    /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
     catalog: Mutex<Arc<Catalog>>,
     service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
-    /// The process at the other end, and how it is spoken with.
+    /// The process at the other end, and the purpose of its pipes.
     child: Option<(Arc<Child>, PipePurpose)>,
 }
 
-/// What a connection is made with.
+/// The parameters of a new connection.
 pub(super) struct ConnectRequest<'a> {
     pub(super) spec: &'a Arc<AgentSpec>,
     pub(super) state: Arc<ConnectionState>,
@@ -70,7 +69,7 @@ pub(super) struct ConnectRequest<'a> {
     pub(super) era: Option<Era>,
 }
 
-/// Why there is no connection.
+/// The reason that a connection attempt failed.
 pub(super) struct ConnectError {
     pub(super) failure: Failure,
     pub(super) kind: ConnectErrorKind,
@@ -85,7 +84,7 @@ impl From<Failure> for ConnectError {
 /// Starts `process` for the agent.
 ///
 /// # Errors
-/// [`FailureKind::AgentUnavailable`] with what the system said.
+/// Returns [`FailureKind::AgentUnavailable`] with the error of the system.
 pub(super) fn start_child(
     spec: &AgentSpec,
     process: &ChildProcess,
@@ -107,7 +106,7 @@ pub(super) fn start_child(
     Ok((Arc::new(child), ends))
 }
 
-/// Returns how to write a command that holds its arguments.
+/// Suggests how to split a `command` that contains its arguments.
 fn split_command(command: &str) -> Option<String> {
     let mut words = command.split_whitespace();
     let program = words.next()?;
@@ -115,8 +114,10 @@ fn split_command(command: &str) -> Option<String> {
     (!arguments.is_empty()).then(|| format!("`command = {program:?}` and `args = [{}]`", arguments.join(", ")))
 }
 
-/// Connects to a child over its pipes. A child that ends or falls silent during the handshake is started again: in the
-/// other era, since some legacy servers die of the probe, and a few times in case it was bad luck.
+/// Connects to a child over its pipes.
+///
+/// Restarts a child that exits or stalls during the handshake: first in the other era, since the probe crashes some
+/// legacy servers, and then a few times for transient failures.
 pub(super) async fn connect_stdio<'a>(
     opening: impl Fn() -> ConnectRequest<'a>,
     process: &ChildProcess,
@@ -141,7 +142,7 @@ pub(super) async fn connect_stdio<'a>(
     }
 }
 
-/// Starts a child and connects to it, with the current one of `handshakes`.
+/// Starts a child and connects to it with the current handshake of `handshakes`.
 async fn try_connect_stdio(
     opening: ConnectRequest<'_>,
     handshakes: &HandshakeSequence,
@@ -165,10 +166,10 @@ async fn try_connect_stdio(
             way,
             Some((child.clone(), PipePurpose::Protocol))
         ));
-        // With another handshake left, a part of the time is kept for it.
+        // While an alternative handshake remains, a third of the time is reserved for it.
         match timeout(if handshakes.has_alternative() { left / 3 * 2 } else { left }, &mut opened).await {
             Ok(opened) => opened,
-            // One that has not read yet is still starting, and another start would take as long.
+            // A child that has not read its input is still starting; a restart would take as long.
             Err(_) if handshakes.has_alternative() && !unread.has_unread() => Err(ConnectError {
                 failure: startup_timeout_failure(&spec, "did not finish the handshake"),
                 kind: ConnectErrorKind::Handshake,
@@ -189,7 +190,7 @@ async fn try_connect_stdio(
     }
 }
 
-/// The failure of an agent that took longer than its startup timeout.
+/// Returns the failure of an agent that exceeded its startup timeout.
 fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
     let limit = HumanDuration(spec.startup_timeout);
     let message = format!("agent `{}` {what} within {limit}", spec.id);
@@ -200,7 +201,7 @@ fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
     Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
 }
 
-/// What was written to a child, and whether it has read all of that.
+/// A duplicate of a child's input pipe that shows whether the child has read everything.
 #[cfg(unix)]
 struct UnreadInput(Option<std::os::fd::OwnedFd>);
 
@@ -210,7 +211,7 @@ impl UnreadInput {
         Self(std::os::fd::AsFd::as_fd(input).try_clone_to_owned().ok())
     }
 
-    /// Says whether something is unread; where the system does not say, nothing is.
+    /// Returns whether some input is unread; false if the system cannot report it.
     fn has_unread(&self) -> bool {
         self.0.as_ref().and_then(|input| rustix::io::ioctl_fionread(input).ok()).is_some_and(|bytes| bytes > 0)
     }
@@ -230,8 +231,10 @@ impl UnreadInput {
     }
 }
 
-/// Connects over Streamable HTTP. A server that does not listen or is not ready is asked again, not before it wants to be
-/// and until the startup timeout is over; a `server` of the host's own, for as long as it runs.
+/// Connects over Streamable HTTP.
+///
+/// Retries a server that does not listen or is not ready, after the delay that it requests, until the startup timeout.
+/// A `server` that the host started must also still be running.
 pub(super) async fn connect_http<'a>(
     opening: impl Fn() -> ConnectRequest<'a>,
     endpoint: &HttpEndpoint,
@@ -286,7 +289,7 @@ pub(super) async fn connect_http<'a>(
             error.failure.message = format!("{}; {}", error.failure.message, server.exit_report().await);
             Err(error)
         }
-        // Whoever answered, it was not the server that has ended.
+        // The response came from another process: the host's own server has exited.
         (Ok(connection), Some(server)) if server.has_exited() => {
             connection.close().await;
             Err(unavailable(format!("could not be reached; {}", server.exit_report().await)))
@@ -311,11 +314,11 @@ async fn try_connect_http(
         .await
 }
 
-/// The failure of an agent whose startup timeout is over, or will be before it may be asked again.
+/// Returns the error for an agent whose startup timeout ends before the next attempt may start.
 fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Option<ConnectError>) -> ConnectError {
     let mut late = startup_timeout_failure(spec, &format!("at `{}` did not finish connecting", endpoint.display_url));
     let Some(ConnectError { failure, kind: reason }) = latest else { return late.into() };
-    // Its own message names the agent, too.
+    // The agent is already named in the outer message.
     let own = format!("agent `{}`: ", spec.id);
     let why = failure.message.strip_prefix(&own).unwrap_or(&failure.message);
     late.message = format!("{}: {why}", late.message);
@@ -325,7 +328,7 @@ fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Opti
     ConnectError { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, kind: reason }
 }
 
-/// Does the handshake and lists the tools; `way` is that of calls, by the version agreed on.
+/// Does the handshake and lists the tools. `way` returns the channel for calls in the negotiated version.
 async fn handshake_and_list_tools<T>(
     opening: ConnectRequest<'_>,
     handshake: Protocol,
@@ -341,7 +344,7 @@ where
     let handler = AgentRequestHandler::new(link.clone(), options);
     let is_resumed = link.session.resumed_handshake().is_some();
     let carrier = IdMappingTransport::new(carrier, link.clone());
-    // The handshake of a session that is there already is answered by the transport.
+    // The transport answers the handshake of a resumed session itself.
     let protocol = if is_resumed { Protocol::Legacy } else { handshake };
     let handshaking = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
     let service = handshaking.await.map_err(|error| handshake_error(spec, &error))?;
@@ -360,12 +363,13 @@ where
     }
     let announces = peer.peer_info().and_then(|info| info.capabilities.tools.as_ref()?.list_changed) == Some(true);
     if modern && announces {
-        // Before the list, so that no change falls between the two.
+        // Subscribes before listing, so that no change is missed between the two.
         tokio::spawn(subscription::watch_tools(peer.clone(), link.clone()));
     }
     let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
         let failure = failure::from_service(&spec.id, &error);
-        // A server may refuse a session that it does not know in any words; in a session of its own it may not.
+        // Servers reject unknown sessions with arbitrary error messages. In a new session, the same error would be
+        // final.
         let is_session_lost = is_resumed
             && failure.as_ref().is_some_and(|failure| {
                 matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
@@ -397,7 +401,7 @@ fn handshake_error(spec: &AgentSpec, error: &ClientInitializeError) -> ConnectEr
     ConnectError { failure, kind: failure::handshake_error_kind(error) }
 }
 
-/// How long a server has to answer `server/discover`; the rest of what is `left` is for `initialize`.
+/// Returns the timeout for `server/discover`; the rest of `remaining` is for `initialize`.
 fn probe_timeout(remaining: Duration) -> Duration {
     (remaining / 2).min(MAX_PROBE_TIMEOUT)
 }
@@ -415,7 +419,8 @@ fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
 }
 
 impl Connection {
-    /// Returns the era that the agent speaks. None where it did not say so clearly enough to be remembered.
+    /// Returns the era that the agent speaks. Returns `None` if the probe failed for another reason, so that the era is
+    /// not cached.
     pub(super) fn era(&self) -> Option<Era> {
         match (self.modern, self.state.probe_failed.load(Ordering::Relaxed)) {
             (true, _) => Some(Era::Modern),
@@ -424,30 +429,30 @@ impl Connection {
         }
     }
 
-    /// Whether another call can go over it.
+    /// Returns whether another call can use the connection.
     pub(super) fn is_usable(&self) -> bool {
         let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_exited());
         let lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
         !lost && !gone && !self.state.is_stale.load(Ordering::Relaxed)
     }
 
-    /// The tools as last listed.
+    /// Returns the tools as last listed.
     pub(super) fn catalog(&self) -> Arc<Catalog> {
         lock(&self.catalog).clone()
     }
 
-    /// The tools, unless they have to be listed again: the agent announced a change, or `tool` is not among them, since
-    /// announcements get lost.
+    /// Returns the tools, or `None` if they must be listed again: after an announced change, or if `tool` is missing.
+    /// Announcements can get lost.
     pub(super) fn catalog_with(&self, tool: &str) -> Option<Arc<Catalog>> {
         let catalog = self.catalog();
         let is_known = catalog.info.tool(tool).is_some() || !self.spec.is_tool_allowed(tool);
         (is_known && !self.state.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
     }
 
-    /// The tools, listed again unless that was done since they were as in `known`.
+    /// Returns the tools, listed again unless they have changed since `known`.
     ///
     /// # Errors
-    /// When the connection is lost meanwhile; nothing was sent.
+    /// Returns an error if the connection is lost meanwhile; no call was sent.
     pub(super) async fn refresh_catalog(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
         let catalog = self.catalog();
         if !Arc::ptr_eq(&catalog, known) && !self.state.tools_changed.load(Ordering::Relaxed) {
@@ -473,12 +478,12 @@ impl Connection {
         }
     }
 
-    /// What there is to say of a call whose connection was lost, or whose response ended without an answer; `sent`
-    /// says whether the request was being written at least.
+    /// Returns the failure of a call whose connection was lost, or whose response stream ended early. `sent` states
+    /// whether writing the request had begun.
     pub(super) async fn lost_failure(&self, sent: bool) -> Failure {
         let id = &self.spec.id;
         if sent && self.is_usable() {
-            // Over HTTP, each response has a stream of its own; the others go on.
+            // Over HTTP, each response has a stream of its own; other calls continue.
             let message = format!("agent `{id}` ended its response before it answered");
             return Failure::new(FailureKind::ConnectionLost, message);
         }
@@ -494,10 +499,10 @@ impl Connection {
         }
     }
 
-    /// Ends the connection, and the child at its other end if it is spoken with over its pipes.
+    /// Closes the connection. Also shuts down a child that is connected over its pipes.
     pub(super) async fn close(&self) {
         self.state.mark_stale();
-        // Whatever the agent still asks is withdrawn; rmcp would wait for the answers.
+        // Pending requests of the agent are withdrawn; otherwise rmcp would wait for their answers.
         self.state.lost.cancel();
         let mut service = self.service.lock().await;
         if let Err(error) = service.close_with_timeout(CLOSE_TIMEOUT).await {

@@ -1,6 +1,5 @@
-//! Holds what one connection shares between its transport, its handler and its calls, and asks the host on the
-//! agent's behalf.
-//! Never decides what an answer means.
+//! Holds the state that a connection shares between its transport, its handler, and its calls. Forwards requests of the
+//! agent to the host.
 
 use std::{
     collections::HashMap,
@@ -30,41 +29,41 @@ use crate::model::{
     AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
 };
 
-/// Log messages of one agent that reach the host within a second: as many as a person can follow, and more.
+/// The number of log messages of one agent that reach the host within a second, more than a person can follow.
 const MAX_LOGS_PER_SECOND: u32 = 50;
-/// Bytes of the name of a logger that are kept.
+/// The maximum length of a logger name in bytes.
 const MAX_LOGGER_BYTES: usize = 256;
-/// Bytes of a log message's text, or of its data as JSON, that are kept.
+/// The maximum length of a log message's text, or of its data as JSON, in bytes.
 pub(super) const MAX_LOG_BYTES: usize = 8 * 1024;
-/// Bytes of a prompt that a person sees before the model does.
+/// The maximum length of a prompt in a consent question, in bytes.
 const MAX_CONSENT_PROMPT_BYTES: usize = 500;
 
-/// What belongs to one connection.
+/// The shared state of one connection.
 pub(super) struct ConnectionState {
     /// The agent at the other end.
     pub(super) agent: AgentId,
-    /// Who answers what the agent asks.
+    /// The host that answers the requests of the agent.
     pub(super) host: Arc<dyn Host>,
     /// The calls in flight.
     pub(super) calls: OpenCalls,
-    /// Cancelled when nothing more can come over the connection.
+    /// Cancelled when nothing more can arrive over the connection.
     pub(super) lost: CancellationToken,
-    /// The session, if it comes to have one.
+    /// The session, if the server creates one.
     pub(super) session: Session,
-    /// The requests of the service that wait for an answer.
+    /// The requests of rmcp's service that wait for a response.
     pub(super) requests: OpenRequests,
     shared: Arc<AgentShared>,
-    /// Tells of resources that have changed, whichever.
+    /// Notifies waiters that some resource has changed.
     pub(super) resources_changed: watch::Sender<()>,
-    /// Set when the agent announced another list of tools.
+    /// Set when the agent announces a change of its tool list.
     pub(super) tools_changed: AtomicBool,
-    /// Set when the connection is not good for another call.
+    /// Set when no other call can use the connection.
     pub(super) is_stale: AtomicBool,
-    /// Set when the probe for the modern era failed for a reason that has nothing to do with eras.
+    /// Set when the probe for the modern era failed for a reason unrelated to eras.
     pub(super) probe_failed: AtomicBool,
-    /// Counts log messages; held for a comparison.
+    /// The rate limiter of log messages; locked only for a comparison.
     logs: Mutex<LogLimiter>,
-    /// How many questions each call has asked.
+    /// The number of questions of each call; the key `None` is for requests outside of any call.
     questions: Mutex<HashMap<Option<AttemptId>, u32>>,
 }
 
@@ -75,25 +74,25 @@ struct LogLimiter {
     dropped: u64,
 }
 
-/// What all connections to one agent have in common.
+/// The state that all connections to one agent share.
 #[derive(Debug)]
 pub(super) struct AgentShared {
-    /// What it is told of sampling.
+    /// The sampling support that is declared to the agent.
     pub(super) sampling: SamplingSupport,
-    /// What the agent may ask of the model.
+    /// The sampling quota of the agent.
     pub(super) sampling_quota: SamplingQuota,
-    /// Whose turn it is on which connection, where requests of the agent do not say which call they are for.
+    /// The scheduler of process permits, for agents whose requests do not identify their call.
     pub(super) scheduler: ProcessScheduler,
-    /// Set when the host leaves what is under way to a later process.
+    /// Set when the host leaves the calls in progress to a later process.
     pub(super) is_suspended: AtomicBool,
 }
 
-/// The requests of the service that wait for an answer, by their ids on the wire, and how each answer is read.
+/// The requests of rmcp's service that wait for a response, by their IDs on the wire, and how to parse each response.
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests(Mutex<HashMap<i64, ExpectedResult>>);
 
 impl OpenRequests {
-    /// Notes that `request` is about to be sent under `id`.
+    /// Registers `request` before it is sent under `id`.
     pub(super) fn add(&self, id: &RequestId, request: &ClientRequest) -> ExpectedResult {
         let expected = match request {
             ClientRequest::InitializeRequest(_) => ExpectedResult::Initialize,
@@ -107,7 +106,7 @@ impl OpenRequests {
         expected
     }
 
-    /// Removes the request, and says whether it was open.
+    /// Removes the request, and returns whether it was open.
     pub(super) fn remove(&self, id: &RequestId) -> bool {
         id_number(id).is_some_and(|id| lock(&self.0).remove(&id).is_some())
     }
@@ -128,16 +127,16 @@ impl PendingRequests for ConnectionState {
     }
 }
 
-/// On whose behalf an agent asks.
+/// The origin of a request of the agent, and the calls that it may be for.
 pub(super) struct RequestScope {
     origin: Origin,
     candidates: CandidateCalls,
-    /// Cancelled when the agent takes its request back.
+    /// Cancelled when the agent withdraws its request.
     withdrawn: CancellationToken,
 }
 
 impl ConnectionState {
-    /// A link to an agent, before anything is sent over it.
+    /// Creates the state of a connection before anything is sent over it.
     pub(super) fn new(session: Session, common: Arc<AgentShared>) -> Arc<Self> {
         Arc::new(Self {
             agent: session.agent.clone(),
@@ -156,7 +155,7 @@ impl ConnectionState {
         })
     }
 
-    /// A message was larger than what is read. With one call in flight, it was that call's.
+    /// Handles a message that exceeds the size limit. If only one call is in flight, that call fails.
     pub(super) fn handle_overflow(&self) {
         tracing::warn!(agent = %self.agent, "the agent sent a message that is too large");
         if let Some(call) = self.calls.candidates(None).only() {
@@ -164,17 +163,18 @@ impl ConnectionState {
         }
     }
 
-    /// Takes in progress as it arrives.
+    /// Records progress as it arrives.
     pub(super) fn report_progress(&self, token: &RequestId, progress: Progress) {
-        // Progress of a call that has ended is nobody's.
+        // Progress of a call that has ended is dropped.
         if let Some(call) = self.calls.find(token) {
             call.report(progress);
         }
     }
 
-    /// Takes note of a request of the agent as it arrives, on the stream of `stream` if the transport has streams: the
-    /// calls that are in flight now are those that it can be for. It has to be asked before a later message is looked
-    /// at, which may be the answer to one of them.
+    /// Returns the calls that a request of the agent can be for, as the request arrives.
+    ///
+    /// If the transport has streams, `stream` is the request whose response stream it came on. Call this before
+    /// processing any later message, since that may be the response of one of the calls.
     pub(super) fn candidates_for(&self, stream: Option<&RequestId>) -> CandidateCalls {
         if stream.is_none() {
             self.shared.scheduler.interactive.set();
@@ -182,18 +182,18 @@ impl ConnectionState {
         self.calls.candidates(stream)
     }
 
-    /// What the agent was told of sampling.
+    /// Returns the sampling support that is declared to the agent.
     pub(super) fn sampling(&self) -> SamplingSupport {
         self.shared.sampling
     }
 
-    /// Whether nothing more is to be sent, since a later process goes on with what is under way.
+    /// Returns whether nothing more may be sent, since a later process will resume what is in progress.
     pub(super) fn is_suspended(&self) -> bool {
         self.shared.is_suspended.load(Ordering::Relaxed)
     }
 
-    /// Who asks in `request`, which can only be for one of `candidates`. An only one is the one that asks, and of
-    /// several none is: the host does not guess.
+    /// Returns the scope of `request`, which belongs to one of `candidates`. A single candidate is its origin; of
+    /// several, the host picks none.
     pub(super) fn request_scope(
         &self,
         candidates: CandidateCalls,
@@ -209,7 +209,7 @@ impl ConnectionState {
         Origin { agent: self.agent.clone(), attempt, key }
     }
 
-    /// Who asks in a request that is `call`'s for certain; `key` is the agent's own name of the request, if it has one
+    /// Returns the scope of a request that certainly belongs to `call`. `key` is the agent's own ID of the request, if
     /// that outlives the connection.
     pub(super) fn scope_of_call(&self, call: &Arc<CallState>, key: Option<String>) -> RequestScope {
         let origin = Origin { agent: self.agent.clone(), attempt: Some(call.attempt.clone()), key };
@@ -217,19 +217,19 @@ impl ConnectionState {
         RequestScope { origin, candidates, withdrawn: CancellationToken::new() }
     }
 
-    /// Answers a request that came as input which a call needs: an object with `method` and `params`.
+    /// Answers an input request of a call: an object with `method` and `params`.
     ///
     /// # Errors
-    /// As [`ConnectionState::answer`].
+    /// Returns the same errors as [`ConnectionState::answer`].
     pub(super) async fn answer_input_request(&self, asker: &RequestScope, request: &Value) -> Result<Value, ErrorData> {
         let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
         self.answer(asker, method, request.get("params").unwrap_or(&Value::Null)).await
     }
 
-    /// Answers a request of the agent: JSON in, JSON out.
+    /// Answers a request of the agent. Its parameters and its result are JSON.
     ///
     /// # Errors
-    /// A JSON-RPC error for the agent.
+    /// Returns a JSON-RPC error for the agent.
     pub(super) async fn answer(&self, asker: &RequestScope, method: &str, params: &Value) -> Result<Value, ErrorData> {
         let json = |value: serde_json::Result<Value>| value.map_err(|e| ErrorData::internal_error(e.to_string(), None));
         match method {
@@ -245,10 +245,10 @@ impl ConnectionState {
         }
     }
 
-    /// Counts a question of the call; those outside of any call count together.
+    /// Counts a question of the call. Questions outside of any call share one counter.
     ///
     /// # Errors
-    /// A JSON-RPC error for the agent if there were too many.
+    /// Returns a JSON-RPC error for the agent if there were too many.
     fn count_question(&self, asker: &RequestScope) -> Result<(), ErrorData> {
         let mut questions = lock(&self.questions);
         let count = questions.entry(asker.origin.attempt.clone()).or_default();
@@ -260,7 +260,7 @@ impl ConnectionState {
         Err(ErrorData::invalid_request(message, None))
     }
 
-    /// Asks a person; a question that nobody waits for any more is taken back.
+    /// Asks a person. The question is withdrawn when its answer is no longer needed.
     pub(super) async fn elicit(&self, asker: &RequestScope, elicitation: Elicitation) -> Answer {
         self.ask_person(asker, asker.origin.clone(), elicitation).await
     }
@@ -273,10 +273,10 @@ impl ConnectionState {
         }
     }
 
-    /// Asks the model, as far as the agent's section lets it: within its caps, and after a person where that is said.
+    /// Requests a reply of the model within the sampling quota of the agent, after a person's consent if required.
     ///
     /// # Errors
-    /// A JSON-RPC error for the agent.
+    /// Returns a JSON-RPC error for the agent.
     pub(super) async fn sample(&self, asker: &RequestScope, params: &Value) -> Result<ChatReply, ErrorData> {
         if self.sampling() == SamplingSupport::Off {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "this host has no language model", None));
@@ -289,7 +289,7 @@ impl ConnectionState {
         let mut charge = self.shared.sampling_quota.reserve(&chat)?;
         if self.shared.sampling_quota.requires_consent() {
             let question = Elicitation { message: consent_message(&chat), form: Form::Approval };
-            // Not the agent's own request, and so not by its name.
+            // The consent question is the host's own, so its key differs from that of the agent's request.
             let origin = asker.origin.clone();
             let origin = Origin { key: origin.key.map(|key| format!("consent/{key}")), ..origin };
             if !matches!(self.ask_person(asker, origin, question).await, Answer::Accept { .. }) {
@@ -307,7 +307,7 @@ impl ConnectionState {
         }
     }
 
-    /// Waits until the answer to `asker` would reach nobody.
+    /// Waits until the answer for `asker` is no longer needed.
     async fn wait_until_moot(&self, asker: &RequestScope) {
         let calls_ended = async {
             if asker.candidates.calls.is_empty() {
@@ -318,7 +318,7 @@ impl ConnectionState {
             }
         };
         let nobody_there = async {
-            // A request by a name that outlives the connection can be answered over another one.
+            // A request whose key outlives the connection can be answered over another one.
             if asker.origin.key.is_some() {
                 std::future::pending::<()>().await;
             }
@@ -331,7 +331,7 @@ impl ConnectionState {
         }
     }
 
-    /// Passes a log message on, unless the agent floods; then a count of what was dropped follows.
+    /// Forwards a log message within the rate limit. Reports the number of dropped messages at the end of the second.
     pub(super) fn log(self: &Arc<Self>, mut message: LogMessage) {
         if let Some(logger) = &mut message.logger {
             super::truncate(logger, MAX_LOGGER_BYTES);
@@ -378,7 +378,7 @@ impl ConnectionState {
         self.warn(format!("{dropped} log messages dropped: more than {MAX_LOGS_PER_SECOND} a second"));
     }
 
-    /// Reports a warning of the host about the agent, beside the agent's own log messages.
+    /// Reports a warning of the host about the agent, in addition to the agent's own log messages.
     pub(super) fn warn(&self, warning: String) {
         let data = Value::String(warning);
         self.forward_log(LogMessage { level: "warning".to_owned(), logger: Some("kapell".to_owned()), data });
@@ -388,20 +388,20 @@ impl ConnectionState {
         self.host.on_log(self.origin(&self.calls.candidates(None), None), message);
     }
 
-    /// Tells people about the agent, as a line of its log.
+    /// Reports a warning about the agent, within the rate limit of its log messages.
     pub(super) fn warn_rate_limited(self: &Arc<Self>, text: &str) {
         let (level, logger) = ("warning".to_owned(), Some("kapell".to_owned()));
         self.log(LogMessage { level, logger, data: Value::String(text.to_owned()) });
     }
 
-    /// Marks the connection as not good for another call.
+    /// Marks the connection as unusable for other calls.
     pub(super) fn mark_stale(&self) {
         self.is_stale.store(true, Ordering::Relaxed);
     }
 }
 
 impl RequestScope {
-    /// The same, until `withdrawn` says that the agent has taken its request back.
+    /// Returns the same scope with `withdrawn` as its cancellation token.
     pub(super) fn with_withdrawal(self, withdrawn: CancellationToken) -> Self {
         Self { withdrawn, ..self }
     }
@@ -411,7 +411,7 @@ impl RequestScope {
     }
 }
 
-/// What a person is asked before a request goes to the model. The prompt is the agent's, so data.
+/// Returns the consent question for a request to the model. The prompt comes from the agent, so it is untrusted data.
 fn consent_message(chat: &ChatRequest) -> String {
     let parts = chat.messages.iter().flat_map(|message| &message.parts).map(|part| match part {
         ChatPart::Text { text } => text.as_str(),

@@ -1,5 +1,4 @@
-//! Translates between MCP's elicitation and the house's questions.
-//! Never asks a person.
+//! Converts between MCP elicitations and kapell's questions.
 
 use rmcp::model::{ElicitResult, ElicitationAction, ErrorData};
 use serde_json::Value;
@@ -7,18 +6,18 @@ use serde_json::Value;
 use super::tool_listing;
 use crate::model::{Answer, Elicitation, Form};
 
-/// Bytes of the message of a question.
+/// The maximum length of a question's message in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Bytes of the address of a page.
+/// The maximum length of a page's URL in bytes.
 const MAX_URL_BYTES: usize = 16 * 1024;
-/// Bytes of the schema of a form, as JSON.
+/// The maximum size of a form's schema as JSON, in bytes.
 const MAX_SCHEMA_BYTES: usize = 256 * 1024;
-/// Fields of a form.
+/// The maximum number of fields of a form.
 const MAX_FIELDS: usize = 500;
-/// Questions of one call.
+/// The maximum number of questions in one call.
 pub(super) const MAX_QUESTIONS: u32 = 1_000;
 
-/// Says which limit a question exceeds.
+/// Returns the limit that a question exceeds, if any.
 fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
     let over = |what: &str, size: usize, limit: usize| (size > limit).then(|| format!("{what}: at most {limit}"));
     let form = match &elicitation.form {
@@ -34,11 +33,11 @@ fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
     form.or_else(|| over("bytes of `message`", elicitation.message.len(), MAX_MESSAGE_BYTES))
 }
 
-/// Reads the parameters of `elicitation/create`, either mode. Schemas are kept as they came: which of them can be
-/// asked is for the asker to say.
+/// Parses the parameters of `elicitation/create`, in either mode. The schema is not interpreted: the caller decides
+/// which schemas it supports.
 ///
 /// # Errors
-/// JSON-RPC -32602 that names what is missing.
+/// Returns JSON-RPC error -32602 that names the missing parameter or the exceeded limit.
 pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
     let refuse = |what: &str| ErrorData::invalid_params(what.to_owned(), None);
     let text = |key| params.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -63,7 +62,7 @@ pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
     }
 }
 
-/// Writes the answer as MCP's result.
+/// Converts the answer into a result of MCP.
 pub(super) fn write(answer: Answer) -> ElicitResult {
     match answer {
         Answer::Accept { content: Some(content) } => ElicitResult::new(ElicitationAction::Accept).with_content(content),
@@ -73,7 +72,7 @@ pub(super) fn write(answer: Answer) -> ElicitResult {
     }
 }
 
-/// The pages that a person must visit first, from the data of JSON-RPC error -32042.
+/// Returns the pages that a person must visit first, from the data of JSON-RPC error -32042.
 pub(super) fn required_urls(data: Option<&Value>) -> Vec<Elicitation> {
     let pages = data.and_then(|data| data.get("elicitations")).and_then(Value::as_array);
     let pages = pages.into_iter().flatten().filter_map(|page| read(page).ok());

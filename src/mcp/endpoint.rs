@@ -1,5 +1,4 @@
-//! Knows one Streamable HTTP endpoint: its address, its headers, the client that keeps connections to it.
-//! Never speaks MCP.
+//! Describes one Streamable HTTP endpoint: its address, its headers, and the client that pools its connections.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,17 +10,17 @@ use rmcp::transport::{
 use super::http::common_headers;
 use crate::model::{AgentSpec, Failure, FailureKind};
 
-/// Idle connections are dropped before servers do so: most keep them for five seconds, and a request that meets a
-/// closing connection has an unknown fate.
+/// The idle time after which a pooled connection is dropped. Most servers close idle connections after five seconds,
+/// and a request on a closing connection may or may not have been handled.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Redirects that are followed, all within the same origin.
+/// The maximum number of redirects, all within the same origin.
 const MAX_REDIRECTS: usize = 5;
 
-/// A Streamable HTTP endpoint, with the connections to it.
+/// A Streamable HTTP endpoint and the client that pools its connections.
 pub(super) struct HttpEndpoint {
     pub(super) startup_timeout: Duration,
     pub(super) url: reqwest::Url,
-    /// The URL as errors show it.
+    /// The URL without secrets, for error messages.
     pub(super) display_url: String,
     headers: HashMap<HeaderName, HeaderValue>,
     bearer_token: Option<String>,
@@ -29,10 +28,10 @@ pub(super) struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Checks what the agents file says.
+    /// Validates the settings of the agents file.
     ///
     /// # Errors
-    /// [`FailureKind::AgentUnavailable`] that names what is wrong, never the value of a header.
+    /// Returns [`FailureKind::AgentUnavailable`] that names the invalid setting, never the value of a header.
     pub(super) fn new(
         spec: &AgentSpec,
         url: &str,
@@ -68,12 +67,12 @@ impl HttpEndpoint {
         })
     }
 
-    /// What all requests say in headers.
+    /// Returns the headers that all requests share.
     pub(super) fn headers(&self) -> HeaderMap {
         common_headers(self.headers.clone(), self.bearer_token.as_deref())
     }
 
-    /// How rmcp is to use the endpoint, for all that are no calls.
+    /// Returns the configuration of rmcp's transport, which sends everything except calls.
     pub(super) fn transport_config(&self) -> StreamableHttpClientTransportConfig {
         let mut retry = ExponentialBackoff::default();
         retry.max_times = Some(5);
@@ -81,7 +80,7 @@ impl HttpEndpoint {
         retry.max_delay = Some(Duration::from_secs(2));
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
             .custom_headers(self.headers.clone())
-            // A lost session must not make rmcp send a call again behind the host's back.
+            // On a lost session, rmcp must not repeat a call without the host's knowledge.
             .reinit_on_expired_session(false);
         config.retry_config = Arc::new(retry);
         config.auth_header.clone_from(&self.bearer_token);
@@ -89,19 +88,19 @@ impl HttpEndpoint {
     }
 }
 
-/// The client of a whole run for one endpoint: connections are used again.
+/// Builds the HTTP client for one endpoint, which reuses connections for the whole run.
 ///
 /// # Errors
-/// When the system offers no TLS roots.
+/// Returns an error if the system provides no TLS roots.
 fn build_client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
     let same_origin = reqwest::redirect::Policy::custom(|attempt| {
         let from = attempt.previous().last().map(reqwest::Url::origin);
         if from.as_ref() != Some(&attempt.url().origin()) {
-            // Headers may hold secrets, and only some of them are known to be.
+            // Headers may contain secrets, and not all of those are known.
             let to = format!("`{}`, another origin", redacted_url(attempt.url()));
             attempt.error(to)
         } else if !matches!(attempt.status().as_u16(), 307 | 308) {
-            // The others make a GET of a POST, without the message.
+            // Other redirects turn a POST into a GET without the message.
             let to =
                 format!("`{}` with HTTP {}, which loses the message", redacted_url(attempt.url()), attempt.status());
             attempt.error(to)
@@ -121,14 +120,14 @@ fn build_client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Resul
             || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     });
     match (local, url.scheme()) {
-        // To look for TLS roots takes a while, and here nobody asks for them.
+        // Loading TLS roots is slow, and plain HTTP does not need them.
         (true, "http") => builder.no_proxy().tls_certs_only([]).build(),
         (true, _) => builder.no_proxy().build(),
         (false, _) => builder.build(),
     }
 }
 
-/// The endpoint as errors show it: without user, password and query, which may be secrets.
+/// Returns the URL for error messages, without user, password, and query, which may be secrets.
 fn redacted_url(url: &reqwest::Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

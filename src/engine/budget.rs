@@ -1,9 +1,9 @@
-//! What a run and its tasks have spent, and whether they may spend more.
-//! Never spends; a call is charged when its event says that it was made.
+//! Accounts for the spending of a run and its tasks, and enforces their budgets. A call is charged when its event is
+//! applied.
 //!
-//! Tokens are reserved before the model is asked and settled when it has replied. A request for which reservations leave no
-//! room waits until some are settled, and only spent tokens end a run. Requests that run side by side thus cannot spend
-//! the same tokens twice: a budget is exceeded by less than one request's reservation.
+//! Tokens are reserved before a model request and settled after its reply. A request that does not fit beside the
+//! reservations waits until some are settled; only spent tokens end a run. Concurrent requests cannot spend the same
+//! tokens twice, so a budget is exceeded by less than one reservation.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, MicroDollars, Nod
 
 use super::{apply::Fold, run::State};
 
-/// What was spent by somebody.
+/// The spending of a run or a task.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Account {
     /// Tokens that were used.
     tokens: u64,
-    /// Tokens that calls under way may use.
+    /// Tokens reserved for requests in progress.
     reserved: u64,
     cost: MicroDollars,
     llm_calls: u64,
     tool_calls: u64,
 }
 
-/// Tokens that a call under way may use, and the task that pays for them.
+/// The tokens reserved for a request in progress, and the task that pays for them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TokenReservation {
     tokens: u64,
@@ -33,48 +33,48 @@ pub(super) struct TokenReservation {
 /// The accounts of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Accounts {
-    /// The run's own.
+    /// The account of the whole run.
     run: Account,
-    /// Of tasks that have a budget.
+    /// The accounts of tasks that have a budget.
     tasks: BTreeMap<NodeIndex, Account>,
-    /// By the request that they are for.
+    /// The reservations by request.
     reservations: BTreeMap<RequestId, TokenReservation>,
 }
 
-/// What a call costs before it is made.
+/// The kind of a call that is about to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CostKind {
     ToolCall,
     ModelCall,
 }
 
-/// What there is not enough of, and for whom.
+/// The exceeded limit, in the budget of the run or of the task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BudgetExceeded {
     Run(String),
     Task(String),
 }
 
-/// Whether there is room for the tokens that a request may use.
+/// The availability of tokens for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenAvailability {
     Available,
-    /// Requests under way have reserved it: those of this task, or else of the run.
+    /// Requests in progress have reserved the tokens: in the budget of this task, or of the run if there is none.
     Reserved(Option<NodeIndex>),
-    /// There never is: the request may use more than the whole budget.
+    /// The request may use more than the whole budget.
     Exceeds(String),
 }
 
-/// A prompt whose next request waits for room.
+/// A prompt whose next request waits for tokens.
 #[derive(Debug)]
 pub(super) struct WaitingPrompt {
     pub(super) node: NodeIndex,
-    /// The most tokens that its request may use.
+    /// The maximum number of tokens that the request may use.
     pub(super) tokens: u64,
 }
 
 impl Account {
-    /// What of the budget is used up, as far as it bears on `expense`.
+    /// Returns the limit that is used up, among the limits that apply to this kind of call.
     fn exceeded_limit(&self, budget: &Budget, cost: CostKind) -> Option<String> {
         let used_up = |limit: Option<u64>, used: u64, what: &str| {
             limit.filter(|limit| used >= *limit).map(|limit| format!("{what} ({used} of {limit})"))
@@ -92,7 +92,7 @@ impl Account {
 }
 
 impl State {
-    /// The task of the plan that pays for what `node` does: its `foreach` task, its prompt, or itself.
+    /// Returns the planned task that pays for `node`: its `foreach` task, its prompt, or itself.
     pub(super) fn payer(&self, mut node: NodeIndex) -> NodeIndex {
         loop {
             node = match &self.graph[node].kind {
@@ -103,7 +103,7 @@ impl State {
         }
     }
 
-    /// Whether `payer`, and the run, may spend more.
+    /// Returns the exceeded budget of the run or of `payer`, if there is one.
     pub(super) fn exceeded_budget(&self, payer: Option<NodeIndex>, expense: CostKind) -> Option<BudgetExceeded> {
         let of_run = self.accounts.run.exceeded_limit(&self.plan.budget, expense).map(BudgetExceeded::Run);
         of_run.or_else(|| {
@@ -113,8 +113,8 @@ impl State {
         })
     }
 
-    /// Whether a request that may use `tokens` can be made now. One that nothing runs beside can, where its budget is not
-    /// spent: what it really uses is often far less.
+    /// Returns whether a request that may use `tokens` can be sent now. A request that runs alone can be sent while its
+    /// budget is not spent, since its real usage is often far lower.
     pub(super) fn token_availability(&self, payer: Option<NodeIndex>, tokens: u64) -> TokenAvailability {
         let of_run = (None, self.plan.budget.tokens, Some(&self.accounts.run));
         let of_task =
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// What the run has spent, with nothing under way: calls of the model and of tools, tokens, and US dollars.
+    /// Returns the run's model calls, tool calls, tokens, and US dollars. Reservations are not included.
     #[cfg(test)]
     pub(super) fn spent_totals(&self) -> (u64, u64, u64, MicroDollars) {
         let Account { tokens, cost, llm_calls, tool_calls, .. } = self.accounts.run;
@@ -147,13 +147,13 @@ impl State {
 }
 
 impl Fold<'_> {
-    /// Charges a call of a tool.
+    /// Charges a tool call.
     pub(super) fn charge_tool_call(&mut self, node: NodeIndex) {
         let payer = self.payer(node);
         self.charge(Some(payer), |account| account.tool_calls += 1);
     }
 
-    /// Charges a call of the model, and reserves what it may use.
+    /// Charges a model call and reserves its tokens.
     pub(super) fn reserve(&mut self, request: RequestId, payer: Option<NodeIndex>, tokens: u64) {
         self.charge(payer, |account| {
             account.llm_calls += 1;
@@ -162,7 +162,7 @@ impl Fold<'_> {
         self.state.accounts.reservations.insert(request, TokenReservation { tokens, payer });
     }
 
-    /// Charges what planning the run's goal took, to the run alone.
+    /// Charges the planning of the run's goal to the run.
     pub(super) fn charge_planning(&mut self, planning: &GoalPlanning) {
         for turn in &planning.turns {
             let account = &mut self.state.accounts.run;
@@ -172,8 +172,8 @@ impl Fold<'_> {
         }
     }
 
-    /// Turns a reservation into what was used. A reply that does not tell its usage has used all of it; a call that
-    /// failed, nothing that anybody knows of; and one that no model takes was not made.
+    /// Settles a reservation. A reply without a reported usage is charged for the whole reservation, and a failed
+    /// request for no tokens. A request that no model supports does not count as a call.
     pub(super) fn settle(&mut self, request: &RequestId, result: &Result<ChatReply, ChatError>) {
         let Some(TokenReservation { tokens: reserved, payer }) = self.state.accounts.reservations.remove(request)
         else {
@@ -195,7 +195,7 @@ impl Fold<'_> {
         });
     }
 
-    /// Turns the reservation of a request whose reply is lost into what was used: nobody knows better.
+    /// Charges the whole reservation of a request whose reply is lost, since its usage is unknown.
     pub(super) fn write_off(&mut self, request: &RequestId) {
         let Some(TokenReservation { tokens, payer }) = self.state.accounts.reservations.remove(request) else { return };
         self.charge(payer, |account| {
@@ -204,7 +204,7 @@ impl Fold<'_> {
         });
     }
 
-    /// Charges a request that is made again because its reply is lost.
+    /// Charges a request that is repeated because its reply is lost.
     pub(super) fn charge_repeated_request(&mut self, request: &RequestId) {
         let Some(TokenReservation { tokens, payer }) = self.state.accounts.reservations.get(request).cloned() else {
             return;
@@ -221,7 +221,7 @@ impl Fold<'_> {
     }
 }
 
-/// Returns what a reply cost; nothing where its model has no prices.
+/// Returns the cost of a reply, or zero if its model has no prices.
 fn cost(usd: Option<f64>) -> MicroDollars {
     usd.map(MicroDollars::from_usd).unwrap_or_default()
 }

@@ -1,13 +1,14 @@
-//! Tracks how the attempts on an agent ended, so that an agent that fails does not draw the tasks of its equals.
-//! Counts only attempts that another agent could have made as well: without an alternative there is nothing to choose.
+//! Tracks the outcomes of attempts on an agent, so that a failing agent does not receive the tasks of its equals.
+//! Attempts without an alternative agent are not counted.
 //!
-//! An agent that fails is in debt until it has completed as many attempts. While its debt is larger than that of an equal,
-//! it rests after a failure, then gets one attempt, and later as many at once as it has completed since. So all that are in
-//! flight can fail without failing more than was completed, and only attempts after a rest can add to the debt.
+//! A failing agent is in debt until it has completed as many attempts as failed. While its debt is larger than the debt
+//! of an equal, the agent cools down after a failure. Then it gets one attempt, and later as many at once as it has
+//! completed since. So even if all attempts in progress fail, they are no more than the completed ones. Only attempts
+//! after a cooldown can add to the debt.
 //!
-//! A rest lasts until equals have completed a number of attempts, or some time has passed, whichever comes first. Both
-//! double with each further rest and are halved by each success. Counting attempts keeps the share of wasted calls small
-//! however fast the tasks are; the time keeps slow tasks from waiting for other slow tasks.
+//! A cooldown lasts until equals have completed a number of attempts or some time has passed, whichever comes first.
+//! Each further cooldown doubles both limits, and each success halves them. Counting attempts keeps the share of wasted
+//! calls small for tasks of any speed. The time limit keeps slow tasks from waiting for other slow tasks.
 
 use std::time::Duration;
 
@@ -15,28 +16,28 @@ use crate::model::{FailureKind, NodeIndex, Timestamp};
 
 use super::{apply::Fold, retry, run::AgentState};
 
-/// Rests beyond this many in a row grow no longer. By then nothing is known to the agent's credit.
+/// Limits the consecutive cooldowns that increase the next cooldown.
 const MAX_RESTS: u32 = 8;
-/// The rest after no failure, which doubles with each.
+/// The base of the cooldown, which doubles with each consecutive failure.
 const BASE_COOLDOWN_DELAY: Duration = Duration::from_millis(100);
 
-/// How the attempts on an agent ended.
+/// The outcomes of attempts on an agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct AgentHealth {
-    /// Failures that no later success has made up for.
+    /// Failures that are not compensated by later successes.
     debt: u32,
     /// Successes since the last failure.
     streak: u32,
-    /// Rests in a row: one more for each, one less for each success.
+    /// Consecutive cooldowns: each cooldown adds one, and each success subtracts one.
     rests: u32,
-    /// Attempts that equal agents have to complete before it is tried again.
+    /// The number of attempts that equal agents must complete before the cooldown ends.
     cooldown_attempts: u32,
-    /// When it is tried again in any case.
+    /// The time at which the cooldown ends in any case.
     cooldown_until: Timestamp,
 }
 
 impl AgentHealth {
-    /// Returns the debt, to be compared with those of equal agents. Agents that only fail are alike.
+    /// Returns the debt for comparison with equal agents. Agents that only fail have the same debt.
     pub(super) fn debt(&self) -> u32 {
         if self.rests == MAX_RESTS { u32::MAX } else { self.debt }
     }
@@ -45,7 +46,7 @@ impl AgentHealth {
         self.cooldown_attempts > 0 && now < self.cooldown_until
     }
 
-    /// Counts a failure. Those of attempts that were in flight when a rest began make it no longer.
+    /// Records a failure. A failure during a cooldown does not extend it.
     fn record_failure(&mut self, now: Timestamp) {
         self.debt = self.debt.saturating_add(1);
         self.streak = 0;
@@ -66,8 +67,8 @@ impl AgentHealth {
 }
 
 impl AgentState {
-    /// Returns how many attempts may be in flight on it, given the smallest debt of the agents that could be taken
-    /// instead.
+    /// Returns the number of attempts that may run on the agent at once. `smallest_debt` is the smallest debt of the
+    /// agents that could be chosen instead.
     pub(super) fn capacity(&self, smallest_debt: u32, now: Timestamp) -> usize {
         let most = self.policy.max_concurrency;
         if self.health.debt() <= smallest_debt {
@@ -81,7 +82,7 @@ impl AgentState {
 }
 
 impl Fold<'_> {
-    /// Takes in that an attempt succeeded.
+    /// Records that an attempt succeeded.
     pub(super) fn record_attempt_success(&mut self, node: NodeIndex, route: usize) {
         let routes = self.state.graph[node].task.routes();
         let taken = &routes[route];
@@ -95,7 +96,7 @@ impl Fold<'_> {
         }
     }
 
-    /// Takes in that an attempt failed.
+    /// Records that an attempt failed.
     pub(super) fn record_attempt_failure(
         &mut self,
         (node, route): (NodeIndex, usize),

@@ -1,6 +1,4 @@
-//! Decides when an agent that could not be reached is connected again: when a task has no other way on, as often as its
-//! `retry` allows, and not right after it was tried in vain.
-//! Never waits by itself: a pause is an event like any other.
+//! Decides when to reconnect an unavailable agent: if a task has no other route, within its `retry`, and after a delay.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,61 +10,62 @@ use crate::model::{AgentId, Command, Event, Failure, FailureKind, NodeIndex, Tim
 
 use super::{decide::Transition, retry, run::ConnectionStatus};
 
-/// How long a task without `retry` takes a failed connection for final, after the first failure in a row and at most.
-/// It doubles with each further one.
+/// The delay before a task without `retry` reconnects an unavailable agent: after the first failure in a row, and at
+/// most. It doubles with each further failure.
 const MIN_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(60);
 
-/// What is known of agents that could not be reached. These are hints: a later process connects to every agent afresh.
+/// The agents that could not be reached. This is not part of the state of a run: a later process connects to every
+/// agent again.
 #[derive(Debug, Default)]
 pub(super) struct Outages {
-    /// Nodes that wait until connecting to an agent has succeeded or failed.
+    /// Nodes that wait for the end of a connection attempt.
     waiting: HashSet<(NodeIndex, AgentId)>,
-    /// How often in vain each node has waited for an agent.
+    /// The number of failed connection attempts that each node has waited for.
     tries: HashMap<(NodeIndex, AgentId), u32>,
     agents: HashMap<AgentId, Outage>,
 }
 
-/// How an agent could not be reached.
+/// The consecutive connection failures of an agent.
 #[derive(Debug, Default, Clone, Copy)]
 struct Outage {
-    /// How often in a row.
+    /// The number of consecutive failures.
     failures: u32,
-    /// Until when nothing but a `retry` has it connected again.
+    /// The time before which only a `retry` reconnects the agent.
     reconnect_at: Timestamp,
 }
 
-/// What becomes of a node whose agent could not be reached.
+/// The next action for a node whose agent is unavailable.
 #[derive(Debug, PartialEq, Eq)]
 enum OutageAction {
-    /// The agent is connected again now.
+    /// Reconnect the agent now.
     Connect,
-    /// The node pauses after that many tries in vain.
+    /// Delay the node; the number counts the failed tries.
     Pause(u32),
-    /// The node does without the agent.
+    /// Continue without the agent.
     GiveUp,
 }
 
 impl Outages {
-    /// Notes that a node waits for an agent to be connected.
+    /// Records that a node waits for the connection of an agent.
     pub(super) fn add_waiting(&mut self, node: NodeIndex, agent: &AgentId) {
         self.waiting.insert((node, agent.clone()));
     }
 
-    /// Takes in that an agent is connected.
+    /// Records that an agent is connected.
     pub(super) fn on_connected(&mut self, agent: &AgentId) {
         self.agents.remove(agent);
         self.waiting.retain(|(_, other)| other != agent);
     }
 
-    /// Takes in that an agent could not be reached.
+    /// Records that a connection attempt failed.
     pub(super) fn on_failed(&mut self, agent: &AgentId, now: Timestamp) {
         let outage = self.agents.entry(agent.clone()).or_default();
         let hold = MIN_RECONNECT_DELAY.saturating_mul(2_u32.saturating_pow(outage.failures)).min(MAX_RECONNECT_DELAY);
         *outage = Outage { failures: outage.failures.saturating_add(1), reconnect_at: now.after(hold) };
     }
 
-    /// Decides for a node that may try `most` times and has made `attempts`.
+    /// Decides the next action for a node that may try `max_tries` times and has made `attempts`.
     fn next_action(
         &mut self,
         (node, agent): (NodeIndex, &AgentId),
@@ -78,7 +77,7 @@ impl Outages {
         let waited = self.waiting.remove(&key);
         let tries = self.tries.entry(key).or_default();
         let held = self.agents.get(agent).is_some_and(|outage| now < outage.reconnect_at);
-        // A failure a moment ago counts as one that the node has waited for.
+        // A recent failure counts as one that the node has waited for.
         let failed_now = waited || (*tries == 0 && held);
         if failed_now {
             *tries += 1;
@@ -92,8 +91,8 @@ impl Outages {
 }
 
 impl Transition<'_> {
-    /// Has an agent connected again for a node that has no other route left, or lets the node pause before that. Says
-    /// whether there is such an agent.
+    /// Reconnects an agent for a node without another route, or delays the node before that. Returns whether there is
+    /// such an agent.
     pub(super) fn wait_for_reconnect(&mut self, node: NodeIndex) -> bool {
         let task = Arc::clone(&self.run.graph[node].task);
         let mut routes: Vec<_> = task.routes().iter().enumerate().collect();
@@ -126,8 +125,8 @@ impl Transition<'_> {
         false
     }
 
-    /// Fails a task that has no route left, some since their agents are unavailable, as `refusal` says. What went wrong
-    /// before is part of the failure.
+    /// Fails a task that has no remaining route because agents are unavailable, as `refusal` says. The failure includes
+    /// the last failure of the task.
     pub(super) fn fail_without_agents(&mut self, node: NodeIndex, refusal: Failure) {
         let Some(last) = self.run.tasks[node.index()].last_failure.as_deref().cloned() else {
             return self.fail_task(self.run.graph[node].id.clone(), refusal);
@@ -136,7 +135,7 @@ impl Transition<'_> {
             return self.fail_with_last_failure(node);
         }
         if last.kind == FailureKind::Interrupted {
-            // It would be called again, so that it cannot be is what went wrong.
+            // The task could be repeated, so the missing agent is the main failure.
             let message = format!("{}; before that, {last}", refusal.message);
             return self.fail_task(self.run.graph[node].id.clone(), Failure { message, ..refusal });
         }
@@ -148,8 +147,8 @@ impl Transition<'_> {
         self.fail_with_explanation(node, Failure { help, ..Failure::new(last.kind, message) });
     }
 
-    /// Has an agent connected again for a prompt that comes after it could not be reached: the prompt is asked without
-    /// the agent's tools where that fails, too.
+    /// Reconnects an agent for a prompt that starts after the agent became unavailable. If that fails too, the prompt
+    /// runs without the tools of the agent.
     pub(super) fn reconnect_for_prompt(&mut self, node: NodeIndex, agent: &AgentId) {
         if matches!(self.run.agents[agent].connection, ConnectionStatus::Unavailable(_))
             && self.run.queues.outages.next_action((node, agent), 0, 1, self.now) == OutageAction::Connect
@@ -159,7 +158,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Connects to an agent that could not be reached, and lets the node wait for that.
+    /// Reconnects an unavailable agent and makes the node wait for the connection.
     fn reconnect(&mut self, node: NodeIndex, agent: &AgentId) {
         self.emit(Event::AgentConnecting { agent: agent.clone() });
         self.push_command(Command::ConnectAgent { agent: agent.clone() });

@@ -1,5 +1,4 @@
-//! Decides how a run ended, and evaluates what it returns.
-//! Never decides when.
+//! Computes the outcome and the outputs of a run.
 
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::{
 
 use super::run::{RunStop, State, TaskEntry, TaskState};
 
-/// How a run ended.
+/// The outcome of a run.
 pub(super) struct RunOutcome {
     pub(super) status: RunStatus,
     pub(super) cause: Option<EndCause>,
@@ -22,7 +21,7 @@ pub(super) struct RunOutcome {
 }
 
 impl State {
-    /// How the run ends now; `paused` when only absent people could go on with it.
+    /// Returns the outcome of the run if it ends now. `paused` is true if the run waits only for deferred questions.
     pub(super) fn run_outcome(&self, paused: bool) -> RunOutcome {
         let (status, cause) = match &self.stop_reason {
             Some(RunStop::Failed(cause @ EndCause::BudgetSpent { .. })) if self.has_partial_success() => {
@@ -38,7 +37,7 @@ impl State {
             return RunOutcome { status, cause, outputs: None, output_errors: IndexMap::new() };
         }
         let (outputs, output_errors) = self.evaluate_outputs();
-        // An output that cannot be had makes a run that did all else only partly done.
+        // An output that cannot be evaluated makes a successful run partial.
         let short = status == RunStatus::Succeeded && !output_errors.is_empty();
         RunOutcome { status: if short { RunStatus::Partial } else { status }, cause, outputs, output_errors }
     }
@@ -48,11 +47,11 @@ impl State {
     }
 
     fn tasks_outcome(&self) -> (RunStatus, Option<EndCause>) {
-        // What was planned anew is no failure of a run that has anything to show for it.
+        // A replanned failure does not fail a run that has any result.
         let is_excused = |node| self.replans.superseded.contains(&node) && self.has_partial_success();
         let failures =
             self.tasks.iter().zip(self.graph.nodes()).filter_map(|(entry, (index, node))| match &entry.state {
-                // A `foreach` task answers for its items.
+                // The failures of items are counted with their `foreach` task.
                 TaskState::Ended(Outcome::Failed(failure)) if node.kind == NodeKind::Planned && !is_excused(index) => {
                     Some((failure.kind, node.task.on_failure))
                 }
@@ -67,7 +66,7 @@ impl State {
         (RunStatus::Failed, denied.then_some(EndCause::Denied))
     }
 
-    /// The plan's outputs; one that cannot be evaluated is null, with the reason beside it.
+    /// Evaluates the plan's outputs. An output that cannot be evaluated is null, and the error is returned with it.
     fn evaluate_outputs(&self) -> (Option<IndexMap<String, Value>>, IndexMap<String, String>) {
         let mut errors = IndexMap::new();
         let Some(templates) = &self.plan.outputs else { return (None, errors) };
@@ -85,7 +84,7 @@ impl State {
         (Some(values), errors)
     }
 
-    /// What names mean in the expressions of `node`.
+    /// Returns the names that the expressions of `node` can use.
     pub(super) fn scope(&self, node: NodeIndex) -> Scope<'_> {
         let node = &self.graph[node];
         let item = node.item().zip(node.task.foreach.as_ref());
@@ -119,7 +118,7 @@ impl TaskLookup for State {
 }
 
 impl TaskEntry {
-    /// What expressions see of the node, once it has ended.
+    /// Returns the view of an ended node for expressions.
     fn view(&self) -> Option<TaskView<'_>> {
         let TaskState::Ended(outcome) = &self.state else { return None };
         let (status, output, error) = match outcome {

@@ -1,5 +1,4 @@
-//! Decides how a prompt is answered: what the model is asked, which tools it gets, when its answer will do.
-//! Never asks it; a turn is an order like any other.
+//! Drives the exchanges of a prompt: the messages to the model, its tool calls, and the acceptance of its answer.
 
 mod reply;
 mod request;
@@ -29,7 +28,7 @@ use reply::{answer_by_schema, called_tools};
 use request::{NextTurn, as_text};
 
 impl Transition<'_> {
-    /// Asks for the first time, once every agent whose tools the prompt allows has answered or failed.
+    /// Sends the first request, once every agent whose tools the prompt allows is connected or unavailable.
     pub(super) fn start_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         for tool in &prompt.tools {
             self.connect(&tool.agent);
@@ -55,7 +54,7 @@ impl Transition<'_> {
         self.request_model(node, ChatMessage::text(ChatRole::User, question), IsRepair::No);
     }
 
-    /// Goes on after a reply: makes the calls that it asks for, returns what they gave, or takes it as the answer.
+    /// Continues after a reply: makes the requested calls, returns their results, or accepts the reply as the answer.
     pub(super) fn continue_prompt(&mut self, node: NodeIndex, prompt: &Prompt) {
         let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
         if conversation.failures > 0 {
@@ -66,7 +65,7 @@ impl Transition<'_> {
         if !asks {
             return self.accept_answer(node, prompt, reply.text_content());
         }
-        // A call that cannot be made does not spoil the answer beside it.
+        // A call that cannot be made does not invalidate the text next to it.
         if prompt.tools.is_empty() && !reply.text_content().trim().is_empty() {
             return self.accept_answer(node, prompt, reply.text_content());
         }
@@ -95,14 +94,14 @@ impl Transition<'_> {
             })
             .collect();
         if calls.is_empty() {
-            // Every call was for a tool that is not there, or cannot be read; the model is told so.
+            // No call is readable and names an available tool; the results report this to the model.
             return self.return_results(node);
         }
         self.emit(Event::ToolCallsAdded { parent: self.run.graph[node].id.clone(), calls });
         self.reuse_call_results(node);
     }
 
-    /// Gives the model what its calls gave, once all of them have ended.
+    /// Returns the results of the tool calls to the model, once all of them have ended.
     fn return_results(&mut self, node: NodeIndex) {
         let Some(conversation) = &self.run.tasks[node.index()].conversation else { return };
         let Some(reply) = conversation.messages.last() else { return };
@@ -129,7 +128,7 @@ impl Transition<'_> {
         self.request_model(node, message, IsRepair::No);
     }
 
-    /// Takes the model's text as the answer, or asks once for a better one.
+    /// Accepts the model's text as the answer, or requests one correction.
     fn accept_answer(&mut self, node: NodeIndex, prompt: &Prompt, text: String) {
         if let Some(failure) = self.run.incomplete(node, prompt, &text) {
             return self.fail_task(self.run.graph[node].id.clone(), failure);
@@ -165,7 +164,7 @@ impl Transition<'_> {
             return self.fail_task(self.run.graph[node].id.clone(), failure);
         }
         let (task, last) = (self.run.graph[node].id.clone(), !self.can_repair(node));
-        // Where the JSON stood in a fence or in prose, it alone is the answer.
+        // If the JSON was in a code fence or in prose, only the JSON is the answer.
         let shown = structured.as_ref().filter(|_| serde_json::from_str::<Value>(text.trim()).is_err());
         let mut content = vec![ContentBlock::Text(shown.map_or_else(|| text.clone(), Value::to_string))];
         if let Some(reason) = unchecked {
@@ -191,13 +190,13 @@ impl Transition<'_> {
         self.emit(Event::TaskEnded { task, outcome: Outcome::Succeeded(output) });
     }
 
-    /// Whether the model can be asked once more for a better answer. While the run stops, there is no other turn.
+    /// Returns whether the model can be asked for one correction. There are no further exchanges while the run stops.
     fn can_repair(&self, node: NodeIndex) -> bool {
         let conversation = self.run.tasks[node.index()].conversation.as_ref();
         conversation.is_some_and(|conversation| !conversation.is_repair_requested) && self.run.stop_reason.is_none()
     }
 
-    /// Asks once for a better answer, with what was wrong with the last; fails the task if that was done already.
+    /// Requests a correction that names the problem. Fails the task if one was already requested.
     fn repair_or_fail(&mut self, node: NodeIndex, request: String, failure: Failure) {
         match self.can_repair(node) {
             true => self.request_model(node, ChatMessage::text(ChatRole::User, request), IsRepair::Yes),
@@ -205,7 +204,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Why a prompt has no answer whose model asked for tools until the end.
+    /// Returns the failure of a prompt whose model requested tools in its last exchange.
     fn turn_limit_failure(&self, prompt: &Prompt, calls: &str) -> Failure {
         let message = format!(
             "the model called {calls} in the last of its {} replies (`max_turns`), and gave no answer",
@@ -223,7 +222,7 @@ impl Transition<'_> {
         );
     }
 
-    /// Sends all that was said, and `messages`, to the model.
+    /// Sends the conversation and the new `messages` to the model.
     fn send_request(&mut self, node: NodeIndex, kind: PromptRequestKind, messages: Vec<Arc<ChatMessage>>) {
         let task = self.run.graph[node].id.clone();
         if !self.check_budget(node, CostKind::ModelCall) {
@@ -257,8 +256,8 @@ impl Transition<'_> {
         self.push_command(Command::RequestModel { attempt, chat });
     }
 
-    /// Repeats a request that failed, as often as the task's `retry` says and within its `deadline`; else fails the task.
-    /// Once the run stops, nothing is repeated.
+    /// Retries a failed model request within the task's `retry` and `deadline`, or fails the task. Nothing is retried
+    /// while the run stops.
     pub(super) fn on_model_failed(&mut self, node: NodeIndex) {
         let entry = &self.run.tasks[node.index()];
         let (Some(failure), Some(conversation)) = (entry.last_failure.as_deref().cloned(), &entry.conversation) else {
@@ -285,7 +284,7 @@ impl Transition<'_> {
         self.emit(Event::RetryScheduled { task: id, ready_at, agent: None, reason: failure.message });
     }
 
-    /// Ends a prompt while the run stops: with the answer, if the model has just given it.
+    /// Ends a prompt while the run stops. The task succeeds if the last reply is a valid answer.
     pub(super) fn finish_prompt(&mut self, node: NodeIndex) {
         let work = Arc::clone(&self.run.graph[node].task);
         let reply = self.run.tasks[node.index()].conversation.as_ref().and_then(|said| said.messages.last().cloned());
@@ -305,20 +304,20 @@ impl Transition<'_> {
     }
 }
 
-/// Limits how long a task without a deadline waits where the endpoint asks to wait.
+/// Limits the delay that an endpoint may request for a task without a deadline.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60 * 60);
 
-/// Why a request is sent.
+/// The kind of a request to the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PromptRequestKind {
     Next,
-    /// The last answer cannot be used.
+    /// A request to correct an unusable answer.
     Repair,
-    /// The last request failed.
+    /// A repetition of a failed request.
     Retry,
 }
 
-/// Whether a turn asks the model to mend its answer.
+/// A flag that marks a request to correct the last answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IsRepair {
     No,
@@ -326,7 +325,7 @@ enum IsRepair {
 }
 
 impl super::run::TaskEntry {
-    /// What a model is told of a call that it asked for, and whether that is an error.
+    /// Returns the result of a tool call as text for the model, and whether it is an error.
     fn result_for_model(&self) -> (String, bool) {
         match &self.state {
             TaskState::Ended(Outcome::Succeeded(output)) => match output.value().as_ref() {

@@ -1,5 +1,4 @@
-//! Answers questions whose time is over, as the plan says.
-//! Never reads a clock: the moment comes in as data.
+//! Answers overdue questions with the default of the plan.
 
 use serde_json::Value;
 
@@ -11,18 +10,18 @@ use super::{
     run::{Run, State},
 };
 
-/// Who answers then.
+/// The name recorded as the author of a default answer.
 const ANSWERED_BY: &str = "its deadline";
 
 impl Run {
-    /// When the next question that nobody has answered is to be answered by its default.
+    /// Returns the time of the next default answer.
     pub(super) fn next_question_deadline(&self) -> Option<Timestamp> {
         self.queues.question_deadlines.first().map(|(at, _)| *at)
     }
 }
 
 impl State {
-    /// What answers a question of `asker` when its time is over, and when that is.
+    /// Returns the time at which a question of `asker` gets a default answer, and that default.
     pub(super) fn question_deadline(&self, asker: &Asker, now: Timestamp) -> Option<(Timestamp, DefaultAnswer)> {
         let node = self.graph.node_index(asker.task()?.as_str())?;
         let policy = self.graph[node].task.questions?;
@@ -31,7 +30,7 @@ impl State {
 }
 
 impl Transition<'_> {
-    /// Answers every question whose time is over.
+    /// Answers every overdue question.
     pub(super) fn answer_overdue_questions(&mut self) {
         while let Some((at, id)) = self.run.queues.question_deadlines.first().cloned() {
             let entry = self.run.questions.get(&id).filter(|entry| entry.can_be_answered());
@@ -50,7 +49,7 @@ impl Transition<'_> {
     }
 }
 
-/// The answer that a default gives. A form that asks for more than its own defaults cannot be accepted by itself.
+/// Returns the answer for a default. A form is declined if its required fields do not all have defaults.
 fn default_answer(default: DefaultAnswer, form: &Form) -> Answer {
     match (default, form) {
         (DefaultAnswer::Accept, Form::Approval) => Answer::Accept { content: None },
@@ -63,7 +62,7 @@ fn default_answer(default: DefaultAnswer, form: &Form) -> Answer {
     }
 }
 
-/// The defaults of a form's fields; none when a required field has none.
+/// Returns the defaults of a form's fields, or `None` if a required field has no default.
 fn form_defaults(schema: &JsonObject) -> Option<JsonObject> {
     let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
     let given: JsonObject =
@@ -73,7 +72,7 @@ fn form_defaults(schema: &JsonObject) -> Option<JsonObject> {
 }
 
 impl Fold<'_> {
-    /// Takes in when a question is to be answered by its default.
+    /// Stores the time at which a question gets its default answer.
     pub(super) fn record_question_deadline(&mut self, event: &Event) {
         if let Event::QuestionAsked { question, .. } = event
             && let Some(deadline) = &question.deadline

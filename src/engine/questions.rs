@@ -1,11 +1,10 @@
-//! Keeps the questions of a run: how each stands, and which call asked it.
-//! Never decides what an answer means.
+//! Stores the questions of a run, their states, and the calls that asked them.
 
 use std::sync::Arc;
 
 use crate::model::{Answer, Asker, AttemptId, IdHashMap, IdMap, Question, QuestionId, RequestId};
 
-/// What is known of a question.
+/// A question and its state.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct QuestionEntry {
     pub(super) question: Arc<Question>,
@@ -14,7 +13,7 @@ pub(super) struct QuestionEntry {
     pub(super) state: QuestionState,
 }
 
-/// How a question stands.
+/// The state of a question.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum QuestionState {
     Open,
@@ -22,21 +21,21 @@ pub(super) enum QuestionState {
     Answered { answer: Answer, by: Arc<str> },
 }
 
-/// The questions of a run, in the order in which they were asked. What is asked of all of them at every event is
-/// counted or found by its call: a run can have many.
+/// The questions of a run in the order in which they were asked. A run can have many questions, so frequent queries use
+/// counters and an index by call.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Questions {
     entries: IdMap<QuestionId, QuestionEntry>,
-    /// What the calls of agents asked: places in `entries`.
+    /// The questions asked by agents' calls, as indices into `entries`.
     by_attempt: IdHashMap<AttemptId, Vec<usize>>,
-    /// How many somebody may yet answer, or their deadline will.
+    /// The number of questions that a person or a deadline may still answer.
     answerable_count: usize,
-    /// How many nobody here can answer.
+    /// The number of deferred questions.
     deferred_count: usize,
 }
 
 impl QuestionEntry {
-    /// Whether somebody may yet answer, or a deadline will.
+    /// Returns whether a person or a deadline may still answer.
     pub(super) fn can_be_answered(&self) -> bool {
         match self.state {
             QuestionState::Open => true,
@@ -51,7 +50,7 @@ impl QuestionEntry {
 }
 
 impl Questions {
-    /// How many were asked.
+    /// Returns the number of questions.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -60,18 +59,18 @@ impl Questions {
         self.entries.get(id)
     }
 
-    /// All of them.
+    /// Returns all questions in the order in which they were asked.
     pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = &QuestionEntry> {
         self.entries.values()
     }
 
-    /// What a call has asked.
+    /// Returns the questions that a call has asked.
     pub(super) fn of_attempt(&self, attempt: &AttemptId) -> impl DoubleEndedIterator<Item = &QuestionEntry> {
         self.by_attempt.get(attempt).into_iter().flatten().map(|place| &self.entries[*place])
     }
 
-    /// Whether a run with nothing else to do waits for people who are not here: some cannot answer, and nobody else
-    /// will.
+    /// Returns whether the run, if it has no other work, waits for deferred questions only: some are deferred, and no
+    /// question can still be answered.
     pub(super) fn is_waiting_for_deferred(&self) -> bool {
         self.deferred_count > 0 && self.answerable_count == 0
     }
@@ -88,7 +87,7 @@ impl Questions {
         self.entries.insert(question.id.clone(), entry);
     }
 
-    /// Changes a question; gives it as it is then, if there is one of that id.
+    /// Changes the question with this ID, if there is one. Returns the changed question.
     pub(super) fn update(
         &mut self,
         id: &QuestionId,
@@ -103,7 +102,8 @@ impl Questions {
         Some(entry)
     }
 
-    /// Opens again what was left open, and forgets the requests, which only the process knows that got them.
+    /// Reopens deferred questions and removes the request IDs, which are valid only in the process that received the
+    /// requests.
     pub(super) fn reopen_after_resume(&mut self) {
         for entry in self.entries.values_mut() {
             entry.request = None;

@@ -1,8 +1,7 @@
-//! Decides when what is left of a plan is planned anew, and what becomes of the answer.
-//! Never plans; a replan is an order like any other.
+//! Decides when the pending part of a plan is replanned, and applies the resulting patch.
 //!
-//! From the failure until the answer, nothing starts that has not started, so that what the planner was told stays
-//! true of all that it may change.
+//! From the failure until the end of the replan, no pending task starts, so that the state that the planner received
+//! stays true.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,38 +24,37 @@ use super::{
     run::{AgentState, ConnectionStatus, State, TaskEntry, TaskState, UnknownName},
 };
 
-/// What is known of the replans of a run.
+/// The state of the replans of a run.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct ReplanState {
-    /// How many were started.
+    /// The number of replans started.
     pub(super) started_count: u32,
-    /// Whether the last of them is over.
+    /// The stage of the last replan.
     pub(super) stage: ReplanStage,
-    /// Tasks that failed for good and whose failure asks for a replan, as long as none was started for them and nothing
-    /// speaks against one.
+    /// Tasks with a final failure that asks for a replan, until a replan is started for them or refused.
     pub(super) failed: Vec<NodeIndex>,
-    /// Tasks for whose failure a replan was started.
+    /// Tasks whose failure started a replan.
     pub(super) attempted: BTreeSet<NodeIndex>,
-    /// Those for which it gave another remainder: their failures are not the run's.
+    /// Tasks whose failure led to a patch. The run tolerates these failures if it has any result.
     pub(super) superseded: BTreeSet<NodeIndex>,
-    /// Tasks that a new remainder is without.
+    /// Tasks removed by a patch.
     pub(super) removed: BTreeSet<NodeIndex>,
 }
 
-/// How the last replan stands.
+/// The stage of the last replan.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum ReplanStage {
-    /// There is none, or it is over.
+    /// No replan is in progress.
     #[default]
     Idle,
-    /// The planner is asked, because of these tasks.
+    /// The planner works on a patch because these tasks failed.
     Planning(Vec<TaskId>),
-    /// A person is asked whether this may be taken, because of these tasks.
+    /// A person has to approve the patch that was made because these tasks failed.
     Proposed(Vec<TaskId>, Arc<PlanPatch>),
 }
 
 impl Transition<'_> {
-    /// Asks for another remainder if tasks have failed since the last time whose failures ask for it.
+    /// Requests a patch from the planner if tasks have failed that ask for a replan.
     pub(super) fn replan_if_needed(&mut self) {
         if self.run.replans.stage != ReplanStage::Idle || self.run.replans.failed.is_empty() {
             return;
@@ -76,7 +74,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Takes the planner's answer, or asks a person whether it may be taken.
+    /// Accepts the planner's patch, or asks a person to approve it.
     pub(super) fn on_replanned(&mut self, number: u32, result: Result<Arc<PlanPatch>, Failure>) {
         if number != self.run.replans.started_count || !matches!(self.run.replans.stage, ReplanStage::Planning(_)) {
             return;
@@ -93,7 +91,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Takes or drops what was proposed, as a person said.
+    /// Accepts or drops the proposed patch, according to a person's answer.
     pub(super) fn on_replan_answered(&mut self, number: u32, answer: &Answer, by: &str) {
         if number != self.run.replans.started_count {
             return;
@@ -108,7 +106,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Asks a person about a new remainder.
+    /// Asks a person to approve a patch.
     pub(super) fn ask_patch_approval(&mut self, number: u32, remainder: &PlanPatch) {
         self.ask_person(Asker::Replan { number }, approval_question(remainder), Form::Approval, None);
     }
@@ -120,7 +118,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Ends a replan that the end of the run has overtaken.
+    /// Ends a replan in progress because the run stops.
     pub(super) fn abandon_replan(&mut self) {
         if self.run.replans.stage == ReplanStage::Idle {
             return;
@@ -133,7 +131,7 @@ impl Transition<'_> {
     }
 }
 
-/// What a person is asked about a new remainder. Who answers later may not have seen the change itself.
+/// Returns the question about a patch. It lists the changes, since the person who answers may not have seen the patch.
 fn approval_question(remainder: &PlanPatch) -> String {
     let removed = remainder.removed.iter().map(|id| format!("without `{id}`"));
     let added = remainder.added.iter().map(|task| match task.routes().first() {
@@ -148,13 +146,13 @@ fn approval_question(remainder: &PlanPatch) -> String {
 }
 
 impl State {
-    /// The tasks whose failures a replan is owed for.
+    /// Returns the failed tasks that a replan has to be started for.
     fn tasks_to_replan(&self) -> Vec<TaskId> {
         let owed = self.replans.failed.iter().filter(|node| self.can_trigger_replan(**node));
         owed.map(|node| self.graph[*node].id.clone()).collect()
     }
 
-    /// Whether nothing speaks against planning anew because of `node`, which asks for that.
+    /// Returns whether the failure of `node`, which asks for a replan, may trigger one.
     fn can_trigger_replan(&self, node: NodeIndex) -> bool {
         match &self.tasks[node.index()].state {
             TaskState::Ended(Outcome::Failed(failure)) => self.replan_refusal_of_node(node, failure).is_none(),
@@ -162,7 +160,8 @@ impl State {
         }
     }
 
-    /// Why the failure of a task that asks for a replan leads to none; nothing where it does, or does not ask.
+    /// Returns the reason why the failure of a task that asks for a replan does not trigger one. Returns `None` if it
+    /// does, or if the task does not ask.
     pub(super) fn replan_refusal(&self, task: &TaskId, failure: &Failure) -> Option<String> {
         let node = self.graph.node_index(task.as_str())?;
         if self.stop_reason.is_some() || !self.has_replan_policy(node) {
@@ -171,13 +170,13 @@ impl State {
         self.replan_refusal_of_node(node, failure)
     }
 
-    /// Whether it is a task of the plan whose failure asks for a replan.
+    /// Returns whether `node` is a planned task whose failure asks for a replan.
     fn has_replan_policy(&self, node: NodeIndex) -> bool {
         self.graph[node].kind == NodeKind::Planned && self.graph[node].task.on_failure == OnFailure::Replan
     }
 
-    /// Why the failure of `node` is final although its task asks for a replan; none where it is not. Once there is a
-    /// reason, it stays.
+    /// Returns the reason why the failure of `node` does not trigger a replan although its task asks for one. A reason
+    /// that holds once holds until the end of the run.
     fn replan_refusal_of_node(&self, node: NodeIndex, failure: &Failure) -> Option<String> {
         let most = self.plan.replan.map_or(0, |policy| policy.most);
         if failure.kind == FailureKind::Denied {
@@ -198,8 +197,8 @@ impl State {
         })
     }
 
-    /// What failed, and how: two failures with the same cause are the same failure. That of a `foreach` task is its
-    /// first failed item's.
+    /// Returns the agent, tool, and message of a failure. Failures with the same cause count as the same failure. For a
+    /// `foreach` task, the first failed item is used.
     fn failure_cause<'r>(
         &'r self,
         node: NodeIndex,
@@ -216,12 +215,12 @@ impl State {
         (route.map(|route| route.agent.as_str()), route.map(|route| &*route.tool), &failure.message)
     }
 
-    /// Whether `node` must wait for the end of a replan.
+    /// Returns whether `node` must wait for the end of a replan.
     pub(super) fn is_held_for_replan(&self, node: NodeIndex) -> bool {
         self.replans.stage != ReplanStage::Idle && self.is_pending(node)
     }
 
-    /// Whether `node` is a task of the plan that has not started.
+    /// Returns whether `node` is a planned task that has not started.
     fn is_pending(&self, node: NodeIndex) -> bool {
         let entry = &self.tasks[node.index()];
         self.graph[node].kind == NodeKind::Planned
@@ -230,7 +229,7 @@ impl State {
             && matches!(entry.state, TaskState::Blocked | TaskState::Ready | TaskState::Delayed { .. })
     }
 
-    /// What the planner is told now.
+    /// Builds the request for the planner from the current state.
     pub(super) fn replan_request(&self) -> ReplanRequest {
         let lost = self.unreachable_tasks();
         let (mut tasks, mut taken) = (Vec::new(), Vec::new());
@@ -255,7 +254,7 @@ impl State {
         }
     }
 
-    /// How a task stands; nothing for one that was removed.
+    /// Returns the progress of a task, or `None` if a patch removed it.
     fn task_progress(&self, node: NodeIndex, unreachable: &BTreeMap<NodeIndex, TaskId>) -> Option<TaskProgress> {
         Some(match &self.tasks[node.index()].state {
             TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)) => return None,
@@ -271,7 +270,7 @@ impl State {
         })
     }
 
-    /// The untouched tasks that could only be skipped, each with the ended task that is in their way.
+    /// Returns the pending tasks that could only be skipped, each with the ended task that causes this.
     fn unreachable_tasks(&self) -> BTreeMap<NodeIndex, TaskId> {
         let blocking = self.graph.nodes().filter(|(node, planned)| {
             self.tasks[node.index()].blocking_reason(&planned.id, planned.task.on_failure).is_some()
@@ -292,8 +291,8 @@ impl State {
         lost
     }
 
-    /// Whether a remainder fits the run as it stands: what it removes has not started, and what it adds is new and
-    /// makes a graph.
+    /// Checks that a patch fits the current state: it may remove only pending tasks, and the added tasks must be new
+    /// and form a valid graph with known agents.
     fn check_patch(&self, remainder: &PlanPatch) -> Result<(), Failure> {
         let wrong = |message: String| Failure::new(FailureKind::ModelFailed, message);
         let has_started = |id: &&TaskId| !self.graph.node_index(id.as_str()).is_some_and(|node| self.is_pending(node));
@@ -313,7 +312,7 @@ impl State {
         added.map_err(|error| wrong(format!("the new remainder is no graph: {error}"))).map(drop)
     }
 
-    /// Tasks that a new remainder is without and that have not ended yet.
+    /// Returns the tasks that a patch removed and that have not ended yet.
     pub(super) fn unfinished_removed_tasks(&self) -> Vec<TaskId> {
         let open = |node: &&NodeIndex| !matches!(self.tasks[node.index()].state, TaskState::Ended(_));
         self.replans.removed.iter().filter(open).map(|node| self.graph[*node].id.clone()).collect()
@@ -321,27 +320,27 @@ impl State {
 }
 
 impl Fold<'_> {
-    /// Takes in that a replan began.
+    /// Applies the start of a replan.
     pub(super) fn begin_replan(&mut self, number: u32, failed: &[TaskId]) -> Result<(), UnknownName> {
         for task in failed {
             let node = self.find_node(task)?;
             self.state.replans.attempted.insert(node);
         }
-        // It is for all of them that are owed one.
+        // One replan handles all failures so far.
         self.state.replans.failed.clear();
         self.state.replans.started_count = number;
         self.state.replans.stage = ReplanStage::Planning(failed.to_vec());
         Ok(())
     }
 
-    /// Takes in that a person is asked about a new remainder.
+    /// Applies the proposal of a patch to a person.
     pub(super) fn propose_patch(&mut self, remainder: &Arc<PlanPatch>) {
         if let ReplanStage::Planning(failed) = std::mem::take(&mut self.state.replans.stage) {
             self.state.replans.stage = ReplanStage::Proposed(failed, Arc::clone(remainder));
         }
     }
 
-    /// Takes in that a replan is over.
+    /// Applies the end of a replan, including the patch if there is one.
     pub(super) fn end_replan(&mut self, result: &Result<Arc<PlanPatch>, Failure>) -> Result<(), UnknownName> {
         let (ReplanStage::Planning(failed) | ReplanStage::Proposed(failed, _)) =
             std::mem::take(&mut self.state.replans.stage)
@@ -382,8 +381,8 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Hands over to new tasks what failed ones have done that must not be done twice: results to items that make the same
-    /// call, and to every task the calls of unknown outcome.
+    /// Gives the results and ambiguous calls of failed tasks to the added tasks, as far as they must not be repeated.
+    /// Results are for items that make the same call; ambiguous calls are for every added task.
     fn hand_over(&mut self, failed: &[TaskId], added: &[NodeIndex]) -> Result<(), UnknownName> {
         let failed = failed.iter().map(|task| self.find_node(task)).collect::<Result<BTreeSet<_>, _>>()?;
         let (mut results, mut unsettled) = (Vec::new(), Vec::new());
@@ -401,7 +400,7 @@ impl Fold<'_> {
         Ok(())
     }
 
-    /// Makes a synthesis that has not started wait for these tasks too.
+    /// Makes a synthesis that has not started depend on the added tasks too.
     fn delay_synthesis(&mut self, added: &[NodeIndex]) {
         let synthesis = self.state.graph.nodes().find(|(_, node)| matches!(node.task.work, Work::Synthesis(_)));
         let Some((synthesis, _)) = synthesis.filter(|(node, _)| !added.is_empty() && self.is_pending(*node)) else {
@@ -416,7 +415,7 @@ impl Fold<'_> {
         self.queues.look_again(synthesis);
     }
 
-    /// Remembers a failure that asks for a replan.
+    /// Stores a failure that asks for a replan.
     pub(super) fn record_replan_failure(&mut self, node: NodeIndex, outcome: &Outcome) {
         if let Outcome::Failed(failure) = outcome
             && self.has_replan_policy(node)

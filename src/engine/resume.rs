@@ -1,5 +1,5 @@
-//! Takes up a run that an earlier process left: what is interrupted, what goes on elsewhere, what is owed.
-//! Never reads the notes by which calls are found again; it only knows for which calls there is one.
+//! Resumes a run that an earlier process started: interrupts or reattaches calls, repeats model requests, and reopens
+//! questions. Does not read checkpoints; it knows only which calls have one.
 
 use std::sync::Arc;
 
@@ -21,25 +21,27 @@ use super::{
     run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
 };
 
-/// What a process that takes a run up knows beyond the run's events.
+/// What a resuming process knows in addition to the events of the run.
 #[derive(Clone, Copy)]
 pub struct ResumeContext<'a> {
-    /// The moment.
+    /// The current time.
     pub now: Timestamp,
-    /// When the run's last event was decided.
+    /// The time of the run's last event.
     pub last_event_at: Timestamp,
-    /// Whether there is a note by which a call can be found again.
+    /// Returns whether a call has a checkpoint for reattaching to it.
     pub has_checkpoint: &'a dyn Fn(&AttemptId) -> bool,
-    /// Whether a person accepted that agents' tools are not what they were.
+    /// True if a person accepted that the tools of agents have changed.
     pub accepts_changes: bool,
-    /// What was asked of the run while nobody drove it: answers, or its end.
+    /// Requests from the control queue while no process drove the run: answers and cancellations.
     pub inputs: &'a [Input],
 }
 
 impl Run {
-    /// Takes up a run that was folded from its events. Calls with a note are gone on with where they are; what follows
-    /// for the others is the table in [`super::retry`]. Prompts are put to the model again, people are asked again what
-    /// they have not answered. A run that has ended for good gives nothing to do.
+    /// Resumes a run that was folded from its events.
+    ///
+    /// Calls with a checkpoint are reattached; the table in [`super::retry`] says what follows for the others. Model
+    /// requests are repeated, and people are asked their unanswered questions again. For a run that has finally ended,
+    /// the output is empty.
     pub fn resume(&mut self, context: ResumeContext<'_>) -> StepOutput {
         let ResumeContext { now, last_event_at: last, has_checkpoint: noted, accepts_changes, inputs: requests } =
             context;
@@ -50,7 +52,7 @@ impl Run {
         let (taken_up, interrupted) = decision.run.running_calls().partition::<Vec<_>, _>(noted);
         let away = HumanDuration(now.since(last));
         decision.emit(Event::RunResumed { away, taken_up: taken_up.clone(), accepts_changes });
-        // Before anything else, so that nobody is asked what was answered, and nothing starts in a run that is to end.
+        // Process requests first: answered questions are not asked again, and nothing starts in a cancelled run.
         for request in requests {
             decision.on_input(request.clone());
         }
@@ -80,7 +82,7 @@ impl Run {
 }
 
 impl Fold<'_> {
-    /// Takes in that a later process goes on with the run.
+    /// Applies that a later process resumed the run.
     pub(super) fn apply_resumed(&mut self, downtime: HumanDuration, taken_up: &[AttemptId]) -> Result<(), UnknownName> {
         self.state.status = RunStatus::Running;
         self.state.stop_reason.take_if(|stop| *stop == RunStop::Interrupted);
@@ -109,7 +111,8 @@ impl Fold<'_> {
 }
 
 impl State {
-    /// What the model replied to a request that the agent makes again, because the reply may not have reached it.
+    /// Returns the model's reply to a sampling request that the agent repeats. The agent may not have received the
+    /// reply.
     pub(super) fn earlier_reply(&self, sampler: &SamplingOrigin) -> Option<Result<ChatReply, ChatError>> {
         let SamplingOrigin::Agent(origin) = sampler else { return None };
         let node = self.running_node(origin.attempt.as_ref()?)?;
@@ -120,12 +123,12 @@ impl State {
         self.running_node(attempt).is_some_and(|node| self.tasks[node.index()].state == TaskState::AskingModel)
     }
 
-    /// The attempts in flight that are calls.
+    /// Returns the tool calls in progress.
     pub(super) fn running_calls(&self) -> impl Iterator<Item = AttemptId> {
         self.in_flight().filter(|attempt| !self.is_model_request(attempt))
     }
 
-    /// The questions that the plan and the host itself wait for.
+    /// Returns the open questions of the plan and of the host itself.
     fn host_questions(&self) -> Vec<Arc<crate::model::Question>> {
         let open = self.questions.entries().filter(|entry| entry.state == QuestionState::Open);
         open.filter(|entry| !matches!(entry.question.asker, Asker::Agent(_)))
@@ -133,7 +136,7 @@ impl State {
             .collect()
     }
 
-    /// Why an attempt that is not taken up has failed.
+    /// Returns the failure of an attempt that is not reattached.
     fn interruption_failure(&self, attempt: &AttemptId) -> Failure {
         let call = self.running_node(attempt).and_then(|node| {
             let route = self.running_route(node)?;
@@ -143,7 +146,7 @@ impl State {
         Failure::new(FailureKind::Interrupted, format!("the host ended while {call} was under way"))
     }
 
-    /// The route of a node's attempt in flight.
+    /// Returns the route of a node's attempt in progress.
     fn running_route(&self, node: NodeIndex) -> Option<&crate::model::Route> {
         match self.tasks[node.index()].state {
             TaskState::Running { route, .. } => self.graph[node].task.routes().get(route),
@@ -151,7 +154,7 @@ impl State {
         }
     }
 
-    /// The tools of `agent` that open tasks call and that are not what they were.
+    /// Returns the tools of `agent` that unfinished tasks call and whose schemas have changed.
     fn changed_tools(&self, agent: &AgentId, info: &AgentInfo) -> Vec<String> {
         let Some(known) = &self.agents[agent].last_info else { return Vec::new() };
         let open = self.tasks.iter().zip(self.graph.nodes());
@@ -172,7 +175,7 @@ impl State {
 }
 
 impl Transition<'_> {
-    /// Takes in that an agent is there; pauses the run when its tools are not those that the run was begun with.
+    /// Records that an agent is connected. Pauses the run if tools have changed since the run last saw the agent.
     pub(super) fn on_agent_connected(&mut self, agent: AgentId, info: Arc<AgentInfo>) {
         let tools = if self.run.accepts_changes { Vec::new() } else { self.run.changed_tools(&agent, &info) };
         if tools.is_empty() {
@@ -187,7 +190,7 @@ impl Transition<'_> {
         self.push_command(Command::EndRun);
     }
 
-    /// Connects a request that an agent makes again with the question that it was; whether it was one.
+    /// Matches a request that an agent repeats with its earlier question. Returns whether there is such a question.
     pub(super) fn match_repeated_question(&mut self, request: &RequestId, origin: &Origin) -> bool {
         let (Some(_), Some(attempt)) = (&origin.key, &origin.attempt) else { return false };
         let same = |entry: &&QuestionEntry| matches!(&entry.question.asker, Asker::Agent(known) if known == origin);
@@ -203,21 +206,22 @@ impl Transition<'_> {
         true
     }
 
-    /// Asks a person what became of a call that must not be made twice.
+    /// Asks a person about the outcome of a call that must not be made twice.
     pub(super) fn ask_about_ambiguous_call(&mut self, attempt: AttemptId, node: NodeIndex) {
         let failure = self.run.tasks[node.index()].last_failure.as_ref();
         let why = failure.map_or_else(|| "the host ended".to_owned(), ToString::to_string);
         self.ask_whether_to_repeat(attempt, &why);
     }
 
-    /// Asks a person whether a call is made, or made again, although it may have taken effect already.
+    /// Asks a person whether to make a call that may already have taken effect.
     pub(super) fn ask_whether_to_repeat(&mut self, attempt: AttemptId, why: &str) {
         let message =
             format!("{why}, so it is unknown whether it took effect; calling it again may do `{}` twice", attempt.task);
         self.ask_person(Asker::Host { attempt }, message, AmbiguityResolution::form(), None);
     }
 
-    /// Does what a person said of a call that may have taken effect. A repetition is started like any other attempt.
+    /// Executes a person's decision about a call that may have taken effect. A repetition starts like any other
+    /// attempt.
     pub(super) fn on_ambiguity_resolved(&mut self, attempt: AttemptId, answer: &Answer) {
         let Some(node) = self.run.graph.node_index(attempt.task.as_str()) else { return };
         match AmbiguityResolution::from_answer(answer) {
@@ -239,7 +243,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Decides what the earlier process had no time for: what follows from the last answers and failures.
+    /// Decides what follows from the last answers and failures, which the earlier process may not have done.
     fn finish_last_step(&mut self) {
         let answers = self.run.questions.entries().filter_map(|entry| match &entry.state {
             QuestionState::Answered { answer, by } => Some((entry.question.asker.clone(), answer.clone(), by.clone())),
@@ -264,7 +268,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Goes on with a call where it is.
+    /// Continues a call that is still in progress.
     fn reattach(&mut self, attempt: AttemptId) {
         let Some(node) = self.run.running_node(&attempt) else { return };
         let TaskState::Running { route, .. } = self.run.tasks[node.index()].state else { return };
@@ -276,20 +280,20 @@ impl Transition<'_> {
         }
     }
 
-    /// Puts a prompt to the model again whose reply never came.
+    /// Repeats a model request that has no reply.
     fn repeat_model_request(&mut self, attempt: AttemptId) {
         if let Some(node) = self.run.running_node(&attempt)
             && self.run.is_model_request(&attempt)
             && self.run.stop_reason.is_none()
         {
-            // The time without a process does not count.
+            // Time without a process does not count.
             let deadline = self.run.graph[node].task.deadline;
             let chat = Box::new(ChatRequest { deadline, ..self.run.chat(node) });
             self.push_command(Command::RequestModel { attempt, chat });
         }
     }
 
-    /// Ends every turn in flight without a reply.
+    /// Ends every model request in progress without a reply.
     pub(super) fn end_model_requests(&mut self) {
         for attempt in self.run.in_flight().filter(|attempt| self.run.is_model_request(attempt)).collect::<Vec<_>>() {
             let task = attempt.task.clone();
@@ -299,14 +303,14 @@ impl Transition<'_> {
         }
     }
 
-    /// Asks the planner again whose answer never came, and finishes what a replan began.
+    /// Repeats a planner request that has no reply, and completes the changes of an earlier replan.
     fn resume_replan(&mut self) {
         for task in self.run.unfinished_removed_tasks() {
             self.skip_task(task, SkipReason::Replanned);
         }
         match &self.run.replans.stage {
             ReplanStage::Idle => {}
-            // Once the run stops, advancing ends the replan.
+            // While the run stops, `advance` ends the replan.
             _ if self.run.stop_reason.is_some() => {}
             ReplanStage::Planning(_) => self.push_command(Command::Replan(Box::new(self.run.replan_request()))),
             ReplanStage::Proposed(_, remainder) => {
@@ -320,7 +324,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Closes the questions of agents whose calls did not outlive the earlier process.
+    /// Closes the questions of agents whose calls ended with the earlier process.
     fn close_orphaned_questions(&mut self, taken_up: &[AttemptId]) {
         let lives = |origin: &Origin| {
             origin.key.is_some() && origin.attempt.as_ref().is_some_and(|attempt| taken_up.contains(attempt))
@@ -330,8 +334,8 @@ impl Transition<'_> {
         self.close_questions(unclaimed_questions(dead));
     }
 
-    /// Closes the questions that a call had asked when it was taken up, and had not asked again when it ended. Those that
-    /// were asked by this process are taken back by the connection that they came on, so no other call leaves any.
+    /// Closes the questions that a reattached call did not ask again before it ended. The connection cancels questions
+    /// that were asked in this process, so other calls leave no open questions.
     pub(super) fn close_unrepeated_questions(&mut self, attempt: &AttemptId) {
         self.close_questions(unclaimed_questions(self.run.questions.of_attempt(attempt)));
     }
@@ -344,14 +348,14 @@ impl Transition<'_> {
 }
 
 impl State {
-    /// Whether the task waits for a person.
+    /// Returns whether the task waits for a person.
     pub(super) fn is_awaiting_answer(&self, task: &TaskId) -> bool {
         let node = self.graph.node_index(task.as_str());
         node.is_some_and(|node| self.tasks[node.index()].state == TaskState::AwaitingAnswer)
     }
 }
 
-/// The questions without an answer for which no request waits, so that nobody else would close them.
+/// Returns the unanswered questions that no request waits for, so that only the engine can close them.
 fn unclaimed_questions<'q>(questions: impl Iterator<Item = &'q QuestionEntry>) -> Vec<QuestionId> {
     let open = questions.filter(|entry| !matches!(entry.state, QuestionState::Answered { .. }));
     open.filter(|entry| entry.request.is_none()).map(|entry| entry.question.id.clone()).collect()

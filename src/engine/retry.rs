@@ -1,61 +1,61 @@
-//! What may follow a failed attempt: the table, and the pauses between tries.
-//! Never reads a clock or draws a random number; the seed is the run's.
+//! Decides what follows from a failed attempt, and computes the delays between tries. Has no clock and no random
+//! numbers: the seed is part of the run.
 //!
-//! | failure | did the agent run it? | same agent again | another agent |
+//! | failure | did the agent execute the call? | same agent again | another agent |
 //! |---|---|---|---|
 //! | `agent_unavailable`, `not_sent`, `session_lost` | no | yes, and at least once | yes |
 //! | `rate_limited` | no | yes | yes |
-//! | `unknown_tool`, `invalid_arguments`, `unauthorized`, `refused` | no | no: it would be refused again | yes |
+//! | `unknown_tool`, `invalid_arguments`, `unauthorized`, `refused` | no | no: it would be rejected again | yes |
 //! | `expression` | no | no: no agent is at fault | no |
-//! | `tool_error`, `server_error` | yes, and it said that it failed | yes | yes |
-//! | `invalid_result`, `result_too_large` | yes, but its answer is of no use | no | unless `at_most_once` |
-//! | `interrupted` | unknown | yes, whatever the number of tries, unless `at_most_once`: then a person is asked | as the same one |
+//! | `tool_error`, `server_error` | yes, and it reported a failure | yes | yes |
+//! | `invalid_result`, `result_too_large` | yes, but its result is unusable | no | unless `at_most_once` |
+//! | `interrupted` | unknown | yes, for any number of tries; if `at_most_once`, a person is asked | same |
 //! | `connection_lost`, `idle_timeout`, `deadline_exceeded` | unknown | unless `at_most_once` | unless `at_most_once` |
 //! | `denied`, `cancelled`, `items_failed`, `model_failed`, `budget_spent` | | no | no |
 //!
-//! "Yes" is always bounded by `retry.max_attempts` tries on each route. A pause is never shorter than what the server
-//! asks for (`Retry-After`); where that is longer than the task's `deadline`, the same agent is not tried again.
-//! "At least once": losing a session or a connection before the request was taken says nothing about the task, so such a task is tried twice even where
-//! the plan asks for no retry. A retry goes to whichever of the equal agents has room when it starts.
+//! "Yes" is always limited to `retry.max_attempts` tries on each route. A delay is never shorter than the server
+//! requests (`Retry-After`). If that is longer than the task's `deadline`, the same agent is not tried again. "At least
+//! once": a session or connection that is lost before the request is accepted says nothing about the task. Such a task
+//! is tried twice even if the plan asks for no retry. A retry uses any equal agent that has capacity when it starts.
 
 use std::time::Duration;
 
 use crate::model::{Backoff, Effect, Failure, FailureKind, HumanDuration, Retry, TaskId};
 
-/// Limits the wait that a server may ask for where the task has no `deadline`.
+/// Limits the delay that a server may request for a task without a `deadline`.
 const MAX_RETRY_AFTER_DELAY: Duration = Duration::from_secs(60 * 60);
 
-/// What may follow a failed attempt on its route.
+/// What follows from a failed attempt on its route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Try the same route again, after a pause.
+    /// Retry on the same route, after a delay.
     Retry,
-    /// This route is used up or of no use; another may be tried at once.
+    /// Stop using this route; another one may be tried at once.
     Reroute,
-    /// Only a person can say: the process that made the call is gone, and the call must not be made twice.
+    /// Ask a person: the process that made the call has ended, and the call must not be made twice.
     AskPerson,
-    /// Neither: the task fails.
+    /// Fail the task.
     Fail,
 }
 
-/// What is known of the request and of its answer.
+/// The delivery of a request and its result, as far as the failure shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DeliveryState {
-    /// Never taken, and the same agent may take it a moment later.
+    /// Not accepted; the same agent may accept it a moment later.
     NotDelivered,
-    /// Never taken, for now.
+    /// Not accepted for now.
     Throttled,
-    /// Never taken, and the same agent never will.
+    /// Not accepted, and the same agent never will.
     Rejected,
-    /// Taken, and answered with an error.
+    /// Accepted and answered with an error.
     ReturnedError,
-    /// Taken and done, but the answer is of no use.
+    /// Accepted and executed, but the result is unusable.
     UnusableResult,
-    /// Nobody knows, and only the end of the host's own process is to blame.
+    /// Unknown, because the host's own process ended.
     Interrupted,
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
-    /// No agent is at fault.
+    /// Failed without a fault of an agent.
     NotAgentRelated,
 }
 
@@ -81,7 +81,7 @@ fn delivery_state(kind: FailureKind) -> DeliveryState {
     }
 }
 
-/// Reads the table: what may follow `failure` after `tries` tries on its route.
+/// Decides according to the table what follows from `failure` after `tries` tries on its route.
 pub fn retry_decision(failure: FailureKind, effect: Effect, retry: &Retry, tries: u32) -> RetryDecision {
     let again = |most: u32| if tries < most { RetryDecision::Retry } else { RetryDecision::Reroute };
     let safe = effect != Effect::AtMostOnce;
@@ -98,8 +98,8 @@ pub fn retry_decision(failure: FailureKind, effect: Effect, retry: &Retry, tries
     }
 }
 
-/// A failure to take up a call that an earlier process began. What keeps a request from being taken says nothing
-/// about the call itself, which may have taken effect long ago.
+/// Converts a failure to reattach to a call of an earlier process. An agent that does not accept the request reports
+/// nothing about the call itself, which may have taken effect.
 pub fn reattach_failure(failure: Failure) -> Failure {
     match delivery_state(failure.kind) {
         DeliveryState::NotDelivered | DeliveryState::Throttled | DeliveryState::Rejected => {
@@ -109,7 +109,7 @@ pub fn reattach_failure(failure: Failure) -> Failure {
     }
 }
 
-/// A failure of a call that was cancelled because the process is asked to stop. An error may be the agent's answer to
+/// Converts the failure of a call that was cancelled because the process stops. An error may be the agent's response to
 /// the cancellation, so it says nothing about the call.
 pub fn interrupted_failure(failure: Failure) -> Failure {
     match (failure.kind, delivery_state(failure.kind)) {
@@ -125,7 +125,7 @@ pub fn interrupted_failure(failure: Failure) -> Failure {
     }
 }
 
-/// Whether a call that failed so may have taken effect.
+/// Returns whether a call with this failure may have taken effect.
 pub fn may_have_taken_effect(failure: FailureKind) -> bool {
     failure == FailureKind::Cancelled
         || matches!(
@@ -134,13 +134,12 @@ pub fn may_have_taken_effect(failure: FailureKind) -> bool {
         )
 }
 
-/// Whether a failure says something about the agent, so that an equal agent is to be taken rather than it.
+/// Returns whether a failure counts against the agent, so that equal agents are preferred.
 pub fn is_agent_failure(kind: FailureKind) -> bool {
     !matches!(delivery_state(kind), DeliveryState::NotAgentRelated | DeliveryState::Interrupted)
 }
 
-/// The failure as the task ends with it: where only the effect forbade another try, it says so, and which key
-/// would allow one.
+/// Adds help to a final failure if only the effect of the call prevented a retry: it names the key that allows one.
 pub fn explain_failure(failure: Failure, effect: Effect, task: &TaskId) -> Failure {
     let outcome = match delivery_state(failure.kind) {
         DeliveryState::Unknown | DeliveryState::Interrupted => "it is unknown whether the call took effect",
@@ -157,12 +156,12 @@ pub fn explain_failure(failure: Failure, effect: Effect, task: &TaskId) -> Failu
     failure.with_additional_help(advice)
 }
 
-/// Says whether a wait that a server asks for is longer than a task may take for it: its `deadline`, or `MAX_RETRY_AFTER_DELAY`.
+/// Returns whether a server requests a longer delay than the task accepts: its `deadline`, or `MAX_RETRY_AFTER_DELAY`.
 pub fn is_too_long(wait: Duration, deadline: Option<HumanDuration>) -> bool {
     wait > deadline.map_or(MAX_RETRY_AFTER_DELAY, |deadline| deadline.0)
 }
 
-/// The pause before the try after number `tries` on a route. The same seed, task and number give the same pause.
+/// Returns the delay after try number `tries` on a route. The same seed, task, and number give the same delay.
 pub fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> Duration {
     let exponent = i32::try_from(tries.saturating_sub(1)).unwrap_or(i32::MAX);
     let full = (backoff.initial.0.as_secs_f64() * backoff.factor.powi(exponent)).min(backoff.max.0.as_secs_f64());
@@ -170,8 +169,8 @@ pub fn retry_delay(backoff: &Backoff, tries: u32, seed: u64, task: &TaskId) -> D
     Duration::try_from_secs_f64(drawn.max(0.0)).unwrap_or(backoff.max.0)
 }
 
-/// A number in [0, 1) that depends on nothing but its arguments: FNV-1a over them, mixed by SplitMix64's finaliser
-/// (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+/// Returns a number in [0, 1) that depends only on its arguments: FNV-1a, mixed by the finalizer of SplitMix64 (Steele,
+/// Lea, and Flood, "Fast splittable pseudorandom number generators", 2014).
 fn jitter_fraction(seed: u64, task: &TaskId, tries: u32) -> f64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
     for byte in task.as_str().bytes().chain(tries.to_le_bytes()) {
@@ -219,7 +218,7 @@ mod tests {
     #[test]
     fn retry_table_matches_documentation() {
         use RetryDecision::{AskPerson, Fail, Reroute, Retry};
-        // Columns: at most once on the first of three tries, the same with an idempotent effect, and either on
+        // Columns: `at_most_once` and `idempotent` on the first of three tries, then `at_most_once` and `read_only` on
         // the third.
         let rows = KINDS.map(|kind| {
             let of = |effect, tries| retry_decision(kind, effect, &retry(3), tries);

@@ -1,5 +1,4 @@
-//! Ranks the routes of a task and explains each refusal.
-//! Never starts anything.
+//! Chooses a route for a task, or explains why there is none.
 
 use crate::model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp};
 
@@ -8,19 +7,20 @@ use super::{
     run::{AgentState, ConnectionStatus, RouteState, State},
 };
 
-/// Where a task goes next.
+/// The choice of a route.
 #[derive(Debug, PartialEq)]
 pub(super) enum RouteChoice {
-    /// To this route, now.
+    /// Start on this route now.
     Start(usize),
-    /// To one of these agents, when one is connected and has room; those not yet asked for are to be connected.
+    /// Wait until one of these agents is connected and has capacity. Agents that were not requested yet have to be
+    /// connected.
     Wait(Vec<AgentId>),
-    /// Nowhere; the failure says why of each route.
+    /// Fail; the failure gives the reason for each route.
     NoRoute(Failure),
 }
 
 impl State {
-    /// Chooses among the routes of a node: the lowest rank with a route left, and in it the agent that [`least_busy`] gives.
+    /// Chooses a route of a node: the lowest rank with a usable route, and in it the agent that [`least_busy`] returns.
     pub(super) fn choose_route(&self, node: NodeIndex, now: Timestamp) -> RouteChoice {
         let routes = self.graph[node].task.routes();
         let candidates = self.candidate_routes(node);
@@ -38,7 +38,7 @@ impl State {
         }
     }
 
-    /// The agent that a node will go to, where there is only one.
+    /// Returns the agent that a node will use, if there is only one candidate.
     pub(super) fn only_candidate_agent(&self, node: NodeIndex) -> Option<AgentId> {
         let routes = self.graph[node].task.routes();
         let mut agents = self.candidate_routes(node).into_iter().map(|index| &routes[index].agent);
@@ -46,7 +46,7 @@ impl State {
         agents.all(|agent| agent == first).then(|| first.clone())
     }
 
-    /// The routes of the lowest rank that has one left.
+    /// Returns the usable routes of the lowest rank that has one.
     fn candidate_routes(&self, node: NodeIndex) -> Vec<usize> {
         let routes = self.graph[node].task.routes();
         let states = &self.tasks[node.index()].routes;
@@ -60,11 +60,11 @@ impl State {
     }
 }
 
-/// Picks the least busy of equal agents that has room; of those the one that the task has tried least often, and then the
-/// one that has been idle longest. Each comes with the number of tries.
+/// Returns the least busy of equal agents that has capacity. Ties are resolved by the fewest tries of the task, and
+/// then by the longest idle time. Each candidate includes its number of tries.
 ///
-/// An agent that is deeper in debt than the best of them has room only where [`AgentState::capacity`] leaves some. The best
-/// is never limited, so a node that finds no room waits for an agent that works.
+/// An agent with more debt than the best candidate is limited by [`AgentState::capacity`]. The best candidate is never
+/// limited, so a node without capacity waits for an agent that works.
 pub(super) fn least_busy<'r, T>(
     candidates: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone,
     now: Timestamp,
@@ -77,12 +77,12 @@ pub(super) fn least_busy<'r, T>(
         .map(|(which, _, _)| which)
 }
 
-/// Whether a route may not be tried again; before the first attempt nothing is known of any.
+/// Returns whether a route may not be tried again. Before the first attempt, no route has a state.
 fn is_used_up(states: &[RouteState], index: usize) -> bool {
     states.get(index).is_some_and(|route| route.is_used_up)
 }
 
-/// Why no route is left, when none was ever tried: every agent is unavailable.
+/// Returns the failure of a task without usable routes: the unavailable agents and the reasons.
 fn unavailable_failure(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
     let mut reasons: Vec<String> = Vec::new();
     let mut help = None;
@@ -99,7 +99,7 @@ fn unavailable_failure(routes: &[Route], agents: &IdMap<AgentId, AgentState>) ->
 }
 
 impl AgentState {
-    /// An agent that nobody has asked for.
+    /// Creates the state of an agent that was not requested yet.
     pub(super) fn new(policy: &AgentPolicy) -> Self {
         Self {
             policy: policy.clone(),
@@ -111,12 +111,12 @@ impl AgentState {
         }
     }
 
-    /// Whether another attempt can start on it now.
+    /// Returns whether another attempt can start on the agent now.
     pub(super) fn has_capacity(&self) -> bool {
         matches!(self.connection, ConnectionStatus::Connected(_)) && self.running < self.policy.max_concurrency
     }
 
-    /// How full it is, in millionths.
+    /// Returns the used share of the agent's capacity, in millionths.
     fn load(&self) -> usize {
         self.running.saturating_mul(1_000_000) / self.policy.max_concurrency.max(1)
     }

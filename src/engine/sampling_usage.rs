@@ -1,21 +1,19 @@
-//! Adds up what agents have asked of the language model, so that a later process can go on counting.
-//! Never compares it with what they may.
+//! Sums the sampling requests of agents, so that a later process can continue counting.
 
 use std::collections::HashMap;
 
 use crate::model::{AgentId, Event, Record, RequestId, SamplingOrigin};
 
-/// What an agent's requests have used in a run.
+/// The sampling usage of an agent in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SamplingUsage {
-    /// How many requests.
+    /// The number of requests.
     pub requests: u64,
-    /// Tokens of requests and replies. A request whose reply is lost, or does not tell, counts with the most that it
-    /// may have used.
+    /// The tokens of requests and replies. A request without a reply or a reported usage counts with its maximum.
     pub tokens: u64,
 }
 
-/// What each agent has used, by the events of a run.
+/// Returns the sampling usage of each agent, computed from the events of a run.
 pub fn sampling_usage<'r>(records: impl IntoIterator<Item = &'r Record>) -> HashMap<AgentId, SamplingUsage> {
     let mut sums: HashMap<AgentId, SamplingUsage> = HashMap::new();
     let mut open: HashMap<&RequestId, (&AgentId, u64)> = HashMap::new();

@@ -1,5 +1,4 @@
-//! Gathers what a synthesis works from: what came of every other task of the plan.
-//! Never asks the model; a synthesis is a prompt, and `prompt` decides about those.
+//! Collects the sources of a synthesis: the results of all other planned tasks.
 
 use std::borrow::Cow;
 
@@ -16,8 +15,8 @@ use crate::{
 use super::run::{State, TaskState};
 
 impl State {
-    /// What came of the tasks of the plan, in its order, without the synthesis itself at `node` and without those
-    /// that a replan removed.
+    /// Returns the results of the planned tasks in their order. The synthesis at `node` and tasks that a replan removed
+    /// are not included.
     pub(super) fn sources(&self, node: NodeIndex) -> Vec<SynthesisSource<'_>> {
         let removed = |node: NodeIndex| {
             matches!(&self.tasks[node.index()].state, TaskState::Ended(Outcome::Skipped(SkipReason::Replanned)))
@@ -33,7 +32,7 @@ impl State {
             .collect()
     }
 
-    /// Returns the tasks that the answer of the synthesis at `node` must not claim to be done.
+    /// Returns the tasks that the answer of the synthesis at `node` must not describe as done.
     pub(super) fn unfinished_tasks(&self, node: NodeIndex) -> Vec<UnfinishedTask> {
         let others = self.graph.nodes().filter(|(index, other)| *index != node && other.kind == NodeKind::Planned);
         others
@@ -46,7 +45,7 @@ impl State {
             .collect()
     }
 
-    /// Why there is nothing to write an answer from: no task has a result.
+    /// Returns the reason to skip a synthesis: no task has a result.
     pub(super) fn synthesis_skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
         let sources = self.sources(node);
         let first =
@@ -54,7 +53,7 @@ impl State {
         first.map(|source| SkipReason::NeedFailed { task: source.id.into() })
     }
 
-    /// What came of one task.
+    /// Returns the result of one task.
     pub(super) fn source_result(&self, node: NodeIndex) -> SourceResult<'_> {
         let entry = &self.tasks[node.index()];
         if !entry.items.is_empty() {
@@ -71,7 +70,7 @@ impl State {
         }
     }
 
-    /// The outputs of the items that succeeded, as a list; missing when none did.
+    /// Returns the outputs of the successful items as a list, or the failure of the task if it has none.
     fn items_source_result(&self, node: NodeIndex) -> SourceResult<'_> {
         let entry = &self.tasks[node.index()];
         let outputs: Vec<Value> = self.tasks[entry.items.clone()]

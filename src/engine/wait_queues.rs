@@ -1,5 +1,5 @@
-//! Queues the nodes that wait for an agent: one line for each set of agents that would do.
-//! Nodes of one line are alike to the router, so looking at the first of each line is enough.
+//! Queues the nodes that wait for an agent, with one queue for each set of suitable agents. All nodes of a queue are
+//! equivalent to the router, so only the first of each queue is examined.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -13,27 +13,27 @@ use super::{
     run::{AgentState, ConnectionStatus},
 };
 
-/// The lines. Part of a run's hints, not of its state.
+/// The queues. They are not part of the state of a run.
 #[derive(Debug, Default)]
 pub(super) struct WaitQueues {
     queues: Vec<WaitQueue>,
-    /// By the agents, in the order of their names.
+    /// The queue of each set of agents, sorted by agent ID.
     queue_by_agents: HashMap<Arc<[AgentId]>, usize>,
-    /// The lines with nodes in which an agent occurs.
+    /// The non-empty queues by agent.
     queues_by_agent: IdHashMap<AgentId, BTreeSet<usize>>,
-    /// How many nodes have ever waited, so that lines are served in the order of arrival.
+    /// The number of the next arrival, so that queues are served in the order of arrival.
     next_arrival: u64,
 }
 
 #[derive(Debug)]
 struct WaitQueue {
     agents: Arc<[AgentId]>,
-    /// With the number of each arrival.
+    /// The nodes, each with the number of its arrival.
     nodes: VecDeque<(u64, NodeIndex)>,
 }
 
 impl WaitQueues {
-    /// Adds a node that any of `agents` would do for.
+    /// Adds a node that can run on any of `agents`.
     pub(super) fn push(&mut self, mut agents: Vec<AgentId>, node: NodeIndex) {
         agents.sort_unstable();
         agents.dedup();
@@ -56,13 +56,13 @@ impl WaitQueues {
         self.next_arrival += 1;
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no node waits.
     pub(super) fn is_empty(&self) -> bool {
         self.queues_by_agent.values().all(BTreeSet::is_empty)
     }
 
-    /// Moves to `startable` the node that has waited longest of those that can start, or all that wait for an agent
-    /// that has become unavailable.
+    /// Moves the longest waiting node that can start to `runnable`. If an agent is unavailable, moves all nodes of one
+    /// of its queues instead.
     pub(super) fn dequeue_startable(
         &mut self,
         agents: &IdMap<AgentId, AgentState>,

@@ -1,5 +1,4 @@
-//! Judges the replies to a prompt: whether one is the whole answer, and whether it keeps to its schema.
-//! Never decides what follows.
+//! Checks whether a reply to a prompt is complete and conforms to its schema.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,26 +10,26 @@ use crate::{
     model::{ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates},
 };
 
-/// Violations of `output_schema` that the model is shown.
+/// Limits the `output_schema` violations that are reported to the model.
 const MAX_PROBLEMS: usize = 5;
-/// Bytes of the description of a violation.
+/// Limits the description of a violation, in bytes.
 const MAX_PROBLEM: usize = 1_000;
 
-/// A compiled schema, or why answers are not checked by it.
+/// A compiled schema, or the reason why answers cannot be checked.
 type Compiled = Result<CompiledSchema, SchemaCheckError>;
 
-/// The compiled schemas of answers, by the task of the plan: the items of a task share one.
+/// The compiled answer schemas by planned task. The items of a task share one schema.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Schemas(HashMap<NodeIndex, Arc<Compiled>>);
 
 impl Run {
-    /// Returns how many schemas are compiled.
+    /// Returns the number of compiled schemas.
     #[cfg(test)]
     pub(in crate::engine) fn compiled_schemas(&self) -> usize {
         self.schemas.0.len()
     }
 
-    /// Returns the schema of the answer to a prompt, compiled once for its task.
+    /// Returns the answer schema of a prompt. It is compiled once per planned task.
     pub(super) fn answer_schema(&mut self, node: NodeIndex, prompt: &Prompt) -> Option<Arc<Compiled>> {
         let schema = prompt.output_schema.as_ref()?;
         let task = match &self.graph[node].kind {
@@ -42,7 +41,7 @@ impl Run {
         Some(Arc::clone(self.schemas.0.entry(task).or_insert_with(compile)))
     }
 
-    /// Why a reply is not the whole answer; none where it is.
+    /// Returns the failure of a reply that is not a complete answer.
     pub(super) fn incomplete(&self, node: NodeIndex, prompt: &Prompt, text: &str) -> Option<Failure> {
         let conversation = self.tasks[node.index()].conversation.as_ref()?;
         let key =
@@ -89,7 +88,7 @@ impl Run {
         })
     }
 
-    /// Why a reply without text and without calls is not an answer.
+    /// Returns the failure of a reply without text and tool calls.
     pub(super) fn empty_answer(&self, node: NodeIndex) -> Failure {
         let message = match self.tasks[node.index()].conversation.as_deref().is_some_and(has_reasoning) {
             true => "the model gave its reasoning and no answer",
@@ -99,13 +98,13 @@ impl Run {
     }
 }
 
-/// Whether the last reply holds reasoning.
+/// Returns whether the last reply contains reasoning.
 fn has_reasoning(conversation: &Conversation) -> bool {
     let last = conversation.messages.last();
     last.is_some_and(|reply| reply.parts.iter().any(|part| matches!(part, ChatPart::Reasoning { .. })))
 }
 
-/// The tools that a reply calls, by name.
+/// Returns the names of the tools that a reply calls.
 pub(super) fn called_tools(reply: &ChatMessage) -> String {
     let names = reply.parts.iter().filter_map(|part| match part {
         ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.as_str()),
@@ -121,10 +120,10 @@ pub(super) fn called_tools(reply: &ChatMessage) -> String {
     shown.join(" and ")
 }
 
-/// Limits the characters of a refusal that an error shows.
+/// Limits the characters of a refusal that an error message quotes.
 const MAX_QUOTED: usize = 300;
 
-/// What a model said, for an error.
+/// Returns the beginning of a model's text for an error message.
 fn quoted(text: &str) -> Option<String> {
     let text = text.trim();
     let end = text.char_indices().nth(MAX_QUOTED).map(|(end, _)| end);
@@ -132,8 +131,8 @@ fn quoted(text: &str) -> Option<String> {
     (!shown.is_empty()).then_some(shown)
 }
 
-/// Reads an answer that must be JSON by `schema`, in a code fence or within prose if need be, and returns why it was
-/// not checked, if it was not.
+/// Parses an answer that must be JSON and conform to the schema; the JSON may be in a code fence or in prose. If the
+/// answer could not be checked, the reason is returned with it.
 pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value, Option<SchemaCheckError>), String> {
     let mut candidates = json_candidates(text);
     if candidates.is_empty() {
@@ -156,7 +155,7 @@ pub(super) fn answer_by_schema(text: &str, compiled: &Compiled) -> Result<(Value
     }
 }
 
-/// Says where and how an answer breaks its schema; empty when it does not.
+/// Describes how an answer violates its schema and where. The description is empty for a valid answer.
 fn problems(schema: &CompiledSchema, value: &Value) -> Result<String, SchemaCheckError> {
     let violations = schema.violations(value, &SchemaLimits::INLINE)?;
     let problems = violations.iter().take(MAX_PROBLEMS).map(|error| {

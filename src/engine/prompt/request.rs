@@ -1,5 +1,4 @@
-//! Builds the requests of a prompt: all that was said, the tools that the model may call, the form of its answer.
-//! Never decides whether one is sent.
+//! Builds the model requests of a prompt: messages, allowed tools, and the format of the answer.
 
 use std::sync::Arc;
 
@@ -12,22 +11,22 @@ use crate::{
     synthesizer::answer,
 };
 
-/// A turn of a prompt that is about to begin.
+/// The parameters of the next exchange of a prompt.
 pub(super) struct NextTurn<'m> {
     pub(super) number: u32,
-    /// What is said beyond what was said before.
+    /// The messages to add to the conversation.
     pub(super) messages: &'m [Arc<ChatMessage>],
     pub(super) repair: bool,
 }
 
 impl Run {
-    /// The request of the current turn: all that was said, with the tools that the prompt allows.
+    /// Builds the request of the current exchange: all messages, and the tools that the prompt allows.
     pub(in crate::engine) fn chat(&self, node: NodeIndex) -> ChatRequest {
         let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
         self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
     }
 
-    /// The request of a turn that has not begun. It is built once a turn, since a conversation can be long.
+    /// Builds the request of the next exchange. It is built once per exchange, since a conversation can be long.
     pub(super) fn next_chat(&self, node: NodeIndex, turn: NextTurn<'_>) -> ChatRequest {
         let Some(prompt) = self.graph[node].task.prompt() else { return ChatRequest::default() };
         let conversation = self.tasks[node.index()].conversation.as_deref();
@@ -35,10 +34,11 @@ impl Run {
         let repaired = turn.repair || conversation.is_some_and(|conversation| conversation.is_repair_requested);
         let last = turn.number >= prompt.max_turns || repaired;
         let scope = self.scope(node);
-        // It was rendered before the first turn; what it refers to does not change.
+        // The first exchange rendered it already, and the values that it refers to do not change.
         let rules = self.is_synthesis(node).then(|| answer::INSTRUCTIONS.to_owned());
         let system = prompt.system.as_ref().and_then(|system| expression::render(system, &scope).ok()).map(as_text);
-        // Endpoints that get both tools and a form heed only the form, so it comes with the turn that has no tools.
+        // Endpoints that receive both tools and a schema ignore the tools. The schema is sent in exchanges without
+        // tools only.
         let free = !tools.is_empty() && !last;
         let instruction = prompt
             .output_schema
@@ -63,13 +63,13 @@ impl Run {
             tools,
             output: output.map(|schema| ReplySchema { name: "answer".into(), schema }),
             timeout: self.graph[node].task.timeout,
-            // Two policies on top of each other would try more often than either says.
+            // Retries of the client would multiply with the retries of the task.
             single_try: self.graph[node].task.retry.max_attempts > 1,
             ..ChatRequest::default()
         }
     }
 
-    /// The tools that the prompt of a node can call, as the end of a sentence.
+    /// Returns the tools that the prompt of a node can call, as the end of a sentence.
     pub(super) fn tools_in_words(&self, node: NodeIndex) -> String {
         let Some(prompt) = self.graph[node].task.prompt() else { return String::new() };
         let names: Vec<String> =
@@ -84,7 +84,7 @@ impl Run {
         matches!(self.graph[node].task.work, Work::Synthesis(_))
     }
 
-    /// The tools that a prompt allows and that are there, each under `AGENT.TOOL`.
+    /// Returns the available tools that a prompt allows, each named `AGENT.TOOL`.
     pub(super) fn allowed_tools(&self, prompt: &Prompt) -> Vec<(AgentId, Arc<str>, ChatTool)> {
         let mut offered = Vec::new();
         for allowed in &prompt.tools {
@@ -101,7 +101,7 @@ impl Run {
     }
 }
 
-/// Replaces the calls of a message by words: endpoints refuse calls that have no results.
+/// Replaces the tool calls of a message by text, since endpoints reject calls without results.
 fn describe_calls(message: &mut Arc<ChatMessage>) {
     if !message.parts.iter().any(ChatPart::is_tool_use) {
         return;
@@ -113,7 +113,7 @@ fn describe_calls(message: &mut Arc<ChatMessage>) {
     }
 }
 
-/// Text as it is, anything else as JSON.
+/// Returns strings unchanged and other values as JSON.
 pub(super) fn as_text(value: Value) -> String {
     match value {
         Value::String(text) => text,

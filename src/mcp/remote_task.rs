@@ -1,9 +1,9 @@
-//! Follows a call on which the agent works as a task: asks for its state, answers what it asks, takes its result.
-//! Never makes the call again.
+//! Watches a call that the agent executes as a task: polls its status, answers its requests, and fetches its result.
+//! Never repeats the call.
 //!
-//! Two dialects are spoken: the extension `io.modelcontextprotocol/tasks` of 2026-07-28, where the state holds the
-//! agent's questions and the result, and the experimental tasks of 2025-11-25, where `tasks/result` waits for the result
-//! and the agent asks over it.
+//! Supports two protocols. In the extension `io.modelcontextprotocol/tasks` of MCP 2026-07-28, the status contains the
+//! agent's requests and the result. With the experimental tasks of MCP 2025-11-25, `tasks/result` waits for the result,
+//! and the agent sends its requests on that stream.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -27,29 +27,29 @@ use super::{
 };
 use crate::model::{Failure, FailureKind, JsonObject};
 
-/// The pause between two looks where the agent names none.
+/// The poll interval if the agent specifies none.
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest and the longest pause that an agent may ask for.
+/// The bounds of the poll interval that an agent may specify.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Why a task is followed no further.
+/// The reason why a task is no longer watched.
 enum WatchEnd {
-    /// It is over, or nobody knows of it.
+    /// It has ended, or is unknown to the agent.
     Ended(Failure),
-    /// The host gives it up; the agent is told.
+    /// The host abandons it and cancels it at the agent.
     Abandoned(Failure),
 }
 
-/// Why the agent did not say how the task is.
+/// The reason why a poll returned no status.
 enum PollError {
-    /// It may do so a moment later.
+    /// A later poll may succeed.
     Transient(Failure),
     Final(WatchEnd),
 }
 
 impl ActiveCall<'_> {
-    /// Follows a task that the agent has just made.
+    /// Watches a task that the agent has just created.
     pub(super) async fn watch_new_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
         let gone = lost_task_failure(&self.request.agent, &self.request.tool, task.ttl_ms);
         if let Err(failure) = self.checkpoint(CallCheckpoint::RemoteTask(task.clone())).await {
@@ -59,7 +59,7 @@ impl ActiveCall<'_> {
         self.watch_task(task, gone).await
     }
 
-    /// Follows a task that an earlier process left behind.
+    /// Watches a task that an earlier process started.
     pub(super) async fn reattach_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
         let gone = checkpoint::interrupted_failure(&self.request);
         self.watch_task(task, gone).await
@@ -91,7 +91,7 @@ impl ActiveCall<'_> {
 
     async fn cancel_task(&mut self, id: &str) {
         if self.route.is_closed() {
-            // A later process may go on with it.
+            // A later process may reattach to the task.
             return;
         }
         let peer = self.connection.peer.clone();
@@ -102,17 +102,17 @@ impl ActiveCall<'_> {
     }
 }
 
-/// One task under observation.
+/// A watcher of one task.
 struct TaskWatcher<'c, 'p> {
     call: &'c mut ActiveCall<'p>,
     task: RemoteTaskCheckpoint,
-    /// What it means that the agent does not know the task.
+    /// The failure to return if the agent does not know the task.
     gone_failure: Failure,
     backoff: PollBackoff,
 }
 
 impl TaskWatcher<'_, '_> {
-    /// The dialect of 2026-07-28.
+    /// Watches a task of the extension of MCP 2026-07-28.
     async fn watch_extension(&mut self) -> Result<CallResult, WatchEnd> {
         let mut questions = TaskQuestions::default();
         loop {
@@ -146,7 +146,7 @@ impl TaskWatcher<'_, '_> {
         }
     }
 
-    /// The dialect of 2025-11-25.
+    /// Watches an experimental task of MCP 2025-11-25.
     async fn watch_experimental(&mut self) -> Result<CallResult, WatchEnd> {
         let mut result: Option<PendingCall> = None;
         let mut said = None;
@@ -183,7 +183,7 @@ impl TaskWatcher<'_, '_> {
                 Some(CallResponse::Failed(failure)) if failure.kind == FailureKind::InvalidResult => {
                     return Err(WatchEnd::Abandoned(failure));
                 }
-                // It is asked for again.
+                // The result is requested again.
                 Some(CallResponse::Failed(_)) | None => {}
             }
         }
@@ -195,7 +195,7 @@ impl TaskWatcher<'_, '_> {
         self.call.send(&ask).await.map_err(|unanswered| self.poll_error(unanswered))
     }
 
-    /// Asks how the task is. An answer is a sign of life, unless the task is over.
+    /// Polls the status of the task. A response counts as activity unless the task has ended.
     async fn poll(&mut self) -> Result<RemoteTaskState, PollError> {
         let state = self.request("tasks/get", json!({"taskId": self.task.id})).await?;
         let state = RemoteTaskState::read(serde_json::to_value(state).unwrap_or_default()).map_err(|what| {
@@ -216,7 +216,7 @@ impl TaskWatcher<'_, '_> {
         Ok(state)
     }
 
-    /// Gives the agent the answers that there are.
+    /// Sends the available answers to the agent.
     async fn send_answers(&mut self, questions: &mut TaskQuestions) -> Result<(), PollError> {
         if questions.unsent.is_empty() {
             return Ok(());
@@ -234,7 +234,7 @@ impl TaskWatcher<'_, '_> {
             .map_err(|unanswered| self.poll_error(unanswered))
     }
 
-    /// Pauses before the next look, unless `early` ends first.
+    /// Waits for the next poll, or until `early` completes.
     async fn pause<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, WatchEnd> {
         self.call.pause_polling(&self.backoff, early).await.map_err(WatchEnd::Abandoned)
     }
@@ -256,7 +256,7 @@ impl TaskWatcher<'_, '_> {
         }
     }
 
-    /// Goes on after a trouble that passes.
+    /// Records a transient failure for the backoff, and returns a final one as an error.
     fn record_transient(&mut self, trouble: PollError) -> Result<(), WatchEnd> {
         match trouble {
             PollError::Final(end) => Err(end),
@@ -267,7 +267,7 @@ impl TaskWatcher<'_, '_> {
         }
     }
 
-    /// The task's own failure: a JSON-RPC error, whatever its code, came of work that was done.
+    /// Returns the failure of the task itself. Any JSON-RPC error code is possible, since the work was done.
     fn task_failure(&self, error: Option<&Value>, message: Option<String>) -> Failure {
         let text = error.and_then(|error| error.get("message")).and_then(Value::as_str).map(str::to_owned);
         self.server_failure("failed", text.or(message))
@@ -284,18 +284,18 @@ impl TaskWatcher<'_, '_> {
     }
 }
 
-/// The questions of one task.
+/// The input requests of one task.
 #[derive(Default)]
 struct TaskQuestions {
-    /// Those that the agent waits for, answered or not; cancelled when it waits no more.
+    /// The requests that the agent waits for, answered or not. Cancelled when it no longer waits.
     open: HashMap<String, CancellationToken>,
     answers: FuturesUnordered<BoxFuture<'static, (String, Result<Value, ErrorData>)>>,
-    /// Answers that the agent has not got.
+    /// Answers that the agent has not received.
     unsent: InputResponses,
 }
 
 impl TaskQuestions {
-    /// The agent waits for `requests` now. Each is put to the host once.
+    /// Updates the set of open requests to `requests`. Each request is passed to the host once.
     fn update(&mut self, requests: &JsonObject, link: &Arc<ConnectionState>, flight: &Arc<CallState>) {
         self.open.retain(|key, withdrawn| {
             let waits = requests.contains_key(key);
@@ -325,7 +325,7 @@ impl TaskQuestions {
         }
     }
 
-    /// Keeps an answer for the agent, if it still waits for it.
+    /// Stores an answer for the agent, if it still waits for it.
     fn store(&mut self, key: String, answer: Result<Value, Failure>) -> Result<(), Failure> {
         if self.open.contains_key(&key) {
             self.unsent.insert(key, answer?);
@@ -334,7 +334,7 @@ impl TaskQuestions {
     }
 }
 
-/// Whether an error says that the agent does not know the task.
+/// Returns whether an error means that the agent does not know the task.
 fn is_unknown_task(error: &ErrorData) -> bool {
     (-32602..=-32600).contains(&error.code.0)
 }

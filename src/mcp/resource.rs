@@ -1,6 +1,6 @@
-//! Waits for the resource that a tool left behind: reads it again and again, and whenever the agent says that it has
-//! changed, until it is what the plan waits for.
-//! Never calls the tool again: the resource may outlive the connection, the agent's process and the host's.
+//! Waits for the resource that a tool result links to. Reads it repeatedly, and after each change notification, until
+//! it fulfills the condition of the plan.
+//! Never calls the tool again, because the resource can outlive the connection, the agent's process, and the host.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,40 +25,40 @@ use crate::{
     model::{Await, ContentBlock, Expression, Failure, FailureKind, ToolOutput},
 };
 
-/// The pause before the contents are read again: at first and after each change, and the longest. An agent that says
-/// when they change is asked all the same: what it says can get lost.
+/// The delay between reads: initially and after each change, and at most. Agents that notify of changes are polled too,
+/// since notifications can get lost.
 const MIN_READ_DELAY: Duration = Duration::from_millis(250);
 const MAX_READ_DELAY: Duration = Duration::from_secs(10);
-/// How long the agent may take to agree to say when the contents change.
+/// The timeout for subscribing to changes of the resource.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the resource held when it was read.
+/// The contents of the resource at one time.
 #[derive(Debug, PartialEq)]
 struct ResourceSnapshot {
-    /// As text; base64 where they are binary.
+    /// The text, or base64 for binary contents.
     text: String,
-    /// As JSON: the text as such where it is none.
+    /// The parsed JSON, or the text as a JSON string if it is not valid JSON.
     json: Value,
 }
 
-/// How the host learns that the resource has changed.
+/// A subscription to changes of the resource.
 struct ResourceSubscription {
-    /// The connection over which it was asked for.
+    /// The connection on which the subscription was requested.
     connection: Option<Arc<Connection>>,
     source: ChangeSource,
 }
 
 enum ChangeSource {
-    /// There are none.
+    /// No notifications.
     None,
-    /// `notifications/resources/updated` of a legacy connection.
+    /// The `notifications/resources/updated` notifications of a legacy connection.
     Legacy(watch::Receiver<()>),
     /// The stream of `subscriptions/listen`.
     Modern(Box<Listening>),
 }
 
 impl ActiveCall<'_> {
-    /// Waits for the resource to which the output of a tool links.
+    /// Waits for the resource that the output of a tool links to.
     pub(super) async fn wait_for_linked_resource(
         &mut self,
         awaits: &Await,
@@ -76,7 +76,7 @@ impl ActiveCall<'_> {
         self.wait_for_resource(awaits, note).await
     }
 
-    /// Waits for a resource until it is what the plan waits for.
+    /// Waits for a resource until it fulfills the condition of the plan.
     pub(super) async fn wait_for_resource(
         &mut self,
         awaits: &Await,
@@ -126,23 +126,23 @@ impl ActiveCall<'_> {
                     return Err(failure::from_rpc(&self.request.agent, &error));
                 }
                 Err(CallError::Failed(failure)) if failure.kind == FailureKind::InvalidResult => return Err(failure),
-                // Not even the lack of the resource is final: the agent may be starting again.
+                // All other errors are transient, even a missing resource: the agent may be restarting.
                 Err(unanswered) => repeat.record_failure(unanswered.into_failure(&self.request)),
             }
             self.pause_polling(&repeat, subscription.changed()).await?;
         }
     }
 
-    /// Reads the resource, over a connection on which the agent was asked to say when it changes.
+    /// Reads the resource, and subscribes to its changes on each new connection.
     async fn read_contents(
         &mut self,
         uri: &str,
         subscription: &mut ResourceSubscription,
     ) -> Result<Option<ResourceSnapshot>, CallError> {
-        // The tool has ended, and others want to be called.
+        // No permit is held, because the tool has ended and other calls may need the process.
         self.reconnect_without_permit().await?;
         if !subscription.connection.as_ref().is_some_and(|other| Arc::ptr_eq(other, &self.connection)) {
-            // Asked before the first reading, so that no change is between the two.
+            // Subscribing before the first read ensures that no change is missed between them.
             subscription.source = self.subscribe(uri).await?;
             subscription.connection = Some(self.connection.clone());
         }
@@ -150,7 +150,7 @@ impl ActiveCall<'_> {
         Ok(ResourceSnapshot::read(answer))
     }
 
-    /// Asks the agent to say when the resource changes, if it offers to. That it does not in the end is no failure.
+    /// Subscribes to changes of the resource if the agent supports it. A rejected subscription is not a failure.
     async fn subscribe(&mut self, uri: &str) -> Result<ChangeSource, CallError> {
         let info = self.connection.peer.peer_info();
         let resources = info.as_ref().and_then(|info| info.capabilities.resources.as_ref());
@@ -193,11 +193,11 @@ impl ActiveCall<'_> {
                 }
             }
         };
-        // It is a courtesy: an agent that goes on saying so is not listened to.
+        // Best effort: later notifications are ignored anyway.
         let _ = tokio::time::timeout(CANCEL_TIMEOUT, ending).await;
     }
 
-    /// Whether the contents are the output; reports them as progress if not.
+    /// Returns whether the contents are final. Reports other contents as progress.
     fn is_final(&self, awaits: &Await, contents: &ResourceSnapshot, uri: &str) -> Result<bool, Failure> {
         let holds = |condition: &Expression| expression::evaluate_document_condition(condition, &contents.json);
         let agent = &self.request.agent;
@@ -220,7 +220,7 @@ impl ActiveCall<'_> {
 }
 
 impl ResourceSubscription {
-    /// Waits for news of the resource, or for ever.
+    /// Waits for a change notification. Never completes without a subscription.
     async fn changed(&mut self) {
         let more = match &mut self.source {
             ChangeSource::None => false,
@@ -235,7 +235,7 @@ impl ResourceSubscription {
 }
 
 impl ResourceSnapshot {
-    /// Reads the result of `resources/read`: the first part of it that holds anything.
+    /// Reads the result of `resources/read`, and returns its first part with contents.
     fn read(answer: ServerResult) -> Option<Self> {
         let mut answer = serde_json::to_value(answer).ok()?;
         let text = |part: &mut Value| {
@@ -251,7 +251,7 @@ impl ResourceSnapshot {
         Some(Self { text, json })
     }
 
-    /// The link and the text, and the contents as structured content where they are JSON.
+    /// Returns the link and the text as content, and JSON contents as structured content.
     fn into_output(self, checkpoint: &ResourceCheckpoint) -> ToolOutput {
         let structured = Some(self.json).filter(|json| *json != Value::String(self.text.clone()));
         ToolOutput {

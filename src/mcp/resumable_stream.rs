@@ -1,10 +1,10 @@
-//! Follows the response stream of one call in a legacy session: over broken connections, and from where an earlier
-//! process left it. Keeps a note of how far it was read.
+//! Reads the response stream of one call in a legacy session. Resumes it after lost connections, and at the checkpoint
+//! of an earlier process. Saves the cursor as a checkpoint.
 //! Never sends the call.
 //!
-//! What holds after the host's end: the call has a note once the first event with an id has come, which servers that
-//! keep events send at once. Between the request and that event there is nothing by which it could be found again, so
-//! that its outcome is unknown, as it is for servers that give their events no ids.
+//! After a host crash, a call can be resumed if its first event with an ID had arrived. Servers that store events send
+//! that event immediately. Before it, the call cannot be identified, so its outcome is unknown. The same holds for
+//! servers whose events have no IDs.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -30,42 +30,43 @@ use super::{
 };
 use crate::model::{CheckpointKey, Failure, FailureKind};
 
-/// The stream is opened this often in a row without a single event, at growing intervals: a quarter of a minute in
-/// all, in which a server can restart.
+/// The maximum number of consecutive reconnects without an event. With the growing delays, this takes about a quarter
+/// of a minute, enough for a server restart.
 const MAX_EMPTY_RECONNECTS: u32 = 6;
-/// The first pause before the stream is opened again, unless the server says how long.
+/// The first delay before the stream is reopened, unless the server specifies one.
 const INITIAL_RECONNECT_DELAY: Duration = Duration::from_millis(250);
-/// A stream that was opened again and is silent for this long may be one that the server forgot about: some repeat
-/// old events there, and send new ones nowhere. It is opened once more.
+/// The initial timeout for a reopened stream without events. Some servers repeat old events on it, but send no new
+/// ones; the stream is reopened once more.
 const INITIAL_SILENCE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The longest pause, and the longest silence.
+/// The longest reconnect delay and the longest silence timeout.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
-/// How often the note of a call is renewed. What has come since comes again after the host's end, and does no harm.
+/// The minimum interval between checkpoints of a call. After a host crash, later events are read again, which is
+/// harmless.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
 
 type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 
-/// How the stream of one call is read.
+/// The reader of the response stream of one call.
 pub(super) struct ResumableStream {
     client: HttpClient,
     state: Arc<ConnectionState>,
     url: Url,
     headers: HeaderMap,
     call: Arc<CallState>,
-    /// The id of the call's request on the wire.
+    /// The ID of the call's request on the wire.
     request: i64,
-    /// What has become of the call if it can be followed no further.
+    /// The failure kind of the call if its stream cannot be resumed.
     lost_kind: FailureKind,
     cursor: StreamCursor,
     empty_reconnects: u32,
-    /// How long the server wants to be left alone before the stream is opened again.
+    /// The reconnect delay that the server specified.
     server_delay: Option<Duration>,
-    /// How long a stream that was opened again may be silent.
+    /// The silence timeout of a reopened stream.
     silence_timeout: Duration,
     checkpointed_at: Option<Instant>,
 }
 
-/// Whose stream it is, and how to ask for it again.
+/// The call of a stream and the request that opens the stream.
 pub(super) struct StreamSource {
     pub(super) client: HttpClient,
     pub(super) url: Url,
@@ -73,25 +74,25 @@ pub(super) struct StreamSource {
     pub(super) call: Arc<CallState>,
 }
 
-/// Why no more events come over one connection.
+/// The reason why a connection delivers no more events.
 enum StreamEnd {
     /// Nothing came for a while.
     Silent,
-    /// The server ended it, or it broke, before it could be called silent.
+    /// The stream ended or failed before the silence timeout.
     Early,
-    /// The server ended it, or it broke, later on.
+    /// The stream ended or failed after the silence timeout.
     Late,
 }
 
-/// What an event is to the call.
+/// The meaning of an event for the call.
 enum EventKind {
     Response(Sse),
     Message(Sse),
-    /// It is another call's, or has come before.
+    /// A message of another call, or one that was received before.
     Foreign,
 }
 
-/// As much of a message as tells what it is.
+/// The members of a message that identify its kind.
 #[derive(Deserialize)]
 struct MessageHeader {
     id: Option<RequestId>,
@@ -99,7 +100,7 @@ struct MessageHeader {
 }
 
 impl ResumableStream {
-    /// Follows a call that this process made.
+    /// Creates a stream of a call that this process made.
     pub(super) fn new(source: StreamSource, link: Arc<ConnectionState>, request: i64) -> Self {
         let StreamSource { client, url, headers, call } = source;
         Self {
@@ -118,7 +119,7 @@ impl ResumableStream {
         }
     }
 
-    /// Follows a call that an earlier process made.
+    /// Creates a stream of a call that an earlier process made.
     pub(super) fn resume(note: StreamCheckpoint, source: StreamSource, link: Arc<ConnectionState>) -> Self {
         Self {
             lost_kind: FailureKind::Interrupted,
@@ -127,8 +128,8 @@ impl ResumableStream {
         }
     }
 
-    /// The events of the call up to its answer, beginning with those of `opened` if there is a stream already. They
-    /// bear no ids: rmcp would open the stream again by itself.
+    /// Returns the events of the call up to its response, starting with those of `opened` if the stream is already
+    /// open. The events have no IDs, so that rmcp does not reopen the stream itself.
     pub(super) fn events(mut self, opened: Option<EventStream>) -> EventStream {
         async_stream::stream! {
             let mut patient = opened.is_some();
@@ -154,7 +155,7 @@ impl ResumableStream {
                         EventKind::Foreign => {}
                         EventKind::Response(event) => {
                             yield Ok(event);
-                            // What follows is nobody's, and leaves the connection fit for another request.
+                            // The remaining events are dropped. Reading them allows the connection to be reused.
                             while events.next().await.is_some() {}
                             return;
                         }
@@ -174,7 +175,8 @@ impl ResumableStream {
         .boxed()
     }
 
-    /// The next event; a stream that was opened again may be silent only while the agent waits for an answer.
+    /// Returns the next event. The silence timeout applies to reopened streams only, unless the agent waits for an
+    /// answer.
     async fn next_event(&self, events: &mut EventStream, patient: bool) -> Result<Sse, StreamEnd> {
         let since = Instant::now();
         loop {
@@ -192,7 +194,7 @@ impl ResumableStream {
         }
     }
 
-    /// Takes note of an event, and says what it is.
+    /// Records an event in the cursor and returns its kind.
     async fn read_event(&mut self, mut event: Sse) -> EventKind {
         let (id, retry) = (event.id.take(), event.retry.take());
         if let Some(retry) = retry {
@@ -200,7 +202,7 @@ impl ResumableStream {
         }
         if id.is_none() || id != self.cursor.latest {
             self.empty_reconnects = 0;
-            // Without data, it may be no more than the greeting on a stream that is silent otherwise.
+            // An event without data may be the greeting of an otherwise silent stream.
             if event.data.as_ref().is_some_and(|data| !data.is_empty()) {
                 self.silence_timeout = INITIAL_SILENCE_TIMEOUT;
             }
@@ -209,7 +211,7 @@ impl ResumableStream {
         let (read, asked) = match envelope {
             Some(MessageHeader { id: Some(answered), method: None }) => {
                 if normalized_id(&answered) == RequestId::Number(self.request) {
-                    // A host that ends before the answer is durable has to read it again.
+                    // The response is not recorded: a host that ends before it is durable has to read it again.
                     return EventKind::Response(event);
                 }
                 (EventKind::Foreign, None)
@@ -229,7 +231,7 @@ impl ResumableStream {
         read
     }
 
-    /// Keeps a note of how far a later process need not read again.
+    /// Saves the cursor from which a later process resumes the stream.
     async fn checkpoint(&mut self) {
         let session = &self.state.session;
         let moved = self.cursor.commit(|request| session.is_answered(request));
@@ -241,19 +243,19 @@ impl ResumableStream {
         let note = StreamCheckpoint { session: session.to_owned(), request: self.request, last_event, task };
         let key = CheckpointKey::Call(self.call.attempt.clone());
         let kept = self.state.host.checkpoint(key, CallCheckpoint::Stream(note).to_value());
-        // Nobody is asked anything on behalf of a call that could not be found again. Later notes only save reading.
+        // Questions must wait until the call can be resumed. Later checkpoints only save reading.
         if self.checkpointed_at.is_none() {
             kept.await;
         }
         self.checkpointed_at = Some(Instant::now());
     }
 
-    /// Whether nobody waits for the call any more.
+    /// Returns whether the call no longer needs the stream.
     fn is_moot(&self) -> bool {
         self.call.ended.is_cancelled() || self.call.transport_failure().is_some() || self.state.lost.is_cancelled()
     }
 
-    /// Waits until the stream may be opened again.
+    /// Waits until the stream may be reopened.
     async fn pause_before_reopen(&mut self, ended: &StreamEnd) -> Result<(), Failure> {
         match ended {
             StreamEnd::Silent => {
@@ -267,7 +269,7 @@ impl ResumableStream {
         self.reconnect_failed("the server ends the stream without an answer").await
     }
 
-    /// The stream gave nothing, or could not be opened; waits until the next try, which may be one too many.
+    /// Records a reconnect without events, and waits for the next one. Returns a failure after too many of them.
     async fn reconnect_failed(&mut self, why: &str) -> Result<(), Failure> {
         self.empty_reconnects += 1;
         if self.empty_reconnects > MAX_EMPTY_RECONNECTS {
@@ -285,7 +287,7 @@ impl ResumableStream {
         Ok(())
     }
 
-    /// Opens the stream after the newest event.
+    /// Reopens the stream after the latest event.
     async fn reopen(&mut self) -> Result<EventStream, Failure> {
         loop {
             let mut headers = self.headers.clone();
@@ -319,7 +321,7 @@ impl ResumableStream {
     }
 }
 
-/// Whether the stream may be there later: the server restarts, or has not noticed that the connection before is gone.
+/// Returns whether a retry may succeed: the server may be restarting, or still hold the previous connection.
 fn is_transient(error: &HttpError) -> bool {
     match error {
         HttpError::Connect(_) | HttpError::Disconnected(_) => true,
@@ -336,11 +338,12 @@ fn is_transient(error: &HttpError) -> bool {
     }
 }
 
-/// How far a stream was read: by this process, and as far as a later one need not read it again.
+/// The position in a stream: the latest event, and the position from which a later process resumes.
 #[derive(Debug, Default)]
 struct StreamCursor {
     latest: Option<String>,
-    /// The events after that, each with the request that it was. Of several others in a row, only the last.
+    /// The later events, each with the ID of the agent's request in it. Consecutive events without a request are
+    /// merged.
     unsettled: VecDeque<(String, Option<RequestId>)>,
 }
 
@@ -357,7 +360,7 @@ impl StreamCursor {
         }
     }
 
-    /// Moves on over what needs not come again; says where to, if anywhere.
+    /// Advances past the settled events, and returns the ID of the last one if there was any.
     fn commit(&mut self, is_answered: impl Fn(&RequestId) -> bool) -> Option<String> {
         let settled = self.unsettled.iter().take_while(|(_, asked)| asked.as_ref().is_none_or(&is_answered)).count();
         let (last, _) = self.unsettled.drain(..settled).next_back()?;

@@ -1,5 +1,4 @@
-//! Builds links and agents for the tests of the room.
-//! Never reaches an agent or a host.
+//! Builds connection states and agents for the tests of this module.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -15,7 +14,7 @@ use super::{
 };
 use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
 
-/// A link to agent `a`, whose next request has the number 0.
+/// Returns the state of a connection to agent `a`. Its next request has the ID 0.
 pub(super) fn connection_state() -> Arc<ConnectionState> {
     let common = AgentShared {
         sampling: SamplingSupport::Off,
@@ -26,7 +25,7 @@ pub(super) fn connection_state() -> Arc<ConnectionState> {
     ConnectionState::new(Session::without_id("a".into(), Arc::new(NoopHost)), Arc::new(common))
 }
 
-/// An agent `a` with everything at its simplest.
+/// Returns a minimal agent `a`.
 pub(super) fn agent_spec() -> AgentSpec {
     AgentSpec {
         id: "a".into(),

@@ -1,5 +1,4 @@
-//! Translates between MCP's sampling and the house's chat.
-//! Never asks a model.
+//! Converts between MCP sampling requests and chat requests.
 #![expect(deprecated, reason = "sampling is deprecated in 2026-07-28, still works, and existing servers use it")]
 
 use std::sync::Arc;
@@ -13,17 +12,17 @@ use crate::model::{
     ToolChoice,
 };
 
-/// Reads the parameters of `sampling/createMessage`; `declared` is what the agent was told of.
+/// Parses the parameters of `sampling/createMessage`. `declared` is the support that the agent was offered.
 ///
 /// # Errors
-/// JSON-RPC -32602 that names what this host does not do, or what is missing.
+/// Returns the JSON-RPC error -32602 that names the unsupported or missing parameter.
 pub(super) fn read(params: &Value, declared: SamplingSupport) -> Result<ChatRequest, ErrorData> {
     parse(params, declared).map_err(|problem| ErrorData::invalid_params(problem, None))
 }
 
 fn parse(params: &Value, declared: SamplingSupport) -> Result<ChatRequest, String> {
     let tools = list(params, "tools")?.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
-    // Without tools, there is nothing to choose.
+    // Without tools, `toolChoice` has no meaning.
     let tool_choice = if tools.is_empty() { None } else { tool_choice(params)? };
     if declared != SamplingSupport::WithTools && !tools.is_empty() {
         return Err("`tools` are not supported: no language model of this host takes any".to_owned());
@@ -68,7 +67,7 @@ fn list<'v>(object: &'v Value, key: &str) -> Result<&'v [Value], String> {
     }
 }
 
-/// Names the hints of a request that this host does not follow. None of them decides whether the request is answered.
+/// Describes the hints of a request that this host ignores. None of them affects whether the request is answered.
 pub(super) fn ignored_hints(params: &Value, chat: &ChatRequest) -> Vec<String> {
     let given = |object: &Value, key: &str| object.get(key).filter(|value| !value.is_null()).cloned();
     let mut ignored = Vec::new();
@@ -173,7 +172,7 @@ fn read_part(role: ChatRole, block: &Value) -> Result<ChatPart, String> {
     }
 }
 
-/// The type and the bytes of an image or of sound. They become part of an address, so they must be what they claim.
+/// Returns the MIME type and the data of an image or audio block. Both become part of a URL, so they are validated.
 fn media(block: &Value, kind: &str) -> Result<(String, String), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/+-.".contains(c);
     let mime_type = text(block, "mimeType")
@@ -184,7 +183,7 @@ fn media(block: &Value, kind: &str) -> Result<(String, String), String> {
     Ok((mime_type, data.ok_or_else(|| format!("content of type `{kind}` must have `data` in base64"))?))
 }
 
-/// What a tool gave, as text: models take nothing else there.
+/// Returns a tool result as text, the only form that models accept.
 fn result_text(block: &Value) -> Result<String, String> {
     let mut texts = Vec::new();
     for item in list(block, "content")? {
@@ -204,8 +203,8 @@ fn result_text(block: &Value) -> Result<String, String> {
     })
 }
 
-/// Whether every request for a tool has its result before anything else is said, and every result its request.
-/// The protocol demands it, and so do endpoints.
+/// Checks that each tool use is followed by its result before other content, and that each result belongs to a tool
+/// use. The protocol and the model endpoints require this.
 fn check_tool_results(messages: &[ChatMessage]) -> Result<(), String> {
     let mut open: Vec<&str> = Vec::new();
     for message in messages {
@@ -227,7 +226,7 @@ fn check_tool_results(messages: &[ChatMessage]) -> Result<(), String> {
                     None => return Err(format!("the `tool_result` `{id}` has no `tool_use` before it")),
                 },
                 ChatPart::Text { .. } | ChatPart::Image { .. } | ChatPart::Audio { .. } => {}
-                // No agent sends these.
+                // Agents never send these parts.
                 ChatPart::UnreadableToolUse { .. } | ChatPart::Reasoning { .. } => {}
             }
         }
@@ -238,10 +237,10 @@ fn check_tool_results(messages: &[ChatMessage]) -> Result<(), String> {
     }
 }
 
-/// Writes the reply as MCP's result: one block alone, several as a list.
+/// Converts the reply to an MCP result: a single block alone, several blocks as a list.
 ///
 /// # Errors
-/// JSON-RPC -32603 when the model asks for a tool with arguments that are no object, which MCP cannot say.
+/// Returns the JSON-RPC error -32603 if the arguments of a tool use are not an object, since MCP cannot represent them.
 pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> {
     let unreadable = reply.parts.iter().find_map(|part| match part {
         ChatPart::UnreadableToolUse { name, problem, .. } => Some((name, problem)),
@@ -258,7 +257,8 @@ pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> 
     let blocks = reply.parts.into_iter().filter_map(|part| match part {
         ChatPart::Text { text } => Some(SamplingMessageContentBlock::text(text)),
         ChatPart::ToolUse { id, name, input } => Some(SamplingMessageContentBlock::tool_use(id, name, input)),
-        // The thoughts are for the model alone, the next was refused above, and a model says none of the rest.
+        // Reasoning stays with the model, unreadable tool uses were rejected above, and models return none of the other
+        // parts.
         ChatPart::Reasoning { .. }
         | ChatPart::UnreadableToolUse { .. }
         | ChatPart::Image { .. }
@@ -273,7 +273,7 @@ pub(super) fn write(reply: ChatReply) -> Result<CreateMessageResult, ErrorData> 
     Ok(CreateMessageResult::new(message, reply.model).with_stop_reason(reply.stop_reason))
 }
 
-/// The JSON-RPC error of a request that has no reply.
+/// Converts a chat error to the JSON-RPC error of the request.
 pub(super) fn reply_error(error: ChatError) -> ErrorData {
     match error {
         ChatError::Unsupported { message } => ErrorData::invalid_params(message, None),

@@ -1,5 +1,4 @@
-//! Keeps account of what one agent has asked of the language model in a run, over all its connections.
-//! Never asks anybody.
+//! Enforces the sampling quota of one agent in a run, over all its connections.
 
 use std::sync::Mutex;
 
@@ -8,25 +7,25 @@ use rmcp::model::{ErrorCode, ErrorData};
 use super::lock;
 use crate::model::{ChatError, ChatReply, ChatRequest, Consent, SamplingPolicy};
 
-/// JSON-RPC's code for a sampling request that the user rejects, by the page on sampling of MCP 2025-11-25.
+/// The JSON-RPC error code of a sampling request that the user rejects (MCP 2025-11-25, sampling).
 pub(super) const USER_REJECTED: ErrorCode = ErrorCode(-1);
 
-/// What an agent may ask of the model, and what it has.
+/// The quota of an agent and its usage.
 #[derive(Debug)]
 pub(super) struct SamplingQuota {
     policy: SamplingPolicy,
-    /// Shared by all requests of the agent; held for a sum.
+    /// Shared by all requests of the agent. Locked only to update the sums.
     usage: Mutex<QuotaUsage>,
 }
 
-/// What was used, and what requests under way may use at most.
+/// The usage of completed requests, and the reservations of requests in progress.
 #[derive(Debug, Default)]
 struct QuotaUsage {
     tokens: u64,
     requests: u64,
 }
 
-/// What a request may use. Dropped before it is sent, it costs nothing; dropped afterwards, all of it.
+/// A reservation for one request. Dropping it before the request is sent releases it; afterwards, it stays charged.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
     quota: &'a SamplingQuota,
@@ -35,27 +34,27 @@ pub(super) struct Reservation<'a> {
 }
 
 impl SamplingQuota {
-    /// An allowance of which nothing is spent.
+    /// Creates an unused quota.
     pub(super) fn new(policy: SamplingPolicy) -> Self {
         Self { policy, usage: Mutex::default() }
     }
 
-    /// Takes in what was spent in the run before this process.
+    /// Adds the usage of earlier processes of the run.
     pub(super) fn restore_usage(&self, requests: u64, tokens: u64) {
         let mut spent = lock(&self.usage);
         spent.requests = spent.requests.saturating_add(requests);
         spent.tokens = spent.tokens.saturating_add(tokens);
     }
 
-    /// Whether a person is asked before each request.
+    /// Returns whether a person must approve each request.
     pub(super) fn requires_consent(&self) -> bool {
         self.policy.consent == Consent::Ask
     }
 
-    /// Charges the most tokens that `chat` may use.
+    /// Reserves the largest number of tokens that `chat` can use.
     ///
     /// # Errors
-    /// The JSON-RPC error that names the cap in the way.
+    /// Returns the JSON-RPC error that names the exceeded limit.
     pub(super) fn reserve(&self, chat: &ChatRequest) -> Result<Reservation<'_>, ErrorData> {
         let tokens = chat.estimate_tokens();
         let mut spent = lock(&self.usage);
@@ -79,12 +78,12 @@ impl SamplingQuota {
 }
 
 impl Reservation<'_> {
-    /// The request is about to be sent: from now on it costs what it may use, until [`Reservation::settle`] knows better.
+    /// Marks the request as sent. From now on, it is charged in full unless [`Reservation::settle`] corrects that.
     pub(super) fn mark_sent(&mut self) {
         self.sent = true;
     }
 
-    /// Replaces what the request might have used by what it did. Without a count, all of it stays charged.
+    /// Replaces the reservation by the actual usage. Without a token count, the reservation stays charged in full.
     pub(super) fn settle(self, result: &Result<ChatReply, ChatError>) {
         let used = match result {
             Ok(reply) => reply.usage.map(|usage| usage.input_tokens.saturating_add(usage.output_tokens)),
@@ -116,7 +115,7 @@ mod tests {
         SamplingQuota::new(SamplingPolicy { consent: Consent::Allow, max_tokens, max_requests })
     }
 
-    /// A request of eight bytes that wants up to `max_tokens`.
+    /// Returns a request of eight bytes with the given token limit.
     fn chat(max_tokens: u32) -> ChatRequest {
         let messages = vec![ChatMessage::text(ChatRole::User, "eight by").into()];
         ChatRequest { messages, max_tokens, ..ChatRequest::default() }

@@ -1,16 +1,16 @@
-//! Reads the results of `initialize` and `server/discover`, and builds what rmcp takes from them. A member that this
-//! host does not need never decides about the connection.
+//! Parses the results of `initialize` and `server/discover` for rmcp. Defects in members that this host does not need
+//! are ignored.
 
 use rmcp::model::{DiscoverResult, InitializeResult};
 use serde_json::{Map, Value, json};
 
 use crate::model::JsonObject;
 
-/// The version of a server that does not say which it speaks, as the specification has it for HTTP.
+/// The protocol version of a server that reports none, as the specification defines it for HTTP.
 const DEFAULT_VERSION: &str = "2025-03-26";
-/// The entry of `_meta` that holds what a modern server says of itself.
+/// The `_meta` key under which a modern server describes itself.
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-/// The capabilities that are read, each with the flags in it.
+/// The capabilities that are parsed, with their flags.
 const CAPABILITIES: &[(&str, &[&str])] = &[
     ("logging", &[]),
     ("completions", &[]),
@@ -19,10 +19,10 @@ const CAPABILITIES: &[(&str, &[&str])] = &[
     ("tools", &["listChanged"]),
 ];
 
-/// Reads the result of `initialize`.
+/// Parses the result of `initialize`.
 ///
 /// # Errors
-/// What the result is instead.
+/// Returns a description of the problem if the result is not an object.
 pub(super) fn read_initialize_result(result: Value) -> Result<InitializeResult, String> {
     let result = as_object(result).ok_or("the result of `initialize` is not an object")?;
     let text = |key: &str| result.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
@@ -37,10 +37,10 @@ pub(super) fn read_initialize_result(result: Value) -> Result<InitializeResult, 
     serde_json::from_value(read).map_err(|_| "the result of `initialize` cannot be read".to_owned())
 }
 
-/// Reads the result of `server/discover`.
+/// Parses the result of `server/discover`.
 ///
 /// # Errors
-/// What the result is instead, or that it names no version.
+/// Returns a description of the problem if the result is not an object or names no version.
 pub(super) fn read_discover_result(result: Value) -> Result<DiscoverResult, String> {
     let result = as_object(result).ok_or("the result of `server/discover` is not an object")?;
     let versions: Vec<&str> = match result.get("supportedVersions") {
@@ -75,7 +75,7 @@ pub(super) fn read_discover_result(result: Value) -> Result<DiscoverResult, Stri
     serde_json::from_value(read).map_err(|_| "the result of `server/discover` cannot be read".to_owned())
 }
 
-/// The object that a value is. Some languages write an empty object as an empty list.
+/// Returns `value` as an object. Some languages encode an empty object as an empty list.
 pub(super) fn as_object(value: Value) -> Option<JsonObject> {
     match value {
         Value::Object(object) => Some(object),
@@ -84,7 +84,7 @@ pub(super) fn as_object(value: Value) -> Option<JsonObject> {
     }
 }
 
-/// The capabilities of a server: each is there if it is neither `null` nor `false`, whatever it holds.
+/// Returns the capabilities of a server. A capability is present unless it is `null` or `false`.
 fn capabilities(given: Option<&Value>) -> Value {
     let empty = Value::Object(Map::new());
     let mut read = Map::new();
@@ -111,7 +111,7 @@ fn capabilities(given: Option<&Value>) -> Value {
     Value::Object(read)
 }
 
-/// The name and the version of a server; what it does not say is empty.
+/// Returns the name and the version of a server. Missing members are empty.
 fn implementation(given: Option<&Value>) -> Value {
     let text = |key: &str| match given.and_then(|given| given.get(key)) {
         Some(Value::String(text)) => text.clone(),

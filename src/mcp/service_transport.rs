@@ -1,6 +1,5 @@
-//! Stands between rmcp's service and its transports: gives requests their ids, joins what comes in several ways, and tells
-//! the link what comes.
-//! Never answers.
+//! Connects rmcp's service with its transports. Assigns the request IDs, merges messages from several sources, and
+//! reports incoming messages to the connection state.
 
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use super::{
     session::RequestIdMap,
 };
 
-/// A transport whose requests have the session's ids, and whose end the link learns of.
+/// A transport that maps request IDs to those of the session, and reports its end to the connection state.
 pub(super) struct IdMappingTransport<T> {
     inner: T,
     state: Arc<ConnectionState>,
@@ -28,7 +27,7 @@ pub(super) struct IdMappingTransport<T> {
 }
 
 impl<T> IdMappingTransport<T> {
-    /// Watches `carrier` on behalf of `link`.
+    /// Wraps `carrier` for the connection of `link`.
     pub(super) fn new(carrier: T, link: Arc<ConnectionState>) -> Self {
         Self { inner: carrier, ids: RequestIdMap::new(link.clone()), state: link }
     }
@@ -49,7 +48,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for IdMappingTransport<T> {
         let mut message = self.inner.receive().await;
         match &mut message {
             Some(message) => self.ids.incoming(message),
-            // rmcp would let calls wait until every handler has ended.
+            // Without this, rmcp would let calls wait until every handler has ended.
             None => self.state.lost.cancel(),
         }
         message
@@ -60,16 +59,16 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for IdMappingTransport<T> {
     }
 }
 
-/// rmcp's transport over Streamable HTTP, and the messages that come along with the responses to calls.
+/// A transport that merges rmcp's Streamable HTTP transport with messages from the response streams of calls.
 pub(super) struct MergedTransport<T> {
     pub(super) inner: T,
-    /// Noted already.
+    /// Messages that have already been recorded.
     pub(super) side_messages: mpsc::Receiver<ServerJsonRpcMessage>,
     pub(super) state: Arc<ConnectionState>,
 }
 
 impl<T> MergedTransport<T> {
-    /// Takes note of a message of rmcp's transport. `None`: it was the answer to a call all the same, which can come on
+    /// Records a message of rmcp's transport. Returns `None` if it was the response to a call, which can also arrive on
     /// the session's own stream.
     fn intercept(&self, message: ServerJsonRpcMessage) -> Option<ServerJsonRpcMessage> {
         let calls = &self.state.calls;
@@ -94,7 +93,7 @@ impl<T> MergedTransport<T> {
     }
 }
 
-/// The request of the service on whose response stream a request of the agent arrived.
+/// Returns the ID of the service's request on whose response stream a request of the agent arrived.
 fn origin_stream(message: &ServerJsonRpcMessage) -> Option<RequestId> {
     let JsonRpcMessage::Request(request) = message else { return None };
     match request.request.extensions().get::<InboundStreamOrigin>() {

@@ -1,6 +1,5 @@
-//! Keeps one session of a connection: its id, what the handshake agreed on, which request ids it has used up, and what
-//! the agent has asked in it. Only legacy sessions over Streamable HTTP have an id; others keep nothing.
-//! Never sends or receives.
+//! Owns one session of a connection: its ID, the result of the handshake, the used request IDs, and the requests of the
+//! agent. Only legacy sessions over Streamable HTTP have an ID; others save no checkpoint.
 
 use std::{
     collections::HashMap,
@@ -26,30 +25,31 @@ use crate::{
     system::clock,
 };
 
-/// Request ids are set aside in blocks of this size: a note for each block, rather than for each call.
+/// The size of the blocks in which request IDs are reserved. Each block needs one checkpoint, instead of one for each
+/// call.
 const ID_BLOCK_SIZE: i64 = 1_000;
 
-/// What a later process needs to go on with a session.
+/// The checkpoint from which a later process resumes a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SessionCheckpoint {
-    /// The id that the server gave it.
+    /// The session ID that the server assigned.
     session: String,
-    /// The endpoint without what may be secret: a session of another one is of no use.
+    /// The endpoint URL without secrets. A session is valid at this endpoint only.
     url: String,
-    /// What the server said in the handshake, its protocol version included.
+    /// The result of the handshake, including the protocol version.
     initialized: InitializeResult,
-    /// The first request id that was certainly never used.
+    /// The first request ID that was certainly never used.
     next_request: i64,
 }
 
 impl SessionCheckpoint {
-    /// Reads what an earlier process wrote of its session with `agent`; none if this version does not know it.
+    /// Parses the session checkpoint of an earlier process. Returns `None` if this version cannot read it.
     pub(super) fn from_value(note: Value, agent: &AgentId) -> Option<Self> {
         let read = serde_json::from_value(note);
         read.inspect_err(|error| tracing::warn!(%agent, %error, "the note of a session cannot be read")).ok()
     }
 
-    /// Whether the session is one with the server at `url`, if there is such a server.
+    /// Returns whether the session belongs to the server at `url`.
     pub(super) fn is_for_url(&self, url: Option<&str>) -> bool {
         url == Some(&*self.url)
     }
@@ -59,16 +59,15 @@ impl SessionCheckpoint {
 pub(super) struct Session {
     pub(super) agent: AgentId,
     pub(super) host: Arc<dyn Host>,
-    /// The endpoint, if what is there outlives the host; no other session is noted.
+    /// The endpoint if its server outlives the host. Other sessions are not saved.
     endpoint_url: Option<String>,
-    /// The id of the next request, of a call or of rmcp's.
+    /// The ID of the next request, for calls and for rmcp.
     next_request: AtomicI64,
-    /// What an earlier process left, if the session is its.
+    /// The checkpoint of an earlier process, if the session is resumed.
     resumed: Option<SessionCheckpoint>,
-    /// Set when the handshake has given it one.
+    /// The session ID, set by the handshake.
     id: OnceLock<String>,
-    /// What is noted. Held until a change of it is durable, so that no request overtakes the note that sets its id
-    /// aside.
+    /// The saved checkpoint. Locked until a change is durable, so that no request is sent before its ID is reserved.
     checkpoint: tokio::sync::Mutex<Option<SessionCheckpoint>>,
     /// The agent's requests that came on the stream of a call, and whether each was answered. An id each, as long as
     /// the session lives: servers repeat old events on new streams. Held for a look-up.
@@ -76,7 +75,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// For a connection that has no session, such as one over pipes.
+    /// Creates a session without an ID, for connections over stdio.
     pub(super) fn without_id(agent: AgentId, host: Arc<dyn Host>) -> Self {
         Self {
             agent,
@@ -90,17 +89,17 @@ impl Session {
         }
     }
 
-    /// For a connection over Streamable HTTP, on which a handshake may make a session. It is noted if the server is
-    /// one that outlives the host, at `kept_at`.
+    /// Creates a session over Streamable HTTP, whose ID the handshake may set. The session is saved if `kept_at` is the
+    /// URL of a server that outlives the host.
     pub(super) fn over_http(agent: AgentId, host: Arc<dyn Host>, kept_at: Option<String>) -> Self {
-        // There are servers that repeat events of one session in another, so that ids have to differ. They are below
-        // 2^30, since not every server takes more than 32 bits.
+        // Some servers repeat the events of one session in another, so the IDs must differ between sessions. They stay
+        // below 2^30 because some servers only support 32 bits.
         let random = clock::new_id().into_bytes();
         let first = u32::from_be_bytes([random[12], random[13], random[14], random[15]]) >> 2;
         Self { endpoint_url: kept_at, next_request: AtomicI64::new(i64::from(first)), ..Self::without_id(agent, host) }
     }
 
-    /// The session that an earlier process left.
+    /// Creates a session from the checkpoint of an earlier process.
     pub(super) fn resumed(agent: AgentId, host: Arc<dyn Host>, checkpoint: SessionCheckpoint) -> Self {
         Self {
             endpoint_url: Some(checkpoint.url.clone()),
@@ -112,27 +111,28 @@ impl Session {
         }
     }
 
-    /// An id for a request, which no other has.
+    /// Returns an unused request ID.
     pub(super) fn next_id(&self) -> i64 {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The id that the server gave it; none before the handshake, and none where there are no sessions.
+    /// Returns the session ID. `None` before the handshake and on connections without sessions.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.get().map(String::as_str)
     }
 
-    /// The session's id and handshake, if an earlier process has made them.
+    /// Returns the session ID and the handshake result of an earlier process.
     pub(super) fn resumed_handshake(&self) -> Option<(String, InitializeResult)> {
         self.resumed.as_ref().map(|note| (note.session.clone(), note.initialized.clone()))
     }
 
-    /// Its id, if a later process can go on with it.
+    /// Returns the session ID if a later process can resume the session.
     pub(super) fn resumable_id(&self) -> Option<&str> {
         self.endpoint_url.as_ref().and(self.id())
     }
 
-    /// The handshake made the session. Ends when that is durable, if it is kept.
+    /// Records the session that the handshake created. Completes when the checkpoint is durable, if the session is
+    /// saved.
     pub(super) async fn begin(&self, id: String, initialized: InitializeResult) {
         let mut note = self.checkpoint.lock().await;
         if let Some(url) = &self.endpoint_url {
@@ -142,11 +142,11 @@ impl Session {
             self.save(&begun).await;
             *note = Some(begun);
         }
-        // A second handshake on one connection does not happen: rmcp is told not to make one.
+        // The ID is set only once: rmcp is configured not to repeat the handshake.
         let _ = self.id.set(id);
     }
 
-    /// Sets the request id aside: ends when it is durable that a later process must not use it.
+    /// Reserves a request ID. Completes when it is durable that later processes must not use the ID.
     pub(super) async fn reserve(&self, id: i64) {
         let mut note = self.checkpoint.lock().await;
         if let Some(note) = note.as_mut()
@@ -164,7 +164,7 @@ impl Session {
         }
     }
 
-    /// The agent made a request on the stream of a call. Whether that is news: servers repeat themselves.
+    /// Records a request of the agent on the stream of a call. Returns whether it is new, since servers repeat events.
     pub(super) fn register_request(&self, request: &RequestId) -> bool {
         let mut asked = lock(&self.agent_requests);
         let known = asked.contains_key(request);
@@ -174,32 +174,32 @@ impl Session {
         !known
     }
 
-    /// The agent has the answer to its request.
+    /// Records that the agent received the answer to its request.
     pub(super) fn mark_answered(&self, request: &RequestId) {
         if let Some(answered) = lock(&self.agent_requests).get_mut(request) {
             *answered = true;
         }
     }
 
-    /// Whether the agent has the answer to its request.
+    /// Returns whether the agent received the answer to its request.
     pub(super) fn is_answered(&self, request: &RequestId) -> bool {
         lock(&self.agent_requests).get(request).copied().unwrap_or_default()
     }
 }
 
-/// Translates between rmcp's request ids, which begin at 0 on every connection, and those of the session, which calls
-/// have too. What is nearer to the wire knows the session's only.
+/// A map between rmcp's request IDs, which start at 0 on each connection, and those of the session. Layers closer to
+/// the wire only use the session's IDs.
 pub(super) struct RequestIdMap {
     state: Arc<ConnectionState>,
-    /// rmcp's requests that wait for an answer, by the session's ids.
+    /// The pending requests of rmcp by their session IDs.
     pending: HashMap<i64, LocalRequest>,
 }
 
-/// A request of rmcp's.
+/// A request of rmcp.
 struct LocalRequest {
-    /// Its id by rmcp.
+    /// The ID that rmcp assigned.
     local_id: RequestId,
-    /// Whether it listens for news until one side ends it.
+    /// Whether the request is a subscription, which stays open until one side ends it.
     is_subscription: bool,
 }
 
@@ -208,13 +208,13 @@ impl RequestIdMap {
         Self { state: link, pending: HashMap::new() }
     }
 
-    /// From rmcp to the session.
+    /// Maps the IDs of a message from rmcp to those of the session.
     pub(super) fn outgoing(&mut self, message: &mut ClientJsonRpcMessage) {
         match message {
             JsonRpcMessage::Request(outgoing) => {
                 let id = self.state.session.next_id();
                 let meta = outgoing.request.get_meta_mut();
-                // rmcp's tokens could be those of calls.
+                // rmcp's progress tokens could collide with those of calls.
                 if meta.get_progress_token().is_some() {
                     meta.set_progress_token(ProgressToken(RequestId::Number(id)));
                 }
@@ -232,12 +232,12 @@ impl RequestIdMap {
                     *id = RequestId::Number(request);
                 }
             }
-            // These bear the agent's own ids.
+            // Responses have the IDs of the agent's requests.
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
         }
     }
 
-    /// From the session to rmcp.
+    /// Maps the IDs of a message from the agent to those of rmcp.
     pub(super) fn incoming(&mut self, message: &mut ServerJsonRpcMessage) {
         match message {
             JsonRpcMessage::Response(response) => self.resolve(&mut response.id),
@@ -254,14 +254,14 @@ impl RequestIdMap {
                 }
             }
             JsonRpcMessage::Notification(incoming) => {
-                // The agent can end what listens; any other id that it cancels is one of its own.
+                // The agent can cancel a subscription. All other IDs that it cancels are its own.
                 if let ServerNotification::CancelledNotification(cancelled) = &mut incoming.notification
                     && let Some(id) = &mut cancelled.params.request_id
                     && let Some(LocalRequest { local_id: local, is_subscription: true }) = self.find(id)
                 {
                     *id = local.clone();
                 }
-                // A subscription is known by the id of the request that made it.
+                // A subscription is identified by the ID of its request.
                 let meta = incoming.notification.get_meta_mut();
                 if let Some(waiting) = meta.subscription_id().and_then(|id| self.find(&id)) {
                     meta.set_subscription_id(waiting.local_id.clone());
@@ -301,7 +301,7 @@ mod tests {
         },
     };
 
-    /// A host that takes its time to keep notes.
+    /// A host that stores checkpoints slowly.
     #[derive(Default)]
     struct SlowHost(Arc<Mutex<Checkpoints>>);
 
@@ -395,7 +395,7 @@ mod tests {
         assert!(session.is_answered(&asked) && session.register_request(&other));
     }
 
-    /// The id of a request of rmcp's as it goes over the wire.
+    /// Returns the ID of a request of rmcp on the wire.
     fn sent(numbering: &mut RequestIdMap, local: i64, request: impl Into<ClientRequest>) -> RequestId {
         let mut message = ClientJsonRpcMessage::request(request.into(), RequestId::Number(local));
         numbering.outgoing(&mut message);
@@ -403,7 +403,7 @@ mod tests {
         request.id
     }
 
-    /// The request that is cancelled on the wire when rmcp cancels `local`.
+    /// Returns the ID of the request that is cancelled on the wire when rmcp cancels `local`.
     fn sent_cancellation(numbering: &mut RequestIdMap, local: i64) -> Option<RequestId> {
         let params = CancelledNotificationParam::new(Some(RequestId::Number(local)), None);
         let mut message = ClientJsonRpcMessage::notification(CancelledNotification::new(params).into());
@@ -436,7 +436,7 @@ mod tests {
         let number = RequestId::Number;
         let tool = || CallToolRequest::new(CallToolRequestParams::new("t"));
         assert_eq!(sent(&mut numbering, 3, tool()), number(1_003));
-        // A call comes in between.
+        // A call uses the next ID.
         assert_eq!(numbering.state.session.next_id(), 1_004);
         assert_eq!(sent(&mut numbering, 4, tool()), number(1_005));
         assert_eq!(sent_cancellation(&mut numbering, 4), Some(number(1_005)));
@@ -458,7 +458,7 @@ mod tests {
         assert!(matches!(refused, JsonRpcMessage::Error(error) if error.id == Some(number(5))));
     }
 
-    /// The id of what the agent cancels, as rmcp sees it.
+    /// Returns the ID of a request that the agent cancels, as rmcp receives it.
     fn received_cancellation(numbering: &mut RequestIdMap, id: i64) -> Option<RequestId> {
         let params = CancelledNotificationParam::new(Some(RequestId::Number(id)), None);
         let mut message = ServerJsonRpcMessage::notification(CancelledNotification::new(params).into());

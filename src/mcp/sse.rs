@@ -1,5 +1,5 @@
-//! Reads server-sent events: bounded in size, and with an end to reconnecting.
-//! Messages for the service are brought into the form that rmcp takes.
+//! Reads server-sent events, with limits on their size and on reconnects. Converts messages for the service to the form
+//! that rmcp accepts.
 
 use std::{
     collections::HashMap,
@@ -26,20 +26,20 @@ use super::{
     lock,
 };
 
-/// How often a stream is opened again without anything new on it. rmcp itself would go on for ever.
+/// The maximum number of reopened streams without a new event. rmcp itself has no limit.
 const MAX_EMPTY_STREAMS: u32 = 3;
-/// A stream that lasted this long was worth opening even if nothing came.
+/// The duration after which a stream counts as useful even without an event.
 const MIN_USEFUL_DURATION: Duration = Duration::from_secs(5);
 
-/// The streams that were opened in vain, by the event after which they were to go on.
+/// The number of reopened streams without a new event, by the last event ID.
 #[derive(Debug, Default)]
 pub(super) struct ReconnectLimiter {
-    /// Shared by the streams of one connection; held for a look-up.
+    /// Shared by the streams of one connection. Locked only for a lookup.
     empty_opens: Mutex<HashMap<String, u32>>,
 }
 
 impl ReconnectLimiter {
-    /// Whether a stream after `last_event` may be opened; counts it as opened in vain until something comes.
+    /// Returns whether a stream after `last_event` may be opened. Counts it as empty until an event arrives.
     pub(super) fn try_open(&self, last_event: Option<&str>) -> bool {
         let mut in_vain = lock(&self.empty_opens);
         let count = in_vain.entry(last_event.unwrap_or_default().to_owned()).or_default();
@@ -52,13 +52,13 @@ impl ReconnectLimiter {
     }
 }
 
-/// A stream that was opened to go on where another broke off.
+/// A stream that resumes after the last event of a broken one.
 pub(super) struct ReopenedStream {
     pub(super) reconnects: Arc<ReconnectLimiter>,
     pub(super) last_event: String,
 }
 
-/// The events of a response. `overflowed` is called when one is larger than `limit`, and the stream ends.
+/// Returns the events of a response. Calls `overflowed` and ends the stream if an event is larger than `limit`.
 pub(super) fn events(
     response: reqwest::Response,
     limit: usize,
@@ -114,8 +114,8 @@ pub(super) fn events(
     .boxed()
 }
 
-/// The events of a stream of the service, each with one message in the form that rmcp takes, or with none. `request`
-/// is the one whose response the stream is, if it is one.
+/// Returns the events of a stream of the service, each with at most one message in the form that rmcp accepts.
+/// `request` is the ID of the request to which the stream belongs, if any.
 pub(super) fn service_messages(
     mut events: BoxStream<'static, Result<Sse, SseError>>,
     link: Arc<ConnectionState>,
@@ -132,7 +132,7 @@ pub(super) fn service_messages(
                 }
             };
             let mut messages = event.data.take().map(|data| requests.read(&data)).unwrap_or_default();
-            // The event counts as received once all of it is.
+            // The event ID comes with the last message, when the whole event has been processed.
             let last = messages.pop();
             for message in messages {
                 yield Ok(Sse::default().data(message));
@@ -151,7 +151,7 @@ struct StreamRequests {
 }
 
 impl StreamRequests {
-    /// The messages in the data of an event, as rmcp takes them.
+    /// Returns the messages in the data of an event, in the form that rmcp accepts.
     fn read(&self, data: &str) -> Vec<String> {
         let messages = codec::read(data, self).unwrap_or_else(|reason| {
             if !data.trim().is_empty() {
@@ -183,7 +183,7 @@ impl StreamRequests {
             Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
             Incoming::Log(message) => self.state.log(message),
             Incoming::UnknownResponse(id) => self.state.calls.settle_abandoned(&id),
-            // Results of calls are passed on as text.
+            // Results of calls are forwarded as text.
             Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, answer),
         }
         None
@@ -192,7 +192,7 @@ impl StreamRequests {
 
 impl PendingRequests for StreamRequests {
     fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
-        // A call's answer has to stay behind the questions that came before it.
+        // The response of a call must stay behind the agent's earlier requests.
         self.state
             .expected_result(id)
             .map(|expected| if expected == ExpectedResult::Call { ExpectedResult::Text } else { expected })
@@ -203,18 +203,18 @@ impl PendingRequests for StreamRequests {
     }
 }
 
-/// Splits a stream into events, as the HTML standard says: unknown fields and broken UTF-8 end nothing.
+/// A parser of event streams as defined by the HTML standard. Unknown fields and invalid UTF-8 are not errors.
 #[derive(Debug, Default)]
 struct EventParser {
     line: Vec<u8>,
-    /// Whether the last byte was a carriage return, after which a line feed belongs to the same end of line.
+    /// Whether the last byte was a carriage return. A line feed after it belongs to the same line ending.
     after_carriage_return: bool,
     has_started: bool,
     event: Sse,
 }
 
 impl EventParser {
-    /// Takes in bytes, and gives the events that they complete.
+    /// Appends bytes, and returns the events that they complete.
     fn push(&mut self, mut bytes: &[u8]) -> Vec<Sse> {
         let mut events = Vec::new();
         loop {
@@ -233,7 +233,7 @@ impl EventParser {
         }
     }
 
-    /// The event that the end of the stream left without an empty line, if its data is whole.
+    /// Returns the final event of a stream without a closing empty line, if its data is complete.
     fn finish(mut self) -> Option<Sse> {
         self.end_line();
         let event = self.dispatch()?;
@@ -267,7 +267,7 @@ impl EventParser {
         None
     }
 
-    /// The event that has been read. Of events that are not messages, the data is nobody's.
+    /// Returns the parsed event, without its data if it is not a message.
     fn dispatch(&mut self) -> Option<Sse> {
         let mut event = std::mem::take(&mut self.event);
         if !matches!(event.event.as_deref(), None | Some("" | "message")) {
@@ -278,7 +278,7 @@ impl EventParser {
     }
 }
 
-/// Some servers repeat the last event on every stream.
+/// Returns whether an event is new. Some servers repeat the last event on every stream.
 fn is_new(event: &Sse, last_event: &str) -> bool {
     match &event.id {
         Some(id) => id != last_event,

@@ -1,5 +1,5 @@
-//! Writes messages to a child's standard input, one a line, and as many at once as wait.
-//! Never lets two mix, and says of each call whether its request began to leave.
+//! Writes messages to a child's standard input, one per line and in batches. Records for each call whether any part of
+//! its request was written.
 
 use std::{io, ops::Range, sync::Arc};
 
@@ -15,49 +15,49 @@ use super::{
 };
 use crate::model::{Failure, FailureKind};
 
-/// Lines that wait while a child does not read: more than a run has calls under way on one process. Whoever has another
-/// one then waits too.
+/// The capacity of the line queue of a child that does not read. More than the calls in progress on one process;
+/// further senders wait.
 const QUEUE_CAPACITY: usize = 1_024;
-/// Lines that are written at once: what gathers while one write is under way, as a rule.
+/// The maximum number of lines in one write.
 const MAX_BATCH_LINES: usize = 64;
 
-/// The way into a child's input.
+/// A handle for sending lines to a child's standard input.
 #[derive(Debug, Clone)]
 pub(super) struct StdinSender(mpsc::Sender<QueuedLine>);
 
 #[derive(Debug)]
 struct QueuedLine {
-    /// With its end.
+    /// The line with its line feed.
     text: Vec<u8>,
     owner: LineOwner,
 }
 
-/// Who is told how it went.
+/// The receiver of the outcome of a write.
 #[derive(Debug)]
 enum LineOwner {
-    /// The request of a call, and its id.
+    /// A call and the ID of its request.
     Call(Arc<CallState>, i64),
     Service(oneshot::Sender<io::Result<()>>),
     Unowned,
 }
 
-/// Writes until it is told to stop.
+/// The task that writes the queued lines.
 pub(super) struct StdinWriter<W> {
     state: Arc<ConnectionState>,
     input: W,
     lines: mpsc::Receiver<QueuedLine>,
-    /// Ends the writer once everything that waits is written.
+    /// Ends the writer when all queued lines are written.
     closing: CancellationToken,
-    /// Cancelled when the writer is dropped, also by a panic: calls that it held get no answer otherwise.
+    /// Cancelled when the writer is dropped, even by a panic. Calls in the queue would otherwise get no response.
     ended: DropGuard,
 }
 
-/// The child's input is closed.
+/// The error of writing to a closed standard input.
 #[derive(Debug)]
 pub(super) struct StdinClosed;
 
 impl StdinSender {
-    /// Has the request of a call written. Ends when there is room for it.
+    /// Queues the request of a call. Waits for space in the queue.
     pub(super) async fn send_call(
         &self,
         message: Vec<u8>,
@@ -67,12 +67,12 @@ impl StdinSender {
         self.enqueue(message, LineOwner::Call(call, request)).await
     }
 
-    /// Has a message written of which nobody wants to know whether it was.
+    /// Queues a message without reporting the outcome.
     pub(super) async fn send_detached(&self, message: Vec<u8>) -> Result<(), StdinClosed> {
         self.enqueue(message, LineOwner::Unowned).await
     }
 
-    /// Writes a message. Ends when it is written.
+    /// Writes a message, and waits until it is written.
     pub(super) async fn write(&self, message: Vec<u8>) -> io::Result<()> {
         let closed = || io::Error::from(io::ErrorKind::NotConnected);
         let (written, outcome) = oneshot::channel();
@@ -87,14 +87,14 @@ impl StdinSender {
 }
 
 impl<W: AsyncWrite + Unpin> StdinWriter<W> {
-    /// A writer into `input`, and the way to it.
+    /// Creates a writer to `input` and its sender.
     pub(super) fn new(input: W, link: Arc<ConnectionState>, closing: CancellationToken) -> (Self, StdinSender) {
         let (sender, lines) = mpsc::channel(QUEUE_CAPACITY);
         let ended = CancellationToken::new().drop_guard();
         (Self { state: link, input, lines, closing, ended }, StdinSender(sender))
     }
 
-    /// Returns what is cancelled when the writer has ended for whatever reason.
+    /// Returns a token that is cancelled when the writer has ended for any reason.
     pub(super) fn ended(&self) -> CancellationToken {
         self.ended.token().clone()
     }
@@ -134,7 +134,7 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
                 Ok(more) => written += more,
                 Err(failed) => error = Some(failed),
             }
-            // A call is on its way as soon as its first byte is.
+            // A call counts as sent when its first byte is written.
             for (line, place) in lines.iter().zip(&places) {
                 if let LineOwner::Call(call, _) = &line.owner
                     && (before..written).contains(&place.start)
@@ -155,7 +155,7 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
     fn report_outcome(&self, whose: LineOwner, outcome: Result<(), &io::Error>) {
         match (whose, outcome) {
             (LineOwner::Unowned | LineOwner::Call(..), Ok(())) | (LineOwner::Unowned, Err(_)) => {}
-            // A line that was not written to its end is a line that the child has not read.
+            // The child cannot have read a line that was not written completely.
             (LineOwner::Call(_, request), Err(cause)) => {
                 let message = format!("the call could not be written to agent `{}`: {cause}", self.state.agent);
                 let failure = Failure::new(FailureKind::NotSent, message);
@@ -165,7 +165,7 @@ impl<W: AsyncWrite + Unpin> StdinWriter<W> {
                 let outcome = outcome.map_err(|error| {
                     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
                 });
-                // Whoever waited may be gone by now.
+                // The receiver may have been dropped meanwhile.
                 let _ = waiting.send(outcome);
             }
         }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::{mcp::samples, model::AttemptId};
 
-    /// A writer at work, the way to it, and the child's end of the pipe, which holds eight bytes.
+    /// Returns a running writer, its sender, and the child's end of a pipe that holds eight bytes.
     fn writer(link: &Arc<ConnectionState>) -> (AbortOnDropHandle<()>, StdinSender, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(8);
         let (writer, lines) = StdinWriter::new(ours, link.clone(), CancellationToken::new());
@@ -205,7 +205,7 @@ mod tests {
             lines.send_call(b"12345".to_vec(), call.clone(), request).await.unwrap();
         }
         let sent = || calls.each_ref().map(|call| call.was_sent());
-        // The clock goes on once nobody can do anything.
+        // The paused clock advances when all tasks are idle.
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert_eq!(sent(), [true, true, false]);
         let mut read = [0; 18];

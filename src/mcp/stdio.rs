@@ -1,5 +1,5 @@
-//! Carries JSON-RPC messages over a child's standard input and output, one a line.
-//! Never lets one bad line end the connection: what is not a message is logged and skipped.
+//! Transports JSON-RPC messages over a child's standard input and output, one per line. Lines that are not messages are
+//! logged and skipped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,23 +30,23 @@ use super::{
     stdin_writer::{StdinSender, StdinWriter},
 };
 
-/// Messages read ahead of the service: enough for a burst of progress, and then the agent has to wait.
+/// The number of messages that are read ahead of the service: a burst of progress. After that, the agent is blocked.
 const READ_AHEAD: usize = 64;
-/// A line of this size is parsed on another thread, which leaves the runtime to the other agents.
+/// The size at which a line is parsed on another thread, so that it does not delay other agents.
 const LARGE_LINE_BYTES: usize = 1024 * 1024;
-/// Lines of noise that are reported; the log has them all.
+/// The maximum number of invalid lines that are reported. The log contains all of them.
 const MAX_REPORTED_NOISE: usize = 10;
-/// How long what waits to be written may hold up the end: a child that does not read never takes it.
+/// The timeout for writing queued lines on close. A child that does not read would block it forever.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The child's input and output.
+/// The standard input and output of a child.
 pub(super) type ChildPipes = (ChildStdin, ChildStdout);
 
-/// The client's side of a child's pipes.
+/// The transport over a child's pipes.
 pub(super) struct StdioTransport {
     input: StdinSender,
     messages: mpsc::Receiver<ServerJsonRpcMessage>,
-    /// Feeds a message to the service as if the child had sent it.
+    /// Injects a message as if the child had sent it.
     feed: mpsc::WeakSender<ServerJsonRpcMessage>,
     state: Arc<ConnectionState>,
     probe_timeout: Duration,
@@ -58,8 +58,8 @@ pub(super) struct StdioTransport {
 }
 
 impl StdioTransport {
-    /// A transport over the pipes of a child. A server that has not answered `server/discover` within `probe_timeout`
-    /// is taken for one that does not know it; some legacy servers ignore whatever precedes `initialize`.
+    /// Creates a transport over the pipes of a child. If `server/discover` has no response within `probe_timeout`, the
+    /// server is treated as legacy. Some legacy servers ignore all messages before `initialize`.
     pub(super) fn new(
         (input, output): ChildPipes,
         link: Arc<ConnectionState>,
@@ -77,12 +77,12 @@ impl StdioTransport {
         Self { input: lines, messages, feed, state: link, probe_timeout, closing, unwritable, writer, _reader: reader }
     }
 
-    /// The way past the service, for calls.
+    /// Returns the sender that calls use to bypass the service.
     pub(super) fn input(&self) -> StdinSender {
         self.input.clone()
     }
 
-    /// Answers an unanswered `server/discover` on the server's behalf.
+    /// Sends an error response to `server/discover` if the server does not respond in time.
     fn limit_probe(&self, id: RequestId) {
         let (feed, link, timeout) = (self.feed.clone(), self.state.clone(), self.probe_timeout);
         tokio::spawn(async move {
@@ -125,7 +125,7 @@ impl Transport<RoleClient> for StdioTransport {
     }
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        // What was read comes before the end of the connection.
+        // Received messages are delivered before the end of the connection.
         tokio::select! {
             biased;
             message = self.messages.recv() => message,
@@ -142,7 +142,7 @@ impl Transport<RoleClient> for StdioTransport {
     }
 }
 
-/// Reads a child's output until it ends.
+/// A reader of a child's output.
 struct StdoutReader {
     state: Arc<ConnectionState>,
     log: Arc<AgentLog>,
@@ -193,8 +193,8 @@ impl StdoutReader {
         }
     }
 
-    /// Takes in a message. Gives what is the service's. An answer to a request that is not open is not: rmcp would take
-    /// it for a broken handshake.
+    /// Handles a message, and returns it if it is for the service. Responses to requests that are not open are dropped,
+    /// because rmcp would treat them as a broken handshake.
     fn handle_message(&self, incoming: Incoming) -> Option<ServerJsonRpcMessage> {
         match incoming {
             Incoming::CallResponse(request, answer) => self.state.calls.deliver(request, answer),
@@ -248,7 +248,7 @@ impl StdoutReader {
     }
 }
 
-/// Reads the messages of a line. `None`: it is empty.
+/// Parses the messages of a line. Returns `None` for an empty line.
 fn read_line(line: &[u8], requests: &impl PendingRequests) -> Option<Result<Vec<Incoming>, String>> {
     let text = lenient_json::decode(line);
     (!text.is_empty()).then(|| codec::read(&text, requests))
@@ -258,7 +258,7 @@ fn read_line(line: &[u8], requests: &impl PendingRequests) -> Option<Result<Vec<
 mod tests {
     use super::{super::codec::ExpectedResult, *};
 
-    /// Call 7 and request 1 of the service are open.
+    /// A table in which call 7 and service request 1 are open.
     struct FakePipeRequests;
 
     impl PendingRequests for FakePipeRequests {

@@ -1,5 +1,5 @@
-//! Listens for changes of the tools on modern connections, where an agent announces them only to those who asked.
-//! Never lists the tools itself: it marks the list as changed.
+//! Subscribes to changes of the tools on modern connections, where agents only notify subscribers. Marks the tool list
+//! as changed, but does not read it.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,12 +13,12 @@ use rmcp::{
 
 use super::connection_state::ConnectionState;
 
-/// The first and the longest pause before a subscription that has ended is made again.
+/// The first and the longest delay before an ended subscription is renewed.
 const INITIAL_DELAY: Duration = Duration::from_secs(1);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Marks the agent's tools as changed whenever the agent says so, until the connection ends. An agent that refuses the
-/// subscription is not asked again.
+/// Marks the agent's tools as changed after each notification until the connection ends. A rejected subscription is not
+/// retried.
 pub(super) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
     let lost = link.lost.clone();
     tokio::select! {
@@ -51,7 +51,7 @@ async fn listen(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_DELAY);
-        // A change meanwhile was announced to no subscriber.
+        // Changes without a subscription are not announced.
         link.tools_changed.store(true, Ordering::Relaxed);
     }
 }

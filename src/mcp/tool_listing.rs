@@ -1,5 +1,5 @@
-//! Reads the pages of `tools/list`: each tool on its own, so that a defect costs that tool and no other. Bounded in
-//! tools, bytes and pages.
+//! Parses the pages of `tools/list` tool by tool, so that a defect affects one tool only. Limits tools, bytes, and
+//! pages.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,40 +15,40 @@ use super::{
 };
 use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo};
 
-/// Pages that are read: a server may never end its list.
+/// The maximum number of pages. Some servers return cursors forever.
 pub(super) const MAX_PAGES: usize = 1_000;
-/// Tools of one agent that can be used.
+/// The maximum number of usable tools of one agent.
 pub(super) const MAX_TOOLS: usize = 10_000;
-/// Bytes of one tool, its schemas included. Members beyond that are not used.
+/// The maximum size of one tool with its schemas, in bytes. Further members are ignored.
 pub(super) const MAX_TOOL_BYTES: usize = 1024 * 1024;
-/// Bytes of all tools of an agent that can be used.
+/// The maximum size of all usable tools of an agent, in bytes.
 pub(super) const MAX_CATALOG_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of all pages that are read.
+/// The maximum size of all pages, in bytes.
 pub(super) const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
-/// Characters of a tool's name.
+/// The maximum length of a tool's name, in characters.
 const MAX_NAME_CHARS: usize = 256;
-/// Bytes of a tool's description; longer ones are cut.
+/// The size to which a tool's description is truncated, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 64 * 1024;
-/// Warnings that are kept; the others are counted.
+/// The maximum number of stored warnings. Others are counted.
 const MAX_WARNINGS: usize = 20;
-/// Tools that cannot be used and whose names are kept.
+/// The maximum number of unusable tools whose names are stored.
 const MAX_UNUSABLE_TOOLS: usize = 1_000;
-/// A page of this size is read on another thread.
+/// The size at which a page is parsed on another thread.
 const LARGE_PAGE_BYTES: usize = 256 * 1024;
-/// Levels of nesting that the parser takes.
+/// The maximum nesting depth of the parser.
 const MAX_DEPTH: usize = 128;
 
-/// The tools of an agent, as far as its list was read.
+/// The tools of an agent from the pages that have been read.
 #[derive(Debug, Default)]
 pub(super) struct ToolListing {
     pub(super) tools: Vec<ToolInfo>,
-    /// The tools that can only be called as tasks, by the experimental protocol of 2025-11-25.
+    /// The tools that can only be called as experimental tasks of MCP 2025-11-25.
     pub(super) task_only_tools: HashSet<String>,
-    /// The tools that cannot be used, each with the reason. Tools without a name are not among them.
+    /// The unusable tools with their reasons. Tools without a name are not included.
     pub(super) unusable: BTreeMap<String, String>,
     /// The names of all tools that were seen, used or not.
     names: HashSet<String>,
-    /// The shortest `ttlMs` of the pages so far.
+    /// The minimum `ttlMs` of the pages so far.
     ttl_ms: Option<u64>,
     warnings: Vec<String>,
     extra_warnings: usize,
@@ -57,15 +57,15 @@ pub(super) struct ToolListing {
     catalog_bytes: usize,
     /// The limit that was reached.
     reached_limit: Option<String>,
-    /// Tools after that.
+    /// The number of tools beyond that limit.
     tools_beyond_limit: usize,
 }
 
 impl ToolListing {
-    /// Reads a page: the result of `tools/list` as JSON. Gives the cursor of the next one, if there is one.
+    /// Reads a page, which is the JSON result of `tools/list`. Returns the cursor of the next page, if any.
     ///
     /// # Errors
-    /// When it is not an object, with how it begins.
+    /// Returns an error with an excerpt if the page is not an object.
     pub(super) async fn read(mut self, page: String, spec: Arc<AgentSpec>) -> Result<(Self, Option<String>), String> {
         let is_large = page.len() > LARGE_PAGE_BYTES;
         let read = move || match self.read_page(&page, &|name| spec.is_tool_allowed(name)) {
@@ -80,17 +80,17 @@ impl ToolListing {
         }
     }
 
-    /// Whether another page may be read.
+    /// Returns whether another page may be read.
     pub(super) fn has_room(&self) -> bool {
         self.reached_limit.is_none()
     }
 
-    /// Returns how long a modern agent's list holds. One that does not say so says that it does not.
+    /// Returns how long the list of a modern agent is valid. Without a `ttlMs`, it is not cached.
     pub(super) fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl_ms.unwrap_or(0))
     }
 
-    /// What a person should know of the list.
+    /// Returns the warnings about the list for the user.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         if self.extra_warnings > 0 {
@@ -138,7 +138,7 @@ impl ToolListing {
         }
         let cursor = member("nextCursor").and_then(|cursor| lenient_json::parse_value(cursor).ok());
         if cursor.is_none() && self.tools_beyond_limit == 0 {
-            // There was nothing after the limit.
+            // The limit was not exceeded.
             self.reached_limit = None;
         }
         Some(match cursor {
@@ -200,7 +200,7 @@ impl ToolListing {
                 }
             }
         };
-        // What decides how the tool is called comes first, so that large schemas never displace it.
+        // The members that decide how the tool is called are read first, so that large schemas cannot displace them.
         let (annotations, execution) = (read("annotations"), read("execution"));
         let given = read("inputSchema");
         let output = read("outputSchema");
@@ -264,7 +264,8 @@ impl ToolListing {
     }
 }
 
-/// The tools in a list. An object holds them as values: some languages write lists with gaps that way.
+/// Returns the tools in a list. An object is read as the list of its values, because some languages encode sparse lists
+/// this way.
 fn parse_tools(list: &str) -> Option<Vec<&RawValue>> {
     match serde_json::from_str::<Vec<&RawValue>>(list) {
         Ok(tools) => Some(tools),
@@ -274,13 +275,13 @@ fn parse_tools(list: &str) -> Option<Vec<&RawValue>> {
     }
 }
 
-/// Whether a tool can be called by the name, and shown.
+/// Returns whether a tool name is callable and printable.
 fn is_valid_name(name: &str) -> bool {
     !name.trim().is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control)
 }
 
-/// Removes from a schema what is absent: `null` where a schema or a keyword belongs, and `[]` where an object does, as
-/// some languages write an empty one.
+/// Removes absent members from a schema: `null` instead of a schema or keyword, and `[]` instead of an object. Some
+/// languages encode empty objects as `[]`.
 pub(super) fn clean_schema(schema: JsonObject) -> JsonObject {
     let mut schema = Value::Object(schema);
     clean_value(&mut schema);
@@ -349,7 +350,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Reads tools as an agent lists them.
+    /// Parses tools as an agent lists them.
     pub(in crate::mcp) fn tools(tools: &[Value]) -> Vec<ToolInfo> {
         listed(&[json!({"tools": tools})]).tools
     }

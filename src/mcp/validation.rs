@@ -1,5 +1,5 @@
-//! Checks arguments and results against the schemas of tools.
-//! Small checks run in place; the others run on threads of their own, so that the runtime serves signals and deadlines.
+//! Validates arguments and results against the schemas of tools. Cheap checks run inline; others run on their own
+//! threads, so that the runtime can handle signals and deadlines.
 
 use std::{
     sync::{
@@ -17,22 +17,22 @@ use crate::{
     model::{JsonObject, ToolInfo},
 };
 
-/// Violations of a schema that a failure names.
+/// The maximum number of schema violations in a failure.
 const MAX_VIOLATIONS: usize = 10;
-/// Bytes of the description of a violation.
+/// The maximum length of the description of a violation, in bytes.
 const MAX_VIOLATION_BYTES: usize = 200;
-/// How long a check may take, the wait for a thread included. Its steps are bounded, so this is a second barrier.
+/// The timeout of a check, including the wait for a thread. Its steps are limited too, so this is a second barrier.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Limits how many checks run on threads of their own at the same time.
+/// The maximum number of concurrent check threads.
 const MAX_CHECK_THREADS: usize = 2;
-/// The threads that are free.
+/// The permits for check threads.
 static CHECK_THREADS: Semaphore = Semaphore::const_new(MAX_CHECK_THREADS);
 
-/// A schema of a tool, compiled when it is first needed.
+/// A schema of a tool, compiled on first use.
 #[derive(Debug, Default)]
 pub(super) struct ToolSchema {
     compiled: OnceCell<Result<Arc<CompiledSchema>, SchemaCheckError>>,
-    /// Whether it was already reported that the schema or a value is not checked.
+    /// Whether it was reported that the schema or a value cannot be checked.
     is_reported: AtomicBool,
 }
 
@@ -40,14 +40,13 @@ pub(super) struct ToolSchema {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CheckOutcome {
     Valid,
-    /// Names each violation.
+    /// A description of the violations.
     Invalid(String),
-    /// Says why, the first time.
+    /// The reason why the value was not checked, given only the first time.
     Unchecked(Option<String>),
 }
 
-/// Has the library compile the schemas of schemas, which it does once and which takes milliseconds, while an agent
-/// starts.
+/// Warms up the meta-schemas of jsonschema while an agent starts. This takes a few milliseconds once.
 pub(super) fn warm_up() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
@@ -63,7 +62,7 @@ pub(super) fn warm_up() {
 }
 
 impl ToolSchema {
-    /// Checks `value`, which is left as it was.
+    /// Validates `value` without changing it.
     pub(super) async fn check(&self, schema: &JsonObject, value: &mut Value) -> CheckOutcome {
         let outcome = match self.compiled.get_or_init(|| compile(schema)).await {
             Ok(compiled) => violations(compiled, value).await,
@@ -80,11 +79,11 @@ impl ToolSchema {
     }
 }
 
-/// Limits how many schemas of one agent [`schema_warnings`] names.
+/// The maximum number of schemas that [`schema_warnings`] reports for one agent.
 const MAX_WARNINGS: usize = 20;
 
-/// Returns which schemas of an agent's tools are not checked, and why. What depends on the value of an argument or a
-/// result shows only in a run.
+/// Returns warnings about the tool schemas that cannot be checked. Problems that depend on argument or result values
+/// only occur in a run.
 pub async fn schema_warnings(tools: &[ToolInfo]) -> Vec<String> {
     let mut warnings = Vec::new();
     for tool in tools {
@@ -137,7 +136,7 @@ async fn violations(schema: &Arc<CompiledSchema>, value: &mut Value) -> Result<S
     described?
 }
 
-/// Says where and how `value` breaks the schema; empty when it does not.
+/// Describes the violations of the schema by `value`. Returns an empty string if `value` is valid.
 fn describe(schema: &CompiledSchema, value: &Value, limits: &SchemaLimits) -> Result<String, SchemaCheckError> {
     let violations = schema.violations(value, limits)?;
     let mut described: Vec<_> = violations
@@ -156,8 +155,8 @@ fn describe(schema: &CompiledSchema, value: &Value, limits: &SchemaLimits) -> Re
     Ok(described.join("; "))
 }
 
-/// Runs `work` on a thread of its own, and gives up on it after [`CHECK_TIMEOUT`]. A thread, unlike a task of the
-/// runtime, never keeps the process from ending.
+/// Runs `work` on its own thread with a timeout of [`CHECK_TIMEOUT`]. Unlike a blocking task of the runtime, a thread
+/// does not prevent the process from exiting.
 async fn run_on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SchemaCheckError> {
     let run = async {
         let permit = CHECK_THREADS.acquire().await.ok()?;
@@ -165,7 +164,7 @@ async fn run_on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
         let thread = std::thread::Builder::new().name("schema".to_owned()).stack_size(STACK_BYTES);
         let spawned = thread.spawn(move || {
             let _permit = permit;
-            // The caller may have given up.
+            // The caller may have timed out.
             let _ = sender.send(work());
         });
         spawned.ok()?;
@@ -188,7 +187,7 @@ mod tests {
         schema.as_object().cloned().unwrap()
     }
 
-    /// Each definition refers twice to the next.
+    /// Returns a schema in which each definition refers to the next one twice.
     fn doubling_schema(levels: usize) -> JsonObject {
         let reference = |level: usize| json!({"$ref": format!("#/$defs/d{level}")});
         let mut definitions = JsonObject::new();
@@ -235,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn the_runtime_goes_on_while_a_thread_works() {
         let (sender, told) = std::sync::mpsc::channel();
-        // The work ends only if the other future gets its turn meanwhile.
+        // The work completes only if the other future is polled meanwhile.
         let work = run_on_thread(move || told.recv());
         let (outcome, sent) = tokio::join!(work, async move { sender.send(7) });
         assert_eq!((outcome, sent), (Ok(Ok(7)), Ok(())));
@@ -246,7 +245,7 @@ mod tests {
         let costly = compile(&doubling_schema(15)).await.expect("is small");
         let small = compile(&doubling_schema(3)).await.expect("is small");
         let large = object(json!({"properties": {"s": {"enum": (0..20_000).collect::<Vec<_>>()}}}));
-        // No thread is free, so whatever needs one has to wait.
+        // No thread is free, so all checks that need one have to wait.
         let _permits = CHECK_THREADS.acquire_many(MAX_CHECK_THREADS as u32).await.expect("is never closed");
         assert_eq!(violations(&costly, &mut json!({"s": "x"})).now_or_never(), None);
         assert_eq!(violations(&small, &mut json!({})).now_or_never(), Some(Ok(String::new())));

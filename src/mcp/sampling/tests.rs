@@ -88,7 +88,7 @@ fn every_request_member_is_read() {
     assert_eq!(read(&params, SamplingSupport::WithTools), Ok(expected));
 }
 
-/// The message of the -32602 that a request gets which differs from a plain one in this.
+/// Returns the message of the error -32602 for a valid request in which `key` is replaced by `value`.
 fn refusal_message(key: &str, value: Value, declared: SamplingSupport) -> String {
     let mut params = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "hi"}}], "maxTokens": 1});
     assert!(read(&params, declared).is_ok());

@@ -1,5 +1,5 @@
-//! Reads what an agent sends: answers to calls, progress and questions become what the host works with, and everything
-//! else becomes rmcp's messages, in the form that rmcp takes. Never acts on a message.
+//! Parses what an agent sends. Responses to calls, progress, and log messages become kapell's types; everything else
+//! becomes rmcp's messages.
 
 use std::borrow::Cow;
 
@@ -19,53 +19,54 @@ use super::{
 };
 use crate::model::{LogMessage, Progress};
 
-/// What tells requests and notifications from answers, and the bytes in which it is looked for.
+/// The key that distinguishes requests and notifications from responses, and the number of leading bytes that are
+/// searched for it.
 const METHOD_KEY: &[u8] = b"\"method\"";
 const METHOD_SEARCH_BYTES: usize = 64;
-/// The code of the error that stands for an answer which cannot be read. No server sends it.
+/// The internal code of an error that represents an unreadable response. No server sends it.
 pub(super) const UNREADABLE: ErrorCode = ErrorCode(i32::MIN);
 
 /// A message of an agent.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// The answer to the request of a call.
+    /// The response to the request of a call.
     CallResponse(i64, CallResponse),
-    /// Progress of the request that has the token.
+    /// Progress of the request with the token.
     Progress(RequestId, Progress),
-    /// A line of its log.
+    /// A log message.
     Log(LogMessage),
-    /// Anything else.
+    /// Any other message.
     Message(Box<ServerJsonRpcMessage>),
-    /// It answers an open request, and cannot be read.
+    /// An unreadable response to an open request, with the reason.
     UnreadableResponse(RequestId, String),
-    /// It answers a request that is not open.
+    /// A response to a request that is not open.
     UnknownResponse(RequestId),
 }
 
-/// What kind of request waits for an answer, which decides how the answer is read.
+/// The kind of a pending request, which decides how its response is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ExpectedResult {
-    /// A call of a tool, or the result of a task.
+    /// A tool call, or the result of a task.
     Call,
     /// `initialize`.
     Initialize,
     /// `server/discover`.
     Discover,
-    /// A request whose result is passed on as its JSON: `tools/list`, since the catalog reads each tool on its own.
+    /// A request whose result is passed on as its JSON text. It is used for `tools/list`, since the catalog parses each
+    /// tool separately.
     Text,
-    /// Any other request.
     Other,
 }
 
-/// The requests whose answers may come.
+/// The requests that wait for a response.
 pub(super) trait PendingRequests {
-    /// What kind of request the id belongs to, if that request is open.
+    /// Returns the kind of the request with the ID, if it is open.
     fn expected_result(&self, id: i64) -> Option<ExpectedResult>;
-    /// The only request that is open, to which an answer without an id belongs.
+    /// Returns the only open request. A response without an ID belongs to it.
     fn single_open(&self) -> Option<i64>;
 }
 
-/// The request whose response is read.
+/// The single request whose response is parsed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SingleRequest(pub(super) i64, pub(super) ExpectedResult);
 
@@ -79,7 +80,7 @@ impl PendingRequests for SingleRequest {
     }
 }
 
-/// The members of a message as they came. `null` is absent; of a member that is repeated, the last counts.
+/// The unparsed members of a message. `null` is absent; the last of several members with the same key counts.
 #[derive(Default)]
 struct RawMessage<'a> {
     is_json_rpc: bool,
@@ -109,7 +110,7 @@ impl<'de> Deserialize<'de> for RawMessage<'de> {
     }
 }
 
-/// The answer to a call, if it is no error: most messages are such answers.
+/// A successful response to a call, the most common message.
 #[derive(Deserialize)]
 struct PlainCallResponse<'a> {
     #[serde(borrow)]
@@ -121,10 +122,10 @@ struct PlainCallResponse<'a> {
     error: Option<IgnoredAny>,
 }
 
-/// Reads the messages in a text: one as a rule, several where they came as an array or on one line.
+/// Parses the messages in a text. Usually there is one; an array or a single line may hold several.
 ///
 /// # Errors
-/// What is wrong with the text, if there is no message in it.
+/// Returns a description of the problem if the text holds no message.
 pub(super) fn read(text: &str, requests: &impl PendingRequests) -> Result<Vec<Incoming>, String> {
     if let Some(answer) = read_plain_response(text, requests) {
         return Ok(vec![answer]);
@@ -161,17 +162,17 @@ pub(super) fn read(text: &str, requests: &impl PendingRequests) -> Result<Vec<In
     }
 }
 
-/// Where a message was found.
+/// The surroundings of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MessageFraming {
-    /// Nothing is around it.
+    /// The message is the whole text.
     Alone,
-    /// Other text is around it, which may be a log that repeats what this host sent.
+    /// The message is within other text, which may be a log that repeats messages of this host.
     WithinText,
 }
 
 fn read_plain_response(text: &str, requests: &impl PendingRequests) -> Option<Incoming> {
-    // What has a method says so early, as a rule; where it does not, reading it takes longer, and no more.
+    // Messages with a method usually have it near the start. Otherwise, parsing only takes longer.
     let head = &text.as_bytes()[..text.len().min(METHOD_SEARCH_BYTES)];
     if head.windows(METHOD_KEY.len()).any(|bytes| bytes == METHOD_KEY) {
         return None;
@@ -240,7 +241,7 @@ impl RawMessage<'_> {
         let params =
             self.params.and_then(|params| lenient_json::parse_value(params.get()).ok()).filter(Value::is_object);
         let unread = |params: Option<Value>| {
-            // The parameters are optional members, and what is not an object is none.
+            // The parameters are optional members. Anything but an object counts as absent.
             let mut message = json!({"jsonrpc": "2.0", "method": method});
             if let Some(id) = &id {
                 message["id"] = json!(id);
@@ -263,7 +264,7 @@ impl RawMessage<'_> {
                 Some(message) => Ok(Incoming::Log(message)),
                 None => Err("its log message is empty".to_owned()),
             },
-            // By rmcp's types, the parameters would be read and written once more, and lose what is not known there.
+            // rmcp's types would parse and serialize the parameters once more, and lose unknown members.
             ("sampling/createMessage" | "elicitation/create", Some(id)) => {
                 let request = ServerRequest::CustomRequest(CustomRequest::new(method, params));
                 Ok(message(JsonRpcMessage::request(request, id.clone())))
@@ -277,7 +278,7 @@ fn message(message: ServerJsonRpcMessage) -> Incoming {
     Incoming::Message(Box::new(message))
 }
 
-/// Whether only a server sends the method, so that it cannot be an echo of what this host sent.
+/// Returns whether only servers send the method, so that it cannot be an echo of this host's message.
 fn is_from_server(method: &str) -> bool {
     matches!(
         method,
@@ -294,7 +295,7 @@ fn is_from_server(method: &str) -> bool {
     )
 }
 
-/// The result of a request of the service.
+/// Parses the result of a request of rmcp's service.
 fn service_result(result: &str, expected: ExpectedResult) -> Result<ServerResult, String> {
     if expected == ExpectedResult::Text {
         return Ok(wrap_text(result));
@@ -309,12 +310,12 @@ fn service_result(result: &str, expected: ExpectedResult) -> Result<ServerResult
     }
 }
 
-/// Stands for the answer to the request `id` of the service, which cannot be read.
+/// Builds an error that represents the unreadable response to request `id` of rmcp's service.
 pub(super) fn unreadable_response(id: RequestId, reason: String) -> ServerJsonRpcMessage {
     ServerJsonRpcMessage::error(ErrorData::new(UNREADABLE, reason, None), Some(id))
 }
 
-/// Wraps the JSON of a result, so that rmcp passes it on unread.
+/// Wraps the JSON of a result, so that rmcp passes it on without parsing it.
 pub(super) fn wrap_text(result: &str) -> ServerResult {
     ServerResult::CustomResult(CustomResult(Value::String(result.to_owned())))
 }
@@ -327,7 +328,7 @@ pub(super) fn unwrap_text(result: ServerResult) -> Result<String, Box<ServerResu
     }
 }
 
-/// Reads a JSON-RPC error; a bare string is its message.
+/// Parses a JSON-RPC error. A bare string becomes its message.
 pub(super) fn read_error(error: &str) -> ErrorData {
     match lenient_json::parse_value(error) {
         Ok(error) => error_from_json(error),
@@ -335,7 +336,7 @@ pub(super) fn read_error(error: &str) -> ErrorData {
     }
 }
 
-/// Reads a JSON-RPC error from its JSON. A missing code is that of an internal error.
+/// Converts a JSON-RPC error from its JSON value. A missing code becomes that of an internal error.
 pub(super) fn error_from_json(mut error: Value) -> ErrorData {
     let code = match error.get("code") {
         Some(Value::String(code)) => code.trim().parse::<f64>().ok(),
@@ -364,7 +365,7 @@ fn read_progress(params: &Value) -> Option<(RequestId, Progress)> {
     Some((token, Progress { progress: number("progress")?, total: number("total"), message }))
 }
 
-/// Reads a message of the agent's log. Its data is for people, and cut where it is long.
+/// Parses a log message of the agent. Its data is for people, so long data is truncated.
 fn read_log(params: &str) -> LogMessage {
     #[derive(Default)]
     struct LogParams<'a> {
@@ -390,7 +391,7 @@ fn read_log(params: &str) -> LogMessage {
     let data = match read.data.map(RawValue::get) {
         None => Value::Null,
         Some(data) if data.len() > MAX_LOG_BYTES && !data.starts_with('"') => {
-            // Long data is kept as the beginning of its JSON, which need not be parsed.
+            // Only the start of long data is kept, so it need not be parsed.
             let mut beginning = data.chars().take(MAX_LOG_BYTES).collect();
             super::truncate(&mut beginning, MAX_LOG_BYTES);
             Value::String(beginning)
@@ -400,7 +401,7 @@ fn read_log(params: &str) -> LogMessage {
     LogMessage { level: log_level(text(read.level).as_deref()), logger: text(read.logger), data }
 }
 
-/// The level of a log message, in MCP's words.
+/// Returns the log level as MCP spells it.
 fn log_level(given: Option<&str>) -> String {
     let given = given.unwrap_or_default().trim().to_ascii_lowercase();
     match given.as_str() {
@@ -424,7 +425,7 @@ mod tests {
         model::{ContentBlock, ToolOutput},
     };
 
-    /// Call 7 and requests of the service are open.
+    /// A table of open requests: call 7, and requests 1 to 4 of the service.
     struct FakeRequests;
 
     impl PendingRequests for FakeRequests {

@@ -53,7 +53,7 @@ pub(super) struct ConnectionState {
     /// The requests of rmcp's service that wait for a response.
     pub(super) requests: OpenRequests,
     shared: Arc<AgentShared>,
-    /// Notifies waiters that some resource has changed.
+    /// The notification channel for changes of any resource.
     pub(super) resources_changed: watch::Sender<()>,
     /// Set when the agent announces a change of its tool list.
     pub(super) tools_changed: AtomicBool,

@@ -1,5 +1,5 @@
-//! Remembers which protocol era each agent speaks, so that later connections need no probe.
-//! A remembered era is a hint: a wrong one costs one more handshake.
+//! Caches the protocol era of each agent, so that later connections need no probe.
+//! A cached era is a hint: a wrong one costs one more handshake.
 
 use std::{
     io,
@@ -18,13 +18,13 @@ use crate::{
     system::{clock, files},
 };
 
-/// How long an era counts: a server may be updated, and its new version may speak the modern era too.
+/// The time for which an era counts. A server may be updated to a version that also speaks the modern era.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Agents in the file. The oldest entries are dropped first.
+/// The maximum number of agents in the file. The oldest entries are dropped first.
 const MAX_ENTRIES: usize = 256;
-/// Bytes of the file that are read; the largest number of entries needs a quarter of them.
+/// The maximum number of bytes that are read from the file, four times the size of a full one.
 const MAX_FILE_BYTES: u64 = 128 * 1024;
-/// Bytes of an entry's hash that are kept.
+/// The number of bytes of an entry's hash that are kept.
 const KEY_BYTES: usize = 16;
 
 /// A protocol era.
@@ -37,18 +37,18 @@ pub(super) enum Era {
     Modern,
 }
 
-/// The eras that earlier runs found, in a file that only its owner may read.
+/// A cache of the eras that earlier runs detected, in a file that only its owner may read.
 #[derive(Debug)]
 pub(super) struct EraCache {
     path: Option<PathBuf>,
-    /// Held while the file is read or written, so that this process never overwrites its own entries.
+    /// Locked while the file is read or written, so that this process never overwrites its own entries.
     file: Mutex<()>,
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct EraEntries {
-    /// By [`cache_key`], oldest first.
+    /// The entries by [`cache_key`], oldest first.
     #[serde(default)]
     eras: IndexMap<String, EraEntry>,
 }
@@ -56,17 +56,17 @@ struct EraEntries {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct EraEntry {
     era: Era,
-    /// When it was found, in seconds since the Unix epoch.
+    /// The time of the detection, in seconds since the Unix epoch.
     at: u64,
 }
 
 impl EraCache {
-    /// Returns a cache that is kept at `path`, or nowhere.
+    /// Returns a cache in the file at `path`, or one that stores nothing.
     pub(super) fn new(path: Option<PathBuf>) -> Self {
         Self { path, file: Mutex::default() }
     }
 
-    /// Returns the era that an earlier run found. A file that cannot be read holds none.
+    /// Returns the era that an earlier run detected. An unreadable file counts as empty.
     pub(super) fn get(&self, spec: &AgentSpec) -> Option<Era> {
         let path = self.path.as_deref()?;
         let key = cache_key(spec)?;
@@ -76,7 +76,7 @@ impl EraCache {
         (age < MAX_AGE.as_secs()).then_some(entry.era)
     }
 
-    /// Keeps the era for later runs. What cannot be written is found again by the next run.
+    /// Stores the era for later runs. If writing fails, the next run detects the era again.
     pub(super) fn put(&self, spec: &AgentSpec, era: Era) {
         let (Some(path), Some(key)) = (self.path.as_deref(), cache_key(spec)) else { return };
         let _guard = lock(&self.file);
@@ -97,8 +97,8 @@ impl EraEntries {
     }
 }
 
-/// Returns a hash of what the agents file says of how the agent is reached. A hash, since arguments and addresses may
-/// hold secrets. None for a server of the host's own, whose port differs from run to run.
+/// Returns a hash of the agent's transport settings, since arguments and URLs may contain secrets. Returns `None` for a
+/// server that the host starts, whose port differs from run to run.
 fn cache_key(spec: &AgentSpec) -> Option<String> {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
@@ -110,7 +110,7 @@ fn cache_key(spec: &AgentSpec) -> Option<String> {
             add("stdio");
             add(&process.command);
             process.args.iter().for_each(|argument| add(argument));
-            // A relative path among the arguments means another file in another directory.
+            // A relative path among the arguments depends on the working directory.
             let directory = process.cwd.clone().or_else(|| std::env::current_dir().ok())?;
             add(&directory.to_string_lossy());
         }
@@ -132,7 +132,7 @@ fn read(path: &Path) -> EraEntries {
     text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
-/// Replaces the file as a whole, so that another process reads the old one or the new one.
+/// Replaces the file as a whole, so that another process reads either the old or the new content.
 fn write(path: &Path, entries: &EraEntries) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         files::create_own_directory(folder)?;
@@ -184,7 +184,7 @@ mod tests {
     fn entries_that_are_old_or_of_a_later_time_do_not_count_and_the_oldest_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("eras.json");
-        // The clock was set back since: nothing says how old the entry is.
+        // The clock was set back since, so the age of the entry is unknown.
         let mut entries = EraEntries::default();
         entries.put(cache_key(&stdio(&[])).unwrap(), EraEntry { era: Era::Legacy, at: now() + 60 * 60 });
         write(&path, &entries).unwrap();

@@ -1,5 +1,4 @@
-//! Turns what went wrong on a connection into a failure that says precisely what is known of the request.
-//! Never decides what follows from it.
+//! Converts errors of a connection into failures that state precisely what is known about the request.
 
 use http::StatusCode;
 use rmcp::{
@@ -11,30 +10,30 @@ use rmcp::{
 use super::{MAX_MESSAGE_BYTES, codec::UNREADABLE, handshakes::ConnectErrorKind, http_response::HttpError};
 use crate::model::{AgentId, AgentSpec, Failure, FailureKind, HumanDuration, Protocol};
 
-/// Bytes of an agent's own words that a failure holds.
+/// The maximum length of an agent's own message in a failure, in bytes.
 const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
 
-/// What an agent said, cut to a length that a failure can hold.
+/// Returns the trimmed message of an agent, truncated to the length that a failure can hold.
 pub(super) fn agent_message(text: &str) -> String {
     let mut text = text.trim().to_owned();
     super::truncate(&mut text, MAX_AGENT_MESSAGE_BYTES);
     text
 }
 
-/// A result that is larger than what is read.
+/// Returns the failure for a message that exceeds the size limit.
 pub(super) fn message_too_large(agent: &AgentId) -> Failure {
     let limit = MAX_MESSAGE_BYTES / (1024 * 1024);
     let message = format!("agent `{agent}` sent a message of more than {limit} MiB");
     Failure::new(FailureKind::ResultTooLarge, message).with_help("let the tool return a resource link, or less at once")
 }
 
-/// An answer that cannot be read, for a `reason` that shows how it begins.
+/// Returns the failure for an unreadable response. The `reason` includes an excerpt.
 pub(super) fn unreadable_response(agent: &AgentId, reason: &str) -> Failure {
     let message = format!("agent `{agent}` sent an answer that cannot be read: {}", agent_message(reason));
     Failure::new(FailureKind::InvalidResult, message)
 }
 
-/// A JSON-RPC error as the answer to a call.
+/// Returns the failure for a call that was answered with a JSON-RPC error.
 pub(super) fn from_rpc(agent: &AgentId, error: &ErrorData) -> Failure {
     if error.code == UNREADABLE {
         return unreadable_response(agent, &error.message);
@@ -47,7 +46,8 @@ pub(super) fn from_rpc(agent: &AgentId, error: &ErrorData) -> Failure {
     Failure::new(kind, format!("agent `{agent}` {did}: {said} (JSON-RPC {})", error.code.0))
 }
 
-/// An error of the service as the outcome of a call. `None`: the connection was lost, and the caller knows more of it.
+/// Converts an error of rmcp's service into the failure of a call. `None` means that the connection was lost; the
+/// caller knows the details.
 pub(super) fn from_service(agent: &AgentId, error: &ServiceError) -> Option<Failure> {
     match error {
         ServiceError::McpError(error) => Some(from_rpc(agent, error)),
@@ -64,7 +64,7 @@ fn from_send_error(agent: &AgentId, error: &DynamicTransportError) -> Option<Fai
     if let Some(error) = as_http_error(error) {
         return Some(from_http(agent, error));
     }
-    // A line that was not written to its end is a line that the child has not read.
+    // A child has not read a line that was written only in part.
     let cause = error.error.downcast_ref::<std::io::Error>()?;
     Some(Failure::new(FailureKind::NotSent, format!("the call could not be written to agent `{agent}`: {cause}")))
 }
@@ -76,7 +76,7 @@ fn as_http_error(error: &DynamicTransportError) -> Option<&HttpError> {
     }
 }
 
-/// What a failed HTTP request means. What the server says of the next request is kept, whatever the status.
+/// Converts the error of an HTTP request. The `Retry-After` header is kept for any status.
 pub(super) fn from_http(agent: &AgentId, error: &HttpError) -> Failure {
     let failure = Failure { retry_after: error.retry_after().map(HumanDuration), ..classify_http(agent, error) };
     match failure.retry_after {
@@ -129,7 +129,7 @@ fn classify_http(agent: &AgentId, error: &HttpError) -> Failure {
     }
 }
 
-/// What to make of an error of the handshake.
+/// Classifies an error of the handshake.
 pub(super) fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErrorKind {
     match error {
         ClientInitializeError::TransportError { error, .. } => match as_http_error(error) {
@@ -148,7 +148,7 @@ pub(super) fn handshake_error_kind(error: &ClientInitializeError) -> ConnectErro
     }
 }
 
-/// What to make of an error after the handshake, before the connection is used.
+/// Classifies an error after the handshake, before the connection is used.
 pub(super) fn service_error_kind(error: &ServiceError) -> ConnectErrorKind {
     match error {
         ServiceError::TransportSend(error) => match as_http_error(error) {
@@ -176,7 +176,7 @@ fn http_error_kind(error: &HttpError) -> ConnectErrorKind {
     }
 }
 
-/// Whether a status says that the same request may be answered a moment later.
+/// Returns whether the same request may succeed a moment later, according to its HTTP status.
 pub(super) fn is_transient(status: StatusCode) -> bool {
     match status.as_u16() {
         408 | 425 | 429 => true,
@@ -186,7 +186,7 @@ pub(super) fn is_transient(status: StatusCode) -> bool {
     }
 }
 
-/// An error of the handshake. `None`: the connection was closed, and the caller knows more of it.
+/// Converts an error of the handshake. `None` means that the connection was closed; the caller knows the details.
 pub(super) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) -> Option<Failure> {
     let agent = &spec.id;
     let unavailable = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{agent}` {what}"));
@@ -198,7 +198,7 @@ pub(super) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) ->
                 kind @ (FailureKind::Unauthorized | FailureKind::RateLimited) => kind,
                 _ => FailureKind::AgentUnavailable,
             };
-            // A handshake has no effect that could be unknown.
+            // A handshake has no effects that could be unknown.
             let message = match failure.kind {
                 FailureKind::ConnectionLost => format!("agent `{agent}`: {error}"),
                 _ => failure.message.clone(),
@@ -232,7 +232,7 @@ pub(super) fn from_handshake(spec: &AgentSpec, error: &ClientInitializeError) ->
     }
 }
 
-/// The failure with the key that would allow the other era, if it is a key that forbids it.
+/// Adds a help text if the `protocol` key forbids the other era.
 fn with_era_help(spec: &AgentSpec, failure: Failure) -> Failure {
     let set = match spec.protocol {
         Protocol::Auto => return failure,

@@ -1,11 +1,10 @@
-//! Owns process groups: puts each child into one, signals it, and sees to it that none outlives the host.
-//! Never speaks with a child.
+//! Owns process groups: puts each child into one, signals it, and ensures that none outlives the host.
 //!
 //! `PR_SET_PDEATHSIG` reaches only the host's own children, and no code of the host runs after `SIGKILL`. So the host
-//! forks a guard, which waits at the end of a pipe that only the host holds open, and kills every process group that
-//! was reported to it when the pipe closes, however the host ended.
+//! forks a guard, which reads a pipe that only the host holds open. When the pipe closes, however the host ended, the
+//! guard kills every process group that was reported to it.
 //!
-//! The only module of the house with unsafe code: `fork`, `pre_exec` and `kill` have no safe form.
+//! This is the only module with unsafe code: `fork`, `pre_exec`, and `kill` have no safe form.
 #![allow(unsafe_code)]
 
 use std::{
@@ -19,26 +18,26 @@ use tokio::process::Command;
 
 use crate::system::process::OwnChild;
 
-/// Most process groups that the guard can hold: far more than a run has agents. Beyond that a child is covered by
-/// `PR_SET_PDEATHSIG` alone.
+/// The maximum number of process groups that the guard can hold, far more than a run has agents. Any further child is
+/// covered by `PR_SET_PDEATHSIG` alone.
 const MAX_GROUPS: usize = 4_096;
 
-/// The write end of the guard's pipe, or the error number with which starting it failed.
+/// The write end of the guard's pipe, or the error number of its failed start.
 static GUARD: OnceLock<Result<PipeWriter, i32>> = OnceLock::new();
 
-/// What to tell a process group.
+/// A signal to a process group.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Signal {
-    /// Please end.
+    /// A request to end, which the processes can handle.
     Terminate,
-    /// End now.
+    /// An immediate end, which the processes cannot handle.
     Kill,
 }
 
-/// Makes this process the leader of a session without a terminal, so that the end of a terminal is not its own.
+/// Makes this process the leader of a session without a terminal, so that closing the terminal does not end it.
 ///
 /// # Errors
-/// When it leads a process group already, which a process that another program started does not.
+/// Returns an error if this process already leads a process group. A process that another program started does not.
 pub fn detach_from_terminal() -> io::Result<()> {
     // SAFETY: a plain system call.
     if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -53,10 +52,10 @@ pub fn ignores_hangup() -> bool {
     }
 }
 
-/// Starts the guard, once for the process; later calls do nothing.
+/// Starts the guard of this process; later calls do nothing.
 ///
 /// # Errors
-/// When the system gives no pipe or no process.
+/// Returns an error if the system cannot create a pipe or a process.
 pub fn start() -> io::Result<()> {
     guard_pipe().map(|_| ())
 }
@@ -70,12 +69,12 @@ fn guard_pipe() -> io::Result<&'static PipeWriter> {
 
 fn fork_guard() -> io::Result<PipeWriter> {
     let (reader, writer) = io::pipe()?;
-    // A host that must never block writes into it.
+    // The host writes into the pipe and must never block.
     // SAFETY: the descriptor is open, it belongs to `writer`.
     if unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // Everything that the guard needs is allocated before the fork: after it, only async-signal-safe calls are allowed.
+    // Everything that the guard needs is allocated before the fork. After it, only async-signal-safe calls are allowed.
     let mut groups = vec![0; MAX_GROUPS];
     let descriptor = reader.as_raw_fd();
     // SAFETY: zeroed sets are valid, and are written before they are read. Signals are blocked around the fork so that
@@ -95,16 +94,16 @@ fn fork_guard() -> io::Result<PipeWriter> {
     // SAFETY: `before` was filled in above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     let Ok(guard) = u32::try_from(forked) else { return Err(error) };
-    // For good: nobody waits for the guard, and it ends after the host.
+    // Leaks the registration: the guard is never reaped, and it ends after the host.
     std::mem::forget(OwnChild::new(guard));
     Ok(writer)
 }
 
-/// The guard's whole life. A positive number on the pipe is a new group, a negative one a group that is gone.
+/// Runs the guard until the pipe closes. A positive number on the pipe adds a group, a negative one removes a group.
 ///
 /// # Safety
-/// Only in a freshly forked process: it closes every descriptor and never returns. It makes async-signal-safe calls
-/// only, and allocates nothing.
+/// Call this only in a freshly forked process: it closes every descriptor and never returns. It makes async-signal-safe
+/// calls only, and allocates nothing.
 unsafe fn run_guard(pipe: RawFd, groups: &mut [pid_t]) -> ! {
     const MESSAGE_BYTES: usize = size_of::<pid_t>();
     let mut count = 0;
@@ -161,15 +160,15 @@ unsafe fn close_descriptors_from(first: c_int) {
     }
 }
 
-/// A child that is about to be spawned: it reports itself to the guard before it becomes another program.
+/// A child that is about to be spawned. It reports itself to the guard before it executes another program.
 #[derive(Debug)]
 pub(super) struct GuardRegistration {
     report_reader: PipeReader,
 }
 
 impl GuardRegistration {
-    /// Takes back what a child reported whose `exec` failed, or the guard would hold a number that the system may give
-    /// to a stranger. `command` is dropped first: it holds the other end of the pipe.
+    /// Removes a child whose `exec` failed from the guard. Otherwise the guard would hold a process ID that the system
+    /// may reuse. `command` is dropped first, since it holds the other end of the pipe.
     pub(super) fn cancel(mut self, command: Command) {
         drop(command);
         let mut pid = [0; size_of::<pid_t>()];
@@ -179,11 +178,13 @@ impl GuardRegistration {
     }
 }
 
-/// Makes the child of `command` the leader of its own session and process group, known to the guard, killed with the host's thread
-/// that spawns it. That thread must be the runtime's, never one of its blocking pool, which ends when idle.
+/// Prepares `command` so that its child leads its own session and process group and is registered with the guard.
+///
+/// On Linux, the child is killed when the host's thread that spawns it ends. That thread must be the runtime's, never
+/// one of its blocking pool, which ends when idle.
 ///
 /// # Errors
-/// When the guard cannot be started or there is no pipe left.
+/// Returns an error if the guard cannot be started or no pipe can be created.
 pub(super) fn register(command: &mut Command) -> io::Result<GuardRegistration> {
     let guard = guard_pipe()?.as_raw_fd();
     let (reports, report) = io::pipe()?;
@@ -192,7 +193,7 @@ pub(super) fn register(command: &mut Command) -> io::Result<GuardRegistration> {
         // SAFETY: async-signal-safe calls only; the descriptors are open until `exec` closes them, and each write is
         // of a number that lives on the stack.
         unsafe {
-            // Leads a group of its own, and has no terminal into which it could type answers.
+            // Leads its own group, and has no terminal that it could type answers into.
             if libc::setsid() == -1 {
                 return Err(io::Error::last_os_error());
             }
@@ -206,7 +207,7 @@ pub(super) fn register(command: &mut Command) -> io::Result<GuardRegistration> {
             }
             let pid = libc::getpid();
             let bytes = (&raw const pid).cast::<c_void>();
-            // A guard that somebody killed must not take the child with it.
+            // If the guard was killed, `SIGPIPE` must not kill the child.
             let before = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             libc::write(guard, bytes, size_of::<pid_t>());
             libc::write(report.as_raw_fd(), bytes, size_of::<pid_t>());
@@ -219,7 +220,7 @@ pub(super) fn register(command: &mut Command) -> io::Result<GuardRegistration> {
     Ok(GuardRegistration { report_reader: reports })
 }
 
-/// Tells the guard that nothing of the group is left.
+/// Reports to the guard that the group is empty.
 pub(super) fn unregister(group: u32) {
     if let Ok(group) = pid_t::try_from(group) {
         send_to_guard(-group);
@@ -228,12 +229,12 @@ pub(super) fn unregister(group: u32) {
 
 fn send_to_guard(message: pid_t) {
     if let Some(Ok(writer)) = GUARD.get() {
-        // Fails only when the guard was killed, and then there is nobody to tell.
+        // Fails only if the guard was killed, and then its list of groups no longer matters.
         let _ = (&*writer).write(&message.to_ne_bytes());
     }
 }
 
-/// Sends `signal` to every process of the group. Does nothing when the group is gone.
+/// Sends `signal` to every process of the group. Does nothing if the group no longer exists.
 pub(super) fn signal(group: u32, signal: Signal) {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
@@ -242,7 +243,7 @@ pub(super) fn signal(group: u32, signal: Signal) {
     kill(group, number);
 }
 
-/// Whether no process of the group is left, zombies included.
+/// Returns whether no process of the group remains, zombies included.
 pub(super) fn is_group_empty(group: u32) -> bool {
     !kill(group, 0)
 }

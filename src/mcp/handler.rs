@@ -1,5 +1,4 @@
-//! Receives what an agent says of its own accord: requests, progress, log messages.
-//! Never answers by itself; the host does.
+//! Receives the requests and notifications of an agent, and passes them to the host.
 #![expect(deprecated, reason = "sampling and logging are deprecated in 2026-07-28, and existing servers use them")]
 
 use std::sync::{Arc, atomic::Ordering};
@@ -21,14 +20,14 @@ use serde_json::Value;
 use super::{Options, SamplingSupport, connection_state::ConnectionState, open_calls::CandidateCalls};
 use crate::model::{JsonObject, LogMessage, Progress};
 
-/// The client's side of one connection.
+/// The handler for the requests and notifications of one agent.
 pub(super) struct AgentRequestHandler {
     state: Arc<ConnectionState>,
     config: ClientConfig,
 }
 
 impl AgentRequestHandler {
-    /// A handler that declares what this host can do, and nothing else.
+    /// Creates a handler that declares the capabilities of this host, and no others.
     pub(super) fn new(link: Arc<ConnectionState>, options: &Options) -> Self {
         let mut capabilities = ClientCapabilities::default();
         let form = FormElicitationCapability::new();
@@ -38,7 +37,7 @@ impl AgentRequestHandler {
         let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
         capabilities.extensions = Some(tasks);
         let client = Implementation::new(&options.client_name, &options.client_version);
-        // rmcp's default is a version without the handshake that carries this.
+        // rmcp's default is a version without the handshake, which carries the capabilities.
         let config = ClientConfig::new(capabilities, client);
         Self { state: link, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
     }
@@ -64,8 +63,8 @@ impl AgentRequestHandler {
     }
 }
 
-/// Takes note of a message as it arrives, on the response stream of request `stream` if it is one: handlers run in tasks
-/// of their own, which the answer to a call can overtake.
+/// Processes a message as it arrives, on the response stream of request `stream` if given. Handlers run in tasks of
+/// their own, so the response to a call can overtake them.
 pub(super) fn handle_incoming(link: &ConnectionState, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
     match message {
         JsonRpcMessage::Request(request) => attach_candidates(link, &mut request.request, stream),
@@ -74,11 +73,11 @@ pub(super) fn handle_incoming(link: &ConnectionState, message: &mut ServerJsonRp
     }
 }
 
-/// Notes on a request of the agent for which calls it can be.
+/// Attaches to a request of the agent the calls that it can be for.
 fn attach_candidates(link: &ConnectionState, request: &mut ServerRequest, stream: Option<&RequestId>) {
     let asks = match request {
         ServerRequest::CreateMessageRequest(_) | ServerRequest::ElicitRequest(_) => true,
-        // Known requests come as custom ones when nothing has looked at their parameters.
+        // Known requests arrive as custom ones if their parameters were not parsed.
         ServerRequest::CustomRequest(custom) => {
             matches!(custom.method.as_str(), "sampling/createMessage" | "elicitation/create")
         }
@@ -97,14 +96,14 @@ fn handle_notification(link: &ConnectionState, news: &ServerNotification) {
             let progress = Progress { progress: *progress, total: *total, message: message.clone() };
             link.report_progress(&progress_token.0, progress);
         }
-        // Those who wait for another one read in vain, once.
+        // Waiters for other resources read once more than necessary.
         ServerNotification::ResourceUpdatedNotification(_) => link.resources_changed.send_replace(()),
         ServerNotification::ToolListChangedNotification(_) => link.tools_changed.store(true, Ordering::Relaxed),
         _ => {}
     }
 }
 
-/// What an agent says in its log.
+/// Converts a log notification of the agent.
 pub(super) fn log_message(params: LoggingMessageNotificationParam) -> LogMessage {
     let level = match serde_json::to_value(params.level) {
         Ok(Value::String(level)) => level,
@@ -144,7 +143,7 @@ impl ClientHandler for AgentRequestHandler {
         self.answer("elicitation/create", params, context).await
     }
 
-    /// Known requests end here when nothing has looked at their parameters.
+    /// Handles known requests whose parameters were not parsed.
     async fn on_custom_request(
         &self,
         request: CustomRequest,

@@ -1,54 +1,54 @@
-//! Decides what follows when a try to connect has failed: another handshake, the same one after a pause, or the failure.
-//! Never connects.
+//! Decides what follows a failed connection attempt: another handshake, the same one after a delay, or the failure.
 
 use std::time::Duration;
 
 use super::era::Era;
 use crate::model::Protocol;
 
-/// The pauses before a child that ended during its handshake is started again; after the last one, the failure counts.
+/// The delays before restarting a child that exited during its handshake. After the last one, the failure is final.
 const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(1_000)];
-/// The first and the longest pause before a server that is not ready is asked again.
+/// The first and the longest delay before a server that is not ready is retried.
 const INITIAL_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The same for a server that the host has just started: it is asked more often, since it will soon listen.
+/// The same delays for a server that the host has just started. They are shorter, since it will soon listen.
 const INITIAL_LOCAL_DELAY: Duration = Duration::from_millis(20);
 const MAX_LOCAL_DELAY: Duration = Duration::from_millis(250);
 
-/// What to make of a failed try.
+/// The kind of a failed connection attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectErrorKind {
-    /// No server listens at the address, which may change while a server comes up.
+    /// No server listens at the address, which may change while a server starts.
     NotListening,
-    /// The server cannot answer at the moment: HTTP 5xx, 429, or a connection that broke.
+    /// The server cannot respond at the moment: HTTP 5xx, 429, or a broken connection.
     NotReady,
-    /// The child ended, or closed its output.
+    /// The child exited, or closed its output.
     Exited,
-    /// The handshake failed in a way for which its era may be to blame.
+    /// The handshake failed, possibly because of its era.
     Handshake,
-    /// The session of an earlier process is gone.
+    /// The session of an earlier process no longer exists.
     SessionLost,
-    /// Another try would end in the same way.
+    /// Another attempt would fail in the same way.
     Final,
 }
 
-/// The handshakes that are left to try, and the pauses between tries.
+/// The remaining handshakes to try, and the delays between attempts.
 #[derive(Debug)]
 pub(super) struct HandshakeSequence {
     current: Protocol,
-    /// What comes after `current`, in order.
+    /// The handshakes after `current`, in order.
     remaining: Vec<Protocol>,
     restarts: usize,
-    /// The pauses so far for the latest reason: a server that listens by now starts with the shortest pause.
+    /// The latest reason and its number of delays. A server that now listens starts with the shortest delay again.
     delays: (ConnectErrorKind, u32),
     is_local: bool,
 }
 
 impl HandshakeSequence {
-    /// Returns the handshakes for an agent whose section says `configured` and whose era was `known` from before.
+    /// Returns the handshakes for an agent with the `protocol` setting `configured` and the cached era `known`.
     pub(super) fn new(configured: Protocol, known: Option<Era>) -> Self {
         let (current, others) = match (configured, known) {
-            // The hint can be wrong, and so can the doubt about it: a server that ends on the probe gets its handshake.
+            // Both the hint and a failed legacy handshake can be misleading: a server that exits on the probe gets
+            // `initialize` again.
             (Protocol::Auto, Some(Era::Legacy)) => (Protocol::Legacy, vec![Protocol::Auto, Protocol::Legacy]),
             (Protocol::Auto, _) => (Protocol::Auto, vec![Protocol::Legacy]),
             (configured, _) => (configured, Vec::new()),
@@ -56,7 +56,7 @@ impl HandshakeSequence {
         Self { current, remaining: others, restarts: 0, delays: (ConnectErrorKind::NotListening, 0), is_local: false }
     }
 
-    /// Returns the same for a server that the host itself starts.
+    /// Sets whether the host itself starts the server.
     pub(super) fn with_local_server(self, is_local: bool) -> Self {
         Self { is_local, ..self }
     }
@@ -66,17 +66,18 @@ impl HandshakeSequence {
         self.current
     }
 
-    /// Says whether another handshake is left.
+    /// Returns whether another handshake remains.
     pub(super) fn has_alternative(&self) -> bool {
         !self.remaining.is_empty()
     }
 
-    /// Moves on after a failed try, and returns the pause before the next one. None: the failure counts.
+    /// Advances after a failed attempt and returns the delay before the next one. `None` means that the failure is
+    /// final.
     pub(super) fn next_delay(&mut self, reason: ConnectErrorKind, retry_after: Option<Duration>) -> Option<Duration> {
         match reason {
             ConnectErrorKind::NotListening | ConnectErrorKind::NotReady => {
                 let pause = self.backoff(reason);
-                // The server knows best, but must not be asked without a pause.
+                // The server's own delay takes precedence, unless it is too short.
                 Some(retry_after.filter(|wanted| *wanted >= INITIAL_DELAY).unwrap_or(pause))
             }
             ConnectErrorKind::Exited | ConnectErrorKind::Handshake if self.has_alternative() => {
@@ -135,7 +136,7 @@ mod tests {
             (Protocol::Legacy, None)
         );
         assert_eq!(HandshakeSequence::new(Protocol::Auto, Some(Era::Modern)).current(), Protocol::Auto);
-        // What the agents file says is no hint.
+        // The setting of the agents file is binding, unlike a cached era.
         let mut modern = HandshakeSequence::new(Protocol::Modern, Some(Era::Legacy));
         assert_eq!(
             (modern.current(), delay_millis(&mut modern, ConnectErrorKind::Handshake)),

@@ -1,5 +1,5 @@
-//! Sends messages over Streamable HTTP and tells precisely what came back.
-//! Never repeats a request; an answer to the agent is repeated, which does nothing a second time.
+//! Sends messages over Streamable HTTP and classifies the responses.
+//! Never repeats a request. Only responses to the agent are repeated, which has no second effect.
 
 use std::{
     collections::HashMap,
@@ -35,22 +35,22 @@ use super::{
     sse::{self, ReconnectLimiter, ReopenedStream},
 };
 
-/// How long the end of a session may take.
+/// The time for ending a session.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a server that refused `initialize` has to say that it speaks the older transport.
+/// The time for a server that refused `initialize` to show that it speaks the older transport.
 const HTTP_SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Chunks of its answer that are read for that.
+/// The maximum number of chunks that this probe reads.
 const MAX_HTTP_SSE_PROBE_CHUNKS: usize = 64;
-/// The pauses before an answer to the agent is sent once more.
+/// The delays before a response to the agent is sent again.
 const RESPONSE_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
-/// The pauses before the stream of what belongs to no call is opened once more where the server has one already: it may
-/// be that of an earlier connection, whose end it has not noticed.
+/// The delays before the common stream is opened again after a conflict. The existing stream may be that of an earlier
+/// connection whose end the server has not noticed.
 const CONFLICT_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-/// The type of a response that is a stream of events.
+/// The media type of an event stream.
 pub(super) const EVENT_STREAM_TYPE: &str = "text/event-stream";
-/// The type of JSON.
+/// The media type of JSON.
 pub(super) const JSON_TYPE: &str = "application/json";
 
 type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
@@ -66,14 +66,15 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    /// The HTTP side of a new connection; `probe_timeout` bounds the wait for an answer to `server/discover`.
+    /// Creates the HTTP side of a new connection. `probe_timeout` limits the wait for a response to `server/discover`.
     pub(super) fn new(client: reqwest::Client, link: Arc<ConnectionState>, probe_timeout: Duration) -> Self {
         Self { client, state: link, probe_timeout, reconnects: Arc::default() }
     }
 
-    /// Asks whether the server speaks the modern era. Those that do not say so in many ways: statuses, silence, pages
-    /// for people, connections that break. rmcp goes on with `initialize` only when it sees a JSON-RPC error, and so it
-    /// is shown one: what comes of `initialize` is what counts.
+    /// Probes whether the server speaks the modern era.
+    ///
+    /// Legacy servers react in many ways: statuses, silence, HTML pages, broken connections. rmcp continues with
+    /// `initialize` only after a JSON-RPC error, so it gets one; the outcome of `initialize` is what counts.
     async fn probe(
         &self,
         uri: &Arc<str>,
@@ -96,7 +97,7 @@ impl HttpClient {
                     self.state.probe_failed.store(true, Ordering::Relaxed);
                 }
                 match error {
-                    // A modern server says which versions it knows.
+                    // A modern server lists the versions that it supports.
                     Some(error) => {
                         let answer = ServerJsonRpcMessage::error(*error, Some(id.clone()));
                         Ok(StreamableHttpPostResponse::Json(answer, None))
@@ -113,7 +114,7 @@ impl HttpClient {
         }
     }
 
-    /// Sends a message of the service, once.
+    /// Sends a message of rmcp's service, once.
     async fn post(&self, uri: &Arc<str>, message: &ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         let JsonRpcMessage::Request(request) = message else {
             return self.exchange(uri, message, headers, None).await;
@@ -163,10 +164,10 @@ impl HttpClient {
         }
     }
 
-    /// Sends a message that is written already, once.
+    /// Sends a serialized message, once.
     ///
     /// # Errors
-    /// When there is no response at all.
+    /// Returns an error if no response arrives.
     pub(super) async fn post_bytes(
         &self,
         url: impl IntoUrl,
@@ -176,7 +177,7 @@ impl HttpClient {
         self.client.post(url).headers(headers).body(text).send().await.map_err(HttpError::from_send_error)
     }
 
-    /// Makes a session, or finds the one that an earlier process made, which the server knows already.
+    /// Initializes a session, or returns the handshake of an earlier process's session, which the server already knows.
     async fn initialize(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         if let (Some((session, initialized)), JsonRpcMessage::Request(request)) =
             (self.state.session.resumed_handshake(), &message)
@@ -202,7 +203,7 @@ impl HttpClient {
         Ok(StreamableHttpPostResponse::Json(answer, session))
     }
 
-    /// Says whether the server speaks HTTP+SSE of 2024-11-05: there, a GET brings an event `endpoint` first of all.
+    /// Returns whether the server speaks HTTP+SSE of 2024-11-05, where a GET returns an `endpoint` event first.
     async fn speaks_http_sse(&self, uri: &str, headers: HeaderMap) -> bool {
         let first_event = async {
             let response = self.open_stream(uri, headers).await.ok()?;
@@ -213,8 +214,8 @@ impl HttpClient {
         first_event.is_ok_and(|event| event.as_deref() == Some("endpoint"))
     }
 
-    /// Sends the answer to a request of the agent, which waits for it: a connection that breaks meanwhile is no reason
-    /// to let it wait for ever.
+    /// Sends the response to a request of the agent. Retries if the connection breaks, since the agent would wait
+    /// forever.
     async fn send_response(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
         let request = match &message {
             JsonRpcMessage::Response(response) => Some(response.id.clone()),
@@ -238,7 +239,7 @@ impl HttpClient {
         }
     }
 
-    /// What to do when an event is too large: it is `call`'s, if one is given.
+    /// Returns a handler for events that are too large. Such an event belongs to `call`, if given.
     pub(super) fn overflow_handler(&self, call: Option<Arc<CallState>>) -> impl Fn() + Send + 'static {
         let link = self.state.clone();
         move || match &call {
@@ -247,10 +248,10 @@ impl HttpClient {
         }
     }
 
-    /// Opens a stream of events.
+    /// Opens an event stream.
     ///
     /// # Errors
-    /// Also when there is a response that is no such stream.
+    /// Returns an error also if the response is not an event stream.
     pub(super) async fn open_stream(
         &self,
         url: impl IntoUrl,
@@ -261,7 +262,7 @@ impl HttpClient {
         if !response.status().is_success() {
             return Err(error_from_response(response, in_session).await);
         }
-        // A stream may be silent for long, so that what it is cannot be told from its bytes.
+        // A stream may be silent for long, so its type cannot be sniffed from its bytes.
         let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
         match http_response::media_type(&given).as_str() {
             EVENT_STREAM_TYPE | "" => Ok(response),
@@ -269,14 +270,14 @@ impl HttpClient {
         }
     }
 
-    /// Opens the stream of what belongs to no call.
+    /// Opens the common stream of the session, for messages that belong to no call.
     async fn open_common_stream(
         &self,
         uri: &str,
         last_event: Option<String>,
         headers: HeaderMap,
     ) -> Result<EventStream, StreamableHttpError<HttpError>> {
-        // What is refused is final for rmcp, which otherwise tries for ever.
+        // rmcp treats this error as final, and would otherwise retry forever.
         let refused = StreamableHttpError::ServerDoesNotSupportSse;
         if !self.reconnects.try_open(last_event.as_deref()) {
             return Err(refused);
@@ -304,7 +305,7 @@ impl HttpClient {
     }
 }
 
-/// The headers of every request to an endpoint; the protocol's own win over those of the agents file.
+/// Returns the headers of every request to an endpoint. The protocol's own headers override those of the agents file.
 pub(super) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Option<&str>) -> HeaderMap {
     let mut headers: HeaderMap = custom.into_iter().collect();
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
@@ -318,7 +319,7 @@ pub(super) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Op
     headers
 }
 
-/// The headers of a request of the service.
+/// Returns the headers of a request of rmcp's service.
 fn service_headers(
     custom: HashMap<HeaderName, HeaderValue>,
     token: Option<String>,
@@ -357,7 +358,7 @@ impl StreamableHttpClient for HttpClient {
                 ClientRequest::InitializeRequest(_) => self.initialize(&uri, message, headers).await,
                 _ => self.post(&uri, &message, headers).await,
             },
-            // The agent is to see of the host's leaving no more than it would of the host's sudden end.
+            // When the host suspends, the agent must not see more than after a sudden end of the host.
             _ if self.state.is_suspended() => Ok(StreamableHttpPostResponse::Accepted),
             JsonRpcMessage::Notification(notification) => match &notification.notification {
                 ClientNotification::InitializedNotification(_) if self.state.session.resumed_handshake().is_some() => {
@@ -381,7 +382,7 @@ impl StreamableHttpClient for HttpClient {
         }
         let own = [(HEADER_SESSION_ID, Some(&*session_id)), (HEADER_LAST_EVENT_ID, None)];
         let request = self.client.delete(&*uri).headers(service_headers(custom_headers, auth_header, own));
-        // Servers may refuse it, and the session is given up all the same.
+        // Servers may refuse the request; the session is abandoned anyway.
         request
             .timeout(DELETE_TIMEOUT)
             .send()

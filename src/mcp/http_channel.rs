@@ -1,5 +1,5 @@
-//! Makes calls over Streamable HTTP: each is a request of its own, whose response is read up to the answer.
-//! Never repeats a request, and never interprets what the agent asks meanwhile.
+//! Makes calls over Streamable HTTP. Each call is a request of its own, and its response is read up to the result.
+//! Never repeats a request.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -35,40 +35,41 @@ use super::{
 };
 use crate::model::{Failure, FailureKind};
 
-/// Messages that came with responses and wait for the service: as many as it takes in at a time. More of them make the
-/// responses wait.
+/// The maximum number of messages from responses that wait for rmcp's service. When the queue is full, reading the
+/// responses waits.
 const QUEUE_CAPACITY: usize = 64;
-/// How long a response whose answer was read may take to end, which makes its connection fit for another request.
+/// The time for the rest of a response after its result, so that the connection can be reused.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long telling an agent that a call is given up may take; nothing waits for it.
+/// The time for notifying an agent of a cancellation; nothing waits for it.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 
-/// The way of calls to one endpoint, over one connection.
+/// The HTTP channel for calls to one endpoint, over one connection.
 pub(super) struct HttpChannel {
     client: HttpClient,
     state: Arc<ConnectionState>,
     url: Url,
-    /// What all requests have in common.
+    /// The headers that all requests share.
     headers: HeaderMap,
-    /// Whether it is the era in which headers repeat what a request says, and the end of a response is a cancellation.
+    /// Whether the agent speaks the modern era, where headers repeat parts of the request and closing a response
+    /// cancels it.
     modern: bool,
-    /// Where messages go that came with a response and are not the call's.
+    /// The queue for messages that arrive with a response but do not belong to the call.
     side_messages: mpsc::Sender<ServerJsonRpcMessage>,
 }
 
-/// What a response came to.
+/// The outcome of an HTTP exchange.
 enum ExchangeOutcome {
     Response(CallResponse),
-    /// The request was accepted, and its answer may come on the session's own stream.
+    /// The request was accepted, and its response may come on the session's own stream.
     Deferred,
-    /// The response ended without an answer.
+    /// The response ended without a result or an error.
     NoResponse,
 }
 
 impl HttpChannel {
-    /// The way of calls to `endpoint` before the handshake, and the messages that come along with their responses.
+    /// Creates the channel to `endpoint` before the handshake, and the queue of messages that come with the responses.
     pub(super) fn new(
         client: HttpClient,
         link: Arc<ConnectionState>,
@@ -79,7 +80,7 @@ impl HttpChannel {
         (Self { client, state: link, url, headers, modern: false, side_messages: aside }, messages)
     }
 
-    /// The way of calls once the handshake has agreed on `version`, and has made a session or has not.
+    /// Returns the channel for the negotiated `version`, and for the session if the handshake created one.
     pub(super) fn with_version(mut self, version: &ProtocolVersion) -> Arc<Self> {
         self.modern = !version.has_initialize();
         let session = self.state.session.id().map(|id| (HEADER_SESSION_ID, id));
@@ -89,7 +90,7 @@ impl HttpChannel {
         Arc::new(self)
     }
 
-    /// Sends the request of `call`, written as `text`, and reads its response until the result is dropped.
+    /// Sends the request of `call`, serialized as `text`, and reads its response until the returned handle is dropped.
     pub(super) fn send(
         self: &Arc<Self>,
         id: i64,
@@ -107,7 +108,7 @@ impl HttpChannel {
         }))
     }
 
-    /// Takes up a call that an earlier process made: nothing is sent, and its stream is read on.
+    /// Reattaches to a call of an earlier process: sends no new call, and resumes the response stream.
     pub(super) fn reattach(self: &Arc<Self>, note: StreamCheckpoint, call: Arc<CallState>) -> AbortOnDropHandle<()> {
         let calls = self.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
@@ -119,10 +120,10 @@ impl HttpChannel {
         }))
     }
 
-    /// Tells the agent that nobody waits for the answer to a request any more.
+    /// Notifies the agent that the response to a request is no longer needed.
     pub(super) async fn cancel(&self, message: Vec<u8>) {
-        // In the modern era, the end of the response says it. And of the host's leaving, the agent is to see no more than
-        // it would of the host's sudden end.
+        // In the modern era, closing the response cancels the request. When the host suspends, the agent must not see
+        // more than after a sudden end of the host.
         if self.modern || self.state.is_suspended() {
             return;
         }
@@ -132,7 +133,7 @@ impl HttpChannel {
         }
     }
 
-    /// Ends request `id` with what comes of `exchange`; a panic in it, too, is an end.
+    /// Completes request `id` with the outcome of `exchange`. A panic in it becomes a failure.
     async fn finish(&self, id: i64, exchange: impl Future<Output = Result<ExchangeOutcome, HttpError>>) {
         let agent = &self.state.agent;
         match AssertUnwindSafe(exchange).catch_unwind().await {
@@ -197,7 +198,7 @@ impl HttpChannel {
         StreamSource { client: self.client.clone(), url: self.url.clone(), headers, call }
     }
 
-    /// Reads a stream up to the answer to request `id`.
+    /// Reads a stream up to the response to request `id`.
     async fn read_response(&self, events: &mut EventStream, id: i64) -> Result<ExchangeOutcome, HttpError> {
         let mut unreadable = None;
         while let Some(Ok(event)) = events.next().await {
@@ -214,21 +215,21 @@ impl HttpChannel {
                 };
             for message in messages {
                 if let Some(answer) = self.handle_message(message, id).await {
-                    // The call goes on at once, and what follows is nobody's.
+                    // The call continues at once; whatever follows on the stream is ignored.
                     self.state.calls.deliver(id, answer);
                     let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while events.next().await.is_some() {} }).await;
                     return Ok(ExchangeOutcome::Deferred);
                 }
             }
         }
-        // The answer may be on another stream, and what was unreadable may have been it.
+        // The response may be on another stream, unless it was the unreadable message.
         match unreadable {
             Some(error) if self.state.calls.is_open(id) => Err(error),
             _ => Ok(ExchangeOutcome::NoResponse),
         }
     }
 
-    /// Takes in a message that came with the response to request `id`. Gives the answer if the message is that.
+    /// Processes a message that came with the response to request `id`. Returns the response if the message is that.
     async fn handle_message(&self, message: Incoming, id: i64) -> Option<CallResponse> {
         match message {
             Incoming::CallResponse(_, answer) => return Some(answer),
@@ -239,10 +240,10 @@ impl HttpChannel {
             Incoming::Log(message) => self.state.log(message),
             Incoming::Message(mut message) => {
                 handle_incoming(&self.state, &mut message, Some(&RequestId::Number(id)));
-                // Without the service, the connection has ended, which the call learns by itself.
+                // Without the service, the connection has ended, which the call detects itself.
                 let _ = self.side_messages.send(*message).await;
             }
-            // Servers repeat answers, and those of others.
+            // Servers repeat responses, including those to other requests.
             Incoming::UnknownResponse(_) => {}
         }
         None

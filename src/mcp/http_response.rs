@@ -1,5 +1,4 @@
-//! Reads HTTP responses: the message in one, or why there is none.
-//! Never sends a request.
+//! Reads HTTP responses: the message in the body, or the reason that there is none.
 
 use std::time::Duration;
 
@@ -22,12 +21,12 @@ use super::{
 };
 use crate::system::clock;
 
-/// Bytes of an error's body that are read.
+/// The maximum number of bytes that are read from the body of an error.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
-/// A body of this size is parsed on another thread.
+/// The size from which a body is parsed on another thread.
 const LARGE_BODY_BYTES: usize = 1024 * 1024;
 
-/// Why a request has no usable response.
+/// The reason that a request has no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     /// No connection to the server: the request was not sent.
@@ -48,24 +47,23 @@ pub(super) enum HttpError {
     /// The connection broke: the request may have been handled.
     #[error("the connection broke: {}", root_cause(.0))]
     Disconnected(#[source] reqwest::Error),
-    /// Any other status than success.
+    /// A status that is not a success.
     #[error("HTTP {status}{}", body_excerpt(.body))]
     Status {
-        /// The status.
         status: StatusCode,
-        /// The body, or the beginning of it.
+        /// The body; empty if it exceeds [`MAX_ERROR_BYTES`] or breaks off.
         body: String,
-        /// The JSON-RPC error in the body, if it is one.
+        /// The JSON-RPC error in the body, if any.
         error: Option<Box<ErrorData>>,
         /// Whether the request belonged to a session.
         in_session: bool,
-        /// What the `Retry-After` header asks for.
+        /// The delay that the `Retry-After` header requests.
         retry_after: Option<Duration>,
     },
-    /// The body is larger than what is read.
+    /// The body exceeds the size limit.
     #[error("the response is larger than {} MiB", MAX_MESSAGE_BYTES / (1024 * 1024))]
     TooLarge,
-    /// A body that is no answer to the request.
+    /// The body is not a response to the request.
     #[error("the response is not MCP: {0}")]
     NotMcp(String),
 }
@@ -77,9 +75,9 @@ impl From<HttpError> for StreamableHttpError<HttpError> {
 }
 
 impl HttpError {
-    /// What came of a request that has no response.
+    /// Classifies the error of a request that has no response.
     pub(super) fn from_send_error(error: reqwest::Error) -> Self {
-        // A URL can hold secrets.
+        // A URL can contain secrets.
         let error = error.without_url();
         if error.is_connect() && is_tls(&error) {
             Self::Tls(error)
@@ -102,7 +100,7 @@ impl HttpError {
         }
     }
 
-    /// Whether the server says that it has no such session (any more).
+    /// Returns whether the response means that the session does not exist, or no longer exists.
     pub(super) fn is_session_expired(&self) -> bool {
         match self {
             Self::Status { status, body, in_session: true, .. } => match *status {
@@ -115,7 +113,7 @@ impl HttpError {
     }
 }
 
-/// Whether connecting failed in TLS: neither the library nor its client has a type for that.
+/// Returns whether connecting failed in TLS. Neither reqwest nor hyper has a type for that.
 fn is_tls(error: &reqwest::Error) -> bool {
     let said = root_cause(error);
     ["certificate", "TLS", "UnknownIssuer", "CorruptMessage", "InvalidContentType", "fatal alert"]
@@ -123,7 +121,7 @@ fn is_tls(error: &reqwest::Error) -> bool {
         .any(|sign| said.contains(sign))
 }
 
-/// The last cause of an error, which says the most.
+/// Returns the last cause of an error, the most specific one.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
@@ -138,12 +136,12 @@ fn body_excerpt(body: &str) -> String {
     if text.is_empty() { text } else { format!(": {text}") }
 }
 
-/// A header of the response, if it is text.
+/// Returns a header of the response, if it is text.
 pub(super) fn header(response: &reqwest::Response, name: &str) -> Option<String> {
     response.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// Reads a response that is no success.
+/// Reads a response with an error status.
 pub(super) async fn error_from_response(response: reqwest::Response, in_session: bool) -> HttpError {
     let status = response.status();
     let asked = header(&response, RETRY_AFTER.as_str());
@@ -160,7 +158,7 @@ pub(super) async fn error_from_response(response: reqwest::Response, in_session:
 /// Reads the body, up to `limit` bytes.
 ///
 /// # Errors
-/// When it is larger, or breaks off.
+/// Returns an error if the body is larger or breaks off.
 pub(super) async fn read_body(response: reqwest::Response, limit: usize) -> Result<Vec<u8>, HttpError> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
@@ -174,19 +172,19 @@ pub(super) async fn read_body(response: reqwest::Response, limit: usize) -> Resu
     Ok(body)
 }
 
-/// What the body of a response is.
+/// The type of a response body.
 pub(super) enum ResponseBody {
-    /// One JSON text.
+    /// A JSON text.
     Json(reqwest::Response),
-    /// A stream of events.
+    /// An event stream.
     Events(reqwest::Response),
 }
 
-/// Says what the body of a response is, by its media type. Where that is missing or says nothing, the first bytes
-/// decide.
+/// Detects the type of a response body by its media type, or by its first bytes if the media type is missing or
+/// unknown.
 ///
 /// # Errors
-/// When it is neither JSON nor a stream of events.
+/// Returns an error if the body is neither JSON nor an event stream.
 pub(super) async fn sniff_body(response: reqwest::Response) -> Result<ResponseBody, HttpError> {
     let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
     match media_type(&given).as_str() {
@@ -221,7 +219,7 @@ pub(super) async fn sniff_body(response: reqwest::Response) -> Result<ResponseBo
     }
 }
 
-/// The media type in a `Content-Type` header, without parameters and in lower case.
+/// Returns the media type of a `Content-Type` header, without parameters and in lower case.
 pub(super) fn media_type(header: &str) -> String {
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
@@ -230,17 +228,17 @@ fn is_json(media_type: &str) -> bool {
     matches!(media_type, JSON_TYPE | "text/json" | "application/x-json") || media_type.ends_with("+json")
 }
 
-/// What a body begins to be.
+/// The detected type of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SniffedType {
     Json,
     Events,
     Other,
-    /// Its end came first.
+    /// The body ended before its type was clear.
     Nothing,
 }
 
-/// Says what a body is that begins with `begun`; nothing while that cannot be said.
+/// Detects the type of a body that starts with `begun`. Returns `None` while more bytes are needed.
 fn sniff(begun: &[u8]) -> Option<SniffedType> {
     const BOM: &[u8] = b"\xEF\xBB\xBF";
     let begun = begun.strip_prefix(BOM).unwrap_or(begun).trim_ascii_start();
@@ -258,10 +256,10 @@ fn sniff(begun: &[u8]) -> Option<SniffedType> {
     (!undecided).then_some(SniffedType::Other)
 }
 
-/// Reads the messages in a body.
+/// Parses the messages in a body.
 ///
 /// # Errors
-/// When there are none.
+/// Returns an error if there are none.
 pub(super) async fn messages<R: PendingRequests + Send + 'static>(
     body: Vec<u8>,
     requests: R,
@@ -278,11 +276,11 @@ pub(super) async fn messages<R: PendingRequests + Send + 'static>(
     parsed.map_err(|_| HttpError::NotMcp("it could not be parsed".to_owned()))?
 }
 
-/// Reads the answer to a request of the service. One without an id can only be this one's; rmcp would drop it and wait
-/// for ever.
+/// Parses the response to a request of rmcp's service. A response without an ID must belong to this request; rmcp would
+/// drop it and wait forever.
 ///
 /// # Errors
-/// When there is none.
+/// Returns an error if there is none.
 pub(super) async fn read_service_response(
     body: Vec<u8>,
     request: SingleRequest,

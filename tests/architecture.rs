@@ -1,5 +1,5 @@
-//! Fails when a room names what it must not: another room, a crate of another room, a clock, or a file.
-//! Tests may name anything, so code behind `#[cfg(test)]` is not checked.
+//! Fails when a module names what it must not: another module, a crate of another module, a clock, or a file. Tests may
+//! name anything, so code behind `#[cfg(test)]` is not checked.
 
 use std::{
     collections::BTreeSet,
@@ -16,15 +16,15 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// Each room, and the rooms that it may name. Dependencies point down only.
+/// Each top-level module, and the modules that it may name. Dependencies point down only.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    // What the operating system does for the host.
+    // Wraps the operating system for the host.
     ("system", &[]),
     ("expression", &["model"]),
-    // Schemas come from agents, plans and models alike, and are checked under the same limits everywhere.
+    // Schemas come from agents, plans and models, and are checked under the same limits everywhere.
     ("json_schema", &[]),
-    // The rules of a synthesis are pure, and deciding whether an answer keeps to them is deciding.
+    // The rules of a synthesis are pure, and the engine decides whether an answer keeps to them.
     ("engine", &["model", "expression", "json_schema", "synthesizer"]),
     ("config", &["model", "expression", "json_schema", "system"]),
     ("journal", &["model", "system"]),
@@ -76,15 +76,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
 ];
 
-/// What some files may name beyond that, and why.
+/// Paths that some files may name in addition, each with its reason.
 const ALLOWED_EXCEPTIONS: &[(&str, &str)] = &[
-    // They show what is in the journal, and read it themselves.
+    // They show the contents of the journal, and read it themselves.
     ("report/json_lines", "journal"),
     ("report/history", "journal"),
-    // The terminal is one: questions go where the run is shown, and under the same rules about agents' text.
+    // Questions go to the screen that shows the run, under the same rules for agents' text.
     ("human", "report::screen"),
     ("human", "report::text"),
-    // Hashes differ between processes, and nothing depends on the order of such a map.
+    // Its hashes differ between processes, but nothing depends on the order of such a map.
     ("model/ids", "foldhash::fast::RandomState"),
 ];
 
@@ -98,10 +98,10 @@ const RESTRICTED_CRATES: &[(&str, &[&str])] = &[
     ("jsonschema", &["json_schema"]),
 ];
 
-/// The rooms that have no clock, no randomness, no files, no sockets, and no threads.
+/// The modules that have no clock, no randomness, no files, no sockets, and no threads.
 const PURE_LAYERS: &[&str] = &["model", "expression", "json_schema", "engine", "synthesizer"];
 
-/// The dependencies that a pure room may name: they read no clock, no randomness, no environment, and no file by
+/// The dependencies that a pure module may name: they read no clock, no randomness, no environment, and no file by
 /// themselves. Every other dependency of `Cargo.toml` is impure.
 const PURE_CRATES: &[&str] = &[
     "aho_corasick",
@@ -126,7 +126,7 @@ const PURE_CRATES: &[&str] = &[
     "uuid",
 ];
 
-/// The modules of the standard library that make a room impure.
+/// The modules of the standard library that make a module impure.
 const IMPURE_MODULES: &[&str] =
     &["std::env", "std::fs", "std::io", "std::net", "std::os", "std::process", "std::thread"];
 

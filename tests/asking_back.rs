@@ -1,4 +1,4 @@
-//! Agents that ask the model while many of their calls run: which call is it for, may it, and how much?
+//! Sampling requests of agents with many concurrent calls: attribution to a call, permission, and limits.
 #![allow(clippy::unwrap_used, deprecated, missing_docs)]
 
 mod support;
@@ -39,13 +39,13 @@ use support::{attempt, odd_agent, spec, tools_result, wait_until};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// A host whose model says the prompt again, so that each call can see whether it got its own reply.
+/// A host whose model repeats the prompt, so that each call can see whether it got its own reply.
 struct EchoHost {
     directory: tempfile::TempDir,
-    /// What a person says when asked.
+    /// The answer of the person.
     answer: Answer,
     usage: Option<Usage>,
-    /// The model replies as often as there are permits.
+    /// The permits for replies; the model waits for one before each.
     replies: Semaphore,
     elicited: Mutex<Vec<Elicitation>>,
     sampled: Mutex<Vec<(Origin, String)>>,
@@ -67,7 +67,7 @@ impl EchoHost {
         }
     }
 
-    /// One whose model replies only when the test lets it.
+    /// Returns a host whose model replies only when the test adds permits.
     fn paused() -> Arc<Self> {
         Arc::new(Self { replies: Semaphore::new(0), ..Self::with_answer(Answer::Cancel) })
     }
@@ -92,7 +92,7 @@ impl EchoHost {
         wait_until(|| self.sampled().len() >= count).await;
     }
 
-    /// Each request with the task that it was charged to. A prompt is the name of the task that caused it.
+    /// Returns each request with the task that it was charged to. A prompt is the name of the task that caused it.
     fn charged_requests(&self) -> Vec<(Option<String>, String)> {
         let task = |origin: Origin| origin.attempt.map(|attempt| attempt.task.to_string());
         self.sampled().into_iter().map(|(origin, prompt)| (task(origin), prompt)).collect()
@@ -117,7 +117,7 @@ impl Host for EchoHost {
 
     async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
         let prompt = chat.messages[0].text_content();
-        // Replies come in another order than requests.
+        // Replies come in a different order than requests.
         let thinking = u64::try_from(prompt.len()).unwrap() * 7 % 5;
         self.sampled.lock().unwrap().push((origin, prompt.clone()));
         self.replies.acquire().await.unwrap().forget();
@@ -143,12 +143,12 @@ impl Host for EchoHost {
     fn on_log(&self, _: Origin, _: LogMessage) {}
 }
 
-/// A call of `work` by the task `task`.
+/// Returns a call of `work` by the task `task`.
 fn work(task: &str, arguments: Value) -> StartAttempt {
     StartAttempt { attempt: AttemptId { task: task.into(), number: 1 }, ..attempt("work", arguments) }
 }
 
-/// A call that asks the model with its own task as the prompt.
+/// Returns a call that asks the model with its own task as the prompt.
 fn sampling_call(task: &str) -> StartAttempt {
     work(task, json!({"marker": task}))
 }
@@ -158,7 +158,7 @@ async fn call(pool: &Pool, call: StartAttempt) -> Result<Value, Failure> {
     Ok(serde_json::from_str(&output.text()).unwrap())
 }
 
-/// Makes a hundred calls at once, each of which asks the model once, and returns what they said.
+/// Makes a hundred concurrent calls that each ask the model once, and returns their results.
 async fn run_hundred_calls(pool: &Pool) -> Vec<Value> {
     let tasks: Vec<String> = (0..100).map(|n| format!("task-{n}")).collect();
     let said = join_all(tasks.iter().map(|task| call(pool, sampling_call(task)))).await;
@@ -173,7 +173,7 @@ fn pids(results: &[Value]) -> BTreeSet<u64> {
     results.iter().map(|said| said["pid"].as_u64().unwrap()).collect()
 }
 
-/// An agent over stdio that asks, on up to `processes` processes.
+/// Returns an agent over stdio that asks, on up to `processes` processes.
 fn sampling_agent(processes: usize) -> AgentSpec {
     AgentSpec { max_processes: processes, ..odd_agent("asks") }
 }
@@ -201,10 +201,10 @@ async fn modern_stdio_calls_share_a_process() {
     pool.close().await;
 }
 
-/// An agent over HTTP, in both eras, that asks with the call's own marker.
+/// An agent over HTTP, in both eras, that asks with the marker of the call.
 #[derive(Clone, Default)]
 struct SamplingAgent {
-    /// Whether it asks on the stream that is nobody's instead of the call's own.
+    /// Whether it asks on the common stream, which belongs to no call, instead of the call's own.
     uses_common_stream: Arc<AtomicBool>,
 }
 
@@ -238,7 +238,7 @@ impl ServerHandler for SamplingAgent {
             let peer = context.peer.clone();
             let asking = async move { peer.create_message(prompt).await };
             let answer = if self.uses_common_stream.load(Ordering::SeqCst) {
-                // What a task of its own sends belongs to no request.
+                // Messages from a spawned task belong to no request.
                 tokio::spawn(asking).await.unwrap()
             } else {
                 asking.await
@@ -282,7 +282,7 @@ async fn common_stream_requests_are_charged_only_to_a_single_call() {
     let agent = SamplingAgent { uses_common_stream: Arc::new(AtomicBool::new(true)) };
     let pool = host.pool(serve(&agent, Protocol::Legacy).await);
     pool.connect(&"odd".into()).await.unwrap();
-    // The stream is opened after the handshake, and not waited for.
+    // The stream is opened after the handshake, and the handshake does not wait for it.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let together = async {
         let letting_go = async {
@@ -305,13 +305,13 @@ async fn common_stream_requests_are_charged_only_to_a_single_call() {
 async fn ambiguous_first_requests_are_charged_to_no_call() {
     let host = EchoHost::new();
     let pool = host.pool(sampling_agent(2));
-    // This one asks nothing, and ends the time in which the first call goes alone.
+    // This one asks nothing, and ends the period in which the first call runs alone.
     call(&pool, work("quiet", json!({}))).await.unwrap();
     let late = |task: &str| work(task, json!({"marker": task, "after": 0.3}));
     let said = join_all(["a", "b"].map(|task| call(&pool, late(task)))).await;
     let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
     assert_eq!((pids(&said).len(), host.charged_requests()[0].0.as_ref()), (1, None));
-    // Each reply went to the call that asked for it nonetheless.
+    // Each reply still went to the call that asked for it.
     assert_eq!((&said[0]["answer"]["text"], &said[1]["answer"]["text"]), (&json!("a"), &json!("b")));
     let said = join_all(["c", "d"].map(|task| call(&pool, late(task)))).await;
     let said: Vec<Value> = said.into_iter().map(Result::unwrap).collect();
@@ -330,7 +330,7 @@ async fn calls_of_noninteractive_agents_share_a_process() {
     let started = Instant::now();
     let said: Vec<Value> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(pids(&said).len(), 1);
-    // The first goes alone for a moment, the others at once; in turn they would take seven seconds.
+    // The first runs alone for a moment, the others concurrently; one after the other they would take seven seconds.
     assert!(said.iter().any(|said| said["together"].as_u64() >= Some(9)), "{said:?}");
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     pool.close().await;
@@ -387,7 +387,7 @@ async fn dying_processes_fail_only_their_own_call() {
     call(&pool, sampling_call("before")).await.unwrap();
     let conducting = async {
         host.wait_until_sampled(3).await;
-        // Long after the other process is gone.
+        // Waits until long after the other process has ended.
         tokio::time::sleep(Duration::from_millis(500)).await;
         host.replies.add_permits(3);
     };
@@ -410,7 +410,7 @@ async fn processes_with_abandoned_calls_are_replaced() {
     let mut slow = work("slow", json!({"marker": "slow", "after": 1}));
     slow.timeout = Duration::from_millis(200);
     assert_eq!(call(&pool, slow).await.unwrap_err().kind, FailureKind::IdleTimeout);
-    // The agent asks for the one that was given up while this one waits.
+    // The agent asks on behalf of the cancelled call while this one waits.
     let after = call(&pool, work("after", json!({"marker": "after", "after": 1.5}))).await.unwrap();
     assert_ne!(before["pid"], after["pid"]);
     host.assert_each_charged_to_its_task(2);
@@ -459,7 +459,7 @@ async fn sampling_consent_is_asked_if_configured() {
         if sampled == 0 {
             let refused = json!({"code": -1, "message": "nobody allowed the request to the language model"});
             assert_eq!(said["answer"], refused);
-            // What was not sent does not count: the person is asked again.
+            // A request that was not sent does not count: the person is asked again.
             call(&pool, sampling_call("secret plans")).await.unwrap();
             assert_eq!(host.elicited.lock().unwrap().len(), 2);
         }
@@ -482,7 +482,7 @@ async fn refused_sampling_rounds_deny_the_call() {
 
 #[tokio::test]
 async fn sampling_caps_hold_across_processes() {
-    // Each request may use a hundred tokens and one or two for its prompt.
+    // Each request may use a hundred tokens, plus one or two for its prompt.
     for (max_tokens, max_requests, usage, reason, expected) in [
         (None, Some(7), None, "`sampling.max_requests` is 7", 7..=7),
         (Some(1_030), None, None, "`sampling.max_tokens` is 1030", 10..=10),

@@ -1,4 +1,4 @@
-//! Kills a host in the middle of its work, and looks for what is left of its children.
+//! Kills a host in the middle of its work, and checks that its children end too.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -12,17 +12,17 @@ use std::{
 
 use support::{RecordingHost, is_running, odd_agent, pool, process, spec, wait_until_gone};
 
-/// Set in the process that plays the host: the file into which its agents write their process ids.
+/// The variable that makes this process the host. Its value is the file for the process IDs of the agents.
 const HOST: &str = "KAPELL_TEST_GUARD_HOST";
 
-/// Not a test by itself: the host that the test below kills.
+/// The host that the test below kills; not a test by itself.
 #[tokio::test]
 async fn host() {
     let Ok(file) = std::env::var(HOST) else { return };
     let mut stubborn = odd_agent("stubborn");
     let kapell::model::Transport::Stdio(child) = &mut stubborn.transport else { unreachable!() };
     child.args.push(file);
-    // A child whose `exec` fails leaves nothing behind in the guard.
+    // A child whose `exec` fails leaves no entry in the guard.
     let missing = spec("missing", kapell::model::Transport::Stdio(process("/no/such/program", &[])));
     let pool = pool(vec![stubborn, missing], &RecordingHost::new());
     assert!(pool.connect(&"missing".into()).await.is_err());

@@ -1,4 +1,4 @@
-//! Calls real agents, most of which misbehave, over both transports and in both eras.
+//! Calls real agents over both transports and in both eras. Most of them misbehave.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -25,7 +25,7 @@ async fn call(pool: &Pool, tool: &str, arguments: Value) -> Result<String, Failu
     Ok(output.text().into_owned())
 }
 
-/// Calls `work` of an agent in the given mode.
+/// Calls `work` of an agent that behaves as `mode` says.
 async fn work(mode: &str) -> (Arc<RecordingHost>, Result<String, Failure>) {
     let host = RecordingHost::new();
     let pool = pool(vec![odd_agent(mode)], &host);
@@ -51,7 +51,7 @@ async fn connecting_lists_every_page_of_tools() {
     assert_eq!(failure_of(pool.connect(&"odd".into()).await).0, FailureKind::AgentUnavailable);
 }
 
-/// A call is moved about before it is under way, and there are many.
+/// The future of a call is moved before it is polled, and a run can have many of them.
 #[test]
 fn a_call_is_small() {
     let pool = pool(vec![], &RecordingHost::new());

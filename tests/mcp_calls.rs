@@ -1,4 +1,4 @@
-//! Takes up calls of a host that was killed, from the notes that it kept.
+//! Reattaches to calls of a host that was killed, from its checkpoints.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
@@ -45,19 +45,19 @@ use support::{RecordingHost, answering_host, attempt, pool, spec, tools_result, 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// An agent of the modern era whose tool `job` is a task and whose tool `ask` needs a round of input.
+/// An agent of the modern era. Its tool `job` is a task, and its tool `ask` needs a round of input.
 #[derive(Clone, Default)]
 struct Agent {
     tasks: TaskManager,
     calls: Arc<AtomicUsize>,
     cancelled: Arc<AtomicUsize>,
-    /// Lets the tasks end.
+    /// Allows the tasks to end.
     released: Arc<Notify>,
-    /// What the resource `job://1` holds; none, and there is no such resource.
+    /// The contents of the resource `job://1`, or `None` if it does not exist.
     job: Arc<watch::Sender<Option<String>>>,
-    /// How often it was subscribed to.
+    /// The number of subscriptions to it.
     subscribed: Arc<AtomicUsize>,
-    /// The status with which every request is refused, if there is to be one.
+    /// The HTTP status with which every request is refused; 0 for none.
     refusal_status: Arc<AtomicU16>,
 }
 
@@ -231,7 +231,7 @@ async fn call(pool: &Pool, call: StartAttempt) -> Outcome {
     pool.call(call, JsonObject::new(), CancellationToken::new()).await
 }
 
-/// Makes a call with a host that is killed as soon as `there` holds, and gives the last note that it kept of it.
+/// Makes a call in a host that is killed as soon as `there` holds. Returns the last checkpoint of the call.
 async fn run_until_killed(
     agent: &AgentSpec,
     order: StartAttempt,
@@ -245,7 +245,7 @@ async fn run_until_killed(
     });
     wait_until(|| there(host)).await;
     calling.abort();
-    // Nothing of it says goodbye.
+    // Without its destructor, it cannot close anything cleanly.
     std::mem::forget(pool);
     last_checkpoint(host)
 }
@@ -307,7 +307,7 @@ async fn remote_tasks_survive_a_restart() {
     });
     let later = answering_host();
     assert_eq!(text_of(reattach_after_kill(&spec, job(""), note.clone(), &later).await), Ok("done".to_owned()));
-    // It has ended, and is still there.
+    // The task has ended, and its result is still available.
     assert_eq!(text_of(reattach_after_kill(&spec, job(""), note, &answering_host()).await), Ok("done".to_owned()));
     assert_eq!((agent.calls.load(Ordering::SeqCst), later.checkpoints()), (1, Vec::new()));
 }
@@ -401,7 +401,7 @@ async fn input_rounds_survive_a_restart() {
     assert_eq!(agent.calls.load(Ordering::SeqCst), 3);
 }
 
-/// A call whose output is the resource that it leaves.
+/// Returns a call that creates a resource, whose contents are its output.
 fn leave_resource() -> StartAttempt {
     let expression = |text: &str| Expression(text.to_owned());
     let awaits = Await {
@@ -469,7 +469,7 @@ async fn awaited_resources_survive_restarts_of_host_and_agent() {
     let host = answering_host();
     let note = run_until_killed(&spec, leave_resource(), &host, |host| !progress_messages(host).is_empty()).await;
     assert_eq!((&note["kind"], &note["uri"]), (&json!("resource"), &json!("job://1")));
-    // The agent comes back without the resource at first, and is away in between.
+    // The agent returns without the resource at first, after an interruption.
     agent.job.send_replace(None);
     let later = answering_host();
     let working = async {
@@ -484,7 +484,7 @@ async fn awaited_resources_survive_restarts_of_host_and_agent() {
     let (outcome, ()) = tokio::join!(reattach_after_kill(&spec, leave_resource(), note.clone(), &later), working);
     assert_eq!(outcome.unwrap().structured, Some(json!({"status": "completed"})));
     assert_eq!(agent.calls.load(Ordering::SeqCst), 1);
-    // Another plan does not wait for it any more.
+    // With a changed plan, the call no longer waits for the resource.
     let changed = StartAttempt { awaits: None, ..leave_resource() };
     assert_eq!(
         text_of(reattach_after_kill(&spec, changed, note, &answering_host()).await),

@@ -1,4 +1,4 @@
-//! Calls agents over Streamable HTTP, in both eras, and servers that answer with anything but MCP.
+//! Calls agents over Streamable HTTP, in both eras, and servers whose answers are not MCP.
 #![allow(clippy::unwrap_used, deprecated, missing_docs)]
 
 mod support;
@@ -38,7 +38,7 @@ use serde_json::{Value, json};
 use support::{answering_host, attempt, object, pool, process, spec, tools_result, wait_until};
 use tokio_util::sync::CancellationToken;
 
-/// An agent in both eras.
+/// An agent that speaks both eras.
 #[derive(Clone, Default)]
 struct Agent {
     cancelled: Arc<AtomicUsize>,
@@ -241,7 +241,7 @@ async fn concurrent_calls_share_a_connection() {
     pool.close().await;
 }
 
-/// Speaks just enough of the legacy era, and answers calls as `answer` says.
+/// Serves the minimum of the legacy era, and answers calls with `answer`.
 async fn serve_raw(
     answer: impl Fn(&Value, usize) -> Response<Body> + Clone + Send + Sync + 'static,
 ) -> (String, Arc<AtomicUsize>) {
@@ -347,7 +347,7 @@ async fn lost_sessions_are_reopened_for_the_next_call() {
         _ => json_body(StatusCode::METHOD_NOT_ALLOWED, &json!({})),
     })
     .await;
-    // The stream that a client may open for messages out of turn is counted too; it is refused.
+    // The optional stream for unsolicited messages counts too; the server refuses it.
     let pool = pool(vec![http(&url, Protocol::Legacy)], &answering_host());
     pool.connect(&"odd".into()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -395,7 +395,7 @@ async fn headers_stay_within_the_origin() {
     assert!(failure.message.contains("another origin"), "{}", failure.message);
 }
 
-/// An address at which nothing listens.
+/// Returns an address at which nothing listens.
 fn unused_address() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -421,7 +421,7 @@ async fn late_servers_are_connected() {
     let address = unused_address();
     let pool = pool(vec![http(&format!("http://{address}/mcp"), Protocol::Auto)], &answering_host());
     let serving = async {
-        // Whether a try comes before this or not, the outcome is the same.
+        // The outcome is the same whether or not an attempt comes before this.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let service = StreamableHttpService::new(
             || Ok(Agent::default()),
@@ -437,7 +437,7 @@ async fn late_servers_are_connected() {
     pool.close().await;
 }
 
-/// A server that the host starts, which takes a moment to listen.
+/// A server that the host starts, and that needs a moment before it listens.
 const SLOW_SERVER: &str = r#"
 import http.server, json, sys, time
 print("starting", file=sys.stderr, flush=True)

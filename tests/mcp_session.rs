@@ -1,5 +1,5 @@
-//! Ends the host in the middle of calls over legacy_agent Streamable HTTP, and takes them up in another life. Cuts connections
-//! in the middle of calls, which nobody is to notice.
+//! Ends the host in the middle of calls over legacy Streamable HTTP, and reattaches to them in another process. Also
+//! cuts connections in the middle of calls, which must not affect the result.
 #![allow(clippy::unwrap_used, deprecated, missing_docs)]
 
 mod support;
@@ -47,11 +47,11 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-/// An agent whose work goes on as the test lets it.
+/// An agent whose calls progress as the test permits.
 #[derive(Clone)]
 struct Agent {
     steps: Arc<Semaphore>,
-    /// Every HTTP request, as the method of its message, or else its own.
+    /// Every HTTP request: the method of its message, or else its HTTP method.
     requests: Arc<Mutex<Vec<String>>>,
     /// The ids of all requests of the client.
     ids: Arc<Mutex<Vec<Value>>>,
@@ -74,7 +74,7 @@ impl Agent {
         self.requests.lock().unwrap().iter().filter(|seen| *seen == method).count()
     }
 
-    /// Waits wait_until that many calls are done.
+    /// Waits until that many calls are done.
     async fn until_done(&self, calls: usize) {
         self.done.subscribe().wait_for(|done| *done >= calls).await.unwrap();
     }
@@ -134,7 +134,7 @@ impl ServerHandler for Agent {
     }
 }
 
-/// Keeps all events in one list, and goes on with those that come.
+/// An event store with one list for all streams. Replay continues with new events.
 #[derive(Clone)]
 struct Events(Arc<watch::Sender<Vec<(String, ServerSseMessage)>>>);
 
@@ -181,7 +181,7 @@ impl EventStore for Events {
     }
 }
 
-/// Serves the agent at that address wait_until the result is aborted.
+/// Serves the agent with `listener` until the returned task is aborted.
 async fn serve_at(agent: &Agent, listener: TcpListener) -> tokio::task::JoinHandle<()> {
     let (served, seen) = (agent.clone(), agent.clone());
     let events = Events(Arc::new(watch::Sender::new(Vec::new())));
@@ -225,17 +225,17 @@ async fn listen(router: Router) -> String {
     url
 }
 
-/// Carries out a call of that tool.
+/// Calls the tool.
 async fn call(pool: &Pool, tool: &str) -> Result<String, Failure> {
     restarts::call(pool, attempt(tool, json!({}))).await
 }
 
-/// Takes up the call of that tool.
+/// Reattaches to the call of the tool.
 async fn reattach(pool: &Pool, tool: &str, notes: &Checkpoints) -> Result<String, Failure> {
     restarts::reattach(pool, attempt(tool, json!({})), notes).await
 }
 
-/// Ends the host in the middle of a call of that tool.
+/// Ends the host in the middle of a call of the tool.
 async fn run_until_killed(
     url: &str,
     tool: &str,
@@ -374,7 +374,7 @@ async fn unreachable_servers_interrupt_the_call() {
     assert_eq!(failure.kind, FailureKind::Interrupted, "{failure}");
 }
 
-/// Passes bytes on, wait_until it is told to cut all connections.
+/// Forwards bytes, until it is signaled to cut all connections.
 async fn proxy(to: SocketAddr) -> (String, Arc<watch::Sender<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -427,7 +427,7 @@ async fn cut_connections_are_resumed_during_a_call() {
 
 type ResponseFn = Arc<dyn Fn(&Value, usize) -> Response<Body> + Send + Sync>;
 
-/// As [`serve_raw_with_common_stream`], without a stream for what belongs to no call.
+/// Works like [`serve_raw_with_common_stream`], without the stream for messages that belong to no call.
 async fn serve_raw(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static) -> String {
     serve_raw_with_common_stream(move |message, n| match message.is_null() {
         true => empty(StatusCode::METHOD_NOT_ALLOWED),
@@ -436,9 +436,9 @@ async fn serve_raw(answer: impl Fn(&Value, usize) -> Response<Body> + Send + Syn
     .await
 }
 
-/// Speaks just enough of the legacy_agent era; calls and streams are answered as `answer` says, which is given the message, the
-/// last event of a call's stream, or null for the stream of what belongs to no call, and how many of that kind came
-/// before.
+/// Serves the minimum of the legacy era, and responds to calls and streams with `answer`. It gets the message, the last
+/// event of a call's stream, or null for the stream of messages that belong to no call. Its second argument is the
+/// number of earlier requests of that kind.
 async fn serve_raw_with_common_stream(
     answer: impl Fn(&Value, usize) -> Response<Body> + Send + Sync + 'static,
 ) -> String {
@@ -482,12 +482,12 @@ fn empty(status: StatusCode) -> Response<Body> {
     Response::builder().status(status).body(Body::empty()).unwrap()
 }
 
-/// A stream that ends after `events`.
+/// Returns a stream that ends after `events`.
 fn stream(events: &str) -> Response<Body> {
     Response::builder().header("content-type", "text/event-stream").body(Body::from(events.to_owned())).unwrap()
 }
 
-/// A stream that goes silent after `events`.
+/// Returns a stream that stays open silently after `events`.
 fn silent_stream(events: &str) -> Response<Body> {
     let events = events.to_owned();
     let body = async_stream::stream! {
@@ -505,7 +505,7 @@ fn result(id: impl Into<Value>, text: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id.into(), "result": {"content": [{"type": "text", "text": text}]}})
 }
 
-/// Remembers the id of the call, as a server does.
+/// The ID of the call, as a server records it.
 #[derive(Clone, Default)]
 struct RecordedCallId(Arc<Mutex<Value>>);
 
@@ -525,7 +525,7 @@ impl RecordedCallId {
 
 const PRIMED: &str = "id: e0\ndata: \n\n";
 
-/// Calls `t`, ends the host once the call is noted, and takes it up.
+/// Calls `t`, ends the host once the call has a checkpoint, and reattaches to it.
 async fn kill_and_reattach(url: &str) -> Result<String, Failure> {
     let first = answering_host();
     let notes = run_until_killed(url, "t", &first, has_checkpoint).await;
@@ -540,7 +540,7 @@ async fn silent_streams_are_reopened() {
     let called = RecordedCallId::default();
     let url = serve_raw(move |message, n| match (called.record(message), n) {
         (true, _) => silent_stream(PRIMED),
-        // Old events come, new ones do not: they come to those who ask again.
+        // Old events are replayed, but new ones come only to clients that request the stream again.
         (false, 0) => silent_stream(&event("e1", &json!({"jsonrpc": "2.0", "method": "notifications/x"}))),
         (false, 1) => empty(StatusCode::CONFLICT),
         (false, _) => {

@@ -1,5 +1,5 @@
-//! The language-model engine of `tests/llm-engine`, for as long as a test needs it.
-//! Never outlives the test: it ends when its standard input closes, however the test ended.
+//! The language-model engine of `tests/llm-engine`, for the duration of a test. It ends when its standard input closes,
+//! so it never outlives the test.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -11,7 +11,7 @@ use libtest_mimic::Failed;
 
 use crate::root;
 
-/// The tokens that a request and its reply may have together.
+/// The context size: the tokens of a request and its reply together.
 const CONTEXT: u32 = 16_384;
 
 /// A running engine.
@@ -24,22 +24,22 @@ impl LlmEngine {
     /// The name of its model.
     pub(crate) const MODEL: &str = "tiny-random";
 
-    /// Starts it on a free port and waits until it answers.
+    /// Starts the engine on a free port and waits until it answers.
     pub(crate) fn start() -> Result<Self, Failed> {
         Self::start_with_key("")
     }
 
-    /// The same with a key, without which it refuses every request; none where that is empty.
+    /// Starts the engine with a key, without which it refuses every request. An empty key means none.
     pub(crate) fn start_with_key(key: &str) -> Result<Self, Failed> {
         Self::launch(Command::new(Self::python()).env("LLM_KEY", key), CONTEXT)
     }
 
-    /// The same with room for so many tokens.
+    /// Starts the engine with a context of this many tokens.
     pub(crate) fn start_with_context(tokens: u32) -> Result<Self, Failed> {
         Self::launch(&mut Command::new(Self::python()), tokens)
     }
 
-    /// The same with a seed, from which it says the same to the same request each time.
+    /// Starts the engine with a seed, so that the same request always gets the same reply.
     pub(crate) fn start_with_seed(seed: u32) -> Result<Self, Failed> {
         Self::launch(Command::new(Self::python()).env("LLM_SEED", seed.to_string()), CONTEXT)
     }
@@ -68,7 +68,7 @@ impl LlmEngine {
         }
     }
 
-    /// Where it listens, without a path.
+    /// Returns its base URL, without a path.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -76,7 +76,7 @@ impl LlmEngine {
 
 impl Drop for LlmEngine {
     fn drop(&mut self) {
-        // Both fail only if it has ended by itself.
+        // Both fail only if the engine has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,6 +1,5 @@
-//! Whole goals over npm server-everything, with a model whose words are written here: everything that is printed, and
-//! everything that the journal then tells.
-//! Never asks a real model.
+//! Whole goals over npm server-everything, with scripted model replies. The snapshots contain all output and the
+//! details in the journal.
 
 use std::sync::Barrier;
 
@@ -16,17 +15,17 @@ use crate::{
 const SERVER: &str = ".interop/npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js";
 const GOAL: &str = "Add 2 and 40, and say that together with the weather in Chicago";
 
-/// How many processes of the server there may be over pipes.
+/// The limit on processes of the server over stdio.
 const MAX_PROCESSES: usize = 4;
 
-/// How the server is reached.
+/// A transport to the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ServerTransport {
     Stdio,
     Http,
 }
 
-/// A place with the server and that model.
+/// Returns a workspace with the server and the scripted model.
 fn place(transport: ServerTransport, endpoint: &ScriptedEndpoint) -> Workspace {
     let place = Workspace::new();
     let server = root().join(SERVER);
@@ -46,13 +45,13 @@ fn run(place: &Workspace, goal: &str) -> String {
     place.normalized_output(&place.kapell(&["run", goal, "--no-input", "--journal", "journal.db"]))
 }
 
-/// The plan file that the run left.
+/// Returns the plan file that the run saved.
 fn saved_plan(place: &Workspace) -> Result<String, Failed> {
     let saved = std::fs::read_dir(place.path("journal.plans"))?.next().ok_or("no plan was saved")??;
     Ok(std::fs::read_to_string(saved.path())?)
 }
 
-/// One task after the other: a sum, the weather, and an echo of both.
+/// Returns a plan of sequential tasks: a sum, the weather, and an echo of both.
 fn chain_plan() -> Value {
     json!({
         "analysis": "The sum and the weather have a tool each; an echo says both.",
@@ -113,7 +112,7 @@ pub(crate) fn invalid_plan() -> Result<(), Failed> {
 
 const READ_GOAL: &str = "Add 2 and 40, and read resource 0 of the server";
 
-/// A sum, and an echo of a resource that the server does not have.
+/// Returns a plan of a sum, and an echo of a resource that the server does not have.
 fn plan_with_missing_resource() -> Value {
     json!({
         "analysis": "The sum first, then the resource, and an echo of where it is.",
@@ -162,7 +161,7 @@ pub(crate) fn replanned_goal(transport: ServerTransport) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Eight tasks side by side, each of which has the server ask the model with the task's own id.
+/// Returns a plan of eight parallel tasks. In each, the server asks the model with the ID of the task.
 fn fan_out_plan() -> Value {
     let task = |number: usize| {
         json!({
@@ -174,8 +173,8 @@ fn fan_out_plan() -> Value {
     json!({"analysis": "One request for each word.", "tasks": (1..=8).map(task).collect::<Vec<_>>()})
 }
 
-/// A model that plans the fan, says `word of t3` to what the server asks for `t3`, for 1003 tokens, and then sums up.
-/// What the server asks is answered only when as many of its requests as `together` are there at once.
+/// Returns a model that writes the fan-out plan and then summarizes. It replies `word of t3` to the request for `t3`,
+/// with a usage of 1003 tokens. Requests of the server are answered only when `concurrency` of them are open at once.
 fn fan_out_endpoint(concurrency: usize) -> ScriptedEndpoint {
     let barrier = Barrier::new(concurrency);
     ScriptedEndpoint::with_script(move |request| {
@@ -195,8 +194,8 @@ fn fan_out_endpoint(concurrency: usize) -> ScriptedEndpoint {
     })
 }
 
-/// What `runs show` tells as JSON, without times, with requests in the order of their tasks and tokens: their numbers
-/// and their places follow the order in which they came.
+/// Returns the JSON of `runs show` without times. Requests are sorted by task and tokens, since their numbers and
+/// positions depend on the order of arrival.
 fn run_details(place: &Workspace) -> Result<String, Failed> {
     let shown = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]);
     let mut details = shown.result();
@@ -217,14 +216,14 @@ fn run_details(place: &Workspace) -> Result<String, Failed> {
 }
 
 pub(crate) fn fan_out(transport: ServerTransport) -> Result<(), Failed> {
-    // Over pipes each process takes one call at a time, as nothing says which call asks.
+    // Over stdio each process gets one call at a time, since requests do not identify their call.
     let together = match transport {
         ServerTransport::Stdio => MAX_PROCESSES,
         ServerTransport::Http => 8,
     };
     let place = place(transport, &fan_out_endpoint(together));
     let shown = run(&place, "Have the model say eight words");
-    // Calls that run side by side are told of in the order in which things happen.
+    // Parallel calls are reported in the order of events, which varies.
     let (head, told) = shown.split_at(shown.find("[TIME]").ok_or("the run told nothing")?);
     let mut told: Vec<&str> = told.lines().collect();
     told.sort_unstable();

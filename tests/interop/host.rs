@@ -1,5 +1,5 @@
-//! The real binary, run as a person would from the root of the repository, with nobody to ask.
-//! Never looks inside it: only its arguments, its exit code and what it prints.
+//! The real binary, run from the root of the repository without input. Tests see only its arguments, its exit code and
+//! its output.
 
 use std::{fmt::Display, path::PathBuf, process::Command};
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{engine::LlmEngine, root};
 
-/// One run in the making.
+/// A run that is being set up.
 pub(crate) struct HostRun {
     /// The journal, the documents and the logs of this run.
     directory: TempDir,
@@ -17,7 +17,7 @@ pub(crate) struct HostRun {
     arguments: Vec<String>,
 }
 
-/// What a run ended with.
+/// The outcome of a run.
 pub(crate) struct Outcome {
     code: Option<i32>,
     /// The object on standard output.
@@ -26,24 +26,24 @@ pub(crate) struct Outcome {
 }
 
 impl HostRun {
-    /// A run with that agents file.
+    /// Returns a run with this agents file.
     pub(crate) fn new(agents: &str) -> Result<Self, Failed> {
         Ok(Self { directory: tempfile::tempdir()?, agents: root().join(agents), arguments: Vec::new() })
     }
 
-    /// Answers questions from that file instead of declining them.
+    /// Answers questions from this file instead of declining them.
     pub(crate) fn with_answers(mut self, file: &str) -> Self {
         self.arguments.extend(["--answers".to_owned(), file.to_owned()]);
         self
     }
 
-    /// Gives an input of the plan a value; lists and maps as JSON.
+    /// Sets an input of the plan. Lists and maps are JSON.
     pub(crate) fn with_input(mut self, name: &str, value: impl Display) -> Self {
         self.arguments.extend(["--param".to_owned(), format!("{name}={value}")]);
         self
     }
 
-    /// The same agents file with an `[llm]` section of the engine's.
+    /// Adds an `[llm]` section for the engine to the agents file.
     pub(crate) fn with_llm(mut self, engine: &LlmEngine) -> Result<Self, Failed> {
         let agents = std::fs::read_to_string(&self.agents)?;
         let section =
@@ -53,7 +53,7 @@ impl HostRun {
         Ok(self)
     }
 
-    /// A command that knows the agents and keeps its state with this run's.
+    /// Returns a command with the agents file and the state of this run.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kapell"));
         command
@@ -68,8 +68,8 @@ impl HostRun {
         command
     }
 
-    /// Plans `goal`: either the plan is one that `validate` takes, and here is its file, or it is saved with its mistakes
-    /// shown, or the model planned nothing and its own words are shown.
+    /// Plans `goal`. Returns the file of a plan that `validate` accepts. Returns `None` if the plan was saved with its
+    /// diagnostics, or if the model's reply was not a plan and is shown.
     pub(crate) fn plan_or_explain(&self, goal: &str) -> Result<Option<PathBuf>, Failed> {
         let output = self.command(&["plan", goal]).output()?;
         let talk = String::from_utf8_lossy(&output.stderr);
@@ -110,7 +110,7 @@ impl HostRun {
 }
 
 impl Outcome {
-    /// Fails with all there is to know unless the run and each of its tasks succeeded.
+    /// Fails with all available details unless the run and each of its tasks succeeded.
     pub(crate) fn assert_succeeded(&self) -> Result<(), Failed> {
         let tasks = self.result["tasks"].as_object().ok_or("the result has no `tasks`")?;
         let all = tasks.values().all(|task| task["status"] == "succeeded");

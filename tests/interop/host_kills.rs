@@ -1,6 +1,5 @@
-//! Kills the program itself in the middle of calls to servers that others wrote, and resumes its run. The servers see
-//! one call each, and the run has one attempt.
-//! Never looks into the host; `lives` does.
+//! Kills the real program in the middle of calls to third-party servers, and resumes its run. The servers see one call
+//! each, and the run has one attempt.
 
 use std::{
     process::{Command, Stdio},
@@ -17,7 +16,7 @@ use crate::{
     reattach::{CALL_DURATION, COMPLETION_MARGIN, RecordedServer, ServerKind},
 };
 
-/// A run in a process of its own, of one call that must not be made twice.
+/// A run in a separate process, with one call that must not be repeated.
 struct KilledHost {
     place: Workspace,
     kind: ServerKind,
@@ -25,13 +24,13 @@ struct KilledHost {
     run: String,
 }
 
-/// Starts the server, with a thread that carries what goes to it and back until the tests end.
+/// Starts the server, with a thread that forwards its traffic until the tests end.
 fn start_in_thread(kind: ServerKind) -> Result<RecordedServer, Failed> {
     let (sender, started) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            // Nobody waits any more only if the test has failed.
+            // The receiver is gone only if the test has failed.
             let _ = sender.send(RecordedServer::start(kind).await);
             std::future::pending::<()>().await;
         });
@@ -60,16 +59,16 @@ impl KilledHost {
         self.place.kapell(&["logs", &self.run]).stdout
     }
 
-    /// The process that drives the run, if one does.
+    /// Returns the process ID of the driver of the run, if there is one.
     fn driver_pid(&self) -> Option<u64> {
         let shown = self.place.kapell(&["runs", "show", &self.run, "--output", "json"]);
         shown.result()["process"].as_u64()
     }
 
-    /// Kills the host once its log holds `text`.
+    /// Kills the host once its log contains `text`.
     fn kill_after_log(&self, text: &str) -> Result<(), Failed> {
         wait_for(text, || self.logs().contains(text).then_some(()));
-        // What was just heard is noted at most every tenth of a second.
+        // Checkpoints of received messages are written at most every tenth of a second.
         std::thread::sleep(Duration::from_millis(300));
         let process = self.driver_pid().ok_or("nobody drives the run any more")?;
         let killed = Command::new("kill").args(["-KILL", &process.to_string()]).status()?;
@@ -80,18 +79,18 @@ impl KilledHost {
         Ok(())
     }
 
-    /// Answers what the call asks, from a process of its own.
+    /// Answers the question of the call, from a separate process.
     fn answer_question(&self) {
         let answered = self.place.kapell(&["answer", &self.run, "q1", "--field", self.kind.answer_field()]);
         assert_eq!(answered.code, Some(0), "{answered:?}");
     }
 
-    /// Resumes the run to its end with nobody to ask, and gives what its one attempt returned.
+    /// Resumes the run to its end without input, and returns the output of its one attempt.
     fn resume(&self) -> Result<String, Failed> {
         self.attempt_output(&self.place.kapell(&["resume", &self.run, "--no-input", "--output", "json"]))
     }
 
-    /// The same on a terminal where nothing is typed; another process gives the answer instead.
+    /// Resumes the run on a terminal without typing; another process gives the answer instead.
     fn resume_then_answer(&self) -> Result<String, Failed> {
         const PTY_SCRIPT: &str = "import os, pty, sys\n\
             pid, terminal = pty.fork()\n\
@@ -116,7 +115,7 @@ impl KilledHost {
         self.attempt_output(&ended)
     }
 
-    /// What the one attempt returned that was taken up in the end.
+    /// Returns the output of the one attempt, which was resumed in the end.
     fn attempt_output(&self, ended: &CommandOutput) -> Result<String, Failed> {
         let logs = self.logs();
         if ended.code != Some(0) {
@@ -136,16 +135,16 @@ impl KilledHost {
 
 impl Drop for KilledHost {
     fn drop(&mut self) {
-        // A test that fails leaves no process behind. While it panics, nothing here may panic again.
+        // A failed test leaves no process behind. While it panics, nothing here may panic again.
         let driven = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.driver_pid())).ok().flatten();
         if let Some(process) = driven {
-            // It has ended by itself at worst.
+            // At worst, the process has already ended.
             let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
         }
     }
 }
 
-/// The call is running when the next process begins.
+/// Tests a call that is running when the next process starts.
 pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
     host.kill_after_log("t#1: progress")?;
@@ -157,7 +156,7 @@ pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The call ends while there is no process.
+/// Tests a call that ends while no process runs.
 pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.long_call())?;
     host.kill_after_log("t#1: progress")?;
@@ -167,7 +166,7 @@ pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A person is being asked when the host is killed, and answers while there is no process.
+/// Tests a question that is open when the host is killed, and is answered while no process runs.
 pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
     host.kill_after_log("q1: other asks")?;
@@ -177,7 +176,7 @@ pub(crate) fn question_answered_while_down(kind: ServerKind) -> Result<(), Faile
     Ok(())
 }
 
-/// A person is being asked when the host is killed, and answers when the next process has begun.
+/// Tests a question that is open when the host is killed, and is answered after the next process has started.
 pub(crate) fn question_answered_after_resume(kind: ServerKind) -> Result<(), Failed> {
     let host = KilledHost::start(kind, &kind.asking_call())?;
     host.kill_after_log("q1: other asks")?;

@@ -1,5 +1,4 @@
-//! The language-model room and a real engine: what it replies, how it refuses, and that it stops when nobody listens.
-//! Never goes through an agent.
+//! The `llm` module with a real engine: replies, errors, and cancelled requests.
 
 use std::{
     process::Command,
@@ -19,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::engine::LlmEngine;
 
-/// The engine's model, which claims to take everything.
+/// Returns the engine's model, with all capabilities enabled.
 fn llm_spec(engine: &LlmEngine) -> LlmSpec {
     LlmSpec {
         name: LlmSpec::DEFAULT_NAME.to_owned(),
@@ -45,7 +44,7 @@ fn user_request(text: &str) -> ChatRequest {
     }
 }
 
-/// Runs `work` on a runtime of its own.
+/// Runs `work` on a new runtime.
 fn block_on<T>(work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
@@ -59,7 +58,7 @@ fn request_reply(spec: LlmSpec, request: &ChatRequest) -> Result<Result<ChatRepl
     block_on(async { Ok(models.chat(request).await) })
 }
 
-/// The status and the message of a failure.
+/// Returns the status and the message of a failure.
 fn error_of(reply: Result<ChatReply, ChatError>) -> Result<(Option<u16>, String), Failed> {
     match reply {
         Err(ChatError::Endpoint { message, status }) => Ok((status, message)),
@@ -150,7 +149,7 @@ pub(crate) fn structured_reply() -> Result<(), Failed> {
     };
     let held: JsonObject = serde_json::from_str(&with(StructuredOutput::JsonSchema)??.text())?;
     assert!(["Porto", "Lisbon"].contains(&held["city"].as_str().unwrap_or_default()), "{held:?}");
-    // The words of this model mean nothing, so the lower rungs are only known to be taken.
+    // The replies of this model are random, so the lower levels are only checked to be accepted.
     for rung in [StructuredOutput::JsonObject, StructuredOutput::Text] {
         let reply = with(rung)??;
         assert!(["endTurn", "maxTokens"].contains(&reply.stop_reason.as_str()), "{rung:?}: {reply:?}");
@@ -186,7 +185,7 @@ pub(crate) fn rejected_request() -> Result<(), Failed> {
         let (status, message) = error_of(request_reply(llm_spec(&engine), &request)?)?;
         assert_eq!(status, Some(expected), "{message}");
         assert!(message.contains(part), "{message}");
-        // The shortest way to a second try is half a second long, and the engine answers in milliseconds.
+        // The shortest delay before a retry is half a second, and the engine answers in milliseconds.
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}: {message}", start.elapsed());
     }
     Ok(())
@@ -200,7 +199,7 @@ pub(crate) fn oversized_conversation() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits until as many slots as `expected` are at work, and says how long that took.
+/// Waits until `expected` slots are busy, and returns how long that took.
 async fn wait_for_busy_slots(engine: &LlmEngine, expected: usize) -> Result<Duration, Failed> {
     let start = Instant::now();
     loop {

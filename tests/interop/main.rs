@@ -1,7 +1,6 @@
-//! Runs the shipped plans and whole goals with the real binary against servers that others wrote, and the demo against a
-//! real engine.
-//! Never installs anything: what `tests/interop/setup.sh` has not put in place is reported as ignored, with the
-//! reason, or as failed where `KAPELL_REQUIRE_INTEROP=1`.
+//! Runs the shipped plans and whole goals with the real binary against third-party servers, and the demo against a real
+//! engine. Nothing is installed: tests whose requirements `tests/interop/setup.sh` has not installed are reported as
+//! ignored, with the reason. With `KAPELL_REQUIRE_INTEROP=1`, they fail.
 
 use std::{
     path::{Path, PathBuf},
@@ -41,7 +40,7 @@ const PYTHON_1_2_STAMP: &str = ".interop/python-1.2/stamp";
 const PYTHON_1_6_STAMP: &str = ".interop/python-1.6/stamp";
 const LLM_STAMP: &str = ".interop/llm/tiny.gguf.stamp";
 
-/// The shipped agents files.
+/// The shipped agents file of the demo.
 const DEMO_AGENTS: &str = "agents.toml";
 const INTEROP_AGENTS: &str = "plans/interop/agents.toml";
 const INTEROP_HTTP_AGENTS: &str = "plans/interop/agents-http.toml";
@@ -182,7 +181,7 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-/// The host itself is killed in the middle of a call, and resumed.
+/// Returns the trials that kill the host in the middle of a call and resume the run.
 fn crash_trials() -> Vec<Trial> {
     type Case = fn(ServerKind) -> Result<(), Failed>;
     let cases: [(&str, Case); 4] = [
@@ -206,12 +205,12 @@ fn crash_trials() -> Vec<Trial> {
         .collect()
 }
 
-/// The root of the repository: where the shipped plans expect to be run.
+/// Returns the root of the repository, where the shipped plans expect to be run.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A test that needs `pieces` to be installed.
+/// Returns a test that requires `pieces` to be installed.
 fn trial_with_requirements(
     name: &str,
     requirements: &[&str],
@@ -224,11 +223,11 @@ fn trial_with_requirements(
     let reason = format!("no `{}`: run tests/interop/setup.sh", missing.join("`, `"));
     let required = std::env::var("KAPELL_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
     let kind = reason.clone();
-    // It fails where it is run all the same, as `--include-ignored` does.
+    // It fails if it is run nevertheless, as with `--include-ignored`.
     Trial::test(name, move || Err(reason.into())).with_kind(kind).with_ignored_flag(!required)
 }
 
-/// A repository with the commits of this week and one that is older, whose hashes do not matter.
+/// Creates a repository with commits of this week and an older one, whose hashes do not matter.
 fn git_repository(messages: &[&str]) -> Result<TempDir, Failed> {
     let directory = tempfile::tempdir()?;
     let git = |arguments: &[&str], date: &str| -> Result<(), Failed> {
@@ -255,7 +254,7 @@ fn git_repository(messages: &[&str]) -> Result<TempDir, Failed> {
     Ok(directory)
 }
 
-/// A directory of this test's own below the one that the files server may write to; the plan makes it.
+/// Returns a directory for this test in a directory that the file server may write to. The plan creates it.
 fn output_directory(name: &str) -> Result<PathBuf, Failed> {
     let directory = root().join(".interop/output").join(name);
     match std::fs::remove_dir_all(&directory) {
@@ -378,7 +377,7 @@ fn tools_in_sampling() -> Result<(), Failed> {
         let said: Value = serde_json::from_str(said)?;
         assert_eq!(said["declared"], json!({"tools": {}}), "{mode}");
         assert_eq!(said["first"]["stopReason"], "toolUse", "{mode}: {said}");
-        // It may ask more than once, and say something before.
+        // The agent may ask more than once, and may return text before the question.
         let content = &said["first"]["content"];
         let blocks = content.as_array().map_or(std::slice::from_ref(content), Vec::as_slice);
         let names: Vec<_> =
@@ -405,7 +404,7 @@ fn summarized_demo() -> Result<(), Failed> {
 fn plans_or_explains_goal() -> Result<(), Failed> {
     let engine = LlmEngine::start()?;
     let host = HostRun::new(DEMO_AGENTS)?.with_llm(&engine)?;
-    // The model's words are noise, so what it plans differs from goal to goal; one of the two always follows.
+    // The model's replies are random, so its plans differ from goal to goal; one of the two outcomes always occurs.
     for city in ["Lisbon", "Porto", "Évora"] {
         host.plan_or_explain(&format!("Plan a weekend in {city} and tell me what to read first"))?;
     }
@@ -415,11 +414,11 @@ fn plans_or_explains_goal() -> Result<(), Failed> {
 fn runs_planned_goal() -> Result<(), Failed> {
     let place = tempfile::tempdir()?;
     let script = root().join("tests/agents/odd.py");
-    // A tool that wants nothing: what noise can still get wrong is which tasks there are, and which need which.
+    // With a tool without arguments, only the tasks and their dependencies can be wrong in a random plan.
     let agents = format!("[agents.odd]\ncommand = \"python3\"\nargs = [{script:?}]\nenabled_tools = [\"work\"]\n");
     let file = place.path().join("agents.toml");
     std::fs::write(&file, agents)?;
-    // With about one seed in ten, noise is a valid plan; with the same one each time.
+    // With about one seed in ten, a random reply is a valid plan; it is the same for each start with that seed.
     for seed in 1..=100 {
         let engine = LlmEngine::start_with_seed(seed)?;
         let host = HostRun::new(&file.display().to_string())?.with_llm(&engine)?;
@@ -440,7 +439,7 @@ fn prompt_with_tools() -> Result<(), Failed> {
     let plan = place.path().join("plan.yaml");
     let ask = "{ id: ask, prompt: What did it say?, tools: [odd.work], max_turns: 3, max_tokens: 300 }";
     std::fs::write(&plan, format!("name: x\nresult: synthesize\ntasks: [{ask}]\n"))?;
-    // With nearly every seed, noise asks for the tool and then says something, and never does it cite a task.
+    // With nearly every seed, a random reply asks for the tool and then returns text that cites no task.
     for seed in 1..=20 {
         let engine = LlmEngine::start_with_seed(seed)?;
         let host = HostRun::new(&file.display().to_string())?.with_llm(&engine)?;

@@ -1,4 +1,4 @@
-//! Servers of earlier SDKs, without any setting: those that end on the probe for the modern era, and the everything
+//! Servers of earlier SDKs, without any setting: those that exit on the probe for the modern era, and the everything
 //! server of 2025.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::{endpoint::ScriptedEndpoint, host::HostRun, root};
 
-/// An agents file with one agent `old`.
+/// Returns an agents file with one agent `old`.
 fn agents_file(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {
     let place = tempfile::tempdir()?;
     let file = place.path().join("agents.toml");
@@ -17,7 +17,7 @@ fn agents_file(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), 
     Ok((place, file.display().to_string()))
 }
 
-/// Calls a stdio server on the Python SDK that `environment` below `.interop` holds.
+/// Calls a stdio server on the Python SDK in `environment` below `.interop`.
 pub(crate) fn call_python_server(environment: &str) -> Result<(), Failed> {
     let python = root().join(".interop").join(environment).join("bin/python");
     let script = root().join("tests/interop/servers/lowlevel.py").display().to_string();
@@ -48,7 +48,7 @@ pub(crate) fn call_everything_2025() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Its sampling names a context (`includeContext`), which a client may leave out.
+/// Checks that a sampling request with a context (`includeContext`) is accepted, which a client may leave out.
 pub(crate) fn everything_sampling() -> Result<(), Failed> {
     let endpoint = ScriptedEndpoint::with_replies(["Roses are red."]);
     let script = root().join(EVERYTHING).display().to_string();

@@ -1,6 +1,5 @@
-//! Ends the host in the middle of calls to servers that others wrote, or that are built on what others wrote, and takes
-//! the calls up in another life. The servers see one call each.
-//! Never names the binary: it is the connections that are tried.
+//! Ends the host in the middle of calls to third-party servers, and reattaches to the calls in another host. The
+//! servers see one call each. These tests exercise the connections, without the binary.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -23,15 +22,15 @@ use crate::{
     task_manager,
 };
 
-/// How long a call is under way: long enough for a unresponsive_host machine to end one host and begin another meanwhile.
+/// The duration of a call: long enough for a slow machine to end one host and start another meanwhile.
 pub(crate) const CALL_DURATION: Duration = Duration::from_secs(4);
-/// What is given to a server on top of that until it must have finished.
+/// The additional time within which a server must have finished.
 pub(crate) const COMPLETION_MARGIN: Duration = Duration::from_millis(500);
 
 /// The servers under test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ServerKind {
-    /// npm server-everything, whose event store does not know of live streams.
+    /// npm server-everything, whose event store does not replay live streams.
     Everything,
     /// The TypeScript SDK with the event store of its examples.
     TypeScript,
@@ -43,12 +42,12 @@ pub(crate) enum ServerKind {
     TaskManager,
 }
 
-/// A server with a witness before it.
+/// A server behind a recording proxy.
 pub(crate) struct RecordedServer {
     kind: ServerKind,
     process: Child,
     url: String,
-    /// All that was sent to it, as one text for each connection.
+    /// All data that was sent to the server, one entry for each connection.
     sent_bytes: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -78,7 +77,7 @@ impl ServerKind {
         })
     }
 
-    /// Its era, as an agents file says it.
+    /// Returns its era, as spelled in an agents file.
     pub(crate) fn protocol(self) -> &'static str {
         match self {
             Self::Everything | Self::TypeScript | Self::Python | Self::EverythingTasks => "legacy",
@@ -86,7 +85,7 @@ impl ServerKind {
         }
     }
 
-    /// A call that lasts for [`CALL_DURATION`] and tells how far it is.
+    /// Returns a call that lasts for [`CALL_DURATION`] and reports progress.
     pub(crate) fn long_call(self) -> StartAttempt {
         match self {
             Self::Everything => attempt("trigger-long-running-operation", json!({"duration": 4, "steps": 4})),
@@ -96,7 +95,7 @@ impl ServerKind {
         }
     }
 
-    /// What it says in the end, or how that begins.
+    /// Returns the result of the long call, or its beginning.
     pub(crate) fn long_call_result(self) -> &'static str {
         match self {
             Self::Everything => "Long running operation completed. Duration: 4 seconds, Steps: 4.",
@@ -105,7 +104,7 @@ impl ServerKind {
         }
     }
 
-    /// A call that asks a person.
+    /// Returns a call that asks a person.
     pub(crate) fn asking_call(self) -> StartAttempt {
         match self {
             Self::Everything => attempt("trigger-elicitation-request", json!({})),
@@ -114,7 +113,7 @@ impl ServerKind {
         }
     }
 
-    /// A person's answer to that, as a field and its value.
+    /// Returns the person's answer as a field and its value.
     pub(crate) fn answer_field(self) -> &'static str {
         match self {
             Self::Everything | Self::TypeScript | Self::Python | Self::TaskManager => "name=Ada",
@@ -122,7 +121,7 @@ impl ServerKind {
         }
     }
 
-    /// What the call says when it has that answer.
+    /// Returns the result of the call with that answer.
     pub(crate) fn answered_result(self) -> &'static str {
         match self {
             Self::Everything | Self::TypeScript | Self::Python | Self::TaskManager => "Ada",
@@ -130,7 +129,7 @@ impl ServerKind {
         }
     }
 
-    /// How often a host greets it in all its lives together.
+    /// Returns the number of `initialize` requests of all hosts together.
     fn initialize_count(self) -> usize {
         match self {
             Self::Everything | Self::TypeScript | Self::Python | Self::EverythingTasks => 1,
@@ -160,13 +159,13 @@ impl RecordedServer {
         Ok(server)
     }
 
-    /// How often `text` was sent to it.
+    /// Returns how often `text` was sent to the server.
     fn count_sent(&self, text: &str) -> usize {
         let sent = self.sent_bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         sent.iter().map(|connection| String::from_utf8_lossy(connection).matches(text).count()).sum()
     }
 
-    /// The address of the witness.
+    /// Returns the address of the recording proxy.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -180,13 +179,13 @@ impl RecordedServer {
 
 impl Drop for RecordedServer {
     fn drop(&mut self) {
-        // Both fail only if it has ended by itself.
+        // Both fail only if the server has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Passes bytes on, and keeps those that go to the server.
+/// Forwards bytes, and records those that are sent to the server.
 async fn recording_proxy(front: tokio::net::TcpListener, to: SocketAddr, sent: Arc<Mutex<Vec<Vec<u8>>>>) {
     while let Ok((near, _)) = front.accept().await {
         let sent = sent.clone();
@@ -208,7 +207,7 @@ async fn recording_proxy(front: tokio::net::TcpListener, to: SocketAddr, sent: A
                     }
                 }
             };
-            // A client that is gone takes the connection to the server with it.
+            // When the client disconnects, the connection to the server is closed too.
             tokio::select! {
                 () = there => {}
                 _ = tokio::io::copy(&mut from_far, &mut to_near) => {}
@@ -225,7 +224,7 @@ fn has_progressed(host: &RecordingHost) -> bool {
     !host.progress().is_empty() && !host.saved_checkpoints().calls.is_empty()
 }
 
-/// The call is running when the next life begins.
+/// Tests a call that is running when the next host starts.
 pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(kind).await?;
@@ -240,7 +239,7 @@ pub(crate) fn call_running(kind: ServerKind) -> Result<(), Failed> {
     })
 }
 
-/// The call ends between two lives.
+/// Tests a call that ends between two hosts.
 pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(kind).await?;
@@ -254,7 +253,7 @@ pub(crate) fn call_finished_while_down(kind: ServerKind) -> Result<(), Failed> {
     })
 }
 
-/// A person is being asked when the first life ends.
+/// Tests a question that is open when the first host ends.
 pub(crate) fn question_pending(kind: ServerKind) -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(kind).await?;
@@ -272,7 +271,7 @@ pub(crate) fn question_pending(kind: ServerKind) -> Result<(), Failed> {
     })
 }
 
-/// A call that server-everything takes as a task only, by the protocol of 2025-11-25.
+/// Returns a call that server-everything accepts only as a task, by the protocol of 2025-11-25.
 fn research_call(ambiguous: bool) -> StartAttempt {
     attempt("simulate-research-query", json!({"topic": "python", "ambiguous": ambiguous}))
 }
@@ -286,7 +285,7 @@ fn progress_stages(host: &RecordingHost) -> Vec<String> {
     host.progress().into_iter().filter_map(|progress| progress.message).collect()
 }
 
-/// The call is a task from its beginning to its end.
+/// Tests a call that is a task from its beginning to its end.
 pub(crate) fn task_completes() -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
@@ -302,7 +301,7 @@ pub(crate) fn task_completes() -> Result<(), Failed> {
     })
 }
 
-/// The task is running when the next life begins.
+/// Tests a task that is running when the next host starts.
 pub(crate) fn task_running() -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(ServerKind::EverythingTasks).await?;
@@ -318,7 +317,7 @@ pub(crate) fn task_running() -> Result<(), Failed> {
     })
 }
 
-/// A person is being asked on behalf of the task when the first life ends.
+/// Tests a question of a task that is open when the first host ends.
 pub(crate) fn task_with_question() -> Result<(), Failed> {
     on_runtime(async {
         let server = RecordedServer::start(ServerKind::EverythingTasks).await?;

@@ -1,6 +1,5 @@
-//! A server of the modern era over rmcp's task manager, which does its work as tasks: work that takes a while, and a
-//! question.
-//! Never part of the process that tests: this executable starts itself again to serve, and ends when it is killed.
+//! A server of the modern era over rmcp's task manager, with a slow task and a question. This executable starts itself
+//! again as the server, which ends when it is killed.
 
 use std::{net::Ipv4Addr, process::Command, sync::Arc, time::Duration};
 
@@ -23,17 +22,17 @@ use serde_json::{Value, json};
 
 use crate::support::tools_result;
 
-/// The environment variable that makes this executable the server, on the port that it names.
+/// The variable that makes this executable the server, on the port that it contains.
 const PORT_VARIABLE: &str = "KAPELL_INTEROP_TASK_MANAGER";
 
-/// The server on that port, in a process of its own.
+/// Returns the command that starts the server on that port.
 pub(crate) fn command(port: u16) -> Result<Command, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(PORT_VARIABLE, port.to_string());
     Ok(command)
 }
 
-/// Serves for ever where this process is to be the server; gives why it cannot, and none where it is not to be.
+/// Serves forever if this process is the server. Returns the reason if that fails, and `None` if it is not the server.
 pub(crate) fn serve_if_requested() -> Option<Failed> {
     let port = std::env::var(PORT_VARIABLE).ok()?;
     serve(&port).err()

@@ -1,5 +1,4 @@
-//! Holds what the agents say that they did against what the journal says, and says all that does not fit.
-//! Never asks the host.
+//! Compares the agents' record with the journal, and reports every difference.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -9,24 +8,24 @@ use std::{
 use kapell::model::{AttemptId, Effect, Event, Outcome, Plan, Record, RunStatus, TaskId};
 use serde_json::Value;
 
-/// What each task returned, and under [`RUN_KEY`] what the run did; nothing of a `foreach` task itself.
+/// The output of each task, and of the run under [`RUN_KEY`]. A `foreach` task itself has no entry.
 pub(crate) type Outputs = BTreeMap<String, Value>;
 
-/// No task has this name.
+/// The key of the run, which cannot be the name of a task.
 const RUN_KEY: &str = "(the run)";
 
-/// What the agents did: the attempts by whose key they did it, in order.
+/// The effects of the agents: the attempt of each, in order.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Effects(Vec<AttemptId>);
 
 impl Effects {
-    /// Reads the agents' record; what has no key of ours is nobody's effect and an error.
+    /// Reads the agents' record. An effect without a valid key is an error.
     pub(crate) fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let attempt = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
             let key = line["idempotency_key"].as_str().expect("a key").to_owned();
-            // RUN/TASK/ATTEMPT, and neither a run nor a number has a stroke.
+            // RUN/TASK/ATTEMPT; neither a run ID nor a number contains a slash.
             let (_, rest) = key.split_once('/').expect("a run");
             let (task, number) = rest.rsplit_once('/').expect("a task and a number");
             AttemptId { task: task.into(), number: number.parse().expect("a number") }
@@ -34,24 +33,24 @@ impl Effects {
         Self(text.lines().map(attempt).collect())
     }
 
-    /// Whether they did nothing.
+    /// Returns whether there are no effects.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The attempts by which something was done more than once: calls that were made twice.
+    /// Returns the attempts with more than one effect: calls that were made twice.
     fn duplicates(&self) -> HashSet<&AttemptId> {
         let mut seen = HashSet::new();
         self.0.iter().filter(|attempt| !seen.insert(*attempt)).collect()
     }
 
-    /// The numbers of the attempts by which `task` took effect.
+    /// Returns the numbers of the attempts by which `task` took effect.
     pub(crate) fn attempts_of(&self, task: &TaskId) -> Vec<u32> {
         self.0.iter().filter(|attempt| attempt.task == *task).map(|attempt| attempt.number).collect()
     }
 }
 
-/// What a run returned, task by task.
+/// Returns the output of each task and of the run.
 pub(crate) fn outputs(records: &[Record]) -> Outputs {
     let output = |record: &Record| match &record.event {
         Event::AttemptSucceeded { attempt, output } => {
@@ -65,19 +64,19 @@ pub(crate) fn outputs(records: &[Record]) -> Outputs {
     records.iter().filter_map(output).collect()
 }
 
-/// What a journal says of the calls of a run.
+/// The calls of a run, according to its journal.
 #[derive(Default)]
 struct CallHistory {
     started: HashSet<AttemptId>,
-    /// Tasks with a result, and whether a call gave it or a person vouched for it.
+    /// Tasks with a result: `Ok` if a call returned it, `Err` if a person confirmed it.
     results: HashMap<TaskId, Result<(), ConfirmedByPerson>>,
-    /// Tasks that became others, with their number.
+    /// Tasks that were expanded, with the number of their items.
     expanded: HashMap<TaskId, usize>,
     ended: Option<RunStatus>,
     problems: Vec<String>,
 }
 
-/// A person said that it took effect.
+/// The effect of a call, confirmed by a person.
 struct ConfirmedByPerson;
 
 impl CallHistory {
@@ -123,7 +122,7 @@ impl CallHistory {
         }
     }
 
-    /// The calls that the plan came to, with what may be done twice.
+    /// Returns the calls of the plan, with the effect of repeating each.
     fn calls(&self, plan: &Plan) -> Vec<(TaskId, Effect)> {
         let calls = plan.tasks.iter().flat_map(|task| {
             let effect = task.effect.expect("the plan says so of every task");
@@ -140,7 +139,7 @@ impl CallHistory {
 /// Checks a run that has ended.
 ///
 /// # Errors
-/// Everything that is not as it must be.
+/// Returns all problems that were found.
 pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Outputs) -> Result<(), Vec<String>> {
     let Some(Event::RunStarted { plan, .. }) = records.first().map(|record| &record.event) else {
         return Err(vec!["the journal does not begin with a run".to_owned()]);
@@ -172,7 +171,7 @@ pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Output
         let took_effect = effects.attempts_of(task);
         match story.results.get(task) {
             None => problems.push(format!("`{task}` has no result")),
-            // Its result is what nobody has.
+            // The result that the call had is unknown.
             Some(Err(ConfirmedByPerson)) => {
                 let lost = expected.get(task.as_str()).cloned().unwrap_or_default();
                 returned.insert(task.to_string(), lost);

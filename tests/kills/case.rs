@@ -1,5 +1,4 @@
-//! One run of the plan, driven by processes that are killed, until it has ended.
-//! Never decides whether that went well; `audit` does.
+//! One run of the plan, driven by processes that are killed until it has ended. `audit` judges the outcome.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,38 +22,38 @@ use crate::{
 
 const PLAN: &str = include_str!("plan.yaml");
 
-/// Kills of one run: enough for most tasks to be hit, and few enough for it to end soon.
+/// The minimum number of kills of one run: enough to hit most tasks, and few enough for the run to end soon.
 const MIN_KILLS: u64 = 4;
 const MAX_KILLS: u64 = 16;
-/// Processes that one run may need: beyond the kills, one for each question that only the agents' record can answer.
+/// The limit on processes of one run: beyond the kills, one for each question that only the agents' record can answer.
 const MAX_PROCESSES: usize = 120;
 
-/// What the plan returns when nothing goes wrong.
+/// The outputs of the plan without failures.
 pub(crate) static EXPECTED: LazyLock<Outputs> = LazyLock::new(|| {
     let mut case = CrashCase::new("undisturbed");
     assert_eq!(case.spawn_next_process(KillPoint::Never), ProcessEnd::Exited(0), "{}", case.stderr_text());
     case.outputs()
 });
 
-/// A run and its surroundings.
+/// A run and its environment.
 pub(crate) struct CrashCase {
-    /// What it is called where something about it is wrong.
+    /// The name of the case, for messages.
     name: String,
     place: Workspace,
     servers: AgentServers,
-    /// What a person found out about calls of which the host did not know whether they took effect.
+    /// The answers of the person about calls with an unknown effect.
     resolutions: HashMap<AttemptId, &'static str>,
-    /// Processes so far.
+    /// The number of processes so far.
     processes: usize,
 }
 
 impl CrashCase {
-    /// The plan of fifty tasks.
+    /// Creates a case with the plan of fifty tasks.
     pub(crate) fn new(name: &str) -> Self {
         Self::with_plan(name, PLAN)
     }
 
-    /// A place with a plan, the agents file and agents that serve HTTP.
+    /// Creates a case with this plan, the agents file and agents that serve HTTP.
     pub(crate) fn with_plan(name: &str, plan: &str) -> Self {
         let place = Workspace::new();
         let servers = AgentServers::start(&place);
@@ -64,27 +63,27 @@ impl CrashCase {
         case
     }
 
-    /// Where it takes place.
+    /// Returns the workspace of the case.
     pub(crate) fn place(&self) -> &Workspace {
         &self.place
     }
 
-    /// What the run returned so far.
+    /// Returns the outputs of the run so far.
     pub(crate) fn outputs(&self) -> Outputs {
         audit::outputs(&self.records())
     }
 
-    /// How many calls the journal knows to have been started.
+    /// Returns the number of started calls in the journal.
     pub(crate) fn started(&self) -> usize {
         self.records().iter().filter(|record| matches!(record.event, Event::AttemptStarted { .. })).count()
     }
 
-    /// What the agents did.
+    /// Returns the effects of the agents.
     pub(crate) fn effects(&self) -> Effects {
         Effects::read(&self.place.path("effects.jsonl"))
     }
 
-    /// Starts, kills and resumes the run until it ends by itself; how often it was killed.
+    /// Starts, kills and resumes the run until it ends by itself. Returns the number of kills.
     pub(crate) fn run_with_kills(&mut self, mut rng: Rng) -> usize {
         let most = MIN_KILLS + rng.below(MAX_KILLS - MIN_KILLS);
         let mut kills = 0;
@@ -104,7 +103,7 @@ impl CrashCase {
         }
     }
 
-    /// Lets the next process live, and answers what it leaves open.
+    /// Runs the next process, and answers the questions that it leaves open.
     fn run_next_process(&mut self, kill_point: KillPoint) -> ProcessEnd {
         assert!(self.processes < MAX_PROCESSES, "{}: the run does not end\n{}", self.name, self.stderr_text());
         let end = self.spawn_next_process(kill_point);
@@ -118,7 +117,7 @@ impl CrashCase {
         end
     }
 
-    /// Holds the agents' record of a run that has ended against the journal.
+    /// Compares the agents' record of a run that has ended with the journal.
     pub(crate) fn audit(&self, expected: &Outputs) {
         wait_for("every process of the host and its agents to end", || {
             self.leftover_processes().is_empty().then_some(())
@@ -130,21 +129,21 @@ impl CrashCase {
         }
     }
 
-    /// What it went through, for people.
+    /// Describes the case for people.
     pub(crate) fn summary(&self) -> String {
         let mut settled: BTreeMap<&str, usize> = BTreeMap::new();
         self.resolutions.values().for_each(|truth| *settled.entry(truth).or_default() += 1);
         format!("{}: {} processes, settled by a person: {settled:?}", self.name, self.processes)
     }
 
-    /// Lets the next process live: it begins the run, or goes on with it where there is one.
+    /// Runs the next process, which starts the run or resumes it.
     fn spawn_next_process(&mut self, kill_point: KillPoint) -> ProcessEnd {
         self.processes += 1;
         self.write_answers();
         run_until(self.place.command(self.next_command()), kill_point, &self.place)
     }
 
-    /// What a person would type next.
+    /// Returns the command that a person would type next.
     pub(crate) fn next_command(&self) -> Vec<&'static str> {
         let mut command = match self.status() {
             None => vec!["run", "plan.yaml"],
@@ -155,7 +154,7 @@ impl CrashCase {
         command
     }
 
-    /// The answers that a person left: a yes to every booking, and what is known of calls that were cut off.
+    /// Writes the answers of the person: a yes to every booking, and the known effects of interrupted calls.
     pub(crate) fn write_answers(&self) {
         let mut text =
             String::from("answers:\n- { tool: book_trip, message: for an estimated, accept: { confirm: true } }\n");
@@ -170,8 +169,8 @@ impl CrashCase {
         self.place.write("answers.yaml", text);
     }
 
-    /// Finds out what became of the calls that the host asks about: ends whatever may still work on one of them, and
-    /// then looks at what the agents have done.
+    /// Resolves the ambiguous calls that the host asks about: ends every process that may still work on one of them,
+    /// and then reads the agents' record.
     pub(crate) fn resolve_ambiguous_calls(&mut self) {
         wait_for("the agents' processes to end", || self.leftover_processes().is_empty().then_some(()));
         self.servers.restart(&self.place);
@@ -211,7 +210,7 @@ impl CrashCase {
         if !self.place.path("journal.db").exists() {
             return None;
         }
-        // A process that was killed while it made the journal may have left an empty file.
+        // A process that was killed while it created the journal may have left an empty file.
         let reader = JournalReader::open(&self.place.path("journal.db")).ok()?;
         let runs = reader.runs(2).expect("a journal");
         assert!(runs.len() < 2, "a second run was begun");
@@ -227,7 +226,7 @@ impl CrashCase {
         reader.records(&run, 0).collect::<Result<_, _>>().expect("its events")
     }
 
-    /// The processes of this place that are not its servers: each has the place in its environment.
+    /// Returns the processes of this workspace that are not its servers. Each has the workspace in its environment.
     fn leftover_processes(&self) -> Vec<u32> {
         let place = self.place.path("").display().to_string();
         let processes = std::fs::read_dir("/proc").expect("a list of processes").filter_map(Result::ok);
@@ -239,13 +238,14 @@ impl CrashCase {
         ours.collect()
     }
 
-    /// What the processes said, the latest last.
+    /// Returns the output of the processes, the latest last.
     fn stderr_text(&self) -> String {
         std::fs::read_to_string(self.place.path("talk")).unwrap_or_default()
     }
 }
 
-/// Each agent three times: as a child of the host, and over HTTP in each era. The children speak one era each, too.
+/// Returns an agents file with each agent three times: as a child of the host, and over HTTP in each era. The children
+/// speak one era each, too.
 fn agents_file(place: &Workspace, servers: &AgentServers) -> String {
     let (effects, documents) = (place.path("effects.jsonl"), place.path("documents"));
     let mut text = String::new();

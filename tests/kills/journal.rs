@@ -1,4 +1,4 @@
-//! The journal finds no room, or is held by somebody else, in the middle of a run.
+//! A journal that is full or locked by another process in the middle of a run.
 
 use std::{
     process::{Command, Stdio},
@@ -12,16 +12,16 @@ use crate::{
     support::{CommandOutput, wait_for},
 };
 
-/// What the system does with a process whose file grows beyond the limit.
+/// The reaction of the system to a process whose file grows beyond the limit.
 #[derive(Clone, Copy)]
 enum OnSizeLimit {
-    /// It lets the write fail.
+    /// The write fails.
     FailWrite,
-    /// It ends the process.
+    /// The process is killed.
     KillProcess,
 }
 
-/// The next process of a case, none of whose files may grow beyond `kibibytes`.
+/// Runs the next process of a case with a limit of `kibibytes` on the size of each file.
 fn run_with_size_limit(case: &CrashCase, kibibytes: u64, on_limit: OnSizeLimit) -> CommandOutput {
     let trap = match on_limit {
         OnSizeLimit::FailWrite => "trap '' XFSZ;",

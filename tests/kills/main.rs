@@ -1,5 +1,5 @@
-//! Kills the host at random moments of a plan of fifty tasks, resumes it until it ends by itself, and holds what the
-//! agents say that they did against what the journal says.
+//! Kills the host at random moments of a plan of fifty tasks, resumes it until it ends by itself, and compares the
+//! agents' record with the journal.
 #![allow(missing_docs)]
 
 mod audit;
@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use case::{CrashCase, EXPECTED};
 use rng::Rng;
 
-/// As many kills as the suite must survive unless [`MIN_TOTAL_KILLS`] says otherwise.
+/// The number of kills that the suite must survive unless [`MIN_TOTAL_KILLS`] sets another.
 const USUAL_KILLS: usize = 200;
-/// The variable that asks for another number of kills.
+/// The variable that sets another number of kills.
 const MIN_TOTAL_KILLS: &str = "KAPELL_KILLS";
-/// Cases at the same time; each has a host and three servers.
+/// The number of parallel cases; each has a host and three servers.
 const PARALLEL_CASES: usize = 3;
-/// The variable that names the seed to begin with, as a failed test printed it.
+/// The variable with the first seed, as a failed test printed it.
 const SEED_VARIABLE: &str = "KAPELL_KILL_SEED";
 
 #[test]
@@ -49,7 +49,7 @@ fn crashes_lose_nothing_and_double_nothing() {
     eprintln!("{} kills", killed.into_inner());
 }
 
-/// A seed that no suite before had, unless one is asked for.
+/// Returns a new seed, unless the variable sets one.
 fn first_seed() -> u64 {
     match std::env::var(SEED_VARIABLE) {
         Ok(seed) => seed.parse().expect("a whole number"),

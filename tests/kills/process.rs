@@ -1,5 +1,4 @@
-//! One process of the host: started, watched, and killed at the moment that was drawn for it.
-//! Never looks at what the run is about.
+//! One process of the host: started, watched, and killed at its kill point.
 
 use std::{
     fs::File,
@@ -12,17 +11,17 @@ use std::{
 
 use crate::{rng::Rng, support::Workspace};
 
-/// No host that works is silent for so long, however busy the machine.
+/// The longest silence of a working host, even on a busy machine.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// When a process is killed.
+/// The moment at which a process is killed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KillPoint {
     /// This long after its start.
     After(Duration),
-    /// This long after it printed so many events.
+    /// This long after it printed this many events.
     AfterEvents(u64, Duration),
-    /// This long after the agents did so many things, of which the host may not know yet.
+    /// This long after the agents had this many effects, some of them perhaps unknown to the host.
     AfterEffects(u64, Duration),
     /// This long after it printed that the run has ended.
     RunEnded(Duration),
@@ -30,22 +29,22 @@ pub(crate) enum KillPoint {
     Never,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessEnd {
     Killed,
-    /// By itself, with this code.
+    /// It exited by itself, with this code.
     Exited(i32),
-    /// It did nothing any more, and was killed for that.
+    /// It made no progress, and was killed for that.
     Stuck,
 }
 
 impl KillPoint {
-    /// Draws a moment of any kind: while the host is starting, at any time, right after an event, right after an effect,
-    /// at the very end.
+    /// Draws a kill point of any kind: during startup, at any time, after an event, after an effect, or at the very
+    /// end.
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let kind = rng.below(20);
-        // Fine enough to fall between a fact and what follows from it.
+        // Short enough to fall between an event and its consequences.
         let pause = Duration::from_micros(rng.below(4_000));
         match kind {
             0..3 => Self::After(Duration::from_millis(rng.below(60))),
@@ -57,7 +56,7 @@ impl KillPoint {
     }
 }
 
-/// Starts `command`, which prints its events as lines, in `place`, and lets it live as long as `fate` says.
+/// Starts `command`, which prints its events as lines, in `place`, and runs it until `kill_point`.
 pub(crate) fn run_until(mut command: Command, kill_point: KillPoint, place: &Workspace) -> ProcessEnd {
     let talk = File::options().create(true).append(true).open(place.path("talk")).expect("a file for what is said");
     let start = Instant::now();
@@ -81,7 +80,7 @@ pub(crate) fn run_until(mut command: Command, kill_point: KillPoint, place: &Wor
     {
         std::thread::sleep(pause);
     }
-    // One that ended by itself has an exit code all the same.
+    // A process that ended by itself still has an exit code.
     if !matches!(kill_point, KillPoint::Never) || outcome == WatchResult::SilenceTimeout {
         child.kill().expect("killed, or ended before");
     }
@@ -94,18 +93,18 @@ pub(crate) fn run_until(mut command: Command, kill_point: KillPoint, place: &Wor
     }
 }
 
-/// What the watch over a process ended with.
+/// The reason why watching a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WatchResult {
     /// The moment came.
     TimeReached,
     /// The process closed its output.
     OutputClosed,
-    /// Nothing was printed for longer than anything in the plan takes.
+    /// Nothing was printed for longer than any step of the plan takes.
     SilenceTimeout,
 }
 
-/// Watches a process until `is_time`, which is asked after every line and every moment without one.
+/// Watches a process until `is_time` holds, which is checked after every line and after every interval without one.
 fn watch(lines: &Receiver<String>, mut is_time: impl FnMut(Option<&str>) -> bool) -> WatchResult {
     let mut heard = Instant::now();
     loop {
@@ -125,7 +124,7 @@ fn watch(lines: &Receiver<String>, mut is_time: impl FnMut(Option<&str>) -> bool
     }
 }
 
-/// The lines that it prints, for as long as it does.
+/// Returns the lines that the process prints, until its output closes.
 fn read_lines(child: &mut Child) -> Receiver<String> {
     let output = BufReader::new(child.stdout.take().expect("it is piped"));
     let (sender, lines) = channel();

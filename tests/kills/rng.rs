@@ -1,5 +1,4 @@
-//! Numbers that look random and are the same for the same seed.
-//! Never reads a clock.
+//! Pseudorandom numbers that are the same for the same seed.
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 pub(crate) struct Rng(u64);
@@ -9,7 +8,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A number from 0 up to, and without, `end`.
+    /// Returns a number from 0 up to, but not including, `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

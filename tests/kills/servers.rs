@@ -1,5 +1,4 @@
-//! The demo agents that serve HTTP on their own, beside the host and not as its children.
-//! Never outlive their case.
+//! The demo agents as separate HTTP servers, which are not children of the host. They end with their case.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -11,7 +10,7 @@ use crate::support::Workspace;
 /// The agents, each speaking both eras.
 pub(crate) const AGENTS: [&str; 3] = ["travel", "research", "archive"];
 
-/// Three processes.
+/// The processes of the servers.
 pub(crate) struct AgentServers {
     running: Vec<Server>,
 }
@@ -23,18 +22,18 @@ struct Server {
 }
 
 impl AgentServers {
-    /// Starts all of them on ports that are free.
+    /// Starts all servers on free ports.
     pub(crate) fn start(place: &Workspace) -> Self {
         Self { running: AGENTS.map(|agent| Server::start(place, agent, 0)).into() }
     }
 
-    /// The port of an agent.
+    /// Returns the port of an agent.
     pub(crate) fn port(&self, agent: &str) -> u16 {
         let server = self.running.iter().find(|server| server.agent == agent);
         server.expect("every agent is started").port
     }
 
-    /// Ends all of them, and with them every call that they still have; then starts them where they were.
+    /// Ends all servers with their running calls, and starts them again on the same ports.
     pub(crate) fn restart(&mut self, place: &Workspace) {
         for server in &mut self.running {
             server.end();
@@ -42,7 +41,7 @@ impl AgentServers {
         }
     }
 
-    /// Whether a process is one of them.
+    /// Returns whether a process is one of the servers.
     pub(crate) fn has_process(&self, pid: u32) -> bool {
         self.running.iter().any(|server| server.process.id() == pid)
     }

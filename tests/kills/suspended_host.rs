@@ -1,4 +1,4 @@
-//! The host stands still for longer than a call may be silent, while its agents go on.
+//! The host is suspended for longer than the idle timeout of a call, while its agents continue.
 
 use std::{process::Stdio, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::{
     support::{CommandOutput, send_signal, wait_for},
 };
 
-/// One call for each way to reach an agent, each silent for as long as it lasts.
+/// One call for each way to reach an agent. Each is silent while it runs.
 const PLAN: &str = "\
 name: standstill
 defaults: { timeout: 1s, effect: at_most_once, retry: { max_attempts: 1 } }
@@ -25,7 +25,7 @@ fn responses_to_a_suspended_host_are_not_lost() {
     wait_for("every call to be under way", || (case.started() == 3).then_some(()));
     std::thread::sleep(Duration::from_millis(300));
     send_signal(&host, "STOP");
-    // The agents answer after the first second, and by then nobody listens; by the end every call was silent too long.
+    // The agents answer meanwhile, and by the end every call has exceeded its idle timeout.
     std::thread::sleep(Duration::from_secs(3));
     send_signal(&host, "CONT");
     let ended = CommandOutput::from_output(host.wait_with_output().expect("ended"));

@@ -1,4 +1,4 @@
-//! What the tests of the MCP room share: a host that records what it is asked, and agents.
+//! Shared parts of the tests of the `mcp` module: a host that records requests, and agents.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -24,7 +24,7 @@ use rmcp::model::{ListToolsResult, Tool};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-/// A host that answers as it is told and remembers everything.
+/// A host that answers as configured and records everything.
 pub(crate) struct RecordingHost {
     directory: tempfile::TempDir,
     answer: Answer,
@@ -54,12 +54,12 @@ impl RecordingHost {
         Arc::new(Self { directory, answer, record: Mutex::default(), withdrawn: Notify::new() })
     }
 
-    /// The notes that were kept, oldest first.
+    /// Returns the saved checkpoints, oldest first.
     pub(crate) fn checkpoints(&self) -> Vec<(CheckpointKey, Value)> {
         self.record.lock().unwrap().checkpoints.clone()
     }
 
-    /// What a later process finds of them.
+    /// Returns the checkpoints that a later process finds.
     pub(crate) fn saved_checkpoints(&self) -> Checkpoints {
         let mut notes = Checkpoints::default();
         for (key, note) in self.checkpoints() {
@@ -100,7 +100,7 @@ impl RecordingHost {
         self.record.lock().unwrap().logged.clone()
     }
 
-    /// Waits until a question was taken back.
+    /// Waits until a question was withdrawn.
     pub(crate) async fn withdrawn(&self) {
         self.withdrawn.notified().await;
     }
@@ -158,7 +158,7 @@ impl Host for RecordingHost {
     }
 }
 
-/// A host that answers everything.
+/// Returns a host that answers everything.
 pub(crate) fn answering_host() -> Arc<RecordingHost> {
     let host = RecordingHost::with_answer(Answer::Accept { content: Some(json!({"name": "Ada"})) });
     host.set_reply(Ok(ChatReply {
@@ -172,7 +172,7 @@ pub(crate) fn answering_host() -> Arc<RecordingHost> {
     host
 }
 
-/// A pool over the given agents.
+/// Returns a pool with the given agents.
 pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
     let options = Options {
         log_dir: host.log_directory().to_owned(),
@@ -185,7 +185,7 @@ pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
     Pool::new(specs, options, host.clone())
 }
 
-/// An agent with everything at its simplest.
+/// Returns an agent with the simplest settings.
 pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
     AgentSpec {
         id: id.into(),
@@ -208,19 +208,19 @@ pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
     }
 }
 
-/// A child process.
+/// Returns a child process with this command.
 pub(crate) fn process(command: &str, args: &[&str]) -> ChildProcess {
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
     ChildProcess { command: command.to_owned(), args, env: IndexMap::new(), cwd: None }
 }
 
-/// The agent `odd`, misbehaving as `mode` says.
+/// Returns the agent `odd`, which misbehaves as `mode` says.
 pub(crate) fn odd_agent(mode: &str) -> AgentSpec {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/agents/odd.py");
     spec("odd", Transport::Stdio(process("python3", &[script.to_str().unwrap(), mode])))
 }
 
-/// A call of the agent `odd`.
+/// Returns an attempt at a tool of the agent `odd`.
 pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
     StartAttempt {
         attempt: AttemptId { task: "t".into(), number: 1 },
@@ -233,18 +233,18 @@ pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
     }
 }
 
-/// What a server offers: tools of these names, which take any object.
+/// Returns a list of tools with these names, which accept any object.
 pub(crate) fn tools_result(names: &[&'static str]) -> ListToolsResult {
     let schema = Arc::new(object(json!({"type": "object"})));
     ListToolsResult::with_all_items(names.iter().map(|&name| Tool::new(name, name, schema.clone())).collect())
 }
 
-/// The object in a value.
+/// Returns the object in a value.
 pub(crate) fn object(value: Value) -> JsonObject {
     value.as_object().cloned().unwrap()
 }
 
-/// Waits until it holds.
+/// Waits until the condition holds.
 pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     let holds = async {
         while !condition() {
@@ -254,13 +254,13 @@ pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it does not come to that");
 }
 
-/// Whether a process exists and is no zombie.
+/// Returns whether a process exists and is not a zombie.
 pub(crate) fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
 }
 
-/// Waits until none of the processes is left.
+/// Waits until all of the processes have ended.
 pub(crate) async fn wait_until_gone(pids: &[u32]) {
     let gone = async {
         while pids.iter().any(|pid| is_running(*pid)) {

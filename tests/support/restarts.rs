@@ -1,4 +1,4 @@
-//! Several lives of a host: one ends as if it were killed, the next takes up what it left.
+//! Restarts of a host: one ends as if it were killed, and the next one resumes its calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,34 +10,34 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RecordingHost, answering_host, pool, spec, wait_until};
 
-/// The agent `odd`, in the legacy era at that address.
+/// Returns the agent `odd`, in the legacy era at this address.
 pub(crate) fn legacy_agent(url: &str) -> AgentSpec {
     let transport = Transport::Http { url: url.to_owned(), headers: Vec::new(), bearer_token: None, server: None };
     AgentSpec { protocol: Protocol::Legacy, ..spec("odd", transport) }
 }
 
-/// A host that never answers.
+/// Returns a host that never answers.
 pub(crate) fn unresponsive_host() -> Arc<RecordingHost> {
     let host = answering_host();
     host.set_delay(Duration::from_secs(3_600));
     host
 }
 
-/// Carries out a call; what it says as text.
+/// Makes a call, and returns its text.
 pub(crate) async fn call(pool: &Pool, call: StartAttempt) -> Result<String, Failure> {
     let output = pool.call(call, JsonObject::new(), CancellationToken::new()).await?;
     Ok(output.text().into_owned())
 }
 
-/// Continues a call that an earlier host left; what it says as text. A failure is what the engine makes of it.
+/// Reattaches to a call of an earlier host, and returns its text. A failure is as the engine receives it.
 pub(crate) async fn reattach(pool: &Pool, call: StartAttempt, notes: &Checkpoints) -> Result<String, Failure> {
     let note = notes.calls[&call.attempt].clone();
     let output = pool.reattach(call, note, JsonObject::new(), CancellationToken::new()).await;
     Ok(output.map_err(kapell::engine::retry::reattach_failure)?.text().into_owned())
 }
 
-/// Makes a call in a host that ends, as if it were killed, as soon as `is_time`; gives the notes that it leaves. Its
-/// tasks are never polled again, so that it says no goodbye.
+/// Makes a call in a host that ends as if it were killed, as soon as `is_time` holds. Returns its checkpoints. The
+/// tasks of the host are never polled again, so they cannot close anything cleanly.
 pub(crate) async fn run_until_killed(
     url: &str,
     started: StartAttempt,
@@ -61,12 +61,12 @@ pub(crate) async fn run_until_killed(
     .unwrap()
 }
 
-/// The next life of the host.
+/// Returns the pool of the restarted host.
 pub(crate) fn restarted_pool(url: &str, host: &Arc<RecordingHost>, notes: &Checkpoints) -> Pool {
     pool(vec![legacy_agent(url)], host).with_sessions(notes.sessions.clone())
 }
 
-/// How far the calls of a host's life came.
+/// Returns the progress values that a host received.
 pub(crate) fn progress_values(host: &RecordingHost) -> Vec<f64> {
     host.progress().iter().map(|progress| progress.progress).collect()
 }

@@ -1,5 +1,5 @@
-//! Reads `agents.toml` into what is known of each agent and of each language model.
-//! Never connects, and never shows a header, a token or an environment value.
+//! Reads `agents.toml` into the settings of agents and language models. Diagnostics never contain a header, a token, or
+//! an environment value.
 
 use std::{
     borrow::Cow,
@@ -34,26 +34,26 @@ use crate::model::{
     AgentId, AgentPolicy, AgentSpec, ChildProcess, Consent, HumanDuration, LlmSpec, SamplingPolicy, Secrets, Transport,
 };
 
-/// The agents file's name where none is given.
+/// The default name of the agents file.
 const DEFAULT_FILE_NAME: &str = "agents.toml";
-/// Most calls in flight on an agent that does not say otherwise: enough to keep it busy, few enough for a
-/// server that starts a process for each.
+/// The default limit of concurrent calls to an agent: enough to keep it busy, and not too many for a server that starts
+/// a process for each call.
 const DEFAULT_MAX_CONCURRENCY: usize = 8;
 const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TOOL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// What an agents file says.
+/// The contents of an agents file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AgentsFile {
-    /// The agents that may be used, in the order of the file.
+    /// The enabled agents, in the order of the file.
     pub agents: IndexMap<AgentId, AgentSpec>,
-    /// Those that are switched off by `enabled = false`.
+    /// The agents with `enabled = false`.
     pub disabled: Vec<AgentId>,
-    /// The language models, the default first: that of `[llm]`, else the first of `[models]`.
+    /// The language models, the default first: the one of `[llm]`, or else the first of `[models]`.
     pub models: Vec<LlmSpec>,
-    /// How goals are planned.
+    /// The settings of the planner.
     pub planner: PlannerSettings,
-    /// The values that variables gave to keys, tokens, headers and other secrets, to be masked in what agents send.
+    /// The values of keys, tokens, headers, and other secrets from variables. They are masked in what agents send.
     pub secrets: Secrets,
 }
 
@@ -67,23 +67,23 @@ impl AgentsFile {
     }
 }
 
-/// How goals are planned.
+/// The settings of the planner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannerSettings {
-    /// The model that plans, by its name; the default one where absent.
+    /// The name of the planning model. The default model is used if it is absent.
     pub model: Option<String>,
-    /// Limits the tokens of an answer; where absent, the limit grows after an answer that was cut off.
+    /// The maximum tokens of a reply. If it is absent, the limit grows after a reply that was cut off.
     pub max_tokens: Option<u32>,
-    /// The temperature; the model's own where absent.
+    /// The temperature. The model's own default is used if it is absent.
     pub temperature: Option<f32>,
-    /// How much the model reasons; the model's own setting where absent.
+    /// The reasoning effort. The model's own default is used if it is absent.
     pub reasoning_effort: Option<String>,
-    /// Limits how many tasks an answer may plan.
+    /// The maximum number of tasks in a plan.
     pub max_tasks: usize,
 }
 
 impl PlannerSettings {
-    /// More tasks than a goal in a sentence needs.
+    /// More tasks than a goal in one sentence needs.
     pub const DEFAULT_MAX_TASKS: usize = 16;
 }
 
@@ -99,8 +99,8 @@ impl Default for PlannerSettings {
     }
 }
 
-/// Where the agents file is: `chosen`, else `agents.toml` in the working directory, else in the platform's
-/// configuration directory. The last is given when there is none at all.
+/// Returns the path of the agents file: `chosen`, or else `agents.toml` in the working directory if it exists, or else
+/// in the platform's configuration directory.
 pub fn agents_path(chosen: Option<&Path>) -> PathBuf {
     if let Some(chosen) = chosen {
         return chosen.to_owned();
@@ -115,7 +115,7 @@ pub fn agents_path(chosen: Option<&Path>) -> PathBuf {
 /// Reads the agents file at `path`.
 ///
 /// # Errors
-/// All its mistakes.
+/// Returns all diagnostics of the file.
 pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
     let text = read_text(path).map_err(|error| {
         error.with_help("name another file with `--agents PATH`, or write one: `kapell schema agents` describes it")
@@ -123,10 +123,10 @@ pub fn load_agents(path: &Path, environment: &dyn Environment) -> Result<AgentsF
     parse_agents(&path.display().to_string(), &text, environment)
 }
 
-/// Reads the text of an agents file that is called `name` in errors.
+/// Parses the text of an agents file; diagnostics use `name` as the file name.
 ///
 /// # Errors
-/// All its mistakes.
+/// Returns all diagnostics of the file.
 pub fn parse_agents(name: &str, text: &str, environment: &dyn Environment) -> Result<AgentsFile, Diagnostics> {
     let mut findings = DiagnosticSink::new("agents", Arc::new(SourceFile::new(name, text.to_owned())));
     let environment = SecretCollector::new(environment);
@@ -145,7 +145,7 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, findings: &mu
     }
     if findings.has_errors() {
         redaction::redact_quoted(text, findings);
-        // What follows from half a file would only be noise.
+        // Further diagnostics of an incomplete file would only be noise.
         return file;
     }
     let mut root = node_at(NodeValue::Map(map_from_table(table.get_ref())), &table.span());
@@ -195,7 +195,7 @@ fn read_agents_file(text: &str, environment: &SecretCollector<'_>, findings: &mu
     file
 }
 
-/// Expands every section for itself; those that are switched off may name variables that are not set.
+/// Expands each section separately, so that a disabled agent may refer to unset variables.
 fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, findings: &mut DiagnosticSink) {
     let NodeValue::Map(root) = &mut root.value else { return };
     for (name, entry) in root.iter_mut() {
@@ -216,11 +216,11 @@ fn expand_variables(root: &mut DocumentNode<'_>, environment: &dyn Environment, 
     }
 }
 
-/// Reads one section.
+/// A reader of one section.
 pub(super) struct SectionReader<'n> {
     pub(super) fields: CheckedTable<'n>,
     environment: &'n SecretCollector<'n>,
-    /// The section's name in the file.
+    /// The position of the section's name.
     pub(super) span: SourceSpan,
 }
 
@@ -320,7 +320,7 @@ impl SectionReader<'_> {
             }
         }
         for (name, node, value) in fields.text_map("env") {
-            // A hidden value came from a variable.
+            // A secret node contains the value of a variable.
             if node.is_secret && is_secret_name(name) {
                 self.environment.add(value);
             }
@@ -334,7 +334,7 @@ impl SectionReader<'_> {
         }
     }
 
-    /// The headers that are written out and those that variables hold.
+    /// Returns the headers with literal values and those with values from variables.
     pub(super) fn read_headers(&self, findings: &mut DiagnosticSink) -> Vec<(String, String)> {
         let mut headers = Vec::new();
         for (name, node, value) in self.fields.text_map("http_headers") {
@@ -356,7 +356,7 @@ impl SectionReader<'_> {
         headers
     }
 
-    /// The value of the variable that the key `name` names.
+    /// Returns the value of the variable that the key `name` refers to.
     pub(super) fn read_secret(&self, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
         let node = self.fields.node(name)?;
         let value = self.read_variable(node.as_text()?, node, findings)?;
@@ -368,7 +368,7 @@ impl SectionReader<'_> {
         Some(value)
     }
 
-    /// The value of the variable called `name`, which stands in `node`.
+    /// Returns the value of the variable `name`, which is the text of `node`.
     fn read_variable(&self, name: &str, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
         if !redaction::is_variable_name(name) {
             let found = findings.error("variable", node.span, "this must be the name of an environment variable");
@@ -393,7 +393,7 @@ fn check_header((name, value): (&str, &str), at: SourceSpan, findings: &mut Diag
     }
 }
 
-/// The URL that `node` holds, if it is one. It may hold secrets, so errors say only what is wrong with it.
+/// Returns the URL in `node`, if it is valid. Errors do not repeat the URL, because it may contain secrets.
 pub(super) fn parse_url(node: &DocumentNode<'_>, name: &str, findings: &mut DiagnosticSink) -> Option<String> {
     let text = node.as_text()?;
     let problem = match text.parse::<http::Uri>() {
@@ -416,7 +416,7 @@ fn node_at<'t>(tree: NodeValue<'t>, span: &std::ops::Range<usize>) -> DocumentNo
     DocumentNode::new(tree, SourceSpan { start: span.start, end: span.end })
 }
 
-/// The tree of a TOML table, in the order of the file. As deep as the TOML parser lets it be.
+/// Converts a TOML table to a map in the order of the file. The TOML parser bounds the recursion.
 fn map_from_table<'t>(table: &'t DeTable<'_>) -> Map<'t> {
     let mut entries: Vec<_> = table
         .iter()

@@ -1,5 +1,4 @@
 //! Reads the rules of an answers file.
-//! Never decides what a rule answers.
 
 use std::sync::Arc;
 
@@ -14,10 +13,10 @@ use super::{
     yaml,
 };
 
-/// Returns the rules of an answers file with their keys checked. A file without content has none.
+/// Returns the rules of an answers file with their keys checked. An empty file has no rules.
 ///
 /// # Errors
-/// Returns all mistakes of the file, with their places.
+/// Returns all diagnostics of the file.
 pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnostics> {
     let source = Arc::new(SourceFile::new(name, yaml::normalize(text).into_owned()));
     let mut findings = DiagnosticSink::new("answers", Arc::clone(&source));

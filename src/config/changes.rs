@@ -1,12 +1,11 @@
-//! Says how a plan differs from what it was, in words.
-//! Never judges whether that matters.
+//! Describes the differences between two versions of a plan or an agent's section.
 
 use serde_json::{Map, Value};
 
 use crate::model::{AgentId, AgentPolicy, Plan};
 
-/// How `now` differs from `before`, one difference each; nothing where they mean the same. What is said of agents
-/// counts only for those that both have: a plan that calls others has other tasks.
+/// Describes each difference between two versions of a plan. Ignores the agents: a plan that calls other agents has
+/// other tasks.
 pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
     let (before, now) = (to_object(before), to_object(now));
     let mut found = Vec::new();
@@ -21,7 +20,7 @@ pub fn plan_changes(before: &Plan, now: &Plan) -> Vec<String> {
     found
 }
 
-/// How the section of agent `id` differs from what it was; nothing where it means the same.
+/// Describes how the section of agent `id` has changed, if it has.
 pub fn agent_changes(id: &AgentId, before: &AgentPolicy, now: Option<&AgentPolicy>) -> Option<String> {
     let Some(now) = now else { return Some(format!("agent `{id}` is not in the agents file any more")) };
     if before == now {
@@ -57,7 +56,7 @@ fn push_task_changes(before: &Map<String, Value>, now: &Map<String, Value>, foun
     }
 }
 
-/// A task's key as the plan file has it.
+/// Returns the name of a task's field in the plan file.
 fn file_key(key: &str) -> String {
     match key {
         "work" => "call or prompt".to_owned(),
@@ -65,7 +64,7 @@ fn file_key(key: &str) -> String {
     }
 }
 
-/// The keys of both, those of the first in front.
+/// Returns the keys of both maps, those of the first map first.
 fn merged_keys<'m>(first: &'m Map<String, Value>, second: &'m Map<String, Value>) -> Vec<&'m str> {
     let more = second.keys().filter(|key| !first.contains_key(*key));
     first.keys().chain(more).map(String::as_str).collect()

@@ -1,5 +1,4 @@
-//! What is wrong with a file, where, and what to do about it; for people through miette, for programs as JSON.
-//! Never stops at the first mistake.
+//! The problems of a file, with positions and suggestions; rendered for people by miette and as JSON for programs.
 
 use std::{fmt, sync::Arc};
 
@@ -8,68 +7,68 @@ use serde::Serialize;
 use super::{diagnostic_sink::DiagnosticSink, source::SourceFile};
 use crate::model::text::{printable, printable_text};
 
-/// Most mistakes that a report shows in full; the count is never cut.
+/// The maximum number of diagnostics that a report shows. The counts include all of them.
 pub const MAX_SHOWN_DIAGNOSTICS: usize = 50;
 
-/// Whether a mistake keeps the file from being used.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It does.
+    /// A problem that prevents the use of the file.
     Error,
-    /// It does not.
+    /// A problem that does not prevent the use of the file.
     Warning,
 }
 
-/// One mistake.
+/// A problem in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// What kind of mistake, such as `plan::unknown_task`.
+    /// The kind of problem, such as `plan::unknown_task`.
     pub code: String,
-    /// How bad it is.
+    /// The severity of the problem.
     pub severity: Severity,
-    /// What is wrong: lowercase, no full stop.
+    /// The description of the problem: lowercase, without a final period.
     pub message: String,
-    /// The file, as it was named.
+    /// The file name as it was given.
     pub file: Arc<str>,
-    /// Where in the file, unless the mistake is about all of it.
+    /// The position of the problem, unless it concerns the whole file.
     #[serde(flatten)]
     pub position: Option<Position>,
-    /// What to say at the place itself.
+    /// The text to show at the position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// What to do about it.
+    /// The suggested fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
-/// A place in a file.
+/// A range in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
-    /// Bytes before it.
+    /// The byte offset of its start.
     pub offset: usize,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: usize,
-    /// Its line, from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// Its column in characters, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
 }
 
 impl Diagnostic {
-    /// Says something at the place itself.
+    /// Sets the text to show at the position.
     pub(super) fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Says what to do.
+    /// Sets the suggested fix.
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
     }
 
-    /// Says what to do, where that is known.
+    /// Sets the suggested fix, if it is known.
     pub(super) fn help_if_known(&mut self, help: Option<String>) -> &mut Self {
         if help.is_some() {
             self.help = help;
@@ -110,10 +109,10 @@ impl miette::Diagnostic for Diagnostic {
     }
 }
 
-/// All that is wrong with a file, with the file's text to show it in.
+/// All problems of a file, and the text of the file to show them in.
 ///
-/// As a `miette::Diagnostic` it is a headline with the first [`MAX_SHOWN_DIAGNOSTICS`] mistakes as related ones; its
-/// `Display` is the plain form, one mistake a line with its help under it.
+/// [`Self::report`] renders a headline and the first [`MAX_SHOWN_DIAGNOSTICS`] diagnostics with miette. `Display` is
+/// the plain form: one diagnostic a line, followed by its help.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     pub(super) source: Arc<SourceFile>,
@@ -121,7 +120,7 @@ pub struct Diagnostics {
     pub(super) overflow: OverflowCounts,
 }
 
-/// How many mistakes were counted without being kept.
+/// The number of diagnostics that were counted but not kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct OverflowCounts {
     pub(super) errors: usize,
@@ -129,34 +128,34 @@ pub(super) struct OverflowCounts {
 }
 
 impl Diagnostics {
-    /// The mistakes, in the order of the file; of a file with very many, a part.
+    /// Returns the diagnostics in the order of the file. The list is incomplete if a file has very many.
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
     }
 
-    /// How many errors there are.
+    /// Returns the number of errors, including those that are not in the list.
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|found| found.severity == Severity::Error).count() + self.overflow.errors
     }
 
-    /// How many warnings there are.
+    /// Returns the number of warnings, including those that are not in the list.
     pub fn warnings(&self) -> usize {
         self.list.iter().filter(|found| found.severity == Severity::Warning).count() + self.overflow.warnings
     }
 
-    /// Whether there are none, not even warnings.
+    /// Returns whether the list has neither errors nor warnings.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// One mistake that is about a file as a whole, or about something that is no file.
+    /// Returns one error about a whole file, or about an input that is not a file.
     pub fn for_file(file: &str, code: &str, message: impl Into<String>) -> Self {
         let mut findings = DiagnosticSink::new("", Arc::new(SourceFile::new(file, String::new())));
         findings.file_error(code, message.into());
         findings.finish()
     }
 
-    /// Mistakes in something that is no file: what it is, then code, message and advice of each.
+    /// Returns errors about an input that is not a file, from the code, message, and help of each.
     pub(super) fn for_input(
         name: &str,
         mistakes: impl IntoIterator<Item = (&'static str, String, Option<String>)>,
@@ -168,7 +167,7 @@ impl Diagnostics {
         findings.finish()
     }
 
-    /// The same with advice on the last mistake.
+    /// Sets the help of the last diagnostic.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         if let Some(last) = self.list.last_mut() {
@@ -177,7 +176,7 @@ impl Diagnostics {
         self
     }
 
-    /// The same with one more mistake, which is about the file as a whole.
+    /// Appends an error about the whole file.
     #[must_use]
     pub fn with_error(mut self, code: &str, message: impl Into<String>) -> Self {
         let (severity, file) = (Severity::Error, Arc::clone(&self.source.name));
@@ -233,7 +232,7 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// The headline alone, for a report that shows the mistakes below it.
+/// The headline of a report, with the diagnostics as related ones.
 #[derive(Debug)]
 struct Headline<'d>(&'d Diagnostics);
 
@@ -256,7 +255,7 @@ impl miette::Diagnostic for Headline<'_> {
 }
 
 impl Diagnostics {
-    /// The form in which `miette`'s handlers print it.
+    /// Returns the form that `miette`'s handlers print.
     pub fn report(&self) -> impl miette::Diagnostic + '_ {
         Headline(self)
     }

@@ -1,5 +1,4 @@
-//! Collects what is wrong with a file while it is read.
-//! Never grows without bound: from some point on, mistakes are only counted.
+//! Collects the diagnostics of a file while it is read. Keeps a bounded number and counts the rest.
 
 use std::sync::Arc;
 
@@ -9,27 +8,27 @@ use super::{
     source::{SourceFile, SourceSpan},
 };
 
-/// Collects what is found while a file is read.
+/// A collector of the diagnostics of one file.
 #[derive(Debug)]
 pub(super) struct DiagnosticSink {
     code_prefix: &'static str,
     pub(super) source: Arc<SourceFile>,
     list: Vec<Diagnostic>,
     overflow: OverflowCounts,
-    /// Parts of the file that no report may show.
+    /// The parts of the file that reports must not show.
     redacted: Vec<SourceSpan>,
-    /// Takes what is said of mistakes that are counted only.
+    /// A placeholder that receives the details of diagnostics that are only counted.
     discarded: Diagnostic,
 }
 
-/// Most mistakes that are kept; the rest is counted. More than anyone reads, and a bound on memory and time.
+/// The maximum number of diagnostics that are kept: more than anyone reads, and a bound on memory and time.
 const MAX_DIAGNOSTICS: usize = 250;
 
-/// From this many mistakes on, no names are compared any more: in a large file that would take minutes.
+/// The number of diagnostics after which no suggestions are computed: in a large file they would take minutes.
 const MAX_SUGGESTIONS: usize = 50;
 
 impl DiagnosticSink {
-    /// For a file whose codes start with `family::`.
+    /// Creates a sink for a file whose diagnostic codes start with `family::`.
     pub(super) fn new(family: &'static str, source: Arc<SourceFile>) -> Self {
         let spare = Diagnostic {
             code: String::new(),
@@ -58,12 +57,12 @@ impl DiagnosticSink {
         self.push(Severity::Warning, code, Some(at), message.into())
     }
 
-    /// The file's name, as it was given.
+    /// Returns the file name as it was given.
     pub(super) fn file(&self) -> &str {
         &self.source.name
     }
 
-    /// An error about the file as a whole.
+    /// Adds an error about the whole file.
     pub(super) fn file_error(&mut self, code: &str, message: impl Into<String>) -> &mut Diagnostic {
         self.push(Severity::Error, code, None, message.into())
     }
@@ -84,7 +83,7 @@ impl DiagnosticSink {
         &mut self.list[last]
     }
 
-    /// `did you mean …?`, where one of `names` is close to `wanted`.
+    /// Returns `did you mean …?`, if one of `names` is similar to `wanted`.
     pub(super) fn did_you_mean<'n>(&self, wanted: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
         if self.list.len() >= MAX_SUGGESTIONS {
             return None;
@@ -92,32 +91,32 @@ impl DiagnosticSink {
         crate::expression::closest_match(wanted, names).map(|close| format!("did you mean `{close}`?"))
     }
 
-    /// Whether mistakes are only counted from here on.
+    /// Returns whether further diagnostics are only counted.
     fn is_full(&self) -> bool {
         self.list.len() >= MAX_DIAGNOSTICS
     }
 
-    /// Where a part of a text stands in the file. Only as exact as it is worth.
+    /// Returns the position of a part of a text. Returns that of the whole text if the sink is full.
     pub(super) fn span_in(&self, node: &DocumentNode<'_>, range: std::ops::Range<usize>) -> SourceSpan {
         if self.is_full() { node.span } else { node.span_within(range, &self.source) }
     }
 
-    /// Whether nothing was found so far.
+    /// Returns whether no diagnostics were found so far.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Whether anything found so far keeps the file from being used.
+    /// Returns whether any error was found so far.
     pub(super) fn has_errors(&self) -> bool {
         self.overflow.errors > 0 || self.list.iter().any(|found| found.severity == Severity::Error)
     }
 
-    /// Shows this part of the file to nobody.
+    /// Excludes a part of the file from reports.
     pub(super) fn redact(&mut self, extent: SourceSpan) {
         self.redacted.push(extent);
     }
 
-    /// All that was found, in the order of the file.
+    /// Returns all diagnostics in the order of the file.
     pub(super) fn finish(self) -> Diagnostics {
         let mut list = self.list;
         list.sort_by_key(|found| found.position);

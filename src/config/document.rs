@@ -1,5 +1,4 @@
-//! A file's values with the places where they stand: what YAML and TOML have in common.
-//! Never knows what the values mean.
+//! The values of a YAML or TOML file with their positions.
 
 use std::borrow::Cow;
 
@@ -11,16 +10,16 @@ use super::{
     source::{SourceFile, SourceSpan},
 };
 
-/// A value and its place. Its texts are parts of the file wherever they are written as they are meant.
+/// A value and its position. Texts borrow from the file unless they contain escapes or folded lines.
 #[derive(Debug, Clone)]
 pub(super) struct DocumentNode<'s> {
     pub(super) span: SourceSpan,
     pub(super) value: NodeValue<'s>,
-    /// Whether it holds something from the environment, which may be secret and is never shown.
+    /// Whether the value contains an environment variable. It may be secret and is never shown.
     pub(super) is_secret: bool,
 }
 
-/// A value.
+/// A value without its position.
 #[derive(Debug, Clone)]
 pub(super) enum NodeValue<'s> {
     Null,
@@ -31,7 +30,7 @@ pub(super) enum NodeValue<'s> {
     Map(Map<'s>),
 }
 
-/// What stands under a key.
+/// The value of a key.
 #[derive(Debug, Clone)]
 pub(super) struct MapEntry<'s> {
     pub(super) key_span: SourceSpan,
@@ -43,7 +42,7 @@ impl<'s> DocumentNode<'s> {
         Self { span: extent, value: tree, is_secret: false }
     }
 
-    /// Gives back the room that a list or map took to grow.
+    /// Releases the unused capacity of a list or map.
     pub(super) fn shrink_to_fit(&mut self) {
         match &mut self.value {
             NodeValue::List(nodes) => nodes.shrink_to_fit(),
@@ -66,7 +65,7 @@ impl<'s> DocumentNode<'s> {
         }
     }
 
-    /// The value without its places. As deep as the file, which is bounded where it is read.
+    /// Converts the value to JSON. The recursion is as deep as the file, whose depth the reader bounds.
     pub(super) fn to_json(&self) -> Value {
         match &self.value {
             NodeValue::Null => Value::Null,
@@ -80,7 +79,7 @@ impl<'s> DocumentNode<'s> {
         }
     }
 
-    /// The JSON type of the value, with its article.
+    /// Returns the type of the value with its article.
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             NodeValue::Null => "nothing",
@@ -93,8 +92,10 @@ impl<'s> DocumentNode<'s> {
         }
     }
 
-    /// Where the bytes `range` of this text stand in the file. Escapes and folded lines are in the way of an
-    /// exact answer; then it is the place of the same words, or else of the whole text.
+    /// Returns the position of the bytes `range` of this text in the file.
+    ///
+    /// Escapes and folded lines can make it inexact: the result is then the position of an equal text, or of the whole
+    /// text.
     pub(super) fn span_within(&self, range: std::ops::Range<usize>, source: &SourceFile) -> SourceSpan {
         let (Some(text), Some(raw)) = (self.as_text(), source.text.get(self.span.start..self.span.end)) else {
             return self.span;
@@ -114,7 +115,7 @@ impl<'s> DocumentNode<'s> {
         raw.match_indices(part).nth(before).map_or(self.span, |(start, _)| within(start))
     }
 
-    /// What stands at a JSON pointer below this node; the closest there is.
+    /// Returns the node at a JSON pointer below this node, or its closest existing ancestor.
     pub(super) fn at_pointer(&self, pointer: &str) -> &Self {
         let mut node = self;
         for step in pointer.split('/').skip(1) {
@@ -131,7 +132,7 @@ impl<'s> DocumentNode<'s> {
     }
 }
 
-/// A value or a part of its text. Where exactly that is, is found out only when it must be told.
+/// A value or a part of its text. Its position is computed only when a diagnostic needs it.
 #[derive(Debug, Clone)]
 pub(super) struct NodeLocation<'n> {
     pub(super) node: &'n DocumentNode<'n>,

@@ -1,5 +1,5 @@
-//! What a file may take from outside of itself: variables, this program's path, a free port.
-//! Never shows a value that it put in.
+//! Expands `${…}` in the agents file: environment variables, the path of this program, and a free port. Diagnostics
+//! never contain an expanded value.
 
 use super::{
     diagnostic_sink::DiagnosticSink,
@@ -8,19 +8,19 @@ use super::{
 };
 use crate::system;
 
-/// The host's environment, as the agents file sees it.
+/// The environment that the agents file can refer to.
 pub trait Environment {
-    /// The value of a variable, if it is set.
+    /// Returns the value of a variable, if it is set.
     fn variable(&self, name: &str) -> Option<String>;
-    /// The path of this executable; what `${KAPELL}` means.
+    /// Returns the path of this executable, the value of `${KAPELL}`.
     ///
     /// # Errors
-    /// Why it is not known.
+    /// The reason why the path is unknown.
     fn executable(&self) -> Result<String, String>;
-    /// A loopback port on which nothing listens; what `${PORT}` means.
+    /// Returns an unused loopback port, the value of `${PORT}`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why no port is available.
     fn free_port(&self) -> Result<u16, String>;
 }
 
@@ -44,21 +44,21 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// Replaces the `${…}` of every text below a node.
+/// An expander of the `${…}` in all texts below a node.
 pub(super) struct Expander<'e> {
     environment: &'e dyn Environment,
-    /// Whether `${PORT}` has a meaning; the port, once it was asked for.
+    /// The state of `${PORT}`.
     port: PortPlaceholder,
 }
 
-/// What `${PORT}` means in a section.
+/// The meaning of `${PORT}` in a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PortPlaceholder {
-    /// Nothing: the host does not start a server there.
+    /// Undefined: the host does not start a server for the section.
     Unavailable,
-    /// A free port that nobody has asked for yet.
+    /// A free port that is allocated at the first use.
     Unassigned,
-    /// This one.
+    /// The allocated port.
     Assigned(u16),
 }
 
@@ -67,7 +67,7 @@ impl<'e> Expander<'e> {
         Self { environment, port }
     }
 
-    /// Expands all texts below `node`. What cannot be expanded is reported and becomes nothing.
+    /// Expands all texts below `node`. A text that cannot be expanded is reported and becomes null.
     pub(super) fn expand(&mut self, node: &mut DocumentNode<'_>, findings: &mut DiagnosticSink) {
         let extent = node.span;
         match &mut node.value {
@@ -82,7 +82,7 @@ impl<'e> Expander<'e> {
         }
     }
 
-    /// The text with its `${…}` replaced; nothing where one of them has no value.
+    /// Replaces each `${…}` in the text. Returns `None` if one of them has no value.
     fn expand_text(&mut self, text: &str, at: SourceSpan, findings: &mut DiagnosticSink) -> Option<String> {
         let (mut expanded, mut rest) = (Some(String::with_capacity(text.len())), text);
         let push = |expanded: &mut Option<String>, part: &str| {
@@ -117,7 +117,10 @@ impl<'e> Expander<'e> {
         expanded
     }
 
-    /// What stands for `NAME` or `NAME:-default`; else a message and advice.
+    /// Returns the value of `NAME` or `NAME:-default`.
+    ///
+    /// # Errors
+    /// The message and the help of a diagnostic.
     fn resolve_variable(&mut self, inside: &str) -> Result<String, (String, String)> {
         let (name, default) = match inside.split_once(":-") {
             Some((name, default)) => (name, Some(default)),

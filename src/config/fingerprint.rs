@@ -1,15 +1,15 @@
-//! Tells whether an agent's section is still what it was when a run began.
-//! Never takes in a value that may be a secret.
+//! Computes fingerprints that show whether an agent's section has changed since a run began. Values that may be secret
+//! are not part of a fingerprint.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::document::DocumentNode;
 
-/// Bytes of the hash that are kept: enough to tell two versions of a section apart.
+/// The length of a fingerprint in bytes: enough to distinguish two versions of a section.
 const FINGERPRINT_BYTES: usize = 8;
 
-/// A hash of a file's text.
+/// Returns a hash of a file's text.
 pub fn fingerprint_of_text(text: &str) -> String {
     short_hash(text)
 }
@@ -18,8 +18,8 @@ fn short_hash(text: &str) -> String {
     Sha256::digest(text).iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash of the section as it is written, before variables are expanded, and without the values of its environment
-/// and headers, which may be secrets and may change without making another agent of it.
+/// Returns a hash of the section before variables are expanded. Excludes the values of its environment and headers:
+/// they may be secret, and may change without changing the agent.
 pub(super) fn fingerprint_of_section(section: &DocumentNode<'_>) -> String {
     let mut written = section.to_json();
     if let Value::Object(keys) = &mut written {
@@ -28,7 +28,7 @@ pub(super) fn fingerprint_of_section(section: &DocumentNode<'_>) -> String {
                 entries.values_mut().for_each(|value| *value = Value::Null);
             }
         }
-        // A map keeps the order of the file, which means nothing.
+        // The order of keys has no meaning.
         keys.sort_keys();
     }
     short_hash(&written.to_string())

@@ -1,5 +1,4 @@
-//! Makes a run's inputs from what the person gave and what the plan asks for.
-//! Never reads a file.
+//! Resolves a run's inputs from parameters, a file, and the plan's defaults.
 
 use serde_json::{Map, Value};
 
@@ -9,23 +8,23 @@ use crate::{
     model::{InputSpec, InputType, Plan, has_leading_zero},
 };
 
-/// Why a run cannot have its inputs.
+/// A problem with the inputs of a run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct InputError {
-    /// What kind of mistake, such as `input::missing`.
+    /// The kind of problem, such as `input::missing`.
     pub code: &'static str,
-    /// What is wrong: lowercase, no full stop.
+    /// The description of the problem: lowercase, without a final period.
     pub message: String,
-    /// What to do about it.
+    /// The suggested fix.
     pub help: Option<String>,
 }
 
-/// The inputs of a run: `parameters` (`name=value`, as on the command line) before the values of `file`, before
-/// the plan's defaults. An input that is neither given nor required is `null`.
+/// Returns the inputs of a run. `parameters` (`name=value`, as on the command line) take precedence over the values of
+/// `file`, and these over the plan's defaults. An optional input without a value is `null`.
 ///
 /// # Errors
-/// All that is missing, unknown or of the wrong type.
+/// Returns all inputs that are missing, unknown, or of the wrong type.
 pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) -> Result<Value, Vec<InputError>> {
     let mut errors = Vec::new();
     let mut given = Map::new();
@@ -62,7 +61,7 @@ pub fn resolve_inputs(plan: &Plan, parameters: &[String], file: Option<&Value>) 
                     let message = format!("the input `{name}` must be {}, not `{text}`", type_name(spec.kind));
                     let help = help.or_else(|| spec.description.clone());
                     errors.push(InputError { code: "input::wrong_type", message, help });
-                    // It was given, if wrongly: to call it missing too would be one mistake told twice.
+                    // Keeps the input from being reported as missing too.
                     given.insert(name.to_owned(), Value::Null);
                 }
             }
@@ -110,10 +109,10 @@ fn check_type(name: &str, value: &Value, spec: &InputSpec, errors: &mut Vec<Inpu
     }
 }
 
-/// Returns the value that `text` spells. Text needs no quotes; everything else is read as in a file of parameters.
+/// Parses the value of a parameter. Strings need no quotes; all other types are parsed like a file of parameters.
 ///
 /// # Errors
-/// Returns what to do about it, where that is known.
+/// Returns a suggestion, if one is known.
 fn parse_parameter(text: &str, kind: InputType) -> Result<Value, Option<String>> {
     if kind == InputType::String {
         return Ok(text.into());
@@ -123,7 +122,7 @@ fn parse_parameter(text: &str, kind: InputType) -> Result<Value, Option<String>>
     if has_type(&value, kind) { Ok(value) } else { Err(type_conversion_help(&value, kind)) }
 }
 
-/// Returns how to write a value so that it is of the wanted type, where that is plain.
+/// Returns how to write a value of the wanted type, if the fix is obvious.
 pub(super) fn type_conversion_help(value: &Value, wanted: InputType) -> Option<String> {
     match (value, wanted) {
         (Value::String(text), InputType::Integer | InputType::Number) if has_leading_zero(text) => {
@@ -134,7 +133,7 @@ pub(super) fn type_conversion_help(value: &Value, wanted: InputType) -> Option<S
     }
 }
 
-/// Whether a value is of an input's type.
+/// Returns whether a value has an input's type.
 pub(super) fn has_type(value: &Value, kind: InputType) -> bool {
     match kind {
         InputType::String => value.is_string(),
@@ -146,7 +145,7 @@ pub(super) fn has_type(value: &Value, kind: InputType) -> bool {
     }
 }
 
-/// What a person calls a type, with its article.
+/// Returns the readable name of a type with its article.
 pub(super) fn type_name(kind: InputType) -> &'static str {
     match kind {
         InputType::String => "text",

@@ -1,5 +1,4 @@
-//! Every key of the plan file, the agents file and the answers file: its spelling, its meaning, its shape.
-//! Never says what follows from a value.
+//! Every key of the plan file, the agents file, and the answers file: its name, description, and type.
 
 mod agents;
 mod answers;

@@ -1,5 +1,4 @@
-//! Reads the section of a language model: what it says, and below it what its provider is known for.
-//! Never asks an endpoint.
+//! Reads the section of a language model. Keys of the section override the defaults of its provider.
 
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::{
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
 impl SectionReader<'_> {
-    /// The model called `name`; nothing where that is not to be known.
+    /// Reads the model `name`. Returns `None` if its URL or its model name is missing or invalid.
     pub(super) fn read_model(&self, name: &str, findings: &mut DiagnosticSink) -> Option<LlmSpec> {
         let fields = &self.fields;
         let headers = self.read_headers(findings);
@@ -53,7 +52,7 @@ impl SectionReader<'_> {
     }
 }
 
-/// Returns how goals are planned, by `model` or the default one.
+/// Reads the settings of the planner, with `model` or the default model.
 pub(super) fn read_planner(fields: &CheckedTable<'_>, model: Option<String>) -> PlannerSettings {
     #[expect(clippy::cast_possible_truncation, reason = "a temperature needs no more digits")]
     let temperature = fields.number("temperature").map(|temperature| temperature as f32);
@@ -66,7 +65,7 @@ pub(super) fn read_planner(fields: &CheckedTable<'_>, model: Option<String>) -> 
     }
 }
 
-/// Finds a temperature that the model that plans would never get.
+/// Reports a temperature that requests to the planning model would not contain.
 pub(super) fn check_planner(fields: &CheckedTable<'_>, file: &AgentsFile, findings: &mut DiagnosticSink) {
     let Some(node) = fields.node("temperature") else { return };
     let Some(spec) = file.planner_model().filter(|spec| !spec.dialect.temperature) else { return };
@@ -75,7 +74,7 @@ pub(super) fn check_planner(fields: &CheckedTable<'_>, file: &AgentsFile, findin
     findings.error("temperature", node.span, message).help(help);
 }
 
-/// The model that `node` names, of those that the agents file has.
+/// Returns the model that `node` refers to, or reports that `known` does not contain it.
 pub(super) fn resolve_model<'n>(
     node: &DocumentNode<'_>,
     known: impl Iterator<Item = &'n str> + Clone,

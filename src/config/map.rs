@@ -1,21 +1,21 @@
-//! A map of a file: its keys in the order in which they are written.
-//! Never knows what its values are.
+//! A map that keeps its keys in the order of the file.
 
 use std::{borrow::Cow, collections::HashMap, slice};
 
 use super::document::MapEntry;
 
-/// Most keys that are found by looking at each, which takes less time and room than hashing them.
+/// The maximum number of keys for linear search, which is faster and smaller than hashing for few keys.
 const MAX_LINEAR_KEYS: usize = 16;
 
-/// How names of a file are hashed: most are short.
+/// The hasher of names, most of which are short.
 pub(super) type NameHasher = foldhash::fast::RandomState;
 
-/// Keys in the order of the file, each once. A plan has a map or two for each task, so a small one is small.
+/// A map of unique keys in the order of the file. Small maps are compact, because a plan has a map or two for each
+/// task.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Map<'s> {
     entries: Vec<(Cow<'s, str>, MapEntry<'s>)>,
-    /// The place of each key, where there are many.
+    /// The index of each key, if there are more than [`MAX_LINEAR_KEYS`].
     #[expect(clippy::box_collection, reason = "few maps have it, and all of them have room for it")]
     indices: Option<Box<HashMap<Cow<'s, str>, usize, NameHasher>>>,
 }
@@ -36,7 +36,7 @@ impl<'s> Map<'s> {
         self.index_of(key).is_some()
     }
 
-    /// Adds an entry; gives whether its key is new, and changes nothing where it is not.
+    /// Adds an entry and returns true, or returns false and changes nothing if the key exists.
     pub(super) fn insert(&mut self, key: Cow<'s, str>, entry: MapEntry<'s>) -> bool {
         if self.contains_key(&key) {
             return false;
@@ -52,7 +52,7 @@ impl<'s> Map<'s> {
         true
     }
 
-    /// Gives back what room is left.
+    /// Releases the unused capacity.
     pub(super) fn shrink_to_fit(&mut self) {
         self.entries.shrink_to_fit();
     }
@@ -91,7 +91,7 @@ impl<'m, 's> IntoIterator for &'m Map<'s> {
     }
 }
 
-/// Of two entries with the same key, the first counts.
+/// Keeps the first of several entries with the same key.
 impl<'s> FromIterator<(Cow<'s, str>, MapEntry<'s>)> for Map<'s> {
     fn from_iter<I: IntoIterator<Item = (Cow<'s, str>, MapEntry<'s>)>>(entries: I) -> Self {
         let mut map = Self::default();

@@ -1,5 +1,4 @@
-//! Turns `agents.toml` and plan files into model types, or into all their mistakes at once.
-//! Never connects to anything.
+//! Reads `agents.toml`, plan files, and answers files into model types, or returns all of their diagnostics at once.
 
 mod agents_file;
 mod answers_file;

@@ -1,18 +1,17 @@
-//! The providers that a model's section can name: where each is, and how it wants to be asked.
-//! Never decides for a person: every key of the section counts more.
+//! Presets of known model providers: the address and the dialect of each. Keys of a model's section override them.
 
 use crate::model::{Dialect, ForcedToolChoice, MaxTokensField, StructuredOutput};
 
-/// What a section means that names a provider and says no more.
+/// The defaults of a provider.
 pub(super) struct ProviderPreset {
-    /// How the file spells it.
+    /// The name in the file.
     pub(super) name: &'static str,
-    /// Where it is; none where that differs from account to account.
+    /// The address of its API. Absent if it depends on the account.
     pub(super) base_url: Option<&'static str>,
     pub(super) dialect: Dialect,
 }
 
-/// What a server takes that is run by oneself; tools and pictures depend on the model.
+/// The dialect of a self-hosted server. Support for tools and images depends on the model.
 const LOCAL_DIALECT: Dialect = Dialect {
     max_tokens_field: MaxTokensField::MaxTokens,
     max_output_tokens: None,
@@ -31,7 +30,8 @@ const LOCAL_DIALECT: Dialect = Dialect {
 
 const HOSTED_DIALECT: Dialect = Dialect { tools: true, ..LOCAL_DIALECT };
 
-/// What every model of OpenAI's takes, the reasoning ones included. They are shown the schema of their reply.
+/// The dialect that all OpenAI models support, including reasoning models. The endpoint shows them the schema of their
+/// reply.
 const OPENAI_DIALECT: Dialect = Dialect {
     max_tokens_field: MaxTokensField::MaxCompletionTokens,
     temperature: false,
@@ -41,19 +41,19 @@ const OPENAI_DIALECT: Dialect = Dialect {
     ..HOSTED_DIALECT
 };
 
-/// The preset of that name.
+/// Returns the preset with this name.
 pub(super) fn find_preset(name: &str) -> Option<&'static ProviderPreset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
 
-/// All presets; the words of the key `provider` are theirs.
+/// All presets. Their names are the values of the key `provider`.
 pub(super) static PRESETS: [ProviderPreset; 12] = [
     ProviderPreset { name: "openai", base_url: Some("https://api.openai.com/v1"), dialect: OPENAI_DIALECT },
     ProviderPreset { name: "azure", base_url: None, dialect: OPENAI_DIALECT },
     ProviderPreset {
         name: "anthropic",
         base_url: Some("https://api.anthropic.com/v1"),
-        // It ignores `response_format`, and some of its models refuse to be made to use a tool.
+        // It ignores `response_format`, and some of its models reject a forced tool call.
         dialect: Dialect {
             structured_output: StructuredOutput::Text,
             tool_choice: ForcedToolChoice::Auto,
@@ -64,19 +64,19 @@ pub(super) static PRESETS: [ProviderPreset; 12] = [
     ProviderPreset {
         name: "gemini",
         base_url: Some("https://generativelanguage.googleapis.com/v1beta/openai"),
-        // Its schemas are part of the prompt already.
+        // It already includes schemas in the prompt.
         dialect: Dialect { schema_in_prompt: false, images: true, ..HOSTED_DIALECT },
     },
     ProviderPreset {
         name: "openrouter",
         base_url: Some("https://openrouter.ai/api/v1"),
-        // It drops a schema that the provider behind it does not take, so the schema has to be in the prompt.
+        // It drops a schema that the upstream provider does not support, so the prompt must contain the schema.
         dialect: Dialect { structured_output: StructuredOutput::JsonObject, ..HOSTED_DIALECT },
     },
     ProviderPreset {
         name: "groq",
         base_url: Some("https://api.groq.com/openai/v1"),
-        // Its structured output does not go together with a stream.
+        // Its structured output cannot be combined with streaming.
         dialect: Dialect {
             max_tokens_field: MaxTokensField::MaxCompletionTokens,
             structured_output: StructuredOutput::Text,
@@ -86,7 +86,8 @@ pub(super) static PRESETS: [ProviderPreset; 12] = [
     ProviderPreset {
         name: "deepseek",
         base_url: Some("https://api.deepseek.com/v1"),
-        // It refuses schemas, and its reasoning models a forced tool and a conversation without their thoughts.
+        // It rejects schemas. Its reasoning models reject a forced tool call, and a conversation without their
+        // reasoning.
         dialect: Dialect {
             structured_output: StructuredOutput::JsonObject,
             tool_choice: ForcedToolChoice::Auto,
@@ -97,7 +98,7 @@ pub(super) static PRESETS: [ProviderPreset; 12] = [
     ProviderPreset {
         name: "mistral",
         base_url: Some("https://api.mistral.ai/v1"),
-        // It refuses every field that it does not know, tells its usage unasked, and adds the schema to the prompt itself.
+        // It rejects unknown fields, always reports usage, and adds the schema to the prompt itself.
         dialect: Dialect {
             tool_choice: ForcedToolChoice::Any,
             stream_usage: false,
@@ -108,7 +109,7 @@ pub(super) static PRESETS: [ProviderPreset; 12] = [
     ProviderPreset {
         name: "xai",
         base_url: Some("https://api.x.ai/v1"),
-        // Its reasoning models refuse stop sequences.
+        // Its reasoning models reject stop sequences.
         dialect: Dialect { max_tokens_field: MaxTokensField::MaxCompletionTokens, stop: false, ..HOSTED_DIALECT },
     },
     ProviderPreset { name: "ollama", base_url: Some("http://127.0.0.1:11434/v1"), dialect: LOCAL_DIALECT },

@@ -1,5 +1,4 @@
-//! Reads files and standard input as text, within bounds.
-//! Never knows what is in them.
+//! Reads files and standard input as text, up to a maximum size.
 
 use std::{
     io::{self, ErrorKind},
@@ -12,7 +11,7 @@ use crate::system::files::{self, MAX_FILE_BYTES};
 /// Reads a text file; `-` is the standard input.
 ///
 /// # Errors
-/// When it cannot be read, is larger than 64 MiB, or is not UTF-8.
+/// Returns an error if it cannot be read, is larger than 64 MiB, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String, Diagnostics> {
     let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let fail = |code, problem: String| Diagnostics::for_file(&name, code, format!("`{name}` {problem}"));

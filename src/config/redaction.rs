@@ -1,5 +1,5 @@
-//! Finds the parts of an agents file that a report must not show: what headers, variables and tokens are set to.
-//! Never shows too much where it is not sure.
+//! Redacts the parts of an agents file that a report must not show: the values of headers, variables, and tokens.
+//! Redacts too much rather than too little.
 
 use super::{
     diagnostic_sink::DiagnosticSink,
@@ -10,8 +10,8 @@ use super::{
     table_schema::TableSchema,
 };
 
-/// The keys whose values are shown. All others may hold a secret, and so may keys that do not exist: a key
-/// that is written where the name of its variable belongs is the commonest mistake of all.
+/// The keys whose values are shown. Other keys may contain a secret, even unknown ones: a secret in place of the name
+/// of its variable is the most common mistake.
 const PUBLIC_KEYS: [&str; 40] = [
     "args",
     "audio",
@@ -54,19 +54,19 @@ const PUBLIC_KEYS: [&str; 40] = [
     "tool_timeout",
     "tools",
 ];
-/// Keys whose values are shown unless they hold a user's name or a query.
+/// The keys whose values are shown unless they contain user information or a query.
 const URL_KEYS: [&str; 2] = ["base_url", "url"];
-/// Keys whose values are names of variables, and shown if they look like ones.
+/// The keys whose values are shown if they look like names of variables.
 const VARIABLE_NAME_KEYS: [&str; 2] = ["api_key_env_var", "bearer_token_env_var"];
 
-/// Whether `text` can be the name of a variable.
+/// Returns whether `text` can be the name of a variable.
 pub(super) fn is_variable_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && text.len() <= 64
 }
 
-/// Conceals what may be secret in a file that was read.
+/// Redacts the values of a file that may be secret.
 pub(super) fn redact(root: &DocumentNode<'_>, findings: &mut DiagnosticSink) {
     for (name, entry) in root.as_map().into_iter().flatten() {
         match (&**name, entry.node.as_map()) {
@@ -98,7 +98,7 @@ fn redact_table(node: &DocumentNode<'_>, section: &'static TableSchema, findings
     }
 }
 
-/// Conceals every text and number at or below a node.
+/// Redacts every text and number at or below a node.
 fn redact_all(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) {
     match &node.value {
         NodeValue::Map(map) => map.values().for_each(|entry| redact_all(&entry.node, findings)),
@@ -108,8 +108,7 @@ fn redact_all(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) {
     }
 }
 
-/// Conceals whatever stands in quotes, for a file that could not be read. A quote that is not closed ends with
-/// its line.
+/// Redacts all quoted text of a file with syntax errors. An unclosed quote ends with its line.
 pub(super) fn redact_quoted(text: &str, findings: &mut DiagnosticSink) {
     let mut opened: Option<(usize, char)> = None;
     for (at, c) in text.char_indices() {

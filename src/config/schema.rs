@@ -1,5 +1,4 @@
-//! The JSON Schemas of both files, for editors; made from the same tables that the files are read by.
-//! Never holds a key of its own.
+//! Builds the JSON Schemas of the plan and agents files for editors, from the same tables that the readers use.
 
 use serde_json::{Map, Value, json};
 
@@ -11,12 +10,12 @@ use crate::model::DURATION_FORMAT;
 
 const DURATION_PATTERN: &str = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$";
 
-/// The JSON Schema of a plan file.
+/// Returns the JSON Schema of a plan file.
 pub fn plan_schema() -> Value {
     file_schema(&PLAN, "plan.schema.json")
 }
 
-/// The JSON Schema of an agents file.
+/// Returns the JSON Schema of an agents file.
 pub fn agents_schema() -> Value {
     file_schema(&AGENTS_FILE, "agents.schema.json")
 }

@@ -5,20 +5,20 @@ use std::cell::RefCell;
 use super::environment::Environment;
 use crate::model::Secrets;
 
-/// Words that make a variable's name that of a secret, as a whole word between underscores or hyphens.
+/// Words that mark a name as secret if they are whole words between underscores or hyphens.
 const SECRET_WORDS: [&str; 12] =
     ["KEY", "KEYS", "PAT", "DSN", "AUTH", "AUTHORIZATION", "COOKIE", "PASS", "PASSWD", "BEARER", "JWT", "PIN"];
-/// The same, wherever they stand in the name.
+/// Words that mark a name as secret anywhere in it.
 const SECRET_SUBSTRINGS: [&str; 7] = ["SECRET", "TOKEN", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "APIKEY", "ACCESSKEY"];
 
-/// Whether a variable or header of that name holds a secret.
+/// Returns whether a variable or header with this name contains a secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     SECRET_SUBSTRINGS.iter().any(|part| name.contains(part))
         || name.split(['_', '-']).any(|word| SECRET_WORDS.contains(&word))
 }
 
-/// An environment that remembers the secrets that were read from it.
+/// An environment that records the secrets that are read from it.
 pub(super) struct SecretCollector<'e> {
     environment: &'e dyn Environment,
     values: RefCell<Vec<String>>,
@@ -29,12 +29,12 @@ impl<'e> SecretCollector<'e> {
         Self { environment, values: RefCell::default() }
     }
 
-    /// Adds a value that is a secret whatever its variable is called.
+    /// Adds a value that is secret regardless of the name of its variable.
     pub(super) fn add(&self, value: &str) {
         self.values.borrow_mut().push(value.to_owned());
     }
 
-    /// Adds the value of a header: `Bearer abc` is two words, of which the last is the secret.
+    /// Adds the value of a header and its last word, the secret of a value such as `Bearer abc`.
     pub(super) fn add_header(&self, value: &str) {
         self.add(value);
         if let Some((_, last)) = value.trim().rsplit_once(' ') {

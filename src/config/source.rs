@@ -1,5 +1,4 @@
-//! A file's text and the places in it.
-//! Never reads the file.
+//! The text of a file, and positions in it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,9 +10,9 @@ use crate::model::text::printable;
 pub(super) struct SourceFile {
     pub(super) name: Arc<str>,
     pub(super) text: String,
-    /// Where its lines start; found out when something is told of it.
+    /// The offsets of line starts, computed at the first diagnostic.
     line_starts: OnceLock<Vec<usize>>,
-    /// The text for a terminal, where that differs; made when it is first shown.
+    /// The text for a terminal, if it differs; computed when it is first shown.
     safe_text: OnceLock<Option<String>>,
 }
 
@@ -22,7 +21,7 @@ impl SourceFile {
         Self { name: name.into(), text, line_starts: OnceLock::new(), safe_text: OnceLock::new() }
     }
 
-    /// The text for a terminal. A control character becomes a question mark, which keeps every position.
+    /// Returns the text for a terminal. Control characters become question marks, which preserves all positions.
     fn safe_text(&self) -> &str {
         let is_control = |c: char| c.is_ascii_control() && c != '\n' && c != '\t';
         self.safe_text
@@ -38,7 +37,7 @@ impl SourceFile {
         })
     }
 
-    /// The same file with stars for every byte of these extents, quotes and line breaks excepted.
+    /// Returns a copy with the bytes of these spans replaced by asterisks, except quotes and line breaks.
     pub(super) fn redacted(&self, extents: &[SourceSpan]) -> Self {
         let mut bytes = self.text.clone().into_bytes();
         for extent in extents {
@@ -47,16 +46,16 @@ impl SourceFile {
             let inside = bytes.get_mut(start..end).into_iter().flatten();
             inside.filter(|byte| !matches!(byte, b'"' | b'\'' | b'\n' | b'\r')).for_each(|byte| *byte = b'*');
         }
-        // Whole characters were replaced, so this loses nothing.
+        // Whole characters were replaced, so the bytes are still UTF-8.
         Self::new(&self.name, String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The line in which an extent starts, from 1.
+    /// Returns the line in which a span starts, from 1.
     pub(super) fn line(&self, extent: SourceSpan) -> usize {
         self.line_starts().partition_point(|&start| start <= extent.start)
     }
 
-    /// The line and column of an extent.
+    /// Returns the line and column of a span.
     pub(super) fn position(&self, extent: SourceSpan) -> Position {
         let offset = floor_char_boundary(&self.text, extent.start);
         let end = floor_char_boundary(&self.text, extent.end).max(offset);
@@ -66,7 +65,7 @@ impl SourceFile {
     }
 }
 
-/// The nearest character boundary at or before `at`.
+/// Returns the nearest character boundary at or before `at`.
 fn floor_char_boundary(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
     (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
@@ -79,13 +78,14 @@ impl miette::SourceCode for SourceFile {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        // `str` would count its way from the start of the file each time; the line starts are known here.
+        // miette's implementation for `str` scans from the start of the file each time; here the line starts are
+        // cached.
         let at = self.position(SourceSpan { start: span.offset(), end: span.offset() + span.len() });
         let last_line = self.line_starts().partition_point(|&start| start <= at.offset + at.length);
         let first = (at.line - 1).saturating_sub(before);
         let last = (last_line + after).min(self.line_starts().len());
         let context = self.line_starts()[first]..self.line_starts().get(last).map_or(self.text.len(), |&next| next);
-        // Without lines before it, miette takes what is shown to start at the place itself.
+        // Without context lines, miette assumes that the snippet starts at the span itself.
         let (start, end, first, column) = if before == 0 {
             (at.offset, context.end, at.line - 1, at.column - 1)
         } else if context.len() > MAX_CONTEXT_BYTES {
@@ -107,10 +107,10 @@ impl miette::SourceCode for SourceFile {
     }
 }
 
-/// Most bytes of the file that a mistake is shown with: a file can be a single line.
+/// The maximum bytes of context for a diagnostic: a file can be a single line.
 const MAX_CONTEXT_BYTES: usize = 2_000;
 
-/// A part of a file, in bytes.
+/// A byte range in a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SourceSpan {
     pub(super) start: usize,

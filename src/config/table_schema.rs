@@ -1,5 +1,4 @@
-//! What a value of a file may look like: one description that is checked, documented and read by.
-//! Never knows what the values are for.
+//! The schema of a file's tables: the same description is used for checks, documentation, and reading.
 
 use std::fmt;
 
@@ -13,87 +12,87 @@ use super::{
 };
 use crate::model::{HumanDuration, has_leading_zero};
 
-/// A map with known keys.
+/// The schema of a map with known keys.
 #[derive(Debug)]
 pub(super) struct TableSchema {
-    /// What it is, with its article: `a task`.
+    /// The readable name with its article: `a task`.
     pub(super) title: &'static str,
-    /// The name under which the JSON Schema defines it.
+    /// The name of its definition in the JSON Schema.
     pub(super) definition: &'static str,
-    /// What it is for.
+    /// The purpose of the map.
     pub(super) description: &'static str,
-    /// Its keys.
+    /// The known keys.
     pub(super) keys: &'static [KeySchema],
-    /// The keys that must be there.
+    /// The required keys.
     pub(super) required: &'static [&'static str],
 }
 
 /// A key of a [`TableSchema`].
 #[derive(Debug)]
 pub(super) struct KeySchema {
-    /// How it is spelled.
+    /// The name of the key.
     pub(super) name: &'static str,
-    /// How it may be spelled too.
+    /// The alternative names of the key.
     pub(super) aliases: &'static [&'static str],
-    /// What it means; one or two sentences.
+    /// The meaning of the key in one or two sentences.
     pub(super) description: &'static str,
-    /// What may stand there.
+    /// The type of its value.
     pub(super) value_type: ValueType,
 }
 
-/// What may stand somewhere.
+/// The type of a value.
 #[derive(Debug)]
 pub(super) enum ValueType {
     /// Text that is not empty.
     Text,
-    /// Text.
+    /// Any text.
     AnyText,
     /// A name that expressions can use.
     Name,
     /// A condition: an expression, with or without `${{ }}`, or a boolean.
     Condition,
-    /// A list, or an expression that gives one.
+    /// A list, or an expression that returns one.
     ItemList,
     /// `true` or `false`.
     Boolean,
-    /// A whole number from the first to the second.
+    /// An integer in an inclusive range.
     Integer(u64, u64),
-    /// A number from the first to the second.
+    /// A number in an inclusive range.
     Number(f64, f64),
-    /// A duration; zero is one.
+    /// A duration, which may be zero.
     Duration,
     /// A duration longer than zero.
     PositiveDuration,
-    /// One of a few words, each with its meaning.
+    /// One of a few words, each with its description.
     Choice(&'static [(&'static str, &'static str)]),
     /// A list of texts.
     TextList,
-    /// A text, or a list of them.
+    /// A text, or a list of texts.
     TextOrList,
     /// A map from any key to texts.
     TextMap,
-    /// Any map; its texts may hold `${{ }}`.
+    /// Any map; its texts may contain `${{ }}`.
     Object,
-    /// Anything.
+    /// Any value.
     Any,
     /// A map with known keys.
     Table(&'static TableSchema),
-    /// A list of them.
+    /// A list of maps with known keys.
     TableList(&'static TableSchema),
-    /// A map from names to them.
+    /// A map from names to maps with known keys.
     TableMap(&'static TableSchema),
-    /// One of several shapes; what it must be, in words.
+    /// One of several types, with a description of what is expected.
     OneOf(&'static str, &'static [ValueType]),
-    /// A key that later versions will know; what to do instead.
+    /// A key of a later version, with the alternative in this version.
     Unsupported(&'static str),
 }
 
-/// What names of tasks, agents, inputs and bindings look like.
+/// The rule for names of tasks, agents, inputs, and bindings.
 pub(super) const NAME_RULE: &str = "letters, digits, `_` and `-`, starting with a letter or `_`, at most 256";
-/// [`NAME_RULE`] as a regular expression.
+/// The regular expression of [`NAME_RULE`].
 pub(super) const NAME_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_-]{0,255}$";
 
-/// Whether `text` is of [`NAME_RULE`].
+/// Returns whether `text` matches [`NAME_RULE`].
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= 256
         && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -101,12 +100,12 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 impl TableSchema {
-    /// The key that is spelled `name`, aliases included.
+    /// Returns the key with this name or alias.
     pub(super) fn key(&self, name: &str) -> Option<&'static KeySchema> {
         self.keys.iter().find(|key| key.name == name || key.aliases.contains(&name))
     }
 
-    /// Every key that means something, without those of later versions.
+    /// Returns the names and aliases of all supported keys.
     pub(super) fn known_names(&self) -> impl Iterator<Item = &'static str> {
         let known = self.keys.iter().filter(|key| !matches!(key.value_type, ValueType::Unsupported(_)));
         known.flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()))
@@ -114,7 +113,7 @@ impl TableSchema {
 }
 
 impl ValueType {
-    /// What must stand there, in words.
+    /// Describes the expected value.
     fn expected(&self) -> String {
         match self {
             Self::Text | Self::AnyText => "text".to_owned(),
@@ -143,7 +142,7 @@ impl ValueType {
         }
     }
 
-    /// Whether the outermost value is of the right type; what is inside is not looked at.
+    /// Returns whether the outermost value has the right type, without checking its contents.
     fn accepts(&self, tree: &NodeValue) -> bool {
         match self {
             Self::Text | Self::AnyText | Self::Name | Self::Duration | Self::PositiveDuration | Self::Choice(_) => {
@@ -162,7 +161,7 @@ impl ValueType {
         }
     }
 
-    /// Whether nothing at all (`key:`) is the same as an empty map or list.
+    /// Returns whether a missing value (`key:`) is the same as an empty map or list.
     fn allows_empty(&self) -> bool {
         matches!(
             self,
@@ -178,14 +177,14 @@ impl ValueType {
     }
 }
 
-/// Finds everything about `node` that is not of `shape`. `name` is what a person calls it.
+/// Reports everything about `node` that does not match `shape`. Messages refer to it as `name`.
 pub(super) fn check_value(
     node: &DocumentNode<'_>,
     shape: &ValueType,
     name: &dyn fmt::Display,
     findings: &mut DiagnosticSink,
 ) {
-    // A hidden nothing is a variable that is not set, which was reported where it was looked up.
+    // A secret null is an unset variable, which the expander has reported.
     if matches!(node.value, NodeValue::Null) && (shape.allows_empty() || node.is_secret) {
         return;
     }
@@ -216,7 +215,7 @@ pub(super) fn check_value(
                 check_value(&entry.node, &ValueType::Table(section), key, findings);
             }
         }
-        // An element, unlike a value of its own, may well be empty: an argument, a variable of the environment.
+        // An element may be empty, such as an argument or a variable of the environment.
         (ValueType::TextList | ValueType::TextOrList, NodeValue::List(nodes)) => {
             for element in nodes {
                 check_value(element, &ValueType::AnyText, &format_args!("an element of {name}"), findings);
@@ -235,7 +234,7 @@ pub(super) fn check_value(
 }
 
 fn check_scalar(node: &DocumentNode<'_>, shape: &ValueType, name: &dyn fmt::Display, findings: &mut DiagnosticSink) {
-    // What the environment gave is not repeated.
+    // Values from the environment are not repeated in messages.
     let not = |text: &str| if node.is_secret { String::new() } else { format!(", not `{text}`") };
     match (shape, &node.value) {
         (ValueType::Name, NodeValue::Text(text)) => check_name(text, node.span, findings),
@@ -314,13 +313,13 @@ fn check_table(at: SourceSpan, map: &Map<'_>, section: &'static TableSchema, fin
     }
 }
 
-/// Reads a map that was checked against a section. What is absent, and what is of the wrong shape and so was
-/// reported already, is nothing.
+/// A reader of a map that was checked against a schema. Values that are absent or have the wrong type, which was
+/// reported already, read as `None`.
 #[derive(Debug, Clone)]
 pub(super) struct CheckedTable<'n> {
-    /// What is there, each key once.
+    /// The entries with known keys, each key once.
     entries: Vec<CheckedEntry<'n>>,
-    /// Where it stands.
+    /// The position of the map.
     pub(super) span: SourceSpan,
 }
 
@@ -331,7 +330,7 @@ struct CheckedEntry<'n> {
 }
 
 impl<'n> CheckedTable<'n> {
-    /// The fields of `node`.
+    /// Collects the known keys of `node`.
     pub(super) fn new(node: &'n DocumentNode<'n>, section: &'static TableSchema) -> Self {
         let most = node.as_map().map_or(0, Map::len).min(section.keys.len());
         let mut given: Vec<CheckedEntry<'n>> = Vec::with_capacity(most);
@@ -339,7 +338,7 @@ impl<'n> CheckedTable<'n> {
             let Some(key) = section.key(spelling) else { continue };
             match given.iter_mut().find(|field| std::ptr::eq(field.key, key)) {
                 None => given.push(CheckedEntry { key, entry }),
-                // Two spellings of one key are a mistake that was reported.
+                // A key and its alias together are an error that was reported already.
                 Some(field) if spelling == key.name => field.entry = entry,
                 Some(_) => {}
             }
@@ -351,18 +350,18 @@ impl<'n> CheckedTable<'n> {
         self.entries.iter().find(|field| field.key.name == name)
     }
 
-    /// The value under a key or one of its aliases.
+    /// Returns the value of a key or one of its aliases.
     pub(super) fn node(&self, name: &str) -> Option<&'n DocumentNode<'n>> {
         let CheckedEntry { key, entry } = self.field(name)?;
         Some(&entry.node).filter(|node| !matches!(node.value, NodeValue::Null) && key.value_type.accepts(&node.value))
     }
 
-    /// Where the key itself stands.
+    /// Returns the position of the key itself.
     pub(super) fn key_span(&self, name: &str) -> Option<SourceSpan> {
         Some(self.field(name)?.entry.key_span)
     }
 
-    /// Whether the key is there, whatever its value.
+    /// Returns whether the key exists, regardless of its value.
     pub(super) fn has(&self, name: &str) -> bool {
         self.key_span(name).is_some()
     }
@@ -396,13 +395,13 @@ impl<'n> CheckedTable<'n> {
         HumanDuration::parse(self.text(name)?).ok()
     }
 
-    /// One of a choice's words, as the type whose spelling it is.
+    /// Returns the word of a choice, deserialized into its type.
     pub(super) fn choice<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let word = self.text(name)?;
         T::deserialize(IntoDeserializer::<serde::de::value::Error>::into_deserializer(word)).ok()
     }
 
-    /// A text, or the texts of a list, each with its node.
+    /// Returns a text, or the texts of a list, each with its node.
     pub(super) fn text_list(&self, name: &str) -> Vec<(&'n str, &'n DocumentNode<'n>)> {
         let Some(node) = self.node(name) else { return Vec::new() };
         let nodes = match &node.value {
@@ -412,7 +411,7 @@ impl<'n> CheckedTable<'n> {
         nodes.iter().filter_map(|node| Some((node.as_text()?, node))).collect()
     }
 
-    /// The texts of a map, with their keys.
+    /// Returns the key, node, and text of each entry of a map.
     pub(super) fn text_map(
         &self,
         name: &str,
@@ -421,7 +420,7 @@ impl<'n> CheckedTable<'n> {
         map.into_iter().flatten().filter_map(|(key, entry)| Some((&**key, &entry.node, entry.node.as_text()?)))
     }
 
-    /// The elements of a list of sections.
+    /// Returns the elements of a list of maps.
     pub(super) fn tables(&self, name: &str, section: &'static TableSchema) -> Vec<CheckedTable<'n>> {
         match self.node(name).map(|node| &node.value) {
             Some(NodeValue::List(nodes)) => nodes.iter().map(|node| CheckedTable::new(node, section)).collect(),

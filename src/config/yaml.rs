@@ -1,9 +1,8 @@
-//! Reads YAML: plans with the place of every value, and plain data without. The only place that names YAML crates.
-//! Never knows what a plan's keys mean.
+//! Reads YAML: plans with the position of every value, and plain data without. Only this module uses YAML crates.
 //!
-//! YAML 1.2 with the core schema, one document, no merge keys. A number with a leading zero, such as `007`, is text,
-//! because postal codes and account numbers would lose the zero. Nesting and the growth through aliases are
-//! bounded, and nothing here is recursive, so that no file can end the process.
+//! Supports YAML 1.2 with the core schema, one document, and no merge keys. A number with a leading zero, such as
+//! `007`, is text, because postal codes and account numbers would lose the zero. The depth and the growth by aliases
+//! are bounded, and the reader is not recursive, so that no file can crash the process.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -20,15 +19,15 @@ use super::{
 };
 use crate::model::has_leading_zero;
 
-/// Deepest nesting of lists and maps.
+/// The maximum depth of lists and maps.
 const MAX_DEPTH: usize = 64;
-/// Most that aliases may add, counted in values and bytes of text.
+/// The maximum growth by aliases and anchors, counted in values and bytes of text.
 const MAX_ALIAS_GROWTH: usize = 1_000_000;
 
-/// Reads a YAML or JSON file of plain data, such as a file of parameters. A file without content is null.
+/// Reads a YAML or JSON file of plain data, such as a file of parameters. An empty file is null.
 ///
 /// # Errors
-/// Returns all mistakes of the file, with their places.
+/// Returns all diagnostics of the file.
 pub fn read_data(name: &str, text: &str) -> Result<serde_json::Value, Diagnostics> {
     let source = Arc::new(SourceFile::new(name, normalize(text).into_owned()));
     let mut findings = DiagnosticSink::new("yaml", Arc::clone(&source));
@@ -39,10 +38,10 @@ pub fn read_data(name: &str, text: &str) -> Result<serde_json::Value, Diagnostic
     Ok(root.map_or(serde_json::Value::Null, |root| root.to_json()))
 }
 
-/// Returns the text without a byte order mark and with JSON's surrogate pairs as YAML escapes.
+/// Returns the text without a byte order mark, and with JSON's surrogate pairs as YAML escapes.
 pub(super) fn normalize(text: &str) -> Cow<'_, str> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // YAML has no surrogate pairs, but many programs escape emoji in JSON that way.
+    // YAML does not have surrogate pairs, but many programs escape emoji in JSON that way.
     let may_hold_pairs = text.contains("\\ud") || text.contains("\\uD");
     if !may_hold_pairs || serde_json::from_str::<IgnoredAny>(text).is_err() {
         return Cow::Borrowed(text);
@@ -69,7 +68,7 @@ pub(super) fn normalize(text: &str) -> Cow<'_, str> {
     Cow::Owned(written)
 }
 
-/// Returns the character that `text` starts with as two escapes of UTF-16.
+/// Decodes the character at the start of `text`, if it is a pair of escaped UTF-16 surrogates.
 fn surrogate_pair(text: &str) -> Option<char> {
     let unit = |start: usize| {
         let digits = text.get(start..start + 6)?.strip_prefix("\\u")?;
@@ -82,12 +81,13 @@ fn surrogate_pair(text: &str) -> Option<char> {
 /// Writes data as YAML.
 ///
 /// # Errors
-/// When the data holds what YAML cannot say.
+/// Returns an error if YAML cannot represent the data.
 pub fn write_data(data: &impl serde::Serialize) -> Result<String, serde_yaml::Error> {
     serde_yaml::to_string(data)
 }
 
-/// Reads a file that [`normalize`] prepared, whatever it is for. Syntax ends at the first mistake; duplicate keys and the like are all found.
+/// Reads a file that [`normalize`] prepared. Stops at the first syntax error; other errors, such as duplicate keys, are
+/// all reported.
 pub(super) fn read_tree<'s>(text: &'s str, findings: &mut DiagnosticSink) -> Option<DocumentNode<'s>> {
     let places = CharOffsets::new(text);
     let mut builder =
@@ -107,13 +107,13 @@ pub(super) fn read_tree<'s>(text: &'s str, findings: &mut DiagnosticSink) -> Opt
     builder.root
 }
 
-/// The file cannot be read any further; the reason is among the findings.
+/// A marker that the file cannot be read further. The reason was reported as a diagnostic.
 struct ParseAborted;
 
-/// Turns the parser's character offsets into bytes.
+/// A converter of the parser's character offsets to byte offsets.
 struct CharOffsets<'s> {
     text: &'s str,
-    /// The byte of every [`OFFSET_STRIDE`]th character; empty where characters are bytes.
+    /// The byte offset of every [`OFFSET_STRIDE`]th character; empty for ASCII files.
     byte_offsets: Vec<usize>,
 }
 
@@ -138,7 +138,7 @@ impl<'s> CharOffsets<'s> {
         mark + rest.char_indices().nth(character % OFFSET_STRIDE).map_or(rest.len(), |(at, _)| at)
     }
 
-    /// The part of the file that `text` is a copy of, if it stands there as it is meant, with or without quotes.
+    /// Borrows `text` from the file, if the file contains it unchanged at this position, with or without quotes.
     fn borrow_from_source(&self, text: Cow<'s, str>, extent: SourceSpan) -> Cow<'s, str> {
         let at = |start: usize| self.text.get(start..start + text.len()).filter(|part| *part == text);
         match at(extent.start).or_else(|| at(extent.start + 1)) {
@@ -156,11 +156,11 @@ impl<'s> CharOffsets<'s> {
 struct OpenCollection<'s> {
     node: DocumentNode<'s>,
     anchor: usize,
-    /// The key whose value comes next.
+    /// The key of the next value.
     key: Option<(Cow<'s, str>, SourceSpan)>,
-    /// How much it holds, for the bound on aliases.
+    /// The size of its contents, for the limit of aliases.
     total_size: usize,
-    /// How deep it nests below itself.
+    /// The depth of its contents.
     max_depth: usize,
 }
 
@@ -251,7 +251,7 @@ impl<'s> Builder<'_, 's> {
         Ok(())
     }
 
-    /// A list or map may stand where a value is due, not where a key is.
+    /// Reports a list or map in the position of a key.
     fn key_must_be_text(&mut self, extent: SourceSpan) -> Result<(), ParseAborted> {
         match self.open.last() {
             Some(OpenCollection { node: DocumentNode { value: NodeValue::Map(_), .. }, key: None, .. }) => {
@@ -343,7 +343,7 @@ impl<'s> Builder<'_, 's> {
         Ok(())
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a finished value to the innermost open list or map.
     fn add_value(
         &mut self,
         node: DocumentNode<'s>,
@@ -351,7 +351,7 @@ impl<'s> Builder<'_, 's> {
         (weight, height): (usize, usize),
     ) -> Result<(), ParseAborted> {
         if anchor != 0 {
-            // What an anchor keeps is a copy, so it counts like an alias.
+            // An anchor keeps a copy, so it counts like an alias.
             self.alias_growth += weight;
             if self.alias_growth > MAX_ALIAS_GROWTH {
                 return Err(self.fail("alias", node.span, "the anchors of this file repeat too much".to_owned()));
@@ -377,7 +377,7 @@ impl<'s> Builder<'_, 's> {
     }
 }
 
-/// Where the last thing inside of a list or map ends.
+/// Returns the end of the last element of a list or map.
 fn end_of_content(node: &DocumentNode<'_>) -> usize {
     match &node.value {
         NodeValue::List(nodes) => nodes.last().map_or(0, |node| node.span.end),
@@ -386,7 +386,8 @@ fn end_of_content(node: &DocumentNode<'_>) -> usize {
     }
 }
 
-/// The value of a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2), but for numbers with a leading zero.
+/// Parses a plain scalar by the core schema of YAML 1.2 (chapter 10.3.2), except that numbers with a leading zero are
+/// text.
 fn plain_scalar(text: Cow<'_, str>) -> Result<NodeValue<'_>, String> {
     Ok(match &*text {
         "" | "~" | "null" | "Null" | "NULL" => NodeValue::Null,
@@ -400,11 +401,11 @@ fn plain_scalar(text: Cow<'_, str>) -> Result<NodeValue<'_>, String> {
     })
 }
 
-/// The value of a scalar with one of YAML's own tags.
+/// Parses a scalar with one of YAML's own tags.
 fn tagged_scalar<'s>(text: Cow<'s, str>, kind: &str) -> Result<NodeValue<'s>, String> {
     let tree = match parse_number(&text) {
         _ if kind == "str" => NodeValue::Text(text.clone()),
-        // The tag says that the zero may go.
+        // With a numeric tag, a leading zero has no meaning.
         Some(number) => NodeValue::Number(number?),
         None => plain_scalar(text.clone())?,
     };
@@ -417,7 +418,7 @@ fn tagged_scalar<'s>(text: Cow<'s, str>, kind: &str) -> Result<NodeValue<'s>, St
     if fits { Ok(tree) } else { Err(format!("`{text}` is no `!!{kind}`")) }
 }
 
-/// The number that a plain scalar spells, if it spells one.
+/// Parses the number of a plain scalar, if it is one.
 fn parse_number(text: &str) -> Option<Result<Number, String>> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let too_large = || format!("`{text}` does not fit into 64 bits");

@@ -1,13 +1,12 @@
-//! Every key of the agents file.
-//! Never says what follows from a value.
+//! The keys of the agents file.
 
 use super::{CONCURRENCY, EFFECTS, key};
 use crate::config::table_schema::{TableSchema, ValueType};
 
-/// More than any run needs.
+/// A limit that is larger than any run needs.
 const QUOTA: ValueType = ValueType::Integer(1, 1_000_000_000_000);
 
-/// What providers take; most mean 1 where there is none.
+/// The range that providers accept. For most of them, the default is 1.
 const TEMPERATURE: ValueType = ValueType::Number(0.0, 2.0);
 
 /// The agents file.
@@ -28,7 +27,7 @@ pub(in crate::config) static AGENTS_FILE: TableSchema = TableSchema {
     ],
 };
 
-/// How goals are planned.
+/// The settings of the planner.
 pub(in crate::config) static PLANNER: TableSchema = TableSchema {
     title: "the planner",
     definition: "planner",
@@ -131,7 +130,7 @@ const CONSENT: ValueType = ValueType::Choice(&[
     ("deny", "It may not: the agent is told that there is no language model."),
 ]);
 
-/// What an agent may ask of the language model.
+/// The sampling requests that an agent may make.
 pub(in crate::config) static SAMPLING: TableSchema = TableSchema {
     title: "`sampling`",
     definition: "sampling",
@@ -264,7 +263,7 @@ const PROVIDERS: [(&str, &str); 12] = [
     ("vllm", "vLLM on this machine."),
 ];
 
-/// What a model costs.
+/// The prices of a model.
 pub(in crate::config) static PRICES: TableSchema = TableSchema {
     title: "`prices`",
     definition: "prices",
@@ -276,7 +275,7 @@ pub(in crate::config) static PRICES: TableSchema = TableSchema {
     ],
 };
 
-/// How a model compares.
+/// The scores of a model relative to others.
 pub(in crate::config) static SCORES: TableSchema = TableSchema {
     title: "`scores`",
     definition: "scores",

@@ -1,5 +1,4 @@
-//! Every key of the answers file.
-//! Never says what follows from a value.
+//! The keys of the answers file.
 
 use super::key;
 use crate::config::table_schema::{TableSchema, ValueType};

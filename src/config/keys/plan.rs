@@ -1,5 +1,4 @@
-//! Every key of the plan file, and of what a planner writes.
-//! Never says what follows from a value.
+//! The keys of the plan file and of plan patches.
 
 use super::{CONCURRENCY, EFFECTS, key};
 use crate::config::table_schema::{KeySchema, TableSchema, ValueType};
@@ -51,7 +50,7 @@ static RESULT_SHAPES: [ValueType; 2] = [
     ValueType::Table(&RESULT),
 ];
 
-/// What is made of the tasks' answers.
+/// The result of a plan.
 pub(in crate::config) static RESULT: TableSchema = TableSchema {
     title: "`result`",
     definition: "result",
@@ -60,7 +59,7 @@ pub(in crate::config) static RESULT: TableSchema = TableSchema {
     keys: &[key("synthesize", ValueType::Table(&SYNTHESIS), "One answer from all results.")],
 };
 
-/// How one answer is written from all results.
+/// The synthesis of one answer from all results.
 pub(in crate::config) static SYNTHESIS: TableSchema = TableSchema {
     title: "`synthesize`",
     definition: "synthesis",
@@ -110,7 +109,7 @@ pub(in crate::config) static INPUT: TableSchema = TableSchema {
     ],
 };
 
-/// What tasks share.
+/// The defaults of tasks.
 pub(in crate::config) static DEFAULTS: TableSchema = TableSchema {
     title: "`defaults`",
     definition: "defaults",
@@ -222,7 +221,7 @@ static BUDGET_KEYS: [KeySchema; 5] = {
 };
 static TASK_BUDGET_KEYS: [KeySchema; 4] = SPENDING;
 
-/// What a run may spend.
+/// The budget of a run.
 pub(in crate::config) static BUDGET: TableSchema = TableSchema {
     title: "the plan's `budget`",
     definition: "budget",
@@ -231,7 +230,7 @@ pub(in crate::config) static BUDGET: TableSchema = TableSchema {
     keys: &BUDGET_KEYS,
 };
 
-/// What a task may spend.
+/// The budget of a task.
 pub(in crate::config) static TASK_BUDGET: TableSchema = TableSchema {
     title: "a task's `budget`",
     definition: "task_budget",
@@ -240,7 +239,7 @@ pub(in crate::config) static TASK_BUDGET: TableSchema = TableSchema {
     keys: &TASK_BUDGET_KEYS,
 };
 
-/// What a call waits for.
+/// The condition that a call waits for.
 pub(in crate::config) static AWAIT: TableSchema = TableSchema {
     title: "`await`",
     definition: "await",
@@ -254,7 +253,7 @@ pub(in crate::config) static AWAIT: TableSchema = TableSchema {
     ],
 };
 
-/// What a planner writes as the remainder of a run.
+/// A plan patch.
 pub(in crate::config) static PLAN_PATCH: TableSchema = TableSchema {
     title: "a remainder",
     definition: "remainder",
@@ -266,7 +265,7 @@ pub(in crate::config) static PLAN_PATCH: TableSchema = TableSchema {
     ],
 };
 
-/// Another place where a task can run.
+/// Another route of a task.
 pub(in crate::config) static FALLBACK: TableSchema = TableSchema {
     title: "a fallback",
     definition: "fallback",
@@ -278,7 +277,7 @@ pub(in crate::config) static FALLBACK: TableSchema = TableSchema {
     ],
 };
 
-/// Tries of a task.
+/// The retries of a task.
 pub(in crate::config) static RETRY: TableSchema = TableSchema {
     title: "`retry`",
     definition: "retry",
@@ -299,7 +298,7 @@ const BACKOFF_KINDS: ValueType = ValueType::Choice(&[
     ("fixed", "Every pause is the same: 1s."),
 ]);
 
-/// How long questions wait.
+/// The timeouts of questions.
 pub(in crate::config) static QUESTIONS: TableSchema = TableSchema {
     title: "`questions`",
     definition: "questions",
@@ -319,7 +318,7 @@ pub(in crate::config) static QUESTIONS: TableSchema = TableSchema {
     ],
 };
 
-/// Pauses between tries.
+/// The delays between retries.
 pub(in crate::config) static BACKOFF: TableSchema = TableSchema {
     title: "`backoff`",
     definition: "backoff",

@@ -48,7 +48,7 @@ pub(super) struct ToolCall {
     pub(super) request: StartAttempt,
     /// Copied into the `_meta` of the request.
     pub(super) meta: JsonObject,
-    /// When it is cancelled, the agent is notified.
+    /// The cancellation token of the call. The agent is notified when it is cancelled.
     pub(super) cancel: CancellationToken,
 }
 

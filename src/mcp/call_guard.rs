@@ -25,7 +25,7 @@ pub(super) struct CallGuard {
     pub(super) call: Arc<CallState>,
     timeouts: CallTimeouts,
     progress: ProgressThrottle,
-    /// Whether the idle timeout is paused because the host does not expect the agent to send anything.
+    /// True while the host does not expect the agent to send anything, which pauses the idle timeout.
     idle_paused: bool,
 }
 

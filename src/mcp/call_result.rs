@@ -1,4 +1,4 @@
-//! Parses results of `tools/call` leniently: what rmcp's types do not know is read from the JSON.
+//! Parses results of `tools/call` leniently: anything that rmcp's types do not know is read from the JSON.
 
 use std::borrow::Cow;
 

@@ -51,7 +51,7 @@ pub(super) struct Connection {
     pub(super) peer: Peer<RoleClient>,
     /// The transport of calls.
     pub(super) transport: CallTransport,
-    /// Whether the agent speaks 2026-07-28 or later, whose requests are self-contained.
+    /// True if the agent speaks 2026-07-28 or later, whose requests are self-contained.
     pub(super) modern: bool,
     /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
     catalog: Mutex<Arc<Catalog>>,

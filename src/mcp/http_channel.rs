@@ -52,8 +52,7 @@ pub(super) struct HttpChannel {
     url: Url,
     /// The headers that all requests share.
     headers: HeaderMap,
-    /// Whether the agent speaks the modern era, where headers repeat parts of the request and closing a response
-    /// cancels it.
+    /// True in the modern era, where headers repeat parts of the request and closing a response cancels it.
     modern: bool,
     /// The queue for messages that arrive with a response but do not belong to the call.
     side_messages: mpsc::Sender<ServerJsonRpcMessage>,

@@ -55,7 +55,7 @@ pub(super) enum HttpError {
         body: String,
         /// The JSON-RPC error in the body, if any.
         error: Option<Box<ErrorData>>,
-        /// Whether the request belonged to a session.
+        /// True if the request belonged to a session.
         in_session: bool,
         /// The delay that the `Retry-After` header requests.
         retry_after: Option<Duration>,
@@ -92,7 +92,7 @@ impl HttpError {
         }
     }
 
-    /// Returns how long the server asks to wait before the next request.
+    /// Returns the delay that the server requests before the next request.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,

@@ -372,8 +372,8 @@ impl<'p> ActiveCall<'p> {
     /// Connects again if the connection is no longer usable.
     ///
     /// # Errors
-    /// Returns [`CallError::Stopped`] if the call has ended meanwhile or the run is over. Returns [`CallError::Failed`] if
-    /// connecting failed.
+    /// Returns [`CallError::Stopped`] if the call has ended meanwhile or the run is over.
+    /// Returns [`CallError::Failed`] if connecting failed.
     pub(super) async fn reconnect(&mut self) -> Result<(), CallError> {
         if self.connection.is_usable() {
             return Ok(());

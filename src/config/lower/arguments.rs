@@ -1,5 +1,5 @@
-//! Checks a task's arguments against its tool's `inputSchema`, as far as they are known before the run.
-//! Never judges a value that an expression will give.
+//! Checks a task's arguments against its tool's `inputSchema`, as far as they are known before the run. Errors that
+//! depend on the value of an expression are not reported.
 
 use std::collections::HashMap;
 
@@ -16,10 +16,10 @@ use crate::{
     model::{AgentId, ToolInfo},
 };
 
-/// Longest part of a schema's own message that is shown, in characters; it may repeat the whole value.
+/// The maximum length of a validation message in characters. It may repeat the whole value.
 const MAX_MESSAGE_CHARS: usize = 200;
 
-/// The compiled schemas of the tools that were seen; none for a schema that is not usable.
+/// A cache of the tools' compiled schemas; `None` for a schema that is not usable.
 #[derive(Default)]
 pub(super) struct ArgumentChecker<'a> {
     schemas: HashMap<(AgentId, &'a str), Option<CompiledSchema>>,
@@ -71,7 +71,7 @@ impl<'a> ArgumentChecker<'a> {
     }
 }
 
-/// Whether the error may vanish once the expressions at or below `place` have values.
+/// Returns whether the error may disappear when the expressions at or below `place` have values.
 fn depends_on_expressions(place: &DocumentNode<'_>, kind: &ValidationErrorKind) -> bool {
     let by_keys_alone = matches!(
         kind,
@@ -138,13 +138,13 @@ fn properties(tool: &ToolInfo) -> Option<&serde_json::Map<String, Value>> {
     tool.input_schema.get("properties")?.as_object()
 }
 
-/// What the tool says of an argument.
+/// Returns the tool's description of an argument.
 fn description(tool: &ToolInfo, property: &str) -> Option<String> {
     let text = properties(tool)?.get(property)?.get("description")?.as_str()?;
     Some(format!("`{property}`: {}", truncate(text)))
 }
 
-/// The beginning of a text that an agent may have written, on one line.
+/// Returns the beginning of a text on one line. The text may come from an agent.
 fn truncate(text: &str) -> String {
     let mut short: String =
         text.chars().take(MAX_MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();

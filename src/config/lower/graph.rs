@@ -1,5 +1,4 @@
-//! Finds the tasks of a plan that wait for each other.
-//! Never walks the graph recursively: a cycle may be as long as the plan.
+//! Finds dependency cycles in a plan. The search is not recursive, because a cycle may be as long as the plan.
 
 use std::sync::Arc;
 
@@ -8,21 +7,21 @@ use crate::{
     model::{GraphError, Task, TaskGraph, TaskId},
 };
 
-/// Most cycles that are reported: each costs a walk over the whole plan.
+/// The maximum number of cycles that are reported: each costs a walk over the whole plan.
 const MAX_REPORTED_CYCLES: usize = 16;
-/// Most edges of a cycle that a message names.
+/// The maximum number of edges that a message names.
 const MAX_NAMED_EDGES: usize = 6;
 
-/// That a task needs another, and where the file says so.
+/// A dependency on another task, and its position in the file.
 #[derive(Debug, Clone)]
 pub(super) struct DependencyEdge<'n> {
-    /// The other's place among the plan's tasks.
+    /// The index of the other task in the plan.
     pub(super) needs: usize,
-    /// The entry of `needs`, or the reference.
+    /// The location of the entry of `needs`, or of the reference.
     pub(super) location: NodeLocation<'n>,
 }
 
-/// Reports each cycle, at the edge that closes it. `edges[i]` are those of `tasks[i]`.
+/// Reports each cycle at the edge that closes it. `edges[i]` are the edges of `tasks[i]`.
 pub(super) fn check_cycles(tasks: &[Arc<Task>], edges: &[Vec<DependencyEdge<'_>>], findings: &mut DiagnosticSink) {
     for (index, (task, edges)) in tasks.iter().zip(edges).enumerate() {
         if let Some(edge) = edges.iter().find(|edge| edge.needs == index) {
@@ -33,7 +32,7 @@ pub(super) fn check_cycles(tasks: &[Arc<Task>], edges: &[Vec<DependencyEdge<'_>>
     }
     let mut tasks: Vec<Arc<Task>> = tasks.iter().map(without_self_dependency).collect();
     for _ in 0..MAX_REPORTED_CYCLES {
-        // Ids are unique and needs are known by construction, so a cycle is all that can be wrong.
+        // IDs are unique and dependencies are known, so a cycle is the only possible error.
         let Err(GraphError::Cycle(cycle)) = TaskGraph::new(&tasks) else { return };
         let places = task_indices(&tasks, &cycle);
         report_cycle(&tasks, edges, &places, findings);
@@ -52,7 +51,7 @@ fn without_self_dependency(task: &Arc<Task>) -> Arc<Task> {
     task
 }
 
-/// The places of a cycle's tasks, starting with the one that comes first in the file.
+/// Returns the indices of a cycle's tasks, starting with the first one in the file.
 fn task_indices(tasks: &[Arc<Task>], cycle: &[TaskId]) -> Vec<usize> {
     let by_id: std::collections::HashMap<&TaskId, usize> =
         tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
@@ -73,7 +72,7 @@ fn report_cycle(
     let mut named = Vec::new();
     let mut lines = Vec::new();
     for at in 0..places.len() {
-        // Of a long cycle, the first edges and the one that closes it are enough to see it.
+        // A long cycle is clear from its first edges and the one that closes it.
         if at + 1 < places.len() && at >= MAX_NAMED_EDGES - 1 {
             continue;
         }

@@ -1,5 +1,4 @@
-//! Reads what a plan can be given.
-//! Never sees what a run is given; that is `config::inputs`.
+//! Reads the declarations of a plan's inputs. `config::inputs` resolves their values.
 
 use indexmap::IndexMap;
 
@@ -22,7 +21,7 @@ pub(super) fn read_inputs(plan: &CheckedTable<'_>, findings: &mut DiagnosticSink
     inputs
 }
 
-/// An input; of some type even where the file has none that exists, so that references to it are no mistakes.
+/// Reads an input. Without a valid type it becomes a string, so that references to it are not reported too.
 fn read_input(name: &str, fields: &CheckedTable<'_>, findings: &mut DiagnosticSink) -> InputSpec {
     let kind = fields.choice("type");
     let default = fields.node("default");

@@ -1,5 +1,5 @@
-//! Turns a plan file into a plan that can run, or into all its mistakes at once.
-//! Never connects: what agents offer comes in as a catalogue.
+//! Turns a plan file into a valid plan, or returns all of its diagnostics at once. The tools of agents are passed in as
+//! a catalog.
 
 mod arguments;
 mod graph;
@@ -34,28 +34,28 @@ use super::{
 };
 use crate::model::{AgentId, AgentInfo, OnFailure, Plan, Template};
 
-/// What each agent that was asked said of itself, or why it could not be asked.
+/// The description of each agent that was contacted, or the reason why it did not answer.
 pub type AgentCatalog = IndexMap<AgentId, Result<AgentInfo, String>>;
 
-/// Most calls in flight where the plan does not say: a number that a laptop and most servers can take.
+/// The default limit of concurrent calls, which a laptop and most servers can handle.
 const DEFAULT_MAX_PARALLEL: usize = 8;
 
-/// A plan that can run, and what is odd about it.
+/// A valid plan and its warnings.
 #[derive(Debug, Clone)]
 pub struct ValidatedPlan {
     /// The plan.
     pub plan: Plan,
-    /// Warnings, in the order of the file.
+    /// The warnings, in the order of the file.
     pub warnings: Diagnostics,
-    /// The places of the tasks whose failures ask for a replan, or say nothing of what they mean.
+    /// The indices of the tasks whose `on_failure` is `replan` or not set.
     replannable: Vec<usize>,
 }
 
-/// Reads the text of a plan file that is called `name` in errors. With a catalogue, tools and their arguments
-/// are checked too; an agent that is not in it is taken at its word.
+/// Parses the text of a plan file; diagnostics use `name` as the file name. With a catalog, also checks tools and their
+/// arguments, except those of agents that it does not contain.
 ///
 /// # Errors
-/// All mistakes of the plan, and its warnings.
+/// Returns all errors and warnings of the plan.
 pub fn load_plan(
     name: &str,
     text: &str,
@@ -87,7 +87,7 @@ struct PlanLowering<'a, 'f> {
 }
 
 impl PlanLowering<'_, '_> {
-    /// The plan, and the places of its tasks whose failures may be planned around.
+    /// Reads the plan, and the indices of the tasks whose failure may trigger a replan.
     fn lower_plan(&mut self, root: &DocumentNode<'_>, file: &str) -> (Plan, Vec<usize>) {
         let fields = CheckedTable::new(root, &PLAN);
         let inputs = inputs::read_inputs(&fields, self.findings);
@@ -143,7 +143,7 @@ impl PlanLowering<'_, '_> {
     }
 }
 
-/// What a plan without a name is called.
+/// Returns the default name of a plan.
 fn default_plan_name(file: &str) -> String {
     let stem = std::path::Path::new(file).file_stem().and_then(|stem| stem.to_str());
     stem.filter(|stem| *stem != "-").unwrap_or("plan").to_owned()

@@ -1,5 +1,5 @@
-//! Turns what a planner wrote as the remainder of a run into tasks that fit it, or into all its mistakes at once.
-//! Never changes a task that the run has.
+//! Turns a plan patch into tasks that fit the run, or returns all of its diagnostics at once. Existing tasks of the run
+//! are never changed.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,23 +25,25 @@ use crate::{
     model::{OnFailure, PlanPatch, ReplanRequest, Route, Task, TaskId, TaskProgress, TaskSnapshot, Template},
 };
 
-/// What a remainder is checked against.
+/// The agents and the run that a patch is checked against.
 #[derive(Clone, Copy)]
 pub struct PatchContext<'a> {
-    /// The agents that there are.
+    /// The configured agents.
     pub agents: &'a AgentsFile,
-    /// What each of them offers.
+    /// The tools of each agent, or the reason why it did not answer.
     pub catalogue: &'a AgentCatalog,
-    /// The run.
+    /// The run and the progress of its tasks.
     pub request: &'a ReplanRequest,
 }
 
-/// Reads a remainder that is called `name` in errors: `keep`, ids of tasks that have not started, and `tasks`, new ones
-/// that may refer to the kept ones and to those that have started. A failure of a new task asks for a replan, and a call
-/// that the plan asks a person about is asked about here too. Gives the remainder with its warnings.
+/// Parses a plan patch; diagnostics use `name` as the file name. Returns the patch with its warnings.
+///
+/// `keep` lists the IDs of pending tasks. `tasks` are new tasks, which may refer to kept tasks and to tasks that have a
+/// result or may still get one. A failure of a new task triggers a replan. A new task needs an approval if the plan
+/// requires one for the same tool.
 ///
 /// # Errors
-/// All its mistakes and warnings.
+/// Returns all errors and warnings of the patch.
 pub fn load_plan_patch<'a>(
     name: &str,
     text: &str,
@@ -94,7 +96,7 @@ pub fn load_plan_patch<'a>(
     Ok((remainder, findings.finish()))
 }
 
-/// The tasks that stay.
+/// Returns the tasks that `keep` lists, and reports those that cannot be kept.
 fn kept_tasks<'r>(
     fields: &CheckedTable<'_>,
     so_far: &IndexMap<&str, &'r TaskSnapshot>,
@@ -136,7 +138,7 @@ fn kept_tasks<'r>(
     kept
 }
 
-/// Reports each output of the plan that would lose a task which could still run.
+/// Reports each output of the plan that refers to a pending task that is not kept.
 fn check_outputs(
     request: &ReplanRequest,
     (so_far, kept): (&IndexMap<&str, &TaskSnapshot>, &HashSet<&TaskId>),
@@ -154,8 +156,8 @@ fn check_outputs(
     }
 }
 
-/// What a person is asked before a new task, if the run asks before any call of the same tool: a planner must not get
-/// around a question by leaving out the task that asks it.
+/// Returns the approval that a new task needs if another task of the run needs one for the same tool. A planner must
+/// not bypass an approval by dropping the task that requires it.
 fn required_approval(task: &Task, request: &ReplanRequest) -> Option<Template> {
     let known = request.plan.tasks.iter().chain(request.tasks.iter().map(|so_far| &so_far.task));
     let guarded: Vec<_> = known.filter(|other| other.approve.is_some()).flat_map(|other| other.routes()).collect();
@@ -163,11 +165,11 @@ fn required_approval(task: &Task, request: &ReplanRequest) -> Option<Template> {
         |route: &&Route| guarded.iter().any(|other| other.agent == route.agent && other.tool == route.tool);
     let Route { agent, tool, .. } = task.routes().iter().find(is_guarded)?;
     let question = format!("call `{agent}.{tool}` for the new task `{}`?", task.id);
-    // The name of a tool is text: what looks like an expression in it is none.
+    // The name of a tool is plain text and must not be parsed as an expression.
     Some(Template(question.replace("${{", "$${{").into()))
 }
 
-/// The tasks as if they needed nothing but each other.
+/// Returns the tasks without their dependencies on other tasks.
 fn without_outside_dependencies(tasks: &[Arc<Task>]) -> Vec<Arc<Task>> {
     let ids: HashSet<&TaskId> = tasks.iter().map(|task| &task.id).collect();
     let alone = |task: &Arc<Task>| {

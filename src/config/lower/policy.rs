@@ -1,5 +1,4 @@
-//! Reads how a task is tried again, its own keys over the plan's defaults, and what may be spent.
-//! Never knows which failures are worth a retry; that is `engine::retry`.
+//! Reads the retry policies of tasks, the timeouts of questions, and budgets.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::{
     model::{Backoff, Budget, HumanDuration, QuestionPolicy, Retry},
 };
 
-/// The retry policy that `task` and `defaults` give together.
+/// Returns the retry policy of `task`, with `defaults` for absent keys.
 pub(super) fn read_retry(
     task: &CheckedTable<'_>,
     defaults: Option<&CheckedTable<'_>>,
@@ -42,7 +41,7 @@ pub(super) fn read_retry(
     retry
 }
 
-/// How long questions wait, where `fields` say so.
+/// Returns the policy for unanswered questions, if `fields` set a timeout.
 pub(super) fn read_question_policy(fields: &CheckedTable<'_>) -> Option<QuestionPolicy> {
     let section = CheckedTable::new(fields.node("questions")?, &QUESTIONS);
     Some(QuestionPolicy {
@@ -77,7 +76,7 @@ fn read_backoff(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Backo
     }
 }
 
-/// What may be spent: the `budget` of a plan or a task.
+/// Returns the `budget` of a plan or a task.
 pub(super) fn read_budget(fields: &CheckedTable<'_>, section: &'static TableSchema) -> Budget {
     let Some(node) = fields.node("budget") else { return Budget::default() };
     let fields = CheckedTable::new(node, section);

@@ -1,5 +1,4 @@
-//! Reads what a task asks a language model.
-//! Never asks it.
+//! Reads the prompts of tasks, and the synthesis of the result.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,15 +17,15 @@ use crate::{
     model::{Budget, OnFailure, Prompt, PromptTool, Retry, Task, Template, Work},
 };
 
-/// Most replies where the task gives no number: enough for a few rounds of tools, few enough not to run away.
+/// The default maximum number of exchanges: enough for a few rounds of tool calls, and a bound on runaway loops.
 const DEFAULT_MAX_TURNS: u32 = 8;
-/// Most tokens of a reply where the task gives no number.
+/// The default maximum tokens of a reply.
 const DEFAULT_MAX_TOKENS: u32 = 4_096;
 
 /// The keys that only a call has.
 const CALL_ONLY_KEYS: [&str; 6] = ["agent", "capability", "tool", "with", "await", "fallback"];
 
-/// The prompt of a task that has one. Keys of a call beside it are mistakes.
+/// Returns the prompt of a task, if it has one. Reports keys of a call next to it.
 pub(super) fn read_prompt(
     fields: &CheckedTable<'_>,
     router: &mut RouteResolver<'_>,
@@ -50,7 +49,7 @@ pub(super) fn read_prompt(
     })
 }
 
-/// Says that `what` cannot be, where no language model is configured.
+/// Reports that `what` needs a language model, if none is configured.
 fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>, findings: &mut DiagnosticSink) {
     if !router.has_model() {
         let message = format!("{what} needs a language model, and none is configured");
@@ -59,16 +58,16 @@ fn require_model(what: &str, node: &DocumentNode<'_>, router: &RouteResolver<'_>
     }
 }
 
-/// The id of the task that writes the one answer.
+/// The ID of the synthesis task.
 const SYNTHESIS_TASK_ID: &str = "answer";
 
-/// What the plan asks of its one answer, where it says so.
+/// Returns the prompt of the synthesis, if the plan sets one.
 pub(super) fn synthesis_node<'n>(plan: &CheckedTable<'n>) -> Option<&'n DocumentNode<'n>> {
     let result = CheckedTable::new(plan.node("result").filter(|node| node.as_text().is_none())?, &RESULT);
     CheckedTable::new(result.node("synthesize")?, &SYNTHESIS).node("prompt")
 }
 
-/// The task that writes one answer from what came of all `others`, if the plan asks for one.
+/// Returns the task that synthesizes one answer from the results of all `others`, if the plan asks for one.
 pub(super) fn synthesis_task(
     plan: &CheckedTable<'_>,
     others: &[Arc<Task>],
@@ -91,7 +90,7 @@ pub(super) fn synthesis_task(
     let asked = |name| section.as_ref().and_then(|section| section.node(name));
     let described =
         || plan.text("description").or_else(|| plan.text("name")).unwrap_or("Sum up the results.").to_owned();
-    // A description is plain text: what looks like an expression in it is none.
+    // A description is plain text and must not be parsed as an expression.
     let request = asked("prompt").map_or_else(|| described().replace("${{", "$${{").into(), DocumentNode::to_json);
     let prompt = Prompt {
         model: asked("model").and_then(|node| router.resolve_model(node, findings)),
@@ -120,7 +119,7 @@ pub(super) fn synthesis_task(
     })
 }
 
-/// A schema that stands in the plan, or in the file that the plan names (relative to the plan's own folder).
+/// Returns the schema that is inline in the plan, or in a file relative to the plan's folder.
 fn read_output_schema(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<Value> {
     let schema = match node.as_text() {
         None => node.to_json(),
@@ -152,7 +151,7 @@ fn read_output_schema(node: &DocumentNode<'_>, findings: &mut DiagnosticSink) ->
 }
 
 impl PromptTool {
-    /// Reads `agent` (all of its tools) or `agent.tool`.
+    /// Parses `agent` (all of its tools) or `agent.tool`.
     pub(super) fn parse(name: &str) -> Self {
         match name.split_once('.') {
             Some((agent, tool)) => Self { agent: agent.into(), tool: Some(tool.into()) },

@@ -1,5 +1,4 @@
-//! Finds what the expressions of a plan refer to, and every reference that cannot mean anything.
-//! Never evaluates an expression.
+//! Resolves the references in a plan's expressions and reports invalid ones. Expressions are not evaluated.
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -17,23 +16,23 @@ use crate::{
     model::{InputSpec, TaskId},
 };
 
-/// A task as far as others can refer to it.
+/// A task that expressions can refer to.
 pub(super) struct TaskDeclaration<'n> {
     pub(super) id: TaskId,
     pub(super) fields: CheckedTable<'n>,
     pub(super) is_foreach: bool,
 }
 
-/// What there is to refer to.
+/// The inputs and tasks that expressions can refer to.
 pub(super) struct SymbolTable<'n> {
     pub(super) inputs: &'n IndexMap<String, InputSpec>,
-    /// Every task with an id of its own, in the order of the file.
+    /// The tasks with unique IDs, in the order of the file.
     pub(super) tasks: IndexMap<&'n str, TaskDeclaration<'n>, NameHasher>,
-    /// For a remainder, the tasks that the run has; an edge to one counts on from the number of `tasks`.
+    /// The existing tasks of the run, for a plan patch. Their indices start at the number of `tasks`.
     pub(super) existing: IndexMap<&'n str, ExistingTask<'n>, NameHasher>,
 }
 
-/// A task that the run of a remainder has, as far as new tasks can refer to it.
+/// An existing task of a run that new tasks can refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExistingTask<'n> {
     pub(super) id: &'n TaskId,
@@ -43,7 +42,7 @@ pub(super) struct ExistingTask<'n> {
 }
 
 impl<'n> SymbolTable<'n> {
-    /// Collects the tasks' ids; one that is taken already is a mistake, and its task is left out.
+    /// Collects the tasks by their IDs. Reports a duplicate ID and omits its task.
     pub(super) fn new(
         inputs: &'n IndexMap<String, InputSpec>,
         written: Vec<CheckedTable<'n>>,
@@ -71,7 +70,7 @@ impl<'n> SymbolTable<'n> {
 }
 
 impl SymbolTable<'_> {
-    /// The place of a task among all that can be referred to, and whether it repeats.
+    /// Returns the index of a task that can be referred to, and whether it is a `foreach` task.
     pub(super) fn find(&self, id: &str) -> Option<(usize, bool)> {
         let own = self.tasks.get_full(id).map(|(index, _, known)| (index, known.is_foreach));
         own.or_else(|| {
@@ -80,13 +79,13 @@ impl SymbolTable<'_> {
         })
     }
 
-    /// The id at a place that [`Self::find`] gave.
+    /// Returns the ID of the task at an index from [`Self::find`].
     pub(super) fn id(&self, index: usize) -> Option<&TaskId> {
         let own = self.tasks.get_index(index).map(|(_, known)| &known.id);
         own.or_else(|| Some(self.existing.get_index(index.checked_sub(self.tasks.len())?)?.1.id))
     }
 
-    /// What is wrong with a task that cannot be referred to, and what was meant instead, where that can be guessed.
+    /// Returns the problem with a task that cannot be referred to, and a suggestion if a similar task exists.
     pub(super) fn explain_unusable(&self, id: &str, findings: &DiagnosticSink) -> (&'static str, Option<String>) {
         if self.existing.contains_key(id) {
             return ("has no result and will get none", None);
@@ -96,17 +95,17 @@ impl SymbolTable<'_> {
     }
 }
 
-/// What was referred to.
+/// The inputs that expressions refer to.
 #[derive(Default)]
 pub(super) struct UsedInputs {
     inputs: HashSet<String>,
-    /// Whether some expression takes all inputs at once.
+    /// Whether an expression refers to all inputs at once.
     all_inputs: bool,
 }
 
 impl UsedInputs {
     pub(super) fn warn_of_unused_inputs(&self, plan: &CheckedTable<'_>, findings: &mut DiagnosticSink) {
-        // Next to mistakes it would only be noise: the name may be the one that is misspelled elsewhere.
+        // Next to errors the warning would only be noise: a misspelled reference may be the reason.
         if self.all_inputs || findings.has_errors() {
             return;
         }
@@ -118,7 +117,7 @@ impl UsedInputs {
     }
 }
 
-/// Checks the expressions of all texts below `node`; gives the tasks that they refer to, as edges.
+/// Checks the expressions of all texts below `node`. Returns the tasks that they refer to as edges.
 pub(super) fn check_references<'n>(
     node: &'n DocumentNode<'n>,
     names: &SymbolTable<'n>,
@@ -138,8 +137,10 @@ pub(super) fn check_references<'n>(
     checker.edges
 }
 
-/// Checks a text that is an expression as a whole, with or without `${{ }}`; gives the bare expression too. One that
-/// names what `foreach` binds is about each item, any other about the task.
+/// Checks a text that is one expression, with or without `${{ }}`. Returns the bare expression and its edges.
+///
+/// `binding` is the name of the `foreach` item, if the expression may refer to it. An expression that does is evaluated
+/// for each item, any other once for the task.
 pub(super) fn check_expression<'n>(
     node: &'n DocumentNode<'n>,
     names: &SymbolTable<'n>,
@@ -160,8 +161,9 @@ pub(super) fn check_expression<'n>(
     (bare, checker.edges)
 }
 
-/// Checks a text that is an expression about a document as a whole, with or without `${{ }}`; gives the bare one. What
-/// the document's keys are is not known.
+/// Checks a text that is one expression about a document, with or without `${{ }}`. Returns the bare expression.
+///
+/// The keys of the document are unknown, so any name is valid.
 pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, findings: &mut DiagnosticSink) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), UsedInputs::default());
     let names = SymbolTable { inputs: &inputs, tasks: IndexMap::default(), existing: IndexMap::default() };
@@ -177,12 +179,12 @@ pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, findings
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
 }
 
-/// What an expression is about.
+/// The context of an expression.
 #[derive(Clone, Copy)]
 enum ReferenceContext<'c> {
-    /// The run, and what `foreach` binds.
+    /// The run, and the binding of a `foreach` task.
     Run { binding: Option<&'c str> },
-    /// A document of which nothing is known.
+    /// A document with unknown keys.
     Document,
 }
 
@@ -191,16 +193,16 @@ struct ReferenceChecker<'c, 'n> {
     context: ReferenceContext<'c>,
     findings: &'c mut DiagnosticSink,
     used: &'c mut UsedInputs,
-    /// Whether a text with expressions in it is checked, where a `${{` may be meant literally.
+    /// Whether the current text is a template, which may contain a literal `${{`.
     is_text: bool,
     edges: Vec<DependencyEdge<'n>>,
 }
 
-/// What helps where text such as a GitHub workflow is taken for an expression.
+/// The help for text with a literal `${{`, such as a GitHub workflow.
 const LITERAL_HELP: &str = "a literal `${{` is written `$${{`";
 
 impl<'n> ReferenceChecker<'_, 'n> {
-    /// As deep as the file, which is bounded where it is read.
+    /// Checks a node recursively. The recursion is as deep as the file, whose depth the reader bounds.
     fn check_node(&mut self, node: &'n DocumentNode<'n>) {
         match &node.value {
             NodeValue::Text(text) => {
@@ -272,7 +274,7 @@ impl<'n> ReferenceChecker<'_, 'n> {
         self.findings.error("expression", at, error.message).help_if_known(help);
     }
 
-    /// Adds to what helps how a `${{` is written that is no expression.
+    /// Adds to the help how to write a literal `${{`.
     fn with_literal_help(&self, help: Option<String>) -> Option<String> {
         match help {
             Some(help) if self.is_text => Some(format!("{help}; {LITERAL_HELP}")),

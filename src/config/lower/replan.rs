@@ -1,5 +1,4 @@
-//! Reads how often a run may plan its remainder anew, and for whose failures.
-//! Never says when; that is `engine::replan`.
+//! Reads the replan policy of a plan. `engine::replan` decides when to replan.
 
 use std::sync::Arc;
 
@@ -9,12 +8,12 @@ use crate::{
     model::{Consent, OnFailure, ReplanPolicy, Task},
 };
 
-/// Replans of a run whose plan gives no number.
+/// The default maximum number of replans.
 const DEFAULT_MAX_REPLANS: u32 = 1;
 
 impl ValidatedPlan {
-    /// The same plan with at most `most` replans, whatever it says of their number; with any at all, the failure of a
-    /// task that does not say what it means asks for one.
+    /// Returns the plan with at most `most` replans, regardless of its own limit. If `most` is not zero, failures of
+    /// tasks without `on_failure` trigger a replan.
     #[must_use]
     pub fn with_max_replans(mut self, most: u32) -> Self {
         let policy = ReplanPolicy { most, consent: Consent::Allow };
@@ -26,7 +25,7 @@ impl ValidatedPlan {
         self
     }
 
-    /// The same plan, with a person to agree to each new remainder.
+    /// Returns the plan with an approval before each replan.
     #[must_use]
     pub fn with_approved_replans(mut self) -> Self {
         if let Some(policy) = &mut self.plan.replan {
@@ -36,7 +35,7 @@ impl ValidatedPlan {
     }
 }
 
-/// A task, its keys and those of `defaults`.
+/// A task with its own keys and those of `defaults`.
 pub(super) struct TaskDefinition<'r, 'n> {
     pub(super) task: &'r Task,
     pub(super) fields: &'r CheckedTable<'n>,
@@ -44,18 +43,19 @@ pub(super) struct TaskDefinition<'r, 'n> {
 }
 
 impl TaskDefinition<'_, '_> {
-    /// Whether its failure asks for a replan, or says nothing of what it means.
+    /// Returns whether `on_failure` of the task is `replan` or not set.
     pub(super) fn is_replannable(&self) -> bool {
         self.task.on_failure == OnFailure::Replan || self.on_failure_table().is_none()
     }
 
-    /// The keys that say what its failure means.
+    /// Returns the table that sets `on_failure` for the task, if any.
     fn on_failure_table(&self) -> Option<&CheckedTable<'_>> {
         [Some(self.fields), self.defaults].into_iter().flatten().find(|fields| fields.has("on_failure"))
     }
 }
 
-/// The policy of a plan. Where its failures ask for replans that there cannot be, they count as `fail` from here on.
+/// Returns the replan policy of a plan. Returns `None` with a warning if no language model is configured: the failures
+/// then count as `fail`.
 pub(super) fn read_replan_policy(
     plan: &CheckedTable<'_>,
     asking: Option<&TaskDefinition<'_, '_>>,

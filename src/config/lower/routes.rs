@@ -1,5 +1,5 @@
-//! Finds where a task can run: its agent or the members of its capability, then its fallbacks.
-//! Never ranks by what happened; that is `engine::router`.
+//! Resolves the routes of a task: its agent or the members of its capability, then its fallbacks. `engine::router`
+//! chooses among them at run time.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -17,24 +17,24 @@ use crate::{
     model::{AgentId, AgentPolicy, AgentSpec, PromptTool, Route},
 };
 
-/// Knows the agents, and remembers which of them routes name.
+/// A resolver of routes, which records the agents that they use.
 pub(super) struct RouteResolver<'a> {
     agents: &'a AgentsFile,
     catalogue: Option<&'a AgentCatalog>,
     arguments: ArgumentChecker<'a>,
-    /// The places of those agents in the agents file.
+    /// The indices of these agents in the agents file.
     used_agents: BTreeSet<usize>,
-    /// The names of tools that routes have, each once.
+    /// The interned names of tools.
     tool_names: HashSet<Arc<str>, NameHasher>,
     unreachable: HashSet<AgentId>,
 }
 
-/// A route as far as the file gives it.
+/// A route as the file specifies it.
 struct RouteSpec<'w> {
     agent: &'w str,
     tool: Option<&'w str>,
     rank: u32,
-    /// Where the agent, and where the tool is named.
+    /// The positions of the agent's and the tool's names.
     agent_span: SourceSpan,
     tool_span: SourceSpan,
 }
@@ -51,13 +51,13 @@ impl<'a> RouteResolver<'a> {
         }
     }
 
-    /// What the agents file said of each agent that a route names, in the order of the agents file.
+    /// Returns the policy of each agent that a route uses, in the order of the agents file.
     pub(super) fn policies(self) -> IndexMap<AgentId, AgentPolicy> {
         let named = self.used_agents.iter().filter_map(|&place| self.agents.agents.get_index(place));
         named.map(|(id, agent)| (id.clone(), agent.policy.clone())).collect()
     }
 
-    /// The name of a tool, shared by all routes that have it.
+    /// Returns the shared name of a tool.
     fn intern_tool_name(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.tool_names.get(name) {
             return Arc::clone(known);
@@ -67,7 +67,7 @@ impl<'a> RouteResolver<'a> {
         tool
     }
 
-    /// The routes of a task, best first.
+    /// Returns the routes of a task, best first.
     pub(super) fn routes(&mut self, task: &CheckedTable<'_>, findings: &mut DiagnosticSink) -> Vec<Route> {
         let mut wanted = self.primary_routes(task, findings);
         for (index, fallback) in task.tables("fallback", &FALLBACK).into_iter().enumerate() {
@@ -95,7 +95,7 @@ impl<'a> RouteResolver<'a> {
         routes
     }
 
-    /// The routes of rank 0.
+    /// Returns the routes of rank 0.
     fn primary_routes<'w>(&self, task: &CheckedTable<'w>, findings: &mut DiagnosticSink) -> Vec<RouteSpec<'w>>
     where
         'a: 'w,
@@ -127,7 +127,7 @@ impl<'a> RouteResolver<'a> {
         }
     }
 
-    /// Every agent that lists a capability, each with the tool that serves it there.
+    /// Returns a route for every agent with the capability, each with the tool that provides it.
     fn capability_routes<'w>(
         &self,
         capability: &'w DocumentNode<'w>,
@@ -163,7 +163,7 @@ impl<'a> RouteResolver<'a> {
         members
     }
 
-    /// A route, if its agent and its tool exist as far as that is known.
+    /// Returns the route, or reports that its agent or its tool does not exist or is not allowed.
     fn resolve_route(
         &mut self,
         wanted: &RouteSpec<'_>,
@@ -188,17 +188,17 @@ impl<'a> RouteResolver<'a> {
         Some(Route { agent: id.clone(), tool: self.intern_tool_name(tool), rank: wanted.rank })
     }
 
-    /// Whether prompts can be answered.
+    /// Returns whether any language model is configured.
     pub(super) fn has_model(&self) -> bool {
         !self.agents.models.is_empty()
     }
 
-    /// A model that a prompt names.
+    /// Returns the model that a prompt refers to, or reports that it is unknown.
     pub(super) fn resolve_model(&self, node: &DocumentNode<'_>, findings: &mut DiagnosticSink) -> Option<String> {
         llm_section::resolve_model(node, self.agents.models.iter().map(|model| model.name.as_str()), findings)
     }
 
-    /// A tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
+    /// Returns a tool that a prompt allows: `agent.tool`, or `agent` for all of its tools.
     pub(super) fn resolve_prompt_tool(
         &mut self,
         name: &str,
@@ -262,7 +262,7 @@ impl<'a> RouteResolver<'a> {
         findings.error("tool_not_allowed", wanted.tool_span, message).help(help);
     }
 
-    /// Checks the tool, and the task's arguments if it gives them, against what the agent said, if it was asked.
+    /// Checks the tool, and the arguments of `task` if it is given, against the catalog, if it contains the agent.
     fn check_tool(
         &mut self,
         wanted: &RouteSpec<'_>,

@@ -1,5 +1,4 @@
-//! Reads one task.
-//! Never looks at another one, except for its id.
+//! Reads one task. Only the IDs of other tasks are used.
 
 use std::collections::HashSet;
 
@@ -21,10 +20,10 @@ use crate::{
     model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
 };
 
-/// The name of a `foreach` task's current item where the task gives none.
+/// The default name of a `foreach` task's current item.
 const DEFAULT_BINDING: &str = "item";
 
-/// Reads one task of the plan.
+/// A reader of one task.
 pub(super) struct TaskReader<'r, 'n> {
     pub(super) task: &'r TaskDeclaration<'n>,
     pub(super) defaults: Option<&'r CheckedTable<'n>>,
@@ -32,7 +31,7 @@ pub(super) struct TaskReader<'r, 'n> {
 }
 
 impl<'r, 'n> TaskReader<'r, 'n> {
-    /// The task, and the tasks that it needs with the places that say so.
+    /// Reads the task, and its dependencies with their locations.
     pub(super) fn read_task(
         &self,
         router: &mut RouteResolver<'_>,
@@ -90,7 +89,7 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         &self.task.fields
     }
 
-    /// The tasks under `needs`.
+    /// Returns the dependencies under `needs`.
     fn read_needs(&self, findings: &mut DiagnosticSink) -> Vec<DependencyEdge<'n>> {
         let mut edges = Vec::new();
         for (id, node) in self.fields().text_list("needs") {
@@ -106,14 +105,14 @@ impl<'r, 'n> TaskReader<'r, 'n> {
         edges
     }
 
-    /// The ids of what the edges lead to, each once.
+    /// Returns the distinct task IDs of the edges.
     fn unique_ids(&self, edges: &[DependencyEdge<'_>]) -> Vec<TaskId> {
         let mut seen = HashSet::with_capacity_and_hasher(edges.len(), NameHasher::default());
         let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
         fresh.filter_map(|edge| self.names.id(edge.needs)).cloned().collect()
     }
 
-    /// What the task waits for once its tool has ended.
+    /// Returns the condition that a call waits for after its tool has returned.
     fn read_await(&self, findings: &mut DiagnosticSink) -> Option<Await> {
         let fields = CheckedTable::new(self.fields().node("await")?, &AWAIT);
         let mut read = |key| {

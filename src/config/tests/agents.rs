@@ -1,4 +1,4 @@
-//! Agents files: what they mean, and what is said of those that mean nothing.
+//! Tests of agents files: values, defaults, and diagnostics.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -193,7 +193,7 @@ fn fingerprint_excludes_secrets() {
     assert_ne!(first, of("command = \"x\"\nargs = [\"2\"]\nenv = { KEY = \"${A}\" }"));
 }
 
-/// The models of a file, or its mistakes, each in a line.
+/// Returns the models of a file, or its diagnostics as text.
 fn parse_models(text: &str) -> Result<Vec<LlmSpec>, String> {
     let environment = TestEnvironment::of(&[("KEY", "hunter2")]);
     parse_agents("agents.toml", text, &environment).map(|file| file.models).map_err(|errors| errors.to_string())

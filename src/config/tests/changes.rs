@@ -1,4 +1,4 @@
-//! What is said of a plan or a section that is not what it was.
+//! Tests of the descriptions of changed plans and sections.
 
 use super::*;
 use crate::config::changes::{agent_changes, plan_changes};

@@ -1,4 +1,4 @@
-//! Files that want to hang, flood or crash the host.
+//! Tests with files that try to hang, flood, or crash the host.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A generous bound for a debug build on a busy machine; a hang or a quadratic walk takes far longer.
+/// A generous limit for a debug build on a busy machine; a hang or a quadratic algorithm takes far longer.
 const MAX_TEST_DURATION: Duration = Duration::from_secs(60);
 
 fn task_yaml(id: usize, needs: Option<usize>) -> String {

@@ -1,4 +1,4 @@
-//! Inputs: what the person gave against what the plan asks for.
+//! Tests of the resolution of inputs.
 
 use serde_json::json;
 
@@ -76,7 +76,7 @@ fn data_files_reject_duplicate_and_merge_keys() {
     }
 }
 
-/// Scalars as they are written, and their values.
+/// Returns scalars as they are written, and their values.
 fn scalars() -> Vec<(&'static str, serde_json::Value)> {
     vec![
         ("007", json!("007")),
@@ -136,7 +136,7 @@ fn numbers_are_read_the_same_in_files_and_parameters() {
             let file = read_data("p.yaml", &format!("topic: x\n{name}: {written}"));
             let by_file = file.ok().and_then(|file| resolve_inputs(&plan(), &[], Some(&file)).ok());
             let by_param = resolve_inputs(&plan(), &strings(&["topic=x", &format!("{name}={written}")]), None).ok();
-            // Nothing is a value in a file, but a parameter always gives one.
+            // Null in a file means an absent value, but a parameter must have a value.
             if written != "~" {
                 assert_eq!(by_file, by_param, "{name}: {written}");
             }

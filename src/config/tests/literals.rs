@@ -1,8 +1,8 @@
-//! Text that holds `${{` and means no expression.
+//! Tests of text with a literal `${{`.
 
 use super::*;
 
-/// Returns the mistakes of a plan with this text as an argument.
+/// Returns the diagnostics of a plan with this text as an argument.
 fn plan_errors(text: &str) -> String {
     let text = serde_json::Value::from(text).to_string();
     let plan = format!("name: x\ntasks:\n  - {{ id: a, agent: research, tool: fetch, with: {{ text: {text} }} }}\n");

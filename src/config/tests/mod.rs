@@ -1,4 +1,4 @@
-//! Whole files in, whole plans or whole reports out.
+//! Tests that load whole files and compare whole plans or reports.
 
 mod agents;
 mod changes;
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::*;
 use crate::model::{AgentId, AgentInfo, Effect, ToolInfo};
 
-/// An environment that a test makes up.
+/// An environment with fixed variables.
 struct TestEnvironment(HashMap<&'static str, &'static str>);
 
 impl TestEnvironment {
@@ -106,7 +106,7 @@ fn load_test_plan(text: &str) -> Result<ValidatedPlan, Diagnostics> {
     load_plan("plans/test.yaml", text, &agents(), Some(&catalog()))
 }
 
-/// A report as a person sees it, without colours.
+/// Renders a report as a person sees it, without color.
 fn rendered(diagnostics: &Diagnostics) -> String {
     let mut text = String::new();
     miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor())
@@ -116,7 +116,7 @@ fn rendered(diagnostics: &Diagnostics) -> String {
     text
 }
 
-/// The codes of all that is wrong, with their lines.
+/// Returns the codes of all diagnostics with their lines.
 fn diagnostic_codes(text: &str) -> Vec<(String, usize)> {
     let diagnostics = match load_test_plan(text) {
         Ok(lowered) => lowered.warnings,

@@ -1,11 +1,12 @@
-//! Remainders of a run: what fits it, and everything that does not.
+//! Tests of plan patches: valid ones, and all diagnostics of invalid ones.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::model::{OnFailure, PlanPatch, ReplanRequest, TaskProgress, TaskSnapshot};
 
-/// A run of which `find` is done, `read` failed and `busy` runs; `lost` needs `read`, `open` and `last` are free.
+/// Returns a run where `find` is done, `read` has failed, and `busy` is running. `lost` needs `read`; `open` and `last`
+/// are pending.
 fn request() -> ReplanRequest {
     let call = "agent: research, tool: fetch, with: { url: u }";
     let plan = load_test_plan(&format!(

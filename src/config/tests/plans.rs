@@ -1,4 +1,4 @@
-//! Plans: what they mean, and what is said of those that mean nothing.
+//! Tests of plans: values, defaults, and diagnostics.
 
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn explains_unquoted_expressions() {
     );
 }
 
-/// A plan with these tasks, each on an agent that takes anything.
+/// Returns a plan with these tasks, each on an agent that accepts any arguments.
 fn plan_with_tasks(tasks: &[(&str, &str)]) -> String {
     let task = |(id, more): &(&str, &str)| format!("  - {{ id: {id}, agent: archive, tool: reserve, {more} }}\n");
     format!("tasks:\n{}", tasks.iter().map(task).collect::<String>())

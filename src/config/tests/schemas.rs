@@ -1,4 +1,4 @@
-//! The JSON Schemas: they are the committed files, and they agree with what is read.
+//! Tests of the JSON Schemas: they equal the committed files, and they agree with the readers.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What the tests of the engine share: small plans, and a driver that carries out nothing by itself.
+//! Fixtures for the engine tests: small plans, and a driver that executes no commands by itself.
 
 mod budgets;
 mod calls;
@@ -40,10 +40,10 @@ use crate::model::{
     Usage, Work,
 };
 
-/// The variable that multiplies the number of random schedules of each property.
+/// The environment variable that multiplies the number of random schedules of each property.
 const SCHEDULES: &str = "KAPELL_SCHEDULES_FACTOR";
 
-/// Returns a configuration for so many random schedules, or for a multiple of them.
+/// Returns a configuration for `usual` random schedules, or for the multiple that [`SCHEDULES`] sets.
 fn schedules(what: &str, usual: u32) -> ProptestConfig {
     let factor = std::env::var(SCHEDULES).map_or(1, |factor| factor.parse().expect("a whole number"));
     let cases = usual.checked_mul(factor).expect("fewer schedules");
@@ -69,12 +69,12 @@ fn call(routes: Vec<Route>, arguments: Value) -> Work {
     Work::Call(Call { routes, arguments: Template(arguments), awaits: None })
 }
 
-/// The same task on other routes.
+/// Returns the task with other routes.
 fn with_routes(routes: Vec<Route>, task: Task) -> Task {
     Task { work: call(routes, json!({})), ..task }
 }
 
-/// The same task with other arguments.
+/// Returns the task with other arguments.
 fn with_arguments(arguments: Value, task: Task) -> Task {
     Task { work: call(vec![route("a", 0)], arguments), ..task }
 }
@@ -137,7 +137,7 @@ fn text(text: &str) -> Arc<ToolOutput> {
     Arc::new(ToolOutput { content: vec![ContentBlock::Text(text.into())], structured: None, warning: None })
 }
 
-/// Holds a run, all it recorded, and the orders that nobody has carried out.
+/// A run with all of its records and the commands that were not executed yet.
 struct Driver {
     run: Run,
     records: Vec<Record>,
@@ -150,7 +150,7 @@ impl Driver {
         Self::start_planned(plan, None)
     }
 
-    /// Starts a run whose plan was made like this.
+    /// Starts a run whose plan was made by `planning`.
     fn start_planned(plan: &Arc<Plan>, planning: Option<&GoalPlanning>) -> Self {
         let now = Timestamp(1_000);
         let beginning = NewRun { plan, inputs: &Arc::new(json!({})), seed: 7, planning, source: None };
@@ -160,7 +160,7 @@ impl Driver {
         driver
     }
 
-    /// Starts, with every agent connected.
+    /// Starts a run and connects all agents.
     fn connected(plan: &Arc<Plan>) -> Self {
         let mut driver = Self::start(plan);
         driver.connect_all();
@@ -198,7 +198,7 @@ impl Driver {
         picked
     }
 
-    /// The calls that were ordered since last asked.
+    /// Removes and returns the calls among the pending commands.
     fn drain_calls(&mut self) -> Vec<(AttemptId, AgentId)> {
         self.drain_commands(|order| match order {
             Command::StartAttempt(call) => Some((call.attempt.clone(), call.agent.clone())),
@@ -281,7 +281,7 @@ fn tool_use_reply(calls: &[(&str, &str)]) -> Result<ChatReply, ChatError> {
 }
 
 impl Driver {
-    /// The turns that were ordered since last asked.
+    /// Removes and returns the model requests among the pending commands.
     fn drain_model_requests(&mut self) -> Vec<(String, ChatRequest)> {
         self.drain_commands(|order| match order {
             Command::RequestModel { attempt, chat } => Some((attempt.to_string(), (**chat).clone())),
@@ -313,7 +313,7 @@ fn reply_using(tokens: u64) -> Result<ChatReply, ChatError> {
     reply_text("done").map(|reply| ChatReply { usage: Some(usage), cost_usd: Some(0.01), ..reply })
 }
 
-/// A planning of so many turns, each with this usage and a cent.
+/// Returns a planning with this many exchanges. Each has this usage and costs one cent.
 fn planning(exchanges: usize, usage: Option<Usage>) -> GoalPlanning {
     let turn = PlannerExchange {
         model: "m".into(),

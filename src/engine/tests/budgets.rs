@@ -1,4 +1,4 @@
-//! Budgets: what is reserved, charged and refused.
+//! Tests of budgets: reservations, charges, and refusals.
 
 use super::*;
 
@@ -6,7 +6,8 @@ fn plan_with_budget(budget: Budget, tasks: Vec<Task>) -> Arc<Plan> {
     Arc::new(Plan { budget, ..(*plan(tasks)).clone() })
 }
 
-/// Answers every turn that was ordered until nothing more is, each with this many tokens; gives the most at once.
+/// Replies to model requests with this many tokens each until none remain. Returns the maximum number of concurrent
+/// requests.
 fn reply_to_all(driver: &mut Driver, tokens: u64) -> usize {
     let mut most = 0;
     let mut open: Vec<String> = Vec::new();
@@ -29,7 +30,8 @@ fn reserved_tokens_delay_prompts() {
     let budget = Budget { tokens: Some(500), ..Budget::default() };
     let mut driver =
         Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*plan_with_budget(budget, prompts)).clone() }));
-    // Each may use 101 tokens: 100 of the reply, and 4 bytes of question. Four fit, and each uses 50.
+    // Each request may use 104 tokens: 100 for the reply, and the estimate for the question. Four requests fit, and
+    // each uses 50.
     assert_eq!(reply_to_all(&mut driver, 50), 4);
     let cause = EndCause::BudgetSpent { what: "tokens (500 of 500)".into() };
     assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))));
@@ -198,7 +200,7 @@ fn planning_is_charged_to_the_run() {
         (Budget { tokens: Some(100), ..unlimited }, planning(2, Some(usage)), "tokens (100 of 100)"),
         (Budget { tokens: Some(100), ..unlimited }, planning(2, None), "tokens (180 of 100)"),
         (Budget { cost_usd: Some(0.02), ..unlimited }, planning(2, None), "cost (0.02 of 0.02 US dollars)"),
-        // Ten cents are less than a tenth of a dollar where they are added as floating-point numbers.
+        // The sum of ten floating-point cents is less than a tenth of a dollar.
         (Budget { cost_usd: Some(0.1), ..unlimited }, planning(10, None), "cost (0.1 of 0.1 US dollars)"),
     ] {
         let plan = plan_with_budget(budget, vec![text_prompt(prompt("p", &[], None))]);
@@ -248,7 +250,7 @@ fn fold_of_any_prefix_reproduces_spending() {
         let folded = Run::fold(&driver.records[..until]).expect("a run");
         assert_eq!(folded.accounts, accounts, "after {until} events");
     }
-    // The first turn did not tell its usage, so it is taken to have used all of its reservation.
+    // The first reply did not report its usage, so its whole reservation is charged.
     let spent = driver.run.spent_totals();
     let first = 104;
     assert_eq!(spent, (6, 2, 27 + first + 12 + 30, MicroDollars::from_usd(0.05)));

@@ -1,4 +1,4 @@
-//! Calls: when they start, where they go, and what follows when they fail.
+//! Tests of calls: start order, routes, and failures.
 
 use super::*;
 

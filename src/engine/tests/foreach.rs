@@ -1,4 +1,4 @@
-//! Tasks with items: how many run at once, and which run at all.
+//! Tests of `foreach` tasks: concurrency limits and the selection of items.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Runs whose process is asked to stop: what stays, and how a later process continues.
+//! Tests of interrupted runs: the remaining state, and how a later process resumes them.
 
 use super::*;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Driver {
-    /// The same run in another process.
+    /// Resumes the run in another process.
     fn resume_with(&self, requests: &[Input]) -> Self {
         let mut run = Run::fold(&self.records).expect("a history");
         assert!(run == self.run, "fold(events) differs from the live run");
@@ -72,7 +72,7 @@ fn interrupted_run_keeps_completed_tasks() {
 
 #[test]
 fn interrupted_at_most_once_call_asks_a_person() {
-    // However the agent reacts to the cancellation, its reaction says nothing about the effect.
+    // No reaction of the agent to the cancellation shows whether the call took effect.
     for kind in [FailureKind::Cancelled, FailureKind::ToolError, FailureKind::ServerError, FailureKind::ConnectionLost]
     {
         let mut driver = Driver::connected(&plan(vec![with_effect(Effect::AtMostOnce, task("t", &[]))]));
@@ -111,7 +111,7 @@ fn interrupt_without_running_calls_ends_immediately() {
     let mut driver = Driver::start(&plan(vec![task("t", &[])]));
     driver.send_input(Input::InterruptRequested);
     assert!(driver.is_interrupted());
-    // A connection that comes later changes nothing.
+    // A later connection changes nothing.
     let before = driver.records.len();
     driver.connect_all();
     assert_eq!(driver.records.len(), before);
@@ -182,7 +182,7 @@ fn cancellation_ends_interrupted_run() {
         driver.last_event()
     );
 
-    // The same without a process that drives it: nothing has to be carried out.
+    // Without a process that drives the run, no commands are needed.
     let tasks = vec![task("t", &[]), text_prompt(prompt("p", &[], None)), foreach_task(json!([1, 2]), Some(1))];
     let mut driver = Driver::connected(&plan(tasks));
     driver.send_input(Input::InterruptRequested);

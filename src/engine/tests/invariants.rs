@@ -1,8 +1,8 @@
-//! What must hold of every history.
+//! Invariants of all histories.
 
 use super::*;
 
-/// Checks what must hold of every history, whatever happened.
+/// Checks the invariants that hold for every history.
 pub(super) fn check_invariants(plan: &Plan, records: &[Record]) -> Result<(), TestCaseError> {
     let base = |id: &TaskId| id.as_str().split(['[', '/']).next().unwrap_or_default().to_owned();
     let mut tasks: HashMap<String, &Arc<Task>> = plan.tasks.iter().map(|task| (task.id.to_string(), task)).collect();

@@ -1,4 +1,4 @@
-//! Agents that cannot be reached, and servers that ask to wait.
+//! Tests of unavailable agents, and of servers that request a delay.
 
 use super::*;
 use crate::engine::ResumeContext;

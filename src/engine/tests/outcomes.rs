@@ -1,4 +1,4 @@
-//! Ends of runs: those that a person wants, and what a run gives.
+//! Tests of run outcomes: cancellation and outputs.
 
 use super::*;
 

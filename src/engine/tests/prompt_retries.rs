@@ -1,4 +1,4 @@
-//! Prompts whose requests fail, and what the turns of a prompt share.
+//! Tests of failed model requests, and of the state shared by the exchanges of a prompt.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ fn retrying(max_attempts: u32) -> Task {
     Task { retry: Retry { max_attempts, backoff }, ..text_prompt(prompt("p", &["a"], None)) }
 }
 
-/// A failure that may pass, with the seconds that the endpoint asks to wait.
+/// Returns a transient failure with the delay in seconds that the endpoint requests.
 fn busy(seconds: Option<u64>) -> Result<ChatReply, ChatError> {
     let retry_after = seconds.map(|seconds| HumanDuration(Duration::from_secs(seconds)));
     Err(ChatError::Unavailable { message: "busy".into(), status: Some(429), retry_after })
@@ -19,7 +19,7 @@ fn driver(task: Task) -> Driver {
     Driver::connected(&plan(vec![task]))
 }
 
-/// When the next request is due, in milliseconds from now.
+/// Returns the delay before the next request, in milliseconds.
 fn pause(driver: &Driver) -> Option<u64> {
     assert_eq!(Run::fold(&driver.records).expect("a run"), driver.run);
     driver.run.next_wakeup().map(|due| u64::try_from(due.since(driver.now).as_millis()).expect("not long"))

@@ -1,4 +1,4 @@
-//! Prompts: turns, the calls that models ask for, and answers that are mended.
+//! Tests of prompts: exchanges, tool calls, and corrected answers.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn tool_calls_of_a_model_are_attempts() {
         Command::StartAttempt(call) => Some((call.attempt.to_string(), Value::Object(call.arguments.clone()))),
         _ => None,
     });
-    // What a model says is data: it is never evaluated.
+    // Text from a model is data and is never evaluated.
     let said = json!({"text": "${{ inputs.secret }}"});
     assert_eq!(calls, [("p/1#1".to_owned(), said.clone()), ("p/2#1".to_owned(), said)]);
     driver.end("p/1", 1, Ok(text("found")));
@@ -125,7 +125,7 @@ fn extracts_json_from_prose_and_double_encoding() {
     }
 }
 
-/// A reply that ended for that reason.
+/// Returns a reply with this stop reason.
 fn reply_with_stop_reason(stop_reason: &str, parts: Vec<ChatPart>) -> Result<ChatReply, ChatError> {
     reply_with(parts).map(|reply| ChatReply { stop_reason: stop_reason.into(), ..reply })
 }

@@ -1,4 +1,4 @@
-//! Approvals and questions: what waits for them, and what becomes of those that nobody answers.
+//! Tests of approvals and questions: what waits for them, and what happens without an answer.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn overdue_question_gets_its_default() {
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 }
 
-/// A `foreach` task whose calls are approved one by one, and another task like it.
+/// Returns a plan with a `foreach` task whose calls are approved one by one, and a second task of this kind.
 fn approved_items() -> Arc<Plan> {
     let approve = || Some(Box::new(Template(json!("Store ${{ item }}?"))));
     let each = Task { approve: approve(), ..foreach_task(json!([1, 2, 3]), None) };
@@ -97,7 +97,7 @@ fn a_yes_to_all_calls_of_a_task_covers_its_items_and_no_other_task() {
 #[test]
 fn items_that_come_after_a_yes_to_all_are_not_asked_about_in_a_later_process_either() {
     let mut driver = Driver::connected(&approved_items());
-    // A process that ended after the first answer, before it had asked about the other items.
+    // The process ended after the first answer, before it asked about the other items.
     let asked = driver.records.iter().position(|record| matches!(record.event, Event::QuestionAsked { .. }));
     driver.records.truncate(asked.expect("a question") + 1);
     let yes = Answer::Accept { content: None };
@@ -111,7 +111,7 @@ fn items_that_come_after_a_yes_to_all_are_not_asked_about_in_a_later_process_eit
     let mut driver = driver.restart_after(driver.records.len(), &|_| false);
     driver.connect_all();
     assert_eq!(driver.questions(), []);
-    // The agent takes two calls at once.
+    // The agent executes two calls at once.
     assert_eq!(driver.drain_call_names(), ["each[0]#1@a", "each[1]#1@a"]);
     driver.end("each[0]", 1, Ok(text("x")));
     assert_eq!(driver.drain_call_names(), ["each[2]#1@a"]);

@@ -1,8 +1,8 @@
-//! Random plans, and random remainders of them.
+//! Generators of random plans and random patches.
 
 use super::*;
 
-/// A task of a random plan; numbers are taken modulo what there is.
+/// A random task. Indices are taken modulo the number of existing tasks.
 #[derive(Debug, Clone)]
 pub(super) struct RandomTask {
     needs: Vec<usize>,
@@ -13,7 +13,7 @@ pub(super) struct RandomTask {
     items: Option<(usize, Option<usize>)>,
     approve: bool,
     condition: Option<u8>,
-    /// Whether it is a prompt, with the agents of its routes as tools.
+    /// True for a prompt with the agents of its routes as tools.
     prompt: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) fn random_plan(random_tasks: &[RandomTask], max_parallel: usize, budg
     Arc::new(built)
 }
 
-/// Some of what has not started goes, and something comes that needs what there is.
+/// Returns a random patch that removes pending tasks and adds tasks that depend on existing ones.
 pub(super) fn random_patch(request: &ReplanRequest, choose: &mut impl FnMut(usize) -> usize) -> PlanPatch {
     let open: Vec<&TaskId> =
         request.tasks.iter().filter(|so_far| so_far.progress.is_pending()).map(|so_far| &so_far.task.id).collect();

@@ -1,4 +1,4 @@
-//! Replans: what freezes, what is told, what grows, and how the run ends.
+//! Tests of replans: held tasks, planner requests, patches, and run outcomes.
 
 use super::*;
 use crate::model::{Consent, PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress};
@@ -16,7 +16,7 @@ fn start_replannable(max_replans: u32, tasks: Vec<Task>) -> Driver {
     Driver::connected(&Arc::new(replannable_plan(max_replans, tasks)))
 }
 
-/// A remainder without these tasks and with those, each called with its id alone.
+/// Returns a patch that removes and adds these tasks. The added tasks ask for a replan too.
 fn plan_patch(removed: &[&str], added: Vec<Task>) -> Result<Arc<PlanPatch>, Failure> {
     let removed = removed.iter().map(|&id| id.into()).collect();
     let added = added.into_iter().map(|task| Arc::new(Task { on_failure: OnFailure::Replan, ..task })).collect();
@@ -25,7 +25,7 @@ fn plan_patch(removed: &[&str], added: Vec<Task>) -> Result<Arc<PlanPatch>, Fail
 }
 
 impl Driver {
-    /// The replans that were ordered since last asked.
+    /// Removes and returns the replan requests among the pending commands.
     fn drain_replans(&mut self) -> Vec<ReplanRequest> {
         self.drain_commands(|order| match order {
             Command::Replan(request) => Some((**request).clone()),
@@ -303,7 +303,7 @@ fn a_replan_repeats_no_item_that_is_done_and_asks_before_it_repeats_what_may_be_
     );
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 
-    // What may be repeated is planned as before.
+    // Calls that may be repeated are planned as before.
     let mut driver =
         start_replannable(1, vec![Task { effect: Some(Effect::ReadOnly), ..foreach_task(json!(["a", "b"]), None) }]);
     driver.drain_call_names();

@@ -1,4 +1,4 @@
-//! Runs that do a part of an earlier one again.
+//! Tests of reruns, which repeat a part of an earlier run.
 
 use super::*;
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     model::{AmbiguityResolution, RunId},
 };
 
-/// A driver of a run that does `driver`'s again from `from` on.
+/// Reruns the run of `driver` from the task `from` on.
 pub(super) fn rerun_from(driver: &Driver, from: &str) -> Driver {
     let plan = Arc::new(driver.run.current_plan());
     rerun_with_plan(driver, &plan, from)
 }
 
-/// The same with another plan.
+/// Reruns the run of `driver` with another plan.
 pub(super) fn rerun_with_plan(driver: &Driver, plan: &Arc<Plan>, from: &str) -> Driver {
     let (of, from) = (RunId::from("earlier"), TaskId::from(from));
     let inputs = driver.run.inputs();
@@ -82,7 +82,7 @@ fn unknown_rerun_task_lists_known_tasks() {
     assert!(error.ends_with("`--from a` calls the items that did not succeed"), "{error}");
 }
 
-/// A `foreach` task over these items, each of which must not be called twice.
+/// Returns a `foreach` task over these items, with `at_most_once` calls.
 pub(super) fn items(values: Value) -> Task {
     Task { effect: Some(Effect::AtMostOnce), ..foreach_task(values, None) }
 }
@@ -116,7 +116,7 @@ fn items_are_reused_by_arguments() {
     driver.end("each[0]", 1, Ok(text("A")));
     driver.end("each[1]", 1, Ok(text("B")));
     driver.fail("each[2]", 1, FailureKind::UnknownTool);
-    // The corrected plan has other items: `b` was done once, and `c` never.
+    // The corrected plan has other items: `b` was completed once, and `c` never.
     let mut driver = rerun_with_plan(&driver, &plan(vec![items(json!(["b", "c", "b", "a"]))]), "each");
     driver.connect_all();
     assert_eq!(reused_tasks(&driver), ["each[0]", "each[3]"]);
@@ -131,7 +131,7 @@ fn kept_results_survive_reruns() {
     driver.end("each[0]", 1, Ok(text("A")));
     driver.send_input(Input::CancelRequested { by: "p".into() });
     driver.fail("each[1]", 1, FailureKind::Cancelled);
-    // Another retry fails before it comes to the items, and a third is cancelled before it begins anything.
+    // The next rerun fails before it reaches the items, and another is cancelled before it starts any task.
     let mut driver = rerun_from(&driver, "first");
     driver.connect_all();
     driver.fail("first", 1, FailureKind::UnknownTool);
@@ -141,7 +141,7 @@ fn kept_results_survive_reruns() {
     driver.connect_all();
     driver.drain_call_names();
     driver.end("first", 1, Ok(text("1")));
-    // Its call was cancelled while it was under way.
+    // The call was cancelled while it was in progress.
     let asked = driver.questions().pop().expect("a question");
     driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
     assert_eq!(driver.drain_call_names(), ["each[1]#1@a"]);
@@ -163,7 +163,7 @@ fn at_most_once_prompt_call_is_not_repeated() {
         driver.reply("p", 2, Err(ChatError::Endpoint { message: "cancelled".into(), status: None }));
         let mut driver = rerun_from(&driver, "p");
         driver.connect_all();
-        // The model asks for the same twice: one of the two was done.
+        // The model requests the same call twice, and one of the two was already made.
         driver.reply("p", 1, tool_use_reply(&[("c", "a.work"), ("d", "a.work")]));
         assert_eq!(driver.drain_call_names(), made, "{effect:?}");
         assert!(Run::fold(&driver.records).expect("a history") == driver.run);

@@ -1,4 +1,4 @@
-//! Runs whose process is killed: at any event, with calls that outlive it and calls that do not.
+//! Tests of killed processes: at any event, with calls that survive and calls that do not.
 
 use super::{
     invariants::check_invariants,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Driver {
-    /// The same run in another process, which finds the first `events` events and these calls.
+    /// Resumes the run in another process that finds the first `events` events and the checkpoints of some calls.
     pub(super) fn restart_after(&self, events: usize, has_checkpoint: &dyn Fn(&AttemptId) -> bool) -> Self {
         let records = self.records[..events].to_vec();
         let mut run = Run::fold(&records).expect("a history");
@@ -118,7 +118,7 @@ fn call_with_checkpoint_is_reattached() {
     let mut driver = driver.restart_after(driver.records.len(), &noted);
     assert_eq!(driver.drain_reattached(), ["t#1"]);
     assert_eq!(driver.questions().len(), 1, "`u` has no note");
-    // What keeps a request from being taken says nothing about a call that was made long ago.
+    // A rejected request says nothing about a call that was made long ago.
     driver.fail("t", 1, FailureKind::AgentUnavailable);
     driver.connect_all();
     assert_eq!(driver.drain_call_names(), [""; 0]);
@@ -264,17 +264,17 @@ fn changed_tools_pause_the_run() {
     assert_eq!(driver.drain_call_names(), ["t#2@a"]);
 }
 
-/// What agents know of calls, whoever makes them.
+/// The calls as the agents know them, across all processes of the host.
 #[derive(Default)]
 struct AgentModel {
-    /// Calls that reached an agent and of whose end the journal does not know.
+    /// Calls that reached an agent and whose end is not in the journal.
     running_calls: HashSet<AttemptId>,
-    /// Tasks of which nobody knows whether they took effect.
+    /// Tasks for which it is unknown whether they took effect.
     ambiguous_tasks: HashSet<TaskId>,
 }
 
 impl AgentModel {
-    /// Checks an order and does it.
+    /// Checks a command and starts its effect.
     fn execute(&mut self, command: Command, driver: &Driver) -> Result<Option<PendingEffect>, TestCaseError> {
         Ok(Some(match command {
             Command::ConnectAgent { agent } => PendingEffect::Connect(agent),
@@ -299,7 +299,7 @@ impl AgentModel {
         }))
     }
 
-    /// Learns what has become durable.
+    /// Updates the model from records that have become durable.
     fn apply_records(&mut self, records: &[Record]) {
         for record in records {
             if let Event::AttemptSucceeded { attempt, .. } | Event::AttemptFailed { attempt, .. } = &record.event {
@@ -315,7 +315,7 @@ impl AgentModel {
     }
 }
 
-/// Drives a plan to its end through processes that are killed; `dice` decides when, and what outlives them.
+/// Drives a plan to its end through killed processes. `choose` decides when they are killed and which calls survive.
 fn simulate_with_crashes(
     plan: &Arc<Plan>,
     mut choose: impl FnMut(usize) -> usize,
@@ -323,7 +323,7 @@ fn simulate_with_crashes(
     let mut driver = Driver::start(plan);
     let mut world = AgentModel::default();
     let mut under_way: Vec<PendingEffect> = Vec::new();
-    // Calls whose agents have asked a person something of this process.
+    // Calls whose agents have asked a question in this process.
     let mut asking: HashSet<AttemptId> = HashSet::new();
     let mut known = 0;
     let mut kills = 0;
@@ -331,7 +331,7 @@ fn simulate_with_crashes(
         let ended = matches!(driver.records.last().map(|record| &record.event), Some(Event::RunEnded { .. }));
         if choose(12) == 0 && kills < 40 {
             kills += 1;
-            // What was decided in the last step may not have become durable, and was not carried out then.
+            // The events of the last step may not be durable, and then its commands were not executed.
             let events = known.max(1) + choose(driver.records.len() - known.max(1) + 1);
             world.apply_records(&driver.records[known.min(events)..events]);
             let noted: HashSet<AttemptId> = world.running_calls.iter().filter(|_| choose(2) == 0).cloned().collect();
@@ -370,13 +370,13 @@ fn simulate_with_crashes(
         }
         if choose(60) == 0 {
             driver.send_input(Input::InterruptRequested);
-            // It may have ended the run.
+            // The input may have ended the run.
             continue;
         }
         let next = under_way.swap_remove(choose(under_way.len()));
         let input = match next {
             PendingEffect::Call(attempt) if choose(3) == 0 && asking.insert(attempt.clone()) => {
-                // The agent goes on whether it is answered or not.
+                // The agent continues with or without an answer.
                 under_way.push(PendingEffect::Call(attempt.clone()));
                 let agent = driver.agent_of(&attempt);
                 let origin = Origin { agent, attempt: Some(attempt), key: Some("first".to_owned()) };
@@ -385,7 +385,7 @@ fn simulate_with_crashes(
                 Input::ElicitationRequested { request, origin, elicitation }
             }
             PendingEffect::Question(question) if choose(2) == 0 => {
-                // What a person says of a call that may have taken effect; a plain yes to anything else.
+                // The answer repeats ambiguous calls and accepts everything else.
                 let entry = driver.run.questions.get(&question).expect("it was asked");
                 if let Asker::Host { attempt } = &entry.question.asker {
                     world.ambiguous_tasks.remove(&attempt.task);

@@ -1,14 +1,14 @@
-//! Routes of one task on the same agent, with different tools: told apart wherever one is named.
+//! Tests of two routes of one task to different tools of the same agent: they are distinguished everywhere.
 
 use super::*;
 
-/// A task that may be done by either of two tools of one agent, the second one if the first fails.
+/// Returns a task with two routes on one agent: the second tool is used if the first fails.
 fn two_tools() -> Task {
     let by = |tool: &str, rank| Route { tool: tool.into(), ..route("a", rank) };
     with_routes(vec![by("first", 0), by("second", 1)], task("t", &[]))
 }
 
-/// Two tools; repeating the first changes nothing, and nothing is known of the second.
+/// Returns an agent with two tools. The first is read-only, and the effect of the second is not declared.
 fn tools() -> Arc<AgentInfo> {
     let tool = |name: &str, effect| ToolInfo { name: name.into(), effect, ..info().tools[0].clone() };
     let tools = vec![tool("first", Some(Effect::ReadOnly)), tool("second", None)];
@@ -83,7 +83,7 @@ fn ambiguity_after_interrupt_uses_last_route() {
 
 #[test]
 fn failures_of_different_tools_are_distinct_causes() {
-    // `t` fails in its second tool; a task of the new remainder fails with the same words in the first.
+    // `t` fails in its second tool; an added task fails in the first tool with the same message.
     let mut driver = fail_over_to_second(Task { on_failure: OnFailure::Replan, ..two_tools() });
     driver.fail("t", 2, FailureKind::InvalidArguments);
     let first = Route { tool: "first".into(), ..route("a", 0) };

@@ -1,10 +1,10 @@
-//! Routing among equal agents: where tasks go when some of them fail, in virtual time.
+//! Tests of routing among equal agents in virtual time, when some of them fail.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// How an attempt ends on an agent that starts it at a moment: after so many milliseconds, and how.
+/// The behavior of an agent: returns the duration of an attempt in milliseconds and its result, given its start time.
 type Behavior = Box<dyn FnMut(u64) -> (u64, Result<(), FailureKind>)>;
 
 fn succeeds_after(millis: u64) -> Behavior {
@@ -15,15 +15,15 @@ fn fails_after(millis: u64, kind: FailureKind) -> Behavior {
     Box::new(move |_| (millis, Err(kind)))
 }
 
-/// Works for a part of every cycle, and refuses connections for the rest of it.
+/// Returns an agent that works for a part of every cycle and loses connections for the rest of it.
 fn flaps(up: u64, down: u64, millis: u64) -> Behavior {
     Box::new(move |now| if now % (up + down) < up { (millis, Ok(())) } else { (1, Err(FailureKind::ConnectionLost)) })
 }
 
-/// An attempt, its agent, and how it will end.
+/// An attempt, its agent, and its future result.
 type RunningAttempt = (AttemptId, String, Result<(), FailureKind>);
 
-/// What became of the attempts on one agent.
+/// The outcomes of attempts on one agent.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct AgentShare {
     completed: usize,
@@ -32,12 +32,12 @@ struct AgentShare {
 
 struct SimulationResult {
     shares: BTreeMap<String, AgentShare>,
-    /// Milliseconds from start to end.
+    /// The duration of the run in milliseconds.
     duration_ms: u64,
     status: RunStatus,
-    /// When tasks ended, in milliseconds from the start.
+    /// The end times of successful attempts, in milliseconds from the start.
     end_times_ms: Vec<u64>,
-    /// The most attempts of one task.
+    /// The maximum number of attempts of one task.
     max_attempts: u32,
 }
 
@@ -47,7 +47,7 @@ impl SimulationResult {
     }
 }
 
-/// Items of one task that any of the agents can do, four at once on each.
+/// Returns a plan with a `foreach` task that any of the agents can run, with four calls at once on each.
 fn shared_by(agents: &[&str], items: usize, retry: Retry) -> Arc<Plan> {
     let routes = agents.iter().map(|agent| route(agent, 0)).collect();
     let each = Task {
@@ -119,7 +119,7 @@ fn simulate_routing(plan: &Arc<Plan>, mut agents: Vec<(&str, Behavior)>) -> Simu
     }
 }
 
-/// Whether both shares are between 40 and 60 % of their sum.
+/// Returns whether both shares are between 40 and 60% of their sum.
 fn is_even(one: usize, other: usize) -> bool {
     let part = one * 100 / (one + other).max(1);
     (40..=60).contains(&part)
@@ -139,7 +139,7 @@ fn healthy_agents_share_work_of_dead_agent() {
         assert_eq!(outcomes.status, RunStatus::Succeeded);
         assert!(is_even(living[0].completed, living[1].completed), "{:?}", outcomes.shares);
         assert!(outcomes.of(names[place]).failed <= 15, "{:?}", outcomes.shares);
-        // 300 tasks of 100 ms on eight places take 3.8 s.
+        // 300 tasks of 100 ms with a concurrency of eight take 3.8 s.
         assert!(outcomes.duration_ms <= 4_500, "{} ms", outcomes.duration_ms);
     }
 }
@@ -158,7 +158,7 @@ fn failed_task_moves_to_equal_with_capacity() {
         let (attempt, _) = calls.iter().find(|(_, called)| called.as_str() == agent).expect("a call").clone();
         attempt.task
     };
-    // All are full when `a` fails; later `b` becomes free while `a` is still on its way.
+    // All agents are busy when `a` fails. Later `b` has capacity while `a` is still busy.
     let (failed, done) = (on("a"), on("b"));
     driver.fail(failed.as_str(), 1, FailureKind::ToolError);
     let scheduled = driver.records.iter().find_map(|record| match &record.event {
@@ -215,9 +215,10 @@ fn flapping_agent_does_not_slow_the_run() {
     }
 }
 
-/// Most failures of an agent beyond what it completes, in a run of a thousand tasks: those that are in flight before
-/// anything is known of it, and one for each rest, of which each is twice as long as the one before. An agent whose
-/// failures are the fall of a coin fails as often as it completes wherever its tasks go, so that some have to remain.
+/// Returns the maximum number of failures of an agent beyond its completed attempts, in a run of a thousand tasks: the
+/// attempts in progress before the first failure, and one for each cooldown. Each cooldown is twice as long as the one
+/// before. An agent that fails at random with a probability of one half fails as often as it completes, whichever tasks
+/// it gets, so some failures have to be allowed.
 fn allowance(max_concurrency: usize) -> usize {
     max_concurrency + 12
 }
@@ -246,7 +247,7 @@ fn an_agent_that_fails_draws_no_more_tasks_than_it_completes() {
 
 #[test]
 fn an_agent_whose_calls_all_fail_at_once_makes_up_for_them_before_it_gets_as_many_again() {
-    // Works for a while, and then loses whatever is in flight, at different paces.
+    // The agent works for a while and then loses all attempts in progress, at different intervals.
     for up in [70, 130, 250, 500, 2_000] {
         for max_concurrency in [4, 16, 64] {
             let crashes: Behavior = Box::new(move |now| match up - now % up {
@@ -328,7 +329,7 @@ fn faults_do_not_reduce_long_run_throughput() {
     let mut plan = (*shared_by(&names, 6_000, retry(3))).clone();
     plan.max_parallel = 24;
     let outcomes = simulate_routing(&Arc::new(plan), agents);
-    // Completed in each tenth of the time: none is far below the mean.
+    // The run is divided into ten equal periods, and none completes far fewer tasks than the mean.
     let mut tenths = [0_usize; 10];
     for end in &outcomes.end_times_ms {
         tenths[usize::try_from(end * 10 / (outcomes.duration_ms + 1)).expect("below ten")] += 1;

@@ -1,4 +1,4 @@
-//! Random plans against a driver that is allowed to be unlucky: random ends, in random order.
+//! Simulations of random plans: effects complete with random results in random order.
 
 use super::{
     invariants::check_invariants,
@@ -6,7 +6,7 @@ use super::{
     *,
 };
 
-/// What the driver holds of a call, an approval or a connection that is under way.
+/// An effect in progress.
 #[derive(Debug, Clone)]
 pub(super) enum PendingEffect {
     Connect(AgentId),
@@ -27,7 +27,7 @@ const FAILURE_KINDS: [FailureKind; 8] = [
     FailureKind::Cancelled,
 ];
 
-/// How something that was under way ends, and what comes before that; `dice` decides.
+/// Completes an effect. Returns the inputs before its end and the input that ends it, as `choose` decides.
 pub(super) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usize) -> usize) -> (Vec<Input>, Input) {
     let mut before = Vec::new();
     let end = match effect {
@@ -42,7 +42,7 @@ pub(super) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
             _ => Input::QuestionAnswered { question, answer: Answer::Accept { content: None }, by: "p".into() },
         },
         PendingEffect::Replan(request) => {
-            // A process after a kill counts its requests from another number.
+            // A process after a kill numbers its requests differently.
             let turn = crate::model::RequestId::from(format!("planner/{}/{}", request.number, choose(usize::MAX)));
             let origin = SamplingOrigin::Planner { replan: request.number };
             before.push(Input::SamplingRequested { request: turn.clone(), origin, chat: Arc::default() });
@@ -76,11 +76,11 @@ pub(super) fn complete_effect(effect: PendingEffect, choose: &mut impl FnMut(usi
     (before, end)
 }
 
-/// Dice that fall the same way for the same seed.
+/// Returns a deterministic pseudorandom choice function for a seed.
 pub(super) fn seeded_choices(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed | 1;
     move |sides| {
-        // Xorshift (Marsaglia, 2003): enough for dice.
+        // Xorshift (Marsaglia, 2003) is random enough here.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
@@ -88,7 +88,7 @@ pub(super) fn seeded_choices(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// Drives a plan to its end; `dice` decides every end and every order.
+/// Drives a plan to its end. `dice` decides every result and every order.
 pub(super) fn simulate(
     plan: &Arc<Plan>,
     planning: Option<&GoalPlanning>,

@@ -1,4 +1,4 @@
-//! Syntheses: what they are shown, and how their answers are checked.
+//! Tests of syntheses: their sources, and the checks of their answers.
 
 use super::*;
 

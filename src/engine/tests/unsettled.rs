@@ -1,4 +1,4 @@
-//! Retries of calls of which it is unknown whether they took effect.
+//! Tests of reruns with calls that may have taken effect.
 
 use super::{
     rerun::{items, rerun_from, rerun_with_plan, reused_tasks},
@@ -6,12 +6,12 @@ use super::{
 };
 use crate::model::AmbiguityResolution;
 
-/// A run of a task that may be called once, whose call has failed in this way.
+/// Returns the run of an `at_most_once` task whose call has failed with `kind`.
 fn failed(kind: FailureKind) -> Driver {
     let mut driver = Driver::connected(&plan(vec![once(json!({"v": 1}))]));
     driver.drain_call_names();
     match kind {
-        // A later process ends the run rather than to ask.
+        // A later process cancels the run before the question is answered.
         FailureKind::Interrupted => {
             driver = driver.restart();
             driver.send_input(Input::CancelRequested { by: "p".into() });
@@ -30,14 +30,14 @@ fn once(arguments: Value) -> Task {
     Task { effect: Some(Effect::AtMostOnce), ..with_arguments(arguments, task("t", &[])) }
 }
 
-/// Begins the run again with every agent connected.
+/// Reruns the run with all agents connected.
 fn retried(driver: &Driver, from: &str) -> Driver {
     let mut driver = rerun_from(driver, from);
     driver.connect_all();
     driver
 }
 
-/// The only question.
+/// Returns the only question.
 fn question(driver: &mut Driver) -> Arc<crate::model::Question> {
     let mut asked = driver.questions();
     assert_eq!(asked.len(), 1, "{asked:?}");
@@ -81,7 +81,7 @@ fn a_call_that_may_have_taken_effect_is_not_repeated_before_a_person_says_so() {
         assert_eq!((driver.drain_call_names().len(), driver.ended()), (0, Some((RunStatus::Failed, None))), "{kind:?}");
         let Some(Outcome::Failed(failure)) = driver.outcome("t") else { panic!("not failed") };
         assert!(failure.help.is_some_and(|help| help.contains("effect: idempotent")), "{kind:?}");
-        // It is as unknown as before.
+        // The outcome of the call is as unknown as before.
         question(&mut retried(&driver, "t"));
     }
 }
@@ -97,7 +97,7 @@ fn a_call_that_took_no_effect_or_may_be_repeated_is_repeated() {
         driver.connect_all();
         assert_eq!((driver.drain_call_names(), driver.questions().len()), (vec!["t#1@a".to_owned()], 0));
     }
-    // A person let the call be repeated, and the repetition was refused.
+    // A person chose to repeat the call, and the repetition was refused.
     let mut driver = retried(&earlier, "t");
     let asked = question(&mut driver);
     driver.resolve_ambiguity(&asked.id, AmbiguityResolution::Repeat);
@@ -114,7 +114,7 @@ fn a_question_without_an_answer_is_asked_by_every_later_process_and_retry() {
     driver.connect_all();
     assert_eq!(driver.drain_call_names(), [""; 0]);
     driver.send_input(Input::CancelRequested { by: "p".into() });
-    // A retry that is ended before it begins anything passes the question on.
+    // A rerun that ends before it starts anything keeps the question.
     let mut driver = rerun_from(&driver, "t");
     driver.send_input(Input::CancelRequested { by: "p".into() });
     let mut driver = retried(&driver, "t");
@@ -129,7 +129,7 @@ fn a_question_without_an_answer_is_asked_by_every_later_process_and_retry() {
 #[test]
 fn of_equal_items_as_many_are_asked_about_as_are_unknown() {
     let mut driver = Driver::connected(&plan(vec![items(json!(["a", "b", "b", "c"]))]));
-    // Two at a time.
+    // The agent executes two calls at once.
     driver.end("each[0]", 1, Ok(text("A")));
     driver.end("each[1]", 1, Ok(text("B")));
     driver = driver.restart();
@@ -147,7 +147,7 @@ fn of_equal_items_as_many_are_asked_about_as_are_unknown() {
     assert_eq!(driver.ended(), Some((RunStatus::Succeeded, None)));
     assert!(Run::fold(&driver.records).expect("a history") == driver.run);
 
-    // One of two equal calls is unknown, and the other was never made.
+    // One of two equal calls has an unknown outcome, and the other was never made.
     let mut driver = Driver::connected(&plan(vec![Task {
         budget: Budget { tool_calls: Some(1), ..Budget::default() },
         ..items(json!(["b", "b"]))

@@ -21,7 +21,7 @@ use super::{
     run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
 };
 
-/// What a resuming process knows in addition to the events of the run.
+/// The data that a resuming process has in addition to the events of the run.
 #[derive(Clone, Copy)]
 pub struct ResumeContext<'a> {
     /// The current time.
@@ -243,7 +243,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Decides what follows from the last answers and failures, which the earlier process may not have done.
+    /// Decides what follows from the last answers and failures, in case the earlier process did not.
     fn finish_last_step(&mut self) {
         let answers = self.run.questions.entries().filter_map(|entry| match &entry.state {
             QuestionState::Answered { answer, by } => Some((entry.question.asker.clone(), answer.clone(), by.clone())),

@@ -30,8 +30,8 @@ fn reserved_tokens_delay_prompts() {
     let budget = Budget { tokens: Some(500), ..Budget::default() };
     let mut driver =
         Driver::start(&Arc::new(Plan { max_parallel: 64, ..(*plan_with_budget(budget, prompts)).clone() }));
-    // Each request may use 104 tokens: 100 for the reply, and the estimate for the question. Four requests fit, and
-    // each uses 50.
+    // Each request may use 101 tokens: 100 for the reply, and one for the 4 bytes of the question. Four requests fit,
+    // and each uses 50.
     assert_eq!(reply_to_all(&mut driver, 50), 4);
     let cause = EndCause::BudgetSpent { what: "tokens (500 of 500)".into() };
     assert_eq!(driver.ended(), Some((RunStatus::Partial, Some(cause))));

@@ -36,7 +36,7 @@ use crate::model::{
 
 /// The default name of the agents file.
 const DEFAULT_FILE_NAME: &str = "agents.toml";
-/// The default limit of concurrent calls to an agent: enough to keep it busy, and not too many for a server that starts
+/// The default limit of concurrent calls to an agent. It keeps the agent busy without overloading a server that starts
 /// a process for each call.
 const DEFAULT_MAX_CONCURRENCY: usize = 8;
 const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(30);

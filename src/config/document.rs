@@ -15,7 +15,7 @@ use super::{
 pub(super) struct DocumentNode<'s> {
     pub(super) span: SourceSpan,
     pub(super) value: NodeValue<'s>,
-    /// Whether the value contains an environment variable. It may be secret and is never shown.
+    /// True if the value contains an environment variable. It may be secret and is never shown.
     pub(super) is_secret: bool,
 }
 

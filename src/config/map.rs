@@ -7,7 +7,7 @@ use super::document::MapEntry;
 /// The maximum number of keys for linear search, which is faster and smaller than hashing for few keys.
 const MAX_LINEAR_KEYS: usize = 16;
 
-/// The hasher of names, most of which are short.
+/// The hasher of names, which are usually short.
 pub(super) type NameHasher = foldhash::fast::RandomState;
 
 /// A map of unique keys in the order of the file. Small maps are compact, because a plan has a map or two for each

@@ -37,7 +37,7 @@ pub(super) struct SymbolTable<'n> {
 pub(super) struct ExistingTask<'n> {
     pub(super) id: &'n TaskId,
     pub(super) is_foreach: bool,
-    /// Whether it has a result, or may still get one.
+    /// True if it has a result, or may still get one.
     pub(super) is_usable: bool,
 }
 
@@ -99,7 +99,7 @@ impl SymbolTable<'_> {
 #[derive(Default)]
 pub(super) struct UsedInputs {
     inputs: HashSet<String>,
-    /// Whether an expression refers to all inputs at once.
+    /// True if an expression refers to all inputs at once.
     all_inputs: bool,
 }
 
@@ -193,7 +193,7 @@ struct ReferenceChecker<'c, 'n> {
     context: ReferenceContext<'c>,
     findings: &'c mut DiagnosticSink,
     used: &'c mut UsedInputs,
-    /// Whether the current text is a template, which may contain a literal `${{`.
+    /// True if the current text is a template, which may contain a literal `${{`.
     is_text: bool,
     edges: Vec<DependencyEdge<'n>>,
 }

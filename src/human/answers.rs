@@ -1,17 +1,17 @@
 //! Answers questions by the rules of a file that a person wrote beforehand (`--answers FILE`).
-//! Never asks, and never gives an answer that the question's form does not take.
+//! An answer is used only if it is valid for the form of the question.
 //!
 //! ```yaml
-//! - agent: travel               # every condition that is given must hold
-//!   message: book this trip     # a part of the message, in any case
-//!   accept: { confirm: true }   # the fields; defaults of the form fill the rest
+//! - agent: travel               # all given conditions must match
+//!   message: book this trip     # a part of the message, ignoring case
+//!   accept: { confirm: true }   # the fields; defaults apply to the others
 //! - task: publish
-//!   accept: true                # an approval, a page, or a form whose defaults suffice
+//!   accept: true                # an approval, a page, or a form with sufficient defaults
 //! - tool: delete
 //!   decline: true               # or `cancel: true`
 //! ```
 //!
-//! The first rule that holds answers. A rule whose fields do not fit the form is passed over, and said so.
+//! The first rule that matches answers. A rule whose fields do not fit the form is skipped and reported.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,31 +25,31 @@ pub struct AnswerRules {
     rules: Vec<Rule>,
 }
 
-/// Reports a rule of an answers file that has no meaning.
+/// Reports an invalid rule in an answers file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rule {rule}: {problem}")]
 pub struct InvalidRule {
-    /// Its place in the file, from 1.
+    /// The position of the rule in the file, from 1.
     pub rule: usize,
-    /// What is wrong with it.
+    /// The problem with the rule.
     pub problem: String,
 }
 
-/// What the rules say to a question.
+/// The result of applying the rules to a question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleOutcome {
-    /// The answer of the first rule that holds and fits.
+    /// The answer of the first rule that matches and fits the form.
     pub answer: Option<Answer>,
-    /// The rules before it that hold but do not fit.
+    /// The earlier rules that match but do not fit the form.
     pub mismatches: Vec<MismatchedRule>,
 }
 
-/// A rule that holds for a question whose form does not take its answer.
+/// A rule that matches a question but whose answer does not fit the form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MismatchedRule {
-    /// Its place in the file, from 1.
+    /// The position of the rule in the file, from 1.
     pub rule: usize,
-    /// What does not fit.
+    /// The problem with the answer.
     pub problem: String,
 }
 
@@ -58,7 +58,7 @@ struct Rule {
     agent: Option<String>,
     tool: Option<String>,
     task: Option<String>,
-    /// In lower case.
+    /// In lowercase.
     message: Option<String>,
     action: RuleAction,
 }
@@ -70,7 +70,7 @@ enum RuleAction {
     Cancel,
 }
 
-/// A rule as it is written.
+/// A rule as written in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
@@ -101,10 +101,10 @@ impl TryFrom<RawRule> for Rule {
 }
 
 impl AnswerRules {
-    /// Returns the rules of an answers file, each as it is written.
+    /// Parses the rules of an answers file.
     ///
     /// # Errors
-    /// Returns the first rule that has no meaning.
+    /// Returns the first rule that is invalid.
     pub fn new(rules: Vec<Value>) -> Result<Self, InvalidRule> {
         let read = |(index, rule): (usize, Value)| {
             let written = RawRule::deserialize(rule).map_err(|error| error.to_string());
@@ -114,7 +114,7 @@ impl AnswerRules {
         Ok(Self { rules: rules.into_iter().enumerate().map(read).collect::<Result<_, _>>()? })
     }
 
-    /// What the rules say to `question`.
+    /// Applies the rules to `question`.
     pub fn apply(&self, question: &Question) -> RuleOutcome {
         let mut misfits = Vec::new();
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(question)) {
@@ -139,7 +139,7 @@ impl Rule {
     }
 }
 
-/// Whether `task` is the task `name` or an item of it.
+/// Returns whether `task` is the task `name` or an item of it.
 fn is_task_or_item(name: &str, task: &str) -> bool {
     task.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
 }

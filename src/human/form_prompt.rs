@@ -1,6 +1,5 @@
-//! Writes down an open question for somebody who is not asked at a prompt, and reads the answer that they give to a
-//! command.
-//! Never sends an agent's text to a terminal as it came, and takes nothing that the question's form does not.
+//! Formats a pending question for display, and parses an answer that is given on the command line.
+//! Text of agents is always escaped, and an answer must fit the form of the question.
 
 use serde_json::{Value, json};
 
@@ -14,22 +13,22 @@ use crate::{
     report::text::{printable, printable_lines, truncated},
 };
 
-/// What somebody says to a question on a command line.
+/// An answer to a question, as given on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerInput {
-    /// Yes, with these fields as `NAME=VALUE`; defaults of the form fill the rest.
+    /// Accepts, with these fields as `NAME=VALUE`; defaults of the form apply to the others.
     Accept(Vec<String>),
-    /// No.
+    /// Declines.
     Decline,
-    /// Neither.
+    /// Dismisses the question.
     Cancel,
 }
 
 impl AnswerInput {
-    /// The answer to a question of this form.
+    /// Converts the input to an answer for a question with this form.
     ///
     /// # Errors
-    /// Says which field is unknown, missing or wrong, and what it takes.
+    /// Describes the field that is unknown, missing, or invalid, and the expected value.
     pub fn into_answer(self, form: &Form) -> Result<Answer, String> {
         let given = match self {
             Self::Decline => return Ok(Answer::Decline),
@@ -52,13 +51,13 @@ fn parse_fields(fields: &FormSchema, given: &[String]) -> Result<JsonObject, Str
     let mut content = JsonObject::new();
     for pair in given {
         let (name, text) = pair.split_once('=').ok_or_else(|| format!("`{pair}` is not of the form `NAME=VALUE`"))?;
-        // What keys such as arrows leave in a line of a shell is no part of an answer.
+        // Control sequences, such as those of arrow keys in a shell, are not part of an answer.
         let text = &strip_control_sequences(text);
         let value = match fields.iter().find(|field| field.name == name) {
             Some(field) => {
                 field.parse(text).map_err(|problem| format!("`{name}`: {problem}{}", choices_text(field)))?
             }
-            // The form refuses it, and says what it has.
+            // The form rejects the unknown field and lists the fields that it has.
             None => Value::String(text.to_owned()),
         };
         if content.insert(name.to_owned(), value).is_some() {
@@ -68,14 +67,14 @@ fn parse_fields(fields: &FormSchema, given: &[String]) -> Result<JsonObject, Str
     Ok(content)
 }
 
-/// What a field takes if it takes nothing else, as part of a sentence.
+/// Returns the choices of a field as part of a sentence, or an empty string if it has none.
 fn choices_text(field: &FormField) -> String {
     let picks: Vec<String> =
         field.choices().map(|(_, choice)| format!("`{}`", field.format_value(&choice.value))).collect();
     if picks.is_empty() { String::new() } else { format!(": {}", picks.join(", ")) }
 }
 
-/// Who asks, in words.
+/// Describes who asks the question.
 pub fn asker_name(question: &Question) -> String {
     match &question.asker {
         Asker::Plan { task } => {
@@ -91,7 +90,7 @@ pub fn asker_name(question: &Question) -> String {
     }
 }
 
-/// Says what a repetition of a call would do.
+/// Describes the effect of repeating a call.
 pub fn effect_in_words(effect: Effect) -> &'static str {
     match effect {
         Effect::ReadOnly => "only reads",
@@ -100,10 +99,10 @@ pub fn effect_in_words(effect: Effect) -> &'static str {
     }
 }
 
-/// Limits how many arguments of a call are shown, each on a line.
+/// Limits the arguments of a call that are shown, each on a line.
 const MAX_SHOWN_ARGUMENTS: usize = 12;
 
-/// Returns the call that waits to be approved, with its arguments, in lines of text.
+/// Returns the call that awaits approval, with its arguments, in lines of text.
 pub(super) fn call_lines(question: &Question) -> Vec<String> {
     let Some(ProposedCall { agent, tool, arguments, effect }) = &question.call else { return Vec::new() };
     let effect = effect_in_words(*effect);
@@ -124,7 +123,7 @@ pub(super) fn call_lines(question: &Question) -> Vec<String> {
     lines
 }
 
-/// Returns all arguments of the call that waits to be approved, in lines of text, if [`call_lines`] shortens them.
+/// Returns all arguments of the call that awaits approval, in lines of text, if [`call_lines`] shortens them.
 pub(super) fn details(question: &Question) -> Option<Vec<String>> {
     let arguments = &question.call.as_ref()?.arguments;
     let is_long = |value: &Value| {
@@ -139,14 +138,14 @@ pub(super) fn details(question: &Question) -> Option<Vec<String>> {
         other => is_long(other),
     };
     let text = match arguments {
-        // The beginning of arguments that the question does not keep whole.
+        // The question keeps only the beginning of very long arguments.
         Value::String(beginning) => format!("{beginning}\nthe rest of the arguments is not kept"),
         other => serde_json::to_string_pretty(other).unwrap_or_default(),
     };
     is_cut.then(|| printable_lines(&text).map(|line| line.into_owned()).collect())
 }
 
-/// The question in lines of text, with the command that answers it.
+/// Returns the question in lines of text, with the command that answers it.
 pub fn question_lines(run: &RunId, question: &Question) -> Vec<String> {
     let mut lines = vec![format!("{}  {}", question.id, truncated(&asker_name(question)))];
     lines.extend(printable_lines(&question.message).map(|line| format!("    {line}")));
@@ -197,8 +196,10 @@ fn field_lines(field: &FormField) -> Vec<String> {
     lines
 }
 
-/// The question for programs: `{question, asker, item, tool, call, message, form, fields, deadline}`, where `form` holds the agent's schema
-/// or address, and each of `fields` is `{name, title, description, takes, required, default, choices}`.
+/// Returns the question as JSON: `{question, asker, item, tool, call, message, form, fields, deadline}`.
+///
+/// `form` holds the agent's schema or address. Each of `fields` is `{name, title, description, takes, required,
+/// default, choices}`.
 pub fn question_json(question: &Question) -> Value {
     let fields: Vec<Value> = match &question.form {
         Form::Fields { schema } => FormSchema::parse_schema(schema).iter().map(field_json).collect(),

@@ -1,5 +1,5 @@
-//! Reads lines that a person types, in a thread of its own, and only while somebody waits for one.
-//! Never makes the runtime wait, and never hands a line to a question that was withdrawn.
+//! Reads typed lines in a separate thread, and only while a line is requested.
+//! It never blocks the runtime, and never passes a line to a question that was withdrawn.
 
 use std::{
     fs::File,
@@ -13,34 +13,34 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-/// The longest line that is read; what a person types is far shorter.
+/// The maximum length of a line. Typed lines are far shorter.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 /// Lines that are typed at a terminal.
 pub(super) struct LineReader {
     shared: Arc<LineReaderShared>,
-    /// The terminal, for what is typed and not read yet.
+    /// The terminal, to discard input that was typed but not read.
     terminal: Option<File>,
 }
 
 struct LineReaderShared {
-    /// Held for moments only: nothing is read under it.
+    /// Held briefly, and never during a read.
     slot: Mutex<LineSlot>,
     changed: Condvar,
 }
 
-/// At most one line is asked for at a time, so one place is enough.
+/// The state of the current request. At most one line is requested at a time, so one slot is enough.
 #[derive(Default)]
 struct LineSlot {
     waiter: Option<oneshot::Sender<Option<String>>>,
-    /// The thread that reads has ended.
+    /// The reader thread has ended.
     has_ended: bool,
-    /// Nobody will ask again.
+    /// No more lines will be requested.
     is_closed: bool,
 }
 
 impl LineSlot {
-    /// Takes the asker, unless the question was withdrawn meanwhile.
+    /// Takes the waiter, unless the question was withdrawn.
     fn pop_waiter(&mut self) -> Option<oneshot::Sender<Option<String>>> {
         self.waiter.take().filter(|asker| !asker.is_closed())
     }
@@ -52,11 +52,11 @@ impl LineSlot {
 
 impl LineReaderShared {
     fn slot(&self) -> MutexGuard<'_, LineSlot> {
-        // Each change of the slot is whole before anything in it could panic.
+        // No change of the slot can panic halfway, so a poisoned lock is safe to use.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until somebody asks; nothing when nobody will.
+    /// Waits until a line is requested. Returns `None` if the reader is closed.
     fn wait_for_request(&self) -> Option<MutexGuard<'_, LineSlot>> {
         let mut slot = self.slot();
         while !slot.has_waiter() && !slot.is_closed {
@@ -67,31 +67,32 @@ impl LineReaderShared {
 }
 
 impl LineReader {
-    /// Lines of `input`.
+    /// Starts to read lines of `input`.
     pub(super) fn new(input: impl BufRead + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(LineReaderShared { slot: Mutex::default(), changed: Condvar::new() });
         let reader = Arc::clone(&shared);
-        // The thread may stay in a read for ever, so nobody waits for its end.
+        // The thread may block in a read forever, so it is never joined.
         std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read_lines(input, &reader))?;
         Ok(Self { shared, terminal: None })
     }
 
-    /// Lines that are typed at a terminal.
+    /// Starts to read lines that are typed at a terminal.
     pub(super) fn from_terminal(terminal: File) -> io::Result<Self> {
         let mut lines = Self::new(io::BufReader::new(terminal.try_clone()?))?;
         lines.terminal = Some(terminal);
         Ok(lines)
     }
 
-    /// Throws away what is typed and not read yet, half a line included.
+    /// Discards input that was typed but not read, including a partial line.
     pub(super) fn discard_pending_input(&self) {
         if let Some(terminal) = self.terminal.as_ref().filter(|terminal| is_in_foreground(terminal)) {
-            // A terminal that is gone has nothing to throw away.
+            // If the terminal is gone, there is nothing to discard.
             let _ = tcflush(terminal, FlushArg::TCIFLUSH);
         }
     }
 
-    /// The next line without its end, or nothing where the input ends (Ctrl-D), which ends one question only.
+    /// Returns the next line without its line break, or `None` at the end of the input (Ctrl-D). An end applies to one
+    /// question only.
     pub(super) async fn next_line(&self) -> Option<String> {
         let (asker, answer) = oneshot::channel();
         {
@@ -106,7 +107,7 @@ impl LineReader {
     }
 }
 
-/// Returns whether this process may use the terminal now: one in the background is stopped for trying.
+/// Returns whether this process may use the terminal. A background process that reads from it is stopped.
 pub(super) fn is_in_foreground(terminal: &File) -> bool {
     tcgetpgrp(terminal).is_ok_and(|foreground| foreground == getpgrp())
 }
@@ -118,7 +119,7 @@ impl Drop for LineReader {
     }
 }
 
-/// Ends the wait of whoever asks when the thread ends, also by a panic.
+/// Wakes the waiter when the thread ends, even by a panic.
 struct Ended<'a>(&'a LineReaderShared);
 
 impl Drop for Ended<'_> {
@@ -135,9 +136,9 @@ fn read_lines(mut input: impl BufRead, shared: &LineReaderShared) {
         let mut line = Vec::new();
         let read = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line);
         let line = read.ok().filter(|count| *count > 0).map(|_| decode_line(&line));
-        // What was typed for a question that is gone must not answer the next one.
+        // A line that was typed for a withdrawn question must not answer the next one.
         if let Some(asker) = shared.slot().pop_waiter() {
-            // Withdrawn in this very moment: the same as a moment earlier.
+            // The question may be withdrawn at this moment, which is harmless.
             let _ = asker.send(line);
         }
     }
@@ -147,8 +148,8 @@ fn decode_line(line: &[u8]) -> String {
     strip_control_sequences(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']))
 }
 
-/// Removes control sequences, such as those of arrow keys and of pasting, and control characters other than tabs and
-/// line ends.
+/// Removes control sequences, such as those of arrow keys and bracketed paste, and control characters other than tabs
+/// and line breaks.
 pub(super) fn strip_control_sequences(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -158,7 +159,7 @@ pub(super) fn strip_control_sequences(text: &str) -> String {
                 Some(introducer) => introducer,
                 None => break,
             },
-            // The eight-bit forms of the same.
+            // The eight-bit forms of the same introducers.
             '\u{9b}' => '[',
             '\u{8f}' => 'O',
             '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}' => ']',
@@ -198,7 +199,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Keys that a test presses when it wants.
+    /// Input that a test provides key by key.
     pub(in crate::human) struct Keyboard(mpsc::Receiver<&'static str>);
 
     impl Read for Keyboard {
@@ -209,7 +210,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A keyboard and what it is connected to. An empty text is Ctrl-D.
+    /// Returns the sender and the reader of a keyboard. An empty text is Ctrl-D.
     pub(in crate::human) fn keyboard() -> (mpsc::Sender<&'static str>, BufReader<Keyboard>) {
         let (keys, pressed) = mpsc::channel();
         (keys, BufReader::new(Keyboard(pressed)))

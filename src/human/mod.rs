@@ -1,5 +1,4 @@
 //! Gets answers from people, or from rules that people wrote.
-//! Never decides what an answer means.
 
 pub mod answers;
 pub mod form;
@@ -11,45 +10,49 @@ mod url_prompt;
 
 use crate::model::{Answer, Question};
 
-/// Somebody who can be asked. Dropping the future withdraws the question.
+/// A source of answers. Dropping the future withdraws the question.
 #[async_trait::async_trait]
 pub trait Human: Send + Sync {
-    /// Asks; waits for ever only where an answer can come from elsewhere, which withdraws the question.
+    /// Asks a question.
+    ///
+    /// The future may stay pending forever only if an answer can come from elsewhere, since that withdraws the
+    /// question.
     async fn ask(&self, question: &Question) -> HumanResponse;
 
-    /// Returns whether a person can be asked here, now.
+    /// Returns whether a person can be asked in this process.
     fn is_person_here(&self) -> bool {
         false
     }
 
-    /// Throws away what is typed for a question that is on the screen: the process ends, and the shell must not get it.
+    /// Discards input that was typed for the question on the screen. Before the process exits, this keeps it from the
+    /// shell.
     fn discard_typed(&self) {}
 
-    /// Asks for a yes or a no to what the host is about to do, before there is a run whose question it could be. Only
-    /// a person can say yes.
+    /// Asks for confirmation of a host action before a run exists. Only a person can confirm it.
     async fn confirm(&self, _what: &str) -> HumanResponse {
         HumanResponse::Deferred { reason: "nobody can be asked".to_owned() }
     }
 }
 
-/// What came of a question.
+/// The response to a question.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HumanResponse {
-    /// An answer, valid by the question's form.
+    /// An answer that is valid for the form of the question.
     Answered {
-        /// What was said.
+        /// The answer.
         answer: Answer,
-        /// Who said it: `person`, `answers file`, `no input`.
+        /// The source of the answer: `person`, `answers file`, `no input`.
         answered_by: String,
     },
-    /// A yes to a call and to every further call of its task in the run.
+    /// Approval of a call and of all further calls of its task in the run.
     AllApproved {
-        /// Who said it.
+        /// The source of the approval.
         by: String,
     },
-    /// Nobody here can answer; only the plan's approvals end so.
+    /// The question stays open, because it cannot be answered here. This happens only to approvals of the host and the
+    /// plan.
     Deferred {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

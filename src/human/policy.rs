@@ -1,5 +1,4 @@
-//! Who answers when nobody can be asked, and who is asked first.
-//! Never invents an answer.
+//! Policies for questions without an interactive person, and the order in which answer sources are used.
 
 use std::{
     collections::HashSet,
@@ -12,7 +11,7 @@ use crate::{
     report::{screen::Screen, text::printable},
 };
 
-/// Nobody: declines what agents ask, so that they can go on, and leaves the plan's approvals for later.
+/// Answers without any input: declines elicitations, so that agents can continue, and defers approvals of the plan.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoInput;
 
@@ -27,8 +26,7 @@ impl Human for NoInput {
     }
 }
 
-/// Nobody here, but somebody elsewhere: leaves every question open until an answer comes from another process, or the
-/// agent stops waiting.
+/// Leaves every question open until another process answers it or the agent stops waiting.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RemoteAnswers;
 
@@ -39,28 +37,29 @@ impl Human for RemoteAnswers {
     }
 }
 
-/// What follows when nobody can answer, for the given reason.
+/// Returns the response to a question that cannot be answered, for the given reason.
 pub(super) fn default_response(question: &Question, reason: &str) -> HumanResponse {
     match question.asker {
         Asker::Plan { .. } | Asker::Replan { .. } | Asker::Host { .. } => {
             HumanResponse::Deferred { reason: reason.to_owned() }
         }
-        // An agent waits while its call lasts, and cannot go on without an answer.
+        // An agent waits only during its call, and cannot continue without an answer.
         Asker::Agent(_) => HumanResponse::Answered { answer: Answer::Decline, answered_by: "no input".to_owned() },
     }
 }
 
-/// The rules of an answers file first, then somebody else.
+/// Answers by the rules of an answers file first, then by a fallback.
 pub struct RulesThenHuman {
     answers: AnswerRules,
     fallback: Box<dyn Human>,
     screen: Screen,
-    /// The rules of which it was said that they do not fit; locked for moments, never while asking.
+    /// The mismatched rules that were already reported. Locked briefly, and never while asking.
     reported_rules: Mutex<HashSet<usize>>,
 }
 
 impl RulesThenHuman {
-    /// Asks `answers`, and `otherwise` where no rule answers. Rules that do not fit are named on `screen`, once each.
+    /// Creates a source that uses `answers`, then `otherwise` if no rule answers. Each mismatched rule is reported on
+    /// `screen` once.
     pub fn new(answers: AnswerRules, otherwise: Box<dyn Human>, screen: Screen) -> Self {
         Self { answers, fallback: otherwise, screen, reported_rules: Mutex::default() }
     }

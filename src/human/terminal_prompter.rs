@@ -1,5 +1,5 @@
 //! Asks a person at the terminal, one question at a time.
-//! Never sends an agent's text to the terminal as it came, and never opens a page that nobody agreed to.
+//! Text of agents is always escaped, and a page is opened only with consent.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,37 +26,37 @@ use crate::{
     },
 };
 
-/// What a person types to say no, whatever is asked.
+/// The command that declines any question.
 const DECLINE_COMMAND: &str = ":decline";
 
-/// Who answers here, as the journal says it.
+/// The name of this answer source in the journal.
 const ANSWERED_BY: &str = "person at terminal";
 
-/// What a person types to say neither yes nor no.
+/// The command that dismisses any question.
 const CANCEL_COMMAND: &str = ":cancel";
 
-/// Why a question has no answer when there is no input.
+/// The reason that a question is not answered after the end of the input.
 const CLOSED: &str = "standard input is closed";
 
-/// Why a question has no answer when a panic has ended the screen.
+/// The reason that a question is not answered after a panic of the screen thread.
 const FAILED: &str = "the question cannot be shown after an internal error (this is a bug in kapell)";
 
-/// A person at the terminal, who sees the questions on the screen.
+/// A prompter for a person at the terminal, which shows questions on the screen.
 pub struct TerminalPrompter {
     screen: Screen,
     run: RunId,
     lines: LineReader,
     browser: Browser,
-    /// Whose question is on the screen; the others queue here.
+    /// Held by the question on the screen; other questions queue here.
     prompt_lock: tokio::sync::Mutex<()>,
 }
 
 impl TerminalPrompter {
-    /// Asks for `run` on `screen`, where there is a terminal to ask on. What comes through a pipe is data, and never the
-    /// answer of a person.
+    /// Opens a prompter for `run` on `screen`, or returns `None` without a terminal. Piped input is data, and never an
+    /// answer.
     ///
     /// # Errors
-    /// When the system gives no further thread.
+    /// When the system cannot start another thread.
     pub fn open(screen: Screen, run: RunId) -> io::Result<Option<Self>> {
         let Some(keyboard) = open_input_terminal() else { return Ok(None) };
         let lines = LineReader::from_terminal(keyboard)?;
@@ -68,7 +68,7 @@ impl TerminalPrompter {
     }
 }
 
-/// Finds the terminal that questions are shown on and answers are typed at: standard input, or the controlling terminal.
+/// Returns the terminal for typed answers: standard input, or else the controlling terminal.
 fn open_input_terminal() -> Option<File> {
     if !io::stderr().is_terminal() {
         return None;
@@ -78,7 +78,7 @@ fn open_input_terminal() -> Option<File> {
         return stdin.as_fd().try_clone_to_owned().ok().map(File::from);
     }
     let terminal = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open("/dev/tty").ok()?;
-    // Reading it in the background would stop the process.
+    // Reading from the terminal in the background would stop the process.
     is_in_foreground(&terminal).then_some(terminal)
 }
 
@@ -119,7 +119,7 @@ impl Human for TerminalPrompter {
     }
 
     fn discard_typed(&self) {
-        // Without a question, what is typed is for the shell.
+        // Without an open question, the typed input is for the shell.
         if self.prompt_lock.try_lock().is_err() {
             self.lines.discard_pending_input();
         }
@@ -142,27 +142,27 @@ impl Human for TerminalPrompter {
     }
 }
 
-/// Why a question ended without a yes.
+/// The reason that a question ended without acceptance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DialogueExit {
-    /// The person said no.
+    /// The person declined.
     Declined,
-    /// The person dismissed it.
+    /// The person dismissed the question.
     Canceled,
     /// The input has ended.
     NoInput,
-    /// A panic has ended the screen.
+    /// A panic ended the screen thread.
     NoScreen,
-    /// There is no page that could be visited.
+    /// The URL cannot be opened.
     InvalidUrl,
 }
 
-/// What an approval is a yes to.
+/// The scope of an approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Yes {
     /// The call that is shown.
     ToThis,
-    /// That call and every further one of its task.
+    /// That call and all further calls of its task.
     ToAll,
 }
 
@@ -174,13 +174,13 @@ struct Dialogue<'a> {
 
 impl Drop for Dialogue<'_> {
     fn drop(&mut self) {
-        // What was typed for this question must reach neither the next one nor the shell.
+        // Input that was typed for this question must reach neither the next question nor the shell.
         self.lines.discard_pending_input();
     }
 }
 
 impl Dialogue<'_> {
-    /// The next line that is no command.
+    /// Reads the next line that is not a command.
     async fn read_line(&self, label: &str) -> Result<String, DialogueExit> {
         self.prompt.write(&format!("  {label}> "));
         let line = tokio::select! {
@@ -200,7 +200,7 @@ impl Dialogue<'_> {
         self.prompt.write_lines([format!("  {}", printable(text))]);
     }
 
-    /// A yes, or why not.
+    /// Asks until the person types yes or no.
     async fn confirm_yes_or_no(&self, verb: &str) -> Result<Option<Value>, DialogueExit> {
         loop {
             match self.read_line(&format!("{verb}? [y/n, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str() {
@@ -211,7 +211,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A yes, which Enter alone says too, or why not.
+    /// Asks until the person types yes or no; Enter alone means yes.
     async fn yes_or_enter(&self, verb: &str) -> Result<(), DialogueExit> {
         loop {
             match self.read_line(&format!("{verb}? [Y/n, {CANCEL_COMMAND}]")).await?.to_lowercase().as_str() {
@@ -222,7 +222,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A yes to a call or to all calls of its task, or why not.
+    /// Asks for approval of one call, or of all calls of its task.
     async fn approval(&self, question: &Question) -> Result<Yes, DialogueExit> {
         let task = question.asker.task().filter(|_| question.item.is_some_and(|item| item.of > 1));
         let details = details(question);
@@ -251,7 +251,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Says which keys there are, beside `y` and `n`.
+    /// Explains the available keys.
     fn explain(&self, typed: &str, further: &[(&str, String)]) {
         match typed {
             "?" | "h" | "help" | ":help" => {
@@ -263,7 +263,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// The fields, each asked until it fits.
+    /// Asks for each field until it is valid, and for all fields again if the whole answer is invalid.
     async fn fill_form(&self, form: &FormSchema) -> Result<Option<Value>, DialogueExit> {
         if form.is_empty() {
             return self.confirm_yes_or_no("accept").await.map(|_| Some(Value::Object(JsonObject::new())));
@@ -286,7 +286,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// The value of a field, or none for an optional one that was left empty.
+    /// Asks for the value of a field. Returns its default, if any, for an empty line if the field may be skipped.
     async fn fill_field(&self, field: &FormField) -> Result<Option<Value>, DialogueExit> {
         self.describe_field(field);
         let default = field.default.as_ref();
@@ -324,7 +324,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// A yes once the person has agreed to visit the page.
+    /// Shows a URL and opens the page after consent.
     async fn confirm_page(&self, address: &str, browser: Browser) -> Result<Option<Value>, DialogueExit> {
         let page = match PageUrl::parse(address) {
             Ok(page) => page,

@@ -1,5 +1,4 @@
-//! What a person should know of a page before it is opened, and how it is opened.
-//! Never opens a page by itself.
+//! Shows the relevant facts about a URL before a page is opened, and opens it.
 
 use std::{process::Stdio, time::Duration};
 
@@ -7,20 +6,20 @@ use url::{Host, Url};
 
 use crate::system::process::OwnChild;
 
-/// How long the opener has to say that it failed.
+/// The time in which the opener can report a failure.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The address of a web page.
+/// The URL of a web page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PageUrl {
     url: Url,
 }
 
 impl PageUrl {
-    /// Reads an address.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// Says why it cannot be opened: only `http` and `https` ever are.
+    /// Describes why the URL cannot be opened. Only `http` and `https` are allowed.
     pub(super) fn parse(address: &str) -> Result<Self, String> {
         let url = Url::parse(address).map_err(|error| format!("`{address}` is no address: {error}"))?;
         if matches!(url.scheme(), "http" | "https") {
@@ -30,18 +29,18 @@ impl PageUrl {
         }
     }
 
-    /// The full address, in the form in which it is opened.
+    /// Returns the full URL in its normalized form, which is also the form that is opened.
     pub(super) fn address(&self) -> &str {
         self.url.as_str()
     }
 
-    /// Where it leads, in plain words.
+    /// Returns the host and the port for display.
     pub(super) fn displayed_host(&self) -> String {
         let port = self.url.port().map(|port| format!(", port {port}")).unwrap_or_default();
         format!("{}{port}", self.url.host_str().unwrap_or("nowhere"))
     }
 
-    /// What should make a person look twice.
+    /// Returns warnings about suspicious parts of the URL.
     pub(super) fn warnings(&self) -> Vec<&'static str> {
         let labels = |domain: &str| domain.split('.').any(|label| label.starts_with("xn--"));
         let is_here = match self.url.host() {
@@ -75,10 +74,10 @@ impl Default for Browser {
 }
 
 impl Browser {
-    /// Opens the page, in a process group of its own so that Ctrl-C here does not close the browser.
+    /// Opens the page in a separate process group, so that Ctrl-C here does not close the browser.
     ///
     /// # Errors
-    /// Says why it could not be opened.
+    /// Describes why the page could not be opened.
     pub(super) async fn open(self, page: &PageUrl) -> Result<(), String> {
         let mut opener = tokio::process::Command::new(self.0)
             .arg(page.address())
@@ -92,7 +91,7 @@ impl Browser {
         match tokio::time::timeout(OPENER_TIMEOUT, opener.wait()).await {
             Ok(Ok(status)) if !status.success() => Err(format!("`{}` failed: {status}", self.0)),
             Ok(Err(error)) => Err(format!("`{}` failed: {error}", self.0)),
-            // Still running: some openers last as long as the browser.
+            // Still running: some openers run as long as the browser.
             Ok(Ok(_)) | Err(_) => Ok(()),
         }
     }

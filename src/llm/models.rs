@@ -1,5 +1,5 @@
 //! The models of the agents file, and the selection of a model for each request.
-//! There is no fallback to another model after a failure.
+//! A failed request is never sent to another model.
 
 use super::{EndpointError, Llm, OnDelta, OpenAi};
 use crate::model::{ChatError, ChatReply, ChatRequest, LlmSpec, ModelPreferences};

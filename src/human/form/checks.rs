@@ -1,5 +1,4 @@
-//! Compiles the schema of a form and of its fields, so that answers can be checked.
-//! Never fetches what a schema refers to.
+//! Compiles the schemas of a form and of its fields to validate answers.
 
 use serde_json::{Map, Value};
 
@@ -8,16 +7,16 @@ use crate::{
     model::JsonObject,
 };
 
-/// Compiles a schema. Formats are checked; what a schema refers to elsewhere is not fetched.
+/// Compiles a schema. Formats are checked, and external references are not fetched.
 pub(super) fn compile(schema: Value) -> Result<CompiledSchema, SchemaCheckError> {
     CompiledSchema::compile(schema, FormatValidation::Always, &SchemaLimits::INLINE)
 }
 
-/// Schemas that are compiled at most to find out which fields cannot be checked: each field is tried with all
-/// definitions of the form.
+/// Limits the schemas that are compiled to find invalid fields. Each field is compiled with all definitions of the
+/// form.
 const MAX_TRIED: usize = 10_000;
 
-/// Compiles a schema for objects of any of the fields. A field whose own schema is invalid is not checked.
+/// Compiles a schema for objects with any of the fields. A field with an invalid schema is not checked.
 pub(super) fn parts(form: &JsonObject, properties: &JsonObject) -> Option<CompiledSchema> {
     let with = |properties: JsonObject| {
         let mut schema = JsonObject::new();

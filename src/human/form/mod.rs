@@ -1,5 +1,6 @@
-//! Reads the form of an elicitation from its JSON Schema, and lines of text into the values that it asks for.
-//! Never asks, and never trusts a schema to be what the specification allows: what it does not know, it takes as JSON.
+//! Parses the form of an elicitation from its JSON Schema, and lines of text into the values of its fields.
+//!
+//! A schema may differ from what the specification allows: a field of an unknown kind is entered as JSON.
 //!
 //! Follows `requestedSchema` of MCP's `elicitation/create` in 2025-11-25 and 2026-07-28, and the `enumNames` of
 //! 2025-06-18.
@@ -27,61 +28,61 @@ use typed::are_numbered;
 pub struct FormSchema {
     fields: Vec<FormField>,
     schema: Option<CompiledSchema>,
-    /// Why answers are not checked, if they are not.
+    /// The reason that answers are not checked, if any.
     pub unchecked_reason: Option<String>,
 }
 
 /// A field of a form.
 #[derive(Debug)]
 pub struct FormField {
-    /// Its key in the answer.
+    /// The key in the answer.
     pub name: String,
-    /// What a person reads instead of the key; from an agent, so data.
+    /// The label that is shown instead of the key; untrusted data from an agent.
     pub title: Option<String>,
-    /// What it is for; from an agent, so data.
+    /// The purpose of the field; untrusted data from an agent.
     pub description: Option<String>,
-    /// Whether an answer must have it.
+    /// Set if an answer must include the field.
     pub required: bool,
-    /// The value where none is given.
+    /// The value that is used if none is given.
     pub default: Option<Value>,
-    /// What it takes.
+    /// The kind of value.
     pub kind: Kind,
-    /// Whether it takes null, which stands for no value.
+    /// Set if the field accepts null, which means no value.
     pub nullable: bool,
     limits: ValueLimits,
-    /// Checks an object of single fields.
+    /// Validates an object with any subset of the fields.
     validator: Option<Arc<CompiledSchema>>,
 }
 
-/// What a field takes.
+/// The kind of value that a field accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// Text as typed.
     Text,
     /// A number.
     Number,
-    /// A whole number.
+    /// An integer.
     Integer,
     /// Yes or no.
     Boolean,
-    /// One of these.
+    /// One of these choices.
     Select(Vec<FieldChoice>),
-    /// Any of these.
+    /// Any subset of these choices.
     MultiSelect(Vec<FieldChoice>),
-    /// Anything else, written as JSON.
+    /// Any other value, entered as JSON.
     Json,
 }
 
-/// One of the values that a field takes.
+/// A value that a field accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldChoice {
-    /// What goes into the answer.
+    /// The value in the answer.
     pub value: Value,
-    /// What a person reads; from an agent, so data.
+    /// The label that is shown; untrusted data from an agent.
     pub title: String,
 }
 
-/// What the schema says of a value beyond its type, in the schema's own words.
+/// The constraints of the schema on a value, besides its type.
 #[derive(Debug, Default)]
 struct ValueLimits {
     minimum: Option<Number>,
@@ -91,7 +92,7 @@ struct ValueLimits {
 }
 
 impl FormSchema {
-    /// Reads a schema. One that makes no sense gives a form that takes anything; the agent will say what it thinks.
+    /// Parses a schema. An invalid schema gives a form that accepts anything, and the agent validates the answer.
     pub fn parse_schema(schema: &JsonObject) -> Self {
         let document = Value::Object(schema.clone());
         let mut reader = SchemaReader::new(&document);
@@ -115,20 +116,20 @@ impl FormSchema {
         Self { fields, schema: whole, unchecked_reason: unchecked }
     }
 
-    /// The fields.
+    /// Returns the fields.
     pub fn iter(&self) -> impl Iterator<Item = &FormField> {
         self.fields.iter()
     }
 
-    /// Whether nothing but yes or no is asked.
+    /// Returns whether the form has no fields, so that only a yes or no is requested.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    /// The answer: what was given, with defaults where nothing was.
+    /// Completes an answer with the defaults of the fields and validates it.
     ///
     /// # Errors
-    /// Says which field is unknown, missing or wrong.
+    /// Describes the field that is unknown, missing, or invalid.
     pub fn complete_answer(&self, mut given: JsonObject) -> Result<Value, String> {
         if let Some(name) = given.keys().find(|name| self.fields.iter().all(|field| field.name != **name)) {
             let known: Vec<_> = self.fields.iter().map(|field| format!("`{}`", field.name)).collect();
@@ -154,10 +155,10 @@ impl FormSchema {
         }
     }
 
-    /// Says what is wrong with an answer: one check of all of it, then one of the field that it names.
+    /// Describes the problem of an answer, if any. Validates the whole answer, then the field that the violation names.
     fn violation(&self, answer: &Value) -> Option<String> {
         let check = self.schema.as_ref().or_else(|| self.fields.first()?.validator.as_deref())?;
-        // An answer that takes too much work is left to the agent.
+        // An answer that takes too much work to validate is left to the agent.
         let violations = check.violations(answer, &json_schema::SchemaLimits::INLINE).ok()?;
         let error = violations.first()?;
         let path = error.instance_path().to_string();
@@ -199,16 +200,16 @@ impl FormField {
         }
     }
 
-    /// Reads a line that is not empty.
+    /// Parses a typed line.
     ///
     /// # Errors
-    /// Says what was wrong and what is expected.
+    /// Describes the problem and the expected value.
     pub fn parse(&self, line: &str) -> Result<Value, String> {
         let line = line.trim();
         if self.nullable && (line.is_empty() || line == "null") {
             return Ok(Value::Null);
         }
-        // What is not JSON may still be a text that the schema takes.
+        // Text that is not valid JSON may still be a string that the schema accepts.
         if self.kind == Kind::Json && self.kind.parse(line).is_none_or(|value| self.validate(&value).is_err()) {
             let text = Value::String(line.to_owned());
             if self.validator.is_some() && self.validate(&text).is_ok() {
@@ -228,12 +229,12 @@ impl FormField {
             Ok(violations) if !violations.is_empty() => {
                 Err(format!("{value} does not fit: expected {}", self.instead_of(value.as_str().unwrap_or_default())))
             }
-            // An answer that takes too much work is left to the agent.
+            // A value that takes too much work to validate is left to the agent.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    /// What the field takes instead of a text that does not fit, and why where that may surprise.
+    /// Describes the expected value for a text that does not fit, with the reason if it may surprise.
     fn instead_of(&self, text: &str) -> String {
         let mut expected = self.expected_input();
         if matches!(self.kind, Kind::Number | Kind::Integer) && has_leading_zero(text) {
@@ -242,7 +243,7 @@ impl FormField {
         expected
     }
 
-    /// What the field takes, in words.
+    /// Describes the value that the field accepts.
     pub fn expected_input(&self) -> String {
         let what = match &self.kind {
             Kind::Text => match self.limits.format.as_deref() {
@@ -276,7 +277,7 @@ impl FormField {
         text
     }
 
-    /// The choices, if the field has any, with the word or number that picks each.
+    /// Returns the choices, if the field has any, with the text or number that selects each.
     pub fn choices(&self) -> impl Iterator<Item = (String, &FieldChoice)> {
         let choices = match &self.kind {
             Kind::Select(choices) | Kind::MultiSelect(choices) => choices.as_slice(),
@@ -288,7 +289,7 @@ impl FormField {
         })
     }
 
-    /// A value of this field as a person would type it.
+    /// Formats a value of this field as a person would type it.
     pub fn format_value(&self, value: &Value) -> String {
         let titled = |choices: &[FieldChoice], value: &Value| {
             choices
@@ -308,10 +309,10 @@ impl FormField {
     }
 }
 
-/// Bytes of the description of a problem with an answer.
+/// The maximum length of the description of a problem, in bytes.
 const MAX_PROBLEM_BYTES: usize = 1_000;
 
-/// Text as it is, anything else as JSON.
+/// Returns a string unquoted, and any other value as JSON.
 fn simplify(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

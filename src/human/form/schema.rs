@@ -1,16 +1,15 @@
-//! Reads what a field is from the many ways in which libraries write its JSON Schema.
-//! Never checks a value.
+//! Simplifies the JSON Schema of a field, which libraries write in many ways.
 
 use serde_json::Value;
 
 use super::{FieldChoice, Kind, simplify};
 use crate::model::JsonObject;
 
-/// Schemas of one form that are looked at, references included.
+/// Limits the schemas of one form that are visited, including references.
 const MAX_VISITED: usize = 10_000;
-/// References and variants of a schema that lead to each other.
+/// Limits the length of a chain of references and variants.
 const MAX_HOPS: usize = 16;
-/// A schema without references, variants of null and lists of one schema, as far as it has an equal without them.
+/// A schema with its references, null variants, and single-element lists resolved as far as possible.
 #[derive(Debug, Default)]
 pub(super) struct PlainSchema {
     keywords: JsonObject,
@@ -22,8 +21,8 @@ impl PlainSchema {
         self.keywords.get(key)
     }
 
-    /// Adds the keywords of another schema that applies to the same value; what is there already is closer to the
-    /// field.
+    /// Adds the keywords of another schema for the same value. Existing keywords take precedence, since they are closer
+    /// to the field.
     fn add(&mut self, other: &JsonObject) {
         for (key, value) in other {
             self.keywords.entry(key.as_str()).or_insert_with(|| value.clone());
@@ -34,18 +33,18 @@ impl PlainSchema {
 /// Reads the schemas of one form.
 pub(super) struct SchemaReader<'s> {
     root: &'s Value,
-    /// How many more schemas are looked at.
+    /// The number of schemas that may still be visited.
     left: usize,
 }
 
 impl<'s> SchemaReader<'s> {
-    /// Reads the schemas of a form.
+    /// Creates a reader for the form with the schema `root`.
     pub(super) fn new(root: &'s Value) -> Self {
         Self { root, left: MAX_VISITED }
     }
 
-    /// Resolves what libraries such as pydantic and zod write around a plain field: a reference, an `allOf` of one
-    /// schema, and a variant or a type of null for what is optional.
+    /// Resolves the schemas that libraries such as pydantic and zod write around a plain field: a reference, an `allOf`
+    /// of one schema, and a null variant or type for an optional field.
     pub(super) fn plain(&mut self, schema: &Value) -> PlainSchema {
         let mut plain = PlainSchema::default();
         let mut next = schema.as_object().cloned();
@@ -91,7 +90,7 @@ impl<'s> SchemaReader<'s> {
                 plain.keywords.insert("type".to_owned(), only);
             }
         }
-        // The names of `enumNames` go by position.
+        // `enumNames` refer to the positions in `enum`.
         if plain.get("enumNames").is_none()
             && let Some(Value::Array(values)) = plain.keywords.get_mut("enum")
         {
@@ -102,8 +101,8 @@ impl<'s> SchemaReader<'s> {
         plain
     }
 
-    /// Returns the choices of `enum` (with `enumNames`), of `const`, or of `oneOf` or `anyOf` whose variants all have
-    /// some.
+    /// Returns the choices of `enum` (with `enumNames`), of `const`, or of `oneOf` or `anyOf` if all variants have
+    /// choices.
     fn choices(&mut self, schema: &PlainSchema) -> Option<Vec<FieldChoice>> {
         self.choices_within(schema, MAX_HOPS)
     }
@@ -136,7 +135,7 @@ impl<'s> SchemaReader<'s> {
     }
 }
 
-/// Whether a schema takes null alone.
+/// Returns whether a schema accepts only null.
 fn is_null(schema: &Value) -> bool {
     let constant = schema.get("const").is_some_and(Value::is_null);
     let only = schema.get("enum").and_then(Value::as_array).is_some_and(|values| values.iter().all(Value::is_null));

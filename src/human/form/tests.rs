@@ -12,7 +12,7 @@ fn field(property: Value) -> FormField {
     fields(form).fields.remove(0)
 }
 
-/// What each line gives: a value, or what is expected.
+/// Asserts the result of each line: a value, or the expected input.
 fn parses(property: Value, lines: &[(&str, Result<Value, &str>)]) {
     let field = field(property);
     for (line, expected) in lines {
@@ -134,7 +134,7 @@ fn picks_choices_by_value_title_or_number() {
     );
     let named = json!({"type": "string", "enum": ["a", "A"], "enumNames": ["First", "Second"]});
     parses(named, &[("a", Ok(json!("a"))), ("A", Ok(json!("A"))), ("first", Ok(json!("a")))]);
-    // A value that is a number means itself, never a place in the list.
+    // A value that is a number means itself, never a position in the list.
     parses(json!({"enum": ["2", "1"]}), &[("1", Ok(json!("1"))), ("2", Ok(json!("2")))]);
     parses(json!({"type": "integer", "enum": [10, 20]}), &[("20", Ok(json!(20))), ("1", expected())]);
 }

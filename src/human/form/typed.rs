@@ -1,5 +1,4 @@
-//! Reads typed lines into values, and finds the choices that they pick.
-//! Never checks a value against the schema.
+//! Parses typed lines into values and finds the choices that they select. It does not validate against the schema.
 
 use serde_json::{Number, Value};
 
@@ -7,11 +6,11 @@ use super::{FieldChoice, Kind, simplify};
 use crate::model::has_leading_zero;
 
 impl Kind {
-    /// Returns the value of a line, if it spells one that the field takes.
+    /// Parses a line, if it is a value of this kind.
     pub(super) fn parse(&self, line: &str) -> Option<Value> {
         match self {
             Self::Text => Some(Value::String(line.to_owned())),
-            // As in plans and files of parameters, where such digits are text.
+            // As in plans and input files, such digits are text.
             Self::Number | Self::Integer if has_leading_zero(line) => None,
             Self::Number => integer(line).or_else(|| Number::from_f64(line.parse().ok()?).map(Value::Number)),
             Self::Integer => integer(line),
@@ -37,7 +36,7 @@ impl Kind {
     }
 }
 
-/// Finds a choice by its value, its title or its number; without regard to case where that is unambiguous.
+/// Finds a choice by its value, title, or number, ignoring case if that is unambiguous.
 fn pick(choices: &[FieldChoice], text: &str) -> Option<Value> {
     let is_exact = |choice: &&FieldChoice| simplify(&choice.value) == text || choice.title == text;
     let folded = text.to_lowercase();
@@ -53,7 +52,7 @@ fn pick(choices: &[FieldChoice], text: &str) -> Option<Value> {
     choices.iter().find(is_exact).or(only_like).or_else(numbered).map(|choice| choice.value.clone())
 }
 
-/// Whether numbers pick choices: not where a value or a title is itself a number.
+/// Returns whether numbers select choices. They do not if a value or a title is itself a number.
 pub(super) fn are_numbered(choices: &[FieldChoice]) -> bool {
     let is_number = |text: &str| text.parse::<f64>().is_ok();
     !choices.iter().any(|choice| is_number(&simplify(&choice.value)) || is_number(&choice.title))

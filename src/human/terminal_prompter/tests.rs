@@ -9,13 +9,13 @@ use crate::{
     report::screen::{Device, OutputStream, ScreenCapabilities, ScreenSize, memory::MemoryDevice},
 };
 
-/// A person who types `input`, and what is on the screen.
+/// Returns a prompter with typed `input`, and the contents of its screen.
 fn prompter_with_input(input: impl BufRead + Send + 'static) -> (TerminalPrompter, MemoryDevice) {
     let memory = MemoryDevice::default();
     (before(memory.clone(), LineReader::new(input).expect("a thread")), memory)
 }
 
-/// A person before a screen on `device`, who types `lines`.
+/// Returns a prompter with typed `lines` on a screen on `device`.
 fn before(device: impl Device + 'static, lines: LineReader) -> TerminalPrompter {
     let screen = Screen::with_device(device, ScreenCapabilities { live: false, color: false }).expect("a thread");
     TerminalPrompter {
@@ -83,7 +83,7 @@ fn accepted_without_fields() -> HumanResponse {
     answered(Answer::Accept { content: None })
 }
 
-/// The reply to `question` of a person who types `input`, and the transcript.
+/// Returns the response to `question` with typed `input`, and the transcript.
 async fn run_dialogue(question: &Question, input: &'static str) -> (HumanResponse, String) {
     let (terminal, memory) = prompter_with_input(input.as_bytes());
     let reply = terminal.ask(question).await;
@@ -176,7 +176,7 @@ async fn page_opens_only_after_yes() {
     insta::assert_snapshot!(screen);
 
     let (mut terminal, _) = prompter_with_input("n\n".as_bytes());
-    // Were it started, the question would be another.
+    // If the browser were started, it would fail and the prompter would ask another question.
     terminal.browser = Browser("false");
     assert_eq!(terminal.ask(&url("https://a.test")).await, answered(Answer::Decline));
 
@@ -225,7 +225,7 @@ async fn one_yes_can_be_for_all_calls_of_a_task() {
     let (reply_, screen) = run_dialogue(&item(json!({"page": "A"}), 3), "d\n?\na\n").await;
     assert_eq!(reply_, HumanResponse::AllApproved { by: "person at terminal".to_owned() });
     insta::assert_snapshot!(screen);
-    // One call has no others.
+    // A single call has no further calls to approve.
     assert_eq!(response_to(&item(json!({"page": "A"}), 1), "a\nn\n").await, answered(Answer::Decline));
     assert_eq!(response_to(&approval(), "all\ny\n").await, accepted_without_fields());
 }

@@ -1,17 +1,16 @@
-//! Draws a plan as a Mermaid flowchart or in Graphviz's DOT language.
-//! Never trusts a text of the plan to be harmless in either.
+//! Draws a plan as a Mermaid flowchart or in Graphviz's DOT language. All text of the plan is escaped.
 
 use std::{collections::HashMap, fmt::Write};
 
 use crate::model::{Plan, Task, TaskId};
 
-/// Most characters of a condition, list or question that a node shows.
+/// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;
 
-/// The plan as a Mermaid flowchart (<https://mermaid.js.org/syntax/flowchart.html>).
+/// Draws the plan as a Mermaid flowchart (<https://mermaid.js.org/syntax/flowchart.html>).
 ///
-/// Tasks with `foreach` have double sides, tasks that ask first are hexagons, and what leads to a task with a
-/// condition is dotted.
+/// Tasks with `foreach` have double sides, and tasks that need approval are hexagons. Edges to a task with a condition
+/// are dotted.
 pub fn mermaid(plan: &Plan) -> String {
     let mut drawn = String::from("flowchart TD\n");
     for (index, task) in plan.tasks.iter().enumerate() {
@@ -31,7 +30,7 @@ pub fn mermaid(plan: &Plan) -> String {
     drawn
 }
 
-/// The plan in DOT (<https://graphviz.org/doc/info/lang.html>), with the same marks as [`mermaid`].
+/// Draws the plan in DOT (<https://graphviz.org/doc/info/lang.html>), with the same marks as [`mermaid`].
 pub fn dot(plan: &Plan) -> String {
     let mut drawn = format!("digraph \"{}\" {{\n  node [shape=box];\n", dot_text(&plan.name));
     for (index, task) in plan.tasks.iter().enumerate() {
@@ -57,7 +56,7 @@ fn push_line(drawn: &mut String, line: std::fmt::Arguments<'_>) {
     drawn.write_fmt(line).expect("a String takes every write");
 }
 
-/// From each dependency to its dependent, by place in the plan.
+/// Returns the edges from dependencies to dependents, as indexes of tasks in the plan.
 fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
     let places: HashMap<&TaskId, usize> =
         plan.tasks.iter().enumerate().map(|(index, task)| (&task.id, index)).collect();
@@ -68,7 +67,7 @@ fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize)> {
         .filter_map(move |(needs, to)| Some((*places.get(needs)?, to)))
 }
 
-/// What a node says: the task, where it runs, and what decides whether and how often.
+/// Returns the lines of a node: the task, its routes, and its conditions.
 fn label_lines(task: &Task) -> Vec<String> {
     let mut lines = vec![task.title.clone().unwrap_or_else(|| task.id.to_string())];
     let routes = task.routes().iter().map(|route| {
@@ -105,7 +104,7 @@ fn truncate(text: &str) -> String {
     }
 }
 
-/// Everything that is not a letter, a digit or harmless becomes a character code.
+/// Escapes a text for Mermaid: unsafe characters become character codes.
 fn mermaid_text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,6 +1,7 @@
-//! Prints every event of a run as a line of JSON, the text of its answer among them while it is written, and its result
-//! as the last one (`--output stream-json`).
-//! Never slows the run: a thread copies the lines from the journal as fast as they are taken, and keeps none.
+//! Prints every event of a run as a line of JSON, with the text of its answer as it is written (`--output
+//! stream-json`). The last line is the result.
+//! It never delays the run: a thread copies the lines from the journal at the pace of the reader, without buffering
+//! them.
 
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
@@ -20,37 +21,39 @@ use crate::{
     synthesizer::RunResult,
 };
 
-/// Why lines are missing.
+/// The reason that lines are missing.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonLinesError {
     /// The events could not be read.
     #[error("the events of the run cannot be read back")]
     Journal(#[from] JournalError),
-    /// They could not be written, for another reason than that nobody reads any more.
+    /// The lines could not be written, for another reason than a closed pipe.
     #[error("the events of the run cannot be written out")]
     Output(#[source] io::Error),
-    /// The thread could not be started, or ended in a panic.
+    /// The thread could not be started, or it panicked.
     #[error("the thread that writes the events of the run has failed")]
     Thread,
 }
 
-/// Most bytes of an answer's text that wait to be printed: many times the length of a usual answer. A reader that takes
-/// none of it for so long misses the end, and finds the whole in the result.
+/// The maximum size of answer text that waits to be printed: many times the size of a usual answer.
+///
+/// If the reader is too slow, the rest of the streamed text is dropped. The result has the complete answer.
 const MAX_PENDING_DELTA_BYTES: usize = 1024 * 1024;
 
-/// Prints a run as lines of JSON. It learns from the events only how far the journal is, so a reader of its output
-/// that stops for an hour costs no memory.
+/// A reporter that prints a run as lines of JSON.
+///
+/// It keeps only the position in the journal, so a reader that stalls for an hour costs no memory.
 #[derive(Debug)]
 pub struct JsonLines<W> {
-    /// How many events are durable: the number of the next one. Marked as changed when there is text, too.
+    /// The number of durable events, which is the sequence number of the next one. Also marked as changed for new text.
     durable_seq: watch::Sender<u64>,
-    /// Shared with the thread, which takes all at once; held only for that and to append.
+    /// Shared with the thread, which drains all text at once. Locked only to drain or append.
     pending: Arc<Mutex<PendingDeltas>>,
     writer_thread: JoinHandle<Result<Option<W>, JsonLinesError>>,
 }
 
 impl<W: Write + Send + 'static> JsonLines<W> {
-    /// Starts to print the events of `run` from number `from_seq` on.
+    /// Starts to print the events of `run`, from sequence number `from_seq`.
     ///
     /// # Errors
     /// When the journal cannot be read, or the thread cannot be started.
@@ -67,13 +70,14 @@ impl<W: Write + Send + 'static> JsonLines<W> {
         Ok(Self { durable_seq: durable, pending: heard, writer_thread: writer })
     }
 
-    /// Waits until every event is printed, then prints the result and gives the output back. Blocks for as long as
-    /// the output does; `None` when nobody reads it any more, which is no error.
+    /// Waits until every event is printed, prints the result, and returns the output.
+    ///
+    /// Blocks as long as the output does. Returns `None` if the reader closed the output, which is not an error.
     ///
     /// # Errors
     /// When lines are missing.
     pub fn finish(self, result: &RunResult) -> Result<Option<W>, JsonLinesError> {
-        // Its end tells the thread that there will be no more.
+        // Dropping the sender ends the thread after the last event.
         drop(self.durable_seq);
         let Some(mut output) = self.writer_thread.join().map_err(|_| JsonLinesError::Thread)?? else { return Ok(None) };
         let last = ResultLine { kind: "result", result };
@@ -99,27 +103,27 @@ impl<W: Send> Reporter for JsonLines<W> {
     }
 }
 
-/// The text of an answer that is not printed yet.
+/// Answer text that is not printed yet.
 #[derive(Debug, Default)]
 struct PendingDeltas {
     deltas: Vec<TextDelta>,
-    /// Bytes of text in `pieces`.
+    /// The bytes of text in `deltas`.
     size: usize,
-    /// The turn whose text did not fit; what is printed of it stays a beginning.
+    /// The attempt whose text exceeded the limit. Only the beginning of its text is printed.
     truncated_attempt: Option<AttemptId>,
 }
 
-/// Text of one turn of a synthesis.
+/// A piece of text from one attempt of a synthesis.
 #[derive(Debug)]
 struct TextDelta {
-    /// How many events came before it.
+    /// The number of events before the text.
     after_seq: u64,
     attempt: AttemptId,
     text: String,
 }
 
 impl PendingDeltas {
-    /// Takes a piece; with the last one, where that goes on in it and still waits.
+    /// Adds a piece of text, merged with the last one if both belong to the same attempt and position.
     fn add(&mut self, piece: TextDelta) {
         if self.truncated_attempt.as_ref() == Some(&piece.attempt) {
             return;
@@ -143,12 +147,12 @@ impl PendingDeltas {
     }
 }
 
-/// Appending and taking leave nothing half done.
+/// No change of the deltas can panic halfway, so a poisoned lock is safe to use.
 fn lock(heard: &Mutex<PendingDeltas>) -> MutexGuard<'_, PendingDeltas> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A piece of an answer among events. It is none: it is in no journal and has no number.
+/// A piece of answer text among the events. It is not an event: it has no sequence number and is not in the journal.
 #[derive(Serialize)]
 struct DeltaLine<'a> {
     #[serde(rename = "type")]
@@ -157,7 +161,7 @@ struct DeltaLine<'a> {
     text: &'a str,
 }
 
-/// The result as an event among events.
+/// The result, in the form of an event.
 #[derive(Serialize)]
 struct ResultLine<'a> {
     #[serde(rename = "type")]
@@ -166,24 +170,24 @@ struct ResultLine<'a> {
     result: &'a RunResult,
 }
 
-/// Where lines come from.
+/// The source of the lines.
 struct LineSource {
     reader: JournalReader,
     run: RunId,
-    /// The first event to print. The journal may be far beyond it before the thread begins.
+    /// The first event to print. The journal may be far ahead when the thread starts.
     from_seq: u64,
     durable_seq: watch::Receiver<u64>,
     pending: Arc<Mutex<PendingDeltas>>,
 }
 
-/// Copies lines until there will be no more; `None` when nobody reads them any more.
+/// Copies lines until the sender is dropped. Returns `None` if the reader closed the output.
 fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<Option<W>, JsonLinesError> {
     let LineSource { reader, run, from_seq: mut next, durable_seq: mut durable, pending: heard } = source;
     let mut records = reader.raw_records(&run, next);
     loop {
-        // Looked at before reading on, so that what was durable at the end is printed before the end is believed.
+        // Checked before reading, so that all events that were durable at the end are printed.
         let more = block_on(durable.changed()).is_ok();
-        // Before the events, so that those which came before a piece are known.
+        // Drained before reading the position, so that all events before a piece are known.
         let pieces = lock(&heard).drain();
         let until = *durable.borrow();
         let places = pieces.iter().map(|piece| (piece.after_seq, Some(piece))).chain([(until, None)]);
@@ -221,7 +225,7 @@ fn write_line(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> 
     writeln!(output, "{}", safe_json(&json))
 }
 
-/// A pipe that was closed is the reader's right: nothing to say, and nothing left to do.
+/// Treats a closed pipe as success without a value, because the reader may stop at any time.
 pub(super) fn ignore_closed_pipe<T>(result: io::Result<T>) -> Result<Option<T>, JsonLinesError> {
     match result {
         Ok(done) => Ok(Some(done)),
@@ -240,7 +244,7 @@ mod tests {
         synthesizer::run_result,
     };
 
-    /// A journal that takes what it is given and then tells the reporter, as a dispatcher does.
+    /// Prints a run from a journal that is appended to and then reported, as a dispatcher does.
     fn print_run<W: Write + Send + 'static>(output: W) -> Result<Option<W>, JsonLinesError> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn stalled_output_does_not_block_the_run() {
-        /// Writes nothing until it is told to.
+        /// Blocks in each write until the test releases it.
         struct HeldWriter(mpsc::Receiver<()>, Vec<u8>);
         impl Write for HeldWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -335,7 +339,7 @@ mod tests {
         lines.report(second);
         let output = lines.finish(&run_result(&run, &events)).expect("prints").expect("somebody reads");
         let printed = String::from_utf8(output).expect("UTF-8");
-        // Two lines or one, as the thread found them.
+        // One line or two, depending on when the thread drained the text.
         let printed: Vec<&str> = printed.lines().collect();
         let deltas: Vec<serde_json::Value> = printed[2..printed.len() - second.len() - 1]
             .iter()

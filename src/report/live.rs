@@ -1,5 +1,5 @@
-//! Shows a run on a terminal: what ended scrolls by, what is under way stays below and moves.
-//! Never draws more than ten times a second, and never from the runtime's thread.
+//! Shows a run on a terminal: finished work scrolls by, and work in progress stays below as a live view.
+//! It draws at most ten times a second, and never on a thread of the runtime.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,28 +13,28 @@ use super::{
 };
 use crate::model::{Event, Record, RunId, RunStatus, TaskId, Timestamp};
 
-/// The frames of the spinner, one each time the view is drawn.
+/// The frames of the spinner, which advances on every draw.
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// Columns of a progress bar.
+/// The width of a progress bar, in columns.
 const PROGRESS_BAR_WIDTH: usize = 12;
 
-/// Most columns that ids and places take before they are cut, so that what follows stays in line.
+/// The maximum width of the task and route columns. Longer text is truncated, so that later columns stay aligned.
 const MAX_COLUMN_WIDTH: usize = 28;
 
-/// Tells the present, by which the view counts the seconds since an event.
+/// A clock for the elapsed seconds in the view.
 pub type TimeSource = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The live view of a run.
 #[derive(Debug)]
 pub struct LiveReporter {
     screen: Screen,
-    /// Shared with the screen's thread, which draws from it.
+    /// Shared with the screen thread, which draws it.
     view: Arc<Mutex<RunView>>,
 }
 
 impl LiveReporter {
-    /// Shows `run` on `screen` until it ends or this is dropped.
+    /// Shows `run` on `screen` until it ends or the reporter is dropped.
     pub fn new(screen: Screen, run: RunId, now: TimeSource) -> Self {
         let story = Arc::new(Mutex::new(RunView::new(run)));
         let drawn = Arc::clone(&story);
@@ -73,12 +73,12 @@ impl Reporter for LiveReporter {
     }
 }
 
-/// Telling leaves no half-changed story behind.
+/// No change of the view can panic halfway, so a poisoned lock is safe to use.
 fn lock(story: &Mutex<RunView>) -> MutexGuard<'_, RunView> {
     story.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lines that scroll by; none for what the live view shows while it lasts.
+/// Returns the lines that scroll by; empty for lines whose content the live view shows.
 fn scroll_lines(line: &ReportLine) -> Vec<String> {
     let (symbol, style) = match line.kind {
         LineKind::Started | LineKind::Progress | LineKind::Asked => return Vec::new(),
@@ -115,7 +115,7 @@ fn help_line(line: &ReportLine) -> Option<String> {
     line.help.as_ref().map(|help| format!("  {} {help}", "help:".cyan()))
 }
 
-/// The live view: a line for each call under way as far as there is room, then what else waits, then the sum.
+/// Returns the live view: a line for each running call as far as they fit, then other waiting work, then the totals.
 fn live_lines(story: &RunView, now: Timestamp, size: ScreenSize) -> Vec<String> {
     let mut rest = Vec::new();
     if !story.connecting().is_empty() {
@@ -157,7 +157,7 @@ fn waiting_text(open: usize) -> String {
     if open == 1 { "1 question waits".to_owned() } else { format!("{open} questions wait") }
 }
 
-/// The widths of the columns of the calls that are shown.
+/// The column widths of the calls that are shown.
 struct ColumnWidths {
     task: usize,
     route_name: usize,
@@ -196,7 +196,7 @@ fn running_line(task: &TaskId, running: &RunningCall, now: Timestamp, columns: &
     line
 }
 
-/// A bar for a part of one; none for what is no number.
+/// Draws a bar for a fraction, or returns `None` if it is not finite.
 fn progress_bar(part: f64) -> Option<String> {
     if !part.is_finite() {
         return None;
@@ -222,7 +222,7 @@ mod tests {
         lines.iter().map(bare).collect::<Vec<_>>().join("\n")
     }
 
-    /// What scrolls by, with the live view after each event that changes more than the time.
+    /// Renders the scrolling lines, with the live view after each event that changes more than the time.
     fn rendered(records: &[Record]) -> String {
         let mut story = RunView::new("0190".into());
         let mut out = Vec::new();

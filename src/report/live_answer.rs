@@ -1,5 +1,5 @@
 //! Shows the answer of a synthesis on a terminal while a model writes it.
-//! Never shows a word of it twice, and never lets text stand that was withdrawn without saying so.
+//! No text is shown twice, and withdrawn text is always marked.
 
 use std::sync::Arc;
 
@@ -13,32 +13,32 @@ use crate::{
     synthesizer::answer::parse_repair_request,
 };
 
-/// The answer, as far as it is written.
+/// A reporter that shows the answer as it is written.
 #[derive(Debug)]
 pub struct LiveAnswer {
     screen: Screen,
-    /// The synthesis.
+    /// The task of the synthesis.
     task: TaskId,
-    /// While text is on the terminal that is not ended.
+    /// Set while the terminal shows unfinished text.
     open_answer: Option<OpenAnswer>,
-    /// What the model wrote in this turn, as it came.
+    /// The text of the current exchange, unescaped.
     text: String,
-    /// How many bytes of `text` are shown. Space at its end waits for what follows it.
+    /// The number of bytes of `text` that are shown. Trailing whitespace waits for more text.
     shown_bytes: usize,
     displayed: DisplayedAnswer,
 }
 
-/// How much of an answer is on the terminal.
+/// The part of an answer that is on the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisplayedAnswer {
-    /// Nothing that stands.
+    /// No valid text.
     Nothing,
-    /// All of it, as it was checked, with what the check found.
+    /// The complete, validated answer, including the findings of the validation.
     Complete,
 }
 
 impl LiveAnswer {
-    /// Shows what the task `task` writes, on the standard output of `screen`, which must be a terminal.
+    /// Shows the text of the task `task` on the standard output of `screen`, which must be a terminal.
     pub fn new(screen: Screen, task: TaskId) -> Self {
         Self {
             screen,
@@ -50,12 +50,12 @@ impl LiveAnswer {
         }
     }
 
-    /// Returns how much was shown, once the run has ended and the screen is flushed.
+    /// Returns how much was shown. Call it after the run has ended and the screen is flushed.
     pub fn displayed(&self) -> DisplayedAnswer {
         if self.screen.has_failed() { DisplayedAnswer::Nothing } else { self.displayed }
     }
 
-    /// Goes on with the text.
+    /// Appends text.
     fn add(&mut self, more: &str) {
         self.text.push_str(more);
         let end = self.text.trim_end().len();
@@ -64,7 +64,7 @@ impl LiveAnswer {
         }
         let open = self.open_answer.get_or_insert_with(|| {
             let open = self.screen.answer();
-            // Apart from the talk before it.
+            // Separates the answer from the progress lines before it.
             open.write("\n");
             open
         });
@@ -72,7 +72,7 @@ impl LiveAnswer {
         self.shown_bytes = end;
     }
 
-    /// Ends the text with a note, if there is any; what follows is another one.
+    /// Ends the text, if any, with the reason. Later text starts over.
     fn withdraw(&mut self, reason: &str) {
         if let Some(open) = self.open_answer.take() {
             open.write(&format!("\n\n({reason})\n"));
@@ -81,7 +81,7 @@ impl LiveAnswer {
         self.shown_bytes = 0;
     }
 
-    /// Ends with the answer as it was checked.
+    /// Ends with the validated answer.
     fn complete(&mut self, answer: &str) {
         match answer.strip_prefix(self.text.as_str()).map(str::to_owned) {
             Some(rest) => self.add(&rest),
@@ -111,7 +111,7 @@ impl Reporter for LiveAnswer {
                     self.complete(&output.text());
                 }
                 Event::TaskEnded { task, .. } if *task == self.task => self.withdraw("the answer breaks off here"),
-                // It is written again when the run is resumed.
+                // The answer is written again when the run is resumed.
                 Event::RunEnded { status: RunStatus::Interrupted, .. } => self.withdraw("the answer breaks off here"),
                 _ => {}
             }
@@ -125,7 +125,7 @@ impl Reporter for LiveAnswer {
     }
 }
 
-/// Why another answer was asked for, in a line.
+/// Returns, in one line, the reason that another answer was requested.
 fn retry_reason(messages: &[Arc<ChatMessage>]) -> String {
     let asked = messages.last().map(|message| message.text_content()).unwrap_or_default();
     truncated(parse_repair_request(&asked).unwrap_or("it could not be used"))
@@ -142,7 +142,7 @@ mod tests {
         synthesizer::answer::repair_request,
     };
 
-    /// What happens to an answer.
+    /// A step of an answer in a test.
     enum AnswerStep {
         Delta(&'static str),
         Recorded(Event),
@@ -177,7 +177,8 @@ mod tests {
         Recorded(Event::TaskEnded { task: "answer".into(), outcome: Outcome::Failed(failure) })
     }
 
-    /// What a terminal shows of these steps and a line of talk after each, and how much of the answer that is.
+    /// Returns the terminal output of these steps with a progress line after each, and the part of the answer that is
+    /// shown.
     fn display_of(steps: Vec<AnswerStep>) -> (String, DisplayedAnswer) {
         let memory = MemoryDevice::default();
         let screen =

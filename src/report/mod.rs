@@ -1,5 +1,5 @@
-//! Shows a run to people and programs, from its events, and an answer while it is written.
-//! Never keeps state that the events do not give.
+//! Shows a run to people and programs, from its events and from the answer as it is written.
+//! All displayed state comes from the events.
 
 mod graph;
 
@@ -16,15 +16,16 @@ pub mod text;
 
 use crate::model::{AttemptId, Record};
 
-/// Somebody who is told of every event, after it is durable, in order.
+/// A consumer of all events of a run, in order and after they are durable.
 pub trait Reporter: Send {
-    /// Takes the next events of the run.
+    /// Reports the next events of the run.
     fn report(&mut self, records: &[Record]);
-    /// Takes events of an earlier process, before any other: they are known, but no news. Those that only pass events
-    /// on need none of it.
+    /// Applies events of an earlier process, before any other. They are not news, so reporters that only forward events
+    /// ignore them.
     fn catch_up(&mut self, _records: &[Record]) {}
 
-    /// Takes more of the text that a synthesis is being answered with, in a turn whose `ModelAsked` was reported. It is
-    /// no event: the turn's end says what became of it.
+    /// Reports more text of a synthesis, in an exchange whose `ModelAsked` was reported.
+    ///
+    /// The text is not an event; the outcome of the exchange shows what became of it.
     fn report_delta(&mut self, _attempt: &AttemptId, _text: &str) {}
 }

@@ -1,5 +1,5 @@
-//! Tells a run in plain lines, for standard error that is no terminal.
-//! Never tells more progress than a line a second and task.
+//! Reports a run in plain lines, for standard error without a terminal.
+//! Progress is limited to one line per second and task.
 
 use jiff::tz::TimeZone;
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp};
 
-/// The shortest time between two lines of progress of a task.
+/// The minimum interval between two progress lines of a task.
 const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Lines such as `[12:03:04] find: started on research.search, attempt 1`.
+/// A reporter that prints lines such as `[12:03:04] find: started on research.search, attempt 1`.
 #[derive(Debug)]
 pub struct PlainReporter {
     screen: Screen,
@@ -23,7 +23,7 @@ pub struct PlainReporter {
 }
 
 impl PlainReporter {
-    /// Tells `run` on `screen`, with times as in `zone`.
+    /// Reports `run` on `screen`, with times in `zone`.
     pub fn new(screen: Screen, run: RunId, zone: TimeZone) -> Self {
         Self {
             screen,
@@ -54,11 +54,11 @@ impl Reporter for PlainReporter {
     }
 }
 
-/// Tells the time of day, which many lines share.
+/// Formats times of day, and caches the last one because many lines share it.
 #[derive(Debug)]
 struct TimestampFormatter {
     zone: TimeZone,
-    /// The second that `text` tells, since 1970.
+    /// The second since 1970 that `text` shows.
     second: Option<u64>,
     text: String,
 }
@@ -68,7 +68,7 @@ impl TimestampFormatter {
         Self { zone, second: None, text: String::new() }
     }
 
-    /// `at` as `12:03:04`.
+    /// Formats `at` as `12:03:04`.
     fn format(&mut self, at: Timestamp) -> &str {
         let second = at.0 / 1_000;
         if self.second.replace(second) != Some(second) {
@@ -79,12 +79,12 @@ impl TimestampFormatter {
     }
 }
 
-/// When each task last told its progress.
+/// Limits progress lines by the time of each task's last one.
 #[derive(Debug, Default)]
 struct ProgressLineThrottle(IdHashMap<TaskId, Timestamp>);
 
 impl ProgressLineThrottle {
-    /// Whether a line about `record` is due. The end of a progress is always worth one.
+    /// Returns whether a line about `record` is due. The completion of a progress is always reported.
     fn is_due(&mut self, record: &Record) -> bool {
         match &record.event {
             Event::AttemptProgressed { attempt, progress } => {
@@ -110,7 +110,7 @@ fn reportable_lines(story: &mut RunView, pace: &mut ProgressLineThrottle, record
     if pace.is_due(record) { lines } else { Vec::new() }
 }
 
-/// Adds a line and its line break.
+/// Appends a line and its line break.
 fn render(text: &mut String, line: &ReportLine, clock: &str) {
     let word = match line.kind {
         LineKind::Succeeded => "succeeded",
@@ -143,13 +143,13 @@ mod tests {
         screen::{ScreenCapabilities, memory::MemoryDevice},
     };
 
-    /// The lines that these events make, times in UTC.
+    /// Returns the lines for these events, with times in UTC.
     fn printed_lines(records: &[Record]) -> Vec<String> {
         let memory = MemoryDevice::default();
         let screen =
             Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: false }).expect("a thread");
         let mut plain = PlainReporter::new(screen, "0190".into(), TimeZone::UTC);
-        // As they come: a few at once, or one.
+        // Reports come in batches of any size.
         for records in records.chunks(3) {
             plain.report(records);
         }

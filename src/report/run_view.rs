@@ -1,5 +1,5 @@
-//! Tells a run in lines, one event after the other, and knows what is under way.
-//! Never knows more than the events say, and never reads a clock.
+//! Converts the events of a run to lines, and tracks the work in progress.
+//! It uses only the events and has no clock.
 
 mod apply;
 mod replan;
@@ -20,25 +20,25 @@ use crate::model::{
     Task, TaskId, Timestamp,
 };
 
-/// A line of the story. All text in it is harmless and on one line.
+/// A line of the report. All of its text is escaped and on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportLine {
-    /// What kind of news it is.
+    /// The kind of line.
     pub kind: LineKind,
-    /// Whom it is about: a task, an agent or the plan.
+    /// The subject: a task, an agent, or the plan.
     pub subject: String,
-    /// What happened.
+    /// The description.
     pub text: String,
-    /// What to do about it.
+    /// The advice for the user.
     pub help: Option<String>,
 }
 
-/// Kinds of news.
+/// The kind of a report line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineKind {
-    /// The run began or goes on.
+    /// The run started or resumed.
     Run,
-    /// An agent is connecting, or a call began.
+    /// An agent is connecting, or a call started.
     Started,
     /// A call made progress.
     Progress,
@@ -46,44 +46,44 @@ pub enum LineKind {
     Info,
     /// An agent sent a log message.
     Log,
-    /// Something will be tried again.
+    /// A retry or reroute is scheduled.
     Retrying,
-    /// A person is asked.
+    /// A question was asked.
     Asked,
     /// A person, or a rule, answered.
     Answered,
-    /// Nobody here can answer.
+    /// The question cannot be answered here.
     Deferred,
-    /// It ended well.
+    /// Success.
     Succeeded,
-    /// It failed.
+    /// Failure.
     Failed,
-    /// It never started.
+    /// The task never started.
     Skipped,
-    /// It was cancelled.
+    /// The task was cancelled.
     Canceled,
     /// The run ended.
     Ended(RunStatus),
 }
 
-/// A call that is under way.
+/// A call in progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunningCall {
-    /// Which try it is, over all agents.
+    /// The number of the attempt, over all routes.
     pub attempt: u32,
-    /// `agent.tool`, harmless.
+    /// `agent.tool`, escaped.
     pub route_name: String,
-    /// When it began.
+    /// The start time.
     pub started_at: Timestamp,
-    /// How many calls began before it.
+    /// The number of calls that started before it.
     pub order: u64,
-    /// How far it is, at most.
+    /// The highest progress so far.
     pub progress: Option<Progress>,
-    /// Whom it waits for.
+    /// The party that the call waits for.
     pub waiting_for: WaitingOn,
 }
 
-/// Whom a call waits for.
+/// The party that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingOn {
     /// The agent.
@@ -94,30 +94,30 @@ pub enum WaitingOn {
     Model,
 }
 
-/// Tasks that will be tried again.
+/// A scheduled retry of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduledRetry {
-    /// When.
+    /// The time of the retry.
     pub at: Timestamp,
-    /// The agent, where only one can be called.
+    /// The agent, if only one is eligible.
     pub agent: Option<AgentId>,
 }
 
-/// How many tasks of the plan ended how; items of a `foreach` task do not count by themselves.
+/// The number of tasks by outcome. Items of a `foreach` task do not count separately.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutcomeCounts {
-    /// With an output.
+    /// Tasks with an output.
     pub succeeded: usize,
-    /// Without one.
+    /// Tasks without an output.
     pub failed: usize,
-    /// Never started.
+    /// Tasks that never started.
     pub skipped: usize,
-    /// Ended by a person.
+    /// Tasks that a person ended.
     pub canceled: usize,
 }
 
 impl OutcomeCounts {
-    /// All that ended.
+    /// Returns the number of ended tasks.
     pub fn ended(&self) -> usize {
         self.succeeded + self.failed + self.skipped + self.canceled
     }
@@ -139,7 +139,7 @@ impl std::fmt::Display for OutcomeCounts {
     }
 }
 
-/// What the events have told so far.
+/// The state of a run as far as the events show it.
 #[derive(Debug)]
 pub struct RunView {
     run: RunId,
@@ -150,16 +150,16 @@ pub struct RunView {
     counts: OutcomeCounts,
     connecting: Vec<AgentId>,
     running: IdHashMap<TaskId, RunningCall>,
-    /// How many calls began.
+    /// The number of calls that started.
     started_calls: u64,
-    /// Attempts that failed and whose consequence the next event tells.
+    /// Failed attempts whose consequence is in the next event of the task.
     failed_attempts: IdHashMap<TaskId, FinishedAttempt>,
     retrying: BTreeMap<TaskId, ScheduledRetry>,
-    /// How many items a `foreach` task has, and since when.
+    /// The number of items of each `foreach` task, and when it started.
     foreach_tasks: HashMap<TaskId, (usize, Timestamp)>,
     questions: IndexMap<QuestionId, Arc<Question>>,
     samplings: HashMap<RequestId, SamplingOrigin>,
-    /// The replan that the planner is asked for.
+    /// The number of the replan that the planner is working on.
     replanning: Option<u32>,
 }
 
@@ -178,7 +178,7 @@ impl FinishedAttempt {
 }
 
 impl std::fmt::Display for FinishedAttempt {
-    /// `agent.tool, 1.2s`, and the attempt where it was not the first.
+    /// Formats `agent.tool, 1.2s`, with the attempt number if it was not the first.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, {}", self.route_name, format_elapsed(self.time))?;
         if self.attempt > 1 { write!(f, ", attempt {}", self.attempt) } else { Ok(()) }
@@ -186,7 +186,7 @@ impl std::fmt::Display for FinishedAttempt {
 }
 
 impl RunView {
-    /// The story of a run of which nothing is known yet.
+    /// Creates the view of a run without events.
     pub fn new(run: RunId) -> Self {
         Self {
             run,
@@ -206,49 +206,49 @@ impl RunView {
         }
     }
 
-    /// When the run began.
+    /// Returns the start time of the run.
     pub fn started_at(&self) -> Timestamp {
         self.started_at
     }
 
-    /// How many tasks the plan has.
+    /// Returns the number of tasks in the plan, including those that replans added.
     pub fn task_count(&self) -> usize {
         self.plan.as_ref().map_or(0, |plan| plan.tasks.len()) + self.added_tasks.len()
     }
 
-    /// The plan's own tasks, those that replans added included, without items.
+    /// Returns the tasks of the plan, including those that replans added, without items.
     fn planned_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.plan.iter().flat_map(|plan| &plan.tasks).chain(&self.added_tasks)
     }
 
-    /// The replan that the planner is asked for, if it is.
+    /// Returns the number of the replan that the planner is working on, if any.
     pub fn replanning(&self) -> Option<u32> {
         self.replanning
     }
 
-    /// How many of them ended, and how.
+    /// Returns the number of ended tasks by outcome.
     pub fn counts(&self) -> OutcomeCounts {
         self.counts
     }
 
-    /// The agents that are being connected to.
+    /// Returns the agents that are being connected.
     pub fn connecting(&self) -> &[AgentId] {
         &self.connecting
     }
 
-    /// The calls under way, oldest first.
+    /// Returns the running calls, oldest first.
     pub fn running(&self) -> Vec<(&TaskId, &RunningCall)> {
         let mut running: Vec<_> = self.running.iter().collect();
         running.sort_unstable_by_key(|(_, running)| running.order);
         running
     }
 
-    /// The tasks that will be tried again.
+    /// Returns the tasks with a scheduled retry.
     pub fn retrying(&self) -> &BTreeMap<TaskId, ScheduledRetry> {
         &self.retrying
     }
 
-    /// The questions that wait for an answer.
+    /// Returns the questions that wait for an answer.
     pub fn questions(&self) -> impl Iterator<Item = &Question> {
         self.questions.values().map(AsRef::as_ref)
     }

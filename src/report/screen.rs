@@ -1,6 +1,6 @@
-//! Owns the terminal: lines, a live view below them, and prompts on standard error, and an answer that is shown while it
-//! is written on standard output; all written by one thread.
-//! Nothing but [`Screen::flush`] waits for the output to accept text.
+//! Owns the terminal. Standard error has lines, a live view below them, and prompts; standard output has the answer as
+//! it is written. One thread writes both.
+//! Only [`Screen::flush`] waits for the output to accept text.
 
 mod overlay;
 mod paint;
@@ -20,34 +20,37 @@ use super::text::count_text;
 pub use overlay::{OpenAnswer, OpenPrompt};
 use paint::{PaintStep, Painter};
 
-/// The shortest time between two drawings of the live view, and between two writings of lines where nobody waits for
-/// them: a person reads no faster, and the thread is not woken for each line.
+/// The minimum interval between two frames of the live view, and between two writes of lines that are not urgent.
+///
+/// A person reads no faster, and the thread does not wake for each line.
 const FRAME_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Limits the bytes of lines that wait to be written: tens of thousands of lines. While a terminal or pipe accepts
-/// none, further lines are counted and left out: a run never waits for its reader, and the journal has every event.
+/// Limits the bytes of lines that wait to be written: tens of thousands of lines.
+///
+/// If the output is stalled, further lines are counted and dropped. A run never waits for its reader, and the journal
+/// has every event.
 const MAX_QUEUED_BYTES: usize = 1 << 22;
 
-/// Limits the bytes of lines that wait for the next frame, so that they are written in time.
+/// Limits the bytes of lines that wait for the next frame. Beyond that, they are written immediately.
 const MAX_DEFERRED_BYTES: usize = 1 << 17;
 
-/// Most lines that an open prompt holds back; beyond that they are written in spite of it.
+/// The maximum number of lines that an open prompt holds back. Beyond that, they are written despite the prompt.
 const MAX_HELD_LINES: usize = 256;
 
 /// The last line of a screen whose thread has panicked.
 const FAILED: &str = "\ninternal error: kapell can show nothing more here (this is a bug in kapell); \
                       `kapell logs` has every event of a run\n";
 
-/// How much room there is.
+/// The size of a screen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScreenSize {
-    /// Lines.
+    /// The number of lines.
     pub rows: usize,
-    /// Columns.
+    /// The number of columns.
     pub columns: usize,
 }
 
-/// Where text goes; to a person at a terminal it is one place.
+/// An output of the process. At a terminal, both appear in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputStream {
     /// Standard error.
@@ -56,28 +59,30 @@ pub enum OutputStream {
     Answer,
 }
 
-/// What a screen is written to.
+/// The device that a screen writes to.
 pub trait Device: Send {
-    /// Writes all of `text` at once. A failure has nobody to be told.
+    /// Writes all of `text`. Failures are ignored, because they cannot be reported.
     fn write(&mut self, output: OutputStream, text: &str);
-    /// The room there is now.
+    /// Returns the current size.
     fn size(&self) -> ScreenSize;
 }
 
-/// What a device can show.
+/// The capabilities of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScreenCapabilities {
-    /// Whether lines can be overwritten, so that there can be a live view.
+    /// Set if lines can be overwritten, which a live view needs.
     pub live: bool,
-    /// Whether colours are wanted; styles are taken out of every line where not.
+    /// Set if colors are enabled. Otherwise, styles are removed from every line.
     pub color: bool,
 }
 
-/// Draws the live view: lines for the room there is, from the thread of the screen.
+/// A callback that returns the lines of the live view for a screen size. It runs on the screen thread.
 pub type LiveRegion = Arc<dyn Fn(ScreenSize) -> Vec<String> + Send + Sync>;
 
-/// The screen; clones share it. The last one to go waits until all is written; who ends the process otherwise, or
-/// writes a result to the same terminal, calls [`Screen::flush`] before.
+/// A handle to the screen; clones share it.
+///
+/// Dropping the last clone waits until everything is written. Before exiting in another way or writing to the same
+/// terminal, call [`Screen::flush`].
 #[derive(Clone)]
 pub struct Screen {
     handle: Arc<ScreenHandle>,
@@ -96,58 +101,58 @@ struct ScreenHandle {
 
 struct ScreenShared {
     capabilities: ScreenCapabilities,
-    /// Held for moments only: nothing is written or drawn under it.
+    /// Held briefly, and never while writing or drawing.
     state: Mutex<ScreenState>,
-    /// There is something to write.
+    /// Signals that the thread has work.
     has_work: Condvar,
-    /// Something was written.
+    /// Signals that the thread has written.
     drained: Condvar,
-    /// Cancelled when the thread has panicked: what was to be shown may be lost.
+    /// Cancelled when the thread has panicked, since queued output may be lost.
     failed: CancellationToken,
 }
 
 #[derive(Default)]
 struct ScreenState {
-    /// What is to be written, in order.
+    /// The steps to write, in order.
     queue: VecDeque<PaintStep>,
-    /// Bytes of the lines in `queue`.
+    /// The bytes of the lines in `queue`.
     queued_bytes: usize,
-    /// Number of lines that were left out since the last one in `queue`.
+    /// The number of lines that were dropped after the last one in `queue`.
     omitted_lines: usize,
-    /// Lines that an open prompt or answer holds back.
+    /// The lines that an open prompt or answer holds back.
     held_lines: VecDeque<String>,
-    /// How many prompts are open.
+    /// The number of open prompts.
     open_prompts: usize,
-    /// How many answers are being written.
+    /// The number of answers that are being written.
     open_answers: usize,
     region: Option<LiveRegion>,
-    /// Whether the live view came, went or was covered since it was drawn.
+    /// Set if the live view was shown, hidden, or covered since it was drawn.
     is_stale: bool,
-    /// How many wait for all to be written, so that the next frame is drawn early.
+    /// The number of callers that wait for a flush, for which the next frame is drawn early.
     flush_waiters: usize,
     is_writing: bool,
-    /// What the thread does while it writes nothing.
+    /// The condition that the idle thread waits for.
     wait_reason: WaitReason,
     is_closing: bool,
-    /// Whether the thread has ended; then nobody waits for it.
+    /// Set once the thread has ended, after which waiting is pointless.
     has_ended: bool,
 }
 
-/// What the thread waits for.
+/// The condition that the thread waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum WaitReason {
-    /// Nothing: it looks at the state before it waits.
+    /// No wait: the thread checks the state before it waits.
     #[default]
     Nothing,
-    /// The next frame, or something that cannot wait for it.
+    /// The next frame, or urgent work.
     Frame,
-    /// Anything to do.
+    /// Any work.
     Work,
 }
 
 impl ScreenShared {
     fn state(&self) -> MutexGuard<'_, ScreenState> {
-        // Each change of the state is whole before anything in it could panic.
+        // No change of the state can panic halfway, so a poisoned lock is safe to use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,7 +190,7 @@ impl ScreenState {
         self.queue.push_back(PaintStep::Line(line));
     }
 
-    /// Queues a line about the lines that were left out, if there are any.
+    /// Queues a line with the number of dropped lines, if any.
     fn report_omitted(&mut self) {
         let omitted = std::mem::take(&mut self.omitted_lines);
         if omitted > 0 {
@@ -204,8 +209,8 @@ impl ScreenState {
         }
     }
 
-    /// Whether what there is to do must not wait for the next frame: somebody reads along, waits or goes, or there is
-    /// much of it.
+    /// Returns whether the work cannot wait for the next frame: a prompt or answer is open, a caller waits, the screen
+    /// closes, or much is queued.
     fn is_urgent(&self) -> bool {
         self.flush_waiters > 0
             || self.is_closing
@@ -217,12 +222,12 @@ impl ScreenState {
         self.queue.is_empty() && !self.is_stale
     }
 
-    /// Whether a line would be written into the middle of something else.
+    /// Returns whether lines are held back, because they would interrupt a prompt or an answer.
     fn holds_lines(&self, abilities: ScreenCapabilities) -> bool {
         self.open_answers > 0 || abilities.live && self.open_prompts > 0
     }
 
-    /// Ends a prompt or an answer, which counts no more.
+    /// Ends a prompt or an answer that is no longer counted as open.
     fn close_overlay(&mut self, abilities: ScreenCapabilities) {
         self.queue.push_back(PaintStep::EndText);
         self.is_stale = true;
@@ -231,7 +236,7 @@ impl ScreenState {
         }
     }
 
-    /// The view to draw, which neither a prompt, an answer nor the end covers.
+    /// Returns the live view to draw, unless a prompt, an answer, or the closing of the screen hides it.
     fn view(&self, abilities: ScreenCapabilities) -> Option<LiveRegion> {
         let is_covered = self.open_prompts + self.open_answers > 0 || self.is_closing;
         self.region.clone().filter(|_| abilities.live && !is_covered)
@@ -239,11 +244,12 @@ impl ScreenState {
 }
 
 impl Screen {
-    /// The screen on standard error. It is live on a terminal whose `TERM` is set and not `dumb`; `NO_COLOR` and the like
-    /// decide about colours.
+    /// Opens the screen on standard error.
+    ///
+    /// It is live on a terminal whose `TERM` is set and not `dumb`. Variables such as `NO_COLOR` control colors.
     ///
     /// # Errors
-    /// When the system gives no further thread.
+    /// When the system cannot start another thread.
     pub fn stderr() -> io::Result<Self> {
         let stderr = io::stderr();
         let live = stderr.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
@@ -251,10 +257,10 @@ impl Screen {
         Self::with_device(StdioDevice, ScreenCapabilities { live, color: colour })
     }
 
-    /// A screen on any device.
+    /// Opens a screen on any device.
     ///
     /// # Errors
-    /// When the system gives no further thread.
+    /// When the system cannot start another thread.
     pub fn with_device(device: impl Device + 'static, abilities: ScreenCapabilities) -> io::Result<Self> {
         let shared = Arc::new(ScreenShared {
             capabilities: abilities,
@@ -272,23 +278,24 @@ impl Screen {
         &self.handle.shared
     }
 
-    /// Returns whether a panic has ended the screen, so that what was to be shown may be lost.
+    /// Returns whether the screen thread has panicked, so that output may be lost.
     pub fn has_failed(&self) -> bool {
         self.shared().failed.is_cancelled()
     }
 
-    /// Waits until a panic has ended the screen.
+    /// Waits until the screen thread panics.
     pub async fn failed(&self) {
         self.shared().failed.cancelled().await;
     }
 
-    /// What can be shown.
+    /// Returns the capabilities of the device.
     pub fn capabilities(&self) -> ScreenCapabilities {
         self.shared().capabilities
     }
 
-    /// Prints a line above the live view, or several with line breaks between them; after the answer, while one is
-    /// written, and after the prompt, while one is open on a live screen. Does not wait for the output.
+    /// Prints one or more lines above the live view, without waiting for the output.
+    ///
+    /// Lines are held back while an answer is written, and while a prompt is open on a live screen.
     pub fn println(&self, line: impl Into<String>) {
         let shared = self.shared();
         shared.update(|state| {
@@ -303,7 +310,7 @@ impl Screen {
         });
     }
 
-    /// Shows a live view, drawn anew ten times a second; nothing where the screen is not live.
+    /// Shows a live view that is redrawn ten times a second. Does nothing if the screen is not live.
     pub fn show(&self, region: LiveRegion) {
         self.shared().update(|state| {
             state.region = Some(region);
@@ -311,7 +318,7 @@ impl Screen {
         });
     }
 
-    /// Takes the live view away.
+    /// Hides the live view.
     pub fn hide(&self) {
         self.shared().update(|state| {
             state.region = None;
@@ -319,24 +326,24 @@ impl Screen {
         });
     }
 
-    /// Opens a prompt: until it is dropped there is no live view, and lines wait.
+    /// Opens a prompt. Until it is dropped, the live view is hidden and lines are held back on a live screen.
     pub fn prompt(&self) -> OpenPrompt {
         OpenPrompt::new(self.clone())
     }
 
-    /// Begins an answer on standard output: until it is dropped there is no live view, and lines wait.
+    /// Starts an answer on standard output. Until it is dropped, the live view is hidden and lines are held back.
     pub fn answer(&self) -> OpenAnswer {
         OpenAnswer::new(self.clone())
     }
 
-    /// Runs `act` while there is no live view and nothing is written, for output that goes past the screen.
+    /// Runs `act` while the live view is hidden and nothing is written, for output that bypasses the screen.
     pub fn suspend<T>(&self, act: impl FnOnce() -> T) -> T {
         let _prompt = self.prompt();
         self.flush();
         act()
     }
 
-    /// Waits until all is written that no open prompt holds back.
+    /// Waits until everything is written that no open prompt holds back.
     pub fn flush(&self) {
         let shared = self.shared();
         shared.update(|state| state.flush_waiters += 1);
@@ -353,13 +360,13 @@ impl Drop for ScreenHandle {
             state.release_held_lines();
         });
         if let Some(thread) = self.thread.take() {
-            // A panic has been reported by the thread itself.
+            // The thread itself has already reported a panic.
             let _ = thread.join();
         }
     }
 }
 
-/// The thread's own.
+/// The state of the screen thread.
 struct ScreenWriter<D> {
     shared: Arc<ScreenShared>,
     painter: Painter,
@@ -372,7 +379,7 @@ impl<D: Device> ScreenWriter<D> {
         let _end = WakeWaitersOnDrop(&shared);
         if catch_unwind(AssertUnwindSafe(|| self.serve(&shared))).is_err() {
             shared.failed.cancel();
-            // The device may be what has failed.
+            // The device may be the cause of the panic.
             let _ = catch_unwind(AssertUnwindSafe(|| self.device.write(OutputStream::Messages, FAILED)));
         }
     }
@@ -413,7 +420,7 @@ impl<D: Device> ScreenWriter<D> {
     }
 
     fn write(&mut self, steps: VecDeque<PaintStep>, view: Option<LiveRegion>) {
-        // Lines are written as they are; a live view has to fit.
+        // Only a live view must fit the screen; lines are written in full.
         let size = if self.shared.capabilities.live { self.device.size() } else { ScreenSize::default() };
         let view = view.map(|view| view(size)).unwrap_or_default();
         for (output, text) in self.painter.paint(steps, view, size) {
@@ -422,7 +429,7 @@ impl<D: Device> ScreenWriter<D> {
     }
 }
 
-/// Lets those go who wait for a thread that has ended, by a panic even.
+/// Wakes all waiters when the screen thread ends, including by panic.
 struct WakeWaitersOnDrop<'a>(&'a ScreenShared);
 
 impl Drop for WakeWaitersOnDrop<'_> {
@@ -432,7 +439,7 @@ impl Drop for WakeWaitersOnDrop<'_> {
     }
 }
 
-/// The outputs of the process.
+/// The standard streams of the process.
 struct StdioDevice;
 
 impl Device for StdioDevice {

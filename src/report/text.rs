@@ -1,4 +1,4 @@
-//! Makes text fit for a line of a report: safe, short, and with readable durations and counts.
+//! Formats text for a line of a report: escaped and short, with readable durations and counts.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ pub use crate::model::text::{
 };
 use crate::model::{QuestionId, Task};
 
-/// Most characters of an agent's text that a line shows.
+/// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
 
-/// [`printable`], shortened to what a line of a report can hold.
+/// Returns [`printable`] text, truncated to fit a line of a report.
 pub fn truncated(text: &str) -> String {
     let end = text.char_indices().nth(MAX_TEXT_CHARS).map(|(end, _)| end);
     let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
     if end.is_some() { shown + "…" } else { shown }
 }
 
-/// A duration as people read it, to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
+/// Formats a duration to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
 pub fn format_elapsed(duration: Duration) -> String {
     let millis = duration.as_millis();
     let seconds = millis / 1_000;
@@ -31,7 +31,7 @@ pub fn format_elapsed(duration: Duration) -> String {
     }
 }
 
-/// A task of a plan in a line: `t1: research.search, What to read`.
+/// Describes a task of a plan in a line: `t1: research.search, What to read`.
 pub fn describe_task(task: &Task) -> String {
     let routes: Vec<_> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
     let work = if routes.is_empty() { "the language model".to_owned() } else { routes.join(" or ") };
@@ -39,12 +39,12 @@ pub fn describe_task(task: &Task) -> String {
     truncated(&format!("{}: {work}{title}", task.id))
 }
 
-/// `1 task`, `2 tasks`.
+/// Formats a count: `1 task`, `2 tasks`.
 pub fn count_text(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Names what another process asked of a run: an answer, or its end.
+/// Describes the request of another process to a run: an answer or a cancellation.
 pub(super) fn describe_request(question: Option<&QuestionId>) -> String {
     question.map_or_else(
         || "a cancellation".to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn describe_request(question: Option<&QuestionId>) -> String {
     )
 }
 
-/// What a task keeps of an earlier run.
+/// Describes the results and calls of an earlier run that a task keeps.
 pub fn kept(results: usize, unsettled: usize) -> String {
     let calls = || format!("{} of unknown outcome", count_text(unsettled, "earlier call"));
     match (results, unsettled) {

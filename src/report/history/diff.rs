@@ -1,5 +1,4 @@
-//! Compares two runs, task by task.
-//! Never counts how long something took as a difference.
+//! Compares two runs, task by task. Durations do not count as differences.
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
@@ -17,15 +16,16 @@ use crate::{
     synthesizer::{TaskResult, TaskStatus},
 };
 
-/// Most characters of a value that are shown.
+/// The maximum length of a value that is shown, in characters.
 const MAX_EXCERPT_CHARS: usize = 60;
 
-/// What two runs have in common, and what not. Serialises to the object that `--output json` prints; each pair holds
-/// what the first and what the second run has.
+/// A comparison of two runs.
+///
+/// Serializes to the object that `--output json` prints. Each pair holds the value of the first and of the second run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunsDiff {
     runs: [RunId; 2],
-    /// Whether all below is, but for the time that it took.
+    /// Set if the runs differ in nothing but time.
     same: bool,
     status: [RunStatus; 2],
     same_plan: bool,
@@ -33,7 +33,7 @@ pub struct RunsDiff {
     tasks: Vec<TaskDiff>,
 }
 
-/// What a task has in common in two runs; nothing stands for a task that a run does not have.
+/// A comparison of one task in two runs; `None` if a run does not have the task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct TaskDiff {
     task: TaskId,
@@ -41,18 +41,18 @@ struct TaskDiff {
     status: [Option<TaskStatus>; 2],
     attempts: [u32; 2],
     agent: [Option<AgentId>; 2],
-    /// Where the outputs differ, first.
+    /// The first difference of the outputs.
     output: Option<Difference>,
     #[serde(rename = "took_ms", serialize_with = "in_milliseconds")]
     took: [Option<Duration>; 2],
 }
 
-/// Two values at one place.
+/// Two values at one path.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Difference {
-    /// As an expression would name it: `hits[2].title`; empty for the whole.
+    /// The path in the syntax of expressions, such as `hits[2].title`; empty for the whole output.
     at: String,
-    /// The values, or nothing where there is none.
+    /// The values, or `None` if absent.
     values: [Option<Value>; 2],
 }
 
@@ -77,12 +77,12 @@ impl RunsDiff {
         Self { runs: runs.map(|run| run.run().clone()), same, status, same_plan, same_inputs, tasks }
     }
 
-    /// Whether they differ in nothing but time.
+    /// Returns whether the runs differ in nothing but time.
     pub fn is_same(&self) -> bool {
         self.same
     }
 
-    /// The comparison as text.
+    /// Formats the comparison as text.
     pub fn text(&self) -> String {
         let mut head = TextTable::default();
         for (run, status) in self.runs.iter().zip(self.status) {
@@ -116,7 +116,7 @@ impl TaskDiff {
         Self { task, same, status, attempts, agent, output, took }
     }
 
-    /// What differs, a line each.
+    /// Returns the differences of a task, one line each.
     fn difference_lines(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let mut compare = |what: &str, values: [String; 2]| {
@@ -139,7 +139,7 @@ impl TaskDiff {
     }
 }
 
-/// A run's tasks, each `foreach` task followed by its items.
+/// Returns the tasks of a run, each `foreach` task followed by its items.
 fn tasks_with_items(run: &RunDetails) -> Vec<(TaskId, &TaskResult)> {
     let mut all = Vec::new();
     for (id, task) in &run.result().tasks {
@@ -149,7 +149,7 @@ fn tasks_with_items(run: &RunDetails) -> Vec<(TaskId, &TaskResult)> {
     all
 }
 
-/// The first place, in the order of the values, at which they are not the same.
+/// Returns the first path, in the order of the values, at which the values differ.
 fn first_difference(values: [Option<&Value>; 2], at: String) -> Option<Difference> {
     match values {
         _ if values[0] == values[1] => None,
@@ -169,7 +169,7 @@ fn first_difference(values: [Option<&Value>; 2], at: String) -> Option<Differenc
     }
 }
 
-/// The values, each cut to where they begin to differ.
+/// Returns an excerpt of each value around the first difference.
 fn excerpts(values: [Option<&Value>; 2]) -> [String; 2] {
     let texts = values.map(|value| match value {
         Some(Value::String(text)) => text.clone(),
@@ -177,7 +177,7 @@ fn excerpts(values: [Option<&Value>; 2]) -> [String; 2] {
         None => "nothing".to_owned(),
     });
     let same = texts[0].chars().zip(texts[1].chars()).take_while(|(first, second)| first == second).count();
-    // A little of what is the same says where the difference is.
+    // Some common text before the difference shows where it is.
     let from = same.saturating_sub(MAX_EXCERPT_CHARS / 3);
     texts.map(|text| {
         let length = text.chars().count();
@@ -208,7 +208,7 @@ mod tests {
         details
     }
 
-    /// The journey, slower, with another booking, and with a task that failed the first time.
+    /// Returns the records of the sample run, slower, with another booking, and with a task that failed at first.
     fn other_journey() -> Vec<Record> {
         let mut events = samples::sample_run();
         for record in &mut events {

@@ -1,5 +1,4 @@
-//! Prints the events of a run, a plain line each (`kapell logs`), and goes on as more are appended (`-f`).
-//! Never changes them.
+//! Prints the events of a run, one line each (`kapell logs`), and optionally watches for new ones (`-f`).
 
 use std::{borrow::Cow, io::Write, thread, time::Duration};
 
@@ -19,60 +18,62 @@ use crate::{
     model::{Asker, ChatError, ChatReply, Event, Failure, Form, Outcome, PlanPatch, Record, RunId, TaskId},
 };
 
-/// How often to look for new events. Another process appends them, which this one cannot be told of; a person does
-/// not notice a fifth of a second, and a look costs microseconds.
+/// The interval between polls for new events.
+///
+/// Another process appends them without a notification. A person does not notice a fifth of a second, and a poll costs
+/// microseconds.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The events of a run, to be printed.
+/// A request to print the events of a run.
 #[derive(Debug)]
 pub struct Logs<'a> {
-    /// Where they are.
+    /// The journal.
     pub reader: &'a JournalReader,
-    /// Whose they are.
+    /// The run.
     pub run: &'a RunId,
-    /// As what they are printed.
+    /// The output format.
     pub format: LogFormat,
-    /// Whether to wait for more.
+    /// The mode for events that are not in the journal yet.
     pub follow: FollowMode,
 }
 
-/// As what events are printed.
+/// The output format of events.
 #[derive(Debug, Clone)]
 pub enum LogFormat {
     /// Lines for people, with times in this zone.
     Text(TimeZone),
-    /// Lines of JSON, as the journal keeps them.
+    /// Lines of JSON, as stored in the journal.
     Json,
 }
 
-/// Whether to wait for events that are yet to come.
+/// The mode for future events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowMode {
-    /// Only what is there.
+    /// Print only the existing events.
     No,
-    /// Until the run ends, or nobody drives it any more.
+    /// Wait until the run ends or its process is gone.
     UntilRunEnds,
 }
 
-/// How the run stood when there was no more to print.
+/// The state of the run after the last event was printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunLiveness {
-    /// It had ended, or somebody drives it.
+    /// The run has ended, or a process drives it.
     EndedOrRunning,
-    /// It has not ended, and nobody drives it.
+    /// The run has not ended, and no process drives it.
     Interrupted,
 }
 
 impl Logs<'_> {
-    /// Prints them. An output that nobody reads any more ends it without an error.
+    /// Prints the events. A closed output ends the printing without an error.
     ///
     /// # Errors
-    /// When they cannot be read or written.
+    /// When the events cannot be read or written.
     pub fn print(&self, output: &mut impl Write) -> Result<RunLiveness, JsonLinesError> {
         let mut records = self.reader.raw_records(self.run, 0);
         let mut ended = false;
         loop {
-            // Looked at before reading on: a driver leaves after its last event is durable.
+            // Checked before reading: a driver releases its lease only after its last event is durable.
             let driven = self.reader.driver(self.run)?.is_some();
             for raw in records.by_ref() {
                 let raw = raw?;
@@ -99,14 +100,14 @@ impl Logs<'_> {
     }
 }
 
-/// An event as a line of plain text: when, about what, and what happened.
+/// Formats an event as a line of text: the time, the subject, and the description.
 fn log_line(record: &Record, zone: &TimeZone) -> String {
     let (subject, what) = describe(&record.event);
     let at = format_time_with(record.at, zone, "%Y-%m-%d %H:%M:%S%.3f");
     format!("{at}  {}: {}", printable(&subject), printable(&what))
 }
 
-/// What an event is about, and what happened.
+/// Returns the subject and the description of an event.
 fn describe(event: &Event) -> (String, String) {
     let run = || "run".to_owned();
     match event {
@@ -240,7 +241,7 @@ fn replan_subject(number: u32) -> String {
     format!("replan {number}")
 }
 
-/// What changes: tasks that go, stay and come.
+/// Describes a patch: tasks that are removed, kept, and added.
 fn describe_patch(remainder: &PlanPatch) -> String {
     let ids = |sign: &str, ids: &[TaskId]| ids.iter().map(|id| format!("{sign}{id}")).collect::<Vec<_>>();
     let mut parts = ids("- ", &remainder.removed);
@@ -277,7 +278,7 @@ fn describe_failure(failure: &Failure) -> String {
     }
 }
 
-/// JSON on one line, but text as it is.
+/// Returns a string unquoted, and any other value as JSON on one line.
 fn inline_json(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
@@ -357,7 +358,7 @@ mod tests {
         });
     }
 
-    /// Does something when the first part has been printed, as another process would.
+    /// Runs a callback after the first write, to simulate another process.
     struct CallbackWriter<F>(Vec<u8>, Option<F>);
     impl<F: FnOnce()> Write for CallbackWriter<F> {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

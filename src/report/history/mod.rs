@@ -1,5 +1,5 @@
-//! Shows the runs that the journal holds: the list, one of them, its events.
-//! Never calls a run running that no process drives.
+//! Shows the runs in the journal: the list, a single run, and its events.
+//! A run counts as running only while a process drives it.
 
 mod diff;
 mod logs;
@@ -24,16 +24,16 @@ use crate::{
     model::{RunStatus, Timestamp},
 };
 
-/// When and where a person looks at a run.
+/// The time and the time zone for displaying a run.
 #[derive(Debug, Clone)]
 pub struct DisplayContext {
-    /// The moment.
+    /// The current time.
     pub now: Timestamp,
-    /// The time zone that moments are shown in.
+    /// The time zone of displayed times.
     pub zone: TimeZone,
 }
 
-/// `kapell runs list` as a table, latest first as given.
+/// Formats `kapell runs list` as a table, in the given order (latest first).
 pub fn runs_text(runs: &[RunSummary], viewpoint: &DisplayContext) -> String {
     if runs.is_empty() {
         return "no runs yet\n".to_owned();
@@ -56,7 +56,7 @@ pub fn runs_text(runs: &[RunSummary], viewpoint: &DisplayContext) -> String {
     text
 }
 
-/// `kapell runs list` as JSON, moments in milliseconds since the Unix epoch.
+/// Formats `kapell runs list` as JSON, with times in milliseconds since the Unix epoch.
 pub fn runs_json(runs: &[RunSummary]) -> Value {
     let object = |run: &RunSummary| {
         json!({
@@ -72,7 +72,7 @@ pub fn runs_json(runs: &[RunSummary]) -> Value {
     runs.iter().map(object).collect()
 }
 
-/// Returns how a run stands: its status, but only a run that is driven is running.
+/// Returns the status of a run. A running run that no process drives is interrupted.
 fn run_status(status: RunStatus, driver: Option<Holder>) -> RunStatus {
     match status {
         RunStatus::Running if driver.is_none() => RunStatus::Interrupted,
@@ -80,7 +80,7 @@ fn run_status(status: RunStatus, driver: Option<Holder>) -> RunStatus {
     }
 }
 
-/// A moment as people read it, to the second.
+/// Formats a time to the second.
 pub fn format_time(at: Timestamp, zone: &TimeZone) -> String {
     format_time_with(at, zone, "%Y-%m-%d %H:%M:%S")
 }
@@ -89,12 +89,12 @@ fn format_time_with(at: Timestamp, zone: &TimeZone, format: &str) -> String {
     let moment = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     match moment {
         Some(moment) => moment.to_zoned(zone.clone()).strftime(format).to_string(),
-        // Further off than calendars go: a broken clock, shown as it is.
+        // Out of the range of the calendar, due to a broken clock; shown unchanged.
         None => format!("{} ms", at.0),
     }
 }
 
-/// How long ago a run's last event was, as people read it. It is later than now where the clock was set back since.
+/// Formats the time since the last event of a run. The event is in the future if the clock was set back.
 fn last_event(at: Timestamp, viewpoint: &DisplayContext) -> String {
     match at <= viewpoint.now {
         true => format!("last event {} ago", format_duration(at, viewpoint.now)),
@@ -102,7 +102,7 @@ fn last_event(at: Timestamp, viewpoint: &DisplayContext) -> String {
     }
 }
 
-/// The time between two moments as people read it.
+/// Formats the time between two timestamps.
 fn format_duration(from: Timestamp, to: Timestamp) -> String {
     text::format_elapsed(to.since(from))
 }

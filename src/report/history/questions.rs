@@ -1,5 +1,4 @@
-//! Knows the questions of a run, and what came of each.
-//! Never asks one.
+//! The questions of a run and their answers.
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::{
     model::{Answer, Event, Question, QuestionId, Record, RunId, Timestamp},
 };
 
-/// The questions of a run, in the order in which they were asked.
+/// The questions of a run, in the order in which they were first asked.
 #[derive(Debug, Clone, Default)]
 pub struct QuestionLog {
     questions: IndexMap<QuestionId, AskedQuestion>,
@@ -21,16 +20,16 @@ pub struct QuestionLog {
 pub struct AskedQuestion {
     /// The question.
     pub question: Arc<Question>,
-    /// When it was asked first.
+    /// The time when it was first asked.
     pub at: Timestamp,
-    /// The answer, and who gave it.
+    /// The answer and its source.
     pub answer: Option<(Answer, String)>,
-    /// Why nobody could answer where it was asked last.
+    /// The reason that it could not be answered when it was last asked.
     pub deferred_reason: Option<String>,
 }
 
 impl QuestionLog {
-    /// Those of a run in a journal.
+    /// Reads the questions of a run from a journal.
     ///
     /// # Errors
     /// When the run cannot be read.
@@ -42,7 +41,7 @@ impl QuestionLog {
         Ok(questions)
     }
 
-    /// Takes the next event.
+    /// Applies the next event.
     pub fn apply(&mut self, record: &Record) {
         match &record.event {
             Event::QuestionAsked { question, .. } => {
@@ -70,12 +69,12 @@ impl QuestionLog {
         }
     }
 
-    /// Those without an answer.
+    /// Returns the questions without an answer.
     pub fn open(&self) -> impl Iterator<Item = &AskedQuestion> {
         self.questions.values().filter(|asked| asked.answer.is_none())
     }
 
-    /// One of them.
+    /// Returns a question by its ID.
     pub fn get(&self, question: &str) -> Option<&AskedQuestion> {
         self.questions.get(question)
     }

@@ -1,5 +1,4 @@
-//! What `kapell runs show` says of a run: its tasks, agents, questions, model requests and what it has spent.
-//! Never keeps an answer twice: the tasks are the result's own.
+//! The details of a run for `kapell runs show`: its tasks, agents, questions, model requests, and spending.
 
 use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -22,8 +21,9 @@ use crate::{
     synthesizer::{Ledger, RunResult, RunResultBuilder, SpendingBreakdown, TaskResult},
 };
 
-/// A run in detail: the fold of its events. As JSON, its result with more beside it; moments in milliseconds since
-/// the Unix epoch.
+/// The details of a run, folded from its events.
+///
+/// Serializes to the result of the run with additional fields. Times are in milliseconds since the Unix epoch.
 #[derive(Debug, Clone)]
 pub struct RunDetails {
     merge: RunResultBuilder,
@@ -31,17 +31,17 @@ pub struct RunDetails {
     metadata: RunMetadata,
     last_event: Timestamp,
     driver: Option<Holder>,
-    /// The plan, and its inputs.
+    /// The plan and its inputs.
     start: Option<(Arc<Plan>, Arc<Value>)>,
-    /// Why calls failed.
+    /// The failures of calls.
     failures: HashMap<AttemptId, Failure>,
 }
 
-/// What the result leaves out.
+/// The details that are not part of the result.
 #[derive(Debug, Clone, Default, Serialize)]
 struct RunMetadata {
     name: String,
-    /// That drives it.
+    /// The process that drives the run.
     process: Option<u32>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
@@ -49,14 +49,14 @@ struct RunMetadata {
     times: IndexMap<TaskId, TaskTimes>,
     questions: IndexMap<QuestionId, QuestionSummary>,
     sampling: IndexMap<RequestId, SamplingSummary>,
-    /// The goal that the plan was made for, and the planner's turns.
+    /// The goal of the plan and the exchanges of the planner.
     #[serde(skip_serializing_if = "Option::is_none")]
     planning: Option<GoalPlanning>,
     #[serde(skip_serializing_if = "Budgets::is_empty")]
     budgets: Budgets,
 }
 
-/// The JSON object.
+/// The JSON output.
 #[derive(Serialize)]
 struct RunJson<'a> {
     #[serde(flatten)]
@@ -66,7 +66,7 @@ struct RunJson<'a> {
     spending: &'a SpendingBreakdown,
 }
 
-/// How an agent stands.
+/// The status of an agent.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 enum AgentStatus {
@@ -75,14 +75,14 @@ enum AgentStatus {
     Unavailable { failure: Failure },
 }
 
-/// When a task's first attempt started, and when the task ended.
+/// The start of a task's first attempt, and the end of the task.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct TaskTimes {
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
 
-/// A question and what came of it.
+/// A question and its answer.
 #[derive(Debug, Clone, Serialize)]
 struct QuestionSummary {
     asker: Asker,
@@ -92,12 +92,12 @@ struct QuestionSummary {
     left_open_because: Option<String>,
 }
 
-/// A request to the language model and what came of it; its text is among the events.
+/// A request to the language model and its outcome. The text is only in the events.
 #[derive(Debug, Clone, Serialize)]
 struct SamplingSummary {
-    /// The agent that sampled, or the task that prompted.
+    /// The agent that requested sampling, or the task with the prompt.
     asker: String,
-    /// The task that caused it; none where the agent did not say for which call it asks.
+    /// The task that caused the request, or `None` if the agent did not name a call.
     task: Option<TaskId>,
     model: Option<String>,
     stop_reason: Option<String>,
@@ -111,7 +111,7 @@ impl SamplingSummary {
         Self { asker, task: task.cloned(), model: None, stop_reason: None, usage: None, error: None }
     }
 
-    /// Who asked, and for which task where that is another.
+    /// Returns the requester, and the task if it differs.
     fn requester(&self) -> String {
         match &self.task {
             Some(task) if task.as_str() != self.asker => format!("{}, for {task}", self.asker),
@@ -135,7 +135,7 @@ impl RunMetadata {
 }
 
 impl RunDetails {
-    /// A run without events, and who drives it.
+    /// Creates the details of a run without events, with the process that drives it.
     pub fn new(run: &RunId, driver: Option<Holder>) -> Self {
         let more = RunMetadata { process: driver.and_then(|driver| driver.pid), ..RunMetadata::default() };
         Self {
@@ -149,7 +149,7 @@ impl RunDetails {
         }
     }
 
-    /// Takes the next event.
+    /// Applies the next event.
     pub fn apply(&mut self, record: &Record) {
         self.merge.apply_record(record);
         self.ledger.apply(&record.event);
@@ -248,10 +248,10 @@ impl RunDetails {
         }
     }
 
-    /// The run as it is printed as JSON. `calls` are those that it made; long arguments are shortened to a text.
+    /// Formats the details as JSON. `calls` are the calls of the run; long arguments are shortened to a string.
     ///
     /// # Errors
-    /// When it is no JSON, which what came from JSON always is.
+    /// When the serialization fails, which cannot happen for values that came from JSON.
     pub fn json(&self, calls: Vec<SentCall>) -> serde_json::Result<Value> {
         let mut whole = serde_json::to_value(RunJson {
             result: self.merge.result(),
@@ -266,33 +266,33 @@ impl RunDetails {
         Ok(whole)
     }
 
-    /// Which run it is.
+    /// Returns the ID of the run.
     pub(super) fn run(&self) -> &RunId {
         &self.result().run
     }
 
-    /// What came of it so far.
+    /// Returns the result so far.
     pub(super) fn result(&self) -> &RunResult {
         self.merge.result()
     }
 
-    /// What it started with.
+    /// Returns the plan and the inputs of the run.
     pub(super) fn start(&self) -> Option<(&Plan, &Value)> {
         self.start.as_ref().map(|(plan, inputs)| (&**plan, &**inputs))
     }
 
-    /// How long a task took, from its first attempt to its end.
+    /// Returns the duration of a task, from the start of its first attempt to its end.
     pub(super) fn duration(&self, task: &TaskId) -> Option<Duration> {
         let times = self.metadata.times.get(task)?;
         Some(times.ended?.since(times.started?))
     }
 
-    /// Returns how it stands: running only while a process drives it.
+    /// Returns the status of the run, which is running only while a process drives it.
     pub(super) fn status(&self) -> RunStatus {
         run_status(self.merge.result().status, self.driver)
     }
 
-    /// The run as text.
+    /// Formats the details as text.
     pub fn text(&self, viewpoint: &DisplayContext) -> String {
         let sections = [
             ("", self.header_table(viewpoint)),
@@ -356,7 +356,7 @@ impl RunDetails {
         table
     }
 
-    /// What came of a task or of an item.
+    /// Returns the result of a task or of an item.
     pub(super) fn task_result(&self, id: &TaskId) -> Option<&TaskResult> {
         let tasks = &self.result().tasks;
         let item = || {
@@ -366,12 +366,12 @@ impl RunDetails {
         tasks.get(id).or_else(item)
     }
 
-    /// Why a call failed, if it did.
+    /// Returns the failure of a call, if it failed.
     pub(super) fn failure_of(&self, attempt: &AttemptId) -> Option<&Failure> {
         self.failures.get(attempt)
     }
 
-    /// A task as a row of a table.
+    /// Formats a task as a row of a table.
     pub(super) fn task_row(&self, id: &TaskId, task: &TaskResult, now: Timestamp) -> TableRow {
         let tool = match (&task.agent, &task.tool) {
             (Some(agent), Some(tool)) => format!("{agent}.{tool}"),
@@ -382,7 +382,7 @@ impl RunDetails {
             number => count_text(number as usize, "attempt"),
         };
         let times = self.metadata.times.get(id).copied().unwrap_or_default();
-        // What was cut off by the end of the run took until then.
+        // A task without an end was cut off by the end of the run.
         let ended = times.ended.or(self.metadata.ended).unwrap_or(now);
         let took = times.started.map(|started| format_duration(started, ended)).unwrap_or_default();
         let mut row = TableRow::new([id.as_str(), &task.status.to_string(), &tool, &attempts, &took]);
@@ -464,7 +464,7 @@ impl RunDetails {
     }
 }
 
-/// What a person did with a question.
+/// Describes the action of an answer.
 pub fn answer_action(answer: &Answer) -> &'static str {
     match answer {
         Answer::Accept { .. } => "accepted",
@@ -473,7 +473,7 @@ pub fn answer_action(answer: &Answer) -> &'static str {
     }
 }
 
-/// Tokens as people read them.
+/// Formats token counts.
 pub(super) fn tokens_text(usage: Usage) -> String {
     format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
 }

@@ -1,5 +1,4 @@
-//! Lays out what a run has spent: who spent what, beside what each may spend.
-//! Never adds up; `synthesizer` does.
+//! Formats the spending of a run by task and agent, next to their budgets. The sums come from `synthesizer`.
 
 use indexmap::IndexMap;
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::{
 /// The columns after the name.
 const COLUMNS: [&str; 6] = ["LLM calls", "tokens in", "tokens out", "cost", "tool calls", "budget"];
 
-/// What a run and its tasks may spend. As JSON, without what nothing bounds.
+/// The budgets of a run and its tasks. Absent budgets are omitted in JSON.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Budgets {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,28 +25,29 @@ pub(super) struct Budgets {
 }
 
 impl Budgets {
-    /// Those of a plan.
+    /// Returns the budgets of a plan.
     pub(super) fn from_plan(plan: &Plan) -> Self {
         let bounded = |budget: Budget| Some(budget).filter(|budget| *budget != Budget::default());
         let tasks = plan.tasks.iter().filter_map(|task| Some((task.id.clone(), bounded(task.budget)?)));
         Self { run: bounded(plan.budget), tasks: tasks.collect() }
     }
 
-    /// Whether nothing is bounded.
+    /// Returns whether there are no budgets.
     pub(super) fn is_empty(&self) -> bool {
         self.run.is_none() && self.tasks.is_empty()
     }
 }
 
-/// A line of the table.
+/// A row of the table.
 struct SpendingRow<'a> {
     name: String,
     spent: SpendingTotals,
     budget: Option<&'a Budget>,
 }
 
-/// Who spent what, in columns that are there only when they hold something. Empty for a run that has called tools
-/// alone and may call as many as it likes: its tasks show their attempts.
+/// Formats the spending of each task and agent, without empty columns.
+///
+/// Returns an empty table for a run without model calls and budgets, since its tasks show their attempts.
 pub(super) fn spending_table(result: &RunResult, spending: &SpendingBreakdown, budgets: &Budgets) -> TextTable {
     let mut table = TextTable::default();
     if result.spent.llm_calls == 0 && budgets.is_empty() {
@@ -72,7 +72,7 @@ pub(super) fn spending_table(result: &RunResult, spending: &SpendingBreakdown, b
     table
 }
 
-/// The planning, the tasks that spent something or have a budget, the agents, and all together.
+/// Returns the rows for planning, for tasks with spending or a budget, for agents, and for the total.
 fn spending_rows<'a>(result: &RunResult, spending: &SpendingBreakdown, budgets: &'a Budgets) -> Vec<SpendingRow<'a>> {
     let line = |name: String, spent: SpendingTotals| SpendingRow { name, spent, budget: None };
     let planning = spending.planning.map(|spent| line("planning".to_owned(), spent));
@@ -87,7 +87,7 @@ fn spending_rows<'a>(result: &RunResult, spending: &SpendingBreakdown, budgets: 
 }
 
 impl SpendingRow<'_> {
-    /// What stands in each column; nothing where nothing was spent.
+    /// Returns the cells of the row, which are empty for zero.
     fn cells(&self) -> [String; COLUMNS.len()] {
         let number = |number: u64| if number == 0 { String::new() } else { number.to_string() };
         let SpendingTotals { llm_calls, tool_calls, input_tokens, output_tokens, cost_usd, .. } = self.spent;
@@ -102,7 +102,7 @@ impl SpendingRow<'_> {
     }
 }
 
-/// `500 tokens, 3 LLM calls, $0.5`.
+/// Formats a budget, such as `500 tokens, 3 LLM calls, $0.5`.
 fn budget_text(budget: &Budget) -> String {
     let Budget { tokens, cost_usd, llm_calls, tool_calls, time } = budget;
     let parts = [
@@ -128,7 +128,7 @@ mod tests {
         report::history::{DisplayContext, RunDetails},
     };
 
-    /// A goal whose run spends in every way, on two tasks and on none.
+    /// Returns a planned run with every kind of spending, for two tasks and outside of tasks.
     fn details() -> RunDetails {
         let mut tasks =
             json!([sample_task("ask", json!({})), sample_task("late", json!({})), sample_task("read", json!({}))]);

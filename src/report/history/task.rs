@@ -1,5 +1,5 @@
-//! What `kapell runs show RUN TASK` says of one task: its calls with what was sent, and what came back.
-//! Never shortens anything.
+//! The details of a task for `kapell runs show RUN TASK`: its calls with their arguments, and its result. Nothing is
+//! shortened.
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,12 @@ use crate::model::{SentCall, TaskId};
 pub struct TaskDetails<'d> {
     details: &'d RunDetails,
     id: TaskId,
-    /// Its own, those of its items, and those that a model asked for in it.
+    /// The calls of the task and its items, including the tool calls of a model.
     calls: Vec<SentCall>,
 }
 
 impl RunDetails {
-    /// Returns the task `id`, or nothing where the run has none. `calls` are those of the run.
+    /// Returns the task `id`, or `None` if the run does not have it. `calls` are the calls of the run.
     pub fn task<'d>(&'d self, id: &str, calls: Vec<SentCall>) -> Option<TaskDetails<'d>> {
         let belongs = |call: &SentCall| {
             let rest = call.attempt.task.as_str().strip_prefix(id);
@@ -32,7 +32,7 @@ impl RunDetails {
 }
 
 impl TaskDetails<'_> {
-    /// The task as text.
+    /// Formats the task as text.
     pub fn text(&self, viewpoint: &DisplayContext) -> String {
         let mut text = String::new();
         let result = self.details.task_result(&self.id);
@@ -54,10 +54,10 @@ impl TaskDetails<'_> {
         text
     }
 
-    /// The task as JSON: its result, and `calls` with `{task, number, agent, tool, arguments, error}`.
+    /// Formats the task as JSON: its result, and `calls` with `{task, number, agent, tool, arguments, error}`.
     ///
     /// # Errors
-    /// When it is no JSON, which what came from JSON always is.
+    /// When the serialization fails, which cannot happen for values that came from JSON.
     pub fn json(&self) -> serde_json::Result<Value> {
         let mut object = match self.details.task_result(&self.id) {
             Some(result) => serde_json::to_value(result)?,
@@ -74,7 +74,7 @@ impl TaskDetails<'_> {
     }
 }
 
-/// A value on lines of its own, a text as it is.
+/// Formats a value on indented lines, a string unquoted.
 fn indented(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),

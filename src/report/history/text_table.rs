@@ -1,17 +1,17 @@
-//! Lays rows out in columns, each as wide as its widest cell.
-//! Never lets a control character through: cells may hold agents' text.
+//! Formats rows in columns, each as wide as its widest cell.
+//! Control characters are always escaped, since cells may contain text of agents.
 
 use std::{borrow::Cow, fmt};
 
 use super::text::printable;
 
-/// Rows of one table.
+/// The rows of a table.
 #[derive(Debug, Default)]
 pub(super) struct TextTable {
     rows: Vec<TableRow>,
 }
 
-/// A row, and the lines that stand under it.
+/// A row with the detail lines below it.
 #[derive(Debug, Default)]
 pub(super) struct TableRow {
     cells: Vec<String>,
@@ -19,12 +19,12 @@ pub(super) struct TableRow {
 }
 
 impl TableRow {
-    /// A row of these cells.
+    /// Creates a row with these cells.
     pub(super) fn new<'a>(cells: impl IntoIterator<Item = &'a str>) -> Self {
         Self { cells: cells.into_iter().map(|cell| printable(cell).into_owned()).collect(), details: Vec::new() }
     }
 
-    /// The same row with one more line under it.
+    /// Adds a detail line below the row.
     pub(super) fn with_detail(mut self, note: impl Into<Cow<'static, str>>) -> Self {
         self.details.push(printable(&note.into()).into_owned());
         self
@@ -32,12 +32,12 @@ impl TableRow {
 }
 
 impl TextTable {
-    /// Adds a row at the end.
+    /// Appends a row.
     pub(super) fn push(&mut self, row: TableRow) {
         self.rows.push(row);
     }
 
-    /// Whether it has no rows.
+    /// Returns whether the table has no rows.
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

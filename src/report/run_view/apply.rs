@@ -1,5 +1,4 @@
-//! What each event does to the story, and the line that tells it.
-//! Never shows an agent's text as it came.
+//! Applies events to the view and returns their report lines. Text of agents is always escaped.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::{
 };
 
 impl RunView {
-    /// Takes the next event and tells it.
+    /// Applies the next event and returns its lines.
     pub fn apply(&mut self, record: &Record) -> Vec<ReportLine> {
         if let Event::RunEnded { status, cause, output_errors, .. } = &record.event {
             let mut lines = self.remaining_lines(*status, output_errors);
@@ -43,7 +42,7 @@ impl RunView {
         }
     }
 
-    /// The one line that tells any event but the last and those of a replan.
+    /// Returns the line of any event except the end of the run and replans.
     fn line_for(&mut self, record: &Record) -> Option<ReportLine> {
         let at = record.at;
         match &record.event {
@@ -75,7 +74,7 @@ impl RunView {
                 };
                 Some(line(LineKind::Run, self.plan_name(), text))
             }
-            // It was told while it happened, before the run.
+            // Planning was reported while it happened, before the run.
             Event::GoalPlanned(_) => None,
             Event::AgentConnecting { agent } => {
                 self.connecting.push(agent.clone());
@@ -129,7 +128,7 @@ impl RunView {
             Event::AttemptFailed { attempt, .. } => {
                 let running = self.running.remove(&attempt.task)?;
                 self.failed_attempts.insert(attempt.task.clone(), FinishedAttempt::new(running, at));
-                // The next event about the task tells the failure, with what follows from it.
+                // The next event of the task reports the failure with its consequence.
                 None
             }
             Event::RetryScheduled { task, ready_at: due, agent, reason } => {
@@ -144,7 +143,7 @@ impl RunView {
                 Some(line(LineKind::Retrying, task.as_str(), format!("{ended}{}; {next}", truncated(reason))))
             }
             Event::TaskEnded { task, outcome: outcome @ Outcome::Skipped(SkipReason::Replanned) } => {
-                // The replan has told it.
+                // The replan already reported it.
                 self.count(task, outcome);
                 None
             }
@@ -204,12 +203,12 @@ impl RunView {
         }
     }
 
-    /// The plan's name.
+    /// Returns the name of the plan.
     fn plan_name(&self) -> &str {
         self.plan.as_ref().map_or("run", |plan| &plan.name)
     }
 
-    /// Forgets what the process before this one was about to hear. Calls that are not taken up fail next.
+    /// Clears what the previous process was waiting for. Calls that are not reattached fail next.
     fn mark_interrupted(&mut self, resumed: &[AttemptId]) {
         self.connecting.clear();
         self.samplings.clear();
@@ -238,7 +237,7 @@ impl RunView {
         line(LineKind::Started, attempt.task.as_str(), text)
     }
 
-    /// Notifications can overtake each other, so progress that goes back is not believed.
+    /// Applies progress unless it decreases, since notifications may arrive out of order.
     fn progressed(&mut self, attempt: &AttemptId, progress: &Progress) -> Option<ReportLine> {
         let running = self.running.get_mut(&attempt.task).filter(|running| running.attempt == attempt.number)?;
         if running.progress.as_ref().is_some_and(|last| last.progress > progress.progress) {
@@ -318,7 +317,7 @@ impl RunView {
         ReportLine { help, ..line(LineKind::Ended(status), self.plan_name(), text) }
     }
 
-    /// Counts tasks of the plan, not items.
+    /// Counts the outcome of a task of the plan; items are not counted.
     fn count(&mut self, task: &TaskId, outcome: &Outcome) {
         if task.is_planned() {
             self.counts.add(outcome);
@@ -332,7 +331,7 @@ impl RunView {
     }
 }
 
-/// Progress in words: `40%, fetching`, `3 of 8`, `3`.
+/// Formats progress: `40%, fetching`, `3 of 8`, `3`.
 pub(in crate::report) fn progress_text(progress: &Progress) -> String {
     let message = progress.message.as_deref().map(truncated).filter(|message| !message.is_empty());
     let far = match progress.total {
@@ -342,7 +341,7 @@ pub(in crate::report) fn progress_text(progress: &Progress) -> String {
     message.map_or(far.clone(), |message| format!("{far}, {message}"))
 }
 
-/// A number in few digits, however large it is.
+/// Formats a number in few digits, even if it is large.
 fn format_number(number: f64) -> String {
     if number.abs() < 1e15 { number.to_string() } else { format!("{number:e}") }
 }
@@ -357,7 +356,7 @@ fn failure_line(subject: &str, place: &str, failure: &Failure) -> ReportLine {
     ReportLine { help: failure.help.as_deref().map(truncated), ..line(LineKind::Failed, subject, text) }
 }
 
-/// What became of a question, with its message.
+/// Returns the line for a change of a question, with its message.
 fn question_line(mark: LineKind, question: &Question, news: &str) -> ReportLine {
     let subject = match &question.asker {
         Asker::Plan { task } => task.to_string(),
@@ -379,7 +378,7 @@ fn sampling_line(origin: &SamplingOrigin, result: &Result<ChatReply, ChatError>)
     line(LineKind::Info, sampling_subject(origin), text)
 }
 
-/// Under whom the news of a request to the language model goes.
+/// Returns the subject of lines about a request to the language model.
 fn sampling_subject(sampler: &SamplingOrigin) -> &str {
     match sampler {
         SamplingOrigin::Agent(origin) => subject(origin),
@@ -393,13 +392,13 @@ fn log_line(origin: &Origin, message: &LogMessage) -> ReportLine {
     line(LineKind::Log, subject(origin), format!("{}{logger}: {}", truncated(&message.level), truncated(&data)))
 }
 
-/// What a reply warns of, if it does.
+/// Returns the line for the warning of a reply, if any.
 fn warning(subject: &str, result: &Result<ChatReply, ChatError>) -> Option<ReportLine> {
     let warning = result.as_ref().ok()?.warning.as_deref()?;
     Some(line(LineKind::Info, subject, format!("warning: {}", printable(warning))))
 }
 
-/// Under whom the news of a request goes: the task that caused it, else its agent.
+/// Returns the subject of a request: the task that caused it, or else its agent.
 fn subject(origin: &Origin) -> &str {
     origin.attempt.as_ref().map_or(origin.agent.as_str(), |attempt| attempt.task.as_str())
 }

@@ -1,5 +1,4 @@
-//! Runs as events, for the tests of what shows them.
-//! Never made by an engine: each event is written by hand.
+//! Sample runs as hand-written events, for the tests of reporters.
 
 use indexmap::IndexMap;
 use serde_json::json;
@@ -11,7 +10,7 @@ use crate::model::{
     ToolOutput, Usage, Work,
 };
 
-/// Numbers events and lets time pass.
+/// Creates numbered events with increasing times.
 #[derive(Default)]
 struct EventTape {
     now: u64,
@@ -109,7 +108,7 @@ fn question(id: &str, asker: Asker, message: &str) -> Event {
     Event::QuestionAsked { question: Arc::new(question), request: None }
 }
 
-/// Progress of the task `find`: pairs of a moment in milliseconds and the step of 1 000 that it reached.
+/// Returns progress of the task `find`: pairs of a time in milliseconds and the step (of 1,000) that was reached.
 pub(in crate::report) fn progress_events(steps: impl Iterator<Item = (u64, u64)>) -> Vec<Record> {
     let mut tape = EventTape::default();
     tape.push_after(0, run_started(&["find"])).push_after(0, started("find", 1, ("research", "search")));
@@ -120,7 +119,7 @@ pub(in crate::report) fn progress_events(steps: impl Iterator<Item = (u64, u64)>
     tape.records
 }
 
-/// A run of `count` tasks, all of which started.
+/// Returns a run of `count` tasks that have all started.
 pub(in crate::report) fn many_started_tasks(count: usize) -> Vec<Record> {
     let ids: Vec<_> = (0..count).map(|n| format!("task-{n}")).collect();
     let mut tape = EventTape::default();
@@ -131,7 +130,7 @@ pub(in crate::report) fn many_started_tasks(count: usize) -> Vec<Record> {
     tape.records
 }
 
-/// A run whose rest is planned anew twice: once with a change, then to no avail.
+/// Returns a run with two replans: the first changes the plan, and the second fails.
 pub(in crate::report) fn replanned_run() -> Vec<Record> {
     let lost = |task: &str| Event::TaskEnded {
         task: task.into(),
@@ -170,7 +169,7 @@ pub(in crate::report) fn replanned_run() -> Vec<Record> {
     tape.records
 }
 
-/// A run in which nearly everything happens once.
+/// Returns a run with nearly every kind of event.
 pub(in crate::report) fn whole_run() -> Vec<Record> {
     let mut tape = EventTape { now: 1_795_000_000_000, records: Vec::new() };
     push_connect(&mut tape);

@@ -1,5 +1,4 @@
-//! Tells how the rest of a plan was planned anew: what goes, what stays, what is new.
-//! Never shows a title or a reason as it came.
+//! Reports replans: tasks that are removed, kept, and added. Titles and reasons are always escaped.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,14 +16,14 @@ impl RunView {
         vec![line(LineKind::Info, &subject(number), text)]
     }
 
-    /// The change, before a person is asked about it.
+    /// Returns the lines for a change that awaits approval.
     pub(super) fn replan_proposed(&mut self, number: u32, remainder: &PlanPatch) -> Vec<ReportLine> {
         self.replanning = None;
         self.change_lines(number, remainder)
     }
 
     pub(super) fn replanned(&mut self, number: u32, result: &Result<Arc<PlanPatch>, Failure>) -> Vec<ReportLine> {
-        // What was proposed has been told already.
+        // A proposed change was already reported.
         let is_new = self.replanning.take().is_some();
         match result {
             Ok(remainder) => {
@@ -45,7 +44,7 @@ impl RunView {
         }
     }
 
-    /// A line for each task that had not started, and for each new one.
+    /// Returns a line for each task that had not started, and for each added task.
     fn change_lines(&self, number: u32, remainder: &PlanPatch) -> Vec<ReportLine> {
         let planned: HashMap<_, _> = self.planned_tasks().map(|task| (&task.id, task)).collect();
         let known = |id: &TaskId| planned.get(id).map_or_else(|| id.to_string(), |task| describe_task(task));

@@ -1,16 +1,15 @@
-//! A screen for tests.
-//! Never writes to a terminal.
+//! A screen device for tests.
 
 use std::sync::{Arc, Mutex};
 
 use super::{Device, OutputStream, ScreenSize};
 
-/// A device that keeps what was written, wherever it went.
+/// A device that keeps all text, regardless of the stream.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryDevice(Arc<Mutex<String>>);
 
 impl MemoryDevice {
-    /// All that was written so far.
+    /// Returns all text that was written so far.
     pub(crate) fn text(&self) -> String {
         self.0.lock().expect("no panic").clone()
     }

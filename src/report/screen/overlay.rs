@@ -1,5 +1,4 @@
-//! What covers the live view while it is open: a prompt, and an answer that is being written.
-//! Never writes by itself; the thread of the screen does.
+//! Overlays that cover the live view while they are open: prompts, and answers that are being written.
 
 use super::{OutputStream, Screen, paint::PaintStep};
 
@@ -18,25 +17,25 @@ impl OpenPrompt {
         Self { screen }
     }
 
-    /// Writes text as it is; the cursor stays behind it.
+    /// Writes text unchanged; the cursor stays at its end.
     pub fn write(&self, text: &str) {
         self.screen
             .shared()
             .update(|state| state.queue.push_back(PaintStep::Text(OutputStream::Messages, text.to_owned())));
     }
 
-    /// Waits until a panic has ended the screen, so that nobody can see the prompt.
+    /// Waits until the screen thread panics, after which the prompt cannot be shown.
     pub async fn failed(&self) {
         self.screen.failed().await;
     }
 
-    /// Writes whole lines.
+    /// Writes complete lines.
     pub fn write_lines<Line: AsRef<str>>(&self, lines: impl IntoIterator<Item = Line>) {
         let text = lines.into_iter().fold(String::new(), |text, line| text + line.as_ref() + "\n");
         self.write(&text);
     }
 
-    /// Notes that a line was typed, which the terminal has shown with its line break.
+    /// Records that a line was typed, which the terminal echoed with its line break.
     pub fn record_input(&self) {
         self.screen.shared().update(|state| state.queue.push_back(PaintStep::LineBreakTyped));
     }
@@ -67,7 +66,7 @@ impl OpenAnswer {
         Self { screen }
     }
 
-    /// Writes more of it, as it is. What the terminal has not taken yet gathers in one piece.
+    /// Appends text unchanged. Text that the terminal has not accepted yet is merged into one piece.
     pub fn write(&self, more: &str) {
         self.screen.shared().update(|state| match state.queue.back_mut() {
             Some(PaintStep::Text(OutputStream::Answer, text)) => text.push_str(more),

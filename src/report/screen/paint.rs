@@ -1,5 +1,4 @@
-//! Turns what is to be shown into the bytes that show it: text, and the escapes that move over the live view.
-//! Never writes them.
+//! Converts paint steps into text with the escape sequences that replace the live view. It does no IO.
 
 use std::{borrow::Cow, collections::VecDeque, fmt::Write as _};
 
@@ -8,25 +7,25 @@ use super::{
     OutputStream, ScreenCapabilities, ScreenSize,
 };
 
-/// Something to write.
+/// A step of output.
 #[derive(Debug)]
 pub(super) enum PaintStep {
-    /// A whole line, or several with line breaks between them.
+    /// A complete line, or several with line breaks between them.
     Line(String),
-    /// Text of a prompt or of an answer, as it is.
+    /// Text of a prompt or of an answer, unchanged.
     Text(OutputStream, String),
-    /// A person ended the line on the terminal itself.
+    /// The line ended on the terminal itself, because a person typed a line break.
     LineBreakTyped,
-    /// The prompt or the answer is over; what follows begins on a line of its own.
+    /// The prompt or the answer ended; later text starts on a new line.
     EndText,
 }
 
-/// Knows what is on the screen.
+/// The renderer, which tracks what is on the screen.
 pub(super) struct Painter {
     capabilities: ScreenCapabilities,
-    /// The live view as it was drawn.
+    /// The lines of the live view as last drawn.
     drawn_lines: Vec<String>,
-    /// Whose text the cursor stands behind, in the middle of a line.
+    /// The stream whose text ends in the middle of a line, if any.
     mid_line: Option<OutputStream>,
 }
 
@@ -35,7 +34,7 @@ impl Painter {
         Self { capabilities: abilities, drawn_lines: Vec::new(), mid_line: None }
     }
 
-    /// The bytes that write `steps` and then draw `view` below, in order; none where nothing changes.
+    /// Returns the text that writes `steps` and then draws `view` below, in order; empty if nothing changes.
     pub(super) fn paint(
         &mut self,
         steps: VecDeque<PaintStep>,
@@ -74,8 +73,9 @@ impl Painter {
         strokes
     }
 
-    /// Moves to where the live view began and clears all below. The terminal may have become narrower since, and
-    /// then each line takes more rows than it did.
+    /// Moves to the start of the live view and clears everything below.
+    ///
+    /// The terminal may have become narrower since, and then each line takes more rows than before.
     fn erase_sequence(&self, size: ScreenSize) -> String {
         let columns = size.columns.max(1);
         let rows: usize =
@@ -92,7 +92,7 @@ impl Painter {
         console::truncate_str(&self.safe_text(line), size.columns.saturating_sub(1), "…").into_owned()
     }
 
-    /// Escapes what is unsafe, and removes styles where no colors are wanted.
+    /// Escapes unsafe characters, and removes styles if colors are disabled.
     fn safe_text<'t>(&self, text: &'t str) -> Cow<'t, str> {
         if self.capabilities.color { printable_styled(text) } else { printable_unstyled(text) }
     }
@@ -104,7 +104,7 @@ impl Painter {
     }
 }
 
-/// Adds text to the last stroke, or as another where that went elsewhere.
+/// Appends text to the last stroke, or adds another stroke for another stream.
 fn push_text(strokes: &mut Vec<(OutputStream, String)>, output: OutputStream, text: &str) {
     match strokes.last_mut() {
         _ if text.is_empty() => {}
@@ -119,7 +119,7 @@ mod tests {
 
     const SIZE: ScreenSize = ScreenSize { rows: 4, columns: 20 };
 
-    /// A painter all of whose strokes go to one terminal.
+    /// A painter whose strokes all go to one terminal.
     struct TestPainter(Painter);
 
     impl TestPainter {

@@ -18,7 +18,7 @@ fn drop_writes_all_lines() {
     assert_eq!(memory.text(), lines.join("\n") + "\n");
 }
 
-/// A device whose writes wait until each is allowed.
+/// A device whose writes block until the test allows each one.
 #[derive(Clone, Default)]
 struct StalledDevice {
     memory: MemoryDevice,
@@ -69,8 +69,8 @@ fn stalled_output_never_blocks_println() {
     let printed = 3 * MAX_QUEUED_BYTES / line.len();
     let kept = MAX_QUEUED_BYTES / line.len();
     screen.println("first");
-    // Lines are printed only while a write is stalled, so that the thread cannot make room among them. The second
-    // write has all that waited for the first one, and further lines wait for it.
+    // Lines are printed only while a write is stalled, so that the thread cannot make room for them. The second write
+    // contains everything that waited for the first one, and further lines wait for it.
     for stalled in 1..=2 {
         device.wait_until_started(stalled);
         for _ in 0..printed {

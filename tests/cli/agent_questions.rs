@@ -1,4 +1,5 @@
-//! Agents that ask back: people, rules and the language model answer; in both eras, on both transports.
+//! Sampling and elicitation requests of agents, answered by people, rules and the language model, in both eras and over
+//! both transports.
 
 use serde_json::json;
 
@@ -8,7 +9,7 @@ use crate::{
     terminal_answers::run_in_terminal,
 };
 
-/// The demo agents in each era, travel over stdio and research over HTTP, started by the host.
+/// Writes the demo agents for an era: travel over stdio, and research over HTTP, started by the host.
 fn write_demo_agents(place: &Workspace, protocol: &str, llm: &str) {
     place.write(
         "agents.toml",
@@ -49,7 +50,7 @@ fn no_input_declines_questions() {
     write_demo_agents(&place, "auto", "");
     let ended = place.run_plan(BOOK, &[]);
     assert_eq!((ended.code, &ended.result()["tasks"]["pipe"]["output"]["status"]), (Some(0), &json!("cancelled")));
-    // A closed standard input is nobody, too.
+    // A closed standard input cannot answer, either.
     let closed = place.kapell(&["run", "plan.yaml", "--output", "json"]);
     assert_eq!((closed.code, &closed.result()["tasks"]["http"]["output"]["status"]), (Some(0), &json!("cancelled")));
 }
@@ -158,7 +159,7 @@ fn sampling_policy_and_consent_are_enforced() {
     assert_eq!(answers(&asked)[1], "In short: go.", "{asked:?}");
     assert_eq!(answers(&asked)[0], "nobody allowed the request to the language model");
 
-    // Each reply is told to have used fifteen tokens.
+    // Each reply reports a usage of fifteen tokens.
     agents("sampling = { max_tokens = 114 }\nmax_processes = 2");
     let bounded = place.run_plan(PLAN, &["--journal", "journal.db"]);
     let refused = answers(&bounded).iter().filter(|answer| answer.contains("`sampling.max_tokens` is 114")).count();

@@ -1,4 +1,4 @@
-//! Clocks that are set back between two processes: they delay nothing and reorder nothing.
+//! Clocks that are set back between two processes. They neither delay nor reorder anything.
 
 use kapell::{
     journal::{Durability, Journal as _, JournalReader, SqliteJournal},
@@ -11,7 +11,7 @@ use crate::{
     support::{Workspace, send_signal, wait_for},
 };
 
-/// The first try of `b` fails, and the second is held.
+/// A plan in which the first attempt at `b` fails, and the second is held.
 const PLAN: &str = "
 name: steps
 defaults: { effect: idempotent, retry: { max_attempts: 3, backoff: { initial: 10ms, jitter: 0 } } }
@@ -22,7 +22,7 @@ tasks:
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
-/// Copies the only run into a journal of its own as a process wrote it whose clock was a day ahead.
+/// Copies the only run into a new journal, as if its process had a clock that is a day ahead.
 fn a_day_ahead(place: &Workspace, until: &str) -> RunId {
     let reader = JournalReader::open(&place.path("state/kapell/journal.db")).expect("a journal");
     let run = reader.find_run("last").expect("a run");
@@ -58,14 +58,14 @@ fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() 
     std::fs::remove_file(place.path("fail-b")).expect("it failed");
     let run = a_day_ahead(&place, "retry_scheduled");
 
-    // With the clock that is right, the retry is due in a day.
+    // By the correct clock, the retry is due in a day.
     let ended = place.kapell(&["resume", "--journal", "ahead.db", "--no-input", "--output", "json"]);
     assert_eq!((ended.code, ended.task("b").0.as_str()), (Some(0), "succeeded"), "{ended:?}");
     let reader = JournalReader::open(&place.path("ahead.db")).expect("a journal");
     let moments: Vec<_> = reader.records(&run, 0).map(|record| record.expect("reads").at).collect();
     assert!(moments.is_sorted(), "{moments:?}");
 
-    // What begins now has an earlier time than what has ended, and is the latest all the same.
+    // A new run has an earlier time than the ended one, but it is the latest nevertheless.
     place.write("hold-a", "");
     let mut host = place.start(&["run", "plan.yaml", "--no-input", "--journal", "ahead.db"]);
     wait_for_call(&place, "a");
@@ -81,7 +81,7 @@ fn a_clock_that_is_set_back_delays_no_retry_and_ends_nothing_before_its_start() 
     assert_eq!(kept[0]["run"], run.as_str(), "the one that began first is forgotten");
     send_signal(&host, "KILL");
     host.wait().expect("it ends");
-    // It is gone on with as the latest run of its plan.
+    // It is resumed as the latest run of its plan.
     std::fs::remove_file(place.path("hold-a")).expect("it was held");
     let before = recorded_calls(&place).len();
     let ended =

@@ -1,4 +1,4 @@
-//! The commands that look things up.
+//! Commands that look things up.
 
 use crate::support::Workspace;
 

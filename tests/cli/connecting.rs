@@ -1,5 +1,5 @@
-//! Connects to agents that are hard to connect to: servers that the probe ends, that are not ready yet, that ask to
-//! wait, or that speak something else.
+//! Connections to difficult agents: servers that exit on the probe, are not ready yet, request a delay, or speak
+//! another protocol.
 
 use std::{
     path::Path,
@@ -14,7 +14,7 @@ fn server_script() -> String {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/connecting.py").display().to_string()
 }
 
-/// A place whose agent `hard` behaves as `mode` says, with further `keys` in its section.
+/// Returns a workspace whose agent `hard` behaves as `mode` says, with further `keys` in its section.
 fn workspace(mode: &str, keys: &str) -> Workspace {
     let place = Workspace::new();
     let text = format!(
@@ -26,7 +26,7 @@ fn workspace(mode: &str, keys: &str) -> Workspace {
     place
 }
 
-/// The same over Streamable HTTP.
+/// Returns such a workspace with the agent over Streamable HTTP.
 fn http_workspace(mode: &str, keys: &str) -> Workspace {
     let place = Workspace::new();
     let text = format!(
@@ -208,7 +208,7 @@ fn task_waits_for_a_late_agent() {
     let text = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
     let opens = text.replace("[agents.hard]", "[agents.opens]").replace("\"comes-later\"", "\"opens\"");
     place.write("agents.toml", text + &opens);
-    // A fallback is connected only when it is needed, and `opens` is what the server waits for.
+    // The server waits for `opens`, a fallback that is connected only when it is needed.
     let plan = "name: x\ntasks:\n\
                 \x20 - { id: early, agent: hard, tool: work, on_failure: continue }\n\
                 \x20 - { id: open, needs: [early], agent: hard, tool: work, fallback: [{ agent: opens, tool: work }] }\n\
@@ -239,12 +239,12 @@ fn stale_tool_list_does_not_reject_calls() {
     }
 }
 
-/// Ends a process at the end of a test, however that comes.
+/// A process that is killed at the end of a test, even if the test fails.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A process that has ended already is what is wanted.
+        // This fails only if the process has already ended, as it should.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Journals that are damaged, locked or in the wrong place: a clear error before any effect.
+//! Journals that are damaged, locked or at an invalid path: a clear error before any effect.
 
 use crate::support::{CommandOutput, Workspace};
 
@@ -10,7 +10,7 @@ fn workspace() -> Workspace {
     place
 }
 
-/// Runs a plan whose agent writes down that it was started.
+/// Runs a plan whose agent would record its start, and asserts that it was not started.
 fn assert_nothing_started(place: &Workspace, journal: &str) -> CommandOutput {
     let ended =
         place.run_plan("name: x\ntasks: [{ id: a, agent: odd-stubborn, tool: work }]\n", &["--journal", journal]);
@@ -26,14 +26,14 @@ fn unwritable_journal_is_reported_before_any_effect() {
     std::fs::create_dir(place.path("folder")).expect("made");
     for (journal, says) in [
         ("file/journal.db", "the journal `file/journal.db` cannot be created"),
-        // Nobody may write there, whoever it is.
+        // No user can create files there, not even root.
         ("/proc/kapell/journal.db", "the journal `/proc/kapell/journal.db` cannot be created"),
         ("folder", "`folder` is a directory, not a regular file"),
     ] {
         let ended = assert_nothing_started(&place, journal);
         assert!(ended.stderr.contains(says), "{ended:?}");
     }
-    // The leases have their place beside the journal.
+    // The leases are beside the journal.
     place.run_plan(WORK, &["--journal", "journal.db"]);
     std::fs::remove_dir(place.path("journal.db.leases")).expect("removed");
     place.write("journal.db.leases", "");
@@ -71,7 +71,7 @@ fn damaged_run_is_reported_and_other_runs_stay_usable() {
     for command in [&["runs", "show"][..], &["logs"], &["replay"], &["questions"]] {
         let ended = place.kapell(&[command, &[&broken, "--journal", "journal.db"]].concat());
         if command == ["questions"] {
-            // It has ended, so it is not looked at.
+            // This command does not read runs that have ended.
             assert_eq!(ended.code, Some(0), "{ended:?}");
             continue;
         }

@@ -1,4 +1,4 @@
-//! Runs in processes of their own, and people who deal with them from elsewhere.
+//! Detached runs, and commands that act on them from other processes.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ const BOOK: &str = "name: trip\ntasks:\n\
     \x20 - { id: book, agent: travel, tool: book_trip, with: { city: Lisbon, delay_ms: 1 } }\n\
     \x20 - { id: keep, approve: Keep it?, needs: [book], agent: archive, tool: store_document, with: { title: t, text: x } }\n";
 
-/// A run in a process of its own.
+/// A detached run.
 struct DetachedRun<'p> {
     workspace: &'p Workspace,
     run: String,
@@ -25,7 +25,7 @@ impl<'p> DetachedRun<'p> {
         Self { workspace: place, run }
     }
 
-    /// Runs a command about it.
+    /// Runs a command about this run.
     fn kapell(&self, command: &[&str], arguments: &[&str]) -> CommandOutput {
         self.workspace.kapell(&[command, &[&self.run], arguments, &["--journal", "journal.db"]].concat())
     }
@@ -34,7 +34,7 @@ impl<'p> DetachedRun<'p> {
         self.kapell(&["runs", "show"], &["--output", "json"]).result()
     }
 
-    /// The open questions, once `count` are.
+    /// Waits for `count` open questions, and returns them.
     fn wait_for_questions(&self, count: usize) -> Vec<Value> {
         wait_for("the questions", || {
             let listed = self.kapell(&["questions"], &["--output", "json"]).result();
@@ -53,7 +53,7 @@ impl<'p> DetachedRun<'p> {
 
 impl Drop for DetachedRun<'_> {
     fn drop(&mut self) {
-        // A test that fails leaves no process behind.
+        // A failed test leaves no process behind.
         if std::thread::panicking() {
             self.kill();
         }

@@ -1,4 +1,4 @@
-//! How runs end: statuses, exit codes, and what the result says.
+//! The end of runs: statuses, exit codes, and results.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! A hundred calls at once, each of which asks the model: every request is charged to its own task, over both
-//! transports and in both eras.
+//! A hundred concurrent calls that each ask the model. Every request is charged to its own task, over both transports
+//! and in both eras.
 
 use std::sync::Barrier;
 
@@ -12,15 +12,15 @@ use crate::{
 
 const CALLS: usize = 100;
 
-/// The number in what the demo's research agent asks the model: `… about topic 17:` and what it found.
+/// Returns the number in a prompt of the demo's research agent: `… about topic 17:` and its findings.
 fn topic_number(request: &Value) -> usize {
     let asked = request["messages"].as_array().and_then(|messages| messages.last()).expect("a message");
     let line = asked["content"].as_str().and_then(|text| text.lines().next()).expect("a line");
     line.rsplit(' ').next().and_then(|word| word.strip_suffix(':')?.parse().ok()).expect("a topic")
 }
 
-/// A model that sums up topic 17 as `sum 17`, for 1017 tokens. It does so only when as many requests as `together` are
-/// there at once.
+/// Returns a model that summarizes topic 17 as `sum 17`, with a usage of 1017 tokens. It replies only when `together`
+/// requests are open at once.
 fn model_with_barrier(together: usize) -> ScriptedEndpoint {
     let barrier = Barrier::new(together);
     ScriptedEndpoint::with_script(move |request| {
@@ -30,7 +30,7 @@ fn model_with_barrier(together: usize) -> ScriptedEndpoint {
     })
 }
 
-/// Runs all calls with an agent of that section, and holds every one of them to its own request.
+/// Runs all calls with an agent that has this section, and compares every call with its own request.
 fn assert_requests_are_attributed(endpoint: &ScriptedEndpoint, agent: &str) {
     let place = Workspace::new();
     let command = "command = \"${KAPELL}\"\nmax_concurrency = 100";

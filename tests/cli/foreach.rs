@@ -1,4 +1,4 @@
-//! What an item of a `foreach` task knows of the list, and lists of lists.
+//! The variables of an item of a `foreach` task, and nested lists.
 
 use serde_json::json;
 

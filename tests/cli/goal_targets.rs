@@ -1,4 +1,4 @@
-//! What `run` and `plan` take for a goal, and where `plan` writes.
+//! The texts that `run` and `plan` accept as a goal, and the output file of `plan`.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -15,7 +15,7 @@ fn plan_answer() -> String {
     json!({"analysis": "", "tasks": [task]}).to_string()
 }
 
-/// Returns a place with the demo agents and a model that plans one task.
+/// Returns a workspace with the demo agents and a model that plans one task.
 fn workspace() -> (Workspace, ScriptedEndpoint) {
     let endpoint = ScriptedEndpoint::with_replies([&*plan_answer()]);
     let place = Workspace::new();
@@ -65,7 +65,7 @@ fn mistyped_plan_is_not_sent_to_a_model() {
         &place.kapell(&["plan", "lisbon.yaml"]),
         &["`lisbon.yaml` names a plan", "`kapell run lisbon.yaml`"],
     );
-    // The first request is that of a goal, so none of the texts above was sent.
+    // The first request is for a goal, so none of the texts above was sent.
     let text = "計画を立ててください。予算は￥50,000です";
     assert_eq!(place.kapell(&["run", text, "--dry-run"]).code, Some(0));
     let asked = endpoint.next_request()["messages"].to_string();
@@ -91,7 +91,7 @@ fn explicit_goal_can_have_any_text() {
 fn written_plan_is_private_and_never_overwrites() {
     let (place, endpoint) = workspace();
     let plan = |output: &str, more: &[&str]| {
-        // The widest permissions that a person's shell could give.
+        // The widest permissions that a person's shell can grant.
         let mut command = std::process::Command::new("sh");
         command.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(env!("CARGO_BIN_EXE_kapell"));
         command.args(["plan", "Read about Lisbon", "-o", output]).args(more).current_dir(place.path(""));

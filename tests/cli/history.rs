@@ -1,4 +1,4 @@
-//! The runs that the journal holds: shown again, compared, forgotten.
+//! Runs in the journal: replayed, compared, and pruned.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ fn workspace() -> Workspace {
     place
 }
 
-/// Runs the echo and gives the run's id.
+/// Runs the echo and returns the run ID.
 fn run_echo(place: &Workspace, arguments: &[&str]) -> String {
     place.run_plan(ECHO, arguments).result()["run"].as_str().expect("an id").to_owned()
 }

@@ -1,10 +1,10 @@
-//! Ctrl-C and its kin: what becomes of the run, whenever they come, and how it continues.
+//! Ctrl-C and similar signals at various moments: the state of the run, and how it continues.
 
 use std::process::Child;
 
 use crate::support::{CommandOutput, Workspace, send_signal, wait_for};
 
-/// Two items at a time; every one may be called once.
+/// A plan with at most two items at a time; every item may be called once.
 const PLAN: &str = "
 name: steps
 defaults: { effect: at_most_once }
@@ -19,7 +19,7 @@ tasks:
   - { id: after, needs: [each], agent: steps, tool: step, with: { label: after } }
 ";
 
-/// A place with an agent that notes every call.
+/// Returns a workspace with an agent that records every call.
 pub(crate) fn workspace() -> Workspace {
     let place = Workspace::new();
     let agent = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/steps.py");
@@ -28,7 +28,7 @@ pub(crate) fn workspace() -> Workspace {
     place
 }
 
-/// The calls that the agent noted, in order.
+/// Returns the calls that the agent recorded, in order.
 pub(crate) fn recorded_calls(place: &Workspace) -> Vec<String> {
     let noted = std::fs::read_to_string(place.path("calls")).unwrap_or_default();
     noted.lines().map(str::to_owned).collect()
@@ -42,7 +42,7 @@ fn release_call(place: &Workspace, label: &str) {
     std::fs::remove_file(place.path(&format!("hold-{label}"))).expect("it was held");
 }
 
-/// Starts the plan, whose item `b` is held, and waits until that is under way.
+/// Starts the plan, whose item `b` is held, and waits until that call is in progress.
 fn start_held_run(place: &Workspace, options: &[&str]) -> Child {
     place.write("plan.yaml", PLAN).write("hold-b", "");
     let host = place.start(&[&["run", "plan.yaml", "--no-input"], options].concat());
@@ -54,13 +54,13 @@ fn wait_for_exit(host: Child) -> CommandOutput {
     CommandOutput::from_output(host.wait_with_output().expect("it ends"))
 }
 
-/// How `runs list` says that the only run stands.
+/// Returns the status of the only run, from `runs list`.
 fn run_status(place: &Workspace) -> String {
     let listed = place.kapell(&["runs", "list", "--output", "json"]).result();
     listed[0]["status"].as_str().expect("a status").to_owned()
 }
 
-/// Resumes the run, says that the interrupted call was done, and expects the rest to be called once.
+/// Resumes the run, confirms the interrupted call, and expects one call for each of the other items.
 fn resume_to_completion(place: &Workspace) {
     let paused = place.kapell(&["resume", "--no-input"]);
     assert_eq!(paused.code, Some(4), "{paused:?}");
@@ -95,7 +95,7 @@ fn each_signal_stops_a_resumable_run() {
 
 #[test]
 fn second_signal_exits_immediately() {
-    // With nothing between the two signals, after the first has been recorded, and after the run has ended by it.
+    // The second signal comes at once, after the first has been recorded, or after the first has ended the run.
     for gap in ["none", "recorded", "ended"] {
         let place = workspace();
         let host = start_held_run(&place, &[]);
@@ -107,7 +107,7 @@ fn second_signal_exits_immediately() {
             }
             _ => wait_for("the end", || (run_status(&place) == "interrupted").then_some(())),
         }
-        // It may have ended already.
+        // The process may have ended already.
         let _ = std::process::Command::new("kill").args(["-INT", &host.id().to_string()]).output().expect("kill");
         let ended = wait_for_exit(host);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""), "{gap}: {ended:?}");

@@ -1,4 +1,4 @@
-//! Files that are wrong: each ends with exit code 2, says where, and connects to nothing.
+//! Invalid files: each ends with exit code 2, reports the position, and connects to nothing.
 
 use std::fmt::Write as _;
 

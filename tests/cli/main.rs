@@ -1,4 +1,4 @@
-//! Whole commands, as a person runs them: the real binary, real agent processes, a journal on disk.
+//! Whole commands, as a person runs them: the real binary, real agent processes, and a journal on disk.
 
 mod agent_questions;
 mod clock;

@@ -1,13 +1,13 @@
-//! A run of many calls whose events and results are larger than what a pipe holds.
+//! A run of many calls whose events and results exceed the capacity of a pipe.
 
 use std::process::{Command, Stdio};
 
 use crate::support::Workspace;
 
-/// Calls of the run.
+/// The number of calls in the run.
 pub(crate) const CALLS: usize = 2_000;
 
-/// A place with `agents` and a plan in which each call returns about `result` bytes.
+/// Returns a workspace with `agents` and a plan in which each call returns about `result` bytes.
 pub(crate) fn place(agents: &[&str], result: usize) -> Workspace {
     let place = Workspace::new();
     place.write_agents(agents);
@@ -28,7 +28,7 @@ pub(crate) fn place(agents: &[&str], result: usize) -> Workspace {
     place
 }
 
-/// The command that runs the plan, with a pipe for stdout.
+/// Returns the command that runs the plan, with a pipe for stdout.
 pub(crate) fn command(place: &Workspace, arguments: &[&str]) -> Command {
     let mut command =
         place.command(["run", "plan.yaml", "--params-file", "inputs.yaml", "--no-input", "--journal", "j.db"]);

@@ -1,4 +1,4 @@
-//! Secrets that an agents file takes from variables, in what agents send: masked before anything keeps or shows them.
+//! Secrets from variables of an agents file that agents send back: masked before they are stored or shown.
 
 use crate::support::{CommandOutput, Workspace};
 
@@ -53,7 +53,7 @@ fn echoed_secret_is_masked_everywhere() {
         shown.push(kapell(&place, &command));
     }
     shown.push(kapell(&place, &["agents", "test"]));
-    // Libraries log what agents send as it comes.
+    // Libraries log messages of agents unchanged.
     let mut traced = place.command(["run", "plan.yaml", "--no-input"]);
     traced.env("KAPELL_LOG", "trace").env("MY_VALUE", KEY).env("MY_REGION", "eu-central-1");
     shown.push(CommandOutput::from_output(traced.output().expect("kapell starts")));

@@ -1,5 +1,5 @@
-//! Servers that write their messages in a form of their own: what can be understood is, over each transport and without
-//! a setting, and what cannot fails at once.
+//! Servers that deviate from the message format. What can be understood is accepted over each transport without a
+//! setting, and the rest fails at once.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ enum AgentTransport {
     Http,
 }
 
-/// A place with the agent `odd`, which writes as `mode` names.
+/// Returns a workspace with the agent `odd`, which writes messages in the form `mode`.
 fn workspace(mode: &str, over: AgentTransport) -> Workspace {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents/formats.py");
     let (port, url) = match over {
@@ -22,7 +22,7 @@ fn workspace(mode: &str, over: AgentTransport) -> Workspace {
         AgentTransport::Http => (", \"${PORT}\"", "url = \"http://127.0.0.1:${PORT}/mcp\"\n"),
     };
     let place = Workspace::new();
-    // Nothing here may end by a timeout.
+    // No call may end by a timeout.
     place.write(
         "agents.toml",
         format!(
@@ -32,7 +32,7 @@ fn workspace(mode: &str, over: AgentTransport) -> Workspace {
     place
 }
 
-/// Runs the tools, each as a task of its name.
+/// Runs the tools, each as a task with the same name.
 fn run_tools(mode: &str, over: AgentTransport, tools: &[(&str, &str)]) -> CommandOutput {
     run_in(&workspace(mode, over), tools)
 }
@@ -72,7 +72,7 @@ fn accepts_empty_objects_written_as_lists() {
         assert_eq!([ended.task("now"), ended.task("greet")], [success(), success()], "{ended:?}");
         assert_eq!(ended.result()["tasks"]["greet"]["output"]["ok"], true, "{ended:?}");
     }
-    // The schema counts all the same.
+    // The schema applies nevertheless.
     let ended = run_tools("php", AgentTransport::Stdio, &[("greet", "who: c")]);
     assert_eq!(ended.task("greet"), failure("invalid_arguments"), "{ended:?}");
 }
@@ -101,7 +101,7 @@ fn lenient_responses_are_read_on_every_transport() {
         [("answers", AgentTransport::Stdio), ("answers", AgentTransport::Http), ("sse", AgentTransport::Http)]
     {
         let tools: Vec<_> = read.iter().map(|(tool, _)| (*tool, "")).chain([("nan", "")]).collect();
-        // Without a type, text before the JSON hides what the body is.
+        // Without a content type, text before the JSON obscures the format of the body.
         let tools: Vec<_> = tools
             .into_iter()
             .filter(|(tool, _)| (mode, over, *tool) != ("answers", AgentTransport::Http, "colored"))
@@ -172,7 +172,7 @@ fn an_agent_can_be_let_break_its_output_schemas() {
             let agents = std::fs::read_to_string(place.path("agents.toml")).expect("written");
             place.write("agents.toml", format!("{agents}check_results = {how:?}\n"));
             let ended = run_in(&place, &[("typed", ""), ("empty", ""), ("cut", "")]);
-            // What cannot be read is no result to take.
+            // What cannot be read is not accepted as a result.
             assert_eq!(ended.task("cut"), failure("invalid_result"), "{ended:?}");
             (place, ended)
         };

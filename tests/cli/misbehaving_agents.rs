@@ -1,8 +1,8 @@
-//! Agents that misbehave: each is survived or gets its named error, and the other tasks go on.
+//! Agents that misbehave: each is tolerated or gets its specific error, and the other tasks continue.
 
 use crate::support::{CommandOutput, Workspace};
 
-/// Runs one task on the agent that misbehaves, with `keys` of its own, beside one on an agent that does not.
+/// Runs one task on the misbehaving agent, with additional `keys`, and another one on a working agent.
 fn run_beside_a_working_agent(mode: &str, keys: &str) -> CommandOutput {
     let place = Workspace::new();
     place.write_agents(&[mode]);

@@ -1,4 +1,4 @@
-//! Language models: what `kapell doctor` finds, and where each key goes.
+//! Language models: the findings of `kapell doctor`, and the destination of each key.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::{CommandOutput, Workspace};
 
-/// An endpoint that answers each request, given its head and its body, as `answer` says: a status line and a body.
-/// Gives its base URL and the heads of all requests.
+/// Starts an endpoint that answers each request with `answer`: from its head and body to a status line and a body.
+/// Returns its base URL and the heads of all requests.
 pub(crate) fn start_endpoint(answer: fn(&str, &Value) -> (&'static str, Value)) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
@@ -60,13 +60,13 @@ pub(crate) fn text_response(content: &str) -> (&'static str, Value) {
     message_response(json!({"role": "assistant", "content": content}))
 }
 
-/// The words of the last message.
+/// Returns the number of words in the last message.
 fn words(body: &Value) -> usize {
     let messages = body["messages"].as_array().into_iter().flatten();
     messages.last().and_then(|message| message["content"].as_str()).map_or(0, |text| text.split_whitespace().count())
 }
 
-/// What the endpoint answers to a long prompt of which it reads so many tokens, and `reply` to any other.
+/// Returns the response with this number of prompt tokens if the prompt is long, and `reply` unchanged otherwise.
 fn having_read(tokens: usize, body: &Value, reply: (&'static str, Value)) -> (&'static str, Value) {
     let (status, mut reply) = reply;
     if words(body) > 1_000 {
@@ -75,7 +75,7 @@ fn having_read(tokens: usize, body: &Value, reply: (&'static str, Value)) -> (&'
     (status, reply)
 }
 
-/// Keeps to every form and asks for every tool.
+/// Answers in every format and calls every tool.
 pub(crate) fn capable_model(_: &str, body: &Value) -> (&'static str, Value) {
     let reply = match body.pointer("/tools/0/function/name") {
         Some(name) => message_response(
@@ -86,12 +86,12 @@ pub(crate) fn capable_model(_: &str, body: &Value) -> (&'static str, Value) {
     having_read(words(body) + 12, body, reply)
 }
 
-/// Cuts prompts to its context without a word.
+/// Truncates prompts to its context silently.
 fn forgetful(_: &str, body: &Value) -> (&'static str, Value) {
     having_read(4_096, body, text_response("{\"ready\": true, \"colour\": \"green\"}"))
 }
 
-/// Refuses prompts that are longer than its context.
+/// Refuses prompts that exceed its context.
 fn small(_: &str, body: &Value) -> (&'static str, Value) {
     match words(body) {
         0..=2_000 => text_response("{\"ready\": true, \"colour\": \"green\"}"),
@@ -102,14 +102,14 @@ fn small(_: &str, body: &Value) -> (&'static str, Value) {
     }
 }
 
-/// Talks, whatever it is asked for.
+/// Answers in prose, whatever the requested format.
 fn text_only_model(_: &str, _: &Value) -> (&'static str, Value) {
     let (status, mut body) = text_response("I am ready, and I like green.");
     body["usage"] = Value::Null;
     (status, body)
 }
 
-/// Insists on another name for the output limit.
+/// Requires another name for the output limit.
 fn strict_model(_: &str, body: &Value) -> (&'static str, Value) {
     match body.get("max_tokens") {
         Some(_) => {
@@ -123,7 +123,7 @@ fn strict_model(_: &str, body: &Value) -> (&'static str, Value) {
     }
 }
 
-/// The checks of one model in a report, without its times.
+/// Returns the checks of one model in a report, without its times.
 fn report_checks(ended: &CommandOutput) -> Vec<Value> {
     let mut report = ended.result();
     for model in report.as_array_mut().expect("a list") {
@@ -175,7 +175,7 @@ fn doctor_reports_checks_and_settings() {
     ];
     assert_eq!(report_checks(&ended), expected);
 
-    // What it says to do is what helps.
+    // The suggested fix works.
     let fixed = format!(
         "[llm]\nbase_url = \"{odd}\"\nmodel = \"p\"\nmax_tokens_field = \"max_completion_tokens\"\n\
          structured_output = \"text\"\n"

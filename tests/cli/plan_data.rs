@@ -1,4 +1,4 @@
-//! Data that plans, files of parameters, the command line and answers files give: the same text means the same value.
+//! Data in plans, parameters files, the command line and answers files: the same text means the same value.
 
 use serde_json::json;
 

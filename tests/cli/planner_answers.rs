@@ -1,4 +1,4 @@
-//! Answers of the planner's model that are no plan: cut off, empty, too long, or a call of a tool.
+//! Replies of the planner's model that are not plans: truncated, empty, too long, or a tool call.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn plan_json(tasks: Vec<Value>) -> String {
     json!({"analysis": "Reading is research.", "tasks": tasks}).to_string()
 }
 
-/// Returns a place with the demo agents, a model that answers so, and more lines of the agents file.
+/// Returns a workspace with the demo agents, a model with these replies, and more lines of the agents file.
 fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>, more: &str) -> (Workspace, ScriptedEndpoint) {
     let endpoint = ScriptedEndpoint::with_replies(answers);
     let place = Workspace::new();
@@ -29,7 +29,7 @@ fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>, more: &str) -> (Wor
 fn plan_without_tasks_prints_the_analysis() {
     let answer = json!({"analysis": "2+2 is 4;\u{1b}[2J no tool is needed.", "tasks": []}).to_string();
     for command in [&["run", "What is 2 + 2?", "--journal", "journal.db"][..], &["plan", "What is 2 + 2?"]] {
-        // A second answer would be a plan; it must not be asked for.
+        // A second reply would be a plan, but it must not be requested.
         let (place, _endpoint) = workspace([&*answer, &*plan_json(vec![task_json(1, "numbers")])], "");
         let ended = place.kapell(command);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");

@@ -1,4 +1,4 @@
-//! Goals: planned by a scripted model over the demo agents, shown, saved and run.
+//! Goals that a scripted model plans over the demo agents: shown, saved and run.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
 
 const GOAL: &str = "Plan a weekend in Lisbon and tell me what to read first";
 
-/// A place with the demo agents and a model that answers so.
+/// Returns a workspace with the demo agents and a model with these replies.
 fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, ScriptedEndpoint) {
     let endpoint = ScriptedEndpoint::with_replies(answers);
     let place = Workspace::new();
@@ -20,7 +20,7 @@ fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, Scri
     (place, endpoint)
 }
 
-/// What the model answers to plan reading, and a note on the first of what was found.
+/// Returns a plan that reads documents and summarizes the first one.
 fn valid_plan() -> Value {
     json!({
         "analysis": "Reading comes from the research agent; the archive keeps a note on the first find.",
@@ -42,13 +42,13 @@ fn valid_plan() -> Value {
     })
 }
 
-/// The same with a tool that the agent does not have.
+/// Returns the same plan with a tool that the agent does not have.
 fn plan_with_unknown_tool() -> String {
     valid_plan().to_string().replace("store_document", "store_documents")
 }
 
-/// What it was and what it printed, without what differs from run to run and without what the run told on its way,
-/// which comes in the order in which agents answer.
+/// Returns the command and its output, without what differs from run to run. The progress lines are removed, since they
+/// come in the order in which agents answer.
 fn normalized_output(place: &Workspace, ended: &CommandOutput) -> String {
     let err = ended.stderr.lines().filter(|line| !line.starts_with('[')).map(|line| format!("{line}\n")).collect();
     place.normalized_output(&CommandOutput { code: ended.code, stdout: ended.stdout.clone(), stderr: err })
@@ -161,7 +161,7 @@ fn readme_models_plan_and_answer_a_goal() {
         let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
         let (_, agents) = demo.split_once("\n[agents").expect("the demo agents");
         let base_url = endpoint.config_section().lines().nth(1).map(str::to_owned).expect("an address");
-        // As the README has it, but at another address.
+        // As in the README, but at another address.
         place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
         let mut command = place.command(["run", GOAL, "--no-input"]);
         let ended = CommandOutput::from_output(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));

@@ -1,4 +1,4 @@
-//! That what kapell writes is for its owner only, goes where it belongs, and that what it reads has an end.
+//! The files of kapell: only the owner can read them, they are where they belong, and input files have a size limit.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use crate::support::{CommandOutput, Workspace};
 
 const PLAN: &str = "name: x\ntasks: [{ id: a, agent: research, tool: research, with: { topic: x, delay_ms: 1 } }]\n";
 
-/// Runs a command as it would run where every new file is open to everyone.
+/// Runs a command with a umask that makes every new file accessible to everyone.
 fn run_with_open_umask(place: &Workspace, arguments: &[&str]) -> CommandOutput {
     let kapell = place.command(arguments);
     let mut shell = Command::new("sh");
@@ -26,7 +26,7 @@ fn run_with_open_umask(place: &Workspace, arguments: &[&str]) -> CommandOutput {
     CommandOutput::from_output(shell.output().expect("sh starts"))
 }
 
-/// Everything at or below a directory, itself included.
+/// Returns all paths at or below a directory, including the directory.
 fn paths_below(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() {
@@ -45,7 +45,7 @@ fn written_files_are_private_with_any_umask() {
         let ended = run_with_open_umask(&place, arguments);
         assert_eq!(ended.code, Some(0), "{ended:?}");
     };
-    // Asking an agent makes the state directory before there is a journal in it.
+    // Connecting to an agent creates the state directory before it contains a journal.
     run(&["agents", "test"]);
     run(&["run", "plan.yaml", "--no-input"]);
     run(&["run", "plan.yaml", "--detach"]);
@@ -55,7 +55,7 @@ fn written_files_are_private_with_any_umask() {
         assert!(written.contains(&place.path("state/kapell").join(name)), "{name} is not in {written:?}");
     }
     for path in written {
-        // A log can be removed, and a lease given back, in the meantime.
+        // A log can be removed, and a lease released, in the meantime.
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         assert_eq!(found.permissions().mode() & 0o077, 0, "{}", path.display());
     }

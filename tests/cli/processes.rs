@@ -1,4 +1,4 @@
-//! Signals, and what is left of the host's children after it ends, however it ends.
+//! Signals, and the cleanup of the host's children after it ends for any reason.
 
 use std::{collections::HashSet, process::Child};
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{CommandOutput, Workspace, send_signal, wait_for};
 
-/// The process ids that the agent wrote down: its own, and two of its children that nobody waits for.
+/// Returns the process IDs that the agent recorded: its own, and two of its children that are never awaited.
 fn recorded_pids(place: &Workspace) -> Vec<u32> {
     wait_for("the agent to write down its processes", || {
         let text = std::fs::read_to_string(place.path("pids")).ok()?;
@@ -15,7 +15,7 @@ fn recorded_pids(place: &Workspace) -> Vec<u32> {
     })
 }
 
-/// Process groups of live processes (zombies are dead, and wait for init alone).
+/// Returns the process groups of live processes. Zombies only wait for init, so they do not count.
 fn live_groups() -> HashSet<u32> {
     let listed = std::process::Command::new("ps").args(["-eo", "pgid=,stat="]).output().expect("ps");
     String::from_utf8_lossy(&listed.stdout)

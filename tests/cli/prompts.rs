@@ -1,4 +1,4 @@
-//! Tasks for the language model, with a scripted endpoint: text, schemas, tools, budgets.
+//! Tasks for the language model, with a scripted endpoint: text, schemas, tools, and budgets.
 
 use serde_json::json;
 

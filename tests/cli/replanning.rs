@@ -1,4 +1,4 @@
-//! Failures in the middle of a run: the rest is planned anew by a scripted model, shown as a change, and run.
+//! Failures in the middle of a run: a scripted model replans the pending tasks, and the change is shown and run.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
 
 const GOAL: &str = "Find something to read on Lisbon and note it down";
 
-/// A place with the demo agents, an agent whose `work` fails, and a model that answers so.
+/// Returns a workspace with the demo agents, an agent whose `work` fails, and a model with these replies.
 fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, ScriptedEndpoint) {
     let endpoint = ScriptedEndpoint::with_replies(answers);
     let place = Workspace::new();
@@ -33,7 +33,7 @@ fn store_task(id: &str, text: &str) -> Value {
     task_json(id, json!({"tool": "archive.store_document", "args": arguments}), json!([]))
 }
 
-/// A note, a call that fails, and two notes: on the failed call's result, and on nothing.
+/// Returns a plan of a document, a call that fails, and two documents: of the failed call's result, and of nothing.
 fn plan_json() -> String {
     let mut last = store_task("t4", "Done.");
     last["depends_on"] = json!(["t1", "t3"]);
@@ -48,14 +48,14 @@ fn patch_json(keep: &[&str], tasks: &[Value]) -> String {
     json!({"analysis": "The library has no such city.", "keep": keep, "tasks": tasks}).to_string()
 }
 
-/// Reads about Lisbon elsewhere, and keeps a note on it.
+/// Returns a patch that reads about Lisbon elsewhere, and stores a document about it.
 fn research_patch() -> String {
     let reading = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
     let noted = store_task("t6", "After ${{ tasks.t1.output.bytes }}: ${{ tasks.t5.output.findings[0].note }}");
     patch_json(&[], &[task_json("t5", reading, json!([])), noted])
 }
 
-/// What was printed, of the talk the lines that begin with one of these, without times and ids.
+/// Returns the output, with only the progress lines that begin with one of `subjects`, without times and IDs.
 fn normalized_output(ended: &CommandOutput, subjects: &[&str]) -> String {
     let told = ended.stderr.lines().filter_map(|line| line.split_once("] ")?.1.into());
     let told: Vec<&str> = told.filter(|line: &&str| subjects.iter().any(|subject| line.starts_with(subject))).collect();
@@ -159,7 +159,7 @@ fn zero_replans_disable_replanning() {
     assert!(!ended.stdout.contains("replan_started"), "{}", ended.stdout);
 }
 
-/// A plan with a task that fails, and one that needs it.
+/// Returns a plan with a task that fails, and one that needs it.
 fn failing_plan(keys: &str, on_failure: &str) -> String {
     format!(
         "name: notes\n{keys}tasks:\n  - {{ id: look, agent: odd-fails, tool: work{on_failure} }}\n  \

@@ -1,10 +1,10 @@
-//! Runs that are interrupted and gone on with, and runs of which a part is done again.
+//! Runs that are interrupted and resumed, and partial reruns.
 
 use serde_json::{Value, json};
 
 use crate::support::{Workspace, send_signal, wait_for};
 
-/// Three tasks in a row; the second takes long enough to be killed in.
+/// A plan of three sequential tasks. The second takes long enough to be killed.
 const PLAN: &str = "
 name: books
 defaults: { effect: at_most_once }
@@ -25,7 +25,7 @@ tasks:
     with: { title: three, text: c }
 ";
 
-/// A place whose agents note what they really did.
+/// Returns a workspace whose agents record their effects.
 fn workspace() -> Workspace {
     let place = Workspace::new();
     let (folder, effects) = (place.path("documents"), place.path("effects"));
@@ -41,12 +41,12 @@ fn workspace() -> Workspace {
     place
 }
 
-/// Begins the plan and kills the host while the second task is under way.
+/// Runs the plan and kills the host while the second task is running.
 fn run_and_kill(place: &Workspace, plan: &str) {
     run_and_kill_with(place, plan, &[]);
 }
 
-/// The same with further options.
+/// Runs the plan with further options, and kills the host in the same way.
 fn run_and_kill_with(place: &Workspace, plan: &str, options: &[&str]) {
     place.write("plan.yaml", plan);
     let mut host = place.start(&[&["run", "plan.yaml", "--no-input"], options].concat());
@@ -71,7 +71,7 @@ fn normal_durability_survives_a_kill() {
     assert_eq!(ended.task("third"), ("succeeded".to_owned(), None), "{ended:?}");
 }
 
-/// The titles of the documents that were really stored, in order.
+/// Returns the titles of the documents that were actually stored, in order.
 fn stored_titles(place: &Workspace) -> Vec<String> {
     let effects = std::fs::read_to_string(place.path("effects")).unwrap_or_default();
     let title = |line: &str| {
@@ -81,7 +81,7 @@ fn stored_titles(place: &Workspace) -> Vec<String> {
     effects.lines().map(title).collect()
 }
 
-/// An error as it was before its lines were broken.
+/// Returns an error without line wrapping.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
@@ -225,12 +225,12 @@ outputs: { done: '${{ tasks.bind.output.done }}' }
     assert_eq!(stored_titles(&place), ["all"]);
 }
 
-/// A demo agent that runs on its own, beside the host.
+/// A demo agent in a separate process, which is not a child of the host.
 struct StandaloneAgent(std::process::Child);
 
 impl Drop for StandaloneAgent {
     fn drop(&mut self) {
-        // Both fail only if it has ended by itself.
+        // Both fail only if the agent has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! `kapell retry`: which calls it makes again, and with which plan.
+//! `kapell retry`: the calls that it repeats, and the plan that it uses.
 
 use crate::{
     interruption::{recorded_calls, wait_for_call, workspace},
@@ -19,7 +19,7 @@ tasks:
   - { id: after, needs: [each], agent: steps, tool: step, with: { label: after } }
 ";
 
-/// Runs the plan over four items, of which `c` fails, and forgets the calls.
+/// Runs the plan over four items, where `c` fails, and clears the record of calls.
 fn failed_run() -> Workspace {
     let place = workspace();
     place.write("plan.yaml", PLAN).write("items", "a b c d").write("fail-c", "");
@@ -41,7 +41,7 @@ fn run_retry(place: &Workspace, options: &[&str]) -> CommandOutput {
     place.kapell(&[&["retry", "last", "--no-input", "--output", "json"], options].concat())
 }
 
-/// An error as it was before its lines were broken.
+/// Returns an error without line wrapping.
 fn unwrapped(text: &str) -> String {
     text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
@@ -83,7 +83,7 @@ fn changed_plan_is_reported_and_can_be_used() {
     let ended = run_retry(&place, &["--from", "each", "--plan", "plan.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(recorded_calls(&place), ["c", "corrected"]);
-    // The new run came from the corrected file, so nothing has changed for it.
+    // The new run has the corrected file as its source, so the plan has not changed.
     std::fs::remove_file(place.path("calls")).expect("there were calls");
     assert_eq!(run_retry(&place, &["--from", "after"]).code, Some(0));
     assert_eq!(recorded_calls(&place), ["corrected"]);
@@ -107,7 +107,7 @@ fn missing_agent_is_reported_before_any_call() {
     assert!(unwrapped(&refused.stderr).contains("agent `steps`"), "{}", refused.stderr);
 }
 
-/// Runs the plan over three items, and sends a signal while the second is under way.
+/// Runs the plan over three items, and sends a signal while the second is running.
 fn stopped(name: &str) -> Workspace {
     let place = workspace();
     place
@@ -134,7 +134,7 @@ fn a_run_that_was_stopped_is_resumed_or_cancelled_first_and_nothing_of_it_is_rep
         let cancelled = place.kapell(&["cancel", "last"]);
         assert_eq!(cancelled.code, Some(0), "{name}: {cancelled:?}");
 
-        // The outcome of `b` is unknown, so it is as if the run had been resumed.
+        // The outcome of `b` is unknown, so the retry asks as a resumed run would.
         let paused = run_retry(&place, &["--from", "each"]);
         assert_eq!(paused.code, Some(4), "{name}: {paused:?}");
         assert!(paused.stderr.contains("calling it again may do `each[1]` twice"), "{name}: {}", paused.stderr);

@@ -1,5 +1,4 @@
-//! That an agent, which is a process of the person's own user, gets no secret from the host and never speaks for the
-//! person.
+//! Agents as processes of the same user: they get no secret from the host and never speak for the person.
 
 use std::{
     path::Path,
@@ -13,7 +12,7 @@ use crate::support::{CommandOutput, Workspace};
 fn workspace() -> Workspace {
     let place = Workspace::new();
     let agent = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/same_user.py");
-    // The key is needed, so it cannot simply be absent.
+    // The key is required, so it cannot simply be absent.
     place.write(
         "agents.toml",
         format!(
@@ -49,7 +48,7 @@ fn host_environment_contains_no_secret() {
     }
 }
 
-/// Waits for what an agent reports of its attempt.
+/// Waits for the agent's report of its attempt.
 fn wait_for_report(path: &Path) -> Value {
     let give_up = Instant::now() + Duration::from_secs(60);
     loop {
@@ -90,7 +89,7 @@ fn agent_cannot_answer_or_cancel_as_the_person() {
             assert_eq!(report["code"], 2, "{how}: {report}");
             assert!(err.contains("this process must not speak for a person"), "{how}: {err}");
         } else {
-            // The driver refuses what was put past the command.
+            // The driver refuses requests that bypass the command.
             let give_up = Instant::now() + Duration::from_secs(60);
             while !events(&place).iter().any(|event| event["type"] == "request_refused") {
                 assert!(Instant::now() < give_up, "{how}: {:?}", events(&place));
@@ -100,7 +99,7 @@ fn agent_cannot_answer_or_cancel_as_the_person() {
         let open = place.kapell(&["questions", "--journal", "j.db", "--output", "json"]);
         assert_eq!(serde_json::from_str::<Value>(&open.stdout).expect("JSON")[0]["question"], "q1", "{how}: {open:?}");
 
-        // The person, outside, is served.
+        // The person, outside the host, is accepted.
         let answered = place.kapell(&["answer", "last", "q1", "--accept", "--journal", "j.db"]);
         assert_eq!(answered.code, Some(0), "{how}: {answered:?}");
         place.kapell(&["logs", "-f", "last", "--journal", "j.db"]);

@@ -1,4 +1,4 @@
-//! Schemas of agents that describe far more work than they are long: named, not checked, and in nobody's way.
+//! Schemas of agents that are short but expensive to check: reported, not checked, and without effect on other tasks.
 
 use std::{
     fmt::Write as _,
@@ -10,7 +10,7 @@ use crate::support::{Workspace, send_signal};
 
 const SCHEMAS: [&str; 7] = ["doubling", "unevaluated", "patterns", "repetition", "options", "oversized", "loop"];
 
-/// An agent for each schema, and a task for each agent.
+/// Returns a workspace with an agent for each schema, and a task for each agent.
 fn workspace(position: &str) -> (Workspace, String) {
     let place = Workspace::new();
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/schema_bombs.py");
@@ -108,7 +108,7 @@ fn deadlines_and_signals_are_served_while_costly_checks_run() {
     );
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
     let mut lines = BufReader::new(host.stderr.take().expect("a pipe")).lines();
-    // Far more checks wait than are made before the deadline, each with most of the steps that a check may take.
+    // The queue holds more checks than fit before the deadline, each close to the limit of steps of one check.
     let late = lines.by_ref().map_while(Result::ok).find(|line| line.contains("hang: failed"));
     assert!(late.is_some_and(|line| line.contains("took longer than 1s")));
     send_signal(&host, "TERM");

@@ -11,15 +11,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// An endpoint that streams its replies. A reply of the form `call NAME ARGUMENTS` asks for a tool instead of saying
-/// that; one of the form `cut TEXT` ends at the output limit; what stands in a line before it that begins with `think `
-/// is thought.
+/// An endpoint that streams scripted replies. A reply `call NAME ARGUMENTS` is a tool call, and `cut TEXT` ends at the
+/// output limit. A line before it that begins with `think ` is reasoning.
 pub(crate) struct ScriptedEndpoint {
     address: String,
     requests: Receiver<Value>,
 }
 
-/// What an endpoint replies, and the tokens that this takes in; it takes 3 out.
+/// A reply of the endpoint, and its number of prompt tokens. Each reply has 3 completion tokens.
 pub(crate) struct ScriptedReply {
     pub(crate) text: String,
     pub(crate) tokens: u64,
@@ -27,21 +26,21 @@ pub(crate) struct ScriptedReply {
 
 type Script = dyn Fn(&Value) -> ScriptedReply + Send + Sync;
 
-/// Returns when the second half of a reply may be sent.
+/// A function that returns when the second half of a reply may be sent.
 type Pause = dyn Fn() + Send + Sync;
 
 impl ScriptedEndpoint {
-    /// One that gives its replies in turn, and the last one for ever. Each takes 12 tokens in.
+    /// Starts an endpoint that gives its replies in order, and repeats the last one. Each has 12 prompt tokens.
     pub(crate) fn with_replies<'r>(replies: impl IntoIterator<Item = &'r str>) -> Self {
         Self::with_script(reply_sequence(replies))
     }
 
-    /// One that replies to each request as `script` says, to any number of them at once.
+    /// Starts an endpoint that replies to each request with `script`, with any number of concurrent requests.
     pub(crate) fn with_script(script: impl Fn(&Value) -> ScriptedReply + Send + Sync + 'static) -> Self {
         Self::start(script, || ())
     }
 
-    /// The same, with a pause in the middle of each reply.
+    /// Starts such an endpoint with a pause in the middle of each reply.
     pub(crate) fn start(
         script: impl Fn(&Value) -> ScriptedReply + Send + Sync + 'static,
         pause: impl Fn() + Send + Sync + 'static,
@@ -63,18 +62,18 @@ impl ScriptedEndpoint {
         Self { address, requests }
     }
 
-    /// The section of an agents file that names it, and `tiny` as its model.
+    /// Returns the section of an agents file for this endpoint, with `tiny` as its model.
     pub(crate) fn config_section(&self) -> String {
         format!("[llm]\nbase_url = \"{}\"\nmodel = \"tiny\"\n", self.address)
     }
 
-    /// The next request that it was sent.
+    /// Returns the next request that was received.
     pub(crate) fn next_request(&self) -> Value {
         self.requests.recv().expect("a request")
     }
 }
 
-/// A script that gives the replies in turn, and the last one for ever.
+/// Returns a script that gives the replies in order, and repeats the last one.
 pub(crate) fn reply_sequence<'r>(
     replies: impl IntoIterator<Item = &'r str>,
 ) -> impl Fn(&Value) -> ScriptedReply + Send + Sync + 'static {
@@ -88,7 +87,7 @@ pub(crate) fn reply_sequence<'r>(
     }
 }
 
-/// The body of the request; none where the connection is closed without one.
+/// Returns the body of the request, or `None` if the connection is closed without one.
 fn read_request(stream: &TcpStream) -> Option<Value> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;

@@ -1,5 +1,4 @@
-//! That no key, header or query is ever shown or kept: not by a command that does well, not by one that fails in the
-//! middle, and not by a panic.
+//! Keys, headers and queries are never shown or stored: not by successful commands, not by failures, and not by panics.
 
 use std::{path::Path, process::Command};
 
@@ -10,7 +9,7 @@ use crate::{
     support::{CommandOutput, Workspace},
 };
 
-/// An agents file whose model has a secret in every place that can hold one.
+/// Returns an agents file whose model has a secret in every place that can hold one.
 fn agents_file(address: &str) -> String {
     format!(
         "[llm]\nbase_url = \"{address}?token=canary-in-the-address\"\nmodel = \"m\"\napi_key_env_var = \"KEY\"\n\
@@ -24,7 +23,7 @@ fn agents_file(address: &str) -> String {
 const FAR_AGENT: &str = "[agents.far]\nurl = \"http://me:canary-of-a-user@127.0.0.1:9/mcp?key=canary-of-an-agent\"\n\
                          bearer_token_env_var = \"KEY\"\nhttp_headers = { x-secret = \"canary-of-a-header\" }\n";
 
-/// Runs a command with the secrets in its environment, and finds none of them in what it prints.
+/// Runs a command with the secrets in its environment, and asserts that its output contains none of them.
 fn assert_prints_no_secret(place: &Workspace, arguments: &[&str], log: &str) -> CommandOutput {
     let mut command = place.command(arguments);
     command.env("KEY", "canary-of-the-key").env("HEADER", "canary-of-the-header").env("KAPELL_LOG", log);
@@ -37,7 +36,7 @@ fn assert_prints_no_secret(place: &Workspace, arguments: &[&str], log: &str) -> 
     ended
 }
 
-/// Finds no secret in any file that commands have left behind: the journal, plans, documents.
+/// Asserts that no file of the commands contains a secret: the journal, plans, documents.
 fn assert_files_contain_no_secret(place: &Workspace) {
     let mut kept = Vec::new();
     collect_files(&place.path(""), &mut kept);
@@ -50,12 +49,12 @@ fn assert_files_contain_no_secret(place: &Workspace) {
     }
 }
 
-/// Refuses every request, and repeats in its error whatever secret came with it.
+/// Refuses every request, and repeats all its secrets in the error.
 fn echo_request_as_error(head: &str, _: &Value) -> (&'static str, Value) {
     ("401 Unauthorized", json!({"error": {"message": format!("I do not know {head}"), "code": 401}}))
 }
 
-/// Every file at or below a folder.
+/// Collects every file at or below a folder.
 fn collect_files(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -124,7 +123,7 @@ fn commands_never_show_or_store_secrets() {
     }
 }
 
-/// What a request of a goal's run is for.
+/// The purpose of a request in the run of a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Planning,
@@ -145,7 +144,7 @@ fn request_stage(body: &Value) -> Stage {
     }
 }
 
-/// Answers well, a plan only when it is asked to mend one; fails at `broken` like [`echo_request_as_error`].
+/// Replies correctly, with an invalid plan before the repair; fails at `broken` like [`echo_request_as_error`].
 fn answer_except(broken: Option<Stage>, head: &str, body: &Value) -> (&'static str, Value) {
     let stage = request_stage(body);
     if Some(stage) == broken {
@@ -173,7 +172,7 @@ fn goals_never_show_or_store_secrets() {
     let no_prompt: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Prompt), head, body);
     let no_synthesis: fn(&str, &Value) -> _ = |head, body| answer_except(Some(Stage::Synthesis), head, body);
     let goal = "Learn about Lisbon";
-    // The exits of the goal, and of a plan with a prompt.
+    // The exit codes of the goal, and of a plan with a prompt.
     for (answer, exits) in [
         (well, [0, 0]),
         (no_plan, [1, 0]),
@@ -207,11 +206,11 @@ fn goals_never_show_or_store_secrets() {
     }
 }
 
-/// Tells the child process of the test below what it is.
+/// The variable that makes the child process of the test below panic.
 const PANIC_VARIABLE: &str = "KAPELL_TEST_PANICS";
 
-/// What a host can panic with is what it holds, as an error or in one: the whole of its configuration and its client
-/// are the worst case. A panic cannot be asked of the product, so the test's own process panics with its types.
+/// Panics can print the values of the host, as an error or in one. The worst case is its whole configuration and its
+/// client. The product has no way to trigger a panic, so the test's own process panics with its types.
 #[test]
 fn panic_shows_no_secret() {
     if let Some(which) = std::env::var_os(PANIC_VARIABLE) {

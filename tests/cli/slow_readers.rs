@@ -1,4 +1,4 @@
-//! Readers of the lines of JSON that take their time: nothing is lost, nothing waits for them, and little is kept.
+//! Slow readers of the JSON lines: nothing is lost, the run does not wait for them, and little is buffered.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -14,7 +14,7 @@ use crate::{
     support::{Workspace, wait_for_status},
 };
 
-/// Bytes that each call returns.
+/// The size of each result, in bytes.
 const RESULT_BYTES: usize = 8 << 10;
 
 fn workspace() -> Workspace {
@@ -25,8 +25,7 @@ fn start(place: &Workspace, output: &str) -> Child {
     many_calls::command(place, &["--output", output]).stderr(Stdio::null()).spawn().expect("kapell starts")
 }
 
-/// Waits until the journal says that the latest run has ended, and gives the most memory that its process has needed so
-/// far, in KiB.
+/// Waits until the journal contains the end of the latest run. Returns the peak memory of its process so far, in KiB.
 fn peak_memory_kib(place: &Workspace, host: &Child) -> u64 {
     wait_for_status(place, &["succeeded"]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.id())).expect("it still runs");
@@ -37,7 +36,7 @@ fn peak_memory_kib(place: &Workspace, host: &Child) -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn slow_reader_gets_all_events_without_blocking_the_run() {
-    // A run whose result nobody reads for now.
+    // A run whose result is not read for now.
     let place = workspace();
     let mut host = start(&place, "json");
     let usual = peak_memory_kib(&place, &host);

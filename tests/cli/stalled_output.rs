@@ -1,4 +1,4 @@
-//! Terminals and pipes that accept nothing, or are closed: the run, its limits and Ctrl-C go on.
+//! Terminals and pipes that accept nothing or are closed: the run, its limits and Ctrl-C still work.
 
 use std::{
     io::{BufRead, BufReader},
@@ -31,9 +31,9 @@ fn stalled_output_does_not_block_the_run_or_exit() {
         // Neither pipe is read.
         let mut host = start(&place, log, arguments);
         wait_for_status(&place, &["succeeded"]);
-        // The result does not fit into the pipe either, so the process still waits.
+        // The result exceeds the capacity of the pipe too, so the process still waits.
         assert!(host.try_wait().expect("known").is_none(), "{arguments:?}");
-        // A signal that comes before the host has seen the end of its run still asks to cancel that; the next one ends the
+        // A signal before the host has seen the end of its run only requests a cancellation. The next one ends the
         // process.
         let code = wait_for("the end of the process", || {
             send_signal(&host, "INT");
@@ -68,7 +68,7 @@ fn closed_output_does_not_end_the_run() {
     for log in [None, Some("debug")] {
         let place = workspace_with_many_calls();
         let mut host = start(&place, log, &[]);
-        // As `2>&1 >/dev/null | head -6` does.
+        // Closes the pipe, as `2>&1 >/dev/null | head -6` does.
         drop(host.stdout.take());
         let stderr = BufReader::new(host.stderr.take().expect("piped"));
         assert_eq!(stderr.lines().take(6).filter_map(Result::ok).count(), 6);

@@ -1,4 +1,4 @@
-//! The answer of a synthesis while it is written: as lines of JSON, on a terminal, and not at all elsewhere.
+//! The streamed text of a synthesis: as JSON lines, on a terminal, and not at all elsewhere.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -19,7 +19,7 @@ use crate::{
 const PLAN: &str = "name: x\nresult: synthesize\ntasks:\n\
     \x20 - { id: a, agent: odd-good, tool: echo, with: { text: it is green } }\n";
 
-/// An endpoint that sends the second half of each reply only when the sender is used, or is gone.
+/// Starts an endpoint that sends the second half of each reply only when the sender is used or dropped.
 fn pausing_endpoint<'r>(replies: impl IntoIterator<Item = &'r str>) -> (ScriptedEndpoint, Sender<()>) {
     let (go_on, gate) = mpsc::channel();
     let gate = Mutex::new(gate);
@@ -105,7 +105,7 @@ fn without_a_terminal_only_the_final_answer_is_printed() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected), "{ended:?}");
 }
 
-/// Starts kapell on a terminal of its own, and gives what that is sent.
+/// Starts kapell on a separate terminal, with a pipe for the output of that terminal.
 fn start_on_terminal(place: &Workspace, term: &str) -> Child {
     const SPAWN: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
     let kapell = place.command(["run", "plan.yaml", "--no-input"]);
@@ -116,7 +116,7 @@ fn start_on_terminal(place: &Workspace, term: &str) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("python3 starts")
 }
 
-/// Reads until `ending` has come.
+/// Reads until the output ends with `ending`.
 fn read_until(output: &mut impl Read, ending: &str) -> String {
     let mut read = Vec::new();
     let mut part = [0];
@@ -127,7 +127,7 @@ fn read_until(output: &mut impl Read, ending: &str) -> String {
     String::from_utf8(read).expect("UTF-8")
 }
 
-/// The rest of what a terminal is sent, with line breaks as they were written.
+/// Returns the rest of the terminal output, with line breaks as they were written.
 fn read_to_end(child: Child, output: impl Read) -> String {
     let mut all = Vec::new();
     BufReader::new(output).read_to_end(&mut all).expect("readable");
@@ -143,7 +143,7 @@ fn terminal_streams_the_answer_and_reports_withdrawal() {
         let place = workspace(&endpoint);
         let mut child = start_on_terminal(&place, term);
         let mut output = child.stdout.take().expect("piped");
-        // Each half is there before the endpoint sends the next; what the terminal is sent is harmless.
+        // Each half arrives before the endpoint sends the next, with its escape sequence made harmless.
         read_until(&mut output, "\r\nIt is\\u{1b}[");
         go_on.send(()).expect("a reply that waits");
         let first = read_until(&mut output, "(the answer is written again: it cites no task)\r\n");

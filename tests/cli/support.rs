@@ -1,4 +1,4 @@
-//! A place to run kapell in, and what it left behind.
+//! A workspace to run kapell in, and its files.
 
 use std::{
     ffi::OsStr,
@@ -11,17 +11,17 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The misbehaving agent; its first argument says how it misbehaves.
+/// Returns the command of the misbehaving agent. Its first argument selects the misbehavior.
 pub(crate) fn odd_agent_command() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/odd.py").display().to_string()
 }
 
-/// A folder with a plan, an agents file, a journal and a home of its own.
+/// A directory with its own plan, agents file, journal and home.
 pub(crate) struct Workspace {
     directory: TempDir,
 }
 
-/// What a command did.
+/// The exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
@@ -90,7 +90,7 @@ impl Workspace {
         CommandOutput::from_output(self.command(arguments).output().expect("kapell starts"))
     }
 
-    /// Writes and runs a plan; its agents file is `agents.toml` here.
+    /// Writes and runs a plan. Its agents file is `agents.toml` in the workspace.
     pub(crate) fn run_plan(&self, plan: &str, arguments: &[&str]) -> CommandOutput {
         self.write("plan.yaml", plan);
         let mut all = vec!["run", "plan.yaml", "--output", "json", "--no-input"];
@@ -98,12 +98,12 @@ impl Workspace {
         self.kapell(&all)
     }
 
-    /// What a command did and printed, without what differs from run to run: paths, ids and times.
+    /// Returns the command and its output, without what differs from run to run: paths, IDs and times.
     pub(crate) fn normalized_output(&self, ended: &CommandOutput) -> String {
         let told: String = ended.stderr.lines().map(|line| without_times(line) + "\n").collect();
         let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{told}", ended.code, ended.stdout);
         let mut text = text.replace(&self.path("").display().to_string(), "PLACE/");
-        // Ids of runs and of documents are 36 characters of digits, letters and hyphens.
+        // IDs of runs and documents are 36 characters of digits, letters and hyphens.
         let is_id = |part: &str| part.len() == 36 && part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
         let ids: Vec<String> = (0..text.len())
             .filter_map(|at| text.get(at..at + 36).filter(|part| is_id(part)).map(str::to_owned))
@@ -125,12 +125,12 @@ impl CommandOutput {
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// The result that `--output json` printed.
+    /// Returns the result that `--output json` printed.
     pub(crate) fn result(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// A task's status, and its error's kind where it has one.
+    /// Returns the status of a task, and the kind of its error, if any.
     pub(crate) fn task(&self, id: &str) -> (String, Option<String>) {
         let result = self.result();
         let task = &result["tasks"][id];
@@ -139,8 +139,7 @@ impl CommandOutput {
     }
 }
 
-/// A line of what a run tells on its way, which begins with the time of day, without that and without how long things
-/// took; any other line as it is.
+/// Removes the time of day and the durations from a progress line. Other lines stay unchanged.
 fn without_times(line: &str) -> String {
     let Some((_, told)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else { return line.to_owned() };
     let is_time = |word: &str| {
@@ -154,7 +153,7 @@ fn without_times(line: &str) -> String {
     format!("[TIME] {}", words.collect::<Vec<_>>().join(" "))
 }
 
-/// Waits until `done` gives something, for as long as a slow machine may need.
+/// Waits until `done` returns a value, for as long as a slow machine may need.
 pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -166,7 +165,7 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// Waits until the latest run of the journal `j.db` stands as one of `wanted`.
+/// Waits until the latest run of the journal `j.db` has one of the `wanted` statuses.
 pub(crate) fn wait_for_status(place: &Workspace, wanted: &[&str]) {
     wait_for("the status of the run", || {
         let shown = place.kapell(&["runs", "list", "--journal", "j.db", "--output", "json"]);

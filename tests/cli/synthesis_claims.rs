@@ -1,4 +1,4 @@
-//! What a synthesis claims, and what kapell states below it.
+//! Claims of a synthesis, and the corrections that kapell prints below it.
 
 use serde_json::{Value, json};
 

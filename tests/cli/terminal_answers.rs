@@ -1,4 +1,4 @@
-//! Who answers at a terminal, and that nothing else does: neither a pipe nor what was typed for something else.
+//! Answers at a terminal come only from the person: not from a pipe, and not from text that was typed before.
 
 use std::{
     io::Write as _,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{CommandOutput, Workspace};
 
-/// Runs kapell on a terminal, and types each text once what precedes it is shown. `piped` replaces standard input.
+/// Runs kapell on a terminal, and types each text once the text before it is shown. `piped` replaces standard input.
 pub(crate) fn run_in_terminal(
     place: &Workspace,
     steps: &[(&str, &str)],
@@ -175,7 +175,7 @@ fn one_command_can_accept_all_calls_of_a_task_and_a_later_process_keeps_to_it() 
     assert_eq!(answered.code, Some(0), "{answered:?}");
     let resumed = place.kapell(&["resume", "--no-input"]);
     assert_eq!((resumed.code, recorded_answers(&place).len()), (Some(0), 3), "{resumed:?}");
-    // A question about one call has no others.
+    // A question about a single call has no "all further calls" option.
     place.write("plan.yaml", APPROVE);
     assert_eq!(place.kapell(&["run", "plan.yaml", "--no-input"]).code, Some(4));
     let single = place.kapell(&["answer", "last", "q1", "--accept", "--all"]);

@@ -1,4 +1,4 @@
-//! Text from agents and files on every surface: it never commands a terminal, reorders a line, or hides.
+//! Text from agents and files in all output: it never controls a terminal, reorders a line, or hides.
 
 use std::process::Stdio;
 
@@ -37,7 +37,7 @@ tasks:
     place
 }
 
-/// Asserts that text for people holds nothing that a terminal obeys or cannot show.
+/// Asserts that text for people contains nothing that a terminal interprets or cannot show.
 fn assert_safe(surface: &str, text: &str) {
     let unsafe_char = |c: char| {
         (c.is_control() && c != '\n' && c != '\t')
@@ -116,7 +116,7 @@ fn detached_log_is_escaped() {
     assert_safe("log of a detached run", &log);
 }
 
-/// On a terminal kapell moves the cursor and uses styles; nothing that the agent wrote is among them.
+/// On a terminal, kapell moves the cursor and uses styles, but none of them come from the agent's text.
 #[test]
 fn agent_escape_sequences_never_reach_the_terminal() {
     const SPAWN: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";

@@ -171,7 +171,7 @@ pub(crate) fn check_run(records: &[Record], effects: &Effects, expected: &Output
         let took_effect = effects.attempts_of(task);
         match story.results.get(task) {
             None => problems.push(format!("`{task}` has no result")),
-            // The result that the call had is unknown.
+            // The output of a confirmed call is lost, so the expected one stands in for it.
             Some(Err(ConfirmedByPerson)) => {
                 let lost = expected.get(task.as_str()).cloned().unwrap_or_default();
                 returned.insert(task.to_string(), lost);

@@ -1,6 +1,5 @@
-//! Keeps what other processes want of a run until the run has taken it up.
-//! Never decides whether it is granted, and never takes anything out: the event that follows does, in the same
-//! transaction.
+//! Stores requests of other processes to a run until the run has consumed them. The event that handles a request
+//! removes it in the same transaction.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use crate::{
     system::process::RequestSender,
 };
 
-/// What a process wants of a run that another one drives, or that nobody drives now.
+/// A request to a run, whether or not another process drives it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ControlRequest {
@@ -21,28 +20,28 @@ pub enum ControlRequest {
     Answer {
         /// The question.
         question: QuestionId,
-        /// What was said; valid by the question's form.
+        /// The answer, valid according to the question's form.
         answer: Answer,
-        /// True if it is a yes to every further call of the same task too.
+        /// True if it also approves all further calls of the same task.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         all: bool,
     },
-    /// The end of the run.
+    /// The cancellation of the run.
     Cancel,
 }
 
-/// A request as it waits in the inbox.
+/// A request in the queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueuedRequest {
-    /// Its number in the journal.
+    /// The ID in the journal.
     pub id: i64,
-    /// What is wanted.
+    /// The request.
     pub request: ControlRequest,
-    /// Who wants it, as the sender says. Absent where something else than kapell wrote the request.
+    /// The sender, by its own account. Absent if another program wrote the request.
     pub sender: Option<RequestSender>,
 }
 
-/// How a request is written.
+/// The stored format of a request.
 #[derive(Serialize, Deserialize)]
 struct StoredRequest<R> {
     #[serde(flatten)]
@@ -51,44 +50,44 @@ struct StoredRequest<R> {
     sender: Option<RequestSender>,
 }
 
-/// The inbox of a run. Its calls take microseconds, unless another process holds the journal.
+/// The control queue of a run. Its calls take microseconds, unless another process locks the journal.
 #[derive(Debug)]
 pub struct ControlQueue {
-    /// Opened when it is needed first.
+    /// Opened on first use.
     connection: Option<Connection>,
     path: PathBuf,
     run: RunId,
-    /// The last request that was taken.
+    /// The ID of the last request that was read.
     last_read_id: i64,
-    /// What SQLite called the journal's content when it was last read; another number says that it may be another.
+    /// SQLite's `data_version` at the last read; a different value means that the content may have changed.
     data_version: Option<i64>,
 }
 
 impl ControlQueue {
-    /// Opens the inbox of `run` in the journal at `path`.
+    /// Opens the control queue of `run` in the journal at `path`.
     ///
-    /// # Errors
+    ///  # Errors
     /// As for [`super::SqliteJournal::open`].
     pub fn open(path: &Path, run: &RunId) -> Result<Self, JournalError> {
         let connection = schema::open_for_writing(path)?;
         Ok(Self { connection: Some(connection), ..Self::open_lazily(path, run) })
     }
 
-    /// Returns the same, but opened when it is needed first. Most runs are over before anybody wants anything of them.
+    /// Returns the queue without opening it until its first use. Most runs end before they get a request.
     pub fn open_lazily(path: &Path, run: &RunId) -> Self {
         Self { connection: None, path: path.to_path_buf(), run: run.clone(), last_read_id: 0, data_version: None }
     }
 
-    /// Leaves a request, which is durable when this returns.
+    /// Adds a request, which is durable when this returns.
     ///
-    /// # Errors
-    /// [`JournalError::RunEnded`] when the run can take no more, [`JournalError::AlreadyAnswered`] when there is an answer to
-    /// the same question already.
+    ///  # Errors
+    /// Returns [`JournalError::RunEnded`] if the run no longer accepts requests, and [`JournalError::AlreadyAnswered`]
+    /// if the same question already has an answer.
     pub fn send(&mut self, request: &ControlRequest, sender: &RequestSender) -> Result<(), JournalError> {
         let Self { connection, path, run, .. } = self;
         let connection = open_connection(connection, path)?;
         let failed = |error| JournalError::from_sqlite(path, error);
-        // Immediate, so that the run cannot end between the look and the request.
+        // Immediate, so that the run cannot end between the check and the insertion.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let status: Option<RunStatus> = transaction
             .query_row("SELECT status FROM runs WHERE run = ?1", [run.as_str()], |row| schema::read_status(row, 0))
@@ -119,11 +118,11 @@ impl ControlQueue {
         }
     }
 
-    /// Returns the requests that this inbox has not given before, oldest first. One that a run has not taken up when
-    /// its process dies is given again to the next process.
+    /// Returns the requests that this queue has not returned before, oldest first. If a process dies before its run has
+    /// consumed a request, the next process gets it again.
     ///
-    /// # Errors
-    /// When the journal cannot be read.
+    ///  # Errors
+    /// Returns an error if the journal cannot be read.
     pub fn read_new(&mut self) -> Result<Vec<QueuedRequest>, JournalError> {
         let Self { connection, path, run, last_read_id: taken, data_version: version } = self;
         let connection = open_connection(connection, path)?;
@@ -143,7 +142,7 @@ impl ControlQueue {
                 match serde_json::from_str(&body) {
                     Ok(StoredRequest { request, sender }) => found.push(QueuedRequest { id, request, sender }),
                     Err(error) => {
-                        // Kept, it would take the place of an answer for good.
+                        // If it stayed, it would block an answer to the same question forever.
                         tracing::warn!(%error, "removing a request that cannot be read");
                         connection.execute("DELETE FROM inbox WHERE id = ?1", [id])?;
                     }
@@ -154,10 +153,10 @@ impl ControlQueue {
         take().map_err(|error| JournalError::from_sqlite(path, error))
     }
 
-    /// Removes a request that was refused, so that another one can take its place.
+    /// Removes a rejected request, so that another one can take its place.
     ///
-    /// # Errors
-    /// When the journal cannot be written.
+    ///  # Errors
+    /// Returns an error if the journal cannot be written.
     pub fn remove(&mut self, id: i64) -> Result<(), JournalError> {
         let Self { connection, path, .. } = self;
         let removed = open_connection(connection, path)?.execute("DELETE FROM inbox WHERE id = ?1", [id]);
@@ -194,7 +193,7 @@ mod tests {
         }
     }
 
-    /// Returns a run in which `q1` and `q2` are asked, and what follows when events are appended to it.
+    /// Returns a run with the open questions `q1` and `q2`, and a function that appends events to it.
     fn run_with_questions() -> (tempfile::TempDir, SqliteJournal, ControlQueue, impl FnMut(serde_json::Value)) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal.db");
@@ -221,7 +220,7 @@ mod tests {
         queue.send(request, &RequestSender::current())
     }
 
-    /// Returns the requests that are new, all of which this process sent.
+    /// Returns the new requests, and asserts that this process sent all of them.
     fn read_requests(inbox: &mut ControlQueue) -> Vec<ControlRequest> {
         let sent = inbox.read_new().expect("reads");
         assert!(sent.iter().all(|sent| sent.sender == Some(RequestSender::current())), "{sent:?}");

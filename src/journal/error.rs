@@ -1,5 +1,4 @@
-//! Says what is wrong with a journal, where, and what to do about it.
-//! Never opens one.
+//! Errors of the journal, each with the file and a suggested fix.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,16 +7,16 @@ use miette::Diagnostic;
 use super::Holder;
 use crate::model::{QuestionId, RunId, RunStatus};
 
-/// Why the journal could not be read or written.
+/// An error when reading or writing the journal.
 ///
-/// Cheap to clone: one failed commit is the answer to every append that was in it.
+/// Cheap to clone: a failed commit is the result of every append in it.
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]
 pub enum JournalError {
-    /// The platform names no place for a journal.
+    /// The platform has no data directory.
     #[error("there is no home directory to keep the journal in")]
     #[diagnostic(code(journal::no_home), help("name a file with `--journal PATH`"))]
     NoDataDirectory,
-    /// The folder or the file cannot be made.
+    /// The folder or the file cannot be created.
     #[error("the journal `{path}` cannot be created")]
     #[diagnostic(
         code(journal::create),
@@ -26,25 +25,25 @@ pub enum JournalError {
     Create {
         /// The journal.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: Arc<std::io::Error>,
     },
-    /// There is no journal yet.
+    /// The journal does not exist.
     #[error("there is no journal at `{path}`")]
     #[diagnostic(code(journal::missing), help("the first `kapell run` makes it; `--journal PATH` names another"))]
     Missing {
-        /// Where it was looked for.
+        /// The expected path.
         path: PathBuf,
     },
-    /// The file is something else.
+    /// The file is not a journal.
     #[error("`{path}` is not a kapell journal")]
     #[diagnostic(code(journal::foreign), help("name another file with `--journal PATH`; this one was left as it is"))]
     NotAJournal {
         /// The file.
         path: PathBuf,
     },
-    /// The file's format is not the one that this program reads and writes.
+    /// The file's format is not supported.
     #[error("the journal `{path}` has format {found}, and this kapell works with format {expected}")]
     #[diagnostic(
         code(journal::version),
@@ -53,9 +52,9 @@ pub enum JournalError {
     UnsupportedVersion {
         /// The journal.
         path: PathBuf,
-        /// The format it has.
+        /// The format of the file.
         found: i64,
-        /// The format this program has.
+        /// The format of this program.
         expected: i64,
     },
     /// The file is damaged.
@@ -70,7 +69,7 @@ pub enum JournalError {
     Damaged {
         /// The journal.
         path: PathBuf,
-        /// What SQLite said.
+        /// The SQLite error.
         #[source]
         source: Arc<rusqlite::Error>,
     },
@@ -88,7 +87,7 @@ pub enum JournalError {
         /// Its write-ahead log.
         log: PathBuf,
     },
-    /// A record is gone, or not what was written.
+    /// A record is missing or has changed.
     #[error("the journal `{path}` is damaged: event {seq} of run `{run}` is gone or not what was written")]
     #[diagnostic(code(journal::altered), help("the events before it and other runs can be read"))]
     RecordCorrupted {
@@ -96,10 +95,10 @@ pub enum JournalError {
         path: PathBuf,
         /// The run.
         run: RunId,
-        /// The record's number.
+        /// The sequence number of the record.
         seq: u64,
     },
-    /// The file or its folder may not be written to.
+    /// The file or its folder is read-only.
     #[error("the journal `{path}` cannot be written to")]
     #[diagnostic(
         code(journal::read_only),
@@ -108,7 +107,7 @@ pub enum JournalError {
     ReadOnly {
         /// The journal.
         path: PathBuf,
-        /// What SQLite said.
+        /// The SQLite error.
         #[source]
         source: Arc<rusqlite::Error>,
     },
@@ -118,11 +117,11 @@ pub enum JournalError {
     DiskFull {
         /// The journal.
         path: PathBuf,
-        /// What SQLite said.
+        /// The SQLite error.
         #[source]
         source: Arc<rusqlite::Error>,
     },
-    /// Another process held the file for too long.
+    /// Another process locked the file for too long.
     #[error("the journal `{path}` is held by another process")]
     #[diagnostic(
         code(journal::busy),
@@ -131,21 +130,21 @@ pub enum JournalError {
     Busy {
         /// The journal.
         path: PathBuf,
-        /// What SQLite said.
+        /// The SQLite error.
         #[source]
         source: Arc<rusqlite::Error>,
     },
-    /// Anything else that SQLite says.
+    /// Any other SQLite error.
     #[error("the journal `{path}` cannot be used")]
     #[diagnostic(code(journal::storage))]
     Sqlite {
         /// The journal.
         path: PathBuf,
-        /// What SQLite said.
+        /// The SQLite error.
         #[source]
         source: Arc<rusqlite::Error>,
     },
-    /// A record would leave a gap in its run, or overwrite what is there.
+    /// A record would leave a gap in its run, or overwrite another record.
     #[error("run `{run}` has {expected} events, so event {found} cannot follow")]
     #[diagnostic(
         code(journal::sequence),
@@ -154,9 +153,9 @@ pub enum JournalError {
     SequenceGap {
         /// The run.
         run: RunId,
-        /// The number that the next record must have.
+        /// The expected sequence number of the next record.
         expected: u64,
-        /// The number that it has.
+        /// The actual sequence number.
         found: u64,
     },
     /// Another process drives the run.
@@ -165,19 +164,19 @@ pub enum JournalError {
     Driven {
         /// The run.
         run: RunId,
-        /// The origin.
+        /// The process that drives it.
         holder: Holder,
     },
-    /// The run takes no requests any more.
+    /// The run no longer accepts requests.
     #[error("run `{run}` has ended: {status}")]
     #[diagnostic(code(journal::ended), help("`kapell runs show {run}` tells how"))]
     RunEnded {
         /// The run.
         run: RunId,
-        /// How it ended.
+        /// The final status.
         status: RunStatus,
     },
-    /// Somebody has answered the question already.
+    /// The question already has an answer in the queue.
     #[error("question `{question}` of run `{run}` has an answer that waits to be taken up")]
     #[diagnostic(
         code(journal::answer_waits),
@@ -189,7 +188,7 @@ pub enum JournalError {
         /// The question.
         question: QuestionId,
     },
-    /// There can be no lock on the run.
+    /// The run cannot be locked.
     #[error("the lease `{path}` cannot be taken")]
     #[diagnostic(
         code(journal::lease),
@@ -198,66 +197,66 @@ pub enum JournalError {
     LeaseUnavailable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         #[source]
         source: Arc<std::io::Error>,
     },
-    /// A record is not what this program writes.
+    /// A record is invalid.
     #[error("event {seq} of run `{run}` cannot be converted from or to JSON")]
     #[diagnostic(code(journal::record), help("the run was written by another kapell, or the journal was edited"))]
     InvalidRecord {
         /// The run.
         run: RunId,
-        /// The record's number.
+        /// The sequence number of the record.
         seq: u64,
-        /// Where and why.
+        /// The parse error.
         #[source]
         source: Arc<serde_json::Error>,
     },
-    /// More appends are waiting than any honest caller has.
+    /// The append queue is full.
     #[error("{waiting} appends are waiting for the journal")]
     #[diagnostic(code(journal::overrun), help("await earlier appends before making so many more"))]
     QueueFull {
-        /// How many.
+        /// The number of waiting appends.
         waiting: usize,
     },
-    /// The thread that writes is gone.
+    /// The writer thread has ended.
     #[error("the journal's writer has ended")]
     #[diagnostic(
         code(journal::closed),
         help("this is a bug in kapell; `kapell resume` goes on from the events that are durable")
     )]
     Closed,
-    /// No run goes by that name.
+    /// No run matches the name.
     #[error("no run is called `{wanted}`{}", run_list(.known, "; the latest are "))]
     #[diagnostic(
         code(journal::unknown_run),
         help("`kapell runs list` shows them all; the first or last characters of an id, or `last`, are enough")
     )]
     UnknownRun {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
         /// The latest runs, latest first.
         known: Vec<RunId>,
     },
-    /// Several runs go by that name.
+    /// Several runs match the name.
     #[error("more than one run is called `{wanted}`{}", run_list(.candidates, ": "))]
     #[diagnostic(code(journal::ambiguous_run), help("give more characters of the id"))]
     AmbiguousRun {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
-        /// Some of the runs that match, latest first.
+        /// Some of the matching runs, latest first.
         candidates: Vec<RunId>,
     },
 }
 
 impl JournalError {
-    /// Returns whether the append itself is at fault, so that others in the same transaction may still succeed.
+    /// Returns whether only the append itself is invalid, so that others in the same transaction may still succeed.
     pub(super) fn is_append_error(&self) -> bool {
         matches!(self, Self::SequenceGap { .. } | Self::InvalidRecord { .. })
     }
 
-    /// What an error of SQLite means for the journal at `path`.
+    /// Converts a SQLite error of the journal at `path`.
     pub(super) fn from_sqlite(path: &std::path::Path, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode;
         let path = path.to_path_buf();
@@ -276,7 +275,7 @@ impl JournalError {
     }
 }
 
-/// Run ids in a sentence; nothing where there are none.
+/// Formats run IDs for a sentence; empty without runs.
 fn run_list(runs: &[RunId], lead: &str) -> String {
     if runs.is_empty() {
         return String::new();

@@ -1,5 +1,5 @@
-//! Keeps two processes from driving one run: while one does, it holds a lock on a file of the run.
-//! Never outlives its process: the system takes the lock back from one that dies, and children do not inherit it.
+//! Prevents two processes from driving the same run: the driver holds a lock on a file of the run. The system releases
+//! the lock of a dead process, and child processes do not inherit it.
 
 use std::{
     fmt,
@@ -15,21 +15,21 @@ use std::{
 use super::{JournalError, schema};
 use crate::{model::RunId, system::files};
 
-/// How long a lock that is held is tried again. Who only looks for a holder takes it for microseconds.
+/// The timeout for acquiring a held lock. A process that only looks for the holder locks it for microseconds.
 const LOCK_RETRY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The right to drive a run, until it is dropped.
+/// The exclusive right to drive a run, until it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     path: PathBuf,
-    /// Locked for as long as it is open.
+    /// Locked while open.
     _file: File,
 }
 
 /// The process that drives a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// Its id; absent for the moment between its taking the lease and writing the id down.
+    /// The process ID; absent for the moment between acquiring the lease and writing the ID.
     pub pid: Option<u32>,
 }
 
@@ -43,11 +43,12 @@ impl fmt::Display for Holder {
 }
 
 impl Lease {
-    /// Takes the lease of `run`, whose events are in the journal at `journal`. Blocks for a tenth of a second where
-    /// another process has it.
+    /// Acquires the lease of `run`, whose events are in the journal at `journal`. Blocks for a tenth of a second if
+    /// another process holds it.
     ///
-    /// # Errors
-    /// [`JournalError::Driven`] when another process has it, [`JournalError::LeaseUnavailable`] when there can be no lock.
+    ///  # Errors
+    /// Returns [`JournalError::Driven`] if another process holds it, and [`JournalError::LeaseUnavailable`] if locking
+    /// fails.
     pub fn acquire(journal: &Path, run: &RunId) -> Result<Self, JournalError> {
         let path = lease_path(journal, run);
         Self::acquire_at(&path, run).map_err(|error| match error {
@@ -71,7 +72,7 @@ impl Lease {
                     file.write_all(std::process::id().to_string().as_bytes())?;
                     return Ok(Self { path: path.to_path_buf(), _file: file });
                 }
-                // Who had the lease before removed the file after it was opened here.
+                // The previous holder removed the file after it was opened here.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(Duration::from_millis(5)),
                 Err(TryLockError::WouldBlock) => return Err(AcquireError::Held(parse_holder(file))),
@@ -80,10 +81,10 @@ impl Lease {
         }
     }
 
-    /// Returns the process that drives `run`, if one does. Takes microseconds.
+    /// Returns the process that drives `run`, if any. Takes microseconds.
     ///
-    /// # Errors
-    /// When it cannot be found out.
+    ///  # Errors
+    /// Returns an error if the lock cannot be checked.
     pub fn holder(journal: &Path, run: &RunId) -> Result<Option<Holder>, JournalError> {
         let path = lease_path(journal, run);
         read_holder(&path, run).map_err(|source| JournalError::LeaseUnavailable { path, source: Arc::new(source) })
@@ -92,12 +93,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A file that stays is not locked any more, so it misleads nobody.
+        // A remaining file is not locked, so it is harmless.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Why a lease could not be taken.
+/// The reason why a lease was not acquired.
 enum AcquireError {
     Held(Holder),
     Io(io::Error),
@@ -123,14 +124,14 @@ fn read_holder(path: &Path, run: &RunId) -> io::Result<Option<Holder>> {
     }
 }
 
-/// What its holder wrote into a file that is locked.
+/// Parses the holder from a locked file.
 fn parse_holder(mut file: File) -> Holder {
     let mut text = String::new();
     let process = file.read_to_string(&mut text).ok().and_then(|_| text.parse().ok());
     Holder { pid: process }
 }
 
-/// Returns whether `path` still leads to the open file.
+/// Returns whether `path` still refers to the open file.
 fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
     match fs::metadata(path) {
@@ -140,13 +141,13 @@ fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Returns the file of a run: beside the journal itself, by whatever links it was reached.
+/// Returns the lease file of a run, next to the journal itself after resolving links.
 fn lease_path(journal: &Path, run: &RunId) -> PathBuf {
     let journal = fs::canonicalize(journal).unwrap_or_else(|_| journal.to_path_buf());
     schema::with_suffix(&journal, ".leases").join(run.as_str())
 }
 
-/// Returns an id that came from a journal which somebody edited must not lead to another folder.
+/// Rejects an ID that could lead to another folder, since the journal may have been edited.
 fn check_run_id(run: &RunId) -> io::Result<()> {
     let mut parts = Path::new(run.as_str()).components();
     match (parts.next(), parts.next()) {

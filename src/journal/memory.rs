@@ -1,5 +1,4 @@
-//! Keeps the events of runs in memory, for tests and for drivers that need no durability.
-//! Never writes anywhere.
+//! Stores the events of runs in memory, for tests and for drivers that need no durability.
 
 use std::{
     collections::HashMap,
@@ -12,7 +11,7 @@ use serde_json::Value;
 use super::{Journal, JournalError};
 use crate::model::{CheckpointKey, Checkpoints, Record, RunId};
 
-/// A journal that ends with its process. Clones share their records.
+/// A journal that lasts as long as its process. Clones share their records.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryJournal {
     // A lock, since `append` takes `&self` and may be called from any thread; held only to push or clone.
@@ -22,13 +21,13 @@ pub struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// Returns the records of `run`, oldest first; none where the run is unknown.
+    /// Returns the records of `run`, oldest first; empty if the run is unknown.
     pub fn records(&self, run: &RunId) -> Vec<Record> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.get(run).cloned().unwrap_or_default()
     }
 
-    /// Returns the notes of `run`.
+    /// Returns the checkpoints of `run`.
     pub fn checkpoints(&self, run: &RunId) -> Checkpoints {
         let notes = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
         notes.get(run).cloned().unwrap_or_default()

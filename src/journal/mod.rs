@@ -1,5 +1,4 @@
-//! Keeps the events of every run, durably.
-//! Never decides.
+//! Stores the events of all runs durably.
 
 mod control_queue;
 mod error;
@@ -30,25 +29,26 @@ pub use sqlite::{Durability, SqliteJournal};
 
 use crate::model::{CheckpointKey, Record, RunId};
 
-/// Where events are kept. Appends are durable in the order in which `append` was called.
+/// A store of events. Appends become durable in the order of the `append` calls.
 pub trait Journal: Send + Sync {
-    /// Queues the records at once; the future ends when they are durable.
+    /// Queues the records immediately; the future completes when they are durable.
     ///
-    /// The records are kept even if the future is dropped. All of one append become durable together.
+    /// The records are kept even if the future is dropped. All records of one append become durable together.
     ///
-    /// # Errors
-    /// When they are not durable. The run's next append must then start with the same record:
-    /// a gap is refused with [`JournalError::SequenceGap`].
+    ///  # Errors
+    /// Returns an error if they are not durable. The run's next append must then start with the same record: a gap is
+    /// rejected with [`JournalError::SequenceGap`].
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
 
-    /// Queues a note of `run`, which replaces the one of the same key; the future ends when it is durable.
+    /// Queues a checkpoint of `run`, which replaces an earlier one with the same key; the future completes when it is
+    /// durable.
     ///
-    /// A note becomes durable no later than the records that are appended after it, unless a later note of the same key
-    /// replaces it before. The notes of a run are gone once it has ended for good. The note is kept even if the future
-    /// is dropped.
+    /// A checkpoint becomes durable no later than the records that are appended after it, unless a later checkpoint
+    /// with the same key replaces it first. The checkpoints of a run are removed once it has ended for good. The
+    /// checkpoint is kept even if the future is dropped.
     ///
-    /// # Errors
-    /// When it is not durable.
+    ///  # Errors
+    /// Returns an error if it is not durable.
     fn save_checkpoint(
         &self,
         run: &RunId,

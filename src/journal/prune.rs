@@ -1,5 +1,4 @@
-//! Takes runs out of a journal for good.
-//! Never one that a process drives.
+//! Deletes runs from a journal.
 
 use std::path::Path;
 
@@ -8,12 +7,12 @@ use rusqlite::TransactionBehavior;
 use super::{JournalError, Lease, schema};
 use crate::model::RunId;
 
-/// Takes a run out of the journal at `path`. Its space is used again by later runs; the file does not shrink.
+/// Deletes a run from the journal at `path`. Later runs reuse its space; the file does not shrink.
 ///
-/// # Errors
-/// [`JournalError::Driven`] when a process drives it, or when the journal cannot be written.
+///  # Errors
+/// Returns [`JournalError::Driven`] if a process drives it, or another error if the journal cannot be written.
 pub fn prune_run(path: &Path, run: &RunId) -> Result<(), JournalError> {
-    // Nobody takes up a run that is about to be gone.
+    // The lease prevents other processes from resuming the run during its deletion.
     let _lease = Lease::acquire(path, run)?;
     let failed = |error| JournalError::from_sqlite(path, error);
     let mut connection = schema::open_for_writing(path)?;

@@ -1,5 +1,4 @@
-//! Reads what the journal holds, while others write to it.
-//! Never writes, and never holds a transaction open between two calls.
+//! Reads the journal while other processes write to it. Holds no transaction open between two calls.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,64 +18,64 @@ use super::{
 };
 use crate::model::{CheckpointKey, Checkpoints, QuestionId, Record, RunId, RunStatus, Timestamp};
 
-/// A page of records ends with the one that makes it this long, so that reading takes little memory however long
-/// the run is. One record may be larger.
+/// The size at which a page of records is complete, so that reading a long run takes little memory. One record may be
+/// larger.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Most candidates that an error about a run's name shows: what fits a terminal.
+/// The maximum number of candidates in an error about a run's name, so that they fit a terminal.
 const MAX_CANDIDATES: usize = 8;
 
-/// A connection that reads.
+/// A read-only connection to the journal.
 #[derive(Debug)]
 pub struct JournalReader {
     connection: Connection,
     path: PathBuf,
 }
 
-/// A run as `kapell runs list` shows it.
+/// A run, as listed by `kapell runs list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSummary {
-    /// Its id.
+    /// The run ID.
     pub run: RunId,
-    /// The name of its plan.
+    /// The name of the plan.
     pub name: String,
-    /// When it started.
+    /// The start time.
     pub started: Timestamp,
-    /// When it ended; absent while it runs, and after its process died.
+    /// The end time; absent while it runs, and after its process died.
     pub ended: Option<Timestamp>,
-    /// How it stands or ended.
+    /// The status.
     pub status: RunStatus,
-    /// When its latest event was decided.
+    /// The time of the latest event.
     pub last_event: Timestamp,
-    /// Who drives it. A run that has not ended and that nobody drives was interrupted.
+    /// The driving process. A run that has not ended and has no driver was interrupted.
     pub driver: Option<Holder>,
 }
 
 impl RunSummary {
-    /// Returns whether the run can go on: it is driven, was interrupted, or is paused.
+    /// Returns whether the run can continue: it is running, interrupted, or paused.
     pub fn is_unfinished(&self) -> bool {
         self.status.is_unfinished()
     }
 }
 
-/// A record as the journal keeps it.
+/// A record in the journal's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRecord {
-    /// Its number in the run.
+    /// The sequence number in the run.
     pub seq: u64,
-    /// Its JSON on one line: what `serde_json::to_string` makes of a [`JournalError::InvalidRecord`].
+    /// Its JSON on one line, as `serde_json::to_string` writes a [`Record`].
     pub json: String,
 }
 
 impl RawRecord {
-    /// Returns the record.
+    /// Parses the record.
     ///
-    /// # Errors
-    /// [`JournalError::InvalidRecord`] when the JSON is not one.
+    ///  # Errors
+    /// Returns [`JournalError::InvalidRecord`] if the JSON is not a valid record.
     pub fn parse(&self, run: &RunId) -> Result<Record, JournalError> {
         let mut json = serde_json::Deserializer::from_str(&self.json);
-        // An agent's answer may be nested as deeply as JSON from outside is let in, and its record is a few
-        // levels deeper. What the journal took in must come out again.
+        // An agent's result may be nested as deeply as the limit for external JSON, and its record adds a few levels.
+        // Accepted content must be readable.
         json.disable_recursion_limit();
         Record::deserialize(&mut json).map_err(|source| JournalError::InvalidRecord {
             run: run.clone(),
@@ -89,57 +88,56 @@ impl RawRecord {
 impl JournalReader {
     /// Opens the journal at `path`.
     ///
-    /// # Errors
-    /// When there is none, or it is damaged, another kind of file, or of another format.
+    ///  # Errors
+    /// Returns an error if the file is missing, damaged, of another kind, or of another format.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         Ok(Self { connection: schema::open_for_reading(path)?, path: path.to_path_buf() })
     }
 
-    /// Returns the latest `limit` runs, latest first. The journal's own order says which is later, whatever the clock said
-    /// when they started.
+    /// Returns the latest `limit` runs, latest first. The order is that of the journal, since clocks can be set back.
     ///
-    /// # Errors
-    /// When the journal cannot be read.
+    ///  # Errors
+    /// Returns an error if the journal cannot be read.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.summaries("ORDER BY number DESC LIMIT ?1", [limit])
     }
 
-    /// One run.
+    /// Returns one run.
     ///
-    /// # Errors
-    /// [`JournalError::UnknownRun`], or when the journal cannot be read.
+    ///  # Errors
+    /// Returns [`JournalError::UnknownRun`], or another error if the journal cannot be read.
     pub fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
         let found = self.summaries("WHERE run = ?1", [run.as_str()])?.pop();
         found.ok_or_else(|| JournalError::UnknownRun { wanted: run.to_string(), known: Vec::new() })
     }
 
-    /// Returns the process that drives `run`, if one does.
+    /// Returns the process that drives `run`, if any.
     ///
-    /// # Errors
-    /// When it cannot be found out.
+    ///  # Errors
+    /// Returns an error if the lease cannot be read.
     pub fn driver(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
         Lease::holder(&self.path, run)
     }
 
-    /// Returns the runs that have not ended for good, latest first: those that are driven, interrupted or paused.
+    /// Returns the runs that can continue, latest first: running, interrupted, and paused ones.
     ///
-    /// # Errors
-    /// When the journal cannot be read.
+    ///  # Errors
+    /// Returns an error if the journal cannot be read.
     pub fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
         self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY number DESC", [])
     }
 
-    /// Returns the questions of `run` to which there are answers that it has not taken up.
+    /// Returns the questions of `run` with answers that the run has not consumed yet.
     ///
-    /// # Errors
-    /// When the journal cannot be read.
+    ///  # Errors
+    /// Returns an error if the journal cannot be read.
     pub fn pending_answers(&self, run: &RunId) -> Result<Vec<QuestionId>, JournalError> {
         let query = "SELECT question FROM inbox WHERE run = ?1 AND question IS NOT NULL ORDER BY id";
         self.query_rows(query, [run.as_str()], |row| Ok(QuestionId::from(row.get::<_, String>(0)?)))
     }
 
-    /// Returns the runs that `which` selects, each with its driver.
+    /// Returns the runs selected by `which`, each with its driver.
     fn summaries(&self, which: &str, parameters: impl rusqlite::Params) -> Result<Vec<RunSummary>, JournalError> {
         const COLUMNS: &str = "
             SELECT run, name, started, ended, status,
@@ -149,7 +147,7 @@ impl JournalReader {
         for summary in found.iter_mut().filter(|summary| summary.ended.is_none()) {
             summary.driver = self.driver(&summary.run)?;
             if summary.driver.is_none() {
-                // It may have ended since it was read; a run's driver leaves after its end is durable.
+                // It may have ended since the first query. A driver releases its lease after the end is durable.
                 let again = self.query_rows(
                     &(COLUMNS.to_owned() + "WHERE run = ?1"),
                     [summary.run.as_str()],
@@ -161,10 +159,10 @@ impl JournalReader {
         Ok(found)
     }
 
-    /// Returns the one run whose id is `name`, or begins or ends with it; `last` is the one that started last.
+    /// Returns the run whose ID equals, starts with, or ends with `name`; `last` is the run that started last.
     ///
-    /// # Errors
-    /// [`JournalError::UnknownRun`] and [`JournalError::AmbiguousRun`], with runs that may have been meant.
+    ///  # Errors
+    /// Returns [`JournalError::UnknownRun`] or [`JournalError::AmbiguousRun`], with candidates.
     pub fn find_run(&self, name: &str) -> Result<RunId, JournalError> {
         let wanted = name.trim().to_lowercase();
         let latest = |limit| self.query_run_ids("SELECT run FROM runs ORDER BY number DESC LIMIT ?1", (limit,));
@@ -180,27 +178,27 @@ impl JournalReader {
         };
         match found.len() {
             0 => Err(JournalError::UnknownRun { wanted: name.to_owned(), known: latest(MAX_CANDIDATES)? }),
-            // An id that is the beginning of another one is still its own name.
+            // An exact match wins, even if it is also a prefix of another ID.
             _ if found.len() == 1 || found[0].as_str() == wanted => Ok(found.swap_remove(0)),
             _ => Err(JournalError::AmbiguousRun { wanted: name.to_owned(), candidates: found }),
         }
     }
 
-    /// Returns the records of `run` from `from_seq` on, oldest first. After its end, the iterator may be asked again
-    /// for what has been appended since.
+    /// Returns the records of `run` from `from_seq` on, oldest first. After its end, the iterator can be polled again
+    /// for new records.
     pub fn records<'a>(&'a self, run: &'a RunId, from_seq: u64) -> Records<'a> {
         Records { raw: self.raw_records(run, from_seq) }
     }
 
-    /// Returns the same as JSON text, not parsed.
+    /// Returns the same records as unparsed JSON text.
     pub fn raw_records<'a>(&'a self, run: &'a RunId, from_seq: u64) -> RawRecords<'a> {
         RawRecords { reader: self, run, next: from_seq, page: Vec::new().into_iter() }
     }
 
-    /// Returns the notes of `run`; none once it has ended for good.
+    /// Returns the checkpoints of `run`; empty once the run has ended for good.
     ///
-    /// # Errors
-    /// When the journal cannot be read, or holds a note that is none.
+    ///  # Errors
+    /// Returns an error if the journal cannot be read or contains an invalid checkpoint.
     pub fn checkpoints(&self, run: &RunId) -> Result<Checkpoints, JournalError> {
         let mut query =
             self.with_journal_path(self.connection.prepare_cached("SELECT key, body FROM notes WHERE run = ?1"))?;
@@ -221,7 +219,7 @@ impl JournalReader {
         Ok(notes)
     }
 
-    /// Returns the ids of the runs, latest first, as far as they can be read.
+    /// Returns the IDs of the runs, latest first, as far as they are readable.
     pub(super) fn run_ids(&self) -> Vec<RunId> {
         let of = |query: &str| {
             let mut found = Vec::new();
@@ -236,7 +234,7 @@ impl JournalReader {
         };
         let mut found = of("SELECT run FROM runs ORDER BY number DESC");
         if found.is_empty() {
-            // The list is lost, but the events tell of the same runs.
+            // The run list is lost, but the events contain the same IDs.
             found = of("SELECT run FROM events GROUP BY run ORDER BY min(rowid) DESC");
         }
         found
@@ -246,12 +244,12 @@ impl JournalReader {
         result.map_err(|error| JournalError::from_sqlite(&self.path, error))
     }
 
-    /// Returns the records from `from_seq` on, up to the end of the row that makes them [`PAGE_BYTES`]; none when there
-    /// are no more.
+    /// Returns the records from `from_seq` on, up to the end of the row that completes [`PAGE_BYTES`]; empty at the
+    /// end.
     fn read_page(&self, run: &RunId, from_seq: u64) -> Result<Vec<RawRecord>, JournalError> {
         let failed = |error| JournalError::from_sqlite(&self.path, error);
         let altered = |seq| JournalError::RecordCorrupted { path: self.path.clone(), run: run.clone(), seq };
-        // One look at the journal for the records and their number, whatever is appended meanwhile.
+        // One snapshot for the records and their number, regardless of concurrent appends.
         let _look = self.connection.unchecked_transaction().map_err(failed)?;
         let mut next = self.row_containing(run, from_seq).map_err(failed)?;
         let query = "SELECT seq, body, sum FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq";
@@ -290,7 +288,7 @@ impl JournalReader {
         Ok(page)
     }
 
-    /// Where the row begins that holds event `seq`, or the next row if none does yet.
+    /// Returns the start of the row that contains event `seq`, or `seq` itself if there is none yet.
     fn row_containing(&self, run: &RunId, seq: u64) -> rusqlite::Result<u64> {
         let query = format!(
             "SELECT iif(seq + {EVENTS_PER_ROW_SQL} > ?2, seq, ?2)
@@ -301,7 +299,7 @@ impl JournalReader {
         Ok(found.unwrap_or(seq))
     }
 
-    /// Returns how many records the list of runs says that `run` has, if it does.
+    /// Returns the number of records of `run` according to the run list, if known.
     fn record_count(&self, run: &RunId) -> rusqlite::Result<Option<u64>> {
         let mut query = self.connection.prepare_cached("SELECT events FROM runs WHERE run = ?1")?;
         Ok(query.query_row([run.as_str()], |row| row.get(0)).optional()?.flatten())
@@ -322,20 +320,20 @@ impl JournalReader {
     }
 }
 
-/// Returns the text in a column, where it lies.
+/// Returns the text of a column without copying it.
 fn column_text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
     row.get_ref(column)?
         .as_str()
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
-/// Returns the checksums of a row's events, so far as they have any: format 2 had none, format 3 one of one event.
+/// Returns the checksums of a row's events, if any. Format 2 had none, and format 3 had one for its single event.
 fn row_checksums(column: ValueRef<'_>) -> Vec<Option<u64>> {
     match column {
         ValueRef::Null => vec![None],
         ValueRef::Integer(sum) => vec![Some(sum.cast_unsigned())],
         ValueRef::Blob(sums) => sums.as_chunks().0.iter().map(|sum| Some(u64::from_le_bytes(*sum))).collect(),
-        // Nothing wrote such a thing, and without a checksum no event is taken for intact.
+        // No version wrote this type. An event without a checksum must not count as intact.
         ValueRef::Real(_) | ValueRef::Text(_) => Vec::new(),
     }
 }
@@ -352,7 +350,7 @@ fn row_summary(row: &Row<'_>) -> rusqlite::Result<RunSummary> {
     })
 }
 
-/// Iterates over records as text; reads a page at a time.
+/// Iterator over records as text; reads one page at a time.
 #[derive(Debug)]
 pub struct RawRecords<'a> {
     reader: &'a JournalReader,
@@ -377,7 +375,7 @@ impl Iterator for RawRecords<'_> {
     }
 }
 
-/// Iterates over records.
+/// Iterator over records.
 #[derive(Debug)]
 pub struct Records<'a> {
     raw: RawRecords<'a>,

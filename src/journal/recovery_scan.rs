@@ -1,21 +1,20 @@
-//! Finds out what can still be read of a journal that is damaged.
-//! Never writes, and never fails: what it cannot read is lost.
+//! Determines how much of a damaged journal is readable. Read-only and infallible: unreadable data counts as lost.
 
 use std::path::Path;
 
 use super::{JournalError, JournalReader};
 use crate::model::RunId;
 
-/// What can be read.
+/// The readable part of a journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryScan {
-    /// Runs of which every event can be read, latest first.
+    /// Completely readable runs, latest first.
     pub intact: Vec<RunId>,
-    /// Runs of which only this many first events can be read; none, for all that is known.
+    /// Partially readable runs, each with the number of readable events from its beginning. The number may be 0.
     pub damaged: Vec<(RunId, u64)>,
 }
 
-/// Reads through the journal at `path`: as long as that takes, so only where there is damage.
+/// Reads the whole journal at `path`. This is slow, so it is only for damaged journals.
 pub fn recovery_scan(path: &Path) -> RecoveryScan {
     let mut found = RecoveryScan::default();
     let Ok(reader) = JournalReader::open(path) else { return found };
@@ -39,7 +38,7 @@ pub fn recovery_scan(path: &Path) -> RecoveryScan {
 }
 
 impl JournalError {
-    /// Returns the journal that is damaged, if this says that one is.
+    /// Returns the path of the damaged journal, if this error reports one.
     pub fn damaged_path(&self) -> Option<&Path> {
         match self {
             Self::Damaged { path, .. } | Self::RecordCorrupted { path, .. } => Some(path),

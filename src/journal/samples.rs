@@ -1,16 +1,15 @@
-//! Runs for tests: the events of one that uses every kind of event, and a way to write others as JSON.
-//! Never part of the product.
+//! Sample runs for tests: one that uses every kind of event, and a helper to write others as JSON.
 
 use serde_json::{Value, json};
 
 use crate::model::{Record, RunId};
 
-/// Returns the id of [`sample_run`].
+/// Returns the ID of [`sample_run`].
 pub(crate) fn sample_run_id() -> RunId {
     RunId::from("01990000-0000-7000-8000-00000000abcd")
 }
 
-/// Records from events as JSON, numbered from 0, a second apart.
+/// Returns records of events in JSON, numbered from 0, one second apart.
 pub(crate) fn records_from_events(events: Value) -> Vec<Record> {
     let Value::Array(events) = events else { panic!("expected a list of events") };
     let number = |(seq, mut event): (usize, Value)| {
@@ -21,7 +20,7 @@ pub(crate) fn records_from_events(events: Value) -> Vec<Record> {
     events.into_iter().enumerate().map(number).collect()
 }
 
-/// Returns a task of a plan as JSON: `extra` is laid over the usual.
+/// Returns a task of a plan as JSON; `extra` overrides the default fields.
 pub(crate) fn sample_task(id: &str, extra: Value) -> Value {
     let mut task = json!({
         "id": id, "needs": [], "work": {"call": {"routes": [{"agent": "travel", "tool": "book"}], "with": {}}},
@@ -41,7 +40,7 @@ pub(crate) fn run_started_event(tasks: Value) -> Value {
     })
 }
 
-/// Returns a run in which everything happens once.
+/// Returns a run in which every kind of event occurs once.
 pub(crate) fn sample_run() -> Vec<Record> {
     let origin = json!({"agent": "travel", "attempt": {"task": "book", "number": 1}});
     records_from_events(json!([

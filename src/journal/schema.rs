@@ -1,5 +1,5 @@
-//! Opens the journal's file: where it lies, what is in it, and whether it is one at all.
-//! Never changes a file that is not a journal of this format or of the one before.
+//! Opens, creates, and migrates the journal's file. Never changes a file that is not a journal of this or an older
+//! format.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,20 +19,20 @@ use crate::{
     system::files,
 };
 
-/// The format of the tables and of the records in them. One more whenever either changes its meaning.
+/// The format of the tables and their records. It is incremented when either changes its meaning.
 pub(super) const FORMAT_VERSION: i64 = 5;
 
 /// SQLite's `application_id` of a kapell journal: the letters `kapl`.
 const APPLICATION_ID: i64 = i64::from_be_bytes(*b"\0\0\0\0kapl");
 
-/// How long to wait for another process that writes. Its transactions take milliseconds; ten seconds is a
-/// process that hangs or a disk that is failing.
+/// The timeout for another writing process. Its transactions take milliseconds; ten seconds mean a hanging process or a
+/// failing disk.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `events` is the truth. A row is what was appended together, or a part of that: `body` has a line for each event, `seq`
-/// is the number of the first, `at` belongs to the last, and `sum` holds their checksums, eight bytes each, the least
-/// significant first. In rows that an older format wrote there is one event, and its checksum is a number, or absent. Rows
-/// are long, so that they are kept apart from the keys by which they are found.
+/// `events` is the source of truth. A row contains the events of one append or a part of them. `body` has a line for
+/// each event, `seq` is the number of the first, and `at` is the time of the last. `sum` contains their checksums,
+/// eight bytes each, little-endian. Rows of older formats have one event, and its checksum is a number or absent. Rows
+/// are long, so they are stored apart from their keys.
 const EVENTS_TABLE: &str = "
     CREATE TABLE events (
         run  TEXT    NOT NULL,
@@ -44,9 +44,9 @@ const EVENTS_TABLE: &str = "
     );
 ";
 
-/// `runs` is derived from `events` in the same transaction, so that listing the runs need not read their events. Its own
-/// `events` is their number, by which a lost tail is noticed; it is absent where format 2 wrote them. `number` orders the
-/// runs: a start time is what a clock said, and clocks are set back.
+/// `runs` is derived from `events` in the same transaction, so that a list of runs need not read events. Its `events`
+/// column is their number, which detects a lost tail; it is absent in rows from format 2. `number` orders the runs,
+/// since clocks can be set back.
 const RUNS_TABLE: &str = "
     CREATE TABLE runs (
         number  INTEGER PRIMARY KEY,
@@ -59,8 +59,8 @@ const RUNS_TABLE: &str = "
     );
 ";
 
-/// `notes` holds what adapters need to find a session or a call again after a crash, `inbox` what other processes want of
-/// a run. Ids of requests are never used again, so that a process knows by the last one it took which are new.
+/// `notes` stores checkpoints, with which adapters resume sessions and calls after a crash. `inbox` is the control
+/// queue: requests of other processes. Request IDs are never reused, so the last consumed ID identifies new requests.
 const CHECKPOINT_AND_QUEUE_TABLES: &str = "
     CREATE TABLE notes (
         run  TEXT NOT NULL,
@@ -77,13 +77,14 @@ const CHECKPOINT_AND_QUEUE_TABLES: &str = "
     );
 ";
 
-/// Makes format 3 of format 2, which had neither checksums nor `notes` and `inbox`.
+/// Migrates format 2, which had neither checksums nor `notes` and `inbox`, to format 3.
 const MIGRATION_2_TO_3: &str = "
     ALTER TABLE events ADD COLUMN sum INTEGER;
     ALTER TABLE runs ADD COLUMN events INTEGER;
 ";
 
-/// Makes format 4 of format 3, with [`EVENTS_TABLE`] between the two. Format 3 kept its rows, one event each, among their keys.
+/// Migrates format 3 to format 4, with [`EVENTS_TABLE`] in between. Format 3 stored its rows, one event each, with
+/// their keys.
 const MIGRATION_3_TO_4: [&str; 2] = [
     "ALTER TABLE events RENAME TO events_before;",
     "INSERT INTO events (run, seq, at, body, sum)
@@ -91,7 +92,7 @@ const MIGRATION_3_TO_4: [&str; 2] = [
     DROP TABLE events_before;",
 ];
 
-/// Makes format 5 of format 4, with [`RUNS_TABLE`] between the two. Format 4 ordered its runs by their start.
+/// Migrates format 4 to format 5, with [`RUNS_TABLE`] in between. Format 4 ordered runs by start time.
 const FROM_4_TO_5: [&str; 2] = [
     "DROP INDEX runs_by_start;
     ALTER TABLE runs RENAME TO runs_before;",
@@ -101,19 +102,20 @@ const FROM_4_TO_5: [&str; 2] = [
     DROP TABLE runs_before;",
 ];
 
-/// How many events a row of `events` holds, as SQL. It is known from the beginning of the row, however long that is.
+/// The number of events in a row of `events`, as SQL. SQLite reads it from the beginning of the row, regardless of the
+/// row's length.
 pub(super) const EVENTS_PER_ROW_SQL: &str = "iif(typeof(sum) = 'blob', length(sum) / 8, 1)";
 
-/// Where the journal lies unless a person says otherwise: `kapell/journal.db` in the platform's state directory.
+/// Returns the default path of the journal: `kapell/journal.db` in the platform's state directory.
 ///
-/// # Errors
-/// [`JournalError::NoDataDirectory`] when the platform names no such directory.
+///  # Errors
+/// Returns [`JournalError::NoDataDirectory`] if the platform has no such directory.
 pub fn default_path() -> Result<PathBuf, JournalError> {
     let project = directories::ProjectDirs::from("", "", "kapell").ok_or(JournalError::NoDataDirectory)?;
     Ok(project.state_dir().unwrap_or_else(|| project.data_local_dir()).join("journal.db"))
 }
 
-/// Opens the journal at `path` for writing, and creates it with its folders where there is none.
+/// Opens the journal at `path` for writing, creating the file and its folders if missing.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> {
     check_write_ahead_log(path)?;
     create_file(path).map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
@@ -122,7 +124,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, JournalError> 
     Ok(connection)
 }
 
-/// Opens the journal at `path` for reading. One of an older format is brought up to date first.
+/// Opens the journal at `path` for reading, after migrating an older format.
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> {
     check_write_ahead_log(path)?;
     if !path.exists() {
@@ -135,22 +137,22 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, JournalError> 
     match inspect_in_transaction(&connection, path)? {
         FileContent::Journal => {}
         FileContent::OlderFormat(_) => drop(open_for_writing(path)?),
-        // Somebody is just about to create it.
+        // Another process is about to create it.
         FileContent::Empty => return Err(JournalError::Missing { path: path.to_path_buf() }),
     }
     Ok(connection)
 }
 
-/// What a file that may be a journal holds.
+/// The content of a file that may be a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileContent {
     Empty,
-    /// A journal of this older format, which can be brought up to date.
+    /// A journal of this older format, which can be migrated.
     OlderFormat(i64),
     Journal,
 }
 
-/// Creates the file and its folders. SQLite gives the files beside it the same permissions.
+/// Creates the file and its folders. SQLite gives its auxiliary files the same permissions.
 fn create_file(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         files::create_directory(folder)?;
@@ -161,11 +163,11 @@ fn create_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses a file that is empty or gone while its write-ahead log is not: SQLite would throw the log away, and the
-/// latest events with it.
+/// Rejects a file that is empty or missing while its write-ahead log is not: SQLite would discard the log and the
+/// latest events.
 ///
-/// The log is looked at first. A journal has its first page before anything is in its log, so that a log found here belongs
-/// to a file that has content by now, also while other processes create the two.
+/// The log is checked first. A journal has its first page before its log has content. A log found here therefore
+/// belongs to a file that has content by now, even while other processes create both.
 pub(super) fn check_write_ahead_log(path: &Path) -> Result<(), JournalError> {
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     let log = with_suffix(path, "-wal");
@@ -175,15 +177,15 @@ pub(super) fn check_write_ahead_log(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Returns the path with `suffix` at its end, as SQLite names the files beside its own.
+/// Returns the path with `suffix` appended, as SQLite names its auxiliary files.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
-/// Returns the checksum of a record: a disk can change a byte, and SQLite does not see it in a text. After FNV-1a of 64
-/// bits, but eight bytes at a time.
+/// Returns the checksum of a record. SQLite does not detect a changed byte in a text. The algorithm is 64-bit FNV-1a,
+/// but over eight bytes at a time.
 pub(super) fn checksum(run: &RunId, seq: u64, body: &[u8]) -> u64 {
     const PRIME: u64 = 0x0100_0000_01b3;
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(23);
@@ -199,20 +201,20 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, JournalError> {
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| JournalError::from_sqlite(path, error))?;
     let prepared = connection.busy_timeout(BUSY_TIMEOUT).and_then(|()| {
-        // Otherwise a statement is compiled anew for each run that it is about.
+        // Otherwise SQLite recompiles a statement for each run ID.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
     });
     prepared.map_err(|error| JournalError::from_sqlite(path, error))?;
     Ok(connection)
 }
 
-/// Creates the tables that are not there.
+/// Creates missing tables.
 fn prepare_tables(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
-    // Looking comes first: switching another program's database to WAL would change its file.
+    // Inspect first: switching another program's database to WAL would change its file.
     let content = inspect_in_transaction(connection, path)?;
     if content == FileContent::Empty {
-        // Of a new file, one page is on the disk before there are tables, and that is all it needs; see below.
+        // A new file needs only one page on disk before the tables are created; see below.
         connection.pragma_update(None, "synchronous", "off").map_err(failed)?;
     }
     enable_write_ahead_log(connection, path)?;
@@ -220,11 +222,11 @@ fn prepare_tables(connection: &mut Connection, path: &Path) -> Result<(), Journa
         create_tables(connection, path)?;
         connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
     }
-    // A large result makes a large log, which is cut back to this at the next checkpoint.
+    // A large result makes a large log, which is truncated to this size at the next SQLite checkpoint.
     connection.pragma_update(None, "journal_size_limit", 16 << 20).map_err(failed)
 }
 
-/// Returns the one statement for which SQLite does not wait by itself while another process opens the same new file.
+/// Switches to WAL, and retries while busy: SQLite does not wait here while another process opens the same new file.
 fn enable_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), JournalError> {
     let give_up = Instant::now() + BUSY_TIMEOUT;
     loop {
@@ -239,12 +241,12 @@ fn enable_write_ahead_log(connection: &Connection, path: &Path) -> Result<(), Jo
 fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
     let failed = |error| JournalError::from_sqlite(path, error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    // Another process may have come first. One that is still driving a run by the older format may go on: what it
-    // writes means the same.
+    // Another process may have been first. A process that drives a run with the older format may continue, since its
+    // writes have the same meaning.
     let missing = match inspect(&transaction, path)? {
         FileContent::Empty => {
-            // SQLite throws away the log of a file that is empty. So this one is on the disk before anybody sees tables in
-            // the log; the log and the folder follow with the first commit that is to last.
+            // SQLite discards the log of an empty file. Therefore the file is synced before the tables are visible in
+            // the log; the log and the folder are synced with the first durable commit.
             let synced = File::open(path).and_then(|file| file.sync_all());
             synced.map_err(|source| JournalError::Create { path: path.to_path_buf(), source: Arc::new(source) })?;
             [EVENTS_TABLE, RUNS_TABLE, CHECKPOINT_AND_QUEUE_TABLES].concat()
@@ -265,7 +267,7 @@ fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), Journal
     transaction.commit().map_err(failed)
 }
 
-/// Inspects within one transaction, lest another process create the tables between two looks.
+/// Inspects within one transaction, in case another process creates the tables between two queries.
 fn inspect_in_transaction(connection: &Connection, path: &Path) -> Result<FileContent, JournalError> {
     let transaction = connection.unchecked_transaction().map_err(|error| JournalError::from_sqlite(path, error))?;
     inspect(&transaction, path)
@@ -323,7 +325,7 @@ pub(super) mod tests {
         CREATE INDEX runs_by_start ON runs (started, run);
     ";
 
-    /// Makes a journal of an older format as an earlier version did, with these statements' content.
+    /// Creates a journal of an older format as an earlier version did, with the rows that these statements insert.
     pub(in crate::journal) fn create_journal_of_format(path: &Path, format: i64, content: &str) {
         let connection = Connection::open(path).expect("opens");
         let to_3 = [MIGRATION_2_TO_3, CHECKPOINT_AND_QUEUE_TABLES];

@@ -1,5 +1,5 @@
-//! Writes events to a SQLite file: one thread, one transaction for all that is waiting (group commit).
-//! Never blocks its callers, except in [`SqliteJournal::open`] and when dropped.
+//! Writes events to a SQLite file: one thread, one transaction for all queued appends (group commit). Callers block
+//! only in [`SqliteJournal::open`] and on drop.
 
 use std::{
     collections::HashMap,
@@ -22,31 +22,31 @@ use super::{
 };
 use crate::model::{CheckpointKey, Event, Record, RunId, RunStatus};
 
-/// Most appends that wait for the writer.
+/// The maximum number of appends that wait for the writer.
 ///
-/// A dispatcher has a bounded number of appends on their way, and a process has few dispatchers, so a thousand are a
-/// caller that never waits. It gets an error: waiting for room in `append` would stop the runtime's thread, and
-/// waiting for it in the future would lose the order of the calls. A place in the queue is a pointer, since the
-/// records are shared with whoever appended them.
+/// A dispatcher has a bounded number of pending appends and a process has few dispatchers, so a full queue means a
+/// caller that never waits. Such a caller gets an error: blocking in `append` would stop the runtime's thread, and
+/// waiting in the future would lose the order of the calls. A queue slot is a pointer, since records are shared with
+/// the caller.
 const MAX_QUEUED_APPENDS: usize = 1024;
 
-/// A row of events ends with the one that makes it this long, so that whoever reads it needs little memory. The append of
-/// a busy run is a few tens of KiB.
+/// The size at which a row of events is complete, so that readers need little memory. An append of a busy run is a few
+/// tens of KiB.
 const TARGET_ROW_BYTES: usize = 1 << 18;
 
-/// What a power cut may cost. A process that is killed loses nothing that was confirmed, either way.
+/// The durability after a power failure. If only the process is killed, no confirmed append is lost in either mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing that was confirmed: every commit reaches the disk.
+    /// Every confirmed commit survives: it reaches the disk first.
     #[default]
     Full,
-    /// The last commits, but never the order: for tests and for runs that can be repeated.
+    /// The last commits may be lost, but never the order: for tests and repeatable runs.
     Normal,
 }
 
-/// A journal in a SQLite file, which several processes may use at once.
+/// A journal in a SQLite file, which several processes may use concurrently.
 ///
-/// Dropping it writes what is waiting and joins the thread: milliseconds, unless the disk is slow.
+/// Dropping it writes the queued appends and joins the thread: milliseconds, unless the disk is slow.
 #[derive(Debug)]
 pub struct SqliteJournal {
     path: PathBuf,
@@ -56,16 +56,16 @@ pub struct SqliteJournal {
     writer: Option<JoinHandle<()>>,
 }
 
-/// Holds the latest note of each key until it is written; none once the writer has ended.
+/// The latest unwritten checkpoint of each key; `None` once the writer has ended.
 ///
-/// Notes replace each other, so they are bounded by the calls and sessions of the runs and need no queue.
+/// Checkpoints replace each other, so the calls and sessions of the runs bound their number and no queue is needed.
 #[derive(Debug)]
 struct PendingCheckpoints(Mutex<Option<HashMap<(RunId, CheckpointKey), PendingCheckpoint>>>);
 
 #[derive(Debug)]
 struct PendingCheckpoint {
     checkpoint: Value,
-    /// The callers that wait until this note, or one that it replaced, is durable.
+    /// The callers that wait until this checkpoint, or one that it replaced, is durable.
     waiters: Vec<DoneSender>,
 }
 
@@ -78,7 +78,8 @@ impl PendingCheckpoints {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a note. Returns what reports its end, and whether it is the only one, so that the writer has to be woken.
+    /// Adds a checkpoint. Returns a receiver for its result, and whether it is the only one, so that the writer must be
+    /// woken.
     fn insert(
         &self,
         key: (RunId, CheckpointKey),
@@ -96,7 +97,7 @@ impl PendingCheckpoints {
         (written, is_only)
     }
 
-    /// Takes all notes as appends.
+    /// Removes all checkpoints and returns them as appends.
     fn drain(&self) -> Vec<AppendRequest> {
         let notes = self.lock().as_mut().map(mem::take).unwrap_or_default();
         let append = |((run, key), PendingCheckpoint { checkpoint: note, waiters: done }): (_, PendingCheckpoint)| {
@@ -105,7 +106,7 @@ impl PendingCheckpoints {
         notes.into_iter().map(append).collect()
     }
 
-    /// Ends every pending note, and every later one, with [`JournalError::Closed`].
+    /// Ends every pending checkpoint, and every later one, with [`JournalError::Closed`].
     fn close(&self) {
         let notes = self.lock().take();
         drop(notes);
@@ -114,10 +115,10 @@ impl PendingCheckpoints {
 
 type DoneSender = oneshot::Sender<Result<(), JournalError>>;
 
-/// What wakes the writer.
+/// A message to the writer.
 enum WriterMessage {
     Append(AppendRequest),
-    /// There are pending notes.
+    /// Checkpoints are pending.
     Checkpoints,
     /// Makes the writer panic.
     #[cfg(test)]
@@ -135,7 +136,7 @@ impl WriterMessage {
     }
 }
 
-/// What becomes durable together, and who waits for that.
+/// Content that becomes durable together, and its waiting callers.
 struct AppendRequest {
     run: RunId,
     content: AppendContent,
@@ -148,16 +149,17 @@ enum AppendContent {
 }
 
 impl SqliteJournal {
-    /// Opens the journal at `path`, and creates it with its folders where there is none. Blocks while it does.
+    /// Opens the journal at `path`, creating the file and its folders if missing. Blocks.
     ///
-    /// # Errors
-    /// When the file cannot be created or written to, is not a journal, is damaged, or has another format.
+    ///  # Errors
+    /// Returns an error if the file cannot be created or written to, is not a journal, is damaged, or has another
+    /// format.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {
         let connection = schema::open_for_writing(path)?;
         Self::start_writer(connection, path, durability)
     }
 
-    /// Where the journal lies.
+    /// Returns the path of the journal.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -195,7 +197,7 @@ impl Journal for SqliteJournal {
     ) -> BoxFuture<'static, Result<(), JournalError>> {
         let (written, wakes) = self.pending_checkpoints.insert((run.clone(), key), note);
         if let (true, Some(queue)) = (wakes, &self.queue) {
-            // A full queue wakes the writer too, and a writer that has ended ends the pending notes.
+            // A full queue wakes the writer too, and a writer that has ended closes the pending checkpoints.
             let _ = queue.try_send(WriterMessage::Checkpoints);
         }
         async move { written.await.unwrap_or(Err(JournalError::Closed)) }.boxed()
@@ -206,7 +208,7 @@ impl SqliteJournal {
     fn queue(&self, run: &RunId, content: AppendContent) -> BoxFuture<'static, Result<(), JournalError>> {
         let (done, written) = oneshot::channel();
         let append = AppendRequest { run: run.clone(), content, done: vec![done] };
-        // Queued here and not in the future: the order is that of the calls, however the futures are polled.
+        // Queued here rather than in the future, so that the order is that of the calls.
         let queued = match &self.queue {
             Some(queue) => queue.try_send(WriterMessage::Append(append)).map_err(|error| match error {
                 TrySendError::Full(_) => JournalError::QueueFull { waiting: MAX_QUEUED_APPENDS },
@@ -226,17 +228,17 @@ impl Drop for SqliteJournal {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(writer) = self.writer.take() {
-            // A writer that panicked has already said so, and its appends have ended with `Closed`.
+            // A panic of the writer has already been reported, and its appends have ended with `Closed`.
             let _ = writer.join();
         }
     }
 }
 
-/// The thread's own state.
+/// The state of the writer thread.
 struct JournalWriter {
     connection: Connection,
     path: PathBuf,
-    /// Empty between appends; here to be used again.
+    /// Empty between appends; kept to reuse its buffers.
     row: EventRow,
     notes: Arc<PendingCheckpoints>,
 }
@@ -245,8 +247,8 @@ impl JournalWriter {
     fn process_messages(mut self, messages: &Receiver<WriterMessage>) {
         while let Ok(first) = messages.recv() {
             let queued: Vec<_> = iter::once(first).chain(messages.try_iter().take(MAX_QUEUED_APPENDS)).collect();
-            // Notes are taken last, so that none is durable later than a record that was appended after it, and written
-            // first, so that the end of a run removes them.
+            // Checkpoints are drained last, so that none is durable later than a record that was appended after it.
+            // They are written first, so that the end of a run removes them.
             let mut batch = self.notes.drain();
             batch.extend(queued.into_iter().filter_map(WriterMessage::into_append));
             if batch.is_empty() {
@@ -268,7 +270,7 @@ impl JournalWriter {
     fn commit(&mut self, batch: &[AppendRequest]) -> Result<(), JournalError> {
         let Self { connection, path, row, .. } = self;
         let failed = |error| JournalError::from_sqlite(path, error);
-        // Immediate, since a transaction that begins by reading cannot wait for another process's write.
+        // Immediate, since a transaction that starts with a read cannot wait for another process's write.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         for append in batch {
             write_append(&transaction, append, row).map_err(|error| match error {
@@ -288,14 +290,14 @@ impl Drop for JournalWriter {
 
 impl AppendRequest {
     fn complete(self, result: Result<(), JournalError>) {
-        // Nobody may be waiting any more; the records are kept all the same.
+        // The callers may have stopped waiting; the records are kept anyway.
         for done in self.done {
             let _ = done.send(result.clone());
         }
     }
 }
 
-/// Why an append could not be written, before it is known which file that was.
+/// The error of an append, before the path of the file is added.
 enum WriteError {
     Journal(JournalError),
     Sqlite(rusqlite::Error),
@@ -307,17 +309,17 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
-/// Events that are to be one row.
+/// Events that will be one row.
 #[derive(Default)]
 struct EventRow {
-    /// Their JSON, each as `--output stream-json` prints it, with line breaks between them.
+    /// Their JSON as `--output stream-json` prints it, separated by line breaks.
     json_lines: Vec<u8>,
     /// Their checksums.
     checksums: Vec<u8>,
 }
 
 impl EventRow {
-    /// Takes another event.
+    /// Adds an event.
     fn add(&mut self, run: &RunId, record: &Record) -> Result<(), JournalError> {
         if !self.json_lines.is_empty() {
             self.json_lines.push(b'\n');
@@ -339,7 +341,7 @@ impl EventRow {
     }
 }
 
-/// Writes one append. Invariant: the events of a run are numbered from 0 without a gap.
+/// Writes one append. Invariant: the events of a run are numbered from 0 without gaps.
 fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut EventRow) -> Result<(), WriteError> {
     let run = &append.run;
     let records = match &append.content {
@@ -351,7 +353,7 @@ fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut
             return Ok(());
         }
     };
-    // Asked anew each time, a search of microseconds: another process may have written to the same run.
+    // Queried each time, which takes microseconds: another process may have written to the same run.
     let next = format!("SELECT seq + {EVENTS_PER_ROW_SQL} FROM events WHERE run = ?1 ORDER BY seq DESC LIMIT 1");
     let next: Option<u64> =
         transaction.prepare_cached(&next)?.query_row([run.as_str()], |row| row.get(0)).optional()?;
@@ -380,7 +382,7 @@ fn write_append(transaction: &Transaction<'_>, append: &AppendRequest, row: &mut
     Ok(())
 }
 
-/// Keeps the list of runs and the inbox true to the events: a request leaves with the event that it led to.
+/// Keeps the list of runs and the control queue consistent with the events. An event that handles a request removes it.
 fn update_run_list(transaction: &Transaction<'_>, run: &RunId, record: &Record) -> rusqlite::Result<()> {
     match &record.event {
         Event::RunStarted { plan, .. } => transaction.execute(

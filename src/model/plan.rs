@@ -1,5 +1,4 @@
-//! A validated plan: what to do, on which agents, under which policy.
-//! Never holds file positions or spellings; `config::load_plan` turns a file into this or into errors.
+//! A validated plan. It has no file positions; `config::load_plan` turns a file into a plan or into diagnostics.
 
 use std::sync::Arc;
 
@@ -10,67 +9,67 @@ use serde_json::Value;
 
 use super::{AgentId, HumanDuration, ReplanPolicy, TaskId};
 
-/// A JSON object, keys in the order they were written.
+/// A JSON object with keys in their original order.
 pub type JsonObject = serde_json::Map<String, Value>;
 
-/// A JSON value in which strings may hold `${{ expression }}`; kept as written.
-/// A string that is one whole expression takes that expression's JSON type.
+/// A JSON value whose strings may contain `${{ expression }}`, stored as written. A string that consists of one
+/// expression evaluates to the JSON type of that expression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Template(pub Value);
 
-/// An expression without its `${{ }}`; kept as written.
+/// An expression without its `${{ }}`, stored as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Expression(pub String);
 
-/// A plan that can run: every name in it resolves and its graph has no cycle.
+/// A valid plan: all names resolve and the graph has no cycle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The plan's own name.
+    /// The name of the plan.
     pub name: String,
-    /// What it is for, in the author's words.
+    /// The author's description.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Inputs by name.
     pub inputs: IndexMap<String, InputSpec>,
-    /// Most attempts in flight at once, over the whole run.
+    /// The maximum number of concurrent attempts in the whole run.
     pub max_parallel: usize,
-    /// What the run may spend.
+    /// The budget of the run.
     #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
     pub budget: Budget,
-    /// How often what is left may be planned anew; never where no task's failure asks for it.
+    /// The replan settings; absent if no failure of a task triggers a replan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replan: Option<ReplanPolicy>,
-    /// Every task, in the order of the file.
+    /// All tasks, in the order of the file.
     pub tasks: Vec<Arc<Task>>,
-    /// What the run returns, by name; without it, the tasks' own answers.
+    /// The outputs of the run, by name. If absent, the run returns the tasks' own answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<IndexMap<String, Template>>,
-    /// What the agents file said of each agent that a route names.
+    /// The agents file's settings for each agent that a route names.
     pub agents: IndexMap<AgentId, AgentPolicy>,
 }
 
 impl Plan {
-    /// Returns the task that writes one answer from the results of all others, if there is one.
+    /// Returns the task that synthesizes one answer from all other results, if any.
     pub fn synthesis(&self) -> Option<&Task> {
         self.tasks.iter().map(AsRef::as_ref).find(|task| matches!(task.work, Work::Synthesis(_)))
     }
 }
 
-/// What a run must know of an agent to route to it.
+/// The settings of an agent that a run needs for routing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentPolicy {
-    /// True if the run fails when the agent cannot be reached.
+    /// True if the run fails when the agent is unavailable.
     pub required: bool,
-    /// Most attempts in flight on this agent at once.
+    /// The maximum number of concurrent attempts on this agent.
     pub max_concurrency: usize,
-    /// The idle timeout of a call where the task names none.
+    /// The idle timeout of calls whose task sets none.
     pub tool_timeout: HumanDuration,
-    /// The effect of the agent's tools where neither the task nor the plan names one.
+    /// The effect of the agent's tools, if neither the task nor the plan sets one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
-    /// A hash of the agent's section, by which a later process sees whether it is still the same; empty where unknown.
+    /// A hash of the agent's section, with which a later process detects changes; empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fingerprint: String,
 }
@@ -80,12 +79,12 @@ pub struct AgentPolicy {
 pub struct InputSpec {
     /// The JSON type that a value must have.
     pub kind: InputType,
-    /// True if a run must be given a value. Never true together with a default.
+    /// True if a run requires a value. Never true together with a default.
     pub required: bool,
-    /// The value where none is given.
+    /// The default value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Value>,
-    /// What the input is for.
+    /// The purpose of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -108,59 +107,59 @@ pub enum InputType {
     Object,
 }
 
-/// One node of the graph: a call of a tool or a prompt to a language model, once or for each item of a list.
-/// What is large and rare stands in a box, since plans can have many tasks.
+/// A node of the graph: a tool call or a prompt, executed once or for each item of a list. Large, rarely used fields
+/// are boxed to keep `Task` small.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// The name by which others refer to it.
+    /// The ID by which other tasks refer to it.
     pub id: TaskId,
-    /// What a person reads above its result.
+    /// The heading of its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The tasks that must end first: those written under `needs` and those that expressions refer to.
+    /// The dependencies: tasks listed in `needs` and tasks that expressions refer to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<TaskId>,
-    /// Whether it runs at all.
+    /// The condition of the task. A false condition skips it.
     #[serde(default, rename = "if", skip_serializing_if = "Option::is_none")]
     pub condition: Option<Expression>,
-    /// Runs once for each item of a list.
+    /// The list to repeat the task over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreach: Option<Box<Foreach>>,
-    /// A question that a person must say yes to before each call.
+    /// A question that a person must approve before each call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<Box<Template>>,
-    /// How long its questions wait, those of its agents included; for ever where absent.
+    /// The timeout of its questions, including those of its agents; unlimited if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub questions: Option<QuestionPolicy>,
-    /// What it does.
+    /// The work.
     pub work: Work,
-    /// How often and when it is tried again.
+    /// The retry policy.
     #[serde(default, skip_serializing_if = "Retry::is_default")]
     pub retry: Retry,
-    /// What a repeated call does, if the task or the plan says so.
+    /// The effect of a repeated call, if the task or the plan sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
-    /// Longest silence of a call; progress starts it again. The agent's `tool_timeout` where absent.
+    /// The idle timeout of a call, reset by progress; the agent's `tool_timeout` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HumanDuration>,
-    /// Longest duration of a call, progress or not.
+    /// The deadline of a call, with or without progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<HumanDuration>,
-    /// What its failure means for others.
+    /// The consequence of a failure for other tasks.
     #[serde(default, skip_serializing_if = "OnFailure::is_default")]
     pub on_failure: OnFailure,
-    /// What it may spend, all its items and turns together.
+    /// The budget of the task, including all items and exchanges.
     #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
     pub budget: Budget,
 }
 
-/// What a run or a task may spend; nothing bounds what is absent.
+/// Limits on the spending of a run or a task. Absent fields are unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Tokens of the language model, requests and replies together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
-    /// US dollars, where the agents file has prices.
+    /// US dollars, if the agents file has prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
     /// Requests to the language model.
@@ -169,7 +168,7 @@ pub struct Budget {
     /// Attempts of calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<u64>,
-    /// Time from the start of the run; never set for a task, which has `deadline`.
+    /// Time since the start of the run; never set for a task, which has `deadline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<HumanDuration>,
 }
@@ -181,7 +180,7 @@ impl Budget {
 }
 
 impl Task {
-    /// Where it can run, best first; none for a prompt.
+    /// Returns the routes, best first; empty for a prompt.
     pub fn routes(&self) -> &[Route] {
         match &self.work {
             Work::Call(call) => &call.routes,
@@ -189,7 +188,7 @@ impl Task {
         }
     }
 
-    /// What it asks a language model; none for a call.
+    /// Returns the prompt; `None` for a call.
     pub fn prompt(&self) -> Option<&Prompt> {
         match &self.work {
             Work::Prompt(prompt) | Work::Synthesis(prompt) => Some(prompt),
@@ -197,7 +196,7 @@ impl Task {
         }
     }
 
-    /// Returns the arguments of its call; none for a prompt.
+    /// Returns the arguments of the call; `None` for a prompt.
     pub fn arguments(&self) -> Option<&Template> {
         match &self.work {
             Work::Call(call) => Some(&call.arguments),
@@ -206,38 +205,38 @@ impl Task {
     }
 }
 
-/// What a task does.
+/// The work of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
-    /// It calls a tool.
+    /// A tool call.
     Call(Call),
-    /// It asks a language model.
+    /// A request to a language model.
     Prompt(Box<Prompt>),
-    /// It has a language model write one answer from the results of all other tasks, however they ended.
+    /// A request to a language model for one answer from all other results, whatever their outcome.
     Synthesis(Box<Prompt>),
 }
 
-/// A call of one tool, on one of several routes.
+/// A call of one tool on one of several routes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call {
-    /// Where it can run, best first; never empty.
+    /// The routes, best first; never empty.
     pub routes: Vec<Route>,
-    /// The tool's arguments: an object.
+    /// The arguments of the tool: an object.
     #[serde(rename = "with")]
     pub arguments: Template,
-    /// What it waits for once the tool has ended.
+    /// The resource to wait for after the tool has returned.
     #[serde(default, rename = "await", skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Box<Await>>,
 }
 
-/// What a call waits for once its tool has ended: the resource to which the tool's result links. The expressions are
-/// over its contents: where they are a JSON object, its keys are names, and `resource` is all of them.
+/// The resource that a call waits for: the one that the tool's result links to. The expressions are evaluated over its
+/// contents. If these are a JSON object, its keys are names; `resource` is the whole value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Await {
-    /// Holds once the contents are the call's output.
+    /// A condition under which the contents become the output of the call.
     pub resource: Expression,
-    /// Holds once they will never be, which fails the call.
+    /// A condition under which the call fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Expression>,
 }
@@ -245,58 +244,58 @@ pub struct Await {
 /// A question to a language model, which may call tools before it answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
-    /// The model, by its name in the agents file; the default one where absent.
+    /// The name of the model in the agents file; the default model if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What the model is told before the question.
+    /// The system prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<Template>,
     /// The question.
     pub prompt: Template,
-    /// The JSON Schema of the answer; free text where absent.
+    /// The JSON Schema of the answer; free text if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_schema: Option<Value>,
     /// The only tools that the model may call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<PromptTool>,
-    /// Most replies of the model, its answer included; at least 1. In the last one it may not call tools.
+    /// The maximum number of replies, including the answer; at least 1. The last reply must not call tools.
     pub max_turns: u32,
-    /// Most tokens of one reply.
+    /// The maximum number of tokens of one reply.
     pub max_tokens: u32,
 }
 
 /// A tool that a prompt allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptTool {
-    /// Whose it is.
+    /// The agent.
     pub agent: AgentId,
-    /// Its name; all of the agent's tools where absent.
+    /// The name of the tool; all tools of the agent if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<Arc<str>>,
 }
 
-/// The list that a `foreach` task runs over.
+/// The list of a `foreach` task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Foreach {
-    /// Gives the list.
+    /// The template of the list.
     pub items: Template,
     /// The name of the current item in the task's expressions.
     #[serde(rename = "as")]
     pub binding: String,
-    /// Most items in flight at once; the plan's `max_parallel` where absent.
+    /// The maximum number of concurrent items; the plan's `max_parallel` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<usize>,
 }
 
-/// One place where a task can run.
+/// An agent and a tool that can do a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The agent to call.
     pub agent: AgentId,
-    /// Its tool's name.
+    /// The name of the tool.
     pub tool: Arc<str>,
-    /// Routes of the same rank are equivalent (members of one capability), and the least busy is taken;
-    /// a higher rank is a fallback that is taken only when all lower ones are used up.
+    /// The rank. Routes of the same rank are equivalent (members of one capability), and the least busy one is chosen.
+    /// A higher rank is a fallback for when all lower ranks are exhausted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rank: u32,
 }
@@ -305,32 +304,32 @@ fn is_zero(rank: &u32) -> bool {
     *rank == 0
 }
 
-/// What a repeated call does, from safest to least safe.
+/// The effect of a repeated call, from safest to least safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// It changes nothing.
+    /// No change.
     ReadOnly,
-    /// It changes something, but a second call adds nothing to the first.
+    /// A change that a second call does not repeat.
     Idempotent,
-    /// A second call may do the thing twice. The assumption where nothing is known.
+    /// A change that a second call may repeat. This is the default if nothing is known.
     AtMostOnce,
 }
 
-/// How long a question of a task waits for a person, and what answers it then.
+/// The timeout of a task's questions, and the answer after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionPolicy {
-    /// How long it waits from the moment that it is asked.
+    /// The timeout, from the moment of asking.
     pub timeout: HumanDuration,
-    /// The answer that it gets then.
+    /// The answer after the timeout.
     pub default: DefaultAnswer,
 }
 
-/// The answer to a question that nobody answered in time.
+/// The answer to a question after its timeout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DefaultAnswer {
-    /// Yes, with the defaults of the form's fields; no, where a required field has none.
+    /// Yes, with the defaults of the form's fields; no if a required field has none.
     Accept,
     /// No.
     #[default]
@@ -339,18 +338,18 @@ pub enum DefaultAnswer {
     Cancel,
 }
 
-/// What a task's failure means for others.
+/// The consequence of a task's failure for other tasks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// The run fails and dependents are skipped; tasks that do not depend on it go on.
+    /// The run fails and dependents are skipped; independent tasks continue.
     #[default]
     Fail,
-    /// Dependents run without its output; the run ends as partly done.
+    /// Dependents run without its output; the run ends as partial.
     Continue,
-    /// Dependents are skipped; the run ends as partly done.
+    /// Dependents are skipped; the run ends as partial.
     SkipDependents,
-    /// What has not started is planned anew; where it cannot be, the same as [`Self::Fail`].
+    /// Pending tasks are replanned. If that is impossible, the same as [`Self::Fail`].
     Replan,
 }
 
@@ -360,12 +359,12 @@ impl OnFailure {
     }
 }
 
-/// How often and when a task is tried again on the same route.
+/// The retry policy of a task on one route.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Most tries on one route, the first included; at least 1.
+    /// The maximum number of attempts on one route, including the first; at least 1.
     pub max_attempts: u32,
-    /// The pause between them.
+    /// The delay between attempts.
     pub backoff: Backoff,
 }
 
@@ -375,23 +374,23 @@ impl Retry {
     }
 }
 
-// What journals leave out of the plan, so it can never be another.
+// Journals omit this value, so it must never change.
 impl Default for Retry {
     fn default() -> Self {
         Self { max_attempts: 1, backoff: Backoff::default() }
     }
 }
 
-/// The pause before try n+1: `min(max, initial × factor^(n-1))`, of which `jitter` is left to chance.
+/// The delay before attempt n+1: `min(max, initial × factor^(n-1))`, with a random part of `jitter`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Backoff {
-    /// The first pause.
+    /// The first delay.
     pub initial: HumanDuration,
-    /// What each further pause is multiplied by; 1 for a fixed pause.
+    /// The multiplier of each further delay; 1 for a fixed delay.
     pub factor: f64,
-    /// The longest pause.
+    /// The maximum delay.
     pub max: HumanDuration,
-    /// The part of the pause that is drawn at random, from 0 (none) to 1 (all of it).
+    /// The random part of the delay, from 0 (none) to 1 (all of it).
     pub jitter: f64,
 }
 

@@ -1,5 +1,4 @@
-//! What waits for a person, and what the person said.
-//! Never asks; that is `human`.
+//! Questions to a person, and answers.
 
 use std::sync::Arc;
 
@@ -8,22 +7,22 @@ use serde_json::{Value, json};
 
 use super::{AgentId, AttemptId, DefaultAnswer, Effect, JsonObject, QuestionId, TaskId, Timestamp};
 
-/// Who asked the host for something: an agent, and the attempt in which it did so where that is known.
-/// A legacy stdio connection does not say which of several calls asked; the host does not guess.
+/// The origin of a request: an agent, and the attempt if known. A legacy stdio connection does not identify the call,
+/// and the host does not guess.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The agent that asked.
+    /// The agent.
     pub agent: AgentId,
-    /// The attempt that caused it.
+    /// The attempt that caused the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<AttemptId>,
-    /// The agent's own name of its request, unique within the attempt, where it has one that outlives this process:
-    /// the agent may make the same request again, to a later process. Absent, it dies with its connection.
+    /// The agent's own key of its request, unique within the attempt. With a key, the agent may repeat the request to a
+    /// later process. Without one, the request ends with its connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
-/// Who asks the language model while a run goes on, beside its prompts.
+/// The origin of a sampling request in a run, other than its prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SamplingOrigin {
@@ -31,13 +30,13 @@ pub enum SamplingOrigin {
     Agent(Origin),
     /// The planner.
     Planner {
-        /// Which replan it asks for.
+        /// The number of the replan.
         replan: u32,
     },
 }
 
 impl SamplingOrigin {
-    /// Returns the attempt that caused it, where it is one and known.
+    /// Returns the attempt that caused the request, if known.
     pub fn attempt(&self) -> Option<&AttemptId> {
         match self {
             Self::Agent(origin) => origin.attempt.as_ref(),
@@ -45,7 +44,7 @@ impl SamplingOrigin {
         }
     }
 
-    /// What people call it: the agent, or the planner.
+    /// Returns a display name: the agent, or the planner.
     pub fn name(&self) -> &str {
         match self {
             Self::Agent(origin) => origin.agent.as_str(),
@@ -57,55 +56,55 @@ impl SamplingOrigin {
 /// A question to a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Question {
-    /// Its number within the run.
+    /// Its ID within the run.
     pub id: QuestionId,
     /// The asker.
     pub asker: Asker,
     /// The item of a `foreach` task that an approval is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemPlace>,
-    /// The tool whose call asks, or that waits to be approved, where that is known.
+    /// The tool whose call asks or waits for approval, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<Arc<str>>,
-    /// The call that waits to be approved, as it would be made now.
+    /// The call that waits for approval, as it would be made now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<ProposedCall>,
-    /// What is asked: text, possibly from an agent, so data.
+    /// The text of the question. It may come from an agent, so it is untrusted data.
     pub message: String,
     /// The form of an answer.
     pub form: Form,
-    /// When it is answered by default, if it is.
+    /// The deadline and the default answer, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<QuestionDeadline>,
 }
 
-/// The place of an item among those of its `foreach` task.
+/// The position of an item in its `foreach` task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemPlace {
     /// Its number, from 1.
     pub number: usize,
-    /// How many there are.
+    /// The number of items.
     pub of: usize,
 }
 
 /// A call that a person is asked to approve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProposedCall {
-    /// The agent, the first of those that may get the call.
+    /// The agent: the first of those that may get the call.
     pub agent: AgentId,
     /// The tool.
     pub tool: Arc<str>,
-    /// The arguments: an object, or the beginning of its text where it is long.
+    /// The arguments: an object, or the beginning of its text if it is long.
     pub arguments: Value,
-    /// What a repetition of the call would do.
+    /// The effect of a repeated call.
     pub effect: Effect,
 }
 
 impl ProposedCall {
-    /// Limits the text of arguments that a question keeps: more than a person reads, and no burden for the journal.
+    /// The maximum size of arguments in a question: more than a person reads, but small enough for the journal.
     pub const MAX_ARGUMENTS_BYTES: usize = 16 * 1024;
 
-    /// Shortens arguments to what a question keeps.
+    /// Truncates arguments to the maximum size in a question.
     pub fn truncate_arguments(arguments: Value) -> Value {
         let text = arguments.to_string();
         match text.char_indices().nth(Self::MAX_ARGUMENTS_BYTES) {
@@ -115,16 +114,16 @@ impl ProposedCall {
     }
 }
 
-/// When a question is answered by default, and how.
+/// The deadline of a question and its default answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionDeadline {
-    /// The moment.
+    /// The deadline.
     pub at: Timestamp,
     /// The answer.
     pub default: DefaultAnswer,
 }
 
-/// Who asks a question.
+/// The asker of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Asker {
@@ -133,14 +132,14 @@ pub enum Asker {
         /// The task.
         task: TaskId,
     },
-    /// The host, before it goes on with a remainder that was planned anew.
+    /// The host, before it applies a patch.
     Replan {
         /// The number of the replan.
         number: u32,
     },
     /// An agent, through `elicitation/create` or an input-required round.
     Agent(Origin),
-    /// The host, about a call that may or may not have taken effect. The answer is a [`AmbiguityResolution`].
+    /// The host, about a call with unknown outcome. The answer is an [`AmbiguityResolution`].
     Host {
         /// The call.
         attempt: AttemptId,
@@ -148,7 +147,7 @@ pub enum Asker {
 }
 
 impl Asker {
-    /// Returns the task that the question is about, where that is known.
+    /// Returns the task that the question is about, if known.
     pub fn task(&self) -> Option<&TaskId> {
         match self {
             Self::Plan { task } => Some(task),
@@ -158,7 +157,7 @@ impl Asker {
         }
     }
 
-    /// Returns the agent that asks, if one does.
+    /// Returns the agent that asks, if any.
     pub fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Agent(origin) => Some(&origin.agent),
@@ -167,23 +166,23 @@ impl Asker {
     }
 }
 
-/// What a person says of a call that may or may not have taken effect.
+/// A person's decision about a call with unknown outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AmbiguityResolution {
-    /// Make the call again.
+    /// Repeat the call.
     Repeat,
-    /// It took effect; go on without its result.
+    /// It took effect; continue without its result.
     Done,
     /// Count the task as failed.
     Failed,
 }
 
 impl AmbiguityResolution {
-    /// The field of the form by which it is given.
+    /// The field of the form that holds the decision.
     const OUTCOME_FIELD: &'static str = "outcome";
 
-    /// Returns the form that asks for one.
+    /// Returns the form for the decision.
     pub fn form() -> Form {
         let schema = json!({
             "type": "object",
@@ -204,7 +203,7 @@ impl AmbiguityResolution {
         Form::Fields { schema }
     }
 
-    /// Returns the one that the answer gives; a refusal to answer, or anything else, counts as failed.
+    /// Parses the decision from an answer. A refusal or an invalid answer counts as failed.
     pub fn from_answer(answer: &Answer) -> Self {
         let Answer::Accept { content: Some(content) } = answer else { return Self::Failed };
         content.get(Self::OUTCOME_FIELD).and_then(|value| Self::deserialize(value).ok()).unwrap_or(Self::Failed)
@@ -229,13 +228,13 @@ pub enum Form {
     },
 }
 
-/// What a person said; MCP's three actions.
+/// An answer, as one of MCP's three actions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Answer {
-    /// Yes, with the fields that were asked for.
+    /// Yes, with the requested fields.
     Accept {
-        /// The fields by name, valid by the question's schema; absent for approvals and URLs.
+        /// The fields by name, valid according to the question's schema; absent for approvals and URLs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<Value>,
     },
@@ -245,12 +244,12 @@ pub enum Answer {
     Cancel,
 }
 
-/// What a person is asked on behalf of an agent, before it is a numbered question: an elicitation as the agent made it,
-/// or the host's own question whether the agent may do something.
+/// A question that has no number yet: an elicitation of an agent, or the host's own question whether the agent may do
+/// something.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Elicitation {
-    /// What is asked.
+    /// The text of the question.
     pub message: String,
-    /// [`Form::Fields`] or [`Form::Url`] of the agent, [`Form::Approval`] of the host.
+    /// [`Form::Fields`] or [`Form::Url`] from an agent, [`Form::Approval`] from the host.
     pub form: Form,
 }

@@ -89,7 +89,7 @@ fn concurrent_drivers_exclude_each_other() {
                 }
             });
         }
-        // Who only looks is in nobody's way.
+        // Readers do not block the lease.
         scope.spawn(|| {
             for _ in 0..500 {
                 Lease::holder(&journal, &run()).expect("looks");
@@ -101,7 +101,7 @@ fn concurrent_drivers_exclude_each_other() {
 
 const CHILD_JOURNAL: &str = "KAPELL_TEST_LEASE";
 
-/// Not a test of its own: the process that the test below kills, with a child of its own.
+/// Helper for the test below, which kills this process and its child. It does nothing when run as a test.
 #[test]
 fn child_process_holds_lease() {
     let Some(journal) = std::env::var_os(CHILD_JOURNAL) else { return };

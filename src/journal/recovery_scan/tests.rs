@@ -1,4 +1,4 @@
-//! Journals that something has damaged: what is read is what was written, or an error.
+//! Damaged journals: reading returns either the written records or an error.
 
 use std::{fs, path::PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const RUNS: [&str; 3] = ["run-1", "run-2", "run-3"];
 
-/// Returns a journal of three runs that was closed in order, so that all of it is in one file.
+/// Returns a journal of three runs after a clean close, so that all data is in one file.
 fn journal() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal.db");
@@ -31,7 +31,7 @@ fn read_records(path: &Path, run: &str) -> Result<Vec<Record>, JournalError> {
     JournalReader::open(path)?.records(&run.into(), 0).collect()
 }
 
-/// What is read of each run: all of it, or an error. Anything else is a misreading.
+/// Returns the runs that are read completely. A run that is read differently fails the test.
 fn readable_runs(path: &Path) -> Vec<&'static str> {
     let read = RUNS.into_iter().filter(|run| match read_records(path, run) {
         Ok(records) => {
@@ -84,7 +84,7 @@ fn scan_separates_intact_from_damaged_runs() {
     let whole = |runs: &[&str]| runs.iter().map(|&run| RunId::from(run)).collect::<Vec<_>>();
     assert_eq!(recovery_scan(&path), RecoveryScan { intact: whole(&["run-3", "run-2", "run-1"]), damaged: Vec::new() });
 
-    // A text is changed where SQLite keeps it, in the second run: `travel 1.0` is what the third event says.
+    // Changes a text in SQLite's file, in the second run: its third event contains `travel 1.0`.
     let mut bytes = fs::read(&path).expect("reads");
     let found: Vec<_> = bytes.windows(10).enumerate().filter(|(_, text)| text == b"travel 1.0").collect();
     let at = found[1].0;

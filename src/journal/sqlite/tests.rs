@@ -72,7 +72,7 @@ fn appends_keep_call_order() {
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let run = RunId::from("run");
     let mut waiting: Vec<_> = (0..100).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
-    // Half of the futures are dropped: their records are kept all the same.
+    // Half of the futures are dropped; their records are kept anyway.
     waiting.truncate(50);
     for append in waiting.into_iter().rev() {
         block_on(append).expect("appends");
@@ -89,7 +89,7 @@ fn queued_appends_share_a_transaction() {
     append_records(&journal, &run, vec![record(0)]).expect("appends");
     let before = transaction_count(&path);
 
-    // While somebody else writes, everything waits: at most one append is with the writer, the rest queue up.
+    // Another writer blocks everything: at most one append is with the writer thread, and the rest is queued.
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
     let waiting: Vec<_> = (1..200).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
@@ -97,13 +97,13 @@ fn queued_appends_share_a_transaction() {
     for append in waiting {
         block_on(append).expect("appends");
     }
-    // The writer may have taken a first part before the rest was queued, and never takes more parts than two.
+    // The writer may have received a first part before the rest was queued, and never needs more than two transactions.
     let after = transaction_count(&path) - before;
     assert!((1..=2).contains(&after), "{after} transactions");
     assert_eq!(read_records(&path, &run).len(), 200);
 }
 
-/// Returns the transactions in the write-ahead log: the frames that say how large the database is after them
+/// Returns the number of transactions in the write-ahead log: the frames that contain the database size after a commit
 /// (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>).
 fn transaction_count(path: &Path) -> usize {
     let log = fs::read(path.with_extension("db-wal")).expect("a write-ahead log");
@@ -116,7 +116,7 @@ fn sequence_gap_fails_only_its_append() {
     let (_folder, path) = folder();
     let journal = SqliteJournal::open(&path, Durability::Normal).expect("opens");
     let (good, bad) = (RunId::from("good"), RunId::from("bad"));
-    // Held up by a lock, both are in one transaction.
+    // Delayed by a lock, both appends are in one transaction.
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("locks");
     let first = journal.append(&good, vec![record(0)].into());
@@ -151,7 +151,7 @@ fn full_queue_rejects_appends_and_keeps_queued_ones() {
         "{:?}",
         results[kept]
     );
-    // The writer may have made room a moment later, for appends that no longer follow what is there.
+    // The writer may have made room a moment later, for appends that no longer continue the sequence.
     for result in &results[kept..] {
         assert!(matches!(result, Err(JournalError::QueueFull { .. } | JournalError::SequenceGap { .. })), "{result:?}");
     }
@@ -171,7 +171,7 @@ fn pending_checkpoints_coalesce_by_key() {
     for number in 0..count {
         waiting.push(journal.save_checkpoint(&run, CheckpointKey::Call(call(number)), json!(number)));
         waiting.push(journal.save_checkpoint(&run, CheckpointKey::Session("travel".into()), json!(number)));
-        // The future of a note may be dropped.
+        // The future of a checkpoint may be dropped.
         drop(journal.save_checkpoint(&run, CheckpointKey::Session("research".into()), json!(number)));
         if number % 6 == 0 {
             waiting.push(journal.append(&run, vec![record(u64::from(number / 6))].into()));
@@ -246,7 +246,7 @@ fn lists_the_latest_runs_as_their_events_say_in_the_order_in_which_they_began() 
     };
     append_records(&journal, &"aa-old-1".into(), vec![started(300), ended]).expect("appends");
     append_records(&journal, &"ab-mid-2".into(), vec![started(200), record(1)]).expect("appends");
-    // The clock was set back before the latest two began, and by more before the last.
+    // The clock was set back before the latest two started, and further before the last.
     append_records(&journal, &"ab-new-22".into(), vec![started(100)]).expect("appends");
 
     let reader = JournalReader::open(&path).expect("opens");
@@ -302,7 +302,7 @@ fn joint_appends_share_rows() {
         },
         ..record(seq)
     };
-    // With its line breaks escaped, each is more than a third of a row.
+    // With escaped line breaks, each is more than a third of a row.
     append_records(&journal, &run, (100..107).map(long).collect()).expect("appends");
     let rows = Connection::open(&path).expect("opens");
     let mut rows = rows.prepare("SELECT seq FROM events ORDER BY seq").expect("prepares");
@@ -364,7 +364,7 @@ fn a_panic_of_the_writer_ends_everything_that_waits_for_it() {
     let run = RunId::from("run");
     append_records(&journal, &run, vec![record(0)]).expect("appends");
     journal.queue.as_ref().expect("is open").send(WriterMessage::Panic).expect("a writer");
-    // Those that are in its hands, in the queue, or too late for it.
+    // Appends that the writer holds, that are queued, or that came too late for the queue.
     let appended: Vec<_> = (1..50).map(|seq| journal.append(&run, vec![record(seq)].into())).collect();
     let noted = journal.save_checkpoint(&run, CheckpointKey::Session("a".into()), json!(1));
     for append in appended {
@@ -392,7 +392,7 @@ const CHILD_JOURNAL: &str = "KAPELL_TEST_JOURNAL";
 const CHILD_RUN: &str = "KAPELL_TEST_RUN";
 const CHILD_APPEND_COUNT: &str = "KAPELL_TEST_APPENDS";
 
-/// Not a test of its own: other tests start this program again with the variables set, and then this appends.
+/// Helper process: other tests start this program again with the variables set, and then it appends.
 #[test]
 fn child_process_appends() {
     let Some(path) = std::env::var_os(CHILD_JOURNAL) else { return };

@@ -1,5 +1,4 @@
-//! What is no journal, or not a whole one, and disks without room.
-//! Never what other processes do.
+//! Files that are not journals, damaged journals, and full disks.
 
 use super::*;
 
@@ -46,7 +45,7 @@ fn damaged_journal_is_reported() {
     append_records(&journal, &run, samples::sample_run()).expect("appends");
     drop(journal);
     let mut bytes = fs::read(&path).expect("reads");
-    // Past the page that holds the header and the schema, nothing is left.
+    // Everything after the page with the header and the schema is lost.
     bytes[4096..].fill(0xa5);
     fs::write(&path, bytes).expect("writes");
 
@@ -62,7 +61,7 @@ fn damaged_journal_is_reported() {
 fn append_fails_on_full_disk_and_recovers() {
     let (_folder, path) = folder();
     let connection = schema::open_for_writing(&path).expect("opens");
-    // A limit of SQLite's own gives the error that a full disk gives.
+    // SQLite's own limit returns the same error as a full disk.
     connection.pragma_update(None, "max_page_count", 40).expect("limits");
     let journal = SqliteJournal::start_writer(connection, &path, Durability::Full).expect("starts");
     let run = RunId::from("run");
@@ -86,7 +85,7 @@ fn torn_log_loses_only_torn_records() {
     for seq in 0..20 {
         append_records(&journal, &run, vec![record(seq)]).expect("appends");
     }
-    // The files as a power cut leaves them: the journal is open, and the log ends in the middle of a page.
+    // The files after a power failure: the journal is open, and the log ends in the middle of a page.
     let log = fs::read(path.with_extension("db-wal")).expect("reads");
     for (name, log) in [("cut", log[..log.len() - 100].to_vec()), ("garbled", corrupt_log(&log))] {
         let copy = folder.path().join(format!("{name}.db"));

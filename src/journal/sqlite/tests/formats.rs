@@ -1,5 +1,4 @@
-//! Journals of other formats: refused, or brought up to date.
-//! Never damaged ones.
+//! Journals of other formats: rejected or migrated.
 
 use super::*;
 
@@ -24,7 +23,7 @@ fn unsupported_formats_are_rejected_unchanged() {
 #[test]
 fn older_formats_are_migrated_on_open() {
     let body = r#"{"seq":0,"at":1000,"type":"cancel_requested"}"#;
-    // As the version with format 3 wrote it.
+    // The checksum that a version with format 3 wrote.
     let sum = 5_004_363_300_856_770_576_i64;
     let second = format!(
         "INSERT INTO runs VALUES ('run', 'lisbon', 5, 'running', NULL);
@@ -63,7 +62,7 @@ fn driver_continues_during_migration() {
     let path = folder.path().join("journal.db");
     schema::tests::create_journal_of_format(&path, 3, "");
     let driver = Connection::open(&path).expect("opens");
-    // As the version with format 3 writes.
+    // The statement of a version with format 3.
     let mut insert = driver
         .prepare("INSERT INTO events (run, seq, at, body, sum) VALUES ('run', ?1, 0, ?2, NULL)")
         .expect("prepares");
@@ -81,7 +80,7 @@ fn driver_continues_during_migration() {
 fn runs_of_an_older_format_keep_their_order_and_those_of_its_driver_come_after_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal.db");
-    // The clock was set back before `b` started, which format 4 knew by the order of the events alone.
+    // The clock was set back before `b` started. Format 4 knew this only from the order of the events.
     let content = "
         INSERT INTO runs VALUES ('a', 'lisbon', 9, 'succeeded', 10, 1), ('b', 'lisbon', 5, 'running', NULL, 1);
         INSERT INTO events VALUES ('a', 0, 9, '{}', NULL), ('b', 0, 5, '{}', NULL);";

@@ -1,5 +1,4 @@
-//! The archive agent: keeps documents and gives them back, as a tool's answer or as a resource.
-//! Never changes or removes one.
+//! The archive agent: stores documents, and returns them as tool results or resources.
 
 use rmcp::model::{Resource, Tool, ToolAnnotations};
 use schemars::JsonSchema;
@@ -61,7 +60,7 @@ struct FetchedDocument {
     text: String,
 }
 
-/// What the agent offers.
+/// Returns the tools of the agent.
 pub(super) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
@@ -89,14 +88,14 @@ pub(super) fn tools() -> Vec<Tool> {
     ]
 }
 
-/// A document as MCP describes resources.
+/// Returns the MCP resource of a document.
 pub(super) fn resource(document: &Document) -> Resource {
     Resource::new(document.uri(), document.name.clone())
         .with_mime_type(document.format.media_type())
         .with_size(document.bytes)
 }
 
-/// Runs `store_document`.
+/// Executes `store_document`.
 pub(super) async fn store(
     call: &DemoCall,
     documents: &Documents,
@@ -116,7 +115,7 @@ pub(super) async fn store(
     Ok(DemoToolResult::new(text, &stored)?.with_link(resource(&document).with_title(title)))
 }
 
-/// Runs `fetch_document`.
+/// Executes `fetch_document`.
 pub(super) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<DemoToolResult, ToolStop> {
     let arguments: FetchArguments = call.arguments()?;
     call.pause(arguments.delay_ms).await?;
@@ -127,7 +126,7 @@ pub(super) async fn fetch(call: &DemoCall, documents: &Documents) -> Result<Demo
 }
 
 impl From<DocumentError> for ToolStop {
-    /// The caller can mend all of them: another size, another address, another directory.
+    /// Converts to a tool error, since the caller can correct the size, the address, or the directory.
     fn from(error: DocumentError) -> Self {
         Self::Failed(error.to_string())
     }

@@ -1,5 +1,4 @@
-//! The bindery agent: its work goes on while nobody waits for it, as a job that is left behind or as a task.
-//! Never changes a document.
+//! The bindery agent: works in the background, as a job that the caller polls or as a task.
 
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ use super::{
     jobs::{JobRequest, Jobs},
 };
 
-/// What counting passes by.
+/// The shelves that counting reports as its progress.
 const SHELVES: [&str; 4] = ["the lower shelf", "the middle shelf", "the upper shelf", "the table"];
-/// How often the host is asked to look after a task.
+/// The poll interval of a task that the host is asked to use, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 100;
 
 /// Documents to bind.
@@ -71,7 +70,7 @@ struct DocumentCount {
     bytes: u64,
 }
 
-/// What the agent offers.
+/// Returns the tools of the agent.
 pub(super) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
@@ -108,7 +107,7 @@ pub(super) fn tools() -> Vec<Tool> {
     ]
 }
 
-/// Runs `bind_documents`.
+/// Executes `bind_documents`.
 pub(super) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let BindArguments { title, delay_ms, fails } = call.arguments()?;
     let order = JobRequest { title: title.clone(), duration: Duration::from_millis(delay_ms), fails };
@@ -118,7 +117,7 @@ pub(super) async fn bind(call: &DemoCall, jobs: &Jobs, effects: &EffectLog) -> R
     Ok(DemoToolResult::new(format!("The binder has begun with `{title}`."), &StartedJob { uri })?.with_link(link))
 }
 
-/// Runs `count_documents` while the caller waits.
+/// Executes `count_documents` while the caller waits.
 pub(super) async fn count(
     call: &DemoCall,
     documents: &Documents,
@@ -133,10 +132,10 @@ pub(super) async fn count(
     count_all(documents).await
 }
 
-/// Runs `count_documents` as a task that outlives the connection of the caller.
+/// Executes `count_documents` as a task that outlives the caller's connection.
 ///
 /// # Errors
-/// When the arguments are not what they should be, or the effect cannot be recorded.
+/// Returns an error if the arguments are invalid or the effect cannot be recorded.
 pub(super) async fn count_as_task(
     call: &DemoCall,
     documents: &Documents,

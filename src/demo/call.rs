@@ -1,10 +1,9 @@
-//! One tool call as a tool sees it: progress, log messages and questions, the same in both protocol eras.
-//! Never knows what a tool does.
+//! Provides a tool with its call: progress, log messages, and questions, independent of the protocol era.
 //!
-//! A legacy connection lets the server send requests of its own in mid call. A modern one (2026-07-28) does not:
-//! the call ends with an `InputRequiredResult`, and the client makes it again with the answers and the state that
-//! came with the question. A tool is written once, from top to bottom: [`DemoCall::elicit`] and [`DemoCall::sample`] either
-//! give the answer or stop it with [`ToolStop::InputRequired`], and [`DemoCall::is_continued`] tells the second time.
+//! On a legacy connection, the server can send requests during a call. On a modern one (2026-07-28), the call ends with
+//! an `InputRequiredResult`, and the client repeats it with the answers and the `requestState` of the question. A tool
+//! is written once, from top to bottom: [`DemoCall::elicit`] and [`DemoCall::sample`] either return the answer or stop
+//! the tool with [`ToolStop::InputRequired`]. [`DemoCall::is_continued`] detects the repeated call.
 
 #![expect(deprecated, reason = "sampling and logging are deprecated since 2026-07-28 and still in use everywhere")]
 
@@ -28,23 +27,23 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// The longest pause that `delay_ms` may ask for: an hour.
+/// The maximum of `delay_ms`: an hour.
 const MAX_DELAY: Duration = Duration::from_secs(3_600);
 
-/// Why a tool stops before its end.
+/// The reason why a tool stops early.
 #[derive(Debug)]
 pub(super) enum ToolStop {
-    /// The client must answer first, and then call again.
+    /// The client must answer first, and then repeat the call.
     InputRequired(Box<InputRequiredResult>),
-    /// The client cancelled the call, or went away.
+    /// The client cancelled the call or disconnected.
     Canceled,
-    /// The arguments or their circumstances are wrong in a way that the caller can mend: a result with `isError`.
+    /// The caller can correct the problem: a result with `isError`.
     Failed(String),
-    /// The request itself is wrong: a JSON-RPC error.
+    /// The request is invalid: a JSON-RPC error.
     Refused(ErrorData),
 }
 
-/// What a tool returns.
+/// The result of a tool.
 #[derive(Debug)]
 pub(super) struct DemoToolResult {
     text: String,
@@ -53,27 +52,27 @@ pub(super) struct DemoToolResult {
 }
 
 impl DemoToolResult {
-    /// A text for people and the same as data.
+    /// Creates a result with a text for people and the same information as JSON.
     ///
     /// # Errors
-    /// When `structured` cannot be written as JSON.
+    /// Returns an error if `structured` cannot be serialized as JSON.
     pub(super) fn new(text: impl Into<String>, structured: &impl Serialize) -> Result<Self, ToolStop> {
         let structured = serde_json::to_value(structured)
             .map_err(|error| ToolStop::Failed(format!("the result cannot be written as JSON: {error}")))?;
         Ok(Self { text: text.into(), structured, links: Vec::new() })
     }
 
-    /// The same with a link to a resource.
+    /// Adds a link to a resource.
     pub(super) fn with_link(mut self, link: Resource) -> Self {
         self.links.push(link);
         self
     }
 }
 
-/// Writes what came of a tool as MCP has it.
+/// Converts the result of a tool to the MCP response.
 ///
 /// # Errors
-/// The JSON-RPC error for requests that are wrong or cancelled.
+/// Returns the JSON-RPC error of an invalid or cancelled request.
 pub(super) fn into_response(result: Result<DemoToolResult, ToolStop>) -> Result<CallToolResponse, ErrorData> {
     match result {
         Ok(reply) => {
@@ -89,34 +88,34 @@ pub(super) fn into_response(result: Result<DemoToolResult, ToolStop>) -> Result<
     }
 }
 
-/// What a person said to a question.
+/// The answer of a person to a question.
 #[derive(Debug)]
 pub(super) enum ElicitOutcome<T> {
-    /// Yes, with these fields.
+    /// Accepted, with these fields.
     Accepted(T),
-    /// No.
+    /// Declined.
     Declined,
-    /// Nothing: the question was dismissed.
+    /// Dismissed without an answer.
     Dismissed,
-    /// The client cannot ask anybody.
+    /// Not supported by the client.
     Unsupported,
 }
 
-/// What a language model said to a request.
+/// The reply of a language model.
 #[derive(Debug)]
 pub(super) enum SampleOutcome {
-    /// This text.
+    /// The text of the reply.
     Text(String),
-    /// Nothing, for this reason.
+    /// No reply, for this reason.
     Unavailable(String),
 }
 
-/// A question that a tool asks in mid call.
+/// A question that a tool asks during a call.
 pub(super) struct ToolQuestion<'a> {
-    /// The key of the answer among those of the call.
+    /// The key of the answer among the input responses of the call.
     pub(super) key: &'a str,
-    /// What the client must send back with the answer. It is the client's word, so it is only ever compared
-    /// with what the same arguments give again.
+    /// The state that the client must return with the answer. It is untrusted, so it is only compared with the state
+    /// that the same arguments produce again.
     pub(super) state: &'a str,
 }
 
@@ -132,8 +131,8 @@ pub(super) struct DemoCall {
 }
 
 impl DemoCall {
-    /// A call as it came in. `closing` ends it when the transport is about to end; log messages below
-    /// `log_level` are left out.
+    /// Creates a call from a request. `closing` cancels it when the transport is about to end. Log messages below
+    /// `log_level` are dropped.
     pub(super) fn new(
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
@@ -151,27 +150,27 @@ impl DemoCall {
         }
     }
 
-    /// The tool's name.
+    /// Returns the name of the tool.
     pub(super) fn tool(&self) -> &str {
         &self.tool
     }
 
-    /// The arguments as they came.
+    /// Returns the arguments of the request.
     pub(super) fn raw_arguments(&self) -> &JsonObject {
         &self.arguments
     }
 
-    /// The arguments as the tool wants them.
+    /// Returns the parsed arguments.
     ///
     /// # Errors
-    /// When they are not of that shape.
+    /// Returns an error if the arguments do not have the expected shape.
     pub(super) fn arguments<T: DeserializeOwned>(&self) -> Result<T, ToolStop> {
         serde_json::from_value(Value::Object(self.arguments.clone()))
             .map_err(|error| ToolStop::Failed(format!("invalid arguments for `{}`: {error}", self.tool)))
     }
 
-    /// The caller's key for this effect, so that its two books can be compared: the entry of `_meta` whose name
-    /// ends in `idempotencyKey`, in whichever spelling and under whichever prefix.
+    /// Returns the caller's idempotency key, so that effects can be compared with the journal. Accepts any `_meta` key
+    /// that ends in `idempotencyKey`, with any prefix and spelling.
     pub(super) fn idempotency_key(&self) -> Option<&Value> {
         self.context.meta.iter().find_map(|(name, value)| {
             let last = name.rsplit('/').next().unwrap_or(name);
@@ -180,35 +179,35 @@ impl DemoCall {
         })
     }
 
-    /// Whether the call was made before and now brings the answers to its questions.
+    /// Returns whether the call is repeated with the answers to its questions.
     pub(super) fn is_continued(&self) -> bool {
         self.state.is_some()
     }
 
-    /// Whether the client can follow tasks.
+    /// Returns whether the client supports tasks.
     pub(super) fn supports_tasks(&self) -> bool {
         let extensions = self.context.client_capabilities().and_then(|can| can.extensions);
         self.is_modern() && extensions.is_some_and(|extensions| extensions.contains_key(TASKS_EXTENSION_ID))
     }
 
-    /// Waits, at most an hour.
+    /// Waits for the given time, for at most an hour.
     ///
     /// # Errors
-    /// When the call is cancelled meanwhile.
+    /// Returns an error if the call is cancelled meanwhile.
     pub(super) async fn pause(&self, milliseconds: u64) -> Result<(), ToolStop> {
         self.or_canceled(tokio::time::sleep(Duration::from_millis(milliseconds).min(MAX_DELAY))).await
     }
 
-    /// Tells the client how far the call is, out of 100, if it wants to know.
+    /// Reports the progress in percent if the client requested it.
     pub(super) async fn progress(&self, percent: f64, message: impl Into<String>) {
         let Some(token) = self.context.meta.get_progress_token() else { return };
         let progress = ProgressNotificationParam::new(token, percent).with_total(100.0).with_message(message);
-        // A client that has gone away ends the call through its cancellation, not through this.
+        // A disconnected client ends the call through its cancellation.
         let _ = self.context.peer.notify_progress(progress).await;
     }
 
-    /// Sends a log message, if the client wants to have it. A legacy session sets the level once and gets
-    /// everything until then; a modern request that names no level wants nothing.
+    /// Sends a log message if the client requests its level. A legacy session receives all messages until it sets a
+    /// level. A modern request without a level receives none.
     pub(super) async fn log(&self, level: LoggingLevel, logger: &str, message: impl Into<String>) {
         let least = if self.is_modern() {
             match self.context.meta.log_level() {
@@ -225,10 +224,10 @@ impl DemoCall {
         let _ = self.context.peer.notify_logging_message(message).await;
     }
 
-    /// Asks a person to fill a form.
+    /// Asks a person to fill in a form.
     ///
     /// # Errors
-    /// When the client must call again with the answer, when the call is cancelled, or when the answer that came
+    /// Returns an error if the client must repeat the call with the answer, if the call is cancelled, or if the answer
     /// belongs to another call.
     pub(super) async fn elicit<T: DeserializeOwned>(
         &self,
@@ -237,7 +236,7 @@ impl DemoCall {
         form: ElicitationSchema,
     ) -> Result<ElicitOutcome<T>, ToolStop> {
         let capabilities = self.context.client_capabilities().unwrap_or_default();
-        // A capability without modes means forms (2025-06-18 knew no other).
+        // A capability without modes supports forms, the only mode of 2025-06-18.
         if !capabilities.elicitation.is_some_and(|can| can.form.is_some() || can.url.is_none()) {
             return Ok(ElicitOutcome::Unsupported);
         }
@@ -260,15 +259,15 @@ impl DemoCall {
                 .map_err(|error| {
                     ToolStop::Failed(format!("the answer to `{}` does not fit its form: {error}", question.key))
                 }),
-            // Cancel, and whatever a later revision adds: only an acceptance is a yes.
+            // Cancelled, or an action of a later specification: only `accept` counts as consent.
             _ => Ok(ElicitOutcome::Dismissed),
         }
     }
 
-    /// Asks the host's language model for at most `max_tokens` tokens.
+    /// Requests a reply of at most `max_tokens` tokens from the host's language model.
     ///
     /// # Errors
-    /// When the client must call again with the reply, when the call is cancelled, or when the reply that came
+    /// Returns an error if the client must repeat the call with the reply, if the call is cancelled, or if the reply
     /// belongs to another call.
     pub(super) async fn sample(
         &self,
@@ -306,7 +305,7 @@ impl DemoCall {
         }
     }
 
-    /// The answer that a repeated call brought; none if it brought everything but this.
+    /// Returns the answer that a repeated call contains, or `None` if it is missing. Stops the first call with `request`.
     fn answer<T: DeserializeOwned>(
         &self,
         question: &ToolQuestion<'_>,
@@ -336,7 +335,8 @@ impl DemoCall {
         self.context.protocol_version().is_some_and(|version| !version.has_initialize())
     }
 
-    /// Only what waits can be cancelled: an effect and its record are never torn apart.
+    /// Waits for a future unless the call is cancelled. Only waiting is cancellable, so that an effect is always
+    /// recorded.
     async fn or_canceled<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ToolStop> {
         tokio::select! {
             done = waiting => Ok(done),
@@ -346,19 +346,19 @@ impl DemoCall {
     }
 }
 
-/// What to ask a language model.
+/// The prompt of a language model.
 pub(super) struct SamplePrompt {
-    /// How it should answer.
+    /// The system prompt.
     pub(super) system: String,
-    /// What it should answer.
+    /// The user message.
     pub(super) text: String,
-    /// The longest answer.
+    /// The maximum length of the reply in tokens.
     pub(super) max_tokens: u32,
-    /// How freely, from 0 to 1.
+    /// The temperature, from 0 to 1.
     pub(super) temperature: f32,
 }
 
-/// The reason of a refusal; anything else that goes wrong with a request means that the client is gone.
+/// Returns the reason of a rejected request. All other errors mean that the client has disconnected.
 fn refusal_reason(error: ServiceError) -> Result<String, ToolStop> {
     match error {
         ServiceError::McpError(error) => Ok(error.message.into_owned()),
@@ -367,7 +367,7 @@ fn refusal_reason(error: ServiceError) -> Result<String, ToolStop> {
     }
 }
 
-/// The least severe log messages that a legacy session wants: everything until it says otherwise.
+/// The minimum log level of a legacy session. Initially, all messages are sent.
 #[derive(Debug, Default)]
 pub(super) struct LogLevel(AtomicU8);
 

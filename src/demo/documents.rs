@@ -1,5 +1,5 @@
-//! Documents on disk, each a file whose name follows from its title and content.
-//! Never touches a file outside its directory.
+//! Stores documents as files whose names are derived from their title and content. Never accesses a file outside its
+//! directory.
 
 use std::{io, path::PathBuf};
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fingerprint::fingerprint;
 
-/// What the addresses of documents begin with.
+/// The prefix of document URIs.
 const SCHEME: &str = "archive:///";
-/// The most bytes of a document: what fits into one message many times over.
+/// The maximum size of a document in bytes, well below the size of a message.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
-/// The longest readable part of a file name, in characters.
+/// The maximum length of the readable part of a file name, in characters.
 const MAX_SLUG_CHARS: usize = 60;
 
 /// How a document is written.
@@ -39,7 +39,7 @@ impl DocumentFormat {
         }
     }
 
-    /// Its media type.
+    /// Returns the media type of the format.
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Markdown => "text/markdown",
@@ -49,25 +49,25 @@ impl DocumentFormat {
     }
 }
 
-/// A document's place.
+/// The metadata of a stored document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Document {
-    /// Its file name.
+    /// The file name.
     pub(super) name: String,
-    /// How it is written.
+    /// The format.
     pub(super) format: DocumentFormat,
-    /// Its size.
+    /// The size in bytes.
     pub(super) bytes: u64,
 }
 
 impl Document {
-    /// Its address.
+    /// Returns the URI of the document.
     pub(super) fn uri(&self) -> String {
         format!("{SCHEME}{}", self.name)
     }
 }
 
-/// Why a document cannot be stored or read.
+/// An error of storing or reading a document.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DocumentError {
     #[error("the document has {bytes} bytes: at most {MAX_BYTES} are kept")]
@@ -80,14 +80,14 @@ pub(super) enum DocumentError {
     Directory { directory: PathBuf, source: io::Error },
 }
 
-/// The archive.
+/// The document store of the archive.
 #[derive(Debug, Clone)]
 pub(super) struct Documents {
     directory: PathBuf,
 }
 
 impl Documents {
-    /// The archive in `directory`, else in the platform's directory for application state.
+    /// Creates the store in `directory`. Defaults to the platform's directory for application state.
     pub(super) fn new(directory: Option<PathBuf>) -> Self {
         let directory = directory.unwrap_or_else(|| {
             directories::ProjectDirs::from("", "", "kapell")
@@ -97,15 +97,15 @@ impl Documents {
         Self { directory }
     }
 
-    /// Where it is.
+    /// Returns the directory of the store.
     pub(super) fn directory(&self) -> &std::path::Path {
         &self.directory
     }
 
-    /// Keeps a document. The same title, text and format give the same file, so doing it again changes nothing.
+    /// Stores a document. The same title, text, and format result in the same file, so repeating this changes nothing.
     ///
     /// # Errors
-    /// When it is too large or cannot be written.
+    /// Returns an error if the document is too large or cannot be written.
     pub(super) async fn store(
         &self,
         title: &str,
@@ -119,7 +119,7 @@ impl Documents {
         let name = format!("{}-{number:016x}.{}", slug(title), format.extension());
         let write = async {
             tokio::fs::create_dir_all(&self.directory).await?;
-            // Written aside first, so that a reader never sees half a document.
+            // The file is written to a temporary path first, so that readers never see a partial document.
             let aside = self.directory.join(format!(".{}.{name}", std::process::id()));
             tokio::fs::write(&aside, text).await?;
             tokio::fs::rename(&aside, self.directory.join(&name)).await
@@ -128,10 +128,10 @@ impl Documents {
         Ok(Document { name, format, bytes: text.len() as u64 })
     }
 
-    /// A document and its text.
+    /// Returns a document and its text.
     ///
     /// # Errors
-    /// When the address is not one of this archive's, or nothing is there.
+    /// Returns an error if the URI is not a document URI of this archive, or if the document does not exist.
     pub(super) async fn read(&self, uri: &str) -> Result<(Document, String), DocumentError> {
         let name = uri.strip_prefix(SCHEME).unwrap_or_default();
         let format = format_of(name).ok_or_else(|| DocumentError::Address { uri: uri.to_owned() })?;
@@ -144,10 +144,10 @@ impl Documents {
         }
     }
 
-    /// Every document, by name.
+    /// Returns all documents, sorted by name.
     ///
     /// # Errors
-    /// When the directory cannot be read; one that does not exist yet is empty.
+    /// Returns an error if the directory cannot be read. A missing directory counts as empty.
     pub(super) async fn list(&self) -> Result<Vec<Document>, DocumentError> {
         let read = async {
             let mut documents = Vec::new();
@@ -172,8 +172,8 @@ impl Documents {
     }
 }
 
-/// The format of a file name that [`Documents::store`] could have given. This is what keeps every path inside the
-/// directory: such a name has neither a separator nor a leading dot.
+/// Returns the format of a valid document file name. Valid names contain no separator and no leading dot, which keeps
+/// every path inside the directory.
 fn format_of(name: &str) -> Option<DocumentFormat> {
     let (stem, extension) = name.rsplit_once('.')?;
     let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
@@ -181,7 +181,7 @@ fn format_of(name: &str) -> Option<DocumentFormat> {
     DocumentFormat::ALL.into_iter().find(|format| own && format.extension() == extension)
 }
 
-/// The title in lower-case ASCII letters, digits and hyphens.
+/// Returns the title in lowercase ASCII letters, digits, and hyphens.
 fn slug(title: &str) -> String {
     let mut slug = String::new();
     for character in title.to_lowercase().chars() {

@@ -1,5 +1,4 @@
-//! The record of what the demo agents really did, to be held against the journal of the host.
-//! Never read by the agents themselves.
+//! Records the effects of the demo agents, for comparison with the journal of the host.
 
 use std::path::PathBuf;
 
@@ -9,11 +8,11 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::call::{DemoCall, ToolStop};
 
-/// Where effects are recorded, if anywhere.
+/// The log of effects, if a file is configured.
 #[derive(Debug, Clone)]
 pub(super) struct EffectLog(Option<PathBuf>);
 
-/// One line of the record.
+/// One line of the log.
 #[derive(Serialize)]
 struct EffectRecord<'a> {
     agent: &'a str,
@@ -28,10 +27,11 @@ impl EffectLog {
         Self(file)
     }
 
-    /// Appends the call as one line. Several agents may share the file: each line is a single write at its end.
+    /// Appends the call as one line. Several agents can share the file, since each line is written with a single
+    /// append.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(super) async fn record(&self, agent: &str, call: &DemoCall) -> Result<(), ToolStop> {
         let Some(file) = &self.0 else { return Ok(()) };
         let effect = EffectRecord {

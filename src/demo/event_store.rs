@@ -1,5 +1,5 @@
-//! Keeps the events of Streamable HTTP streams in memory, so that a broken stream can be taken up again.
-//! Never drops a part of a stream: a stream is kept whole or not at all.
+//! Stores the events of Streamable HTTP streams in memory, so that broken streams can be resumed. A stream is stored
+//! completely or not at all.
 
 use std::{
     collections::HashMap,
@@ -13,30 +13,29 @@ use rmcp::{
 };
 use tokio::sync::watch;
 
-/// The most events over all streams. A call of a demo agent has about ten, so this is some thousand calls; beyond
-/// it, the stream that was quiet for longest is forgotten.
+/// The maximum number of events in all streams. A call has about ten, so this suffices for thousands of calls. Above
+/// the limit, the stream that was idle for longest is removed.
 const MAX_EVENTS: usize = 50_000;
 
-/// The store; clones share it.
+/// The event store. Clones share the same store.
 #[derive(Clone)]
 pub(super) struct EventLog {
-    // A lock: the store is written by every session and read by every resumed stream, for microseconds at a time
-    // and never across an await.
+    // All sessions write and all resumed streams read the state, each for microseconds and never across an await.
     log: Arc<Mutex<EventLogState>>,
-    /// Tells the followers that something was added.
+    /// Notifies subscribers about new events.
     added: Arc<watch::Sender<()>>,
 }
 
 struct EventLogState {
     streams: HashMap<String, Vec<ServerSseMessage>>,
-    /// The place of each stream's last event in the order of all, for forgetting the quietest.
+    /// The sequence number of each stream's last event, for finding the stream that was idle for longest.
     last_writes: HashMap<String, u64>,
     events: usize,
     next: u64,
     limit: usize,
 }
 
-/// Where a follower stands after looking for more.
+/// The result of looking up the next event of a stream.
 enum NextEvent {
     Event(ServerSseMessage),
     Pending,
@@ -53,8 +52,8 @@ impl EventLog {
         Self { log: Arc::new(Mutex::new(log)), added: Arc::new(watch::Sender::new(())) }
     }
 
-    /// The events of `stream_id` from number `from` on: first those that are there, then those that come, until
-    /// the response. A stream that has been forgotten ends.
+    /// Returns the events of `stream_id` from number `from` up to the response, including future ones. The stream ends
+    /// when it is removed from the store.
     pub(super) fn subscribe(&self, stream_id: String, from: usize) -> EventStream {
         let (log, mut added) = (self.log.clone(), self.added.subscribe());
         Box::pin(stream! {
@@ -77,7 +76,7 @@ impl EventLog {
         })
     }
 
-    /// Forgets a stream; its followers end.
+    /// Removes a stream, which ends its subscribers.
     pub(super) fn remove_stream(&self, stream_id: &str) {
         lock(&self.log).remove_stream(stream_id);
         self.added.send_replace(());
@@ -85,7 +84,7 @@ impl EventLog {
 }
 
 fn lock(log: &Mutex<EventLogState>) -> MutexGuard<'_, EventLogState> {
-    // The log is whole after each of its operations, none of which can panic half way.
+    // Operations cannot panic midway, so the state is consistent even if the lock is poisoned.
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -109,7 +108,7 @@ impl EventLogState {
 
     fn after(&self, stream_id: &str, position: usize) -> NextEvent {
         let Some(events) = self.streams.get(stream_id) else {
-            // Nothing has been sent yet, or all of it has been forgotten.
+            // Nothing has been sent yet, or the stream has been removed.
             return if position == 0 { NextEvent::Pending } else { NextEvent::Ended };
         };
         match (events.get(position), events.last()) {
@@ -125,7 +124,7 @@ impl EventLogState {
     }
 }
 
-/// Whether the event ends its stream: the answer to the request that opened it.
+/// Returns whether the event is the response that ends its stream.
 fn is_final(event: &ServerSseMessage) -> bool {
     matches!(event.message.as_deref(), Some(JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_)))
 }

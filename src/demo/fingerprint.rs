@@ -1,7 +1,6 @@
-//! Numbers that stand for texts: for file names, offers and prices that are always the same.
-//! Never a defence against anybody: whoever wants two texts with one number finds them.
+//! Computes deterministic numbers from text, for file names, offers, and prices. Not a cryptographic hash.
 
-/// A number that stands for `parts`: FNV-1a over their bytes, each part ended by a zero.
+/// Returns the FNV-1a hash of `parts`, each terminated by a zero byte.
 pub(super) fn fingerprint(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -1,5 +1,5 @@
-//! Serves any number of clients over Streamable HTTP at `/mcp`, on this machine only.
-//! Never writes to standard output.
+//! Serves any number of clients over Streamable HTTP at `/mcp` on the loopback interface. Never writes to standard
+//! output.
 
 use std::{io::Write as _, net::Ipv4Addr, sync::Arc};
 
@@ -9,15 +9,15 @@ use tokio::net::TcpListener;
 
 use super::{DemoError, server::DemoServer, sessions::ResumableSessions};
 
-/// Serves on `port` until the process ends, and says on standard error where that is.
+/// Serves on `port` until the process ends, and prints the address on standard error.
 ///
 /// # Errors
-/// When the port cannot be listened on.
+/// Returns an error if the port is not available.
 pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| DemoError::Listen { port, source })?;
     let address = listener.local_addr().map_err(|source| DemoError::Listen { port, source })?;
-    // Nobody may be reading standard error any more, which is no reason to stop.
+    // A closed standard error must not stop the server.
     let _ = writeln!(std::io::stderr(), "demo agent `{}` listens on http://{address}/mcp", server.agent().name());
     serve_on(server, listener).await.map_err(|source| DemoError::Http { address, source })
 }
@@ -25,16 +25,16 @@ pub(super) async fn serve(server: DemoServer, port: u16) -> Result<(), DemoError
 /// Serves on `listener` until the process ends.
 ///
 /// # Errors
-/// When the listener fails for good.
+/// Returns an error if the listener fails permanently.
 pub(super) async fn serve_on(server: DemoServer, listener: TcpListener) -> std::io::Result<()> {
     let service = StreamableHttpService::new(
         move || Ok(server.for_new_session()),
         Arc::new(ResumableSessions::new()),
-        // No page in a browser has any business here.
+        // Web pages must not access the server.
         StreamableHttpServerConfig::default().enforce_origin_validation(),
     );
     let router = axum::Router::new().nest_service("/mcp", service);
-    // Without this, each small message would wait for the acknowledgement of the one before.
+    // Without this, each small message would wait for the acknowledgement of the previous one.
     let listener = listener.tap_io(|connection| {
         let _ = connection.set_nodelay(true);
     });

@@ -1,5 +1,5 @@
-//! Jobs of the bindery that go on while nobody looks: how far one is follows from when it began.
-//! Never runs anything: a job outlives every process of the agent.
+//! Simulates background jobs of the bindery: the progress of a job is computed from its start time. No process executes
+//! a job, so it outlives every process of the agent.
 
 use std::{
     io,
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{documents::DocumentError, fingerprint::fingerprint};
 
-/// What the addresses of jobs begin with.
+/// The prefix of job URIs.
 const SCHEME: &str = "bindery:///";
-/// The steps of a job.
+/// The number of steps of a job.
 const STEPS: u64 = 4;
 
-/// The jobs in one directory, a file each.
+/// The jobs in one directory, with one file each.
 #[derive(Debug, Clone)]
 pub(super) struct Jobs {
     directory: PathBuf,
 }
 
-/// What is kept of a job. Times are milliseconds, since 1970 or long.
+/// The stored form of a job. `began` is in milliseconds since 1970, `lasts` in milliseconds.
 #[derive(Debug, Serialize, Deserialize)]
 struct Job {
     title: String,
@@ -31,16 +31,16 @@ struct Job {
     fails: bool,
 }
 
-/// What is asked of a job.
+/// The parameters of a new job.
 #[derive(Debug)]
 pub(super) struct JobRequest {
     pub(super) title: String,
     pub(super) duration: Duration,
-    /// Whether it is to come to nothing.
+    /// Whether the job fails at its end.
     pub(super) fails: bool,
 }
 
-/// How a job is.
+/// The progress of a job.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct JobProgress {
     title: String,
@@ -50,15 +50,15 @@ pub(super) struct JobProgress {
 }
 
 impl Jobs {
-    /// The jobs in `directory`, in a folder of their own.
+    /// Creates the job store in the `jobs` folder of `directory`.
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory: directory.join("jobs") }
     }
 
-    /// Begins a job; gives its address.
+    /// Starts a job and returns its URI.
     ///
     /// # Errors
-    /// When the directory cannot be used.
+    /// Returns an error if the directory cannot be used.
     pub(super) async fn start(&self, order: JobRequest) -> Result<String, DocumentError> {
         let began = now();
         let number = fingerprint(&[&order.title, &began.to_string(), &std::process::id().to_string()]);
@@ -73,10 +73,10 @@ impl Jobs {
         Ok(format!("{SCHEME}{name}"))
     }
 
-    /// How the job at `uri` is now.
+    /// Returns the progress of the job at `uri`.
     ///
     /// # Errors
-    /// When there is no such job, or the directory cannot be used.
+    /// Returns an error if the job does not exist or the directory cannot be used.
     pub(super) async fn progress(&self, uri: &str) -> Result<JobProgress, DocumentError> {
         let unknown = || DocumentError::Unknown { uri: uri.to_owned() };
         let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());

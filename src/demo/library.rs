@@ -1,5 +1,4 @@
-//! The research agent's books: a few reading lists that are always the same.
-//! Never searches anything else, and says so.
+//! Contains the fixed reading lists of the research agent.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,7 +14,7 @@ pub(super) struct ReadingItem {
     pub(super) note: String,
 }
 
-/// A shelf: the words that lead to it, and what stands on it, best first.
+/// The keywords of a shelf and its books, best first.
 type Shelf = (&'static [&'static str], &'static [(&'static str, &'static str, &'static str)]);
 
 const SHELVES: &[Shelf] = &[
@@ -103,7 +102,7 @@ const SHELVES: &[Shelf] = &[
     ),
 ];
 
-/// At most `limit` findings on `topic`, best first; a general one where no shelf fits.
+/// Returns up to `limit` books on `topic`, best first. Without a matching shelf, returns a generic one.
 pub(super) fn find_books(topic: &str, limit: usize) -> Vec<ReadingItem> {
     let wanted = topic.to_lowercase();
     let shelf = SHELVES.iter().find(|(words, _)| words.iter().any(|word| wanted.contains(word)));

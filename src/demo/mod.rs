@@ -1,5 +1,5 @@
-//! The demo agents: MCP servers in both protocol eras, on both transports, whose answers are always the same.
-//! Never names the rest of the house, and never reaches a network.
+//! Provides the demo agents: deterministic MCP servers for both protocol eras and both transports. They never access
+//! the network or other modules of kapell.
 
 use std::path::PathBuf;
 
@@ -25,9 +25,9 @@ mod travel;
 
 use server::DemoServer;
 
-/// Names the file to which every real effect is appended as one line of JSON.
+/// The variable with the path of the file to which each effect is appended as one line of JSON.
 pub const EFFECTS_VARIABLE: &str = "KAPELL_DEMO_EFFECTS";
-/// Names the directory in which the archive keeps its documents, and the bindery its jobs.
+/// The variable with the path of the directory for the documents of the archive and the jobs of the bindery.
 pub const DIRECTORY_VARIABLE: &str = "KAPELL_DEMO_DIR";
 
 /// Which agent to be.
@@ -39,12 +39,12 @@ pub enum DemoAgent {
     Research,
     /// Keeps documents: resource links, and resources to read.
     Archive,
-    /// Works on while nobody waits: jobs that are left behind, and tasks.
+    /// Works in the background: jobs that continue after the call, and tasks.
     Bindery,
 }
 
 impl DemoAgent {
-    /// Its name on the command line and in `agents.toml`.
+    /// Returns the name of the agent on the command line and in `agents.toml`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Travel => "travel",
@@ -55,56 +55,56 @@ impl DemoAgent {
     }
 }
 
-/// How to be reached.
+/// The transport over which an agent serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DemoTransport {
-    /// Over standard input and output, until standard input ends.
+    /// Standard input and output, until standard input ends.
     Stdio,
-    /// Over Streamable HTTP at `http://127.0.0.1:PORT/mcp`, until the process ends.
+    /// Streamable HTTP at `http://127.0.0.1:PORT/mcp`, until the process ends.
     Http {
-        /// The port; 0 for any free one, which is then told on standard error.
+        /// The port. With 0, a free port is chosen and printed on standard error.
         port: u16,
     },
 }
 
-/// Where an agent leaves its traces.
+/// The locations where an agent stores its effects and data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DemoSettings {
-    /// The file to which real effects are appended; none are recorded where absent.
+    /// The file to which effects are appended. Without it, none are recorded.
     pub effects: Option<PathBuf>,
-    /// The directory of the archive and of the bindery; the platform's directory for application state where absent.
+    /// The directory of the archive and the bindery. Defaults to the platform's directory for application state.
     pub directory: Option<PathBuf>,
 }
 
 impl DemoSettings {
-    /// Reads [`EFFECTS_VARIABLE`] and [`DIRECTORY_VARIABLE`]; an empty variable counts as unset.
+    /// Reads [`EFFECTS_VARIABLE`] and [`DIRECTORY_VARIABLE`]. An empty variable counts as unset.
     pub fn from_environment() -> Self {
         let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         Self { effects: path(EFFECTS_VARIABLE), directory: path(DIRECTORY_VARIABLE) }
     }
 }
 
-/// Why a demo agent could not serve.
+/// An error that prevents a demo agent from serving.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The port cannot be listened on.
+    /// The port is not available.
     #[error("cannot listen on `127.0.0.1:{port}`: {source}; choose a free port, or 0 for any")]
     Listen {
-        /// The port that was asked for.
+        /// The requested port.
         port: u16,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The HTTP server ended.
     #[error("the HTTP server on `{address}` ended")]
     Http {
-        /// Where it listened.
+        /// The address of the server.
         address: std::net::SocketAddr,
-        /// Why.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
-    /// What came over standard input was not the beginning of an MCP conversation.
+    /// Standard input does not start with a valid MCP message.
     #[error("standard input is not an MCP conversation: expected `initialize` or a request of 2026-07-28")]
     Conversation(#[source] Box<ServerInitializeError>),
     /// The task that serves standard input panicked.
@@ -112,10 +112,10 @@ pub enum DemoError {
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// Serves `agent` until its transport ends. Standard output carries nothing but the protocol.
+/// Serves `agent` until its transport ends. Standard output contains only protocol messages.
 ///
 /// # Errors
-/// When the port is taken, or when the peer does not speak MCP.
+/// Returns an error if the port is taken or the client does not speak MCP.
 pub async fn serve(agent: DemoAgent, transport: DemoTransport, settings: DemoSettings) -> Result<(), DemoError> {
     let server = DemoServer::new(agent, settings);
     match transport {

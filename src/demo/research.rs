@@ -1,5 +1,4 @@
-//! The research agent: finds things to read in its own small library and has the host's model sum them up.
-//! Never searches the web, and never writes a summary of its own.
+//! The research agent: searches its own small library, and lets the host's model summarize the findings.
 
 #![expect(deprecated, reason = "log levels are deprecated since 2026-07-28 and still in use everywhere")]
 
@@ -14,11 +13,11 @@ use super::{
     library::{self, ReadingItem},
 };
 
-/// The pause before each finding where the caller names none.
+/// The default delay before each finding.
 const STEP_DELAY_MS: u64 = 100;
-/// The longest summary.
+/// The maximum length of the summary in tokens.
 const MAX_SUMMARY_TOKENS: u32 = 100;
-/// The logger of this agent's messages.
+/// The logger name of this agent's messages.
 const LOGGER: &str = "research";
 
 /// What to look for.
@@ -54,7 +53,7 @@ struct ResearchResult {
     summarised: bool,
 }
 
-/// What the agent offers.
+/// Returns the tools of the agent.
 pub(super) fn tools() -> Vec<Tool> {
     vec![
         Tool::new(
@@ -72,7 +71,7 @@ pub(super) fn tools() -> Vec<Tool> {
     ]
 }
 
-/// Runs `research`.
+/// Executes `research`.
 pub(super) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let arguments: ResearchArguments = call.arguments()?;
     let topic = arguments.topic.trim();
@@ -111,13 +110,13 @@ pub(super) async fn research(call: &DemoCall, effects: &EffectLog) -> Result<Dem
     DemoToolResult::new(text, &ResearchResult { topic: topic.to_owned(), findings, summary, summarised })
 }
 
-/// Goes through the findings at a pace that a person can follow.
+/// Reports each finding, slowly enough for a person to read along.
 async fn report_reading(call: &DemoCall, topic: &str, findings: &[ReadingItem], delay: u64) -> Result<(), ToolStop> {
     call.log(LoggingLevel::Info, LOGGER, format!("looking up `{topic}` in the demo library")).await;
     for (index, finding) in findings.iter().enumerate() {
         call.pause(delay).await?;
         call.log(LoggingLevel::Debug, LOGGER, format!("read `{}`", finding.title)).await;
-        // The last tenth is left for the summary.
+        // The last tenth is reserved for the summary.
         let percent = 90.0 * (index + 1) as f64 / findings.len() as f64;
         call.progress(percent.round(), format!("read `{}`", finding.title)).await;
     }

@@ -1,5 +1,4 @@
-//! The demo agents as rmcp knows them: which tools and resources each has, and who answers.
-//! Never holds what a tool does.
+//! Implements rmcp's server handler for the demo agents, with their tools and resources.
 
 #![expect(deprecated, reason = "logging is deprecated since 2026-07-28 and still in use everywhere")]
 
@@ -26,7 +25,7 @@ use super::{
     research, travel,
 };
 
-/// One demo agent towards one client.
+/// A demo agent that serves one client.
 #[derive(Clone)]
 pub(super) struct DemoServer {
     agent: DemoAgent,
@@ -60,17 +59,17 @@ impl DemoServer {
         }
     }
 
-    /// Cancelled when the transport is about to end; every waiting call ends with it.
+    /// Returns the token that is cancelled when the transport is about to end. It ends all waiting calls.
     pub(super) fn closing(&self) -> &CancellationToken {
         &self.closing
     }
 
-    /// The agent as it said its name.
+    /// Returns the kind of the agent.
     pub(super) fn agent(&self) -> DemoAgent {
         self.agent
     }
 
-    /// The same agent towards another client, whose log level is its own.
+    /// Returns the same agent for another client, with its own log level.
     pub(super) fn for_new_session(&self) -> Self {
         Self { log_level: Arc::default(), ..self.clone() }
     }
@@ -185,7 +184,7 @@ impl ServerHandler for DemoServer {
     }
 }
 
-/// A document error as a JSON-RPC error, for requests that are not tool calls.
+/// Converts a document error to a JSON-RPC error, for requests that are not tool calls.
 fn resource_error(error: DocumentError) -> ErrorData {
     let message = error.to_string();
     match error {

@@ -1,5 +1,5 @@
-//! Legacy sessions over Streamable HTTP whose streams can be taken up again without a gap.
-//! Never keeps the streams of modern requests: there, closing the stream means cancelling the call.
+//! Manages legacy sessions over Streamable HTTP with resumable streams. Streams of modern requests are not stored:
+//! closing such a stream cancels the call.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use rmcp::{
 
 use super::event_store::EventLog;
 
-/// How long a session may be idle. A person can take this long to answer, while nothing moves.
+/// The idle timeout of a session. Long enough for a person to answer a question.
 const SESSION_IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
-/// The id that rmcp gives to the priming event of a session's common stream, before any other.
+/// The ID that rmcp assigns to the priming event of a session's common stream.
 const PRIMING_ID: &str = "0";
 
-/// rmcp's session manager over [`EventLog`], which differs from it in two things. Its common stream begins with what
-/// was sent before the client opened it, such as early log messages. And it keeps its event store to itself
-/// (`event_store` stays `None`), because rmcp would use it for modern requests too, which then would go on after
-/// their client has hung up.
+/// A wrapper of rmcp's session manager with an [`EventLog`]. The common stream starts with the messages that were sent
+/// before the client opened it, such as early log messages. The event store is not shared with rmcp (`event_store`
+/// stays `None`), because rmcp would also use it for modern requests. Those would then continue after their client
+/// disconnects.
 pub(super) struct ResumableSessions {
     local: LocalSessionManager,
     events: EventLog,
@@ -37,7 +37,7 @@ impl ResumableSessions {
         Self { local, events }
     }
 
-    /// The name under which rmcp stores what belongs to no request of the session.
+    /// Returns the stream ID under which rmcp stores messages that belong to no request of the session.
     fn common_stream(id: &SessionId) -> String {
         format!("{id}:common")
     }

@@ -1,5 +1,4 @@
-//! Serves one client over a pair of byte streams, until the input ends.
-//! Never waits for a running call once the client has gone.
+//! Serves one client over a pair of byte streams until the input ends. Does not wait for running calls after that.
 
 use std::{
     pin::Pin,
@@ -12,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DemoError, server::DemoServer};
 
-/// Serves until `input` ends.
+/// Serves the client until `input` ends.
 ///
 /// # Errors
-/// When the conversation does not begin as MCP wants it.
+/// Returns an error if the client does not start with a valid MCP handshake.
 pub(super) async fn serve<R, W>(server: DemoServer, input: R, output: W) -> Result<(), DemoError>
 where
     R: AsyncRead + Send + Unpin + 'static,
@@ -24,13 +23,13 @@ where
     let input = EndOfInput { input, ended: server.closing().clone() };
     match server.serve((input, output)).await {
         Ok(service) => service.waiting().await.map(drop).map_err(DemoError::Panicked),
-        // A client that leaves before it said anything, as a health check does.
+        // A client that disconnects before its first message, such as a health check.
         Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
         Err(error) => Err(DemoError::Conversation(Box::new(error))),
     }
 }
 
-/// Tells the running calls that their client has gone, so that the end of input need not wait for them.
+/// An input that cancels the running calls when it ends, so that serving can stop.
 struct EndOfInput<R> {
     input: R,
     ended: CancellationToken,

@@ -1,5 +1,4 @@
-//! The demo agents as clients see them: in both eras, over both transports.
-//! Never tests what rmcp itself does.
+//! Tests the demo agents through clients of both eras over both transports.
 
 #![expect(deprecated, reason = "sampling and logging are deprecated since 2026-07-28 and still in use everywhere")]
 
@@ -41,12 +40,12 @@ const ALL_CONNECTIONS: [(ClientEra, ClientTransport); 4] = [
     (ClientEra::Modern, ClientTransport::Http),
 ];
 
-/// A host that answers as it is told and remembers what it was asked and told.
+/// A client that returns configured answers and records requests and notifications.
 #[derive(Clone, Default)]
 struct TestClient {
     answer: Option<ElicitResult>,
     model: Option<Result<&'static str, &'static str>>,
-    /// Whether it can follow tasks.
+    /// Whether the client supports tasks.
     tasks: bool,
     record: Arc<Mutex<ClientRecord>>,
 }
@@ -104,7 +103,7 @@ impl ClientHandler for TestClient {
     }
 }
 
-/// A demo agent and its traces.
+/// A demo agent and the directory of its effects and data.
 struct TestAgent {
     agent: DemoAgent,
     directory: TempDir,
@@ -120,7 +119,7 @@ impl TestAgent {
         DemoServer::new(self.agent, DemoSettings { effects, directory: Some(self.directory.path().join("archive")) })
     }
 
-    /// The recorded effects so far, one JSON object each.
+    /// Returns the recorded effects, one JSON object each.
     fn effects(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.directory.path().join("effects.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
@@ -173,7 +172,7 @@ fn accepted(content: Value) -> Option<ElicitResult> {
     Some(ElicitResult::new(ElicitationAction::Accept).with_content(content))
 }
 
-/// What a tool promises its structured content to be, and what it was.
+/// Checks the structured content of a result against the output schema of the tool.
 async fn assert_matches_output_schema(
     client: &RunningService<RoleClient, TestClient>,
     tool: &str,

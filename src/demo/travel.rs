@@ -1,5 +1,5 @@
-//! The travel agent: estimates a trip, asks whether to book it, and books it or lets it go.
-//! Never books without a yes.
+//! The travel agent: estimates the price of a trip, asks for confirmation, and books the trip. Never books without
+//! consent.
 
 use rmcp::model::{ElicitationSchema, Tool, ToolAnnotations};
 use schemars::JsonSchema;
@@ -11,7 +11,7 @@ use super::{
     fingerprint::fingerprint,
 };
 
-/// The pause before each progress step where the caller names none, so that a person sees the steps pass.
+/// The default delay before each progress step, so that a person can see the steps.
 const STEP_DELAY_MS: u64 = 150;
 
 /// The trip to book.
@@ -41,7 +41,7 @@ fn default_nights() -> u32 {
     3
 }
 
-/// What the person answers.
+/// The answer of the person.
 #[derive(Debug, Deserialize)]
 struct Confirmation {
     confirm: bool,
@@ -82,7 +82,7 @@ enum BookingStatus {
     Cancelled,
 }
 
-/// What the agent offers.
+/// Returns the tools of the agent.
 pub(super) fn tools() -> Vec<Tool> {
     let annotations = ToolAnnotations::with_title("Book a trip")
         .read_only(false)
@@ -103,12 +103,12 @@ pub(super) fn tools() -> Vec<Tool> {
     ]
 }
 
-/// The offer for a trip; the same for the same arguments.
+/// An offer for a trip, which is deterministic for the same arguments.
 struct TripOffer {
     stay: &'static str,
     price: u32,
     over_budget: bool,
-    /// Identifies the offer towards the client.
+    /// The ID by which the client refers to the offer.
     number: String,
 }
 
@@ -120,7 +120,7 @@ impl TripOffer {
             .from
             .as_deref()
             .map_or(0, |from| 90 + u32::from(fingerprint(&[&from.trim().to_lowercase(), &city]) as u8));
-        // In percent of the usual price, best first.
+        // The prices in percent of the usual price, best stay first.
         let stays = [("grand hotel", 180), ("hotel", 100), ("guest house", 70)];
         let price = |percent: u32| journey + arguments.nights * nightly * percent / 100;
         let fits = |percent: u32| arguments.budget.is_some_and(|budget| f64::from(price(percent)) <= budget);
@@ -139,7 +139,7 @@ impl TripOffer {
     }
 }
 
-/// Runs `book_trip`.
+/// Executes `book_trip`.
 pub(super) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<DemoToolResult, ToolStop> {
     let arguments: BookTripArguments = call.arguments()?;
     let city = arguments.city.trim();
@@ -204,7 +204,7 @@ pub(super) async fn book_trip(call: &DemoCall, effects: &EffectLog) -> Result<De
     DemoToolResult::new(text, &booking)
 }
 
-/// The form `{confirm: boolean, notes: string}`.
+/// Returns the form `{confirm: boolean, notes: string}`.
 fn form() -> ElicitationSchema {
     ElicitationSchema::builder()
         .required_bool_property("confirm", |field| field.title("Book it").description("Whether to book at this price"))

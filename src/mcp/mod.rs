@@ -118,7 +118,7 @@ pub enum UnreachablePolicy {
 /// The sampling requests that agents may send.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SamplingSupport {
-    /// None: there is no language model.
+    /// None, without a language model.
     #[default]
     Off,
     /// Messages only.

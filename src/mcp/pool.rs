@@ -66,7 +66,7 @@ impl<'p> AgentRoute<'p> {
     /// Returns a connection for one call, and the permit that the call holds, if the agent needs permits.
     ///
     /// # Errors
-    /// Returns a failure if there is no connection. Nothing was sent in this case.
+    /// Returns a failure if connecting fails. Nothing was sent in this case.
     pub(super) async fn acquire(self) -> Result<(Arc<Connection>, Option<ProcessPermit<'p>>), Failure> {
         self.pool.acquire(self.agent).await
     }
@@ -74,7 +74,7 @@ impl<'p> AgentRoute<'p> {
     /// Returns a connection without a permit, for requests that do not cause requests of the agent.
     ///
     /// # Errors
-    /// Returns a failure if there is no connection. Nothing was sent in this case.
+    /// Returns a failure if connecting fails. Nothing was sent in this case.
     pub(super) async fn connection(self) -> Result<Arc<Connection>, Failure> {
         self.pool.connection(self.agent, 0).await
     }
@@ -156,7 +156,7 @@ impl Pool {
     /// Dropping the future does not notify the agent.
     ///
     /// # Errors
-    /// Returns a failure whose kind tells whether the request was sent and whether a response arrived.
+    /// Returns a failure whose kind states whether the request was sent and whether a response arrived.
     pub fn call(
         &self,
         call: StartAttempt,

@@ -76,7 +76,7 @@ pub(super) struct StreamSource {
 
 /// The reason why a connection delivers no more events.
 enum StreamEnd {
-    /// Nothing came for a while.
+    /// No event arrived before the timeout.
     Silent,
     /// The stream ended or failed before the silence timeout.
     Early,

@@ -69,8 +69,8 @@ pub(super) struct Session {
     id: OnceLock<String>,
     /// The saved checkpoint. Locked until a change is durable, so that no request is sent before its ID is reserved.
     checkpoint: tokio::sync::Mutex<Option<SessionCheckpoint>>,
-    /// The agent's requests that came on the stream of a call, and whether each was answered. An id each, as long as
-    /// the session lives: servers repeat old events on new streams. Held for a look-up.
+    /// The IDs of the agent's requests on the streams of calls, and whether each was answered. Kept for the whole
+    /// session, since servers repeat old events on new streams. Locked only for a lookup.
     agent_requests: Mutex<HashMap<RequestId, bool>>,
 }
 

@@ -46,7 +46,7 @@ pub(super) struct ToolListing {
     pub(super) task_only_tools: HashSet<String>,
     /// The unusable tools with their reasons. Tools without a name are not included.
     pub(super) unusable: BTreeMap<String, String>,
-    /// The names of all tools that were seen, used or not.
+    /// The names of all listed tools, usable or not.
     names: HashSet<String>,
     /// The minimum `ttlMs` of the pages so far.
     ttl_ms: Option<u64>,

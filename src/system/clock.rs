@@ -1,18 +1,18 @@
-//! Reads the wall clock, and makes of it what the monotonic clock cannot give: dates, ids, and waits until a date.
-//! Never orders anything: wall clocks are set back and forth.
+//! Reads the wall clock for dates, IDs, and waits until a date. Not suitable for ordering events, since wall clocks can
+//! be set back.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
-/// Returns the time since 1970, which is zero where the clock stands before that.
+/// Returns the time since 1970, or zero if the clock is set to an earlier time.
 pub fn since_epoch() -> Duration {
     #[expect(clippy::disallowed_methods, reason = "the one place that cannot fail by it")]
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Returns an id that no other process makes: the time and random bits (UUID version 7).
+/// Returns a unique ID: a UUID of version 7, with the time and random bits.
 pub fn new_id() -> Uuid {
     id_at(since_epoch())
 }
@@ -22,8 +22,8 @@ fn id_at(since_epoch: Duration) -> Uuid {
     Uuid::new_v7(time)
 }
 
-/// Reads a `Retry-After` header: seconds, or a date (RFC 9110, 10.2.3). A date is by the server's clock, so it counts from
-/// the `Date` header of the same response where there is one.
+/// Parses a `Retry-After` header, as seconds or a date (RFC 9110, section 10.2.3). A date is relative to the `Date`
+/// header of the same response, if present, since it uses the server's clock.
 pub fn retry_after(value: &str, sent: Option<&str>) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<f64>() {
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_retry_after_are_read_and_a_date_counts_from_the_servers_own() {
-        // Either clock may stand anywhere.
+        // The local clock does not matter.
         let sent = Some("Fri, 20 Nov 2026 10:00:00 GMT");
         let seconds = |text| retry_after(text, sent).map(|wait| wait.as_secs_f64());
         assert_eq!(seconds("4"), Some(4.0));

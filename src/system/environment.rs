@@ -1,8 +1,8 @@
-//! Keeps the environment that the process was started with, and clears from the process what could be a secret.
+//! Saves the initial environment of the process, and removes potential secrets from the process.
 //!
-//! Another process of the same user may read `/proc/PID/environ` and the environment of every child. So the variables
-//! that the host and its libraries do not need are copied to the heap, removed, and overwritten where the system put
-//! them.
+//! Other processes of the same user can read `/proc/PID/environ` and the environment of every child. Therefore, the
+//! variables that neither the host nor its libraries need are copied to the heap, removed, and overwritten in their
+//! original memory.
 #![allow(unsafe_code)]
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 /// Marks the environment of every agent process, so that its descendants can be recognized.
 pub const AGENT_VARIABLE: &str = "KAPELL_AGENT";
 
-/// The variables that stay in the process: what the host, its libraries and a browser read, none of which is a secret.
+/// The variables that stay in the process. The host, its libraries, and browsers read them, and none is a secret.
 const KEPT_VARIABLES: [&str; 41] = [
     AGENT_VARIABLE,
     "BROWSER",
@@ -60,21 +60,22 @@ const KEPT_VARIABLES: [&str; 41] = [
     "no_proxy",
 ];
 
-/// The variables that the HTTP client reads, and whose addresses can hold a password. They stay in the process, but not
-/// where the system put them.
+/// The proxy variables of the HTTP client, whose URLs can contain a password. They stay in the process, but their
+/// original memory is overwritten.
 const PROXY_VARIABLES: [&str; 6] = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "http_proxy", "https_proxy"];
 
-/// What the process was started with.
+/// The initial environment of the process.
 static INITIAL_VARIABLES: OnceLock<Vec<(OsString, OsString)>> = OnceLock::new();
 
-/// Takes the environment out of the process. Must be called before there is a second thread; later calls do nothing.
+/// Removes secrets from the environment of the process. Must be called before a second thread starts; later calls do
+/// nothing.
 pub fn seal() {
     if INITIAL_VARIABLES.set(env::vars_os().collect()).is_err() {
         return;
     }
     let initial = initial_strings();
     for (name, value) in variables() {
-        // SAFETY: there is no other thread that could read the environment.
+        // SAFETY: this is the only thread, so no other one can read the environment meanwhile.
         unsafe {
             if is_one_of(&PROXY_VARIABLES, &name) {
                 env::set_var(&name, &value);
@@ -89,7 +90,7 @@ pub fn seal() {
     }
 }
 
-/// Returns the variable, as it was when the process started.
+/// Returns the initial value of the variable.
 pub fn variable(name: &str) -> Option<OsString> {
     match INITIAL_VARIABLES.get() {
         Some(variables) => variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
@@ -97,7 +98,7 @@ pub fn variable(name: &str) -> Option<OsString> {
     }
 }
 
-/// Returns all variables, as they were when the process started: for a process that continues this one.
+/// Returns the initial environment, for a process that replaces this one.
 pub fn variables() -> Vec<(OsString, OsString)> {
     INITIAL_VARIABLES.get().cloned().unwrap_or_else(|| env::vars_os().collect())
 }
@@ -111,7 +112,7 @@ fn is_one_of(names: &[&str], name: &OsStr) -> bool {
     names.iter().any(|known| name == *known)
 }
 
-/// Returns where the system put the variables that must not stay there, and how long they are.
+/// Returns the addresses and lengths of the original strings of the variables that must be overwritten.
 #[cfg(target_os = "linux")]
 fn initial_strings() -> Vec<(*mut u8, usize)> {
     unsafe extern "C" {

@@ -1,4 +1,4 @@
-//! Creates files that only their owner can read, and reads files within a limit.
+//! Creates files that only their owner can read, and reads files with a size limit.
 
 use std::{
     fs::{self, DirBuilder, File, FileType, Metadata, OpenOptions, Permissions},
@@ -7,16 +7,16 @@ use std::{
     path::Path,
 };
 
-/// The permission bits that let other users in.
+/// The permission bits of the group and of other users.
 const GROUP_AND_OTHER_BITS: u32 = 0o077;
 
-/// Limits the size of every file that a person writes: plans, parameters, answers, the agents file.
+/// The maximum size of files that a person writes: plans, parameters, answers, and the agents file.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Creates a directory and its missing parents, each for this user only.
+/// Creates a directory and its missing parents with access for this user only.
 ///
 /// # Errors
-/// Returns what the system reports.
+/// Returns the error of the system.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     // An empty path is the parent of a bare file name.
     if path.as_os_str().is_empty() {
@@ -25,10 +25,10 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
-/// Creates a directory that belongs to kapell alone, and closes an existing one to other users.
+/// Creates a directory that only kapell uses, and removes access of other users from an existing one.
 ///
 /// # Errors
-/// Refuses a symbolic link: whoever planted it would choose where the files go.
+/// Returns an error for a symbolic link, since its creator would control where files are written.
 pub fn create_own_directory(path: &Path) -> io::Result<()> {
     create_directory(path)?;
     let found = fs::symlink_metadata(path)?;
@@ -38,12 +38,12 @@ pub fn create_own_directory(path: &Path) -> io::Result<()> {
     make_private(&found, |permissions| fs::set_permissions(path, permissions))
 }
 
-/// Opens a file for writing: private to its owner, never through a symbolic link, and only a regular file.
+/// Opens a private regular file for writing. Does not follow symbolic links.
 ///
 /// # Errors
-/// Names what the path is when it is something else; otherwise returns what the system reports.
+/// Returns an error that names the kind of a path that is not a regular file, or the error of the system.
 pub fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // Without O_NONBLOCK, opening a FIFO waits for its other end.
+    // Without `O_NONBLOCK`, opening a FIFO waits for its other end.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let opened = options.mode(0o600).custom_flags(flags).open(path).and_then(|file| Ok((file.metadata()?, file)));
     let (found, file) = match opened {
@@ -65,7 +65,7 @@ pub fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> 
     Ok(file)
 }
 
-/// Opens a file, empty, below a directory that belongs to kapell alone.
+/// Creates or truncates a file in a directory that only kapell uses.
 ///
 /// # Errors
 /// See [`create_own_directory`] and [`open_private`].
@@ -76,29 +76,29 @@ pub fn create_in_own_directory(path: &Path) -> io::Result<File> {
     open_private(path, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
-/// Writes a whole private file, or leaves the path as it was. Links are not followed.
+/// Writes a private file atomically. Does not follow symbolic links.
 ///
 /// # Errors
-/// Returns what the system reports, and [`io::ErrorKind::AlreadyExists`] when the file exists and `replaces` is false.
+/// Returns the error of the system, and [`io::ErrorKind::AlreadyExists`] if the file exists and `replaces` is false.
 pub fn write_private(path: &Path, contents: &[u8], replaces: bool) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    // The umask can only have taken permissions away.
+    // The umask can only have removed permissions.
     file.as_file().set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     match replaces {
-        // Renaming replaces a link itself, and not the file that it points to.
+        // Renaming replaces a link itself, not the file that it points to.
         true => file.persist(path).map(drop),
         false => file.persist_noclobber(path).map(drop),
     }
     .map_err(|error| error.error)
 }
 
-/// Checks that a path is a regular file or does not exist. Symbolic links are followed.
+/// Checks that a path is a regular file or does not exist. Follows symbolic links.
 ///
 /// # Errors
-/// Names what the path is when it is something else.
+/// Returns an error that names the kind of any other path.
 pub fn check_regular(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => {
@@ -111,7 +111,7 @@ pub fn check_regular(path: &Path) -> io::Result<()> {
 /// Reads a file of at most `limit` bytes. `/dev/null` is empty, and `/dev/fd/N` and `/dev/stdin` may be pipes.
 ///
 /// # Errors
-/// Refuses at once a directory, a device, a named FIFO, and a file that is larger than the limit.
+/// Returns an error without reading for a directory, a device, a named FIFO, or a file above the limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let found = fs::metadata(path)?;
     let is_own_descriptor = ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|prefix| path.starts_with(prefix));
@@ -133,10 +133,10 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_all(file, limit)
 }
 
-/// Reads at most `limit` bytes to the end of `input`.
+/// Reads `input` to its end, up to `limit` bytes.
 ///
 /// # Errors
-/// Refuses more than the limit.
+/// Returns an error if the input exceeds the limit.
 pub fn read_all(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     input.take(limit + 1).read_to_end(&mut bytes)?;
@@ -167,7 +167,7 @@ fn describe_kind(kind: FileType) -> &'static str {
     }
 }
 
-/// Takes away what other users may do, where this user owns the file. Another owner's permissions are not ours to change.
+/// Removes the permissions of other users if this user owns the file. Files of other owners stay unchanged.
 fn make_private(found: &Metadata, set: impl FnOnce(Permissions) -> io::Result<()>) -> io::Result<()> {
     let mode = found.mode() & 0o7777;
     if mode & GROUP_AND_OTHER_BITS == 0 || found.uid() != nix::unistd::geteuid().as_raw() {

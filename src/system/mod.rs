@@ -1,5 +1,4 @@
-//! What the operating system does for the host: private files, bounded reads, the environment, processes, the time.
-//! Knows nothing about runs, agents or plans.
+//! Wraps the operating system: private files, bounded reads, the environment, processes, and the time.
 
 pub mod clock;
 pub mod environment;

@@ -1,4 +1,4 @@
-//! Hardens the host's own process, and finds out which process descends from which.
+//! Hardens the host's process, and determines the ancestors of processes.
 
 use std::{
     collections::BTreeSet,
@@ -16,21 +16,21 @@ use serde::{Deserialize, Serialize};
 
 use super::environment;
 
-/// What the host's process is called, unless its file was renamed.
+/// The default process name of the host.
 const HOST_NAME: &str = "kapell";
 
-/// Limits how far a line of ancestors is followed.
+/// The maximum number of ancestors that are visited.
 const MAX_ANCESTORS: usize = 256;
 
-/// Keeps other processes of the same user out of this one: no debugger, no `/proc/PID/mem` and `/proc/PID/environ`, no
-/// core dump.
+/// Denies other processes of the same user access to this one: no debugger, no `/proc/PID/mem` and `/proc/PID/environ`,
+/// and no core dump.
 pub fn harden() {
     #[cfg(target_os = "linux")]
-    // A failure leaves the process no worse off than before, and nothing can report it this early.
+    // Errors are ignored: the process is as safe as before, and logging has not started yet.
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
-/// Makes this process the parent of every descendant whose own parent ends, so that no agent can leave its ancestry.
+/// Makes this process the parent of orphaned descendants, so that agents cannot leave its process tree.
 pub fn adopt_orphans() {
     #[cfg(target_os = "linux")]
     if let Err(error) = nix::sys::prctl::set_child_subreaper(true) {
@@ -38,15 +38,15 @@ pub fn adopt_orphans() {
     }
 }
 
-/// The children that the host started itself, and whose end it waits for.
+/// The child processes that the host started and waits for.
 static OWN_CHILDREN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Marks a child whose end the host waits for, until it is dropped.
+/// A registration of a child process that the host waits for, removed on drop.
 #[derive(Debug)]
 pub struct OwnChild(u32);
 
 impl OwnChild {
-    /// Marks the child, right after it was started.
+    /// Registers a child process, right after its start.
     pub fn new(pid: u32) -> Self {
         OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
         Self(pid)
@@ -59,7 +59,7 @@ impl Drop for OwnChild {
     }
 }
 
-/// Removes adopted processes that have ended from the system's table.
+/// Reaps adopted processes that have exited.
 pub fn reap_orphans() {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
     let own = OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -75,12 +75,12 @@ pub fn reap_orphans() {
 
 fn reap(child: u32) {
     if let Ok(child) = i32::try_from(child) {
-        // One that is still running stays; any other result has nothing to act on.
+        // Running processes are not affected, and errors need no handling.
         let _ = waitpid(Pid::from_raw(child), Some(WaitPidFlag::WNOHANG));
     }
 }
 
-/// Removes the adopted processes of a group that have ended from the system's table.
+/// Reaps the adopted processes of a process group that have exited.
 pub fn reap_group(group: u32) {
     let Ok(group) = i32::try_from(group) else { return };
     for _ in 0..MAX_ANCESTORS {
@@ -91,27 +91,28 @@ pub fn reap_group(group: u32) {
     }
 }
 
-/// A process, told apart from a later one with the same id.
+/// A process, distinguished from later ones with the same ID by its start time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its id.
+    /// The process ID.
     pub pid: u32,
-    /// When it started, in clock ticks since the system did.
+    /// The start time in clock ticks since boot.
     pub started: u64,
-    /// The name of its program.
+    /// The name of the program.
     pub name: String,
 }
 
 impl Process {
-    /// Finds a process by its id.
+    /// Returns the process with an ID.
     pub fn find(pid: u32) -> Option<Self> {
         Some(ProcessStat::read(pid)?.process)
     }
 
-    /// Returns whether it may be a host, by its name. A script that starts the host can have the same name.
+    /// Returns whether the process may be a host, according to its name. A script that starts the host can have the
+    /// same name.
     fn may_be_host(&self, own_name: &str) -> bool {
         let is_named = self.name == HOST_NAME || self.name == own_name;
-        // Another user's program cannot be looked up, nor can that of a host: it is not dumpable.
+        // The programs of other users and of hosts cannot be read; hosts are not dumpable.
         let program = fs::read_link(format!("/proc/{}/exe", self.pid)).ok().filter(|_| self.is_running());
         let is_other = |program: PathBuf| {
             let starts_like_host =
@@ -121,17 +122,17 @@ impl Process {
         is_named && !program.is_some_and(is_other)
     }
 
-    /// Returns whether it has not ended.
+    /// Returns whether the process is still running.
     fn is_running(&self) -> bool {
         Self::find(self.pid).is_some_and(|found| found.started == self.started)
     }
 }
 
-/// What `/proc/PID/stat` says.
+/// The parsed contents of `/proc/PID/stat`.
 struct ProcessStat {
     process: Process,
     parent: u32,
-    /// The number of its terminal; 0 for none.
+    /// The device number of the terminal; 0 without one.
     terminal: u32,
 }
 
@@ -141,7 +142,7 @@ impl ProcessStat {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        // A name may contain blanks and parentheses.
+        // A name may contain spaces and parentheses.
         let (pid, rest) = text.split_once(" (")?;
         let (name, rest) = rest.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split(' ').collect();
@@ -149,7 +150,7 @@ impl ProcessStat {
         Some(Self { process, parent: fields.get(1)?.parse().ok()?, terminal: fields.get(4)?.parse().ok()? })
     }
 
-    /// Returns the name of its terminal.
+    /// Returns the name of the terminal.
     fn terminal(&self) -> Option<String> {
         let (major, minor) = (self.terminal >> 8 & 0xfff, self.terminal & 0xff | self.terminal >> 12 & 0xfff00);
         match major {
@@ -166,7 +167,7 @@ fn ancestry(pid: u32) -> Vec<Process> {
     let (mut found, mut next) = (Vec::new(), pid);
     while next != 0 && found.len() < MAX_ANCESTORS {
         let Some(stat) = ProcessStat::read(next) else {
-            // One that cannot be looked at, such as another user's under `hidepid`.
+            // A process that cannot be read, such as one of another user under `hidepid`.
             found.push(Process { pid: next, started: 0, name: String::new() });
             break;
         };
@@ -176,19 +177,19 @@ fn ancestry(pid: u32) -> Vec<Process> {
     found
 }
 
-/// The process that asks something of a run, as it describes itself.
+/// The sender of a request to a run, as described by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestSender {
     /// The process.
     process: Process,
-    /// The user's name.
+    /// The name of the user.
     user: String,
-    /// The terminal, if it has one.
+    /// The terminal, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     terminal: Option<String>,
-    /// Its ancestors, nearest first.
+    /// The ancestors, nearest first.
     ancestors: Vec<Process>,
-    /// Whether an agent's environment reached it.
+    /// Whether the process inherited an agent's environment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     marked: bool,
 }
@@ -216,8 +217,8 @@ impl RequestSender {
         Self { terminal: ProcessStat::read(pid).and_then(|stat| stat.terminal()), process, user, ancestors, marked }
     }
 
-    /// Returns why this process must not speak for a person: it belongs to an agent. `drivers` are processes known to
-    /// drive runs.
+    /// Returns the reason why this process must not act for a person, because it belongs to an agent. `drivers` are the
+    /// processes that are known to drive runs.
     pub fn objection(&self, drivers: &[u32]) -> Option<String> {
         if drivers.contains(&self.process.pid) {
             return Some("it names the process that drives the run".to_owned());
@@ -229,14 +230,14 @@ impl RequestSender {
         }
     }
 
-    /// Returns why the request must not be granted, as far as the system can tell now. `driver` is the process that
-    /// drives the run, if it already did when the request was made.
+    /// Returns the reason why the request must be denied, according to the current state of the system. `driver` is the
+    /// process that drives the run, if it already did so when the request was made.
     pub fn current_objection(&self, driver: Option<u32>) -> Option<String> {
         let drivers: Vec<u32> = driver.into_iter().collect();
         if let Some(objection) = self.objection(&drivers) {
             return Some(objection);
         }
-        // What the sender says of itself proves nothing. What is left of its line is looked up again.
+        // The sender's description of itself proves nothing, so the remaining ancestors are looked up again.
         let line = std::iter::once(&self.process).chain(&self.ancestors);
         let Some(nearest) = line.into_iter().find(|process| process.pid > 1 && process.is_running()) else {
             return driver.map(|_| "its process ended before it could be checked".to_owned());
@@ -249,7 +250,7 @@ impl RequestSender {
     }
 }
 
-/// Returns whether a process was started with the marker of agents in its environment.
+/// Returns whether the initial environment of a process contains the marker of agents.
 fn has_agent_marker(pid: u32) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     let is_marker = |entry: &[u8]| {
@@ -305,7 +306,7 @@ mod tests {
         let mut child = Command::new(&script).stdin(Stdio::piped()).spawn().expect("cat starts");
         let found = Process::find(child.id()).expect("is there");
         assert_eq!((found.name.as_str(), found.may_be_host("other")), (HOST_NAME, false));
-        // One that has ended cannot be looked up any more.
+        // The program of an exited process cannot be read.
         let gone = Process { started: found.started + 1, ..found };
         assert!(gone.may_be_host("other"));
         drop(child.stdin.take());
@@ -318,11 +319,11 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat starts");
         let found = Process::find(child.id()).expect("is there");
         let by_me = format!("it was started by an agent of the kapell host in process {me}");
-        // What the sender says of its ancestors is not believed.
+        // The sender's claims about its ancestors are not trusted.
         let liar = sender(found.clone(), vec![process(1, "init")]);
         assert_eq!(liar.current_objection(Some(me)).as_deref(), Some(&*by_me));
         assert_eq!(liar.current_objection(None), None);
-        // A sender that is gone is judged by the nearest ancestor that is left.
+        // An exited sender is judged by its nearest running ancestor.
         let gone = sender(process(found.pid, "kapell"), vec![found]);
         assert_eq!(gone.current_objection(Some(me)).as_deref(), Some(&*by_me));
         drop(child.stdin.take());

@@ -1,4 +1,4 @@
-//! The agent that keeps documents.
+//! Tests the archive agent.
 
 use super::*;
 

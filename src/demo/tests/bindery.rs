@@ -1,4 +1,4 @@
-//! The agent that binds and counts documents.
+//! Tests the bindery agent.
 
 use super::*;
 

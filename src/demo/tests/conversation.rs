@@ -1,4 +1,4 @@
-//! What holds of every demo agent: how it refuses, how calls and connections end.
+//! Tests the common behavior of all demo agents: errors, cancellation, and connections.
 
 use super::*;
 
@@ -81,7 +81,7 @@ async fn server_ends_with_its_input_during_a_call() {
     served.await.expect("not panicked").expect("served");
     let mut said = String::new();
     tokio::io::AsyncReadExt::read_to_string(&mut ours, &mut said).await.expect("readable");
-    // Had the end of input waited for the call, its answer would never have come.
+    // If the end of input waited for the call, this response would never arrive.
     let last: Value = serde_json::from_str(said.lines().last().expect("an answer")).expect("JSON");
     assert_eq!(last["id"], 2);
     assert_eq!(last["error"]["message"], "the call was cancelled");
@@ -107,7 +107,7 @@ async fn taken_ports_are_named_in_the_error() {
     assert!(error.to_string().starts_with(&expected), "{error}");
 }
 
-/// The `data:` and `id:` of the next event of a Server-Sent-Events stream that has data.
+/// Returns the `id:` and the `data:` of the next server-sent event with data.
 async fn next_event(response: &mut reqwest::Response, buffer: &mut String) -> (Option<String>, Option<Value>) {
     loop {
         if let Some((event, rest)) = buffer.split_once("\n\n") {

@@ -1,4 +1,4 @@
-//! The agent that looks things up.
+//! Tests the research agent.
 
 use super::*;
 

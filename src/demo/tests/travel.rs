@@ -1,4 +1,4 @@
-//! The agent that books trips.
+//! Tests the travel agent.
 
 use super::*;
 
@@ -65,7 +65,7 @@ async fn booking_reports_four_progress_steps() {
         let guest = TestClient { answer: accepted(json!({"confirm": true})), ..TestClient::default() };
         let client = house.connect(guest.clone(), way).await;
         client.call_tool(call("book_trip", json!({"city": "Lisbon", "delay_ms": 5}))).await.expect("an answer");
-        // Notifications are handled beside the call: the last may still be on its way.
+        // Notifications are handled concurrently: the last one may arrive after the response.
         while guest.record.lock().expect("not poisoned").progress.len() < 4 {
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,4 @@
-//! The reference agent: an MCP server that adds as little to a call as rmcp allows.
-//! Never does work of its own.
+//! The reference agent: an MCP server with the least overhead that is possible with rmcp.
 #![allow(deprecated, reason = "sampling is deprecated since 2026-07-28, and is what `think` measures")]
 
 use std::{
@@ -31,20 +30,20 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::{BenchResult, graph::Digest};
 
-/// How the agent is reached.
+/// A transport of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AgentTransport {
-    /// Over its own pipes.
+    /// Standard input and output.
     Stdio,
-    /// At an address that it prints. It ends with its standard input.
+    /// HTTP at an address that the agent prints. The agent ends when its standard input closes.
     Http,
 }
 
-/// Serves until nobody is left to serve. Writes to `stamp` when the first call came and when the last sleep was over, in
-/// nanoseconds since 1970.
+/// Serves until the client disconnects. Writes to `stamp` the times of the first call and of the end of the last sleep,
+/// in nanoseconds since 1970.
 ///
 /// # Errors
-/// When there is nothing to serve on.
+/// Fails if the transport is not available.
 pub(crate) async fn serve(over: AgentTransport, stamp: Option<PathBuf>) -> BenchResult<()> {
     let agent = ReferenceAgent { stamp: stamp.map(|path| Arc::new(CallTimestamps::new(path))) };
     match over {
@@ -61,11 +60,11 @@ pub(crate) async fn serve(over: AgentTransport, stamp: Option<PathBuf>) -> Bench
     Ok(())
 }
 
-/// Serves `router` at a free port, prints the address of `path`, and ends with standard input, so that nothing outlives
-/// whoever started it.
+/// Serves `router` on a free port, and prints the address of `path`. Ends when standard input closes, so the server
+/// never outlives its parent.
 ///
 /// # Errors
-/// When there is no port, or nobody to tell.
+/// Fails if no port is available or the address cannot be printed.
 pub(crate) async fn serve_http(router: axum::Router, path: &str) -> BenchResult<()> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("http://{}{path}", listener.local_addr()?);
@@ -86,7 +85,7 @@ struct ReferenceAgent {
     stamp: Option<Arc<CallTimestamps>>,
 }
 
-/// When the calls came.
+/// The times of the first call and the last sleep.
 struct CallTimestamps {
     path: PathBuf,
     first_call: OnceLock<u128>,
@@ -106,7 +105,7 @@ impl CallTimestamps {
         });
     }
 
-    /// Sleeps; whoever is the last for now says when it was over.
+    /// Sleeps. The last concurrent sleeper records the end.
     async fn sleep(&self, time: Duration) {
         self.sleepers.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(time).await;
@@ -117,7 +116,7 @@ impl CallTimestamps {
     }
 
     fn write(&self, text: &str) {
-        // Whoever wanted it will miss it.
+        // Errors are ignored: the reader of the file fails if it is missing.
         let _ = std::fs::write(&self.path, text);
     }
 }
@@ -206,12 +205,12 @@ async fn send_progress(count: u64, context: &RequestContext<RoleServer>) {
     let Some(token) = context.meta.get_progress_token() else { return };
     for step in 1..=count {
         let progress = ProgressNotificationParam::new(token.clone(), step as f64).with_total(count as f64);
-        // A client that is gone misses it.
+        // Errors are ignored, since the client may have disconnected.
         let _ = context.peer.notify_progress(progress).await;
     }
 }
 
-/// One sampling request: while the call lasts up to 2025-11-25, as a round of input since 2026-07-28.
+/// Makes one sampling request: during the call up to 2025-11-25, as a round of input since 2026-07-28.
 async fn think(
     prompt: String,
     given: Option<&rmcp::model::InputResponses>,
@@ -233,7 +232,7 @@ async fn think(
     Ok(InputRequiredResult::new(Some(requests), Some("asked".to_owned())).into())
 }
 
-/// The text of a sampling result, whose content is one block or several.
+/// Returns the text of a sampling result, whose content is one block or several.
 fn sampling_text(reply: &Value) -> String {
     let content = &reply["content"];
     content["text"].as_str().or_else(|| content[0]["text"].as_str()).unwrap_or_default().to_owned()

@@ -1,5 +1,5 @@
-//! The floor: the least that a workload can cost with rmcp, as a loop written by hand over the graph.
-//! Never retries, reports, or checks anything.
+//! The baseline: a loop written by hand over the graph, at the least cost that is possible with rmcp. It has no
+//! retries, reports, or checks.
 #![allow(deprecated, reason = "sampling is deprecated since 2026-07-28, and is part of what is measured")]
 
 use std::{
@@ -34,7 +34,7 @@ use crate::{
     graph::{Argument, Graph, MAX_PARALLEL, Task},
 };
 
-/// Which revision of the protocol is spoken.
+/// A revision of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[value(rename_all = "lower")]
 pub(crate) enum Era {
@@ -44,43 +44,43 @@ pub(crate) enum Era {
     Modern,
 }
 
-/// What the floor is to do.
+/// A job for the baseline.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BaselineJob {
-    /// The work.
+    /// The graph of calls.
     pub(crate) graph: Graph,
-    /// How each agent is reached, in the order of [`Agent::ALL`](crate::graph::Agent::ALL).
+    /// The address of each agent, in the order of [`Agent::ALL`](crate::graph::Agent::ALL).
     pub(crate) agents: Vec<AgentAddress>,
     /// The revision of the protocol.
     pub(crate) era: Era,
     /// The base address of the language model.
     pub(crate) llm: Option<String>,
-    /// Where the durable journal goes, if there is to be one.
+    /// The path of the durable journal, if there is one.
     pub(crate) journal: Option<PathBuf>,
 }
 
-/// How an agent is reached.
+/// The address of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AgentAddress {
-    /// By this command, over its pipes.
+    /// A command, reached over its stdin and stdout.
     Command(Vec<String>),
-    /// At this address.
+    /// A URL.
     Url(String),
 }
 
-/// What came of it.
+/// The outcome of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BaselineReport {
-    /// That of all outputs.
+    /// The digest of all outputs.
     pub(crate) digest: String,
-    /// How many notifications of progress came.
+    /// The number of progress notifications.
     pub(crate) notifications: usize,
 }
 
-/// Does the job that is written at `path`.
+/// Runs the job in the file at `path`.
 ///
 /// # Errors
-/// When anything goes wrong: the floor is not made to go on.
+/// Fails on any error, since the baseline does not recover.
 pub(crate) async fn run(path: &Path) -> BenchResult<BaselineReport> {
     let job: BaselineJob = serde_json::from_reader(BufReader::new(std::fs::File::open(path)?))?;
     let client = BenchClient {
@@ -99,7 +99,7 @@ pub(crate) async fn run(path: &Path) -> BenchResult<BaselineReport> {
     Ok(BaselineReport { digest, notifications: client.notifications.load(Ordering::Relaxed) })
 }
 
-/// Carries out the graph; gives the output of each task.
+/// Executes the graph, and returns the output of each task.
 async fn execute_graph(
     graph: &Graph,
     links: &[AgentConnection],
@@ -126,13 +126,13 @@ async fn execute_graph(
             begun.push(index);
             calls.push(async move { (index, call.await) });
         }
-        // The calls leave when they are polled, which is after this.
+        // The calls are sent when they are polled, which is after this.
         if let Some(journal) = journal.as_deref_mut().filter(|_| !begun.is_empty()) {
             journal.append(begun.iter().map(|&task| (graph.tasks[task].id.as_str(), "started", "")))?;
         }
         let Some(first) = calls.next().await else { return Ok(outputs) };
         ended.push(first);
-        // Whatever else has ended meanwhile is committed with it.
+        // All other results that are available are committed together with it.
         while let Poll::Ready(Some(next)) = futures::poll!(calls.next()) {
             ended.push(next);
         }
@@ -181,7 +181,7 @@ impl AgentConnection {
                 Ok(Self { service: client.serve_with_lifecycle(pipes, era).await?, child: Some(child) })
             }
             AgentAddress::Url(url) => {
-                // rmcp's own client makes a connection for each request, and at most 16 at once.
+                // rmcp's own client opens a connection for each request, and at most 16 at once.
                 let mut config = StreamableHttpClientTransportConfig::with_uri(url.clone())
                     .max_concurrent_requests(16 * MAX_PARALLEL);
                 config.channel_buffer_capacity = 16 * MAX_PARALLEL;
@@ -191,7 +191,7 @@ impl AgentConnection {
         }
     }
 
-    /// The call of `task`, given the outputs of those that it needs; ends with its text.
+    /// Calls `task` with the outputs of the tasks that it needs. Returns the text of the result.
     fn call(&self, task: &Task, outputs: &[String]) -> impl Future<Output = BenchResult<String>> + use<'_> {
         let (name, argument) = &task.argument;
         let value = match argument {
@@ -234,7 +234,7 @@ fn result_text(result: CallToolResult) -> BenchResult<String> {
     if failed { Err(text.into()) } else { Ok(text) }
 }
 
-/// What the agents may ask.
+/// The client handler, which answers the requests of agents.
 #[derive(Clone)]
 struct BenchClient {
     http: reqwest::Client,
@@ -270,7 +270,7 @@ impl ClientHandler for BenchClient {
     }
 }
 
-/// A message as the endpoint takes it.
+/// Returns a message in the format of the endpoint.
 fn chat_message(message: &SamplingMessage) -> Value {
     let message = json!(message);
     let content = &message["content"];
@@ -278,8 +278,8 @@ fn chat_message(message: &SamplingMessage) -> Value {
     json!({ "role": message["role"], "content": text.unwrap_or_default() })
 }
 
-/// What a durable run cannot do without: a row for each call before it leaves, and one for each result before anything
-/// follows from it. What is known at the same time is one commit.
+/// The minimum of a durable journal: a row for each call before it is sent, and one for each result before dependent
+/// calls start. Rows that are known at the same time share a commit.
 struct Journal(Connection);
 
 impl Journal {
@@ -291,7 +291,7 @@ impl Journal {
         Ok(Self(database))
     }
 
-    /// Appends rows: the task, what became of it, its output.
+    /// Appends rows of a task, its state, and its output.
     fn append<'r>(&mut self, rows: impl Iterator<Item = (&'r str, &'static str, &'r str)>) -> BenchResult<()> {
         let commit = self.0.transaction()?;
         {

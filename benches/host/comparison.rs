@@ -1,5 +1,4 @@
-//! Runs the floor and kapell over one workload in turn, in the same rounds, and takes down what each took.
-//! Never judges.
+//! Runs the baseline and kapell alternately over one workload, in the same rounds, and records the measurements.
 
 use std::{
     collections::HashMap,
@@ -25,70 +24,70 @@ use crate::{
 
 const KAPELL: &str = env!("CARGO_BIN_EXE_kapell");
 
-/// What is measured in one row of the table.
+/// A row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
-    /// The work.
+    /// The workload.
     pub(crate) workload: Workload,
-    /// What kapell's journal survives.
+    /// The durability of kapell's journal.
     pub(crate) durability: Durability,
 }
 
-/// What kapell's journal survives.
+/// The durability of kapell's journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// A power cut.
+    /// The journal survives a power cut.
     Full,
-    /// The end of the process.
+    /// The journal survives the end of the process.
     Normal,
 }
 
-/// What holds for every row.
+/// The settings of all rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BenchSettings {
     /// The revision of the protocol, on both sides.
     pub(crate) era: Era,
-    /// How the agents are reached, on both sides.
+    /// The transport to the agents, on both sides.
     pub(crate) transport: AgentTransport,
-    /// How often each is run.
+    /// The number of rounds.
     pub(crate) rounds: usize,
 }
 
-/// One of those that are compared.
+/// A contender of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contender {
-    /// The floor without a journal.
+    /// The baseline without a journal.
     Memory,
-    /// The floor with one.
+    /// The baseline with a journal.
     Durable,
     Kapell,
 }
 
-/// What one run took.
+/// The measurements of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     /// From the start of the process to its end.
     pub(crate) wall: Duration,
-    /// What it used of the processors, without the agents.
+    /// The processor time, without the agents.
     pub(crate) cpu: Duration,
-    /// The most memory that was resident, in KiB.
+    /// The peak resident memory, in KiB.
     pub(crate) peak_kib: u64,
     /// From the start of the process to the arrival of the first call at an agent.
     pub(crate) first_call: Duration,
-    /// From there to the end of the last sleep; nothing without sleeps.
+    /// From the first call to the end of the last sleep, if there are sleeps.
     pub(crate) makespan: Option<Duration>,
-    /// The most requests that waited for the language model at once; 0 without one.
+    /// The maximum of concurrent requests to the language model; 0 without one.
     pub(crate) peak_llm_requests: usize,
-    /// The notifications of progress that came to the floor, or are events of kapell's.
+    /// The progress notifications that the baseline received, or the progress events of kapell.
     pub(crate) notifications: usize,
 }
 
-/// A round: everybody once.
+/// A round: one run of each contender.
 #[derive(Debug, Clone)]
 pub(crate) struct Round {
-    /// The floor without a journal.
+    /// The baseline without a journal.
     pub(crate) in_memory: Sample,
-    /// The floor with one.
+    /// The baseline with a journal.
     pub(crate) durable: Sample,
     /// kapell.
     pub(crate) kapell: Sample,
@@ -97,20 +96,20 @@ pub(crate) struct Round {
 /// All rounds of a row.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
-    /// What was measured.
+    /// The row.
     pub(crate) row: Row,
-    /// How many tasks it has.
+    /// The number of tasks.
     pub(crate) tasks: usize,
-    /// What each took, at least once.
+    /// The rounds, at least one.
     pub(crate) rounds: Vec<Round>,
-    /// How long `kapell validate` takes, where that is asked.
+    /// The duration of `kapell validate`, where it is measured.
     pub(crate) validation: Option<Duration>,
 }
 
 /// Measures one row.
 ///
 /// # Errors
-/// When a run fails, or does not do the same work as the others.
+/// Fails if a run fails, or does not do the same work as the others.
 pub(crate) fn measure_row(row: Row, setting: BenchSettings) -> BenchResult<Figures> {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let graph = row.workload.graph();
@@ -129,7 +128,7 @@ pub(crate) fn measure_row(row: Row, setting: BenchSettings) -> BenchResult<Figur
     Ok(Figures { row, tasks: graph.tasks.len(), rounds, validation })
 }
 
-/// Where a row is measured.
+/// The setup of the runs of a row.
 pub(crate) struct BenchSetup<'s> {
     directory: &'s Path,
     row: Row,
@@ -138,22 +137,23 @@ pub(crate) struct BenchSetup<'s> {
 }
 
 impl<'s> BenchSetup<'s> {
-    /// A stage in `place`, with the plan.
+    /// Creates the setup in `place`, and writes the plan.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Fails if the plan cannot be written.
     pub(crate) fn new(place: &'s Path, row: Row, setting: BenchSettings, graph: &'s Graph) -> BenchResult<Self> {
         let stage = Self { directory: place, row, setting, graph };
         fs::write(stage.plan(), graph.plan())?;
         Ok(stage)
     }
 
-    /// Where the plan is.
+    /// Returns the path of the plan.
     pub(crate) fn plan(&self) -> PathBuf {
         self.directory.join("plan.yaml")
     }
 
-    /// One run with everything new: the agents, the model, the journal. Gives the digest of the outputs too.
+    /// Makes one run with new agents, a new model, and a new journal. Returns its measurements and the digest of its
+    /// outputs.
     fn run(&self, contender: Contender) -> BenchResult<(Sample, String)> {
         let place = TempDir::new_in(self.directory)?;
         let llm = (self.row.workload == Workload::Think200).then(|| ServerProcess::start(&["llm"])).transpose()?;
@@ -213,10 +213,10 @@ impl<'s> BenchSetup<'s> {
         Ok(MeasuredProgram::new(place, [this, "role".into(), "floor".into(), path.into()]))
     }
 
-    /// The command by which kapell runs the plan; its files are in `place`.
+    /// Returns the program in which kapell runs the plan, with its files in `place`.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// Fails if the files cannot be written.
     pub(crate) fn kapell_program(
         &self,
         place: &Path,
@@ -246,7 +246,7 @@ impl<'s> BenchSetup<'s> {
                 AgentAddress::Command(command) => {
                     file += &format!("command = {}\nargs = {}\n", json!(command[0]), json!(command[1..]));
                     if self.row.workload == Workload::Think200 && self.setting.era == Era::Legacy {
-                        // Such agents do not say which call asks, so each process takes one call at a time.
+                        // Requests of these agents do not identify their call, so each process gets one call at a time.
                         file += &format!("max_processes = {}\n", MAX_PARALLEL / Agent::ALL.len());
                     }
                 }
@@ -261,7 +261,8 @@ impl<'s> BenchSetup<'s> {
         file
     }
 
-    /// How many events of progress the run has. The last of each task has to be the last that its agent sent.
+    /// Returns the number of progress events of the run. The last event of each task must be the last that its agent
+    /// sent.
     fn notifications(&self, run: &str, place: &Path) -> BenchResult<usize> {
         #[derive(Deserialize)]
         struct Line {
@@ -310,7 +311,7 @@ fn journal_path(place: &Path) -> PathBuf {
     place.join("journal.db")
 }
 
-/// What `kapell run --output json` prints, as far as it matters here.
+/// The relevant fields of the output of `kapell run --output json`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RunResult {
     run: String,
@@ -323,10 +324,10 @@ struct TaskResult {
 }
 
 impl RunResult {
-    /// The digest of all outputs.
+    /// Returns the digest of all outputs.
     ///
     /// # Errors
-    /// When a task has none.
+    /// Fails if a task has no output.
     pub(crate) fn digest(&self, graph: &Graph) -> BenchResult<String> {
         let output = |task: &Task| self.tasks.get(&task.id).and_then(|task| task.output.as_str());
         if let Some(task) = graph.tasks.iter().find(|task| output(task).is_none()) {

@@ -1,29 +1,28 @@
-//! The graph of a workload: its tasks, and how it is written down as a plan of kapell.
-//! Never runs one.
+//! The graph of a workload: its tasks, and their plan file for kapell.
 
 use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Most calls in flight at once.
+/// The limit on concurrent calls.
 pub(crate) const MAX_PARALLEL: usize = 64;
 
-/// The agents of every workload. Tasks go to them in turn.
+/// The agents of every workload. Tasks are assigned to them alternately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Agent {
-    /// That of even tasks.
+    /// The agent of even tasks.
     A,
-    /// That of odd tasks.
+    /// The agent of odd tasks.
     B,
 }
 
 impl Agent {
-    /// Both.
+    /// Both agents.
     pub(crate) const ALL: [Self; 2] = [Self::A, Self::B];
 
-    /// Its name in files.
+    /// Returns the name of the agent in files.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::A => "a",
@@ -32,13 +31,13 @@ impl Agent {
     }
 }
 
-/// What a tool of the reference agent is given under one name.
+/// The value of an argument of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Argument {
-    /// This text.
+    /// A text.
     Text(String),
-    /// This number.
+    /// A number.
     Number(u64),
     /// The outputs of earlier tasks, by index, joined with `|`. The task waits for them.
     Outputs(Vec<usize>),
@@ -47,18 +46,18 @@ pub(crate) enum Argument {
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Task {
-    /// Its name, which no other task has.
+    /// The unique name of the task.
     pub(crate) id: String,
-    /// Who is called.
+    /// The agent that is called.
     pub(crate) agent: Agent,
-    /// What of it is called.
+    /// The tool that is called.
     pub(crate) tool: String,
-    /// With what: a name and its value.
+    /// The argument: a name and its value.
     pub(crate) argument: (String, Argument),
 }
 
 impl Task {
-    /// The tasks that it waits for, by index.
+    /// Returns the tasks that it waits for, by index.
     pub(crate) fn needs(&self) -> &[usize] {
         match &self.argument.1 {
             Argument::Outputs(tasks) => tasks,
@@ -67,12 +66,12 @@ impl Task {
     }
 }
 
-/// One workload.
+/// The graph of one workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Graph {
-    /// Its name.
+    /// The name of the workload.
     pub(crate) name: String,
-    /// Its calls. Each comes after those that it needs.
+    /// The calls. Each comes after those that it needs.
     pub(crate) tasks: Vec<Task>,
 }
 
@@ -81,7 +80,7 @@ impl Graph {
         Self { name: name.to_owned(), tasks: Vec::new() }
     }
 
-    /// Adds a task; the agents take turns.
+    /// Adds a task for the next agent.
     fn add(&mut self, id: String, tool: &str, argument: (String, Argument)) -> usize {
         let index = self.tasks.len();
         let agent = Agent::ALL[index % Agent::ALL.len()];
@@ -89,7 +88,7 @@ impl Graph {
         index
     }
 
-    /// `count` calls of `tool` that need nothing; `argument` is given the number of each.
+    /// Returns `count` independent calls of `tool`. `argument` gets the number of each.
     pub(crate) fn independent(
         name: &str,
         count: usize,
@@ -103,7 +102,7 @@ impl Graph {
         graph
     }
 
-    /// Each call repeats the output of the one before.
+    /// Returns a chain of calls that each repeat the output of the previous one.
     pub(crate) fn chain(name: &str, length: usize) -> Self {
         let mut graph = Self::new(name);
         let mut last = graph.add("t0".to_owned(), "echo", text_argument("text", "seed"));
@@ -113,7 +112,7 @@ impl Graph {
         graph
     }
 
-    /// `count` times two calls side by side, which one call joins.
+    /// Returns `count` times two parallel calls, which one call joins.
     pub(crate) fn diamonds(name: &str, count: usize) -> Self {
         let mut graph = Self::new(name);
         let mut top = graph.add("d0".to_owned(), "mix", text_argument("text", "seed"));
@@ -125,7 +124,7 @@ impl Graph {
         graph
     }
 
-    /// One call, `width` calls that need it, and one that joins them.
+    /// Returns one call, `width` calls that need it, and one that joins them.
     pub(crate) fn fan(name: &str, width: usize) -> Self {
         let mut graph = Self::new(name);
         let source = graph.add("src".to_owned(), "echo", text_argument("text", "seed"));
@@ -135,8 +134,8 @@ impl Graph {
         graph
     }
 
-    /// `layers` layers of `width` calls. Each beyond the first layer joins one of the layer above and one of any
-    /// earlier layer.
+    /// Returns `layers` layers of `width` calls. Each beyond the first layer joins one of the previous layer and one of
+    /// any earlier layer.
     pub(crate) fn layered(name: &str, layers: usize, width: usize) -> Self {
         let mut graph = Self::new(name);
         let mut chance = LinearCongruential(7);
@@ -159,7 +158,7 @@ impl Graph {
         graph
     }
 
-    /// The graph as a plan file of kapell.
+    /// Returns the graph as a plan file of kapell.
     pub(crate) fn plan(&self) -> String {
         let mut plan = format!("name: {}\nmax_parallel: {MAX_PARALLEL}\ntasks:\n", self.name);
         for task in &self.tasks {
@@ -184,8 +183,8 @@ impl Graph {
         plan
     }
 
-    /// A digest of what every task, by index, has put out. Equal digests mean that equal work was done, since most
-    /// tasks work on what others have put out.
+    /// Returns a digest of the outputs of all tasks, by index. Equal digests mean equal work, since most tasks process
+    /// the outputs of others.
     pub(crate) fn digest<'o>(&self, mut output: impl FnMut(usize) -> &'o str) -> String {
         let mut digest = Digest::default();
         for (index, task) in self.tasks.iter().enumerate() {
@@ -197,33 +196,33 @@ impl Graph {
     }
 }
 
-/// A text under a name.
+/// Returns an argument with a text.
 pub(crate) fn text_argument(name: &str, value: &str) -> (String, Argument) {
     (name.to_owned(), Argument::Text(value.to_owned()))
 }
 
-/// A number under a name.
+/// Returns an argument with a number.
 pub(crate) fn number_argument(name: &str, value: u64) -> (String, Argument) {
     (name.to_owned(), Argument::Number(value))
 }
 
-/// The outputs of tasks, by index.
+/// Returns an argument with the outputs of tasks, by index.
 fn outputs_argument(tasks: Vec<usize>) -> (String, Argument) {
     ("text".to_owned(), Argument::Outputs(tasks))
 }
 
-/// Numbers that look like chance, and are the same every time: a linear congruential generator (Knuth's MMIX).
+/// A deterministic pseudorandom generator: a linear congruential generator (Knuth's MMIX).
 struct LinearCongruential(u64);
 
 impl LinearCongruential {
     fn next_below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // The upper bits are the better ones.
+        // The upper bits are more random.
         (self.0 >> 33) as usize % bound
     }
 }
 
-/// FNV-1a of 64 bits: light, so that computing it is no work beside a call.
+/// FNV-1a with 64 bits, whose cost is negligible beside a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Digest(u64);
 
@@ -234,7 +233,7 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// The digest of a text.
+    /// Returns the digest of a text.
     pub(crate) fn of(text: &str) -> Self {
         let mut digest = Self::default();
         digest.add(text);

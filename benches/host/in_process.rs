@@ -1,6 +1,5 @@
 //! A whole run within this process: the plan, the engine, the dispatcher, the journal, the reporters, and an agent that
-//! answers at once.
-//! Never speaks MCP.
+//! answers immediately, without MCP.
 
 use std::{future::ready, path::Path, sync::Arc};
 
@@ -21,16 +20,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{BenchResult, graph::Digest};
 
-/// Runs the plan at `plan` with a journal at `journal`; prints what `kapell run --output json` would.
+/// Runs the plan at `plan` with a journal at `journal`. Prints the output of `kapell run --output json`.
 ///
 /// # Errors
-/// When anything of it fails.
+/// Fails if any part of the run fails.
 pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     let agents = ["a", "b"].map(|agent| format!("[agents.{agent}]\ncommand = \"nothing\"\nmax_concurrency = 64\n"));
     let agents = config::parse_agents("agents.toml", &agents.concat(), &ProcessEnvironment)?;
     let text = config::read_text(plan).map_err(|error| error.to_string())?;
     let plan = Arc::new(config::load_plan(&plan.display().to_string(), &text, &agents, None)?.plan);
-    // Its id is part of every call, so that of another length would be other work.
+    // The ID is part of every call, so an ID of another length would change the work.
     let run = RunId::from("0199a5c2-0000-7000-8000-000000000000");
     let journal = Arc::new(SqliteJournal::open(journal, Durability::Normal)?);
     let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, 1);
@@ -56,7 +55,7 @@ pub(crate) async fn run(plan: &Path, journal: &Path) -> BenchResult<()> {
     Ok(())
 }
 
-/// Both agents: the tool `mix`, as the reference agent has it.
+/// Both agents, with the tool `mix` of the reference agent.
 struct ImmediateAgents;
 
 #[async_trait::async_trait]
@@ -86,7 +85,7 @@ impl Agents for ImmediateAgents {
     async fn leave(&self) {}
 }
 
-/// Those that `kapell run` has when nobody looks.
+/// The reporters of `kapell run` without a terminal.
 struct Reporters {
     merge: RunResultBuilder,
     plain: PlainReporter,

@@ -1,6 +1,5 @@
-//! Counts the instructions of a fixed run and holds them to what was recorded: unlike time, their number hardly depends
-//! on the machine's load.
-//! Never measures time.
+//! Counts the instructions of a fixed run and compares them with a recorded budget. Unlike time, the count hardly
+//! depends on the load of the machine.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -16,50 +15,50 @@ use crate::{
     workload::Workload,
 };
 
-/// Where the budget is recorded.
+/// The file of the budget.
 const BUDGET_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.toml");
-/// The share by which a count may differ from the recorded one. Ten counts of the same program differed by 0.1 % inside
-/// and by 0.4 % as a command; the rest is for machines with other processors, for which the C library has other code.
+/// The tolerated relative difference from the budget. Ten counts of the same program differed by 0.1 % in this process
+/// and by 0.4 % as a command. The rest allows for other processors, for which the C library has other code.
 const TOLERANCE: f64 = 0.02;
-/// The same where another compiler made the program.
+/// The tolerance for a program that another compiler has built.
 const COMPILER_TOLERANCE: f64 = 0.1;
-/// How often each is counted: the least of them has the least of what differs.
+/// The number of counts for each scope. The smallest one counts, since it has the least noise.
 const REPETITIONS: usize = 3;
 
 const WORKLOAD: Row = Row { workload: Workload::Layered1k, durability: Durability::Normal };
 const SETTING: BenchSettings = BenchSettings { era: Era::Modern, transport: AgentTransport::Stdio, rounds: 1 };
 
-/// What becomes of the counts.
+/// The use of the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// They are held to the budget.
+    /// Compare the counts with the budget.
     Check,
-    /// They are the budget from now on.
+    /// Record the counts as the new budget.
     Record,
 }
 
-/// Which instructions are counted.
+/// The scope of a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// Those of a run whose agent is within the process: no MCP.
+    /// A run whose agent is within the process, without MCP.
     Inside,
-    /// Those of `kapell run` with agents over stdio, without the agents.
+    /// `kapell run` with agents over stdio, without the agents.
     Command,
 }
 
-/// The recorded instructions of each scope.
+/// The recorded number of instructions in each scope.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Budget {
-    /// What `rustc --version` says.
+    /// The output of `rustc --version`.
     compiler: String,
     inside: u64,
     command: u64,
 }
 
-/// Counts, and tells the counts; says whether they are within the budget.
+/// Counts the instructions and prints the counts. Returns whether they are within the budget.
 ///
 /// # Errors
-/// When they cannot be counted, or there is no budget.
+/// Fails if the instructions cannot be counted, or there is no budget.
 pub(crate) fn count_instructions(purpose: Purpose) -> BenchResult<bool> {
     if std::env::consts::ARCH != "x86_64" {
         return Err("the budget is one of x86_64, and other processors have other instructions".into());
@@ -131,7 +130,7 @@ fn minimum_count(scope: Scope) -> BenchResult<u64> {
     Ok(counts.into_iter().min().unwrap_or_default())
 }
 
-/// Runs it once, everything new.
+/// Counts one run with new agents and a new journal.
 fn count_once(scope: Scope) -> BenchResult<u64> {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = place.path();
@@ -158,13 +157,13 @@ fn valgrind(log: &Path) -> Vec<String> {
     let mut command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
         .map(str::to_owned)
         .to_vec();
-    // The process that guards the agents is forked, and is no part of the run.
+    // The guard process of the agents is forked, and is not part of the run.
     command.push("--child-silent-after-fork=yes".to_owned());
     command.push(format!("--log-file={}", log.display()));
     command
 }
 
-/// The number in the line `==1== I refs: 1,234`.
+/// Returns the number in the line `==1== I refs: 1,234`.
 fn parse_log(log: &str) -> Option<u64> {
     let (_, number) = log.lines().find_map(|line| line.split_once("refs:"))?;
     number.trim().replace(',', "").parse().ok()

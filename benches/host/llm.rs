@@ -1,5 +1,5 @@
-//! The language model: an OpenAI-compatible endpoint that answers with the digest of what it was asked, after a while.
-//! Never streams.
+//! The language model: an OpenAI-compatible endpoint that answers with the digest of the prompt after a delay, without
+//! streaming.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{BenchResult, agent, graph::Digest};
 
-/// How long an answer takes.
+/// The delay of an answer.
 const LATENCY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
@@ -29,10 +29,10 @@ struct RequestLoad {
     max_in_flight: AtomicUsize,
 }
 
-/// Prints its base address and serves until standard input ends; then prints how many requests waited at once at most.
+/// Prints the base address and serves until standard input ends. Then prints the maximum of concurrent requests.
 ///
 /// # Errors
-/// When there is no port, or nobody to tell.
+/// Fails if no port is available or the address cannot be printed.
 pub(crate) async fn serve() -> BenchResult<()> {
     let load = Arc::new(RequestLoad::default());
     let router = Router::new().route("/v1/chat/completions", post(chat)).with_state(load.clone());

@@ -1,5 +1,5 @@
-//! `cargo bench --bench host`: what kapell costs beside the least that the same work can cost on this machine.
-//! Never runs for `cargo test`, and never leaves anything behind.
+//! `cargo bench --bench host`: the cost of kapell compared with the least possible cost of the same work on this
+//! machine. It runs only for `cargo bench`, and removes its files.
 
 #[cfg(target_os = "linux")]
 mod agent;
@@ -28,7 +28,7 @@ mod targets;
 #[cfg(target_os = "linux")]
 mod workload;
 
-/// What can fail here ends the program with its reason.
+/// A result whose error ends the program.
 type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[cfg(target_os = "linux")]

@@ -1,5 +1,4 @@
-//! Measures a process from its start to its end, and says on which processors everything runs.
-//! Never knows what the process is.
+//! Measures the resources of a process, and pins processes to a processor.
 
 use std::{
     ffi::OsString,
@@ -22,21 +21,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::BenchResult;
 
-/// How much of what a program said is shown when it fails.
+/// The number of stderr lines that are shown when a program fails.
 const MAX_ERROR_LINES: usize = 8;
 
-/// What a process took.
+/// The resource usage of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessUsage {
-    /// When it was started, since 1970.
+    /// The start time, since 1970.
     pub(crate) started: Duration,
-    /// From then to its end.
+    /// The time from start to end.
     pub(crate) wall: Duration,
-    /// What it and its threads used of the processors, without its children.
+    /// The processor time of the process and its threads, without its children.
     pub(crate) cpu: Duration,
-    /// The most memory that was resident, in KiB. Should one of its children have had more, it is that child's.
+    /// The peak resident memory, in KiB. If a child had more, this is the value of that child.
     pub(crate) peak_kib: u64,
-    /// Its exit code, if it had one.
+    /// The exit code, if the process was not killed by a signal.
     pub(crate) code: Option<i32>,
 }
 
@@ -55,28 +54,28 @@ pub(crate) struct MeasuredProgram {
 }
 
 impl MeasuredProgram {
-    /// The program with its arguments; what it prints goes to files in `place`.
+    /// Returns the program with its arguments. Its output goes to files in `place`.
     pub(crate) fn new(place: &Path, command: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         let command = command.into_iter().map(Into::into).collect();
         Self { stdout: place.join("stdout"), stderr: place.join("stderr"), command }
     }
 
-    /// The same program, run by another one.
+    /// Returns the same program, run by another program.
     pub(crate) fn under(mut self, runner: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.command.splice(0..0, runner.into_iter().map(Into::into));
         self
     }
 
-    /// Where its standard output goes.
+    /// Returns the path of its standard output.
     pub(crate) fn stdout(&self) -> &Path {
         &self.stdout
     }
 
-    /// Runs it below a small process that measures it: what is resident in a process counts towards those that it
-    /// starts, and this one is large.
+    /// Runs the program in a small child process that measures it. Resident memory of a process counts towards its
+    /// children, and this process is large.
     ///
     /// # Errors
-    /// When it cannot be started, or fails: with the end of what it said.
+    /// Fails if the program cannot be started, or with the end of its stderr if it fails.
     pub(crate) fn run(&self, environment: &[(&str, &Path)]) -> BenchResult<ProcessUsage> {
         let mut measuring = Command::new(std::env::current_exe()?);
         measuring.args(["role", "measure", "--stdout"]).arg(&self.stdout).arg("--stderr").arg(&self.stderr);
@@ -93,10 +92,10 @@ impl MeasuredProgram {
         Err(format!("it ended with {code} and said last\n  {last}").into())
     }
 
-    /// Runs it, measured.
+    /// Runs the program and measures it.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails if the program cannot be started.
     pub(crate) fn measure(&self) -> BenchResult<ProcessUsage> {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).stdin(Stdio::null());
@@ -106,7 +105,7 @@ impl MeasuredProgram {
         let clock = Instant::now();
         let mut child = command.spawn()?;
         let id = Pid::from_raw(i32::try_from(child.id())?);
-        // It has ended, and its clock can still be read.
+        // The process has ended, and its clock can still be read.
         waitid(Id::Pid(id), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
         let wall = clock.elapsed();
         let cpu = Duration::from(clock_getcpuclockid(id)?.now()?);
@@ -116,10 +115,10 @@ impl MeasuredProgram {
     }
 }
 
-/// Keeps this process, and all that it starts, on one processor; gives its number.
+/// Pins this process and its future children to one processor. Returns its number.
 ///
 /// # Errors
-/// When the system does not let it.
+/// Fails if the system does not permit it.
 pub(crate) fn pin_to_one_processor() -> BenchResult<usize> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
@@ -131,7 +130,7 @@ pub(crate) fn pin_to_one_processor() -> BenchResult<usize> {
     Ok(first)
 }
 
-/// How many processors may be used.
+/// Returns the number of available processors.
 pub(crate) fn processor_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

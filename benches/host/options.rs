@@ -1,5 +1,4 @@
-//! The command line: what is measured, and the roles in which this program starts itself.
-//! Never measures.
+//! The command line: the options of the benchmark, and the roles in which this program starts itself.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,9 +17,9 @@ use crate::{
     workload::Workload,
 };
 
-/// The word that makes this program one of the parts.
+/// The argument that makes this program run a role.
 const ROLE_ARGUMENT: &str = "role";
-/// What tells `cargo bench` from `cargo test`.
+/// The flag that distinguishes `cargo bench` from `cargo test`.
 const BENCH_FLAG: &str = "--bench";
 
 /// Runs workloads with kapell and with the floor, in turn, and compares them.
@@ -67,7 +66,7 @@ struct Options {
     bench: bool,
 }
 
-/// The parts.
+/// The roles of this program.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]
 enum Role {
@@ -75,7 +74,7 @@ enum Role {
     Agent {
         /// How it is reached.
         over: AgentTransport,
-        /// Where it writes when its first call came and its last sleep was over.
+        /// The file for the times of its first call and of the end of its last sleep.
         #[arg(long)]
         stamp: Option<PathBuf>,
     },
@@ -93,11 +92,11 @@ enum Role {
         /// Where the journal goes.
         journal: PathBuf,
     },
-    /// Whoever measures a program.
+    /// A measured program.
     Measure(MeasuredProgram),
 }
 
-/// Measures, if this is `cargo bench`, or plays a part.
+/// Runs the benchmark if this is `cargo bench`, or runs a role.
 pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let done = match arguments.next() {
@@ -175,7 +174,7 @@ fn compare(options: &Options) -> ExitCode {
     if failed || missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// What holds for the whole table.
+/// Returns the heading of the table, with the settings of all rows.
 fn heading(options: &Options, setting: BenchSettings) -> String {
     let era = match setting.era {
         Era::Legacy => "2025-11-25",

@@ -1,5 +1,4 @@
-//! Starts the reference agents and the language model for one run, and ends them.
-//! Never measures.
+//! Starts and ends the reference agents and the language model of one run.
 
 use std::{
     fs,
@@ -13,19 +12,19 @@ use crate::{BenchResult, agent::AgentTransport, baseline::AgentAddress, graph::A
 
 /// Both agents.
 pub(crate) struct AgentServers {
-    /// How each is reached, in the order of [`Agent::ALL`].
+    /// The address of each agent, in the order of [`Agent::ALL`].
     pub(crate) addresses: Vec<AgentAddress>,
-    /// Where each writes when its first call came and its last sleep was over.
+    /// The files in which the agents record their first call and the end of their last sleep.
     stamps: Vec<PathBuf>,
-    /// Those that are not started by whoever calls them.
+    /// The HTTP servers. Agents over stdio are started by their client.
     _servers: Vec<ServerProcess>,
 }
 
 impl AgentServers {
-    /// New agents, which leave files in `place`.
+    /// Starts new agents, which write files in `place`.
     ///
     /// # Errors
-    /// When they do not start.
+    /// Fails if an agent does not start.
     pub(crate) fn start(over: AgentTransport, place: &Path) -> BenchResult<Self> {
         let mut agents = Self { addresses: Vec::new(), stamps: Vec::new(), _servers: Vec::new() };
         for agent in Agent::ALL {
@@ -48,10 +47,10 @@ impl AgentServers {
         Ok(agents)
     }
 
-    /// When the first call of all came, since 1970, and when the last sleep was over, if there was one.
+    /// Returns the time of the first call since 1970, and the end of the last sleep, if there was one.
     ///
     /// # Errors
-    /// When none came.
+    /// Fails if there was no call.
     pub(crate) fn call_times(&self) -> BenchResult<(Duration, Option<Duration>)> {
         let (mut first, mut last) = (None, None);
         for path in self.stamps.iter().filter(|path| path.exists()) {
@@ -64,11 +63,11 @@ impl AgentServers {
     }
 }
 
-/// A server of this program, which ends with its standard input.
+/// A server process of this program, which ends when its standard input closes.
 pub(crate) struct ServerProcess {
     child: Child,
     output: BufReader<ChildStdout>,
-    /// Where it listens.
+    /// The address of the server.
     pub(crate) address: String,
 }
 
@@ -76,7 +75,7 @@ impl ServerProcess {
     /// Starts a role that prints its address first.
     ///
     /// # Errors
-    /// When it does not start.
+    /// Fails if it does not start.
     pub(crate) fn start(role: &[&str]) -> BenchResult<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         let mut child = command.arg("role").args(role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -86,10 +85,10 @@ impl ServerProcess {
         Ok(Self { child, output, address: address.trim_end().to_owned() })
     }
 
-    /// Ends it; gives what it prints last.
+    /// Ends the server, and returns the rest of its output.
     ///
     /// # Errors
-    /// When what it prints is no text.
+    /// Fails if the output is not valid text.
     pub(crate) fn shut_down(mut self) -> BenchResult<String> {
         drop(self.child.stdin.take());
         let mut said = String::new();
@@ -101,7 +100,7 @@ impl ServerProcess {
 impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        // Its end only has to be waited for.
+        // Its standard input is closed, so it ends by itself.
         let _ = self.child.wait();
     }
 }

@@ -1,5 +1,4 @@
-//! The table of what was measured, for a terminal and for a page.
-//! Never measures.
+//! The table of measurements, for a terminal or in Markdown.
 
 use crate::{
     agent::AgentTransport,
@@ -22,16 +21,16 @@ const COLUMN_TITLES: [&str; 11] = [
     "notes",
 ];
 
-/// How the table is written.
+/// The format of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// In columns.
+    /// Aligned columns.
     Columns,
-    /// As Markdown.
+    /// Markdown.
     Markdown,
 }
 
-/// The table, and whether all targets hold.
+/// Returns the table, and whether all targets are met.
 pub(crate) fn render_table(all: &[Figures], over: AgentTransport, format: Format) -> (String, bool) {
     let mut rows = vec![COLUMN_TITLES.map(str::to_owned)];
     let mut holds = true;
@@ -126,7 +125,7 @@ fn markdown(rows: &[[String; 11]]) -> String {
 }
 
 impl Row {
-    /// The row's name.
+    /// Returns the name of the row.
     pub(crate) fn name(self) -> String {
         match self.durability {
             Durability::Full => self.workload.to_string(),
@@ -136,7 +135,8 @@ impl Row {
 }
 
 impl Figures {
-    /// The median over the rounds: a ratio is taken within each round, since the machine differs between them.
+    /// Returns the median over the rounds. Ratios are computed within each round, since the machine differs between
+    /// rounds.
     fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
         let mut all: Vec<f64> = self.rounds.iter().map(of).collect();
         all.sort_by(f64::total_cmp);
@@ -147,38 +147,38 @@ impl Figures {
         }
     }
 
-    /// kapell's time over that of the floor with a journal.
+    /// Returns the ratio of kapell's time to that of the baseline with a journal.
     pub(crate) fn ratio_to_durable(&self) -> f64 {
         self.median(ratio_to_durable)
     }
 
-    /// kapell's time over that of the floor without one.
+    /// Returns the ratio of kapell's time to that of the baseline without a journal.
     pub(crate) fn ratio_to_memory(&self) -> f64 {
         self.median(|round| wall_ms(&round.kapell) / wall_ms(&round.in_memory))
     }
 
-    /// The makespan of `of` over that of the sleeps alone, if there are any.
+    /// Returns the ratio of the makespan of `of` to that of the sleeps alone, if there are any.
     pub(crate) fn ratio_to_ideal(&self, of: impl Fn(&Round) -> &Sample) -> Option<f64> {
         let ideal = self.row.workload.ideal_ms()?;
         Some(self.median(|round| of(round).makespan.unwrap_or_default().as_secs_f64() * 1e3 / ideal))
     }
 
-    /// kapell's time for each task, in microseconds.
+    /// Returns kapell's time for each task, in microseconds.
     pub(crate) fn task_us(&self) -> f64 {
         self.median(|round| wall_ms(&round.kapell)) * 1e3 / self.tasks as f64
     }
 
-    /// The time from kapell's start to its first call, in milliseconds.
+    /// Returns the time from kapell's start to its first call, in milliseconds.
     pub(crate) fn first_call_ms(&self) -> f64 {
         self.median(|round| round.kapell.first_call.as_secs_f64() * 1e3)
     }
 
-    /// kapell's peak memory, in MB.
+    /// Returns kapell's peak memory, in MB.
     pub(crate) fn peak_mb(&self) -> f64 {
         self.median(|round| round.kapell.peak_kib as f64 * 1_024.0 / 1e6)
     }
 
-    /// The most requests of kapell's that waited for the language model at once.
+    /// Returns the maximum of kapell's concurrent requests to the language model.
     pub(crate) fn peak_llm_requests(&self) -> usize {
         self.median(|round| round.kapell.peak_llm_requests as f64) as usize
     }

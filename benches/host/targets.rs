@@ -1,5 +1,4 @@
-//! The figures to reach.
-//! Never measures.
+//! The performance targets.
 
 use crate::{
     agent::AgentTransport,
@@ -8,16 +7,16 @@ use crate::{
     workload::Workload,
 };
 
-/// What is judged of a row.
+/// A figure of a row that has a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Figure {
-    /// kapell's time over that of the floor with a journal.
+    /// The ratio of kapell's time to that of the baseline with a journal.
     OverDurable,
-    /// kapell's time over that of the floor without one.
+    /// The ratio of kapell's time to that of the baseline without a journal.
     OverMemory,
-    /// kapell's makespan, from its first call to the end of the last sleep, over that of the sleeps alone.
+    /// The ratio of kapell's makespan, from its first call to the end of the last sleep, to that of the sleeps alone.
     OverIdeal,
-    /// kapell's time for a task over that in `layered10k`.
+    /// The ratio of kapell's time for a task to that in `layered10k`.
     TaskOverLayered10k,
     /// The time from kapell's start to its first call, in milliseconds.
     FirstCall,
@@ -25,29 +24,29 @@ pub(crate) enum Figure {
     Peak,
     /// The time that `kapell validate` takes, in seconds.
     Validation,
-    /// How many of 64 places are empty when most requests wait for the language model.
+    /// The number of unused permits, out of 64, when most requests wait for the language model.
     EmptyPlaces,
 }
 
-/// A figure that must not be exceeded.
+/// A maximum of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Target {
     row: Row,
     transport: AgentTransport,
-    /// What is judged.
+    /// The figure.
     pub(crate) figure: Figure,
-    /// The most that it may be.
+    /// The maximum.
     pub(crate) maximum: f64,
 }
 
-/// All of them.
+/// Returns all targets.
 pub(crate) fn all_targets() -> Vec<Target> {
     use Figure::{EmptyPlaces, FirstCall, OverDurable, OverIdeal, OverMemory, Peak, TaskOverLayered10k, Validation};
     use Workload::{
         Chain100, Diamond100, Fan1000, Layered1k, Layered10k, Layered100k, Pair, Progress50, Sleep1000, Think200,
         Work64k,
     };
-    // The most over pipes, and over HTTP.
+    // The maxima over stdio and over HTTP.
     let both = [
         (Pair, FirstCall, 25.0, 25.0),
         (Chain100, OverDurable, 1.25, 1.25),
@@ -76,23 +75,23 @@ pub(crate) fn all_targets() -> Vec<Target> {
     targets
 }
 
-/// A target, and what was reached.
+/// A target and the measured figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TargetResult {
     /// The target.
     pub(crate) target: Target,
-    /// What was reached.
+    /// The measured figure.
     pub(crate) actual: f64,
 }
 
 impl TargetResult {
-    /// Whether that is enough.
+    /// Returns whether the target is met.
     pub(crate) fn is_met(&self) -> bool {
         self.actual <= self.target.maximum
     }
 }
 
-/// What `measured`, over `over`, is to reach, where all that this needs is among `others`.
+/// Returns the results of the targets of `measured` over `over`, as far as the required figures are in `others`.
 pub(crate) fn target_results(measured: &Figures, over: AgentTransport, others: &[Figures]) -> Vec<TargetResult> {
     let own = all_targets().into_iter().filter(|target| target.row == measured.row && target.transport == over);
     own.filter_map(|target| Some(TargetResult { target, actual: target.figure.value_of(measured, others)? })).collect()
@@ -116,7 +115,7 @@ impl Figure {
         }
     }
 
-    /// What it is, after its number.
+    /// Returns the unit of the figure, which follows the number.
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::OverDurable => "× durable floor",

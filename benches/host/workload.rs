@@ -1,28 +1,27 @@
 //! The workloads.
-//! Never runs one.
 
 use std::fmt;
 
 use crate::graph::{Graph, MAX_PARALLEL, number_argument, text_argument};
 
-/// How long a task of `sleep1000` sleeps, in milliseconds.
+/// The duration of a sleep in `sleep1000`, in milliseconds.
 const SLEEP_MS: u64 = 50;
-/// How many notifications a task of `progress50` sends.
+/// The number of notifications that a task of `progress50` sends.
 pub(crate) const NOTIFICATIONS_PER_TASK: u64 = 100;
 
-/// Which workload.
+/// A workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "lower")]
 pub(crate) enum Workload {
-    /// A call of each agent.
+    /// One call of each agent.
     Pair,
     /// 100 calls, one after the other.
     Chain100,
-    /// 100 times two calls side by side, which one call joins.
+    /// 100 times two parallel calls, which one call joins.
     Diamond100,
-    /// 1 000 calls side by side, which one call joins.
+    /// 1 000 parallel calls, which one call joins.
     Fan1000,
-    /// 20 layers of 50 calls, each of which joins two calls of earlier layers.
+    /// 20 layers of 50 calls. Each call joins two calls of earlier layers.
     Layered1k,
     /// 50 layers of 200 such calls.
     Layered10k,
@@ -32,14 +31,14 @@ pub(crate) enum Workload {
     Sleep1000,
     /// 200 calls that ask the language model once.
     Think200,
-    /// 50 calls that tell of their progress 100 times.
+    /// 50 calls that each report progress 100 times.
     Progress50,
-    /// 200 calls that answer with 64 KiB.
+    /// 200 calls whose results have 64 KiB.
     Work64k,
 }
 
 impl Workload {
-    /// The workload's graph, the same at every call.
+    /// Returns the workload's graph, which is always the same.
     pub(crate) fn graph(self) -> Graph {
         let name = &self.to_string();
         match self {
@@ -61,7 +60,7 @@ impl Workload {
         }
     }
 
-    /// The least time that it takes because of its sleeps alone, in milliseconds.
+    /// Returns the least duration due to its sleeps alone, in milliseconds.
     pub(crate) fn ideal_ms(self) -> Option<f64> {
         (self == Self::Sleep1000).then(|| 1_000_usize.div_ceil(MAX_PARALLEL) as f64 * SLEEP_MS as f64)
     }

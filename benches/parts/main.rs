@@ -1,5 +1,5 @@
-//! `cargo bench --bench parts`: what the parts of a run cost for each task, and how that grows with the plan.
-//! Never runs for `cargo test`, and never starts a process.
+//! `cargo bench --bench parts`: the cost of the parts of a run for each task, and how it grows with the plan. It runs
+//! only for `cargo bench`, and starts no process.
 
 #[path = "../host/graph.rs"]
 #[allow(dead_code, reason = "the other benchmark uses more of it")]
@@ -22,18 +22,18 @@ use serde_json::{Value, json};
 
 use graph::Graph;
 
-/// Plans by their layers and the width of each.
+/// The plans: the number of layers and their width.
 const PLAN_SIZES: [(usize, usize); 4] = [(5, 20), (20, 50), (50, 200), (200, 500)];
-/// A part is measured again until it has taken this long in all, and its least time counts.
+/// The least total time for measuring a part. A part is repeated until then, and its shortest time counts.
 const MIN_MEASURE_TIME: Duration = Duration::from_secs(1);
-/// What every task gives.
+/// The output of every task.
 const TASK_OUTPUT: &str = "0123456789abcdef";
 
-/// What can fail here ends the program with its reason.
+/// A result whose error ends the program.
 type BenchResult<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> BenchResult<()> {
-    // `cargo test` does not give it.
+    // `cargo test` does not pass this flag.
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("nothing is measured here but by `cargo bench --bench parts`");
         return Ok(());
@@ -50,7 +50,8 @@ fn main() -> BenchResult<()> {
     print_row("appending, safe from power cuts", &plans, |plan| plan.append_records(Durability::Full))
 }
 
-/// Prints the least time of each plan by task, and by how much the largest plan's exceeds that of 1 000 tasks.
+/// Prints the shortest time for each plan, divided by its tasks, and the ratio of the largest plan to that of 1 000
+/// tasks.
 fn print_row(name: &str, plans: &[PlanFixture], part: impl Fn(&PlanFixture) -> BenchResult<()>) -> BenchResult<()> {
     print!("{name:32}");
     let mut each = Vec::new();
@@ -69,16 +70,16 @@ fn print_row(name: &str, plans: &[PlanFixture], part: impl Fn(&PlanFixture) -> B
     Ok(())
 }
 
-/// A plan, and what the parts are given.
+/// A plan, and the inputs of the parts.
 struct PlanFixture {
     agents: AgentsFile,
     text: String,
     plan: Arc<Plan>,
     inputs: Arc<Value>,
     output: Arc<ToolOutput>,
-    /// The records of a run of it, as they are appended.
+    /// The records of a run of the plan, in the batches in which they are appended.
     appends: Vec<Arc<[Record]>>,
-    /// Where journals go.
+    /// The directory for journals.
     directory: tempfile::TempDir,
 }
 
@@ -106,7 +107,7 @@ impl PlanFixture {
         Ok(material)
     }
 
-    /// The arguments of every task, from the outputs of others.
+    /// Renders the arguments of every task from the outputs of others.
     fn render(&self) -> BenchResult<()> {
         let done = SucceededTasks(self.plan.tasks.iter().map(|task| (task.id.as_str(), &*self.output)).collect());
         let scope = Scope { inputs: &self.inputs, item: None, tasks: &done };
@@ -116,8 +117,8 @@ impl PlanFixture {
         Ok(())
     }
 
-    /// A whole run in which everything that is ordered has happened at the next step; `append` is given the records of
-    /// each.
+    /// Runs the engine to the end of a run, where every command completes at the next step. `append` gets the records
+    /// of each step.
     fn run_engine(&self, mut append: impl FnMut(Vec<Record>)) -> BenchResult<()> {
         let beginning = NewRun { plan: &self.plan, inputs: &self.inputs, seed: 0, planning: None, source: None };
         let mut now = Timestamp::default();
@@ -145,7 +146,7 @@ impl PlanFixture {
         }
     }
 
-    /// All records of a run, in the batches in which they were decided, until they are durable.
+    /// Appends all records of a run, in the batches in which they were decided, until they are durable.
     fn append_records(&self, durability: Durability) -> BenchResult<()> {
         let place = tempfile::tempdir_in(self.directory.path())?;
         let journal = SqliteJournal::open(&place.path().join("journal.db"), durability)?;
@@ -157,12 +158,12 @@ impl PlanFixture {
     }
 }
 
-/// From the text of a plan file to the plan.
+/// Loads a plan from the text of its file.
 fn load_plan(text: &str, agents: &AgentsFile) -> BenchResult<Plan> {
     Ok(config::load_plan("plan.yaml", text, agents, None)?.plan)
 }
 
-/// Tasks that have all succeeded, none of them a `foreach` task.
+/// A view of the tasks in which all have succeeded, and none is a `foreach` task.
 struct SucceededTasks<'d>(HashMap<&'d str, &'d ToolOutput>);
 
 impl TaskLookup for SucceededTasks<'_> {

@@ -10,53 +10,53 @@ use super::{
     effects::EffectLog,
 };
 
-/// A document to keep.
+/// The document to store.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StoreArguments {
-    /// The document's title, from which its name is made.
+    /// The title of the document, from which its file name is derived.
     #[schemars(length(min = 1))]
     title: String,
-    /// The document itself; at most 1 MiB.
+    /// The text of the document, at most 1 MiB.
     text: String,
-    /// How it is written; Markdown if absent.
+    /// The format of the document. Defaults to Markdown.
     #[serde(default)]
     format: DocumentFormat,
-    /// The pause before it is stored, in milliseconds; none if absent.
+    /// The delay before the document is stored, in milliseconds. Defaults to 0.
     #[serde(default)]
     delay_ms: u64,
 }
 
-/// Where it was put.
+/// The stored document.
 #[derive(Debug, Serialize, JsonSchema)]
 struct StoredDocument {
-    /// Its address, for `fetch_document` and `resources/read`.
+    /// The URI of the document, for `fetch_document` and `resources/read`.
     uri: String,
-    /// Its size.
+    /// The size of the document in bytes.
     bytes: u64,
 }
 
-/// A document to give back.
+/// The document to fetch.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FetchArguments {
-    /// Its address, as `store_document` returned it.
+    /// The URI of the document, as returned by `store_document`.
     uri: String,
-    /// The pause before it is read, in milliseconds; none if absent.
+    /// The delay before the document is read, in milliseconds. Defaults to 0.
     #[serde(default)]
     delay_ms: u64,
 }
 
-/// The document.
+/// The fetched document.
 #[derive(Debug, Serialize, JsonSchema)]
 struct FetchedDocument {
-    /// Its address.
+    /// The URI of the document.
     uri: String,
-    /// How it is written.
+    /// The format of the document.
     format: DocumentFormat,
-    /// Its size.
+    /// The size of the document in bytes.
     bytes: u64,
-    /// The document itself.
+    /// The text of the document.
     text: String,
 }
 

@@ -22,17 +22,17 @@ const SHELVES: [&str; 4] = ["the lower shelf", "the middle shelf", "the upper sh
 /// The poll interval of a task that the host is asked to use, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 100;
 
-/// Documents to bind.
+/// The volume to bind.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct BindArguments {
-    /// The volume's title.
+    /// The title of the volume.
     #[schemars(length(min = 1))]
     title: String,
-    /// How long it takes, in milliseconds; 2000 if absent.
+    /// The duration of the job in milliseconds. Defaults to 2000.
     #[serde(default = "default_binding")]
     delay_ms: u64,
-    /// Whether the binder is to run out of thread; not if absent.
+    /// Whether the job fails because the binder runs out of thread. Defaults to false.
     #[serde(default)]
     fails: bool,
 }
@@ -41,18 +41,18 @@ fn default_binding() -> u64 {
     2_000
 }
 
-/// What was begun.
+/// The started job.
 #[derive(Debug, Serialize, JsonSchema)]
 struct StartedJob {
-    /// Where `resources/read` says how it is: `status` is `working`, `completed` or `failed`.
+    /// The URI of a resource with the progress of the job. Its `status` is `working`, `completed` or `failed`.
     uri: String,
 }
 
-/// Documents to count.
+/// The way to count the documents.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CountArguments {
-    /// The pause before each shelf, in milliseconds; 100 if absent.
+    /// The delay before each shelf, in milliseconds. Defaults to 100.
     #[serde(default = "default_counting")]
     delay_ms: u64,
 }
@@ -61,12 +61,12 @@ fn default_counting() -> u64 {
     100
 }
 
-/// What there is.
+/// The number and the size of the documents.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DocumentCount {
-    /// The documents.
+    /// The number of documents.
     documents: usize,
-    /// Their size, all together.
+    /// The total size of the documents in bytes.
     bytes: u64,
 }
 

@@ -15,7 +15,7 @@ pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// The maximum length of the readable part of a file name, in characters.
 const MAX_SLUG_CHARS: usize = 60;
 
-/// How a document is written.
+/// The format of a document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum DocumentFormat {

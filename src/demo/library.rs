@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// Something to read.
+/// A recommended book or article.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct ReadingItem {
-    /// Its title.
+    /// The title.
     pub(super) title: String,
-    /// Who wrote it, and when it came out.
+    /// The author and the year of publication.
     pub(super) source: String,
-    /// What it is about.
+    /// A short description.
     pub(super) note: String,
 }
 

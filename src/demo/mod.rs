@@ -30,7 +30,7 @@ pub const EFFECTS_VARIABLE: &str = "KAPELL_DEMO_EFFECTS";
 /// The variable with the path of the directory for the documents of the archive and the jobs of the bindery.
 pub const DIRECTORY_VARIABLE: &str = "KAPELL_DEMO_DIR";
 
-/// Which agent to be.
+/// The demo agent to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum DemoAgent {
     /// Books trips: progress, and a question to the person before anything is booked.

@@ -20,7 +20,7 @@ const MAX_SUMMARY_TOKENS: u32 = 100;
 /// The logger name of this agent's messages.
 const LOGGER: &str = "research";
 
-/// What to look for.
+/// The search of a reading list.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ResearchArguments {
@@ -40,16 +40,16 @@ fn default_depth() -> usize {
     3
 }
 
-/// What was found.
+/// The findings of a search.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ResearchResult {
-    /// What was looked for.
+    /// The topic of the search.
     topic: String,
-    /// What was found, best first.
+    /// The findings, best first.
     findings: Vec<ReadingItem>,
-    /// The summary; where there is none, a sentence that says why.
+    /// The summary, or a sentence that states why it is missing.
     summary: String,
-    /// Whether `summary` is one.
+    /// Whether `summary` contains a summary.
     summarised: bool,
 }
 

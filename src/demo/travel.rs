@@ -21,18 +21,18 @@ struct BookTripArguments {
     /// The city to travel to.
     #[schemars(length(min = 1))]
     city: String,
-    /// How many nights to stay; 3 if absent.
+    /// The number of nights, from 1 to 30. Defaults to 3.
     #[serde(default = "default_nights")]
     #[schemars(range(min = 1, max = 30))]
     nights: u32,
-    /// The city to start from; the price then includes the journey there and back.
+    /// The city of departure. With it, the price includes the round trip.
     #[serde(default)]
     from: Option<String>,
-    /// The most that the trip may cost, in euros; the best stay within it is offered.
+    /// The maximum price of the trip in euros. The best stay within it is offered.
     #[serde(default)]
     #[schemars(range(min = 0))]
     budget: Option<f64>,
-    /// The pause before each progress step, in milliseconds; 150 if absent.
+    /// The delay before each progress step, in milliseconds. Defaults to 150.
     #[serde(default)]
     delay_ms: Option<u64>,
 }
@@ -49,28 +49,28 @@ struct Confirmation {
     notes: String,
 }
 
-/// What came of it.
+/// The outcome of the request.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Booking {
     /// Whether the trip is booked.
     status: BookingStatus,
     /// The city of the stay.
     city: String,
-    /// The nights of the stay.
+    /// The number of nights.
     nights: u32,
     /// The kind of stay that was offered.
     stay: String,
-    /// The price of everything.
+    /// The total price.
     price: u32,
     /// The currency of the price.
     currency: String,
-    /// The booking's number; only of a booked trip.
+    /// The booking number. Present only if the trip is booked.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmation: Option<String>,
-    /// What the person wants the hotel to know.
+    /// The notes for the hotel.
     #[serde(skip_serializing_if = "Option::is_none")]
     notes: Option<String>,
-    /// Why the trip is not booked.
+    /// The reason why the trip is not booked.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }

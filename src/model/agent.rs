@@ -56,23 +56,23 @@ pub struct SamplingPolicy {
     pub max_requests: Option<u64>,
 }
 
-/// Whether an agent may do something.
+/// The permission of an agent to do something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Consent {
-    /// It may.
+    /// It is allowed.
     #[default]
     Allow,
     /// A person is asked each time.
     Ask,
-    /// It may not, and is not told that it could.
+    /// It is denied, and the capability is not advertised.
     Deny,
 }
 
-/// How an agent is reached.
+/// The transport of an agent.
 #[derive(Clone, PartialEq)]
 pub enum Transport {
-    /// A child process that speaks over its standard input and output.
+    /// A child process that communicates over its standard input and output.
     Stdio(ChildProcess),
     /// Streamable HTTP.
     Http {
@@ -122,7 +122,7 @@ pub struct ChildProcess {
     pub cwd: Option<std::path::PathBuf>,
 }
 
-/// Which protocol era to speak with an agent.
+/// The protocol era of an agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -135,14 +135,14 @@ pub enum Protocol {
     Modern,
 }
 
-/// What becomes of a result that breaks the `outputSchema` of its tool.
+/// The handling of a result that breaks the `outputSchema` of its tool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResultChecks {
     /// The call fails.
     #[default]
     Strict,
-    /// The result is taken as it is, with a warning.
+    /// The result is accepted with a warning.
     Warn,
     /// The result is not checked.
     Off,

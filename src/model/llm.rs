@@ -146,36 +146,36 @@ impl Default for Dialect {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MaxTokensField {
-    /// What most endpoints take.
+    /// The value that most endpoints accept.
     #[default]
     MaxTokens,
-    /// What OpenAI's reasoning models insist on.
+    /// The field that OpenAI's reasoning models require.
     MaxCompletionTokens,
 }
 
-/// How the form of a reply is asked for; each rung needs less of the endpoint.
+/// The method of requesting a reply format, from the most to the least demanding for the endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StructuredOutput {
-    /// The endpoint takes a JSON Schema and holds the model to it.
+    /// The endpoint accepts a JSON Schema and enforces it.
     #[default]
     JsonSchema,
-    /// The endpoint holds the model to JSON; the schema is in the prompt.
+    /// The endpoint enforces JSON; the schema is in the prompt.
     JsonObject,
-    /// The schema is in the prompt, and nothing else asks for it.
+    /// Only the prompt contains the schema.
     Text,
 }
 
-/// The word by which an endpoint makes a model ask for a tool.
+/// The value of `tool_choice` that forces a tool call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForcedToolChoice {
-    /// What most endpoints take.
+    /// The value that most endpoints accept.
     #[default]
     Required,
-    /// Mistral's word for the same.
+    /// Mistral's name for the same.
     Any,
-    /// The model cannot be made to.
+    /// The model cannot be forced.
     Auto,
 }
 
@@ -183,10 +183,10 @@ pub enum ForcedToolChoice {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SystemRole {
-    /// What every endpoint takes.
+    /// The role that every endpoint accepts.
     #[default]
     System,
-    /// OpenAI's newer word.
+    /// OpenAI's newer name.
     Developer,
 }
 

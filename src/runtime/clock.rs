@@ -1,5 +1,4 @@
-//! Tells the time of a run to those who may not look for themselves.
-//! Never goes backwards: after the start it follows the monotonic clock.
+//! The clock of a run. It follows the monotonic clock after its start, so it never goes backwards.
 
 use tokio::time::Instant;
 
@@ -13,13 +12,13 @@ pub struct RunClock {
 }
 
 impl RunClock {
-    /// Starts the clock of a run that begins.
+    /// Starts the clock of a new run.
     pub fn start() -> Self {
         Self::start_no_earlier_than(Timestamp::default())
     }
 
-    /// Starts the clock no earlier than at `last`. The wall clock may have been set back since a run's last event, and
-    /// every moment that the run waits for was counted from there.
+    /// Starts the clock at the wall time, but not before `last`. The wall clock may have been set back since the last
+    /// event of the run, and all timers were computed from that event.
     pub fn start_no_earlier_than(last: Timestamp) -> Self {
         Self::start_at(Timestamp::default().after(clock::since_epoch()), last)
     }
@@ -28,12 +27,12 @@ impl RunClock {
         Self { start: wall.max(last), origin: Instant::now() }
     }
 
-    /// Returns the time now.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         self.start.after(self.origin.elapsed())
     }
 
-    /// Returns the instant at which [`RunClock::now`] will be at least `moment`.
+    /// Returns the instant at which [`RunClock::now`] reaches `timestamp`.
     pub(super) fn instant_at(&self, timestamp: Timestamp) -> Instant {
         self.origin + timestamp.since(self.start)
     }
@@ -51,7 +50,7 @@ mod tests {
         for (wall, last, start) in [(5 * hour, 4 * hour, 5 * hour), (4 * hour, 5 * hour, 5 * hour), (0, hour, hour)] {
             let clock = RunClock::start_at(Timestamp(wall), Timestamp(last));
             assert_eq!(clock.now(), Timestamp(start));
-            // A pause of ten seconds that was counted from the last event takes no longer than that.
+            // A delay of ten seconds from the last event takes no longer than that.
             let due = Timestamp(last).after(Duration::from_secs(10));
             assert!(clock.instant_at(due) <= Instant::now() + Duration::from_secs(10));
             tokio::time::advance(Duration::from_secs(1)).await;

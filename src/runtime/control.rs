@@ -1,5 +1,4 @@
-//! Hands to a run what other processes want of it.
-//! Never says that it was done: the journal does, with the event that follows.
+//! Forwards requests of other processes to a run. The journal confirms each with an event.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,18 +9,18 @@ use crate::{
 
 use super::RuntimeHost;
 
-/// How often to look. Nothing tells one process of another's writes; a person does not notice a fifth of a second, and
-/// a look that finds nothing takes microseconds.
+/// The interval for polling the queue, since there is no notification between processes. A person does not notice a
+/// fifth of a second, and a poll without result takes microseconds.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Gives `hub` every request that `inbox` has not given yet, the first after a moment. Runs until dropped. The engine
-/// takes no notice of one that comes too late or again.
+/// Forwards every new request of `queue` to `hub`, after one interval at the earliest. Runs until dropped. The engine
+/// ignores late and repeated requests.
 pub async fn forward_requests(mut queue: ControlQueue, hub: Arc<RuntimeHost>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        // Reading can wait for another process that is repairing the journal.
+        // Reading may wait for another process that is repairing the journal.
         let look = tokio::task::spawn_blocking(move || {
-            // A panic must not keep later answers from the run.
+            // A panic must not prevent later answers from reaching the run.
             let look = || read_inputs(&mut queue, Some(std::process::id()));
             let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
             (queue, found)
@@ -43,11 +42,11 @@ pub async fn forward_requests(mut queue: ControlQueue, hub: Arc<RuntimeHost>) {
     }
 }
 
-/// Returns the new requests as the engine takes them, and removes those of agents: they must not speak for a person.
-/// `driver` is the process that drove the run when they were made, if one did.
+/// Returns the new requests as inputs, and removes those of agents, which must not act for a person. `driver` is the
+/// process that drove the run when they were made, if any.
 ///
-/// # Errors
-/// When the inbox cannot be read or written.
+///  # Errors
+/// Returns an error if the control queue cannot be read or written.
 pub fn read_inputs(queue: &mut ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
     let mut inputs = Vec::new();
     for QueuedRequest { id, request, sender } in queue.read_new()? {

@@ -1,5 +1,4 @@
-//! Connects to agents only to see what they offer.
-//! Never calls a tool.
+//! Connects to agents to discover their capabilities, without calling a tool.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,19 +10,19 @@ use crate::{
     model::{AgentId, AgentInfo, AgentSpec, Failure, Secrets},
 };
 
-/// What came of connecting to one agent.
+/// The result of connecting to one agent.
 #[derive(Debug, Clone)]
 pub struct AgentProbe {
     /// The agent.
     pub agent: AgentId,
-    /// What it said of itself.
+    /// The agent's self-description.
     pub result: Result<Arc<AgentInfo>, Failure>,
-    /// How long that took.
+    /// The time that it took.
     pub duration: Duration,
 }
 
-/// Connects to all `agents` at once, in their order, and closes the connections again. What they send is shown without
-/// `secrets`.
+/// Connects to all `agents` concurrently and closes the connections again. Returns the results in order, with `secrets`
+/// masked.
 pub async fn discover(agents: Vec<AgentSpec>, options: Options, secrets: &Secrets) -> Vec<AgentProbe> {
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id.clone()).collect();
     let options = Options { unreachable: UnreachablePolicy::Fail, ..options };

@@ -1,5 +1,4 @@
-//! The one loop that drives a run: observe, decide, make durable, report, carry out.
-//! Never decides: `engine` does.
+//! The main loop of a run: observe, decide, commit, report, execute. Decisions are made by `engine` only.
 
 use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
@@ -26,34 +25,34 @@ use crate::{
 
 use super::{Agents, HostReceiver, Replanner, RuntimeHost, clock::RunClock};
 
-/// What a run works with.
+/// The services of a run.
 pub struct Services {
-    /// Where events are kept.
+    /// The journal.
     pub journal: Arc<dyn Journal>,
     /// The agents.
     pub agents: Arc<dyn Agents>,
     /// The language model, if one is configured.
     pub llm: Option<Arc<dyn Llm>>,
-    /// Who plans anew what is left of a run, if anybody does.
+    /// The planner for replans, if any.
     pub replanner: Option<Arc<dyn Replanner>>,
-    /// Who answers questions.
+    /// The person who answers questions.
     pub human: Arc<dyn Human>,
-    /// What is masked in everything that agents send.
+    /// The secrets that are masked in all data from agents.
     pub secrets: Secrets,
-    /// The time of the run.
+    /// The clock of the run.
     pub clock: RunClock,
 }
 
-/// Why a run could not be driven to its end. What is in the journal is kept.
+/// An error that ends the process before the run has ended. The journal keeps the committed events.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The plan is no graph.
+    /// The plan is not a valid graph.
     #[error("the plan is not valid: {0}")]
     Plan(#[from] GraphError),
-    /// Nothing of the earlier run can be done again.
+    /// The earlier run cannot be repeated.
     #[error(transparent)]
     Rerun(#[from] RerunError),
-    /// An event could not be made durable, so nothing that follows from it was done.
+    /// An event could not be committed, so none of its commands was executed.
     #[error("run `{run}` stopped: its journal cannot be written")]
     Journal {
         /// The run.
@@ -64,10 +63,11 @@ pub enum RuntimeError {
     },
 }
 
-/// Runs a plan to its end and tells `reporter` of every event once it is durable.
+/// Executes a plan until the run ends, and reports every event to `reporter` once it is durable.
 ///
-/// # Errors
-/// When the journal cannot be written. A task that fails is not an error: the run's last event says how it ended.
+///  # Errors
+/// Returns an error if the journal cannot be written. A failed task is not an error: the last event contains the final
+/// status.
 pub async fn run(
     start: RunStart<'_>,
     services: Services,
@@ -80,10 +80,10 @@ pub async fn run(
     dispatcher.run_to_completion(step, inbox, reporter).await
 }
 
-/// Does a part of an earlier run again, to its end, and tells `reporter` of every event once it is durable.
+/// Repeats a part of an earlier run until it ends, and reports every event to `reporter` once it is durable.
 ///
-/// # Errors
-/// When the earlier run has no such task, or the journal cannot be written.
+///  # Errors
+/// Returns an error if the earlier run does not have the task, or the journal cannot be written.
 pub async fn rerun(
     id: &RunId,
     rerun: Rerun<'_>,
@@ -95,10 +95,10 @@ pub async fn rerun(
     Dispatcher::new(id, run, services, hub).run_to_completion(step, inbox, reporter).await
 }
 
-/// Goes on with a run that an earlier process left, to its end; `reporter` is told of what is new.
+/// Resumes a run of an earlier process until it ends, and reports the new events to `reporter`.
 ///
-/// # Errors
-/// When the journal cannot be written.
+///  # Errors
+/// Returns an error if the journal cannot be written.
 pub async fn resume(
     resumption: Resumption<'_>,
     services: Services,
@@ -119,11 +119,11 @@ pub async fn resume(
     dispatcher.run_to_completion(step, inbox, reporter).await
 }
 
-/// Ends a run that no process drives as cancelled, asked for by `by`. Returns false, and changes nothing, where calls go on at agents,
-/// which only a process that drives the run can cancel.
+/// Cancels a run without a driver on behalf of `by`. Returns false without a change if calls are still in progress at
+/// agents, since only a driver can cancel those.
 ///
-/// # Errors
-/// When the journal cannot be written.
+///  # Errors
+/// Returns an error if the journal cannot be written.
 pub async fn cancel(resumption: Resumption<'_>, by: String, journal: &dyn Journal) -> Result<bool, RuntimeError> {
     let Resumption { id, mut run, last_event_at: last, checkpoints: notes, .. } = resumption;
     let noted = |attempt: &AttemptId| notes.contains_key(attempt);
@@ -144,86 +144,86 @@ pub async fn cancel(resumption: Resumption<'_>, by: String, journal: &dyn Journa
     Ok(true)
 }
 
-/// What is known of a run that an earlier process left.
+/// The state of a run that an earlier process left unfinished.
 #[derive(Debug)]
 pub struct Resumption<'a> {
-    /// Its id.
+    /// The run ID.
     pub id: &'a RunId,
     /// The fold of its events. It has not ended for good.
     pub run: Run,
-    /// When its last event was decided.
+    /// The time of the last event.
     pub last_event_at: Timestamp,
-    /// The notes by which calls can be found again.
+    /// The checkpoints with which calls are reattached.
     pub checkpoints: HashMap<AttemptId, Value>,
-    /// True if a person accepted that agents' tools are not what they were.
+    /// True if a person accepted that the agents' tools have changed.
     pub accepts_changes: bool,
-    /// What was asked of it while nobody drove it.
+    /// Requests that arrived while the run had no driver.
     pub requests: Vec<Input>,
 }
 
-/// What a new run begins with.
+/// The data that a new run starts with.
 #[derive(Debug, Clone, Copy)]
 pub struct RunStart<'a> {
-    /// Its id.
+    /// The run ID.
     pub run: &'a RunId,
     /// The plan.
     pub plan: &'a Arc<Plan>,
-    /// The inputs, defaults filled in: a JSON object.
+    /// The inputs with defaults filled in: a JSON object.
     pub inputs: &'a Arc<serde_json::Value>,
-    /// The seed of its delays.
+    /// The seed for jitter.
     pub seed: u64,
-    /// How the plan was made, if that was for a goal of this run.
+    /// The generation of the plan, if the run has a goal.
     pub planning: Option<&'a GoalPlanning>,
-    /// The files that it comes from, where it comes from files.
+    /// The source files, if any.
     pub source: Option<&'a Arc<RunSource>>,
 }
 
-/// Most steps on their way to the disk. A journal that stalls makes the dispatcher wait before it takes in more, so the
-/// bounded inbox makes everybody else wait; far fewer than the journal's own queue holds.
+/// The maximum number of uncommitted steps. If the journal stalls, the dispatcher stops accepting inputs, and the
+/// bounded queue blocks its senders. The limit is far below the size of the journal's own queue.
 const MAX_PENDING_COMMITS: usize = 64;
 
-/// The state of a run that is driven; `effects` carries out what it orders.
+/// The state of a running run; `effects` executes its commands.
 pub(super) struct Dispatcher {
     pub(super) id: RunId,
     pub(super) run: Run,
     pub(super) host: Arc<RuntimeHost>,
     pub(super) services: Services,
-    /// Steps on their way to the disk, in order, at most [`MAX_PENDING_COMMITS`]. Decisions go on meanwhile; the journal commits
-    /// what has gathered in one transaction.
+    /// Uncommitted steps in order, at most [`MAX_PENDING_COMMITS`]. Decisions continue meanwhile; the journal commits
+    /// queued steps in one transaction.
     pending_commits: FuturesOrdered<BoxFuture<'static, Result<CommittedStep, JournalError>>>,
-    /// Durable facts that the reporter has not been told: at most those of the last step. What follows from them is
-    /// under way before they are shown.
+    /// Committed records not yet reported: at most those of the last step. Their commands are started before they are
+    /// reported.
     unreported: Option<Arc<[Record]>>,
-    /// Calls under way, as many as the plan lets run at once. The loop drives them itself, so that it takes all that
-    /// have ended at once; each gives its end.
+    /// Calls in progress, limited by the plan. The loop polls them itself, so that it can collect all that have ended
+    /// at once. Each returns its end as an input.
     pub(super) calls: FuturesUnordered<BoxFuture<'static, Input>>,
-    /// Connections, questions and model requests under way.
+    /// Connections, questions, and model requests in progress.
     pub(super) effects: JoinSet<()>,
-    /// The task whose text is told while it is written.
+    /// The synthesis task, whose text is reported while it is generated.
     pub(super) synthesis: Option<TaskId>,
     pub(super) attempt_tokens: IdHashMap<AttemptId, CancellationToken>,
-    /// Questions that somebody here is asked; each fires when it is answered, here or elsewhere.
+    /// Questions that are open here. Each token is cancelled when its question is answered, here or elsewhere.
     pub(super) open_questions: HashMap<QuestionId, CancellationToken>,
-    /// What an earlier process noted of calls that were under way; each is used once.
+    /// Checkpoints of calls from an earlier process; each is used once.
     pub(super) notes: HashMap<AttemptId, Value>,
-    /// Ends the last replan.
+    /// Cancels the last replan.
     pub(super) replan_token: CancellationToken,
 }
 
-/// A step whose facts are durable.
+/// A step whose events are durable.
 struct CommittedStep {
     records: Arc<[Record]>,
     commands: Vec<Command>,
 }
 
-/// What the loop has taken and not decided on: what others sent, and the ends of calls.
+/// Inputs that the loop has received but not processed: those of others, and the ends of calls.
 #[derive(Default)]
 struct PendingInputs {
     inputs: Vec<Input>,
     call_ends: Vec<Input>,
 }
 
-/// What the loop woke up for.
+/// The reason for waking the loop.
 enum Wakeup {
     Input(Input),
     CallEnded(Input),
@@ -262,8 +262,8 @@ impl Dispatcher {
         self.commit(step);
         let end = self.run_loop(inbox, reporter).await;
         self.report_pending(reporter);
-        // A run that can be resumed may still have calls under way elsewhere. They are left before anything here ends:
-        // a call that is given up takes its questions back, and an agent that is told so acts on it.
+        // A resumable run may still have calls in progress elsewhere. The agents are detached before anything else
+        // ends: a dropped call withdraws its questions, and its agent would react to that.
         let is_left = end.is_err() || matches!(self.run.status(), RunStatus::Paused | RunStatus::Interrupted);
         if is_left {
             self.suspend_agents().await;
@@ -276,7 +276,7 @@ impl Dispatcher {
         end
     }
 
-    /// Leaves the agents. Calls go on meanwhile: one that is about to connect would keep others from ending.
+    /// Detaches the agents. Calls continue meanwhile, since a call that is about to connect would block the others.
     async fn suspend_agents(&mut self) {
         let agents = Arc::clone(&self.services.agents);
         let mut left = std::pin::pin!(agents.leave());
@@ -328,13 +328,13 @@ impl Dispatcher {
         }
     }
 
-    /// Does what follows from a step that is durable now; breaks off after the last one.
+    /// Executes the commands of a committed step; breaks after the last step.
     fn on_committed(&mut self, done: CommittedStep, reporter: &mut dyn Reporter) -> ControlFlow<()> {
         let CommittedStep { records, commands } = done;
         self.report_pending(reporter);
         self.withdraw_answered_questions(&records);
         self.unreported = Some(records);
-        // A person who is asked has seen what led to it.
+        // Report the preceding events before a person is asked.
         if commands.iter().any(|command| matches!(command, Command::AskPerson { .. })) {
             self.report_pending(reporter);
         }
@@ -347,8 +347,8 @@ impl Dispatcher {
         ControlFlow::Continue(())
     }
 
-    /// Takes everything else that waits, so that it is decided and made durable together. Text, progress and whatever
-    /// else is of a call or a turn come before its end.
+    /// Collects all other waiting inputs, so that they are decided and committed together. Text, progress, and other
+    /// inputs of a call or an exchange come before its end.
     fn collect_inputs(
         &mut self,
         pending: PendingInputs,
@@ -380,7 +380,7 @@ impl Dispatcher {
         inputs
     }
 
-    /// Tells the reporter what it has not been told.
+    /// Reports the unreported records.
     fn report_pending(&mut self, reporter: &mut dyn Reporter) {
         if let Some(records) = self.unreported.take() {
             reporter.report(&records);
@@ -397,7 +397,7 @@ impl Dispatcher {
         self.pending_commits.push_back(durable.map(|done| done.map(|()| CommittedStep { records, commands })).boxed());
     }
 
-    /// Stops asking here what was answered, wherever that was.
+    /// Withdraws questions here once they are answered anywhere.
     fn withdraw_answered_questions(&mut self, records: &[Record]) {
         for record in records {
             if let Event::QuestionAnswered { question, .. } = &record.event

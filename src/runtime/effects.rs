@@ -1,5 +1,4 @@
-//! Carries out one order after the other: each begins something whose end is an input.
-//! Never waits for it.
+//! Executes commands. Each starts an effect without blocking, and its result is a later input.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
@@ -91,7 +90,7 @@ impl Dispatcher {
         }
     }
 
-    /// Makes a call, or goes on with it by the note of an earlier process.
+    /// Sends a call, or reattaches to it by the checkpoint of an earlier process.
     fn start_attempt(&mut self, call: StartAttempt, checkpoint: Option<Value>) {
         let cancel = CancellationToken::new();
         self.attempt_tokens.insert(call.attempt.clone(), cancel.clone());
@@ -104,7 +103,7 @@ impl Dispatcher {
                 Some(note) => agents.take_up(call, note, meta, cancel).await,
             }
         };
-        // A defect of ours in one call must not take the other tasks along.
+        // A panic in one call must not end the other tasks.
         let end = AssertUnwindSafe(work).catch_unwind().map(move |result| {
             let result = result
                 .unwrap_or_else(|_| Err(Failure::new(FailureKind::ConnectionLost, panic_message("made the call"))));
@@ -142,7 +141,8 @@ impl Dispatcher {
         });
     }
 
-    /// Starts an effect that gives an input for the dispatcher. A panic gives `failed`, so that nothing waits for it.
+    /// Spawns an effect that produces an input for the dispatcher. A panic produces `on_panic`, so that nothing waits
+    /// for it.
     fn spawn_effect(&mut self, on_panic: Input, effect: impl Future<Output = Option<Input>> + Send + 'static) {
         let hub = Arc::clone(&self.host);
         self.effects.spawn(async move {
@@ -154,7 +154,7 @@ impl Dispatcher {
     }
 }
 
-/// Describes a panic in what the host did for a task, for people.
+/// Describes an internal panic, for people.
 fn panic_message(what: &str) -> String {
     format!("internal error: kapell failed while it {what} (this is a bug in kapell)")
 }
@@ -166,10 +166,10 @@ async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, on_delta: OnDelta<'_
     }
 }
 
-/// Leaves out calls of tools from the reply to an agent that offered none.
+/// Removes tool calls from a reply to an agent that offered no tools.
 ///
-/// # Errors
-/// When nothing is left.
+///  # Errors
+/// Returns an error if nothing remains.
 fn without_unoffered_calls(mut reply: ChatReply, chat: &ChatRequest) -> Result<ChatReply, ChatError> {
     let call = reply.parts.iter().find_map(|part| match part {
         ChatPart::ToolUse { name, .. } | ChatPart::UnreadableToolUse { name, .. } => Some(name.clone()),

@@ -1,5 +1,4 @@
-//! Takes what connections ask and tell, and hands back the answers.
-//! Never answers by itself.
+//! Receives requests and observations of connections, and returns the answers.
 
 use std::{
     collections::HashMap,
@@ -24,27 +23,27 @@ use crate::{
     },
 };
 
-/// Inputs that wait for the dispatcher. It takes all of them at every turn, so the number only has to cover what
-/// arrives during one decision; a full queue makes callers wait, never lose.
+/// The maximum number of inputs that wait for the dispatcher. It drains the queue in every iteration, so the queue only
+/// has to hold the inputs during one decision. A full queue blocks senders and never drops inputs.
 const MAX_QUEUED_INPUTS: usize = 1_024;
 
-/// Where connections, models and people leave what they observed.
+/// The receiver of all observations of connections, models, and people.
 pub struct RuntimeHost {
     inputs: mpsc::Sender<Input>,
-    /// The latest progress of each call that the dispatcher has not seen: a flood replaces itself. Held only to
-    /// insert or to take all.
+    /// The latest progress of each call that the dispatcher has not seen; newer progress replaces older. Locked only to
+    /// insert or to drain.
     latest_progress: Mutex<IndexMap<AttemptId, Progress>>,
-    /// The text of syntheses that the dispatcher has not seen, by turn. It takes all at every turn of its loop, and a
-    /// reply is bounded by itself. Held only to append or to take all.
+    /// The unreported text of syntheses by exchange. The dispatcher drains it in every iteration, and the reply limit
+    /// bounds it. Locked only to append or to drain.
     text_deltas: Mutex<IndexMap<AttemptId, String>>,
-    /// There is something in `progress` or in `written`.
+    /// Notified when `latest_progress` or `text_deltas` has content.
     notify: Notify,
-    /// Agents' requests that wait. Held only to insert or remove.
+    /// Pending requests of agents. Locked only to insert or remove.
     pending_requests: Mutex<HashMap<RequestId, PendingRequest>>,
     next_request: AtomicU64,
     run: RunId,
     journal: Arc<dyn Journal>,
-    /// Why a note was not kept. One is enough to end the run, so there is room for no more.
+    /// Errors of failed checkpoints. The first one ends the run, so the capacity is one.
     journal_errors: mpsc::Sender<JournalError>,
 }
 
@@ -65,8 +64,8 @@ enum ResponseSender {
 }
 
 impl RuntimeHost {
-    /// Returns a hub and its inbox; notes go to `journal` as those of `run`, and agents' requests are numbered from
-    /// `first_request` on, which no earlier process may have used.
+    /// Returns a host and its receiver. Checkpoints go to `journal` under `run`. Requests of agents are numbered from
+    /// `first_request`, which no earlier process may have used.
     pub fn new(run: RunId, journal: Arc<dyn Journal>, first_request: u64) -> (Arc<Self>, HostReceiver) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_INPUTS);
         let (failures, failed) = mpsc::channel(1);
@@ -84,38 +83,38 @@ impl RuntimeHost {
         (Arc::new(hub), HostReceiver { inputs: receiver, journal_errors: failed })
     }
 
-    /// Leaves an input for the dispatcher. After the run has ended it goes nowhere.
+    /// Sends an input to the dispatcher. After the run has ended it is dropped.
     pub async fn send(&self, input: Input) {
         let _ = self.inputs.send(input).await;
     }
 
-    /// Returns whether the run has ended, so that nothing is taken any more.
+    /// Returns whether the run has ended and no longer accepts inputs.
     pub(super) fn is_closed(&self) -> bool {
         self.inputs.is_closed()
     }
 
-    /// Ends when progress or a text waits to be taken.
+    /// Waits until there is progress or text to drain.
     pub(super) async fn changed(&self) {
         self.notify.notified().await;
     }
 
-    /// Takes the latest progress of every call that had some.
+    /// Drains the latest progress of all calls.
     pub(super) fn drain_progress(&self) -> IndexMap<AttemptId, Progress> {
         std::mem::take(&mut *lock(&self.latest_progress))
     }
 
-    /// Leaves a piece of the text that a turn of a synthesis is answered with.
+    /// Adds a piece of a synthesis's text.
     pub(super) fn push_delta(&self, attempt: &AttemptId, delta: &str) {
         lock(&self.text_deltas).entry(attempt.clone()).or_default().push_str(delta);
         self.notify.notify_one();
     }
 
-    /// Takes what was written since the last time.
+    /// Drains the text since the last call.
     pub(super) fn drain_deltas(&self) -> IndexMap<AttemptId, String> {
         std::mem::take(&mut *lock(&self.text_deltas))
     }
 
-    /// Gives the agent its answer, if it still waits.
+    /// Sends the agent its answer, if it still waits.
     pub(super) fn answer_elicitation(&self, request: &RequestId, answer: Answer) {
         if let Some(PendingRequest { response: ResponseSender::Elicitation(reply), .. }) =
             lock(&self.pending_requests).remove(request)
@@ -124,7 +123,7 @@ impl RuntimeHost {
         }
     }
 
-    /// Gives the agent its reply, if it still waits.
+    /// Sends the agent its reply, if it still waits.
     pub(super) fn answer_sampling(&self, request: &RequestId, result: Result<ChatReply, ChatError>) {
         if let Some(PendingRequest { response: ResponseSender::Sampling(reply), .. }) =
             lock(&self.pending_requests).remove(request)
@@ -133,7 +132,8 @@ impl RuntimeHost {
         }
     }
 
-    /// Fires when the agent no longer waits for `request`; at once if it does not wait now.
+    /// Returns a token that is cancelled when the agent no longer waits for `request`; already cancelled if it does not
+    /// wait now.
     pub(super) fn withdrawal_token(&self, request: &RequestId) -> CancellationToken {
         match lock(&self.pending_requests).get(request) {
             Some(waiting) => waiting.withdrawn.clone(),
@@ -145,7 +145,7 @@ impl RuntimeHost {
         }
     }
 
-    /// Asks the language model for somebody, at the run's expense.
+    /// Sends a request to the language model on behalf of `origin`; the run is charged for it.
     pub(super) async fn request_sampling(
         &self,
         origin: SamplingOrigin,
@@ -159,7 +159,7 @@ impl RuntimeHost {
         })
     }
 
-    /// Registers a request; the guard withdraws it when the asker stops waiting.
+    /// Registers a request. The guard withdraws it when the caller stops waiting.
     fn register_request(&self, asker: &str, reply: ResponseSender) -> (RequestId, WithdrawGuard<'_>) {
         let number = self.next_request.fetch_add(1, Ordering::Relaxed);
         let request = RequestId::from(format!("{asker}/{number}"));
@@ -170,7 +170,7 @@ impl RuntimeHost {
     }
 }
 
-/// Withdraws a request on drop. One that was answered is no longer there.
+/// Withdraws a request on drop. Answered requests are already removed.
 struct WithdrawGuard<'h> {
     host: &'h RuntimeHost,
     request: RequestId,
@@ -208,7 +208,7 @@ impl Host for RuntimeHost {
             if let Err(error) = kept.await {
                 tracing::error!(%run, %key, %error, "a note was not kept");
                 let _ = failures.try_send(error);
-                // Nothing that rests on the note may happen. The run ends, and whoever waits here ends with it.
+                // Nothing may happen that depends on the checkpoint. The run ends, and this caller is dropped with it.
                 std::future::pending::<()>().await;
             }
         }
@@ -227,7 +227,7 @@ impl Host for RuntimeHost {
     }
 }
 
-/// Returns the guarded value, also after a panic elsewhere: every holder leaves it whole.
+/// Returns the locked value, even after a panic elsewhere: every holder leaves it consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,4 @@
-//! Carries out what the engine decides: one dispatcher, which drives all calls itself.
-//! Never decides.
+//! Executes the decisions of the engine: one dispatcher drives all calls.
 
 mod clock;
 mod control;
@@ -30,21 +29,22 @@ pub use host::{HostReceiver, RuntimeHost};
 pub use orphans::reap_orphans;
 pub use replanner::Replanner;
 
-/// A call that is being made. It is large, so its future is not put into another one, which would move it.
+/// A call in progress. Boxed, since embedding the large future in another one would move it.
 pub type CallFuture<'c> = BoxFuture<'c, Result<Arc<ToolOutput>, Failure>>;
 
-/// The agents of a run, as the dispatcher sees them.
+/// The interface of the dispatcher to the agents of a run.
 #[async_trait::async_trait]
 pub trait Agents: Send + Sync {
-    /// Connects and reads the catalogue; the failure is final for the run.
+    /// Connects and reads the catalog. A failure is final for the run.
     async fn connect(&self, agent: &AgentId) -> Result<Arc<AgentInfo>, Failure>;
-    /// Makes one call; ends soon after `cancel` fires.
+    /// Makes one call. It ends soon after `cancel` fires.
     fn call(&self, call: StartAttempt, meta: JsonObject, cancel: CancellationToken) -> CallFuture<'_>;
-    /// Takes up a call that an earlier process left behind, by the note that it kept: the agent is not asked to do
-    /// anything again. Otherwise as [`Agents::call`].
+    /// Resumes a call of an earlier process by its checkpoint. The call is not sent again. Otherwise the same as
+    /// [`Agents::call`].
     ///
-    /// # Errors
-    /// [`FailureKind::Interrupted`](crate::model::FailureKind::Interrupted) when the agent no longer has it.
+    ///  # Errors
+    /// Returns [`FailureKind::Interrupted`](crate::model::FailureKind::Interrupted) if the agent no longer has the
+    /// call.
     async fn take_up(
         &self,
         call: StartAttempt,
@@ -52,9 +52,10 @@ pub trait Agents: Send + Sync {
         meta: JsonObject,
         cancel: CancellationToken,
     ) -> Result<Arc<ToolOutput>, Failure>;
-    /// Ends every connection and every child process.
+    /// Closes all connections and ends all child processes.
     async fn close(&self);
-    /// Leaves calls and sessions that outlive this process as they are, for a later one to take up; ends the rest.
+    /// Detaches from calls and sessions that outlive this process, so that a later process can resume them; ends the
+    /// rest.
     async fn leave(&self);
 }
 
@@ -87,10 +88,10 @@ impl Agents for mcp::Pool {
     }
 }
 
-/// The `_meta` entry that names the call, so that an agent can tell a repetition from a new call.
+/// The `_meta` key that identifies a call, so that an agent can distinguish a repetition from a new call.
 pub const IDEMPOTENCY_KEY: &str = "kapell/idempotency-key";
 
-/// What travels in `_meta` of every call: `RUN/TASK/ATTEMPT`.
+/// Returns the `_meta` of a call, with the value `RUN/TASK/ATTEMPT`.
 fn call_meta(run: &RunId, attempt: &AttemptId) -> JsonObject {
     let key = [run.as_str(), attempt.task.as_str(), &attempt.number.to_string()].join("/");
     JsonObject::from_iter([(IDEMPOTENCY_KEY.to_owned(), key.into())])

@@ -1,4 +1,4 @@
-//! Takes care of what agents leave behind while the run goes on.
+//! Reaps orphaned processes of agents during a run.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::system::process;
 
-/// Reaps the descendants of agents that this process adopted, as soon as they have ended. Runs until dropped.
+/// Reaps the descendants of agents that this process has adopted, as soon as they exit. Runs until dropped.
 ///
-/// # Errors
-/// Returns what the system reports when it refuses the signal handler.
+///  # Errors
+/// Returns the system error if the signal handler cannot be installed.
 pub async fn reap_orphans() -> io::Result<()> {
     let mut child_ended = signal(SignalKind::child())?;
     while child_ended.recv().await.is_some() {

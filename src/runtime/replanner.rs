@@ -1,5 +1,4 @@
-//! Asks the planner for another remainder of a run, at the run's expense.
-//! Never judges it.
+//! Requests a patch for a run from the planner. The run is charged for it.
 
 use std::sync::Arc;
 
@@ -11,17 +10,17 @@ use crate::{
     model::{ChatError, ChatReply, ChatRequest, Failure, FailureKind, Input, PlanPatch, ReplanRequest, SamplingOrigin},
 };
 
-/// Plans the remainder of a run anew.
+/// A planner for the pending part of a run.
 #[async_trait::async_trait]
 pub trait Replanner: Send + Sync {
-    /// Returns a remainder that fits the run, found with the help of `llm`. Dropping the future ends it.
+    /// Returns a valid patch for the run, using `llm`. Dropping the future cancels it.
     ///
-    /// # Errors
-    /// Why there is none, for people: a line for each mistake of the last one.
+    ///  # Errors
+    /// Returns the reason for people, with a line for each mistake of the last patch.
     async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure>;
 }
 
-/// The run's model as the planner sees it: each request is reserved, recorded and charged before it is answered.
+/// The planner's access to the run's model. Each request is reserved, recorded, and charged before it is answered.
 struct MeteredLlm {
     host: Arc<RuntimeHost>,
     replan_number: u32,
@@ -29,13 +28,13 @@ struct MeteredLlm {
 
 #[async_trait::async_trait]
 impl Llm for MeteredLlm {
-    /// What the model writes is a plan, of which no part is of use before it is whole.
+    /// Ignores `on_delta`, since a partial plan is useless.
     async fn chat_stream(&self, request: &ChatRequest, _: OnDelta<'_>) -> Result<ChatReply, ChatError> {
         self.host.request_sampling(SamplingOrigin::Planner { replan: self.replan_number }, request.clone()).await
     }
 }
 
-/// Asks the planner, and returns its answer unless `cancel` fires first.
+/// Asks the planner, and returns its patch unless `cancel` fires first.
 pub(super) async fn replan(
     replanner: Option<Arc<dyn Replanner>>,
     request: ReplanRequest,

@@ -1,5 +1,5 @@
-//! Turns the signals that end a program into an orderly stop of the run.
-//! Listens on a thread of its own, so that a signal counts whatever the runtime does.
+//! Turns termination signals into an orderly stop of the run. Signals are handled on a separate thread, so that they
+//! work whatever the runtime does.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ use crate::{mcp::guard, model::Input};
 
 use super::RuntimeHost;
 
-/// The exit code of a run that a person interrupted.
+/// The exit code of an interrupted run.
 pub const INTERRUPTED_EXIT_CODE: i32 = 130;
 
-/// What an immediate end leaves.
+/// The state of the run at an immediate exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunStateAtExit {
     /// A run that can be resumed.
@@ -31,14 +31,14 @@ pub enum RunStateAtExit {
     Ended,
 }
 
-/// Interrupts the run at the first SIGINT, SIGTERM or SIGHUP. Ends the process at the second one, and at the first one
-/// after the run has ended; agents' processes end with it. `last_words` is called before that. A panic here ends the
-/// process at once, since nobody would answer the next signal.
+/// Interrupts the run at the first SIGINT, SIGTERM, or SIGHUP. Exits the process at the second signal, or at the first
+/// one after the end of the run. The processes of agents end with it. `before_exit` is called first. A panic here exits
+/// the process immediately, since no later signal would be handled.
 ///
-/// Returns once the signals are caught. They stay caught until the process ends.
+/// Returns once the signal handlers are installed. They stay installed until the process exits.
 ///
-/// # Errors
-/// When signals cannot be listened for.
+///  # Errors
+/// Returns an error if the signal handlers cannot be installed.
 pub fn listen_for_signals(
     hub: &Arc<RuntimeHost>,
     before_exit: impl FnOnce(RunStateAtExit) + Send + 'static,
@@ -55,7 +55,7 @@ pub fn listen_for_signals(
         runtime.block_on(async move {
             match Signals::new() {
                 Ok(signals) => {
-                    // The other end waits for it.
+                    // The receiver waits for this message.
                     drop(ready.send(Ok(())));
                     handle_signals(signals, hub, before_exit).await;
                 }
@@ -67,19 +67,19 @@ pub fn listen_for_signals(
 }
 
 async fn handle_signals(mut signals: Signals, hub: Weak<RuntimeHost>, last_words: impl FnOnce(RunStateAtExit)) {
-    // The panic has been reported by its own message.
+    // The panic hook has already reported the panic.
     let _ = AssertUnwindSafe(interrupt(&mut signals, &hub)).catch_unwind().await;
     let left = if is_run_ended(&hub) { RunStateAtExit::Ended } else { RunStateAtExit::Unfinished };
     let _ = catch_unwind(AssertUnwindSafe(|| last_words(left)));
-    // Unlike `std::process::exit_code`, this waits for no output.
+    // Unlike `std::process::exit`, this does not wait for output.
     signal_hook::low_level::exit(INTERRUPTED_EXIT_CODE);
 }
 
-/// Interrupts the run at the first signal, and waits for the one that ends the process.
+/// Interrupts the run at the first signal, and waits for the one that exits the process.
 async fn interrupt(signals: &mut Signals, hub: &Weak<RuntimeHost>) {
     signals.next().await;
     if !is_run_ended(hub) {
-        // The queue of a busy run may be full, which must not keep the second signal waiting.
+        // The queue of a busy run may be full, which must not delay the second signal.
         let interrupt = async {
             if let Some(hub) = hub.upgrade() {
                 hub.send(Input::InterruptRequested).await;
@@ -98,11 +98,11 @@ fn is_run_ended(hub: &Weak<RuntimeHost>) -> bool {
     hub.upgrade().is_none_or(|hub| hub.is_closed())
 }
 
-/// The signals that ask the process to end.
+/// The termination signals.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// Absent where hang-ups are ignored, as under `nohup`.
+    /// Absent if SIGHUP is ignored, as under `nohup`.
     hangup: Option<Signal>,
 }
 
@@ -113,7 +113,7 @@ impl Signals {
         Ok(Self { interrupt, terminate, hangup })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&mut self) {
         let hangup = async {
             match &mut self.hangup {
@@ -140,7 +140,7 @@ mod tests {
 
     const CHILD: &str = "KAPELL_TEST_SIGNALS";
 
-    /// Not a test of its own: the test below starts this program again with the variable set.
+    /// Helper process: the test below starts this program again with the variable set.
     #[test]
     fn as_a_child_panics_at_its_last_words() {
         if std::env::var_os(CHILD).is_none() {
@@ -148,7 +148,7 @@ mod tests {
         }
         let (hub, inbox) = RuntimeHost::new("r".into(), Arc::new(MemoryJournal::default()), 1);
         listen_for_signals(&hub, |_| panic!("a mistake in the last words")).expect("listens");
-        // The run has ended, so that the first signal ends the process.
+        // The run has ended, so the first signal exits the process.
         drop(inbox);
         raise(SIGTERM).expect("a signal");
         loop {

@@ -1,4 +1,4 @@
-//! The dispatcher with scripted agents, a scripted person and a journal that can be slow or broken.
+//! Tests of the dispatcher with scripted agents, a scripted person, and a journal that can be slow or broken.
 
 use std::{
     sync::{
@@ -28,14 +28,14 @@ use crate::{
     report::Reporter,
 };
 
-/// Takes its time; what it has kept is durable.
+/// A journal that is slow, but keeps its records durably.
 #[derive(Default)]
 struct SlowJournal {
     durable: Arc<Mutex<Vec<Record>>>,
     rejects: RejectedWrites,
 }
 
-/// What a broken journal does not keep.
+/// The writes that a broken journal rejects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum RejectedWrites {
     #[default]
@@ -64,12 +64,12 @@ impl Journal for SlowJournal {
     }
 }
 
-/// Does what the tool's name says.
+/// Agents whose behavior is determined by the name of the tool.
 struct ScriptedAgents {
     hub: Arc<RuntimeHost>,
     durable: Arc<Mutex<Vec<Record>>>,
     closed: AtomicBool,
-    /// Whether a call went on after its note.
+    /// Set when a call was reattached by its checkpoint.
     reattached: AtomicBool,
 }
 
@@ -149,7 +149,7 @@ impl Agents for ScriptedAgents {
     }
 }
 
-/// Thinks for ever; says when it is not asked any more.
+/// A person who never answers. The flag is set when the question is withdrawn.
 struct NeverAnswers(Arc<AtomicBool>);
 
 #[async_trait::async_trait]
@@ -166,7 +166,7 @@ impl Human for NeverAnswers {
     }
 }
 
-/// Panics whatever it is asked.
+/// A person and a model that panic on every request.
 struct PanickingService;
 
 #[async_trait::async_trait]
@@ -195,7 +195,7 @@ impl Human for AcceptsQuestions {
     }
 }
 
-/// Says yes, once the question that it is asked was told to everybody.
+/// A person who approves a question if it was reported before.
 struct AcceptsReportedQuestions(Arc<AtomicBool>);
 
 #[async_trait::async_trait]
@@ -211,9 +211,9 @@ impl Human for AcceptsReportedQuestions {
 #[derive(Default)]
 struct RecordingReporter {
     events: Vec<Event>,
-    /// How many events each step had.
+    /// The number of events of each step.
     steps: Vec<usize>,
-    /// Whether a question was among them.
+    /// Set when a question was reported.
     question_reported: Arc<AtomicBool>,
 }
 
@@ -242,7 +242,7 @@ impl RecordingReporter {
     }
 }
 
-/// Returns the agent `broken` has one tool.
+/// Returns the agent of a tool. The agent `broken` has one tool.
 fn agent_of(tool: &str) -> AgentId {
     if tool == "unreachable" { "broken".into() } else { "a".into() }
 }
@@ -292,14 +292,14 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
     })
 }
 
-/// What a run works with, and what becomes of it.
+/// The setup of a run and its expected conditions.
 struct Scenario {
     rejects: RejectedWrites,
     human: Arc<dyn Human>,
     llm: Option<Arc<dyn Llm>>,
-    /// What somebody sends after a second.
+    /// An input that arrives after one second.
     late_input: Option<Input>,
-    /// Where it is said that a question was seen.
+    /// Set when a question was reported.
     question_reported: Arc<AtomicBool>,
 }
 

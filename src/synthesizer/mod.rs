@@ -1,5 +1,4 @@
 //! Merges the results of a run into one answer. Pure.
-//! Never shows it.
 
 pub mod answer;
 mod run_result;

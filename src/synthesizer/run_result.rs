@@ -1,5 +1,5 @@
-//! Folds the events of a run into its result: the same events give the same result, whoever asks and when.
-//! Never copies an answer; results share what the events hold.
+//! Folds the events of a run into its result. The same events always give the same result. Results share the outputs of
+//! events and do not copy them.
 
 use std::sync::Arc;
 
@@ -16,27 +16,27 @@ use crate::model::{
     ToolOutput,
 };
 
-/// What came of a run: the object that `--output json` prints.
+/// The result of a run: the object that `--output json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunResult {
     /// The run.
     pub run: RunId,
-    /// How it ended, or `running`.
+    /// The final status, or `running`.
     pub status: RunStatus,
-    /// Why, where the status alone does not say.
+    /// The cause, unless the status is self-explanatory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<EndCause>,
-    /// The plan's `outputs` by name; empty when it has none.
+    /// The plan's `outputs` by name; empty if it has none.
     pub outputs: IndexMap<String, Value>,
     /// The outputs that could not be evaluated, each with the reason.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub output_errors: IndexMap<String, String>,
-    /// In a run that ends in a synthesis: the other tasks that have no result.
+    /// The other tasks without a result, in a run that ends in a synthesis.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_done: Vec<UnfinishedTask>,
-    /// What the run has spent in all.
+    /// The total spending of the run.
     pub spent: SpendingTotals,
-    /// The task that writes one answer from all others, if the plan has one.
+    /// The task that synthesizes one answer from all others, if any.
     #[serde(skip)]
     pub synthesis: Option<TaskId>,
     /// The plan's tasks, in its order.
@@ -44,42 +44,42 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Returns whether the answer of the run is JSON that its synthesis gave.
+    /// Returns whether the answer of the run is JSON from its synthesis.
     pub fn has_structured_synthesis(&self) -> bool {
         let output = self.synthesis.as_ref().and_then(|id| self.tasks.get(id)?.output.as_ref());
         output.is_some_and(|output| output.structured.is_some())
     }
 }
 
-/// What came of a task, or of one item of a `foreach` task.
+/// The result of a task, or of one item of a `foreach` task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TaskResult {
-    /// What a person reads above its answer; the id serves where it is absent.
+    /// The heading of its answer; the ID is used if absent.
     #[serde(skip)]
     pub title: Option<String>,
-    /// How it stands or ended.
+    /// The status.
     pub status: TaskStatus,
-    /// The agent of its latest attempt; absent when it had none, and for a `foreach` task.
+    /// The agent of its latest attempt; absent without an attempt, and for a `foreach` task.
     pub agent: Option<AgentId>,
     /// The tool of its latest attempt.
     pub tool: Option<Arc<str>>,
-    /// How many attempts it had; for a `foreach` task, all its items together.
+    /// The number of attempts; for a `foreach` task, those of all its items.
     pub attempts: u32,
-    /// True if its answer is that of an earlier run, and no attempt was made in this one.
+    /// True if the answer is from an earlier run, and this run made no attempt.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
-    /// Its answer, when it succeeded; in JSON, what `tasks.X.output` means in a plan.
+    /// The answer, if it succeeded; serialized as the value of `tasks.X.output`.
     #[serde(serialize_with = "serialize_value")]
     pub output: Option<Arc<ToolOutput>>,
-    /// How its answer breaks the output schema of its tool, where the agents file has such answers taken.
+    /// The violation of the tool's output schema, if the agents file accepts such results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<Box<str>>,
-    /// Why it failed, when it did.
+    /// The failure, if it failed.
     pub error: Option<Box<Failure>>,
-    /// Why it never started, when it was skipped.
+    /// The reason for skipping, if it was skipped.
     #[serde(serialize_with = "serialize_reason")]
     pub skipped_because: Option<SkipReason>,
-    /// The replan that planned the rest anew after its failure, from 1.
+    /// The number of the replan that its failure triggered, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replanned: Option<u32>,
     /// The items of a `foreach` task, in order; absent for any other task.
@@ -87,18 +87,18 @@ pub struct TaskResult {
     pub items: Option<Vec<TaskResult>>,
 }
 
-/// How a task stands or ended.
+/// The status of a task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
-    /// No attempt is under way: it waits for others, for its next attempt or for a person.
+    /// No attempt is in progress: it waits for other tasks, for its next attempt, or for a person.
     #[default]
     Waiting,
-    /// An attempt is under way.
+    /// An attempt is in progress.
     Running,
     /// It has an answer.
     Succeeded,
-    /// It has none.
+    /// It failed.
     Failed,
     /// It never started.
     Skipped,
@@ -119,7 +119,7 @@ impl std::fmt::Display for TaskStatus {
     }
 }
 
-/// Returns the result of the run that `records` are the events of, so far as they go.
+/// Returns the result of the run with these events, which may be incomplete.
 pub fn run_result<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>) -> RunResult {
     let mut merge = RunResultBuilder::new(run);
     for record in records {
@@ -128,19 +128,19 @@ pub fn run_result<'a>(run: &RunId, records: impl IntoIterator<Item = &'a Record>
     merge.into_result()
 }
 
-/// The fold behind [`run_result()`], for records that come one at a time.
+/// The incremental fold behind [`run_result()`].
 #[derive(Debug, Clone)]
 pub struct RunResultBuilder {
     result: RunResult,
-    /// Items by id: the task they belong to, and their place in it.
+    /// Items by ID, each with its task and its index.
     items: IdHashMap<TaskId, (TaskId, usize)>,
     ledger: Ledger<SpendingTotals>,
-    /// The failures that the last replan is to get around.
+    /// The failures that triggered the last replan.
     replan_causes: Vec<TaskId>,
 }
 
 impl RunResultBuilder {
-    /// Returns a run without events.
+    /// Returns a builder without events.
     pub fn new(run: &RunId) -> Self {
         let result = RunResult {
             run: run.clone(),
@@ -156,7 +156,7 @@ impl RunResultBuilder {
         Self { result, items: IdHashMap::default(), ledger: Ledger::default(), replan_causes: Vec::new() }
     }
 
-    /// Takes the next event.
+    /// Applies the next event.
     pub fn apply_record(&mut self, record: &Record) {
         self.ledger.apply(&record.event);
         self.result.spent = *self.ledger.spending();
@@ -257,17 +257,17 @@ impl RunResultBuilder {
         }
     }
 
-    /// What came of the run so far.
+    /// Returns the result so far.
     pub fn result(&self) -> &RunResult {
         &self.result
     }
 
-    /// Returns the same, when there are no more events.
+    /// Returns the final result.
     pub fn into_result(self) -> RunResult {
         self.result
     }
 
-    /// Returns the tasks that the answer of a synthesis must not claim to be done.
+    /// Returns the tasks that a synthesis must not claim to be done.
     fn unfinished_tasks(&self) -> Vec<UnfinishedTask> {
         let Some(synthesis) = &self.result.synthesis else { return Vec::new() };
         let others = self.result.tasks.iter().filter(|(id, _)| *id != synthesis);
@@ -281,7 +281,7 @@ impl RunResultBuilder {
             .collect()
     }
 
-    /// Adds tasks that were planned anew; a synthesis stays the last.
+    /// Adds the tasks of a patch; a synthesis stays last.
     fn add_planned(&mut self, added: &[Arc<Task>]) {
         let RunResult { tasks, synthesis, .. } = &mut self.result;
         tasks.extend(unstarted_results(added));
@@ -298,7 +298,7 @@ impl RunResultBuilder {
         }
     }
 
-    /// Returns a task or an item; none where no event introduced the id.
+    /// Returns a task or an item; `None` for an unknown ID.
     fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskResult> {
         match self.items.get(id) {
             Some((parent, index)) => self.result.tasks.get_mut(parent)?.items.as_mut()?.get_mut(*index),
@@ -342,7 +342,7 @@ fn set_outcome(task: &mut TaskResult, outcome: &Outcome) {
     }
 }
 
-/// Serialises [`ToolOutput::value`] without copying it.
+/// Serializes [`ToolOutput::value`] without copying it.
 fn serialize_value<S: Serializer>(output: &Option<Arc<ToolOutput>>, serializer: S) -> Result<S::Ok, S::Error> {
     match output {
         None => serializer.serialize_none(),

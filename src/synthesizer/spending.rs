@@ -1,5 +1,5 @@
-//! Adds up what a run has spent, and who spent it, from its events alone.
-//! Never decides whether more may be spent; the engine keeps its own accounts, and a test holds the two together.
+//! Computes the spending of a run, and its payers, from the events only. The engine has its own accounts, and a test
+//! compares the two.
 
 use serde::Serialize;
 
@@ -8,20 +8,20 @@ use crate::model::{
     Usage,
 };
 
-/// What was spent by somebody.
+/// The spending of one payer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct SpendingTotals {
-    /// Calls of the language model, failed ones included.
+    /// Requests to the language model, including failed ones.
     pub llm_calls: u64,
-    /// Attempts of calls of tools.
+    /// Attempts of tool calls.
     pub tool_calls: u64,
-    /// Tokens of requests, so far as endpoints told.
+    /// Tokens of requests, as far as reported.
     pub input_tokens: u64,
-    /// Tokens of replies, so far as endpoints told.
+    /// Tokens of replies, as far as reported.
     pub output_tokens: u64,
-    /// Replies whose endpoint did not tell their tokens: a budget counts the most that each may have used.
+    /// Replies without reported usage. A budget counts the maximum for each.
     pub untold_replies: u64,
-    /// US dollars, where the agents file has prices.
+    /// US dollars, if the agents file has prices.
     pub cost_usd: MicroDollars,
 }
 
@@ -38,30 +38,30 @@ impl SpendingTotals {
     }
 }
 
-/// What a run has spent so far. Everything in `total` is in one of the others too.
+/// The spending of a run so far. `total` is the sum of the other fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SpendingBreakdown {
-    /// All of it.
+    /// The total.
     #[serde(skip)]
     pub total: SpendingTotals,
-    /// What planning took, of the run's goal and of what was left of it; absent where nothing was planned.
+    /// The spending on planning and replanning; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<SpendingTotals>,
-    /// By task of the plan, in the order in which they first spent something: what it, its items, the calls of its
-    /// prompt and the requests that its agents made for it have used.
+    /// The spending by planned task, in the order of first spending. It includes items, the tool calls of a prompt, and
+    /// the requests that agents made for the task.
     pub tasks: IdMap<TaskId, SpendingTotals>,
-    /// By agent: its requests to the language model that no task is known to have caused.
+    /// The spending by agent on sampling requests without a known task.
     pub agents: IdMap<AgentId, SpendingTotals>,
 }
 
-/// Who pays.
+/// The payer of a charge.
 #[derive(Debug, Clone)]
 pub(crate) enum Payer {
-    /// The planning of the run's goal, or of what was left of it.
+    /// The planner, for the run's goal or for replans.
     Planning,
-    /// The task of the plan that this one is or belongs to.
+    /// The planned task that this task is or belongs to.
     Task(TaskId),
-    /// An agent, where no task is known to have caused its request.
+    /// An agent, if the task of its request is unknown.
     Agent(AgentId),
 }
 
@@ -75,13 +75,13 @@ impl From<&SamplingOrigin> for Payer {
     }
 }
 
-/// Where charges are written down.
+/// A collector of charges.
 pub(crate) trait SpendingSink: Default {
-    /// Writes down what `payer` has spent.
+    /// Adds a charge of `payer`.
     fn charge(&mut self, payer: &Payer, change: impl Fn(&mut SpendingTotals));
 }
 
-/// The sum of all, whoever pays.
+/// The sum of all payers.
 impl SpendingSink for SpendingTotals {
     fn charge(&mut self, _: &Payer, change: impl Fn(&mut SpendingTotals)) {
         change(self);
@@ -99,17 +99,17 @@ impl SpendingSink for SpendingBreakdown {
     }
 }
 
-/// The fold behind [`SpendingBreakdown`], or behind its total alone.
+/// The fold behind [`SpendingBreakdown`], or behind its total only.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger<B> {
     spending: B,
-    /// Who pays for requests to the model that have no reply yet: the turns of prompts, and agents' requests.
+    /// The payers of model requests without a reply: those of prompts, and those of agents.
     prompt_payers: IdHashMap<RequestId, Payer>,
     sampling_payers: IdHashMap<RequestId, Payer>,
 }
 
 impl<B: SpendingSink> Ledger<B> {
-    /// Takes the next event.
+    /// Applies the next event.
     pub(crate) fn apply(&mut self, event: &Event) {
         match event {
             Event::GoalPlanned(planning) => {
@@ -175,12 +175,12 @@ impl<B: SpendingSink> Ledger<B> {
         }
     }
 
-    /// What was spent so far.
+    /// Returns the spending so far.
     pub(crate) fn spending(&self) -> &B {
         &self.spending
     }
 
-    /// Takes in that the replies which the process before waited for are lost. Turns are asked again.
+    /// Writes off the replies that the earlier process waited for. The requests of prompts are repeated.
     fn write_off_replies(&mut self) {
         for payer in std::mem::take(&mut self.sampling_payers).into_values() {
             self.spending.charge(&payer, |spent| spent.untold_replies += 1);

@@ -1,5 +1,4 @@
-//! Writes the result of a run as text for people and pipes.
-//! Never hides a task that has no answer, and never knows whether a terminal reads it.
+//! Formats the result of a run as plain text for people and pipes. Tasks without an answer are always included.
 
 use std::borrow::Cow;
 
@@ -8,11 +7,11 @@ use serde_json::Value;
 use super::{RunResult, TaskResult, TaskStatus};
 use crate::model::{ContentBlock, TaskId, ToolOutput};
 
-/// Returns the plan's outputs, or else the one answer of its synthesis, or else each task's answer under its title, in
-/// plan order. An output that is the only one stands alone, without a heading, so that it can be piped on.
+/// Returns the plan's outputs, or else the synthesis, or else each task's answer under its title, in plan order. A
+/// single output has no heading, so that it can be piped.
 ///
-/// Agents' text is written as it came; whoever shows it on a terminal must take its control characters out.
-/// Ends with a line break, unless there is nothing to say.
+/// The text of agents is not escaped; callers that print it on a terminal must remove control characters. Ends with a
+/// line break, unless empty.
 pub fn result_text(result: &RunResult) -> String {
     let RunResult { outputs, output_errors, tasks, .. } = result;
     let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
@@ -28,7 +27,7 @@ pub fn result_text(result: &RunResult) -> String {
                 None => with_heading(name, &value_text(output)),
             });
             let errors = output_errors.iter().filter(|(name, _)| !outputs.contains_key(*name)).map(no_value);
-            // What has no value has its cause among the tasks that have no answer.
+            // The cause of a missing value is among the tasks without an answer.
             let causes =
                 tasks.iter().filter(|(_, task)| !output_errors.is_empty() && task.status != TaskStatus::Succeeded);
             values.chain(errors).chain(causes.map(|(id, task)| section(id, task))).collect()
@@ -46,7 +45,7 @@ fn with_heading(title: &str, body: &str) -> String {
     format!("## {title}\n\n{body}")
 }
 
-/// Returns a task under its title, and under that its items.
+/// Returns a task under its title, followed by its items.
 fn section(id: &TaskId, task: &TaskResult) -> String {
     let title = task.title.as_deref().unwrap_or(id.as_str());
     let mut body = status_text(task);
@@ -56,7 +55,7 @@ fn section(id: &TaskId, task: &TaskResult) -> String {
     with_heading(title, body.trim_start())
 }
 
-/// Returns the answer, or why there is none.
+/// Returns the answer, or the reason for its absence.
 fn status_text(task: &TaskResult) -> String {
     match (&task.output, &task.error, &task.skipped_because) {
         (Some(output), ..) => output_text(output),
@@ -74,7 +73,7 @@ fn status_text(task: &TaskResult) -> String {
     }
 }
 
-/// What the tool returned: its value, and what it returned beside text.
+/// Returns the value of an output, and a summary of its non-text content.
 fn output_text(output: &ToolOutput) -> String {
     let value = output.value();
     let mut lines = vec![value_text(&value)];
@@ -83,7 +82,7 @@ fn output_text(output: &ToolOutput) -> String {
     lines.join("\n")
 }
 
-/// Returns a content block that is no text, in a line: the address of a resource, or what kind of data it is.
+/// Returns a one-line summary of a content block that is not text: the URI of a resource, or the kind of data.
 fn non_text_summary(block: &ContentBlock) -> Option<String> {
     let block = block.as_non_text()?;
     let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
@@ -102,7 +101,7 @@ fn non_text_summary(block: &ContentBlock) -> Option<String> {
     }
 }
 
-/// Text as it is, other JSON over several lines.
+/// Returns text unchanged, and other JSON pretty-printed.
 fn value_text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),

@@ -1,4 +1,4 @@
-//! States which tasks of a run have no result, whatever a model writes about them.
+//! Lists the tasks of a run that have no result, independently of a model's answer.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use serde::Serialize;
 
 use crate::model::{Failure, SkipReason, TaskId};
 
-/// Bounds the characters of a reason, and how many tasks a note names.
+/// The maximum number of characters of a reason, and of tasks in a notice.
 const MAX_REASON_CHARS: usize = 200;
 const MAX_NAMED_TASKS: usize = 20;
 
-/// A task that was planned and has no result.
+/// A planned task without a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnfinishedTask {
     /// The task.
     pub task: TaskId,
-    /// What became of it.
+    /// The outcome.
     pub status: UnfinishedTaskStatus,
-    /// Why, in one line.
+    /// The reason, in one line.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
 
-/// What became of a task without a result.
+/// The outcome of a task without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnfinishedTaskStatus {
@@ -30,7 +30,7 @@ pub enum UnfinishedTaskStatus {
     Failed,
     /// It never started.
     Skipped,
-    /// The run ended before it did.
+    /// The run ended first.
     Cancelled,
 }
 
@@ -40,7 +40,7 @@ impl UnfinishedTask {
         Self { task: task.clone(), status: UnfinishedTaskStatus::Failed, reason: truncate_to_line(&failure.message) }
     }
 
-    /// Describes a task that was skipped; none where a replan has put others in its place.
+    /// Describes a skipped task; `None` if a replan replaced it.
     pub fn skipped(task: &TaskId, reason: &SkipReason) -> Option<Self> {
         let status = UnfinishedTaskStatus::Skipped;
         let replaced = matches!(reason, SkipReason::Replanned);
@@ -67,7 +67,7 @@ impl fmt::Display for UnfinishedTask {
     }
 }
 
-/// Returns the note below an answer that names these tasks; none where all have results.
+/// Returns a notice that names these tasks, to print below an answer; `None` if there are none.
 pub fn unfinished_notice(not_done: &[UnfinishedTask]) -> Option<String> {
     let mut named: Vec<String> = not_done.iter().take(MAX_NAMED_TASKS).map(ToString::to_string).collect();
     if let Some(more) = not_done.len().checked_sub(MAX_NAMED_TASKS + 1) {
@@ -76,7 +76,7 @@ pub fn unfinished_notice(not_done: &[UnfinishedTask]) -> Option<String> {
     (!named.is_empty()).then(|| format!("Not done: {}", named.join("; ")))
 }
 
-/// Returns a text without its line breaks, shortened to what a note has room for.
+/// Returns the text as a single line, truncated for a notice.
 fn truncate_to_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_REASON_CHARS) {

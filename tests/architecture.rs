@@ -203,7 +203,8 @@ fn violations(sources: &[(String, String)], dependencies: &BTreeSet<String>) -> 
     found.into_iter().collect()
 }
 
-/// Checks whether the file `name` of `room` may name `path`, which starts with `crate` or with the name of a crate.
+/// Checks whether the file `name` in the module `room` may name `path`, which starts with `crate` or the name of a
+/// crate.
 fn check_path(name: &str, room: &str, path: &[String], dependencies: &BTreeSet<String>) -> Result<(), String> {
     /// Returns whether `name` starts with the whole segments of `prefix`.
     fn starts_with(name: &str, prefix: &str) -> bool {

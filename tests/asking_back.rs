@@ -204,7 +204,7 @@ async fn modern_stdio_calls_share_a_process() {
 /// An agent over HTTP, in both eras, that asks with the marker of the call.
 #[derive(Clone, Default)]
 struct SamplingAgent {
-    /// Whether it asks on the common stream, which belongs to no call, instead of the call's own.
+    /// True to ask on the common stream, which belongs to no call, instead of the stream of the call.
     uses_common_stream: Arc<AtomicBool>,
 }
 

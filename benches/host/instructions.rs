@@ -58,7 +58,7 @@ struct Budget {
 /// Counts the instructions and prints the counts. Returns whether they are within the budget.
 ///
 /// # Errors
-/// Fails if the instructions cannot be counted, or there is no budget.
+/// Fails if the instructions cannot be counted, or if a recorded budget is missing.
 pub(crate) fn count_instructions(purpose: Purpose) -> BenchResult<bool> {
     if std::env::consts::ARCH != "x86_64" {
         return Err("the budget is one of x86_64, and other processors have other instructions".into());

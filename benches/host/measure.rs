@@ -42,10 +42,10 @@ pub(crate) struct ProcessUsage {
 /// A program, its arguments, and where its output goes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MeasuredProgram {
-    /// Where its standard output goes.
+    /// The file for its standard output.
     #[arg(long)]
     stdout: PathBuf,
-    /// Where its standard error goes.
+    /// The file for its standard error.
     #[arg(long)]
     stderr: PathBuf,
     /// The program and its arguments.

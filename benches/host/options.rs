@@ -22,16 +22,16 @@ const ROLE_ARGUMENT: &str = "role";
 /// The flag that distinguishes `cargo bench` from `cargo test`.
 const BENCH_FLAG: &str = "--bench";
 
-/// Runs workloads with kapell and with the floor, in turn, and compares them.
+/// Runs workloads alternately with kapell and with a baseline, the floor, and compares them.
 ///
 /// The floor is a loop written by hand over rmcp: once in memory, once with a row for each call and each result in
-/// SQLite (WAL, synchronous=FULL), committed in groups. All outputs have to be equal. Each ratio is the median of the
-/// ratios of the rounds; times are those of whole processes, agents included, and processor times and memory those of
-/// kapell alone. The ratios to quote are pinned ones: without, they swing with the machine.
+/// SQLite (WAL, synchronous=FULL), committed in groups. All outputs must be equal. Each ratio is the median of the
+/// ratios of the rounds. Times are those of whole processes, including agents; processor times and memory are those of
+/// kapell alone. Quote only pinned ratios, since unpinned ones vary with the machine.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench host --")]
 struct Options {
-    /// How often each is run
+    /// Number of rounds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Only these workloads
@@ -72,7 +72,7 @@ struct Options {
 enum Role {
     /// A reference agent.
     Agent {
-        /// How it is reached.
+        /// The transport.
         over: AgentTransport,
         /// The file for the times of its first call and of the end of its last sleep.
         #[arg(long)]
@@ -80,16 +80,16 @@ enum Role {
     },
     /// The language model.
     Llm,
-    /// The floor.
+    /// The baseline.
     Floor {
-        /// What it is to do.
+        /// The file of the job.
         job: PathBuf,
     },
     /// A run with an agent within the process.
     Inside {
         /// The plan.
         plan: PathBuf,
-        /// Where the journal goes.
+        /// The path of the journal.
         journal: PathBuf,
     },
     /// A measured program.

@@ -1,7 +1,7 @@
 //! Decides whether a text on the command line names a plan or states a goal.
 //!
-//! A mistyped plan name must not reach a language model, which would plan it and run what comes of it. So only a text
-//! that reads as a sentence counts as a goal; `--goal` takes any text.
+//! A mistyped plan name must not reach a language model, since its reply would be run as a plan. Therefore, only a text
+//! that reads as a sentence counts as a goal; `--goal` accepts any text.
 
 use std::{
     fs,

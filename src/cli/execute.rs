@@ -40,7 +40,7 @@ pub(super) enum RunRequest {
         plan: Arc<Plan>,
         /// The plan's inputs, defaults filled in.
         inputs: Arc<Value>,
-        /// How the plan was generated, if the run has a goal.
+        /// The goal and the exchanges that planned it, if the run has a goal.
         planning: Option<GoalPlanning>,
         /// The tools that the agents offered at that time.
         catalog: AgentCatalog,
@@ -103,7 +103,7 @@ pub(super) struct ResumableRun {
     pub(super) run: Run,
     /// The checkpoints of its sessions and calls.
     pub(super) checkpoints: Checkpoints,
-    /// Whether a person accepted that files or agents have changed.
+    /// True if a person accepted that files or agents have changed.
     pub(super) accepts_changes: bool,
 }
 
@@ -113,7 +113,7 @@ pub(super) struct FinishedRun {
     pub(super) result: RunResult,
     /// The exit code of the process.
     pub(super) exit: Exit,
-    /// How much of the answer the terminal shows already.
+    /// The part of the answer that the terminal shows already.
     pub(super) displayed: DisplayedAnswer,
 }
 

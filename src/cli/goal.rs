@@ -37,7 +37,7 @@ pub(super) struct GoalRequest<'a> {
 pub(super) struct GoalPlan {
     /// The plan.
     pub(super) generated: GeneratedPlan,
-    /// The model usage, which counts towards the run's budget.
+    /// The goal and the exchanges that planned it, which count towards the budget of the run.
     pub(super) planning: GoalPlanning,
     /// The tools that the agents offered.
     pub(super) catalog: AgentCatalog,

@@ -191,7 +191,7 @@ async fn dispatch(command: CliCommand) -> Result<Exit, CliError> {
 
 /// Writes diagnostics of the host and its libraries to stderr if `KAPELL_LOG` asks for them (`debug`, `kapell=trace`).
 ///
-/// A thread of its own writes them, and drops lines rather than delay a run when stderr accepts none. The returned
+/// A separate thread writes them, and drops lines rather than delay a run when stderr accepts none. The returned
 /// guard writes the remaining lines when it is dropped.
 fn start_logging() -> Option<tracing_appender::non_blocking::WorkerGuard> {
     use tracing_subscriber::EnvFilter;

@@ -36,7 +36,7 @@ pub(super) struct ResumeArgs {
     accept_changes: bool,
 }
 
-/// Whether a run may be resumed if its files or its agents' tools have changed.
+/// The policy for resuming a run if its files or its agents' tools have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChangePolicy {
     /// Changes are accepted.

@@ -84,7 +84,7 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     args.options.print_run(execute(desk, &agents, work).await?)
 }
 
-/// Refuses to retry a plan if its file or its agents have changed.
+/// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.
 fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> Result<(), CliError> {
     let changes = plan_changes(earlier, agents);
     if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {

@@ -72,14 +72,14 @@ pub(super) struct RunArgs {
     detached_as: Option<String>,
 }
 
-/// What a person can want to see first.
+/// A part of the run that a person can approve first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ApprovalTarget {
     /// The plan
     Plan,
 }
 
-/// How much of a plan a person sees and approves before it runs.
+/// The part of a plan that a person sees and approves before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Review {
     /// Nothing.
@@ -181,7 +181,7 @@ struct LoadedPlan {
     text: String,
     /// The name of the plan file, for messages.
     file: String,
-    /// How the plan was generated, for a goal.
+    /// The goal and the exchanges that planned it, if there is a goal.
     planning: Option<GoalPlanning>,
     /// The tools that the agents offered.
     catalog: AgentCatalog,

@@ -172,7 +172,7 @@ fn an_agent_can_be_let_break_its_output_schemas() {
             let agents = std::fs::read_to_string(place.path("agents.toml")).expect("written");
             place.write("agents.toml", format!("{agents}check_results = {how:?}\n"));
             let ended = run_in(&place, &[("typed", ""), ("empty", ""), ("cut", "")]);
-            // What cannot be read is not accepted as a result.
+            // An unreadable response is not accepted as a result.
             assert_eq!(ended.task("cut"), failure("invalid_result"), "{ended:?}");
             (place, ended)
         };

@@ -30,7 +30,7 @@ type Script = dyn Fn(&Value) -> ScriptedReply + Send + Sync;
 type Pause = dyn Fn() + Send + Sync;
 
 impl ScriptedEndpoint {
-    /// Starts an endpoint that gives its replies in order, and repeats the last one. Each has 12 prompt tokens.
+    /// Starts an endpoint that returns its replies in order, and repeats the last one. Each has 12 prompt tokens.
     pub(crate) fn with_replies<'r>(replies: impl IntoIterator<Item = &'r str>) -> Self {
         Self::with_script(reply_sequence(replies))
     }
@@ -73,7 +73,7 @@ impl ScriptedEndpoint {
     }
 }
 
-/// Returns a script that gives the replies in order, and repeats the last one.
+/// Returns a script that returns the replies in order, and repeats the last one.
 pub(crate) fn reply_sequence<'r>(
     replies: impl IntoIterator<Item = &'r str>,
 ) -> impl Fn(&Value) -> ScriptedReply + Send + Sync + 'static {

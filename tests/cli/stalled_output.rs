@@ -68,7 +68,7 @@ fn closed_output_does_not_end_the_run() {
     for log in [None, Some("debug")] {
         let place = workspace_with_many_calls();
         let mut host = start(&place, log, &[]);
-        // Closes the pipe, as `2>&1 >/dev/null | head -6` does.
+        // Closes stdout now, and stderr after six lines, as `2>&1 >/dev/null | head -6` does.
         drop(host.stdout.take());
         let stderr = BufReader::new(host.stderr.take().expect("piped"));
         assert_eq!(stderr.lines().take(6).filter_map(Result::ok).count(), 6);

@@ -1,4 +1,4 @@
-//! Ends the host in the middle of calls over legacy Streamable HTTP, and reattaches to them in another process. Also
+//! Ends the host in the middle of calls over legacy Streamable HTTP, and reattaches to them in another host. Also
 //! cuts connections in the middle of calls, which must not affect the result.
 #![allow(clippy::unwrap_used, deprecated, missing_docs)]
 
@@ -53,7 +53,7 @@ struct Agent {
     steps: Arc<Semaphore>,
     /// Every HTTP request: the method of its message, or else its HTTP method.
     requests: Arc<Mutex<Vec<String>>>,
-    /// The ids of all requests of the client.
+    /// The IDs of all requests of the client.
     ids: Arc<Mutex<Vec<Value>>>,
     done: Arc<watch::Sender<usize>>,
 }

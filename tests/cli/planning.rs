@@ -20,7 +20,7 @@ fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, Scri
     (place, endpoint)
 }
 
-/// Returns a plan that reads documents and summarizes the first one.
+/// Returns a plan that researches Lisbon and stores a document about the first finding.
 fn valid_plan() -> Value {
     json!({
         "analysis": "Reading comes from the research agent; the archive keeps a note on the first find.",

@@ -1,5 +1,5 @@
-//! Computes what is larger than a path, through `minijinja`: expressions only, strict, and bounded.
-//! Never shows `minijinja` a name: paths are resolved first and go in as values.
+//! Evaluates expressions that are more than a path with `minijinja`: expressions only, strict, and bounded. Paths are
+//! resolved first and passed as values, so `minijinja` sees no names of the run.
 
 mod budget;
 mod builtins;
@@ -22,7 +22,7 @@ use builtins::{ENVIRONMENT, function_names};
 pub(super) use builtins::{filter_names, test_names};
 use operators::Bounded;
 
-/// Finds mistakes that show without values.
+/// Finds errors that do not depend on values.
 pub(super) fn check(scanned: &ScannedExpression<'_>) -> Result<(), ExpressionError> {
     PreparedExpression::new(scanned).compile().map(drop)
 }
@@ -53,11 +53,11 @@ fn check_name(
     })
 }
 
-/// Computes an expression.
+/// Evaluates an expression.
 pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_>) -> Result<Value, ExpressionError> {
     let mut prepared = PreparedExpression::new(scanned);
     let expression = prepared.compile()?;
-    // All paths are resolved up front, but what is missing is an error only when the evaluation comes to it.
+    // All paths are resolved first, but a missing value is an error only when the evaluation uses it.
     let (mut resolved, mut taken) = (Vec::with_capacity(scanned.paths.len()), Taken::default());
     for path in &scanned.paths {
         let value = resolve::resolve(path, scanned.text, context).map(ResolvedValue::into_value);
@@ -87,13 +87,13 @@ pub(super) fn evaluate(scanned: &ScannedExpression<'_>, context: &EvalContext<'_
     })
 }
 
-/// Advice for what exceeds a bound.
+/// The help for an expression that exceeds a limit.
 const ELSEWHERE: &str = "compute this in a tool instead";
 
-/// Marks the error of a path that could not be resolved; a number follows.
+/// The prefix of the error for an unresolved path; its index follows.
 const MISSING_PATH_PREFIX: &str = "missing path ";
 
-/// The values of the paths, under the names that [`PreparedExpression`] gives them.
+/// The values of the paths, by the names that [`PreparedExpression`] assigns.
 #[derive(Debug)]
 struct PathValues(Vec<Computed>);
 
@@ -104,11 +104,11 @@ impl Object for PathValues {
     }
 }
 
-/// An expression with a name in place of each path.
+/// An expression with a placeholder for each path.
 struct PreparedExpression<'s, 'e> {
     scanned: &'s ScannedExpression<'e>,
     bounded: Bounded,
-    /// Where each name starts and ends.
+    /// The ranges of the placeholders.
     placeholders: Vec<Range<usize>>,
 }
 
@@ -128,7 +128,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
         Self { scanned, bounded: Bounded::without_calls(text), placeholders: names }
     }
 
-    /// Compiles the expression, with its operators under the bounds of an evaluation.
+    /// Compiles the expression, with its operators bounded.
     fn compile(&mut self) -> Result<minijinja::Expression<'static, 'static>, ExpressionError> {
         self.bounded = Bounded::new(&self.bounded.text).map_err(|error| self.error(&error))?;
         let compiled = ENVIRONMENT.compile_expression_owned(self.bounded.text.clone());
@@ -137,7 +137,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
         Ok(compiled)
     }
 
-    /// Where a place of the text with names is in the expression as written.
+    /// Converts an offset in the text with placeholders to one in the original expression.
     fn original_offset(&self, at: usize) -> usize {
         match self.placeholders.iter().rposition(|name| name.start <= at) {
             None => at,
@@ -158,7 +158,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
             }
             _ => whole.clone(),
         };
-        // A range that cuts a character in two would be of no use to anyone.
+        // A range within a character would be invalid.
         let range = if self.scanned.text.get(range.clone()).is_some() { range } else { whole };
         let detail = error.detail().unwrap_or_default();
         match error.kind() {
@@ -176,7 +176,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
         }
     }
 
-    /// Advice for those who write another language's signs.
+    /// Returns help for operators of other languages.
     fn operator_help(&self) -> Option<&'static str> {
         [("&&", "write `and` for `&&`"), ("||", "write `or` for `||`"), ("!", "write `not` for `!`")]
             .into_iter()
@@ -185,7 +185,7 @@ impl<'s, 'e> PreparedExpression<'s, 'e> {
     }
 }
 
-/// Returns the JSON value of what was computed; integers stay exact, and what JSON cannot say is an error.
+/// Converts a value to JSON. Integers stay exact, and values without a JSON equivalent are errors.
 fn to_json(value: &Computed) -> Result<Value, Error> {
     to_json_bounded(value, &mut Count::default(), 0)
 }

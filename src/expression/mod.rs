@@ -1,10 +1,9 @@
-//! Evaluates `${{ }}` over what is known of a run. Pure.
-//! Never reads a clock, a file or a socket, and never changes what it is shown.
+//! Evaluates `${{ }}` over the state of a run. Pure: no clock, no IO, and no change of its inputs.
 //!
-//! An expression is a path (`tasks.find-hotels.output.results[0].url`, `inputs.topic`, the name that `foreach`
-//! binds) or anything larger that Jinja's expression syntax can say over paths. Paths are found and resolved
-//! here, so that ids may hold hyphens, so that what is missing is named, and so that a plain path copies
-//! nothing but the value it gives. Only what is larger than a path goes through `minijinja`.
+//! An expression is a path (`tasks.find-hotels.output.results[0].url`, `inputs.topic`, the name that `foreach` binds)
+//! or any other expression in Jinja's syntax over paths. Paths are found and resolved here, so that IDs may contain
+//! hyphens, errors name the missing part, and a plain path copies only its value. Only expressions that are more than a
+//! path use `minijinja`.
 
 mod evaluator;
 mod resolve;
@@ -24,23 +23,23 @@ pub use template::{TemplatePart, split_template};
 use crate::model::{Expression, Template, ToolOutput};
 use scan::{ExpressionPath, PathSegment, ScannedExpression};
 
-/// What a task's expressions may ask of it: `tasks.ID.FIELD`.
+/// The fields of a task in expressions: `tasks.ID.FIELD`.
 pub const TASK_FIELDS: [&str; 11] =
     ["output", "text", "content", "resources", "status", "agent", "error", "succeeded", "failed", "skipped", "outputs"];
 
-/// What only a `foreach` task has beside [`TASK_FIELDS`].
+/// The additional field of a `foreach` task, besides [`TASK_FIELDS`].
 pub const ITEMS_FIELD: &str = "items";
 
-/// Names with a meaning of their own, which no `foreach` may bind.
+/// Reserved names, which `foreach` cannot bind.
 pub const RESERVED_NAMES: [&str; 17] = [
     "inputs", "tasks", "and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None",
     "loop", "self",
 ];
 
-/// All of a document, in an expression about it.
+/// The name of a whole document, in an expression about it.
 pub const RESOURCE_NAME: &str = "resource";
 
-/// What describes the current item beside its value: `loop.index` and others.
+/// The name of the object that describes the position of the current item, such as `loop.index`.
 pub const LOOP_NAME: &str = "loop";
 
 /// The current item of a `foreach` task.
@@ -48,16 +47,16 @@ pub const LOOP_NAME: &str = "loop";
 pub struct LoopItem<'a> {
     /// The name that `foreach` binds.
     pub name: &'a str,
-    /// The item's value.
+    /// The value.
     pub value: &'a Value,
-    /// Its number, from 0.
+    /// The index, from 0.
     pub index: usize,
-    /// How many items there are.
+    /// The number of items.
     pub length: usize,
 }
 
 impl LoopItem<'_> {
-    /// Returns what [`LOOP_NAME`] means, with the members that Jinja's loops have.
+    /// Returns the value of [`LOOP_NAME`], with the members of Jinja's loops.
     fn loop_value(self) -> Value {
         serde_json::json!({
             "index": self.index + 1,
@@ -69,17 +68,17 @@ impl LoopItem<'_> {
     }
 }
 
-/// What names mean where an expression is evaluated.
+/// The values of names in an expression.
 pub struct Scope<'a> {
-    /// The run's inputs: an object, defaults filled in.
+    /// The inputs of the run: an object with defaults filled in.
     pub inputs: &'a Value,
     /// The current item of a `foreach` task.
     pub item: Option<LoopItem<'a>>,
-    /// The tasks that have ended.
+    /// The ended tasks.
     pub tasks: &'a dyn TaskLookup,
 }
 
-/// What an expression is about.
+/// The subject of an expression.
 enum EvalContext<'a> {
     /// A run.
     Run(&'a Scope<'a>),
@@ -87,21 +86,21 @@ enum EvalContext<'a> {
     Document(&'a Value),
 }
 
-/// The tasks that an expression can see.
+/// The tasks that are visible to an expression.
 pub trait TaskLookup {
-    /// Returns the task of that id, if it has ended.
+    /// Returns the task with this ID, if it has ended.
     fn task(&self, id: &str) -> Option<TaskView<'_>>;
 
-    /// Returns the item at a place of [`ForeachItems`], if it has ended.
+    /// Returns the item at an index of [`ForeachItems`], if it has ended.
     fn item(&self, index: usize) -> Option<TaskView<'_>>;
 }
 
-/// The items of a `foreach` task that has ended, in order. There can be many, so only what is looked at is viewed.
+/// The items of an ended `foreach` task, in order. There can be many, so views are created on demand.
 #[derive(Clone)]
 pub struct ForeachItems<'a> {
-    /// Those that know them.
+    /// The lookup of the items.
     pub lookup: &'a dyn TaskLookup,
-    /// Their places among all that [`TaskLookup::item`] knows.
+    /// Their indices in [`TaskLookup::item`].
     pub indices: Range<usize>,
 }
 
@@ -115,30 +114,30 @@ impl<'a> ForeachItems<'a> {
     }
 }
 
-/// What an expression can see of a task, or of one item of a `foreach` task.
+/// The part of a task, or of one item of a `foreach` task, that is visible to an expression.
 #[derive(Clone)]
 pub struct TaskView<'a> {
-    /// `succeeded`, `failed`, `skipped` or `cancelled`.
+    /// The status: `succeeded`, `failed`, `skipped`, or `cancelled`.
     pub status: &'static str,
-    /// The agent that ran it last.
+    /// The agent of the last attempt.
     pub agent: Option<&'a str>,
-    /// Why it did not succeed.
+    /// The reason for its failure or skipping.
     pub error: Option<&'a str>,
-    /// What it returned.
+    /// The output.
     pub output: Option<&'a ToolOutput>,
-    /// For a `foreach` task, its items.
+    /// The items of a `foreach` task.
     pub items: Option<ForeachItems<'a>>,
 }
 
-/// Why an expression has no value.
+/// The reason why an expression has no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ExpressionError {
-    /// What is wrong, and where in the expression: lowercase, no full stop.
+    /// The problem and its place in the expression: lowercase, no final period.
     pub message: String,
-    /// What to do about it.
+    /// A suggested fix.
     pub help: Option<String>,
-    /// The bytes of the expression, or of the string that it stands in, that are at fault.
+    /// The range of the problem, in bytes of the expression or of the string that contains it.
     pub range: Option<Range<usize>>,
 }
 
@@ -152,54 +151,53 @@ impl ExpressionError {
         self
     }
 
-    /// Returns the same error in a text in which the expression starts at byte `offset`.
+    /// Returns the same error for a text that contains the expression at byte `offset`.
     fn shifted_by(mut self, offset: usize) -> Self {
         self.range = self.range.map(|range| range.start + offset..range.end + offset);
         self
     }
 }
 
-/// Something outside of an expression that it refers to.
+/// A reference of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference<'e> {
-    /// `tasks.ID` and what follows it, as far as it is written literally.
+    /// `tasks.ID` and the literal steps after it.
     Task {
-        /// The task's id.
+        /// The ID of the task.
         id: Cow<'e, str>,
-        /// `output`, then keys and indices.
+        /// `output`, followed by keys and indices.
         path: Vec<Cow<'e, str>>,
     },
-    /// `inputs.NAME` and what follows it.
+    /// `inputs.NAME` and the steps after it.
     Input {
-        /// The input's name.
+        /// The name of the input.
         name: Cow<'e, str>,
         /// Keys and indices.
         path: Vec<Cow<'e, str>>,
     },
-    /// Any other name: what `foreach` binds, or a mistake.
+    /// Any other name: bound by `foreach`, or unknown.
     Name(&'e str),
 }
 
-/// An expression without a mistake that shows without values.
+/// An expression without static errors.
 pub(crate) struct CheckedExpression<'e>(ScannedExpression<'e>);
 
 impl<'e> CheckedExpression<'e> {
-    /// Returns all that it refers to, in order, each with the bytes of the expression that it stands at.
+    /// Returns all references in order, each with its range in the expression.
     pub(crate) fn references(&self) -> impl Iterator<Item = (Reference<'e>, Range<usize>)> {
         self.0.paths.iter().filter_map(|path| Some((path_reference(path)?, path.range.clone())))
     }
 
-    /// Returns whether it takes `inputs` as a whole, so that it may use any of them.
+    /// Returns whether it uses `inputs` as a whole, and therefore possibly all inputs.
     pub(crate) fn uses_all_inputs(&self) -> bool {
         self.0.paths.iter().any(|path| path.root == "inputs" && path.segments.is_empty())
     }
 }
 
-/// Finds every mistake of an expression that shows without values: syntax, and filters, tests and functions that do
-/// not exist.
+/// Checks an expression for static errors: invalid syntax, and unknown filters, tests, and functions.
 ///
 /// # Errors
-/// The first such mistake.
+/// Returns the first such error.
 pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, ExpressionError> {
     let scanned = scan::scan(expression)?;
     if scanned.whole_path().is_none() {
@@ -211,12 +209,12 @@ pub(crate) fn check(expression: &str) -> Result<CheckedExpression<'_>, Expressio
 /// Returns the value of an expression.
 ///
 /// # Errors
-/// When it is no expression, refers to what is not there, or cannot be computed.
+/// Returns an error if the expression is invalid, refers to a missing value, or cannot be evaluated.
 pub fn evaluate(expression: &Expression, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
     evaluate_text(&expression.0, &EvalContext::Run(scope))
 }
 
-/// Returns whether an expression holds: `false`, `null`, 0 and what is empty do not.
+/// Returns whether an expression is truthy: anything except `false`, `null`, 0, and empty values.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -224,8 +222,8 @@ pub fn evaluate_condition(expression: &Expression, scope: &Scope<'_>) -> Result<
     evaluate(expression, scope).map(|value| is_truthy(&value))
 }
 
-/// Returns whether an expression about a document holds: where that is an object, its keys are names, and
-/// [`RESOURCE_NAME`] is all of it. A key that is not there is null.
+/// Returns whether an expression about a document is truthy. The keys of an object are names, and [`RESOURCE_NAME`] is
+/// the whole document. A missing key is null.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -244,24 +242,24 @@ fn is_truthy(value: &Value) -> bool {
     }
 }
 
-/// Returns the template with every `${{ }}` replaced by its value. Values are never looked into for further ones.
+/// Returns the template with every `${{ }}` replaced by its value. Values are not rendered again.
 ///
 /// # Errors
-/// As [`evaluate`]; the range counts from the start of the string that holds the expression.
+/// As [`evaluate`]; the range is relative to the string that contains the expression.
 pub fn render(template: &Template, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
     template::render(&template.0, scope)
 }
 
-/// Returns all that an expression refers to, in order. Also finds every mistake that shows without values: syntax,
-/// and filters, tests and functions that do not exist.
+/// Returns all references of an expression in order. Also finds static errors: invalid syntax, and unknown filters,
+/// tests, and functions.
 ///
 /// # Errors
-/// The first such mistake.
+/// Returns the first such error.
 pub fn references(expression: &Expression) -> Result<Vec<Reference<'_>>, ExpressionError> {
     Ok(check(&expression.0)?.references().map(|(reference, _)| reference).collect())
 }
 
-/// Returns all that the expressions of a template refer to, in order.
+/// Returns all references of a template's expressions, in order.
 ///
 /// # Errors
 /// As [`references`].
@@ -271,8 +269,8 @@ pub fn template_references(template: &Template) -> Result<Vec<Reference<'_>>, Ex
     Ok(found)
 }
 
-/// Returns whether an expression asks how a task ended, rather than what it returned. Such a condition decides for
-/// itself what becomes of its task when a need failed or was skipped.
+/// Returns whether an expression refers to the outcome of a task, rather than its output. Such a condition itself
+/// decides what happens after a dependency failed or was skipped.
 pub fn has_outcome_reference(expression: &Expression) -> bool {
     const OUTCOME_FIELDS: [&str; 5] = ["status", "error", "succeeded", "failed", "skipped"];
     scan::scan(&expression.0).is_ok_and(|scanned| {
@@ -286,7 +284,7 @@ fn evaluate_text(text: &str, context: &EvalContext<'_>) -> Result<Value, Express
     resolve_or_evaluate(text, context).map(ResolvedValue::into_value)
 }
 
-/// What an expression means: what a path leads to where it is one, else a value that is made.
+/// Returns the value of an expression: a borrowed value for a path, otherwise a computed one.
 fn resolve_or_evaluate<'v>(text: &str, context: &EvalContext<'v>) -> Result<ResolvedValue<'v>, ExpressionError> {
     let scanned = scan::scan(text)?;
     match scanned.whole_path() {
@@ -295,7 +293,7 @@ fn resolve_or_evaluate<'v>(text: &str, context: &EvalContext<'v>) -> Result<Reso
     }
 }
 
-/// What a path refers to; nothing where it is `inputs` as a whole.
+/// Returns the reference of a path; `None` for `inputs` as a whole.
 fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
     let mut names = path.segments.iter().map(PathSegment::text);
     Some(match path.root {
@@ -305,7 +303,7 @@ fn path_reference<'e>(path: &ExpressionPath<'e>) -> Option<Reference<'e>> {
     })
 }
 
-/// Returns the name closest to `wanted`, if one is close enough to be meant: at most a third of it differs.
+/// Returns the name closest to `target`, if at most a third of it differs.
 pub(crate) fn closest_match<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let length = target.chars().count();
     names
@@ -313,7 +311,7 @@ pub(crate) fn closest_match<'n>(target: &str, names: impl IntoIterator<Item = &'
         .filter_map(|name| {
             let other = name.chars().count();
             let allowed = length.max(other) / 3;
-            // The distance is at least the difference in length, which is far cheaper to know.
+            // The difference in length is a lower bound of the distance, and far cheaper.
             let distance = (length.abs_diff(other) <= allowed).then(|| strsim::damerau_levenshtein(target, name))?;
             (distance <= allowed).then_some((distance, name))
         })

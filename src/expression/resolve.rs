@@ -1,5 +1,4 @@
-//! Follows a path from its name to the value it means, and says what is missing where it ends early.
-//! Never copies more than the value it gives.
+//! Resolves a path to its value, or reports the missing part. Copies only the resulting value.
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -12,10 +11,10 @@ use super::{
 };
 use crate::model::{ContentBlock, ToolOutput};
 
-/// Most names that an error lists.
+/// The maximum number of names in an error.
 const MAX_LISTED_NAMES: usize = 8;
 
-/// What `path`, which stands in the expression `text`, leads to.
+/// Resolves `path` in the expression `text`.
 pub(super) fn resolve<'v>(
     path: &ExpressionPath<'_>,
     text: &str,
@@ -52,7 +51,7 @@ pub(super) fn resolve<'v>(
     }
 }
 
-/// Returns how to write the key at byte `at` of `text`, where it holds a hyphen that is taken for a minus sign.
+/// Returns the spelling of the key at byte `at` of `text`, if it contains a hyphen that is parsed as a minus sign.
 pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
     let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let (before, after) = text.as_bytes().split_at_checked(at)?;
@@ -62,7 +61,7 @@ pub(crate) fn hyphenated_key_help(text: &str, at: usize) -> Option<String> {
     is_key.then(|| format!("`-` is a minus sign here; a key with a hyphen is written `['{key}']`"))
 }
 
-/// Returns the error for a name that means nothing where it stands.
+/// Returns the error for an unknown name.
 pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::Range<usize>) -> ExpressionError {
     let known = binding.into_iter().chain(["inputs", "tasks"]);
     let error = ExpressionError::new(format!("`{name}` means nothing here"), range);
@@ -72,7 +71,7 @@ pub(super) fn unknown_name(name: &str, binding: Option<&str>, range: std::ops::R
     }
 }
 
-/// What a path or a part of one means.
+/// The value of a path or of its beginning.
 pub(super) enum ResolvedValue<'v> {
     Borrowed(&'v Value),
     Owned(Value),
@@ -99,7 +98,7 @@ impl ResolvedValue<'_> {
         }
     }
 
-    /// Adds it to a text: a text as it is, anything else as JSON.
+    /// Appends the value to a text: a text unchanged, anything else as JSON.
     pub(super) fn write_to(self, text: &mut String) {
         match self {
             Self::Borrowed(Value::String(part)) => text.push_str(part),
@@ -130,7 +129,7 @@ struct PathResolver<'p, 'e> {
 }
 
 impl PathResolver<'_, '_> {
-    /// What the path's name means in a document.
+    /// Returns the value of the path's root in a document.
     fn root_value<'v>(&self, document: &'v Value) -> Result<&'v Value, ExpressionError> {
         let name = self.path.root;
         if name == RESOURCE_NAME {
@@ -139,7 +138,7 @@ impl PathResolver<'_, '_> {
         let fields = document.as_object();
         match fields.and_then(|fields| fields.get(name)) {
             Some(value) => Ok(value),
-            // A document grows: what is not there yet is nothing, unless that is what is asked.
+            // A document may be incomplete, so missing fields are null, unless the expression tests for them.
             None if self.path.segments.is_empty() && !self.path.is_optional => Ok(&Value::Null),
             None => {
                 let known =
@@ -170,7 +169,7 @@ impl PathResolver<'_, '_> {
     ) -> Result<ResolvedValue<'v>, ExpressionError> {
         match place {
             ResolvedValue::Borrowed(value) => self.json_member(value, segment, index).map(ResolvedValue::Borrowed),
-            // Values are made at the leaves only, from texts and truths: nothing is inside of them.
+            // Owned values are created only at leaves, from texts and booleans, and have no members.
             ResolvedValue::Owned(value) => {
                 self.json_member(&value, segment, index).map(|inside| ResolvedValue::Owned(inside.clone()))
             }
@@ -193,7 +192,7 @@ impl PathResolver<'_, '_> {
         }
     }
 
-    /// What is inside of a JSON value.
+    /// Returns a member of a JSON value.
     fn json_member<'v>(
         &self,
         value: &'v Value,
@@ -243,7 +242,7 @@ impl PathResolver<'_, '_> {
         self.element_index(list.len(), segment, index).map(|at| &list[at])
     }
 
-    /// Which of `count` elements a segment names.
+    /// Returns the index that a segment selects among `count` elements.
     fn element_index(&self, count: usize, segment: &PathSegment<'_>, index: usize) -> Result<usize, ExpressionError> {
         let position = match segment.step {
             PathStep::Index(position) => Some(position),
@@ -333,7 +332,7 @@ impl PathResolver<'_, '_> {
         ExpressionError::new(format!("`{before}` {problem}"), self.prefix_range(index + 1))
     }
 
-    /// Where the path up to and without segment `count` stands.
+    /// Returns the range of the path up to and excluding segment `count`.
     fn prefix_range(&self, count: usize) -> std::ops::Range<usize> {
         let start = self.path.range.start;
         let end = count.checked_sub(1).map_or(start + self.path.root.len(), |last| self.path.segments[last].end);
@@ -366,7 +365,7 @@ fn with_suggestion<'n>(
     }
 }
 
-/// Names for a person: the first few, in backticks. They may come from an agent, so long ones are cut.
+/// Formats names for people: the first few, in backticks. They may come from an agent, so long names are truncated.
 pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
     let mut names = names.into_iter();
     let mut shown: Vec<String> =

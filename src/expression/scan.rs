@@ -1,5 +1,4 @@
-//! Finds the paths of an expression, and every other name in it, without building a tree.
-//! Never looks at a value.
+//! Finds the paths of an expression, and every other name in it, without building a tree or evaluating it.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -7,23 +6,23 @@ use smallvec::SmallVec;
 
 use super::ExpressionError;
 
-/// Longest expression, in bytes: far more than a person writes, far less than deep trees need.
+/// The maximum length of an expression, in bytes: far more than a person writes, far less than deep trees need.
 const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
-/// Most names, numbers, texts and signs of an expression. Bounds how deep its tree can be, and so the stack.
+/// The maximum number of tokens in an expression. It bounds the depth of the tree, and so the stack.
 const MAX_TOKENS: usize = 1_000;
 
-/// What a scan found.
+/// The result of a scan.
 pub(super) struct ScannedExpression<'e> {
     /// The expression.
     pub(super) text: &'e str,
     /// Its paths, in order.
     pub(super) paths: SmallVec<[ExpressionPath<'e>; 1]>,
-    /// Its filters, tests and functions, in order.
+    /// Its filters, tests, and functions, in order.
     pub(super) invocations: Vec<Invocation<'e>>,
 }
 
 impl<'e> ScannedExpression<'e> {
-    /// Returns the path that is the whole expression, if it is one.
+    /// Returns the path, if the whole expression is one.
     pub(super) fn whole_path(&self) -> Option<&ExpressionPath<'e>> {
         match self.paths.as_slice() {
             [path] if self.text.trim().len() == path.range.len() => Some(path),
@@ -32,19 +31,19 @@ impl<'e> ScannedExpression<'e> {
     }
 }
 
-/// A name and the literal keys and indices that follow it.
+/// A name and the literal keys and indices after it.
 pub(super) struct ExpressionPath<'e> {
     /// The name.
     pub(super) root: &'e str,
-    /// What follows it.
+    /// The keys and indices.
     pub(super) segments: SmallVec<[PathSegment<'e>; 3]>,
-    /// Where it stands.
+    /// The range in the expression.
     pub(super) range: Range<usize>,
-    /// True if `default` or `is defined` follows, so that nothing there is an answer rather than a mistake.
+    /// True if `default` or `is defined` follows, so that a missing value is not an error.
     pub(super) is_optional: bool,
 }
 
-/// One step of a path, and where it ends in the expression.
+/// One step of a path, and its end in the expression.
 pub(super) struct PathSegment<'e> {
     pub(super) step: PathStep<'e>,
     pub(super) end: usize,
@@ -55,7 +54,7 @@ pub(super) struct PathSegment<'e> {
 pub(super) enum PathStep<'e> {
     /// `.name` or `['name']`.
     Name(&'e str),
-    /// `[3]` or, from the end, `[-1]`.
+    /// `[3]`, or `[-1]` from the end.
     Index(i64),
 }
 
@@ -69,14 +68,14 @@ impl<'e> PathSegment<'e> {
     }
 }
 
-/// The use of a filter, test or function.
+/// The use of a filter, test, or function.
 pub(super) struct Invocation<'e> {
     pub(super) kind: InvocationKind,
     pub(super) name: &'e str,
     pub(super) range: Range<usize>,
 }
 
-/// What is used.
+/// The kind of invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InvocationKind {
     Filter,
@@ -84,7 +83,7 @@ pub(super) enum InvocationKind {
     Function,
 }
 
-/// What stands before the current place, as far as it decides what a name means there.
+/// The preceding token, which determines the meaning of a name.
 #[derive(Clone, Copy, PartialEq)]
 enum PrecedingToken {
     Dot,
@@ -93,7 +92,7 @@ enum PrecedingToken {
     Other,
 }
 
-/// Finds the paths and calls of `text`.
+/// Finds the paths and invocations of `text`.
 pub(super) fn scan(text: &str) -> Result<ScannedExpression<'_>, ExpressionError> {
     if text.len() > MAX_EXPRESSION_BYTES {
         let message = format!("the expression is longer than {MAX_EXPRESSION_BYTES} bytes");
@@ -175,7 +174,7 @@ impl<'e> Scanner<'e> {
         }
     }
 
-    /// Passes a quoted text; gives what is inside, or nothing where that holds escapes.
+    /// Skips a quoted string. Returns its content, or `None` if it contains escapes.
     fn string(&mut self) -> Result<Option<&'e str>, ExpressionError> {
         let start = self.offset;
         let quote = self.text.as_bytes()[start];
@@ -202,7 +201,7 @@ impl<'e> Scanner<'e> {
         }
     }
 
-    /// Decides what the word that was just passed is, and records it.
+    /// Classifies and records the word that was just skipped.
     fn classify_word(
         &mut self,
         name: &'e str,
@@ -231,7 +230,7 @@ impl<'e> Scanner<'e> {
         Ok(PrecedingToken::Other)
     }
 
-    /// Returns whether `sign` comes next, white space aside.
+    /// Returns whether `sign` comes next, after optional whitespace.
     fn is_next(&self, sign: &str) -> bool {
         self.text[self.offset..].trim_start().starts_with(sign)
     }
@@ -252,13 +251,13 @@ impl<'e> Scanner<'e> {
         Ok(ExpressionPath { root, segments, range: start..end, is_optional: self.is_missing_handled() })
     }
 
-    /// Passes one literal step; nothing where the path ends before `self.at`.
+    /// Skips one literal step; returns `None` if the path ends before the current offset.
     fn path_step(&mut self, hyphens: bool) -> Result<Option<PathStep<'e>>, ExpressionError> {
         self.skip_whitespace();
         if self.accept(b'.') {
             self.skip_whitespace();
             let name = if hyphens { self.hyphenated_name() } else { self.name() };
-            // `a.b(` calls a method: `b` is no part of the path.
+            // `a.b(` calls a method, so `b` is not part of the path.
             return Ok((!name.is_empty() && !self.is_next("(")).then_some(PathStep::Name(name)));
         }
         if !self.accept(b'[') {

@@ -1,5 +1,4 @@
-//! Finds the `${{ }}` of a text and puts values in their place.
-//! Never looks for further ones in a value that it put there.
+//! Finds the `${{ }}` of a text and replaces them with values. Values are not searched again.
 
 use std::ops::Range;
 
@@ -10,22 +9,22 @@ use super::{EvalContext, ExpressionError, Reference, Scope, check, resolve::Reso
 
 const EXPRESSION_START: &str = "${{";
 const EXPRESSION_END: &str = "}}";
-/// Largest text that values are put into, in bytes.
+/// The maximum size of a rendered text, in bytes.
 const MAX_TEXT: usize = 64 * 1024 * 1024;
 
 /// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TemplatePart<'t> {
-    /// Text that stands for itself.
+    /// Literal text.
     Text(&'t str),
-    /// What stands between `${{` and `}}`, and where in the text.
+    /// The text between `${{` and `}}`, and its range.
     Expression(&'t str, Range<usize>),
 }
 
-/// Takes a text apart. `$${{` is a literal `${{`.
+/// Splits a text into parts. `$${{` is a literal `${{`.
 ///
 /// # Errors
-/// When a `${{` is not closed.
+/// Returns an error if a `${{` is not closed.
 pub fn split_template(text: &str) -> Result<SmallVec<[TemplatePart<'_>; 3]>, ExpressionError> {
     let mut pieces = SmallVec::new();
     let plain = |range: Range<usize>| Some(&text[range]).filter(|text| !text.is_empty()).map(TemplatePart::Text);
@@ -50,12 +49,12 @@ pub fn split_template(text: &str) -> Result<SmallVec<[TemplatePart<'_>; 3]>, Exp
     Ok(pieces)
 }
 
-/// Where the next `${{` stands, from byte `from` on.
+/// Returns the position of the next `${{`, from byte `from` on.
 fn find_expression_start(text: &str, from: usize) -> Option<usize> {
     text[from..].match_indices('$').map(|(at, _)| from + at).find(|&at| text[at..].starts_with(EXPRESSION_START))
 }
 
-/// Returns how far it is to the `}}` that ends an expression; quotes and the braces of maps are passed.
+/// Returns the distance to the `}}` that ends an expression, skipping quotes and nested braces.
 fn expression_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth) = (0, 0_usize);
@@ -72,7 +71,7 @@ fn expression_length(text: &str) -> Option<usize> {
     }
 }
 
-/// Where the quote stands that ends a text which begins at byte `at`.
+/// Returns the position of the quote that closes a string starting at byte `at`.
 fn find_closing_quote(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
     loop {
         match *bytes.get(at)? {
@@ -83,7 +82,7 @@ fn find_closing_quote(bytes: &[u8], mut at: usize, quote: u8) -> Option<usize> {
     }
 }
 
-/// Returns the value with every `${{ }}` of its strings replaced. As deep as the value is, so as deep as files may be.
+/// Returns the value with every `${{ }}` of its strings replaced. The recursion is bounded by the depth limit of files.
 pub(super) fn render(template: &Value, scope: &Scope<'_>) -> Result<Value, ExpressionError> {
     Ok(match template {
         Value::String(text) => render_text(text, scope)?,
@@ -121,7 +120,7 @@ fn render_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExpressionError> 
     Ok(Value::String(rendered))
 }
 
-/// Adds what the expressions of `template` refer to.
+/// Adds the references of the expressions in `template`.
 pub(super) fn collect_references<'t>(
     template: &'t Value,
     found: &mut Vec<Reference<'t>>,

@@ -1,4 +1,4 @@
-//! What expressions mean, shown on a run with a few tasks.
+//! The semantics of expressions, tested on a run with a few tasks.
 
 mod bounds;
 
@@ -10,7 +10,7 @@ use super::*;
 
 struct EndedTasks {
     tasks: HashMap<&'static str, TaskView<'static>>,
-    /// Of the `foreach` task `each`.
+    /// The items of the `foreach` task `each`.
     items: Vec<TaskView<'static>>,
 }
 
@@ -403,7 +403,7 @@ fn hostile_expressions_fail() {
             let shown: String = text.chars().take(40).collect();
             assert!(evaluate(&expression(&text), scope).is_err(), "{shown}");
         }
-        // As deep as they may be: they must have a value or an error, but not end the process.
+        // At the maximum depth, an expression must return a value or an error and not overflow the stack.
         for text in
             ["1+".repeat(498) + "1", "not ".repeat(990) + "1", "-".repeat(990) + "1", "1 if 1 else ".repeat(240) + "1"]
         {

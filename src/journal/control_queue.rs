@@ -66,7 +66,7 @@ pub struct ControlQueue {
 impl ControlQueue {
     /// Opens the control queue of `run` in the journal at `path`.
     ///
-    ///  # Errors
+    /// # Errors
     /// As for [`super::SqliteJournal::open`].
     pub fn open(path: &Path, run: &RunId) -> Result<Self, JournalError> {
         let connection = schema::open_for_writing(path)?;
@@ -80,7 +80,7 @@ impl ControlQueue {
 
     /// Adds a request, which is durable when this returns.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns [`JournalError::RunEnded`] if the run no longer accepts requests, and [`JournalError::AlreadyAnswered`]
     /// if the same question already has an answer.
     pub fn send(&mut self, request: &ControlRequest, sender: &RequestSender) -> Result<(), JournalError> {
@@ -121,7 +121,7 @@ impl ControlQueue {
     /// Returns the requests that this queue has not returned before, oldest first. If a process dies before its run has
     /// consumed a request, the next process gets it again.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the journal cannot be read.
     pub fn read_new(&mut self) -> Result<Vec<QueuedRequest>, JournalError> {
         let Self { connection, path, run, last_read_id: taken, data_version: version } = self;
@@ -155,7 +155,7 @@ impl ControlQueue {
 
     /// Removes a rejected request, so that another one can take its place.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the journal cannot be written.
     pub fn remove(&mut self, id: i64) -> Result<(), JournalError> {
         let Self { connection, path, .. } = self;

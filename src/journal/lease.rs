@@ -46,7 +46,7 @@ impl Lease {
     /// Acquires the lease of `run`, whose events are in the journal at `journal`. Blocks for a tenth of a second if
     /// another process holds it.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns [`JournalError::Driven`] if another process holds it, and [`JournalError::LeaseUnavailable`] if locking
     /// fails.
     pub fn acquire(journal: &Path, run: &RunId) -> Result<Self, JournalError> {
@@ -83,7 +83,7 @@ impl Lease {
 
     /// Returns the process that drives `run`, if any. Takes microseconds.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the lock cannot be checked.
     pub fn holder(journal: &Path, run: &RunId) -> Result<Option<Holder>, JournalError> {
         let path = lease_path(journal, run);

@@ -35,7 +35,7 @@ pub trait Journal: Send + Sync {
     ///
     /// The records are kept even if the future is dropped. All records of one append become durable together.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if they are not durable. The run's next append must then start with the same record: a gap is
     /// rejected with [`JournalError::SequenceGap`].
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>>;
@@ -47,7 +47,7 @@ pub trait Journal: Send + Sync {
     /// with the same key replaces it first. The checkpoints of a run are removed once it has ended for good. The
     /// checkpoint is kept even if the future is dropped.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if it is not durable.
     fn save_checkpoint(
         &self,

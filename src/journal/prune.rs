@@ -9,7 +9,7 @@ use crate::model::RunId;
 
 /// Deletes a run from the journal at `path`. Later runs reuse its space; the file does not shrink.
 ///
-///  # Errors
+/// # Errors
 /// Returns [`JournalError::Driven`] if a process drives it, or another error if the journal cannot be written.
 pub fn prune_run(path: &Path, run: &RunId) -> Result<(), JournalError> {
     // The lease prevents other processes from resuming the run during its deletion.

@@ -70,7 +70,7 @@ pub struct RawRecord {
 impl RawRecord {
     /// Parses the record.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns [`JournalError::InvalidRecord`] if the JSON is not a valid record.
     pub fn parse(&self, run: &RunId) -> Result<Record, JournalError> {
         let mut json = serde_json::Deserializer::from_str(&self.json);
@@ -88,7 +88,7 @@ impl RawRecord {
 impl JournalReader {
     /// Opens the journal at `path`.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the file is missing, damaged, of another kind, or of another format.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         Ok(Self { connection: schema::open_for_reading(path)?, path: path.to_path_buf() })
@@ -96,7 +96,7 @@ impl JournalReader {
 
     /// Returns the latest `limit` runs, latest first. The order is that of the journal, since clocks can be set back.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the journal cannot be read.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunSummary>, JournalError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -105,7 +105,7 @@ impl JournalReader {
 
     /// Returns one run.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns [`JournalError::UnknownRun`], or another error if the journal cannot be read.
     pub fn run(&self, run: &RunId) -> Result<RunSummary, JournalError> {
         let found = self.summaries("WHERE run = ?1", [run.as_str()])?.pop();
@@ -114,7 +114,7 @@ impl JournalReader {
 
     /// Returns the process that drives `run`, if any.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the lease cannot be read.
     pub fn driver(&self, run: &RunId) -> Result<Option<Holder>, JournalError> {
         Lease::holder(&self.path, run)
@@ -122,7 +122,7 @@ impl JournalReader {
 
     /// Returns the runs that can continue, latest first: running, interrupted, and paused ones.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the journal cannot be read.
     pub fn unfinished_runs(&self) -> Result<Vec<RunSummary>, JournalError> {
         self.summaries("WHERE status IN ('running', 'paused', 'interrupted') ORDER BY number DESC", [])
@@ -130,7 +130,7 @@ impl JournalReader {
 
     /// Returns the questions of `run` with answers that the run has not consumed yet.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the journal cannot be read.
     pub fn pending_answers(&self, run: &RunId) -> Result<Vec<QuestionId>, JournalError> {
         let query = "SELECT question FROM inbox WHERE run = ?1 AND question IS NOT NULL ORDER BY id";
@@ -161,7 +161,7 @@ impl JournalReader {
 
     /// Returns the run whose ID equals, starts with, or ends with `name`; `last` is the run that started last.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns [`JournalError::UnknownRun`] or [`JournalError::AmbiguousRun`], with candidates.
     pub fn find_run(&self, name: &str) -> Result<RunId, JournalError> {
         let wanted = name.trim().to_lowercase();
@@ -197,7 +197,7 @@ impl JournalReader {
 
     /// Returns the checkpoints of `run`; empty once the run has ended for good.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the journal cannot be read or contains an invalid checkpoint.
     pub fn checkpoints(&self, run: &RunId) -> Result<Checkpoints, JournalError> {
         let mut query =

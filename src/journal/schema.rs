@@ -108,7 +108,7 @@ pub(super) const EVENTS_PER_ROW_SQL: &str = "iif(typeof(sum) = 'blob', length(su
 
 /// Returns the default path of the journal: `kapell/journal.db` in the platform's state directory.
 ///
-///  # Errors
+/// # Errors
 /// Returns [`JournalError::NoDataDirectory`] if the platform has no such directory.
 pub fn default_path() -> Result<PathBuf, JournalError> {
     let project = directories::ProjectDirs::from("", "", "kapell").ok_or(JournalError::NoDataDirectory)?;

@@ -151,7 +151,7 @@ enum AppendContent {
 impl SqliteJournal {
     /// Opens the journal at `path`, creating the file and its folders if missing. Blocks.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns an error if the file cannot be created or written to, is not a journal, is damaged, or has another
     /// format.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, JournalError> {

@@ -7,21 +7,21 @@ use serde_json::{Map, Value};
 
 use super::{SchemaCheckError, SchemaLimits, pattern, references::SchemaReferences};
 
-/// Schemas with an `$id` of their own beyond which the scope of `$dynamicRef` is not followed.
+/// The maximum number of embedded schemas with their own `$id` for which the scope of `$dynamicRef` is tracked.
 const MAX_DYNAMIC_RESOURCES: usize = 4;
 
-/// What is known of a schema before it is compiled.
+/// Properties of a schema, measured before it is compiled.
 pub(super) struct SchemaMetrics {
-    /// True if a pattern needs an engine that backtracks.
+    /// True if a pattern needs a backtracking engine.
     pub(super) has_backtracking_patterns: bool,
-    /// The named places in the schema.
+    /// The named locations in the schema.
     pub(super) references: SchemaReferences,
 }
 
 /// Measures a schema.
 ///
 /// # Errors
-/// [`SchemaCheckError::SchemaTooLarge`] names the limit that the schema exceeds.
+/// Returns [`SchemaCheckError::SchemaTooLarge`] with the limit that the schema exceeds.
 pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMetrics, SchemaCheckError> {
     let too_large = |what: String| Err(SchemaCheckError::SchemaTooLarge(what));
     let (mut bytes, mut values, mut states) = (0_usize, 0_usize, 0_u64);
@@ -85,11 +85,12 @@ pub(super) fn measure(schema: &Value, limits: &SchemaLimits) -> Result<SchemaMet
     Ok(SchemaMetrics { has_backtracking_patterns: backtracks, references })
 }
 
-/// Counts the schemas that apply to the same value, references included, as often as they are reached.
+/// A counter of the schemas that apply to the same value, including references. A schema counts each time it is
+/// reached.
 struct UnfoldingCounter<'s> {
     root: &'s Value,
     references: &'s SchemaReferences,
-    /// The schemas that are being unfolded: one that comes again is a cycle, which the validator cuts.
+    /// The schemas that are being unfolded. A repeated schema is a cycle, which the validator cuts.
     active_schemas: Vec<*const Map<String, Value>>,
     remaining: u64,
 }
@@ -134,15 +135,15 @@ fn in_place_subschemas<'s>(
     }
 }
 
-/// Walks a schema over a value and counts.
+/// A walk of a schema over a value that counts the steps.
 pub(super) struct CostWalker<'s> {
     root: &'s Value,
     references: &'s SchemaReferences,
     limits: &'s SchemaLimits,
     steps: u64,
-    /// Schemas that are being walked, one in another.
+    /// The current nesting of schemas.
     depth: usize,
-    /// Those of them whose errors the validator collects in a second pass.
+    /// The number of enclosing schemas whose errors the validator collects in a second pass.
     branches: u64,
 }
 
@@ -153,7 +154,7 @@ impl<'s> CostWalker<'s> {
 
     /// Walks over the whole value.
     pub(super) fn check_value(mut self, value: &Value) -> Result<(), SchemaCheckError> {
-        // Messages repeat values, so their size and depth count too.
+        // Messages contain values, so their size and depth count too.
         let size = self.value_count(value)?;
         self.charge(size / 8)?;
         self.visit(self.root, value)
@@ -210,7 +211,7 @@ impl<'s> CostWalker<'s> {
             self.keyword(key, keyword, schema, value)?;
         }
         if schema.contains_key("unevaluatedProperties") || schema.contains_key("unevaluatedItems") {
-            // All that applies here is asked again for each member.
+            // Everything that applies here is repeated for each member.
             let members = match value {
                 Value::Object(map) => map.len(),
                 Value::Array(list) => list.len(),

@@ -1,10 +1,10 @@
-//! Validates JSON against JSON Schemas that agents, plans and models supply, within fixed bounds.
-//! Pure and synchronous: the caller decides on which thread a check runs.
+//! Validates JSON against JSON Schemas from agents, plans, and models, within fixed limits. Pure and synchronous: the
+//! caller decides on which thread a check runs.
 //!
-//! A small schema can describe an enormous amount of work: references can double at each level, patterns can
-//! repeat repetitions, and keywords such as `unevaluatedProperties` are unfolded when they are compiled. So every
-//! schema is measured before it is compiled, and every check is estimated before it runs. What exceeds
-//! [`SchemaLimits`] is reported as [`SchemaCheckError`] and not checked.
+//! A small schema can describe an enormous amount of work: references can double at each level, patterns can repeat
+//! repetitions, and keywords such as `unevaluatedProperties` are unfolded when they are compiled. Therefore every
+//! schema is measured before it is compiled, and every check is estimated before it runs. A schema or a check that
+//! exceeds [`SchemaLimits`] is rejected with a [`SchemaCheckError`].
 
 mod cost;
 mod pattern;
@@ -22,27 +22,27 @@ pub(crate) use jsonschema::{ValidationError, error::ValidationErrorKind};
 use cost::{CostWalker, SchemaMetrics};
 use references::SchemaReferences;
 
-/// Bounds the work that one schema and one check may cause.
+/// Limits on the work of one schema and one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SchemaLimits {
-    /// Bytes of all keys and strings of a schema.
+    /// The maximum number of bytes of all keys and strings of a schema.
     max_bytes: usize,
-    /// JSON values in a schema.
+    /// The maximum number of JSON values in a schema.
     max_values: usize,
-    /// Levels of nested lists and objects in a schema.
+    /// The maximum nesting of lists and objects in a schema.
     max_depth: usize,
-    /// States of all patterns of a schema together.
+    /// The maximum number of states of all patterns of a schema together.
     max_pattern_states: u64,
-    /// Schemas that the `unevaluated…` keywords of a schema unfold to.
+    /// The maximum number of schemas that the `unevaluated…` keywords of a schema unfold to.
     max_unfolded_schemas: u64,
-    /// Steps of one check: about one for each pair of a schema and a value that it applies to.
+    /// The maximum number of steps of one check: about one for each pair of a schema and a value that it applies to.
     max_steps: u64,
-    /// Levels of nested schemas and values in one check.
+    /// The maximum nesting of schemas and values in one check.
     max_levels: usize,
 }
 
 impl SchemaLimits {
-    /// For checks on a thread of their own with a stack of at least [`STACK_BYTES`].
+    /// The limits for checks on a separate thread with a stack of at least [`STACK_BYTES`].
     pub(crate) const BACKGROUND: Self = Self {
         max_bytes: 4 * 1024 * 1024,
         max_values: 100_000,
@@ -53,7 +53,7 @@ impl SchemaLimits {
         max_levels: 512,
     };
 
-    /// For checks in place, which take milliseconds at most.
+    /// The limits for checks on the current thread, which take milliseconds at most.
     pub(crate) const INLINE: Self = Self {
         max_bytes: 256 * 1024,
         max_values: 10_000,
@@ -65,23 +65,23 @@ impl SchemaLimits {
     };
 }
 
-/// The stack that a check within [`SchemaLimits::BACKGROUND`] needs, in bytes.
+/// The stack size for a check within [`SchemaLimits::BACKGROUND`], in bytes.
 pub(crate) const STACK_BYTES: usize = 32 * 1024 * 1024;
 
-/// Backtracking steps of one match of a pattern that the linear engine does not support.
+/// The maximum number of backtracking steps for one match of a pattern that the linear engine does not support.
 const MAX_BACKTRACKS: usize = 10_000;
 
-/// Runs that the validator may repeat when a match reaches [`MAX_BACKTRACKS`], as a divisor of the step limit.
+/// The number of runs that the validator may repeat when a match reaches [`MAX_BACKTRACKS`]. It divides the step limit.
 const MAX_BACKTRACKING_RERUNS: u64 = 8;
 
-/// Says why something was not checked.
+/// The reason why a check did not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SchemaCheckError {
     /// The schema exceeds a limit.
     SchemaTooLarge(String),
-    /// The schema is not a valid JSON Schema, or refers to something that is not in it.
+    /// The schema is not a valid JSON Schema, or refers to something outside of it.
     InvalidSchema(String),
-    /// Checking this value exceeds a limit.
+    /// The check of this value exceeds a limit.
     CheckTooExpensive(String),
 }
 
@@ -95,10 +95,10 @@ impl fmt::Display for SchemaCheckError {
     }
 }
 
-/// Says whether the keyword `format` is checked.
+/// The validation of the keyword `format`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum FormatValidation {
-    /// As the schema's draft says.
+    /// As the draft of the schema specifies.
     #[default]
     DraftDefault,
     /// Always.
@@ -119,7 +119,7 @@ impl CompiledSchema {
     /// Compiles `schema` if it is within `limits`.
     ///
     /// # Errors
-    /// [`SchemaCheckError::SchemaTooLarge`] or [`SchemaCheckError::InvalidSchema`].
+    /// Returns [`SchemaCheckError::SchemaTooLarge`] or [`SchemaCheckError::InvalidSchema`].
     pub(crate) fn compile(
         schema: Value,
         formats: FormatValidation,
@@ -146,7 +146,7 @@ impl CompiledSchema {
     /// Returns every violation of the schema in `value`.
     ///
     /// # Errors
-    /// [`SchemaCheckError::CheckTooExpensive`] if the check exceeds `limits`.
+    /// Returns [`SchemaCheckError::CheckTooExpensive`] if the check exceeds `limits`.
     pub(crate) fn violations<'v>(
         &'v self,
         value: &'v Value,
@@ -167,10 +167,10 @@ impl CompiledSchema {
         }
     }
 
-    /// Returns whether checking `value` stays within `limits`.
+    /// Checks that validating `value` stays within `limits`.
     ///
     /// # Errors
-    /// [`SchemaCheckError::CheckTooExpensive`] names the limit.
+    /// Returns [`SchemaCheckError::CheckTooExpensive`] with the limit.
     pub(crate) fn check_cost(&self, value: &Value, limits: &SchemaLimits) -> Result<(), SchemaCheckError> {
         let limits = match self.has_backtracking_patterns {
             true => SchemaLimits { max_steps: limits.max_steps / MAX_BACKTRACKING_RERUNS, ..*limits },
@@ -180,15 +180,15 @@ impl CompiledSchema {
     }
 }
 
-/// Returns whether a schema is small enough to be compiled in place.
+/// Returns whether a schema is small enough to be compiled on the current thread.
 pub(crate) fn is_small(schema: &Value) -> bool {
     cost::measure(schema, &SchemaLimits::INLINE).is_ok()
 }
 
-/// Bytes of the reason why a schema is invalid.
+/// The maximum number of bytes of the reason why a schema is invalid.
 const MAX_REASON_BYTES: usize = 300;
 
-/// Returns the validator's message in at most `limit` bytes; it may repeat the whole value.
+/// Returns the validator's message, truncated to `limit` bytes; it may contain the whole value.
 pub(crate) fn bounded_message(error: &ValidationError<'_>, limit: usize) -> String {
     let mut text = BoundedWriter { text: String::new(), limit };
     let is_cut = write!(text, "{error}").is_err();
@@ -198,7 +198,7 @@ pub(crate) fn bounded_message(error: &ValidationError<'_>, limit: usize) -> Stri
     text.text
 }
 
-/// Collects text up to a limit, and stops whoever writes more.
+/// A writer that collects text up to a limit and then returns an error.
 struct BoundedWriter {
     text: String,
     limit: usize,

@@ -1,13 +1,13 @@
-//! Estimates the size of a compiled regular expression from its text, whatever its dialect.
+//! Estimates the size of a compiled regular expression from its text, in any dialect.
 
-/// States of a class that Unicode properties define.
+/// The number of states of a class that Unicode properties define.
 const STATES_PER_PROPERTY: u64 = 300;
-/// States of a class such as `\s` or of a negated one, which match many characters.
+/// The number of states of a negated class or of a class such as `\s`, which match many characters.
 const STATES_PER_CLASS: u64 = 16;
-/// Groups in groups; engines parse them recursively.
+/// The maximum nesting of groups; engines parse them recursively.
 const MAX_GROUP_DEPTH: usize = 100;
 
-/// Returns about how many states a pattern compiles to; `u64::MAX` if its groups are nested too deeply.
+/// Returns the approximate number of states of a compiled pattern; `u64::MAX` if its groups are nested too deeply.
 pub(super) fn state_count(pattern: &str) -> u64 {
     let mut outer: Vec<u64> = Vec::new();
     let (mut sum, mut last) = (0_u64, 0_u64);
@@ -57,7 +57,7 @@ pub(super) fn state_count(pattern: &str) -> u64 {
     if pattern.contains("(?i") { total.saturating_mul(4) } else { total }
 }
 
-/// Returns the upper bound of a repetition and the length of its text, where `rest` follows its brace.
+/// Returns the upper bound of a repetition and the length of its text; `rest` starts after the brace.
 fn parse_repetition(rest: &str) -> Option<(u64, usize)> {
     let end = rest.find('}')?;
     let (least, most) = match rest[..end].split_once(',') {
@@ -73,7 +73,7 @@ fn parse_repetition(rest: &str) -> Option<(u64, usize)> {
     Some((least.max(most).saturating_add(1), end + 1))
 }
 
-/// Returns the states of a class and the length of its text, where `rest` follows its bracket.
+/// Returns the number of states of a class and the length of its text; `rest` starts after the bracket.
 fn parse_class(rest: &str) -> (u64, usize) {
     let mut states = if rest.starts_with('^') { STATES_PER_CLASS } else { 2 };
     let mut chars = rest.char_indices();
@@ -91,7 +91,7 @@ fn parse_class(rest: &str) -> (u64, usize) {
     (states, rest.len())
 }
 
-/// Returns whether a pattern needs an engine that backtracks.
+/// Returns whether a pattern needs a backtracking engine.
 pub(super) fn is_backtracking(pattern: &str) -> bool {
     let looks =
         ["(?=", "(?!", "(?<=", "(?<!", "(?>", "++", "*+", "?+", "\\k"].iter().any(|part| pattern.contains(part));

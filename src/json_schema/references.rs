@@ -1,27 +1,27 @@
-//! Finds what the references of a schema can mean, within the schema itself.
+//! Resolves references within a schema.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
-/// Named places in a schema, as JSON pointers. Most schemas have none.
+/// Named locations in a schema, as JSON pointers. Most schemas have none.
 #[derive(Debug, Default)]
 pub(super) struct SchemaReferences {
-    /// By `$anchor`, `$dynamicAnchor`, or an `$id` that is a fragment.
+    /// Anchors: `$anchor`, `$dynamicAnchor`, or an `$id` that is a fragment.
     anchors: HashMap<String, Vec<String>>,
-    /// Schemas with an `$id` of their own, by that `$id`.
+    /// Embedded schemas with their own `$id`, by that `$id`.
     resources: Vec<(String, String)>,
 }
 
 impl SchemaReferences {
-    /// Collects the named places of `schema`, whose depth is bounded.
+    /// Collects the named locations of `schema`, whose depth is bounded.
     pub(super) fn collect_from(schema: &Value) -> Self {
         let mut found = Self::default();
         found.collect(schema, &mut String::new());
         found
     }
 
-    /// Returns how many schemas have an `$id` of their own.
+    /// Returns the number of embedded schemas with their own `$id`.
     pub(super) fn resource_count(&self) -> usize {
         self.resources.len()
     }
@@ -61,7 +61,7 @@ impl SchemaReferences {
         self.anchors.entry(name.to_owned()).or_default().push(pointer.to_owned());
     }
 
-    /// Returns every schema that a reference can mean: all candidates where several are possible.
+    /// Returns every schema that a reference may refer to: all candidates if it is ambiguous.
     pub(super) fn targets<'r>(&self, root: &'r Value, reference: &str) -> Vec<&'r Value> {
         let (document, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let mut documents: Vec<&Value> = Vec::new();
@@ -87,7 +87,7 @@ impl SchemaReferences {
     }
 }
 
-/// Replaces percent escapes.
+/// Decodes percent escapes.
 fn percent_decode(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();

@@ -8,14 +8,14 @@ fn check(schema: Value, value: Value, limits: &SchemaLimits) -> Result<usize, Sc
         .map(|violations| violations.len())
 }
 
-/// On a thread with the stack that the limits ask for.
+/// Checks on a thread with the stack size that the limits require.
 fn check_in_background(schema: Value, value: Value) -> Result<usize, SchemaCheckError> {
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
     let work = move || check(schema, value, &SchemaLimits::BACKGROUND);
     thread.spawn(work).expect("a thread").join().expect("no panic")
 }
 
-/// Returns the kind of refusal in both sizes.
+/// Returns the kind of error for both limits.
 fn error_kinds(schema: Value, value: Value) -> [&'static str; 2] {
     let name = |outcome: Result<usize, SchemaCheckError>| match outcome {
         Ok(_) => "checked",
@@ -26,7 +26,7 @@ fn error_kinds(schema: Value, value: Value) -> [&'static str; 2] {
     [name(check(schema.clone(), value.clone(), &SchemaLimits::INLINE)), name(check_in_background(schema, value))]
 }
 
-/// Definitions that each refer twice to the next, under a keyword.
+/// Returns definitions that each refer twice to the next, under a keyword.
 fn doubling_references(levels: usize, keyword: &str) -> Value {
     let reference = |level: usize| json!({"$ref": format!("#/$defs/d{level}")});
     let mut definitions = serde_json::Map::new();
@@ -53,7 +53,7 @@ fn doubling_references_are_bounded() {
         assert!(matches!(checked, Err(SchemaCheckError::CheckTooExpensive(_))), "{keyword}: {checked:?}");
         assert_eq!(error_kinds(doubling_references(5, keyword), json!({})), ["checked", "checked"], "{keyword}");
     }
-    // A value of another type is refused by the first keyword alone, but nothing relies on that.
+    // The first keyword alone rejects a value of another type, but nothing relies on that.
     assert_eq!(error_kinds(doubling_references(60, "allOf"), json!(1)), ["work", "work"]);
 }
 
@@ -88,7 +88,7 @@ fn unevaluated_keywords_are_bounded_before_compilation() {
     let closed = json!({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": false});
     assert_eq!(check(closed.clone(), json!({"a": 1}), &SchemaLimits::INLINE), Ok(0));
     assert_eq!(check(closed, json!({"b": 1}), &SchemaLimits::INLINE), Ok(1));
-    // Each level asks again for all below it.
+    // Each level repeats the checks of all levels below it.
     let deep = nested(12, |inner| json!({"allOf": [inner], "properties": {"a": {}}, "unevaluatedProperties": true}));
     let many: serde_json::Map<_, _> = (0..20).map(|index| (index.to_string(), json!(index))).collect();
     assert_eq!(error_kinds(deep, Value::Object(many)), ["work", "work"]);
@@ -172,7 +172,7 @@ fn catastrophic_patterns_are_bounded() {
     let password = property("^(?=.*[A-Z])(?=.*\\d).{8,}$");
     assert_eq!(check(password.clone(), json!({"s": "Passw0rdPassw0rd"}), &SchemaLimits::INLINE), Ok(0));
     assert_eq!(check(password, json!({"s": "password"}), &SchemaLimits::INLINE), Ok(1));
-    // A long text by a large pattern is as much work as a backtracking one.
+    // A long text with a large pattern is as much work as backtracking.
     let wide = property("^([ab]{1,2000})$");
     assert_eq!(error_kinds(wide, json!({"s": "a".repeat(10_000_000)})), ["schema", "work"]);
 }

@@ -89,7 +89,7 @@ pub enum GraphError {
 impl TaskGraph {
     /// Builds the graph of a plan's tasks, in their order.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns the first duplicate, otherwise the first unknown dependency, otherwise one cycle.
     pub fn new(tasks: &[Arc<Task>]) -> Result<Self, GraphError> {
         let mut built = Self::default();
@@ -99,7 +99,7 @@ impl TaskGraph {
 
     /// Adds tasks to the plan. They may depend on each other and on existing tasks.
     ///
-    ///  # Errors
+    /// # Errors
     /// As [`TaskGraph::new`]. The graph must not be used after an error.
     pub fn add_tasks(&mut self, tasks: &[Arc<Task>]) -> Result<Vec<NodeIndex>, GraphError> {
         let first = self.graph.node_count();

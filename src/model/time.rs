@@ -34,7 +34,7 @@ pub const DURATION_FORMAT: &str = "a number with a unit, such as `50ms`, `10s`, 
 impl HumanDuration {
     /// Parses `50ms`, `1.5s`, `2m`, `1h30m`, `1d`.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns a description of the expected format.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a duration: expected {DURATION_FORMAT}");

@@ -45,7 +45,7 @@ pub async fn forward_requests(mut queue: ControlQueue, hub: Arc<RuntimeHost>) {
 /// Returns the new requests as inputs, and removes those of agents, which must not act for a person. `driver` is the
 /// process that drove the run when they were made, if any.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if the control queue cannot be read or written.
 pub fn read_inputs(queue: &mut ControlQueue, driver: Option<u32>) -> Result<Vec<Input>, JournalError> {
     let mut inputs = Vec::new();

@@ -65,7 +65,7 @@ pub enum RuntimeError {
 
 /// Executes a plan until the run ends, and reports every event to `reporter` once it is durable.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if the journal cannot be written. A failed task is not an error: the last event contains the final
 /// status.
 pub async fn run(
@@ -82,7 +82,7 @@ pub async fn run(
 
 /// Repeats a part of an earlier run until it ends, and reports every event to `reporter` once it is durable.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if the earlier run does not have the task, or the journal cannot be written.
 pub async fn rerun(
     id: &RunId,
@@ -97,7 +97,7 @@ pub async fn rerun(
 
 /// Resumes a run of an earlier process until it ends, and reports the new events to `reporter`.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if the journal cannot be written.
 pub async fn resume(
     resumption: Resumption<'_>,
@@ -122,7 +122,7 @@ pub async fn resume(
 /// Cancels a run without a driver on behalf of `by`. Returns false without a change if calls are still in progress at
 /// agents, since only a driver can cancel those.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if the journal cannot be written.
 pub async fn cancel(resumption: Resumption<'_>, by: String, journal: &dyn Journal) -> Result<bool, RuntimeError> {
     let Resumption { id, mut run, last_event_at: last, checkpoints: notes, .. } = resumption;

@@ -168,7 +168,7 @@ async fn ask(llm: Option<Arc<dyn Llm>>, chat: &ChatRequest, on_delta: OnDelta<'_
 
 /// Removes tool calls from a reply to an agent that offered no tools.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if nothing remains.
 fn without_unoffered_calls(mut reply: ChatReply, chat: &ChatRequest) -> Result<ChatReply, ChatError> {
     let call = reply.parts.iter().find_map(|part| match part {

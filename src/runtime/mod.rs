@@ -42,7 +42,7 @@ pub trait Agents: Send + Sync {
     /// Resumes a call of an earlier process by its checkpoint. The call is not sent again. Otherwise the same as
     /// [`Agents::call`].
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns [`FailureKind::Interrupted`](crate::model::FailureKind::Interrupted) if the agent no longer has the
     /// call.
     async fn take_up(

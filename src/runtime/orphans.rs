@@ -8,7 +8,7 @@ use crate::system::process;
 
 /// Reaps the descendants of agents that this process has adopted, as soon as they exit. Runs until dropped.
 ///
-///  # Errors
+/// # Errors
 /// Returns the system error if the signal handler cannot be installed.
 pub async fn reap_orphans() -> io::Result<()> {
     let mut child_ended = signal(SignalKind::child())?;

@@ -15,7 +15,7 @@ use crate::{
 pub trait Replanner: Send + Sync {
     /// Returns a valid patch for the run, using `llm`. Dropping the future cancels it.
     ///
-    ///  # Errors
+    /// # Errors
     /// Returns the reason for people, with a line for each mistake of the last patch.
     async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure>;
 }

@@ -37,7 +37,7 @@ pub enum RunStateAtExit {
 ///
 /// Returns once the signal handlers are installed. They stay installed until the process exits.
 ///
-///  # Errors
+/// # Errors
 /// Returns an error if the signal handlers cannot be installed.
 pub fn listen_for_signals(
     hub: &Arc<RuntimeHost>,

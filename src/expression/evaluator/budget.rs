@@ -1,29 +1,29 @@
-//! Bounds what one evaluation may go over and make, in values and bytes.
-//! Never reads the time, so an expression has the same outcome on every machine.
+//! Bounds the work and the output of one evaluation, in values and bytes. No clock, so an expression has the same
+//! result on every machine.
 
 use minijinja::{
     Error, ErrorKind, State,
     value::{Value as Computed, ValueKind},
 };
 
-/// Values that a filter may take and an expression may give, nested ones included.
+/// The maximum number of values in a filter's input or an expression's result, including nested ones.
 pub(super) const MAX_VALUES: usize = 1_000_000;
-/// Steps of one evaluation: a step goes over one value, or over the bytes that count as one.
+/// The maximum number of steps in one evaluation. A step visits one value, or the bytes that count as one.
 pub(super) const MAX_STEPS: usize = 4_000_000;
-/// Largest text that a filter may make, in bytes.
+/// The maximum size of a text that a filter creates, in bytes.
 pub(super) const MAX_TEXT: usize = 64 * 1024 * 1024;
-/// Levels of nested lists and objects that a filter may take and an expression may give.
+/// The maximum nesting of lists and objects in a filter's input or an expression's result.
 const MAX_LEVELS: usize = 256;
-/// Bytes of a text that count as one value more.
+/// The number of bytes of a text that count as one value.
 const BYTES_PER_VALUE: usize = 64;
-/// The same for a text from which a filter makes a value for each part.
+/// The same for a text that a filter splits into values.
 const BYTES_PER_PART: usize = 4;
 
 pub(super) fn refused(message: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }
 
-/// Returns the error of a value that exceeds [`MAX_VALUES`].
+/// Returns the error for a value that exceeds [`MAX_VALUES`].
 pub(super) fn too_many_values() -> Error {
     refused(format!("the expression makes more than {MAX_VALUES} values"))
 }
@@ -32,20 +32,20 @@ fn too_deep() -> Error {
     refused(format!("lists and objects are nested more than {MAX_LEVELS} deep"))
 }
 
-/// The steps that an evaluation has left.
+/// The remaining steps of an evaluation.
 #[derive(Debug)]
 pub(super) struct Steps(usize);
 
 impl Steps {
-    /// Returns the steps of the evaluation that `state` belongs to.
+    /// Returns the remaining steps of the evaluation of `state`.
     pub(super) fn of<'s>(state: &'s mut State<'_, '_>) -> &'s mut Self {
         state.get_or_insert_extension_with(|| Self(MAX_STEPS))
     }
 
-    /// Takes steps away.
+    /// Consumes steps.
     ///
     /// # Errors
-    /// When fewer are left.
+    /// Returns an error if fewer steps remain.
     pub(super) fn charge(&mut self, steps: usize) -> Result<(), Error> {
         self.0 = (self.0.checked_sub(steps))
             .ok_or_else(|| refused(format!("the expression takes more than {MAX_STEPS} steps")))?;
@@ -53,17 +53,17 @@ impl Steps {
     }
 }
 
-/// Returns the values in `value`, nested ones included.
+/// Returns the number of values in `value`, including nested ones.
 ///
 /// # Errors
-/// When there are more than [`MAX_VALUES`], or they are nested too deeply.
+/// Returns an error if there are more than [`MAX_VALUES`], or if they are nested too deeply.
 pub(super) fn size(value: &Computed) -> Result<usize, Error> {
     let mut count = Count::default();
     count.add(value, 0)?;
     Ok(count.values)
 }
 
-/// Returns the parts into which a filter may divide a text, or the [`size`] of another value.
+/// Returns the maximum number of parts that a filter can split a text into, or the [`size`] of any other value.
 ///
 /// # Errors
 /// As [`size`].
@@ -75,19 +75,19 @@ pub(super) fn parts(value: &Computed) -> Result<usize, Error> {
     }
 }
 
-/// Returns the steps that it takes to go over `bytes`.
+/// Returns the number of steps for visiting `bytes`.
 pub(super) fn text_steps(bytes: usize) -> usize {
     bytes / BYTES_PER_VALUE
 }
 
-/// Counts values up to [`MAX_VALUES`].
+/// A counter of values, up to [`MAX_VALUES`].
 #[derive(Debug, Default)]
 pub(super) struct Count {
     values: usize,
 }
 
 impl Count {
-    /// Adds one value and its text, without what is in it.
+    /// Adds one value and its text, without nested values.
     pub(super) fn add_one(&mut self, value: &Computed, level: usize) -> Result<(), Error> {
         if level > MAX_LEVELS {
             return Err(too_deep());
@@ -96,7 +96,7 @@ impl Count {
         if self.values > MAX_VALUES { Err(too_many_values()) } else { Ok(()) }
     }
 
-    /// Adds a value and all that is in it.
+    /// Adds a value and all nested values.
     fn add(&mut self, value: &Computed, level: usize) -> Result<(), Error> {
         self.add_one(value, level)?;
         if value.as_object().and(value.len()).is_some_and(|length| length > MAX_VALUES - self.values) {
@@ -113,7 +113,7 @@ impl Count {
     }
 }
 
-/// The values of paths that were taken into one evaluation.
+/// The values of paths that an evaluation uses.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     steps: usize,
@@ -123,7 +123,7 @@ impl Taken {
     /// Adds the value of a path.
     ///
     /// # Errors
-    /// When there are more than [`MAX_STEPS`], or they are nested too deeply.
+    /// Returns an error if there are more than [`MAX_STEPS`], or if they are nested too deeply.
     pub(super) fn add(&mut self, value: &serde_json::Value) -> Result<(), Error> {
         let mut open = vec![(value, 0)];
         while let Some((value, level)) = open.pop() {

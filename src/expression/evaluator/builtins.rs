@@ -1,6 +1,5 @@
-//! The filters, tests and functions of expressions, each with what it costs.
-//! Never offers one that a table does not name: what pads or formats by a width of the author's choice is left out,
-//! since it can ask for any amount of memory.
+//! The filters, tests, and functions of expressions, with their costs. Only those in the tables are available. Padding
+//! and formatting to a given width are excluded, since they can allocate any amount of memory.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -15,18 +14,18 @@ use super::{
     to_json,
 };
 
-/// What a call of a filter, test or function costs.
+/// The cost of a filter, test, or function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cost {
-    /// Nothing: it looks at one value, or gives back what it takes.
+    /// Free: it inspects one value, or returns its argument.
     Free,
-    /// The size of what it takes and makes.
+    /// The size of the arguments and the result.
     Size,
-    /// The same, where a text costs as much as a list of its parts.
+    /// The same, but a text costs as much as a list of its parts.
     Parts,
 }
 
-/// A filter, test or function.
+/// A filter, test, or function.
 struct Builtin {
     name: &'static str,
     cost: Cost,
@@ -122,7 +121,7 @@ static TESTS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
             "ne": tests::is_ne,
             "startingwith": tests::is_startingwith,
             "upper": tests::is_upper,
-            // What `select` and `selectattr` take besides.
+            // Additional tests for `select` and `selectattr`.
             "==": tests::is_eq,
             "!=": tests::is_ne,
             "<": tests::is_lt,
@@ -142,7 +141,7 @@ static FUNCTIONS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
     }
 });
 
-/// The function that [`super::operators`] puts around what an operator makes.
+/// The function that [`super::operators`] inserts around results of operators.
 pub(super) const BOUNDED: &str = "bounded";
 
 /// Returns the names of the filters.
@@ -150,7 +149,7 @@ pub(in crate::expression) fn filter_names() -> impl Iterator<Item = &'static str
     FILTERS.iter().map(|filter| filter.name)
 }
 
-/// Returns the names of the tests, without those that are signs.
+/// Returns the names of the tests, except operators.
 pub(in crate::expression) fn test_names() -> impl Iterator<Item = &'static str> + Clone {
     TESTS.iter().map(|test| test.name).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
@@ -160,7 +159,7 @@ pub(super) fn function_names() -> impl Iterator<Item = &'static str> + Clone {
     FUNCTIONS.iter().map(|function| function.name)
 }
 
-/// The environment of every expression.
+/// The environment of all expressions.
 pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -172,7 +171,7 @@ pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(||
 });
 
 impl Builtin {
-    /// Returns the function that charges what it takes before the call, and what it makes after it.
+    /// Returns a function that charges the arguments before the call and the result after it.
     fn charged(
         &self,
     ) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Computed, Error> + Send + Sync + 'static {
@@ -194,8 +193,7 @@ impl Builtin {
     }
 }
 
-/// Charges a value that was made. One that is computed whenever something goes over it becomes a list, so that no
-/// value costs more than was charged for it.
+/// Charges a new value. A lazy value becomes a list, so that iterating over it never costs more than its charge.
 fn made(state: &mut State<'_, '_>, value: Computed) -> Result<Computed, Error> {
     let steps = size(&value)?;
     Steps::of(state).charge(steps)?;
@@ -222,13 +220,13 @@ fn values(map: Computed) -> Result<Vec<Computed>, Error> {
     map.try_iter()?.map(|key| map.get_item(&key)).collect()
 }
 
-/// Returns a list of lists for a list of tuples: JSON has no tuples, and a repetition of one is a copy.
+/// Converts a list of tuples to a list of lists: JSON has no tuples, and repeating one copies it.
 fn lists(tuples: Computed) -> Result<Computed, Error> {
     let list = |tuple: Computed| Ok(Computed::from(tuple.try_iter()?.collect::<Vec<_>>()));
     Ok(Computed::from(tuples.try_iter()?.checked().map(|tuple| list(tuple?)).collect::<Result<Vec<_>, Error>>()?))
 }
 
-/// Reads JSON out of a text. What it holds is counted first: a byte of text can be a value that takes fifty.
+/// Parses JSON from a text. Its values are counted first, since a byte of text can become a value of fifty bytes.
 fn from_json(text: String) -> Result<Computed, Error> {
     if json_values(&text) > MAX_VALUES {
         return Err(too_many_values());
@@ -238,7 +236,7 @@ fn from_json(text: String) -> Result<Computed, Error> {
         .map_err(|error| refused(format!("the text is not JSON: {error}")))
 }
 
-/// Returns how many values a text of JSON holds at most, by its signs.
+/// Returns the maximum number of values in a JSON text, based on its punctuation.
 fn json_values(text: &str) -> usize {
     let (mut signs, mut in_text, mut escaped) = (1, false, false);
     for byte in text.bytes() {
@@ -253,7 +251,7 @@ fn json_values(text: &str) -> usize {
     signs
 }
 
-/// Joins a list: texts as they are, other values as JSON.
+/// Joins a list: texts unchanged, other values as JSON.
 fn join(list: Computed, separator: Option<String>) -> Result<String, Error> {
     let separator = separator.unwrap_or_default();
     let mut joined = String::new();
@@ -276,7 +274,7 @@ fn too_long(what: &str) -> Error {
     refused(format!("the {what} is larger than {MAX_TEXT} bytes"))
 }
 
-/// Replaces a part of a text wherever it occurs.
+/// Replaces all occurrences of a part of a text.
 fn replace(text: String, from: String, to: String) -> Result<String, Error> {
     let grown = text.matches(from.as_str()).count().saturating_mul(to.len()).saturating_add(text.len());
     if grown > MAX_TEXT {
@@ -285,14 +283,14 @@ fn replace(text: String, from: String, to: String) -> Result<String, Error> {
     Ok(text.replace(&from, &to))
 }
 
-/// Removes characters from both ends of a text, which takes a look at all of them for each that is removed.
+/// Removes characters from both ends of a text. The cost is the product of both lengths.
 fn trim(state: &mut State<'_, '_>, text: String, characters: Option<String>) -> Result<String, Error> {
     let Some(characters) = characters else { return Ok(text.trim().to_owned()) };
     Steps::of(state).charge(text_steps(text.len().saturating_mul(characters.len())))?;
     Ok(text.trim_matches(|c| characters.contains(c)).to_owned())
 }
 
-/// Puts lists one after another, or objects together: of a key that several have, the last value counts.
+/// Concatenates lists, or merges objects. The last value of a key wins.
 fn chain(first: Computed, others: Rest<Computed>) -> Result<Computed, Error> {
     let all: Vec<_> = std::iter::once(first).chain(others.0).collect();
     if all.iter().any(|value| value.kind() != ValueKind::Map) {
@@ -312,7 +310,7 @@ fn chain(first: Computed, others: Rest<Computed>) -> Result<Computed, Error> {
     Ok(Computed::from(together))
 }
 
-/// Adds up numbers. With a list or a text as `start`, puts lists or texts one after another, each copied once.
+/// Adds numbers. If `start` is a list or a text, concatenates lists or texts, copying each once.
 fn sum(
     state: &mut State<'_, '_>,
     values: Computed,

@@ -1,5 +1,5 @@
-//! Puts what operators make under the bounds of an evaluation, by writing an expression anew with calls in it.
-//! Never computes anything: `[1] * 100000000` is a few words until something goes over it.
+//! Bounds the values that operators create, by rewriting an expression with calls that charge them. Nothing is computed
+//! here: `[1] * 100000000` is small until it is iterated.
 
 use std::ops::Range;
 
@@ -13,29 +13,29 @@ use minijinja::{
 
 use super::{budget::refused, builtins::BOUNDED};
 
-/// Slices of an expression. Each goes over its list again whenever something goes over the slice.
+/// The maximum number of slices in an expression. Each iteration over a slice iterates over its list again.
 const MAX_SLICES: usize = 16;
 
-/// An expression in which every value that an operator may make larger than its parts is charged.
+/// An expression that charges every value that an operator may make larger than its operands.
 pub(super) struct Bounded {
-    /// The expression as it is evaluated.
+    /// The rewritten expression.
     pub(super) text: String,
-    /// What was inserted: the place in the original expression, and the bytes.
+    /// The insertions: the position in the original expression, and the number of bytes.
     insertions: Vec<(usize, usize)>,
 }
 
 impl Bounded {
-    /// Takes an expression as it is.
+    /// Returns an expression without calls.
     pub(super) fn without_calls(text: String) -> Self {
         Self { text, insertions: Vec::new() }
     }
 
-    /// Puts calls around what the operators of `text` make.
+    /// Inserts calls around the results of the operators in `text`.
     ///
     /// # Errors
-    /// When it is no expression, or has too many slices.
+    /// Returns an error if the expression is invalid or has too many slices.
     pub(super) fn new(text: &str) -> Result<Self, Error> {
-        // Most expressions have no operators, and need not be parsed twice.
+        // Most expressions have no operators and need not be parsed twice.
         if !text.contains(['*', '+', '~', ':', '(']) {
             return Ok(Self::without_calls(text.to_owned()));
         }
@@ -50,7 +50,7 @@ impl Bounded {
             text.replace_range(start..=start, "[");
             text.replace_range(end - 1..end, "]");
         }
-        // What ends at a place ends before what begins there.
+        // At the same position, closing brackets come before opening ones.
         let mut signs: Vec<_> =
             found.grown.iter().flat_map(|range| [(range.start, true), (range.end, false)]).collect();
         signs.sort_unstable();
@@ -70,7 +70,7 @@ impl Bounded {
         Ok(bounded)
     }
 
-    /// Returns the place of the original expression for one of the text.
+    /// Converts an offset in the rewritten text to one in the original expression.
     pub(super) fn original(&self, at: usize) -> usize {
         let mut inserted = 0;
         for (place, length) in &self.insertions {
@@ -83,33 +83,33 @@ impl Bounded {
     }
 }
 
-/// Operators of a chain, such as `a + b + c`, that are charged together. One call for each would nest them.
+/// The number of operators in a chain, such as `a + b + c`, that share one charge. One call for each would nest them.
 const CHAIN: usize = 16;
 
-/// What was found in an expression.
+/// The parts of an expression that need a call.
 #[derive(Default)]
 struct Found {
     has_product: bool,
-    /// Where values stand that are larger than their parts.
+    /// The ranges of values that may be larger than their operands.
     grown: Vec<Range<usize>>,
-    /// Tuples, which become lists: JSON has none, and a repetition of one is a copy.
+    /// Tuples, which become lists: JSON has no tuples, and repeating one copies it.
     tuples: Vec<Range<usize>>,
     slices: usize,
 }
 
 impl Found {
-    /// Looks at an expression and all that is in it. `link` is its place in a chain of operators, from the end.
+    /// Visits an expression and its subexpressions. `link` is its position in a chain of operators, from the end.
     fn look(&mut self, expression: &Expr<'_>, link: usize) {
         let span = expression.span();
         let range = span.start_offset as usize..span.end_offset as usize;
         match expression {
             Expr::Var(_) => {}
-            // Else the compiler would multiply it.
+            // Otherwise the compiler would evaluate the multiplication.
             Expr::Const(constant) if self.has_product && constant.value.as_str().is_some() => self.grown.push(range),
             Expr::Const(_) => {}
             Expr::BinOp(operation) => {
                 let (grows, is_chain) = match (operation.op, &operation.left) {
-                    // A product that is part of a sum or a joined text is charged on its own: it can be very long.
+                    // A product within a sum or a concatenation is charged separately, since it can be very long.
                     (BinOpKind::Mul, Expr::BinOp(left)) => (true, matches!(left.op, BinOpKind::Mul)),
                     (BinOpKind::Add | BinOpKind::Concat, Expr::BinOp(left)) => {
                         (true, matches!(left.op, BinOpKind::Add | BinOpKind::Concat))
@@ -147,7 +147,7 @@ impl Found {
             }
             Expr::GetAttr(attribute) => self.look(&attribute.expr, 0),
             Expr::GetItem(item) => self.look_at_all([&item.expr, &item.subscript_expr]),
-            // The name of a function is no value.
+            // The name of a function is not a value.
             Expr::Call(call) => self.look_at_all(call.args.iter().map(argument)),
             Expr::List(list) => self.look_at_all(&list.items),
             Expr::Map(map) => self.look_at_all(map.keys.iter().chain(&map.values)),

@@ -1,4 +1,4 @@
-//! Expressions whose values would be far larger than what is written, and that the bounds leave the others alone.
+//! Expressions with values far larger than their text are rejected, and ordinary expressions are not affected.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn value_of(text: &str, inputs: &Value) -> Result<Value, ExpressionError> {
     evaluate(&expression(text), &Scope { inputs, item: None, tasks: &NoTasks })
 }
 
-/// Returns why an expression has no value.
+/// Returns the error of an expression.
 fn refusal(text: &str, inputs: &Value) -> String {
     match value_of(text, inputs) {
         Ok(_) => panic!("{text} has a value"),

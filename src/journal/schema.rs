@@ -1,5 +1,4 @@
-//! Opens, creates, and migrates the journal's file. Never changes a file that is not a journal of this or an older
-//! format.
+//! Opens, creates, and migrates the journal's file. Never changes a file that is not a journal of a supported format.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -167,7 +167,7 @@ impl TaskGraph {
         node
     }
 
-    /// Returns all nodes: planned tasks first, then expanded ones.
+    /// Returns all nodes in order of insertion.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
         self.graph.node_indices().map(|index| (index, &self.graph[index]))
     }

@@ -51,7 +51,7 @@ id!(
     AgentId
 );
 id!(
-    /// One execution of a plan: a UUID of version 7, so that ids sort by start.
+    /// One execution of a plan: a UUID of version 7, so that IDs sort by start time.
     RunId
 );
 id!(

@@ -259,7 +259,7 @@ pub enum FailureKind {
     IdleTimeout,
     /// The call took longer than `deadline`.
     DeadlineExceeded,
-    // People.
+    // Other causes.
     /// A person declined.
     Denied,
     /// The run was cancelled.

@@ -26,9 +26,9 @@ pub fn printable_text(text: &str) -> Cow<'_, str> {
     printable_after("", text)
 }
 
-/// Returns `more` as [`printable_text`] does, where `before` is the text already shown.
+/// Returns `next` as [`printable_text`] does, where `before` is the text already shown.
 ///
-/// Whether a joiner is part of an emoji depends on the character before it.
+/// The character before a joiner determines whether the joiner is part of an emoji.
 pub fn printable_after<'t>(before: &str, next: &'t str) -> Cow<'t, str> {
     escape_text_after(before.chars().next_back(), next, escape_except_line_breaks)
 }

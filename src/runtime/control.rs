@@ -9,8 +9,8 @@ use crate::{
 
 use super::RuntimeHost;
 
-/// The interval for polling the queue, since there is no notification between processes. A person does not notice a
-/// fifth of a second, and a poll without result takes microseconds.
+/// The interval for polling the queue, since processes cannot notify each other. A person does not notice a fifth of a
+/// second, and a poll without result takes microseconds.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Forwards every new request of `queue` to `hub`, after one interval at the earliest. Runs until dropped. The engine

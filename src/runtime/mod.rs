@@ -54,8 +54,7 @@ pub trait Agents: Send + Sync {
     ) -> Result<Arc<ToolOutput>, Failure>;
     /// Closes all connections and ends all child processes.
     async fn close(&self);
-    /// Detaches from calls and sessions that outlive this process, so that a later process can resume them; ends the
-    /// rest.
+    /// Keeps calls and sessions that outlive this process for a later process to resume, and ends the rest.
     async fn leave(&self);
 }
 

@@ -292,7 +292,7 @@ fn plan(tasks: &[(&str, &str, &[&str])]) -> Arc<Plan> {
     })
 }
 
-/// The setup of a run and its expected conditions.
+/// The setup of a run.
 struct Scenario {
     rejects: RejectedWrites,
     human: Arc<dyn Human>,

@@ -144,7 +144,7 @@ fn a_text_with_values_in_it_is_bounded() {
 
 #[test]
 fn a_sum_of_lists_or_texts_copies_each_once() {
-    // Copied again for each list, these would take hours.
+    // With a copy for each list, these would take hours.
     let inputs = json!({"lists": vec![json!([1, 2]); 100_000], "maps": [{"rows": [1]}, {}, {"rows": [2, 3]}]});
     assert_eq!(value_of("inputs.lists | sum(start=[]) | length", &inputs), Ok(json!(200_000)));
     for (text, value) in [

@@ -138,7 +138,7 @@ impl PathResolver<'_, '_> {
         let fields = document.as_object();
         match fields.and_then(|fields| fields.get(name)) {
             Some(value) => Ok(value),
-            // A document may be incomplete: a missing key is null, unless the path continues or the expression tests it.
+            // A document may be incomplete: a missing key is null, unless the path continues or is optional.
             None if self.path.segments.is_empty() && !self.path.is_optional => Ok(&Value::Null),
             None => {
                 let known =

@@ -19,7 +19,7 @@ use crate::{
     report::text::{printable_styled, printable_text, safe_json},
 };
 
-/// The exit codes, as `README.md` lists them.
+/// The exit codes, as `docs/running.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// All tasks succeeded.

@@ -150,9 +150,9 @@ fn unreadable_answer_is_saved() {
 }
 
 #[test]
-fn readme_models_plan_and_answer_a_goal() {
+fn documented_models_plan_and_answer_a_goal() {
     let sections =
-        include_str!("../../README.md").split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        include_str!("../../docs/models.md").split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let models: Vec<&str> = sections.filter(|section| section.contains("\nprovider = ")).collect();
     assert_eq!(models.len(), 3, "OpenAI, Ollama and llama.cpp");
     for model in models {
@@ -161,7 +161,7 @@ fn readme_models_plan_and_answer_a_goal() {
         let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
         let (_, agents) = demo.split_once("\n[agents").expect("the demo agents");
         let base_url = endpoint.config_section().lines().nth(1).map(str::to_owned).expect("an address");
-        // As in the README, but at another address.
+        // As in the page, but at another address.
         place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
         let mut command = place.command(["run", GOAL, "--no-input"]);
         let ended = CommandOutput::from_output(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));

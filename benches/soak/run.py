@@ -208,6 +208,14 @@ def is_alive(pid):
         return False
 
 
+def wait_until_gone(pids):
+    """Returns the processes that are alive ten seconds after the host: the guard ends them once the host is gone."""
+    limit = time.monotonic() + 10
+    while (remaining := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return remaining
+
+
 def main():
     if not KAPELL.exists():
         sys.exit(f"error: `{KAPELL}` does not exist; run `cargo build --release`, or name a program in `KAPELL`")
@@ -252,9 +260,9 @@ def main():
             code = process.wait()
         events.thread.join()
         problems = judge(windows, events, code)
-        left = [pid for pid in children if is_alive(pid)]
-        if left:
-            problems.append(f"processes outlive the run: {', '.join(left)}")
+        remaining = wait_until_gone(children)
+        if remaining:
+            problems.append(f"processes outlive the run: {', '.join(remaining)}")
         shares = ", ".join(f"{agent} {done}/{failed}" for agent, (done, failed) in sorted(events.shares.items()))
         print(f"\n{events.succeeded} tasks done, {events.tasks_failed} failed for good, {events.failed} attempts failed")
         print(f"completed/failed by agent: {shares}")

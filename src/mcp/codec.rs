@@ -13,6 +13,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     call_result::{self, PlainToolResult},
     connection_state::MAX_LOG_BYTES,
+    elicitation,
     lenient_json::{self, RawMembers},
     open_calls::{CallResponse, id_number},
     server_info,
@@ -23,6 +24,9 @@ use crate::model::{LogMessage, Progress};
 /// searched for it.
 const METHOD_KEY: &[u8] = b"\"method\"";
 const METHOD_SEARCH_BYTES: usize = 64;
+/// The maximum size of the parameters of a request or notification that are parsed, in bytes. Parsed JSON takes many
+/// times as much memory.
+const MAX_PARAMS_BYTES: usize = 4 * 1024 * 1024;
 /// The internal code of an error that represents an unreadable response. No server sends it.
 pub(super) const UNREADABLE: ErrorCode = ErrorCode(i32::MIN);
 
@@ -238,8 +242,17 @@ impl RawMessage<'_> {
         if place == MessageFraming::WithinText && !is_from_server(method) {
             return Err(format!("a server does not send `{method}`"));
         }
-        let params =
-            self.params.and_then(|params| lenient_json::parse_value(params.get()).ok()).filter(Value::is_object);
+        let params = self.params.map(RawValue::get).filter(|_| method != "notifications/message");
+        let params = match (params, method) {
+            (Some(text), "elicitation/create") if text.len() > elicitation::MAX_PARAMS_BYTES => {
+                Some(elicitation::unparsed(text.len()))
+            }
+            // Images and audio make these large, and not costly.
+            (Some(text), method) if text.len() <= MAX_PARAMS_BYTES || method == "sampling/createMessage" => {
+                lenient_json::parse_value(text).ok().filter(Value::is_object)
+            }
+            _ => None,
+        };
         let unread = |params: Option<Value>| {
             // The parameters are optional members. Anything but an object counts as absent.
             let mut message = json!({"jsonrpc": "2.0", "method": method});
@@ -687,6 +700,28 @@ mod tests {
             },
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn large_parameters_are_not_parsed() {
+        let custom_params = |method: &str| {
+            let params = json!({"message": "m", "requestedSchema": {"enum": vec!["x".repeat(1024); 5 * 1024]}});
+            let message = json!({"jsonrpc": "2.0", "id": "q", "method": method, "params": params});
+            match read_message(&message) {
+                Incoming::Message(message) => match *message {
+                    JsonRpcMessage::Request(request) => match request.request {
+                        ServerRequest::CustomRequest(custom) => custom.params,
+                        other => panic!("{other:?}"),
+                    },
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        };
+        let error = elicitation::read(&custom_params("elicitation/create").expect("a size")).expect_err("too large");
+        assert!(error.message.ends_with(" bytes of parameters: at most 4194304"), "{error:?}");
+        assert!(custom_params("sampling/createMessage").is_some_and(|params| params.is_object()));
+        assert_eq!(custom_params("x/unknown"), None);
     }
 
     #[test]

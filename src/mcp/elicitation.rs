@@ -17,6 +17,14 @@ const MAX_FIELDS: usize = 500;
 /// The maximum number of questions in one call.
 pub(super) const MAX_QUESTIONS: u32 = 1_000;
 
+/// The maximum size of the parameters that are parsed, in bytes. Escapes may make them larger than what they stand for.
+pub(super) const MAX_PARAMS_BYTES: usize = 4 * 1024 * 1024;
+
+/// Returns what stands for parameters of `bytes` bytes, which are too large to be parsed.
+pub(super) fn unparsed(bytes: usize) -> Value {
+    bytes.into()
+}
+
 /// Returns the limit that a question exceeds, if any.
 fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
     let over = |what: &str, size: usize, limit: usize| (size > limit).then(|| format!("{what}: at most {limit}"));
@@ -40,6 +48,10 @@ fn exceeded_limit(elicitation: &Elicitation) -> Option<String> {
 /// Returns JSON-RPC error -32602 that names the missing parameter or the exceeded limit.
 pub(super) fn read(params: &Value) -> Result<Elicitation, ErrorData> {
     let refuse = |what: &str| ErrorData::invalid_params(what.to_owned(), None);
+    if let Some(bytes) = params.as_u64() {
+        let limit = format!("too large for this host: {bytes} bytes of parameters: at most {MAX_PARAMS_BYTES}");
+        return Err(refuse(&limit));
+    }
     let text = |key| params.get(key).and_then(Value::as_str).map(str::to_owned);
     let form = match params.get("mode").and_then(Value::as_str) {
         None | Some("form") => {

@@ -227,13 +227,13 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_reader_that_panics_is_the_end_of_the_input() {
-        struct Broken;
-        impl Read for Broken {
+        struct PanickingKeyboard;
+        impl Read for PanickingKeyboard {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 panic!("a mistake in a reader")
             }
         }
-        let lines = LineReader::new(BufReader::new(Broken)).expect("a thread");
+        let lines = LineReader::new(BufReader::new(PanickingKeyboard)).expect("a thread");
         assert_eq!([lines.next_line().await, lines.next_line().await], [None, None]);
     }
 

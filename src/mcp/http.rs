@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::StreamExt as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -20,10 +20,10 @@ use rmcp::{
     },
     transport::{
         common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID},
-        streamable_http_client::{SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
+        streamable_http_client::{StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
     },
 };
-use sse_stream::{Sse, SseStream};
+use sse_stream::SseStream;
 
 use super::{
     MAX_MESSAGE_BYTES,
@@ -32,7 +32,7 @@ use super::{
     failure::is_transient,
     http_response::{self, HttpError, ResponseBody, error_from_response, header, read_body, read_service_response},
     open_calls::{CallState, id_number},
-    sse::{self, ReconnectLimiter, ReopenedStream},
+    sse::{self, EventStream, ReconnectLimiter, ReopenedStream},
 };
 
 /// The time for ending a session.
@@ -54,8 +54,6 @@ pub(super) const EVENT_STREAM_TYPE: &str = "text/event-stream";
 pub(super) const JSON_TYPE: &str = "application/json";
 
 type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
-type EventStream = BoxStream<'static, Result<Sse, SseError>>;
-
 /// The HTTP side of one connection.
 #[derive(Clone)]
 pub(super) struct HttpClient {

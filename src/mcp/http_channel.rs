@@ -3,17 +3,13 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
 use reqwest::Url;
 use rmcp::{
     model::{ProtocolVersion, RequestId, ServerJsonRpcMessage},
-    transport::{
-        common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID},
-        streamable_http_client::SseError,
-    },
+    transport::common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID},
 };
-use sse_stream::Sse;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,7 +27,7 @@ use super::{
     mcp_headers,
     open_calls::{CallResponse, CallState},
     resumable_stream::{ResumableStream, StreamSource},
-    sse,
+    sse::{self, EventStream},
 };
 use crate::model::{Failure, FailureKind};
 
@@ -42,8 +38,6 @@ const QUEUE_CAPACITY: usize = 64;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// The time for notifying an agent of a cancellation; nothing waits for it.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
-
-type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 
 /// The HTTP channel for calls to one endpoint, over one connection.
 pub(super) struct HttpChannel {

@@ -8,13 +8,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
-use rmcp::{
-    model::RequestId,
-    transport::{common::http_header::HEADER_LAST_EVENT_ID, streamable_http_client::SseError},
-};
+use rmcp::{model::RequestId, transport::common::http_header::HEADER_LAST_EVENT_ID};
 use serde::{Deserialize, de::IgnoredAny};
 use sse_stream::Sse;
 use tokio::time::Instant;
@@ -26,7 +23,7 @@ use super::{
     http::HttpClient,
     http_response::HttpError,
     open_calls::{CallState, PendingAnswers, normalized_id},
-    sse,
+    sse::{self, EventStream},
 };
 use crate::model::{CheckpointKey, Failure, FailureKind};
 
@@ -43,8 +40,6 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(5);
 /// The minimum interval between checkpoints of a call. After a host crash, later events are read again, which is
 /// harmless.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
-
-type EventStream = BoxStream<'static, Result<Sse, SseError>>;
 
 /// The reader of the response stream of one call.
 pub(super) struct ResumableStream {

@@ -26,6 +26,9 @@ use super::{
     lock,
 };
 
+/// The events of a response, or the error that ended them.
+pub(super) type EventStream = BoxStream<'static, Result<Sse, SseError>>;
+
 /// The maximum number of reopened streams without a new event. rmcp itself has no limit.
 const MAX_EMPTY_STREAMS: u32 = 3;
 /// The duration after which a stream counts as useful even without an event.
@@ -64,7 +67,7 @@ pub(super) fn events(
     limit: usize,
     reopened: Option<ReopenedStream>,
     overflowed: impl Fn() + Send + 'static,
-) -> BoxStream<'static, Result<Sse, SseError>> {
+) -> EventStream {
     let size = Arc::new(AtomicUsize::new(0));
     let read = size.clone();
     let bytes = response.bytes_stream().map(move |chunk| {
@@ -117,10 +120,10 @@ pub(super) fn events(
 /// Returns the events of a stream of the service, each with at most one message in the form that rmcp accepts.
 /// `request` is the ID of the request to which the stream belongs, if any.
 pub(super) fn service_messages(
-    mut events: BoxStream<'static, Result<Sse, SseError>>,
+    mut events: EventStream,
     link: Arc<ConnectionState>,
     request: Option<i64>,
-) -> BoxStream<'static, Result<Sse, SseError>> {
+) -> EventStream {
     let requests = StreamRequests { state: link, request };
     async_stream::stream! {
         while let Some(event) = events.next().await {

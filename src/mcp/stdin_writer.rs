@@ -215,8 +215,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_panics_has_ended() {
-        struct Broken;
-        impl AsyncWrite for Broken {
+        struct PanickingPipe;
+        impl AsyncWrite for PanickingPipe {
             fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
                 panic!("a mistake in an input")
             }
@@ -227,7 +227,7 @@ mod tests {
                 Poll::Ready(Ok(()))
             }
         }
-        let (writer, lines) = StdinWriter::new(Broken, samples::connection_state(), CancellationToken::new());
+        let (writer, lines) = StdinWriter::new(PanickingPipe, samples::connection_state(), CancellationToken::new());
         let ended = writer.ended();
         let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         let [call, ..] = calls();

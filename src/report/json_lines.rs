@@ -397,8 +397,8 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_thread_is_an_error_at_the_end() {
-        struct Broken;
-        impl Write for Broken {
+        struct PanickingSink;
+        impl Write for PanickingSink {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 panic!("a mistake in an output")
             }
@@ -406,7 +406,7 @@ mod tests {
                 Ok(())
             }
         }
-        assert!(matches!(print_run(Broken), Err(JsonLinesError::Thread)));
+        assert!(matches!(print_run(PanickingSink), Err(JsonLinesError::Thread)));
     }
 
     #[test]

@@ -125,14 +125,7 @@ pub(super) fn check_references<'n>(
     findings: &mut DiagnosticSink,
     used: &mut UsedInputs,
 ) -> Vec<DependencyEdge<'n>> {
-    let mut checker = ReferenceChecker {
-        names,
-        context: ReferenceContext::Run { binding },
-        findings,
-        used,
-        is_text: false,
-        edges: Vec::new(),
-    };
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, findings, used);
     checker.check_node(node);
     checker.edges
 }
@@ -148,14 +141,7 @@ pub(super) fn check_expression<'n>(
     findings: &mut DiagnosticSink,
     used: &mut UsedInputs,
 ) -> (&'n str, Vec<DependencyEdge<'n>>) {
-    let mut checker = ReferenceChecker {
-        names,
-        context: ReferenceContext::Run { binding },
-        findings,
-        used,
-        is_text: false,
-        edges: Vec::new(),
-    };
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, findings, used);
     let text = node.as_text().unwrap_or_default();
     let bare = checker.strip_delimiters(node, text);
     (bare, checker.edges)
@@ -167,15 +153,7 @@ pub(super) fn check_expression<'n>(
 pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, findings: &mut DiagnosticSink) -> &'n str {
     let (inputs, mut used) = (IndexMap::new(), UsedInputs::default());
     let names = SymbolTable { inputs: &inputs, tasks: IndexMap::default(), existing: IndexMap::default() };
-    let ground = ReferenceContext::Document;
-    let mut checker = ReferenceChecker {
-        names: &names,
-        context: ground,
-        findings,
-        used: &mut used,
-        is_text: false,
-        edges: Vec::new(),
-    };
+    let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, findings, &mut used);
     checker.strip_delimiters(node, node.as_text().unwrap_or_default())
 }
 
@@ -201,7 +179,16 @@ struct ReferenceChecker<'c, 'n> {
 /// The help for text with a literal `${{`, such as a GitHub workflow.
 const LITERAL_HELP: &str = "a literal `${{` is written `$${{`";
 
-impl<'n> ReferenceChecker<'_, 'n> {
+impl<'c, 'n> ReferenceChecker<'c, 'n> {
+    fn new(
+        names: &'c SymbolTable<'n>,
+        context: ReferenceContext<'c>,
+        findings: &'c mut DiagnosticSink,
+        used: &'c mut UsedInputs,
+    ) -> Self {
+        Self { names, context, findings, used, is_text: false, edges: Vec::new() }
+    }
+
     /// Checks a node recursively. The recursion is as deep as the file, whose depth the reader bounds.
     fn check_node(&mut self, node: &'n DocumentNode<'n>) {
         match &node.value {

@@ -29,8 +29,8 @@ fn before(device: impl Device + 'static, lines: LineReader) -> TerminalPrompter 
 
 #[tokio::test]
 async fn a_question_that_cannot_be_shown_waits_for_nobody() {
-    struct Broken;
-    impl Device for Broken {
+    struct UnusableDevice;
+    impl Device for UnusableDevice {
         fn write(&mut self, _: OutputStream, _: &str) {
             panic!("a mistake in a device")
         }
@@ -39,7 +39,7 @@ async fn a_question_that_cannot_be_shown_waits_for_nobody() {
         }
     }
     let (_keys, input) = keyboard();
-    let terminal = before(Broken, LineReader::new(input).expect("a thread"));
+    let terminal = before(UnusableDevice, LineReader::new(input).expect("a thread"));
     assert_eq!(terminal.ask(&approval()).await, HumanResponse::Deferred { reason: FAILED.to_owned() });
     assert_eq!(terminal.confirm("Pay?").await, HumanResponse::Deferred { reason: FAILED.to_owned() });
 }

@@ -191,8 +191,8 @@ fn panicking_view_does_not_block_callers() {
 
 #[test]
 fn a_device_that_panics_takes_nobody_with_it() {
-    struct Broken;
-    impl Device for Broken {
+    struct PanickingDevice;
+    impl Device for PanickingDevice {
         fn write(&mut self, _: OutputStream, _: &str) {
             panic!("a mistake in a device")
         }
@@ -200,7 +200,8 @@ fn a_device_that_panics_takes_nobody_with_it() {
             ScreenSize::default()
         }
     }
-    let screen = Screen::with_device(Broken, ScreenCapabilities { live: false, color: false }).expect("a thread");
+    let screen =
+        Screen::with_device(PanickingDevice, ScreenCapabilities { live: false, color: false }).expect("a thread");
     screen.println("nobody reads this");
     screen.flush();
     assert!(screen.has_failed());

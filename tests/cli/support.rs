@@ -100,8 +100,8 @@ impl Workspace {
 
     /// Returns the command and its output, without what differs from run to run: paths, IDs and times.
     pub(crate) fn normalized_output(&self, ended: &CommandOutput) -> String {
-        let told: String = ended.stderr.lines().map(|line| without_times(line) + "\n").collect();
-        let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{told}", ended.code, ended.stdout);
+        let progress: String = ended.stderr.lines().map(|line| without_times(line) + "\n").collect();
+        let text = format!("exit code {:?}\n--- stdout\n{}--- stderr\n{progress}", ended.code, ended.stdout);
         let mut text = text.replace(&self.path("").display().to_string(), "PLACE/");
         // IDs of runs and documents are 36 characters of digits, letters and hyphens.
         let is_id = |part: &str| part.len() == 36 && part.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
@@ -130,6 +130,19 @@ impl CommandOutput {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
+    /// Returns the stable codes of the errors on stderr, such as `plan::unknown_task`, in order. Warnings are left out.
+    pub(crate) fn error_codes(&self) -> Vec<&str> {
+        self.stderr.lines().filter_map(error_code_of_line).collect()
+    }
+
+    /// Returns the stable code of the error on stderr.
+    pub(crate) fn error_code(&self) -> &str {
+        match self.error_codes().as_slice() {
+            [code] => code,
+            codes => panic!("one error is expected, not {codes:?}: {self:?}"),
+        }
+    }
+
     /// Returns the status of a task, and the kind of its error, if any.
     pub(crate) fn task(&self, id: &str) -> (String, Option<String>) {
         let result = self.result();
@@ -139,14 +152,28 @@ impl CommandOutput {
     }
 }
 
+/// Returns the error code in a line of stderr. An error of a file has it in brackets; any other is headed by it.
+fn error_code_of_line(line: &str) -> Option<&str> {
+    let code = match line.split_once(": error[") {
+        Some((_, rest)) => rest.split_once("]: ")?.0,
+        None => line,
+    };
+    let is_code = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(is_code);
+    let (family, name) = code.split_once("::")?;
+    (is_word(family) && is_word(name)).then_some(code)
+}
+
 /// Removes the time of day and the durations from a progress line. Other lines stay unchanged.
 fn without_times(line: &str) -> String {
-    let Some((_, told)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else { return line.to_owned() };
+    let Some((_, message)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
+        return line.to_owned();
+    };
     let is_time = |word: &str| {
         let digits = word.trim_end_matches(['s', 'm']);
         word.ends_with('s') && digits.len() < word.len() && digits.parse::<f64>().is_ok()
     };
-    let words = told.split(' ').map(|word| match word.trim_end_matches([',', ':']) {
+    let words = message.split(' ').map(|word| match word.trim_end_matches([',', ':']) {
         time if is_time(time) => format!("TIME{}", &word[time.len()..]),
         _ => word.to_owned(),
     });
@@ -160,7 +187,7 @@ pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T 
         if let Some(value) = done() {
             return value;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -52,7 +52,17 @@ fn reports_all_errors_of_a_plan_in_one_pass() {
          \x20 - { id: e, agent: travel, tool: book_trip, needs: [d] }\n",
     );
     assert_eq!(ended.code, Some(2));
-    assert_eq!(diagnostics(&ended), ["plan.yaml:2:35: error[input::wrong_type",]);
+    assert_eq!(
+        diagnostics(&ended),
+        [
+            "plan.yaml:2:40: error[plan::input_type",
+            "plan.yaml:4:21: error[plan::unknown_agent",
+            "plan.yaml:5:11: error[plan::duplicate_task",
+            "plan.yaml:6:54: error[plan::unknown_task",
+            "plan.yaml:7:46: error[plan::unknown_key",
+            "plan.yaml:9:54: error[plan::cycle",
+        ]
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! Formats rows in columns, each as wide as its widest cell.
+//! Formats rows in columns, each as wide on a terminal as its widest cell.
 //! Control characters are always escaped, since cells may contain text of agents.
 
 use std::{borrow::Cow, fmt};
+
+use console::{Alignment, measure_text_width, pad_str};
 
 use super::text::printable;
 
@@ -46,14 +48,15 @@ impl TextTable {
 impl fmt::Display for TextTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            let cells = self.rows.iter().filter_map(|row| row.cells.get(column));
+            cells.map(|cell| measure_text_width(cell)).max().unwrap_or(0)
         };
         let columns = self.rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
         let widths: Vec<_> = (0..columns).map(width).collect();
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.cells.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
+                line.push_str(&pad_str(cell, width + 2, Alignment::Left, None));
             }
             writeln!(f, "{}", line.trim_end())?;
             for note in &row.details {
@@ -61,5 +64,19 @@ impl fmt::Display for TextTable {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligns_wide_characters() {
+        let mut table = TextTable::default();
+        for cells in [["東京", "a"], ["e\u{301}té", "b"], ["Lisbon", "c"], ["👩‍💻", "d"]] {
+            table.push(TableRow::new(cells));
+        }
+        assert_eq!(table.to_string(), "東京    a\ne\u{301}té     b\nLisbon  c\n👩‍💻      d\n");
     }
 }

@@ -6,9 +6,7 @@ use super::{
     keys::{AGENTS_FILE, PLAN},
     table_schema::{KeySchema, NAME_PATTERN, TableSchema, ValueType},
 };
-use crate::model::DURATION_FORMAT;
-
-const DURATION_PATTERN: &str = "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$";
+use crate::model::{DURATION_FORMAT, DURATION_PATTERN};
 
 /// Returns the JSON Schema of a plan file.
 pub fn plan_schema() -> Value {

@@ -59,4 +59,4 @@ pub use redact::redact_url;
 pub use replan::{PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress, TaskSnapshot};
 pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
 pub use secrets::Secrets;
-pub use time::{DURATION_FORMAT, HumanDuration, Timestamp};
+pub use time::{DURATION_FORMAT, DURATION_PATTERN, HumanDuration, Timestamp};

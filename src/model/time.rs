@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use jiff::{
+    Unit,
+    fmt::friendly::{Designator, Spacing, SpanParser, SpanPrinter},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -30,50 +33,54 @@ pub struct HumanDuration(pub Duration);
 
 /// The format of a duration, for errors and JSON Schemas.
 pub const DURATION_FORMAT: &str = "a number with a unit, such as `50ms`, `10s`, `2m` or `1h30m`";
+/// The regular expression of a duration, for JSON Schemas.
+pub const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]{1,9})?(us|ms|s|m|h|d)|[0-9]+ns)+$";
+
+const SECONDS_PER_DAY: u64 = 86_400;
+const PARSER: SpanParser = SpanParser::new();
+const PRINTER: SpanPrinter =
+    SpanPrinter::new().designator(Designator::HumanTime).spacing(Spacing::None).zero_unit(Unit::Millisecond);
 
 impl HumanDuration {
-    /// Parses `50ms`, `1.5s`, `2m`, `1h30m`, `1d`.
+    /// Parses the sum of components such as `50ms`, `1.5s`, `2m`, `1h30m`, or `1d`. A day has 24 hours.
     ///
     /// # Errors
     /// Returns a description of the expected format.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a duration: expected {DURATION_FORMAT}");
-        let mut rest = text.trim();
+        let total = parse_components(text.trim());
+        total.map(Self).ok_or_else(|| format!("`{text}` is not a duration: expected {DURATION_FORMAT}"))
+    }
+}
+
+fn parse_components(mut text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    loop {
+        let (number, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len()));
+        let (unit, factor) = match unit {
+            // The library knows only days of a calendar, which may be shorter or longer.
+            "d" => ("h", 24),
+            "h" | "m" | "s" | "ms" | "us" | "ns" => (unit, 1),
+            _ => return None,
+        };
+        let component = PARSER.parse_unsigned_duration(format!("{number}{unit}")).ok()?;
+        total = total.checked_add(component.checked_mul(factor)?)?;
         if rest.is_empty() {
-            return Err(wrong());
+            return Some(total);
         }
-        let mut seconds = 0.0;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-            let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-            rest = &rest[digits..];
-            let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-            seconds += number
-                * match &rest[..letters] {
-                    "ms" => 0.001,
-                    "s" => 1.0,
-                    "m" => 60.0,
-                    "h" => 3_600.0,
-                    "d" => 86_400.0,
-                    _ => return Err(wrong()),
-                };
-            rest = &rest[letters..];
-        }
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| wrong())
+        text = rest;
     }
 }
 
 impl std::fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut left = self.0.as_millis();
-        if left == 0 {
-            return f.write_str("0ms");
+        let days = self.0.as_secs() / SECONDS_PER_DAY;
+        let rest = Duration::new(self.0.as_secs() % SECONDS_PER_DAY, self.0.subsec_nanos());
+        if days > 0 {
+            write!(f, "{days}d")?;
         }
-        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-            if left >= size {
-                write!(f, "{}{unit}", left / size)?;
-                left %= size;
-            }
+        if days == 0 || !rest.is_zero() {
+            f.write_str(&PRINTER.unsigned_duration_to_string(&rest))?;
         }
         Ok(())
     }
@@ -91,43 +98,76 @@ impl<'de> Deserialize<'de> for HumanDuration {
     }
 }
 
-impl JsonSchema for HumanDuration {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Duration".into()
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "pattern": "^([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$",
-            "description": DURATION_FORMAT,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn parses_and_displays_durations() {
-        for (text, millis, shown) in [
-            ("50ms", 50, "50ms"),
-            ("1.5s", 1_500, "1s500ms"),
-            ("2m", 120_000, "2m"),
-            ("1h30m", 5_400_000, "1h30m"),
+        for (text, micros, shown) in [
+            ("50ms", 50_000, "50ms"),
+            ("1.5s", 1_500_000, "1s500ms"),
+            ("0.5ms", 500, "500us"),
+            ("2m", 120_000_000, "2m"),
+            ("1h30m", 5_400_000_000, "1h30m"),
+            (" 1.5h30m ", 7_200_000_000, "2h"),
+            ("30m1h", 5_400_000_000, "1h30m"),
+            ("1.5d", 129_600_000_000, "1d12h"),
+            ("2d", 172_800_000_000, "2d"),
+            ("90s90s", 180_000_000, "3m"),
             ("0s", 0, "0ms"),
         ] {
-            let span = HumanDuration::parse(text).expect(text);
-            assert_eq!(span.0, Duration::from_millis(millis));
-            assert_eq!(span.to_string(), shown);
-            assert_eq!(HumanDuration::parse(&span.to_string()), Ok(span));
+            let duration = HumanDuration::parse(text).expect(text);
+            assert_eq!((duration.0, duration.to_string()), (Duration::from_micros(micros), shown.to_owned()), "{text}");
         }
     }
 
     #[test]
-    fn rejects_durations_without_unit_or_number() {
-        for text in ["", "5", "ms", "5 parsecs", "1h30", "-1s", "1..5s", "99999999999999999999d"] {
-            assert!(HumanDuration::parse(text).is_err(), "{text}");
+    fn rejects_other_formats() {
+        let texts = [
+            "",
+            "5",
+            "ms",
+            "5 parsecs",
+            "1h30",
+            "-1s",
+            "+1s",
+            "1..5s",
+            "1.s",
+            ".5s",
+            "1,5s",
+            "1 s",
+            "1h 30m",
+            "1h, 30m",
+            "10:30:00",
+            "PT1S",
+            "1hour",
+            "1M",
+            "1y",
+            "1s ago",
+            "1.5ns",
+            "0.1234567891s",
+            "99999999999999999999d",
+            "18446744073709551615h",
+        ];
+        for text in texts {
+            let expected = format!("`{text}` is not a duration: expected {DURATION_FORMAT}");
+            assert_eq!(HumanDuration::parse(text), Err(expected));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parses_what_it_displays(seconds in any::<u64>(), size in 0..64_u32, nanos in 0..1_000_000_000_u32) {
+            let duration = HumanDuration(Duration::new(seconds >> size, nanos));
+            prop_assert_eq!(HumanDuration::parse(&duration.to_string()), Ok(duration));
+        }
+
+        #[test]
+        fn parses_what_the_pattern_allows(text in r"([0-9]{1,9}(\.[0-9]{1,9})?(us|ms|s|m|h|d)|[0-9]{1,9}ns){1,4}") {
+            prop_assert!(HumanDuration::parse(&text).is_ok());
         }
     }
 }

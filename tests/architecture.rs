@@ -115,7 +115,6 @@ const PURE_CRATES: &[&str] = &[
     "minijinja",
     "petgraph",
     "pulldown_cmark",
-    "schemars",
     "serde",
     "serde_json",
     "sha2",

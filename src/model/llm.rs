@@ -1,6 +1,5 @@
 //! The configuration of a language model: its endpoint, dialect, capabilities, and prices.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{JsonObject, Usage};
@@ -143,7 +142,7 @@ impl Default for Dialect {
 }
 
 /// The name of the output limit in a chat-completions request; providers differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaxTokensField {
     /// The value that most endpoints accept.
@@ -154,7 +153,7 @@ pub enum MaxTokensField {
 }
 
 /// The method of requesting a reply format, from the most to the least demanding for the endpoint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StructuredOutput {
     /// The endpoint accepts a JSON Schema and enforces it.
@@ -167,7 +166,7 @@ pub enum StructuredOutput {
 }
 
 /// The value of `tool_choice` that forces a tool call.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForcedToolChoice {
     /// The value that most endpoints accept.
@@ -180,7 +179,7 @@ pub enum ForcedToolChoice {
 }
 
 /// The role of the system prompt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SystemRole {
     /// The role that every endpoint accepts.

@@ -7,9 +7,11 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use crate::{
-    endpoint::{ScriptedEndpoint, ScriptedReply},
-    place::Workspace,
     root,
+    support::{
+        scripted_endpoint::{ScriptedEndpoint, ScriptedReply},
+        workspace::Workspace,
+    },
 };
 
 const SERVER: &str = ".interop/npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js";

@@ -12,8 +12,8 @@ use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use crate::{
-    place::{CommandOutput, Workspace, wait_for},
     reattach::{CALL_DURATION, COMPLETION_MARGIN, RecordedServer, ServerKind},
+    support::workspace::{CommandOutput, Workspace, wait_for},
 };
 
 /// A run in a separate process, with one call that must not be repeated.

@@ -11,19 +11,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-#[path = "../cli/scripted_endpoint.rs"]
-mod endpoint;
 mod engine;
 mod goals;
 mod host;
 mod host_kills;
 mod llm;
 mod old_servers;
-#[path = "../cli/support.rs"]
-#[allow(dead_code, reason = "the tests of the commands use more of it")]
-mod place;
 mod reattach;
-#[path = "../support/mod.rs"]
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "it is shared with `tests/it`, which uses all of it")]
 mod support;
 mod task_manager;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
-use crate::{endpoint::ScriptedEndpoint, host::HostRun, root};
+use crate::{host::HostRun, root, support::scripted_endpoint::ScriptedEndpoint};
 
 /// Returns an agents file with one agent `old`.
 fn agents_file(command: &Path, arguments: &[&str]) -> Result<(TempDir, String), Failed> {

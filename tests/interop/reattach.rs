@@ -16,7 +16,7 @@ use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
 use crate::{
     root,
     support::{
-        RecordingHost, answering_host, attempt, pool,
+        pools::{RecordingHost, answering_host, attempt, pool},
         restarts::{call, legacy_agent, reattach, restarted_pool, run_until_killed, unresponsive_host},
     },
     task_manager,

@@ -20,7 +20,7 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
-use crate::support::tools_result;
+use crate::support::pools::tools_result;
 
 /// The variable that makes this executable the server, on the port that it contains.
 const PORT_VARIABLE: &str = "KAPELL_INTEROP_TASK_MANAGER";

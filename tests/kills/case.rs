@@ -17,7 +17,7 @@ use crate::{
     process::{KillPoint, ProcessEnd, run_until},
     rng::Rng,
     servers::{AGENTS, AgentServers},
-    support::{Workspace, wait_for},
+    support::workspace::{Workspace, wait_for},
 };
 
 const PLAN: &str = include_str!("plan.yaml");

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::{
     case::{CrashCase, EXPECTED},
-    support::{CommandOutput, wait_for},
+    support::workspace::{CommandOutput, wait_for},
 };
 
 /// The reaction of the system to a process whose file grows beyond the limit.

@@ -8,8 +8,8 @@ mod journal;
 mod process;
 mod rng;
 mod servers;
-#[path = "../cli/support.rs"]
-#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "it is shared with `tests/it`, which uses all of it")]
 mod support;
 mod suspended_host;
 

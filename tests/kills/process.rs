@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{rng::Rng, support::Workspace};
+use crate::{rng::Rng, support::workspace::Workspace};
 
 /// The longest silence of a working host, even on a busy machine.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);

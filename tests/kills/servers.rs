@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::support::Workspace;
+use crate::support::workspace::Workspace;
 
 /// The agents, each speaking both eras.
 pub(crate) const AGENTS: [&str; 3] = ["travel", "research", "archive"];

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use crate::{
     case::CrashCase,
-    support::{CommandOutput, send_signal, wait_for},
+    support::workspace::{CommandOutput, send_signal, wait_for},
 };
 
 /// One call for each way to reach an agent. Each is silent while it runs.

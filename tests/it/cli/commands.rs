@@ -1,0 +1,108 @@
+//! Commands that look things up.
+
+use crate::support::workspace::Workspace;
+
+#[test]
+fn lists_and_tests_agents_and_their_tools() {
+    let place = Workspace::new();
+    place.write_agents(&["exits"]);
+    let listed = place.kapell(&["agents", "list", "--output", "json"]);
+    assert_eq!(listed.result().as_array().map(Vec::len), Some(4), "{listed:?}");
+    let tested = place.kapell(&["agents", "test", "--output", "json"]);
+    let result = tested.result();
+    assert_eq!(tested.code, Some(1), "{tested:?}");
+    let ok: Vec<(&str, bool)> = result
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|agent| (agent["agent"].as_str().unwrap_or_default(), agent["ok"].as_bool().unwrap_or_default()))
+        .collect();
+    assert_eq!(ok, [("travel", true), ("research", true), ("archive", true), ("odd-exits", false)]);
+    assert!(tested.stdout.contains("no licence"), "{}", tested.stdout);
+    let tools = place.kapell(&["agents", "tools", "travel"]);
+    assert!(tools.code == Some(0) && tools.stdout.starts_with("travel.book_trip("), "{tools:?}");
+    let unknown = place.kapell(&["agents", "test", "nobody"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("nobody"), "{unknown:?}");
+}
+
+#[test]
+fn lists_and_shows_runs_and_their_logs() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]);
+    let plan = "name: errand\ntasks: [{ id: a, agent: odd-good, tool: work }]\n";
+    let run =
+        place.run_plan(plan, &["--journal", "journal.db"]).result()["run"].as_str().map(str::to_owned).expect("an id");
+    let listed = place.kapell(&["runs", "list", "--journal", "journal.db"]);
+    assert!(listed.stdout.contains(&run) && listed.stdout.contains("errand"), "{listed:?}");
+    let shown = place.kapell(&["runs", "show", &run[..13], "--journal", "journal.db"]);
+    assert!(shown.stdout.contains("odd-good.work") && shown.stdout.contains("2025-11-25"), "{shown:?}");
+    let logged = place.kapell(&["logs", &run, "--journal", "journal.db"]);
+    assert!(
+        logged.stdout.contains("a: started on odd-good.work") || logged.stdout.contains("odd-good.work"),
+        "{logged:?}"
+    );
+    let unknown = place.kapell(&["runs", "show", "zzz", "--journal", "journal.db"]);
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("zzz"), "{unknown:?}");
+    let missing = place.kapell(&["runs", "list", "--journal", "nowhere.db"]);
+    assert!(missing.code == Some(1) && missing.stderr.contains("nowhere.db"), "{missing:?}");
+}
+
+#[test]
+fn file_that_is_not_a_journal_is_unchanged() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]).write("journal.db", "this is a letter to my aunt, not a database".repeat(50));
+    let ended =
+        place.run_plan("name: x\ntasks: [{ id: a, agent: odd-good, tool: work }]\n", &["--journal", "journal.db"]);
+    assert!(ended.code == Some(1) && ended.stderr.contains("journal.db"), "{ended:?}");
+    assert!(std::fs::read_to_string(place.path("journal.db")).expect("still there").starts_with("this is a letter"));
+}
+
+#[test]
+fn draws_graphs_in_both_formats() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]).write(
+        "plan.yaml",
+        "name: x\ntasks:\n  - { id: a, agent: odd-good, tool: work }\n  - { id: b, agent: odd-good, tool: work, needs: [a] }\n",
+    );
+    let mermaid = place.kapell(&["graph", "plan.yaml"]);
+    assert!(mermaid.stdout.starts_with("flowchart") && mermaid.stdout.contains("-->"), "{mermaid:?}");
+    let dot = place.kapell(&["graph", "plan.yaml", "--format", "dot"]);
+    assert!(dot.stdout.starts_with("digraph") && dot.stdout.contains("->"), "{dot:?}");
+}
+
+#[test]
+fn printed_schemas_match_the_committed_files() {
+    let place = Workspace::new();
+    for (format, committed) in [
+        ("plan", include_str!("../../../schemas/plan.schema.json")),
+        ("agents", include_str!("../../../schemas/agents.schema.json")),
+    ] {
+        let printed = place.kapell(&["schema", format]);
+        let committed: serde_json::Value = serde_json::from_str(committed).expect("JSON");
+        assert_eq!(printed.result(), committed, "write it with `kapell schema {format}`");
+    }
+}
+
+#[test]
+fn invalid_command_line_is_a_usage_error() {
+    let place = Workspace::new();
+    for arguments in [&["frobnicate"][..], &["run"], &["runs", "show"], &["graph", "x", "--format", "png"]] {
+        assert_eq!(place.kapell(arguments).code, Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn sampling_tools_are_listed_when_a_model_is_configured() {
+    let place = Workspace::new();
+    place
+        .write_agents(&["wants-model"])
+        .write("plan.yaml", "name: x\ntasks: [{ id: a, agent: odd-wants-model, tool: sum_up }]\n");
+    let seen = || {
+        let tools = place.kapell(&["agents", "tools", "odd-wants-model"]);
+        (tools.stdout.contains(".sum_up("), place.kapell(&["validate", "plan.yaml"]).code)
+    };
+    assert_eq!(seen(), (false, Some(2)));
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("[llm]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\n{agents}"));
+    assert_eq!(seen(), (true, Some(0)));
+}

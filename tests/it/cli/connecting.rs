@@ -1,0 +1,278 @@
+//! Connections to difficult agents: servers that exit on the probe, are not ready yet, request a delay, or speak
+//! another protocol.
+
+use std::{
+    path::Path,
+    process::{Child, Command},
+};
+
+use serde_json::Value;
+
+use crate::support::workspace::{CommandOutput, Workspace, wait_for};
+
+fn server_script() -> String {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/connecting.py").display().to_string()
+}
+
+/// Returns a workspace whose agent `hard` behaves as `mode` says, with further `keys` in its section.
+fn workspace(mode: &str, keys: &str) -> Workspace {
+    let place = Workspace::new();
+    let text = format!(
+        "[agents.hard]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}]\n{keys}\n",
+        server_script(),
+        place.path("").display().to_string()
+    );
+    place.write("agents.toml", text);
+    place
+}
+
+/// Returns such a workspace with the agent over Streamable HTTP.
+fn http_workspace(mode: &str, keys: &str) -> Workspace {
+    let place = Workspace::new();
+    let text = format!(
+        "[agents.hard]\ncommand = \"python3\"\nargs = [{:?}, {mode:?}, {:?}, \"${{PORT}}\"]\n\
+         url = \"http://127.0.0.1:${{PORT}}/mcp\"\n{keys}\n",
+        server_script(),
+        place.path("").display().to_string()
+    );
+    place.write("agents.toml", text);
+    place
+}
+
+fn run_work(place: &Workspace, keys: &str) -> CommandOutput {
+    place.run_plan(&format!("name: x\ntasks: [{{ id: a, agent: hard, tool: work, {keys} }}]\n"), &[])
+}
+
+fn file_lines(place: &Workspace, file: &str) -> Vec<String> {
+    std::fs::read_to_string(place.path(file)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn assert_worked(ended: &CommandOutput) {
+    assert_eq!((ended.task("a"), ended.code), (("succeeded".into(), None), Some(0)), "{ended:?}");
+    assert_eq!(ended.result()["tasks"]["a"]["output"], "worked");
+}
+
+fn task_error(ended: &CommandOutput) -> (String, String, String) {
+    let error = &ended.result()["tasks"]["a"]["error"];
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    (text("kind"), text("message"), text("help"))
+}
+
+#[test]
+fn restarts_a_server_that_exits_on_the_probe_and_caches_its_era() {
+    let place = workspace("ends-on-probe", "");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 2);
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 3, "the second run does not probe");
+    let methods = file_lines(&place, "methods");
+    assert_eq!(methods.iter().filter(|method| *method == "server/discover").count(), 1, "{methods:?}");
+}
+
+#[test]
+fn restarts_a_server_that_stops_reading_on_the_probe() {
+    let place = workspace("hangs-on-probe", "startup_timeout = \"3s\"");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 2);
+}
+
+#[test]
+fn wrong_cached_era_falls_back() {
+    let place = workspace("updated", "");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 1);
+    assert_worked(&run_work(&place, ""));
+    assert!(file_lines(&place, "methods").iter().filter(|method| *method == "server/discover").count() == 2);
+}
+
+#[test]
+fn restarts_a_server_that_crashes_on_startup() {
+    let place = workspace("crashes-once", "");
+    assert_worked(&run_work(&place, ""));
+    assert_eq!(file_lines(&place, "starts").len(), 3);
+}
+
+#[test]
+fn slow_startup_is_not_retried_and_names_the_key() {
+    let place = workspace("slow", "startup_timeout = \"1s\"");
+    let ended = run_work(&place, "");
+    let (kind, message, help) = task_error(&ended);
+    assert_eq!(kind, "agent_unavailable");
+    assert!(message.contains("did not finish the handshake within 1s"), "{message}");
+    assert!(help.contains("raise `startup_timeout` of `[agents.hard]` (now 1s)"), "{help}");
+    assert_eq!(file_lines(&place, "starts").len(), 1);
+}
+
+#[test]
+fn initialize_decides_after_any_probe_response() {
+    for mode in
+        ["probe-400", "probe-401", "probe-403", "probe-405", "probe-429", "probe-500", "probe-503", "probe-drop"]
+    {
+        let place = http_workspace(mode, "");
+        assert_worked(&run_work(&place, ""));
+        let methods = file_lines(&place, "methods");
+        assert_eq!(methods[..2], ["server/discover", "initialize"], "{mode}");
+    }
+}
+
+#[test]
+fn retries_a_server_that_is_not_ready() {
+    for mode in ["starting", "modern-starting"] {
+        let place = http_workspace(mode, "");
+        assert_worked(&run_work(&place, ""));
+    }
+}
+
+#[test]
+fn retry_after_beyond_the_startup_timeout_fails() {
+    let place = http_workspace("limited-start", "startup_timeout = \"5s\"");
+    let ended = run_work(&place, "");
+    let (kind, message, help) = task_error(&ended);
+    assert!(matches!(kind.as_str(), "agent_unavailable" | "rate_limited"), "{kind}");
+    assert!(message.contains("429") && !message.contains("is not known"), "{message}");
+    assert!(help.contains("asks to wait 1h") && help.contains("startup_timeout"), "{help}");
+    assert_eq!(file_lines(&place, "methods"), ["server/discover", "initialize"]);
+}
+
+#[test]
+fn redirect_names_the_new_url() {
+    for status in ["301", "302", "303"] {
+        let ended = run_work(&http_workspace(&format!("redirects-{status}"), ""), "");
+        let (kind, message, help) = task_error(&ended);
+        assert_eq!(kind, "agent_unavailable");
+        assert!(message.contains("/mcp/`") && message.contains(status) && !message.contains("405"), "{message}");
+        assert!(help.contains("write the new address into `url` of `[agents.hard]`"), "{help}");
+    }
+    for status in ["307", "308"] {
+        assert_worked(&run_work(&http_workspace(&format!("redirects-{status}"), ""), ""));
+    }
+}
+
+#[test]
+fn legacy_http_transport_is_reported() {
+    let ended = run_work(&http_workspace("old-transport", ""), "");
+    let (kind, message, help) = task_error(&ended);
+    assert_eq!(kind, "agent_unavailable");
+    assert!(message.contains("HTTP+SSE transport of 2024-11-05"), "{message}");
+    assert!(help.contains("mcp-proxy"), "{help}");
+}
+
+#[test]
+fn arguments_in_the_command_are_reported() {
+    let place = Workspace::new();
+    place.write("agents.toml", "[agents.hard]\ncommand = \"npx -y some-server\"\n");
+    let ended = run_work(&place, "");
+    let help = task_error(&ended).2;
+    assert!(help.contains("`command = \"npx\"` and `args = [\"-y\", \"some-server\"]`"), "{help}");
+}
+
+#[test]
+fn configured_era_mismatch_is_reported() {
+    let place = workspace("ends-not", "protocol = \"modern\"");
+    let help = task_error(&run_work(&place, "")).2;
+    assert!(help.contains("remove `protocol = \"modern\"` from `[agents.hard]`"), "{help}");
+}
+
+#[test]
+fn era_cache_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = workspace("ends-on-probe", "");
+    assert_worked(&run_work(&place, ""));
+    let file = place.path("state/kapell/eras.json");
+    let mode = std::fs::metadata(&file).expect("the file of eras").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text: Value = serde_json::from_slice(&std::fs::read(&file).expect("reads")).expect("JSON");
+    assert_eq!(text["eras"].as_object().map(|eras| eras.len()), Some(1));
+}
+
+#[test]
+fn honors_retry_after_of_a_server() {
+    for mode in ["limited-call", "busy-call"] {
+        let ended = run_work(&http_workspace(mode, ""), "retry: { max_attempts: 2, backoff: { initial: 1ms } }");
+        assert_worked(&ended);
+        assert_eq!(ended.result()["tasks"]["a"]["attempts"], 2, "{mode}");
+    }
+}
+
+#[test]
+fn retry_after_beyond_the_deadline_fails_the_task() {
+    let ended = run_work(&http_workspace("limited-for-long", ""), "retry: 3, deadline: 1m");
+    let (kind, _, help) = task_error(&ended);
+    assert_eq!((kind.as_str(), ended.result()["tasks"]["a"]["attempts"].as_u64()), ("rate_limited", Some(1)));
+    assert!(help.contains("asks to wait 1h"), "{help}");
+}
+
+#[test]
+fn task_waits_for_a_late_agent() {
+    let place = workspace("comes-later", "");
+    let text = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let opens = text.replace("[agents.hard]", "[agents.opens]").replace("\"comes-later\"", "\"opens\"");
+    place.write("agents.toml", text + &opens);
+    // The server waits for `opens`, a fallback that is connected only when it is needed.
+    let plan = "name: x\ntasks:\n\
+                \x20 - { id: early, agent: hard, tool: work, on_failure: continue }\n\
+                \x20 - { id: open, needs: [early], agent: hard, tool: work, fallback: [{ agent: opens, tool: work }] }\n\
+                \x20 - { id: late, needs: [open], agent: hard, tool: work, retry: { max_attempts: 4, backoff: { initial: 100ms } } }\n";
+    let ended = place.run_plan(plan, &[]);
+    assert_eq!(ended.task("early"), ("failed".into(), Some("agent_unavailable".into())), "{ended:?}");
+    assert_eq!(
+        (ended.task("open"), ended.task("late")),
+        (("succeeded".into(), None), ("succeeded".into(), None)),
+        "{ended:?}"
+    );
+    assert_eq!(ended.result()["tasks"]["late"]["agent"], "hard");
+}
+
+#[test]
+fn stale_tool_list_does_not_reject_calls() {
+    for mode in ["modern-changes", "modern-announces"] {
+        let place = workspace(mode, "");
+        let plan = "name: x\ntasks:\n\
+                    \x20 - { id: change, agent: hard, tool: migrate }\n\
+                    \x20 - { id: a, needs: [change], agent: hard, tool: read, with: { id: 7 } }\n\
+                    \x20 - { id: bad, needs: [a], agent: hard, tool: read, with: { id: x }, on_failure: continue }\n";
+        let ended = place.run_plan(plan, &[]);
+        assert_eq!(ended.task("a"), ("succeeded".into(), None), "{mode} {ended:?}");
+        assert_eq!(ended.task("bad"), ("failed".into(), Some("invalid_arguments".into())), "{mode} {ended:?}");
+        let subscribes = file_lines(&place, "methods").contains(&"subscriptions/listen".to_owned());
+        assert_eq!(subscribes, mode == "modern-announces");
+    }
+}
+
+/// A process that is killed at the end of a test, even if the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // This fails only if the process has already ended, as it should.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_unknown_authority_is_named_at_once_and_can_be_made_known() {
+    let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/tls/authority.pem");
+    let own = http_workspace("tls", "startup_timeout = \"1h\"");
+    let agents = std::fs::read_to_string(own.path("agents.toml")).expect("written").replace("http://", "https://");
+    own.write("agents.toml", agents);
+
+    let other = Workspace::new();
+    let mut server = Command::new("python3");
+    server.args([&server_script(), "tls", &other.path("").display().to_string(), "0"]);
+    let _server = Running(server.spawn().expect("python3 starts"));
+    let port = wait_for("the server", || file_lines(&other, "listens").pop());
+    let url = format!("url = \"https://127.0.0.1:{port}/mcp\"\nstartup_timeout = \"1h\"\n");
+    other.write("agents.toml", format!("[agents.hard]\n{url}"));
+
+    for place in [own, other] {
+        let (kind, message, help) = task_error(&run_work(&place, ""));
+        assert_eq!(kind, "agent_unavailable", "{message}");
+        assert!(message.contains("no TLS connection") && message.contains("UnknownIssuer"), "{message}");
+        assert!(help.contains("set `SSL_CERT_FILE` to a PEM file"), "{help}");
+        let mut command = place.command(["run", "plan.yaml", "--output", "json", "--no-input"]);
+        let known =
+            CommandOutput::from_output(command.env("SSL_CERT_FILE", &authority).output().expect("kapell starts"));
+        assert_worked(&known);
+    }
+}

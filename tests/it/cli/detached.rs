@@ -1,0 +1,204 @@
+//! Detached runs, and commands that act on them from other processes.
+
+use serde_json::{Value, json};
+
+use crate::support::workspace::{CommandOutput, Workspace, wait_for};
+
+const BOOK: &str = "name: trip\ntasks:\n\
+    \x20 - { id: book, agent: travel, tool: book_trip, with: { city: Lisbon, delay_ms: 1 } }\n\
+    \x20 - { id: keep, approve: Keep it?, needs: [book], agent: archive, tool: store_document, with: { title: t, text: x } }\n";
+
+/// A detached run.
+struct DetachedRun<'p> {
+    workspace: &'p Workspace,
+    run: String,
+}
+
+impl<'p> DetachedRun<'p> {
+    fn start(place: &'p Workspace, arguments: &[&str]) -> Self {
+        let mut all = vec!["run", "--detach", "--journal", "journal.db"];
+        all.extend(arguments);
+        let started = place.kapell(&all);
+        assert_eq!(started.code, Some(0), "{started:?}");
+        let run = started.stdout.trim_end().to_owned();
+        assert!(started.stderr.contains(&format!("kapell logs -f {run}")), "{started:?}");
+        Self { workspace: place, run }
+    }
+
+    /// Runs a command about this run.
+    fn kapell(&self, command: &[&str], arguments: &[&str]) -> CommandOutput {
+        self.workspace.kapell(&[command, &[&self.run], arguments, &["--journal", "journal.db"]].concat())
+    }
+
+    fn show(&self) -> Value {
+        self.kapell(&["runs", "show"], &["--output", "json"]).result()
+    }
+
+    /// Waits for `count` open questions, and returns them.
+    fn wait_for_questions(&self, count: usize) -> Vec<Value> {
+        wait_for("the questions", || {
+            let listed = self.kapell(&["questions"], &["--output", "json"]).result();
+            let questions = listed.as_array().expect("a list").clone();
+            (questions.len() == count).then_some(questions)
+        })
+    }
+
+    fn kill(&self) {
+        if let Some(process) = self.show()["process"].as_u64() {
+            let killed = std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status();
+            assert!(killed.expect("kill").success());
+        }
+    }
+}
+
+impl Drop for DetachedRun<'_> {
+    fn drop(&mut self) {
+        // A failed test leaves no process behind.
+        if std::thread::panicking() {
+            self.kill();
+        }
+    }
+}
+
+#[test]
+fn another_process_answers_questions_of_a_detached_run() {
+    let place = Workspace::new();
+    place.write_agents(&[]).write("plan.yaml", BOOK);
+    let run = DetachedRun::start(&place, &["plan.yaml"]);
+    let asked = run.wait_for_questions(1);
+    assert_eq!(
+        (&asked[0]["run"], &asked[0]["question"], &asked[0]["asker"]["agent"]["agent"]),
+        (&json!(run.run), &json!("q1"), &json!("travel"))
+    );
+    assert_eq!(asked[0]["fields"][0]["name"], "confirm");
+    let shown = place.kapell(&["questions", "--journal", "journal.db"]);
+    assert!(shown.stdout.contains(&format!("kapell answer {} q1 --field confirm=…", run.run)), "{shown:?}");
+
+    for (arguments, says) in [
+        (&["q1", "--field", "confirm=perhaps"][..], "`confirm`: `perhaps` does not fit: expected yes or no"),
+        (&["q1", "--accept"], "`confirm` is required"),
+        (&["q1", "--field", "row=3"], "`row` is no field of the form; it has `confirm`, `notes`"),
+        (&["q9", "--accept"], "the run has no question `q9`"),
+        (&["q1"], "required arguments"),
+        (&["q1", "--accept", "--decline"], "cannot be used with"),
+    ] {
+        let refused = run.kapell(&["answer"], arguments);
+        assert!(refused.code == Some(2) && refused.stderr.contains(says), "{arguments:?}: {refused:?}");
+    }
+    assert_eq!(run.wait_for_questions(1).len(), 1);
+
+    let answered = run.kapell(&["answer"], &["q1", "--field", "confirm=yes", "--field", "notes=quiet"]);
+    assert_eq!((answered.code, answered.stderr), (Some(0), format!("q1 of run {}: accepted\n", run.run)));
+    let again = run.kapell(&["answer"], &["q1", "--decline"]);
+    assert!(again.code == Some(2) && again.stderr.contains("accepted by command (process "), "{again:?}");
+
+    assert_eq!(run.wait_for_questions(1)[0]["question"], "q2");
+    assert_eq!(run.kapell(&["answer"], &["q2", "--accept"]).code, Some(0));
+    assert_eq!(run.kapell(&["logs", "-f"], &[]).code, Some(0));
+    let shown = run.show();
+    assert_eq!((&shown["status"], &shown["tasks"]["book"]["output"]["notes"]), (&json!("succeeded"), &json!("quiet")));
+    let late = run.kapell(&["answer"], &["q2", "--accept"]);
+    assert!(late.code == Some(2) && late.stderr.contains("has ended: succeeded"), "{late:?}");
+    let said = std::fs::read_to_string(place.path(&format!("journal.logs/{}.log", run.run))).expect("a log");
+    assert!(said.contains("(by command (process ") && said.contains("\"status\": \"booked\""), "{said}");
+}
+
+#[test]
+fn another_process_cancels_a_detached_run() {
+    let place = Workspace::new();
+    place.write_agents(&["silent"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, agent: odd-silent, tool: work }, { id: b, approve: Now?, agent: odd-silent, tool: work }]\n");
+    let run = DetachedRun::start(&place, &["plan.yaml"]);
+    run.wait_for_questions(1);
+    let cancelled = run.kapell(&["cancel"], &[]);
+    assert_eq!((cancelled.code, cancelled.stderr), (Some(0), format!("run {} is cancelled\n", run.run)));
+    assert_eq!(run.show()["status"], "cancelled");
+    let again = run.kapell(&["cancel"], &[]);
+    assert!(again.code == Some(2) && again.stderr.contains("has ended: cancelled"), "{again:?}");
+}
+
+#[test]
+fn requests_to_a_stopped_run_wait_for_the_next_process() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-good, tool: work }]\n");
+    let run = DetachedRun::start(&place, &["plan.yaml"]);
+    run.wait_for_questions(1);
+    run.kill();
+    wait_for("the process to be gone", || (run.show()["status"] == "interrupted").then_some(()));
+    let answered = run.kapell(&["answer"], &["q1", "--accept"]);
+    assert!(answered.code == Some(0) && answered.stderr.contains("kapell resume"), "{answered:?}");
+    assert_eq!(run.wait_for_questions(1)[0]["answer_waits"], true);
+    let again = run.kapell(&["answer"], &["q1", "--decline"]);
+    assert!(again.code == Some(2) && again.stderr.contains("has an answer that waits"), "{again:?}");
+    let resumed = run.kapell(&["resume"], &["--no-input", "--output", "json"]);
+    assert_eq!((resumed.code, resumed.task("a").0.as_str()), (Some(0), "succeeded"), "{resumed:?}");
+    assert!(!resumed.stderr.contains("left open"), "{resumed:?}");
+}
+
+#[test]
+fn stopped_run_is_canceled_immediately() {
+    let place = Workspace::new();
+    place.write_agents(&["silent"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-silent, tool: work }, { id: b, agent: odd-silent, tool: work }]\n");
+    let run = DetachedRun::start(&place, &["plan.yaml"]);
+    wait_for("the call", || run.kapell(&["logs"], &[]).stdout.contains("b#1: calls").then_some(()));
+    run.wait_for_questions(1);
+    run.kill();
+    wait_for("the process to be gone", || (run.show()["status"] == "interrupted").then_some(()));
+    let cancelled = run.kapell(&["cancel"], &[]);
+    assert!(cancelled.code == Some(0) && cancelled.stderr.ends_with("is cancelled\n"), "{cancelled:?}");
+    assert_eq!(run.show()["status"], "cancelled");
+    let resumed = run.kapell(&["resume"], &["--no-input"]);
+    assert!(resumed.code == Some(2) && resumed.stderr.contains("has ended (cancelled)"), "{resumed:?}");
+    assert_eq!(run.kapell(&["logs"], &[]).stdout.matches(": calls ").count(), 1, "nothing is called again");
+}
+
+#[test]
+fn only_one_process_drives_a_run() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-good, tool: work }]\n");
+    let run = DetachedRun::start(&place, &["plan.yaml"]);
+    let process = run.show()["process"].to_string();
+    let refused = run.kapell(&["resume"], &[]);
+    let says = format!("is being driven by process {process}");
+    assert!(refused.code == Some(1) && refused.stderr.contains(&says), "{refused:?}");
+    assert_eq!(run.kapell(&["cancel"], &[]).code, Some(0));
+}
+
+#[test]
+fn startup_failure_is_reported_before_detaching() {
+    let place = Workspace::new();
+    place.write_agents(&[]).write("plan.yaml", "name: x\ntasks: [{ id: a, agent: nobody, tool: work }]\n");
+    for (plan, code, says) in [
+        ("plan.yaml", 2, "nobody"),
+        ("missing.yaml", 2, "missing.yaml"),
+        ("-", 2, "a plan from standard input cannot be detached"),
+        ("plan a trip", 2, "needs a language model"),
+    ] {
+        let ended = place.kapell(&["run", "--detach", plan]);
+        assert!(
+            ended.code == Some(code) && ended.stderr.contains(says) && ended.stdout.is_empty(),
+            "{plan}: {ended:?}"
+        );
+    }
+    place.write("taken", "").write("plan.yaml", BOOK);
+    let ended = place.kapell(&["run", "--detach", "plan.yaml", "--journal", "taken/journal.db"]);
+    assert!(ended.code == Some(1) && ended.stderr.contains("could not be started"), "{ended:?}");
+    let left = std::fs::read_dir(place.path("state/kapell/journal.logs")).expect("a folder").count();
+    assert_eq!(left, 0, "a run that never began keeps no log");
+}
+
+#[test]
+fn detached_run_outlives_its_session() {
+    let place = Workspace::new();
+    place.write_agents(&["good"]);
+    place.write("plan.yaml", "name: x\ntasks: [{ id: a, approve: Now?, agent: odd-good, tool: work }]\n");
+    let run = DetachedRun::start(&place, &["plan.yaml"]);
+    let process = run.show()["process"].as_u64().expect("driven").to_string();
+    let listed = std::process::Command::new("ps").args(["-o", "sid=,tty=", "-p", &process]).output().expect("ps");
+    let listed = String::from_utf8_lossy(&listed.stdout).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(listed, [process.as_str(), "?"], "a session of its own, and no terminal");
+    assert_eq!(run.kapell(&["cancel"], &[]).code, Some(0));
+}

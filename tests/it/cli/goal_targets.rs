@@ -1,0 +1,133 @@
+//! The texts that `run` and `plan` accept as a goal, and the output file of `plan`.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::support::{
+    scripted_endpoint::ScriptedEndpoint,
+    workspace::{CommandOutput, Workspace},
+};
+
+fn plan_answer() -> String {
+    let call = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
+    let task = json!({"id": "t1", "title": "Read", "depends_on": [], "call": call, "bindings": []});
+    json!({"analysis": "", "tasks": [task]}).to_string()
+}
+
+/// Returns a workspace with the demo agents and a model that plans one task.
+fn workspace() -> (Workspace, ScriptedEndpoint) {
+    let endpoint = ScriptedEndpoint::with_replies([&*plan_answer()]);
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{}\n{agents}", endpoint.config_section()));
+    (place, endpoint)
+}
+
+/// Asserts that a command line is refused with these texts in its message.
+fn assert_refused(ended: &CommandOutput, expected: &[&str]) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+    for text in expected {
+        assert!(ended.stderr.contains(text), "`{text}` is missing in:\n{}", ended.stderr);
+    }
+}
+
+#[test]
+fn mistyped_plan_is_not_sent_to_a_model() {
+    let (place, endpoint) = workspace();
+    std::fs::create_dir(place.path("docs")).expect("a folder");
+    place.write("lisbon.yaml", "name: x\ntasks: []\n");
+    place.write("my trip.yml", "name: x\ntasks: []\n");
+    for command in ["run", "plan"] {
+        let goal = format!("`kapell {command} --goal TEXT`");
+        for (text, expected) in [
+            ("lisbon", "did you mean `lisbon.yaml`?"),
+            ("lisbn.yaml", "did you mean `lisbon.yaml`?"),
+            ("./lisbon", "did you mean `./lisbon.yaml`?"),
+            ("my trip", "did you mean `my trip.yml`?"),
+            ("plans/oslo", "there is no plan file `plans/oslo`"),
+            ("2+2", "there is no plan file `2+2`"),
+            ("summarize the file plan.yaml", "ends like a plan file and was taken for one"),
+            ("docs", "`docs` is a directory"),
+            ("docs/", "`docs/` is a directory"),
+        ] {
+            assert_refused(&place.kapell(&[command, text]), &[expected, &goal]);
+        }
+        for blank in ["", " ", "\u{3000}\n"] {
+            assert_refused(&place.kapell(&[command, blank]), &["the goal is blank"]);
+            assert_refused(&place.kapell(&[command, "--goal", blank]), &["the goal is blank"]);
+        }
+        assert_refused(&place.kapell(&[command]), &["required"]);
+    }
+    assert_refused(&place.kapell(&["run", "--detach", "lisbon"]), &["did you mean `lisbon.yaml`?"]);
+    assert_refused(
+        &place.kapell(&["plan", "lisbon.yaml"]),
+        &["`lisbon.yaml` names a plan", "`kapell run lisbon.yaml`"],
+    );
+    // The first request is for a goal, so none of the texts above was sent.
+    let text = "計画を立ててください。予算は￥50,000です";
+    assert_eq!(place.kapell(&["run", text, "--dry-run"]).code, Some(0));
+    let asked = endpoint.next_request()["messages"].to_string();
+    assert!(asked.contains(text), "{asked}");
+}
+
+#[test]
+fn explicit_goal_can_have_any_text() {
+    for text in ["lisbon.yaml", "-", "- find me a hotel", "--dry-run", "docs", "Explain ${{ unclosed"] {
+        let (place, endpoint) = workspace();
+        place.write("lisbon.yaml", "name: x\ntasks: []\n");
+        let ended = place.kapell(&["plan", "--goal", text]);
+        assert_eq!(ended.code, Some(0), "{text}: {ended:?}");
+        let asked = endpoint.next_request()["messages"][1]["content"].as_str().expect("text").to_owned();
+        assert!(asked.contains(&format!("\n\n{text}\n\n")), "{asked}");
+        assert_eq!(place.kapell(&["run", "--goal", text, "--dry-run"]).code, Some(0));
+        place.write("goal.yaml", ended.stdout);
+        assert_eq!(place.kapell(&["validate", "goal.yaml"]).code, Some(0));
+    }
+}
+
+#[test]
+fn written_plan_is_private_and_never_overwrites() {
+    let (place, endpoint) = workspace();
+    let plan = |output: &str, more: &[&str]| {
+        // The widest permissions that a person's shell can grant.
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(env!("CARGO_BIN_EXE_kapell"));
+        command.args(["plan", "Read about Lisbon", "-o", output]).args(more).current_dir(place.path(""));
+        command.env("HOME", place.path("")).env("XDG_STATE_HOME", place.path("state")).env("NO_COLOR", "1");
+        CommandOutput::from_output(command.output().expect("kapell starts"))
+    };
+    let written = plan("plan.yaml", &[]);
+    assert_eq!(written.code, Some(0), "{written:?}");
+    let mode = |name: &str| std::fs::metadata(place.path(name)).expect("written").permissions().mode() & 0o777;
+    assert_eq!(mode("plan.yaml"), 0o600);
+    endpoint.next_request();
+
+    place.write("edited.yaml", "mine").write("target", "untouched");
+    std::fs::create_dir(place.path("folder")).expect("a folder");
+    std::os::unix::fs::symlink("target", place.path("link.yaml")).expect("linked");
+    std::os::unix::fs::symlink("nothing", place.path("dangling.yaml")).expect("linked");
+    let made = std::process::Command::new("mkfifo").arg(place.path("fifo")).status().expect("mkfifo");
+    assert!(made.success());
+    assert_refused(&plan("edited.yaml", &[]), &["`edited.yaml` exists already", "`--force` replaces it"]);
+    for (output, kind) in [
+        ("folder", "is a directory"),
+        ("link.yaml", "is a symbolic link"),
+        ("dangling.yaml", "is a symbolic link"),
+        ("fifo", "is a FIFO"),
+        ("/dev/null", "is a device"),
+    ] {
+        assert_refused(&plan(output, &[]), &[&format!("`{output}` {kind}")]);
+        assert_refused(&plan(output, &["--force"]), &[&format!("`{output}` {kind}")]);
+    }
+    assert_eq!(std::fs::read_to_string(place.path("edited.yaml")).expect("reads"), "mine");
+    assert!(!place.path("nothing").exists());
+
+    let replaced = plan("edited.yaml", &["--force"]);
+    assert_eq!(replaced.code, Some(0), "{replaced:?}");
+    let text = std::fs::read_to_string(place.path("edited.yaml")).expect("reads");
+    assert_eq!((text, mode("edited.yaml")), (std::fs::read_to_string(place.path("plan.yaml")).expect("reads"), 0o600));
+    assert!(plan("-", &[]).stdout.contains("tool: research"));
+    assert_eq!(std::fs::read_to_string(place.path("target")).expect("reads"), "untouched");
+}

@@ -1,0 +1,263 @@
+//! Language models: the findings of `kapell doctor`, and the destination of each key.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{Receiver, channel},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::workspace::{CommandOutput, Workspace};
+
+/// Starts an endpoint that answers each request with `answer`: from its head and body to a status line and a body.
+/// Returns its base URL and the heads of all requests.
+pub(crate) fn start_endpoint(answer: fn(&str, &Value) -> (&'static str, Value)) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}/v1", listener.local_addr().expect("bound"));
+    let (sender, heads) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                let Some((head, body)) = read_request(&stream) else { return };
+                let (status, reply) = answer(&head, &body);
+                let _ = sender.send(head);
+                let reply = reply.to_string();
+                let length = reply.len();
+                let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+                let _ = stream.write_all(format!("{head}{reply}").as_bytes());
+            });
+        }
+    });
+    (address, heads)
+}
+
+fn read_request(stream: &TcpStream) -> Option<(String, Value)> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let start = head.len();
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = head[start..].to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((head, serde_json::from_slice(&body).ok()?))
+}
+
+fn message_response(message: Value) -> (&'static str, Value) {
+    let choices = json!([{"index": 0, "message": message, "finish_reason": "stop"}]);
+    ("200 OK", json!({"model": "m-1", "choices": choices, "usage": {"prompt_tokens": 30, "completion_tokens": 10}}))
+}
+
+pub(crate) fn text_response(content: &str) -> (&'static str, Value) {
+    message_response(json!({"role": "assistant", "content": content}))
+}
+
+/// Returns the number of words in the last message.
+fn words(body: &Value) -> usize {
+    let messages = body["messages"].as_array().into_iter().flatten();
+    messages.last().and_then(|message| message["content"].as_str()).map_or(0, |text| text.split_whitespace().count())
+}
+
+/// Returns the response with this number of prompt tokens if the prompt is long, and `reply` unchanged otherwise.
+fn having_read(tokens: usize, body: &Value, reply: (&'static str, Value)) -> (&'static str, Value) {
+    let (status, mut reply) = reply;
+    if words(body) > 1_000 {
+        reply["usage"]["prompt_tokens"] = json!(tokens);
+    }
+    (status, reply)
+}
+
+/// Answers in every format and calls every tool.
+pub(crate) fn capable_model(_: &str, body: &Value) -> (&'static str, Value) {
+    let reply = match body.pointer("/tools/0/function/name") {
+        Some(name) => message_response(
+            json!({"tool_calls": [{"id": "1", "function": {"name": name, "arguments": {"ready": true}}}]}),
+        ),
+        None => text_response("{\"ready\": true, \"colour\": \"green\"}"),
+    };
+    having_read(words(body) + 12, body, reply)
+}
+
+/// Truncates prompts to its context silently.
+fn forgetful(_: &str, body: &Value) -> (&'static str, Value) {
+    having_read(4_096, body, text_response("{\"ready\": true, \"colour\": \"green\"}"))
+}
+
+/// Refuses prompts that exceed its context.
+fn small(_: &str, body: &Value) -> (&'static str, Value) {
+    match words(body) {
+        0..=2_000 => text_response("{\"ready\": true, \"colour\": \"green\"}"),
+        _ => {
+            let said = "request (6100 tokens) exceeds the available context size (2048 tokens)";
+            ("400 Bad Request", json!({"error": {"message": said, "type": "exceed_context_size_error"}}))
+        }
+    }
+}
+
+/// Answers in prose, whatever the requested format.
+fn text_only_model(_: &str, _: &Value) -> (&'static str, Value) {
+    let (status, mut body) = text_response("I am ready, and I like green.");
+    body["usage"] = Value::Null;
+    (status, body)
+}
+
+/// Requires another name for the output limit.
+fn strict_model(_: &str, body: &Value) -> (&'static str, Value) {
+    match body.get("max_tokens") {
+        Some(_) => {
+            let said = "Unsupported parameter: use 'max_completion_tokens' instead.";
+            (
+                "400 Bad Request",
+                json!({"error": {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}}),
+            )
+        }
+        None => having_read(6_100, body, text_response("```json\n{\"ready\": false, \"colour\": \"red\"}\n```")),
+    }
+}
+
+/// Returns the checks of one model in a report, without its times.
+fn report_checks(ended: &CommandOutput) -> Vec<Value> {
+    let mut report = ended.result();
+    for model in report.as_array_mut().expect("a list") {
+        assert!(model.as_object_mut().expect("an object").shift_remove("milliseconds").is_some_and(|n| n.is_u64()));
+    }
+    report.as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn doctor_reports_checks_and_settings() {
+    let place = Workspace::new();
+    let [(good, _), (chat, _), (odd, _)] =
+        [start_endpoint(capable_model), start_endpoint(text_only_model), start_endpoint(strict_model)];
+    place.write(
+        "agents.toml",
+        format!(
+            "[llm]\nbase_url = \"{good}\"\nmodel = \"m\"\ntools = true\nprices = {{ input = 1, output = 2 }}\n\
+             [models.chatty]\nbase_url = \"{chat}\"\nmodel = \"c\"\ntools = true\n\
+             [models.picky]\nbase_url = \"{odd}\"\nmodel = \"p\"\n"
+        ),
+    );
+    let ended = place.kapell(&["doctor", "--output", "json"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""));
+    let check =
+        |name: &str, outcome: &str, message: &str| json!({"check": name, "outcome": outcome, "message": message});
+    let undeclared = |section: &str| format!("not declared; if the model takes tools, set `tools = true` in {section}");
+    let expected = [
+        json!({"name": "llm", "model": "m", "base_url": good, "ok": true, "checks": [
+            check("reply", "works", "from `m-1`"),
+            check("structured output", "works", "the reply keeps to its schema"),
+            check("usage", "works", "30 tokens in, 10 out, $0.000050"),
+            check("tools", "works", "it asks for a tool when told to"),
+            check("context", "works", "a prompt of 6000 words was read whole: 6020 tokens"),
+        ]}),
+        json!({"name": "chatty", "model": "c", "base_url": chat, "ok": false, "checks": [
+            check("reply", "works", "from `m-1`"),
+            check("structured output", "fails", "the reply does not keep to its schema (it holds no JSON); \
+                set `structured_output = \"json_object\"` in [models.chatty]"),
+            check("usage", "absent", "not told by this endpoint"),
+            check("tools", "fails", "it did not ask for a tool that it had to ask for; set `tool_choice = \"auto\"` or \
+                `tools = false` in [models.chatty]"),
+            check("context", "absent", "a prompt of 6000 words was answered; without its usage, nothing says how much of it \
+                was read"),
+        ]}),
+        json!({"name": "picky", "model": "p", "base_url": odd, "ok": false, "checks": [
+            check("reply", "fails", &format!("model `p` at `{odd}` answered 400 Bad Request: Unsupported parameter: use \
+                'max_completion_tokens' instead.; set `max_tokens_field = \"max_completion_tokens\"` in [models.picky]")),
+        ]}),
+    ];
+    assert_eq!(report_checks(&ended), expected);
+
+    // The suggested fix works.
+    let fixed = format!(
+        "[llm]\nbase_url = \"{odd}\"\nmodel = \"p\"\nmax_tokens_field = \"max_completion_tokens\"\n\
+         structured_output = \"text\"\n"
+    );
+    place.write("fixed.toml", fixed);
+    let ended = place.kapell(&["doctor", "--agents", "fixed.toml"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let mut lines = ended.stdout.lines();
+    let first = lines.next().unwrap_or_default();
+    assert!(first.starts_with(&format!("llm  p at {odd}  ")) && first.ends_with(" ms"), "{first}");
+    let rest = lines.collect::<Vec<_>>().join("\n");
+    let tools = undeclared("[llm]");
+    let expected = format!(
+        "    reply             works  from `m-1`\n    \
+         structured output works  the reply keeps to its schema\n    \
+         usage             works  30 tokens in, 10 out\n    \
+         tools             -      {tools}\n    \
+         context           works  a prompt of 6000 words was read whole: 6100 tokens"
+    );
+    assert_eq!(rest, expected);
+}
+
+#[test]
+fn the_doctor_finds_contexts_that_are_too_small() {
+    let place = Workspace::new();
+    let [(forgetful, _), (small, _)] = [start_endpoint(forgetful), start_endpoint(small)];
+    place.write(
+        "agents.toml",
+        format!(
+            "[llm]\nbase_url = \"{forgetful}\"\nmodel = \"f\"\n[models.small]\nbase_url = \"{small}\"\nmodel = \"s\"\n"
+        ),
+    );
+    let ended = place.kapell(&["doctor", "--output", "json"]);
+    let context = |model: &Value| {
+        let check = model["checks"].as_array().and_then(|checks| checks.last()).expect("checks");
+        assert_eq!(
+            (&check["check"], &check["outcome"], &model["ok"]),
+            (&json!("context"), &json!("fails"), &json!(false))
+        );
+        check["message"].as_str().unwrap_or_default().to_owned()
+    };
+    let found: Vec<String> = report_checks(&ended).iter().map(context).collect();
+    let lost = "only 4096 tokens of a prompt of 6000 words were read, and the rest was lost without an error; start the \
+                server with a larger context (Ollama: the variable `OLLAMA_CONTEXT_LENGTH`; ";
+    assert!(ended.code == Some(1) && found[0].starts_with(lost), "{found:?}");
+    let refused = "a prompt of 6000 words is too long for it: ";
+    assert!(found[1].starts_with(refused) && found[1].contains("exceeds the available context size"), "{found:?}");
+}
+
+#[test]
+fn doctor_without_a_model_explains_the_configuration() {
+    let place = Workspace::new();
+    place.write("agents.toml", "");
+    let ended = place.kapell(&["doctor"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+    assert!(
+        ended.stderr.contains("no language model is configured") && ended.stderr.contains("[llm]"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn key_is_sent_only_to_its_endpoint() {
+    let place = Workspace::new();
+    let [(first, first_heads), (second, second_heads)] = [start_endpoint(capable_model), start_endpoint(capable_model)];
+    place.write(
+        "agents.toml",
+        format!(
+            "[llm]\nbase_url = \"{first}\"\nmodel = \"m\"\napi_key_env_var = \"FIRST\"\nquery = {{ v = \"1\" }}\n\
+             [models.other]\nbase_url = \"{second}?w=2\"\nmodel = \"m\"\nenv_http_headers = {{ x-key = \"SECOND\" }}\n"
+        ),
+    );
+    let mut command = place.command(["doctor"]);
+    command.env("FIRST", "first-canary").env("SECOND", "second-canary").env("OPENAI_API_KEY", "third-canary");
+    let ended = CommandOutput::from_output(command.output().expect("kapell starts"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let (first, second) = (first_heads.recv().expect("a request"), second_heads.recv().expect("a request"));
+    assert!(first.starts_with("POST /v1/chat/completions?v=1 "), "{first}");
+    assert!(first.contains("authorization: Bearer first-canary"), "{first}");
+    assert!(!first.contains("second-canary") && !first.contains("third-canary"), "{first}");
+    assert!(second.starts_with("POST /v1/chat/completions?w=2 "), "{second}");
+    assert!(second.contains("x-key: second-canary"), "{second}");
+    assert!(!second.contains("authorization") && !second.contains("first-"), "{second}");
+}

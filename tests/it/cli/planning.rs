@@ -1,0 +1,260 @@
+//! Goals that a scripted model plans over the demo agents: shown, saved and run.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cli::terminal_answers::run_in_terminal,
+    support::{
+        scripted_endpoint::ScriptedEndpoint,
+        workspace::{CommandOutput, Workspace},
+    },
+};
+
+const GOAL: &str = "Plan a weekend in Lisbon and tell me what to read first";
+
+/// Returns a workspace with the demo agents and a model with these replies.
+fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, ScriptedEndpoint) {
+    let endpoint = ScriptedEndpoint::with_replies(answers);
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{}\n{agents}", endpoint.config_section()));
+    (place, endpoint)
+}
+
+/// Returns a plan that researches Lisbon and stores a document about the first finding.
+fn valid_plan() -> Value {
+    json!({
+        "analysis": "Reading comes from the research agent; the archive keeps a note on the first find.",
+        "tasks": [
+            {
+                "id": "t1", "title": "What to read", "depends_on": [],
+                "call": {"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}},
+                "bindings": [],
+            },
+            {
+                "id": "t2", "title": "A note", "depends_on": ["t1"],
+                "call": {"tool": "archive.store_document", "args": {
+                    "title": null, "text": "Read this first:\n\n${{ tasks.t1.output.findings[0].note }}", "format": null,
+                    "delay_ms": null,
+                }},
+                "bindings": [{"arg": "title", "task": "t1", "output": "/findings/0/title"}],
+            },
+        ],
+    })
+}
+
+/// Returns the same plan with a tool that the agent does not have.
+fn plan_with_unknown_tool() -> String {
+    valid_plan().to_string().replace("store_document", "store_documents")
+}
+
+/// Returns the command and its output, without what differs from run to run. The progress lines are removed, since they
+/// come in the order in which agents answer.
+fn normalized_output(place: &Workspace, ended: &CommandOutput) -> String {
+    let err = ended.stderr.lines().filter(|line| !line.starts_with('[')).map(|line| format!("{line}\n")).collect();
+    place.normalized_output(&CommandOutput { code: ended.code, stdout: ended.stdout.clone(), stderr: err })
+}
+
+#[test]
+fn plan_command_writes_an_editable_plan() {
+    let (place, endpoint) = workspace([&*valid_plan().to_string()]);
+    let ended = place.kapell(&["plan", GOAL, "-o", "plan.yaml"]);
+    insta::assert_snapshot!(normalized_output(&place, &ended));
+    insta::assert_snapshot!("plan", std::fs::read_to_string(place.path("plan.yaml")).expect("written"));
+    let request = endpoint.next_request();
+    assert_eq!((&request["model"], request["messages"].as_array().map(Vec::len)), (&json!("tiny"), Some(2)));
+    let asked = request["messages"][1]["content"].as_str().expect("text");
+    assert!(asked.contains(GOAL) && asked.contains("travel.book_trip"), "{asked}");
+    assert_eq!(place.kapell(&["validate", "plan.yaml"]).code, Some(0));
+    let printed = place.kapell(&["plan", GOAL]);
+    assert_eq!(printed.stdout, std::fs::read_to_string(place.path("plan.yaml")).expect("written"));
+}
+
+#[test]
+fn goal_is_planned_and_run() {
+    let (place, _endpoint) = workspace([&*valid_plan().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
+    let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db"]);
+    insta::assert_snapshot!(normalized_output(&place, &ended));
+}
+
+#[test]
+fn spending_of_a_goal_includes_planning() {
+    let (place, _endpoint) =
+        workspace([&*plan_with_unknown_tool(), &*valid_plan().to_string(), "Read the first one [t1]; noted [t2]."]);
+    let ended = place.kapell(&["run", GOAL, "--no-input", "--output", "json", "--journal", "journal.db"]);
+    let calls = |llm: u64, tool: u64| {
+        json!({
+            "llm_calls": llm, "tool_calls": tool, "input_tokens": 12 * llm, "output_tokens": 3 * llm,
+            "untold_replies": 0, "cost_usd": 0.0,
+        })
+    };
+    assert_eq!(ended.result()["spent"], calls(4, 2), "{ended:?}");
+    let json = place.kapell(&["runs", "show", "last", "--output", "json", "--journal", "journal.db"]).result();
+    let tasks = json!({"t1": calls(1, 1), "t2": calls(0, 1), "answer": calls(1, 0)});
+    assert_eq!(json["spending"], json!({"planning": calls(2, 0), "tasks": tasks, "agents": {}}));
+    let turn = json["planning"]["turns"][1].clone();
+    let usage = json!({"input_tokens": 12, "output_tokens": 3});
+    assert_eq!((&turn["model"], &turn["usage"]), (&json!("tiny-7b"), &usage));
+    assert_eq!(json["planning"]["goal"], GOAL);
+    let text = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]);
+    let (head, spent) = text.stdout.split_once("\nspent\n").expect("a section");
+    assert!(head.contains(&format!("goal     {GOAL}\n")), "{head}");
+    insta::assert_snapshot!("spent", spent);
+    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]);
+    let planned = format!("run: planned in 2 turns, 24 tokens in, 6 out, for the goal: {GOAL}");
+    assert!(logs.stdout.lines().nth(1).is_some_and(|line| line.ends_with(&planned)), "{}", logs.stdout);
+}
+
+#[test]
+fn unknown_tool_is_repaired() {
+    let prose = format!("Here you are:\n```json\n{}\n```\nEnjoy!", valid_plan());
+    let (place, endpoint) = workspace([&*plan_with_unknown_tool(), &*prose]);
+    let ended = place.kapell(&["run", GOAL, "--no-input", "--dry-run"]);
+    insta::assert_snapshot!(normalized_output(&place, &ended));
+    endpoint.next_request();
+    let messages = endpoint.next_request()["messages"].clone();
+    assert_eq!(messages.as_array().map(Vec::len), Some(4), "{messages}");
+    assert_eq!(messages[2], json!({"role": "assistant", "content": plan_with_unknown_tool()}));
+    insta::assert_snapshot!("repair", messages[3]["content"].as_str().expect("text"));
+}
+
+#[test]
+fn invalid_plan_is_saved_with_diagnostics() {
+    let nonsense = json!({"analysis": "Hm.", "tasks": [
+        {"id": "t1", "title": "x", "depends_on": ["t9"], "call": {"tool": "nobody.nothing", "args": {}}, "bindings": []},
+        {"id": "t1", "title": "y", "depends_on": [], "call": {"tool": "travel.book_trip", "args_json": "{city"},
+         "bindings": [], "extra": true},
+        {"id": "t3", "title": "z", "depends_on": [], "call": {"tool": "research.research", "args": {"depth": 9}},
+         "bindings": []},
+    ]});
+    let (place, endpoint) = workspace(["I cannot do that.", &*plan_with_unknown_tool(), &*nonsense.to_string()]);
+    let ended = place.kapell(&["run", GOAL, "--no-input", "--journal", "journal.db"]);
+    insta::assert_snapshot!(normalized_output(&place, &ended));
+    endpoint.next_request();
+    let messages = endpoint.next_request()["messages"].clone();
+    assert_eq!(messages[2]["content"], "I cannot do that.");
+    let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
+    let again = place.kapell(&["validate", saved.path().to_str().expect("UTF-8")]);
+    assert_eq!(again.code, Some(2), "{again:?}");
+    assert!(!place.path("journal.db").exists(), "nothing ran");
+}
+
+#[test]
+fn unreadable_answer_is_saved() {
+    let (place, _endpoint) = workspace(["I cannot do that.\nReally not."]);
+    let ended = place.kapell(&["plan", GOAL, "-o", "plan.yaml"]);
+    insta::assert_snapshot!(normalized_output(&place, &ended));
+    assert!(!place.path("plan.yaml").exists());
+    let plans = place.path("state/kapell/journal.plans");
+    let saved = std::fs::read_dir(plans).expect("saved").next().expect("one").expect("an entry");
+    insta::assert_snapshot!("no_plan", std::fs::read_to_string(saved.path()).expect("reads"));
+}
+
+#[test]
+fn documented_models_plan_and_answer_a_goal() {
+    let sections =
+        include_str!("../../../docs/models.md").split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let models: Vec<&str> = sections.filter(|section| section.contains("\nprovider = ")).collect();
+    assert_eq!(models.len(), 3, "OpenAI, Ollama and llama.cpp");
+    for model in models {
+        let (place, endpoint) =
+            workspace([&*valid_plan().to_string(), "Read the first one [t1]; it is noted down [t2]."]);
+        let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+        let (_, agents) = demo.split_once("\n[agents").expect("the demo agents");
+        let base_url = endpoint.config_section().lines().nth(1).map(str::to_owned).expect("an address");
+        // As in the page, but at another address.
+        place.write("agents.toml", format!("{model}{base_url}\n\n[agents{agents}"));
+        let mut command = place.command(["run", GOAL, "--no-input"]);
+        let ended = CommandOutput::from_output(command.env("OPENAI_API_KEY", "key").output().expect("kapell starts"));
+        assert_eq!(ended.code, Some(0), "{model}\n{ended:?}");
+        assert_eq!(ended.stdout, "Read the first one [t1]; it is noted down [t2].\n", "{model}");
+        let asked = endpoint.next_request()["model"].clone();
+        assert!(asked.as_str().is_some_and(|name| model.contains(name)), "{asked}");
+    }
+}
+
+#[test]
+fn goal_without_a_model_explains_the_configuration() {
+    let place = Workspace::new();
+    place.write_agents(&[]);
+    for arguments in [vec!["run", GOAL], vec!["plan", GOAL]] {
+        let ended = place.kapell(&arguments);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+        for expected in ["needs a language model", "[llm]", "base_url", "agents file"] {
+            assert!(ended.stderr.contains(expected), "`{expected}` is missing in:\n{}", ended.stderr);
+        }
+    }
+    let missing = place.kapell(&["run", "plans/lisbon.yml"]);
+    assert!(missing.code == Some(2) && missing.stderr.contains("plans/lisbon.yml"), "{missing:?}");
+}
+
+#[test]
+fn approved_plan_runs_only_after_yes() {
+    let (place, _endpoint) = workspace([&*valid_plan().to_string()]);
+    let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db", "--output", "json"];
+    let nobody = place.kapell(&arguments);
+    insta::assert_snapshot!(normalized_output(&place, &nobody));
+    assert!(!place.path("journal.db").exists(), "nothing ran");
+    let said = |answer: &str| run_in_terminal(&place, &[("[Y/n, :cancel]> ", answer)], None, &arguments);
+    let no = said("n\n");
+    assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
+    let yes = said("y\n");
+    assert_eq!((yes.code, yes.task("t2").0.as_str()), (Some(0), "succeeded"), "{yes:?}");
+    let saved = std::fs::read_dir(place.path("journal.plans")).expect("saved").next().expect("one").expect("an entry");
+    let written = place.kapell(&["run", saved.path().to_str().expect("UTF-8"), "--approve", "plan", "--no-input"]);
+    assert_eq!((written.code, written.stdout.as_str()), (Some(4), ""), "{written:?}");
+}
+
+#[test]
+fn a_person_at_a_terminal_sees_what_a_goal_would_do_before_it_runs() {
+    let (place, _endpoint) = workspace([&*valid_plan().to_string()]);
+    let run = |steps: &[(&str, &str)], further: &[&str]| {
+        let arguments = [&["run", GOAL, "--journal", "journal.db", "--output", "json"], further].concat();
+        run_in_terminal(&place, steps, None, &arguments)
+    };
+    let no = run(&[("[Y/n, :cancel]> ", "n\n")], &[]);
+    assert_eq!((no.code, no.stdout.as_str()), (Some(7), ""), "{no:?}");
+    for line in ["t1: research.research (", "t2: archive.store_document (may be repeated), after t1"] {
+        assert!(no.stderr.contains(line), "`{line}` is missing in:\n{}", no.stderr);
+    }
+    assert!(!place.path("journal.db").exists(), "nothing ran");
+    let enter = run(&[("[Y/n, :cancel]> ", "\n")], &[]);
+    assert_eq!((enter.code, enter.task("t2").0.as_str()), (Some(0), "succeeded"), "{enter:?}");
+    for further in [&["--yes"][..], &["--no-input"]] {
+        let unasked = run(&[], further);
+        assert_eq!((unasked.code, unasked.stderr.contains("[Y/n")), (Some(0), false), "{unasked:?}");
+    }
+}
+
+#[test]
+fn planning_excludes_unavailable_agents() {
+    let asks_it = valid_plan().to_string().replace("archive.store_document", "gone.store_document");
+    let (place, endpoint) = workspace([&*asks_it, &*valid_plan().to_string()]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{agents}[agents.gone]\ncommand = \"no-such-program\"\n"));
+    let ended = place.kapell(&["plan", GOAL]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("planning without agent `gone`"), "{}", ended.stderr);
+    endpoint.next_request();
+    let told = endpoint.next_request()["messages"][3]["content"].to_string();
+    assert!(told.contains("in task `t2`: the agent `gone` could not be asked for its tools"), "{told}");
+}
+
+#[test]
+fn endpoint_failure_and_invalid_options_are_reported() {
+    let (place, _endpoint) = workspace(["never asked"]);
+    let inputs = place.kapell(&["run", GOAL, "--param", "city=Lisbon"]);
+    assert!(inputs.code == Some(2) && inputs.stderr.contains("only a plan has inputs"), "{inputs:?}");
+    let folder = place.kapell(&["plan", GOAL, "-o", "nowhere/plan.yaml"]);
+    assert!(folder.code == Some(2) && folder.stderr.contains("nowhere"), "{folder:?}");
+    let agents = "[llm]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\ntimeout = \"1s\"\n";
+    place.write("agents.toml", agents);
+    let nothing = place.kapell(&["plan", GOAL]);
+    assert!(nothing.code == Some(1) && nothing.stderr.contains("no agent offers a tool"), "{nothing:?}");
+    place.write_agents(&[]);
+    let demo = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{agents}{demo}"));
+    let away = place.kapell(&["plan", GOAL]);
+    assert!(away.code == Some(1) && away.stderr.contains("127.0.0.1:9"), "{away:?}");
+}

@@ -1,0 +1,226 @@
+//! Failures in the middle of a run: a scripted model replans the pending tasks, and the change is shown and run.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cli::terminal_answers::run_in_terminal,
+    support::{
+        scripted_endpoint::ScriptedEndpoint,
+        workspace::{CommandOutput, Workspace},
+    },
+};
+
+const GOAL: &str = "Find something to read on Lisbon and note it down";
+
+/// Returns a workspace with the demo agents, an agent whose `work` fails, and a model with these replies.
+fn workspace<'r>(answers: impl IntoIterator<Item = &'r str>) -> (Workspace, ScriptedEndpoint) {
+    let endpoint = ScriptedEndpoint::with_replies(answers);
+    let place = Workspace::new();
+    place.write_agents(&["fails"]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    place.write("agents.toml", format!("{}\n{agents}", endpoint.config_section()));
+    (place, endpoint)
+}
+
+fn task_json(id: &str, call: Value, bindings: Value) -> Value {
+    json!({"id": id, "title": format!("The {id}"), "depends_on": [], "call": call, "bindings": bindings})
+}
+
+fn failing_task(id: &str) -> Value {
+    task_json(id, json!({"tool": "odd-fails.work", "args": {}}), json!([]))
+}
+
+fn store_task(id: &str, text: &str) -> Value {
+    let arguments = json!({"title": "Lisbon", "text": text, "format": null, "delay_ms": null});
+    task_json(id, json!({"tool": "archive.store_document", "args": arguments}), json!([]))
+}
+
+/// Returns a plan of a document, a call that fails, and two documents: of the failed call's result, and of nothing.
+fn plan_json() -> String {
+    let mut last = store_task("t4", "Done.");
+    last["depends_on"] = json!(["t1", "t3"]);
+    let mut lost = store_task("t3", "${{ tasks.t2.text }}");
+    lost["depends_on"] = json!(["t1"]);
+    let mut failing = failing_task("t2");
+    failing["depends_on"] = json!(["t1"]);
+    json!({"analysis": "Note, look, note.", "tasks": [store_task("t1", "First."), failing, lost, last]}).to_string()
+}
+
+fn patch_json(keep: &[&str], tasks: &[Value]) -> String {
+    json!({"analysis": "The library has no such city.", "keep": keep, "tasks": tasks}).to_string()
+}
+
+/// Returns a patch that reads about Lisbon elsewhere, and stores a document about it.
+fn research_patch() -> String {
+    let reading = json!({"tool": "research.research", "args": {"topic": "Lisbon", "depth": 1, "delay_ms": 1}});
+    let noted = store_task("t6", "After ${{ tasks.t1.output.bytes }}: ${{ tasks.t5.output.findings[0].note }}");
+    patch_json(&[], &[task_json("t5", reading, json!([])), noted])
+}
+
+/// Returns the output, with only the progress lines that begin with one of `subjects`, without times and IDs.
+fn normalized_output(ended: &CommandOutput, subjects: &[&str]) -> String {
+    let told = ended.stderr.lines().filter_map(|line| line.split_once("] ")?.1.into());
+    let told: Vec<&str> = told.filter(|line: &&str| subjects.iter().any(|subject| line.starts_with(subject))).collect();
+    format!("exit code {:?}\n--- stdout\n{}--- stderr\n{}\n", ended.code, ended.stdout, told.join("\n"))
+}
+
+fn run_goal(place: &Workspace, arguments: &[&str]) -> CommandOutput {
+    let mut all = vec!["run", GOAL, "--no-input", "--journal", "journal.db"];
+    all.extend(arguments);
+    place.kapell(&all)
+}
+
+#[test]
+fn planner_model_replans_and_default_model_answers() {
+    let answer = "There is much to read [t5], and it is noted down [t1, t6]. The task t2 failed.";
+    let (place, endpoint) = workspace([&*plan_json(), &*research_patch(), answer]);
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("just written");
+    let able = endpoint.config_section().replace("[llm]", "[models.able]").replace("tiny", "able");
+    place.write("agents.toml", format!("{able}\n[planner]\nmodel = \"able\"\n{agents}"));
+    let ended = run_goal(&place, &[]);
+    let stated = format!("{answer}\n\nNot done: t2 failed: no such city\n");
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), &*stated), "{ended:?}");
+    let asked: Vec<_> = std::iter::repeat_with(|| endpoint.next_request()["model"].clone()).take(3).collect();
+    assert_eq!(asked, ["able", "able", "tiny"]);
+}
+
+#[test]
+fn failed_task_is_replanned() {
+    let answer = "There is much to read [t5], and it is noted down [t1, t6]. The task t2 failed.";
+    let (place, endpoint) = workspace([&*plan_json(), &*research_patch(), answer]);
+    let ended = run_goal(&place, &[]);
+    insta::assert_snapshot!(normalized_output(&ended, &["replan", "the planner"]));
+    endpoint.next_request();
+    let asked = endpoint.next_request();
+    let question = asked["messages"][1]["content"].as_str().expect("text");
+    let tasks: Vec<&str> = question.lines().filter(|line| line.starts_with("{\"task\"")).collect();
+    let told: Vec<Value> = tasks.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let statuses: Vec<_> = told.iter().map(|task| (task["task"].as_str(), task["status"].as_str())).collect();
+    let expected = [("t1", "succeeded"), ("t2", "failed or skipped"), ("t3", "lost"), ("t4", "lost")];
+    assert_eq!(statuses, expected.map(|(task, status)| (Some(task), Some(status))));
+    let ids = asked.pointer("/response_format/json_schema/schema/properties/tasks/items/properties/id/enum/0");
+    assert_eq!(ids, Some(&json!("t5")), "{asked}");
+
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db", "--output", "json"]).result();
+    let of = |id: &str, key: &str| shown["tasks"][id][key].clone();
+    assert_eq!((of("t2", "status"), of("t2", "replanned")), (json!("failed"), json!(1)));
+    assert_eq!((of("t3", "status"), of("t6", "status")), (json!("skipped"), json!("succeeded")));
+    let shown = place.kapell(&["runs", "show", "last", "--journal", "journal.db"]).stdout;
+    assert!(shown.contains("the rest of the plan was planned anew: replan 1"), "{shown}");
+    let logs = place.kapell(&["logs", "last", "--journal", "journal.db"]).stdout;
+    assert!(logs.contains("replan 1: goes on with another remainder: - t3; - t4; + t5: research.research"), "{logs}");
+}
+
+#[test]
+fn failure_is_replanned_once() {
+    let (place, _endpoint) =
+        workspace([&*plan_json(), &*patch_json(&[], &[failing_task("t5")]), "never asked for a third plan"]);
+    let ended = run_goal(&place, &["--replan", "9", "--output", "json"]);
+    assert_eq!((ended.code, ended.task("t5").0.as_str()), (Some(1), "failed"), "{ended:?}");
+    let help = &ended.result()["tasks"]["t5"]["error"]["help"];
+    assert_eq!(help, "`t2` failed in the same way and was replanned, so it is not tried once more");
+}
+
+#[test]
+fn empty_patch_ends_the_run() {
+    let (place, _endpoint) = workspace([&*plan_json(), &*patch_json(&[], &[]), "Noted [t1]; t2 failed."]);
+    let ended = run_goal(&place, &[]);
+    insta::assert_snapshot!(normalized_output(&ended, &["replan"]));
+}
+
+#[test]
+fn invalid_patch_is_repaired() {
+    let reused = patch_json(&["t3", "t1"], &[store_task("t4", "Again."), store_task("t5", "${{ tasks.t2.text }}")]);
+    let (place, endpoint) =
+        workspace([&*plan_json(), &*reused, &*research_patch(), "Read [t5], noted [t1, t6]; t2 failed."]);
+    let ended = run_goal(&place, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    endpoint.next_request();
+    endpoint.next_request();
+    insta::assert_snapshot!(endpoint.next_request()["messages"][3]["content"].as_str().expect("text"));
+}
+
+#[test]
+fn failed_replan_keeps_the_failure() {
+    let (place, _endpoint) = workspace([
+        &*plan_json(),
+        "Hm.",
+        &*patch_json(&["t9"], &[]),
+        &*patch_json(&["t3"], &[]),
+        "Noted [t1]; t2, t3 and t4 are missing.",
+    ]);
+    let ended = run_goal(&place, &[]);
+    insta::assert_snapshot!(normalized_output(&ended, &["replan"]));
+}
+
+#[test]
+fn zero_replans_disable_replanning() {
+    let (place, _endpoint) = workspace([&*plan_json(), "Noted [t1]; t2, t3 and t4 are missing."]);
+    let ended = run_goal(&place, &["--replan", "0", "--output", "stream-json"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(!ended.stdout.contains("replan_started"), "{}", ended.stdout);
+}
+
+/// Returns a plan with a task that fails, and one that needs it.
+fn failing_plan(keys: &str, on_failure: &str) -> String {
+    format!(
+        "name: notes\n{keys}tasks:\n  - {{ id: look, agent: odd-fails, tool: work{on_failure} }}\n  \
+         - {{ id: note, needs: [look], agent: archive, tool: store_document, with: {{ title: t, text: x }} }}\n"
+    )
+}
+
+#[test]
+fn written_plan_is_replanned_by_key_or_flag() {
+    let rest = patch_json(&[], &[store_task("t1", "Instead.")]);
+    for (keys, on_failure, arguments, code) in [
+        ("", ", on_failure: replan", vec![], 0),
+        ("defaults: { on_failure: replan }\nreplan: 2\n", "", vec![], 0),
+        ("", "", vec!["--replan", "1"], 0),
+        ("replan: 0\n", ", on_failure: replan", vec!["--replan", "1"], 0),
+        ("replan: 0\n", ", on_failure: replan", vec![], 1),
+        ("", "", vec![], 1),
+        ("", ", on_failure: replan", vec!["--replan", "0"], 1),
+        ("", ", on_failure: fail", vec!["--replan", "1"], 1),
+    ] {
+        let (place, _endpoint) = workspace([&*rest]);
+        let ended = place.run_plan(&failing_plan(keys, on_failure), &arguments);
+        assert_eq!(ended.code, Some(code), "{keys}{on_failure}{arguments:?}: {ended:?}");
+        assert_eq!(ended.task("t1").0, if code == 0 { "succeeded" } else { "" });
+    }
+}
+
+#[test]
+fn replan_without_a_model_is_a_warning() {
+    let place = Workspace::new();
+    place.write_agents(&["fails"]);
+    let ended = place.run_plan(&failing_plan("", ", on_failure: replan"), &[]);
+    assert_eq!((ended.code, ended.task("note").0.as_str()), (Some(1), "skipped"), "{ended:?}");
+    let warning = "a replan needs a language model, and none is configured: the failure counts as `fail`";
+    assert!(ended.stderr.contains(warning), "{}", ended.stderr);
+    let valid = place.kapell(&["validate", "plan.yaml", "--offline"]);
+    assert!(valid.code == Some(0) && valid.stderr.contains(warning), "{valid:?}");
+    let flag = place.run_plan(&failing_plan("", ""), &["--replan", "1"]);
+    assert!(flag.code == Some(2) && flag.stderr.contains("`--replan` needs a language model"), "{flag:?}");
+}
+
+#[test]
+fn approved_run_asks_before_replanning() {
+    let answers = [&*plan_json(), &*research_patch(), "Read [t5], noted [t1, t6]; t2 failed."];
+    let said = |answer: &[&str]| {
+        let (place, endpoint) = workspace(answers);
+        let prompts = ["[Y/n, :cancel]> ", "[y/n, :cancel]> "];
+        let steps: Vec<_> = prompts.into_iter().zip(answer.iter().copied()).collect();
+        let arguments = ["run", GOAL, "--approve", "plan", "--journal", "journal.db"];
+        let ended = run_in_terminal(&place, &steps, None, &arguments);
+        drop(endpoint);
+        ended
+    };
+    let yes = said(&["y\n", "y\n"]);
+    assert_eq!(yes.code, Some(0), "{yes:?}");
+    assert!(yes.stderr.contains("replan 1: + t5: research.research, The t5"), "{}", yes.stderr);
+    let no = said(&["y\n", "n\n"]);
+    assert_eq!(no.code, Some(1), "{no:?}");
+    assert!(no.stderr.contains("nothing changes: not approved"), "{}", no.stderr);
+    let nobody = said(&["y\n", "\u{4}"]);
+    assert_eq!(nobody.code, Some(4), "{nobody:?}");
+}

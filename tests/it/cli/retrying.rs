@@ -1,0 +1,181 @@
+//! `kapell retry`: the calls that it repeats, and the plan that it uses.
+
+use crate::{
+    cli::interruption::{recorded_calls, wait_for_call, workspace},
+    support::workspace::{CommandOutput, Workspace, send_signal},
+};
+
+const PLAN: &str = "
+name: steps
+defaults: { effect: at_most_once }
+tasks:
+  - { id: list, agent: steps, tool: list }
+  - id: each
+    foreach: ${{ tasks.list.output['items'] }}
+    as: label
+    agent: steps
+    tool: step
+    with: { label: '${{ label }}' }
+  - { id: after, needs: [each], agent: steps, tool: step, with: { label: after } }
+";
+
+/// Runs the plan over four items, where `c` fails, and clears the record of calls.
+fn failed_run() -> Workspace {
+    let place = workspace();
+    place.write("plan.yaml", PLAN).write("items", "a b c d").write("fail-c", "");
+    let ended = place.kapell(&["run", "plan.yaml", "--no-input"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let mut made = recorded_calls(&place);
+    made.sort();
+    assert_eq!(made, ["a", "b", "c", "d"]);
+    clear_calls(&place);
+    place
+}
+
+fn clear_calls(place: &Workspace) {
+    std::fs::remove_file(place.path("calls")).expect("there were calls");
+    std::fs::remove_file(place.path("fail-c")).expect("it failed");
+}
+
+fn run_retry(place: &Workspace, options: &[&str]) -> CommandOutput {
+    place.kapell(&[&["retry", "last", "--no-input", "--output", "json"], options].concat())
+}
+
+/// Returns an error without line wrapping.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn retry_calls_only_failed_items() {
+    for from in ["list", "each", "after"] {
+        let place = failed_run();
+        let ended = run_retry(&place, &["--from", from]);
+        assert_eq!((ended.code, ended.task("after").0.as_str()), (Some(0), "succeeded"), "--from {from}: {ended:?}");
+        assert_eq!(recorded_calls(&place), ["c", "after"], "--from {from}");
+    }
+}
+
+#[test]
+fn retry_from_an_item_is_rejected() {
+    let place = failed_run();
+    let ended = run_retry(&place, &["--from", "each[2]"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        unwrapped(&ended.stderr).contains("`--from each` calls the items that did not succeed"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn changed_plan_is_reported_and_can_be_used() {
+    let place = failed_run();
+    let corrected = PLAN.replace("label: after", "label: corrected");
+    place.write("plan.yaml", &corrected);
+    let refused = run_retry(&place, &["--from", "each"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let message = unwrapped(&refused.stderr);
+    assert!(message.contains("task `after` has another call or prompt"), "{message}");
+    assert!(message.contains("--plan") && message.contains("--accept-changes"), "{message}");
+    assert!(!place.path("calls").exists(), "nothing was called");
+
+    let ended = run_retry(&place, &["--from", "each", "--plan", "plan.yaml"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(recorded_calls(&place), ["c", "corrected"]);
+    // The new run has the corrected file as its source, so the plan has not changed.
+    std::fs::remove_file(place.path("calls")).expect("there were calls");
+    assert_eq!(run_retry(&place, &["--from", "after"]).code, Some(0));
+    assert_eq!(recorded_calls(&place), ["corrected"]);
+}
+
+#[test]
+fn changed_plan_can_be_ignored() {
+    let place = failed_run();
+    place.write("plan.yaml", PLAN.replace("label: after", "label: corrected"));
+    assert_eq!(run_retry(&place, &["--from", "each", "--accept-changes"]).code, Some(0));
+    assert_eq!(recorded_calls(&place), ["c", "after"]);
+}
+
+#[test]
+fn missing_agent_is_reported_before_any_call() {
+    let place = failed_run();
+    let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
+    place.write("agents.toml", agents.replace("agents.steps", "agents.other"));
+    let refused = run_retry(&place, &["--from", "each"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(unwrapped(&refused.stderr).contains("agent `steps`"), "{}", refused.stderr);
+}
+
+/// Runs the plan over three items, and sends a signal while the second is running.
+fn stopped(name: &str) -> Workspace {
+    let place = workspace();
+    place
+        .write("plan.yaml", PLAN.replace("as: label", "as: label\n    max_parallel: 1"))
+        .write("items", "a b c")
+        .write("hold-b", "");
+    let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
+    wait_for_call(&place, "b");
+    send_signal(&host, name);
+    host.wait().expect("it ends");
+    std::fs::remove_file(place.path("hold-b")).expect("it was held");
+    std::fs::remove_file(place.path("calls")).expect("there were calls");
+    place
+}
+
+#[test]
+fn a_run_that_was_stopped_is_resumed_or_cancelled_first_and_nothing_of_it_is_repeated_unasked() {
+    for (name, decision) in [("INT", "done"), ("KILL", "repeat")] {
+        let place = stopped(name);
+        let refused = run_retry(&place, &["--from", "each"]);
+        assert_eq!(refused.code, Some(2), "{name}: {refused:?}");
+        let message = unwrapped(&refused.stderr);
+        assert!(message.contains("kapell resume") && message.contains("kapell cancel"), "{name}: {message}");
+        let cancelled = place.kapell(&["cancel", "last"]);
+        assert_eq!(cancelled.code, Some(0), "{name}: {cancelled:?}");
+
+        // The outcome of `b` is unknown, so the retry asks as a resumed run would.
+        let paused = run_retry(&place, &["--from", "each"]);
+        assert_eq!(paused.code, Some(4), "{name}: {paused:?}");
+        assert!(paused.stderr.contains("calling it again may do `each[1]` twice"), "{name}: {}", paused.stderr);
+        assert_eq!(recorded_calls(&place), ["c"], "{name}: what is known to be open is called");
+        place
+            .write("answers.yaml", format!("answers:\n  - {{ task: 'each[1]', accept: {{ outcome: {decision} }} }}\n"));
+        let ended = place.kapell(&["resume", "--answers", "answers.yaml", "--output", "json"]);
+        assert_eq!((ended.code, ended.task("after").0.as_str()), (Some(0), "succeeded"), "{name}: {ended:?}");
+        let expected: &[&str] = if decision == "done" { &["c", "after"] } else { &["c", "b", "after"] };
+        assert_eq!(recorded_calls(&place), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_parameters_that_has_changed_is_named_and_the_inputs_stay_as_they_were() {
+    let place = workspace();
+    let plan = "
+name: steps
+inputs: { label: { type: string }, other: { type: string, default: x }, given: { type: string } }
+tasks:
+  - { id: first, agent: steps, tool: step, with: { label: '${{ inputs.label }}' } }
+";
+    place.write("plan.yaml", plan).write("params.yaml", "label: before\ngiven: file\n");
+    let run = ["run", "plan.yaml", "--params-file", "params.yaml", "--param", "given=line", "--no-input"];
+    assert_eq!(place.kapell(&run).code, Some(0));
+    let note = |params: &str| {
+        place.write("params.yaml", params);
+        let ended = run_retry(&place, &["--from", "first"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let lines = ended.stderr.lines().find(|line| line.starts_with("changed since"));
+        lines.map(|line| line.split("params.yaml").nth(1).expect("the file").to_owned())
+    };
+    let same = "{ given: another, label: before } # the same, but for what the command line gave";
+    assert_eq!(note(same), None);
+    let stay = "; the inputs stay as they were";
+    assert_eq!(note("label: after\nother: y\n"), Some(format!("` gives other values for `label`, `other`{stay}")));
+    let unfit = "` does not give the inputs of the plan any more; they stay as they were";
+    for params in ["label: [", "label: 3", "[]", "unknown: x"] {
+        assert_eq!(note(params).as_deref(), Some(unfit), "{params}");
+    }
+    assert!(recorded_calls(&place).iter().all(|label| label == "before"));
+    std::fs::remove_file(place.path("params.yaml")).expect("it is there");
+    assert_eq!(run_retry(&place, &["--from", "first"]).code, Some(0), "the run has its inputs");
+}

@@ -1,0 +1,267 @@
+//! Pools of agents, and a host that records their requests.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use indexmap::IndexMap;
+use kapell::{
+    mcp::{Host, Options, Pool, SamplingSupport, UnreachablePolicy},
+    model::{
+        AgentPolicy, AgentSpec, Answer, AttemptId, ChatError, ChatPart, ChatReply, ChatRequest, CheckpointKey,
+        Checkpoints, ChildProcess, Elicitation, HumanDuration, JsonObject, LogMessage, Origin, Progress, Protocol,
+        SamplingPolicy, StartAttempt, Transport,
+    },
+};
+use rmcp::model::{ListToolsResult, Tool};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+/// A host that answers as configured and records everything.
+pub(crate) struct RecordingHost {
+    directory: tempfile::TempDir,
+    answer: Answer,
+    record: Mutex<HostRecord>,
+    withdrawn: Notify,
+}
+
+#[derive(Default)]
+struct HostRecord {
+    delay: Duration,
+    reply: Option<Result<ChatReply, ChatError>>,
+    elicited: Vec<(Origin, Elicitation)>,
+    sampled: Vec<(Origin, ChatRequest)>,
+    rounds: Vec<(u32, Option<String>, Value)>,
+    progress: Vec<Progress>,
+    logged: Vec<(Origin, LogMessage)>,
+    checkpoints: Vec<(CheckpointKey, Value)>,
+}
+
+impl RecordingHost {
+    pub(crate) fn new() -> Arc<Self> {
+        Self::with_answer(Answer::Decline)
+    }
+
+    pub(crate) fn with_answer(answer: Answer) -> Arc<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        Arc::new(Self { directory, answer, record: Mutex::default(), withdrawn: Notify::new() })
+    }
+
+    /// Returns the saved checkpoints, oldest first.
+    pub(crate) fn checkpoints(&self) -> Vec<(CheckpointKey, Value)> {
+        self.record.lock().unwrap().checkpoints.clone()
+    }
+
+    /// Returns the checkpoints that a later process finds.
+    pub(crate) fn saved_checkpoints(&self) -> Checkpoints {
+        let mut notes = Checkpoints::default();
+        for (key, note) in self.checkpoints() {
+            notes.insert(key, note);
+        }
+        notes
+    }
+
+    pub(crate) fn set_delay(&self, thinking: Duration) {
+        self.record.lock().unwrap().delay = thinking;
+    }
+
+    pub(crate) fn set_reply(&self, reply: Result<ChatReply, ChatError>) {
+        self.record.lock().unwrap().reply = Some(reply);
+    }
+
+    pub(crate) fn log_directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn elicited(&self) -> Vec<(Origin, Elicitation)> {
+        self.record.lock().unwrap().elicited.clone()
+    }
+
+    pub(crate) fn sampled(&self) -> Vec<(Origin, ChatRequest)> {
+        self.record.lock().unwrap().sampled.clone()
+    }
+
+    pub(crate) fn rounds(&self) -> Vec<(u32, Option<String>, Value)> {
+        self.record.lock().unwrap().rounds.clone()
+    }
+
+    pub(crate) fn progress(&self) -> Vec<Progress> {
+        self.record.lock().unwrap().progress.clone()
+    }
+
+    pub(crate) fn logged(&self) -> Vec<(Origin, LogMessage)> {
+        self.record.lock().unwrap().logged.clone()
+    }
+
+    /// Waits until a question was withdrawn.
+    pub(crate) async fn withdrawn(&self) {
+        self.withdrawn.notified().await;
+    }
+}
+
+struct NotifyOnDrop<'a>(Option<&'a Notify>);
+
+impl Drop for NotifyOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(notify) = self.0 {
+            notify.notify_one();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Host for RecordingHost {
+    async fn elicit(&self, origin: Origin, elicitation: Elicitation) -> Answer {
+        let thinking = {
+            let mut told = self.record.lock().unwrap();
+            told.elicited.push((origin, elicitation));
+            told.delay
+        };
+        let mut dropped = NotifyOnDrop(Some(&self.withdrawn));
+        tokio::time::sleep(thinking).await;
+        dropped.0 = None;
+        self.answer.clone()
+    }
+
+    async fn sample(&self, origin: Origin, chat: ChatRequest) -> Result<ChatReply, ChatError> {
+        let (thinking, reply) = {
+            let mut told = self.record.lock().unwrap();
+            told.sampled.push((origin, chat));
+            (told.delay, told.reply.clone())
+        };
+        tokio::time::sleep(thinking).await;
+        reply.unwrap()
+    }
+
+    async fn on_input_required(&self, _: AttemptId, round: u32, request_state: Option<String>, requests: Value) {
+        self.record.lock().unwrap().rounds.push((round, request_state, requests));
+    }
+
+    fn checkpoint(&self, key: CheckpointKey, note: Value) -> BoxFuture<'static, ()> {
+        self.record.lock().unwrap().checkpoints.push((key, note));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_progress(&self, _: &AttemptId, progress: Progress) {
+        self.record.lock().unwrap().progress.push(progress);
+    }
+
+    fn on_log(&self, origin: Origin, message: LogMessage) {
+        self.record.lock().unwrap().logged.push((origin, message));
+    }
+}
+
+/// Returns a host that answers everything.
+pub(crate) fn answering_host() -> Arc<RecordingHost> {
+    let host = RecordingHost::with_answer(Answer::Accept { content: Some(json!({"name": "Ada"})) });
+    host.set_reply(Ok(ChatReply {
+        parts: vec![ChatPart::Text { text: "in short".to_owned() }],
+        cost_usd: None,
+        warning: None,
+        model: "small".to_owned(),
+        stop_reason: "endTurn".to_owned(),
+        usage: None,
+    }));
+    host
+}
+
+/// Returns a pool with the given agents.
+pub(crate) fn pool(specs: Vec<AgentSpec>, host: &Arc<RecordingHost>) -> Pool {
+    let options = Options {
+        log_dir: host.log_directory().to_owned(),
+        era_cache: None,
+        unreachable: UnreachablePolicy::Retry,
+        sampling: SamplingSupport::WithTools,
+        client_name: "test".to_owned(),
+        client_version: "0".to_owned(),
+    };
+    Pool::new(specs, options, host.clone())
+}
+
+/// Returns an agent with the simplest settings.
+pub(crate) fn spec(id: &str, transport: Transport) -> AgentSpec {
+    AgentSpec {
+        id: id.into(),
+        transport,
+        protocol: Protocol::Auto,
+        startup_timeout: Duration::from_secs(20),
+        max_processes: 1,
+        sampling: SamplingPolicy::default(),
+        check_results: kapell::model::ResultChecks::Strict,
+        policy: AgentPolicy {
+            required: false,
+            max_concurrency: 4,
+            tool_timeout: HumanDuration(Duration::from_secs(20)),
+            effect: None,
+            fingerprint: String::new(),
+        },
+        enabled_tools: None,
+        disabled_tools: Vec::new(),
+        capabilities: IndexMap::new(),
+    }
+}
+
+/// Returns a child process with this command.
+pub(crate) fn process(command: &str, args: &[&str]) -> ChildProcess {
+    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    ChildProcess { command: command.to_owned(), args, env: IndexMap::new(), cwd: None }
+}
+
+/// Returns the agent `odd`, which misbehaves as `mode` says.
+pub(crate) fn odd_agent(mode: &str) -> AgentSpec {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/agents/odd.py");
+    spec("odd", Transport::Stdio(process("python3", &[script.to_str().unwrap(), mode])))
+}
+
+/// Returns an attempt at a tool of the agent `odd`.
+pub(crate) fn attempt(tool: &str, arguments: Value) -> StartAttempt {
+    StartAttempt {
+        attempt: AttemptId { task: "t".into(), number: 1 },
+        agent: "odd".into(),
+        tool: tool.into(),
+        arguments: object(arguments),
+        timeout: Duration::from_secs(20),
+        deadline: None,
+        awaits: None,
+    }
+}
+
+/// Returns a list of tools with these names, which accept any object.
+pub(crate) fn tools_result(names: &[&'static str]) -> ListToolsResult {
+    let schema = Arc::new(object(json!({"type": "object"})));
+    ListToolsResult::with_all_items(names.iter().map(|&name| Tool::new(name, name, schema.clone())).collect())
+}
+
+/// Returns the object in a value.
+pub(crate) fn object(value: Value) -> JsonObject {
+    value.as_object().cloned().unwrap()
+}
+
+/// Waits until the condition holds.
+pub(crate) async fn wait_until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it does not come to that");
+}
+
+/// Returns whether a process exists and is not a zombie.
+pub(crate) fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
+}
+
+/// Waits until all of the processes have ended.
+pub(crate) async fn wait_until_gone(pids: &[u32]) {
+    let gone = async {
+        while pids.iter().any(|pid| is_running(*pid)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone).await.expect("a process is left");
+}

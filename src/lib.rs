@@ -1,7 +1,7 @@
 //! kapell: runs task graphs over MCP agent servers, durably, and merges the results into one answer.
 //! The rooms and what each may name are described in `ARCHITECTURE.md`.
 
-// What people read passes one filter: `cli::exit_code` and `report::screen` write it.
+// What people read passes one filter: `cli::exit_code` and `crate::ui::terminal::screen` write it.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
@@ -9,14 +9,13 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod expression;
-pub mod human;
 pub mod journal;
 mod json_schema;
 pub mod llm;
 pub mod mcp;
 pub mod model;
 pub mod planner;
-pub mod report;
 pub mod runtime;
-pub mod synthesizer;
 pub mod system;
+pub mod ui;
+pub mod view;

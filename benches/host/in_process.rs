@@ -5,15 +5,18 @@ use std::{future::ready, path::Path, sync::Arc};
 
 use kapell::{
     config::{self, ProcessEnvironment},
-    human::policy::NoInput,
     journal::{Durability, SqliteJournal},
     model::{
         AgentId, AgentInfo, ContentBlock, Failure, FailureKind, JsonObject, Record, RunId, Secrets, StartAttempt,
         ToolOutput,
     },
-    report::{Reporter, plain::PlainReporter, screen::Screen},
     runtime::{self, Agents, CallFuture, RunStart, RuntimeHost, Services},
-    synthesizer::RunResultBuilder,
+    ui::{
+        human::policy::NoInput,
+        reporters::{Reporter, plain::PlainReporter},
+        terminal::screen::Screen,
+    },
+    view::RunResultBuilder,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

@@ -7,15 +7,17 @@ use serde_json::json;
 
 use super::{
     AgentsArg, CliError, Exit, OutputFormat,
-    exit::{print, print_json},
-    files,
+    common::{
+        exit::{print, print_json},
+        files,
+    },
 };
 use crate::{
     config::AgentsFile,
     mcp::schema_warnings,
     model::{AgentInfo, AgentSpec, Effect, Protocol, Transport, redact_url},
-    report::text::printable,
     runtime::{AgentProbe, discover},
+    view::text::printable,
 };
 
 #[derive(Debug, Subcommand)]

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
-use super::{CliError, Exit, JournalArg, remote_run::RemoteRun};
+use super::{CliError, Exit, JournalArg, common::remote_run::RemoteRun};
 use crate::{
-    human::form_prompt::AnswerInput,
     journal::ControlRequest,
-    report::{
+    ui::{
+        forms::form_prompt::AnswerInput,
         history::{AskedQuestion, QuestionLog, answer_action},
-        text::printable,
     },
+    view::text::printable,
 };
 
 /// The longest wait until the process that drives the run has accepted the answer. It polls five times a second.

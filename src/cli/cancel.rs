@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{CliError, Exit, JournalArg, files, remote_run::RemoteRun};
+use super::{
+    CliError, Exit, JournalArg,
+    common::{files, remote_run::RemoteRun},
+};
 use crate::{
     journal::{ControlRequest, Durability, JournalError, JournalReader, Lease, SqliteJournal},
     model::{RunId, RunStatus, Timestamp},

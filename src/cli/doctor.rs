@@ -8,12 +8,14 @@ use serde_json::json;
 
 use super::{
     AgentsArg, CliError, Exit, OutputFormat,
-    exit::{print, print_json},
-    files,
+    common::{
+        exit::{print, print_json},
+        files,
+    },
 };
 use crate::{
     llm::{Check, OpenAi, ProbeOutcome, probe_model},
-    report::text::printable,
+    view::text::printable,
 };
 
 #[derive(Debug, Args)]

@@ -2,8 +2,11 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{AgentsArg, CliError, Exit, exit::print, files};
-use crate::report::{dot, mermaid};
+use super::{
+    AgentsArg, CliError, Exit,
+    common::{exit::print, files},
+};
+use crate::view::{dot, mermaid};
 
 #[derive(Debug, Args)]
 pub(super) struct GraphArgs {

@@ -4,10 +4,10 @@ use std::io::{self, BufWriter};
 
 use clap::Args;
 
-use super::{CliError, Exit, JournalArg, OutputFormat, files};
+use super::{CliError, Exit, JournalArg, OutputFormat, common::files};
 use crate::{
     journal::JournalReader,
-    report::history::{FollowMode, LogFormat, Logs, RunLiveness},
+    ui::history::{FollowMode, LogFormat, Logs, RunLiveness},
 };
 
 #[derive(Debug, Args)]

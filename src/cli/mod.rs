@@ -1,35 +1,26 @@
 //! The commands, one file each.
 
-/// Prints a line for people to stderr, as [`exit::print_message`] does, from the arguments of `format!`.
+/// Prints a line for people to stderr, as [`common::exit::print_message`] does, from the arguments of `format!`.
 macro_rules! message {
     ($($arguments:tt)*) => {
-        $crate::cli::exit::print_message(&format!($($arguments)*))
+        $crate::cli::common::exit::print_message(&format!($($arguments)*))
     };
 }
 
 mod agents;
 mod answer;
 mod cancel;
-mod command_target;
+mod common;
 mod demo_agent;
-mod detach;
 mod doctor;
-mod execute;
-mod exit;
-mod files;
-mod goal;
 mod graph;
-mod llm_replanner;
 mod logs;
 mod plan;
 mod questions;
-mod remote_run;
 mod replay;
 mod resume;
 mod retry;
 mod run;
-mod run_context;
-mod run_options;
 mod runs;
 mod schema;
 mod validate;
@@ -46,11 +37,11 @@ use tracing_appender::non_blocking::NonBlockingBuilder;
 
 use crate::{
     model::Secrets,
-    report::text::{printable_styled, printable_unstyled},
     system::{environment, process},
+    view::text::{printable_styled, printable_unstyled},
 };
 
-pub use exit::{CliError, Exit};
+pub use common::exit::{CliError, Exit};
 
 /// Runs task graphs over MCP agent servers, durably, and merges the results into one answer.
 #[derive(Debug, Parser)]

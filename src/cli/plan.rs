@@ -9,11 +9,13 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit,
-    command_target::CommandTarget,
-    exit::{print, print_raw},
-    files,
-    goal::{DEFAULT_MAX_REPLANS, GoalRequest},
-    run_context,
+    common::{
+        command_target::CommandTarget,
+        exit::{print, print_raw},
+        files,
+        goal::{DEFAULT_MAX_REPLANS, GoalRequest},
+        run_context,
+    },
 };
 use crate::{journal, system::files::write_private};
 

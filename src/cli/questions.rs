@@ -5,14 +5,18 @@ use serde_json::Value;
 
 use super::{
     CliError, Exit, JournalArg, OutputFormat,
-    exit::{print, print_json},
-    files,
+    common::{
+        exit::{print, print_json},
+        files,
+    },
 };
 use crate::{
-    human::form_prompt,
     journal::{JournalReader, RunSummary},
     model::DefaultAnswer,
-    report::history::{AskedQuestion, QuestionLog, format_time},
+    ui::{
+        forms::form_prompt,
+        history::{AskedQuestion, QuestionLog, format_time},
+    },
 };
 
 #[derive(Debug, Args)]

@@ -9,12 +9,15 @@ use std::{
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use super::{CliError, Exit, JournalArg, OutputFormat, execute::progress_reporter, files, run_context, run_options};
+use super::{
+    CliError, Exit, JournalArg, OutputFormat,
+    common::{execute::progress_reporter, files, run_context, run_options},
+};
 use crate::{
     journal::JournalReader,
     model::{Record, Timestamp},
-    report::live::TimeSource,
-    synthesizer::RunResultBuilder,
+    ui::reporters::live::TimeSource,
+    view::RunResultBuilder,
 };
 
 /// The longest pause of a replay, so that a question that waited for hours does not stall it.

@@ -6,10 +6,12 @@ use clap::Args;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{ResumableRun, RunRequest, execute},
-    files,
-    run_context::RunContext,
-    run_options::{Interaction, RunOptions, speaks_for_a_person},
+    common::{
+        execute::{ResumableRun, RunRequest, execute},
+        files,
+        run_context::RunContext,
+        run_options::{Interaction, RunOptions, speaks_for_a_person},
+    },
 };
 use crate::{
     config::{self, AgentsFile},

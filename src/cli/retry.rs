@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    execute::{RunRequest, execute},
-    files,
+    common::{
+        execute::{RunRequest, execute},
+        files,
+        run_context::{RunContext, new_run_id},
+        run_options::{Interaction, RunOptions, speaks_for_a_person},
+    },
     resume::{agent_changes, params_change, plan_changes},
-    run_context::{RunContext, new_run_id},
-    run_options::{Interaction, RunOptions, speaks_for_a_person},
 };
 use crate::{
     config::{self, AgentsFile, Diagnostics},

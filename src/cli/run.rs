@@ -9,23 +9,25 @@ use clap::{Args, ValueEnum};
 
 use super::{
     AgentsArg, CliError, Exit, JournalArg,
-    command_target::CommandTarget,
-    detach::detach,
-    execute::{RunRequest, execute},
-    exit::{print, show_diagnostics},
-    files,
-    goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest},
+    common::{
+        command_target::CommandTarget,
+        detach::detach,
+        execute::{RunRequest, execute},
+        exit::{print, show_diagnostics},
+        files,
+        goal::{DEFAULT_MAX_REPLANS, GoalPlan, GoalRequest},
+        run_context::{RunContext, new_run_id},
+        run_options::{Interaction, RunOptions},
+    },
     plan::show_plan,
     resume::{self, ChangePolicy},
-    run_context::{RunContext, new_run_id},
-    run_options::{Interaction, RunOptions},
 };
 use crate::{
     config::{self, AgentCatalog, AgentsFile, Diagnostics, ValidatedPlan},
-    human::{HumanResponse, form_prompt},
-    mcp::guard,
+    mcp::process::guard,
     model::{Answer, Effect, GoalPlanning, Plan, Route, RunId, RunSource, Task},
-    report::text::{count_text, printable_lines},
+    ui::{forms::form_prompt, human::HumanResponse},
+    view::text::{count_text, printable_lines},
 };
 
 #[derive(Debug, Args)]

@@ -6,14 +6,16 @@ use clap::{Args, Subcommand};
 
 use super::{
     CliError, Exit, JournalArg, OutputFormat,
-    exit::{print, print_json},
-    files,
+    common::{
+        exit::{print, print_json},
+        files,
+    },
 };
 use crate::{
     engine,
     journal::JournalReader,
     model::{Record, SentCall},
-    report::history::{self, RunDetails, RunsDiff},
+    ui::history::{self, RunDetails, RunsDiff},
 };
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, Exit, exit::print};
+use super::{CliError, Exit, common::exit::print};
 use crate::config;
 
 #[derive(Debug, Args)]

@@ -6,14 +6,16 @@ use serde_json::json;
 
 use super::{
     AgentsArg, CliError, Exit, OutputFormat,
-    exit::{print_json, show_diagnostics},
-    files,
+    common::{
+        exit::{print_json, show_diagnostics},
+        files,
+    },
 };
 use crate::{
     config::{self, Diagnostics},
     model::{AgentId, AgentSpec},
-    report::text::printable,
     runtime::discover,
+    view::text::printable,
 };
 
 #[derive(Debug, Args)]

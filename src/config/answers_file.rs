@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    diagnostic::Diagnostics,
-    diagnostic_sink::DiagnosticSink,
-    keys::ANSWERS,
-    source::SourceFile,
-    table_schema::{self, ValueType},
-    yaml,
+    diagnostics::{diagnostic::Diagnostics, sink::DiagnosticSink, source::SourceFile},
+    schema::{
+        keys::ANSWERS,
+        table::{self, ValueType},
+    },
+    yaml::parser,
 };
 
 /// Returns the rules of an answers file with their keys checked. An empty file has no rules.
@@ -18,11 +18,11 @@ use super::{
 /// # Errors
 /// Returns all diagnostics of the file.
 pub fn read_answer_rules(name: &str, text: &str) -> Result<Vec<Value>, Diagnostics> {
-    let source = Arc::new(SourceFile::new(name, yaml::normalize(text).into_owned()));
+    let source = Arc::new(SourceFile::new(name, parser::normalize(text).into_owned()));
     let mut findings = DiagnosticSink::new("answers", Arc::clone(&source));
-    let root = yaml::read_tree(&source.text, &mut findings);
+    let root = parser::read_tree(&source.text, &mut findings);
     if let Some(root) = &root {
-        table_schema::check_value(root, &ValueType::Table(&ANSWERS), &"the file", &mut findings);
+        table::check_value(root, &ValueType::Table(&ANSWERS), &"the file", &mut findings);
     }
     if findings.has_errors() {
         let example = "answers: [{agent: travel, accept: {confirm: true}}]";

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::document::DocumentNode;
+use super::yaml::document::DocumentNode;
 
 /// The length of a fingerprint in bytes: enough to distinguish two versions of a section.
 const FINGERPRINT_BYTES: usize = 8;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{diagnostic::Diagnostics, yaml};
+use super::{diagnostics::diagnostic::Diagnostics, yaml::parser};
 use crate::{
     expression::{closest_match, json_type_name},
     model::{InputSpec, InputType, Plan, has_leading_zero},
@@ -117,7 +117,7 @@ fn parse_parameter(text: &str, kind: InputType) -> Result<Value, Option<String>>
     if kind == InputType::String {
         return Ok(text.into());
     }
-    let value = yaml::read_data("--param", text)
+    let value = parser::read_data("--param", text)
         .map_err(|mistakes| mistakes.list().first().map(|mistake| mistake.message.clone()))?;
     if has_type(&value, kind) { Ok(value) } else { Err(type_conversion_help(&value, kind)) }
 }

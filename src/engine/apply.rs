@@ -13,7 +13,7 @@ use crate::model::{
 use super::{
     questions::{QuestionEntry, QuestionState},
     retry::{self, RetryDecision},
-    run::{AgentState, ConnectionStatus, Queues, RouteState, RunStop, State, TaskEntry, TaskState, UnknownName},
+    state::run::{AgentState, ConnectionStatus, Queues, RouteState, RunStop, State, TaskEntry, TaskState, UnknownName},
 };
 
 /// Mutable access to the state of a run, for applying an event.

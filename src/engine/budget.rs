@@ -5,11 +5,13 @@
 //! reservations waits until some are settled; only spent tokens end a run. Concurrent requests cannot spend the same
 //! tokens twice, so a budget is exceeded by less than one reservation.
 
+pub(crate) mod sampling_usage;
+
 use std::collections::BTreeMap;
 
 use crate::model::{Budget, ChatError, ChatReply, GoalPlanning, MicroDollars, NodeIndex, NodeKind, RequestId};
 
-use super::{apply::Fold, run::State};
+use super::{apply::Fold, state::run::State};
 
 /// The spending of a run or a task.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,7 +34,7 @@ pub(super) struct TokenReservation {
 
 /// The accounts of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     /// The account of the whole run.
     run: Account,
     /// The accounts of tasks that have a budget.
@@ -67,7 +69,7 @@ pub(super) enum TokenAvailability {
 
 /// A prompt whose next request waits for tokens.
 #[derive(Debug)]
-pub(super) struct WaitingPrompt {
+pub(crate) struct WaitingPrompt {
     pub(super) node: NodeIndex,
     /// The maximum number of tokens that the request may use.
     pub(super) tokens: u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{Event, Record, SentCall};
 
-use super::run::{FoldError, Run};
+use super::state::run::{FoldError, Run};
 
 /// Returns all calls that a run has made, in order.
 ///

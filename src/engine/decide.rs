@@ -15,8 +15,8 @@ use super::{
     budget::{BudgetExceeded, CostKind, TokenAvailability, WaitingPrompt},
     questions::QuestionState,
     retry::{self, RetryDecision},
-    router::RouteChoice,
-    run::{ConnectionStatus, Run, State, TaskState, UnknownName, WaitingSampling},
+    routing::router::RouteChoice,
+    state::run::{ConnectionStatus, Run, State, TaskState, UnknownName, WaitingSampling},
 };
 
 /// Limits the sampling requests that wait for tokens of the budget. Further requests are refused.

@@ -3,33 +3,28 @@
 //! A driver observes an input ([`crate::model::Input`]), and [`Run::handle`] computes events and commands from it. The
 //! driver makes the events durable and then executes the commands. `Run::fold(events)` reproduces the live run exactly.
 
-mod advance;
 mod apply;
 mod budget;
 mod calls;
 mod decide;
-mod health;
-mod outages;
 mod outcome;
 mod prompt;
-mod question_timeouts;
 mod questions;
 mod replan;
 mod rerun;
 mod resume;
 pub mod retry;
-mod router;
-mod run;
-mod sampling_usage;
-mod synthesis;
-mod wait_queues;
+mod schedule;
+pub mod synthesis;
 
+pub use budget::sampling_usage::{SamplingUsage, sampling_usage};
 pub use calls::sent_calls;
 pub use decide::{NewRun, StepOutput};
 pub use rerun::{Rerun, RerunError, check_rerun};
 pub use resume::ResumeContext;
-pub use run::{FoldError, Run};
-pub use sampling_usage::{SamplingUsage, sampling_usage};
+pub use state::run::{FoldError, Run};
 
+mod routing;
+mod state;
 #[cfg(test)]
 mod tests;

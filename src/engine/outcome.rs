@@ -10,7 +10,7 @@ use crate::{
     model::{EndCause, FailureKind, NodeIndex, NodeKind, OnFailure, Outcome, RunStatus},
 };
 
-use super::run::{RunStop, State, TaskEntry, TaskState};
+use super::state::run::{RunStop, State, TaskEntry, TaskState};
 
 /// The outcome of a run.
 pub(super) struct RunOutcome {

@@ -8,11 +8,12 @@ use std::{sync::Arc, time::Duration};
 use serde_json::Value;
 
 use super::{
-    advance::expression_failure,
     budget::CostKind,
     decide::Transition,
     retry,
-    run::{ConnectionStatus, TaskState},
+    schedule::expression_failure,
+    state::run::{ConnectionStatus, TaskState},
+    synthesis::{answer, unfinished},
 };
 use crate::{
     expression,
@@ -20,7 +21,6 @@ use crate::{
         AttemptId, ChatMessage, ChatPart, ChatRequest, ChatRole, Command, ContentBlock, Event, Failure, FailureKind,
         HumanDuration, NodeIndex, Outcome, Prompt, PromptCall, ReplyStatus, ToolOutput, tool_call_markup,
     },
-    synthesizer::{answer, unfinished},
 };
 
 pub(super) use reply::Schemas;
@@ -324,7 +324,7 @@ enum IsRepair {
     Yes,
 }
 
-impl super::run::TaskEntry {
+impl super::state::run::TaskEntry {
     /// Returns the result of a tool call as text for the model, and whether it is an error.
     fn result_for_model(&self) -> (String, bool) {
         match &self.state {

@@ -1,5 +1,7 @@
 //! Stores the questions of a run, their states, and the calls that asked them.
 
+pub(crate) mod timeouts;
+
 use std::sync::Arc;
 
 use crate::model::{Answer, Asker, AttemptId, IdHashMap, IdMap, Question, QuestionId, RequestId};
@@ -24,7 +26,7 @@ pub(super) enum QuestionState {
 /// The questions of a run in the order in which they were asked. A run can have many questions, so frequent queries use
 /// counters and an index by call.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Questions {
+pub(crate) struct Questions {
     entries: IdMap<QuestionId, QuestionEntry>,
     /// The questions asked by agents' calls, as indices into `entries`.
     by_attempt: IdHashMap<AttemptId, Vec<usize>>,

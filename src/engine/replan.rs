@@ -8,25 +8,24 @@ use std::{
     sync::Arc,
 };
 
+use super::{
+    apply::Fold,
+    budget::{BudgetExceeded, CostKind},
+    decide::Transition,
+    state::run::{AgentState, ConnectionStatus, State, TaskEntry, TaskState, UnknownName},
+    synthesis::answer::SourceResult,
+};
 use crate::{
     expression,
     model::{
         Answer, Asker, Command, Consent, Effect, Event, Failure, FailureKind, Form, NodeIndex, NodeKind, OnFailure,
         Outcome, PlanPatch, ReplanRequest, SkipReason, Task, TaskId, TaskProgress, TaskSnapshot, Work,
     },
-    synthesizer::answer::SourceResult,
-};
-
-use super::{
-    apply::Fold,
-    budget::{BudgetExceeded, CostKind},
-    decide::Transition,
-    run::{AgentState, ConnectionStatus, State, TaskEntry, TaskState, UnknownName},
 };
 
 /// The state of the replans of a run.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct ReplanState {
+pub(crate) struct ReplanState {
     /// The number of replans started.
     pub(super) started_count: u32,
     /// The stage of the last replan.

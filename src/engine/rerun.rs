@@ -20,7 +20,7 @@ use super::{
     apply::Fold,
     decide::{NewRun, StepOutput, Transition},
     retry,
-    run::{Run, State, TaskState},
+    state::run::{Run, State, TaskState},
 };
 
 /// The parameters of a rerun.

@@ -14,11 +14,11 @@ use crate::model::{
 use super::{
     apply::Fold,
     decide::{StepOutput, Transition},
-    health::AgentHealth,
     questions::{QuestionEntry, QuestionState},
     replan::ReplanStage,
     retry,
-    run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
+    routing::health::AgentHealth,
+    state::run::{ConnectionStatus, Run, RunStop, State, TaskState, UnknownName},
 };
 
 /// The data that a resuming process has in addition to the events of the run.

@@ -1,18 +1,16 @@
 //! Collects the sources of a synthesis: the results of all other planned tasks.
 
+pub mod answer;
+pub mod unfinished;
+
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::{
-    model::{NodeIndex, NodeKind, Outcome, SkipReason},
-    synthesizer::{
-        answer::{SourceResult, SynthesisSource},
-        unfinished::UnfinishedTask,
-    },
-};
-
-use super::run::{State, TaskState};
+use super::state::run::{State, TaskState};
+use crate::model::{NodeIndex, NodeKind, Outcome, SkipReason};
+use answer::{SourceResult, SynthesisSource};
+use unfinished::UnfinishedTask;
 
 impl State {
     /// Returns the results of the planned tasks in their order. The synthesis at `node` and tasks that a replan removed

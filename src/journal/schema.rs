@@ -325,7 +325,7 @@ pub(super) mod tests {
     ";
 
     /// Creates a journal of an older format as an earlier version did, with the rows that these statements insert.
-    pub(in crate::journal) fn create_journal_of_format(path: &Path, format: i64, content: &str) {
+    pub(crate) fn create_journal_of_format(path: &Path, format: i64, content: &str) {
         let connection = Connection::open(path).expect("opens");
         let to_3 = [MIGRATION_2_TO_3, CHECKPOINT_AND_QUEUE_TABLES];
         let to_4 = [MIGRATION_3_TO_4[0], EVENTS_TABLE, MIGRATION_3_TO_4[1]];

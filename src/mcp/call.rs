@@ -1,6 +1,15 @@
 //! Runs one tool call from its request, or from a checkpoint of an earlier process, to its output.
 //! Never sends a request twice, unless the agent reports that it has not started the call.
 
+pub(crate) mod checkpoint;
+pub(crate) mod guard;
+pub(crate) mod input_required;
+pub(crate) mod poll_backoff;
+pub(crate) mod remote_task;
+pub(crate) mod request;
+pub(crate) mod resource;
+pub(crate) mod timeouts;
+
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use rmcp::{
@@ -12,20 +21,18 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    call_guard::{CallGuard, CallStop, canceled_failure},
-    call_request::{CallKind, CallRequest},
-    call_result::{self, CallResult},
-    call_transport::PendingCall,
-    catalog::Catalog,
-    checkpoint::{self, CallCheckpoint, StreamCheckpoint},
-    connect::Connection,
     failure,
-    open_calls::CallResponse,
-    poll_backoff::PollBackoff,
+    message::tool_result::{self, CallResult},
     pool::{AgentRoute, Pool},
-    process_scheduler::ProcessPermit,
+    scheduler::ProcessPermit,
+    session::{catalog::Catalog, connect::Connection},
+    transport::{call_transport::PendingCall, open_calls::CallResponse},
 };
 use crate::model::{AgentId, CheckpointKey, Failure, FailureKind, JsonObject, ResultChecks, StartAttempt, ToolOutput};
+use checkpoint::{CallCheckpoint, StreamCheckpoint};
+use guard::{CallGuard, CallStop, canceled_failure};
+use poll_backoff::PollBackoff;
+use request::{CallKind, CallRequest};
 
 /// The longest time that notifying the agent of a cancellation may delay the caller.
 pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_millis(250);
@@ -139,7 +146,7 @@ impl<'p> ActiveCall<'p> {
         };
         let answered = self.request_result(beginning).await?;
         let (agent, name) = (&self.request.agent, &self.request.tool);
-        let mut output = call_result::into_output(agent, name, answered)?;
+        let mut output = tool_result::into_output(agent, name, answered)?;
         Box::pin(self.check_result(&mut output)).await?;
         match awaits {
             Some(awaits) => Box::pin(self.wait_for_linked_resource(&awaits, &output)).await,

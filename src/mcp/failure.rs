@@ -7,7 +7,10 @@ use rmcp::{
     transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
 };
 
-use super::{MAX_MESSAGE_BYTES, codec::UNREADABLE, handshakes::ConnectErrorKind, http_response::HttpError};
+use super::{
+    MAX_MESSAGE_BYTES, message::codec::UNREADABLE, session::handshakes::ConnectErrorKind,
+    transport::http_response::HttpError,
+};
 use crate::model::{AgentId, AgentSpec, Failure, FailureKind, HumanDuration, Protocol};
 
 /// The maximum length of an agent's own message in a failure, in bytes.

@@ -2,52 +2,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 mod call;
-mod call_guard;
-mod call_request;
-mod call_result;
-mod call_timeouts;
-mod call_transport;
-mod catalog;
-mod checkpoint;
-mod child;
-mod codec;
-mod connect;
-mod connection_state;
-mod elicitation;
-mod endpoint;
-mod era;
 mod failure;
-pub mod guard;
-mod handler;
-mod handshakes;
-mod http;
-mod http_channel;
-mod http_response;
-mod input_required;
-mod lenient_json;
-mod log;
-mod mcp_headers;
+mod message;
 mod noop_host;
-mod open_calls;
-mod poll_backoff;
 mod pool;
-mod process_scheduler;
-mod remote_task;
-mod resource;
-mod resumable_stream;
+pub mod process;
+mod requests;
 #[cfg(test)]
 mod samples;
-mod sampling;
-mod sampling_quota;
-mod server_info;
-mod service_transport;
+mod scheduler;
 mod session;
-mod sse;
-mod stdin_writer;
-mod stdio;
-mod subscription;
-mod tool_listing;
-mod validation;
+mod transport;
 
 use std::{
     path::PathBuf,
@@ -63,7 +28,7 @@ use crate::model::{
 
 pub use noop_host::NoopHost;
 pub use pool::Pool;
-pub use validation::schema_warnings;
+pub use session::validation::schema_warnings;
 
 /// The maximum size of a message from an agent, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;

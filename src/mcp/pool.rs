@@ -16,19 +16,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Host, Options, SamplingSupport,
-    call::{self, CallOrigin, ToolCall},
-    checkpoint::CallCheckpoint,
-    child::{Child, PipePurpose},
-    connect::{self, ConnectError, ConnectRequest, Connection},
-    connection_state::{AgentShared, ConnectionState},
-    endpoint::HttpEndpoint,
-    era::{Era, EraCache},
-    handshakes::ConnectErrorKind,
+    call::{self, CallOrigin, ToolCall, checkpoint::CallCheckpoint},
     lock,
-    log::AgentLog,
-    process_scheduler::{ProcessPermit, ProcessScheduler, Sharing},
-    sampling_quota::SamplingQuota,
-    session::{Session, SessionCheckpoint},
+    process::{
+        child::{Child, PipePurpose},
+        log::AgentLog,
+    },
+    requests::sampling_quota::SamplingQuota,
+    scheduler::{ProcessPermit, ProcessScheduler, Sharing},
+    session::{
+        Session, SessionCheckpoint,
+        connect::{self, ConnectError, ConnectRequest, Connection},
+        connection_state::{AgentShared, ConnectionState},
+        era::{Era, EraCache},
+        handshakes::ConnectErrorKind,
+    },
+    transport::endpoint::HttpEndpoint,
 };
 use crate::model::{
     AgentId, AgentInfo, AgentSpec, Consent, Failure, FailureKind, JsonObject, Protocol, StartAttempt, ToolOutput,

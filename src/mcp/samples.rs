@@ -7,10 +7,12 @@ use std::{
 
 use super::{
     NoopHost, SamplingSupport,
-    connection_state::{AgentShared, ConnectionState},
-    process_scheduler::ProcessScheduler,
-    sampling_quota::SamplingQuota,
-    session::Session,
+    requests::sampling_quota::SamplingQuota,
+    scheduler::ProcessScheduler,
+    session::{
+        Session,
+        connection_state::{AgentShared, ConnectionState},
+    },
 };
 use crate::model::{AgentPolicy, AgentSpec, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
 

@@ -1,6 +1,14 @@
 //! Owns one session of a connection: its ID, the result of the handshake, the used request IDs, and the requests of the
 //! agent. Only legacy sessions over Streamable HTTP have an ID; others save no checkpoint.
 
+pub(crate) mod catalog;
+pub(crate) mod connect;
+pub(crate) mod connection_state;
+pub(crate) mod era;
+pub(crate) mod handshakes;
+pub(crate) mod subscription;
+pub(crate) mod validation;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -19,11 +27,12 @@ use rmcp::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Host, connection_state::ConnectionState, lock, open_calls::id_number};
+use super::{Host, lock, transport::open_calls::id_number};
 use crate::{
     model::{AgentId, CheckpointKey},
     system::clock,
 };
+use connection_state::ConnectionState;
 
 /// The size of the blocks in which request IDs are reserved. Each block needs one checkpoint, instead of one for each
 /// call.

@@ -1,5 +1,9 @@
 //! The configuration of a language model: its endpoint, dialect, capabilities, and prices.
 
+pub(crate) mod chat;
+pub(crate) mod reply_text;
+pub(crate) mod token_estimate;
+
 use serde::{Deserialize, Serialize};
 
 use super::{JsonObject, Usage};

@@ -1,7 +1,6 @@
 //! Plain, serializable data types: plans, tasks, agents, events, and commands. No IO, no clock, no decisions.
 
 mod agent;
-mod chat;
 mod checkpoint;
 mod command;
 mod event;
@@ -10,25 +9,16 @@ mod ids;
 mod input;
 mod llm;
 mod money;
-mod number;
 mod outcome;
 mod plan;
 mod question;
-mod redact;
 mod replan;
-mod reply_text;
-mod secrets;
 pub mod text;
 mod time;
-mod token_estimate;
 
 pub use agent::{
     AgentInfo, AgentSpec, ChildProcess, Consent, LogMessage, Progress, Protocol, ResultChecks, SamplingPolicy,
     ToolInfo, Transport,
-};
-pub use chat::{
-    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, ReplySchema,
-    ReplyStatus, ToolChoice, Usage,
 };
 pub use checkpoint::{CheckpointKey, Checkpoints};
 pub use command::{Command, SentCall, StartAttempt};
@@ -39,12 +29,16 @@ pub use event::{
 pub use graph::{GraphError, Item, Node, NodeKind, TaskGraph, ToolCallNode};
 pub use ids::{AgentId, AttemptId, IdHashMap, IdMap, QuestionId, RequestId, RunId, TaskId};
 pub use input::Input;
+pub use llm::chat::{
+    ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, ChatTool, ModelPreferences, ReplySchema,
+    ReplyStatus, ToolChoice, Usage,
+};
+pub use llm::reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
 pub use llm::{
     Dialect, ForcedToolChoice, LlmSpec, MaxTokensField, OWN_KEYS, Prices, RequestSettings, Scores, StructuredOutput,
     SystemRole,
 };
 pub use money::MicroDollars;
-pub use number::has_leading_zero;
 pub use outcome::{ContentBlock, Failure, FailureKind, Outcome, SkipReason, ToolOutput};
 pub use petgraph::graph::NodeIndex;
 pub use plan::{
@@ -55,8 +49,8 @@ pub use question::{
     AmbiguityResolution, Answer, Asker, Elicitation, Form, ItemPlace, Origin, ProposedCall, Question, QuestionDeadline,
     SamplingOrigin,
 };
-pub use redact::redact_url;
 pub use replan::{PlanPatch, ReplanPolicy, ReplanRequest, TaskProgress, TaskSnapshot};
-pub use reply_text::{ReasoningFilter, json_candidates, split_reasoning, tool_call_markup};
-pub use secrets::Secrets;
+pub use text::number::has_leading_zero;
+pub use text::redact::redact_url;
+pub use text::secrets::Secrets;
 pub use time::{DURATION_FORMAT, DURATION_PATTERN, HumanDuration, Timestamp};

@@ -2,6 +2,10 @@
 //!
 //! Control characters, bidirectional marks, and invisible characters are shown as escapes such as `\u{1b}`.
 
+pub(crate) mod number;
+pub(crate) mod redact;
+pub(crate) mod secrets;
+
 use std::{borrow::Cow, fmt::Write as _, ops::ControlFlow};
 
 /// Returns text as one safe line: line breaks and tabs become spaces, unsafe characters are escaped.

@@ -13,14 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{NewRun, Rerun, RerunError, ResumeContext, Run, StepOutput},
-    human::Human,
     journal::{Journal, JournalError},
     llm::Llm,
     model::{
         AttemptId, Command, Event, GoalPlanning, GraphError, IdHashMap, Input, Plan, QuestionId, Record, RunId,
         RunSource, RunStatus, Secrets, TaskId, Timestamp,
     },
-    report::Reporter,
+    ui::{human::Human, reporters::Reporter},
 };
 
 use super::{Agents, HostReceiver, Replanner, RuntimeHost, clock::RunClock};

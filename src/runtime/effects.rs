@@ -7,12 +7,12 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    human::HumanResponse,
     llm::{Llm, OnDelta},
     model::{
         Answer, ChatError, ChatPart, ChatReply, ChatRequest, Command, Failure, FailureKind, Input, Question,
         StartAttempt,
     },
+    ui::human::HumanResponse,
 };
 
 use super::{call_meta, dispatcher::Dispatcher, replanner};

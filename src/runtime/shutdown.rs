@@ -15,7 +15,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use crate::{mcp::guard, model::Input};
+use crate::{mcp::process::guard, model::Input};
 
 use super::RuntimeHost;
 

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Agents, CallFuture, RunClock, RunStart, RuntimeError, RuntimeHost, Services, run};
 use crate::{
-    human::{Human, HumanResponse},
     journal::{Journal, JournalError},
     llm::{Llm, OnDelta},
     mcp::Host,
@@ -25,7 +24,10 @@ use crate::{
         Progress, Question, Record, Retry, Route, RunId, RunStatus, Secrets, StartAttempt, Task, TaskId, Template,
         ToolOutput, Work,
     },
-    report::Reporter,
+    ui::{
+        human::{Human, HumanResponse},
+        reporters::Reporter,
+    },
 };
 
 /// A journal that is slow, but keeps its records durably.

@@ -24,48 +24,30 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("expression", &["model"]),
     // Schemas come from agents, plans and models, and are checked under the same limits everywhere.
     ("json_schema", &[]),
-    // The rules of a synthesis are pure, and the engine decides whether an answer keeps to them.
-    ("engine", &["model", "expression", "json_schema", "synthesizer"]),
+    ("engine", &["model", "expression", "json_schema"]),
+    ("view", &["model", "expression", "engine"]),
     ("config", &["model", "expression", "json_schema", "system"]),
     ("journal", &["model", "system"]),
     // A call that waits for a resource ends when an expression about its contents holds.
     ("mcp", &["model", "expression", "json_schema", "system"]),
     ("llm", &["model", "system"]),
-    ("human", &["model", "json_schema", "system"]),
-    ("synthesizer", &["model", "expression"]),
-    ("planner", &["model", "config", "llm"]),
-    ("report", &["model", "synthesizer"]),
-    (
-        "runtime",
-        &[
-            "model",
-            "expression",
-            "engine",
-            "config",
-            "journal",
-            "mcp",
-            "llm",
-            "human",
-            "synthesizer",
-            "report",
-            "demo",
-            "system",
-        ],
-    ),
+    ("planner", &["model", "config", "json_schema", "llm"]),
+    // History and JSON lines show the contents of the journal, and read it themselves.
+    ("ui", &["model", "engine", "view", "json_schema", "journal", "system"]),
+    ("runtime", &["model", "expression", "engine", "view", "config", "journal", "mcp", "llm", "ui", "demo", "system"]),
     (
         "cli",
         &[
             "model",
             "expression",
             "engine",
+            "view",
             "config",
             "journal",
             "mcp",
             "llm",
-            "human",
             "planner",
-            "synthesizer",
-            "report",
+            "ui",
             "demo",
             "runtime",
             "system",
@@ -78,12 +60,6 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Paths that some files may name in addition, each with its reason.
 const ALLOWED_EXCEPTIONS: &[(&str, &str)] = &[
-    // They show the contents of the journal, and read it themselves.
-    ("report/json_lines", "journal"),
-    ("report/history", "journal"),
-    // Questions go to the screen that shows the run, under the same rules for agents' text.
-    ("human", "report::screen"),
-    ("human", "report::text"),
     // Its hashes differ between processes, but nothing depends on the order of such a map.
     ("model/ids", "foldhash::fast::RandomState"),
 ];
@@ -99,7 +75,7 @@ const RESTRICTED_CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// The modules that have no clock, no randomness, no files, no sockets, and no threads.
-const PURE_LAYERS: &[&str] = &["model", "expression", "json_schema", "engine", "synthesizer"];
+const PURE_LAYERS: &[&str] = &["model", "expression", "json_schema", "engine", "view"];
 
 /// The dependencies that a pure module may name: they read no clock, no randomness, no environment, and no file by
 /// themselves. Every other dependency of `Cargo.toml` is impure.
@@ -465,14 +441,14 @@ fn violations_are_found_and_tests_are_not_checked() {
             fn j() { std::process::exit(1) }
             "##,
             ),
-            source("config/lower", "use serde_yaml::Value;"),
+            source("config/validate", "use serde_yaml::Value;"),
             source("config/yaml", "use serde_yaml::Value; use saphyr_parser::Parser;"),
             source("config/yaml/marks", "use saphyr_parser::Parser;"),
             source("config/yamls", "use saphyr_parser::Parser;"),
-            source("report/terminal", "use crate::{journal::Reader, model::Event};"),
-            source("report/json_lines", "use crate::journal::Reader;"),
-            source("human/mod", "fn a() { rusqlite::Connection::open(path) }"),
-            source("human/policy", "use crate::report::{screen::*, plain::Plain, };"),
+            source("view/terminal", "use crate::{journal::Reader, model::Event};"),
+            source("ui/reporters/json_lines", "use crate::journal::Reader;"),
+            source("ui/human/mod", "fn a() { rusqlite::Connection::open(path) }"),
+            source("ui/human/policy", "use crate::{ui::terminal::*, mcp::Pool, };"),
             source("cellar/mod", "use std::fs;"),
             source("main", "fn main() { kapell::cli::main(); kapell::runtime::run() }"),
         ],
@@ -480,7 +456,7 @@ fn violations_are_found_and_tests_are_not_checked() {
     );
     let expected = [
         "src/cellar/mod.rs:1: the room `cellar` is not in the table of `tests/it/architecture.rs`",
-        "src/config/lower.rs:1: only config/yaml may name `serde_yaml`",
+        "src/config/validate.rs:1: only config/yaml may name `serde_yaml`",
         "src/config/yamls.rs:1: only config/yaml may name `saphyr_parser`",
         "src/engine/mod.rs:5: `engine` is pure and must not name `tokio::net`",
         "src/engine/run.rs:12: `engine` is pure and must not name `std::process::exit`",
@@ -492,10 +468,10 @@ fn violations_are_found_and_tests_are_not_checked() {
         "src/engine/run.rs:8: `engine` must not name `crate::runtime::clock`",
         "src/engine/run.rs:9: `engine` is pure and must not name `tokio::spawn`",
         "src/engine/run.rs:9: `engine` is pure and must not name `uuid::Uuid::now_v7`",
-        "src/human/mod.rs:1: only journal may name `rusqlite`",
-        "src/human/policy.rs:1: `human` must not name `crate::report::plain::Plain`",
         "src/main.rs:1: `main` must not name `crate::runtime::run`",
-        "src/report/terminal.rs:1: `report` must not name `crate::journal::Reader`",
+        "src/ui/human/mod.rs:1: only journal may name `rusqlite`",
+        "src/ui/human/policy.rs:1: `ui` must not name `crate::mcp::Pool`",
+        "src/view/terminal.rs:1: `view` must not name `crate::journal::Reader`",
     ];
     assert_eq!(found, expected);
 }

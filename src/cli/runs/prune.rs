@@ -4,20 +4,23 @@ use std::{fs, io, path::Path};
 
 use clap::{ArgGroup, Args};
 
-use super::super::{
-    CliError, Exit, JournalArg, OutputFormat,
-    exit::{print, print_json},
-    files,
-};
 use crate::{
+    cli::{
+        CliError, Exit, JournalArg, OutputFormat,
+        common::{
+            exit::{print, print_json},
+            files,
+        },
+    },
     journal::{self, JournalError, JournalReader, RunSummary},
     model::{HumanDuration, RunId, Timestamp},
-    report::{history, text::count_text},
+    ui::history,
+    view::text::count_text,
 };
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep"])))]
-pub(in crate::cli) struct PruneArgs {
+pub(crate) struct PruneArgs {
     /// Forget runs that ended longer ago than this, such as 30d
     #[arg(long, value_name = "TIME", value_parser = HumanDuration::parse)]
     older_than: Option<HumanDuration>,

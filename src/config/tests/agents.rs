@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::*;
+use crate::config::agents::providers;
 use crate::model::{
     AgentPolicy, AgentSpec, ChildProcess, Consent, Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField,
     Prices, Protocol, RequestSettings, ResultChecks, SamplingPolicy, Scores, Secrets, StructuredOutput, SystemRole,

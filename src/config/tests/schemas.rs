@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::config::{agents::providers, schema::keys};
 
 #[test]
 fn committed_schemas_are_up_to_date() {
@@ -32,7 +33,11 @@ fn schemas_have_the_same_keys_as_the_tables() {
     }
 }
 
-fn assert_keys(schema: &Value, section: &'static table_schema::TableSchema, root: &'static table_schema::TableSchema) {
+fn assert_keys(
+    schema: &Value,
+    section: &'static crate::config::schema::table::TableSchema,
+    root: &'static crate::config::schema::table::TableSchema,
+) {
     let schema = if std::ptr::eq(section, root) { schema } else { &schema["$defs"][section.definition] };
     let listed: Vec<_> =
         schema["properties"].as_object().expect("it has properties").keys().map(String::as_str).collect();
@@ -64,8 +69,10 @@ fn choices_match_the_model_types() {
         Consent, Effect, ForcedToolChoice, InputType, MaxTokensField, OnFailure, Protocol, ResultChecks,
         StructuredOutput, SystemRole,
     };
-    fn reads<T: serde::de::DeserializeOwned>(section: &'static table_schema::TableSchema, name: &str) {
-        let table_schema::ValueType::Choice(words) = &section.key(name).expect("the key is there").value_type else {
+    fn reads<T: serde::de::DeserializeOwned>(section: &'static crate::config::schema::table::TableSchema, name: &str) {
+        let crate::config::schema::table::ValueType::Choice(words) =
+            &section.key(name).expect("the key is there").value_type
+        else {
             panic!("{name} is no choice")
         };
         for (word, _) in *words {
@@ -83,7 +90,8 @@ fn choices_match_the_model_types() {
     reads::<StructuredOutput>(&keys::LLM, "structured_output");
     reads::<ForcedToolChoice>(&keys::LLM, "tool_choice");
     reads::<SystemRole>(&keys::LLM, "system_role");
-    let table_schema::ValueType::Choice(words) = &keys::LLM.key("provider").expect("the key is there").value_type
+    let crate::config::schema::table::ValueType::Choice(words) =
+        &keys::LLM.key("provider").expect("the key is there").value_type
     else {
         panic!("no choice")
     };

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::Value;
 
 use crate::{
-    engine::run::{Conversation, Run},
+    engine::state::run::{Conversation, Run},
     json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
     model::{ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates},
 };
@@ -20,12 +20,12 @@ type Compiled = Result<CompiledSchema, SchemaCheckError>;
 
 /// The compiled answer schemas by planned task. The items of a task share one schema.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Schemas(HashMap<NodeIndex, Arc<Compiled>>);
+pub(crate) struct Schemas(HashMap<NodeIndex, Arc<Compiled>>);
 
 impl Run {
     /// Returns the number of compiled schemas.
     #[cfg(test)]
-    pub(in crate::engine) fn compiled_schemas(&self) -> usize {
+    pub(crate) fn compiled_schemas(&self) -> usize {
         self.schemas.0.len()
     }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::{
-    engine::run::{ConnectionStatus, Run},
+    engine::{
+        state::run::{ConnectionStatus, Run},
+        synthesis::answer,
+    },
     expression,
     model::{AgentId, ChatMessage, ChatPart, ChatRequest, ChatTool, NodeIndex, Prompt, ReplySchema, ToolChoice, Work},
-    synthesizer::answer,
 };
 
 /// The parameters of the next exchange of a prompt.
@@ -21,7 +23,7 @@ pub(super) struct NextTurn<'m> {
 
 impl Run {
     /// Builds the request of the current exchange: all messages, and the tools that the prompt allows.
-    pub(in crate::engine) fn chat(&self, node: NodeIndex) -> ChatRequest {
+    pub(crate) fn chat(&self, node: NodeIndex) -> ChatRequest {
         let turn = self.tasks[node.index()].conversation.as_ref().map_or(0, |conversation| conversation.exchange);
         self.next_chat(node, NextTurn { number: turn, messages: &[], repair: false })
     }

@@ -107,7 +107,7 @@ pub(super) fn simulate(
                 Command::AskPerson { question } => under_way.push(PendingEffect::Question(question.id.clone())),
                 Command::Replan(request) => under_way.push(PendingEffect::Replan(request)),
                 Command::EndRun => {
-                    let told = crate::synthesizer::run_result(&"r".into(), &driver.records).spent;
+                    let told = crate::view::run_result(&"r".into(), &driver.records).spent;
                     let tokens = told.input_tokens + told.output_tokens;
                     let shown = (told.llm_calls, told.tool_calls, tokens, told.cost_usd);
                     prop_assert_eq!(shown, driver.run.spent_totals(), "what is shown differs from what budgets count");

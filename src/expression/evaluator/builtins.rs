@@ -145,12 +145,12 @@ static FUNCTIONS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
 pub(super) const BOUNDED: &str = "bounded";
 
 /// Returns the names of the filters.
-pub(in crate::expression) fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
+pub(crate) fn filter_names() -> impl Iterator<Item = &'static str> + Clone {
     FILTERS.iter().map(|filter| filter.name)
 }
 
 /// Returns the names of the tests, except operators.
-pub(in crate::expression) fn test_names() -> impl Iterator<Item = &'static str> + Clone {
+pub(crate) fn test_names() -> impl Iterator<Item = &'static str> + Clone {
     TESTS.iter().map(|test| test.name).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 

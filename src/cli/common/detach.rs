@@ -1,0 +1,78 @@
+//! `kapell run --detach`: starts the run in a separate process and waits until it has begun.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::{
+    exit::{print, print_message},
+    files,
+};
+use crate::{
+    cli::{CliError, Exit},
+    journal::JournalReader,
+    model::RunId,
+    system::{environment, files::create_in_own_directory},
+};
+
+/// The interval between checks whether the run has begun.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Starts this command line again as `run`, with the journal at `journal`.
+///
+/// # Errors
+/// Fails if the process cannot be started or watched. If the run does not begin, its output is shown and its exit code
+/// is returned.
+pub(crate) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError> {
+    let log = files::detached_log_path(journal, run);
+    let failed = |error| CliError::failed("the run could not be started in a process of its own", error);
+    let mut child = create_in_own_directory(&log).and_then(|log| spawn_detached(run, log)).map_err(failed)?;
+    message!("starting run {run}; what it says goes to {}", log.display());
+    loop {
+        let ended = child.try_wait().map_err(failed)?;
+        // Checked after the process, so that a run that ends early is not mistaken for one that never began.
+        if has_started(journal, run) {
+            break;
+        }
+        if let Some(status) = ended {
+            return Err(CliError::Shown(show_failure(&log, status).map_err(failed)?));
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+    message!("`kapell logs -f {run}` follows it, `kapell questions {run}` lists what waits for an answer");
+    print(&format!("{run}\n"))?;
+    Ok(Exit::Success)
+}
+
+fn spawn_detached(run: &RunId, log: File) -> io::Result<Child> {
+    // The command line is `kapell run …`, with nothing before `run`.
+    let rest = std::env::args_os().skip(2);
+    let arguments = ["run", "--detached-as", run.as_str()].into_iter().map(OsString::from).chain(rest);
+    Command::new(std::env::current_exe()?)
+        .args(arguments)
+        .env_clear()
+        .envs(environment::variables())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+}
+
+fn has_started(journal: &Path, run: &RunId) -> bool {
+    // The run itself reports what is wrong with the journal.
+    JournalReader::open(journal).and_then(|reader| reader.run(run)).is_ok()
+}
+
+/// Shows the output of a run that did not begin, and returns its exit code.
+fn show_failure(log: &Path, status: ExitStatus) -> io::Result<Exit> {
+    print_message(String::from_utf8_lossy(&fs::read(log)?).trim_end());
+    fs::remove_file(log)?;
+    Ok(status.code().and_then(Exit::of_code).unwrap_or(Exit::Failed))
+}

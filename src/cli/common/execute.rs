@@ -1,0 +1,334 @@
+//! Drives a loaded plan to its end, and wires up the agents, the journal, the human, and the reporters.
+
+use std::{
+    io::IsTerminal,
+    mem,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{files, llm_replanner::LlmReplanner, run_context::RunContext, run_options::RunOutputFormat};
+use crate::{
+    cli::{CliError, Exit},
+    config::{AgentCatalog, AgentsFile},
+    engine::{self, Rerun, Run},
+    journal::{self, Lease, SqliteJournal},
+    llm::Llm,
+    mcp::Pool,
+    model::{AgentSpec, AttemptId, Checkpoints, GoalPlanning, Plan, Record, RunId, RunSource, Task, TaskId},
+    runtime::{self, Replanner, Resumption, RunClock, RunStart, RuntimeHost, Services, shutdown},
+    system::process,
+    ui::{
+        reporters::{
+            Reporter,
+            json_lines::JsonLines,
+            live::{LiveReporter, TimeSource},
+            live_answer::{DisplayedAnswer, LiveAnswer},
+            plain::PlainReporter,
+        },
+        terminal::screen::Screen,
+    },
+    view::{RunResult, RunResultBuilder},
+};
+
+/// A run to execute.
+pub(crate) enum RunRequest {
+    /// A new run.
+    New {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// The plan's inputs, defaults filled in.
+        inputs: Arc<Value>,
+        /// The goal and the exchanges that planned it, if the run has a goal.
+        planning: Option<GoalPlanning>,
+        /// The tools that the agents offered at that time.
+        catalog: AgentCatalog,
+        /// The files that the run comes from.
+        source: Arc<RunSource>,
+    },
+    /// A run of an earlier process.
+    Resume(ResumableRun),
+    /// A rerun of a part of a run that has ended.
+    Rerun {
+        /// The ID of the earlier run.
+        rerun_of: RunId,
+        /// The earlier run.
+        earlier: Run,
+        /// The plan of the new run.
+        plan: Arc<Plan>,
+        /// The inputs of the new run.
+        inputs: Arc<Value>,
+        /// The files that the run comes from.
+        source: Option<Arc<RunSource>>,
+        /// The first task that runs again.
+        from: TaskId,
+    },
+}
+
+impl RunRequest {
+    /// Returns the plan as it was when its run began.
+    fn plan(&self) -> &Arc<Plan> {
+        match self {
+            Self::New { plan, .. } => plan,
+            Self::Resume(left) => left.run.plan(),
+            Self::Rerun { plan, .. } => plan,
+        }
+    }
+
+    /// Returns the state of this run in an earlier process, if it is resumed.
+    fn resumable(&self) -> Option<&ResumableRun> {
+        match self {
+            Self::Resume(left) => Some(left),
+            Self::New { .. } | Self::Rerun { .. } => None,
+        }
+    }
+
+    /// Removes and returns the catalog from the planning of the goal. It is needed only once.
+    fn take_catalog(&mut self) -> AgentCatalog {
+        match self {
+            Self::New { catalog: surveyed, .. } => std::mem::take(surveyed),
+            Self::Resume(_) | Self::Rerun { .. } => AgentCatalog::new(),
+        }
+    }
+}
+
+/// A run of an earlier process, with its state from the journal.
+pub(crate) struct ResumableRun {
+    /// The lease of the run.
+    pub(crate) lease: Lease,
+    /// The events of the run.
+    pub(crate) records: Vec<Record>,
+    /// The fold of the events.
+    pub(crate) run: Run,
+    /// The checkpoints of its sessions and calls.
+    pub(crate) checkpoints: Checkpoints,
+    /// True if a person accepted that files or agents have changed.
+    pub(crate) accepts_changes: bool,
+}
+
+/// A run that has ended.
+pub(crate) struct FinishedRun {
+    /// The result of the run.
+    pub(crate) result: RunResult,
+    /// The exit code of the process.
+    pub(crate) exit: Exit,
+    /// The part of the answer that the terminal shows already.
+    pub(crate) displayed: DisplayedAnswer,
+}
+
+/// Drives a run to its end. With [`RunOutputFormat::StreamJson`], the result is printed already.
+///
+/// # Errors
+/// Fails if a component that the run needs fails. A failed task is part of the result instead.
+pub(crate) async fn execute(
+    desk: RunContext,
+    agents: &AgentsFile,
+    mut work: RunRequest,
+) -> Result<FinishedRun, CliError> {
+    let RunContext { run, journal: path, screen, human, output, durability } = desk;
+    let models = files::load_models(agents)?;
+    let journal = Arc::new(SqliteJournal::open(&path, durability)?);
+    // Held to the end, after the run's last event is durable.
+    let _lease = match work.resumable() {
+        // It was acquired before the run was read.
+        Some(_) => None,
+        None => Some(Lease::acquire(&path, &run)?),
+    };
+
+    let surveyed = work.take_catalog();
+    let (plan, left) = (work.plan(), work.resumable());
+    let events = left.map_or(0, |left| left.run.next_seq());
+    // The process ends with the run, so its memory is freed at once rather than task by task.
+    mem::forget(Arc::clone(plan));
+    // Every request of an agent leaves an event, so no earlier process can have used this number.
+    let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
+    let options = files::pool_options(agents)?;
+    // A replan may use any agent.
+    let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
+    let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
+    let replanner =
+        plan.replan.map(|_| LlmReplanner { agents: agents.clone(), catalog: surveyed, options: options.clone() });
+    let (sessions, sampled) =
+        left.map(|left| (left.checkpoints.sessions.clone(), engine::sampling_usage(&left.records))).unwrap_or_default();
+    let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
+    let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).with_sessions(sessions).with_sampling_usage(spent);
+    let last = left.and_then(|left| left.records.last()).map(|record| record.at);
+    let clock = RunClock::start_no_earlier_than(last.unwrap_or_default());
+    let services = Services {
+        journal: Arc::clone(&journal) as Arc<_>,
+        agents: Arc::new(pool),
+        llm: models.map(|models| Arc::new(models) as Arc<dyn Llm>),
+        replanner: replanner.map(|planner| Arc::new(planner) as Arc<dyn Replanner>),
+        human,
+        secrets: agents.secrets.clone(),
+        clock,
+    };
+    let last_words = {
+        let (screen, run, human) = (screen.clone(), run.clone(), Arc::clone(&services.human));
+        move |left| {
+            human.discard_typed();
+            print_resume_hint(&screen, &run, left);
+        }
+    };
+    shutdown::listen_for_signals(&hub, last_words)
+        .map_err(|error| CliError::failed("signals cannot be listened for", error))?;
+    process::adopt_orphans();
+    let orphans = tokio::spawn(runtime::reap_orphans());
+    let mut elsewhere = journal::ControlQueue::open_lazily(&path, &run);
+    let requests = match &work {
+        RunRequest::Resume(_) => runtime::read_inputs(&mut elsewhere, None)?,
+        // No other process knows of the new run yet, so its control queue is empty.
+        RunRequest::New { .. } | RunRequest::Rerun { .. } => Vec::new(),
+    };
+    let elsewhere = tokio::spawn(runtime::forward_requests(elsewhere, Arc::clone(&hub)));
+    let lines = match output {
+        RunOutputFormat::StreamJson => Some(
+            JsonLines::start(&path, &run, events, std::io::stdout())
+                .map_err(|error| CliError::failed("events cannot be printed", error))?,
+        ),
+        _ => None,
+    };
+    let answer = match output {
+        RunOutputFormat::Text if std::io::stdout().is_terminal() => streamed_answer_task(plan),
+        _ => None,
+    };
+    let answer = answer.map(|task| LiveAnswer::new(screen.clone(), task));
+    let mut reporters = ReporterSet {
+        merge: RunResultBuilder::new(&run),
+        answer,
+        view: progress_reporter(&screen, &run, Arc::new(move || clock.now())),
+        lines,
+    };
+
+    let driven = match work {
+        RunRequest::New { plan, inputs, planning, source, .. } => {
+            let (planning, source) = (planning.as_ref(), Some(&source));
+            let start = RunStart { run: &run, plan: &plan, inputs: &inputs, seed: jitter_seed(&run), planning, source };
+            runtime::run(start, services, (hub, inbox), &mut reporters).await
+        }
+        RunRequest::Resume(ResumableRun { lease: _lease, records, run: left, checkpoints: notes, accepts_changes }) => {
+            reporters.catch_up(&records);
+            drop(records);
+            let resumption = Resumption {
+                id: &run,
+                run: left,
+                last_event_at: last.unwrap_or_default(),
+                checkpoints: notes.calls,
+                accepts_changes,
+                requests,
+            };
+            runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
+        }
+        RunRequest::Rerun { rerun_of: of, earlier, plan, inputs, source, from } => {
+            let (plan, inputs, source) = (&plan, &inputs, source.as_ref());
+            let rerun = Rerun {
+                earlier_id: &of,
+                earlier: &earlier,
+                plan,
+                inputs,
+                source,
+                from: &from,
+                seed: jitter_seed(&run),
+            };
+            runtime::rerun(&run, rerun, services, (hub, inbox), &mut reporters).await
+        }
+    };
+    elsewhere.abort();
+    orphans.abort();
+    let ReporterSet { merge, answer, view: shown, lines } = reporters;
+    drop(shown);
+    screen.flush();
+    let shown = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
+    driven.map_err(|error| CliError::failed(format!("run `{run}` was not finished"), error))?;
+    let result = merge.into_result();
+    if let Some(lines) = lines {
+        lines.finish(&result).map_err(|error| CliError::failed("the events could not all be printed", error))?;
+    }
+    let exit = Exit::of_run(result.status, result.cause.as_ref());
+    Ok(FinishedRun { result, exit, displayed: shown })
+}
+
+/// The longest wait at an immediate end for the last line to be written.
+const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Prints how to resume the run, before the process ends immediately.
+fn print_resume_hint(screen: &Screen, run: &RunId, left: shutdown::RunStateAtExit) {
+    screen.hide();
+    if left == shutdown::RunStateAtExit::Unfinished {
+        screen.println(format!("stopped at once; `kapell resume {}` continues run {run}", run.short()));
+    }
+    let (written, done) = mpsc::channel();
+    let screen = screen.clone();
+    // A terminal that accepts nothing must not block the end of the process.
+    std::thread::spawn(move || {
+        screen.flush();
+        let _ = written.send(());
+    });
+    let _ = done.recv_timeout(LAST_LINE_TIMEOUT);
+}
+
+/// Returns the task whose text is the whole printed answer of a successful run, if there is one.
+fn streamed_answer_task(plan: &Plan) -> Option<TaskId> {
+    let has_outputs = plan.outputs.as_ref().is_some_and(|outputs| !outputs.is_empty());
+    let is_text = |task: &&Task| task.prompt().is_some_and(|prompt| prompt.output_schema.is_none());
+    plan.synthesis().filter(|_| !has_outputs).filter(is_text).map(|task| task.id.clone())
+}
+
+/// Returns the seed of the run's jitter. It only has to differ between runs, as IDs do.
+fn jitter_seed(run: &RunId) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    run.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Returns a live view at `now` on a terminal, and a plain line reporter elsewhere.
+pub(crate) fn progress_reporter(screen: &Screen, run: &RunId, now: TimeSource) -> Box<dyn Reporter> {
+    if screen.capabilities().live {
+        Box::new(LiveReporter::new(screen.clone(), run.clone(), now))
+    } else {
+        Box::new(PlainReporter::new(screen.clone(), run.clone(), files::time_zone()))
+    }
+}
+
+/// The reporters of a run and the builder of its result.
+struct ReporterSet {
+    merge: RunResultBuilder,
+    answer: Option<LiveAnswer>,
+    view: Box<dyn Reporter>,
+    lines: Option<JsonLines<std::io::Stdout>>,
+}
+
+impl Reporter for ReporterSet {
+    fn catch_up(&mut self, records: &[Record]) {
+        for record in records {
+            self.merge.apply_record(record);
+        }
+        self.view.catch_up(records);
+    }
+
+    fn report(&mut self, records: &[Record]) {
+        for record in records {
+            self.merge.apply_record(record);
+        }
+        // Before the view, so that the end of an answer precedes the lines about it.
+        if let Some(answer) = &mut self.answer {
+            answer.report(records);
+        }
+        self.view.report(records);
+        if let Some(lines) = &mut self.lines {
+            lines.report(records);
+        }
+    }
+
+    fn report_delta(&mut self, attempt: &AttemptId, text: &str) {
+        if let Some(answer) = &mut self.answer {
+            answer.report_delta(attempt, text);
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.report_delta(attempt, text);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Exit codes, and the errors that end a command.
+
+use std::{
+    error::Error,
+    fmt,
+    io::{self, IsTerminal, Write},
+    iter,
+    path::Path,
+    process::ExitCode,
+};
+
+use miette::{MietteHandler, MietteHandlerOpts, ReportHandler};
+use serde::Serialize;
+
+use crate::{
+    config::Diagnostics,
+    journal::{self, JournalError, RecoveryScan},
+    model::{EndCause, RunStatus},
+    view::text::{printable_styled, printable_text, safe_json},
+};
+
+/// The exit codes, as `docs/running.md` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All tasks succeeded.
+    Success,
+    /// A task failed, or the host did.
+    Failed,
+    /// The command line, a plan or an agents file is wrong.
+    Usage,
+    /// Some tasks failed, and the plan allows the run to continue without them.
+    Partial,
+    /// The run is paused on questions that cannot be answered here.
+    Paused,
+    /// The plan's budget is spent.
+    BudgetSpent,
+    /// A required agent is unavailable.
+    AgentUnavailable,
+    /// A person declined an approval that the plan asked for.
+    Denied,
+    /// A person interrupted the run.
+    Interrupted,
+}
+
+impl Exit {
+    /// Returns the exit code of a run with this status and cause.
+    pub fn of_run(status: RunStatus, cause: Option<&EndCause>) -> Self {
+        match (status, cause) {
+            (_, Some(EndCause::BudgetSpent { .. })) => Self::BudgetSpent,
+            (RunStatus::Succeeded, _) => Self::Success,
+            (RunStatus::Partial, _) => Self::Partial,
+            (RunStatus::Failed, Some(EndCause::RequiredAgentUnavailable { .. })) => Self::AgentUnavailable,
+            (RunStatus::Failed, Some(EndCause::Denied)) => Self::Denied,
+            (RunStatus::Failed | RunStatus::Running, _) => Self::Failed,
+            (RunStatus::Paused, _) => Self::Paused,
+            (RunStatus::Cancelled | RunStatus::Interrupted, _) => Self::Interrupted,
+        }
+    }
+
+    /// Returns the exit code with this number, if it is known.
+    pub fn of_code(code: i32) -> Option<Self> {
+        const ALL: [Exit; 9] = [
+            Exit::Success,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Partial,
+            Exit::Paused,
+            Exit::BudgetSpent,
+            Exit::AgentUnavailable,
+            Exit::Denied,
+            Exit::Interrupted,
+        ];
+        ALL.into_iter().find(|exit| i32::from(exit.code()) == code)
+    }
+
+    /// Returns the number that the shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::Paused => 4,
+            Self::BudgetSpent => 5,
+            Self::AgentUnavailable => 6,
+            Self::Denied => 7,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// An error that ends a command.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CliError {
+    /// A file is wrong.
+    #[error(transparent)]
+    File(#[from] Diagnostics),
+    /// The command line is wrong.
+    #[error("{message}")]
+    #[diagnostic(code(cli::usage))]
+    Usage {
+        /// The mistake.
+        message: String,
+        /// The way to fix it.
+        #[help]
+        help: Option<String>,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// A failure that was shown already.
+    #[error("what went wrong was shown already")]
+    Shown(Exit),
+    /// A failure of something that the command needs.
+    #[error("{doing}")]
+    Failed {
+        /// The operation that failed.
+        doing: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl CliError {
+    /// Returns an error for a mistake on the command line.
+    pub(crate) fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), help: Some(help.into()) }
+    }
+
+    /// Returns an error for a failure of something that the command needs.
+    pub(crate) fn failed(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Failed { doing: doing.into(), source: Box::new(source) }
+    }
+
+    /// Prints the error to stderr and returns its exit code.
+    pub(crate) fn report(self) -> Exit {
+        let exit = match &self {
+            Self::File(_) | Self::Usage { .. } => Exit::Usage,
+            Self::Journal(
+                JournalError::UnknownRun { .. }
+                | JournalError::AmbiguousRun { .. }
+                | JournalError::RunEnded { .. }
+                | JournalError::AlreadyAnswered { .. },
+            ) => Exit::Usage,
+            Self::Journal(_) | Self::Failed { .. } => Exit::Failed,
+            Self::Shown(exit) => *exit,
+        };
+        match self {
+            Self::File(mistakes) => show_diagnostics(&mistakes),
+            Self::Shown(_) => {}
+            other => {
+                message!("{}", WrappedError(&other));
+                if let Some(journal) = damaged_journal(&other) {
+                    message!("{}", describe_salvage(&journal::recovery_scan(journal)));
+                }
+            }
+        }
+        exit
+    }
+}
+
+/// Returns the path of the damaged journal, if the error is about one.
+fn damaged_journal(error: &CliError) -> Option<&Path> {
+    let causes = iter::successors(Some(error as &dyn Error), |&cause| cause.source());
+    match error {
+        CliError::Journal(error) => error.damaged_path(),
+        _ => causes.filter_map(|cause| cause.downcast_ref::<JournalError>()).find_map(JournalError::damaged_path),
+    }
+}
+
+/// Describes in a line or two what can be read of a damaged journal.
+fn describe_salvage(salvage: &RecoveryScan) -> String {
+    if salvage.intact.is_empty() && salvage.damaged.is_empty() {
+        return "nothing in it can be read".to_owned();
+    }
+    let whole = salvage.intact.iter().map(|run| format!("\n  {run}"));
+    let broken = salvage.damaged.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
+    let lines: String = whole.chain(broken).collect();
+    format!(
+        "`kapell logs RUN --output json` saves the events of a run; of these it can read all, or as many as are said:{lines}"
+    )
+}
+
+/// An error formatted for people. Lines are wrapped on a terminal only; elsewhere, commands and IDs stay in one piece.
+struct WrappedError<'e>(&'e CliError);
+
+impl fmt::Display for WrappedError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = SafeReport::new(self.0);
+        MietteHandlerOpts::new().wrap_lines(io::stderr().is_terminal()).build().debug(&report, f)
+    }
+}
+
+/// A copy of an error with unsafe characters escaped before styles are added, so that styles never come from outside.
+#[derive(Debug)]
+struct SafeReport {
+    message: String,
+    code: Option<String>,
+    help: Option<String>,
+    cause: Option<Box<SafeReport>>,
+}
+
+impl SafeReport {
+    fn new(error: &CliError) -> Self {
+        let text = |part: Option<Box<dyn fmt::Display + '_>>| part.map(|part| escaped(&part));
+        let mut report = Self::of_cause(error);
+        report.code = text(miette::Diagnostic::code(error));
+        report.help = text(miette::Diagnostic::help(error));
+        report
+    }
+
+    fn of_cause(error: &dyn Error) -> Self {
+        let cause = error.source().map(|cause| Box::new(Self::of_cause(cause)));
+        Self { message: escaped(&error), code: None, help: None, cause }
+    }
+}
+
+fn escaped(text: &dyn fmt::Display) -> String {
+    printable_text(&text.to_string()).into_owned()
+}
+
+impl fmt::Display for SafeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for SafeReport {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as &(dyn Error + 'static))
+    }
+}
+
+impl miette::Diagnostic for SafeReport {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.code.as_ref().map(|code| Box::new(code) as Box<dyn fmt::Display>)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+}
+
+/// Prints the diagnostics of a file to stderr: with source excerpts on a terminal, one diagnostic a line elsewhere.
+pub(crate) fn show_diagnostics(mistakes: &Diagnostics) {
+    struct RenderedDiagnostics<'d>(&'d Diagnostics);
+    impl fmt::Display for RenderedDiagnostics<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            MietteHandler::default().debug(&self.0.report(), f)
+        }
+    }
+    if io::stderr().is_terminal() {
+        message!("{}", RenderedDiagnostics(mistakes));
+    } else {
+        message!("{mistakes}");
+    }
+}
+
+/// Prints a line for people to stderr, with unsafe characters escaped and kapell's own styles kept. Errors are ignored,
+/// since they cannot be reported anywhere.
+pub(crate) fn print_message(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(printable_styled(text).as_bytes()).and_then(|()| stderr.write_all(b"\n"));
+}
+
+/// Prints text for people to stdout, with unsafe characters escaped. A closed pipe is not an error.
+///
+/// # Errors
+/// Fails if stdout cannot be written for any other reason.
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    print_raw(&printable_text(text))
+}
+
+/// Prints text to stdout unchanged, for a file or a program.
+///
+/// # Errors
+/// Fails as [`print()`] does.
+pub(crate) fn print_raw(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    ignore_closed_pipe(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Prints a value to stdout as one line of JSON, with unsafe characters as `\u` escapes.
+///
+/// # Errors
+/// Fails as [`print()`] does.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let json = serde_json::to_string(value).map_err(|error| CliError::failed("the result is not valid JSON", error))?;
+    print_raw(&(safe_json(&json).into_owned() + "\n"))
+}
+
+fn ignore_closed_pipe(written: io::Result<()>) -> Result<(), CliError> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed("the result could not be written to stdout", error))
+        }
+        _ => Ok(()),
+    }
+}

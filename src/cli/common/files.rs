@@ -1,0 +1,243 @@
+//! Finds and reads what several commands need: the agents file, plans, and the paths of state files.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::tz::TimeZone;
+use serde_json::Value;
+
+use crate::{
+    cli::{AgentsArg, CliError, JournalArg, mask_in_diagnostics},
+    config::{self, AgentCatalog, AgentsFile, ProcessEnvironment, ValidatedPlan},
+    engine::Run,
+    journal::{self, JournalReader},
+    llm::Models,
+    mcp::{Options, SamplingSupport, UnreachablePolicy},
+    model::{ParamsFile, Record, RunId, Timestamp},
+    runtime::AgentProbe,
+    system::clock,
+    ui::history::DisplayContext,
+};
+
+/// Reads the agents file.
+///
+/// # Errors
+/// Returns all diagnostics of the file.
+pub(crate) fn load_agents(arg: &AgentsArg) -> Result<AgentsFile, CliError> {
+    read_agents(&config::agents_path(arg.agents.as_deref()))
+}
+
+/// Reads the agents file of a run: the one that is named now, or else the one that the run began with.
+///
+/// # Errors
+/// Returns all diagnostics of the file.
+pub(crate) fn load_agents_for_run(arg: &AgentsArg, run: &Run) -> Result<AgentsFile, CliError> {
+    match (&arg.agents, run.source()) {
+        (None, Some(source)) => read_agents(Path::new(&source.agents)),
+        _ => load_agents(arg),
+    }
+}
+
+fn read_agents(path: &Path) -> Result<AgentsFile, CliError> {
+    let file = config::load_agents(path, &ProcessEnvironment)?;
+    mask_in_diagnostics(&file.secrets);
+    Ok(file)
+}
+
+/// Returns the path as an absolute one.
+pub(crate) fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// Reads and lowers a plan: a file, or `-` for standard input.
+///
+/// # Errors
+/// Returns all diagnostics of the plan.
+pub(crate) fn load_plan(
+    name: &str,
+    agents: &AgentsFile,
+    catalogue: Option<&AgentCatalog>,
+) -> Result<ValidatedPlan, CliError> {
+    let (name, text) = read_plan_text(name)?;
+    Ok(config::load_plan(name, &text, agents, catalogue)?)
+}
+
+/// Reads the text of a plan. Returns it with its name for diagnostics.
+///
+/// # Errors
+/// Fails if the plan cannot be read.
+pub(crate) fn read_plan_text(name: &str) -> Result<(&str, String), CliError> {
+    if name != "-" {
+        let text = config::read_text(Path::new(name)).map_err(|mistakes| match name.contains(char::is_whitespace) {
+            true => mistakes
+                .with_help(format!("`{name}` was taken for a plan file; `--goal TEXT` takes any text as a goal")),
+            false => mistakes,
+        });
+        return Ok((name, text?));
+    }
+    Ok(("standard input", config::read_text(Path::new(name))?))
+}
+
+/// Reads the parameters file of a run. Also returns its source record, unless it is standard input; the record lists
+/// the parameters that the command line overrides.
+///
+/// # Errors
+/// Fails if the file cannot be read or is neither YAML nor JSON.
+pub(crate) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, Option<ParamsFile>), CliError> {
+    let text = config::read_text(path)?;
+    let given = config::read_data(&path.display().to_string(), &text)?;
+    let name = |param: &String| param.split_once('=').map(|(name, _)| name.to_owned());
+    let file = (path != Path::new("-")).then(|| ParamsFile {
+        path: absolute(path),
+        hash: config::fingerprint_of(&text),
+        overridden: on_command_line.iter().filter_map(name).collect(),
+    });
+    Ok((given, file))
+}
+
+/// Returns the tools of each agent, or the reason why connecting failed.
+pub(crate) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
+    let offered = |survey: AgentProbe| {
+        let info = survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
+        (survey.agent, info)
+    };
+    found.into_iter().map(offered).collect()
+}
+
+/// Returns the path of the journal.
+///
+/// # Errors
+/// Fails if none is named and the platform has no state directory.
+pub(crate) fn journal_path(arg: &JournalArg) -> Result<PathBuf, CliError> {
+    match &arg.journal {
+        Some(path) => Ok(path.clone()),
+        None => Ok(journal::default_path()?),
+    }
+}
+
+/// Returns the path for the plan of a run's goal, beside the journal.
+pub(crate) fn saved_plan_path(journal: &Path, run: &RunId) -> PathBuf {
+    journal.with_extension("plans").join(format!("{run}.yaml"))
+}
+
+/// A run as the journal has it.
+pub(crate) struct LoadedRun {
+    /// The events of the run.
+    pub(crate) records: Vec<Record>,
+    /// The fold of the events.
+    pub(crate) run: Run,
+}
+
+/// Reads the events of a run and folds them.
+///
+/// # Errors
+/// Fails if the events cannot be read or cannot be folded into a run.
+pub(crate) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
+    let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
+    let fold = Run::fold(&records);
+    let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
+    Ok(LoadedRun { records, run: fold })
+}
+
+/// Returns the path of the log of a detached run, beside the journal. It replaces the terminal.
+pub(crate) fn detached_log_path(journal: &Path, run: &RunId) -> PathBuf {
+    journal.with_extension("logs").join(format!("{run}.log"))
+}
+
+/// Returns the language models of the agents file, if it has any.
+///
+/// # Errors
+/// Fails if a model can never be asked.
+pub(crate) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
+    Models::new(agents.models.iter().cloned())
+        .map_err(|error| CliError::failed("a language model of the agents file cannot be used", error))
+}
+
+/// Returns the options for connecting to agents. Commands that only list tools announce the same models as a run, since
+/// some agents offer a tool only if a model is available.
+///
+/// # Errors
+/// Fails if the platform has no directory for the agents' logs.
+pub(crate) fn pool_options(agents: &AgentsFile) -> Result<Options, CliError> {
+    let beside = journal::default_path()?;
+    let sampling = match agents.models.as_slice() {
+        [] => SamplingSupport::Off,
+        models if models.iter().any(|model| model.dialect.tools) => SamplingSupport::WithTools,
+        _ => SamplingSupport::Plain,
+    };
+    Ok(Options {
+        log_dir: beside.with_file_name("agents"),
+        era_cache: Some(beside.with_file_name("eras.json")),
+        unreachable: UnreachablePolicy::default(),
+        sampling,
+        client_name: env!("CARGO_PKG_NAME").into(),
+        client_version: env!("CARGO_PKG_VERSION").into(),
+    })
+}
+
+/// Returns the current time and the time zone of the person at the command line.
+pub(crate) fn display_context() -> DisplayContext {
+    DisplayContext { now: Timestamp::default().after(clock::since_epoch()), zone: time_zone() }
+}
+
+/// Returns the time zone of this machine, unless `TZ` names another. Reads `/etc/localtime` alone if possible, since
+/// finding a zone by its name requires the list of all zones.
+pub(crate) fn time_zone() -> TimeZone {
+    let local = || fs::read("/etc/localtime").ok().and_then(|file| TimeZone::tzif("", &file).ok());
+    match std::env::var_os("TZ") {
+        None => local().unwrap_or_else(TimeZone::system),
+        Some(_) => TimeZone::system(),
+    }
+}
+
+/// Checks that a new file can be written at a path that a person has named.
+///
+/// # Errors
+/// Fails if the directory is missing, or the path names something that must not be overwritten.
+pub(crate) fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> {
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(CliError::usage(
+            format!("the folder `{}` does not exist", folder.display()),
+            "create it, or name another file with `--output`",
+        ));
+    }
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(CliError::failed(format!("`{shown}` cannot be written"), error)),
+    };
+    if found.is_file() {
+        return match replaces {
+            true => Ok(()),
+            false => Err(CliError::usage(format!("`{shown}` exists already"), "`--force` replaces it")),
+        };
+    }
+    let (kind, help) = if found.is_dir() {
+        ("a directory", "name a file in it with `--output`")
+    } else if found.is_symlink() {
+        ("a symbolic link", "links are not followed: name the file that it points to with `--output`")
+    } else {
+        (file_kind(found), "name a regular file with `--output`, or leave it out to print the plan")
+    };
+    Err(CliError::usage(format!("`{shown}` is {kind}, and no file is written there"), help))
+}
+
+#[cfg(unix)]
+fn file_kind(found: fs::FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match found {
+        found if found.is_fifo() => "a FIFO",
+        found if found.is_socket() => "a socket",
+        _ => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn special(_: fs::FileType) -> &'static str {
+    "not a regular file"
+}

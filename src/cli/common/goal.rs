@@ -1,0 +1,176 @@
+//! The planning of a goal, shared by several commands: asks the agents and the model, and saves the plan.
+
+use std::{path::PathBuf, sync::Arc, time::Instant};
+
+use super::{exit::show_diagnostics, files};
+use crate::{
+    cli::{CliError, Exit},
+    config::{AgentCatalog, AgentsFile},
+    llm::Models,
+    model::GoalPlanning,
+    planner::{self, GeneratedPlan, PlanError, PlanningContext, PlanningProgress, PlanningResult, RejectedPlan},
+    runtime::discover,
+    system::files::{create_own_directory, write_private},
+    ui::terminal::screen::Screen,
+    view::text::{count_text, format_elapsed, printable},
+};
+
+/// The default number of replans in a run of a goal.
+pub(crate) const DEFAULT_MAX_REPLANS: u32 = 1;
+
+/// A goal to be planned.
+pub(crate) struct GoalRequest<'a> {
+    /// The text of the goal.
+    pub(crate) text: &'a str,
+    /// The number of replans that a run of its plan may make.
+    pub(crate) max_replans: u32,
+    /// The agents that can be used.
+    pub(crate) agents: &'a AgentsFile,
+    /// The screen for the progress of planning.
+    pub(crate) screen: &'a Screen,
+    /// The path for a plan that is not valid.
+    pub(crate) saved_path: PathBuf,
+}
+
+/// A plan for a goal, and the usage of planning it.
+pub(crate) struct GoalPlan {
+    /// The plan.
+    pub(crate) generated: GeneratedPlan,
+    /// The goal and the exchanges that planned it, which count towards the budget of the run.
+    pub(crate) planning: GoalPlanning,
+    /// The tools that the agents offered.
+    pub(crate) catalog: AgentCatalog,
+}
+
+impl GoalRequest<'_> {
+    /// Plans the goal.
+    ///
+    /// # Errors
+    /// Fails without a model, or if its plan is not valid. In that case the last plan is saved and its diagnostics are
+    /// shown.
+    pub(crate) async fn plan(&self) -> Result<GoalPlan, CliError> {
+        let llm = self.load_models()?;
+        let catalogue = self.discover_catalog().await?;
+        let file = self.saved_path.display().to_string();
+        let context = PlanningContext { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
+        let planning = {
+            let _view = PlanningStatusLine::show(self.screen);
+            let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
+            planner::plan(&goal, &context, &mut |progress| self.report_progress(progress)).await
+        };
+        let PlanningResult { result, requests: turns, exchanges: answered } = planning;
+        let planning = GoalPlanning { goal: self.text.to_owned(), turns: answered };
+        let spent = usage_text(turns, &planning);
+        match result {
+            Ok(planned) => {
+                let tasks = count_text(planned.validated.plan.tasks.len(), "task");
+                self.screen.println(format!("planned {tasks} {spent}"));
+                Ok(GoalPlan { generated: planned, planning, catalog: catalogue })
+            }
+            Err(error) => {
+                self.screen.println(format!("no plan {spent}"));
+                Err(self.to_cli_error(error))
+            }
+        }
+    }
+
+    /// Saves a plan and prints the path.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written.
+    pub(crate) fn save(&self, text: &str) -> Result<(), CliError> {
+        let path = self.saved_path.display();
+        let folder = self.saved_path.parent().map_or(Ok(()), create_own_directory);
+        folder
+            .and_then(|()| write_private(&self.saved_path, text.as_bytes(), true))
+            .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
+        self.screen.println(format!("plan saved to {path}"));
+        Ok(())
+    }
+
+    fn load_models(&self) -> Result<Models, CliError> {
+        files::load_models(self.agents)?.ok_or_else(|| {
+            CliError::usage(
+                format!("`{}` is a goal, and planning it needs a language model", printable(self.text)),
+                "add `[llm]` with `base_url` and `model` to the agents file, for any endpoint that speaks the OpenAI \
+                 API, such as\n\n[llm]\nbase_url = \"http://127.0.0.1:11434/v1\"\nmodel = \"qwen3:8b\"\n\nor name a plan \
+                 file, which needs no model",
+            )
+        })
+    }
+
+    /// Returns the tools of each agent. An agent that does not answer is reported and left out.
+    async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
+        let options = files::pool_options(self.agents)?;
+        let found = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
+        for survey in &found {
+            if let Err(failure) = &survey.result {
+                let why = printable(&failure.message);
+                self.screen.println(format!("planning without agent `{}`: {why}", survey.agent));
+            }
+        }
+        Ok(files::to_catalog(found))
+    }
+
+    fn report_progress(&self, progress: PlanningProgress) {
+        self.screen.println(match progress {
+            PlanningProgress::Started { shown, tools } if shown == tools => {
+                format!("planning with {}", count_text(tools, "tool"))
+            }
+            PlanningProgress::Started { shown, tools } => {
+                format!("planning with {shown} of {}", count_text(tools, "tool"))
+            }
+            PlanningProgress::Repairing { mistakes, repair, max: most } => {
+                format!("the plan has {}; repair {repair} of at most {most}", count_text(mistakes, "mistake"))
+            }
+            PlanningProgress::Warned(warning) => format!("warning: {}", printable(&warning)),
+        });
+    }
+
+    fn to_cli_error(&self, error: PlanError) -> CliError {
+        match error {
+            PlanError::Invalid(rejected) => match self.save_rejected(&rejected) {
+                Ok(()) => CliError::Shown(Exit::Failed),
+                Err(error) => error,
+            },
+            PlanError::Model { source, rejected } => {
+                let kept = rejected.map_or(Ok(()), |rejected| self.save_rejected(&rejected));
+                kept.err().unwrap_or_else(|| CliError::failed("the goal could not be planned", source))
+            }
+            PlanError::NoTools | PlanError::NoTasks { .. } => CliError::failed("the goal could not be planned", error),
+        }
+    }
+
+    /// Shows the diagnostics of the last plan, and saves it so that a person can fix it.
+    fn save_rejected(&self, rejected: &RejectedPlan) -> Result<(), CliError> {
+        self.screen.flush();
+        show_diagnostics(&rejected.mistakes);
+        self.save(&rejected.text)
+    }
+}
+
+/// Describes the number of model requests, and the tokens where the endpoint reported them.
+fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
+    let turns = format!("in {}", count_text(turns as usize, "turn"));
+    match planning.usage().filter(|_| !planning.turns.is_empty()) {
+        Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
+        None => turns,
+    }
+}
+
+/// A status line on a live screen while the model plans.
+struct PlanningStatusLine<'a>(&'a Screen);
+
+impl<'a> PlanningStatusLine<'a> {
+    fn show(screen: &'a Screen) -> Self {
+        let start = Instant::now();
+        screen.show(Arc::new(move |_| vec![format!("planning … {}", format_elapsed(start.elapsed()))]));
+        Self(screen)
+    }
+}
+
+impl Drop for PlanningStatusLine<'_> {
+    fn drop(&mut self) {
+        self.0.hide();
+    }
+}

@@ -1,0 +1,68 @@
+//! Replanning with the language model during a run: which tools it is offered, and how its errors become failures.
+
+use super::files;
+use crate::{
+    config::{AgentCatalog, AgentsFile},
+    llm::Llm,
+    mcp::Options,
+    model::{ChatError, Failure, FailureKind, PlanPatch, ReplanRequest},
+    planner::{self, PlanError, PlanningContext},
+    runtime::{Replanner, discover},
+};
+
+/// A replanner that lets the language model change pending tasks.
+pub(crate) struct LlmReplanner {
+    /// The agents that can be used.
+    pub(crate) agents: AgentsFile,
+    /// The tools that agents offered when the run's goal was planned.
+    pub(crate) catalog: AgentCatalog,
+    /// The options for connecting to the other agents.
+    pub(crate) options: Options,
+}
+
+#[async_trait::async_trait]
+impl Replanner for LlmReplanner {
+    async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure> {
+        let catalogue = self.catalog(request).await;
+        let file = format!("replan {}", request.number);
+        let context = PlanningContext { llm, agents: &self.agents, catalogue: &catalogue, file: &file };
+        planner::replan(request, &context).await.map_err(to_failure)
+    }
+}
+
+impl LlmReplanner {
+    /// Returns the tools of each agent: as the run knows them, as of the planning of the goal, or else as offered now.
+    async fn catalog(&self, request: &ReplanRequest) -> AgentCatalog {
+        let mut known = self.catalog.clone();
+        for (agent, info) in &request.agents {
+            known.insert(agent.clone(), info.as_ref().map(|info| (**info).clone()).map_err(Clone::clone));
+        }
+        let unknown = self.agents.agents.values().filter(|agent| !known.contains_key(&agent.id)).cloned().collect();
+        known.extend(files::to_catalog(discover(unknown, self.options.clone(), &self.agents.secrets).await));
+        known.sort_by_cached_key(|id, _| self.agents.agents.get_index_of(id));
+        known
+    }
+}
+
+/// Returns the failure for a planning error. A plan that is not valid has one line for each diagnostic.
+fn to_failure(error: PlanError) -> Failure {
+    match error {
+        PlanError::Invalid(rejected) => {
+            let mistakes = rejected.mistakes.list().iter().map(|found| match &found.help {
+                Some(help) => format!("{} ({help})", found.message),
+                None => found.message.clone(),
+            });
+            let headline = "the model gave no remainder that is valid".to_owned();
+            let lines: Vec<String> = std::iter::once(headline).chain(mistakes).collect();
+            Failure::new(FailureKind::ModelFailed, lines.join("\n"))
+        }
+        PlanError::Model {
+            source:
+                ChatError::Endpoint { message, .. }
+                | ChatError::Unavailable { message, .. }
+                | ChatError::Unsupported { message },
+            ..
+        } => Failure::new(FailureKind::ModelFailed, message),
+        PlanError::NoTools | PlanError::NoTasks { .. } => Failure::new(FailureKind::ModelFailed, error.to_string()),
+    }
+}

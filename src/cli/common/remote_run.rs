@@ -1,0 +1,83 @@
+//! Access to a run that another process may drive, shared by several commands.
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{files, run_options::not_a_person};
+use crate::{
+    cli::{CliError, JournalArg},
+    journal::{ControlQueue, ControlRequest, JournalError, JournalReader, RunSummary},
+    model::RunId,
+    system::process::RequestSender,
+};
+
+/// The interval between checks for the effect of a request.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A run that has not ended for good, and its journal.
+pub(crate) struct RemoteRun {
+    pub(crate) reader: JournalReader,
+    pub(crate) run: RunId,
+    path: PathBuf,
+}
+
+impl RemoteRun {
+    /// Finds the run called `name`.
+    ///
+    /// # Errors
+    /// Fails if it does not exist or no longer accepts requests.
+    pub(crate) fn find(journal: &JournalArg, name: &str) -> Result<Self, CliError> {
+        let path = files::journal_path(journal)?;
+        let reader = JournalReader::open(&path)?;
+        let run = reader.find_run(name)?;
+        let elsewhere = Self { reader, run, path };
+        let summary = elsewhere.summary()?;
+        if summary.is_unfinished() {
+            return Ok(elsewhere);
+        }
+        Err(JournalError::RunEnded { run: summary.run, status: summary.status }.into())
+    }
+
+    /// Returns the current summary of the run.
+    pub(crate) fn summary(&self) -> Result<RunSummary, CliError> {
+        Ok(self.reader.run(&self.run)?)
+    }
+
+    /// Describes this process as the sender of a request.
+    ///
+    /// # Errors
+    /// Fails if this process belongs to an agent, since it must not speak for a person.
+    pub(crate) fn sender(&self) -> Result<RequestSender, CliError> {
+        let sender = RequestSender::current();
+        let driver = self.summary()?.driver.and_then(|driver| driver.pid);
+        sender.objection(driver.as_slice()).map_or(Ok(sender), |reason| Err(not_a_person(&reason)))
+    }
+
+    /// Appends a request to the control queue of the run, for the current driver or the next one. Returns the sender.
+    ///
+    /// # Errors
+    /// See [`Self::sender`]; also fails if the journal cannot be written.
+    pub(crate) fn send(&self, request: &ControlRequest) -> Result<RequestSender, CliError> {
+        let sender = self.sender()?;
+        ControlQueue::open(&self.path, &self.run)?.send(request, &sender)?;
+        Ok(sender)
+    }
+
+    /// Polls for the effect of a request, as long as a process drives the run and `timeout` has not passed.
+    pub(crate) async fn wait_for_effect<T>(
+        &self,
+        timeout: Duration,
+        mut effect: impl FnMut(&JournalReader) -> Result<Option<T>, CliError>,
+    ) -> Result<Option<T>, CliError> {
+        let give_up = Instant::now() + timeout;
+        loop {
+            let driven = self.reader.driver(&self.run)?.is_some();
+            let found = effect(&self.reader)?;
+            if found.is_some() || !driven || Instant::now() >= give_up {
+                return Ok(found);
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}

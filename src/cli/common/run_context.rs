@@ -1,0 +1,58 @@
+//! The context of a run before it starts: its ID, its journal, its screen, and the human that answers.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::run_options::{Interaction, RunOptions, RunOutputFormat};
+use crate::{
+    cli::CliError,
+    journal::Durability,
+    model::RunId,
+    system::clock,
+    ui::{human::Human, terminal::screen::Screen},
+};
+
+/// The context of a run before it starts.
+pub(crate) struct RunContext {
+    /// The ID of the run.
+    pub(crate) run: RunId,
+    /// The path of the journal.
+    pub(crate) journal: PathBuf,
+    /// The screen that shows the run.
+    pub(crate) screen: Screen,
+    /// The human that answers questions.
+    pub(crate) human: Arc<dyn Human>,
+    /// The output format of stdout.
+    pub(crate) output: RunOutputFormat,
+    /// The durability of the journal.
+    pub(crate) durability: Durability,
+}
+
+impl RunContext {
+    /// Creates the context of `run`, with the journal at `journal`.
+    ///
+    /// # Errors
+    /// Fails if the screen cannot be opened, or as [`RunOptions::build_human`] does.
+    pub(crate) fn new(
+        run: RunId,
+        journal: PathBuf,
+        drive: &RunOptions,
+        otherwise: Interaction,
+    ) -> Result<Self, CliError> {
+        let screen = open_screen()?;
+        let human = drive.build_human(&screen, &run, otherwise)?;
+        Ok(Self { run, journal, screen, human, output: drive.output, durability: drive.durability })
+    }
+}
+
+/// Returns a new run ID, which contains the current time.
+pub(crate) fn new_run_id() -> RunId {
+    RunId::from(clock::new_id().to_string())
+}
+
+/// Opens the screen, which shows everything but results.
+///
+/// # Errors
+/// Fails if stderr cannot be written.
+pub(crate) fn open_screen() -> Result<Screen, CliError> {
+    Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))
+}

@@ -1,0 +1,189 @@
+//! The options of all commands that drive a run: who answers questions, what is printed, and how durable the journal
+//! is.
+
+use std::{io::IsTerminal, mem, path::PathBuf, sync::Arc};
+
+use clap::{Args, ValueEnum, builder::PossibleValue};
+
+use super::{
+    execute::FinishedRun,
+    exit::{print, print_json},
+};
+use crate::{
+    cli::{CliError, Exit, OutputFormat},
+    config::{self, Diagnostics},
+    engine::synthesis::unfinished,
+    journal::Durability,
+    model::{RunId, RunStatus},
+    system::process::RequestSender,
+    ui::{
+        human::{
+            Human,
+            answers::AnswerRules,
+            policy::{NoInput, RemoteAnswers, RulesThenHuman},
+        },
+        reporters::live_answer::DisplayedAnswer,
+        terminal::{prompter::TerminalPrompter, screen::Screen},
+    },
+    view::{self, RunResult},
+};
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RunOptions {
+    /// What to print on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: RunOutputFormat,
+    /// Never ask: agents' questions are declined, and approvals pause the run
+    #[arg(long)]
+    no_input: bool,
+    /// Answer questions by the rules of this YAML file first, or of standard input (-)
+    #[arg(long, value_name = "FILE")]
+    answers: Option<PathBuf>,
+    /// What may be lost of the journal; a process that is killed loses nothing, either way
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) durability: Durability,
+}
+
+impl ValueEnum for Durability {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Full, Self::Normal]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Full => PossibleValue::new("full").help("Nothing: every step waits until the disk has it"),
+            Self::Normal => PossibleValue::new("normal").help("The last steps, by a power cut; steps wait for no disk"),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunOutputFormat {
+    /// The answer, for people
+    #[default]
+    Text,
+    /// One object with every task
+    Json,
+    /// Each event as a line of JSON, and each piece of an answer while it is written; then the result
+    StreamJson,
+}
+
+/// The source of answers to questions that no rule answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interaction {
+    /// The person at the terminal.
+    Terminal,
+    /// Another process, such as `kapell answer`.
+    Remote,
+}
+
+impl RunOptions {
+    /// Builds the human of the run: the rules first, then a person if one may be asked.
+    ///
+    /// # Errors
+    /// Fails if the rules are invalid or the terminal cannot be read.
+    pub(crate) fn build_human(
+        &self,
+        screen: &Screen,
+        run: &RunId,
+        otherwise: Interaction,
+    ) -> Result<Arc<dyn Human>, CliError> {
+        let last: Box<dyn Human> = match otherwise {
+            _ if self.no_input => Box::new(NoInput),
+            Interaction::Remote => Box::new(RemoteAnswers),
+            // An agent can open a terminal, so that alone does not prove a person.
+            Interaction::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
+            Interaction::Terminal => {
+                let terminal = TerminalPrompter::open(screen.clone(), run.clone())
+                    .map_err(|error| CliError::failed("the terminal cannot be read", error))?;
+                match terminal {
+                    Some(terminal) => Box::new(terminal),
+                    None => Box::new(NoInput),
+                }
+            }
+        };
+        match self.answer_rules()? {
+            Some(rules) => Ok(Arc::new(RulesThenHuman::new(rules, last, screen.clone()))),
+            None => Ok(last.into()),
+        }
+    }
+
+    /// Refuses an answers file from a process that belongs to an agent.
+    ///
+    /// # Errors
+    /// Fails if there is such a file and this process belongs to an agent.
+    pub(crate) fn check_speaker(&self) -> Result<(), CliError> {
+        if self.answers.is_some() { speaks_for_a_person() } else { Ok(()) }
+    }
+
+    fn answer_rules(&self) -> Result<Option<AnswerRules>, CliError> {
+        let Some(path) = &self.answers else { return Ok(None) };
+        let name = path.display().to_string();
+        let rules = config::read_answer_rules(&name, &config::read_text(path)?)?;
+        let answers = AnswerRules::new(rules)
+            .map_err(|invalid| Diagnostics::for_file(&name, "answers::invalid_rule", invalid.to_string()))?;
+        Ok(Some(answers))
+    }
+
+    /// Prints the result of a run, except an answer that is completely shown already. Returns the exit code.
+    ///
+    /// # Errors
+    /// Fails if stdout cannot be written.
+    pub(crate) fn print_run(&self, ran: FinishedRun) -> Result<Exit, CliError> {
+        let FinishedRun { result, exit, displayed: shown } = ran;
+        if self.output == RunOutputFormat::Text
+            && result.has_structured_synthesis()
+            && let Some(note) = unfinished::unfinished_notice(&result.not_done)
+        {
+            // On stderr: if the answer is JSON, stdout must stay JSON.
+            message!("{note}");
+        }
+        match self.output {
+            RunOutputFormat::Text if shown == DisplayedAnswer::Complete => {}
+            // The partial results of an interrupted run are not an answer; `kapell runs show` prints them.
+            RunOutputFormat::Text if result.status == RunStatus::Interrupted => {}
+            RunOutputFormat::Text => print_result(OutputFormat::Text, &result)?,
+            RunOutputFormat::Json => print_result(OutputFormat::Json, &result)?,
+            // The last line of the stream was the result.
+            RunOutputFormat::StreamJson => {}
+        }
+        // The process ends, so its memory is freed at once rather than result by result.
+        mem::forget(result);
+        Ok(exit)
+    }
+}
+
+/// Checks that this process does not belong to an agent.
+///
+/// # Errors
+/// Fails if it does.
+pub(crate) fn speaks_for_a_person() -> Result<(), CliError> {
+    RequestSender::current().objection(&[]).map_or(Ok(()), |reason| Err(not_a_person(&reason)))
+}
+
+/// Returns the error for a process that must not speak for a person.
+pub(crate) fn not_a_person(reason: &str) -> CliError {
+    CliError::usage(
+        format!("this process must not speak for a person: {reason}"),
+        "run the command in a terminal of your own",
+    )
+}
+
+/// Prints the result of a run.
+///
+/// # Errors
+/// Fails if stdout cannot be written.
+pub(crate) fn print_result(format: OutputFormat, result: &RunResult) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Text => print_answer(&view::result_text(result)),
+        OutputFormat::Json => print_json(result),
+    }
+}
+
+/// Prints the answer. On a terminal, separates it from the messages before it.
+fn print_answer(answer: &str) -> Result<(), CliError> {
+    if std::io::stdout().is_terminal() {
+        print("\n")?;
+    }
+    print(answer)
+}

@@ -1,0 +1,8 @@
+//! The agents file.
+
+pub(crate) mod environment;
+pub(crate) mod file;
+pub(crate) mod llm_section;
+pub(crate) mod providers;
+pub(crate) mod redaction;
+pub(crate) mod secret_collector;

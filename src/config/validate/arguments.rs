@@ -1,0 +1,157 @@
+//! Checks a task's arguments against its tool's `inputSchema`, as far as they are known before the run. Errors that
+//! depend on the value of an expression are not reported.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::{
+    config::{
+        diagnostics::sink::DiagnosticSink,
+        schema::table::CheckedTable,
+        yaml::{
+            document::{DocumentNode, NodeValue},
+            map::Map,
+        },
+    },
+    json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind},
+    model::{AgentId, ToolInfo},
+};
+
+/// The maximum length of a validation message in characters. It may repeat the whole value.
+const MAX_MESSAGE_CHARS: usize = 200;
+
+/// A cache of the tools' compiled schemas; `None` for a schema that is not usable.
+#[derive(Default)]
+pub(super) struct ArgumentChecker<'a> {
+    schemas: HashMap<(AgentId, &'a str), Option<CompiledSchema>>,
+}
+
+impl<'a> ArgumentChecker<'a> {
+    /// Checks the `with` of `task`.
+    pub(super) fn check(
+        &mut self,
+        agent: &AgentId,
+        tool: &'a ToolInfo,
+        task: &CheckedTable<'_>,
+        findings: &mut DiagnosticSink,
+    ) {
+        let empty = DocumentNode::new(NodeValue::Map(Map::default()), task.span);
+        let arguments = task.node("with").unwrap_or(&empty);
+        let at = task.key_span("with").or_else(|| task.key_span("tool")).or_else(|| task.key_span("id"));
+        let name = &tool.name;
+        let compiled = self.schemas.entry((agent.clone(), name.as_str())).or_insert_with(|| {
+            let schema = Value::Object(tool.input_schema.clone());
+            CompiledSchema::compile(schema, FormatValidation::DraftDefault, &SchemaLimits::INLINE)
+                .map_err(|unchecked| {
+                    let reason = truncate(&unchecked.to_string());
+                    let message = format!("the schema that `{agent}` gives for `{name}` is not usable: {reason}");
+                    let found = findings.warning("bad_schema", at.unwrap_or(task.span), message);
+                    found.help("arguments of this tool are not checked before the run");
+                })
+                .ok()
+        });
+        let Some(compiled) = compiled else { return };
+        let value = arguments.to_json();
+        let violations = match compiled.violations(&value, &SchemaLimits::INLINE) {
+            Ok(violations) => violations,
+            Err(unchecked) => {
+                let reason = truncate(&unchecked.to_string());
+                let message = format!("the arguments for `{name}` are not checked before the run: {reason}");
+                findings.warning("bad_schema", at.unwrap_or(task.span), message);
+                return;
+            }
+        };
+        for error in &violations {
+            let place = arguments.at_pointer(error.instance_path().as_str());
+            if depends_on_expressions(place, error.kind()) {
+                continue;
+            }
+            let at = if std::ptr::eq(place, arguments) { at.unwrap_or(place.span) } else { place.span };
+            report(error, (tool, place, at), findings);
+        }
+    }
+}
+
+/// Returns whether the error may disappear when the expressions at or below `place` have values.
+fn depends_on_expressions(place: &DocumentNode<'_>, kind: &ValidationErrorKind) -> bool {
+    let by_keys_alone = matches!(
+        kind,
+        ValidationErrorKind::Required { .. }
+            | ValidationErrorKind::AdditionalProperties { .. }
+            | ValidationErrorKind::MinProperties { .. }
+            | ValidationErrorKind::MaxProperties { .. }
+            | ValidationErrorKind::MinItems { .. }
+            | ValidationErrorKind::MaxItems { .. }
+            | ValidationErrorKind::PropertyNames { .. }
+            | ValidationErrorKind::Type { .. }
+    );
+    match &place.value {
+        NodeValue::List(_) | NodeValue::Map(_) if by_keys_alone => false,
+        _ => has_expressions(place),
+    }
+}
+
+fn has_expressions(node: &DocumentNode<'_>) -> bool {
+    match &node.value {
+        NodeValue::Text(text) => text.contains("${{"),
+        NodeValue::List(nodes) => nodes.iter().any(has_expressions),
+        NodeValue::Map(map) => map.values().any(|entry| has_expressions(&entry.node)),
+        NodeValue::Null | NodeValue::Bool(_) | NodeValue::Number(_) => false,
+    }
+}
+
+fn report(
+    error: &ValidationError<'_>,
+    (tool, place, at): (&ToolInfo, &DocumentNode, crate::config::diagnostics::source::SourceSpan),
+    findings: &mut DiagnosticSink,
+) {
+    let name = &tool.name;
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let property = property.as_str().unwrap_or_default();
+            let found = findings.error("missing_argument", at, format!("`{name}` needs the argument `{property}`"));
+            found.help_if_known(description(tool, property));
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let known = || properties(tool).into_iter().flat_map(|known| known.keys().map(String::as_str));
+            for property in unexpected {
+                let at = place.as_map().and_then(|map| map.get(property)).map_or(at, |entry| entry.key_span);
+                let help = findings.did_you_mean(property, known());
+                let help = help.or_else(|| Some(format!("it takes {}", crate::expression::format_names(known()))));
+                let message = format!("`{name}` takes no argument `{property}`");
+                findings.error("unknown_argument", at, message).help_if_known(help);
+            }
+        }
+        _ => {
+            let path = error.instance_path().as_str().trim_start_matches('/').replace('/', ".");
+            let what = if path.is_empty() { "the arguments".to_owned() } else { format!("the argument `{path}`") };
+            let message = format!(
+                "{what} of `{name}` cannot be this: {}",
+                truncate(&json_schema::bounded_message(error, 4 * MAX_MESSAGE_CHARS))
+            );
+            let help = path.split('.').next().and_then(|first| description(tool, first));
+            findings.error("bad_argument", at, message).help_if_known(help);
+        }
+    }
+}
+
+fn properties(tool: &ToolInfo) -> Option<&serde_json::Map<String, Value>> {
+    tool.input_schema.get("properties")?.as_object()
+}
+
+/// Returns the tool's description of an argument.
+fn description(tool: &ToolInfo, property: &str) -> Option<String> {
+    let text = properties(tool)?.get(property)?.get("description")?.as_str()?;
+    Some(format!("`{property}`: {}", truncate(text)))
+}
+
+/// Returns the beginning of a text on one line. The text may come from an agent.
+fn truncate(text: &str) -> String {
+    let mut short: String =
+        text.chars().take(MAX_MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

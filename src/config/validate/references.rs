@@ -1,0 +1,350 @@
+//! Resolves the references in a plan's expressions and reports invalid ones. Expressions are not evaluated.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use indexmap::{IndexMap, map};
+
+use super::graph::DependencyEdge;
+use crate::{
+    config::{
+        diagnostics::sink::DiagnosticSink,
+        schema::table::CheckedTable,
+        yaml::{
+            document::{DocumentNode, NodeLocation, NodeValue},
+            map::NameHasher,
+        },
+    },
+    expression::{self, ExpressionError, ITEMS_FIELD, LOOP_NAME, Reference, TASK_FIELDS, TemplatePart},
+    model::{InputSpec, TaskId},
+};
+
+/// A task that expressions can refer to.
+pub(super) struct TaskDeclaration<'n> {
+    pub(super) id: TaskId,
+    pub(super) fields: CheckedTable<'n>,
+    pub(super) is_foreach: bool,
+}
+
+/// The inputs and tasks that expressions can refer to.
+pub(super) struct SymbolTable<'n> {
+    pub(super) inputs: &'n IndexMap<String, InputSpec>,
+    /// The tasks with unique IDs, in the order of the file.
+    pub(super) tasks: IndexMap<&'n str, TaskDeclaration<'n>, NameHasher>,
+    /// The existing tasks of the run, for a plan patch. Their indices start at the number of `tasks`.
+    pub(super) existing: IndexMap<&'n str, ExistingTask<'n>, NameHasher>,
+}
+
+/// An existing task of a run that new tasks can refer to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExistingTask<'n> {
+    pub(super) id: &'n TaskId,
+    pub(super) is_foreach: bool,
+    /// True if it has a result, or may still get one.
+    pub(super) is_usable: bool,
+}
+
+impl<'n> SymbolTable<'n> {
+    /// Collects the tasks by their IDs. Reports a duplicate ID and omits its task.
+    pub(super) fn new(
+        inputs: &'n IndexMap<String, InputSpec>,
+        written: Vec<CheckedTable<'n>>,
+        findings: &mut DiagnosticSink,
+    ) -> Self {
+        let mut tasks: IndexMap<&str, TaskDeclaration<'n>, NameHasher> =
+            IndexMap::with_capacity_and_hasher(written.len(), NameHasher::default());
+        for fields in written {
+            let Some(id) = fields.text("id") else { continue };
+            match tasks.entry(id) {
+                map::Entry::Vacant(free) => {
+                    let repeats = fields.has("foreach");
+                    free.insert(TaskDeclaration { id: id.into(), fields, is_foreach: repeats });
+                }
+                map::Entry::Occupied(taken) => {
+                    let at = |fields: &CheckedTable<'_>| fields.node("id").map_or(fields.span, |node| node.span);
+                    let line = findings.source.line(at(&taken.get().fields));
+                    let found = findings.error("duplicate_task", at(&fields), format!("two tasks are called `{id}`"));
+                    found.help(format!("the first is in line {line}; call this one something else"));
+                }
+            }
+        }
+        Self { inputs, tasks, existing: IndexMap::default() }
+    }
+}
+
+impl SymbolTable<'_> {
+    /// Returns the index of a task that can be referred to, and whether it is a `foreach` task.
+    pub(super) fn find(&self, id: &str) -> Option<(usize, bool)> {
+        let own = self.tasks.get_full(id).map(|(index, _, known)| (index, known.is_foreach));
+        own.or_else(|| {
+            let (index, _, earlier) = self.existing.get_full(id).filter(|(.., earlier)| earlier.is_usable)?;
+            Some((self.tasks.len() + index, earlier.is_foreach))
+        })
+    }
+
+    /// Returns the ID of the task at an index from [`Self::find`].
+    pub(super) fn id(&self, index: usize) -> Option<&TaskId> {
+        let own = self.tasks.get_index(index).map(|(_, known)| &known.id);
+        own.or_else(|| Some(self.existing.get_index(index.checked_sub(self.tasks.len())?)?.1.id))
+    }
+
+    /// Returns the problem with a task that cannot be referred to, and a suggestion if a similar task exists.
+    pub(super) fn explain_unusable(&self, id: &str, findings: &DiagnosticSink) -> (&'static str, Option<String>) {
+        if self.existing.contains_key(id) {
+            return ("has no result and will get none", None);
+        }
+        let usable = self.existing.iter().filter(|(_, earlier)| earlier.is_usable).map(|(id, _)| *id);
+        ("is not in the plan", findings.did_you_mean(id, self.tasks.keys().copied().chain(usable)))
+    }
+}
+
+/// The inputs that expressions refer to.
+#[derive(Default)]
+pub(super) struct UsedInputs {
+    inputs: HashSet<String>,
+    /// True if an expression refers to all inputs at once.
+    all_inputs: bool,
+}
+
+impl UsedInputs {
+    pub(super) fn warn_of_unused_inputs(&self, plan: &CheckedTable<'_>, findings: &mut DiagnosticSink) {
+        // Next to errors the warning would only be noise: a misspelled reference may be the reason.
+        if self.all_inputs || findings.has_errors() {
+            return;
+        }
+        for (name, entry) in plan.node("inputs").and_then(DocumentNode::as_map).into_iter().flatten() {
+            if !self.inputs.contains(&**name) {
+                findings.warning("unused_input", entry.key_span, format!("no expression uses the input `{name}`"));
+            }
+        }
+    }
+}
+
+/// Checks the expressions of all texts below `node`. Returns the tasks that they refer to as edges.
+pub(super) fn check_references<'n>(
+    node: &'n DocumentNode<'n>,
+    names: &SymbolTable<'n>,
+    binding: Option<&str>,
+    findings: &mut DiagnosticSink,
+    used: &mut UsedInputs,
+) -> Vec<DependencyEdge<'n>> {
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, findings, used);
+    checker.check_node(node);
+    checker.edges
+}
+
+/// Checks a text that is one expression, with or without `${{ }}`. Returns the bare expression and its edges.
+///
+/// `binding` is the name of the `foreach` item, if the expression may refer to it. An expression that does is evaluated
+/// for each item, any other once for the task.
+pub(super) fn check_expression<'n>(
+    node: &'n DocumentNode<'n>,
+    names: &SymbolTable<'n>,
+    binding: Option<&str>,
+    findings: &mut DiagnosticSink,
+    used: &mut UsedInputs,
+) -> (&'n str, Vec<DependencyEdge<'n>>) {
+    let mut checker = ReferenceChecker::new(names, ReferenceContext::Run { binding }, findings, used);
+    let text = node.as_text().unwrap_or_default();
+    let bare = checker.strip_delimiters(node, text);
+    (bare, checker.edges)
+}
+
+/// Checks a text that is one expression about a document, with or without `${{ }}`. Returns the bare expression.
+///
+/// The keys of the document are unknown, so any name is valid.
+pub(super) fn check_document_expression<'n>(node: &'n DocumentNode<'n>, findings: &mut DiagnosticSink) -> &'n str {
+    let (inputs, mut used) = (IndexMap::new(), UsedInputs::default());
+    let names = SymbolTable { inputs: &inputs, tasks: IndexMap::default(), existing: IndexMap::default() };
+    let mut checker = ReferenceChecker::new(&names, ReferenceContext::Document, findings, &mut used);
+    checker.strip_delimiters(node, node.as_text().unwrap_or_default())
+}
+
+/// The context of an expression.
+#[derive(Clone, Copy)]
+enum ReferenceContext<'c> {
+    /// The run, and the binding of a `foreach` task.
+    Run { binding: Option<&'c str> },
+    /// A document with unknown keys.
+    Document,
+}
+
+struct ReferenceChecker<'c, 'n> {
+    names: &'c SymbolTable<'n>,
+    context: ReferenceContext<'c>,
+    findings: &'c mut DiagnosticSink,
+    used: &'c mut UsedInputs,
+    /// True if the current text is a template, which may contain a literal `${{`.
+    is_text: bool,
+    edges: Vec<DependencyEdge<'n>>,
+}
+
+/// The help for text with a literal `${{`, such as a GitHub workflow.
+const LITERAL_HELP: &str = "a literal `${{` is written `$${{`";
+
+impl<'c, 'n> ReferenceChecker<'c, 'n> {
+    fn new(
+        names: &'c SymbolTable<'n>,
+        context: ReferenceContext<'c>,
+        findings: &'c mut DiagnosticSink,
+        used: &'c mut UsedInputs,
+    ) -> Self {
+        Self { names, context, findings, used, is_text: false, edges: Vec::new() }
+    }
+
+    /// Checks a node recursively. The recursion is as deep as the file, whose depth the reader bounds.
+    fn check_node(&mut self, node: &'n DocumentNode<'n>) {
+        match &node.value {
+            NodeValue::Text(text) => {
+                self.is_text = true;
+                match expression::split_template(text) {
+                    Ok(pieces) => {
+                        for piece in pieces {
+                            if let TemplatePart::Expression(expression, range) = piece {
+                                self.check_expression_at(node, expression, range.start);
+                            }
+                        }
+                    }
+                    Err(error) => self.report(node, error, 0),
+                }
+                self.is_text = false;
+            }
+            NodeValue::List(nodes) => nodes.iter().for_each(|node| self.check_node(node)),
+            NodeValue::Map(map) => map.values().for_each(|entry| self.check_node(&entry.node)),
+            NodeValue::Null | NodeValue::Bool(_) | NodeValue::Number(_) => {}
+        }
+    }
+
+    fn strip_delimiters<'t>(&mut self, node: &'n DocumentNode<'n>, text: &'t str) -> &'t str {
+        let trimmed = text.trim();
+        if !trimmed.contains("${{") {
+            self.check_expression_at(node, text, 0);
+            return trimmed;
+        }
+        let start = text.len() - text.trim_start().len();
+        match expression::split_template(trimmed).as_deref() {
+            Ok([TemplatePart::Expression(expression, range)]) => {
+                self.check_expression_at(node, expression, start + range.start);
+                expression.trim()
+            }
+            Ok(_) => {
+                let message = "this mixes text and `${{ }}`, but must be one expression";
+                self.findings.error("expression", node.span, message).help("write the expression alone");
+                trimmed
+            }
+            Err(error) => {
+                self.report(node, error.clone(), start);
+                trimmed
+            }
+        }
+    }
+
+    /// Checks an expression that starts at byte `offset` of the text of `node`.
+    fn check_expression_at(&mut self, node: &'n DocumentNode<'n>, expression: &str, offset: usize) {
+        match expression::check(expression) {
+            Err(error) => self.report(node, error, offset),
+            Ok(checked) => {
+                self.used.all_inputs |= checked.uses_all_inputs();
+                for (reference, range) in checked.references() {
+                    let range = range.start + offset..range.end + offset;
+                    self.check_reference(reference, NodeLocation { node, range: Some(range) });
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, node: &'n DocumentNode<'n>, error: ExpressionError, offset: usize) {
+        let range = error.range.map(|range| range.start + offset..range.end + offset);
+        let at = NodeLocation { node, range }.span(self.findings);
+        let is_suggested = |help: &String| help.contains("did you mean") || help.contains("$${{");
+        let help = match error.help {
+            Some(help) if is_suggested(&help) => Some(help),
+            help => self.with_literal_help(help),
+        };
+        self.findings.error("expression", at, error.message).help_if_known(help);
+    }
+
+    /// Adds to the help how to write a literal `${{`.
+    fn with_literal_help(&self, help: Option<String>) -> Option<String> {
+        match help {
+            Some(help) if self.is_text => Some(format!("{help}; {LITERAL_HELP}")),
+            None if self.is_text => Some(LITERAL_HELP.to_owned()),
+            help => help,
+        }
+    }
+
+    fn check_reference(&mut self, reference: Reference<'_>, spot: NodeLocation<'n>) {
+        let binding = match (self.context, &reference) {
+            (ReferenceContext::Run { binding }, _) => binding,
+            (ReferenceContext::Document, Reference::Name(_)) => return,
+            (ReferenceContext::Document, Reference::Input { .. } | Reference::Task { .. }) => {
+                let at = spot.span(self.findings);
+                let found = self.findings.error("unknown_name", at, "this is about a resource, and not about the run");
+                found.help("`resource` is all of its contents, and `resource.tasks` a key of that name");
+                return;
+            }
+        };
+        match reference {
+            Reference::Input { name, .. } => {
+                if !self.names.inputs.contains_key(&*name) {
+                    let at = spot.span(self.findings);
+                    let names = || self.names.inputs.keys().map(String::as_str);
+                    let help = self.findings.did_you_mean(&name, names()).or_else(|| {
+                        self.with_literal_help(Some(match self.names.inputs.is_empty() {
+                            true => "the plan has no `inputs`".to_owned(),
+                            false => format!("the plan has {}", expression::format_names(names())),
+                        }))
+                    });
+                    self.findings.error("unknown_input", at, format!("there is no input `{name}`")).help_if_known(help);
+                }
+                if !self.used.inputs.contains(&*name) {
+                    self.used.inputs.insert(name.into_owned());
+                }
+            }
+            Reference::Task { id, path } => self.check_task_reference(&id, &path, spot),
+            Reference::Name(name) => {
+                if binding != Some(name) && (binding.is_none() || name != LOOP_NAME) {
+                    let at = spot.span(self.findings);
+                    let known = binding.into_iter().chain(["inputs", "tasks"]);
+                    let text = spot.node.as_text().zip(spot.range.as_ref());
+                    let hyphen_help = text.and_then(|(text, range)| expression::hyphenated_key_help(text, range.start));
+                    let help = hyphen_help.or_else(|| {
+                        let help = self.findings.did_you_mean(name, known.clone());
+                        let help = help.unwrap_or_else(|| format!("there is {}", expression::format_names(known)));
+                        self.with_literal_help(Some(help))
+                    });
+                    let message = format!("`{name}` means nothing here");
+                    self.findings.error("unknown_name", at, message).help_if_known(help);
+                }
+            }
+        }
+    }
+
+    fn check_task_reference(&mut self, id: &str, path: &[Cow<'_, str>], spot: NodeLocation<'n>) {
+        let Some((index, repeats)) = self.names.find(id) else {
+            let at = spot.span(self.findings);
+            let (problem, help) = self.names.explain_unusable(id, self.findings);
+            let message = format!("`tasks.{id}` refers to a task that {problem}");
+            self.findings.error("unknown_task", at, message).help_if_known(help);
+            return;
+        };
+        self.edges.push(DependencyEdge { needs: index, location: spot.clone() });
+        let Some(field) = path.first().map(AsRef::as_ref) else { return };
+        let fields = || TASK_FIELDS.into_iter().chain([ITEMS_FIELD]);
+        let (message, help) = if !fields().any(|known| known == field) {
+            let help = self.findings.did_you_mean(field, fields());
+            let help = help.unwrap_or_else(|| format!("a task has {}", fields().collect::<Vec<_>>().join(", ")));
+            (format!("a task has no `{field}`"), help)
+        } else if !repeats && matches!(field, "outputs" | ITEMS_FIELD) {
+            let message = format!("`{id}` is no `foreach` task, so it has no `{field}`");
+            (message, "its output is `output`".to_owned())
+        } else if repeats && matches!(field, "text" | "content" | "resources") {
+            let message = format!("`{id}` runs once for each item, so it has no `{field}` of its own");
+            let help = format!("an item's own is `tasks.{id}.items[0].{field}`; all outputs are `tasks.{id}.outputs`");
+            (message, help)
+        } else {
+            return;
+        };
+        let at = spot.span(self.findings);
+        self.findings.error("unknown_field", at, message).help(help);
+    }
+}

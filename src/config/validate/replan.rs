@@ -1,0 +1,84 @@
+//! Reads the replan policy of a plan. `engine::replan` decides when to replan.
+
+use std::sync::Arc;
+
+use super::{ValidatedPlan, routes::RouteResolver};
+use crate::{
+    config::{diagnostics::sink::DiagnosticSink, schema::table::CheckedTable},
+    model::{Consent, OnFailure, ReplanPolicy, Task},
+};
+
+/// The default maximum number of replans.
+const DEFAULT_MAX_REPLANS: u32 = 1;
+
+impl ValidatedPlan {
+    /// Returns the plan with at most `most` replans, regardless of its own limit. If `most` is not zero, failures of
+    /// tasks without `on_failure` trigger a replan.
+    #[must_use]
+    pub fn with_max_replans(mut self, most: u32) -> Self {
+        let policy = ReplanPolicy { most, consent: Consent::Allow };
+        self.plan.replan = Some(policy).filter(|_| most > 0 && !self.replannable.is_empty());
+        let on_failure = if most > 0 { OnFailure::Replan } else { OnFailure::Fail };
+        for index in &self.replannable {
+            Arc::make_mut(&mut self.plan.tasks[*index]).on_failure = on_failure;
+        }
+        self
+    }
+
+    /// Returns the plan with an approval before each replan.
+    #[must_use]
+    pub fn with_approved_replans(mut self) -> Self {
+        if let Some(policy) = &mut self.plan.replan {
+            policy.consent = Consent::Ask;
+        }
+        self
+    }
+}
+
+/// A task with its own keys and those of `defaults`.
+pub(super) struct TaskDefinition<'r, 'n> {
+    pub(super) task: &'r Task,
+    pub(super) fields: &'r CheckedTable<'n>,
+    pub(super) defaults: Option<&'r CheckedTable<'n>>,
+}
+
+impl TaskDefinition<'_, '_> {
+    /// Returns whether `on_failure` of the task is `replan` or not set.
+    pub(super) fn is_replannable(&self) -> bool {
+        self.task.on_failure == OnFailure::Replan || self.on_failure_table().is_none()
+    }
+
+    /// Returns the table that sets `on_failure` for the task, if any.
+    fn on_failure_table(&self) -> Option<&CheckedTable<'_>> {
+        [Some(self.fields), self.defaults].into_iter().flatten().find(|fields| fields.has("on_failure"))
+    }
+}
+
+/// Returns the replan policy of a plan. Returns `None` with a warning if no language model is configured: the failures
+/// then count as `fail`.
+pub(super) fn read_replan_policy(
+    plan: &CheckedTable<'_>,
+    asking: Option<&TaskDefinition<'_, '_>>,
+    router: &RouteResolver<'_>,
+    findings: &mut DiagnosticSink,
+) -> Option<ReplanPolicy> {
+    let most = plan.integer("replan");
+    let Some(asking) = asking else {
+        if let Some(at) = plan.key_span("replan") {
+            let message = "`replan` has no effect, since no failure asks for a replan";
+            findings.warning("useless_key", at, message).help("say `on_failure: replan` on tasks, or under `defaults`");
+        }
+        return None;
+    };
+    if most == Some(0) {
+        return None;
+    }
+    if !router.has_model() {
+        let at = asking.on_failure_table().and_then(|fields| fields.key_span("on_failure")).unwrap_or(plan.span);
+        let message = "a replan needs a language model, and none is configured: the failure counts as `fail`";
+        let found = findings.warning("no_model", at, message);
+        found.help("add `[llm]` or `[models.NAME]` with `base_url` and `model` to the agents file");
+        return None;
+    }
+    Some(ReplanPolicy { most: most.unwrap_or(DEFAULT_MAX_REPLANS), consent: Consent::Allow })
+}

@@ -1,0 +1,170 @@
+//! Reads one task. Only the IDs of other tasks are used.
+
+use std::collections::HashSet;
+
+use super::{
+    graph::DependencyEdge,
+    policy, prompts,
+    references::{self, SymbolTable, TaskDeclaration, UsedInputs},
+    routes::RouteResolver,
+};
+use crate::{
+    config::{
+        diagnostics::sink::DiagnosticSink,
+        schema::{
+            keys::{AWAIT, TASK_BUDGET},
+            table::CheckedTable,
+        },
+        yaml::{
+            document::{DocumentNode, NodeLocation, NodeValue},
+            map::NameHasher,
+        },
+    },
+    expression::RESERVED_NAMES,
+    model::{Await, Call, Expression, Foreach, JsonObject, Task, TaskId, Template, Work},
+};
+
+/// The default name of a `foreach` task's current item.
+const DEFAULT_BINDING: &str = "item";
+
+/// A reader of one task.
+pub(super) struct TaskReader<'r, 'n> {
+    pub(super) task: &'r TaskDeclaration<'n>,
+    pub(super) defaults: Option<&'r CheckedTable<'n>>,
+    pub(super) names: &'r SymbolTable<'n>,
+}
+
+impl<'r, 'n> TaskReader<'r, 'n> {
+    /// Reads the task, and its dependencies with their locations.
+    pub(super) fn read_task(
+        &self,
+        router: &mut RouteResolver<'_>,
+        used: &mut UsedInputs,
+        findings: &mut DiagnosticSink,
+    ) -> (Task, Vec<DependencyEdge<'n>>) {
+        let fields = self.fields();
+        let mut edges = self.read_needs(findings);
+        let foreach = self.read_foreach(&mut edges, findings, used);
+        let binding = foreach.as_ref().map(|foreach| foreach.binding.as_str());
+        let condition = fields.node("if").map(|node| match node.value {
+            NodeValue::Bool(value) => Expression(value.to_string()),
+            _ => {
+                let (bare, found) = references::check_expression(node, self.names, binding, findings, used);
+                edges.extend(found);
+                Expression(bare.to_owned())
+            }
+        });
+        for key in ["with", "prompt", "system", "approve"] {
+            if let Some(node) = fields.node(key) {
+                edges.extend(references::check_references(node, self.names, binding, findings, used));
+            }
+        }
+        edges.dedup_by_key(|edge| edge.needs);
+        let shared = |name| fields.node(name).map_or(self.defaults, |_| Some(fields));
+        let task = Task {
+            id: self.task.id.clone(),
+            title: fields.text("title").map(str::to_owned),
+            needs: self.unique_ids(&edges),
+            condition,
+            foreach: foreach.map(Box::new),
+            approve: fields.node("approve").map(|node| Box::new(Template(node.to_json()))),
+            questions: shared("questions").and_then(policy::read_question_policy),
+            work: match prompts::read_prompt(fields, router, findings) {
+                Some(prompt) => Work::Prompt(Box::new(prompt)),
+                None => Work::Call(Call {
+                    routes: router.routes(fields, findings),
+                    arguments: Template(
+                        fields.node("with").map_or_else(|| JsonObject::new().into(), DocumentNode::to_json),
+                    ),
+                    awaits: self.read_await(findings).map(Box::new),
+                }),
+            },
+            retry: policy::read_retry(fields, self.defaults, findings),
+            effect: shared("effect").and_then(|fields| fields.choice("effect")),
+            timeout: shared("timeout").and_then(|fields| fields.duration("timeout")),
+            deadline: shared("deadline").and_then(|fields| fields.duration("deadline")),
+            on_failure: shared("on_failure").and_then(|fields| fields.choice("on_failure")).unwrap_or_default(),
+            budget: policy::read_budget(fields, &TASK_BUDGET),
+        };
+        (task, edges)
+    }
+
+    fn fields(&self) -> &'r CheckedTable<'n> {
+        &self.task.fields
+    }
+
+    /// Returns the dependencies under `needs`.
+    fn read_needs(&self, findings: &mut DiagnosticSink) -> Vec<DependencyEdge<'n>> {
+        let mut edges = Vec::new();
+        for (id, node) in self.fields().text_list("needs") {
+            match self.names.find(id) {
+                Some((needs, _)) => edges.push(DependencyEdge { needs, location: NodeLocation { node, range: None } }),
+                None => {
+                    let (problem, help) = self.names.explain_unusable(id, findings);
+                    let message = format!("task `{}` needs `{id}`, which {problem}", self.task.id);
+                    findings.error("unknown_task", node.span, message).help_if_known(help);
+                }
+            }
+        }
+        edges
+    }
+
+    /// Returns the distinct task IDs of the edges.
+    fn unique_ids(&self, edges: &[DependencyEdge<'_>]) -> Vec<TaskId> {
+        let mut seen = HashSet::with_capacity_and_hasher(edges.len(), NameHasher::default());
+        let fresh = edges.iter().filter(|edge| seen.insert(edge.needs));
+        fresh.filter_map(|edge| self.names.id(edge.needs)).cloned().collect()
+    }
+
+    /// Returns the condition that a call waits for after its tool has returned.
+    fn read_await(&self, findings: &mut DiagnosticSink) -> Option<Await> {
+        let fields = CheckedTable::new(self.fields().node("await")?, &AWAIT);
+        let mut read = |key| {
+            let node = fields.node(key)?;
+            Some(Expression(references::check_document_expression(node, findings).to_owned()))
+        };
+        Some(Await { resource: read("resource")?, failed: read("failed") })
+    }
+
+    fn read_foreach(
+        &self,
+        edges: &mut Vec<DependencyEdge<'n>>,
+        findings: &mut DiagnosticSink,
+        used: &mut UsedInputs,
+    ) -> Option<Foreach> {
+        let fields = self.fields();
+        let Some(node) = fields.node("foreach") else {
+            for key in ["as", "max_parallel"] {
+                if let Some(at) = fields.key_span(key).filter(|_| !fields.has("foreach")) {
+                    findings.error("useless_key", at, format!("`{key}` has no effect without `foreach`"));
+                }
+            }
+            return None;
+        };
+        let items = match &node.value {
+            NodeValue::Text(_) => {
+                let (bare, found) = references::check_expression(node, self.names, None, findings, used);
+                edges.extend(found);
+                format!("${{{{ {bare} }}}}").into()
+            }
+            _ => {
+                edges.extend(references::check_references(node, self.names, None, findings, used));
+                node.to_json()
+            }
+        };
+        let binding = fields.text("as").unwrap_or(DEFAULT_BINDING);
+        if let Some(node) = fields.node("as") {
+            if RESERVED_NAMES.contains(&binding) {
+                findings.error("bad_name", node.span, format!("`{binding}` has a meaning of its own"));
+            } else if binding.contains('-') {
+                let message = format!("`{binding}` holds a hyphen, which an expression would take for a minus sign");
+                findings.error("bad_name", node.span, message).help("use `_`");
+            }
+        }
+        Some(Foreach {
+            items: Template(items),
+            binding: binding.to_owned(),
+            max_parallel: fields.integer("max_parallel"),
+        })
+    }
+}

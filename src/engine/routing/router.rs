@@ -1,0 +1,122 @@
+//! Chooses a route for a task, or explains why there is none.
+
+use super::health::AgentHealth;
+use crate::{
+    engine::state::run::{AgentState, ConnectionStatus, RouteState, State},
+    model::{AgentId, AgentPolicy, Failure, FailureKind, IdMap, NodeIndex, Route, Timestamp},
+};
+
+/// The choice of a route.
+#[derive(Debug, PartialEq)]
+pub(crate) enum RouteChoice {
+    /// Start on this route now.
+    Start(usize),
+    /// Wait until one of these agents is connected and has capacity. Agents that were not requested yet have to be
+    /// connected.
+    Wait(Vec<AgentId>),
+    /// Fail; the failure gives the reason for each route.
+    NoRoute(Failure),
+}
+
+impl State {
+    /// Chooses a route of a node: the lowest rank with a usable route, and in it the agent that [`least_busy`] returns.
+    pub(crate) fn choose_route(&self, node: NodeIndex, now: Timestamp) -> RouteChoice {
+        let routes = self.graph[node].task.routes();
+        let candidates = self.candidate_routes(node);
+        if candidates.is_empty() {
+            return RouteChoice::NoRoute(unavailable_failure(routes, &self.agents));
+        }
+        let states = &self.tasks[node.index()].routes;
+        let equals = candidates.iter().map(|&index| {
+            let tries = states.get(index).map_or(0, |route| route.tries);
+            (index, tries, &self.agents[&routes[index].agent])
+        });
+        match least_busy(equals, now) {
+            Some(route) => RouteChoice::Start(route),
+            None => RouteChoice::Wait(candidates.iter().map(|&index| routes[index].agent.clone()).collect()),
+        }
+    }
+
+    /// Returns the agent that a node will use, if there is only one candidate.
+    pub(crate) fn only_candidate_agent(&self, node: NodeIndex) -> Option<AgentId> {
+        let routes = self.graph[node].task.routes();
+        let mut agents = self.candidate_routes(node).into_iter().map(|index| &routes[index].agent);
+        let first = agents.next()?;
+        agents.all(|agent| agent == first).then(|| first.clone())
+    }
+
+    /// Returns the usable routes of the lowest rank that has one.
+    fn candidate_routes(&self, node: NodeIndex) -> Vec<usize> {
+        let routes = self.graph[node].task.routes();
+        let states = &self.tasks[node.index()].routes;
+        let is_left = |index: usize, route: &Route| {
+            !is_used_up(states, index)
+                && !matches!(self.agents[&route.agent].connection, ConnectionStatus::Unavailable(_))
+        };
+        let left = || routes.iter().enumerate().filter(|(index, route)| is_left(*index, route));
+        let rank = left().map(|(_, route)| route.rank).min();
+        left().filter(|(_, route)| Some(route.rank) == rank).map(|(index, _)| index).collect()
+    }
+}
+
+/// Returns the least busy of equal agents that has capacity. Ties are resolved by the fewest tries of the task, and
+/// then by the longest idle time. Each candidate includes its number of tries.
+///
+/// An agent with more debt than the best candidate is limited by [`AgentState::capacity`]. The best candidate is never
+/// limited, so a node without capacity waits for an agent that works.
+pub(crate) fn least_busy<'r, T>(
+    candidates: impl Iterator<Item = (T, u32, &'r AgentState)> + Clone,
+    now: Timestamp,
+) -> Option<T> {
+    let connected = candidates.filter(|(_, _, agent)| matches!(agent.connection, ConnectionStatus::Connected(_)));
+    let smallest_debt = connected.clone().map(|(_, _, agent)| agent.health.debt()).min()?;
+    connected
+        .filter(|(_, _, agent)| agent.running < agent.capacity(smallest_debt, now))
+        .min_by_key(|(_, tries, agent)| (agent.load(), *tries, agent.last_started))
+        .map(|(which, _, _)| which)
+}
+
+/// Returns whether a route may not be tried again. Before the first attempt, no route has a state.
+fn is_used_up(states: &[RouteState], index: usize) -> bool {
+    states.get(index).is_some_and(|route| route.is_used_up)
+}
+
+/// Returns the failure of a task without usable routes: the unavailable agents and the reasons.
+fn unavailable_failure(routes: &[Route], agents: &IdMap<AgentId, AgentState>) -> Failure {
+    let mut reasons: Vec<String> = Vec::new();
+    let mut help = None;
+    for route in routes {
+        if let ConnectionStatus::Unavailable(failure) = &agents[&route.agent].connection {
+            let reason = format!("agent `{}` is unavailable: {failure}", route.agent);
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+                help = help.or_else(|| failure.help.clone());
+            }
+        }
+    }
+    Failure { help, ..Failure::new(FailureKind::AgentUnavailable, reasons.join("; ")) }
+}
+
+impl AgentState {
+    /// Creates the state of an agent that was not requested yet.
+    pub(crate) fn new(policy: &AgentPolicy) -> Self {
+        Self {
+            policy: policy.clone(),
+            connection: ConnectionStatus::NotRequested,
+            last_info: None,
+            running: 0,
+            last_started: 0,
+            health: AgentHealth::default(),
+        }
+    }
+
+    /// Returns whether another attempt can start on the agent now.
+    pub(crate) fn has_capacity(&self) -> bool {
+        matches!(self.connection, ConnectionStatus::Connected(_)) && self.running < self.policy.max_concurrency
+    }
+
+    /// Returns the used share of the agent's capacity, in millionths.
+    fn load(&self) -> usize {
+        self.running.saturating_mul(1_000_000) / self.policy.max_concurrency.max(1)
+    }
+}

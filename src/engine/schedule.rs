@@ -1,0 +1,482 @@
+//! Performs all work that is possible now: skips, expands, asks, starts, and ends. Observes nothing; `decide` processes
+//! inputs and then calls [`Transition::advance`].
+
+use std::{collections::VecDeque, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    budget::{CostKind, TokenAvailability, WaitingPrompt},
+    decide::Transition,
+    replan::ReplanStage,
+    routing::router::RouteChoice,
+    state::run::{ConnectionStatus, Queues, Run, State, TaskEntry, TaskState},
+};
+use crate::{
+    expression::{self, LOOP_NAME, Reference},
+    model::{
+        Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind,
+        Outcome, Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
+    },
+};
+
+/// Limits the items of one `foreach` task. Each item is a node of the graph and has rows in the journal.
+const MAX_ITEMS: usize = 100_000;
+/// Limits the items of one `foreach` task, in bytes of JSON. One event holds all items, and they stay in memory until
+/// the run ends.
+const MAX_ITEM_BYTES: usize = 32 * 1024 * 1024;
+
+/// Returns whether values have at most `limit` bytes as JSON. Numbers count as eight bytes; escapes are ignored.
+fn fits(values: &[Value], limit: usize) -> bool {
+    let (mut bytes, mut open) = (0, values.iter().collect::<Vec<_>>());
+    while let Some(value) = open.pop() {
+        bytes += match value {
+            Value::Null | Value::Bool(_) => 5,
+            Value::Number(_) => 8,
+            Value::String(text) => text.len() + 3,
+            Value::Array(list) => {
+                open.extend(list);
+                3
+            }
+            Value::Object(map) => {
+                open.extend(map.values());
+                3 + map.keys().map(|key| key.len() + 3).sum::<usize>()
+            }
+        };
+        if bytes > limit {
+            return false;
+        }
+    }
+    true
+}
+
+impl Transition<'_> {
+    /// Performs all work that is possible now.
+    pub(super) fn advance(&mut self) {
+        if !self.run.is_interrupted() {
+            self.retry_waiting_samplings();
+        }
+        // Nodes that are not in progress keep their state for the process that resumes the run.
+        while !self.run.is_interrupted() {
+            self.answer_overdue_questions();
+            while self.run.queues.cooldowns.first().is_some_and(|(at, _)| *at <= self.now) {
+                self.run.queues.cooldowns.pop_first();
+            }
+            while let Some(&(at, node)) = self.run.queues.timers.first() {
+                if at > self.now {
+                    break;
+                }
+                self.run.queues.timers.pop_first();
+                self.run.queues.runnable.push_back(node);
+            }
+            if self.run.stop_reason.is_none() && self.run.deadline.is_some_and(|deadline| deadline <= self.now) {
+                let time = self.run.plan.budget.time.map(|time| time.to_string()).unwrap_or_default();
+                self.emit(Event::BudgetSpent { what: format!("time ({time})") });
+                self.cancel_running();
+            }
+            if self.run.stop_reason.is_some() {
+                self.abandon_replan();
+                self.end_unstarted_nodes();
+            } else {
+                self.replan_if_needed();
+            }
+            if let Some(node) = self.run.queues.ready.pop_front() {
+                self.evaluate_node(node);
+            } else if self.run.running >= self.run.plan.max_parallel {
+                break;
+            } else if let Some(node) = self.run.queues.runnable.pop_front() {
+                self.start(node);
+            } else if !self.run.queue_startable_nodes(self.now) {
+                break;
+            }
+        }
+        self.end_run_if_finished();
+    }
+
+    /// Ends every node without an attempt in progress, once the run stops.
+    fn end_unstarted_nodes(&mut self) {
+        // The first pass examines all nodes; later passes only the nodes that became ready.
+        let first = !std::mem::replace(&mut self.run.queues.stop_applied, true);
+        let mut nodes: Vec<NodeIndex> = match first {
+            true => (0..self.run.tasks.len()).map(NodeIndex::new).collect(),
+            false => self.run.queues.ready.drain(..).collect(),
+        };
+        self.run.queues.ready.clear();
+        self.run.queues.runnable.clear();
+        while !nodes.is_empty() {
+            nodes.sort_unstable();
+            nodes.dedup();
+            nodes.retain(|node| self.run.tasks[node.index()].is_idle());
+            for node in nodes {
+                let task = self.run.graph[node].id.clone();
+                self.emit(Event::TaskEnded { task, outcome: Outcome::Cancelled });
+            }
+            // Ending items or calls can make their parent ready.
+            nodes = self.run.queues.ready.drain(..).collect();
+        }
+    }
+
+    /// Evaluates a node whose dependencies have ended: skips it, expands it, asks a person, or makes it runnable.
+    fn evaluate_node(&mut self, node: NodeIndex) {
+        if self.run.is_held_for_replan(node) {
+            return self.run.queues.held_for_replan.push(node);
+        }
+        let entry = &self.run.tasks[node.index()];
+        match entry.state {
+            TaskState::Expanded if entry.pending_dependencies == 0 => return self.end_foreach(node),
+            TaskState::Ready if entry.attempts == 0 && !entry.is_approved => {
+                if !self.run.queues.is_first_look(node) {
+                    return self.run.queues.runnable.push_back(node);
+                }
+            }
+            // The delay before a reconnect may have ended during a replan.
+            TaskState::Ready | TaskState::Delayed { .. } => return self.run.queues.runnable.push_back(node),
+            _ => return,
+        }
+        let task = Arc::clone(&self.run.graph[node].task);
+        let id = self.run.graph[node].id.clone();
+        let part = self.run.graph[node].kind.clone();
+        if matches!(part, NodeKind::ToolCall(_)) {
+            return self.run.queues.runnable.push_back(node);
+        }
+        let is_item = matches!(part, NodeKind::Item(_));
+        if !is_item && let Some(reason) = self.skip_reason(node) {
+            return self.skip_task(id, reason);
+        }
+        if let Some(condition) = &task.condition
+            && is_condition_per_item(&task, condition) == is_item
+        {
+            match expression::evaluate_condition(condition, &self.run.scope(node)) {
+                Ok(true) => {}
+                Ok(false) => return self.skip_task(id, SkipReason::ConditionFalse { condition: condition.0.clone() }),
+                Err(error) => return self.fail_task(id, expression_failure("if", &error)),
+            }
+        }
+        if let (Some(foreach), false) = (&task.foreach, is_item) {
+            return match expression::render(&foreach.items, &self.run.scope(node)) {
+                Ok(Value::Array(items)) if items.len() > MAX_ITEMS => {
+                    let (count, given) = (items.len(), template_text(&foreach.items));
+                    let message = format!("`foreach` takes at most {MAX_ITEMS} items, but `{given}` gave {count}");
+                    let help = "split the list over several tasks, or give it whole to a tool";
+                    self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                }
+                Ok(Value::Array(items)) if !fits(&items, MAX_ITEM_BYTES) => {
+                    let (count, given) = (items.len(), template_text(&foreach.items));
+                    let message = format!(
+                        "the items of `foreach` take at most {MAX_ITEM_BYTES} bytes, but the {count} of `{given}` take more"
+                    );
+                    let help = "list names or addresses of what is large, and let each item's tool read it";
+                    self.fail_task(id, Failure::new(FailureKind::Expression, message).with_help(help));
+                }
+                Ok(Value::Array(items)) => {
+                    self.emit(Event::TasksAdded { parent: id, items: Arc::new(items) });
+                    self.reuse_item_results(node);
+                }
+                Ok(other) => {
+                    let message = format!(
+                        "`foreach` needs a list, but `{}` gave {}",
+                        template_text(&foreach.items),
+                        json_type_name(&other)
+                    );
+                    self.fail_task(id, Failure::new(FailureKind::Expression, message));
+                }
+                Err(error) => self.fail_task(id, expression_failure("foreach", &error)),
+            };
+        }
+        if let Some(approve) = task.approve.as_ref().filter(|_| !self.run.is_rest_approved(node)) {
+            return match expression::render(approve, &self.run.scope(node)) {
+                Ok(message) => {
+                    let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
+                    self.ask_person(Asker::Plan { task: id }, message, Form::Approval, None);
+                }
+                Err(error) => self.fail_task(id, expression_failure("approve", &error)),
+            };
+        }
+        self.run.queues.runnable.push_back(node);
+    }
+
+    /// Returns the reason why the outcomes of its dependencies skip a node.
+    fn skip_reason(&self, node: NodeIndex) -> Option<SkipReason> {
+        if matches!(self.run.graph[node].task.work, Work::Synthesis(_)) {
+            return self.run.synthesis_skip_reason(node);
+        }
+        let condition = self.run.graph[node].task.condition.as_ref();
+        if condition.is_some_and(expression::has_outcome_reference) {
+            return None;
+        }
+        self.run.graph.dependencies(node).find_map(|need| {
+            let dependency = &self.run.graph[need];
+            self.run.tasks[need.index()].blocking_reason(&dependency.id, dependency.task.on_failure)
+        })
+    }
+
+    /// Ends a `foreach` task whose items have all ended.
+    fn end_foreach(&mut self, node: NodeIndex) {
+        let items = self.run.tasks[node.index()].items.clone();
+        let failed: Vec<(&TaskId, &Failure)> = items
+            .clone()
+            .filter_map(|index| match &self.run.tasks[index].state {
+                TaskState::Ended(Outcome::Failed(failure)) => {
+                    Some((&self.run.graph[NodeIndex::new(index)].id, failure))
+                }
+                _ => None,
+            })
+            .collect();
+        let task = self.run.graph[node].id.clone();
+        let failure = failed.first().map(|(first, failure)| {
+            let denied = failed.iter().all(|(_, failure)| failure.kind == FailureKind::Denied);
+            Failure {
+                kind: if denied { FailureKind::Denied } else { FailureKind::ItemsFailed },
+                message: format!("{} of {} items failed; `{first}`: {failure}", failed.len(), items.len()),
+                help: failure.help.clone(),
+                retry_after: None,
+            }
+        });
+        match failure {
+            None => {
+                let outcome = Outcome::Succeeded(Arc::new(ToolOutput::default()));
+                self.emit(Event::TaskEnded { task, outcome });
+            }
+            Some(failure) => self.fail_task(task, failure),
+        }
+    }
+
+    /// Starts a node if there is capacity for it, or queues it until there is.
+    fn start(&mut self, node: NodeIndex) {
+        if self.run.is_held_for_replan(node) {
+            return self.run.queues.held_for_replan.push(node);
+        }
+        let entry = &self.run.tasks[node.index()];
+        match entry.state {
+            TaskState::Ready => {}
+            TaskState::Delayed { until } if until <= self.now => {}
+            _ => return,
+        }
+        let task = Arc::clone(&self.run.graph[node].task);
+        if let (Some(item), Some(foreach)) = (self.run.graph[node].item(), &task.foreach)
+            && foreach.max_parallel.is_some_and(|most| self.run.tasks[item.parent.index()].running_items >= most)
+        {
+            self.run.queues.items_by_parent.entry(item.parent).or_default().push_back(node);
+            return;
+        }
+        if let Some(prompt) = task.prompt() {
+            return match entry.conversation {
+                Some(_) => self.continue_prompt(node, prompt),
+                None => self.start_prompt(node, prompt),
+            };
+        }
+        match self.run.choose_route(node, self.now) {
+            RouteChoice::Start(route) => self.start_on(node, route),
+            RouteChoice::Wait(agents) => {
+                for agent in &agents {
+                    self.connect(agent);
+                    if self.run.agents[agent].connection == ConnectionStatus::Connecting {
+                        self.run.queues.outages.add_waiting(node, agent);
+                    }
+                }
+                self.run.queues.waiting.push(agents, node);
+            }
+            RouteChoice::NoRoute(refusal) => {
+                if !self.wait_for_reconnect(node) {
+                    self.fail_without_agents(node, refusal);
+                }
+            }
+        }
+    }
+
+    fn start_on(&mut self, node: NodeIndex, route: usize) {
+        if !self.check_budget(node, CostKind::ToolCall) {
+            return;
+        }
+        let id = self.run.graph[node].id.clone();
+        let attempt = AttemptId { task: id.clone(), number: self.run.tasks[node.index()].attempts + 1 };
+        if let Some(reason) = self.run.unsettled_call(node, route) {
+            return self.ask_whether_to_repeat(attempt, &reason);
+        }
+        let call = match self.run.start_command(node, route, attempt) {
+            Ok(call) => call,
+            Err(failure) => return self.fail_task(id, failure),
+        };
+        let (agent, tool) = (call.agent.clone(), Arc::clone(&call.tool));
+        self.emit(Event::AttemptStarted { attempt: call.attempt.clone(), agent, tool });
+        self.push_command(Command::StartAttempt(call));
+    }
+
+    /// Ends the run when every node has ended, or when it waits only for deferred questions.
+    fn end_run_if_finished(&mut self) {
+        if self.run.is_interrupted() && !self.run.has_ended() {
+            // Model requests are repeated on resume, so only tool calls have to end.
+            if self.run.running_calls().next().is_none() {
+                self.end_run(false);
+            }
+            return;
+        }
+        if self.run.has_ended() || self.run.running > 0 || matches!(self.run.replans.stage, ReplanStage::Planning(_)) {
+            return;
+        }
+        let paused = self.run.unfinished_nodes > 0;
+        if paused && !self.run.is_waiting_only_for_deferred_questions() {
+            return;
+        }
+        self.end_run(paused);
+    }
+
+    fn end_run(&mut self, paused: bool) {
+        let end = self.run.run_outcome(paused);
+        self.emit(Event::RunEnded {
+            status: end.status,
+            cause: end.cause,
+            outputs: end.outputs,
+            output_errors: end.output_errors,
+        });
+        self.push_command(Command::EndRun);
+    }
+}
+
+/// Returns whether the condition of a `foreach` task refers to its items and not to the task as a whole.
+fn is_condition_per_item(task: &Task, condition: &Expression) -> bool {
+    task.foreach.as_ref().is_some_and(|foreach| {
+        expression::references(condition).is_ok_and(|references| {
+            references.iter().any(
+                |reference| matches!(reference, Reference::Name(name) if **name == foreach.binding || *name == LOOP_NAME),
+            )
+        })
+    })
+}
+
+pub(super) fn expression_failure(key: &str, error: &expression::ExpressionError) -> Failure {
+    let failure = Failure::new(FailureKind::Expression, format!("`{key}`: {error}"));
+    match &error.help {
+        Some(help) => failure.with_help(help.clone()),
+        None => failure,
+    }
+}
+
+fn template_text(template: &Template) -> String {
+    template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
+}
+
+/// Returns the type of a JSON value, with its article.
+fn json_type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing (null)",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+impl State {
+    /// Builds the call of an attempt of `node` on `route`.
+    pub(super) fn start_command(
+        &self,
+        node: NodeIndex,
+        route: usize,
+        attempt: AttemptId,
+    ) -> Result<StartAttempt, Failure> {
+        let task = &self.graph[node].task;
+        let arguments = match self.arguments(node) {
+            Ok(Value::Object(arguments)) => arguments,
+            Ok(Value::Null) => JsonObject::new(),
+            Ok(other) => {
+                let message = format!("`with` needs a map of arguments, but gave {}", json_type_name(&other));
+                return Err(Failure::new(FailureKind::Expression, message));
+            }
+            Err(error) => return Err(expression_failure("with", &error)),
+        };
+        let Route { agent, tool, .. } = &task.routes()[route];
+        let timeout = task.timeout.unwrap_or(self.agents[agent].policy.tool_timeout).0;
+        let deadline = task.deadline.map(|span| span.0);
+        let awaits = match &task.work {
+            Work::Call(call) => call.awaits.as_deref().cloned(),
+            Work::Prompt(_) | Work::Synthesis(_) => None,
+        };
+        let (agent, tool) = (agent.clone(), Arc::clone(tool));
+        Ok(StartAttempt { attempt, agent, tool, arguments, timeout, deadline, awaits })
+    }
+
+    /// Returns the arguments of a call: the rendered template, or the arguments from the model.
+    pub(super) fn arguments(&self, node: NodeIndex) -> Result<Value, expression::ExpressionError> {
+        match (&self.graph[node].kind, &self.graph[node].task.work) {
+            (NodeKind::ToolCall(call), _) => Ok(Value::Object(call.arguments.clone())),
+            (_, Work::Call(call)) => expression::render(&call.arguments, &self.scope(node)),
+            (_, Work::Prompt(_) | Work::Synthesis(_)) => Ok(Value::Null),
+        }
+    }
+}
+
+impl Run {
+    /// Removes the prompts that waited longest for tokens and now have capacity, at most one per budget.
+    fn dequeue_startable_prompts(&mut self, now: Timestamp) -> Vec<NodeIndex> {
+        let can_start = |entry: &TaskEntry| match entry.state {
+            TaskState::Ready => true,
+            TaskState::Delayed { until } => until <= now,
+            _ => false,
+        };
+        let mut taken = Vec::new();
+        let mut prompts = std::mem::take(&mut self.queues.waiting_prompts);
+        for waiting in prompts.values_mut() {
+            while waiting.front().is_some_and(|prompt| !can_start(&self.tasks[prompt.node.index()])) {
+                waiting.pop_front();
+            }
+            let has_room = |prompt: &WaitingPrompt| {
+                !matches!(
+                    self.token_availability(Some(self.payer(prompt.node)), prompt.tokens),
+                    TokenAvailability::Reserved(_)
+                )
+            };
+            if waiting.front().is_some_and(has_room) {
+                taken.extend(waiting.pop_front().map(|prompt| prompt.node));
+            }
+        }
+        prompts.retain(|_, waiting| !waiting.is_empty());
+        self.queues.waiting_prompts = prompts;
+        taken
+    }
+
+    /// Returns whether every unfinished node waits, directly or through others, for a deferred question.
+    fn is_waiting_only_for_deferred_questions(&self) -> bool {
+        self.questions.is_waiting_for_deferred()
+            && self.queues.timers.is_empty()
+            && (self.tasks.iter().zip(self.graph.nodes())).all(|(entry, (node, _))| {
+                let waits = matches!(
+                    entry.state,
+                    TaskState::AwaitingAnswer | TaskState::Blocked | TaskState::Expanded | TaskState::Ended(_)
+                );
+                waits || self.is_held_for_replan(node)
+            })
+    }
+
+    /// Moves queued nodes that now have capacity to `runnable`. Returns whether it moved any.
+    fn queue_startable_nodes(&mut self, now: Timestamp) -> bool {
+        let (State { tasks, agents, graph, .. }, queues) = self.hints();
+        let Queues {
+            runnable: startable, waiting, items_by_parent: by_parent, parents_with_capacity: with_room, ..
+        } = queues;
+        let before = startable.len();
+        let mut take = |waiting: &mut VecDeque<NodeIndex>, room: usize| {
+            let mut taken = 0;
+            while taken < room
+                && let Some(node) = waiting.pop_front()
+            {
+                if matches!(tasks[node.index()].state, TaskState::Ready | TaskState::Delayed { .. }) {
+                    startable.push_back(node);
+                    taken += 1;
+                }
+            }
+        };
+        with_room.retain(|parent| {
+            let Some(waiting) = by_parent.get_mut(parent) else { return false };
+            let most = graph[*parent].task.foreach.as_ref().and_then(|foreach| foreach.max_parallel);
+            let room = most.unwrap_or(usize::MAX).saturating_sub(tasks[parent.index()].running_items);
+            take(waiting, room);
+            room > 0 && !waiting.is_empty()
+        });
+        waiting.dequeue_startable(agents, now, startable);
+        let prompts = self.dequeue_startable_prompts(now);
+        self.queues.runnable.extend(prompts);
+        self.queues.runnable.len() > before
+    }
+}

@@ -1,0 +1,154 @@
+//! Sends the request of a call, and repeats it with the requested input until there is a result.
+//! Never stores an answer: the agent receives it with the next request, and the host has recorded it.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use rmcp::model::{ErrorData, InputResponses};
+use serde_json::Value;
+
+use super::{
+    ActiveCall, CallError,
+    checkpoint::{CallCheckpoint, InputRoundCheckpoint},
+    guard::PROGRESS_INTERVAL,
+    request::{CallInput, CallKind},
+};
+use crate::{
+    mcp::{
+        failure,
+        message::tool_result::{CallResult, InputRound},
+        requests::{elicitation, sampling_quota::USER_REJECTED},
+        transport::open_calls::AnswerSource,
+    },
+    model::{AgentId, Answer, CheckpointKey, Failure, FailureKind},
+};
+
+/// The largest number of input rounds of one call.
+const MAX_ROUNDS: u32 = 32;
+/// The longest delay before a call is repeated for a server that requests no input.
+const MAX_ROUND_DELAY: Duration = Duration::from_secs(5);
+/// The JSON-RPC error code for a required URL elicitation (MCP 2025-11-25).
+const URL_ELICITATION_REQUIRED: i32 = -32042;
+
+impl ActiveCall<'_> {
+    /// Sends the request, and repeats it with the requested input until there is a result. Starts with the round `open`
+    /// if an earlier process left it unanswered.
+    pub(crate) async fn request_with_input(
+        &mut self,
+        open: Option<InputRoundCheckpoint>,
+    ) -> Result<CallResult, Failure> {
+        let first = open.as_ref().map_or(1, |round| round.number.saturating_add(1));
+        let mut ask = match open {
+            Some(round) => Box::pin(self.answer_round(round)).await?,
+            None => CallKind::Tool,
+        };
+        let mut visited = false;
+        for number in first..=MAX_ROUNDS {
+            match self.exchange(&ask).await {
+                Ok(CallResult::InputRequired(InputRound { state, requests })) => {
+                    ask = Box::pin(self.answer_round(InputRoundCheckpoint { number, state, requests })).await?;
+                }
+                Ok(answered) => return Ok(answered),
+                Err(CallError::Rpc(error)) if error.code.0 == URL_ELICITATION_REQUIRED => {
+                    if visited {
+                        let failure = failure::from_rpc(&self.request.agent, &error);
+                        return Err(failure.with_help("finish what the page asks for, then run the task again"));
+                    }
+                    Box::pin(self.visit_urls(&error)).await?;
+                    visited = true;
+                    ask = CallKind::Tool;
+                }
+                Err(unanswered) => return Err(unanswered.into_failure(&self.request)),
+            }
+        }
+        let message = format!("agent `{}` asked for input {MAX_ROUNDS} times without an end", self.request.agent);
+        Err(Failure::new(FailureKind::InvalidResult, message))
+    }
+
+    /// Calls the tool as an experimental task of MCP 2025-11-25.
+    pub(crate) async fn request_as_task(&mut self) -> Result<CallResult, Failure> {
+        let answer = self.exchange(&CallKind::ToolAsTask).await;
+        answer.map_err(|unanswered| unanswered.into_failure(&self.request))
+    }
+
+    /// Returns the request that contains the answers to a round.
+    async fn answer_round(&mut self, round: InputRoundCheckpoint) -> Result<CallKind, Failure> {
+        let state = round.state.clone();
+        let responses = self.collect_answers(round).await?;
+        // A later process must not send the answers again: the tool could run twice.
+        self.checkpoint(CallCheckpoint::InputGiven).await?;
+        Ok(CallKind::ToolWithInput(CallInput { state, responses }))
+    }
+
+    /// Answers the requests of a round concurrently. The host stores the round durably before an answer is sent.
+    async fn collect_answers(&mut self, round: InputRoundCheckpoint) -> Result<InputResponses, Failure> {
+        let link = self.connection.state.clone();
+        let flight = self.guard.call.clone();
+        let work = async move {
+            // The idle timeout pauses: the agent waits for the host.
+            let _waiting = flight.begin_wait(AnswerSource::Host);
+            let noted = link.host.checkpoint(
+                CheckpointKey::Call(flight.attempt.clone()),
+                CallCheckpoint::Round(round.clone()).to_value(),
+            );
+            let InputRoundCheckpoint { number, state, requests } = round;
+            let answered = async {
+                let requests_json = Value::Object(requests.clone());
+                link.host.on_input_required(flight.attempt.clone(), number, state, requests_json).await;
+                if requests.is_empty() {
+                    let pause = PROGRESS_INTERVAL.saturating_mul(2_u32.saturating_pow(number));
+                    tokio::time::sleep(pause.min(MAX_ROUND_DELAY)).await;
+                }
+                join_all(requests.iter().map(async |(key, request)| {
+                    // A server may use a key again in a later round.
+                    let asker = link.scope_of_call(&flight, Some(format!("round/{number}/{key}")));
+                    (key.clone(), link.answer_input_request(&asker, request).await)
+                }))
+                .await
+            };
+            tokio::join!(noted, answered).1
+        };
+        let answers = match self.wait(work).await {
+            Ok(answers) => answers,
+            Err(stop) => return Err(self.stop_failure(stop).await),
+        };
+        let mut responses = InputResponses::new();
+        for (key, answer) in answers {
+            let answer = answer.map_err(|error| missing_input_failure(&self.request.agent, &key, &error))?;
+            responses.insert(key, answer);
+        }
+        Ok(responses)
+    }
+
+    /// Asks the user to open the pages that the agent names in its error.
+    async fn visit_urls(&mut self, error: &ErrorData) -> Result<(), Failure> {
+        let pages = elicitation::required_urls(error.data.as_ref());
+        if pages.is_empty() {
+            return Err(failure::from_rpc(&self.request.agent, error));
+        }
+        for page in pages {
+            let link = self.connection.state.clone();
+            let asker = link.scope_of_call(&self.guard.call, None);
+            match self.wait(async move { link.elicit(&asker, page).await }).await {
+                Ok(Answer::Accept { .. }) => {}
+                Ok(Answer::Decline | Answer::Cancel) => {
+                    let agent = &self.request.agent;
+                    let message = format!("nobody visited the page that agent `{agent}` needs: {}", error.message);
+                    return Err(Failure::new(FailureKind::Denied, message));
+                }
+                Err(stop) => return Err(self.stop_failure(stop).await),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the failure of a call whose requested input is not available. Such a request accepts nothing but input.
+pub(crate) fn missing_input_failure(agent: &AgentId, key: &str, error: &ErrorData) -> Failure {
+    let said = failure::agent_message(&error.message);
+    let (kind, fate) = match error.code {
+        USER_REJECTED => (FailureKind::Denied, "was not allowed"),
+        _ => (FailureKind::ServerError, "failed"),
+    };
+    Failure::new(kind, format!("agent `{agent}` asked for `{key}`, which {fate}: {said}"))
+}

@@ -1,0 +1,362 @@
+//! Watches a call that the agent executes as a task: polls its status, answers its requests, and fetches its result.
+//! Never repeats the call.
+//!
+//! Supports two protocols. In the extension `io.modelcontextprotocol/tasks` of MCP 2026-07-28, the status contains the
+//! agent's requests and the result. With the experimental tasks of MCP 2025-11-25, `tasks/result` waits for the result,
+//! and the agent sends its requests on that stream.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use rmcp::model::{ErrorData, InputResponses, ServerResult};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ActiveCall, CANCEL_TIMEOUT, CallError,
+    checkpoint::{self, CallCheckpoint, RemoteTaskCheckpoint, TaskProtocol},
+    custom_request,
+    input_required::missing_input_failure,
+    poll_backoff::PollBackoff,
+    request::CallKind,
+};
+use crate::{
+    mcp::{
+        failure,
+        message::{
+            codec::UNREADABLE,
+            tool_result::{self, CallResult, RemoteTaskState, RemoteTaskStatus},
+        },
+        session::connection_state::ConnectionState,
+        transport::{
+            call_transport::PendingCall,
+            open_calls::{CallResponse, CallState},
+        },
+    },
+    model::{Failure, FailureKind, JsonObject},
+};
+
+/// The poll interval if the agent specifies none.
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The bounds of the poll interval that an agent may specify.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The reason why a task is no longer watched.
+enum WatchEnd {
+    /// It has ended, or is unknown to the agent.
+    Ended(Failure),
+    /// The host abandons it and cancels it at the agent.
+    Abandoned(Failure),
+}
+
+/// The reason why a poll returned no status.
+enum PollError {
+    /// A later poll may succeed.
+    Transient(Failure),
+    Final(WatchEnd),
+}
+
+impl ActiveCall<'_> {
+    /// Watches a task that the agent has just created.
+    pub(crate) async fn watch_new_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
+        let gone = lost_task_failure(&self.request.agent, &self.request.tool, task.ttl_ms);
+        if let Err(failure) = self.checkpoint(CallCheckpoint::RemoteTask(task.clone())).await {
+            self.cancel_task(&task.id).await;
+            return Err(failure);
+        }
+        self.watch_task(task, gone).await
+    }
+
+    /// Watches a task that an earlier process started.
+    pub(crate) async fn reattach_task(&mut self, task: RemoteTaskCheckpoint) -> Result<CallResult, Failure> {
+        let gone = checkpoint::interrupted_failure(&self.request);
+        self.watch_task(task, gone).await
+    }
+
+    async fn watch_task(&mut self, task: RemoteTaskCheckpoint, gone: Failure) -> Result<CallResult, Failure> {
+        let id = task.id.clone();
+        let dialect = task.dialect;
+        let _ = self.guard.call.remote_task.set(task.clone());
+        let mut watch = TaskWatcher {
+            call: self,
+            backoff: PollBackoff::new(poll_interval(task.poll_interval_ms)),
+            task,
+            gone_failure: gone,
+        };
+        let end = match dialect {
+            TaskProtocol::Extension => watch.watch_extension().await,
+            TaskProtocol::Experimental => watch.watch_experimental().await,
+        };
+        match end {
+            Ok(answered) => Ok(answered),
+            Err(WatchEnd::Ended(failure)) => Err(failure),
+            Err(WatchEnd::Abandoned(failure)) => {
+                self.cancel_task(&id).await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn cancel_task(&mut self, id: &str) {
+        if self.route.is_closed() {
+            // A later process may reattach to the task.
+            return;
+        }
+        let peer = self.connection.peer.clone();
+        let cancel = peer.send_request(custom_request("tasks/cancel", json!({"taskId": id})));
+        if let Ok(Err(error)) = tokio::time::timeout(CANCEL_TIMEOUT, cancel).await {
+            tracing::debug!(agent = %self.request.agent, %error, "the agent did not take the end of a task");
+        }
+    }
+}
+
+/// A watcher of one task.
+struct TaskWatcher<'c, 'p> {
+    call: &'c mut ActiveCall<'p>,
+    task: RemoteTaskCheckpoint,
+    /// The failure to return if the agent does not know the task.
+    gone_failure: Failure,
+    backoff: PollBackoff,
+}
+
+impl TaskWatcher<'_, '_> {
+    /// Watches a task of the extension of MCP 2026-07-28.
+    async fn watch_extension(&mut self) -> Result<CallResult, WatchEnd> {
+        let mut questions = TaskQuestions::default();
+        loop {
+            let looked = match self.send_answers(&mut questions).await {
+                Ok(()) => self.poll().await,
+                Err(trouble) => Err(trouble),
+            };
+            match looked {
+                Ok(state) => match state.status {
+                    RemoteTaskStatus::Working => {
+                        questions.update(&JsonObject::new(), &self.call.connection.state, &self.call.guard.call)
+                    }
+                    RemoteTaskStatus::InputRequired(requests) => {
+                        questions.update(&requests, &self.call.connection.state, &self.call.guard.call)
+                    }
+                    RemoteTaskStatus::Completed(Some(result)) => return Ok(tool_result::from_json(result)),
+                    RemoteTaskStatus::Completed(None) => {
+                        return Ok(CallResult::Unrecognized("a task without a result".to_owned()));
+                    }
+                    RemoteTaskStatus::Failed(error) => {
+                        return Err(WatchEnd::Ended(self.task_failure(error.as_ref(), state.message)));
+                    }
+                    RemoteTaskStatus::Canceled => return Err(WatchEnd::Ended(self.canceled_failure(state.message))),
+                },
+                Err(trouble) => self.record_transient(trouble)?,
+            }
+            if let Some((key, answer)) = self.pause(questions.next_answer()).await? {
+                let answer = answer.map_err(|error| missing_input_failure(&self.call.request.agent, &key, &error));
+                questions.store(key, answer).map_err(WatchEnd::Abandoned)?;
+            }
+        }
+    }
+
+    /// Watches an experimental task of MCP 2025-11-25.
+    async fn watch_experimental(&mut self) -> Result<CallResult, WatchEnd> {
+        let mut result: Option<PendingCall> = None;
+        let mut said = None;
+        loop {
+            if result.is_none() {
+                match self.request_result().await {
+                    Ok(pending) => result = Some(pending),
+                    Err(trouble) => self.record_transient(trouble)?,
+                }
+            }
+            match self.poll().await {
+                Ok(state) => said = state.message,
+                Err(trouble) => self.record_transient(trouble)?,
+            }
+            if !self.call.connection.is_usable() {
+                result = None;
+            }
+            let answer = async {
+                match &mut result {
+                    Some(pending) => pending.response().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let Some(answer) = self.pause(answer).await? else { continue };
+            result = None;
+            match answer {
+                Some(CallResponse::Result(answered)) => return Ok(answered),
+                Some(CallResponse::RpcError(error)) => {
+                    return Err(WatchEnd::Ended(match is_unknown_task(&error) {
+                        true => self.gone_failure.clone(),
+                        false => self.task_failure(serde_json::to_value(&error).ok().as_ref(), said),
+                    }));
+                }
+                Some(CallResponse::Failed(failure)) if failure.kind == FailureKind::InvalidResult => {
+                    return Err(WatchEnd::Abandoned(failure));
+                }
+                // The result is requested again.
+                Some(CallResponse::Failed(_)) | None => {}
+            }
+        }
+    }
+
+    async fn request_result(&mut self) -> Result<PendingCall, PollError> {
+        self.call.reconnect().await.map_err(|unanswered| self.poll_error(unanswered))?;
+        let ask = CallKind::TaskResult(self.task.id.clone());
+        self.call.send(&ask).await.map_err(|unanswered| self.poll_error(unanswered))
+    }
+
+    /// Polls the status of the task. A response counts as activity unless the task has ended.
+    async fn poll(&mut self) -> Result<RemoteTaskState, PollError> {
+        let state = self.request("tasks/get", json!({"taskId": self.task.id})).await?;
+        let state = RemoteTaskState::read(serde_json::to_value(state).unwrap_or_default()).map_err(|what| {
+            let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
+            let message = format!("agent `{agent}` says of the task of `{tool}` something that is no state: {what}");
+            PollError::Final(WatchEnd::Abandoned(Failure::new(FailureKind::InvalidResult, message)))
+        })?;
+        self.backoff.reset();
+        if state.poll_interval_ms.is_some() {
+            self.backoff.interval = poll_interval(state.poll_interval_ms);
+        }
+        if matches!(state.status, RemoteTaskStatus::Working | RemoteTaskStatus::InputRequired(_)) {
+            self.call.guard.record_activity();
+            if let Some(message) = &state.message {
+                self.call.guard.call.report_message(message);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Sends the available answers to the agent.
+    async fn send_answers(&mut self, questions: &mut TaskQuestions) -> Result<(), PollError> {
+        if questions.unsent.is_empty() {
+            return Ok(());
+        }
+        self.request("tasks/update", json!({"taskId": self.task.id, "inputResponses": questions.unsent})).await?;
+        questions.unsent.clear();
+        Ok(())
+    }
+
+    async fn request(&mut self, method: &str, params: Value) -> Result<ServerResult, PollError> {
+        self.call.reconnect().await.map_err(|unanswered| self.poll_error(unanswered))?;
+        self.call
+            .service_request(custom_request(method, params))
+            .await
+            .map_err(|unanswered| self.poll_error(unanswered))
+    }
+
+    /// Waits for the next poll, or until `early` completes.
+    async fn pause<T>(&mut self, early: impl Future<Output = T>) -> Result<Option<T>, WatchEnd> {
+        self.call.pause_polling(&self.backoff, early).await.map_err(WatchEnd::Abandoned)
+    }
+
+    fn poll_error(&self, unanswered: CallError) -> PollError {
+        match unanswered {
+            CallError::Stopped(failure) => PollError::Final(WatchEnd::Abandoned(failure)),
+            CallError::Rpc(error) if error.code == UNREADABLE => {
+                PollError::Final(WatchEnd::Abandoned(failure::from_rpc(&self.call.request.agent, &error)))
+            }
+            CallError::Failed(failure) if failure.kind == FailureKind::InvalidResult => {
+                PollError::Final(WatchEnd::Abandoned(failure))
+            }
+            CallError::Rpc(error) if is_unknown_task(&error) => {
+                PollError::Final(WatchEnd::Ended(self.gone_failure.clone()))
+            }
+            CallError::Rpc(error) => PollError::Transient(failure::from_rpc(&self.call.request.agent, &error)),
+            CallError::Failed(failure) => PollError::Transient(failure),
+        }
+    }
+
+    /// Records a transient failure for the backoff, and returns a final one as an error.
+    fn record_transient(&mut self, trouble: PollError) -> Result<(), WatchEnd> {
+        match trouble {
+            PollError::Final(end) => Err(end),
+            PollError::Transient(latest) => {
+                self.backoff.record_failure(latest);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the failure of the task itself. Any JSON-RPC error code is possible, since the work was done.
+    fn task_failure(&self, error: Option<&Value>, message: Option<String>) -> Failure {
+        let text = error.and_then(|error| error.get("message")).and_then(Value::as_str).map(str::to_owned);
+        self.server_failure("failed", text.or(message))
+    }
+
+    fn canceled_failure(&self, message: Option<String>) -> Failure {
+        self.server_failure("was cancelled by the agent", message)
+    }
+
+    fn server_failure(&self, fate: &str, message: Option<String>) -> Failure {
+        let (agent, tool) = (&self.call.request.agent, &self.call.request.tool);
+        let said = message.map(|said| format!(": {}", failure::agent_message(&said))).unwrap_or_default();
+        Failure::new(FailureKind::ServerError, format!("the task of `{tool}` at agent `{agent}` {fate}{said}"))
+    }
+}
+
+/// The input requests of one task.
+#[derive(Default)]
+struct TaskQuestions {
+    /// The requests that the agent waits for, answered or not. Cancelled when it no longer waits.
+    open: HashMap<String, CancellationToken>,
+    answers: FuturesUnordered<BoxFuture<'static, (String, Result<Value, ErrorData>)>>,
+    /// Answers that the agent has not received.
+    unsent: InputResponses,
+}
+
+impl TaskQuestions {
+    /// Updates the set of open requests to `requests`. Each request is passed to the host once.
+    fn update(&mut self, requests: &JsonObject, link: &Arc<ConnectionState>, flight: &Arc<CallState>) {
+        self.open.retain(|key, withdrawn| {
+            let waits = requests.contains_key(key);
+            if !waits {
+                withdrawn.cancel();
+                self.unsent.remove(key);
+            }
+            waits
+        });
+        for (key, request) in requests {
+            if self.open.contains_key(key) {
+                continue;
+            }
+            let withdrawn = CancellationToken::new();
+            self.open.insert(key.clone(), withdrawn.clone());
+            let asker = link.scope_of_call(flight, Some(format!("task/{key}"))).with_withdrawal(withdrawn);
+            let (link, key, request) = (link.clone(), key.clone(), request.clone());
+            self.answers.push(Box::pin(async move { (key, link.answer_input_request(&asker, &request).await) }));
+        }
+    }
+
+    /// Waits for the next answer.
+    async fn next_answer(&mut self) -> (String, Result<Value, ErrorData>) {
+        match self.answers.next().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stores an answer for the agent, if it still waits for it.
+    fn store(&mut self, key: String, answer: Result<Value, Failure>) -> Result<(), Failure> {
+        if self.open.contains_key(&key) {
+            self.unsent.insert(key, answer?);
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether an error means that the agent does not know the task.
+fn is_unknown_task(error: &ErrorData) -> bool {
+    (-32602..=-32600).contains(&error.code.0)
+}
+
+fn poll_interval(milliseconds: Option<u64>) -> Duration {
+    milliseconds.map_or(DEFAULT_POLL_INTERVAL, Duration::from_millis).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
+}
+
+fn lost_task_failure(agent: &crate::model::AgentId, tool: &str, ttl_ms: Option<u64>) -> Failure {
+    let kept = match ttl_ms {
+        Some(ttl) => format!("it keeps tasks for {:?}, or was it restarted?", Duration::from_millis(ttl)),
+        None => "was it restarted?".to_owned(),
+    };
+    let message = format!("agent `{agent}` no longer has the task of `{tool}` ({kept})");
+    Failure::new(FailureKind::ConnectionLost, message)
+}

@@ -1,0 +1,199 @@
+//! Owns one child process: its start, its environment, and its end.
+
+use std::{
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    process::{ChildStdin, ChildStdout, Command},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    guard::{self, Signal},
+    log::AgentLog,
+};
+use crate::{
+    model::ChildProcess,
+    system::{
+        environment::AGENT_VARIABLE,
+        process::{OwnChild, reap_group},
+    },
+};
+
+/// The environment variables that a child inherits from the host, in addition to every `LC_*`. They suffice to find
+/// programs, files, and the user's language, and contain no secrets.
+const BASE_ENVIRONMENT: [&str; 10] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TMPDIR", "TZ", "XDG_RUNTIME_DIR"];
+/// The time for a child to exit after its input is closed. Some servers never notice.
+const INPUT_CLOSED_TIMEOUT: Duration = Duration::from_millis(200);
+/// The time for a child to clean up after the terminate signal.
+const TERMINATE_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// The time for the system to end a killed child.
+const KILL_TIMEOUT: Duration = Duration::from_millis(500);
+/// The time that an error report waits for the exit status of a child whose output has ended.
+const EXIT_STATUS_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// The purpose of a child's input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PipePurpose {
+    /// The messages of the protocol.
+    Protocol,
+    /// The log of the agent: the input is closed, and the output goes to the log.
+    Log,
+}
+
+/// A child process, running or exited. Dropping it kills its process group.
+#[derive(Debug)]
+pub(crate) struct Child {
+    command: String,
+    pid: u32,
+    status: watch::Receiver<Option<ExitStatus>>,
+    /// Cancelled at the end of the child's standard error.
+    stderr_closed: CancellationToken,
+    log: Arc<AgentLog>,
+    /// The task that owns the process group. Aborting it kills the group.
+    _supervisor: tokio_util::task::AbortOnDropHandle<()>,
+}
+
+/// The process group of a child. Dropping it kills the group.
+struct ProcessGroup(u32);
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        guard::signal(self.0, Signal::Kill);
+        if guard::is_group_empty(self.0) {
+            guard::unregister(self.0);
+        }
+    }
+}
+
+impl Child {
+    /// Starts `process`. With [`PipePurpose::Protocol`], also returns its input and output.
+    ///
+    /// # Errors
+    /// Returns the error of the system: no such program, not executable, or no such directory.
+    pub(crate) fn spawn(
+        process: &ChildProcess,
+        log: Arc<AgentLog>,
+        pipes: PipePurpose,
+    ) -> std::io::Result<(Self, Option<(ChildStdin, ChildStdout)>)> {
+        let mut command = Command::new(&process.command);
+        command
+            .args(&process.args)
+            .env_clear()
+            .envs(base_environment())
+            .envs(&process.env)
+            .env(AGENT_VARIABLE, "1")
+            .kill_on_drop(true);
+        if let Some(directory) = &process.cwd {
+            command.current_dir(directory);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(match pipes {
+            PipePurpose::Protocol => Stdio::piped(),
+            PipePurpose::Log => Stdio::null(),
+        });
+        let enlisted = guard::register(&mut command)?;
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                enlisted.cancel(command);
+                return Err(error);
+            }
+        };
+        let pid = child.id().ok_or_else(|| std::io::Error::other("the process has no id"))?;
+        let own = OwnChild::new(pid);
+        log.begin_process(&process.command, pid);
+
+        let silent = CancellationToken::new();
+        if let Some(errors) = child.stderr.take() {
+            tokio::spawn(log.clone().copy_output(errors, silent.clone()));
+        }
+        let protocol = match (pipes, child.stdin.take(), child.stdout.take()) {
+            (PipePurpose::Protocol, Some(input), Some(output)) => Some((input, output)),
+            (_, _, output) => {
+                if let Some(output) = output {
+                    tokio::spawn(log.clone().copy_output(output, CancellationToken::new()));
+                }
+                None
+            }
+        };
+        let (ended, status) = watch::channel(None);
+        let keeper = tokio::spawn(async move {
+            let group = ProcessGroup(pid);
+            let status = child.wait().await;
+            drop(own);
+            // Other processes of the group end with their leader.
+            guard::signal(pid, Signal::Kill);
+            ended.send_replace(status.ok());
+            for _ in 0..50 {
+                reap_group(pid);
+                if guard::is_group_empty(pid) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            drop(group);
+        });
+        let keeper = tokio_util::task::AbortOnDropHandle::new(keeper);
+        Ok((
+            Self { command: process.command.clone(), pid, status, stderr_closed: silent, log, _supervisor: keeper },
+            protocol,
+        ))
+    }
+
+    /// Returns whether the child has exited.
+    pub(crate) fn has_exited(&self) -> bool {
+        self.status.borrow().is_some() || self.status.has_changed().is_err()
+    }
+
+    /// Waits until the child has exited.
+    pub(crate) async fn wait_for_exit(&self) {
+        let mut status = self.status.clone();
+        // An error means that the supervisor task has ended, and the child with it.
+        let _ = status.wait_for(Option::is_some).await;
+    }
+
+    /// Ends the child and everything in its group. The caller must have closed its input, if it has one.
+    pub(crate) async fn shut_down(&self, pipes: PipePurpose) {
+        let graces = [(None, INPUT_CLOSED_TIMEOUT), (Some(Signal::Terminate), TERMINATE_TIMEOUT)];
+        let graces = graces.into_iter().skip(usize::from(pipes == PipePurpose::Log));
+        for (signal, grace) in graces.chain([(Some(Signal::Kill), KILL_TIMEOUT)]) {
+            if let Some(signal) = signal
+                && !self.has_exited()
+            {
+                guard::signal(self.pid, signal);
+            }
+            if tokio::time::timeout(grace, self.wait_for_exit()).await.is_ok() {
+                break;
+            }
+        }
+        self.log.flush().await;
+    }
+
+    /// Describes the exit status and the last lines of standard error, for error messages.
+    pub(crate) async fn exit_report(&self) -> String {
+        let _ = tokio::time::timeout(EXIT_STATUS_TIMEOUT, self.wait_for_exit()).await;
+        let status = *self.status.borrow();
+        let fate = match status {
+            Some(status) => format!("`{}` ended with {status}", self.command),
+            None => format!("`{}` is still running", self.command),
+        };
+        let tail = self.log.tail(&self.stderr_closed).await;
+        let words = if tail.is_empty() {
+            "it wrote nothing to standard error".to_owned()
+        } else {
+            format!("its last words: {}", tail.join(" | "))
+        };
+        format!("{fate}; {words}; log: `{}`", self.log.path().display())
+    }
+}
+
+fn base_environment() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| BASE_ENVIRONMENT.contains(&name) || name.starts_with("LC_"))
+    })
+}

@@ -1,0 +1,162 @@
+//! Receives the requests and notifications of an agent, and passes them to the host.
+#![expect(deprecated, reason = "sampling and logging are deprecated in 2026-07-28, and existing servers use them")]
+
+use std::sync::{Arc, atomic::Ordering};
+
+use rmcp::{
+    ClientHandler, RoleClient,
+    model::{
+        ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
+        ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorData, ExtensionCapabilities,
+        FormElicitationCapability, GetExtensions as _, Implementation, JsonRpcMessage, LoggingMessageNotificationParam,
+        ProgressNotificationParam, ProtocolVersion, RequestId, SamplingCapability, ServerJsonRpcMessage,
+        ServerNotification, ServerRequest, TASKS_EXTENSION_ID, UrlElicitationCapability,
+    },
+    service::{NotificationContext, RequestContext},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    mcp::{
+        Options, SamplingSupport, session::connection_state::ConnectionState, transport::open_calls::CandidateCalls,
+    },
+    model::{JsonObject, LogMessage, Progress},
+};
+
+/// The handler for the requests and notifications of one agent.
+pub(crate) struct AgentRequestHandler {
+    state: Arc<ConnectionState>,
+    config: ClientConfig,
+}
+
+impl AgentRequestHandler {
+    /// Creates a handler that declares the capabilities of this host, and no others.
+    pub(crate) fn new(link: Arc<ConnectionState>, options: &Options) -> Self {
+        let mut capabilities = ClientCapabilities::default();
+        let form = FormElicitationCapability::new();
+        let elicitation = ElicitationCapability::new().with_form(form).with_url(UrlElicitationCapability::new());
+        capabilities.elicitation = Some(elicitation);
+        capabilities.sampling = sampling_capability(link.sampling());
+        let tasks = ExtensionCapabilities::from([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())]);
+        capabilities.extensions = Some(tasks);
+        let client = Implementation::new(&options.client_name, &options.client_version);
+        // rmcp's default is a version without the handshake, which carries the capabilities.
+        let config = ClientConfig::new(capabilities, client);
+        Self { state: link, config: config.with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE) }
+    }
+
+    async fn answer<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: P,
+        context: RequestContext<RoleClient>,
+    ) -> Result<R, ErrorData> {
+        let wrong = |error: serde_json::Error| ErrorData::internal_error(error.to_string(), None);
+        let params = serde_json::to_value(params).map_err(wrong)?;
+        let candidates = context.extensions.get::<CandidateCalls>().cloned();
+        let candidates = candidates.unwrap_or_else(|| self.state.calls.candidates(None));
+        let modern = context.peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize());
+        if modern && candidates.calls.is_empty() {
+            let message = format!("since 2026-07-28, `{method}` is answered only while a call is under way");
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        let asker = self.state.request_scope(candidates, &context.id, context.ct);
+        let result = self.state.answer(&asker, method, &params).await?;
+        serde_json::from_value(result).map_err(wrong)
+    }
+}
+
+/// Processes a message as it arrives, on the response stream of request `stream` if given. Handlers run in tasks of
+/// their own, so the response to a call can overtake them.
+pub(crate) fn handle_incoming(link: &ConnectionState, message: &mut ServerJsonRpcMessage, stream: Option<&RequestId>) {
+    match message {
+        JsonRpcMessage::Request(request) => attach_candidates(link, &mut request.request, stream),
+        JsonRpcMessage::Notification(news) => handle_notification(link, &news.notification),
+        JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}
+    }
+}
+
+/// Attaches to a request of the agent the calls that it can be for.
+fn attach_candidates(link: &ConnectionState, request: &mut ServerRequest, stream: Option<&RequestId>) {
+    let asks = match request {
+        ServerRequest::CreateMessageRequest(_) | ServerRequest::ElicitRequest(_) => true,
+        // Known requests arrive as custom ones if their parameters were not parsed.
+        ServerRequest::CustomRequest(custom) => {
+            matches!(custom.method.as_str(), "sampling/createMessage" | "elicitation/create")
+        }
+        _ => false,
+    };
+    if asks {
+        let candidates = link.candidates_for(stream);
+        request.extensions_mut().insert(candidates);
+    }
+}
+
+fn handle_notification(link: &ConnectionState, news: &ServerNotification) {
+    match news {
+        ServerNotification::ProgressNotification(news) => {
+            let ProgressNotificationParam { progress_token, progress, total, message, .. } = &news.params;
+            let progress = Progress { progress: *progress, total: *total, message: message.clone() };
+            link.report_progress(&progress_token.0, progress);
+        }
+        // Waiters for other resources read once more than necessary.
+        ServerNotification::ResourceUpdatedNotification(_) => link.resources_changed.send_replace(()),
+        ServerNotification::ToolListChangedNotification(_) => link.tools_changed.store(true, Ordering::Relaxed),
+        _ => {}
+    }
+}
+
+/// Converts a log notification of the agent.
+pub(crate) fn log_message(params: LoggingMessageNotificationParam) -> LogMessage {
+    let level = match serde_json::to_value(params.level) {
+        Ok(Value::String(level)) => level,
+        _ => "info".to_owned(),
+    };
+    LogMessage { level, logger: params.logger, data: params.data }
+}
+
+fn sampling_capability(sampling: SamplingSupport) -> Option<SamplingCapability> {
+    let mut capability = SamplingCapability::default();
+    match sampling {
+        SamplingSupport::Off => return None,
+        SamplingSupport::Plain => {}
+        SamplingSupport::WithTools => capability.tools = Some(JsonObject::new()),
+    }
+    Some(capability)
+}
+
+impl ClientHandler for AgentRequestHandler {
+    fn get_info(&self) -> ClientConfig {
+        self.config.clone()
+    }
+
+    async fn create_message(
+        &self,
+        params: CreateMessageRequestParams,
+        context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        self.answer("sampling/createMessage", params, context).await
+    }
+
+    async fn create_elicitation(
+        &self,
+        params: ElicitRequestParams,
+        context: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        self.answer("elicitation/create", params, context).await
+    }
+
+    /// Handles known requests whose parameters were not parsed.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleClient>,
+    ) -> Result<CustomResult, ErrorData> {
+        self.answer(&request.method, request.params, context).await
+    }
+
+    async fn on_logging_message(&self, params: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {
+        self.state.log(log_message(params));
+    }
+}

@@ -1,0 +1,288 @@
+//! Lists the tools of one agent, and checks arguments and results against their schemas.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use rmcp::{
+    Peer, RoleClient, ServiceError,
+    model::{ClientRequest, ErrorCode, ErrorData, ListToolsRequest, PaginatedRequestParams, ServerPeerInfo},
+};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::validation::{CheckOutcome, ToolSchema};
+use crate::{
+    mcp::{
+        failure,
+        message::{
+            codec::{self, UNREADABLE},
+            tool_listing::ToolListing,
+        },
+    },
+    model::{AgentId, AgentInfo, AgentSpec, Failure, FailureKind, ToolInfo},
+};
+
+/// The longest time for which a tool list counts as fresh, whatever the agent requests.
+const MAX_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// The tools of an agent, as last listed.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    /// The server information and the tools.
+    pub(crate) info: Arc<AgentInfo>,
+    schemas: HashMap<String, ToolSchemas>,
+    /// The tools that can only be called as tasks.
+    task_only_tools: HashSet<String>,
+    /// The time from which the list may be out of date, by the TTL of a modern agent. None for a legacy agent, which
+    /// announces changes.
+    stale_from: Option<Instant>,
+}
+
+/// The schemas of a tool, compiled on first use.
+#[derive(Debug, Default)]
+struct ToolSchemas {
+    input: ToolSchema,
+    output: ToolSchema,
+}
+
+impl Catalog {
+    /// Lists all pages of the agent's tools.
+    ///
+    /// # Errors
+    /// Returns the error of the service. An agent that does not support tools at all has an empty list instead.
+    pub(crate) async fn list(peer: &Peer<RoleClient>, spec: &Arc<AgentSpec>) -> Result<Self, ServiceError> {
+        let mut listing = ToolListing::default();
+        let mut cursor = None;
+        let mut seen = HashSet::new();
+        let listed = Instant::now();
+        loop {
+            let page = PaginatedRequestParams::default().with_cursor(cursor.take());
+            let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page));
+            let answer = match peer.send_request(request).await {
+                Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => break,
+                other => other?,
+            };
+            let page = codec::unwrap_text(answer).map_err(|_| ServiceError::UnexpectedResponse)?;
+            let (read, next) = listing
+                .read(page, spec.clone())
+                .await
+                .map_err(|reason| ServiceError::McpError(ErrorData::new(UNREADABLE, reason, None)))?;
+            listing = read;
+            match next {
+                Some(next) if listing.has_room() && seen.insert(next.clone()) => cursor = Some(next),
+                _ => break,
+            }
+        }
+        let info = peer.peer_info();
+        let warnings = listing.warnings();
+        for warning in &warnings {
+            tracing::warn!(agent = %spec.id, warning, "the agent's list of tools has defects");
+        }
+        let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+        let stale_from = modern.then(|| listed + listing.ttl().min(MAX_TTL));
+        let ToolListing { tools, task_only_tools: tasks, unusable: left_out, .. } = listing;
+        let info = AgentInfo { warnings, left_out, ..agent_info(info.as_deref(), tools) };
+        Ok(Self { task_only_tools: tasks, stale_from, ..Self::new(info) })
+    }
+
+    fn new(info: AgentInfo) -> Self {
+        let schemas = info.tools.iter().map(|tool| (tool.name.clone(), ToolSchemas::default())).collect();
+        Self { info: Arc::new(info), schemas, task_only_tools: HashSet::new(), stale_from: None }
+    }
+
+    /// Returns whether the list may be out of date, so that it must not cause a rejection.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale_from.is_some_and(|moment| Instant::now() >= moment)
+    }
+
+    /// Returns whether a tool can only be called as a task.
+    pub(crate) fn needs_task(&self, tool: &str) -> bool {
+        self.task_only_tools.contains(tool)
+    }
+
+    /// Checks `arguments` against the tool's `inputSchema`. Returns the reason if they cannot be checked, but only the
+    /// first time.
+    ///
+    /// # Errors
+    /// Returns [`FailureKind::InvalidArguments`] that names each violation.
+    pub(crate) async fn check_arguments(
+        &self,
+        agent: &AgentId,
+        tool: &ToolInfo,
+        arguments: &mut Value,
+    ) -> Result<Option<String>, Failure> {
+        let Some(schemas) = self.schemas.get(&tool.name) else { return Ok(None) };
+        let name = &tool.name;
+        match schemas.input.check(&tool.input_schema, arguments).await {
+            CheckOutcome::Valid => Ok(None),
+            CheckOutcome::Unchecked(reason) => {
+                Ok(reason.map(|reason| format!("the arguments for `{name}` are not checked: {reason}")))
+            }
+            CheckOutcome::Invalid(violations) => {
+                let message = format!("the arguments for `{name}` of agent `{agent}` break its schema: {violations}");
+                Err(Failure::new(FailureKind::InvalidArguments, message).with_help("correct the task's `with`"))
+            }
+        }
+    }
+
+    /// Checks structured content against the tool's `outputSchema`, if it has one. Returns the reason if it cannot be
+    /// checked, but only the first time.
+    ///
+    /// # Errors
+    /// Returns [`FailureKind::InvalidResult`] that names each violation or the lack of structured content.
+    pub(crate) async fn check_result(
+        &self,
+        agent: &AgentId,
+        tool: &ToolInfo,
+        structured: Option<&mut Value>,
+    ) -> Result<Option<String>, Failure> {
+        let (Some(schema), Some(schemas)) = (&tool.output_schema, self.schemas.get(&tool.name)) else {
+            return Ok(None);
+        };
+        let name = &tool.name;
+        let invalid = |what: String| {
+            let message = format!("the result of `{name}` of agent `{agent}` {what}");
+            Err(Failure::new(FailureKind::InvalidResult, message))
+        };
+        let Some(structured) = structured else {
+            return invalid("has no structured content, although the tool has an output schema".to_owned());
+        };
+        match schemas.output.check(schema, structured).await {
+            CheckOutcome::Valid => Ok(None),
+            CheckOutcome::Unchecked(reason) => {
+                Ok(reason.map(|reason| format!("the result of `{name}` is not checked: {reason}")))
+            }
+            CheckOutcome::Invalid(violations) => invalid(format!("breaks its output schema: {violations}")),
+        }
+    }
+
+    /// Returns the failure of a call whose tool is not in the catalog.
+    pub(crate) fn unknown_tool(&self, spec: &AgentSpec, tool: &str) -> Failure {
+        let agent = &spec.id;
+        if !spec.is_tool_allowed(tool) {
+            let message = format!("tool `{tool}` of agent `{agent}` is not enabled");
+            let help = format!("see `enabled_tools` and `disabled_tools` of `[agents.{agent}]`");
+            return Failure::new(FailureKind::UnknownTool, message).with_help(help);
+        }
+        if let Some(reason) = self.info.left_out.get(tool) {
+            let message = format!("tool `{tool}` of agent `{agent}` is listed but cannot be used: {reason}");
+            return Failure::new(FailureKind::UnknownTool, message)
+                .with_help("the server has to correct its `tools/list`");
+        }
+        let failure = Failure::new(FailureKind::UnknownTool, format!("agent `{agent}` has no tool `{tool}`"));
+        let names = self.info.tools.iter().map(|tool| tool.name.as_str());
+        let near = names.clone().map(|name| (strsim::normalized_damerau_levenshtein(name, tool), name));
+        match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+            Some((likeness, name)) if likeness >= 0.6 => failure.with_help(format!("did you mean `{name}`?")),
+            Some(_) => {
+                let names: Vec<_> = names.map(|name| format!("`{name}`")).take(20).collect();
+                failure.with_help(format!("it has {}", names.join(", ")))
+            }
+            None => failure.with_help("it has no tools"),
+        }
+    }
+}
+
+fn agent_info(info: Option<&ServerPeerInfo>, tools: Vec<ToolInfo>) -> AgentInfo {
+    let server = info.and_then(|info| info.server_info.as_ref());
+    AgentInfo {
+        protocol: info.map(|info| info.protocol_version.to_string()).unwrap_or_default(),
+        server: server
+            .map(|server| failure::agent_message(&format!("{} {}", server.name, server.version)))
+            .filter(|server| !server.is_empty()),
+        tools,
+        warnings: Vec::new(),
+        left_out: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mcp::message::tool_listing;
+    use crate::model::{AgentPolicy, HumanDuration, Protocol, ResultChecks, SamplingPolicy, Transport};
+
+    fn catalog(tools: &[Value]) -> Catalog {
+        Catalog::new(agent_info(None, tool_listing::tests::tools(tools)))
+    }
+
+    fn spec() -> AgentSpec {
+        AgentSpec {
+            id: "a".into(),
+            transport: Transport::Http { url: String::new(), headers: Vec::new(), bearer_token: None, server: None },
+            protocol: Protocol::Auto,
+            startup_timeout: std::time::Duration::ZERO,
+            max_processes: 1,
+            sampling: SamplingPolicy::default(),
+            policy: AgentPolicy {
+                required: false,
+                max_concurrency: 1,
+                tool_timeout: HumanDuration(std::time::Duration::ZERO),
+                effect: None,
+                fingerprint: String::new(),
+            },
+            check_results: ResultChecks::default(),
+            enabled_tools: None,
+            disabled_tools: vec!["drop".to_owned()],
+            capabilities: indexmap::IndexMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn argument_errors_list_every_violation() {
+        let schema = json!({
+            "type": "object", "required": ["q"],
+            "properties": {"limit": {"type": "integer"}, "q": {"type": "string"}}, "additionalProperties": false,
+        });
+        let catalog = catalog(&[json!({"name": "t", "inputSchema": schema})]);
+        let tool = catalog.info.tool("t").unwrap();
+        let agent = AgentId::from("a");
+        assert_eq!(catalog.check_arguments(&agent, tool, &mut json!({"q": "x", "limit": 1})).await, Ok(None));
+        let failure = catalog.check_arguments(&agent, tool, &mut json!({"limit": "many", "x": 1})).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::InvalidArguments);
+        for part in ["`/limit`: \"many\" is not of type \"integer\"", "\"q\" is a required property", "'x'"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn invalid_schemas_are_not_checked() {
+        let catalog = catalog(&[json!({"name": "t", "inputSchema": {"type": "nonsense"}})]);
+        let tool = catalog.info.tool("t").unwrap();
+        let agent = AgentId::from("a");
+        let warning = catalog.check_arguments(&agent, tool, &mut json!({"x": 1})).await.unwrap().unwrap();
+        assert!(warning.starts_with("the arguments for `t` are not checked: invalid JSON Schema: "), "{warning}");
+        assert_eq!(catalog.check_arguments(&agent, tool, &mut json!({"x": 1})).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn results_are_checked_against_the_output_schema() {
+        let output = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
+        let tools = [json!({"name": "t", "inputSchema": {"type": "object"}, "outputSchema": output})];
+        let catalog = catalog(&tools);
+        let tool = catalog.info.tool("t").unwrap();
+        for (mut value, expected) in [
+            (Some(json!({"n": 1})), Ok(None)),
+            (Some(json!({"n": "1"})), Err(FailureKind::InvalidResult)),
+            (None, Err(FailureKind::InvalidResult)),
+        ] {
+            let result = catalog.check_result(&AgentId::from("a"), tool, value.as_mut()).await;
+            assert_eq!(result.map_err(|failure| failure.kind), expected);
+        }
+    }
+
+    #[test]
+    fn unknown_tools_get_a_suggestion() {
+        let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
+        let catalog = catalog(&[tool("search"), tool("fetch")]);
+        let help = |name| catalog.unknown_tool(&spec(), name).help.unwrap();
+        assert_eq!(help("serach"), "did you mean `search`?");
+        assert_eq!(help("zzz"), "it has `search`, `fetch`");
+        assert_eq!(help("drop"), "see `enabled_tools` and `disabled_tools` of `[agents.a]`");
+    }
+}

@@ -1,0 +1,521 @@
+//! Connects to one agent: opens the transport, does the handshake of its era, and lists its tools.
+#![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use rmcp::{
+    ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
+    model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams},
+    service::{ClientInitializeError, RunningService},
+    transport::{Transport as Carrier, streamable_http_client::StreamableHttpClientTransport},
+};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{
+    catalog::Catalog,
+    connection_state::ConnectionState,
+    era::Era,
+    handshakes::{ConnectErrorKind, HandshakeSequence},
+    subscription, validation,
+};
+use crate::{
+    mcp::{
+        Options, UnreachablePolicy, failure, lock,
+        process::{
+            child::{Child, PipePurpose},
+            log::AgentLog,
+        },
+        requests::handler::AgentRequestHandler,
+        transport::{
+            call_transport::{CallTransport, Channel},
+            endpoint::HttpEndpoint,
+            http::HttpClient,
+            http_channel::HttpChannel,
+            service_transport::{IdMappingTransport, MergedTransport},
+            stdio::StdioTransport,
+        },
+    },
+    model::{AgentSpec, ChildProcess, Failure, FailureKind, HumanDuration, Protocol},
+};
+
+/// The time for rmcp to close a connection: end the session and write pending responses.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The longest time that the probe for the modern era waits. It is below rmcp's own limit of ten seconds, after which
+/// rmcp treats even our synthetic response as a broken handshake.
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(9);
+/// The time for setting the log level; nothing waits for it.
+const SET_LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open connection.
+pub(crate) struct Connection {
+    pub(crate) spec: Arc<AgentSpec>,
+    pub(crate) state: Arc<ConnectionState>,
+    pub(crate) peer: Peer<RoleClient>,
+    /// The transport of calls.
+    pub(crate) transport: CallTransport,
+    /// True if the agent speaks 2026-07-28 or later, whose requests are self-contained.
+    pub(crate) modern: bool,
+    /// The latest catalog, replaced after each listing. Locked only for a clone or a replacement.
+    catalog: Mutex<Arc<Catalog>>,
+    service: tokio::sync::Mutex<RunningService<RoleClient, AgentRequestHandler>>,
+    /// The process at the other end, and the purpose of its pipes.
+    child: Option<(Arc<Child>, PipePurpose)>,
+}
+
+/// The parameters of a new connection.
+pub(crate) struct ConnectRequest<'a> {
+    pub(crate) spec: &'a Arc<AgentSpec>,
+    pub(crate) state: Arc<ConnectionState>,
+    pub(crate) options: &'a Options,
+    /// The era that the agent spoke before, if it is known.
+    pub(crate) era: Option<Era>,
+}
+
+/// The reason that a connection attempt failed.
+pub(crate) struct ConnectError {
+    pub(crate) failure: Failure,
+    pub(crate) kind: ConnectErrorKind,
+}
+
+impl From<Failure> for ConnectError {
+    fn from(failure: Failure) -> Self {
+        Self { failure, kind: ConnectErrorKind::Final }
+    }
+}
+
+/// Starts `process` for the agent.
+///
+/// # Errors
+/// Returns [`FailureKind::AgentUnavailable`] with the error of the system.
+pub(crate) fn start_child(
+    spec: &AgentSpec,
+    process: &ChildProcess,
+    log: &Arc<AgentLog>,
+    pipes: PipePurpose,
+) -> Result<(Arc<Child>, Option<crate::mcp::transport::stdio::ChildPipes>), Failure> {
+    let (child, ends) = Child::spawn(process, log.clone(), pipes).map_err(|error| {
+        let message = format!("agent `{}`: `{}` cannot be started: {error}", spec.id, process.command);
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => match split_command(&process.command) {
+                Some(keys) => format!("`command` is the program alone; write {keys}"),
+                None => "is it installed and in `PATH`, and is `cwd` right?".to_owned(),
+            },
+            std::io::ErrorKind::PermissionDenied => "is it executable?".to_owned(),
+            _ => "does it start by hand?".to_owned(),
+        };
+        Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
+    })?;
+    Ok((Arc::new(child), ends))
+}
+
+/// Suggests how to split a `command` that contains its arguments.
+fn split_command(command: &str) -> Option<String> {
+    let mut words = command.split_whitespace();
+    let program = words.next()?;
+    let arguments: Vec<_> = words.map(|word| format!("{word:?}")).collect();
+    (!arguments.is_empty()).then(|| format!("`command = {program:?}` and `args = [{}]`", arguments.join(", ")))
+}
+
+/// Connects to a child over its pipes.
+///
+/// Restarts a child that exits or stalls during the handshake: first in the other era, since the probe crashes some
+/// legacy servers, and then a few times for transient failures.
+pub(crate) async fn connect_stdio<'a>(
+    opening: impl Fn() -> ConnectRequest<'a>,
+    process: &ChildProcess,
+    log: &Arc<AgentLog>,
+) -> Result<Connection, Failure> {
+    let first = opening();
+    let deadline = Instant::now() + first.spec.startup_timeout;
+    let mut handshakes = HandshakeSequence::new(first.spec.protocol, first.era);
+    let mut next = first;
+    loop {
+        let ConnectError { failure, kind: reason } =
+            match try_connect_stdio(next, &handshakes, (process, log), deadline).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => error,
+            };
+        match handshakes.next_delay(reason, None) {
+            Some(pause) if Instant::now() + pause < deadline => tokio::time::sleep(pause).await,
+            Some(_) | None => return Err(failure),
+        }
+        next = opening();
+        tracing::debug!(agent = %next.spec.id, %failure, handshake = ?handshakes.current(), "the agent is started again");
+    }
+}
+
+/// Starts a child and connects to it with the current handshake of `handshakes`.
+async fn try_connect_stdio(
+    opening: ConnectRequest<'_>,
+    handshakes: &HandshakeSequence,
+    (process, log): (&ChildProcess, &Arc<AgentLog>),
+    deadline: Instant,
+) -> Result<Connection, ConnectError> {
+    let spec = opening.spec.clone();
+    let (child, ends) = start_child(&spec, process, log, PipePurpose::Protocol)?;
+    let no_pipes = || Failure::new(FailureKind::AgentUnavailable, format!("`{}` has no pipes", process.command));
+    let ends = ends.ok_or_else(no_pipes)?;
+    let unread = UnreadInput::of(&ends.0);
+    let left = deadline.saturating_duration_since(Instant::now());
+    let carrier = StdioTransport::new(ends, opening.state.clone(), log.clone(), probe_timeout(left));
+    let lines = carrier.input();
+    let way = |_: &ProtocolVersion| Channel::Pipe(lines);
+    let opened = {
+        let mut opened = pin!(handshake_and_list_tools(
+            opening,
+            handshakes.current(),
+            carrier,
+            way,
+            Some((child.clone(), PipePurpose::Protocol))
+        ));
+        // While an alternative handshake remains, a third of the time is reserved for it.
+        match timeout(if handshakes.has_alternative() { left / 3 * 2 } else { left }, &mut opened).await {
+            Ok(opened) => opened,
+            // A child that has not read its input is still starting; a restart would take as long.
+            Err(_) if handshakes.has_alternative() && !unread.has_unread() => Err(ConnectError {
+                failure: startup_timeout_failure(&spec, "did not finish the handshake"),
+                kind: ConnectErrorKind::Handshake,
+            }),
+            Err(_) => timeout_at(deadline, opened)
+                .await
+                .unwrap_or_else(|_| Err(startup_timeout_failure(&spec, "did not finish the handshake").into())),
+        }
+    };
+    drop(unread);
+    match opened {
+        Ok(connection) => Ok(connection),
+        Err(mut error) => {
+            error.failure.message = format!("{}; {}", error.failure.message, child.exit_report().await);
+            child.shut_down(PipePurpose::Protocol).await;
+            Err(error)
+        }
+    }
+}
+
+/// Returns the failure of an agent that exceeded its startup timeout.
+fn startup_timeout_failure(spec: &AgentSpec, what: &str) -> Failure {
+    let limit = HumanDuration(spec.startup_timeout);
+    let message = format!("agent `{}` {what} within {limit}", spec.id);
+    let help = format!(
+        "raise `startup_timeout` of `[agents.{}]` (now {limit}); a first start that installs something can take minutes",
+        spec.id
+    );
+    Failure::new(FailureKind::AgentUnavailable, message).with_help(help)
+}
+
+/// A duplicate of a child's input pipe that shows whether the child has read everything.
+#[cfg(unix)]
+struct UnreadInput(Option<std::os::fd::OwnedFd>);
+
+#[cfg(unix)]
+impl UnreadInput {
+    fn of(input: &tokio::process::ChildStdin) -> Self {
+        Self(std::os::fd::AsFd::as_fd(input).try_clone_to_owned().ok())
+    }
+
+    /// Returns whether some input is unread; false if the system cannot report it.
+    fn has_unread(&self) -> bool {
+        self.0.as_ref().and_then(|input| rustix::io::ioctl_fionread(input).ok()).is_some_and(|bytes| bytes > 0)
+    }
+}
+
+#[cfg(not(unix))]
+struct Unread;
+
+#[cfg(not(unix))]
+impl UnreadInput {
+    fn of(_: &tokio::process::ChildStdin) -> Self {
+        Self
+    }
+
+    fn is_any(&self) -> bool {
+        false
+    }
+}
+
+/// Connects over Streamable HTTP.
+///
+/// Retries a server that does not listen or is not ready, after the delay that it requests, until the startup timeout.
+/// A `server` that the host started must also still be running.
+pub(crate) async fn connect_http<'a>(
+    opening: impl Fn() -> ConnectRequest<'a>,
+    endpoint: &HttpEndpoint,
+    server: Option<Arc<Child>>,
+) -> Result<Connection, ConnectError> {
+    let first = opening();
+    let spec = first.spec.clone();
+    let fails_at_once = server.is_none() && first.options.unreachable == UnreachablePolicy::Fail;
+    let deadline = Instant::now() + endpoint.startup_timeout;
+    let mut handshakes = HandshakeSequence::new(spec.protocol, first.era).with_local_server(server.is_some());
+    drop(first);
+    let attempts = async {
+        let mut latest: Option<ConnectError> = None;
+        loop {
+            let attempt = try_connect_http(opening(), handshakes.current(), endpoint, &server);
+            let error = match timeout_at(deadline, attempt).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(startup_timeout_error(&spec, endpoint, latest)),
+            };
+            if fails_at_once && error.kind == ConnectErrorKind::NotListening {
+                return Err(error);
+            }
+            match handshakes.next_delay(error.kind, error.failure.retry_after.map(|span| span.0)) {
+                Some(pause) if Instant::now() + pause < deadline => {
+                    tracing::debug!(agent = %spec.id, failure = %error.failure, ?pause, "the server is asked again");
+                    latest = Some(error);
+                    tokio::time::sleep(pause).await;
+                }
+                Some(_) if matches!(error.kind, ConnectErrorKind::NotListening | ConnectErrorKind::NotReady) => {
+                    return Err(startup_timeout_error(&spec, endpoint, Some(error)));
+                }
+                Some(_) | None => return Err(error),
+            }
+        }
+    };
+    let gone = async {
+        match &server {
+            Some(server) => server.wait_for_exit().await,
+            None => std::future::pending().await,
+        }
+    };
+    let unavailable = |what: String| {
+        ConnectError::from(Failure::new(FailureKind::AgentUnavailable, format!("agent `{}` {what}", spec.id)))
+    };
+    let opened = tokio::select! {
+        opened = attempts => opened,
+        () = gone => Err(unavailable("could not be reached: its server ended".to_owned())),
+    };
+    match (opened, server) {
+        (Err(mut error), Some(server)) => {
+            error.failure.message = format!("{}; {}", error.failure.message, server.exit_report().await);
+            Err(error)
+        }
+        // The response came from another process: the host's own server has exited.
+        (Ok(connection), Some(server)) if server.has_exited() => {
+            connection.close().await;
+            Err(unavailable(format!("could not be reached; {}", server.exit_report().await)))
+        }
+        (opened, _) => opened,
+    }
+}
+
+async fn try_connect_http(
+    opening: ConnectRequest<'_>,
+    handshake: Protocol,
+    endpoint: &HttpEndpoint,
+    server: &Option<Arc<Child>>,
+) -> Result<Connection, ConnectError> {
+    let link = opening.state.clone();
+    let client = HttpClient::new(endpoint.client.clone(), link.clone(), probe_timeout(endpoint.startup_timeout));
+    let (calls, aside) = HttpChannel::new(client.clone(), link.clone(), endpoint);
+    let carrier = StreamableHttpClientTransport::with_client(client, endpoint.transport_config());
+    let carrier = MergedTransport { inner: carrier, side_messages: aside, state: link };
+    let way = |version: &ProtocolVersion| Channel::Http(calls.with_version(version));
+    handshake_and_list_tools(opening, handshake, carrier, way, server.clone().map(|server| (server, PipePurpose::Log)))
+        .await
+}
+
+/// Returns the error for an agent whose startup timeout ends before the next attempt may start.
+fn startup_timeout_error(spec: &AgentSpec, endpoint: &HttpEndpoint, latest: Option<ConnectError>) -> ConnectError {
+    let mut late = startup_timeout_failure(spec, &format!("at `{}` did not finish connecting", endpoint.display_url));
+    let Some(ConnectError { failure, kind: reason }) = latest else { return late.into() };
+    // The agent is already named in the outer message.
+    let own = format!("agent `{}`: ", spec.id);
+    let why = failure.message.strip_prefix(&own).unwrap_or(&failure.message);
+    late.message = format!("{}: {why}", late.message);
+    if let (Some(help), Some(more)) = (&failure.help, late.help.take()) {
+        late.help = Some(format!("{help}; {more}"));
+    }
+    ConnectError { failure: Failure { kind: failure.kind, retry_after: failure.retry_after, ..late }, kind: reason }
+}
+
+/// Does the handshake and lists the tools. `way` returns the channel for calls in the negotiated version.
+async fn handshake_and_list_tools<T>(
+    opening: ConnectRequest<'_>,
+    handshake: Protocol,
+    carrier: T,
+    way: impl FnOnce(&ProtocolVersion) -> Channel,
+    child: Option<(Arc<Child>, PipePurpose)>,
+) -> Result<Connection, ConnectError>
+where
+    T: Carrier<RoleClient> + 'static,
+{
+    let ConnectRequest { spec, state: link, options, .. } = opening;
+    validation::warm_up();
+    let handler = AgentRequestHandler::new(link.clone(), options);
+    let is_resumed = link.session.resumed_handshake().is_some();
+    let carrier = IdMappingTransport::new(carrier, link.clone());
+    // The transport answers the handshake of a resumed session itself.
+    let protocol = if is_resumed { Protocol::Legacy } else { handshake };
+    let handshaking = Box::pin(handler.serve_with_lifecycle(carrier, lifecycle(protocol)));
+    let service = handshaking.await.map_err(|error| handshake_error(spec, &error))?;
+    let peer = service.peer().clone();
+    let info = peer.peer_info();
+    let version = info.as_ref().map(|info| info.protocol_version.clone()).unwrap_or_default();
+    let modern = !version.has_initialize();
+    if !modern && !is_resumed && info.is_some_and(|info| info.capabilities.logging.is_some()) {
+        let peer = peer.clone();
+        tokio::spawn(async move {
+            let level = peer.set_level(SetLevelRequestParams::new(LoggingLevel::Info));
+            if let Ok(Err(error)) = tokio::time::timeout(SET_LEVEL_TIMEOUT, level).await {
+                tracing::debug!(%error, "an agent did not take the log level");
+            }
+        });
+    }
+    let announces = peer.peer_info().and_then(|info| info.capabilities.tools.as_ref()?.list_changed) == Some(true);
+    if modern && announces {
+        // Subscribes before listing, so that no change is missed between the two.
+        tokio::spawn(subscription::watch_tools(peer.clone(), link.clone()));
+    }
+    let catalog = Catalog::list(&peer, spec).await.map_err(|error| {
+        let failure = failure::from_service(&spec.id, &error);
+        // Servers reject unknown sessions with arbitrary error messages. In a new session, the same error would be
+        // final.
+        let is_session_lost = is_resumed
+            && failure.as_ref().is_some_and(|failure| {
+                matches!(failure.kind, FailureKind::SessionLost | FailureKind::Refused | FailureKind::ServerError)
+            });
+        let reason = if is_session_lost { ConnectErrorKind::SessionLost } else { failure::service_error_kind(&error) };
+        let lost = || Failure::new(FailureKind::ConnectionLost, "the connection was lost");
+        let mut failure = failure.unwrap_or_else(lost);
+        failure.message = format!("agent `{}` did not list its tools: {}", spec.id, failure.message);
+        ConnectError { failure: Failure { kind: FailureKind::AgentUnavailable, ..failure }, kind: reason }
+    })?;
+    let wire = CallTransport::new(link.clone(), &service.service().get_info(), &version, way(&version));
+    Ok(Connection {
+        spec: spec.clone(),
+        state: link,
+        peer,
+        transport: wire,
+        modern,
+        catalog: Mutex::new(Arc::new(catalog)),
+        service: tokio::sync::Mutex::new(service),
+        child,
+    })
+}
+
+fn handshake_error(spec: &AgentSpec, error: &ClientInitializeError) -> ConnectError {
+    let failure = failure::from_handshake(spec, error).unwrap_or_else(|| {
+        let message = format!("agent `{}` closed the connection during the handshake", spec.id);
+        Failure::new(FailureKind::AgentUnavailable, message)
+    });
+    ConnectError { failure, kind: failure::handshake_error_kind(error) }
+}
+
+/// Returns the timeout for `server/discover`; the rest of `remaining` is for `initialize`.
+fn probe_timeout(remaining: Duration) -> Duration {
+    (remaining / 2).min(MAX_PROBE_TIMEOUT)
+}
+
+fn lifecycle(protocol: Protocol) -> ClientLifecycleMode {
+    let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
+    match protocol {
+        Protocol::Auto => ClientLifecycleMode::Auto {
+            preferred_versions,
+            legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+        },
+        Protocol::Legacy => ClientLifecycleMode::Initialize,
+        Protocol::Modern => ClientLifecycleMode::Discover { preferred_versions },
+    }
+}
+
+impl Connection {
+    /// Returns the era that the agent speaks. Returns `None` if the probe failed for another reason, so that the era is
+    /// not cached.
+    pub(crate) fn era(&self) -> Option<Era> {
+        match (self.modern, self.state.probe_failed.load(Ordering::Relaxed)) {
+            (true, _) => Some(Era::Modern),
+            (false, false) => Some(Era::Legacy),
+            (false, true) => None,
+        }
+    }
+
+    /// Returns whether another call can use the connection.
+    pub(crate) fn is_usable(&self) -> bool {
+        let gone = self.child.as_ref().is_some_and(|(child, _)| child.has_exited());
+        let lost = self.state.lost.is_cancelled() || self.peer.is_transport_closed();
+        !lost && !gone && !self.state.is_stale.load(Ordering::Relaxed)
+    }
+
+    /// Returns the tools as last listed.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        lock(&self.catalog).clone()
+    }
+
+    /// Returns the tools, or `None` if they must be listed again: after an announced change, or if `tool` is missing.
+    /// Announcements can get lost.
+    pub(crate) fn catalog_with(&self, tool: &str) -> Option<Arc<Catalog>> {
+        let catalog = self.catalog();
+        let is_known = catalog.info.tool(tool).is_some() || !self.spec.is_tool_allowed(tool);
+        (is_known && !self.state.tools_changed.load(Ordering::Relaxed)).then_some(catalog)
+    }
+
+    /// Returns the tools, listed again unless they have changed since `known`.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is lost meanwhile; no call was sent.
+    pub(crate) async fn refresh_catalog(&self, known: &Arc<Catalog>) -> Result<Arc<Catalog>, Failure> {
+        let catalog = self.catalog();
+        if !Arc::ptr_eq(&catalog, known) && !self.state.tools_changed.load(Ordering::Relaxed) {
+            return Ok(catalog);
+        }
+        let changed = self.state.tools_changed.swap(false, Ordering::Relaxed);
+        let listing = tokio::time::timeout(self.spec.startup_timeout, Catalog::list(&self.peer, &self.spec));
+        match listing.await {
+            Ok(Ok(catalog)) => {
+                let catalog = Arc::new(catalog);
+                let earlier = std::mem::replace(&mut *lock(&self.catalog), catalog.clone());
+                for warning in catalog.info.warnings.iter().filter(|new| !earlier.info.warnings.contains(new)) {
+                    self.state.warn_rate_limited(warning);
+                }
+                Ok(catalog)
+            }
+            _ if !self.is_usable() => Err(self.lost_failure(false).await),
+            _ => {
+                tracing::warn!(agent = %self.spec.id, "the agent's tools could not be listed again");
+                self.state.tools_changed.store(changed, Ordering::Relaxed);
+                Ok(catalog)
+            }
+        }
+    }
+
+    /// Returns the failure of a call whose connection was lost, or whose response stream ended early. `sent` states
+    /// whether writing the request had begun.
+    pub(crate) async fn lost_failure(&self, sent: bool) -> Failure {
+        let id = &self.spec.id;
+        if sent && self.is_usable() {
+            // Over HTTP, each response has a stream of its own; other calls continue.
+            let message = format!("agent `{id}` ended its response before it answered");
+            return Failure::new(FailureKind::ConnectionLost, message);
+        }
+        self.state.mark_stale();
+        let (kind, when) = match sent {
+            true => (FailureKind::ConnectionLost, "before it answered"),
+            false => (FailureKind::NotSent, "before the call was written"),
+        };
+        let message = format!("the connection to agent `{id}` was lost {when}");
+        match &self.child {
+            Some((child, _)) => Failure::new(kind, format!("{message}: {}", child.exit_report().await)),
+            None => Failure::new(kind, message),
+        }
+    }
+
+    /// Closes the connection. Also shuts down a child that is connected over its pipes.
+    pub(crate) async fn close(&self) {
+        self.state.mark_stale();
+        // Pending requests of the agent are withdrawn; otherwise rmcp would wait for their answers.
+        self.state.lost.cancel();
+        let mut service = self.service.lock().await;
+        if let Err(error) = service.close_with_timeout(CLOSE_TIMEOUT).await {
+            tracing::warn!(agent = %self.spec.id, %error, "the connection did not end cleanly");
+        }
+        if let Some((child, pipes @ PipePurpose::Protocol)) = &self.child {
+            child.shut_down(*pipes).await;
+        }
+    }
+}

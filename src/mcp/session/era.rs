@@ -1,0 +1,210 @@
+//! Caches the protocol era of each agent, so that later connections need no probe.
+//! A cached era is a hint: a wrong one costs one more handshake.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    mcp::lock,
+    model::{AgentSpec, Transport},
+    system::{clock, files},
+};
+
+/// The time for which an era counts. A server may be updated to a version that also speaks the modern era.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The maximum number of agents in the file. The oldest entries are dropped first.
+const MAX_ENTRIES: usize = 256;
+/// The maximum number of bytes that are read from the file, four times the size of a full one.
+const MAX_FILE_BYTES: u64 = 128 * 1024;
+/// The number of bytes of an entry's hash that are kept.
+const KEY_BYTES: usize = 16;
+
+/// A protocol era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Era {
+    /// The `initialize` handshake: 2025-11-25 and before.
+    Legacy,
+    /// 2026-07-28 and later.
+    Modern,
+}
+
+/// A cache of the eras that earlier runs detected, in a file that only its owner may read.
+#[derive(Debug)]
+pub(crate) struct EraCache {
+    path: Option<PathBuf>,
+    /// Locked while the file is read or written, so that this process never overwrites its own entries.
+    file: Mutex<()>,
+}
+
+/// The content of the file.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct EraEntries {
+    /// The entries by [`cache_key`], oldest first.
+    #[serde(default)]
+    eras: IndexMap<String, EraEntry>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct EraEntry {
+    era: Era,
+    /// The time of the detection, in seconds since the Unix epoch.
+    at: u64,
+}
+
+impl EraCache {
+    /// Returns a cache in the file at `path`, or one that stores nothing.
+    pub(crate) fn new(path: Option<PathBuf>) -> Self {
+        Self { path, file: Mutex::default() }
+    }
+
+    /// Returns the era that an earlier run detected. An unreadable file counts as empty.
+    pub(crate) fn get(&self, spec: &AgentSpec) -> Option<Era> {
+        let path = self.path.as_deref()?;
+        let key = cache_key(spec)?;
+        let _guard = lock(&self.file);
+        let entry = *read(path).eras.get(&key)?;
+        let age = now().checked_sub(entry.at)?;
+        (age < MAX_AGE.as_secs()).then_some(entry.era)
+    }
+
+    /// Stores the era for later runs. If writing fails, the next run detects the era again.
+    pub(crate) fn put(&self, spec: &AgentSpec, era: Era) {
+        let (Some(path), Some(key)) = (self.path.as_deref(), cache_key(spec)) else { return };
+        let _guard = lock(&self.file);
+        let mut entries = read(path);
+        entries.put(key, EraEntry { era, at: now() });
+        if let Err(error) = write(path, &entries) {
+            tracing::debug!(path = %path.display(), %error, "the protocol eras of the agents were not kept");
+        }
+    }
+}
+
+impl EraEntries {
+    fn put(&mut self, key: String, entry: EraEntry) {
+        self.eras.shift_remove(&key);
+        self.eras.insert(key, entry);
+        let excess = self.eras.len().saturating_sub(MAX_ENTRIES);
+        self.eras.drain(..excess);
+    }
+}
+
+/// Returns a hash of the agent's transport settings, since arguments and URLs may contain secrets. Returns `None` for a
+/// server that the host starts, whose port differs from run to run.
+fn cache_key(spec: &AgentSpec) -> Option<String> {
+    let mut hash = Sha256::new();
+    let mut add = |part: &str| {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    };
+    match &spec.transport {
+        Transport::Stdio(process) => {
+            add("stdio");
+            add(&process.command);
+            process.args.iter().for_each(|argument| add(argument));
+            // A relative path among the arguments depends on the working directory.
+            let directory = process.cwd.clone().or_else(|| std::env::current_dir().ok())?;
+            add(&directory.to_string_lossy());
+        }
+        Transport::Http { url, server: None, .. } => {
+            add("http");
+            add(url);
+        }
+        Transport::Http { server: Some(_), .. } => return None,
+    }
+    Some(hash.finalize().iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn now() -> u64 {
+    clock::since_epoch().as_secs()
+}
+
+fn read(path: &Path) -> EraEntries {
+    let text = files::read(path, MAX_FILE_BYTES);
+    text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Replaces the file as a whole, so that another process reads either the old or the new content.
+fn write(path: &Path, entries: &EraEntries) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        files::create_own_directory(folder)?;
+    }
+    files::write_private(path, &serde_json::to_vec(entries)?, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{mcp::samples, model::ChildProcess};
+
+    fn stdio(args: &[&str]) -> AgentSpec {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let process = ChildProcess { command: "python3".to_owned(), args, env: IndexMap::new(), cwd: None };
+        AgentSpec { transport: Transport::Stdio(process), ..samples::agent_spec() }
+    }
+
+    #[test]
+    fn eras_are_cached_by_command_and_arguments() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/eras.json");
+        EraCache::new(Some(path.clone())).put(&stdio(&["a.py", "secret"]), Era::Legacy);
+        let cache = EraCache::new(Some(path.clone()));
+        assert_eq!(cache.get(&stdio(&["a.py", "secret"])), Some(Era::Legacy));
+        assert_eq!(cache.get(&stdio(&["a.pysecret"])), None);
+        cache.put(&stdio(&["a.py", "secret"]), Era::Modern);
+        assert_eq!(cache.get(&stdio(&["a.py", "secret"])), Some(Era::Modern));
+        assert!(!fs::read_to_string(&path).unwrap().contains("secret"));
+        assert_eq!(EraCache::new(None).get(&stdio(&["a.py", "secret"])), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn cache_file_is_private_and_replaces_symlinks() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("eras.json"), folder.path().join("other"));
+        fs::write(&other, "mine").unwrap();
+        symlink(&other, &path).unwrap();
+        EraCache::new(Some(path.clone())).put(&stdio(&[]), Era::Legacy);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "mine");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn entries_that_are_old_or_of_a_later_time_do_not_count_and_the_oldest_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eras.json");
+        // The clock was set back since, so the age of the entry is unknown.
+        let mut entries = EraEntries::default();
+        entries.put(cache_key(&stdio(&[])).unwrap(), EraEntry { era: Era::Legacy, at: now() + 60 * 60 });
+        write(&path, &entries).unwrap();
+        assert_eq!(EraCache::new(Some(path.clone())).get(&stdio(&[])), None);
+        let old = EraEntry { era: Era::Legacy, at: now() - MAX_AGE.as_secs() };
+        let mut entries = EraEntries::default();
+        entries.put(cache_key(&stdio(&[])).unwrap(), old);
+        write(&path, &entries).unwrap();
+        assert_eq!(EraCache::new(Some(path)).get(&stdio(&[])), None);
+        (0..=MAX_ENTRIES).for_each(|number| entries.put(number.to_string(), old));
+        assert_eq!((entries.eras.len(), entries.eras.first().unwrap().0.as_str()), (MAX_ENTRIES, "1"));
+    }
+
+    #[test]
+    fn damaged_cache_file_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", r#"{"eras":{"x":{"era":"stone","at":1}}}"#] {
+            let path = folder.path().join("eras.json");
+            fs::write(&path, text).unwrap();
+            assert_eq!(read(&path), EraEntries::default(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Decides what follows a failed connection attempt: another handshake, the same one after a delay, or the failure.
+
+use std::time::Duration;
+
+use super::era::Era;
+use crate::model::Protocol;
+
+/// The delays before restarting a child that exited during its handshake. After the last one, the failure is final.
+const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(1_000)];
+/// The first and the longest delay before a server that is not ready is retried.
+const INITIAL_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The same delays for a server that the host has just started. They are shorter, since it will soon listen.
+const INITIAL_LOCAL_DELAY: Duration = Duration::from_millis(20);
+const MAX_LOCAL_DELAY: Duration = Duration::from_millis(250);
+
+/// The kind of a failed connection attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConnectErrorKind {
+    /// No server listens at the address, which may change while a server starts.
+    NotListening,
+    /// The server cannot respond at the moment: HTTP 5xx, 429, or a broken connection.
+    NotReady,
+    /// The child exited, or closed its output.
+    Exited,
+    /// The handshake failed, possibly because of its era.
+    Handshake,
+    /// The session of an earlier process no longer exists.
+    SessionLost,
+    /// Another attempt would fail in the same way.
+    Final,
+}
+
+/// The remaining handshakes to try, and the delays between attempts.
+#[derive(Debug)]
+pub(crate) struct HandshakeSequence {
+    current: Protocol,
+    /// The handshakes after `current`, in order.
+    remaining: Vec<Protocol>,
+    restarts: usize,
+    /// The latest reason and its number of delays. A server that now listens starts with the shortest delay again.
+    delays: (ConnectErrorKind, u32),
+    is_local: bool,
+}
+
+impl HandshakeSequence {
+    /// Returns the handshakes for an agent with the `protocol` setting `configured` and the cached era `known`.
+    pub(crate) fn new(configured: Protocol, known: Option<Era>) -> Self {
+        let (current, others) = match (configured, known) {
+            // Both the hint and a failed legacy handshake can be misleading: a server that exits on the probe gets
+            // `initialize` again.
+            (Protocol::Auto, Some(Era::Legacy)) => (Protocol::Legacy, vec![Protocol::Auto, Protocol::Legacy]),
+            (Protocol::Auto, _) => (Protocol::Auto, vec![Protocol::Legacy]),
+            (configured, _) => (configured, Vec::new()),
+        };
+        Self { current, remaining: others, restarts: 0, delays: (ConnectErrorKind::NotListening, 0), is_local: false }
+    }
+
+    /// Sets whether the host itself starts the server.
+    pub(crate) fn with_local_server(self, is_local: bool) -> Self {
+        Self { is_local, ..self }
+    }
+
+    /// Returns the handshake to try now.
+    pub(crate) fn current(&self) -> Protocol {
+        self.current
+    }
+
+    /// Returns whether another handshake remains.
+    pub(crate) fn has_alternative(&self) -> bool {
+        !self.remaining.is_empty()
+    }
+
+    /// Advances after a failed attempt and returns the delay before the next one. `None` means that the failure is
+    /// final.
+    pub(crate) fn next_delay(&mut self, reason: ConnectErrorKind, retry_after: Option<Duration>) -> Option<Duration> {
+        match reason {
+            ConnectErrorKind::NotListening | ConnectErrorKind::NotReady => {
+                let pause = self.backoff(reason);
+                // The server's own delay takes precedence, unless it is too short.
+                Some(retry_after.filter(|wanted| *wanted >= INITIAL_DELAY).unwrap_or(pause))
+            }
+            ConnectErrorKind::Exited | ConnectErrorKind::Handshake if self.has_alternative() => {
+                self.current = self.remaining.remove(0);
+                Some(Duration::ZERO)
+            }
+            ConnectErrorKind::Exited => {
+                let pause = RESTART_DELAYS.get(self.restarts).copied();
+                self.restarts += 1;
+                pause
+            }
+            ConnectErrorKind::Handshake | ConnectErrorKind::SessionLost | ConnectErrorKind::Final => None,
+        }
+    }
+
+    fn backoff(&mut self, reason: ConnectErrorKind) -> Duration {
+        let (first, longest) = match self.is_local && reason == ConnectErrorKind::NotListening {
+            true => (INITIAL_LOCAL_DELAY, MAX_LOCAL_DELAY),
+            false => (INITIAL_DELAY, MAX_DELAY),
+        };
+        if self.delays.0 != reason {
+            self.delays = (reason, 0);
+        }
+        let pause = first.saturating_mul(2_u32.saturating_pow(self.delays.1)).min(longest);
+        self.delays.1 += 1;
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delay_millis(handshakes: &mut HandshakeSequence, reason: ConnectErrorKind) -> Option<u128> {
+        handshakes.next_delay(reason, None).map(|pause| pause.as_millis())
+    }
+
+    #[test]
+    fn failed_probe_falls_back_to_initialize_immediately() {
+        let mut auto = HandshakeSequence::new(Protocol::Auto, None);
+        assert_eq!((auto.current(), auto.has_alternative()), (Protocol::Auto, true));
+        assert_eq!(delay_millis(&mut auto, ConnectErrorKind::Exited), Some(0));
+        assert_eq!((auto.current(), auto.has_alternative()), (Protocol::Legacy, false));
+        assert_eq!(delay_millis(&mut auto, ConnectErrorKind::Handshake), None);
+    }
+
+    #[test]
+    fn cached_era_is_tried_first_and_may_be_wrong() {
+        let mut hinted = HandshakeSequence::new(Protocol::Auto, Some(Era::Legacy));
+        assert_eq!(hinted.current(), Protocol::Legacy);
+        assert_eq!(delay_millis(&mut hinted, ConnectErrorKind::Handshake), Some(0));
+        assert_eq!(hinted.current(), Protocol::Auto);
+        assert_eq!(delay_millis(&mut hinted, ConnectErrorKind::Exited), Some(0));
+        assert_eq!(
+            (hinted.current(), delay_millis(&mut hinted, ConnectErrorKind::Handshake)),
+            (Protocol::Legacy, None)
+        );
+        assert_eq!(HandshakeSequence::new(Protocol::Auto, Some(Era::Modern)).current(), Protocol::Auto);
+        // The setting of the agents file is binding, unlike a cached era.
+        let mut modern = HandshakeSequence::new(Protocol::Modern, Some(Era::Legacy));
+        assert_eq!(
+            (modern.current(), delay_millis(&mut modern, ConnectErrorKind::Handshake)),
+            (Protocol::Modern, None)
+        );
+    }
+
+    #[test]
+    fn exited_children_restart_a_bounded_number_of_times() {
+        let mut legacy = HandshakeSequence::new(Protocol::Legacy, None);
+        let pauses = [(); 4].map(|()| delay_millis(&mut legacy, ConnectErrorKind::Exited));
+        assert_eq!(pauses, [Some(250), Some(1_000), None, None]);
+    }
+
+    #[test]
+    fn servers_that_are_not_ready_are_retried_with_backoff_and_retry_after() {
+        let mut far = HandshakeSequence::new(Protocol::Auto, None);
+        let pauses = [(); 7].map(|()| delay_millis(&mut far, ConnectErrorKind::NotReady).unwrap());
+        assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        assert_eq!(
+            far.next_delay(ConnectErrorKind::NotReady, Some(Duration::from_secs(9))),
+            Some(Duration::from_secs(9))
+        );
+        assert_eq!(
+            far.next_delay(ConnectErrorKind::NotReady, Some(Duration::from_secs(1))),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(far.next_delay(ConnectErrorKind::NotReady, Some(Duration::ZERO)), Some(Duration::from_secs(5)));
+        assert_eq!(far.current(), Protocol::Auto);
+        let mut local = HandshakeSequence::new(Protocol::Auto, None).with_local_server(true);
+        let pauses = [(); 5].map(|()| delay_millis(&mut local, ConnectErrorKind::NotListening).unwrap());
+        assert_eq!(pauses, [20, 40, 80, 160, 250]);
+        assert_eq!(delay_millis(&mut local, ConnectErrorKind::NotReady), Some(200));
+        assert_eq!(delay_millis(&mut far, ConnectErrorKind::Final), None);
+        assert_eq!(delay_millis(&mut far, ConnectErrorKind::SessionLost), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! Subscribes to changes of the tools on modern connections, where agents only notify subscribers. Marks the tool list
+//! as changed, but does not read it.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use rmcp::{
+    Peer, RoleClient, ServiceError,
+    model::{ServerNotification, SubscriptionFilter},
+};
+
+use super::connection_state::ConnectionState;
+
+/// The first and the longest delay before an ended subscription is renewed.
+const INITIAL_DELAY: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// Marks the agent's tools as changed after each notification until the connection ends. A rejected subscription is not
+/// retried.
+pub(crate) async fn watch_tools(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
+    let lost = link.lost.clone();
+    tokio::select! {
+        () = lost.cancelled() => {}
+        () = listen(peer, link) => {}
+    }
+}
+
+async fn listen(peer: Peer<RoleClient>, link: Arc<ConnectionState>) {
+    let mut pause = INITIAL_DELAY;
+    loop {
+        let filter = SubscriptionFilter::builder().tools_list_changed().build();
+        match peer.listen(filter).await {
+            Ok(mut subscription) => {
+                while let Ok(Some(news)) = subscription.next().await {
+                    pause = INITIAL_DELAY;
+                    if let ServerNotification::ToolListChangedNotification(_) = news {
+                        link.tools_changed.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+            Err(error @ (ServiceError::McpError(_) | ServiceError::UnexpectedResponse)) => {
+                tracing::debug!(agent = %link.agent, %error, "the agent does not say when its tools change");
+                return;
+            }
+            Err(_) => {}
+        }
+        if peer.is_transport_closed() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_DELAY);
+        // Changes without a subscription are not announced.
+        link.tools_changed.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,160 @@
+//! Sends the requests of calls and routes their responses.
+//! Bypasses rmcp's service, which would try each result as every type that it knows and copy each request several
+//! times.
+#![expect(deprecated, reason = "log levels are deprecated in 2026-07-28, and existing servers use them")]
+
+use std::sync::Arc;
+
+use rmcp::model::{ClientConfig, LoggingLevel, ProtocolVersion, RequestMetaObject};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    http_channel::HttpChannel,
+    open_calls::{CallResponse, CallState},
+    stdin_writer::StdinSender,
+};
+use crate::mcp::{
+    call::{
+        checkpoint::StreamCheckpoint,
+        request::{CallRequest, ClientMeta},
+    },
+    session::connection_state::ConnectionState,
+};
+
+/// The transport of calls to an agent, over one connection.
+pub(crate) struct CallTransport {
+    state: Arc<ConnectionState>,
+    client_meta: ClientMeta,
+    channel: Channel,
+}
+
+/// The channel that messages are sent over.
+pub(crate) enum Channel {
+    Pipe(StdinSender),
+    Http(Arc<HttpChannel>),
+}
+
+/// A request that waits for its response. Dropping it abandons the request.
+pub(crate) struct PendingCall {
+    state: Arc<ConnectionState>,
+    request_id: i64,
+    receiver: oneshot::Receiver<CallResponse>,
+    /// Over HTTP, the task that sends the request and reads the response.
+    exchange: Option<AbortOnDropHandle<()>>,
+}
+
+#[derive(Serialize)]
+struct CancelNotification<'a> {
+    jsonrpc: &'static str,
+    method: &'static str,
+    params: CancelParams<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CancelParams<'a> {
+    request_id: i64,
+    reason: &'a str,
+}
+
+impl CallTransport {
+    /// Creates the transport for a connection of `client` whose handshake agreed on `version`.
+    pub(crate) fn new(
+        link: Arc<ConnectionState>,
+        client: &ClientConfig,
+        version: &ProtocolVersion,
+        way: Channel,
+    ) -> Self {
+        let preamble = match version.has_initialize() {
+            true => ClientMeta::default(),
+            // Without a handshake, every request carries the client information and the log level.
+            false => {
+                let (info, capabilities) = (client.client_info.clone(), client.capabilities.clone());
+                let mut meta = RequestMetaObject::with_client_context(version.clone(), info, capabilities);
+                meta.set_log_level(LoggingLevel::Info);
+                ClientMeta::new(&meta)
+            }
+        };
+        Self { state: link, client_meta: preamble, channel: way }
+    }
+
+    /// Sends a request of `call`, or reattaches to the response that an earlier process was reading. Returns once the
+    /// request is queued. `None` means that nothing more can be sent over the connection.
+    pub(crate) async fn send(
+        &self,
+        request: CallRequest<'_>,
+        call: &Arc<CallState>,
+        resume_from: Option<StreamCheckpoint>,
+    ) -> Option<PendingCall> {
+        let link = self.state.clone();
+        let id = resume_from.as_ref().map_or_else(|| link.session.next_id(), |left| left.request);
+        let answer = link.calls.open(id, call);
+        let mut pending = PendingCall { state: link, request_id: id, receiver: answer, exchange: None };
+        call.prepare();
+        match (&self.channel, resume_from) {
+            (Channel::Pipe(lines), _) => {
+                let text = request.write(id, &self.client_meta);
+                lines.send_call(text, call.clone(), id).await.ok()?;
+            }
+            (Channel::Http(calls), None) => {
+                let text = request.write(id, &self.client_meta);
+                pending.exchange = Some(calls.send(id, text, &request, call.clone()));
+            }
+            (Channel::Http(calls), Some(note)) => pending.exchange = Some(calls.reattach(note, call.clone())),
+        }
+        Some(pending)
+    }
+
+    /// Abandons a request and notifies the agent. Returns once the notification is written or queued.
+    pub(crate) async fn cancel(&self, pending: PendingCall, reason: &str) {
+        let request_id = pending.request_id;
+        self.state.calls.abandon(request_id);
+        let cancelled = CancelNotification {
+            jsonrpc: "2.0",
+            method: "notifications/cancelled",
+            params: CancelParams { request_id, reason },
+        };
+        let text = serde_json::to_vec(&cancelled).expect("numbers and text do not refuse");
+        match &self.channel {
+            // A child that has closed its input is not notified.
+            Channel::Pipe(lines) => {
+                let _ = lines.send_detached(text).await;
+            }
+            Channel::Http(calls) => {
+                let calls = calls.clone();
+                // The response stays open meanwhile, since some legacy servers send the outcome over it. The task also
+                // completes if the caller stops waiting.
+                let telling = tokio::spawn(async move {
+                    calls.cancel(text).await;
+                    drop(pending);
+                });
+                let _ = telling.await;
+            }
+        }
+    }
+}
+
+impl PendingCall {
+    /// Waits for the response. `None` means that none can arrive any more, for an unknown reason.
+    pub(crate) async fn response(&mut self) -> Option<CallResponse> {
+        let answer = (&mut self.receiver).await.ok()?;
+        if let Some(exchange) = self.exchange.take() {
+            // Reading the rest of the response makes its connection reusable.
+            exchange.detach();
+        }
+        Some(answer)
+    }
+
+    /// Marks the request as one that cannot get a response any more.
+    pub(crate) fn settle(&self) {
+        self.state.calls.settle(self.request_id);
+    }
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        self.state.calls.abandon(self.request_id);
+    }
+}

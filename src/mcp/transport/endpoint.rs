@@ -1,0 +1,133 @@
+//! Describes one Streamable HTTP endpoint: its address, its headers, and the client that pools its connections.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rmcp::transport::{
+    common::client_side_sse::ExponentialBackoff, streamable_http_client::StreamableHttpClientTransportConfig,
+};
+
+use super::http::common_headers;
+use crate::model::{AgentSpec, Failure, FailureKind};
+
+/// The idle time after which a pooled connection is dropped. Most servers close idle connections after five seconds,
+/// and a request on a closing connection may or may not have been handled.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The maximum number of redirects, all within the same origin.
+const MAX_REDIRECTS: usize = 5;
+
+/// A Streamable HTTP endpoint and the client that pools its connections.
+pub(crate) struct HttpEndpoint {
+    pub(crate) startup_timeout: Duration,
+    pub(crate) url: reqwest::Url,
+    /// The URL without secrets, for error messages.
+    pub(crate) display_url: String,
+    headers: HashMap<HeaderName, HeaderValue>,
+    bearer_token: Option<String>,
+    pub(crate) client: reqwest::Client,
+}
+
+impl HttpEndpoint {
+    /// Validates the settings of the agents file.
+    ///
+    /// # Errors
+    /// Returns [`FailureKind::AgentUnavailable`] that names the invalid setting, never the value of a header.
+    pub(crate) fn new(
+        spec: &AgentSpec,
+        url: &str,
+        headers: &[(String, String)],
+        token: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let wrong = |what: String| Failure::new(FailureKind::AgentUnavailable, format!("agent `{}`: {what}", spec.id));
+        let parsed = reqwest::Url::parse(url).map_err(|error| wrong(format!("`url` is not valid: {error}")))?;
+        if !matches!(parsed.scheme(), "http" | "https") {
+            return Err(wrong(format!("`url` must be http or https, not `{}`", parsed.scheme())));
+        }
+        let headers = headers.iter().map(|(name, value)| {
+            let header = HeaderName::try_from(name).map_err(|_| wrong(format!("`{name}` is no name of a header")))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| wrong(format!("the value of header `{name}` is not valid")))?;
+            value.set_sensitive(true);
+            Ok((header, value))
+        });
+        let headers = headers.collect::<Result<_, Failure>>()?;
+        if token.is_some_and(|token| HeaderValue::try_from(token).is_err()) {
+            return Err(wrong("the bearer token has characters that no header can hold".to_owned()));
+        }
+        let client = build_client(&parsed, spec.startup_timeout)
+            .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
+        let shown = redacted_url(&parsed);
+        Ok(Self {
+            startup_timeout: spec.startup_timeout,
+            url: parsed,
+            display_url: shown,
+            headers,
+            bearer_token: token.map(str::to_owned),
+            client,
+        })
+    }
+
+    /// Returns the headers that all requests share.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        common_headers(self.headers.clone(), self.bearer_token.as_deref())
+    }
+
+    /// Returns the configuration of rmcp's transport, which sends everything except calls.
+    pub(crate) fn transport_config(&self) -> StreamableHttpClientTransportConfig {
+        let mut retry = ExponentialBackoff::default();
+        retry.max_times = Some(5);
+        retry.base_duration = Duration::from_millis(250);
+        retry.max_delay = Some(Duration::from_secs(2));
+        let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str())
+            .custom_headers(self.headers.clone())
+            // On a lost session, rmcp must not repeat a call without the host's knowledge.
+            .reinit_on_expired_session(false);
+        config.retry_config = Arc::new(retry);
+        config.auth_header.clone_from(&self.bearer_token);
+        config
+    }
+}
+
+/// Builds the HTTP client for one endpoint, which reuses connections for the whole run.
+///
+/// # Errors
+/// Returns an error if the system provides no TLS roots.
+fn build_client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    let same_origin = reqwest::redirect::Policy::custom(|attempt| {
+        let from = attempt.previous().last().map(reqwest::Url::origin);
+        if from.as_ref() != Some(&attempt.url().origin()) {
+            // Headers may contain secrets, and not all of those are known.
+            let to = format!("`{}`, another origin", redacted_url(attempt.url()));
+            attempt.error(to)
+        } else if !matches!(attempt.status().as_u16(), 307 | 308) {
+            // Other redirects turn a POST into a GET without the message.
+            let to =
+                format!("`{}` with HTTP {}, which loses the message", redacted_url(attempt.url()), attempt.status());
+            attempt.error(to)
+        } else if attempt.previous().len() > MAX_REDIRECTS {
+            attempt.error("one address after the other, more than five")
+        } else {
+            attempt.follow()
+        }
+    });
+    let builder = reqwest::Client::builder()
+        .redirect(same_origin)
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tcp_nodelay(true);
+    let local = url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    match (local, url.scheme()) {
+        // Loading TLS roots is slow, and plain HTTP does not need them.
+        (true, "http") => builder.no_proxy().tls_certs_only([]).build(),
+        (true, _) => builder.no_proxy().build(),
+        (false, _) => builder.build(),
+    }
+}
+
+/// Returns the URL for error messages, without user, password, and query, which may be secrets.
+fn redacted_url(url: &reqwest::Url) -> String {
+    format!("{}{}", url.origin().ascii_serialization(), url.path())
+}

@@ -1,0 +1,403 @@
+//! Sends messages over Streamable HTTP and classifies the responses.
+//! Never repeats a request. Only responses to the agent are repeated, which has no second effect.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use reqwest::IntoUrl;
+use rmcp::{
+    model::{
+        ClientJsonRpcMessage, ClientNotification, ClientRequest, ErrorData, JsonRpcMessage, RequestId,
+        ServerJsonRpcMessage, ServerResult,
+    },
+    transport::{
+        common::http_header::{HEADER_LAST_EVENT_ID, HEADER_SESSION_ID},
+        streamable_http_client::{StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse},
+    },
+};
+use sse_stream::SseStream;
+
+use super::{
+    http_response::{self, HttpError, ResponseBody, error_from_response, header, read_body, read_service_response},
+    open_calls::{CallState, id_number},
+    sse::{self, EventStream, ReconnectLimiter, ReopenedStream},
+};
+use crate::mcp::{
+    MAX_MESSAGE_BYTES, failure::is_transient, message::codec::SingleRequest, session::connection_state::ConnectionState,
+};
+
+/// The time for ending a session.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The time for a server that refused `initialize` to show that it speaks the older transport.
+const HTTP_SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum number of chunks that this probe reads.
+const MAX_HTTP_SSE_PROBE_CHUNKS: usize = 64;
+/// The delays before a response to the agent is sent again.
+const RESPONSE_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+/// The delays before the common stream is opened again after a conflict. The existing stream may be that of an earlier
+/// connection whose end the server has not noticed.
+const CONFLICT_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+/// The media type of an event stream.
+pub(crate) const EVENT_STREAM_TYPE: &str = "text/event-stream";
+/// The media type of JSON.
+pub(crate) const JSON_TYPE: &str = "application/json";
+
+type PostResult = Result<StreamableHttpPostResponse, StreamableHttpError<HttpError>>;
+/// The HTTP side of one connection.
+#[derive(Clone)]
+pub(crate) struct HttpClient {
+    client: reqwest::Client,
+    state: Arc<ConnectionState>,
+    probe_timeout: Duration,
+    reconnects: Arc<ReconnectLimiter>,
+}
+
+impl HttpClient {
+    /// Creates the HTTP side of a new connection. `probe_timeout` limits the wait for a response to `server/discover`.
+    pub(crate) fn new(client: reqwest::Client, link: Arc<ConnectionState>, probe_timeout: Duration) -> Self {
+        Self { client, state: link, probe_timeout, reconnects: Arc::default() }
+    }
+
+    /// Probes whether the server speaks the modern era.
+    ///
+    /// Legacy servers react in many ways: statuses, silence, HTML pages, broken connections. rmcp continues with
+    /// `initialize` only after a JSON-RPC error, so it gets one; the outcome of `initialize` is what counts.
+    async fn probe(
+        &self,
+        uri: &Arc<str>,
+        message: ClientJsonRpcMessage,
+        id: RequestId,
+        headers: HeaderMap,
+    ) -> PostResult {
+        let unknown = |what: String| {
+            let answer = ServerJsonRpcMessage::error(ErrorData::invalid_request(what, None), Some(id.clone()));
+            Ok(StreamableHttpPostResponse::Json(answer, None))
+        };
+        match tokio::time::timeout(self.probe_timeout, self.post(uri, &message, headers)).await {
+            Err(_) => {
+                self.state.requests.remove(&id);
+                unknown("`server/discover` was not answered".to_owned())
+            }
+            Ok(Ok(StreamableHttpPostResponse::Accepted)) => unknown("`server/discover` has no answer".to_owned()),
+            Ok(Err(StreamableHttpError::Client(HttpError::Status { status, error, .. }))) => {
+                if is_transient(status) {
+                    self.state.probe_failed.store(true, Ordering::Relaxed);
+                }
+                match error {
+                    // A modern server lists the versions that it supports.
+                    Some(error) => {
+                        let answer = ServerJsonRpcMessage::error(*error, Some(id.clone()));
+                        Ok(StreamableHttpPostResponse::Json(answer, None))
+                    }
+                    None => unknown(format!("HTTP {status}")),
+                }
+            }
+            Ok(Err(StreamableHttpError::Client(HttpError::NotMcp(what)))) => unknown(what),
+            Ok(Err(StreamableHttpError::Client(error @ HttpError::Disconnected(_)))) => {
+                self.state.probe_failed.store(true, Ordering::Relaxed);
+                unknown(error.to_string())
+            }
+            Ok(other) => other,
+        }
+    }
+
+    /// Sends a message of rmcp's service, once.
+    async fn post(&self, uri: &Arc<str>, message: &ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        let JsonRpcMessage::Request(request) = message else {
+            return self.exchange(uri, message, headers, None).await;
+        };
+        let expected = self.state.requests.add(&request.id, &request.request);
+        let only = id_number(&request.id).map(|id| SingleRequest(id, expected));
+        if let Some(SingleRequest(id, _)) = only {
+            self.state.session.reserve(id).await;
+        }
+        let exchanged = self.exchange(uri, message, headers, only).await;
+        if matches!(exchanged, Ok(StreamableHttpPostResponse::Json(..)) | Err(_)) {
+            self.state.requests.remove(&request.id);
+        }
+        exchanged
+    }
+
+    async fn exchange(
+        &self,
+        uri: &Arc<str>,
+        message: &ClientJsonRpcMessage,
+        headers: HeaderMap,
+        request: Option<SingleRequest>,
+    ) -> PostResult {
+        let in_session = headers.contains_key(HEADER_SESSION_ID);
+        let text = serde_json::to_vec(message).map_err(StreamableHttpError::Deserialize)?;
+        let response = self.post_bytes(&**uri, headers, text).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(error_from_response(response, in_session).await.into());
+        }
+        let Some(request) = request else { return Ok(StreamableHttpPostResponse::Accepted) };
+        if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+            return Ok(StreamableHttpPostResponse::Accepted);
+        }
+        let session = header(&response, HEADER_SESSION_ID);
+        match http_response::sniff_body(response).await? {
+            ResponseBody::Events(response) => {
+                let events = sse::events(response, MAX_MESSAGE_BYTES, None, self.overflow_handler(None));
+                let events = sse::service_messages(events, self.state.clone(), Some(request.0));
+                Ok(StreamableHttpPostResponse::Sse(events, session))
+            }
+            ResponseBody::Json(response) => {
+                let body = read_body(response, MAX_MESSAGE_BYTES).await?;
+                let answer = read_service_response(body, request).await?;
+                Ok(StreamableHttpPostResponse::Json(answer, session))
+            }
+        }
+    }
+
+    /// Sends a serialized message, once.
+    ///
+    /// # Errors
+    /// Returns an error if no response arrives.
+    pub(crate) async fn post_bytes(
+        &self,
+        url: impl IntoUrl,
+        headers: HeaderMap,
+        text: Vec<u8>,
+    ) -> Result<reqwest::Response, HttpError> {
+        self.client.post(url).headers(headers).body(text).send().await.map_err(HttpError::from_send_error)
+    }
+
+    /// Initializes a session, or returns the handshake of an earlier process's session, which the server already knows.
+    async fn initialize(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        if let (Some((session, initialized)), JsonRpcMessage::Request(request)) =
+            (self.state.session.resumed_handshake(), &message)
+        {
+            let answer = ServerResult::InitializeResult(initialized);
+            let answer = ServerJsonRpcMessage::response(answer, request.id.clone());
+            return Ok(StreamableHttpPostResponse::Json(answer, Some(session)));
+        }
+        let posted = match self.post(uri, &message, headers.clone()).await {
+            Err(StreamableHttpError::Client(HttpError::Status { status, .. }))
+                if matches!(status.as_u16(), 400 | 404 | 405) && self.speaks_http_sse(uri, headers).await =>
+            {
+                return Err(HttpError::HttpSse.into());
+            }
+            posted => posted?,
+        };
+        let (answer, session) = posted.expect_initialized().await?;
+        if let (Some(session), JsonRpcMessage::Response(response)) = (&session, &answer)
+            && let ServerResult::InitializeResult(initialized) = &response.result
+        {
+            self.state.session.begin(session.clone(), initialized.clone()).await;
+        }
+        Ok(StreamableHttpPostResponse::Json(answer, session))
+    }
+
+    /// Returns whether the server speaks HTTP+SSE of 2024-11-05, where a GET returns an `endpoint` event first.
+    async fn speaks_http_sse(&self, uri: &str, headers: HeaderMap) -> bool {
+        let first_event = async {
+            let response = self.open_stream(uri, headers).await.ok()?;
+            let bytes = response.bytes_stream().take(MAX_HTTP_SSE_PROBE_CHUNKS);
+            SseStream::from_bytes_stream(bytes.boxed()).next().await?.ok()?.event
+        };
+        let first_event = tokio::time::timeout(HTTP_SSE_PROBE_TIMEOUT, first_event).await;
+        first_event.is_ok_and(|event| event.as_deref() == Some("endpoint"))
+    }
+
+    /// Sends the response to a request of the agent. Retries if the connection breaks, since the agent would wait
+    /// forever.
+    async fn send_response(&self, uri: &Arc<str>, message: ClientJsonRpcMessage, headers: HeaderMap) -> PostResult {
+        let request = match &message {
+            JsonRpcMessage::Response(response) => Some(response.id.clone()),
+            JsonRpcMessage::Error(error) => error.id.clone(),
+            _ => None,
+        };
+        let mut pauses = RESPONSE_RETRY_DELAYS.into_iter();
+        loop {
+            match (self.post(uri, &message, headers.clone()).await, pauses.next()) {
+                (Err(StreamableHttpError::Client(HttpError::Connect(_) | HttpError::Disconnected(_))), Some(pause)) => {
+                    tokio::time::sleep(pause).await;
+                }
+                (Ok(sent), _) => {
+                    if let Some(request) = request {
+                        self.state.session.mark_answered(&request);
+                    }
+                    return Ok(sent);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    /// Returns a handler for events that are too large. Such an event belongs to `call`, if given.
+    pub(crate) fn overflow_handler(&self, call: Option<Arc<CallState>>) -> impl Fn() + Send + 'static {
+        let link = self.state.clone();
+        move || match &call {
+            Some(call) => call.fail(crate::mcp::failure::message_too_large(&link.agent)),
+            None => link.handle_overflow(),
+        }
+    }
+
+    /// Opens an event stream.
+    ///
+    /// # Errors
+    /// Returns an error also if the response is not an event stream.
+    pub(crate) async fn open_stream(
+        &self,
+        url: impl IntoUrl,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, HttpError> {
+        let in_session = headers.contains_key(HEADER_SESSION_ID);
+        let response = self.client.get(url).headers(headers).send().await.map_err(HttpError::from_send_error)?;
+        if !response.status().is_success() {
+            return Err(error_from_response(response, in_session).await);
+        }
+        // A stream may be silent for long, so its type cannot be sniffed from its bytes.
+        let given = header(&response, CONTENT_TYPE.as_str()).unwrap_or_default();
+        match http_response::media_type(&given).as_str() {
+            EVENT_STREAM_TYPE | "" => Ok(response),
+            _ => Err(HttpError::NotMcp(format!("its content type is `{given}`"))),
+        }
+    }
+
+    /// Opens the common stream of the session, for messages that belong to no call.
+    async fn open_common_stream(
+        &self,
+        uri: &str,
+        last_event: Option<String>,
+        headers: HeaderMap,
+    ) -> Result<EventStream, StreamableHttpError<HttpError>> {
+        // rmcp treats this error as final, and would otherwise retry forever.
+        let refused = StreamableHttpError::ServerDoesNotSupportSse;
+        if !self.reconnects.try_open(last_event.as_deref()) {
+            return Err(refused);
+        }
+        let mut pauses = CONFLICT_RETRY_DELAYS.into_iter();
+        let opened = loop {
+            match (self.open_stream(uri, headers.clone()).await, pauses.next()) {
+                (Err(HttpError::Status { status: StatusCode::CONFLICT, .. }), Some(pause)) => {
+                    tokio::time::sleep(pause).await;
+                }
+                (opened, _) => break opened,
+            }
+        };
+        match opened {
+            Ok(response) => {
+                let last_event = last_event.unwrap_or_default();
+                let reopened = ReopenedStream { reconnects: self.reconnects.clone(), last_event };
+                let events = sse::events(response, MAX_MESSAGE_BYTES, Some(reopened), self.overflow_handler(None));
+                Ok(sse::service_messages(events, self.state.clone(), None))
+            }
+            Err(HttpError::NotMcp(_) | HttpError::Redirect(_)) => Err(refused),
+            Err(HttpError::Status { status, .. }) if status.is_client_error() => Err(refused),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Returns the headers of every request to an endpoint. The protocol's own headers override those of the agents file.
+pub(crate) fn common_headers(custom: HashMap<HeaderName, HeaderValue>, token: Option<&str>) -> HeaderMap {
+    let mut headers: HeaderMap = custom.into_iter().collect();
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
+    if let Some(token) = token
+        && let Ok(mut value) = HeaderValue::try_from(format!("Bearer {token}"))
+    {
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    headers
+}
+
+/// Returns the headers of a request of rmcp's service.
+fn service_headers(
+    custom: HashMap<HeaderName, HeaderValue>,
+    token: Option<String>,
+    own: [(&'static str, Option<&str>); 2],
+) -> HeaderMap {
+    let mut headers = common_headers(custom, token.as_deref());
+    for (name, value) in own {
+        if let Some(Ok(value)) = value.map(HeaderValue::from_str)
+            && let Ok(name) = HeaderName::try_from(name)
+        {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+impl StreamableHttpClient for HttpClient {
+    type Error = HttpError;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> PostResult {
+        let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, None)];
+        let headers = service_headers(custom_headers, auth_header, own);
+        match &message {
+            JsonRpcMessage::Request(request) => match &request.request {
+                ClientRequest::DiscoverRequest(_) => {
+                    let id = request.id.clone();
+                    self.probe(&uri, message, id, headers).await
+                }
+                ClientRequest::InitializeRequest(_) => self.initialize(&uri, message, headers).await,
+                _ => self.post(&uri, &message, headers).await,
+            },
+            // When the host suspends, the agent must not see more than after a sudden end of the host.
+            _ if self.state.is_suspended() => Ok(StreamableHttpPostResponse::Accepted),
+            JsonRpcMessage::Notification(notification) => match &notification.notification {
+                ClientNotification::InitializedNotification(_) if self.state.session.resumed_handshake().is_some() => {
+                    Ok(StreamableHttpPostResponse::Accepted)
+                }
+                _ => self.post(&uri, &message, headers).await,
+            },
+            JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => self.send_response(&uri, message, headers).await,
+        }
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        session_id: Arc<str>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<(), StreamableHttpError<HttpError>> {
+        if self.state.is_suspended() {
+            return Ok(());
+        }
+        let own = [(HEADER_SESSION_ID, Some(&*session_id)), (HEADER_LAST_EVENT_ID, None)];
+        let request = self.client.delete(&*uri).headers(service_headers(custom_headers, auth_header, own));
+        // Servers may refuse the request; the session is abandoned anyway.
+        request
+            .timeout(DELETE_TIMEOUT)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| HttpError::from_send_error(error).into())
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<EventStream, StreamableHttpError<HttpError>> {
+        let own = [(HEADER_SESSION_ID, session_id.as_deref()), (HEADER_LAST_EVENT_ID, last_event_id.as_deref())];
+        let headers = service_headers(custom_headers, auth_header, own);
+        self.open_common_stream(&uri, last_event_id, headers).await
+    }
+}

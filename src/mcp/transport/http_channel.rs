@@ -1,0 +1,247 @@
+//! Makes calls over Streamable HTTP. Each call is a request of its own, and its response is read up to the result.
+//! Never repeats a request.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, StreamExt as _};
+use http::{HeaderMap, HeaderValue, StatusCode, header::HeaderName};
+use reqwest::Url;
+use rmcp::{
+    model::{ProtocolVersion, RequestId, ServerJsonRpcMessage},
+    transport::common::http_header::{HEADER_MCP_PROTOCOL_VERSION, HEADER_SESSION_ID},
+};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    endpoint::HttpEndpoint,
+    http::HttpClient,
+    http_response::{self, HttpError, ResponseBody, error_from_response},
+    mcp_headers,
+    open_calls::{CallResponse, CallState},
+    resumable_stream::{ResumableStream, StreamSource},
+    sse::{self, EventStream},
+};
+use crate::{
+    mcp::{
+        MAX_MESSAGE_BYTES,
+        call::{checkpoint::StreamCheckpoint, request::CallRequest},
+        failure,
+        message::codec::{ExpectedResult, Incoming, SingleRequest},
+        requests::handler::handle_incoming,
+        session::connection_state::ConnectionState,
+    },
+    model::{Failure, FailureKind},
+};
+
+/// The maximum number of messages from responses that wait for rmcp's service. When the queue is full, reading the
+/// responses waits.
+const QUEUE_CAPACITY: usize = 64;
+/// The time for the rest of a response after its result, so that the connection can be reused.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
+/// The time for notifying an agent of a cancellation; nothing waits for it.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The HTTP channel for calls to one endpoint, over one connection.
+pub(crate) struct HttpChannel {
+    client: HttpClient,
+    state: Arc<ConnectionState>,
+    url: Url,
+    /// The headers that all requests share.
+    headers: HeaderMap,
+    /// True in the modern era, where headers repeat parts of the request and closing a response cancels it.
+    modern: bool,
+    /// The queue for messages that arrive with a response but do not belong to the call.
+    side_messages: mpsc::Sender<ServerJsonRpcMessage>,
+}
+
+/// The outcome of an HTTP exchange.
+enum ExchangeOutcome {
+    Response(CallResponse),
+    /// The request was accepted, and its response may come on the session's own stream.
+    Deferred,
+    /// The response ended without a result or an error.
+    NoResponse,
+}
+
+impl HttpChannel {
+    /// Creates the channel to `endpoint` before the handshake, and the queue of messages that come with the responses.
+    pub(crate) fn new(
+        client: HttpClient,
+        link: Arc<ConnectionState>,
+        endpoint: &HttpEndpoint,
+    ) -> (Self, mpsc::Receiver<ServerJsonRpcMessage>) {
+        let (aside, messages) = mpsc::channel(QUEUE_CAPACITY);
+        let (url, headers) = (endpoint.url.clone(), endpoint.headers());
+        (Self { client, state: link, url, headers, modern: false, side_messages: aside }, messages)
+    }
+
+    /// Returns the channel for the negotiated `version`, and for the session if the handshake created one.
+    pub(crate) fn with_version(mut self, version: &ProtocolVersion) -> Arc<Self> {
+        self.modern = !version.has_initialize();
+        let session = self.state.session.id().map(|id| (HEADER_SESSION_ID, id));
+        let own = session.into_iter().chain([(HEADER_MCP_PROTOCOL_VERSION, version.as_str())]);
+        let valid = |(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::from_str(value).ok()?));
+        self.headers.extend(own.filter_map(valid));
+        Arc::new(self)
+    }
+
+    /// Sends the request of `call`, serialized as `text`, and reads its response until the returned handle is dropped.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        id: i64,
+        text: Vec<u8>,
+        request: &CallRequest<'_>,
+        call: Arc<CallState>,
+    ) -> AbortOnDropHandle<()> {
+        let mut headers = self.headers.clone();
+        if self.modern {
+            mcp_headers::insert_mcp_headers(request, &mut headers);
+        }
+        let calls = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            calls.finish(id, calls.exchange(id, text, headers, call)).await;
+        }))
+    }
+
+    /// Reattaches to a call of an earlier process: sends no new call, and resumes the response stream.
+    pub(crate) fn reattach(self: &Arc<Self>, note: StreamCheckpoint, call: Arc<CallState>) -> AbortOnDropHandle<()> {
+        let calls = self.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            call.mark_sent();
+            let id = note.request;
+            let source = calls.stream_source(calls.headers.clone(), call);
+            let mut events = ResumableStream::resume(note, source, calls.state.clone()).events(None);
+            calls.finish(id, calls.read_response(&mut events, id)).await;
+        }))
+    }
+
+    /// Notifies the agent that the response to a request is no longer needed.
+    pub(crate) async fn cancel(&self, message: Vec<u8>) {
+        // In the modern era, closing the response cancels the request. When the host suspends, the agent must not see
+        // more than after a sudden end of the host.
+        if self.modern || self.state.is_suspended() {
+            return;
+        }
+        let telling = self.client.post_bytes(self.url.clone(), self.headers.clone(), message);
+        if !matches!(tokio::time::timeout(CANCEL_TIMEOUT, telling).await, Ok(Ok(_))) {
+            tracing::debug!(agent = %self.state.agent, "an agent was not told that a call is given up");
+        }
+    }
+
+    /// Completes request `id` with the outcome of `exchange`. A panic in it becomes a failure.
+    async fn finish(&self, id: i64, exchange: impl Future<Output = Result<ExchangeOutcome, HttpError>>) {
+        let agent = &self.state.agent;
+        match AssertUnwindSafe(exchange).catch_unwind().await {
+            Ok(Ok(ExchangeOutcome::Response(answer))) => self.state.calls.deliver(id, answer),
+            Ok(Ok(ExchangeOutcome::Deferred)) => {}
+            Ok(Ok(ExchangeOutcome::NoResponse)) => self.state.calls.settle(id),
+            Ok(Err(error)) => self.state.calls.deliver(id, CallResponse::Failed(failure::from_http(agent, &error))),
+            Err(_) => {
+                let message = format!(
+                    "internal error: kapell failed while it read the response of agent `{agent}` (this is a bug in kapell)"
+                );
+                self.state.calls.deliver(id, CallResponse::Failed(Failure::new(FailureKind::ConnectionLost, message)));
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        id: i64,
+        text: Vec<u8>,
+        headers: HeaderMap,
+        call: Arc<CallState>,
+    ) -> Result<ExchangeOutcome, HttpError> {
+        self.state.session.reserve(id).await;
+        call.mark_sent();
+        let response = self.client.post_bytes(self.url.clone(), headers.clone(), text).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(error_from_response(response, headers.contains_key(HEADER_SESSION_ID)).await);
+        }
+        if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+            return Ok(ExchangeOutcome::Deferred);
+        }
+        match http_response::sniff_body(response).await? {
+            ResponseBody::Events(response) => {
+                let events =
+                    sse::events(response, MAX_MESSAGE_BYTES, None, self.client.overflow_handler(Some(call.clone())));
+                let mut events = match self.modern {
+                    true => events,
+                    false => ResumableStream::new(self.stream_source(headers, call), self.state.clone(), id)
+                        .events(Some(events)),
+                };
+                self.read_response(&mut events, id).await
+            }
+            ResponseBody::Json(response) => {
+                let body = http_response::read_body(response, MAX_MESSAGE_BYTES).await?;
+                let mut failure = http_response::no_response_error();
+                for message in http_response::messages(body, SingleRequest(id, ExpectedResult::Call)).await? {
+                    if let Incoming::UnknownResponse(other) = &message {
+                        failure = http_response::other_request_error(other);
+                    }
+                    if let Some(answer) = self.handle_message(message, id).await {
+                        return Ok(ExchangeOutcome::Response(answer));
+                    }
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn stream_source(&self, headers: HeaderMap, call: Arc<CallState>) -> StreamSource {
+        StreamSource { client: self.client.clone(), url: self.url.clone(), headers, call }
+    }
+
+    /// Reads a stream up to the response to request `id`.
+    async fn read_response(&self, events: &mut EventStream, id: i64) -> Result<ExchangeOutcome, HttpError> {
+        let mut unreadable = None;
+        while let Some(Ok(event)) = events.next().await {
+            let Some(data) = event.data.filter(|data| !data.trim().is_empty()) else { continue };
+            let is_answer = data.contains("\"result\"") || data.contains("\"error\"");
+            let messages =
+                match http_response::messages(data.into_bytes(), SingleRequest(id, ExpectedResult::Call)).await {
+                    Ok(messages) => messages,
+                    Err(error) => {
+                        tracing::debug!(agent = %self.state.agent, %error, "an event holds no message");
+                        unreadable = Some(error).filter(|_| is_answer).or(unreadable);
+                        continue;
+                    }
+                };
+            for message in messages {
+                if let Some(answer) = self.handle_message(message, id).await {
+                    // The call continues at once; whatever follows on the stream is ignored.
+                    self.state.calls.deliver(id, answer);
+                    let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while events.next().await.is_some() {} }).await;
+                    return Ok(ExchangeOutcome::Deferred);
+                }
+            }
+        }
+        // The response may be on another stream, unless it was the unreadable message.
+        match unreadable {
+            Some(error) if self.state.calls.is_open(id) => Err(error),
+            _ => Ok(ExchangeOutcome::NoResponse),
+        }
+    }
+
+    /// Processes a message that came with the response to request `id`. Returns the response if the message is that.
+    async fn handle_message(&self, message: Incoming, id: i64) -> Option<CallResponse> {
+        match message {
+            Incoming::CallResponse(_, answer) => return Some(answer),
+            Incoming::UnreadableResponse(_, reason) => {
+                return Some(CallResponse::Failed(failure::unreadable_response(&self.state.agent, &reason)));
+            }
+            Incoming::Progress(token, progress) => self.state.report_progress(&token, progress),
+            Incoming::Log(message) => self.state.log(message),
+            Incoming::Message(mut message) => {
+                handle_incoming(&self.state, &mut message, Some(&RequestId::Number(id)));
+                // Without the service, the connection has ended, which the call detects itself.
+                let _ = self.side_messages.send(*message).await;
+            }
+            // Servers repeat responses, including those to other requests.
+            Incoming::UnknownResponse(_) => {}
+        }
+        None
+    }
+}

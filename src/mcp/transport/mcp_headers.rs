@@ -1,0 +1,134 @@
+//! Writes the HTTP headers in which requests of MCP 2026-07-28 repeat their method, tool, and arguments for
+//! intermediaries.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rmcp::transport::common::http_header::{
+    BASE64_HEADER_PREFIX, BASE64_HEADER_SUFFIX, HEADER_MCP_METHOD, HEADER_MCP_NAME, HEADER_MCP_PARAM_PREFIX,
+};
+use serde_json::Value;
+
+use crate::{mcp::call::request::CallRequest, model::JsonObject};
+
+/// The schema annotation of a mirrored property. Its value is the suffix of the header name.
+const HEADER_ANNOTATION: &str = "x-mcp-header";
+
+/// Inserts headers for the method, the tool name, and the arguments that the tool's input schema annotates.
+pub(crate) fn insert_mcp_headers(request: &CallRequest<'_>, headers: &mut HeaderMap) {
+    insert_header(headers, HEADER_MCP_METHOD, request.method());
+    insert_header(headers, HEADER_MCP_NAME, &request.call.tool);
+    if let Some(schema) = request.schema {
+        insert_argument_headers(schema, &request.call.arguments, headers);
+    }
+}
+
+/// Inserts headers for annotated properties, including those of nested objects.
+fn insert_argument_headers(schema: &JsonObject, arguments: &JsonObject, headers: &mut HeaderMap) {
+    let Some(Value::Object(properties)) = schema.get("properties") else { return };
+    for (name, property) in properties {
+        let (Some(property), Some(argument)) = (property.as_object(), arguments.get(name)) else { continue };
+        if let Some(Value::String(header)) = property.get(HEADER_ANNOTATION).filter(|header| **header != "") {
+            let header = format!("{HEADER_MCP_PARAM_PREFIX}{header}");
+            match argument {
+                Value::String(text) => insert_header(headers, &header, text),
+                Value::Bool(_) | Value::Number(_) => insert_header(headers, &header, &argument.to_string()),
+                Value::Null | Value::Array(_) | Value::Object(_) => {}
+            }
+        }
+        if let Value::Object(arguments) = argument {
+            insert_argument_headers(property, arguments, headers);
+        }
+    }
+}
+
+/// Inserts a header. Skips an invalid header name, since rmcp drops tools that request one.
+fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) {
+    let value = match is_plain(value) {
+        true => HeaderValue::from_str(value),
+        false => {
+            let encoded = BASE64_STANDARD.encode(value);
+            HeaderValue::from_str(&format!("{BASE64_HEADER_PREFIX}{encoded}{BASE64_HEADER_SUFFIX}"))
+        }
+    };
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Returns whether `value` is valid as a header value and does not look like an encoded one.
+fn is_plain(value: &str) -> bool {
+    let padded = value.starts_with([' ', '\t']) || value.ends_with([' ', '\t']);
+    let encoded = value.starts_with(BASE64_HEADER_PREFIX) && value.ends_with(BASE64_HEADER_SUFFIX);
+    !padded && !encoded && value.bytes().all(|byte| (0x20..=0x7E).contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        mcp::call::request::CallKind,
+        model::{AttemptId, StartAttempt},
+    };
+
+    #[test]
+    fn method_name_and_annotated_arguments_become_headers() {
+        let schema = json!({"properties": {
+            "region": {"type": "string", "x-mcp-header": "Region"},
+            "count": {"type": "integer", "x-mcp-header": "Count"},
+            "dry": {"type": "boolean", "x-mcp-header": "Dry"},
+            "absent": {"type": "string", "x-mcp-header": "Absent"},
+            "list": {"type": "array", "x-mcp-header": "List"},
+            "plain": {"type": "string"},
+            "deep": {"type": "object", "properties": {"name": {"type": "string", "x-mcp-header": "Deep-Name"}}},
+        }});
+        let arguments = json!({"region": "north", "count": 3, "dry": true, "list": [1], "plain": "p",
+            "deep": {"name": " Zoë "}});
+        let object = |value: &Value| value.as_object().cloned().unwrap();
+        let call = StartAttempt {
+            attempt: AttemptId { task: "t".into(), number: 1 },
+            agent: "a".into(),
+            tool: "wörk".into(),
+            arguments: object(&arguments),
+            timeout: Duration::ZERO,
+            deadline: None,
+            awaits: None,
+        };
+        let (meta, schema) = (JsonObject::new(), object(&schema));
+        let mut headers = HeaderMap::new();
+        insert_mcp_headers(
+            &CallRequest { kind: &CallKind::Tool, call: &call, meta: &meta, schema: Some(&schema) },
+            &mut headers,
+        );
+        let mut said: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        said.sort_unstable();
+        assert_eq!(
+            said,
+            [
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "=?base64?d8O2cms=?="),
+                ("mcp-param-count", "3"),
+                ("mcp-param-deep-name", "=?base64?IFpvw6sg?="),
+                ("mcp-param-dry", "true"),
+                ("mcp-param-region", "north"),
+            ]
+        );
+    }
+
+    #[test]
+    fn unsafe_header_values_are_encoded() {
+        let written = |value: &str| {
+            let mut headers = HeaderMap::new();
+            insert_header(&mut headers, "x", value);
+            headers["x"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(["", "a b", "~"].map(written), ["", "a b", "~"]);
+        let encoded =
+            [" a", "a\t", "a\nb", "é", "=?base64?YQ==?="].map(|value| written(value).starts_with("=?base64?"));
+        assert_eq!(encoded, [true; 5]);
+        assert_eq!(written("=?base64?YQ==?="), "=?base64?PT9iYXNlNjQ/WVE9PT89?=");
+    }
+}

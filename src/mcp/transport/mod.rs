@@ -1,0 +1,14 @@
+//! Carries messages: over the pipes of a process, or over HTTP.
+
+pub(crate) mod call_transport;
+pub(crate) mod endpoint;
+pub(crate) mod http;
+pub(crate) mod http_channel;
+pub(crate) mod http_response;
+pub(crate) mod mcp_headers;
+pub(crate) mod open_calls;
+pub(crate) mod resumable_stream;
+pub(crate) mod service_transport;
+pub(crate) mod sse;
+pub(crate) mod stdin_writer;
+pub(crate) mod stdio;

@@ -1,0 +1,5 @@
+//! Forms for the questions of agents.
+
+pub mod form;
+pub mod form_prompt;
+pub(crate) mod url_prompt;

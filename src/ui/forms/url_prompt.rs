@@ -1,0 +1,142 @@
+//! Shows the relevant facts about a URL before a page is opened, and opens it.
+
+use std::{process::Stdio, time::Duration};
+
+use url::{Host, Url};
+
+use crate::system::process::OwnChild;
+
+/// The time in which the opener can report a failure.
+const OPENER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The URL of a web page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PageUrl {
+    url: Url,
+}
+
+impl PageUrl {
+    /// Parses a URL.
+    ///
+    /// # Errors
+    /// Describes why the URL cannot be opened. Only `http` and `https` are allowed.
+    pub(crate) fn parse(address: &str) -> Result<Self, String> {
+        let url = Url::parse(address).map_err(|error| format!("`{address}` is no address: {error}"))?;
+        if matches!(url.scheme(), "http" | "https") {
+            Ok(Self { url })
+        } else {
+            Err(format!("`{address}` is no web address, so it is not opened"))
+        }
+    }
+
+    /// Returns the full URL in its normalized form, which is also the form that is opened.
+    pub(crate) fn address(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// Returns the host and the port for display.
+    pub(crate) fn displayed_host(&self) -> String {
+        let port = self.url.port().map(|port| format!(", port {port}")).unwrap_or_default();
+        format!("{}{port}", self.url.host_str().unwrap_or("nowhere"))
+    }
+
+    /// Returns warnings about suspicious parts of the URL.
+    pub(crate) fn warnings(&self) -> Vec<&'static str> {
+        let labels = |domain: &str| domain.split('.').any(|label| label.starts_with("xn--"));
+        let is_here = match self.url.host() {
+            Some(Host::Domain(domain)) => domain == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let mut warnings = Vec::new();
+        if !self.url.username().is_empty() || self.url.password().is_some() {
+            warnings.push("what stands before `@` is not the host: the page is not where it seems to be");
+        }
+        if self.url.domain().is_some_and(labels) {
+            warnings.push("the host has letters of other alphabets, which can look like those of a host you know");
+        }
+        if self.url.scheme() == "http" && !is_here {
+            warnings.push("the connection is not encrypted");
+        }
+        warnings
+    }
+}
+
+/// The program that opens pages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Browser(pub(crate) &'static str);
+
+impl Default for Browser {
+    fn default() -> Self {
+        Self(if cfg!(target_os = "macos") { "open" } else { "xdg-open" })
+    }
+}
+
+impl Browser {
+    /// Opens the page in a separate process group, so that Ctrl-C here does not close the browser.
+    ///
+    /// # Errors
+    /// Describes why the page could not be opened.
+    pub(crate) async fn open(self, page: &PageUrl) -> Result<(), String> {
+        let mut opener = tokio::process::Command::new(self.0)
+            .arg(page.address())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("`{}` could not be started: {error}", self.0))?;
+        let _own = opener.id().map(OwnChild::new);
+        match tokio::time::timeout(OPENER_TIMEOUT, opener.wait()).await {
+            Ok(Ok(status)) if !status.success() => Err(format!("`{}` failed: {status}", self.0)),
+            Ok(Err(error)) => Err(format!("`{}` failed: {error}", self.0)),
+            // Still running: some openers run as long as the browser.
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warns_about_deceptive_urls() {
+        let user = "what stands before `@` is not the host: the page is not where it seems to be";
+        let letters = "the host has letters of other alphabets, which can look like those of a host you know";
+        let plain = "the connection is not encrypted";
+        for (address, shown, host, warnings) in [
+            ("https://example.com/a?b=c", "https://example.com/a?b=c", "example.com", vec![]),
+            (
+                "https://bank.com@evil.test:8443/",
+                "https://bank.com@evil.test:8443/",
+                "evil.test, port 8443",
+                vec![user],
+            ),
+            ("https://аpple.com", "https://xn--pple-43d.com/", "xn--pple-43d.com", vec![letters]),
+            ("http://example.com", "http://example.com/", "example.com", vec![plain]),
+            ("http://127.0.0.1:80/x", "http://127.0.0.1/x", "127.0.0.1", vec![]),
+            ("http://[::1]:9/", "http://[::1]:9/", "[::1], port 9", vec![]),
+        ] {
+            let page = PageUrl::parse(address).expect(address);
+            assert_eq!((page.address(), page.displayed_host(), page.warnings()), (shown, host.to_owned(), warnings));
+        }
+    }
+
+    #[test]
+    fn accepts_only_web_urls() {
+        for address in ["file:///etc/passwd", "javascript:alert(1)", "-flag", "", "https://"] {
+            assert!(PageUrl::parse(address).is_err(), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reports_failure_to_open_a_page() {
+        let page = PageUrl::parse("https://example.com").expect("an address");
+        assert_eq!(Browser("true").open(&page).await, Ok(()));
+        assert_eq!(Browser("false").open(&page).await, Err("`false` failed: exit status: 1".to_owned()));
+        let missing = Browser("/nonexistent/opener").open(&page).await.expect_err("no opener");
+        assert!(missing.starts_with("`/nonexistent/opener` could not be started: "), "{missing}");
+    }
+}

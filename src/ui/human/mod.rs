@@ -1,0 +1,53 @@
+//! Gets answers from people, or from rules that people wrote.
+
+pub mod answers;
+pub mod policy;
+
+use crate::model::{Answer, Question};
+
+/// A source of answers. Dropping the future withdraws the question.
+#[async_trait::async_trait]
+pub trait Human: Send + Sync {
+    /// Asks a question.
+    ///
+    /// The future may stay pending forever only if an answer can come from elsewhere, since that withdraws the
+    /// question.
+    async fn ask(&self, question: &Question) -> HumanResponse;
+
+    /// Returns whether a person can be asked in this process.
+    fn is_person_here(&self) -> bool {
+        false
+    }
+
+    /// Discards input that was typed for the question on the screen. Before the process exits, this keeps it from the
+    /// shell.
+    fn discard_typed(&self) {}
+
+    /// Asks for confirmation of a host action before a run exists. Only a person can confirm it.
+    async fn confirm(&self, _what: &str) -> HumanResponse {
+        HumanResponse::Deferred { reason: "nobody can be asked".to_owned() }
+    }
+}
+
+/// The response to a question.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HumanResponse {
+    /// An answer that is valid for the form of the question.
+    Answered {
+        /// The answer.
+        answer: Answer,
+        /// The source of the answer: `person`, `answers file`, `no input`.
+        answered_by: String,
+    },
+    /// Approval of a call and of all further calls of its task in the run.
+    AllApproved {
+        /// The source of the approval.
+        by: String,
+    },
+    /// The question stays open, because it cannot be answered here. This happens only to approvals of the host and the
+    /// plan.
+    Deferred {
+        /// The reason.
+        reason: String,
+    },
+}

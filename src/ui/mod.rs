@@ -1,0 +1,7 @@
+//! Shows runs to people and asks them questions: the terminal, forms, reporters, and history.
+
+pub mod forms;
+pub mod history;
+pub mod human;
+pub mod reporters;
+pub mod terminal;

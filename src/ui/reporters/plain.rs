@@ -1,0 +1,176 @@
+//! Reports a run in plain lines, for standard error without a terminal.
+//! Progress is limited to one line per second and task.
+
+use jiff::tz::TimeZone;
+
+use super::Reporter;
+use crate::{
+    model::{Event, IdHashMap, Record, RunId, TaskId, Timestamp},
+    ui::terminal::screen::Screen,
+    view::run_view::{LineKind, ReportLine, RunView},
+};
+
+/// The minimum interval between two progress lines of a task.
+const PROGRESS_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A reporter that prints lines such as `[12:03:04] find: started on research.search, attempt 1`.
+#[derive(Debug)]
+pub struct PlainReporter {
+    screen: Screen,
+    view: RunView,
+    throttle: ProgressLineThrottle,
+    timestamps: TimestampFormatter,
+}
+
+impl PlainReporter {
+    /// Reports `run` on `screen`, with times in `zone`.
+    pub fn new(screen: Screen, run: RunId, zone: TimeZone) -> Self {
+        Self {
+            screen,
+            view: RunView::new(run),
+            throttle: ProgressLineThrottle::default(),
+            timestamps: TimestampFormatter::new(zone),
+        }
+    }
+}
+
+impl Reporter for PlainReporter {
+    fn catch_up(&mut self, records: &[Record]) {
+        for record in records {
+            self.view.apply(record);
+        }
+    }
+
+    fn report(&mut self, records: &[Record]) {
+        let mut text = String::new();
+        for record in records {
+            for line in reportable_lines(&mut self.view, &mut self.throttle, record) {
+                render(&mut text, &line, self.timestamps.format(record.at));
+            }
+        }
+        if text.pop().is_some() {
+            self.screen.println(text);
+        }
+    }
+}
+
+/// Formats times of day, and caches the last one because many lines share it.
+#[derive(Debug)]
+struct TimestampFormatter {
+    zone: TimeZone,
+    /// The second since 1970 that `text` shows.
+    second: Option<u64>,
+    text: String,
+}
+
+impl TimestampFormatter {
+    fn new(zone: TimeZone) -> Self {
+        Self { zone, second: None, text: String::new() }
+    }
+
+    /// Formats `at` as `12:03:04`.
+    fn format(&mut self, at: Timestamp) -> &str {
+        let second = at.0 / 1_000;
+        if self.second.replace(second) != Some(second) {
+            let moment = i64::try_from(second).ok().and_then(|second| jiff::Timestamp::from_second(second).ok());
+            self.text = moment.unwrap_or_default().to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+        }
+        &self.text
+    }
+}
+
+/// Limits progress lines by the time of each task's last one.
+#[derive(Debug, Default)]
+struct ProgressLineThrottle(IdHashMap<TaskId, Timestamp>);
+
+impl ProgressLineThrottle {
+    /// Returns whether a line about `record` is due. The completion of a progress is always reported.
+    fn is_due(&mut self, record: &Record) -> bool {
+        match &record.event {
+            Event::AttemptProgressed { attempt, progress } => {
+                let last = self.0.get(&attempt.task);
+                let is_due = last.is_none_or(|last| record.at.since(*last) >= PROGRESS_INTERVAL);
+                let is_complete = progress.total.is_some_and(|total| progress.progress >= total);
+                if is_due {
+                    self.0.insert(attempt.task.clone(), record.at);
+                }
+                is_due || is_complete
+            }
+            Event::AttemptStarted { attempt, .. } | Event::AttemptSucceeded { attempt, .. } => {
+                self.0.remove(&attempt.task);
+                true
+            }
+            _ => true,
+        }
+    }
+}
+
+fn reportable_lines(story: &mut RunView, pace: &mut ProgressLineThrottle, record: &Record) -> Vec<ReportLine> {
+    let lines = story.apply(record);
+    if pace.is_due(record) { lines } else { Vec::new() }
+}
+
+/// Appends a line and its line break.
+fn render(text: &mut String, line: &ReportLine, clock: &str) {
+    let word = match line.kind {
+        LineKind::Succeeded => "succeeded",
+        LineKind::Failed => "failed",
+        LineKind::Skipped => "skipped",
+        LineKind::Canceled => "cancelled",
+        LineKind::Retrying => "failed for now",
+        LineKind::Ended(status) => status.as_str(),
+        LineKind::Run
+        | LineKind::Started
+        | LineKind::Progress
+        | LineKind::Info
+        | LineKind::Log
+        | LineKind::Asked
+        | LineKind::Answered
+        | LineKind::Deferred => "",
+    };
+    let colon = if word.is_empty() || line.text.is_empty() { "" } else { ": " };
+    text.extend(["[", clock, "] ", &line.subject, ": ", word, colon, &line.text, "\n"]);
+    if let Some(help) = &line.help {
+        text.extend(["           help: ", help, "\n"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ui::terminal::screen::{ScreenCapabilities, memory::MemoryDevice},
+        view::run_view::examples,
+    };
+
+    /// Returns the lines for these events, with times in UTC.
+    fn printed_lines(records: &[Record]) -> Vec<String> {
+        let memory = MemoryDevice::default();
+        let screen =
+            Screen::with_device(memory.clone(), ScreenCapabilities { live: false, color: false }).expect("a thread");
+        let mut plain = PlainReporter::new(screen, "0190".into(), TimeZone::UTC);
+        // Reports come in batches of any size.
+        for records in records.chunks(3) {
+            plain.report(records);
+        }
+        drop(plain);
+        memory.text().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn prints_a_whole_run() {
+        insta::assert_snapshot!(printed_lines(&examples::whole_run()).join("\n"));
+    }
+
+    #[test]
+    fn prints_replan_changes() {
+        insta::assert_snapshot!(printed_lines(&examples::replanned_run()).join("\n"));
+    }
+
+    #[test]
+    fn throttles_progress_lines() {
+        let lines = printed_lines(&examples::progress_events((0..=1_000).map(|n| (n * 2, n))));
+        let shown: Vec<_> = lines.iter().filter(|line| line.contains('%')).map(|line| &line[11..]).collect();
+        assert_eq!(shown, ["find: 0%, step 0", "find: 50%, step 500", "find: 100%, step 1000"]);
+    }
+}

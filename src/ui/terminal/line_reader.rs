@@ -1,0 +1,274 @@
+//! Reads typed lines in a separate thread, and only while a line is requested.
+//! It never blocks the runtime, and never passes a line to a question that was withdrawn.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, Read},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use nix::{
+    sys::termios::{FlushArg, tcflush},
+    unistd::{getpgrp, tcgetpgrp},
+};
+use tokio::sync::oneshot;
+
+/// The maximum length of a line. Typed lines are far shorter.
+const MAX_LINE_BYTES: u64 = 1024 * 1024;
+
+/// Lines that are typed at a terminal.
+pub(crate) struct LineReader {
+    shared: Arc<LineReaderShared>,
+    /// The terminal, to discard input that was typed but not read.
+    terminal: Option<File>,
+}
+
+struct LineReaderShared {
+    /// Held briefly, and never during a read.
+    slot: Mutex<LineSlot>,
+    changed: Condvar,
+}
+
+/// The state of the current request. At most one line is requested at a time, so one slot is enough.
+#[derive(Default)]
+struct LineSlot {
+    waiter: Option<oneshot::Sender<Option<String>>>,
+    /// The reader thread has ended.
+    has_ended: bool,
+    /// No more lines will be requested.
+    is_closed: bool,
+}
+
+impl LineSlot {
+    /// Takes the waiter, unless the question was withdrawn.
+    fn pop_waiter(&mut self) -> Option<oneshot::Sender<Option<String>>> {
+        self.waiter.take().filter(|asker| !asker.is_closed())
+    }
+
+    fn has_waiter(&self) -> bool {
+        self.waiter.as_ref().is_some_and(|asker| !asker.is_closed())
+    }
+}
+
+impl LineReaderShared {
+    fn slot(&self) -> MutexGuard<'_, LineSlot> {
+        // No change of the slot can panic halfway, so a poisoned lock is safe to use.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a line is requested. Returns `None` if the reader is closed.
+    fn wait_for_request(&self) -> Option<MutexGuard<'_, LineSlot>> {
+        let mut slot = self.slot();
+        while !slot.has_waiter() && !slot.is_closed {
+            slot = self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        }
+        (!slot.is_closed).then_some(slot)
+    }
+}
+
+impl LineReader {
+    /// Starts to read lines of `input`.
+    pub(crate) fn new(input: impl BufRead + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(LineReaderShared { slot: Mutex::default(), changed: Condvar::new() });
+        let reader = Arc::clone(&shared);
+        // The thread may block in a read forever, so it is never joined.
+        std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read_lines(input, &reader))?;
+        Ok(Self { shared, terminal: None })
+    }
+
+    /// Starts to read lines that are typed at a terminal.
+    pub(crate) fn from_terminal(terminal: File) -> io::Result<Self> {
+        let mut lines = Self::new(io::BufReader::new(terminal.try_clone()?))?;
+        lines.terminal = Some(terminal);
+        Ok(lines)
+    }
+
+    /// Discards input that was typed but not read, including a partial line.
+    pub(crate) fn discard_pending_input(&self) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|terminal| is_in_foreground(terminal)) {
+            // If the terminal is gone, there is nothing to discard.
+            let _ = tcflush(terminal, FlushArg::TCIFLUSH);
+        }
+    }
+
+    /// Returns the next line without its line break, or `None` at the end of the input (Ctrl-D). An end applies to one
+    /// question only.
+    pub(crate) async fn next_line(&self) -> Option<String> {
+        let (asker, answer) = oneshot::channel();
+        {
+            let mut slot = self.shared.slot();
+            if slot.has_ended {
+                return None;
+            }
+            slot.waiter = Some(asker);
+        }
+        self.shared.changed.notify_one();
+        answer.await.ok().flatten()
+    }
+}
+
+/// Returns whether this process may use the terminal. A background process that reads from it is stopped.
+pub(crate) fn is_in_foreground(terminal: &File) -> bool {
+    tcgetpgrp(terminal).is_ok_and(|foreground| foreground == getpgrp())
+}
+
+impl Drop for LineReader {
+    fn drop(&mut self) {
+        self.shared.slot().is_closed = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+/// Wakes the waiter when the thread ends, even by a panic.
+struct Ended<'a>(&'a LineReaderShared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut slot = self.0.slot();
+        slot.has_ended = true;
+        slot.waiter = None;
+    }
+}
+
+fn read_lines(mut input: impl BufRead, shared: &LineReaderShared) {
+    let _ended = Ended(shared);
+    while shared.wait_for_request().is_some() {
+        let mut line = Vec::new();
+        let read = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line);
+        let line = read.ok().filter(|count| *count > 0).map(|_| decode_line(&line));
+        // A line that was typed for a withdrawn question must not answer the next one.
+        if let Some(asker) = shared.slot().pop_waiter() {
+            // The question may be withdrawn at this moment, which is harmless.
+            let _ = asker.send(line);
+        }
+    }
+}
+
+fn decode_line(line: &[u8]) -> String {
+    strip_control_sequences(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']))
+}
+
+/// Removes control sequences, such as those of arrow keys and bracketed paste, and control characters other than tabs
+/// and line breaks.
+pub(crate) fn strip_control_sequences(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let introducer = match c {
+            '\x1b' => match rest.next() {
+                Some(introducer) => introducer,
+                None => break,
+            },
+            // The eight-bit forms of the same introducers.
+            '\u{9b}' => '[',
+            '\u{8f}' => 'O',
+            '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}' => ']',
+            '\n' | '\t' => {
+                kept.push(c);
+                continue;
+            }
+            c => {
+                kept.extend((!c.is_control()).then_some(c));
+                continue;
+            }
+        };
+        match introducer {
+            '[' => {
+                while rest.next_if(|c| matches!(c, ' '..='?')).is_some() {}
+                rest.next_if(|c| matches!(c, '@'..='~'));
+            }
+            'O' => {
+                rest.next_if(|c| c.is_ascii_alphanumeric());
+            }
+            ']' | 'P' | 'X' | '^' | '_' => {
+                while let Some(c) = rest.next() {
+                    if matches!(c, '\x07' | '\u{9c}') || c == '\x1b' && rest.next_if_eq(&'\\').is_some() {
+                        break;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{io::BufReader, sync::mpsc};
+
+    use super::*;
+
+    /// Input that a test provides key by key.
+    pub(crate) struct Keyboard(mpsc::Receiver<&'static str>);
+
+    impl Read for Keyboard {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let text = self.0.recv().unwrap_or_default();
+            buffer[..text.len()].copy_from_slice(text.as_bytes());
+            Ok(text.len())
+        }
+    }
+
+    /// Returns the sender and the reader of a keyboard. An empty text is Ctrl-D.
+    pub(crate) fn keyboard() -> (mpsc::Sender<&'static str>, BufReader<Keyboard>) {
+        let (keys, pressed) = mpsc::channel();
+        (keys, BufReader::new(Keyboard(pressed)))
+    }
+
+    #[tokio::test]
+    async fn lines_come_in_order_whatever_their_bytes() {
+        let input: &[u8] = b"one\r\ntw\xff\n\nlast";
+        let lines = LineReader::new(input).expect("a thread");
+        for expected in [Some("one"), Some("tw\u{fffd}"), Some(""), Some("last"), None, None] {
+            assert_eq!(lines.next_line().await.as_deref(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_is_the_end_of_the_input() {
+        struct PanickingKeyboard;
+        impl Read for PanickingKeyboard {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                panic!("a mistake in a reader")
+            }
+        }
+        let lines = LineReader::new(BufReader::new(PanickingKeyboard)).expect("a thread");
+        assert_eq!([lines.next_line().await, lines.next_line().await], [None, None]);
+    }
+
+    #[test]
+    fn strips_typed_control_sequences() {
+        for (typed, kept) in [
+            ("ab\x1b[A\x1b[D\x1b[1;5Cc", "abc"),
+            ("\x1b[200~pasted text\x1b[201~", "pasted text"),
+            ("\x1bOP\x1bOAx", "x"),
+            ("a\x1b]0;title\x07b\x1b]8;;u\x1b\\c", "abc"),
+            ("a\u{9b}31mb\u{9d}0;t\u{9c}c\u{85}", "abc"),
+            ("a\x08\x7f\x00b\x1b", "ab"),
+            ("\x1b[3~\x1bb \u{fc}\t[A", " \u{fc}\t[A"),
+        ] {
+            assert_eq!(decode_line(typed.as_bytes()), kept, "{typed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn end_of_terminal_input_ends_one_question() {
+        let (keys, input) = keyboard();
+        let lines = LineReader::new(input).expect("a thread");
+        keys.send("").expect("a reader");
+        assert_eq!(lines.next_line().await, None);
+        keys.send("again\n").expect("a reader");
+        assert_eq!(lines.next_line().await.as_deref(), Some("again"));
+    }
+
+    #[tokio::test]
+    async fn terminal_line_answers_the_open_question() {
+        let (keys, input) = keyboard();
+        let lines = LineReader::new(input).expect("a thread");
+        let withdrawn = tokio::time::timeout(std::time::Duration::ZERO, lines.next_line());
+        assert!(withdrawn.await.is_err());
+        let (line, ()) = tokio::join!(lines.next_line(), async { keys.send("for the second\n").expect("a reader") });
+        assert_eq!(line.as_deref(), Some("for the second"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Formats the result of a run as plain text for people and pipes. Tasks without an answer are always included.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::{RunResult, TaskResult, TaskStatus};
+use crate::model::{ContentBlock, TaskId, ToolOutput};
+
+/// Returns the plan's outputs, or else the synthesis, or else each task's answer under its title, in plan order. A
+/// single output has no heading, so that it can be piped.
+///
+/// The text of agents is not escaped; callers that print it on a terminal must remove control characters. Ends with a
+/// line break, unless empty.
+pub fn result_text(result: &RunResult) -> String {
+    let RunResult { outputs, output_errors, tasks, .. } = result;
+    let written = result.synthesis.as_ref().and_then(|id| tasks.get(id)?.output.as_ref());
+    let sections: Vec<String> = match (outputs.len(), output_errors.len()) {
+        (0, 0) if let Some(written) = written => vec![value_text(&written.value()).into_owned()],
+        (0, 0) => tasks.iter().map(|(id, task)| section(id, task)).collect(),
+        (1, 0) => outputs.values().map(|output| value_text(output).into_owned()).collect(),
+        _ => {
+            let no_value = |(name, reason): (&String, &String)| with_heading(name, &format!("no value: {reason}"));
+            // An output without a value is null in `outputs`.
+            let values = outputs.iter().map(|(name, output)| match output_errors.get(name) {
+                Some(reason) => no_value((name, reason)),
+                None => with_heading(name, &value_text(output)),
+            });
+            let errors = output_errors.iter().filter(|(name, _)| !outputs.contains_key(*name)).map(no_value);
+            // The cause of a missing value is among the tasks without an answer.
+            let causes =
+                tasks.iter().filter(|(_, task)| !output_errors.is_empty() && task.status != TaskStatus::Succeeded);
+            values.chain(errors).chain(causes.map(|(id, task)| section(id, task))).collect()
+        }
+    };
+    let parts: Vec<_> =
+        sections.iter().map(|section| section.trim_end()).filter(|section| !section.is_empty()).collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => parts.join("\n\n") + "\n",
+    }
+}
+
+fn with_heading(title: &str, body: &str) -> String {
+    format!("## {title}\n\n{body}")
+}
+
+/// Returns a task under its title, followed by its items.
+fn section(id: &TaskId, task: &TaskResult) -> String {
+    let title = task.title.as_deref().unwrap_or(id.as_str());
+    let mut body = status_text(task);
+    for (index, item) in task.items.iter().flatten().enumerate() {
+        body.push_str(&format!("\n\n### {}\n\n{}", id.item(index), status_text(item)));
+    }
+    with_heading(title, body.trim_start())
+}
+
+/// Returns the answer, or the reason for its absence.
+fn status_text(task: &TaskResult) -> String {
+    match (&task.output, &task.error, &task.skipped_because) {
+        (Some(output), ..) => output_text(output),
+        (_, Some(failure), _) => match &failure.help {
+            Some(help) => format!("failed: {failure}\nhelp: {help}"),
+            None => format!("failed: {failure}"),
+        },
+        (.., Some(reason)) => format!("skipped: {reason}"),
+        // The answers of a `foreach` task are those of its items.
+        _ if task.status == TaskStatus::Succeeded => match &task.items {
+            Some(items) if items.is_empty() => "no items".to_owned(),
+            _ => String::new(),
+        },
+        _ => task.status.to_string(),
+    }
+}
+
+/// Returns the value of an output, and a summary of its non-text content.
+fn output_text(output: &ToolOutput) -> String {
+    let value = output.value();
+    let mut lines = vec![value_text(&value)];
+    lines.extend(output.content.iter().filter_map(non_text_summary).map(Cow::Owned));
+    lines.retain(|line| !line.is_empty());
+    lines.join("\n")
+}
+
+/// Returns a one-line summary of a content block that is not text: the URI of a resource, or the kind of data.
+fn non_text_summary(block: &ContentBlock) -> Option<String> {
+    let block = block.as_non_text()?;
+    let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+    let kind = word(block, "type")?;
+    match kind.as_str() {
+        "text" => None,
+        "resource_link" => Some(match (word(block, "name"), word(block, "uri")?) {
+            (Some(name), uri) => format!("{name}: {uri}"),
+            (None, uri) => uri,
+        }),
+        "resource" => word(block.get("resource")?, "uri"),
+        _ => Some(match word(block, "mimeType") {
+            Some(media) => format!("({kind}, {media})"),
+            None => format!("({kind})"),
+        }),
+    }
+}
+
+/// Returns text unchanged, and other JSON pretty-printed.
+fn value_text(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(format!("{other:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use indexmap::IndexMap;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        journal::samples,
+        model::{RunId, RunStatus},
+        view::run_result,
+    };
+
+    fn result(outputs: Value, output_errors: Value) -> RunResult {
+        RunResult {
+            outputs: serde_json::from_value(outputs).expect("an object"),
+            output_errors: serde_json::from_value(output_errors).expect("an object"),
+            ..run_result(&samples::sample_run_id(), &samples::sample_run())
+        }
+    }
+
+    #[test]
+    fn result_without_outputs_lists_tasks() {
+        assert_eq!(
+            result_text(&result(json!({}), json!({}))),
+            "## Book a hotel\n\n{\n  \"id\": 7\n}\n\n\
+            ## read\n\nfailed: 1 of 2 items failed\nhelp: `on_failure: continue` goes on\n\n\
+            ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
+            ## file\n\nskipped: its condition `false` is false\n\n## post\n\ncancelled\n"
+        );
+    }
+
+    #[test]
+    fn single_output_has_no_heading() {
+        assert_eq!(result_text(&result(json!({"brief": "# Brief\n"}), json!({}))), "# Brief\n");
+        assert_eq!(result_text(&result(json!({"brief": {"a": [1]}}), json!({}))), "{\n  \"a\": [\n    1\n  ]\n}\n");
+        assert_eq!(result_text(&result(json!({"brief": ""}), json!({}))), "");
+    }
+
+    #[test]
+    fn multiple_outputs_have_headings() {
+        assert_eq!(
+            result_text(&result(json!({"hotel": "Lapa", "price": 420}), json!({}))),
+            "## hotel\n\nLapa\n\n## price\n\n420\n"
+        );
+    }
+
+    #[test]
+    fn missing_output_lists_unsuccessful_tasks() {
+        assert_eq!(
+            result_text(&result(json!({"hotel": "Lapa"}), json!({"pages": "`read` failed"}))),
+            "## hotel\n\nLapa\n\n## pages\n\nno value: `read` failed\n\n\
+            ## read\n\nfailed: 1 of 2 items failed\nhelp: `on_failure: continue` goes on\n\n\
+            ### read[0]\n\nfailed: no such page\n\n### read[1]\n\nsecond page\n\n\
+            ## file\n\nskipped: its condition `false` is false\n\n## post\n\ncancelled\n"
+        );
+    }
+
+    #[test]
+    fn missing_output_is_printed_once() {
+        let result = result(json!({"pages": null, "hotel": "Lapa", "none": null}), json!({"pages": "`read` failed"}));
+        let text = result_text(&result);
+        let start = "## pages\n\nno value: `read` failed\n\n## hotel\n\nLapa\n\n## none\n\nnull\n\n## read\n";
+        assert!(text.starts_with(start), "{text}");
+        let result = RunResult { outputs: IndexMap::from([("pages".to_owned(), Value::Null)]), ..result };
+        assert!(super::result_text(&result).starts_with("## pages\n\nno value: `read` failed\n\n## read\n"));
+    }
+
+    #[test]
+    fn run_without_tasks_prints_nothing() {
+        let result = run_result(&RunId::from("run"), &[]);
+        assert_eq!((result_text(&result), result.status), (String::new(), RunStatus::Running));
+    }
+
+    #[test]
+    fn non_text_content_is_described() {
+        let output: ToolOutput = serde_json::from_value(json!({"content": [
+            {"type": "text", "text": "stored"},
+            {"type": "resource_link", "name": "brief", "uri": "archive://1"},
+            {"type": "resource_link", "uri": "archive://2"},
+            {"type": "resource", "resource": {"uri": "archive://3", "text": "…"}},
+            {"type": "image", "mimeType": "image/png", "data": "AAAA"},
+            {"type": "hologram"},
+            {"no": "type"},
+        ]}))
+        .expect("an output");
+        assert_eq!(
+            output_text(&output),
+            "stored\nbrief: archive://1\narchive://2\narchive://3\n(image, image/png)\n(hologram)"
+        );
+    }
+}

@@ -1,0 +1,279 @@
+//! Sample runs as hand-written events, for the tests of reporters.
+
+use indexmap::IndexMap;
+use serde_json::json;
+
+use super::*;
+use crate::model::{
+    AgentInfo, AgentPolicy, Answer, Asker, AttemptId, Call, ChatReply, ChatRequest, Event, Failure, FailureKind, Form,
+    HumanDuration, LogMessage, OnFailure, Origin, PlanPatch, Record, Retry, Route, SkipReason, Task, Template,
+    ToolOutput, Usage, Work,
+};
+
+/// Creates numbered events with increasing times.
+#[derive(Default)]
+struct EventTape {
+    now: u64,
+    records: Vec<Record>,
+}
+
+impl EventTape {
+    fn push_after(&mut self, millis: u64, event: Event) -> &mut Self {
+        self.now += millis;
+        let seq = self.records.len() as u64;
+        self.records.push(Record { seq, at: Timestamp(self.now), event });
+        self
+    }
+}
+
+fn plan(ids: &[&str]) -> Arc<Plan> {
+    let task = |id: &&str| {
+        Arc::new(Task {
+            id: (*id).into(),
+            title: None,
+            needs: Vec::new(),
+            condition: None,
+            foreach: None,
+            approve: None,
+            questions: None,
+            work: Work::Call(Call {
+                routes: vec![Route { agent: "research".into(), tool: "search".into(), rank: 0 }],
+                arguments: Template(json!({})),
+                awaits: None,
+            }),
+            retry: Retry::default(),
+            effect: None,
+            timeout: None,
+            deadline: None,
+            on_failure: OnFailure::Fail,
+            budget: crate::model::Budget::default(),
+        })
+    };
+    let policy = AgentPolicy {
+        required: false,
+        max_concurrency: 1,
+        tool_timeout: HumanDuration(Duration::from_secs(1)),
+        effect: None,
+        fingerprint: String::new(),
+    };
+    Arc::new(Plan {
+        name: "brief".to_owned(),
+        description: None,
+        inputs: IndexMap::new(),
+        replan: None,
+        budget: crate::model::Budget::default(),
+        max_parallel: 8,
+        tasks: ids.iter().map(task).collect(),
+        outputs: None,
+        agents: [("research".into(), policy)].into_iter().collect(),
+    })
+}
+
+fn run_started(ids: &[&str]) -> Event {
+    Event::RunStarted { plan: plan(ids), inputs: Arc::new(json!({})), seed: 1, source: None }
+}
+
+fn attempt(task: &str, number: u32) -> AttemptId {
+    AttemptId { task: task.into(), number }
+}
+
+fn started(task: &str, number: u32, place: (&str, &str)) -> Event {
+    Event::AttemptStarted { attempt: attempt(task, number), agent: place.0.into(), tool: place.1.into() }
+}
+
+fn progressed(task: &str, progress: f64, message: &str) -> Event {
+    let progress = Progress { progress, total: Some(100.0), message: Some(message.to_owned()) };
+    Event::AttemptProgressed { attempt: attempt(task, 1), progress }
+}
+
+fn succeeded(task: &str, number: u32) -> Event {
+    Event::AttemptSucceeded { attempt: attempt(task, number), output: Arc::new(ToolOutput::default()) }
+}
+
+fn origin(agent: &str, task: Option<&str>) -> Origin {
+    Origin { agent: agent.into(), attempt: task.map(|task| attempt(task, 1)), key: None }
+}
+
+fn question(id: &str, asker: Asker, message: &str) -> Event {
+    let question = Question {
+        id: id.into(),
+        asker,
+        item: None,
+        tool: None,
+        message: message.to_owned(),
+        form: Form::Approval,
+        call: None,
+        deadline: None,
+    };
+    Event::QuestionAsked { question: Arc::new(question), request: None }
+}
+
+/// Returns progress of the task `find`: pairs of a time in milliseconds and the step (of 1,000) that was reached.
+pub(crate) fn progress_events(steps: impl Iterator<Item = (u64, u64)>) -> Vec<Record> {
+    let mut tape = EventTape::default();
+    tape.push_after(0, run_started(&["find"])).push_after(0, started("find", 1, ("research", "search")));
+    for (at, step) in steps {
+        tape.now = at;
+        tape.push_after(0, progressed("find", step as f64 / 10.0, &format!("step {step}")));
+    }
+    tape.records
+}
+
+/// Returns a run of `count` tasks that have all started.
+pub(crate) fn many_started_tasks(count: usize) -> Vec<Record> {
+    let ids: Vec<_> = (0..count).map(|n| format!("task-{n}")).collect();
+    let mut tape = EventTape::default();
+    tape.push_after(1_000, run_started(&ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    for id in &ids {
+        tape.push_after(0, started(id, 1, ("research", "search")));
+    }
+    tape.records
+}
+
+/// Returns a run with two replans: the first changes the plan, and the second fails.
+pub(crate) fn replanned_run() -> Vec<Record> {
+    let lost = |task: &str| Event::TaskEnded {
+        task: task.into(),
+        outcome: Outcome::Failed(Failure::new(FailureKind::ToolError, "no such page")),
+    };
+    let mut added = plan(&["t1"]).tasks.clone();
+    Arc::make_mut(&mut added[0]).title = Some("Elsewhere\u{1b}[2J".to_owned());
+    let remainder =
+        PlanPatch { kept: vec!["post".into()], removed: vec!["read".into()], added, ..PlanPatch::default() };
+    let removed = Outcome::Skipped(SkipReason::Replanned);
+    let mistakes = "the model gave no remainder that is valid\n`keep` names `x`\u{7}, which is no task";
+    let mut tape = EventTape { now: 1_795_000_000_000, records: Vec::new() };
+    tape.push_after(0, run_started(&["find", "read", "post"]))
+        .push_after(0, started("find", 1, ("research", "search")))
+        .push_after(
+            10,
+            Event::AttemptFailed {
+                attempt: attempt("find", 1),
+                failure: Failure::new(FailureKind::ToolError, "no such page"),
+            },
+        )
+        .push_after(0, lost("find"))
+        .push_after(0, Event::ReplanStarted { number: 1, failed: vec!["find".into()] })
+        .push_after(900, Event::Replanned { number: 1, result: Ok(Arc::new(remainder)) })
+        .push_after(0, Event::TaskEnded { task: "read".into(), outcome: removed })
+        .push_after(0, started("t1", 1, ("research", "search")))
+        .push_after(10, lost("t1"))
+        .push_after(0, Event::ReplanStarted { number: 2, failed: vec!["t1".into()] })
+        .push_after(800, Event::Replanned { number: 2, result: Err(Failure::new(FailureKind::ModelFailed, mistakes)) })
+        .push_after(0, started("post", 1, ("research", "search")))
+        .push_after(10, succeeded("post", 1))
+        .push_after(
+            0,
+            Event::RunEnded { status: RunStatus::Failed, cause: None, outputs: None, output_errors: IndexMap::new() },
+        );
+    tape.records
+}
+
+/// Returns a run with nearly every kind of event.
+pub(crate) fn whole_run() -> Vec<Record> {
+    let mut tape = EventTape { now: 1_795_000_000_000, records: Vec::new() };
+    push_connect(&mut tape);
+    push_find(&mut tape);
+    push_book(&mut tape);
+    push_read(&mut tape);
+    let skipped = Outcome::Skipped(SkipReason::NeedFailed { task: "read".into() });
+    tape.push_after(0, Event::TaskEnded { task: "publish".into(), outcome: skipped })
+        .push_after(10, question("q2", Asker::Plan { task: "post".into() }, "Post it?"))
+        .push_after(
+            10,
+            Event::QuestionLeftOpen { question: "q2".into(), reason: "standard input is closed".to_owned() },
+        )
+        .push_after(10, Event::CancelRequested { by: Some("person".to_owned()) })
+        .push_after(10, Event::TaskEnded { task: "post".into(), outcome: Outcome::Cancelled })
+        .push_after(
+            0,
+            Event::RunEnded {
+                status: RunStatus::Failed,
+                cause: Some(crate::model::EndCause::RequiredAgentUnavailable { agent: "archive".into() }),
+                outputs: None,
+                output_errors: [("brief".to_owned(), "`read` has no output".to_owned())].into_iter().collect(),
+            },
+        );
+    tape.records
+}
+
+fn push_connect(tape: &mut EventTape) {
+    let info = AgentInfo {
+        protocol: "2025-11-25".to_owned(),
+        server: Some("research-agent 1.0\x1b[31m".to_owned()),
+        tools: Vec::new(),
+        warnings: vec!["tool `now` is left out: its `inputSchema` is not an object".to_owned()],
+        left_out: std::collections::BTreeMap::new(),
+    };
+    let failure = Failure::new(FailureKind::AgentUnavailable, "connection refused").with_help("is it running?");
+    tape.push_after(0, run_started(&["find", "book", "read", "publish", "post"]))
+        .push_after(0, Event::AgentConnecting { agent: "research".into() })
+        .push_after(0, Event::AgentConnecting { agent: "archive".into() })
+        .push_after(300, Event::AgentConnected { agent: "research".into(), info: Arc::new(info) })
+        .push_after(100, Event::AgentUnavailable { agent: "archive".into(), failure });
+}
+
+fn push_find(tape: &mut EventTape) {
+    let message = LogMessage { level: "info".to_owned(), logger: None, data: json!("index\nloaded") };
+    let failure = Failure::new(FailureKind::ConnectionLost, "the connection was lost");
+    let chat = ChatRequest { max_tokens: 100, ..ChatRequest::default() };
+    let reply = ChatReply {
+        parts: vec![crate::model::ChatPart::Text { text: "short".to_owned() }],
+        cost_usd: None,
+        warning: None,
+        model: "small".to_owned(),
+        stop_reason: "endTurn".to_owned(),
+        usage: Some(Usage { input_tokens: 80, output_tokens: 12 }),
+    };
+    let due = Timestamp(tape.now + 3_530);
+    tape.push_after(10, started("find", 1, ("research", "search")))
+        .push_after(500, progressed("find", 25.0, "fetching\x07 page 1"))
+        .push_after(10, progressed("find", 10.0, "overtaken"))
+        .push_after(10, Event::AgentLogged { origin: origin("research", Some("find")), message })
+        .push_after(1_000, Event::AttemptFailed { attempt: attempt("find", 1), failure })
+        .push_after(
+            0,
+            Event::RetryScheduled {
+                task: "find".into(),
+                ready_at: due,
+                agent: Some("mirror".into()),
+                reason: "the connection was lost".to_owned(),
+            },
+        )
+        .push_after(2_000, started("find", 2, ("mirror", "search")))
+        .push_after(
+            10,
+            Event::SamplingStarted {
+                request: "r1".into(),
+                origin: SamplingOrigin::Agent(origin("mirror", Some("find"))),
+                chat: Arc::new(chat),
+            },
+        )
+        .push_after(900, Event::SamplingFinished { request: "r1".into(), result: Ok(reply) })
+        .push_after(90, succeeded("find", 2));
+}
+
+fn push_book(tape: &mut EventTape) {
+    let answer = Answer::Accept { content: Some(json!({"confirm": true})) };
+    let rounds = json!({"confirm": {"method": "elicitation/create"}});
+    tape.push_after(10, started("book", 1, ("travel", "book")))
+        .push_after(
+            10,
+            Event::InputRequired { attempt: attempt("book", 1), round: 1, request_state: None, requests: rounds },
+        )
+        .push_after(10, question("q1", Asker::Agent(origin("travel", Some("book"))), "Book for 120 EUR?"))
+        .push_after(9_000, Event::QuestionAnswered { question: "q1".into(), answer, by: "person".to_owned() })
+        .push_after(100, succeeded("book", 1));
+}
+
+fn push_read(tape: &mut EventTape) {
+    let gone = || Failure::new(FailureKind::ToolError, "404 not found").with_help("check the address");
+    let items = Failure::new(FailureKind::ItemsFailed, "1 of 2 items failed");
+    tape.push_after(10, Event::TasksAdded { parent: "read".into(), items: Arc::new(vec![json!("a"), json!("b")]) })
+        .push_after(0, started("read[0]", 1, ("research", "fetch")))
+        .push_after(0, started("read[1]", 1, ("research", "fetch")))
+        .push_after(1_500, succeeded("read[0]", 1))
+        .push_after(70_000, Event::AttemptFailed { attempt: attempt("read[1]", 1), failure: gone() })
+        .push_after(0, Event::TaskEnded { task: "read[1]".into(), outcome: Outcome::Failed(gone()) })
+        .push_after(0, Event::TaskEnded { task: "read".into(), outcome: Outcome::Failed(items) });
+}

@@ -1,0 +1,81 @@
+//! Formats text for a line of a report: escaped and short, with readable durations and counts.
+
+use std::time::Duration;
+
+pub use crate::model::text::{
+    printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
+};
+use crate::model::{QuestionId, Task};
+
+/// The maximum length of an agent's text in a line, in characters.
+const MAX_TEXT_CHARS: usize = 400;
+
+/// Returns [`printable`] text, truncated to fit a line of a report.
+pub fn truncated(text: &str) -> String {
+    let end = text.char_indices().nth(MAX_TEXT_CHARS).map(|(end, _)| end);
+    let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
+    if end.is_some() { shown + "…" } else { shown }
+}
+
+/// Formats a duration to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.
+pub fn format_elapsed(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let seconds = millis / 1_000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match millis {
+        0..1_000 => format!("{millis}ms"),
+        1_000..60_000 => format!("{seconds}.{}s", millis % 1_000 / 100),
+        60_000..3_600_000 => format!("{minutes}m{:02}s", seconds % 60),
+        3_600_000..86_400_000 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+/// Describes a task of a plan in a line: `t1: research.search, What to read`.
+pub fn describe_task(task: &Task) -> String {
+    let routes: Vec<_> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
+    let work = if routes.is_empty() { "the language model".to_owned() } else { routes.join(" or ") };
+    let title = task.title.as_ref().map(|title| format!(", {title}")).unwrap_or_default();
+    truncated(&format!("{}: {work}{title}", task.id))
+}
+
+/// Formats a count: `1 task`, `2 tasks`.
+pub fn count_text(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Describes the request of another process to a run: an answer or a cancellation.
+pub(crate) fn describe_request(question: Option<&QuestionId>) -> String {
+    question.map_or_else(
+        || "a cancellation".to_owned(),
+        |question| format!("an answer to {}", truncated(question.as_str())),
+    )
+}
+
+/// Describes the results and calls of an earlier run that a task keeps.
+pub fn kept(results: usize, unsettled: usize) -> String {
+    let calls = || format!("{} of unknown outcome", count_text(unsettled, "earlier call"));
+    match (results, unsettled) {
+        (_, 0) => format!("keeps {}", count_text(results, "earlier result")),
+        (0, _) => format!("has {}", calls()),
+        _ => format!("keeps {} and has {}", count_text(results, "earlier result"), calls()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncates_long_text() {
+        assert_eq!(truncated(" short\n"), "short");
+        assert_eq!(truncated(&"é".repeat(1_000)), "é".repeat(MAX_TEXT_CHARS) + "…");
+    }
+
+    #[test]
+    fn durations_have_three_digits() {
+        let shown = [0, 340, 12_345, 59_999, 245_000, 3_720_000, 273_600_000]
+            .map(|ms| format_elapsed(Duration::from_millis(ms)));
+        assert_eq!(shown, ["0ms", "340ms", "12.3s", "59.9s", "4m05s", "1h02m", "3d04h"]);
+    }
+}

@@ -24,7 +24,7 @@ use crate::{
 pub(super) enum AgentsCommand {
     /// List the agents of the agents file, without connecting to them
     List(AgentsArgs),
-    /// Connect to agents and say what answered
+    /// Connect to agents and report whether each works
     Test(AgentsArgs),
     /// Connect to agents and list their tools
     Tools(AgentsArgs),
@@ -36,7 +36,7 @@ pub(super) struct AgentsArgs {
     names: Vec<String>,
     #[command(flatten)]
     agents: AgentsArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -64,7 +64,7 @@ async fn discover_agents(args: &AgentsArgs) -> Result<(Vec<AgentSpec>, Vec<Agent
     let secrets = file.secrets.clone();
     let specs = selected_agents(file, args)?;
     let mut found = discover(specs.clone(), options, &secrets).await;
-    for info in found.iter_mut().filter_map(|survey| survey.result.as_mut().ok()) {
+    for info in found.iter_mut().filter_map(|probe| probe.result.as_mut().ok()) {
         let warnings = schema_warnings(&info.tools).await;
         if !warnings.is_empty() {
             Arc::make_mut(info).warnings.extend(warnings);
@@ -78,8 +78,9 @@ fn selected_agents(file: AgentsFile, args: &AgentsArgs) -> Result<Vec<AgentSpec>
     if let Some(unknown) = args.names.iter().find(|name| !file.agents.contains_key(name.as_str())) {
         let known: Vec<&str> = file.agents.keys().map(|id| id.as_str()).collect();
         return Err(CliError::usage(
+            "cli::unknown_agent",
             format!("agent `{unknown}` is not in the agents file"),
-            format!("it has {}", known.join(", ")),
+            format!("the agents file has {}", known.join(", ")),
         ));
     }
     let wanted = |spec: &AgentSpec| args.names.is_empty() || args.names.iter().any(|name| name == spec.id.as_str());
@@ -141,20 +142,20 @@ fn test_agents(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat)
         OutputFormat::Json => {
             let list: Vec<_> = found
                 .iter()
-                .map(|AgentProbe { agent, result, duration: took }| match result {
+                .map(|AgentProbe { agent, result, duration }| match result {
                     Ok(info) => json!({
                         "agent": agent, "ok": true, "protocol": info.protocol, "server": info.server,
-                        "tools": info.tools.len(), "milliseconds": took.as_millis(), "warnings": info.warnings,
+                        "tools": info.tools.len(), "milliseconds": duration.as_millis(), "warnings": info.warnings,
                     }),
                     Err(failure) => json!({
-                        "agent": agent, "ok": false, "error": failure, "milliseconds": took.as_millis(),
+                        "agent": agent, "ok": false, "error": failure, "milliseconds": duration.as_millis(),
                     }),
                 })
                 .collect();
             print_json(&list)?;
         }
         OutputFormat::Text => {
-            for AgentProbe { agent, result, duration: took } in found {
+            for AgentProbe { agent, result, duration } in found {
                 let line = match result {
                     Ok(info) => {
                         format!(
@@ -162,7 +163,7 @@ fn test_agents(agents: &[AgentSpec], found: &[AgentProbe], format: OutputFormat)
                             printable(info.server.as_deref().unwrap_or("(unnamed server)")),
                             printable(&info.protocol),
                             info.tools.len(),
-                            took.as_millis()
+                            duration.as_millis()
                         ) + &warnings(info)
                     }
                     Err(failure) => {
@@ -233,11 +234,11 @@ fn warnings(info: &AgentInfo) -> String {
 
 /// Returns the exit code. A required agent that failed outweighs any other.
 fn exit_code(agents: &[AgentSpec], found: &[AgentProbe]) -> Exit {
-    let failed = |survey: &&AgentProbe| survey.result.is_err();
-    let required = |survey: &AgentProbe| agents.iter().any(|agent| agent.id == survey.agent && agent.policy.required);
+    let failed = |probe: &&AgentProbe| probe.result.is_err();
+    let required = |probe: &AgentProbe| agents.iter().any(|agent| agent.id == probe.agent && agent.policy.required);
     if found.iter().filter(failed).any(required) {
         Exit::AgentUnavailable
-    } else if found.iter().any(|survey| survey.result.is_err()) {
+    } else if found.iter().any(|probe| probe.result.is_err()) {
         Exit::Failed
     } else {
         Exit::Success

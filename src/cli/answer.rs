@@ -20,7 +20,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("answer").required(true).multiple(true).args(["field", "accept", "decline", "cancel"])))]
 pub(super) struct AnswerArgs {
-    /// The run: its id, the beginning or end of it, or `last`
+    /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     /// The question, such as q1; `kapell questions` lists them
     question: String,
@@ -56,57 +56,64 @@ impl AnswerArgs {
 }
 
 pub(super) async fn answer(args: AnswerArgs) -> Result<Exit, CliError> {
-    let elsewhere = RemoteRun::find(&args.journal, &args.run)?;
-    let (run, id) = (&elsewhere.run, &args.question);
-    let questions = QuestionLog::read(&elsewhere.reader, run)?;
+    let remote = RemoteRun::find(&args.journal, &args.run)?;
+    let (run, id) = (&remote.run, &args.question);
+    let questions = QuestionLog::read(&remote.reader, run)?;
     let asked = questions.get(id).ok_or_else(|| unknown_question(id, &questions))?;
     if let Some((answer, by)) = &asked.answer {
         return Err(CliError::usage(
+            "cli::already_answered",
             format!("question `{id}` was answered already: {} by {}", answer_action(answer), printable(by)),
-            format!("`kapell questions {run}` lists what is open"),
+            format!("`kapell questions {run}` lists the open questions"),
         ));
     }
     let answer = args.input().into_answer(&asked.question.form).map_err(|problem| {
         CliError::usage(
-            format!("question `{id}` does not take that: {}", printable(&problem)),
-            format!("`kapell questions {run}` shows what it takes"),
+            "cli::invalid_answer",
+            format!("invalid answer to question `{id}`: {}", printable(&problem)),
+            format!("`kapell questions {run}` shows the fields of the question"),
         )
     })?;
     if args.all && asked.question.item.is_none() {
         return Err(CliError::usage(
-            format!("question `{id}` is about one call, so `--all` has nothing to add"),
-            "leave `--all` out; it is for the approvals of a `foreach` task",
+            "cli::not_an_item",
+            format!("`--all` has no effect on question `{id}`: it is not an approval of a `foreach` task"),
+            "remove `--all`",
         ));
     }
     let request = ControlRequest::Answer { question: asked.question.id.clone(), answer: answer.clone(), all: args.all };
-    let sender = elsewhere.send(&request)?.to_string();
-    let taken_up = elsewhere
+    let sender = remote.send(&request)?.to_string();
+    let accepted = remote
         .wait_for_effect(WAIT_TIMEOUT, |reader| {
             let questions = QuestionLog::read(reader, run)?;
             Ok(questions.get(id).and_then(|asked| asked.answer.clone()))
         })
         .await?;
-    match taken_up {
-        Some((taken, by)) if taken == answer && by == sender => {
+    match accepted {
+        Some((recorded, by)) if recorded == answer && by == sender => {
             message!("{id} of run {run}: {}", answer_action(&answer))
         }
-        Some((taken, by)) => {
-            let said = format!(
-                "question `{id}` was answered a moment before: {} by {}",
-                answer_action(&taken),
-                printable(&by)
-            );
-            return Err(CliError::usage(said, format!("`kapell runs show {run}` tells how the run went on")));
-        }
-        None if !elsewhere.reader.pending_answers(run)?.contains(&asked.question.id) => {
+        Some((recorded, by)) => {
             return Err(CliError::usage(
-                format!("run {run} refused the answer to `{id}`"),
-                format!("`kapell logs {run}` says why"),
+                "cli::already_answered",
+                format!(
+                    "question `{id}` was answered a moment earlier: {} by {}",
+                    answer_action(&recorded),
+                    printable(&by)
+                ),
+                format!("`kapell runs show {run}` shows the current state of the run"),
             ));
         }
-        None => match elsewhere.summary()?.driver {
-            Some(driver) => message!("{id} of run {run}: the answer is kept, but {driver} has not taken it up yet"),
-            None => message!("{id} of run {run}: the answer is kept; the next `kapell resume {run}` takes it up"),
+        None if !remote.reader.pending_answers(run)?.contains(&asked.question.id) => {
+            return Err(CliError::usage(
+                "cli::answer_refused",
+                format!("run `{run}` refused the answer to `{id}`"),
+                format!("`kapell logs {run}` shows the reason"),
+            ));
+        }
+        None => match remote.summary()?.driver {
+            Some(driver) => message!("{id} of run {run}: the answer is saved, but {driver} has not read it yet"),
+            None => message!("{id} of run {run}: the answer is saved; `kapell resume {run}` applies it"),
         },
     }
     Ok(Exit::Success)
@@ -116,8 +123,8 @@ fn unknown_question(id: &str, questions: &QuestionLog) -> CliError {
     let open: Vec<String> =
         questions.open().map(|AskedQuestion { question, .. }| format!("`{}`", question.id)).collect();
     let help = match open.as_slice() {
-        [] => "none is open".to_owned(),
-        open => format!("open are {}", open.join(", ")),
+        [] => "the run has no open questions".to_owned(),
+        open => format!("the open questions are {}", open.join(", ")),
     };
-    CliError::usage(format!("the run has no question `{id}`"), help)
+    CliError::usage("cli::unknown_question", format!("the run has no question `{id}`"), help)
 }

@@ -19,36 +19,36 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct CancelArgs {
-    /// The run: its id, the beginning or end of it, or `last`
+    /// The run: its ID, the start or end of its ID, or `last`
     run: String,
     #[command(flatten)]
     journal: JournalArg,
 }
 
 pub(super) async fn cancel(args: CancelArgs) -> Result<Exit, CliError> {
-    let elsewhere = RemoteRun::find(&args.journal, &args.run)?;
-    let run = &elsewhere.run;
-    let by = elsewhere.sender()?.to_string();
+    let remote = RemoteRun::find(&args.journal, &args.run)?;
+    let run = &remote.run;
+    let by = remote.sender()?.to_string();
     if cancel_here(&args.journal, run, by).await? {
         message!("run {run} is cancelled");
         return Ok(Exit::Success);
     }
-    elsewhere.send(&ControlRequest::Cancel)?;
-    let ended = elsewhere
+    remote.send(&ControlRequest::Cancel)?;
+    let ended = remote
         .wait_for_effect(WAIT_TIMEOUT, |reader| {
             let summary = reader.run(run)?;
             Ok((!summary.is_unfinished()).then_some(summary.status))
         })
         .await?;
-    match (ended, elsewhere.summary()?.driver) {
+    match (ended, remote.summary()?.driver) {
         (Some(RunStatus::Cancelled), _) => message!("run {run} is cancelled"),
-        (Some(status), _) => message!("run {run} had ended before: {status}"),
+        (Some(status), _) => message!("run {run} had already ended: {status}"),
         (None, Some(driver)) => {
-            message!("run {run} is being cancelled by {driver}; `kapell logs -f {run}` shows when it has ended");
+            message!("run {run} is being cancelled by {driver}; `kapell logs -f {run}` waits for its end");
         }
         (None, None) => message!(
-            "no process drives run {run}, and agents still work on its calls; `kapell resume {run}` cancels those and \
-             ends it"
+            "no process drives run {run}, but agents may still be working on its calls; `kapell resume {run}` cancels \
+             these calls and ends the run"
         ),
     }
     Ok(Exit::Success)
@@ -65,16 +65,16 @@ async fn cancel_here(journal: &JournalArg, run: &RunId, by: String) -> Result<bo
     let reader = JournalReader::open(&path)?;
     let files::LoadedRun { records, run: fold } = files::load_run(&reader, run)?;
     let last = records.last().map_or_else(Timestamp::default, |record| record.at);
-    let notes = reader.checkpoints(run)?.calls;
+    let checkpoints = reader.checkpoints(run)?.calls;
     let resumption = Resumption {
         id: run,
         run: fold,
         last_event_at: last,
-        checkpoints: notes,
+        checkpoints,
         accepts_changes: false,
         requests: Vec::new(),
     };
     let journal = SqliteJournal::open(&path, Durability::Full)?;
     let cancelled = runtime::cancel(resumption, by, &journal).await;
-    cancelled.map_err(|error| CliError::failed(format!("run `{run}` was not cancelled"), error))
+    cancelled.map_err(|error| CliError::failed("cli::run_failed", format!("run `{run}` was not cancelled"), error))
 }

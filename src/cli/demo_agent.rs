@@ -7,7 +7,7 @@ use crate::demo::{self, DemoAgent, DemoSettings, DemoTransport};
 
 #[derive(Debug, Args)]
 pub(super) struct DemoAgentArgs {
-    /// Which agent
+    /// The demo agent to run
     agent: DemoAgent,
     /// Serve Streamable HTTP at http://127.0.0.1:PORT/mcp instead of standard input and output
     #[arg(long, value_name = "PORT")]
@@ -17,6 +17,8 @@ pub(super) struct DemoAgentArgs {
 pub(super) async fn serve(args: DemoAgentArgs) -> Result<Exit, CliError> {
     let transport = args.http.map_or(DemoTransport::Stdio, |port| DemoTransport::Http { port });
     let served = demo::serve(args.agent, transport, DemoSettings::from_environment()).await;
-    served.map_err(|error| CliError::failed(format!("the demo agent `{}` stopped", args.agent.name()), error))?;
+    served.map_err(|error| {
+        CliError::failed("cli::demo_agent", format!("the demo agent `{}` stopped", args.agent.name()), error)
+    })?;
     Ok(Exit::Success)
 }

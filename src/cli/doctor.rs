@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct DoctorArgs {
     #[command(flatten)]
     agents: AgentsArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -44,9 +44,10 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<Exit, CliError> {
     let agents = files::load_agents(&args.agents)?;
     let Some(models) = files::load_models(&agents)? else {
         return Err(CliError::usage(
+            "cli::no_model",
             "no language model is configured",
-            "add a section [llm] to the agents file, with `provider` (or `base_url`), `model` and, where the endpoint \
-             wants a key, `api_key_env_var`; `kapell schema agents` describes it",
+            "add an `[llm]` section to the agents file with `provider` or `base_url`, `model`, and, if the endpoint \
+             requires a key, `api_key_env_var`; `kapell schema agents` describes these keys",
         ));
     };
     let examined = join_all(models.iter().map(|model| async move {

@@ -14,17 +14,17 @@ pub(super) struct GraphArgs {
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,
-    /// The drawing language
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     format: DiagramFormat,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum DiagramFormat {
-    /// For Markdown and mermaid.live
+    /// Mermaid, for Markdown and mermaid.live
     #[default]
     Mermaid,
-    /// For Graphviz
+    /// DOT, for Graphviz
     Dot,
 }
 

@@ -12,14 +12,14 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
-    /// The run: its id, the beginning or end of it, or `last`
+    /// The run: its ID, the start or end of its ID, or `last`
     run: String,
-    /// Go on until the run ends or its process is gone
+    /// Print new events until the run ends or its process exits
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -33,11 +33,11 @@ pub(super) fn logs(args: LogsArgs) -> Result<Exit, CliError> {
     };
     let follow = if args.follow { FollowMode::UntilRunEnds } else { FollowMode::No };
     let logs = Logs { reader: &reader, run: &run, format, follow };
-    let stood = logs
+    let liveness = logs
         .print(&mut BufWriter::new(io::stdout().lock()))
-        .map_err(|error| CliError::failed(format!("the events of run `{run}` could not be printed"), error))?;
-    if stood == RunLiveness::Interrupted {
-        message!("run {run} was interrupted: its process is gone; `kapell resume {run}` goes on with it");
+        .map_err(|error| CliError::failed("cli::output", format!("cannot print the events of run `{run}`"), error))?;
+    if liveness == RunLiveness::Interrupted {
+        message!("run {run} was interrupted: its process has exited; `kapell resume {run}` resumes it");
     }
     Ok(Exit::Success)
 }

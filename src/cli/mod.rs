@@ -53,41 +53,41 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
-    /// Run a plan, or plan a goal and run that
+    /// Run a plan, or plan a goal and run the plan
     Run(run::RunArgs),
     /// Resume a run that was interrupted or paused
     Resume(resume::ResumeArgs),
-    /// Do a part of an earlier run again, with the results before it
+    /// Rerun part of a run, reusing earlier results
     Retry(retry::RetryArgs),
-    /// Turn a goal into a plan that can be edited and run
+    /// Write a plan for a goal, to edit and run it later
     Plan(plan::PlanArgs),
-    /// Find every mistake in a plan and its agents file
+    /// Check a plan and its agents file, and report all errors
     Validate(validate::ValidateArgs),
-    /// Draw a plan's task graph
+    /// Print the task graph of a plan
     Graph(graph::GraphArgs),
-    /// List, test and look into agents
+    /// List and test agents, and list their tools
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
-    /// Ask every language model for something small and say what works
+    /// Test which features of the language models work
     Doctor(doctor::DoctorArgs),
-    /// List runs, show one, compare two, forget old ones
+    /// List, show, compare, and delete runs
     #[command(subcommand)]
     Runs(runs::RunsCommand),
     /// Print the events of a run
     Logs(logs::LogsArgs),
-    /// Show a run again, as it was shown when it ran
+    /// Replay the progress of a run
     Replay(replay::ReplayArgs),
-    /// List the questions that wait for an answer
+    /// List open questions
     Questions(questions::QuestionsArgs),
-    /// Answer a question of a run that another process drives, or that goes on later
+    /// Answer a question of a running or paused run
     Answer(answer::AnswerArgs),
-    /// Give a run up: nothing of it goes on, and it cannot be resumed
+    /// Cancel a run; it cannot be resumed
     Cancel(cancel::CancelArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
-    /// Be one of the demo agents: an MCP server
+    /// Run a built-in demo MCP server
     DemoAgent(demo_agent::DemoAgentArgs),
-    /// Print a shell's completion script
+    /// Print a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -97,7 +97,7 @@ enum CliCommand {
 /// The path of the agents file.
 #[derive(Debug, Clone, Args)]
 struct AgentsArg {
-    /// The agents file [default: agents.toml here, else the one in the platform's configuration directory]
+    /// The agents file [default: agents.toml in the current directory, or else in the configuration directory]
     #[arg(long, value_name = "PATH")]
     agents: Option<PathBuf>,
 }
@@ -105,7 +105,7 @@ struct AgentsArg {
 /// The path of the journal.
 #[derive(Debug, Clone, Args)]
 struct JournalArg {
-    /// The journal [default: journal.db in the platform's state directory]
+    /// The journal [default: journal.db in the state directory]
     #[arg(long, value_name = "PATH")]
     journal: Option<PathBuf>,
 }
@@ -113,10 +113,10 @@ struct JournalArg {
 /// The output format of a command that looks something up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
-    /// For people
+    /// Plain text
     #[default]
     Text,
-    /// For programs
+    /// JSON
     Json,
 }
 
@@ -135,7 +135,7 @@ pub fn main() -> Exit {
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|source| CliError::failed("the runtime could not be started", source))
+        .map_err(|source| CliError::failed("cli::runtime", "cannot start the async runtime", source))
         .and_then(|runtime| {
             let result = runtime.block_on(dispatch(cli.command));
             // A thread that still reads standard input must not block the end of the process.

@@ -21,13 +21,13 @@ use crate::{journal, system::files::write_private};
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// What is to be done, in a sentence
+    /// The goal, in a sentence
     #[arg(value_name = "GOAL", required_unless_present = "goal")]
     text: Option<String>,
-    /// A goal, whatever its text looks like
+    /// The goal; any text, even one that looks like a file name
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "text")]
     goal: Option<String>,
-    /// Where to write the plan, a file that does not exist yet; - for standard output [default: -]
+    /// The file to write the plan to, which must not exist; - for standard output [default: -]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Replace the file of `--output` if it exists
@@ -42,13 +42,14 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
         CommandTarget::Goal(text) => text,
         CommandTarget::Plan(name) => {
             return Err(CliError::usage(
-                format!("`{name}` names a plan, and `kapell plan` takes a goal"),
-                format!("`kapell run {name}` runs it; `kapell plan --goal TEXT` takes any text as a goal"),
+                "cli::goal_expected",
+                format!("`{name}` is a plan file, and `kapell plan` expects a goal"),
+                format!("`kapell run {name}` runs the plan; `kapell plan --goal TEXT` treats any text as a goal"),
             ));
         }
     };
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    // Checked before the model is asked and paid.
+    // Checked before any model request is paid for.
     if let Some(path) = output {
         files::check_output(path, args.force)?;
     }
@@ -66,7 +67,7 @@ pub(super) async fn plan(args: PlanArgs) -> Result<Exit, CliError> {
             let shown = path.display();
             if let Err(error) = write_private(path, text.as_bytes(), args.force) {
                 goal.save(&text)?;
-                return Err(CliError::failed(format!("the plan could not be written to `{shown}`"), error));
+                return Err(CliError::failed("cli::unwritable", format!("cannot write the plan to `{shown}`"), error));
             }
             screen.println(format!("plan written to {shown}"));
         }

@@ -21,11 +21,11 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct QuestionsArgs {
-    /// The run: its id, the beginning or end of it, or `last` [default: every run that has not ended]
+    /// The run: its ID, the start or end of its ID, or `last` [default: every run that has not ended]
     run: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -51,7 +51,7 @@ pub(super) fn questions(args: QuestionsArgs) -> Result<Exit, CliError> {
     }
     match args.output {
         OutputFormat::Json => print_json(&objects)?,
-        OutputFormat::Text if objects.is_empty() => message!("no question waits for an answer"),
+        OutputFormat::Text if objects.is_empty() => message!("no open questions"),
         OutputFormat::Text => print(&text)?,
     }
     Ok(Exit::Success)
@@ -71,7 +71,7 @@ fn question_lines(run: &RunSummary, asked: &AskedQuestion, answer_waits: bool) -
         lines.push(format!("    {default} by default at {at}"));
     }
     if answer_waits {
-        lines.push(format!("    answered; the next `kapell resume {}` takes it up", run.run));
+        lines.push(format!("    answered; `kapell resume {}` applies the answer", run.run));
     } else {
         lines.extend(command);
     }

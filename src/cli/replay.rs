@@ -25,14 +25,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
-    /// The run: its id, the beginning or end of it, or `last`
+    /// The run: its ID, the start or end of its ID, or `last`
     run: String,
-    /// How many times as fast as it was; `max` or 0 is at once. No pause is longer than five seconds
+    /// The speed as a multiple of the original; `max` or 0 shows everything immediately. Pauses are at most five seconds
     #[arg(long, value_name = "N", default_value = "1")]
     speed: ReplaySpeed,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print the result
+    /// The output format of the result
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -52,7 +52,7 @@ impl FromStr for ReplaySpeed {
             _ if text == "max" => Ok(Self::Immediate),
             Ok(0.0) => Ok(Self::Immediate),
             Ok(times) if times.is_finite() && times > 0.0 => Ok(Self::Factor(times)),
-            _ => Err("expected how many times as fast, such as `10` or `0.5`, or `max`".to_owned()),
+            _ => Err("expected a factor, such as `10` or `0.5`, or `max`".to_owned()),
         }
     }
 }
@@ -73,12 +73,12 @@ pub(super) async fn replay(args: ReplayArgs) -> Result<Exit, CliError> {
     let reader = JournalReader::open(&files::journal_path(&args.journal)?)?;
     let run = reader.find_run(&args.run)?;
     let screen = run_context::open_screen()?;
-    let watch = ReplayClock::new(args.speed);
-    let mut shown = progress_reporter(&screen, &run, watch.time_source());
+    let clock = ReplayClock::new(args.speed);
+    let mut shown = progress_reporter(&screen, &run, clock.time_source());
     let mut merge = RunResultBuilder::new(&run);
     for record in reader.records(&run, 0) {
         let record = record?;
-        watch.wait_for(&record).await;
+        clock.wait_for(&record).await;
         merge.apply_record(&record);
         shown.report(std::slice::from_ref(&record));
     }
@@ -118,8 +118,8 @@ impl ReplayClock {
 
     /// Returns the current time within the run.
     fn time_source(&self) -> TimeSource {
-        let watch = self.clone();
-        Arc::new(move || match (watch.last_event(), watch.speed) {
+        let clock = self.clone();
+        Arc::new(move || match (clock.last_event(), clock.speed) {
             (Some((at, shown)), ReplaySpeed::Factor(times)) => at.after(shown.elapsed().mul_f64(times.min(1e6))),
             (Some((at, _)), ReplaySpeed::Immediate) => at,
             (None, _) => Timestamp::default(),

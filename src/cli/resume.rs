@@ -22,7 +22,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
-    /// The run: its id, the beginning or end of it, or `last`, which is meant where none is named
+    /// The run: its ID, the start or end of its ID, or `last` (the default)
     run: Option<String>,
     /// The latest run
     #[arg(long, conflicts_with = "run")]
@@ -33,7 +33,7 @@ pub(super) struct ResumeArgs {
     journal: JournalArg,
     #[command(flatten)]
     options: RunOptions,
-    /// Go on although the plan, the agents file or an agent's tools have changed since the run began
+    /// Resume even if the plan, the agents file, or an agent's tools have changed since the run began
     #[arg(long)]
     accept_changes: bool,
 }
@@ -86,34 +86,35 @@ pub(super) async fn resume_run(
     run: &RunId,
     journal: &Path,
     agents: &AgentsArg,
-    drive: &RunOptions,
+    options: &RunOptions,
     accepted: ChangePolicy,
 ) -> Result<Exit, CliError> {
-    drive.check_speaker()?;
+    options.check_speaker()?;
     if accepted == ChangePolicy::Accept {
         speaks_for_a_person()?;
     }
     let lease = Lease::acquire(journal, run)?;
-    let left = load_resumable(&JournalReader::open(journal)?, run, lease, accepted == ChangePolicy::Accept)?;
-    let agents = files::load_agents_for_run(agents, &left.run)?;
-    let changes = file_changes(&left.run, &agents);
+    let resumable = load_resumable(&JournalReader::open(journal)?, run, lease, accepted == ChangePolicy::Accept)?;
+    let agents = files::load_agents_for_run(agents, &resumable.run)?;
+    let changes = file_changes(&resumable.run, &agents);
     if !changes.is_empty() && accepted == ChangePolicy::Reject {
         return Err(CliError::usage(
-            format!("run `{run}` began with other files: {}", changes.join("; ")),
+            "cli::changed_files",
+            format!("files of run `{run}` have changed since it began: {}", changes.join("; ")),
             format!(
-                "`kapell resume {run} --accept-changes` goes on with the plan as the run began with it and with the \
-                 agents as they are now"
+                "`kapell resume {run} --accept-changes` resumes it with its original plan and with the current agents \
+                 file"
             ),
         ));
     }
-    let desk = RunContext::new(run.clone(), journal.to_owned(), drive, Interaction::Terminal)?;
+    let context = RunContext::new(run.clone(), journal.to_owned(), options, Interaction::Terminal)?;
     for change in changes {
-        desk.screen.println(format!("accepted: {change}"));
+        context.screen.println(format!("accepted: {change}"));
     }
-    if let Some(change) = params_change(&left.run) {
-        desk.screen.println(format!("changed since the run began: {change}"));
+    if let Some(change) = params_change(&resumable.run) {
+        context.screen.println(format!("changed since the run began: {change}"));
     }
-    drive.print_run(execute(desk, &agents, RunRequest::Resume(left)).await?)
+    options.print_run(execute(context, &agents, RunRequest::Resume(resumable)).await?)
 }
 
 /// Describes how the plan file and the agents file differ from those that the run began with.
@@ -140,7 +141,7 @@ pub(super) fn plan_changes(run: &Run, agents: &AgentsFile) -> Vec<String> {
     {
         match config::load_plan(path, &text, agents, None) {
             Ok(now) => found.extend(config::plan_changes(plan, &now.plan)),
-            Err(_) => found.push(format!("`{path}` is no valid plan any more")),
+            Err(_) => found.push(format!("`{path}` is no longer a valid plan")),
         }
     }
     found
@@ -161,14 +162,17 @@ pub(super) fn params_change(run: &Run) -> Option<String> {
         config::resolve_inputs(run.plan(), &[], Some(&given)).ok()
     });
     let Some(now) = now else {
-        return Some(format!("`{path}` does not give the inputs of the plan any more; they stay as they were"));
+        return Some(format!(
+            "`{path}` no longer provides valid inputs of the plan; the run keeps its original inputs"
+        ));
     };
     let changed: Vec<_> = before.iter().filter(|(name, value)| now.get(name) != Some(value)).collect();
     let names = changed.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    (!changed.is_empty()).then(|| format!("`{path}` gives other values for {names}; the inputs stay as they were"))
+    (!changed.is_empty())
+        .then(|| format!("`{path}` now has different values for {names}; the run keeps its original inputs"))
 }
 
-/// Reads the state that an earlier process left in the journal.
+/// Reads the state that an earlier process stored in the journal.
 ///
 /// # Errors
 /// Fails if there is nothing to resume, or the journal cannot be read.
@@ -181,10 +185,9 @@ fn load_resumable(
     let files::LoadedRun { records, run: fold } = files::load_run(reader, run)?;
     if !fold.status().is_unfinished() {
         return Err(CliError::usage(
-            format!("run `{run}` has ended ({}), so there is nothing to resume", fold.status()),
-            format!(
-                "`kapell runs show {run}` tells what came of it; `kapell retry {run} --from TASK` runs a part of it again"
-            ),
+            "cli::nothing_to_resume",
+            format!("run `{run}` has already ended: {}", fold.status()),
+            format!("`kapell runs show {run}` shows its outcome; `kapell retry {run} --from TASK` reruns a part of it"),
         ));
     }
     Ok(ResumableRun { lease, checkpoints: reader.checkpoints(run)?, records, run: fold, accepts_changes })

@@ -24,16 +24,15 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
-    /// The run: its id, the beginning or end of it, or `last`
+    /// The run: its ID, the start or end of its ID, or `last`
     run: String,
-    /// The task from which on everything is done again; tasks and items without a result are done again wherever they
-    /// stand
+    /// The first task to rerun. Tasks that depend on it rerun too, and so do all tasks and items without a result
     #[arg(long, value_name = "TASK")]
     from: String,
-    /// The plan to retry with, such as a corrected one; tasks that are the same keep their results
+    /// The plan to rerun with, such as a corrected one; unchanged tasks keep their results
     #[arg(long, value_name = "FILE", conflicts_with = "accept_changes")]
     plan: Option<PathBuf>,
-    /// Retry with the plan as it ran, although its file has changed since
+    /// Rerun with the original plan even if its file has changed
     #[arg(long)]
     accept_changes: bool,
     #[command(flatten)]
@@ -55,8 +54,9 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
     let earlier = files::load_run(&reader, &of)?.run;
     if earlier.status().is_unfinished() {
         return Err(CliError::usage(
-            format!("run `{of}` has not ended, so nothing of it can be done again yet"),
-            format!("`kapell resume {of}` continues it; `kapell cancel {of}` gives it up"),
+            "cli::run_not_ended",
+            format!("run `{of}` has not ended, so it cannot be rerun"),
+            format!("`kapell resume {of}` resumes it; `kapell cancel {of}` cancels it"),
         ));
     }
     let agents = files::load_agents_for_run(&args.agents, &earlier)?;
@@ -72,18 +72,18 @@ pub(super) async fn retry(args: RetryArgs) -> Result<Exit, CliError> {
             (original_plan(&earlier, &agents), Arc::clone(earlier.inputs()), source)
         }
     };
-    // Reported before anything begins, as a mistake on the command line.
+    // Checked before anything starts, since it is an error of the command line.
     let checked = engine::check_rerun(&plan, &of, &from);
-    checked.map_err(|error| CliError::Usage { message: error.to_string(), help: None })?;
-    let desk = RunContext::new(new_run_id(), journal, &args.options, Interaction::Terminal)?;
+    checked.map_err(|error| CliError::Usage { code: "cli::unknown_task", message: error.to_string(), help: None })?;
+    let context = RunContext::new(new_run_id(), journal, &args.options, Interaction::Terminal)?;
     for change in agent_changes(&earlier, &agents) {
-        desk.screen.println(format!("changed since run {}: {change}", of.short()));
+        context.screen.println(format!("changed since run {}: {change}", of.short()));
     }
     if let Some(change) = params_change(&earlier) {
-        desk.screen.println(format!("changed since run {}: {change}", of.short()));
+        context.screen.println(format!("changed since run {}: {change}", of.short()));
     }
     let work = RunRequest::Rerun { rerun_of: of, earlier, plan, inputs, source, from };
-    args.options.print_run(execute(desk, &agents, work).await?)
+    args.options.print_run(execute(context, &agents, work).await?)
 }
 
 /// Refuses to retry a plan if its file has changed, or if one of its agents is no longer in the agents file.
@@ -91,19 +91,20 @@ fn check_plan(of: &RunId, earlier: &Run, agents: &AgentsFile, from: &TaskId) -> 
     let changes = plan_changes(earlier, agents);
     if let (false, Some(RunSource { plan: Some(path), .. })) = (changes.is_empty(), earlier.source()) {
         return Err(CliError::usage(
+            "cli::changed_files",
             format!("the plan of run `{of}` has changed since it ran: {}", changes.join("; ")),
             format!(
-                "`kapell retry {of} --from {from} --plan {path}` retries with the plan as it is now and keeps the results \
-                 of tasks that are the same; `--accept-changes` retries with the plan as it ran; `kapell run {path}` runs \
-                 all of it again"
+                "`kapell retry {of} --from {from} --plan {path}` reruns with the current plan and keeps the results of \
+                 unchanged tasks; `--accept-changes` reruns with the original plan; `kapell run {path}` starts over"
             ),
         ));
     }
     let gone = earlier.plan().agents.keys().find(|id| !agents.agents.contains_key(*id));
     match gone {
         Some(agent) => Err(CliError::usage(
-            format!("agent `{agent}` of run `{of}` is not in the agents file any more"),
-            "name another agents file with `--agents FILE`, or a plan that uses other agents with `--plan FILE`; with \
+            "cli::unknown_agent",
+            format!("agent `{agent}` of run `{of}` is no longer in the agents file"),
+            "pass another agents file with `--agents FILE`, or a plan that uses other agents with `--plan FILE`; with \
              `--accept-changes`, tasks that need the agent fail",
         )),
         None => Ok(()),

@@ -35,7 +35,7 @@ pub(super) struct RunArgs {
     /// The plan: a YAML file, or - for standard input; or a goal in a sentence, which is planned first
     #[arg(value_name = "PLAN|GOAL", required_unless_present = "goal")]
     plan: Option<String>,
-    /// A goal, whatever its text looks like
+    /// The goal; any text, even one that looks like a file name
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["plan", "resume_last"])]
     goal: Option<String>,
     #[command(flatten)]
@@ -50,26 +50,26 @@ pub(super) struct RunArgs {
     params_file: Option<PathBuf>,
     #[command(flatten)]
     options: RunOptions,
-    /// Show something first, and go on only after a yes; without anybody to ask, stop there
+    /// Show something first, and continue only after approval; without a person to ask, stop
     #[arg(long, value_name = "WHAT")]
     approve: Option<ApprovalTarget>,
-    /// Run the plan of a goal without asking; otherwise, a person at the terminal is asked first
+    /// Run the plan of a goal without approval; by default, a person at the terminal is asked first
     #[arg(long, conflicts_with = "approve")]
     yes: bool,
-    /// How often to replan the tasks that have not started when a task has failed for good; 0 for never [default: 1 for
-    /// a goal, and what a plan says]
+    /// Maximum number of replans of pending tasks after a task has failed; 0 disables replanning [default: 1 for a goal;
+    /// for a plan, its `replan` key]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=100))]
     replan: Option<u32>,
-    /// Resume the latest run of this plan file if it was interrupted or paused; begin one otherwise
+    /// Resume the latest run of this plan file if it was interrupted or paused; otherwise, start a new one
     #[arg(long, conflicts_with_all = ["detach", "dry_run", "approve", "params", "params_file", "replan"])]
     resume_last: bool,
-    /// Run nothing: check a plan and say what it would do, without connecting to an agent; show the plan of a goal
+    /// Run nothing: check a plan and print its tasks without connecting to agents; print the plan of a goal
     #[arg(long)]
     dry_run: bool,
-    /// Run in a process of its own: print the run's id once it has begun, and leave its questions to `kapell answer`
+    /// Run in the background: print the run ID once the run has started; `kapell answer` answers its questions
     #[arg(long, conflicts_with_all = ["approve", "dry_run"])]
     detach: bool,
-    /// In the process of its own: the run's id
+    /// The run ID, in the background process
     #[arg(long, hide = true, requires = "detach")]
     detached_as: Option<String>,
 }
@@ -118,50 +118,56 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
     let target = CommandTarget::from_args("run", args.plan.as_deref(), args.goal.as_deref())?;
     if args.detach {
         if target == CommandTarget::Plan("-") {
-            return Err(CliError::usage("a plan from standard input cannot be detached", "name a plan file"));
+            return Err(CliError::usage(
+                "cli::detached_stdin",
+                "a plan from standard input cannot run in the background",
+                "pass a plan file",
+            ));
         }
         if args.detached_as.is_none() {
             return detach(&files::journal_path(&args.journal)?, &new_run_id()).await;
         }
-        guard::detach_from_terminal().map_err(|error| CliError::failed("the terminal could not be left", error))?;
+        guard::detach_from_terminal()
+            .map_err(|error| CliError::failed("cli::detach", "cannot detach from the terminal", error))?;
     }
     let agents = files::load_agents(&args.agents)?;
     if agents.agents.values().any(|agent| agent.transport.child_process().is_some()) {
         // Forked before a plan is in memory, since the guard would keep that memory.
-        guard::start()
-            .map_err(|error| CliError::failed("the guard of the agents' processes cannot be started", error))?;
+        guard::start().map_err(|error| {
+            CliError::failed("cli::guard", "cannot start the guard process that ends agents", error)
+        })?;
     }
-    let desk = run_context(&args)?;
-    let LoadedPlan { validated: lowered, text, file, planning, catalog: surveyed } = match target {
-        CommandTarget::Goal(goal) => plan_goal(goal, &args, &agents, &desk).await?,
+    let context = run_context(&args)?;
+    let LoadedPlan { validated, text, file, planning, catalog } = match target {
+        CommandTarget::Goal(goal) => plan_goal(goal, &args, &agents, &context).await?,
         CommandTarget::Plan(plan) => load_written_plan(plan, &args, &agents)?,
     };
-    let review = Review::of(&args, &target, desk.human.is_person_here());
-    let lowered = if review == Review::None { lowered } else { lowered.with_approved_replans() };
-    desk.screen.flush();
-    if !lowered.warnings.is_empty() {
-        show_diagnostics(&lowered.warnings);
+    let review = Review::of(&args, &target, context.human.is_person_here());
+    let validated = if review == Review::None { validated } else { validated.with_approved_replans() };
+    context.screen.flush();
+    if !validated.warnings.is_empty() {
+        show_diagnostics(&validated.warnings);
     }
     let (given, params) = match &args.params_file {
         Some(path) => files::params(path, &args.params).map(|(given, params)| (Some(given), params))?,
         None => (None, None),
     };
-    let inputs = config::resolve_inputs(&lowered.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
-    let plan = Arc::new(lowered.plan);
+    let inputs = config::resolve_inputs(&validated.plan, &args.params, given.as_ref()).map_err(Diagnostics::from)?;
+    let plan = Arc::new(validated.plan);
     if args.dry_run {
         match target {
             CommandTarget::Goal(_) => show_plan(&text)?,
-            CommandTarget::Plan(_) => print(&plan_outline(&plan, &surveyed))?,
+            CommandTarget::Plan(_) => print(&plan_outline(&plan, &catalog))?,
         }
         return Ok(Exit::Success);
     }
     let shown = match review {
         Review::None => None,
-        Review::Outline => Some(plan_outline(&plan, &surveyed)),
+        Review::Outline => Some(plan_outline(&plan, &catalog)),
         Review::Whole => Some(text.clone()),
     };
     if let Some(shown) = shown
-        && let Some(exit) = confirm_plan(&desk, &shown, &file).await
+        && let Some(exit) = confirm_plan(&context, &shown, &file).await
     {
         return Ok(exit);
     }
@@ -172,9 +178,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, CliError> {
         params,
     });
     // A run can take long, and a plan's text can be large.
-    drop((text, lowered.warnings));
-    let work = RunRequest::New { plan, inputs: Arc::new(inputs), planning, catalog: surveyed, source };
-    args.options.print_run(execute(desk, &agents, work).await?)
+    drop((text, validated.warnings));
+    let work = RunRequest::New { plan, inputs: Arc::new(inputs), planning, catalog, source };
+    args.options.print_run(execute(context, &agents, work).await?)
 }
 
 /// A plan that is ready to run.
@@ -191,55 +197,56 @@ struct LoadedPlan {
 
 fn load_written_plan(plan: &str, args: &RunArgs, agents: &AgentsFile) -> Result<LoadedPlan, CliError> {
     let (name, text) = files::read_plan_text(plan)?;
-    let mut lowered = config::load_plan(name, &text, agents, None)?;
+    let mut validated = config::load_plan(name, &text, agents, None)?;
     if let Some(replans) = args.replan {
         if replans > 0 && agents.models.is_empty() {
             return Err(CliError::usage(
-                "`--replan` needs a language model, and none is configured",
-                "add `[llm]` with `base_url` and `model` to the agents file",
+                "cli::no_model",
+                "`--replan` requires a language model, and none is configured",
+                "add an `[llm]` section with `base_url` and `model` to the agents file",
             ));
         }
-        lowered = lowered.with_max_replans(replans);
+        validated = validated.with_max_replans(replans);
     }
-    Ok(LoadedPlan { validated: lowered, text, file: name.to_owned(), planning: None, catalog: AgentCatalog::new() })
+    Ok(LoadedPlan { validated, text, file: name.to_owned(), planning: None, catalog: AgentCatalog::new() })
 }
 
 /// Plans the goal, and saves the plan in any case.
-async fn plan_goal(text: &str, args: &RunArgs, agents: &AgentsFile, desk: &RunContext) -> Result<LoadedPlan, CliError> {
+async fn plan_goal(
+    text: &str,
+    args: &RunArgs,
+    agents: &AgentsFile,
+    context: &RunContext,
+) -> Result<LoadedPlan, CliError> {
     if !args.params.is_empty() || args.params_file.is_some() {
         return Err(CliError::usage(
+            "cli::goal_inputs",
             format!("`{text}` is a goal, and only a plan has inputs"),
-            "say it in the goal, or name a plan file",
+            "state the values in the goal, or run a plan file",
         ));
     }
-    let saved = files::saved_plan_path(&desk.journal, &desk.run);
+    let saved = files::saved_plan_path(&context.journal, &context.run);
     let file = saved.display().to_string();
     let replans = args.replan.unwrap_or(DEFAULT_MAX_REPLANS);
-    let goal = GoalRequest { text, max_replans: replans, agents, screen: &desk.screen, saved_path: saved };
-    let GoalPlan { generated: planned, planning, catalog: surveyed } = goal.plan().await?;
+    let goal = GoalRequest { text, max_replans: replans, agents, screen: &context.screen, saved_path: saved };
+    let GoalPlan { generated: planned, planning, catalog } = goal.plan().await?;
     goal.save(&planned.text)?;
-    Ok(LoadedPlan {
-        validated: planned.validated,
-        text: planned.text,
-        file,
-        planning: Some(planning),
-        catalog: surveyed,
-    })
+    Ok(LoadedPlan { validated: planned.validated, text: planned.text, file, planning: Some(planning), catalog })
 }
 
 /// Shows the plan and asks for approval. Returns the exit code if it is not approved.
-async fn confirm_plan(desk: &RunContext, text: &str, file: &str) -> Option<Exit> {
+async fn confirm_plan(context: &RunContext, text: &str, file: &str) -> Option<Exit> {
     for line in printable_lines(text) {
-        desk.screen.println(line);
+        context.screen.println(line);
     }
-    match desk.human.confirm("run this plan?").await {
+    match context.human.confirm("run this plan?").await {
         HumanResponse::Answered { answer: Answer::Accept { .. }, .. } | HumanResponse::AllApproved { .. } => None,
         HumanResponse::Answered { .. } => {
-            desk.screen.println("the plan was not approved, so nothing ran");
+            context.screen.println("the plan was not approved; nothing ran");
             Some(Exit::Denied)
         }
         HumanResponse::Deferred { reason } => {
-            desk.screen.println(format!("the plan needs a yes, and {reason}; `kapell run {file}` runs it"));
+            context.screen.println(format!("the plan requires approval, and {reason}; `kapell run {file}` runs it"));
             Some(Exit::Paused)
         }
     }
@@ -277,9 +284,9 @@ fn effect(plan: &Plan, task: &Task, route: &Route, offered: &AgentCatalog) -> St
 
 fn run_context(args: &RunArgs) -> Result<RunContext, CliError> {
     let run = args.detached_as.as_deref().map_or_else(new_run_id, RunId::from);
-    let otherwise = match args {
+    let interaction = match args {
         RunArgs { detach: true, .. } => Interaction::Remote,
         _ => Interaction::Terminal,
     };
-    RunContext::new(run, files::journal_path(&args.journal)?, &args.options, otherwise)
+    RunContext::new(run, files::journal_path(&args.journal)?, &args.options, interaction)
 }

@@ -22,48 +22,48 @@ use crate::{
 pub(super) enum RunsCommand {
     /// List runs, the latest first
     List(ListArgs),
-    /// Show one run: its agents, tasks, questions and model requests; or one of its tasks in full
+    /// Show one run with its agents, tasks, questions, and model requests; or one of its tasks in full
     Show(ShowArgs),
-    /// Compare two runs task by task; the exit code is 1 when they differ in more than time
+    /// Compare two runs task by task; exits with 1 if they differ in more than time
     Diff(DiffArgs),
-    /// Forget runs that have ended
+    /// Delete runs that have ended
     Prune(prune::PruneArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
-    /// Most runs to list
+    /// Maximum number of runs
     #[arg(long, default_value_t = 20)]
     limit: usize,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// The run: its id, the beginning or end of it, or `last`
+    /// The run: its ID, the start or end of its ID, or `last`
     run: String,
-    /// Only this task, or this item of one: each call with its arguments, and the answer
+    /// Only this task or item: each call with its arguments, and the answer
     task: Option<String>,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// A run: its id, the beginning or end of it, or `last`
+    /// A run: its ID, the start or end of its ID, or `last`
     first: String,
     /// Another run
     second: String,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -97,14 +97,14 @@ pub(super) fn runs(command: RunsCommand) -> Result<Exit, CliError> {
 
 fn show(reader: &JournalReader, args: &ShowArgs) -> Result<(), CliError> {
     let details = run_details(reader, &args.run)?;
-    let no_json = |error| CliError::failed("the run cannot be printed as JSON", error);
+    let no_json = |error| CliError::failed("cli::output", "the run cannot be converted to JSON", error);
     match (&args.task, args.output) {
         (None, OutputFormat::Text) => print(&details.text(&files::display_context())),
         (None, OutputFormat::Json) => print_json(&details.json(calls(reader, &args.run)?).map_err(no_json)?),
         (Some(id), output) => {
             let task = details.task(id, calls(reader, &args.run)?).ok_or_else(|| {
                 let help = format!("`kapell runs show {}` lists its tasks", args.run);
-                CliError::usage(format!("run `{}` has no task `{id}`", args.run), help)
+                CliError::usage("cli::unknown_task", format!("run `{}` has no task `{id}`", args.run), help)
             })?;
             match output {
                 OutputFormat::Text => print(&task.text(&files::display_context())),
@@ -118,7 +118,8 @@ fn show(reader: &JournalReader, args: &ShowArgs) -> Result<(), CliError> {
 fn calls(reader: &JournalReader, name: &str) -> Result<Vec<SentCall>, CliError> {
     let run = reader.find_run(name)?;
     let records: Vec<Record> = reader.records(&run, 0).collect::<Result<_, _>>()?;
-    engine::sent_calls(&records).map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))
+    engine::sent_calls(&records)
+        .map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))
 }
 
 /// Returns the details of a run from the journal.

@@ -7,7 +7,7 @@ use crate::config;
 
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
-    /// Which file
+    /// The file format
     format: SchemaFormat,
 }
 
@@ -24,8 +24,8 @@ pub(super) fn schema(args: SchemaArgs) -> Result<Exit, CliError> {
         SchemaFormat::Plan => config::plan_schema(),
         SchemaFormat::Agents => config::agents_schema(),
     };
-    let text =
-        serde_json::to_string_pretty(&schema).map_err(|error| CliError::failed("the schema is no JSON", error))?;
+    let text = serde_json::to_string_pretty(&schema)
+        .map_err(|error| CliError::failed("cli::output", "the schema cannot be converted to JSON", error))?;
     print(&(text + "\n"))?;
     Ok(Exit::Success)
 }

@@ -24,10 +24,10 @@ pub(super) struct ValidateArgs {
     plan: String,
     #[command(flatten)]
     agents: AgentsArg,
-    /// Do not ask the agents for their tools and schemas
+    /// Do not connect to agents to check tools and arguments
     #[arg(long)]
     offline: bool,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -85,11 +85,11 @@ async fn find_warnings(args: &ValidateArgs) -> Result<(Diagnostics, Vec<AgentWar
     let is_asked = |agent: &&AgentSpec| named.as_ref().is_none_or(|named| named.contains_key(&agent.id));
     let asked = agents.agents.values().filter(is_asked).cloned().collect();
     let found = discover(asked, files::pool_options(&agents)?, &agents.secrets).await;
-    let warned = found.iter().filter_map(|survey| {
-        let warnings = survey.result.as_ref().ok()?.warnings.clone();
-        (!warnings.is_empty()).then(|| AgentWarnings { agent: survey.agent.clone(), warnings })
+    let warned = found.iter().filter_map(|probe| {
+        let warnings = probe.result.as_ref().ok()?.warnings.clone();
+        (!warnings.is_empty()).then(|| AgentWarnings { agent: probe.agent.clone(), warnings })
     });
     let warned = warned.collect();
-    let catalogue = files::to_catalog(found);
-    Ok((config::load_plan(name, &text, &agents, Some(&catalogue))?.warnings, warned))
+    let catalog = files::to_catalog(found);
+    Ok((config::load_plan(name, &text, &agents, Some(&catalog))?.warnings, warned))
 }

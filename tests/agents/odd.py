@@ -273,7 +273,7 @@ def answer(request):
 
 def main():
     if MODE == "exits":
-        sys.stderr.write("no licence\n")
+        sys.stderr.write("no license\n")
         sys.exit(3)
     if MODE == "asks" and len(sys.argv) > 2:
         # It runs once at a time.

@@ -84,7 +84,7 @@ impl HostRun {
             Some(1) => {
                 let saved = talk.lines().find_map(|line| line.strip_prefix("plan saved to "));
                 let is_saved = saved.is_some_and(|path| PathBuf::from(path).exists());
-                let explained = talk.contains("no plan in 3 turns, ") && talk.contains(": error[plan::");
+                let explained = talk.contains("no plan in 3 requests, ") && talk.contains(": error[plan::");
                 let is_empty = talk.contains("no plan in ") && talk.contains("the model planned no tasks, and says: ");
                 if (is_saved && explained || is_empty) && output.stdout.is_empty() { Ok(None) } else { unexpected() }
             }

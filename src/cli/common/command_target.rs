@@ -41,11 +41,12 @@ impl<'a> CommandTarget<'a> {
         if text == "-" {
             return Ok(Self::Plan(text));
         }
-        let explicit = format!("`kapell {command} --goal TEXT` takes any text as a goal");
+        let explicit = format!("`kapell {command} --goal TEXT` treats any text as a goal");
         let problem = match fs::metadata(text) {
             Ok(found) if found.is_dir() => {
                 let help = format!("name a plan file; {explicit}");
-                return Err(CliError::usage(format!("`{text}` is a directory, not a plan file"), help));
+                let message = format!("`{text}` is a directory, not a plan file");
+                return Err(CliError::usage("cli::not_a_file", message, help));
             }
             Ok(_) => return Ok(Self::Plan(text)),
             Err(error) => error,
@@ -53,14 +54,14 @@ impl<'a> CommandTarget<'a> {
         let has_space = name.contains(char::is_whitespace);
         let message = match has_space {
             true if is_yaml(name) => {
-                format!("`{text}` ends like a plan file and was taken for one, but cannot be read: {problem}")
+                format!("`{text}` looks like the name of a plan file, which cannot be read: {problem}")
             }
             true if is_path(name) || file_with_extension(name).is_some() => {
-                format!("`{text}` was taken for a plan file, but cannot be read: {problem}")
+                format!("`{text}` looks like the path of a plan file, which cannot be read: {problem}")
             }
             false if is_yaml(name) => format!("the plan file `{text}` cannot be read: {problem}"),
             false if name.contains(['/', '\\']) || !is_unspaced_sentence(name) || similar_file(name).is_some() => {
-                format!("there is no plan file `{text}`")
+                format!("the plan file `{text}` does not exist")
             }
             _ => return Ok(Self::Goal(text)),
         };
@@ -68,7 +69,7 @@ impl<'a> CommandTarget<'a> {
             Some(found) => format!("did you mean `{}`? {explicit}", found.display()),
             None => explicit,
         };
-        Err(CliError::usage(message, help))
+        Err(CliError::usage("cli::unknown_plan", message, help))
     }
 }
 
@@ -79,7 +80,11 @@ fn require_text<'a>(command: &str, text: &'a str) -> Result<&'a str, CliError> {
             || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     match text.chars().all(is_invisible) {
-        true => Err(CliError::usage("the goal is blank", format!("say what to do: `kapell {command} \"GOAL\"`"))),
+        true => Err(CliError::usage(
+            "cli::blank_goal",
+            "the goal is blank",
+            format!("state a goal: `kapell {command} \"GOAL\"`"),
+        )),
         false => Ok(text),
     }
 }
@@ -146,10 +151,11 @@ fn is_unspaced_sentence(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn target(text: &str) -> Result<CommandTarget<'_>, String> {
+    /// Returns the target of `kapell run TEXT`, or the code and help of the error.
+    fn target(text: &str) -> Result<CommandTarget<'_>, (&'static str, String)> {
         CommandTarget::from_args("run", Some(text), None).map_err(|error| match error {
-            CliError::Usage { message, help } => format!("{message}; {}", help.unwrap_or_default()),
-            other => format!("{other:?}"),
+            CliError::Usage { code, help, .. } => (code, help.unwrap_or_default()),
+            other => panic!("{other:?}"),
         })
     }
 
@@ -187,17 +193,16 @@ mod tests {
             "計画",
             "lisbon ",
         ] {
-            let refused = target(text).expect_err(text);
-            assert!(refused.contains(text) && refused.contains("`kapell run --goal TEXT`"), "{refused}");
+            assert_eq!(target(text).expect_err(text).0, "cli::unknown_plan", "{text}");
             assert_eq!(CommandTarget::from_args("run", None, Some(text)).ok(), Some(CommandTarget::Goal(text)));
         }
     }
 
     #[test]
     fn rejects_directories_and_blank_text() {
-        assert!(target("src").expect_err("a directory").contains("`src` is a directory"));
+        assert_eq!(target("src").expect_err("a directory").0, "cli::not_a_file");
         for text in ["", " ", "\n\t", "\u{200b}\u{feff}", "\u{3000}"] {
-            assert!(target(text).expect_err("blank").contains("the goal is blank"));
+            assert_eq!(target(text).expect_err("blank").0, "cli::blank_goal");
             assert!(CommandTarget::from_args("run", None, Some(text)).is_err());
         }
     }
@@ -212,8 +217,8 @@ mod tests {
     #[test]
     fn suggests_the_intended_plan() {
         for text in ["plans/lisbon", "plans/lisbon.yml", "plans/lisbon.yam", "plans/lisbn", "plans/Lisbon.yaml"] {
-            let refused = target(text).expect_err(text);
-            assert!(refused.contains("did you mean `plans/lisbon.yaml`?"), "{refused}");
+            let (_, help) = target(text).expect_err(text);
+            assert!(help.contains("`plans/lisbon.yaml`"), "{help}");
         }
     }
 }

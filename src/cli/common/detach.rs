@@ -32,9 +32,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// is returned.
 pub(crate) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError> {
     let log = files::detached_log_path(journal, run);
-    let failed = |error| CliError::failed("the run could not be started in a process of its own", error);
+    let failed = |error| CliError::failed("cli::detach", "cannot start the run in the background", error);
     let mut child = create_in_own_directory(&log).and_then(|log| spawn_detached(run, log)).map_err(failed)?;
-    message!("starting run {run}; what it says goes to {}", log.display());
+    message!("starting run {run}; its output goes to {}", log.display());
     loop {
         let ended = child.try_wait().map_err(failed)?;
         // Checked after the process, so that a run that ends early is not mistaken for one that never began.
@@ -46,7 +46,7 @@ pub(crate) async fn detach(journal: &Path, run: &RunId) -> Result<Exit, CliError
         }
         sleep(POLL_INTERVAL).await;
     }
-    message!("`kapell logs -f {run}` follows it, `kapell questions {run}` lists what waits for an answer");
+    message!("`kapell logs -f {run}` shows its progress, `kapell questions {run}` lists its open questions");
     print(&format!("{run}\n"))?;
     Ok(Exit::Success)
 }

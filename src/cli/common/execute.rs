@@ -72,7 +72,7 @@ impl RunRequest {
     fn plan(&self) -> &Arc<Plan> {
         match self {
             Self::New { plan, .. } => plan,
-            Self::Resume(left) => left.run.plan(),
+            Self::Resume(resumable) => resumable.run.plan(),
             Self::Rerun { plan, .. } => plan,
         }
     }
@@ -80,15 +80,15 @@ impl RunRequest {
     /// Returns the state of this run in an earlier process, if it is resumed.
     fn resumable(&self) -> Option<&ResumableRun> {
         match self {
-            Self::Resume(left) => Some(left),
+            Self::Resume(resumable) => Some(resumable),
             Self::New { .. } | Self::Rerun { .. } => None,
         }
     }
 
     /// Removes and returns the catalog from the planning of the goal. It is needed only once.
-    fn take_catalog(&mut self) -> AgentCatalog {
+    fn remove_catalog(&mut self) -> AgentCatalog {
         match self {
-            Self::New { catalog: surveyed, .. } => std::mem::take(surveyed),
+            Self::New { catalog, .. } => std::mem::take(catalog),
             Self::Resume(_) | Self::Rerun { .. } => AgentCatalog::new(),
         }
     }
@@ -123,11 +123,11 @@ pub(crate) struct FinishedRun {
 /// # Errors
 /// Fails if a component that the run needs fails. A failed task is part of the result instead.
 pub(crate) async fn execute(
-    desk: RunContext,
+    context: RunContext,
     agents: &AgentsFile,
     mut work: RunRequest,
 ) -> Result<FinishedRun, CliError> {
-    let RunContext { run, journal: path, screen, human, output, durability } = desk;
+    let RunContext { run, journal: path, screen, human, output, durability } = context;
     let models = files::load_models(agents)?;
     let journal = Arc::new(SqliteJournal::open(&path, durability)?);
     // Held to the end, after the run's last event is durable.
@@ -137,24 +137,24 @@ pub(crate) async fn execute(
         None => Some(Lease::acquire(&path, &run)?),
     };
 
-    let surveyed = work.take_catalog();
-    let (plan, left) = (work.plan(), work.resumable());
-    let events = left.map_or(0, |left| left.run.next_seq());
+    let catalog = work.remove_catalog();
+    let (plan, resumable) = (work.plan(), work.resumable());
+    let events = resumable.map_or(0, |resumable| resumable.run.next_seq());
     // The process ends with the run, so its memory is freed at once rather than task by task.
     mem::forget(Arc::clone(plan));
     // Every request of an agent leaves an event, so no earlier process can have used this number.
-    let (hub, inbox) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
+    let (host, receiver) = RuntimeHost::new(run.clone(), Arc::clone(&journal) as Arc<_>, events + 1);
     let options = files::pool_options(agents)?;
     // A replan may use any agent.
     let may_use = |agent: &&AgentSpec| plan.replan.is_some() || plan.agents.contains_key(&agent.id);
     let used: Vec<AgentSpec> = agents.agents.values().filter(may_use).cloned().collect();
-    let replanner =
-        plan.replan.map(|_| LlmReplanner { agents: agents.clone(), catalog: surveyed, options: options.clone() });
-    let (sessions, sampled) =
-        left.map(|left| (left.checkpoints.sessions.clone(), engine::sampling_usage(&left.records))).unwrap_or_default();
+    let replanner = plan.replan.map(|_| LlmReplanner { agents: agents.clone(), catalog, options: options.clone() });
+    let (sessions, sampled) = resumable
+        .map(|resumable| (resumable.checkpoints.sessions.clone(), engine::sampling_usage(&resumable.records)))
+        .unwrap_or_default();
     let spent = sampled.into_iter().map(|(agent, sampled)| (agent, sampled.requests, sampled.tokens));
-    let pool = Pool::new(used, options, Arc::clone(&hub) as Arc<_>).with_sessions(sessions).with_sampling_usage(spent);
-    let last = left.and_then(|left| left.records.last()).map(|record| record.at);
+    let pool = Pool::new(used, options, Arc::clone(&host) as Arc<_>).with_sessions(sessions).with_sampling_usage(spent);
+    let last = resumable.and_then(|resumable| resumable.records.last()).map(|record| record.at);
     let clock = RunClock::start_no_earlier_than(last.unwrap_or_default());
     let services = Services {
         journal: Arc::clone(&journal) as Arc<_>,
@@ -165,28 +165,28 @@ pub(crate) async fn execute(
         secrets: agents.secrets.clone(),
         clock,
     };
-    let last_words = {
+    let print_hint = {
         let (screen, run, human) = (screen.clone(), run.clone(), Arc::clone(&services.human));
-        move |left| {
+        move |resumable| {
             human.discard_typed();
-            print_resume_hint(&screen, &run, left);
+            print_resume_hint(&screen, &run, resumable);
         }
     };
-    shutdown::listen_for_signals(&hub, last_words)
-        .map_err(|error| CliError::failed("signals cannot be listened for", error))?;
+    shutdown::listen_for_signals(&host, print_hint)
+        .map_err(|error| CliError::failed("cli::signals", "cannot listen for signals", error))?;
     process::adopt_orphans();
     let orphans = tokio::spawn(runtime::reap_orphans());
-    let mut elsewhere = journal::ControlQueue::open_lazily(&path, &run);
+    let mut control_queue = journal::ControlQueue::open_lazily(&path, &run);
     let requests = match &work {
-        RunRequest::Resume(_) => runtime::read_inputs(&mut elsewhere, None)?,
+        RunRequest::Resume(_) => runtime::read_inputs(&mut control_queue, None)?,
         // No other process knows of the new run yet, so its control queue is empty.
         RunRequest::New { .. } | RunRequest::Rerun { .. } => Vec::new(),
     };
-    let elsewhere = tokio::spawn(runtime::forward_requests(elsewhere, Arc::clone(&hub)));
+    let control_queue = tokio::spawn(runtime::forward_requests(control_queue, Arc::clone(&host)));
     let lines = match output {
         RunOutputFormat::StreamJson => Some(
             JsonLines::start(&path, &run, events, std::io::stdout())
-                .map_err(|error| CliError::failed("events cannot be printed", error))?,
+                .map_err(|error| CliError::failed("cli::output", "cannot print events", error))?,
         ),
         _ => None,
     };
@@ -202,24 +202,24 @@ pub(crate) async fn execute(
         lines,
     };
 
-    let driven = match work {
+    let outcome = match work {
         RunRequest::New { plan, inputs, planning, source, .. } => {
             let (planning, source) = (planning.as_ref(), Some(&source));
             let start = RunStart { run: &run, plan: &plan, inputs: &inputs, seed: jitter_seed(&run), planning, source };
-            runtime::run(start, services, (hub, inbox), &mut reporters).await
+            runtime::run(start, services, (host, receiver), &mut reporters).await
         }
-        RunRequest::Resume(ResumableRun { lease: _lease, records, run: left, checkpoints: notes, accepts_changes }) => {
+        RunRequest::Resume(ResumableRun { lease: _lease, records, run: resumable, checkpoints, accepts_changes }) => {
             reporters.catch_up(&records);
             drop(records);
             let resumption = Resumption {
                 id: &run,
-                run: left,
+                run: resumable,
                 last_event_at: last.unwrap_or_default(),
-                checkpoints: notes.calls,
+                checkpoints: checkpoints.calls,
                 accepts_changes,
                 requests,
             };
-            runtime::resume(resumption, services, (hub, inbox), &mut reporters).await
+            runtime::resume(resumption, services, (host, receiver), &mut reporters).await
         }
         RunRequest::Rerun { rerun_of: of, earlier, plan, inputs, source, from } => {
             let (plan, inputs, source) = (&plan, &inputs, source.as_ref());
@@ -232,19 +232,22 @@ pub(crate) async fn execute(
                 from: &from,
                 seed: jitter_seed(&run),
             };
-            runtime::rerun(&run, rerun, services, (hub, inbox), &mut reporters).await
+            runtime::rerun(&run, rerun, services, (host, receiver), &mut reporters).await
         }
     };
-    elsewhere.abort();
+    control_queue.abort();
     orphans.abort();
     let ReporterSet { merge, answer, view: shown, lines } = reporters;
     drop(shown);
     screen.flush();
     let shown = answer.map_or(DisplayedAnswer::Nothing, |answer| answer.displayed());
-    driven.map_err(|error| CliError::failed(format!("run `{run}` was not finished"), error))?;
+    outcome
+        .map_err(|error| CliError::failed("cli::run_failed", format!("run `{run}` stopped before its end"), error))?;
     let result = merge.into_result();
     if let Some(lines) = lines {
-        lines.finish(&result).map_err(|error| CliError::failed("the events could not all be printed", error))?;
+        lines
+            .finish(&result)
+            .map_err(|error| CliError::failed("cli::output", "some events could not be printed", error))?;
     }
     let exit = Exit::of_run(result.status, result.cause.as_ref());
     Ok(FinishedRun { result, exit, displayed: shown })
@@ -254,10 +257,10 @@ pub(crate) async fn execute(
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Prints how to resume the run, before the process ends immediately.
-fn print_resume_hint(screen: &Screen, run: &RunId, left: shutdown::RunStateAtExit) {
+fn print_resume_hint(screen: &Screen, run: &RunId, resumable: shutdown::RunStateAtExit) {
     screen.hide();
-    if left == shutdown::RunStateAtExit::Unfinished {
-        screen.println(format!("stopped at once; `kapell resume {}` continues run {run}", run.short()));
+    if resumable == shutdown::RunStateAtExit::Unfinished {
+        screen.println(format!("stopped immediately; `kapell resume {}` resumes run {run}", run.short()));
     }
     let (written, done) = mpsc::channel();
     let screen = screen.clone();

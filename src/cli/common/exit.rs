@@ -5,7 +5,6 @@ use std::{
     fmt,
     io::{self, IsTerminal, Write},
     iter,
-    path::Path,
     process::ExitCode,
 };
 
@@ -95,32 +94,33 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error that ends a command.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+/// An error that ends a command. Each has a stable code, such as `cli::unknown_task`.
+#[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// A file is wrong.
     #[error(transparent)]
     File(#[from] Diagnostics),
     /// The command line is wrong.
     #[error("{message}")]
-    #[diagnostic(code(cli::usage))]
     Usage {
-        /// The mistake.
+        /// The code of the error.
+        code: &'static str,
+        /// The description of the error.
         message: String,
         /// The way to fix it.
-        #[help]
         help: Option<String>,
     },
     /// The journal cannot be used.
     #[error(transparent)]
-    #[diagnostic(transparent)]
     Journal(#[from] JournalError),
     /// A failure that was shown already.
-    #[error("what went wrong was shown already")]
+    #[error("the error was shown already")]
     Shown(Exit),
     /// A failure of something that the command needs.
     #[error("{doing}")]
     Failed {
+        /// The code of the error.
+        code: &'static str,
         /// The operation that failed.
         doing: String,
         /// The cause.
@@ -130,14 +130,27 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Returns an error for a mistake on the command line.
-    pub(crate) fn usage(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self::Usage { message: message.into(), help: Some(help.into()) }
+    /// Returns an error of the command line.
+    pub(crate) fn usage(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Usage { code, message: message.into(), help: Some(help.into()) }
     }
 
     /// Returns an error for a failure of something that the command needs.
-    pub(crate) fn failed(doing: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
-        Self::Failed { doing: doing.into(), source: Box::new(source) }
+    pub(crate) fn failed(
+        code: &'static str,
+        doing: impl Into<String>,
+        source: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Failed { code, doing: doing.into(), source: Box::new(source) }
+    }
+
+    /// Returns the error of the journal that is the error itself or its cause.
+    fn journal_error(&self) -> Option<&JournalError> {
+        let causes = iter::successors(Some(self as &dyn Error), |&cause| cause.source());
+        match self {
+            Self::Journal(error) => Some(error),
+            _ => causes.filter_map(|cause| cause.downcast_ref::<JournalError>()).next(),
+        }
     }
 
     /// Prints the error to stderr and returns its exit code.
@@ -158,7 +171,7 @@ impl CliError {
             Self::Shown(_) => {}
             other => {
                 message!("{}", WrappedError(&other));
-                if let Some(journal) = damaged_journal(&other) {
+                if let Some(journal) = other.journal_error().and_then(JournalError::damaged_path) {
                     message!("{}", describe_salvage(&journal::recovery_scan(journal)));
                 }
             }
@@ -167,25 +180,35 @@ impl CliError {
     }
 }
 
-/// Returns the path of the damaged journal, if the error is about one.
-fn damaged_journal(error: &CliError) -> Option<&Path> {
-    let causes = iter::successors(Some(error as &dyn Error), |&cause| cause.source());
-    match error {
-        CliError::Journal(error) => error.damaged_path(),
-        _ => causes.filter_map(|cause| cause.downcast_ref::<JournalError>()).find_map(JournalError::damaged_path),
+/// The code and help of a failure that the journal caused are those of the journal's error, which is more specific.
+impl miette::Diagnostic for CliError {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        match (self, self.journal_error()) {
+            (_, Some(error)) => error.code(),
+            (Self::Usage { code, .. } | Self::Failed { code, .. }, None) => Some(Box::new(code)),
+            (Self::File(_) | Self::Journal(_) | Self::Shown(_), None) => None,
+        }
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        match (self, self.journal_error()) {
+            (_, Some(error)) => error.help(),
+            (Self::Usage { help, .. }, None) => help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>),
+            (Self::File(_) | Self::Journal(_) | Self::Failed { .. } | Self::Shown(_), None) => None,
+        }
     }
 }
 
 /// Describes in a line or two what can be read of a damaged journal.
 fn describe_salvage(salvage: &RecoveryScan) -> String {
     if salvage.intact.is_empty() && salvage.damaged.is_empty() {
-        return "nothing in it can be read".to_owned();
+        return "no run in it is readable".to_owned();
     }
     let whole = salvage.intact.iter().map(|run| format!("\n  {run}"));
     let broken = salvage.damaged.iter().map(|(run, events)| format!("\n  {run}: {events} events"));
     let lines: String = whole.chain(broken).collect();
     format!(
-        "`kapell logs RUN --output json` saves the events of a run; of these it can read all, or as many as are said:{lines}"
+        "`kapell logs RUN --output json` exports the readable events of a run; these runs are readable, some of them in part:{lines}"
     )
 }
 
@@ -293,14 +316,15 @@ pub(crate) fn print_raw(text: &str) -> Result<(), CliError> {
 /// # Errors
 /// Fails as [`print()`] does.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let json = serde_json::to_string(value).map_err(|error| CliError::failed("the result is not valid JSON", error))?;
+    let json = serde_json::to_string(value)
+        .map_err(|error| CliError::failed("cli::output", "the result cannot be converted to JSON", error))?;
     print_raw(&(safe_json(&json).into_owned() + "\n"))
 }
 
 fn ignore_closed_pipe(written: io::Result<()>) -> Result<(), CliError> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::failed("the result could not be written to stdout", error))
+            Err(CliError::failed("cli::output", "cannot write the result to stdout", error))
         }
         _ => Ok(()),
     }

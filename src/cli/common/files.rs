@@ -59,10 +59,10 @@ pub(crate) fn absolute(path: &Path) -> String {
 pub(crate) fn load_plan(
     name: &str,
     agents: &AgentsFile,
-    catalogue: Option<&AgentCatalog>,
+    catalog: Option<&AgentCatalog>,
 ) -> Result<ValidatedPlan, CliError> {
     let (name, text) = read_plan_text(name)?;
-    Ok(config::load_plan(name, &text, agents, catalogue)?)
+    Ok(config::load_plan(name, &text, agents, catalog)?)
 }
 
 /// Reads the text of a plan. Returns it with its name for diagnostics.
@@ -72,8 +72,9 @@ pub(crate) fn load_plan(
 pub(crate) fn read_plan_text(name: &str) -> Result<(&str, String), CliError> {
     if name != "-" {
         let text = config::read_text(Path::new(name)).map_err(|mistakes| match name.contains(char::is_whitespace) {
-            true => mistakes
-                .with_help(format!("`{name}` was taken for a plan file; `--goal TEXT` takes any text as a goal")),
+            true => {
+                mistakes.with_help(format!("`{name}` is the name of a file; `--goal TEXT` treats any text as a goal"))
+            }
             false => mistakes,
         });
         return Ok((name, text?));
@@ -100,9 +101,9 @@ pub(crate) fn params(path: &Path, on_command_line: &[String]) -> Result<(Value, 
 
 /// Returns the tools of each agent, or the reason why connecting failed.
 pub(crate) fn to_catalog(found: Vec<AgentProbe>) -> AgentCatalog {
-    let offered = |survey: AgentProbe| {
-        let info = survey.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
-        (survey.agent, info)
+    let offered = |probe: AgentProbe| {
+        let info = probe.result.map(Arc::unwrap_or_clone).map_err(|failure| failure.message);
+        (probe.agent, info)
     };
     found.into_iter().map(offered).collect()
 }
@@ -138,7 +139,7 @@ pub(crate) struct LoadedRun {
 pub(crate) fn load_run(reader: &JournalReader, run: &RunId) -> Result<LoadedRun, CliError> {
     let records: Vec<Record> = reader.records(run, 0).collect::<Result<_, _>>()?;
     let fold = Run::fold(&records);
-    let fold = fold.map_err(|error| CliError::failed(format!("run `{run}` cannot be read"), error))?;
+    let fold = fold.map_err(|error| CliError::failed("cli::invalid_run", format!("cannot read run `{run}`"), error))?;
     Ok(LoadedRun { records, run: fold })
 }
 
@@ -152,8 +153,9 @@ pub(crate) fn detached_log_path(journal: &Path, run: &RunId) -> PathBuf {
 /// # Errors
 /// Fails if a model can never be asked.
 pub(crate) fn load_models(agents: &AgentsFile) -> Result<Option<Models>, CliError> {
-    Models::new(agents.models.iter().cloned())
-        .map_err(|error| CliError::failed("a language model of the agents file cannot be used", error))
+    Models::new(agents.models.iter().cloned()).map_err(|error| {
+        CliError::failed("cli::invalid_model", "a language model of the agents file is not usable", error)
+    })
 }
 
 /// Returns the options for connecting to agents. Commands that only list tools announce the same models as a run, since
@@ -202,29 +204,32 @@ pub(crate) fn check_output(path: &Path, replaces: bool) -> Result<(), CliError> 
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(CliError::usage(
-            format!("the folder `{}` does not exist", folder.display()),
-            "create it, or name another file with `--output`",
+            "cli::no_directory",
+            format!("the directory `{}` does not exist", folder.display()),
+            "create it, or pass another file with `--output`",
         ));
     }
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(CliError::failed(format!("`{shown}` cannot be written"), error)),
+        Err(error) => return Err(CliError::failed("cli::unwritable", format!("cannot write `{shown}`"), error)),
     };
     if found.is_file() {
         return match replaces {
             true => Ok(()),
-            false => Err(CliError::usage(format!("`{shown}` exists already"), "`--force` replaces it")),
+            false => {
+                Err(CliError::usage("cli::file_exists", format!("`{shown}` exists already"), "`--force` replaces it"))
+            }
         };
     }
     let (kind, help) = if found.is_dir() {
-        ("a directory", "name a file in it with `--output`")
+        ("a directory", "pass a file in it with `--output`")
     } else if found.is_symlink() {
-        ("a symbolic link", "links are not followed: name the file that it points to with `--output`")
+        ("a symbolic link", "links are not followed: pass the file that it points to with `--output`")
     } else {
-        (file_kind(found), "name a regular file with `--output`, or leave it out to print the plan")
+        (file_kind(found), "pass a regular file with `--output`, or remove `--output` to print the plan")
     };
-    Err(CliError::usage(format!("`{shown}` is {kind}, and no file is written there"), help))
+    Err(CliError::usage("cli::not_a_file", format!("cannot write the plan to `{shown}`: it is {kind}"), help))
 }
 
 #[cfg(unix)]
@@ -238,6 +243,6 @@ fn file_kind(found: fs::FileType) -> &'static str {
 }
 
 #[cfg(not(unix))]
-fn special(_: fs::FileType) -> &'static str {
+fn file_kind(_: fs::FileType) -> &'static str {
     "not a regular file"
 }

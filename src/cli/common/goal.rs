@@ -50,9 +50,9 @@ impl GoalRequest<'_> {
     /// shown.
     pub(crate) async fn plan(&self) -> Result<GoalPlan, CliError> {
         let llm = self.load_models()?;
-        let catalogue = self.discover_catalog().await?;
+        let catalog = self.discover_catalog().await?;
         let file = self.saved_path.display().to_string();
-        let context = PlanningContext { llm: &llm, agents: self.agents, catalogue: &catalogue, file: &file };
+        let context = PlanningContext { llm: &llm, agents: self.agents, catalogue: &catalog, file: &file };
         let planning = {
             let _view = PlanningStatusLine::show(self.screen);
             let goal = planner::Goal { text: self.text, max_replans: self.max_replans };
@@ -65,7 +65,7 @@ impl GoalRequest<'_> {
             Ok(planned) => {
                 let tasks = count_text(planned.validated.plan.tasks.len(), "task");
                 self.screen.println(format!("planned {tasks} {spent}"));
-                Ok(GoalPlan { generated: planned, planning, catalog: catalogue })
+                Ok(GoalPlan { generated: planned, planning, catalog })
             }
             Err(error) => {
                 self.screen.println(format!("no plan {spent}"));
@@ -83,7 +83,7 @@ impl GoalRequest<'_> {
         let folder = self.saved_path.parent().map_or(Ok(()), create_own_directory);
         folder
             .and_then(|()| write_private(&self.saved_path, text.as_bytes(), true))
-            .map_err(|error| CliError::failed(format!("the plan could not be saved to `{path}`"), error))?;
+            .map_err(|error| CliError::failed("cli::unwritable", format!("cannot save the plan to `{path}`"), error))?;
         self.screen.println(format!("plan saved to {path}"));
         Ok(())
     }
@@ -91,10 +91,14 @@ impl GoalRequest<'_> {
     fn load_models(&self) -> Result<Models, CliError> {
         files::load_models(self.agents)?.ok_or_else(|| {
             CliError::usage(
-                format!("`{}` is a goal, and planning it needs a language model", printable(self.text)),
-                "add `[llm]` with `base_url` and `model` to the agents file, for any endpoint that speaks the OpenAI \
-                 API, such as\n\n[llm]\nbase_url = \"http://127.0.0.1:11434/v1\"\nmodel = \"qwen3:8b\"\n\nor name a plan \
-                 file, which needs no model",
+                "cli::no_model",
+                format!(
+                    "planning the goal `{}` requires a language model, and none is configured",
+                    printable(self.text)
+                ),
+                "add an `[llm]` section with `base_url` and `model` to the agents file, for any endpoint with an \
+                 OpenAI-compatible API, such as\n\n[llm]\nbase_url = \"http://127.0.0.1:11434/v1\"\nmodel = \
+                 \"qwen3:8b\"\n\nor run a plan file, which requires no model",
             )
         })
     }
@@ -103,10 +107,10 @@ impl GoalRequest<'_> {
     async fn discover_catalog(&self) -> Result<AgentCatalog, CliError> {
         let options = files::pool_options(self.agents)?;
         let found = discover(self.agents.agents.values().cloned().collect(), options, &self.agents.secrets).await;
-        for survey in &found {
-            if let Err(failure) = &survey.result {
+        for probe in &found {
+            if let Err(failure) = &probe.result {
                 let why = printable(&failure.message);
-                self.screen.println(format!("planning without agent `{}`: {why}", survey.agent));
+                self.screen.println(format!("planning without agent `{}`: {why}", probe.agent));
             }
         }
         Ok(files::to_catalog(found))
@@ -121,7 +125,7 @@ impl GoalRequest<'_> {
                 format!("planning with {shown} of {}", count_text(tools, "tool"))
             }
             PlanningProgress::Repairing { mistakes, repair, max: most } => {
-                format!("the plan has {}; repair {repair} of at most {most}", count_text(mistakes, "mistake"))
+                format!("the plan has {}; repair attempt {repair} of {most}", count_text(mistakes, "error"))
             }
             PlanningProgress::Warned(warning) => format!("warning: {}", printable(&warning)),
         });
@@ -135,9 +139,13 @@ impl GoalRequest<'_> {
             },
             PlanError::Model { source, rejected } => {
                 let kept = rejected.map_or(Ok(()), |rejected| self.save_rejected(&rejected));
-                kept.err().unwrap_or_else(|| CliError::failed("the goal could not be planned", source))
+                kept.err().unwrap_or_else(|| {
+                    CliError::failed("cli::planning_failed", "the goal could not be planned", source)
+                })
             }
-            PlanError::NoTools | PlanError::NoTasks { .. } => CliError::failed("the goal could not be planned", error),
+            PlanError::NoTools | PlanError::NoTasks { .. } => {
+                CliError::failed("cli::planning_failed", "the goal could not be planned", error)
+            }
         }
     }
 
@@ -151,7 +159,7 @@ impl GoalRequest<'_> {
 
 /// Describes the number of model requests, and the tokens where the endpoint reported them.
 fn usage_text(turns: u32, planning: &GoalPlanning) -> String {
-    let turns = format!("in {}", count_text(turns as usize, "turn"));
+    let turns = format!("in {}", count_text(turns as usize, "request"));
     match planning.usage().filter(|_| !planning.turns.is_empty()) {
         Some(usage) => format!("{turns}, {} tokens in and {} out", usage.input_tokens, usage.output_tokens),
         None => turns,

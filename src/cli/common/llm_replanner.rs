@@ -23,9 +23,9 @@ pub(crate) struct LlmReplanner {
 #[async_trait::async_trait]
 impl Replanner for LlmReplanner {
     async fn replan(&self, request: &ReplanRequest, llm: &dyn Llm) -> Result<PlanPatch, Failure> {
-        let catalogue = self.catalog(request).await;
+        let catalog = self.catalog(request).await;
         let file = format!("replan {}", request.number);
-        let context = PlanningContext { llm, agents: &self.agents, catalogue: &catalogue, file: &file };
+        let context = PlanningContext { llm, agents: &self.agents, catalogue: &catalog, file: &file };
         planner::replan(request, &context).await.map_err(to_failure)
     }
 }
@@ -52,7 +52,7 @@ fn to_failure(error: PlanError) -> Failure {
                 Some(help) => format!("{} ({help})", found.message),
                 None => found.message.clone(),
             });
-            let headline = "the model gave no remainder that is valid".to_owned();
+            let headline = "the model returned no valid plan".to_owned();
             let lines: Vec<String> = std::iter::once(headline).chain(mistakes).collect();
             Failure::new(FailureKind::ModelFailed, lines.join("\n"))
         }

@@ -31,10 +31,10 @@ impl RemoteRun {
         let path = files::journal_path(journal)?;
         let reader = JournalReader::open(&path)?;
         let run = reader.find_run(name)?;
-        let elsewhere = Self { reader, run, path };
-        let summary = elsewhere.summary()?;
+        let remote = Self { reader, run, path };
+        let summary = remote.summary()?;
         if summary.is_unfinished() {
-            return Ok(elsewhere);
+            return Ok(remote);
         }
         Err(JournalError::RunEnded { run: summary.run, status: summary.status }.into())
     }

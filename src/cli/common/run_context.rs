@@ -35,12 +35,12 @@ impl RunContext {
     pub(crate) fn new(
         run: RunId,
         journal: PathBuf,
-        drive: &RunOptions,
-        otherwise: Interaction,
+        options: &RunOptions,
+        interaction: Interaction,
     ) -> Result<Self, CliError> {
         let screen = open_screen()?;
-        let human = drive.build_human(&screen, &run, otherwise)?;
-        Ok(Self { run, journal, screen, human, output: drive.output, durability: drive.durability })
+        let human = options.build_human(&screen, &run, interaction)?;
+        Ok(Self { run, journal, screen, human, output: options.output, durability: options.durability })
     }
 }
 
@@ -54,5 +54,5 @@ pub(crate) fn new_run_id() -> RunId {
 /// # Errors
 /// Fails if stderr cannot be written.
 pub(crate) fn open_screen() -> Result<Screen, CliError> {
-    Screen::stderr().map_err(|error| CliError::failed("stderr cannot be written", error))
+    Screen::stderr().map_err(|error| CliError::failed("cli::output", "cannot write to stderr", error))
 }

@@ -30,16 +30,16 @@ use crate::{
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunOptions {
-    /// What to print on stdout
+    /// The output format of stdout
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: RunOutputFormat,
-    /// Never ask: agents' questions are declined, and approvals pause the run
+    /// Never prompt: decline agents' questions, and pause the run at approvals
     #[arg(long)]
     no_input: bool,
-    /// Answer questions by the rules of this YAML file first, or of standard input (-)
+    /// A YAML file with rules that answer questions first; - for standard input
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
-    /// What may be lost of the journal; a process that is killed loses nothing, either way
+    /// The durability of the journal on power loss; a killed process loses nothing in either mode
     #[arg(long, value_enum, default_value_t)]
     pub(crate) durability: Durability,
 }
@@ -51,20 +51,22 @@ impl ValueEnum for Durability {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            Self::Full => PossibleValue::new("full").help("Nothing: every step waits until the disk has it"),
-            Self::Normal => PossibleValue::new("normal").help("The last steps, by a power cut; steps wait for no disk"),
+            Self::Full => PossibleValue::new("full").help("Sync every step to disk; nothing is lost"),
+            Self::Normal => {
+                PossibleValue::new("normal").help("Do not wait for the disk; a power loss may lose the last steps")
+            }
         })
     }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RunOutputFormat {
-    /// The answer, for people
+    /// Plain text
     #[default]
     Text,
-    /// One object with every task
+    /// One JSON object with all tasks
     Json,
-    /// Each event as a line of JSON, and each piece of an answer while it is written; then the result
+    /// One JSON object per line: events, pieces of an answer as they arrive, and finally the result
     StreamJson,
 }
 
@@ -86,16 +88,16 @@ impl RunOptions {
         &self,
         screen: &Screen,
         run: &RunId,
-        otherwise: Interaction,
+        interaction: Interaction,
     ) -> Result<Arc<dyn Human>, CliError> {
-        let last: Box<dyn Human> = match otherwise {
+        let last: Box<dyn Human> = match interaction {
             _ if self.no_input => Box::new(NoInput),
             Interaction::Remote => Box::new(RemoteAnswers),
             // An agent can open a terminal, so that alone does not prove a person.
             Interaction::Terminal if speaks_for_a_person().is_err() => Box::new(NoInput),
             Interaction::Terminal => {
                 let terminal = TerminalPrompter::open(screen.clone(), run.clone())
-                    .map_err(|error| CliError::failed("the terminal cannot be read", error))?;
+                    .map_err(|error| CliError::failed("cli::terminal", "cannot read the terminal", error))?;
                 match terminal {
                     Some(terminal) => Box::new(terminal),
                     None => Box::new(NoInput),
@@ -129,14 +131,14 @@ impl RunOptions {
     ///
     /// # Errors
     /// Fails if stdout cannot be written.
-    pub(crate) fn print_run(&self, ran: FinishedRun) -> Result<Exit, CliError> {
-        let FinishedRun { result, exit, displayed: shown } = ran;
+    pub(crate) fn print_run(&self, finished: FinishedRun) -> Result<Exit, CliError> {
+        let FinishedRun { result, exit, displayed: shown } = finished;
         if self.output == RunOutputFormat::Text
             && result.has_structured_synthesis()
-            && let Some(note) = unfinished::unfinished_notice(&result.not_done)
+            && let Some(notice) = unfinished::unfinished_notice(&result.not_done)
         {
             // On stderr: if the answer is JSON, stdout must stay JSON.
-            message!("{note}");
+            message!("{notice}");
         }
         match self.output {
             RunOutputFormat::Text if shown == DisplayedAnswer::Complete => {}
@@ -164,8 +166,9 @@ pub(crate) fn speaks_for_a_person() -> Result<(), CliError> {
 /// Returns the error for a process that must not speak for a person.
 pub(crate) fn not_a_person(reason: &str) -> CliError {
     CliError::usage(
-        format!("this process must not speak for a person: {reason}"),
-        "run the command in a terminal of your own",
+        "cli::not_a_person",
+        format!("this process must not answer on behalf of a person: {reason}"),
+        "run the command in your own terminal",
     )
 }
 

@@ -20,22 +20,22 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["older_than", "keep"])))]
-pub(crate) struct PruneArgs {
-    /// Forget runs that ended longer ago than this, such as 30d
+pub(in crate::cli) struct PruneArgs {
+    /// Delete runs that ended longer ago than this, such as 30d
     #[arg(long, value_name = "TIME", value_parser = HumanDuration::parse)]
     older_than: Option<HumanDuration>,
-    /// Keep this many of the latest runs, however old
+    /// Keep this number of the latest runs, regardless of their age
     #[arg(long, value_name = "N")]
     keep: Option<usize>,
-    /// Also runs that were interrupted or are paused, which could be resumed
+    /// Also delete interrupted and paused runs, which could be resumed
     #[arg(long)]
     force: bool,
-    /// Only say which
+    /// Only list the runs that would be deleted
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     journal: JournalArg,
-    /// How to print
+    /// The output format
     #[arg(long, value_enum, default_value_t)]
     output: OutputFormat,
 }
@@ -55,8 +55,9 @@ pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
                 Err(error) => return Err(error.into()),
             }
             let run = &pruned[pruned.len() - 1].run;
-            remove_files(&path, run)
-                .map_err(|error| CliError::failed(format!("a file of run `{run}` could not be removed"), error))?;
+            remove_files(&path, run).map_err(|error| {
+                CliError::failed("cli::unwritable", format!("cannot delete a file of run `{run}`"), error)
+            })?;
         }
         runs = pruned;
     }
@@ -65,7 +66,7 @@ pub(super) fn prune(args: &PruneArgs) -> Result<Exit, CliError> {
         OutputFormat::Text if runs.is_empty() => {}
         OutputFormat::Text => print(&history::runs_text(&runs, &viewpoint))?,
     }
-    let would = if args.dry_run { "would be forgotten" } else { "forgotten" };
+    let would = if args.dry_run { "would be deleted" } else { "deleted" };
     message!("{} {would}", count_text(runs.len(), "run"));
     Ok(Exit::Success)
 }

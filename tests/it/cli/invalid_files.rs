@@ -118,10 +118,10 @@ fn reports_all_invalid_inputs() {
 fn missing_files_are_reported() {
     let place = Workspace::new();
     let ended = place.kapell(&["run", "nowhere.yaml"]);
-    assert_eq!((ended.code, ended.error_code()), (Some(2), "cli::usage"));
+    assert_eq!((ended.code, ended.error_code()), (Some(2), "cli::unknown_plan"));
     place.write_agents(&[]);
     let ended = place.kapell(&["run", "nowhere.yaml"]);
-    assert_eq!((ended.code, ended.error_code()), (Some(2), "cli::usage"));
+    assert_eq!((ended.code, ended.error_code()), (Some(2), "cli::unknown_plan"));
     let ended =
         place.run_plan("name: x\ntasks: [{id: a, agent: travel, tool: book_trip}]\n", &["--answers", "nowhere.yaml"]);
     assert_eq!((ended.code, diagnostics(&ended)), (Some(2), vec!["nowhere.yaml: error[file::unreadable"]));

@@ -62,7 +62,7 @@ fn oversized_result_is_an_error() {
 
 #[test]
 fn immediate_exit_is_reported_with_stderr() {
-    assert_fails("exits", "", "agent_unavailable", "no licence");
+    assert_fails("exits", "", "agent_unavailable", "no license");
 }
 
 #[test]

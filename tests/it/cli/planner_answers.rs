@@ -34,7 +34,7 @@ fn plan_without_tasks_prints_the_analysis() {
         let ended = place.kapell(command);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
         let expected = "the model planned no tasks, and says: 2+2 is 4;\\u{1b}[2J no tool is needed.";
-        assert!(ended.stderr.contains(expected) && ended.stderr.contains("no plan in 1 turn"), "{}", ended.stderr);
+        assert!(ended.stderr.contains(expected) && ended.stderr.contains("no plan in 1 request"), "{}", ended.stderr);
         assert!(!place.path("journal.db").exists(), "nothing ran");
     }
 }

@@ -181,7 +181,7 @@ fn goal_without_a_model_explains_the_configuration() {
     for arguments in [vec!["run", GOAL], vec!["plan", GOAL]] {
         let ended = place.kapell(&arguments);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
-        for expected in ["needs a language model", "[llm]", "base_url", "agents file"] {
+        for expected in ["cli::no_model", "[llm]", "base_url", "agents file"] {
             assert!(ended.stderr.contains(expected), "`{expected}` is missing in:\n{}", ended.stderr);
         }
     }

@@ -62,7 +62,7 @@ fn written_files_are_private_with_any_umask() {
 }
 
 #[test]
-fn symbolic_links_are_not_followed() {
+fn symbolic_links_are_rejected() {
     let place = Workspace::new();
     place.write_agents(&[]).write("plan.yaml", PLAN).write("victim", "kept");
     fs::create_dir(place.path("elsewhere")).expect("creates");
@@ -70,9 +70,9 @@ fn symbolic_links_are_not_followed() {
         symlink(place.path("elsewhere"), place.path(name)).expect("links");
     }
     let detached = place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--detach"]);
-    assert!(detached.code == Some(1) && detached.stderr.contains("j.logs` is a symbolic link"), "{detached:?}");
+    assert!(detached.code == Some(1) && detached.stderr.contains("j.logs"), "{detached:?}");
     let driven = place.kapell(&["run", "plan.yaml", "--journal", "j.db", "--no-input"]);
-    assert!(driven.code == Some(1) && driven.stderr.contains("j.db.leases` is a symbolic link"), "{driven:?}");
+    assert!(driven.code == Some(1) && driven.stderr.contains("j.db.leases"), "{driven:?}");
 
     fs::create_dir_all(place.path("state/kapell/agents")).expect("creates");
     symlink(place.path("victim"), place.path("state/kapell/agents/research.log")).expect("links");
@@ -98,8 +98,8 @@ fn special_files_are_rejected() {
             &["run", "plan.yaml", "--no-input", "--agents", path],
         ] {
             let ended = place.kapell(arguments);
-            let expected = format!("is {kind}, not a ");
-            assert!(ended.code == Some(2) && ended.stderr.contains(&expected), "{arguments:?} gave {ended:?}");
+            assert_eq!(ended.code, Some(2), "{arguments:?} gave {ended:?}");
+            assert!(ended.stderr.contains(kind), "{arguments:?} gave {ended:?}");
         }
     }
     for arguments in

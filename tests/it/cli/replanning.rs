@@ -200,7 +200,7 @@ fn replan_without_a_model_is_a_warning() {
     let valid = place.kapell(&["validate", "plan.yaml", "--offline"]);
     assert!(valid.code == Some(0) && valid.stderr.contains(warning), "{valid:?}");
     let flag = place.run_plan(&failing_plan("", ""), &["--replan", "1"]);
-    assert!(flag.code == Some(2) && flag.stderr.contains("`--replan` needs a language model"), "{flag:?}");
+    assert!(flag.code == Some(2) && flag.error_code() == "cli::no_model", "{flag:?}");
 }
 
 #[test]

@@ -99,12 +99,7 @@ fn resume_keeps_completed_work() {
     assert_eq!(attempts, [1, 2, 1]);
     assert_eq!(stored_titles(&place), ["one", "two", "three"]);
     let again = place.kapell(&["resume", "--no-input"]);
-    assert_eq!(again.code, Some(2));
-    assert!(
-        unwrapped(&again.stderr).contains("has ended (succeeded), so there is nothing to resume"),
-        "{}",
-        again.stderr
-    );
+    assert_eq!((again.code, again.error_code()), (Some(2), "cli::nothing_to_resume"));
 }
 
 #[test]
@@ -113,7 +108,8 @@ fn ambiguous_call_waits_for_a_person() {
     run_and_kill(&place, PLAN);
     let paused = place.kapell(&["resume", "--no-input", "--output", "json"]);
     assert_eq!(paused.code, Some(4), "{paused:?}");
-    assert!(paused.stderr.contains("calling it again may do `second` twice"), "{}", paused.stderr);
+    let asked = place.kapell(&["questions", "--output", "json"]).result();
+    assert_eq!(asked[0]["asker"], json!({"host": {"attempt": {"task": "second", "number": 1}}}));
     assert_eq!(stored_titles(&place), ["one"], "nothing was called without an answer");
 
     place.write("answers.yaml", "answers:\n  - { task: second, accept: { outcome: done } }\n");
@@ -137,9 +133,7 @@ fn retry_reuses_earlier_results() {
     assert_ne!(again.result()["run"], ended.result()["run"]);
 
     let wrong = place.kapell(&["retry", "last", "--from", "fourth", "--no-input"]);
-    assert_eq!(wrong.code, Some(2));
-    let said = unwrapped(&wrong.stderr);
-    assert!(said.contains("has no task `fourth`") && said.contains("`first`, `second`, `third`"), "{said}");
+    assert_eq!((wrong.code, wrong.error_code()), (Some(2), "cli::unknown_task"));
 }
 
 #[test]
@@ -149,10 +143,10 @@ fn active_run_cannot_be_resumed_or_retried() {
     let mut host = place.start(&["run", "plan.yaml", "--no-input"]);
     wait_for("the second call", || place.kapell(&["logs", "last"]).stdout.contains("second#1: calls").then_some(()));
     let resumed = place.kapell(&["resume", "--no-input"]);
-    assert_eq!(resumed.code, Some(1), "{resumed:?}");
+    assert_eq!((resumed.code, resumed.error_code()), (Some(1), "journal::driven"));
     assert!(unwrapped(&resumed.stderr).contains(&format!("process {}", host.id())), "{}", resumed.stderr);
     let retried = place.kapell(&["retry", "last", "--from", "second", "--no-input"]);
-    assert_eq!(retried.code, Some(2), "{retried:?}");
+    assert_eq!((retried.code, retried.error_code()), (Some(2), "cli::run_not_ended"));
     send_signal(&host, "KILL");
     host.wait().expect("it ends");
 }
@@ -166,10 +160,9 @@ fn changed_files_must_be_accepted() {
     place.write("agents.toml", format!("{agents}max_concurrency = 3\n"));
     place.write("plan.yaml", plan.replace("title: three", "title: four"));
     let refused = place.kapell(&["resume", "--no-input"]);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    let said = unwrapped(&refused.stderr);
-    assert!(said.contains("agent `archive` has another `max_concurrency`"), "{said}");
-    assert!(said.contains("task `third` has another call or prompt"), "{said}");
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::changed_files"));
+    let message = unwrapped(&refused.stderr);
+    assert!(message.contains("`max_concurrency`") && message.contains("`third`"), "{message}");
     assert_eq!(stored_titles(&place), ["one"]);
 
     let resumed = place.kapell(&["resume", "--no-input", "--accept-changes"]);
@@ -262,17 +255,14 @@ fn resumed_run_polls_a_remote_task() {
 }
 
 #[test]
-fn a_task_whose_agent_has_left_the_agents_file_fails_with_that_as_its_reason() {
+fn task_fails_if_its_agent_is_no_longer_in_the_agents_file() {
     let place = workspace();
     run_and_kill(&place, &PLAN.replace("at_most_once", "idempotent"));
     let agents = std::fs::read_to_string(place.path("agents.toml")).expect("an agents file");
     place.write("agents.toml", agents.replace("agents.archive", "agents.other"));
     let refused = place.kapell(&["resume", "--no-input"]);
-    assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(unwrapped(&refused.stderr).contains("agent `archive`"), "{}", refused.stderr);
+    assert_eq!((refused.code, refused.error_code()), (Some(2), "cli::changed_files"));
     let ended = place.kapell(&["resume", "--no-input", "--accept-changes", "--output", "json"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let error = &ended.result()["tasks"]["second"]["error"];
-    let message = error["message"].as_str().expect("a message");
-    assert!(message.starts_with("agent `archive` is unavailable: "), "{message}");
+    assert_eq!(ended.task("second"), ("failed".to_owned(), Some("agent_unavailable".to_owned())));
 }

@@ -74,7 +74,7 @@ async fn tool_and_arguments_are_checked_before_the_call() {
 
 #[tokio::test]
 async fn agents_that_cannot_start_are_unavailable() {
-    for (mode, parts) in [("exits", &["exit status: 3", "no licence", "odd.log"][..]), ("never", &["handshake within"])]
+    for (mode, parts) in [("exits", &["exit status: 3", "no license", "odd.log"][..]), ("never", &["handshake within"])]
     {
         let mut agent = odd_agent(mode);
         agent.startup_timeout = Duration::from_millis(1_500);

@@ -421,7 +421,7 @@ async fn failed_additional_processes_are_skipped() {
     let host = EchoHost::new();
     let mut agent = sampling_agent(3);
     let Transport::Stdio(process) = &mut agent.transport else { unreachable!() };
-    process.args.push(host.directory.path().join("licence").to_str().unwrap().to_owned());
+    process.args.push(host.directory.path().join("license").to_str().unwrap().to_owned());
     let pool = host.pool(agent);
     let said = run_hundred_calls(&pool).await;
     host.assert_each_charged_to_its_task(100);

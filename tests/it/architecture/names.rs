@@ -1,0 +1,91 @@
+//! Fails when two types have one name, or when a folder contains too many files to be read at a glance.
+
+use std::collections::BTreeMap;
+
+use super::source::Sources;
+
+/// Type names that may repeat, because their module is part of the name.
+const COMMON_NAMES: &[&str] = &["Args", "Error", "Kind", "Options", "State"];
+
+/// The largest number of source files in a folder.
+const MAX_FILES: usize = 16;
+
+/// Folders that have more files, with their number. A number can only decrease.
+const LARGE_FOLDERS: &[(&str, usize)] = &[("cli", 17)];
+
+#[test]
+fn type_names_are_unique() {
+    let duplicates = duplicate_types(Sources::of_product());
+    assert!(duplicates.is_empty(), "\n{}", duplicates.join("\n"));
+}
+
+#[test]
+fn folders_are_small() {
+    let problems = large_folders(Sources::of_product(), LARGE_FOLDERS);
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+/// Returns a line for each type name that is defined more than once.
+fn duplicate_types(sources: &Sources) -> Vec<String> {
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (file, source) in &sources.files {
+        for (name, line) in source.types.iter().filter(|(name, _)| !COMMON_NAMES.contains(&name.as_str())) {
+            places.entry(name).or_default().push(format!("src/{file}.rs:{line}"));
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    places.iter().map(|(name, places)| format!("`{name}` is defined more than once: {}", places.join(", "))).collect()
+}
+
+/// Returns a line for each folder that has too many files, and for each exception that is too generous.
+fn large_folders(sources: &Sources, exceptions: &[(&str, usize)]) -> Vec<String> {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for file in sources.files.keys() {
+        *sizes.entry(file.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default() += 1;
+    }
+    let mut problems = Vec::new();
+    for (folder, size) in &sizes {
+        let exception = exceptions.iter().find(|(known, _)| known == folder);
+        if *size > exception.map_or(MAX_FILES, |(_, limit)| *limit) {
+            problems.push(format!("`src/{folder}` has {size} files: move some of them to subfolders"));
+        }
+    }
+    for (folder, limit) in exceptions {
+        let size = sizes.get(folder).copied().unwrap_or(0);
+        if size <= MAX_FILES {
+            problems.push(format!("`src/{folder}` has {size} files and needs no exception"));
+        } else if size < *limit {
+            problems.push(format!("`src/{folder}` has only {size} files: lower its exception of {limit}"));
+        }
+    }
+    problems
+}
+
+#[test]
+fn duplicates_are_found_in_the_product_only() {
+    let sources = Sources::parse([
+        ("engine/mod", "#[cfg(test)] mod tests; pub struct Run; enum Error {} fn a() { struct Local; }"),
+        ("engine/retry", "trait Run {}\nenum Error {}\n#[cfg(test)] mod samples { struct Local; }"),
+        ("engine/tests", "struct Run;"),
+        ("model/run", "// struct Run;\nenum Runs {} struct Local;"),
+    ]);
+    let expected = [
+        "`Local` is defined more than once: src/engine/mod.rs:1, src/model/run.rs:2",
+        "`Run` is defined more than once: src/engine/mod.rs:1, src/engine/retry.rs:1",
+    ];
+    assert_eq!(duplicate_types(&sources), expected);
+}
+
+#[test]
+fn large_folders_and_needless_exceptions_are_found() {
+    let files = |folder: &'static str, count: usize| (0..count).map(move |index| (format!("{folder}/f{index}"), ""));
+    let sources = Sources::parse(files("a", 16).chain(files("b", 17)).chain(files("c", 18)).chain(files("b/d", 17)));
+    let exceptions = [("a", 17), ("c", 19), ("b/d", 17), ("gone", 20)];
+    let expected = [
+        "`src/b` has 17 files: move some of them to subfolders",
+        "`src/a` has 16 files and needs no exception",
+        "`src/c` has only 18 files: lower its exception of 19",
+        "`src/gone` has 0 files and needs no exception",
+    ];
+    assert_eq!(large_folders(&sources, &exceptions), expected);
+}

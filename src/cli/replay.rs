@@ -1,12 +1,9 @@
 //! `kapell replay`: shows a run again as it was shown when it ran, from its journal alone.
 
-use std::{
-    str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use clap::Args;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -102,7 +99,7 @@ impl ReplayClock {
     }
 
     fn last_event(&self) -> Option<(Timestamp, Instant)> {
-        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last_event.lock()
     }
 
     /// Waits until the event is due.
@@ -113,7 +110,7 @@ impl ReplayClock {
                 sleep(pause).await;
             }
         }
-        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Some((record.at, Instant::now()));
+        *self.last_event.lock() = Some((record.at, Instant::now()));
     }
 
     /// Returns the current time within the run.

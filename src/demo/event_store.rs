@@ -1,12 +1,10 @@
 //! Stores the events of Streamable HTTP streams in memory, so that broken streams can be resumed. A stream is stored
 //! completely or not at all.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_stream::stream;
+use parking_lot::Mutex;
 use rmcp::{
     model::JsonRpcMessage,
     transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage},
@@ -59,7 +57,7 @@ impl EventLog {
         Box::pin(stream! {
             let mut position = from;
             loop {
-                let more = lock(&log).after(&stream_id, position);
+                let more = log.lock().after(&stream_id, position);
                 match more {
                     NextEvent::Event(event) => {
                         position += 1;
@@ -78,14 +76,9 @@ impl EventLog {
 
     /// Removes a stream, which ends its subscribers.
     pub(super) fn remove_stream(&self, stream_id: &str) {
-        lock(&self.log).remove_stream(stream_id);
+        self.log.lock().remove_stream(stream_id);
         self.added.send_replace(());
     }
-}
-
-fn lock(log: &Mutex<EventLogState>) -> MutexGuard<'_, EventLogState> {
-    // Operations cannot panic midway, so the state is consistent even if the lock is poisoned.
-    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl EventLogState {
@@ -132,7 +125,7 @@ fn is_final(event: &ServerSseMessage) -> bool {
 #[async_trait::async_trait]
 impl EventStore for EventLog {
     async fn store_event(&self, stream_id: &str, event: &ServerSseMessage) -> Result<String, EventStoreError> {
-        let id = lock(&self.log).add(stream_id, event);
+        let id = self.log.lock().add(stream_id, event);
         self.added.send_replace(());
         Ok(id)
     }
@@ -141,7 +134,7 @@ impl EventStore for EventLog {
         let unknown = || EventStoreError::from(format!("there is no event `{last_event_id}`"));
         let (position, stream_id) = last_event_id.split_once('@').ok_or_else(unknown)?;
         let position: usize = position.parse().map_err(|_| unknown())?;
-        if !matches!(lock(&self.log).after(stream_id, position), NextEvent::Event(_)) {
+        if !matches!(self.log.lock().after(stream_id, position), NextEvent::Event(_)) {
             return Err(unknown());
         }
         Ok(self.subscribe(stream_id.to_owned(), position + 1))

@@ -13,7 +13,7 @@ use super::{
     state::run::{ConnectionStatus, Queues, Run, State, TaskEntry, TaskState},
 };
 use crate::{
-    expression::{self, LOOP_NAME, Reference},
+    expression::{self, LOOP_NAME, Reference, json_type_name},
     model::{
         Asker, AttemptId, Command, Event, Expression, Failure, FailureKind, Form, JsonObject, NodeIndex, NodeKind,
         Outcome, Route, SkipReason, StartAttempt, Task, TaskId, Template, Timestamp, ToolOutput, Work,
@@ -354,18 +354,6 @@ pub(super) fn expression_failure(key: &str, error: &expression::ExpressionError)
 
 fn template_text(template: &Template) -> String {
     template.0.as_str().map_or_else(|| template.0.to_string(), str::to_owned)
-}
-
-/// Returns the type of a JSON value, with its article.
-fn json_type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing (null)",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a map",
-    }
 }
 
 impl State {

@@ -9,7 +9,7 @@ use super::{
     closest_match,
     scan::{ExpressionPath, PathSegment, PathStep},
 };
-use crate::model::{ContentBlock, ToolOutput};
+use crate::model::{ContentBlock, ToolOutput, text::truncate_chars};
 
 /// The maximum number of names in an error.
 const MAX_LISTED_NAMES: usize = 8;
@@ -367,23 +367,18 @@ fn with_suggestion<'n>(
 
 /// Formats names for people: the first few, in backticks. They may come from an agent, so long names are truncated.
 pub(crate) fn format_names<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    const MAX_NAME_CHARS: usize = 40;
     let mut names = names.into_iter();
-    let mut shown: Vec<String> =
-        names.by_ref().take(MAX_LISTED_NAMES).map(|name| format!("`{}`", truncate_name(name))).collect();
+    let mut shown: Vec<String> = names
+        .by_ref()
+        .take(MAX_LISTED_NAMES)
+        .map(|name| format!("`{}`", truncate_chars(name, MAX_NAME_CHARS).replace(char::is_control, "\u{fffd}")))
+        .collect();
     match names.count() {
         0 => {}
         more => shown.push(format!("{more} more")),
     }
     shown.join(", ")
-}
-
-fn truncate_name(name: &str) -> String {
-    const MAX_NAME_CHARS: usize = 40;
-    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    match name.char_indices().nth(MAX_NAME_CHARS) {
-        Some((end, _)) => name[..end].chars().map(clean).chain(['…']).collect(),
-        None => name.chars().map(clean).collect(),
-    }
 }
 
 /// Returns the JSON type of a value, with its article.

@@ -1,11 +1,9 @@
 //! Stores the events of runs in memory, for tests and for drivers that need no durability.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{Journal, JournalError};
@@ -23,20 +21,20 @@ pub struct MemoryJournal {
 impl MemoryJournal {
     /// Returns the records of `run`, oldest first; empty if the run is unknown.
     pub fn records(&self, run: &RunId) -> Vec<Record> {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = self.runs.lock();
         runs.get(run).cloned().unwrap_or_default()
     }
 
     /// Returns the checkpoints of `run`.
     pub fn checkpoints(&self, run: &RunId) -> Checkpoints {
-        let notes = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = self.checkpoints.lock();
         notes.get(run).cloned().unwrap_or_default()
     }
 }
 
 impl Journal for MemoryJournal {
     fn append(&self, run: &RunId, records: Arc<[Record]>) -> BoxFuture<'static, Result<(), JournalError>> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.runs.lock();
         let kept = runs.entry(run.clone()).or_default();
         let gap = records.iter().zip(kept.len() as u64..).find(|(record, expected)| record.seq != *expected);
         let result = match gap {
@@ -57,7 +55,7 @@ impl Journal for MemoryJournal {
         key: CheckpointKey,
         note: Value,
     ) -> BoxFuture<'static, Result<(), JournalError>> {
-        let mut notes = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.checkpoints.lock();
         notes.entry(run.clone()).or_default().insert(key, note);
         futures::future::ready(Ok(())).boxed()
     }

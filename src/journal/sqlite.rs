@@ -6,13 +6,14 @@ use std::{
     iter, mem,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
 };
 
 use futures::{FutureExt, channel::oneshot, future::BoxFuture};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 use serde_json::Value;
 
@@ -74,10 +75,6 @@ impl PendingCheckpoints {
         Self(Mutex::new(Some(HashMap::new())))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<HashMap<(RunId, CheckpointKey), PendingCheckpoint>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds a checkpoint. Returns a receiver for its result, and whether it is the only one, so that the writer must be
     /// woken.
     fn insert(
@@ -86,7 +83,7 @@ impl PendingCheckpoints {
         checkpoint: Value,
     ) -> (oneshot::Receiver<Result<(), JournalError>>, bool) {
         let (done, written) = oneshot::channel();
-        let mut pending = self.lock();
+        let mut pending = self.0.lock();
         let Some(notes) = &mut *pending else { return (written, false) };
         let is_only = notes.is_empty();
         let entry =
@@ -99,7 +96,7 @@ impl PendingCheckpoints {
 
     /// Removes all checkpoints and returns them as appends.
     fn drain(&self) -> Vec<AppendRequest> {
-        let notes = self.lock().as_mut().map(mem::take).unwrap_or_default();
+        let notes = self.0.lock().as_mut().map(mem::take).unwrap_or_default();
         let append = |((run, key), PendingCheckpoint { checkpoint: note, waiters: done }): (_, PendingCheckpoint)| {
             AppendRequest { run, content: AppendContent::Checkpoint(key, note), done }
         };
@@ -108,7 +105,7 @@ impl PendingCheckpoints {
 
     /// Ends every pending checkpoint, and every later one, with [`JournalError::Closed`].
     fn close(&self) {
-        let notes = self.lock().take();
+        let notes = self.0.lock().take();
         drop(notes);
     }
 }

@@ -22,6 +22,8 @@ pub(crate) use jsonschema::{ValidationError, error::ValidationErrorKind};
 use cost::{CostWalker, SchemaMetrics};
 use references::SchemaReferences;
 
+use crate::model::text::floor_char_boundary;
+
 /// Limits on the work of one schema and one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SchemaLimits {
@@ -207,7 +209,7 @@ struct BoundedWriter {
 impl fmt::Write for BoundedWriter {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let room = self.limit.saturating_sub(self.text.len());
-        let fits = (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let fits = floor_char_boundary(text, room);
         self.text.push_str(&text[..fits]);
         if fits < text.len() { Err(fmt::Error) } else { Ok(()) }
     }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use async_openai::error::{OpenAIError, StreamError};
 
-use super::{
-    transport::{self, ResponseError},
-    wire::ApiError,
+use super::{transport::ResponseError, wire::ApiError};
+use crate::model::{
+    Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole, text::root_cause,
 };
-use crate::model::{Dialect, ForcedToolChoice, HumanDuration, LlmSpec, MaxTokensField, StructuredOutput, SystemRole};
 
 /// Indicates if and when a retry may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +205,7 @@ impl From<OpenAIError> for LlmError {
                 };
                 Self { retry: RetryHint::Backoff, ..Self::new(format!("broke off its reply: {message}")) }
             }
-            other => Self::new(format!("could not be asked: {}", transport::root_cause(&other))),
+            other => Self::new(format!("could not be asked: {}", root_cause(&other))),
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Shares one back-off among all requests to an endpoint, so that parallel requests do not exhaust each other's
 //! retries.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
 /// The pause after the first rate limit without a delay. Each further one doubles it.
@@ -48,8 +46,8 @@ pub(super) struct RequestPermit {
 }
 
 impl RateLimiter {
-    fn state(&self) -> std::sync::MutexGuard<'_, LimiterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
+        self.state.lock()
     }
 
     /// Waits until the next request may start.

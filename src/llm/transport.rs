@@ -14,7 +14,10 @@ use reqwest::{
 use secrecy::SecretString;
 
 use super::wire::ApiError;
-use crate::{model::LlmSpec, system::clock};
+use crate::{
+    model::{LlmSpec, text::root_cause},
+    system::clock,
+};
 
 /// The idle time of a pooled connection: less than the five seconds after which common servers close it.
 const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -362,15 +365,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Duration::try_from_secs_f64(millis / 1_000.0).ok();
     }
     clock::retry_after(text("retry-after")?, text("date"))
-}
-
-/// Returns the innermost cause of an error, which comes from the operating system or a library and has no URL.
-pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::model::Usage;
+use crate::model::{Usage, text::truncate_chars};
 
 /// One event of the stream, or the complete response of an endpoint that does not stream.
 #[derive(Debug, Default, Deserialize)]
@@ -199,7 +199,7 @@ impl ApiError {
         let word = |key: &str| error.get(key).and_then(Value::as_str).filter(|word| !word.is_empty());
         let number = error.get("code").and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
         Self {
-            message: truncate(&message),
+            message: truncate_chars(&message, MAX_MESSAGE_CHARS).into_owned(),
             code: word("code").or_else(|| word("type")).or_else(|| word("status")).map(str::to_owned),
             param: word("param").map(str::to_owned),
             status: number.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
@@ -286,19 +286,12 @@ fn plain_text(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim();
     if !text.starts_with('<') {
-        return truncate(text);
+        return truncate_chars(text, MAX_MESSAGE_CHARS).into_owned();
     }
     let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     match title {
-        Some((title, _)) => truncate(&format!("a web page titled `{}`", title.trim())),
+        Some((title, _)) => format!("a web page titled `{}`", truncate_chars(title.trim(), MAX_MESSAGE_CHARS)),
         None => "a web page".to_owned(),
-    }
-}
-
-fn truncate(text: &str) -> String {
-    match text.char_indices().nth(MAX_MESSAGE_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

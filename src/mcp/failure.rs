@@ -11,7 +11,7 @@ use super::{
     MAX_MESSAGE_BYTES, message::codec::UNREADABLE, session::handshakes::ConnectErrorKind,
     transport::http_response::HttpError,
 };
-use crate::model::{AgentId, AgentSpec, Failure, FailureKind, HumanDuration, Protocol};
+use crate::model::{AgentId, AgentSpec, Failure, FailureKind, HumanDuration, Protocol, text::truncate_bytes};
 
 /// The maximum length of an agent's own message in a failure, in bytes.
 const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
@@ -19,7 +19,7 @@ const MAX_AGENT_MESSAGE_BYTES: usize = 2_000;
 /// Returns the trimmed message of an agent, truncated to the length that a failure can hold.
 pub(super) fn agent_message(text: &str) -> String {
     let mut text = text.trim().to_owned();
-    super::truncate(&mut text, MAX_AGENT_MESSAGE_BYTES);
+    truncate_bytes(&mut text, MAX_AGENT_MESSAGE_BYTES);
     text
 }
 

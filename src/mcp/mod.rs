@@ -14,10 +14,7 @@ mod scheduler;
 mod session;
 mod transport;
 
-use std::{
-    path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::path::PathBuf;
 
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -90,18 +87,4 @@ pub enum SamplingSupport {
     Plain,
     /// Messages with tools.
     WithTools,
-}
-
-/// Locks a mutex, and ignores poisoning: no holder leaves the value in an inconsistent state.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Truncates `text` to at most `limit` bytes, and appends an ellipsis.
-fn truncate(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let cut = (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(cut);
-        text.push('…');
-    }
 }

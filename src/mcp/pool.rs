@@ -4,20 +4,20 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use futures::future::join_all;
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Host, Options, SamplingSupport,
     call::{self, CallOrigin, ToolCall, checkpoint::CallCheckpoint},
-    lock,
     process::{
         child::{Child, PipePurpose},
         log::AgentLog,
@@ -301,14 +301,14 @@ impl Pool {
         if agent.spec.protocol != Protocol::Auto {
             return None;
         }
-        let mut era = lock(&agent.era);
+        let mut era = agent.era.lock();
         *era = era.or_else(|| self.eras.get(&agent.spec));
         *era
     }
 
     fn remember_era(&self, agent: &PooledAgent, connection: &Connection) {
         if let (Protocol::Auto, Some(era)) = (agent.spec.protocol, connection.era()) {
-            let before = lock(&agent.era).replace(era);
+            let before = agent.era.lock().replace(era);
             if before != Some(era) {
                 self.eras.put(&agent.spec, era);
             }

@@ -6,14 +6,13 @@
 //! would block an agent that needs the answer, and the attribution would still be a guess. The probe window makes this
 //! rare: the first call runs alone briefly, and most interactive agents send their requests early.
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-
-use super::lock;
 
 /// The time for which the first call of an agent runs alone. Long enough for agents that send requests early, and short
 /// compared to calls that are worth running in parallel.
@@ -127,7 +126,7 @@ impl ProcessScheduler {
     }
 
     fn try_acquire(&self) -> Result<ProcessPermit<'_>, PermitWait> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if self.interactive.is_interactive() {
             let process = state.idle.pop_first().ok_or(PermitWait { probe_ends: None })?;
             return Ok(ProcessPermit { scheduler: self, process, sharing: Sharing::Exclusive });
@@ -155,7 +154,7 @@ impl ProcessPermit<'_> {
 
 impl Drop for ProcessPermit<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.scheduler.state);
+        let mut state = self.scheduler.state.lock();
         if self.sharing == Sharing::Shared {
             state.shared_calls -= 1;
             // If the probe window is still open, this was the first call.

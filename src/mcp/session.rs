@@ -12,11 +12,12 @@ pub(crate) mod validation;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use rmcp::{
     model::{
         ClientJsonRpcMessage, ClientNotification, ClientRequest, GetExtensions as _, GetMeta as _, InitializeResult,
@@ -27,7 +28,7 @@ use rmcp::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Host, lock, transport::open_calls::id_number};
+use super::{Host, transport::open_calls::id_number};
 use crate::{
     model::{AgentId, CheckpointKey},
     system::clock,
@@ -175,7 +176,7 @@ impl Session {
 
     /// Records a request of the agent on the stream of a call. Returns whether it is new, since servers repeat events.
     pub(super) fn register_request(&self, request: &RequestId) -> bool {
-        let mut asked = lock(&self.agent_requests);
+        let mut asked = self.agent_requests.lock();
         let known = asked.contains_key(request);
         if !known {
             asked.insert(request.clone(), false);
@@ -185,14 +186,14 @@ impl Session {
 
     /// Records that the agent received the answer to its request.
     pub(super) fn mark_answered(&self, request: &RequestId) {
-        if let Some(answered) = lock(&self.agent_requests).get_mut(request) {
+        if let Some(answered) = self.agent_requests.lock().get_mut(request) {
             *answered = true;
         }
     }
 
     /// Returns whether the agent received the answer to its request.
     pub(super) fn is_answered(&self, request: &RequestId) -> bool {
-        lock(&self.agent_requests).get(request).copied().unwrap_or_default()
+        self.agent_requests.lock().get(request).copied().unwrap_or_default()
     }
 }
 
@@ -330,7 +331,7 @@ mod tests {
             let notes = self.0.clone();
             Box::pin(async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                lock(&notes).insert(key, note);
+                notes.lock().insert(key, note);
             })
         }
 
@@ -340,7 +341,7 @@ mod tests {
     }
 
     fn saved_checkpoint(notes: &Mutex<Checkpoints>) -> SessionCheckpoint {
-        SessionCheckpoint::from_value(lock(notes).sessions["a"].clone(), &"a".into()).unwrap()
+        SessionCheckpoint::from_value(notes.lock().sessions["a"].clone(), &"a".into()).unwrap()
     }
 
     fn initialize_result() -> InitializeResult {

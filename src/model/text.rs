@@ -1,4 +1,4 @@
-//! Makes untrusted text safe to display. All data passes this filter before it reaches a terminal.
+//! Makes untrusted text short, and safe to display. All data passes this filter before it reaches a terminal.
 //!
 //! Control characters, bidirectional marks, and invisible characters are shown as escapes such as `\u{1b}`.
 
@@ -6,7 +6,7 @@ pub(crate) mod number;
 pub(crate) mod redact;
 pub(crate) mod secrets;
 
-use std::{borrow::Cow, fmt::Write as _, ops::ControlFlow};
+use std::{borrow::Cow, error::Error, fmt::Write as _, iter, ops::ControlFlow};
 
 /// Returns text as one safe line: line breaks and tabs become spaces, unsafe characters are escaped.
 pub fn printable(text: &str) -> Cow<'_, str> {
@@ -18,6 +18,32 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         }
         _ => ControlFlow::Break(()),
     })
+}
+
+/// Returns the beginning of a text: at most `max_chars` characters, and `…` if it is longer.
+pub fn truncate_chars(text: &str, max_chars: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// Truncates a text to at most `max_bytes` bytes, and appends `…` if it was longer.
+pub fn truncate_bytes(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        text.truncate(floor_char_boundary(text, max_bytes));
+        text.push('…');
+    }
+}
+
+/// Returns the last character boundary of a text that is not after the byte `at`.
+pub fn floor_char_boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+}
+
+/// Returns the message of the innermost cause of an error. It is the most specific one, and has no URL.
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    iter::successors(Some(error), |&cause| cause.source()).last().unwrap_or(error).to_string()
 }
 
 /// Returns the lines of a text, each [`printable`].
@@ -186,7 +212,7 @@ fn is_ideograph(c: char) -> bool {
 /// Splits text into pieces, each with the style after it; the last style is empty.
 fn split_styles(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = Some(text);
-    std::iter::from_fn(move || {
+    iter::from_fn(move || {
         let text = rest.take()?;
         let found = text.match_indices('\x1b').find_map(|(at, _)| Some((at, style_length(&text[at..])?)));
         let Some((at, length)) = found else { return Some((text, "")) };
@@ -216,6 +242,22 @@ fn style_length(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn truncates_at_characters() {
+        for (text, max, by_chars, by_bytes) in [
+            ("", 0, "", ""),
+            ("aé", 2, "aé", "a…"),
+            ("aéb", 3, "aéb", "aé…"),
+            ("世界", 1, "世…", "…"),
+            ("ab", 0, "…", "…"),
+        ] {
+            let mut bytes = text.to_owned();
+            truncate_bytes(&mut bytes, max);
+            assert_eq!((&*truncate_chars(text, max), bytes.as_str()), (by_chars, by_bytes), "{text}");
+        }
+        assert_eq!([0, 1, 2, 3, 9].map(|at| floor_char_boundary("é世", at)), [0, 0, 2, 2, 5]);
+    }
 
     #[test]
     fn escapes_terminal_control_characters() {

@@ -3,8 +3,11 @@
 
 use serde_json::Value;
 
-use super::{plan_draft::called_tool, prompt::truncate, tool_selection::ToolOffer};
-use crate::{config::Diagnostics, model::JsonObject};
+use super::{plan_draft::called_tool, tool_selection::ToolOffer};
+use crate::{
+    config::Diagnostics,
+    model::{JsonObject, text::truncate_chars},
+};
 
 /// The maximum number of schemas for one step of a pointer: variants and references can expand a small schema a lot.
 const MAX_VARIANTS: usize = 64;
@@ -24,7 +27,8 @@ pub(super) fn invalid_bindings(answer: &JsonObject, offers: &[ToolOffer<'_>]) ->
                 continue;
             };
             if let Err(reason) = check_pointer(schema, pointer) {
-                let [argument, pointer] = [text_at(binding, "arg"), pointer].map(|word| truncate(word, MAX_WORD_CHARS));
+                let [argument, pointer] =
+                    [text_at(binding, "arg"), pointer].map(|word| truncate_chars(word, MAX_WORD_CHARS));
                 let task = text_at(task, "id");
                 found.push(format!(
                     "in task `{task}`: the argument `{argument}` is bound to `{pointer}` of the result of `{source}`, \
@@ -74,7 +78,7 @@ fn check_pointer(root: &JsonObject, pointer: &str) -> Result<(), String> {
             return Err(format!("{place} {}", reasons.join(", or ")));
         }
         meant = inside;
-        walked += &format!("/{}", truncate(&step, MAX_WORD_CHARS));
+        walked += &format!("/{}", truncate_chars(&step, MAX_WORD_CHARS));
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{goal::Goal, prompt::truncate, tool_selection::ToolOffer};
+use super::{goal::Goal, tool_selection::ToolOffer};
 use crate::{
     config,
-    model::{JsonObject, json_candidates, split_reasoning},
+    model::{JsonObject, json_candidates, split_reasoning, text::truncate_chars},
 };
 
 /// The first lines of every plan file.
@@ -97,7 +97,7 @@ fn write_tasks(mut text: String, answer: &JsonObject, offers: &[ToolOffer<'_>], 
                 }
                 if let Some(offer) = called_tool(task, offers) {
                     let about = offer.tool.description.as_deref().or(offer.tool.title.as_deref()).unwrap_or_default();
-                    let about = truncate(about.lines().next().unwrap_or_default(), MAX_DESCRIPTION_CHARS);
+                    let about = truncate_chars(about.lines().next().unwrap_or_default(), MAX_DESCRIPTION_CHARS);
                     text.push_str(&comment(&format!("{}: {about}", offer.name())));
                 }
                 let id = task.get("id").and_then(Value::as_str).unwrap_or_default();
@@ -117,7 +117,8 @@ fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
     let mut look = |value: Option<&Value>, known: &[&str], place: &str| {
         let keys = value.and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key);
         found.extend(
-            keys.filter(|key| !known.contains(&key.as_str())).map(|key| format!("`{}` of {place}", truncate(key, 64))),
+            keys.filter(|key| !known.contains(&key.as_str()))
+                .map(|key| format!("`{}` of {place}", truncate_chars(key, 64))),
         );
     };
     let tasks = answer.get("tasks").and_then(Value::as_array);
@@ -130,7 +131,7 @@ fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
         }
     }
     let rest = answer.keys().filter(|key| !keys.contains(&key.as_str()));
-    found.extend(rest.map(|key| format!("`{}` of the plan", truncate(key, 64))));
+    found.extend(rest.map(|key| format!("`{}` of the plan", truncate_chars(key, 64))));
     found
 }
 
@@ -138,7 +139,7 @@ fn find_unknown_keys(answer: &JsonObject, keys: &[&str]) -> Vec<String> {
 pub(super) fn write_unreadable(goal: &Goal<'_>, answer: &str) -> PlanDraft {
     let mut text = FILE_HEADER.to_owned();
     text.push_str("# The model answered with no plan, but with this:\n#\n");
-    for line in truncate(answer, MAX_ANSWER_CHARS).lines() {
+    for line in truncate_chars(answer, MAX_ANSWER_CHARS).lines() {
         text.push_str(&comment(line));
     }
     text.push_str(&to_yaml(&json!({"name": plan_name(goal.text), "description": goal.text, "tasks": []})));

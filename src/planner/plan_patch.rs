@@ -7,7 +7,7 @@ use super::{
     bindings,
     goal::{Goal, PlanError, PlanningContext},
     plan_draft::{self, PlanDraft},
-    prompt::{self, RULES, truncate},
+    prompt::{self, RULES},
     repair_loop::{AnswerValidator, PlannerLog, PlanningObserver, UNREACHABLE_AGENT, plan_with_repairs},
     schema::{self, TaskIds},
     token_limit::TokenLimit,
@@ -17,7 +17,7 @@ use crate::{
     config::{AgentsFile, Diagnostics, PatchContext, load_plan_patch},
     model::{
         ChatMessage, ChatRequest, ChatRole, JsonObject, Plan, PlanPatch, ReplanRequest, ReplySchema, TaskProgress,
-        TaskSnapshot,
+        TaskSnapshot, text::truncate_chars,
     },
 };
 
@@ -172,31 +172,33 @@ fn user_prompt(request: &ReplanRequest) -> String {
 fn task_line(TaskSnapshot { task, progress: standing }: &TaskSnapshot, max_chars: usize) -> Value {
     let mut line = json!({"task": task.id});
     if let Some(title) = &task.title {
-        line["title"] = truncate(title, MAX_WORK_CHARS).into();
+        line["title"] = truncate_chars(title, MAX_WORK_CHARS).into();
     }
     let tools: Vec<String> = task.routes().iter().map(|route| format!("{}.{}", route.agent, route.tool)).collect();
     match tools.as_slice() {
         [] => {
-            line["prompt"] =
-                truncate(&task.prompt().map_or_else(String::new, |asked| asked.prompt.0.to_string()), MAX_WORK_CHARS)
-                    .into()
+            line["prompt"] = truncate_chars(
+                &task.prompt().map_or_else(String::new, |asked| asked.prompt.0.to_string()),
+                MAX_WORK_CHARS,
+            )
+            .into()
         }
         [tool] => line["tool"] = tool.as_str().into(),
         tools => line["tools"] = json!(tools),
     }
     if let Some(arguments) = task.arguments() {
-        line["args"] = truncate(&arguments.0.to_string(), MAX_WORK_CHARS).into();
+        line["args"] = truncate_chars(&arguments.0.to_string(), MAX_WORK_CHARS).into();
     }
     if !task.needs.is_empty() {
         line["depends_on"] = json!(task.needs);
     }
     let status = match standing {
         TaskProgress::Succeeded(result) => {
-            line["result"] = truncate(result, max_chars).into();
+            line["result"] = truncate_chars(result, max_chars).into();
             "succeeded"
         }
         TaskProgress::NoResult(reason) => {
-            line["reason"] = truncate(reason, max_chars).into();
+            line["reason"] = truncate_chars(reason, max_chars).into();
             "failed or skipped"
         }
         TaskProgress::Running => "running",

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::tool_selection::ToolOffer;
+use crate::model::{JsonObject, text::truncate_chars};
 
 /// The maximum length of a tool's description and of each of its schemas.
 const MAX_DESCRIPTION_CHARS: usize = 1_000;
@@ -54,7 +55,7 @@ pub(super) fn tools_prompt(offers: &[ToolOffer<'_>], hidden: usize) -> String {
 fn tool_line(offer: &ToolOffer<'_>) -> String {
     let tool = offer.tool;
     let about = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or_default();
-    let mut line = json!({"tool": offer.name(), "about": truncate(about, MAX_DESCRIPTION_CHARS)});
+    let mut line = json!({"tool": offer.name(), "about": truncate_chars(about, MAX_DESCRIPTION_CHARS)});
     line["args"] = bounded_schema(&tool.input_schema);
     if let Some(output) = &tool.output_schema {
         line["result"] = bounded_schema(output);
@@ -63,12 +64,12 @@ fn tool_line(offer: &ToolOffer<'_>) -> String {
 }
 
 /// Returns the schema, or the beginning of its text if it is too large.
-fn bounded_schema(schema: &crate::model::JsonObject) -> Value {
+fn bounded_schema(schema: &JsonObject) -> Value {
     let mut schema = schema.clone();
     schema.remove("$schema");
     let schema = Value::Object(schema);
     let text = schema.to_string();
-    if text.len() <= MAX_SCHEMA_CHARS { schema } else { truncate(&text, MAX_SCHEMA_CHARS).into() }
+    if text.len() <= MAX_SCHEMA_CHARS { schema } else { truncate_chars(&text, MAX_SCHEMA_CHARS).into() }
 }
 
 /// Returns the prompt that asks for a repair, with the diagnostics of the last plan.
@@ -79,12 +80,4 @@ pub(super) fn repair_prompt(mistakes: &[String]) -> String {
          whole plan, mended, as one JSON object of the same form and nothing else.",
         mistakes.join("\n")
     )
-}
-
-/// Truncates text to `max_chars` characters and appends `…` if it was longer.
-pub(super) fn truncate(text: &str, max_chars: usize) -> String {
-    match text.char_indices().nth(max_chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

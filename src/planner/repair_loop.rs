@@ -14,7 +14,7 @@ use crate::{
     llm::Llm,
     model::{
         ChatError, ChatMessage, ChatPart, ChatReply, ChatRequest, ChatRole, JsonObject, PlannerExchange, ReplyStatus,
-        tool_call_markup,
+        text::truncate_chars, tool_call_markup,
     },
 };
 
@@ -158,7 +158,7 @@ fn evaluate<J: AnswerValidator>(
     let is_empty = tasks.is_none_or(|tasks| tasks.is_null() || tasks.as_array().is_some_and(Vec::is_empty));
     let analysis = object.get("analysis").and_then(Value::as_str).map(str::trim).unwrap_or_default();
     if is_empty && !judge.allows_no_tasks() && !analysis.is_empty() {
-        return Err(AnswerRejection::NoTasks(prompt::truncate(analysis, MAX_ANALYSIS_CHARS)));
+        return Err(AnswerRejection::NoTasks(truncate_chars(analysis, MAX_ANALYSIS_CHARS).into_owned()));
     }
     let too_many = too_many_tasks(judge, tasks);
     let (draft, mistakes) = match (judge.validate(&object), too_many) {
@@ -257,8 +257,8 @@ fn reject_unreadable<J: AnswerValidator>(judge: &J, answer: &str, problem: Answe
     let told = vec![format!("- {message}")];
     let mistakes = Diagnostics::for_file(judge.file_name(), code, message);
     let mistakes = help.into_iter().fold(mistakes, Diagnostics::with_help);
-    let answer =
-        if answer.trim().is_empty() { "(nothing)".to_owned() } else { prompt::truncate(answer, MAX_ECHO_CHARS) };
+    let answer = if answer.trim().is_empty() { "(nothing)" } else { answer };
+    let answer = truncate_chars(answer, MAX_ECHO_CHARS).into_owned();
     AnswerRejection::Repairable(RepairRequest { rejected: RejectedPlan { text, mistakes }, answer, problems: told })
 }
 

@@ -3,13 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use futures::{FutureExt, future::BoxFuture};
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -100,24 +101,24 @@ impl RuntimeHost {
 
     /// Drains the latest progress of all calls.
     pub(super) fn drain_progress(&self) -> IndexMap<AttemptId, Progress> {
-        std::mem::take(&mut *lock(&self.latest_progress))
+        std::mem::take(&mut *self.latest_progress.lock())
     }
 
     /// Adds a piece of a synthesis's text.
     pub(super) fn push_delta(&self, attempt: &AttemptId, delta: &str) {
-        lock(&self.text_deltas).entry(attempt.clone()).or_default().push_str(delta);
+        self.text_deltas.lock().entry(attempt.clone()).or_default().push_str(delta);
         self.notify.notify_one();
     }
 
     /// Drains the text since the last call.
     pub(super) fn drain_deltas(&self) -> IndexMap<AttemptId, String> {
-        std::mem::take(&mut *lock(&self.text_deltas))
+        std::mem::take(&mut *self.text_deltas.lock())
     }
 
     /// Sends the agent its answer, if it still waits.
     pub(super) fn answer_elicitation(&self, request: &RequestId, answer: Answer) {
         if let Some(PendingRequest { response: ResponseSender::Elicitation(reply), .. }) =
-            lock(&self.pending_requests).remove(request)
+            self.pending_requests.lock().remove(request)
         {
             let _ = reply.send(answer);
         }
@@ -126,7 +127,7 @@ impl RuntimeHost {
     /// Sends the agent its reply, if it still waits.
     pub(super) fn answer_sampling(&self, request: &RequestId, result: Result<ChatReply, ChatError>) {
         if let Some(PendingRequest { response: ResponseSender::Sampling(reply), .. }) =
-            lock(&self.pending_requests).remove(request)
+            self.pending_requests.lock().remove(request)
         {
             let _ = reply.send(result);
         }
@@ -135,7 +136,7 @@ impl RuntimeHost {
     /// Returns a token that is cancelled when the agent no longer waits for `request`; already cancelled if it does not
     /// wait now.
     pub(super) fn withdrawal_token(&self, request: &RequestId) -> CancellationToken {
-        match lock(&self.pending_requests).get(request) {
+        match self.pending_requests.lock().get(request) {
             Some(waiting) => waiting.withdrawn.clone(),
             None => {
                 let gone = CancellationToken::new();
@@ -164,7 +165,8 @@ impl RuntimeHost {
         let number = self.next_request.fetch_add(1, Ordering::Relaxed);
         let request = RequestId::from(format!("{asker}/{number}"));
         let withdrawn = CancellationToken::new();
-        lock(&self.pending_requests)
+        self.pending_requests
+            .lock()
             .insert(request.clone(), PendingRequest { response: reply, withdrawn: withdrawn.clone() });
         (request.clone(), WithdrawGuard { host: self, request, withdrawn })
     }
@@ -179,7 +181,7 @@ struct WithdrawGuard<'h> {
 
 impl Drop for WithdrawGuard<'_> {
     fn drop(&mut self) {
-        lock(&self.host.pending_requests).remove(&self.request);
+        self.host.pending_requests.lock().remove(&self.request);
         self.withdrawn.cancel();
     }
 }
@@ -216,7 +218,7 @@ impl Host for RuntimeHost {
     }
 
     fn on_progress(&self, attempt: &AttemptId, progress: Progress) {
-        lock(&self.latest_progress).insert(attempt.clone(), progress);
+        self.latest_progress.lock().insert(attempt.clone(), progress);
         self.notify.notify_one();
     }
 
@@ -225,9 +227,4 @@ impl Host for RuntimeHost {
             tracing::warn!("a log message of an agent was dropped: {error}");
         }
     }
-}
-
-/// Returns the locked value, even after a panic elsewhere: every holder leaves it consistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

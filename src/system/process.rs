@@ -1,17 +1,12 @@
 //! Hardens the host's process, and determines the ancestors of processes.
 
-use std::{
-    collections::BTreeSet,
-    fmt, fs,
-    os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, fmt, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use nix::{
     sys::wait::{WaitPidFlag, waitpid},
     unistd::{Pid, User, getuid},
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::environment;
@@ -48,21 +43,21 @@ pub struct OwnChild(u32);
 impl OwnChild {
     /// Registers a child process, right after its start.
     pub fn new(pid: u32) -> Self {
-        OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        OWN_CHILDREN.lock().insert(pid);
         Self(pid)
     }
 }
 
 impl Drop for OwnChild {
     fn drop(&mut self) {
-        OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        OWN_CHILDREN.lock().remove(&self.0);
     }
 }
 
 /// Reaps adopted processes that have exited.
 pub fn reap_orphans() {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
-    let own = OWN_CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let own = OWN_CHILDREN.lock().clone();
     for thread in threads.flatten() {
         let Ok(children) = fs::read_to_string(thread.path().join("children")) else { continue };
         for child in children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {

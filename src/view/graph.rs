@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt::Write};
 
-use crate::model::{Plan, Task, TaskId};
+use crate::model::{Plan, Task, TaskId, text::truncate_chars};
 
 /// The maximum length of a condition, list, or question in a node, in characters.
 const MAX_LABEL_CHARS: usize = 60;
@@ -82,7 +82,7 @@ fn label_lines(task: &Task) -> Vec<String> {
         lines.push(format!("for each {} of {}", foreach.binding, expression_text(&foreach.items.0)));
     }
     if let Some(condition) = &task.condition {
-        lines.push(format!("if {}", truncate(&condition.0)));
+        lines.push(format!("if {}", truncate_chars(&condition.0, MAX_LABEL_CHARS)));
     }
     if let Some(question) = &task.approve {
         lines.push(format!("asks: {}", expression_text(&question.0)));
@@ -92,15 +92,8 @@ fn label_lines(task: &Task) -> Vec<String> {
 
 fn expression_text(value: &serde_json::Value) -> String {
     match value.as_str() {
-        Some(text) => truncate(text),
-        None => truncate(&value.to_string()),
-    }
-}
-
-fn truncate(text: &str) -> String {
-    match text.char_indices().nth(MAX_LABEL_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+        Some(text) => truncate_chars(text, MAX_LABEL_CHARS).into_owned(),
+        None => truncate_chars(&value.to_string(), MAX_LABEL_CHARS).into_owned(),
     }
 }
 

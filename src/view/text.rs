@@ -5,16 +5,14 @@ use std::time::Duration;
 pub use crate::model::text::{
     printable, printable_after, printable_lines, printable_styled, printable_text, printable_unstyled, safe_json,
 };
-use crate::model::{QuestionId, Task};
+use crate::model::{QuestionId, Task, text::truncate_chars};
 
 /// The maximum length of an agent's text in a line, in characters.
 const MAX_TEXT_CHARS: usize = 400;
 
 /// Returns [`printable`] text, truncated to fit a line of a report.
 pub fn truncated(text: &str) -> String {
-    let end = text.char_indices().nth(MAX_TEXT_CHARS).map(|(end, _)| end);
-    let shown = printable(text[..end.unwrap_or(text.len())].trim()).into_owned();
-    if end.is_some() { shown + "…" } else { shown }
+    printable(&truncate_chars(text.trim(), MAX_TEXT_CHARS)).into_owned()
 }
 
 /// Formats a duration to about three digits: `340ms`, `12.3s`, `4m05s`, `1h02m`, `3d04h`.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::diagnostic::Position;
-use crate::model::text::printable;
+use crate::model::text::{floor_char_boundary, printable};
 
 /// A file's name and text.
 #[derive(Debug)]
@@ -63,12 +63,6 @@ impl SourceFile {
         let column = self.text[self.line_starts()[line - 1]..offset].chars().count() + 1;
         Position { offset, length: end - offset, line, column }
     }
-}
-
-/// Returns the nearest character boundary at or before `at`.
-fn floor_char_boundary(text: &str, at: usize) -> usize {
-    let at = at.min(text.len());
-    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 impl miette::SourceCode for SourceFile {

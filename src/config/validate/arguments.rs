@@ -15,7 +15,7 @@ use crate::{
         },
     },
     json_schema::{self, CompiledSchema, FormatValidation, SchemaLimits, ValidationError, ValidationErrorKind},
-    model::{AgentId, ToolInfo},
+    model::{AgentId, ToolInfo, text::truncate_chars},
 };
 
 /// The maximum length of a validation message in characters. It may repeat the whole value.
@@ -148,10 +148,5 @@ fn description(tool: &ToolInfo, property: &str) -> Option<String> {
 
 /// Returns the beginning of a text on one line. The text may come from an agent.
 fn truncate(text: &str) -> String {
-    let mut short: String =
-        text.chars().take(MAX_MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
+    truncate_chars(text, MAX_MESSAGE_CHARS).replace(char::is_control, " ")
 }

@@ -7,7 +7,10 @@ use serde_json::Value;
 use crate::{
     engine::state::run::{Conversation, Run},
     json_schema::{self, CompiledSchema, FormatValidation, SchemaCheckError, SchemaLimits},
-    model::{ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates},
+    model::{
+        ChatMessage, ChatPart, Failure, FailureKind, NodeIndex, NodeKind, Prompt, ReplyStatus, json_candidates,
+        text::truncate_chars,
+    },
 };
 
 /// Limits the `output_schema` violations that are reported to the model.
@@ -125,10 +128,8 @@ const MAX_QUOTED: usize = 300;
 
 /// Returns the beginning of a model's text for an error message.
 fn quoted(text: &str) -> Option<String> {
-    let text = text.trim();
-    let end = text.char_indices().nth(MAX_QUOTED).map(|(end, _)| end);
-    let shown = end.map_or_else(|| text.to_owned(), |end| format!("{}…", &text[..end]));
-    (!shown.is_empty()).then_some(shown)
+    let shown = truncate_chars(text.trim(), MAX_QUOTED);
+    (!shown.is_empty()).then(|| shown.into_owned())
 }
 
 /// Parses an answer that must be JSON and conform to the schema; the JSON may be in a code fence or in prose. If the

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write as _, ops::Range};
 
 use pulldown_cmark::{Event, Options, Parser, Tag};
 
-use crate::model::TaskId;
+use crate::model::{TaskId, text::floor_char_boundary};
 
 /// The system prompt of a synthesis.
 pub const INSTRUCTIONS: &str = "\
@@ -76,7 +76,7 @@ fn truncate_result(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_RESULT_BYTES {
         return Cow::Borrowed(text);
     }
-    let end = (0..=MAX_RESULT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = floor_char_boundary(text, MAX_RESULT_BYTES);
     Cow::Owned(format!("{}\n(cut: {} of {} bytes are shown)", &text[..end], end, text.len()))
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::{Failure, SkipReason, TaskId};
+use crate::model::{Failure, SkipReason, TaskId, text::truncate_chars};
 
 /// The maximum number of characters of a reason, and of tasks in a notice.
 const MAX_REASON_CHARS: usize = 200;
@@ -79,10 +79,7 @@ pub fn unfinished_notice(not_done: &[UnfinishedTask]) -> Option<String> {
 /// Returns the text as a single line, truncated for a notice.
 fn truncate_to_line(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_REASON_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    truncate_chars(&line, MAX_REASON_CHARS).into_owned()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{
         session::connection_state::MAX_LOG_BYTES,
         transport::open_calls::{CallResponse, id_number},
     },
-    model::{LogMessage, Progress},
+    model::{LogMessage, Progress, text::floor_char_boundary},
 };
 
 /// The key that distinguishes requests and notifications from responses, and the number of leading bytes that are
@@ -409,9 +409,7 @@ fn read_log(params: &str) -> LogMessage {
         None => Value::Null,
         Some(data) if data.len() > MAX_LOG_BYTES && !data.starts_with('"') => {
             // Only the start of long data is kept, so it need not be parsed.
-            let mut beginning = data.chars().take(MAX_LOG_BYTES).collect();
-            crate::mcp::truncate(&mut beginning, MAX_LOG_BYTES);
-            Value::String(beginning)
+            Value::String(format!("{}…", &data[..floor_char_boundary(data, MAX_LOG_BYTES)]))
         }
         Some(data) => lenient_json::parse_value(data).unwrap_or(Value::Null),
     };

@@ -11,6 +11,8 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
+use crate::model::text::truncate_bytes;
+
 /// The number of positions in a line at which a message behind other text is searched for.
 const MAX_MESSAGE_STARTS: usize = 64;
 /// The length of the excerpt of unreadable text in an error, in bytes.
@@ -235,7 +237,7 @@ impl<'a> JsonScanner<'a> {
 /// Describes unreadable text: the reason and the start of the text.
 pub(crate) fn describe_unreadable(why: impl std::fmt::Display, text: &str) -> String {
     let mut shown = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    crate::mcp::truncate(&mut shown, MAX_EXCERPT_BYTES);
+    truncate_bytes(&mut shown, MAX_EXCERPT_BYTES);
     if shown.is_empty() { why.to_string() } else { format!("{why}; it begins with `{shown}`") }
 }
 

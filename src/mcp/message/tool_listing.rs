@@ -13,7 +13,7 @@ use super::{
     lenient_json::{self, RawMembers},
     server_info,
 };
-use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo};
+use crate::model::{AgentSpec, Effect, JsonObject, ToolInfo, text::truncate_bytes};
 
 /// The maximum number of pages. Some servers return cursors forever.
 pub(crate) const MAX_PAGES: usize = 1_000;
@@ -224,7 +224,7 @@ impl ToolListing {
         };
         let text = |value: Option<Value>| match value {
             Some(Value::String(mut text)) => {
-                crate::mcp::truncate(&mut text, MAX_DESCRIPTION_BYTES);
+                truncate_bytes(&mut text, MAX_DESCRIPTION_BYTES);
                 Some(text)
             }
             _ => None,

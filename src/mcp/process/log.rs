@@ -4,10 +4,11 @@ use std::{
     collections::VecDeque,
     fs::OpenOptions,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     fs::File,
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{mcp::lock, model::AgentId, system::files};
+use crate::{model::AgentId, system::files};
 
 /// The size at which a log is rotated to `AGENT.log.1`.
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
@@ -78,7 +79,7 @@ impl AgentLog {
 
     /// Starts the section of a new process, and clears the tail of the previous one.
     pub(crate) fn begin_process(&self, command: &str, pid: u32) {
-        lock(&self.tail).clear();
+        self.tail.lock().clear();
         self.try_write(format!("--- {} {command} (process {pid}) ---\n", jiff::Timestamp::now()).into_bytes());
     }
 
@@ -115,7 +116,7 @@ impl AgentLog {
         if text.is_empty() {
             return;
         }
-        let mut tail = lock(&self.tail);
+        let mut tail = self.tail.lock();
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
@@ -125,7 +126,7 @@ impl AgentLog {
     /// Returns the last lines for an error message. Waits briefly for the remaining output of an exited process.
     pub(crate) async fn tail(&self, ended: &CancellationToken) -> Vec<String> {
         let _ = tokio::time::timeout(TAIL_TIMEOUT, ended.cancelled()).await;
-        lock(&self.tail).iter().cloned().collect()
+        self.tail.lock().iter().cloned().collect()
     }
 
     /// Waits until all entries are in the file, for at most [`TAIL_TIMEOUT`].

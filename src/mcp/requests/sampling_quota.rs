@@ -1,13 +1,9 @@
 //! Enforces the sampling quota of one agent in a run, over all its connections.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use rmcp::model::{ErrorCode, ErrorData};
 
-use crate::{
-    mcp::lock,
-    model::{ChatError, ChatReply, ChatRequest, Consent, SamplingPolicy},
-};
+use crate::model::{ChatError, ChatReply, ChatRequest, Consent, SamplingPolicy};
 
 /// The JSON-RPC error code of a sampling request that the user rejects (MCP 2025-11-25, sampling).
 pub(crate) const USER_REJECTED: ErrorCode = ErrorCode(-1);
@@ -43,7 +39,7 @@ impl SamplingQuota {
 
     /// Adds the usage of earlier processes of the run.
     pub(crate) fn restore_usage(&self, requests: u64, tokens: u64) {
-        let mut spent = lock(&self.usage);
+        let mut spent = self.usage.lock();
         spent.requests = spent.requests.saturating_add(requests);
         spent.tokens = spent.tokens.saturating_add(tokens);
     }
@@ -59,7 +55,7 @@ impl SamplingQuota {
     /// Returns the JSON-RPC error that names the exceeded limit.
     pub(crate) fn reserve(&self, chat: &ChatRequest) -> Result<Reservation<'_>, ErrorData> {
         let tokens = chat.estimate_tokens();
-        let mut spent = lock(&self.usage);
+        let mut spent = self.usage.lock();
         if let Some(cap) = self.policy.max_requests.filter(|cap| spent.requests >= *cap) {
             let message = format!("no further request in this run: `sampling.max_requests` is {cap}");
             return Err(ErrorData::new(USER_REJECTED, message, None));
@@ -92,7 +88,7 @@ impl Reservation<'_> {
             Err(_) => Some(0),
         };
         if let Some(used) = used {
-            let mut spent = lock(&self.quota.usage);
+            let mut spent = self.quota.usage.lock();
             spent.tokens = spent.tokens.saturating_sub(self.tokens).saturating_add(used);
         }
     }
@@ -101,7 +97,7 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.sent {
-            let mut spent = lock(&self.quota.usage);
+            let mut spent = self.quota.usage.lock();
             spent.tokens = spent.tokens.saturating_sub(self.tokens);
             spent.requests = spent.requests.saturating_sub(1);
         }
@@ -147,10 +143,10 @@ mod tests {
         );
         first.settle(&reply(Some(Usage { input_tokens: 3, output_tokens: 5 })));
         let third = sent(allowance.reserve(&chat(98)).unwrap());
-        assert_eq!(lock(&allowance.usage).tokens, 208);
+        assert_eq!(allowance.usage.lock().tokens, 208);
         second.settle(&reply(None));
         third.settle(&Err(ChatError::Endpoint { message: "overloaded".to_owned(), status: None }));
-        assert_eq!(lock(&allowance.usage).tokens, 108);
+        assert_eq!(allowance.usage.lock().tokens, 108);
     }
 
     #[test]
@@ -158,7 +154,7 @@ mod tests {
         let allowance = quota(Some(1_000), Some(2));
         drop(allowance.reserve(&chat(98)).unwrap());
         drop(sent(allowance.reserve(&chat(98)).unwrap()));
-        let spent = lock(&allowance.usage);
+        let spent = allowance.usage.lock();
         assert_eq!((spent.tokens, spent.requests), (100, 1));
     }
 

@@ -3,10 +3,11 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rmcp::{
     ClientHandler as _, ClientLifecycleMode, ClientServiceExt as _, Peer, RoleClient,
     model::{LoggingLevel, ProtocolVersion, SetLevelRequestParams},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     mcp::{
-        Options, UnreachablePolicy, failure, lock,
+        Options, UnreachablePolicy, failure,
         process::{
             child::{Child, PipePurpose},
             log::AgentLog,
@@ -444,7 +445,7 @@ impl Connection {
 
     /// Returns the tools as last listed.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        lock(&self.catalog).clone()
+        self.catalog.lock().clone()
     }
 
     /// Returns the tools, or `None` if they must be listed again: after an announced change, or if `tool` is missing.
@@ -469,7 +470,7 @@ impl Connection {
         match listing.await {
             Ok(Ok(catalog)) => {
                 let catalog = Arc::new(catalog);
-                let earlier = std::mem::replace(&mut *lock(&self.catalog), catalog.clone());
+                let earlier = std::mem::replace(&mut *self.catalog.lock(), catalog.clone());
                 for warning in catalog.info.warnings.iter().filter(|new| !earlier.info.warnings.contains(new)) {
                     self.state.warn_rate_limited(warning);
                 }

@@ -4,12 +4,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rmcp::model::{ClientRequest, ErrorCode, ErrorData, RequestId};
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Session;
 use crate::{
     mcp::{
-        Host, SamplingSupport, failure, lock,
+        Host, SamplingSupport, failure,
         message::codec::{ExpectedResult, PendingRequests},
         requests::{
             elicitation, sampling,
@@ -29,6 +30,7 @@ use crate::{
     },
     model::{
         AgentId, Answer, AttemptId, ChatPart, ChatReply, ChatRequest, Elicitation, Form, LogMessage, Origin, Progress,
+        text::truncate_bytes,
     },
 };
 
@@ -104,24 +106,24 @@ impl OpenRequests {
             _ => ExpectedResult::Other,
         };
         if let Some(id) = id_number(id) {
-            lock(&self.0).insert(id, expected);
+            self.0.lock().insert(id, expected);
         }
         expected
     }
 
     /// Removes the request, and returns whether it was open.
     pub(crate) fn remove(&self, id: &RequestId) -> bool {
-        id_number(id).is_some_and(|id| lock(&self.0).remove(&id).is_some())
+        id_number(id).is_some_and(|id| self.0.lock().remove(&id).is_some())
     }
 }
 
 impl PendingRequests for ConnectionState {
     fn expected_result(&self, id: i64) -> Option<ExpectedResult> {
-        if self.calls.is_open(id) { Some(ExpectedResult::Call) } else { lock(&self.requests.0).get(&id).copied() }
+        if self.calls.is_open(id) { Some(ExpectedResult::Call) } else { self.requests.0.lock().get(&id).copied() }
     }
 
     fn single_open(&self) -> Option<i64> {
-        let requests = lock(&self.requests.0);
+        let requests = self.requests.0.lock();
         let open = self.calls.first_open().into_iter().flatten().chain(requests.keys().copied());
         match open.collect::<Vec<_>>().as_slice() {
             [only] => Some(*only),
@@ -253,7 +255,7 @@ impl ConnectionState {
     /// # Errors
     /// Returns a JSON-RPC error for the agent if there were too many.
     fn count_question(&self, asker: &RequestScope) -> Result<(), ErrorData> {
-        let mut questions = lock(&self.questions);
+        let mut questions = self.questions.lock();
         let count = questions.entry(asker.origin.attempt.clone()).or_default();
         *count = count.saturating_add(1);
         if *count <= elicitation::MAX_QUESTIONS {
@@ -337,7 +339,7 @@ impl ConnectionState {
     /// Forwards a log message within the rate limit. Reports the number of dropped messages at the end of the second.
     pub(crate) fn log(self: &Arc<Self>, mut message: LogMessage) {
         if let Some(logger) = &mut message.logger {
-            crate::mcp::truncate(logger, MAX_LOGGER_BYTES);
+            truncate_bytes(logger, MAX_LOGGER_BYTES);
         }
         if matches!(message.data, Value::Object(_) | Value::Array(_)) {
             let json = message.data.to_string();
@@ -346,10 +348,10 @@ impl ConnectionState {
             }
         }
         if let Value::String(text) = &mut message.data {
-            crate::mcp::truncate(text, MAX_LOG_BYTES);
+            truncate_bytes(text, MAX_LOG_BYTES);
         }
         let now = Instant::now();
-        let mut gate = lock(&self.logs);
+        let mut gate = self.logs.lock();
         if now.duration_since(gate.window_start) >= Duration::from_secs(1) && gate.dropped == 0 {
             (gate.window_start, gate.passed) = (now, 0);
         }
@@ -374,7 +376,7 @@ impl ConnectionState {
     }
 
     fn report_dropped_logs(&self) {
-        let mut gate = lock(&self.logs);
+        let mut gate = self.logs.lock();
         let dropped = std::mem::take(&mut gate.dropped);
         (gate.window_start, gate.passed) = (Instant::now(), 0);
         drop(gate);
@@ -425,6 +427,6 @@ fn consent_message(chat: &ChatRequest) -> String {
         ChatPart::ToolResult { text, .. } => text,
     });
     let mut prompt = chat.system.iter().map(String::as_str).chain(parts).collect::<Vec<_>>().join("\n");
-    crate::mcp::truncate(&mut prompt, MAX_CONSENT_PROMPT_BYTES);
+    truncate_bytes(&mut prompt, MAX_CONSENT_PROMPT_BYTES);
     format!("may it ask the language model, for up to {} tokens? Its prompt:\n{prompt}", chat.max_tokens)
 }

@@ -4,16 +4,15 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Mutex,
     time::Duration,
 };
 
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    mcp::lock,
     model::{AgentSpec, Transport},
     system::{clock, files},
 };
@@ -70,7 +69,7 @@ impl EraCache {
     pub(crate) fn get(&self, spec: &AgentSpec) -> Option<Era> {
         let path = self.path.as_deref()?;
         let key = cache_key(spec)?;
-        let _guard = lock(&self.file);
+        let _guard = self.file.lock();
         let entry = *read(path).eras.get(&key)?;
         let age = now().checked_sub(entry.at)?;
         (age < MAX_AGE.as_secs()).then_some(entry.era)
@@ -79,7 +78,7 @@ impl EraCache {
     /// Stores the era for later runs. If writing fails, the next run detects the era again.
     pub(crate) fn put(&self, spec: &AgentSpec, era: Era) {
         let (Some(path), Some(key)) = (self.path.as_deref(), cache_key(spec)) else { return };
-        let _guard = lock(&self.file);
+        let _guard = self.file.lock();
         let mut entries = read(path);
         entries.put(key, EraEntry { era, at: now() });
         if let Err(error) = write(path, &entries) {

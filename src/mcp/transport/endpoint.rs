@@ -8,7 +8,7 @@ use rmcp::transport::{
 };
 
 use super::http::common_headers;
-use crate::model::{AgentSpec, Failure, FailureKind};
+use crate::model::{AgentSpec, Failure, FailureKind, redact_url};
 
 /// The idle time after which a pooled connection is dropped. Most servers close idle connections after five seconds,
 /// and a request on a closing connection may or may not have been handled.
@@ -56,7 +56,7 @@ impl HttpEndpoint {
         }
         let client = build_client(&parsed, spec.startup_timeout)
             .map_err(|error| wrong(format!("no HTTP client could be made: {error}")))?;
-        let shown = redacted_url(&parsed);
+        let shown = redact_url(parsed.as_str());
         Ok(Self {
             startup_timeout: spec.startup_timeout,
             url: parsed,
@@ -97,12 +97,15 @@ fn build_client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Resul
         let from = attempt.previous().last().map(reqwest::Url::origin);
         if from.as_ref() != Some(&attempt.url().origin()) {
             // Headers may contain secrets, and not all of those are known.
-            let to = format!("`{}`, another origin", redacted_url(attempt.url()));
+            let to = format!("`{}`, another origin", redact_url(attempt.url().as_str()));
             attempt.error(to)
         } else if !matches!(attempt.status().as_u16(), 307 | 308) {
             // Other redirects turn a POST into a GET without the message.
-            let to =
-                format!("`{}` with HTTP {}, which loses the message", redacted_url(attempt.url()), attempt.status());
+            let to = format!(
+                "`{}` with HTTP {}, which loses the message",
+                redact_url(attempt.url().as_str()),
+                attempt.status()
+            );
             attempt.error(to)
         } else if attempt.previous().len() > MAX_REDIRECTS {
             attempt.error("one address after the other, more than five")
@@ -125,9 +128,4 @@ fn build_client(url: &reqwest::Url, connect_timeout: Duration) -> reqwest::Resul
         (true, _) => builder.no_proxy().build(),
         (false, _) => builder.build(),
     }
-}
-
-/// Returns the URL for error messages, without user, password, and query, which may be secrets.
-fn redacted_url(url: &reqwest::Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

@@ -22,6 +22,7 @@ use crate::{
             lenient_json,
         },
     },
+    model::text::{root_cause, truncate_bytes},
     system::clock,
 };
 
@@ -125,18 +126,9 @@ fn is_tls(error: &reqwest::Error) -> bool {
         .any(|sign| said.contains(sign))
 }
 
-/// Returns the last cause of an error, the most specific one.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
-}
-
 fn body_excerpt(body: &str) -> String {
     let mut text = body.split_whitespace().collect::<Vec<_>>().join(" ");
-    crate::mcp::truncate(&mut text, 300);
+    truncate_bytes(&mut text, 300);
     if text.is_empty() { text } else { format!(": {text}") }
 }
 

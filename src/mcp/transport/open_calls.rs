@@ -3,18 +3,19 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use rmcp::model::{ErrorData, NumberOrString, RequestId};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    mcp::{call::checkpoint::RemoteTaskCheckpoint, lock, message::tool_result::CallResult},
-    model::{AttemptId, Failure, Progress},
+    mcp::{call::checkpoint::RemoteTaskCheckpoint, message::tool_result::CallResult},
+    model::{AttemptId, Failure, Progress, text::truncate_bytes},
 };
 
 /// The largest size of a stored progress message, in bytes. It is displayed on one line.
@@ -94,9 +95,9 @@ impl CallState {
     /// Records the progress of the call. Notifications can arrive out of order, so the highest value is kept.
     pub(crate) fn report(&self, mut progress: Progress) {
         if let Some(message) = &mut progress.message {
-            crate::mcp::truncate(message, MAX_PROGRESS_MESSAGE_BYTES);
+            truncate_bytes(message, MAX_PROGRESS_MESSAGE_BYTES);
         }
-        let mut mailbox = lock(&self.mailbox);
+        let mut mailbox = self.mailbox.lock();
         mailbox.has_new_progress = true;
         if mailbox.progress.as_ref().is_none_or(|kept| kept.progress <= progress.progress) {
             mailbox.progress = Some(progress);
@@ -107,19 +108,18 @@ impl CallState {
 
     /// Records a progress message without a number, as one step.
     pub(crate) fn report_message(&self, message: &str) {
-        let end = message.char_indices().nth(MAX_PROGRESS_MESSAGE_BYTES).map_or(message.len(), |(end, _)| end);
-        let kept = lock(&self.mailbox).progress.clone();
+        let kept = self.mailbox.lock().progress.clone();
         let (progress, total) = match kept {
             Some(Progress { progress, total: Some(total), .. }) => (progress, Some(total)),
             Some(Progress { progress, total: None, .. }) => (progress + 1.0, None),
             None => (1.0, None),
         };
-        self.report(Progress { progress, total, message: Some(message[..end].to_owned()) });
+        self.report(Progress { progress, total, message: Some(message.to_owned()) });
     }
 
     /// Returns the highest progress if any was reported since the last call.
     pub(crate) fn new_progress(&self) -> Option<Progress> {
-        let mut mailbox = lock(&self.mailbox);
+        let mut mailbox = self.mailbox.lock();
         if std::mem::take(&mut mailbox.has_new_progress) { mailbox.progress.clone() } else { None }
     }
 
@@ -136,7 +136,7 @@ impl CallState {
 
     /// Returns the number of answers that the agent waits for.
     pub(crate) fn pending_answers(&self) -> PendingAnswers {
-        lock(&self.mailbox).pending_answers
+        self.mailbox.lock().pending_answers
     }
 
     /// Waits for progress, a question, an answer, or a transport failure.
@@ -156,7 +156,7 @@ impl CallState {
     }
 
     fn update_wait_count(&self, source: AnswerSource, change: impl Fn(usize) -> usize) {
-        let mut mailbox = lock(&self.mailbox);
+        let mut mailbox = self.mailbox.lock();
         let count = match source {
             AnswerSource::Person => &mut mailbox.pending_answers.people,
             AnswerSource::Host => &mut mailbox.pending_answers.host,
@@ -235,25 +235,25 @@ impl OpenCalls {
     /// without a response when none can arrive.
     pub(crate) fn open(&self, request: i64, call: &Arc<CallState>) -> oneshot::Receiver<CallResponse> {
         let (sender, answer) = oneshot::channel();
-        lock(&self.table).open.insert(request, OpenCall { call: call.clone(), response: sender });
+        self.table.lock().open.insert(request, OpenCall { call: call.clone(), response: sender });
         answer
     }
 
     /// Returns whether the request belongs to a call and waits for its response.
     pub(crate) fn is_open(&self, request: i64) -> bool {
-        lock(&self.table).open.contains_key(&request)
+        self.table.lock().open.contains_key(&request)
     }
 
     /// Returns the IDs of up to two open requests.
     pub(crate) fn first_open(&self) -> [Option<i64>; 2] {
-        let table = lock(&self.table);
+        let table = self.table.lock();
         let mut ids = table.open.keys().copied();
         [ids.next(), ids.next()]
     }
 
     /// Delivers the response to a call. A response without an open request is dropped.
     pub(crate) fn deliver(&self, request: i64, answer: CallResponse) {
-        let open = lock(&self.table).open.remove(&request);
+        let open = self.table.lock().open.remove(&request);
         if let Some(open) = open {
             // The receiver may have been dropped meanwhile.
             let _ = open.response.send(answer);
@@ -262,17 +262,17 @@ impl OpenCalls {
 
     /// Returns the call of a progress token or a request ID.
     pub(crate) fn find(&self, id: &RequestId) -> Option<Arc<CallState>> {
-        lock(&self.table).open.get(&id_number(id)?).map(|open| open.call.clone())
+        self.table.lock().open.get(&id_number(id)?).map(|open| open.call.clone())
     }
 
     /// Closes a request to which no response can arrive.
     pub(crate) fn settle(&self, request: i64) {
-        lock(&self.table).open.remove(&request);
+        self.table.lock().open.remove(&request);
     }
 
     /// Marks an open request as abandoned.
     pub(crate) fn abandon(&self, request: i64) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if table.open.remove(&request).is_some() {
             table.abandoned.insert(request);
         }
@@ -281,19 +281,19 @@ impl OpenCalls {
     /// Removes an abandoned request after its late response.
     pub(crate) fn settle_abandoned(&self, id: &RequestId) {
         if let Some(request) = id_number(id) {
-            lock(&self.table).abandoned.remove(&request);
+            self.table.lock().abandoned.remove(&request);
         }
     }
 
     /// Returns whether the agent may still process an abandoned call.
     pub(crate) fn has_abandoned(&self) -> bool {
-        !lock(&self.table).abandoned.is_empty()
+        !self.table.lock().abandoned.is_empty()
     }
 
     /// Returns the calls to which a request of the agent can belong. With `request`, the ID of the stream on which it
     /// arrived, that is at most one call; otherwise all calls.
     pub(crate) fn candidates(&self, request: Option<&RequestId>) -> CandidateCalls {
-        let table = lock(&self.table);
+        let table = self.table.lock();
         match request {
             Some(id) => {
                 let call = id_number(id).and_then(|id| table.open.get(&id)).map(|open| open.call.clone());

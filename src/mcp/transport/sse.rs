@@ -5,13 +5,14 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream::BoxStream};
+use parking_lot::Mutex;
 use rmcp::{
     model::{JsonRpcMessage, ServerJsonRpcMessage},
     transport::streamable_http_client::SseError,
@@ -21,7 +22,6 @@ use sse_stream::Sse;
 use tokio::time::Instant;
 
 use crate::mcp::{
-    lock,
     message::codec::{self, ExpectedResult, Incoming, PendingRequests},
     session::connection_state::ConnectionState,
 };
@@ -44,14 +44,14 @@ pub(crate) struct ReconnectLimiter {
 impl ReconnectLimiter {
     /// Returns whether a stream after `last_event` may be opened. Counts it as empty until an event arrives.
     pub(crate) fn try_open(&self, last_event: Option<&str>) -> bool {
-        let mut in_vain = lock(&self.empty_opens);
+        let mut in_vain = self.empty_opens.lock();
         let count = in_vain.entry(last_event.unwrap_or_default().to_owned()).or_default();
         *count += 1;
         *count <= MAX_EMPTY_STREAMS
     }
 
     fn made_progress(&self, last_event: &str) {
-        lock(&self.empty_opens).remove(last_event);
+        self.empty_opens.lock().remove(last_event);
     }
 }
 

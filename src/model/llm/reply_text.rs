@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
+use crate::model::text::floor_char_boundary;
+
 /// The reasoning tags that models write if their server does not parse them.
 const REASONING_TAGS: [(&str, &str); 3] =
     [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[think]", "[/think]")];
@@ -137,10 +139,7 @@ impl ReasoningFilter {
         self.buffer.push_str(delta);
         if let State::Reasoning(close) = self.state {
             // Do not search long reasoning again for each piece.
-            let mut from = before.saturating_sub(close.len());
-            while !self.buffer.is_char_boundary(from) {
-                from -= 1;
-            }
+            let from = floor_char_boundary(&self.buffer, before.saturating_sub(close.len()));
             if occurrences(&self.buffer[from..], close).next().is_none() {
                 return String::new();
             }

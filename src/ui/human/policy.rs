@@ -1,9 +1,8 @@
 //! Policies for questions without an interactive person, and the order in which answer sources are used.
 
-use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
 
 use super::{Human, HumanResponse, answers::AnswerRules};
 use crate::{
@@ -66,7 +65,7 @@ impl RulesThenHuman {
     }
 
     fn mark_reported(&self, rule: usize) -> bool {
-        self.reported_rules.lock().unwrap_or_else(PoisonError::into_inner).insert(rule)
+        self.reported_rules.lock().insert(rule)
     }
 }
 

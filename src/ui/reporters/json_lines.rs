@@ -6,11 +6,12 @@
 use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
 use futures::executor::block_on;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -94,7 +95,7 @@ impl<W: Send> Reporter for JsonLines<W> {
     }
 
     fn report_delta(&mut self, attempt: &AttemptId, text: &str) {
-        lock(&self.pending).add(TextDelta {
+        self.pending.lock().add(TextDelta {
             after_seq: *self.durable_seq.borrow(),
             attempt: attempt.clone(),
             text: text.to_owned(),
@@ -147,11 +148,6 @@ impl PendingDeltas {
     }
 }
 
-/// No change of the deltas can panic halfway, so a poisoned lock is safe to use.
-fn lock(heard: &Mutex<PendingDeltas>) -> MutexGuard<'_, PendingDeltas> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A piece of answer text among the events. It is not an event: it has no sequence number and is not in the journal.
 #[derive(Serialize)]
 struct DeltaLine<'a> {
@@ -188,7 +184,7 @@ fn copy_lines<W: Write>(source: LineSource, mut output: BufWriter<W>) -> Result<
         // Checked before reading, so that all events that were durable at the end are printed.
         let more = block_on(durable.changed()).is_ok();
         // Drained before reading the position, so that all events before a piece are known.
-        let pieces = lock(&heard).drain();
+        let pieces = heard.lock().drain();
         let until = *durable.borrow();
         let places = pieces.iter().map(|piece| (piece.after_seq, Some(piece))).chain([(until, None)]);
         for (until, piece) in places {

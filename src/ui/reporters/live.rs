@@ -1,9 +1,10 @@
 //! Shows a run on a terminal: finished work scrolls by, and work in progress stays below as a live view.
 //! It draws at most ten times a second, and never on a thread of the runtime.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use owo_colors::{OwoColorize, Style};
+use parking_lot::Mutex;
 
 use super::Reporter;
 use crate::{
@@ -40,7 +41,7 @@ impl LiveReporter {
     pub fn new(screen: Screen, run: RunId, now: TimeSource) -> Self {
         let story = Arc::new(Mutex::new(RunView::new(run)));
         let drawn = Arc::clone(&story);
-        screen.show(Arc::new(move |size| live_lines(&lock(&drawn), now(), size)));
+        screen.show(Arc::new(move |size| live_lines(&drawn.lock(), now(), size)));
         Self { screen, view: story }
     }
 }
@@ -53,7 +54,7 @@ impl Drop for LiveReporter {
 
 impl Reporter for LiveReporter {
     fn catch_up(&mut self, records: &[Record]) {
-        let mut story = lock(&self.view);
+        let mut story = self.view.lock();
         for record in records {
             story.apply(record);
         }
@@ -61,7 +62,7 @@ impl Reporter for LiveReporter {
 
     fn report(&mut self, records: &[Record]) {
         let mut lines = Vec::new();
-        let mut story = lock(&self.view);
+        let mut story = self.view.lock();
         for record in records {
             lines.extend(story.apply(record).iter().flat_map(scroll_lines));
         }
@@ -73,11 +74,6 @@ impl Reporter for LiveReporter {
             self.screen.println(lines.join("\n"));
         }
     }
-}
-
-/// No change of the view can panic halfway, so a poisoned lock is safe to use.
-fn lock(story: &Mutex<RunView>) -> MutexGuard<'_, RunView> {
-    story.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the lines that scroll by; empty for lines whose content the live view shows.

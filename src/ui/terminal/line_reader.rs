@@ -4,13 +4,14 @@
 use std::{
     fs::File,
     io::{self, BufRead, Read},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use nix::{
     sys::termios::{FlushArg, tcflush},
     unistd::{getpgrp, tcgetpgrp},
 };
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 /// The maximum length of a line. Typed lines are far shorter.
@@ -52,15 +53,14 @@ impl LineSlot {
 
 impl LineReaderShared {
     fn slot(&self) -> MutexGuard<'_, LineSlot> {
-        // No change of the slot can panic halfway, so a poisoned lock is safe to use.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slot.lock()
     }
 
     /// Waits until a line is requested. Returns `None` if the reader is closed.
     fn wait_for_request(&self) -> Option<MutexGuard<'_, LineSlot>> {
         let mut slot = self.slot();
         while !slot.has_waiter() && !slot.is_closed {
-            slot = self.changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut slot);
         }
         (!slot.is_closed).then_some(slot)
     }

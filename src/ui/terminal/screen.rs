@@ -9,11 +9,12 @@ use std::{
     collections::VecDeque,
     io::{self, IsTerminal, Write},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::view::text::count_text;
@@ -152,8 +153,7 @@ enum WaitReason {
 
 impl ScreenShared {
     fn state(&self) -> MutexGuard<'_, ScreenState> {
-        // No change of the state can panic halfway, so a poisoned lock is safe to use.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn update<T>(&self, change: impl FnOnce(&mut ScreenState) -> T) -> T {
@@ -174,7 +174,7 @@ impl ScreenShared {
     fn wait_while(&self, waiting: impl Fn(&ScreenState) -> bool) {
         let mut state = self.state();
         while waiting(&state) && !state.has_ended {
-            state = self.drained.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.drained.wait(&mut state);
         }
     }
 }
@@ -394,14 +394,14 @@ impl<D: Device> ScreenWriter<D> {
                     return;
                 }
                 state.wait_reason = WaitReason::Work;
-                state = shared.has_work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                shared.has_work.wait(&mut state);
                 state.wait_reason = WaitReason::Nothing;
                 continue;
             }
             let due = drawn.map_or(Duration::ZERO, |drawn| FRAME_INTERVAL.saturating_sub(drawn.elapsed()));
             if !due.is_zero() && !state.is_urgent() {
                 state.wait_reason = WaitReason::Frame;
-                state = shared.has_work.wait_timeout(state, due).unwrap_or_else(PoisonError::into_inner).0;
+                shared.has_work.wait_for(&mut state, due);
                 state.wait_reason = WaitReason::Nothing;
                 continue;
             }

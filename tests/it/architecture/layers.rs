@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("system", &[]),
     ("expression", &["model"]),
     // Schemas come from agents, plans and models, and are checked under the same limits everywhere.
-    ("json_schema", &[]),
+    ("json_schema", &["model"]),
     ("engine", &["model", "expression", "json_schema"]),
     ("view", &["model", "expression", "engine"]),
     ("config", &["model", "expression", "json_schema", "system"]),

@@ -34,13 +34,12 @@ struct WriteGate {
 impl StalledDevice {
     fn wait_until_started(&self, writes: usize) {
         let (state, changed) = &*self.writes;
-        let state = state.lock().expect("no panic");
-        drop(changed.wait_while(state, |state| state.started < writes).expect("no panic"));
+        changed.wait_while(&mut state.lock(), |state| state.started < writes);
     }
 
     fn allow(&self, writes: usize) {
         let (state, changed) = &*self.writes;
-        state.lock().expect("no panic").allowed = writes;
+        state.lock().allowed = writes;
         changed.notify_all();
     }
 }
@@ -48,11 +47,12 @@ impl StalledDevice {
 impl Device for StalledDevice {
     fn write(&mut self, output: OutputStream, text: &str) {
         let (state, changed) = &*self.writes;
-        let mut state = state.lock().expect("no panic");
+        let mut state = state.lock();
         state.started += 1;
         changed.notify_all();
         let write = state.started;
-        drop(changed.wait_while(state, |state| state.allowed < write).expect("no panic"));
+        changed.wait_while(&mut state, |state| state.allowed < write);
+        drop(state);
         self.memory.write(output, text);
     }
     fn size(&self) -> ScreenSize {
